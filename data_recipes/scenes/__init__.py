@@ -1,0 +1,50 @@
+"""A world where everything is known: named sprites on photographs, and every edit of them rendered exactly."""
+
+from collections.abc import Iterator
+
+from data_recipes.scenes.assets import Assets
+from data_recipes.scenes.sampler import EditSample, SceneSampler, SegmentationSample, is_held_out_combination
+from data_recipes.scenes.scene import CATEGORIES, COLOURS, PHOTOMETRIC, SLOTS, TASKS, Edit, Scene, apply_edit
+
+CLASSES: tuple[str, ...] = Assets.embedded().classes
+
+
+def render_edit(scene: Scene, edit: Edit, *, size: int, assets: Assets | None = None):
+    """(source, target) of a scene and an edit, each (size, size, 3) uint8."""
+    from data_recipes.scenes.render import Renderer
+
+    renderer = Renderer(assets or Assets.embedded(), size)
+    return renderer.render(scene), renderer.render(apply_edit(scene, edit))
+
+
+def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
+    """Sentences of every kind that scenes are told in, for training tokenizers; no picture is rendered... twice."""
+    sampler = SceneSampler(split="train", size=32, seed=seed)
+    for index in range(count):
+        sample = sampler[index]
+        yield sample.instruction
+        yield sample.expressive_instruction
+        yield sample.caption_source
+        yield sample.caption_target
+        for question, answer in sample.qa():
+            yield f"{question} {answer}"
+
+
+__all__ = [
+    "CATEGORIES",
+    "CLASSES",
+    "COLOURS",
+    "PHOTOMETRIC",
+    "SLOTS",
+    "TASKS",
+    "Assets",
+    "Edit",
+    "EditSample",
+    "Scene",
+    "SceneSampler",
+    "SegmentationSample",
+    "apply_edit",
+    "is_held_out_combination",
+    "render_edit",
+    "text_corpus",
+]

@@ -1,0 +1,61 @@
+"""Edit pictures by instruction: InsightEdit, trained, run and measured on stock libraries.
+
+The folders follow the paper's figure: `comprehension` (a multimodal language model reads picture and instruction),
+`bridging` (Q-Former, BIM, IAA turn its states into conditions), `generation` (the denoiser draws).
+
+Shape letters in docstrings: B batch, T text tokens, R edit tokens, Q queries, P vision patches, D width,
+C channels, H W pixels, h w latent grid.
+
+Public names are imported on first use, so that `import insightedit` itself loads nothing heavy:
+
+    from insightedit import InsightEditPipeline, load_pipeline
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from insightedit.config.load import ConfigError, load_config
+    from insightedit.config.schema import Config
+    from insightedit.editor import Editor
+    from insightedit.hub import load_pipeline
+    from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "insightedit.config.schema",
+    "ConfigError": "insightedit.config.load",
+    "Editor": "insightedit.editor",
+    "InsightEditOutput": "insightedit.pipeline",
+    "InsightEditPipeline": "insightedit.pipeline",
+    "load_config": "insightedit.config.load",
+    "load_pipeline": "insightedit.hub",
+}
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Editor",
+    "InsightEditOutput",
+    "InsightEditPipeline",
+    "__version__",
+    "load_config",
+    "load_pipeline",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module `insightedit` has no `{name}`; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, imported or not."""
+    return sorted({*globals(), *__all__})

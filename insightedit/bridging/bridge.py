@@ -1,0 +1,186 @@
+"""EditBridge: everything between understanding and drawing, as one diffusers component."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
+
+from insightedit.bridging.bim import BIM
+from insightedit.bridging.iaa import IAA
+from insightedit.bridging.qformer import QFormer
+from insightedit.types import EditCondition
+
+
+class EditBridge(ModelMixin, ConfigMixin):
+    """Text branch (Q-Former, then BIM) and image branch (IAA) side by side.
+
+    `bridge.use_bim` and `bridge.use_iaa` switch a branch off for a while (stage 2 trains without BIM); they
+    are not part of the saved config. After loading, every branch that exists is on.
+
+    Args:
+        num_queries: Q, length of the text encoder's output.
+        text_width: D_text, its width.
+        llm_width: D_llm, width of the edit-token states.
+        vision_width: D_vis, width of the vision patches before the projector.
+        qformer_layers: Q-Former layers.
+        qformer_heads: its attention heads.
+        qformer_ffn_dim: its feed-forward width.
+        qformer_cross_attention_every: layers 0, n, 2n, ... read the edit-token states.
+        qformer_dropout: its dropout, 0-1.
+        bim_width: BIM's inner width; None builds no BIM.
+        bim_depth: two-way blocks.
+        bim_heads: attention heads.
+        bim_mlp_dim: feed-forward width.
+        bim_downsample_rate: cross-attention works at `bim_width // bim_downsample_rate`.
+        bim_text_scale: factor on what BIM adds to the text states.
+        residual_channels: C_res of v'; 0 without BIM.
+        iaa_hidden_dim: width of the image branch's mapper; None builds no image branch.
+        iaa_layers: its Linear layers.
+        image_embed_dim: D_img, width of the CLIP image embedding; needed with an image branch.
+
+    Raises:
+        ValueError: if the sizes do not fit each other.
+
+    Source: InsightEdit, section 4.2.
+    """
+
+    null_text_states: Tensor
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        num_queries: int = 77,
+        text_width: int = 768,
+        llm_width: int = 4096,
+        vision_width: int = 1024,
+        qformer_layers: int = 6,
+        qformer_heads: int = 12,
+        qformer_ffn_dim: int = 3072,
+        qformer_cross_attention_every: int = 2,
+        qformer_dropout: float = 0.1,
+        bim_width: int | None = 1024,
+        bim_depth: int = 2,
+        bim_heads: int = 8,
+        bim_mlp_dim: int = 2048,
+        bim_downsample_rate: int = 2,
+        bim_text_scale: float = 0.5,
+        residual_channels: int = 320,
+        iaa_hidden_dim: int | None = 1024,
+        iaa_layers: int = 2,
+        image_embed_dim: int | None = 768,
+    ) -> None:
+        super().__init__()
+        if iaa_hidden_dim is not None and image_embed_dim is None:
+            raise ValueError(
+                f"an image branch (iaa_hidden_dim={iaa_hidden_dim}) needs image_embed_dim, got "
+                f"{image_embed_dim}: give the CLIP image encoder's projection width, or iaa_hidden_dim=None "
+                "for no image branch."
+            )
+        self.qformer = QFormer(
+            num_queries=num_queries,
+            width=text_width,
+            num_layers=qformer_layers,
+            num_heads=qformer_heads,
+            ffn_dim=qformer_ffn_dim,
+            encoder_width=llm_width,
+            cross_attention_every=qformer_cross_attention_every,
+            dropout=qformer_dropout,
+        )
+        self.bim: BIM | None = None
+        if bim_width is not None:
+            self.bim = BIM(
+                text_width=text_width,
+                vision_width=vision_width,
+                width=bim_width,
+                depth=bim_depth,
+                num_heads=bim_heads,
+                mlp_dim=bim_mlp_dim,
+                downsample_rate=bim_downsample_rate,
+                residual_channels=residual_channels,
+                text_scale=bim_text_scale,
+            )
+        self.iaa: IAA | None = None
+        if iaa_hidden_dim is not None and image_embed_dim is not None:
+            self.iaa = IAA(
+                llm_width=llm_width,
+                hidden_dim=iaa_hidden_dim,
+                num_layers=iaa_layers,
+                image_embed_dim=image_embed_dim,
+            )
+        self.register_buffer("null_text_states", torch.zeros(num_queries, text_width))
+        self._use_bim = self.bim is not None
+        self._use_iaa = self.iaa is not None
+
+    @property
+    def use_bim(self) -> bool:
+        """Whether `forward` runs BIM."""
+        return self._use_bim
+
+    @use_bim.setter
+    def use_bim(self, value: bool) -> None:
+        if value and self.bim is None:
+            raise ValueError(
+                "this bridge was built without BIM: build it with bim_width set to switch BIM on."
+            )
+        self._use_bim = value
+
+    @property
+    def use_iaa(self) -> bool:
+        """Whether `forward` predicts the image embedding."""
+        return self._use_iaa
+
+    @use_iaa.setter
+    def use_iaa(self, value: bool) -> None:
+        if value and self.iaa is None:
+            raise ValueError(
+                "this bridge was built without IAA: build it with iaa_hidden_dim set to switch IAA on."
+            )
+        self._use_iaa = value
+
+    @torch.no_grad()
+    def set_null_text_states(self, states: Tensor) -> None:
+        """Keep the text encoder's states of the empty text, which stand for "no text" in guidance.
+
+        Args:
+            states: (Q, D_text) last hidden state of the text encoder for "".
+
+        Raises:
+            ValueError: if the shape is another.
+        """
+        if states.shape != self.null_text_states.shape:
+            raise ValueError(
+                f"null text states have shape {tuple(states.shape)}, this bridge needs "
+                f"(num_queries, text_width) = {tuple(self.null_text_states.shape)}: use the text "
+                "encoder that the bridge was sized for."
+            )
+        self.null_text_states.copy_(states)
+
+    def forward(
+        self, edit_hidden_states: Tensor, image_features: Tensor | None, latent_size: tuple[int, int] | None
+    ) -> EditCondition:
+        """Turn what was understood into the generator's condition.
+
+        Args:
+            edit_hidden_states: (B, R, D_llm) states at the edit tokens.
+            image_features: (B, P, D_vis) vision patches, or None for text only, where BIM is skipped.
+            latent_size: (h, w) of the latent grid; may be None where BIM does not run.
+
+        Returns:
+            Text states, v' (None where BIM did not run), image embedding (None without image branch).
+
+        Raises:
+            ValueError: if BIM runs and `latent_size` is None.
+        """
+        text_states = self.qformer(edit_hidden_states)
+        spatial_residual = None
+        if self.bim is not None and self.use_bim and image_features is not None:
+            if latent_size is None:
+                raise ValueError(
+                    "BIM makes v' at the size of the latent grid: give latent_size=(h, w), got None."
+                )
+            text_states, spatial_residual = self.bim(text_states, image_features, latent_size)
+        image_embeds = self.iaa(edit_hidden_states) if self.iaa is not None and self.use_iaa else None
+        return EditCondition(text_states, spatial_residual, image_embeds)

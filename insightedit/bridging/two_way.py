@@ -1,0 +1,155 @@
+"""Two-way transformer: text tokens and image patches read each other in turn.
+
+Source: Segment Anything, section A (mask decoder), in the form SmartEdit uses it; the same maths as
+`transformers.models.sam.SamTwoWayTransformer`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from insightedit.bridging.attention import Attention
+
+
+class FourierPositions(nn.Module):
+    """Random Fourier code of the positions on a square grid.
+
+    The random frequencies belong to the model: they are a saved buffer, not drawn anew at every start.
+
+    Args:
+        width: width of the code, even: half sines, half cosines.
+        scale: standard deviation of the frequencies.
+
+    Raises:
+        ValueError: if `width` is odd.
+
+    Source: Tancik et al., Fourier features; Segment Anything's `PositionEmbeddingRandom`.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, scale: float = 1.0) -> None:
+        super().__init__()
+        if width % 2:
+            raise ValueError(
+                f"the Fourier position code needs an even width (sines and cosines), got {width}."
+            )
+        self.register_buffer("frequencies", scale * torch.randn(2, width // 2))
+
+    def forward(self, grid_size: int) -> Tensor:
+        """(grid_size * grid_size, width) code of the cell centres, rows first."""
+        centres = (
+            torch.arange(grid_size, device=self.frequencies.device, dtype=torch.float32) + 0.5
+        ) / grid_size
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        places = rearrange(torch.stack([x, y], dim=-1), "gy gx xy -> (gy gx) xy")
+        angles = 2 * math.pi * (2 * places - 1).to(self.frequencies.dtype) @ self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class TwoWayBlock(nn.Module):
+    """Tokens read themselves, then the image; feed-forward; then the image reads the tokens. Post-norm.
+
+    Args:
+        width: width of tokens and image patches.
+        num_heads: attention heads.
+        mlp_dim: inner width of the tokens' feed-forward part (ReLU).
+        downsample_rate: cross-attention works at `width // downsample_rate`.
+        is_first: the first block's self-attention has neither position code nor residual.
+    """
+
+    def __init__(
+        self, *, width: int, num_heads: int, mlp_dim: int, downsample_rate: int, is_first: bool
+    ) -> None:
+        super().__init__()
+        inner_width = width // downsample_rate
+        self.is_first = is_first
+        self.self_attn = Attention(width, num_heads=num_heads)
+        self.self_attn_norm = nn.LayerNorm(width)
+        self.token_to_image = Attention(width, num_heads=num_heads, inner_width=inner_width)
+        self.token_to_image_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_dim), nn.ReLU(), nn.Linear(mlp_dim, width))
+        self.mlp_norm = nn.LayerNorm(width)
+        self.image_to_token = Attention(width, num_heads=num_heads, inner_width=inner_width)
+        self.image_to_token_norm = nn.LayerNorm(width)
+
+    def forward(
+        self, tokens: Tensor, image: Tensor, token_positions: Tensor, image_positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One exchange.
+
+        Args:
+            tokens: (B, Q, width).
+            image: (B, P, width).
+            token_positions: (B, Q, width), added to the tokens wherever they are queries or keys.
+            image_positions: (P, width), added to the patches wherever they are queries or keys.
+
+        Returns:
+            Tokens and image, shapes unchanged.
+        """
+        if self.is_first:
+            tokens = self.self_attn(tokens, tokens, tokens)
+        else:
+            placed = tokens + token_positions
+            tokens = tokens + self.self_attn(placed, placed, tokens)
+        tokens = self.self_attn_norm(tokens)
+
+        placed_image = image + image_positions
+        attended = self.token_to_image(tokens + token_positions, placed_image, image)
+        tokens = self.token_to_image_norm(tokens + attended)
+        tokens = self.mlp_norm(tokens + self.mlp(tokens))
+
+        attended = self.image_to_token(placed_image, tokens + token_positions, tokens)
+        return tokens, self.image_to_token_norm(image + attended)
+
+
+class TwoWayTransformer(nn.Module):
+    """Blocks of exchange and one last look of the tokens at the image.
+
+    The tokens' first values double as their position code, re-added at every attention.
+
+    Args:
+        depth: number of `TwoWayBlock`s.
+        width: width of tokens and patches.
+        num_heads: attention heads.
+        mlp_dim: inner width of the feed-forward parts.
+        downsample_rate: cross-attention works at `width // downsample_rate`.
+    """
+
+    def __init__(
+        self, *, depth: int, width: int, num_heads: int, mlp_dim: int, downsample_rate: int = 2
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            TwoWayBlock(
+                width=width,
+                num_heads=num_heads,
+                mlp_dim=mlp_dim,
+                downsample_rate=downsample_rate,
+                is_first=index == 0,
+            )
+            for index in range(depth)
+        )
+        self.final_attn = Attention(width, num_heads=num_heads, inner_width=width // downsample_rate)
+        self.final_norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, image: Tensor, image_positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Let both sides read each other.
+
+        Args:
+            tokens: (B, Q, width).
+            image: (B, P, width).
+            image_positions: (P, width).
+
+        Returns:
+            Tokens (B, Q, width) and image (B, P, width).
+        """
+        token_positions = tokens
+        for block in self.blocks:
+            tokens, image = block(tokens, image, token_positions, image_positions)
+        attended = self.final_attn(tokens + token_positions, image + image_positions, image)
+        return self.final_norm(tokens + attended), image

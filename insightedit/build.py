@@ -1,0 +1,258 @@
+"""Config -> finished parts. The only module that reads both the config and the classes' arguments."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from insightedit.bridging.bridge import EditBridge
+from insightedit.comprehension.llava import LlavaComprehension
+from insightedit.config.load import ConfigError
+from insightedit.config.schema import Config
+from insightedit.data.collate import Collator
+from insightedit.data.loader import StepLoader
+from insightedit.data.mixture import Mixture
+from insightedit.data.sources import build_source
+from insightedit.editor import Editor
+from insightedit.foundation import resolve
+from insightedit.generation.unet import EditUNet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+
+def build_editor(config: Config) -> Editor:
+    """Load the base models, build the bridge, and compose the editor that `config.stage` needs.
+
+    Stage 1 (`align`) does not draw: no UNet, no autoencoder, no image encoder are loaded.
+
+    Args:
+        config: a whole, frozen config.
+
+    Returns:
+        The editor in float32, on the CPU, everything that is not the stage's to train frozen by the caller.
+
+    Raises:
+        ConfigError: where base models do not fit each other.
+    """
+    torch.manual_seed(config.train.seed)
+    comprehension = build_comprehension(config)
+    text_encoder, tokenizer = build_text_encoder(config)
+    draws = config.stage.objective != "align"
+    parts = build_generator(config) if draws else {}
+    bridge = build_bridge(config, comprehension, text_encoder, _image_embed_dim(config))
+    bridge.set_null_text_states(null_text_states(text_encoder, tokenizer))
+    bridge.use_bim = config.stage.use_bim and config.bridge.bim is not None
+    bridge.use_iaa = config.stage.use_iaa and config.bridge.iaa is not None
+    return Editor(
+        comprehension=comprehension,
+        bridge=bridge,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        scale_source_latents=config.generation.scale_source_latents,
+        **parts,
+    )
+
+
+def build_comprehension(config: Config) -> LlavaComprehension:
+    """The MLLM behind its adapter, edit tokens added, LoRA attached."""
+    part = config.comprehension
+    return LlavaComprehension.from_pretrained(
+        resolve(part.model),
+        num_edit_tokens=part.num_edit_tokens,
+        edit_token=part.edit_token,
+        vision_feature_layer=part.vision_feature_layer,
+        quantization=part.quantization,
+        lora=part.lora,
+    )
+
+
+def build_text_encoder(config: Config) -> tuple[CLIPTextModel, CLIPTokenizer]:
+    """The generator's own CLIP text tower and its tokenizer."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = resolve(config.generation.model)
+    encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
+    return encoder, CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+
+
+def build_bridge(
+    config: Config,
+    comprehension: LlavaComprehension,
+    text_encoder: CLIPTextModel,
+    image_embed_dim: int | None,
+) -> EditBridge:
+    """Q-Former, BIM and IAA at the widths of the models they connect."""
+    qformer, bim, iaa = config.bridge.qformer, config.bridge.bim, config.bridge.iaa
+    return EditBridge(
+        num_queries=text_encoder.config.max_position_embeddings,
+        text_width=text_encoder.config.hidden_size,
+        llm_width=comprehension.hidden_size,
+        vision_width=comprehension.vision_hidden_size,
+        qformer_layers=qformer.num_layers,
+        qformer_heads=qformer.num_heads,
+        qformer_ffn_dim=qformer.ffn_dim,
+        qformer_cross_attention_every=qformer.cross_attention_every,
+        qformer_dropout=qformer.dropout,
+        bim_width=bim.width if bim else None,
+        bim_depth=bim.depth if bim else 0,
+        bim_heads=bim.num_heads if bim else 1,
+        bim_mlp_dim=bim.mlp_dim if bim else 0,
+        bim_downsample_rate=bim.downsample_rate if bim else 1,
+        bim_text_scale=bim.text_scale if bim else 0.0,
+        residual_channels=_unet_config(config)["block_out_channels"][0] if bim else 0,
+        iaa_hidden_dim=iaa.hidden_dim if iaa else None,
+        iaa_layers=iaa.num_layers if iaa else 0,
+        image_embed_dim=image_embed_dim,
+    )
+
+
+def build_generator(config: Config) -> dict[str, object]:
+    """UNet, autoencoder, noise scheduler and, with an image branch, the CLIP image encoder; Editor's keywords."""
+    from diffusers import AutoencoderKL, DDIMScheduler
+
+    part = config.generation
+    folder = resolve(part.model)
+    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae").to(memory_format=torch.channels_last)
+    unet = EditUNet.from_unet(
+        resolve(part.unet or part.model),
+        subfolder="unet",
+        source_channels=vae.config.latent_channels,
+        residual_channels=_unet_config(config)["block_out_channels"][0] if config.bridge.bim else 0,
+        image_tokens=config.bridge.iaa.image_tokens if config.bridge.iaa else 0,
+        image_embed_dim=_image_embed_dim(config) or 0,
+    ).to(memory_format=torch.channels_last)
+    unet.set_image_prompt_scale(part.image_prompt_scale)
+    scheduler = DDIMScheduler.from_pretrained(
+        folder,
+        subfolder="scheduler",
+        prediction_type=part.prediction_type,
+        rescale_betas_zero_snr=part.zero_terminal_snr,
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+    return {
+        "unet": unet,
+        "vae": vae,
+        "noise_scheduler": scheduler,
+        "image_encoder": build_image_encoder(config) if config.bridge.iaa else None,
+    }
+
+
+def build_image_encoder(config: Config) -> CLIPVisionModelWithProjection:
+    """The frozen CLIP tower whose embedding of the target IAA learns to predict."""
+    from transformers import CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection.from_pretrained(resolve(config.generation.image_encoder))
+
+
+@torch.no_grad()
+def null_text_states(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> torch.Tensor:
+    """(Q, D_text) CLIP text states of the empty text (InstructPix2Pix' null text)."""
+    ids = tokenizer("", padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return text_encoder(ids).last_hidden_state[0]
+
+
+def build_loader(
+    config: Config, editor: Editor, *, rank: int | None = None, world_size: int | None = None
+) -> StepLoader:
+    """The stage's mixture, collated for this editor.
+
+    Args:
+        config: whole config.
+        editor: gives tokenizers and processors.
+        rank: this process; from the launcher's environment when None.
+        world_size: number of processes; likewise.
+    """
+    rank = int(os.environ.get("RANK", 0)) if rank is None else rank
+    world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
+    return StepLoader(
+        build_mixture(config),
+        build_collator(config, editor),
+        batch_size=config.train.batch_size,
+        rank=rank,
+        world_size=world_size,
+        num_workers=config.data.num_workers,
+        prefetch_factor=config.data.prefetch_factor,
+    )
+
+
+def build_mixture(config: Config) -> Mixture:
+    """The sources of `data.sources`, mixed by weight."""
+    sources, weights = {}, {}
+    for number, entry in enumerate(config.data.sources):
+        name = f"{number}-{entry.kind}"
+        sources[name] = build_source(entry, size=config.generation.resolution, seed=config.train.seed)
+        weights[name] = entry.weight
+    return Mixture(sources, weights, seed=config.train.seed)
+
+
+def build_collator(config: Config, editor: Editor) -> Collator:
+    """Records -> batches, as the stage's objective wants them."""
+    from transformers import CLIPImageProcessor
+
+    align = config.stage.objective == "align"
+    has_images = editor.image_encoder is not None
+    return Collator(
+        comprehension=editor.comprehension,
+        resolution=config.generation.resolution,
+        tokenizer=editor.tokenizer if align else None,
+        clip_image_processor=(
+            CLIPImageProcessor.from_pretrained(resolve(config.generation.image_encoder))
+            if has_images
+            else None
+        ),
+        max_length=config.comprehension.max_length,
+    )
+
+
+def _unet_config(config: Config) -> dict:
+    folder = resolve(config.generation.unet or config.generation.model)
+    return dict(EditUNet.load_config(folder, subfolder="unet"))
+
+
+def _image_embed_dim(config: Config) -> int | None:
+    """Width of the CLIP image embedding, read from the encoder's config alone."""
+    if config.bridge.iaa is None:
+        return None
+    from transformers import AutoConfig
+
+    encoder = AutoConfig.from_pretrained(resolve(config.generation.image_encoder))
+    dim = getattr(encoder, "projection_dim", None)
+    if dim is None:
+        raise ConfigError(
+            f"generation.image_encoder: {config.generation.image_encoder} is a {encoder.model_type} without "
+            "`projection_dim`; IAA predicts a projected CLIP image embedding: name a CLIP model."
+        )
+    return int(dim)
+
+
+def sample_edits(editor: Editor, config: Config, samples: Sequence) -> list[np.ndarray]:
+    """Edit scenes with the weights as they stand; what training draws to be looked at.
+
+    Args:
+        editor: any editor with a generator.
+        config: guidance scales and steps.
+        samples: objects with `source` (H, W, 3) uint8 and `instruction`.
+
+    Returns:
+        One (H, W, 3) uint8 picture per sample, at the config's resolution.
+    """
+    from insightedit.hub import pipeline_from_editor
+
+    pipeline = pipeline_from_editor(editor, config)
+    pipeline.set_progress_bar_config(disable=True)
+    edited = pipeline(
+        image=[s.source for s in samples],
+        instruction=[s.instruction for s in samples],
+        seed=list(range(len(samples))),
+        batch_size=len(samples),
+        background_lock=False,
+        output_type="np",
+    ).images
+    return [np.asarray(np.clip(np.asarray(e) * 255.0 + 0.5, 0, 255), dtype=np.uint8) for e in edited]

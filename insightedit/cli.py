@@ -1,0 +1,340 @@
+"""The command line: `insightedit edit photo.png "replace the left dog with a fox" -o out.png`.
+
+Heavy libraries are imported inside the commands, so that `--help` answers at once. What a user can get wrong
+ends in one sentence on the error stream and exit code 2.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
+
+PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+app = typer.Typer(
+    name="insightedit",
+    help="Edit pictures by instruction, measure how well it works, and hand models on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; the entry point of `insightedit` and of `python -m insightedit`."""
+    app(prog_name="insightedit")
+
+
+@contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """Turn errors of the user's making into one line on stderr and exit code 2."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        typer.secho(f"insightedit: {message}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("insightedit: stopped; nothing was written.", err=True)
+        raise typer.Exit(130) from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"insightedit {package_version()}")
+        raise typer.Exit
+
+
+def package_version() -> str:
+    """Version of the installed package, "source" where it runs uninstalled."""
+    try:
+        return version("insightedit")
+    except PackageNotFoundError:
+        return "source"
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Edit pictures by instruction, measure how well it works, and hand models on."""
+
+
+@dataclass(frozen=True)
+class EditJob:
+    """One picture to edit and the files to write."""
+
+    image: Path
+    output: Path
+    report: Path | None = None
+    before_after: Path | None = None
+
+
+@app.command()
+def edit(
+    image: Annotated[Path, typer.Argument(help="Picture to edit, or a folder of pictures.")],
+    instruction: Annotated[str, typer.Argument(help="What to change, in plain words.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Picture to write (a folder for a folder). Default: IMAGE-edited.png here."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model folder or hub id. Default: the one that comes along.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same bytes. Default: drawn, and printed.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="How hard to follow the instruction.")] = None,
+    image_guidance_scale: Annotated[
+        float | None, typer.Option(help="How hard to keep to the picture.")
+    ] = None,
+    image_prompt_scale: Annotated[float | None, typer.Option(help="Weight of the image branch.")] = None,
+    background_lock: Annotated[
+        bool,
+        typer.Option("--background-lock/--no-background-lock", help="Keep pixels outside the edit exactly."),
+    ] = True,
+    mask: Annotated[
+        Path | None, typer.Option(help="Where editing is allowed: white in a picture of the same size.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Picture of what the result should look like.")
+    ] = None,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Let the language model say what it will do.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="Also write an HTML report of the edit.")] = None,
+    before_after: Annotated[
+        Path | None, typer.Option(help="Also write source and result side by side.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:0, mps. Default: what is there.")
+    ] = None,
+) -> None:
+    """Edit a picture, or every picture of a folder, by instruction."""
+    with one_sentence_errors():
+        jobs = plan_jobs(image, output, report, before_after)
+        settings = {
+            "num_inference_steps": steps,
+            "guidance_scale": guidance_scale,
+            "image_guidance_scale": image_guidance_scale,
+            "image_prompt_scale": image_prompt_scale,
+            "background_lock": background_lock,
+            "mask": mask,
+            "reference_image": reference,
+            "describe": describe,
+        }
+        check_early(instruction, jobs, mask, reference)
+        started = time.perf_counter()
+        _quiet_libraries()
+        from insightedit.hub import load_pipeline
+
+        pipeline = load_pipeline(model, device)
+        typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
+        failed = 0
+        for job in jobs:
+            failed += not _try_job(pipeline, job, instruction, seed, settings, alone=len(jobs) == 1)
+        if failed:
+            raise ValueError(
+                f"{failed} of {len(jobs)} pictures could not be edited; the reasons stand above."
+            )
+
+
+def plan_jobs(
+    image: Path, output: Path | None, report: Path | None, before_after: Path | None
+) -> list[EditJob]:
+    """One job per picture.
+
+    Raises:
+        ValueError: if the output would replace the source, or a folder goes with single-picture options.
+        FileNotFoundError: if there is no such picture or no picture in the folder.
+    """
+    if not image.is_dir():
+        output = output or Path(f"{image.stem}-edited.png")
+        for path in filter(None, (output, report, before_after)):
+            if path.exists() and image.exists() and path.samefile(image):
+                raise ValueError(f"{path} is the source itself: write to another file with -o.")
+            if not path.parent.is_dir():
+                raise FileNotFoundError(f"No folder {path.parent}: make it first, or write elsewhere.")
+        if output.is_dir():
+            output = output / f"{image.stem}-edited.png"
+        return [EditJob(image, output, report, before_after)]
+    if report or before_after:
+        raise ValueError(
+            "--report and --before-after are for one picture: name a picture instead of a folder."
+        )
+    pictures = sorted(path for path in image.iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
+    if not pictures:
+        raise FileNotFoundError(
+            f"No pictures in {image}: files should end in {', '.join(sorted(PICTURE_ENDINGS))}."
+        )
+    folder = output or image.with_name(image.name + "-edited")
+    if folder.exists() and (not folder.is_dir() or folder.samefile(image)):
+        raise ValueError(f"{folder} cannot take the edited pictures: name another folder with -o.")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{path.stem}.png" for path in pictures]
+    doubles = {name for name in names if names.count(name) > 1}
+    return [
+        EditJob(path, folder / (f"{path.name}.png" if name in doubles else name))
+        for path, name in zip(pictures, names, strict=True)
+    ]
+
+
+def check_early(instruction: str, jobs: list[EditJob], mask: Path | None, reference: Path | None) -> None:
+    """Find what the user got wrong before the model is loaded.
+
+    Raises:
+        ValueError: for an empty instruction, an unreadable picture, or a file ending that cannot be written.
+        FileNotFoundError: if a picture is missing.
+    """
+    from insightedit.imaging import read_picture
+    from insightedit.provenance import check_suffix
+
+    if not instruction.strip():
+        raise ValueError('The instruction is empty: say what to change, e.g. "make the car red".')
+    for path in filter(None, (jobs[0].output, jobs[0].before_after)):
+        check_suffix(path)
+    for path in filter(None, (jobs[0].image if len(jobs) == 1 else None, mask, reference)):
+        read_picture(path)
+
+
+def _try_job(
+    pipeline: InsightEditPipeline,
+    job: EditJob,
+    instruction: str,
+    seed: int | None,
+    settings: dict[str, Any],
+    alone: bool,
+) -> bool:
+    if alone:
+        _run_job(pipeline, job, instruction, seed, settings)
+        return True
+    try:
+        _run_job(pipeline, job, instruction, seed, settings)
+    except (ValueError, TypeError, OSError) as error:
+        typer.secho(f"insightedit: {' '.join(str(error).split())}", err=True, fg=typer.colors.RED)
+        return False
+    return True
+
+
+def _run_job(
+    pipeline: InsightEditPipeline, job: EditJob, instruction: str, seed: int | None, settings: dict[str, Any]
+) -> None:
+    from insightedit.imaging import read_picture, to_rgb
+    from insightedit.provenance import LOSSY, Provenance, save_picture
+    from insightedit.report import build_report, side_by_side, write_report
+
+    source = read_picture(job.image)
+    started = time.perf_counter()
+    result: Any = pipeline(image=source, instruction=instruction, seed=seed, **settings)
+    seconds = time.perf_counter() - started
+    locked = bool(settings["background_lock"]) and not result.masks[0].all()
+    note = Provenance(f"insightedit {package_version()}", instruction, result.seeds[0], locked)
+    save_picture(result.images[0], job.output, note)
+    typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{_what_changed(result)}")
+    if result.expressive_instructions[0]:
+        typer.echo(f"Understood as: {result.expressive_instructions[0]}")
+    if locked and job.output.suffix.lower() in LOSSY - {".webp"}:
+        typer.echo("JPEG stores all pixels approximately; write a .png to keep the background exactly.")
+    if job.before_after:
+        after = to_rgb(read_picture(result.images[0]))
+        save_picture(side_by_side(to_rgb(source), after), job.before_after, note)
+        typer.echo(f"{job.before_after}  before and after")
+    if job.report:
+        used = {"model": pipeline.name_or_path, **result.settings}
+        facts = build_report(source, result, instruction=instruction, settings=used, seconds=seconds)
+        write_report(job.report, facts, source, result)
+        typer.echo(f"{job.report}  report")
+
+
+def _what_changed(result: InsightEditOutput) -> str:
+    ratio = float(result.masks[0].mean())
+    return ", the model changed nothing" if ratio == 0 else f", {100 * ratio:.0f} % of the picture edited"
+
+
+def _quiet_libraries() -> None:
+    """Keep loading bars and notices of the libraries out of the output."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # diffusers imports it, and it misses a GPU
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+@app.command(
+    "eval",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def evaluate(context: typer.Context) -> None:
+    """Measure a model: `insightedit eval scenes --model FOLDER`."""
+    with one_sentence_errors():
+        from insightedit.evaluation.cli import app as evaluation
+
+        evaluation(args=context.args or ["--help"], prog_name="insightedit eval")
+
+
+@app.command()
+def export(
+    run: Annotated[
+        Path, typer.Argument(help="Run folder of a finished stage, e.g. runs/insightedit/stage3.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    ema: Annotated[
+        bool, typer.Option("--ema/--no-ema", help="Averaged weights, where the run kept them.")
+    ] = True,
+) -> None:
+    """Write the model of a training run as one folder that anybody can load."""
+    with one_sentence_errors():
+        _quiet_libraries()
+        from insightedit.hub import export_run
+
+        folder = export_run(run, output, ema=ema)
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        typer.echo(f"{folder}  {size / 1e6:.1f} MB")
+
+
+@app.command()
+def info(
+    model: Annotated[
+        str | None, typer.Option(help="Model folder. Default: the one that comes along.")
+    ] = None,
+) -> None:
+    """Print versions, devices and what the model says about itself."""
+    with one_sentence_errors():
+        import torch
+
+        from insightedit.editing import software_versions
+        from insightedit.hub import describe_model
+
+        devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        for name, value in {**software_versions(), "devices": ", ".join(devices)}.items():
+            typer.echo(f"{name:<14}{value}")
+        try:
+            facts = describe_model(model)
+        except FileNotFoundError as error:
+            if model is not None:
+                raise
+            typer.echo(f"{'model':<14}{error}")
+            return
+        typer.echo("model")
+        for name, value in facts.items():
+            typer.echo(f"  {name:<12}{value}")

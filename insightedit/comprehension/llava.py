@@ -1,0 +1,279 @@
+"""LlavaComprehension: picture and instruction -> hidden states at the edit tokens, vision patches, language loss.
+
+Stock `transformers` classes behind one small adapter. The R edit tokens are appended to the prompt, never sampled,
+so one prefill gives all the states and none can be missing or left over (GILL's answer to a counting failure).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+
+from insightedit.comprehension.lora import attach, merge
+from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture
+from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_tokens, edit_token_names, find_edit_tokens
+from insightedit.types import Comprehension, TokenBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from insightedit.config.schema import LoraConfig
+
+Quantization = Literal["none", "4bit", "8bit"]
+
+
+class LlavaComprehension(nn.Module):
+    """The multimodal language model that reads picture and instruction.
+
+    Args:
+        mllm: LLaVA-shaped model (vision tower, projector, language model) that knows the edit tokens; stock, or
+            behind peft as `lora.attach` returns it.
+        processor: its processor.
+        num_edit_tokens: R.
+        edit_token: name pattern of the edit tokens.
+
+    Raises:
+        ValueError: if the tokenizer lacks the edit tokens, or the vision feature layer is not a single one.
+    """
+
+    def __init__(
+        self,
+        mllm: PreTrainedModel | PeftModel,
+        processor: ProcessorMixin,
+        *,
+        num_edit_tokens: int,
+        edit_token: str = EDIT_TOKEN,
+    ) -> None:
+        super().__init__()
+        self.mllm = mllm
+        self.processor: Any = processor
+        ids = find_edit_tokens(self.processor.tokenizer, edit_token, num_edit_tokens)
+        if ids is None:
+            raise ValueError(
+                f"the tokenizer has no token {edit_token.format(index=0)!r}: load the model with "
+                "`LlavaComprehension.from_pretrained`, which adds the edit tokens."
+            )
+        config = self.stock.config
+        if not isinstance(config.vision_feature_layer, int):
+            raise ValueError(
+                f"vision_feature_layer is {config.vision_feature_layer}; bridging reads one layer of the vision tower: "
+                "set comprehension.vision_feature_layer to one number."
+            )
+        self.edit_token_ids: list[int] = ids
+        max_positions = config.get_text_config().max_position_embeddings
+        self.tokenizer = EditTokenizer(processor, edit_token_names(edit_token, num_edit_tokens), max_positions)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        num_edit_tokens: int,
+        edit_token: str = EDIT_TOKEN,
+        vision_feature_layer: int | None = None,
+        quantization: Quantization = "none",
+        lora: LoraConfig | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> LlavaComprehension:
+        """Load a model, teach it the edit tokens, freeze it, attach what trains.
+
+        Args:
+            model: folder or hub id in the stock format.
+            num_edit_tokens: R; tokens the model already has are found, missing ones are added.
+            edit_token: name pattern with `{index}`.
+            vision_feature_layer: which hidden state of the vision tower is read; None keeps the model's own.
+            quantization: `4bit` (NF4) or `8bit` linear layers of the language model, through bitsandbytes.
+            lora: low-rank adapters; None trains the edit tokens' rows alone.
+            dtype: of weights that are not quantised.
+
+        Returns:
+            The adapter, in eval mode. Trainable parameters match `*lora_*` and `*trainable_tokens_delta*`.
+        """
+        mllm = AutoModelForImageTextToText.from_pretrained(
+            model, dtype=dtype, quantization_config=_quantization_config(quantization, dtype)
+        )
+        processor = AutoProcessor.from_pretrained(model)
+        if processor.patch_size is None:  # checkpoints converted before the processor counted the placeholders
+            processor.patch_size = mllm.config.vision_config.patch_size
+            processor.num_additional_image_tokens = 1
+            processor.vision_feature_select_strategy = mllm.config.vision_feature_select_strategy
+        if vision_feature_layer is not None:
+            mllm.config.vision_feature_layer = vision_feature_layer
+        edit_token_ids = add_edit_tokens(mllm, processor.tokenizer, edit_token, num_edit_tokens)
+        adapted = attach(mllm, edit_token_ids, lora)
+        return cls(adapted, processor, num_edit_tokens=num_edit_tokens, edit_token=edit_token).eval()
+
+    @property
+    def stock(self) -> Any:
+        """The stock model itself; its layers are wrapped in place where peft is at work."""
+        return self.mllm.get_base_model() if isinstance(self.mllm, PeftModel) else self.mllm
+
+    @property
+    def num_edit_tokens(self) -> int:
+        """R."""
+        return len(self.edit_token_ids)
+
+    @property
+    def hidden_size(self) -> int:
+        """D_llm, width of the edit tokens' states."""
+        return self.stock.config.get_text_config().hidden_size
+
+    @property
+    def vision_hidden_size(self) -> int:
+        """D_vis, width of the vision patches."""
+        return self.stock.config.vision_config.hidden_size
+
+    def tokenize(
+        self, instructions: Sequence[str], images: Sequence[Picture] | None, **options: Any
+    ) -> TokenBatch:
+        """Prompt + reply + R edit tokens on the CPU; arguments as `EditTokenizer.tokenize`."""
+        return self.tokenizer.tokenize(instructions, images, **options)
+
+    def forward(self, tokens: TokenBatch) -> Comprehension:
+        """One prefill.
+
+        Args:
+            tokens: see `TokenBatch`; every row holds the R edit tokens once.
+
+        Returns:
+            Last-layer states after the final norm (what `lm_head` reads) at the positions whose input is an edit
+            token, the vision tower's patches before the projector, and the mean cross-entropy over labelled tokens.
+
+        Raises:
+            ValueError: if a row does not hold R edit tokens, or placeholders and picture patches differ in number.
+        """
+        inputs_embeds, image_features = self._embed(tokens)
+        outputs = self.stock.model.language_model(
+            inputs_embeds=inputs_embeds, attention_mask=tokens.attention_mask, use_cache=False
+        )
+        hidden_states = outputs.last_hidden_state  # (B, T, D_llm)
+        return Comprehension(
+            edit_hidden_states=self._at_edit_tokens(hidden_states, tokens.input_ids),
+            image_features=image_features,
+            lm_loss=None if tokens.labels is None else self._lm_loss(hidden_states, tokens.labels),
+        )
+
+    @torch.no_grad()
+    def generate_text(
+        self, instructions: Sequence[str], images: Sequence[Picture] | None, max_new_tokens: int = 64
+    ) -> list[str]:
+        """Answer in words, greedily: visual questions, expressive instructions.
+
+        Args:
+            instructions: B questions.
+            images: B pictures as in `tokenize`; None for text only.
+            max_new_tokens: longest answer, in tokens.
+
+        Returns:
+            B answers, stripped; edit tokens and placeholders are never among them.
+        """
+        tokenizer = self.processor.tokenizer
+        tokens = self.tokenizer.tokenize_questions(instructions, images)
+        device = self.device
+        with _eval_mode(self):
+            generated = self.stock.generate(
+                input_ids=tokens.input_ids.to(device),
+                attention_mask=tokens.attention_mask.to(device),
+                pixel_values=None if tokens.pixel_values is None else self._vision_input(tokens.pixel_values),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                suppress_tokens=[*self.edit_token_ids, self.stock.config.image_token_id],
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        answers = generated[:, tokens.input_ids.shape[1] :]
+        return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute the language model's layers in the backward pass; memory for time, in train mode only."""
+        self.stock.model.language_model.activation_checkpointing_enable()
+
+    def merged(self) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """Stock model with LoRA and token rows folded in, and processor, for export; this one is left as it is."""
+        return merge(self.mllm), copy.deepcopy(self.processor)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model reads its tokens."""
+        return self.stock.device
+
+    def _embed(self, tokens: TokenBatch) -> tuple[Tensor, Tensor | None]:
+        """(B, T, D_llm) input embeddings with the picture spliced in, and (B, P, D_vis) patches."""
+        inputs_embeds = self.stock.get_input_embeddings()(tokens.input_ids)
+        if tokens.pixel_values is None:
+            return inputs_embeds, None
+        states, patches = self._see(tokens.pixel_values)
+        projected = self.stock.model.multi_modal_projector(states).to(inputs_embeds.dtype)
+        is_image = tokens.input_ids == self.stock.config.image_token_id
+        if int(is_image.sum()) != projected.shape[0] * projected.shape[1]:
+            raise ValueError(
+                f"{int(is_image.sum())} image placeholders in the batch for {projected.shape[0]} pictures of "
+                f"{projected.shape[1]} patches: make the batch with this model's own `tokenize`."
+            )
+        return inputs_embeds.masked_scatter(is_image[..., None], projected), patches
+
+    def _see(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """The vision tower, once: states for the projector, and the patches among them without the class token."""
+        config = self.stock.config
+        outputs = self.stock.model.vision_tower(self._vision_input(pixel_values), output_hidden_states=True)
+        states = outputs.hidden_states[config.vision_feature_layer]
+        patches = states[:, -((config.vision_config.image_size // config.vision_config.patch_size) ** 2) :]
+        return (patches if config.vision_feature_select_strategy == "default" else states), patches
+
+    def _vision_input(self, pixel_values: Tensor) -> Tensor:
+        tower = self.stock.model.vision_tower
+        return pixel_values.to(device=tower.device, dtype=tower.dtype)
+
+    def _at_edit_tokens(self, hidden_states: Tensor, input_ids: Tensor) -> Tensor:
+        is_edit = torch.isin(input_ids, torch.tensor(self.edit_token_ids, device=input_ids.device))
+        counts = is_edit.sum(dim=1)
+        if bool((counts != self.num_edit_tokens).any()):
+            raise ValueError(
+                f"rows hold {counts.tolist()} edit tokens, each needs {self.num_edit_tokens}: "
+                "make the batch with this model's own `tokenize`."
+            )
+        return hidden_states[is_edit].unflatten(0, (-1, self.num_edit_tokens))  # (B, R, D_llm)
+
+    def _lm_loss(self, hidden_states: Tensor, labels: Tensor) -> Tensor:
+        wanted = labels[:, 1:]
+        labelled = wanted != IGNORE  # logits are computed here only: the vocabulary is the widest layer
+        logits = self.stock.lm_head(hidden_states[:, :-1][labelled])
+        return F.cross_entropy(logits.float(), wanted[labelled])
+
+
+def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """bitsandbytes' description; vision tower, projector and vocabulary stay in floating point."""
+    if quantization == "none":
+        return None
+    skipped = [".*vision_tower", ".*multi_modal_projector", "lm_head"]  # regular expressions from the name's start
+    if quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    if quantization == "4bit":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=skipped,
+        )
+    raise ValueError(f"quantization is {quantization!r}; it is one of none, 4bit, 8bit.")
+
+
+@contextmanager
+def _eval_mode(module: nn.Module) -> Iterator[None]:
+    """Dropout off inside, as before outside."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

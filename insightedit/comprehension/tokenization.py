@@ -1,0 +1,202 @@
+"""Texts and pictures -> what the MLLM reads. Needs the processor only, so a data worker can hold it without weights."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from insightedit.comprehension.prompts import IMAGE_TOKEN, Turn, caption_turn, edit_turn, question_turn
+from insightedit.types import TokenBatch
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
+
+logger = logging.getLogger(__name__)
+
+IGNORE = -100  # torch's label for "no loss here"
+Picture = Image.Image | np.ndarray
+
+
+class EditTokenizer:
+    """Prompt + reply + R edit tokens, as padded tensors.
+
+    Args:
+        processor: the MLLM's processor, whose tokenizer knows the edit tokens.
+        edit_tokens: their names, in order.
+        max_positions: longest sequence the model can read, in tokens.
+    """
+
+    def __init__(self, processor: ProcessorMixin, edit_tokens: Sequence[str], max_positions: int) -> None:
+        self.processor: Any = processor
+        self.edit_text = "".join(edit_tokens)
+        self.num_edit_tokens = len(edit_tokens)
+        self.max_positions = max_positions
+        added = sorted({*self.processor.tokenizer.get_added_vocab(), IMAGE_TOKEN}, key=len, reverse=True)
+        self._control_tokens = re.compile("|".join(re.escape(token) for token in added))
+        self._warned = False
+
+    def tokenize(
+        self,
+        instructions: Sequence[str],
+        images: Sequence[Picture] | None,
+        *,
+        replies: Sequence[str | None] | None = None,
+        caption: bool = False,
+        template_indices: Sequence[int] | None = None,
+        max_length: int | None = None,
+    ) -> TokenBatch:
+        """Build a batch for one prefill.
+
+        Control tokens inside a text (`<image>`, `<img_3>`, `</s>`) are read as ordinary characters. Pictures are
+        squeezed to the MLLM's square without cropping, so that its patches cover what the autoencoder sees.
+
+        Args:
+            instructions: B instructions, or captions.
+            images: B pictures, PIL or (H, W, 3) uint8 RGB of any size; None for text only.
+            replies: B replies (an entry may be None) in place of the template's.
+            caption: ask for a picture of a caption, text only (stage 1).
+            template_indices: B numbers that choose the paraphrase; all 0 when None, as at inference.
+            max_length: tokens of a whole sequence, image placeholders and edit tokens included. What is too long
+                loses the end of its instruction or reply, whichever is longer first, never an edit token.
+                None does not shorten: a text too long for the model is an error.
+
+        Returns:
+            Right-padded batch; labels on reply and edit tokens.
+
+        Raises:
+            ValueError: if lengths of the arguments differ, or a sequence cannot be made short enough.
+            TypeError: if a picture is of the wrong kind.
+        """
+        turns = self._turns(instructions, images, replies, caption, template_indices)
+        texts = [turn.prompt + turn.reply + self.edit_text for turn in turns]
+        encoded = self._encode(texts, images, padding_side="right")
+        ids, mask, offsets = encoded["input_ids"], encoded["attention_mask"], encoded["offset_mapping"]
+        # offsets count characters of the text with expanded placeholders; measured from the end they fit `turns`
+        starts = offsets[..., 0] - offsets[..., 1].amax(dim=1, keepdim=True)
+        starts = starts.masked_fill(offsets[..., 1] == 0, -(2**31))
+        reply_start = torch.tensor([-len(turn.reply + self.edit_text) for turn in turns])
+        labels = ids.masked_fill((starts < reply_start[:, None]) | (mask == 0), IGNORE)
+        limit = min(max_length or self.max_positions, self.max_positions)
+        if ids.shape[1] > limit:
+            keep = self._keep(turns, starts, mask, limit, shorten=max_length is not None)
+            ids, mask, labels = self._compact(ids, mask, labels, keep)
+        return TokenBatch(ids, mask, labels, encoded.get("pixel_values"))
+
+    def tokenize_questions(self, questions: Sequence[str], images: Sequence[Picture] | None) -> TokenBatch:
+        """Prompts without reply and edit tokens, left-padded: what generation starts from."""
+        _check_lengths(questions, images=images)
+        turns = [question_turn(self._plain(question), has_image=images is not None) for question in questions]
+        encoded = self._encode([turn.prompt for turn in turns], images, padding_side="left")
+        return TokenBatch(encoded["input_ids"], encoded["attention_mask"], None, encoded.get("pixel_values"))
+
+    def _turns(
+        self,
+        instructions: Sequence[str],
+        images: Sequence[Picture] | None,
+        replies: Sequence[str | None] | None,
+        caption: bool,
+        template_indices: Sequence[int] | None,
+    ) -> list[Turn]:
+        if caption and images is not None:
+            raise ValueError("caption=True is text only, but images were given: pass images=None or caption=False.")
+        _check_lengths(instructions, images=images, replies=replies, template_indices=template_indices)
+        indices = [0] * len(instructions) if template_indices is None else template_indices
+        replies = [None] * len(instructions) if replies is None else replies
+        answers = [None if reply is None else self._plain(reply) for reply in replies]
+        plain = [self._plain(text) for text in instructions]
+        if caption:
+            return [caption_turn(t, i, reply=a) for t, i, a in zip(plain, indices, answers, strict=True)]
+        has_image = images is not None
+        return [edit_turn(t, i, has_image=has_image, reply=a) for t, i, a in zip(plain, indices, answers, strict=True)]
+
+    def _plain(self, text: str) -> str:
+        """One line, control tokens taken apart so that the tokenizer does not see them."""
+        return self._control_tokens.sub(lambda found: f"{found[0][0]} {found[0][1:]}", " ".join(text.split()))
+
+    def _encode(self, texts: list[str], images: Sequence[Picture] | None, *, padding_side: str) -> dict[str, Tensor]:
+        """One processor call: (B, T) ids and mask, (B, T, 2) offsets, (B, 3, S, S) pixels where there are images."""
+        pictures = {}
+        if images is not None:
+            image_token = self.processor.image_token
+            texts = [text.replace(IMAGE_TOKEN, image_token) for text in texts] if image_token != IMAGE_TOKEN else texts
+            square = {"size": _square(self.processor.image_processor), "do_center_crop": False}
+            pictures = {"images": [_rgb(image) for image in images], "images_kwargs": square}
+        text_options = {"padding": True, "padding_side": padding_side, "return_offsets_mapping": True}
+        return self.processor(text=texts, **pictures, text_kwargs={**text_options, "return_tensors": "pt"})
+
+    def _keep(self, turns: list[Turn], starts: Tensor, mask: Tensor, limit: int, *, shorten: bool) -> Tensor:
+        """(B, T) bool: the tokens that stay within `limit`."""
+        keep = mask.bool()
+        for row, turn in enumerate(turns):
+            excess = int(keep[row].sum()) - limit
+            if excess <= 0:
+                continue
+            after = len(turn.tail + turn.reply + self.edit_text)
+            instruction = _span(starts[row], -after - len(turn.instruction), -after)
+            reply = _span(starts[row], -len(turn.reply + self.edit_text), -len(self.edit_text))
+            spare = sorted((instruction, reply), key=len)
+            if not shorten or excess > len(spare[0]) + len(spare[1]):
+                raise ValueError(self._too_long(turn, excess + limit, limit, shorten=shorten))
+            self._warn_once(excess + limit, limit)
+            dropped = [*spare[0], *spare[1]][-excess:]
+            keep[row, dropped] = False
+        return keep
+
+    def _too_long(self, turn: Turn, length: int, limit: int, *, shorten: bool) -> str:
+        given = f"the sequence of {turn.instruction[:40]!r} is {length} tokens, {self.num_edit_tokens} of them edit tokens"
+        if shorten:
+            return f"{given}; its frame alone is longer than max_length {limit}: raise comprehension.max_length."
+        return f"{given}; the model reads at most {limit}: use a shorter instruction, or pass max_length to cut it."
+
+    def _warn_once(self, length: int, limit: int) -> None:
+        if not self._warned:
+            logger.warning("a sequence of %d tokens was cut to comprehension.max_length %d; said once.", length, limit)
+            self._warned = True
+
+    def _compact(self, ids: Tensor, mask: Tensor, labels: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Close the gaps that `keep` leaves and pad on the right again."""
+        pad = self.processor.tokenizer.pad_token_id
+
+        def packed(values: Tensor, filler: int) -> Tensor:
+            rows = [value[kept] for value, kept in zip(values, keep, strict=True)]
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=filler)
+
+        return packed(ids, pad), packed(mask, 0), packed(labels, IGNORE)
+
+
+def _span(starts: Tensor, first: int, last: int) -> list[int]:
+    """Positions of the tokens that begin in [first, last)."""
+    return torch.nonzero((starts >= first) & (starts < last)).flatten().tolist()
+
+
+def _square(image_processor: Any) -> dict[str, int]:
+    size = image_processor.crop_size or image_processor.size
+    side = size["height"] if "height" in size else size["shortest_edge"]
+    return {"height": side, "width": side}
+
+
+def _rgb(image: Picture) -> np.ndarray:
+    if isinstance(image, Image.Image):
+        return np.array(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"a picture is a {type(image).__name__}; give PIL images or (H, W, 3) uint8 numpy arrays.")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"a picture is {image.shape} {image.dtype}; numpy pictures are (H, W, 3) uint8 RGB.")
+    return image
+
+
+def _check_lengths(instructions: Sequence[str], **others: Sequence[Any] | None) -> None:
+    if isinstance(instructions, str):
+        raise TypeError(f"instructions is one text, {instructions[:40]!r}; give a list of texts.")
+    if not instructions:
+        raise ValueError("instructions is empty; a batch has at least one.")
+    for name, values in others.items():
+        if values is not None and len(values) != len(instructions):
+            raise ValueError(f"{len(instructions)} instructions but {len(values)} {name}: give one per instruction.")

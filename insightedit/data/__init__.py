@@ -1,0 +1,1 @@
+"""From data sources to training batches: records, sources, mixture, collation, loading."""

@@ -1,0 +1,89 @@
+"""The loader: batch number `step` of rank r is a pure function of the seed, so its state is one integer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.utils.data import DataLoader, Dataset
+
+from insightedit.data.collate import Collator
+from insightedit.data.mixture import Mixture
+from insightedit.types import EditBatch
+
+
+class StepLoader:
+    """Endless batches with an exact position.
+
+    Args:
+        mixture: endless stream of records.
+        collate: records -> batch.
+        batch_size: samples per process and micro-step.
+        rank: this process.
+        world_size: how many processes draw from the same stream.
+        num_workers: worker processes that render and tokenise ahead; 0 = in this process.
+        prefetch_factor: batches each worker prepares ahead.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        collate: Collator,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        prefetch_factor: int = 4,
+    ) -> None:
+        self.batches = _Batches(mixture, collate, batch_size, rank, world_size)
+        self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
+        self.position = 0
+
+    def __iter__(self) -> Iterator[EditBatch]:
+        """Batches from the current position on; the position counts the batches handed out."""
+        loader = DataLoader(
+            self.batches,
+            batch_size=None,
+            sampler=_count_from(self.position),
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor if self.num_workers else None,
+            multiprocessing_context="fork" if self.num_workers else None,
+        )
+        for batch in loader:
+            self.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Position of the next batch."""
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on at the stored position."""
+        self.position = int(state["position"])
+
+
+class _Batches(Dataset):
+    def __init__(
+        self, mixture: Mixture, collate: Collator, batch_size: int, rank: int, world_size: int
+    ) -> None:
+        self.mixture, self.collate = mixture, collate
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+
+    def __getitem__(self, step: int) -> EditBatch:
+        start = (step * self.world_size + self.rank) * self.batch_size
+        indices = list(range(start, start + self.batch_size))
+        return self.collate([self.mixture[i] for i in indices], indices)
+
+
+class _count_from:
+    """Sampler that counts up for ever."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        step = self.start
+        while True:
+            yield step
+            step += 1

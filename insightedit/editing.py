@@ -1,0 +1,211 @@
+"""The core that every way of editing shares: pictures and instructions -> condition -> latents -> evidence.
+
+Functions of finished parts. The pipeline, previews during training and measurements all come through here.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from insightedit.background import EditEvidence, gather_evidence
+from insightedit.generation.autoencoder import decode, encode_source
+from insightedit.generation.sampling import denoise, initial_noise, step_generators
+from insightedit.imaging import tensor_to_pixels
+from insightedit.types import EditCondition
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, SchedulerMixin
+
+    from insightedit.bridging.bridge import EditBridge
+    from insightedit.comprehension.llava import LlavaComprehension
+    from insightedit.generation.unet import EditUNet
+
+StepCallback = Callable[[int, Tensor, Tensor], Tensor | None]
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """How to draw.
+
+    Attributes:
+        guidance_scale: how strongly the instruction is followed.
+        image_guidance_scale: how strongly the source picture is kept.
+        num_inference_steps: steps of the schedule.
+        image_prompt_scale: lambda, weight of the image branch.
+        scale_source_latents: whether the UNet gets source latents times the autoencoder's scaling factor.
+    """
+
+    guidance_scale: float
+    image_guidance_scale: float
+    num_inference_steps: int
+    image_prompt_scale: float
+    scale_source_latents: bool
+
+
+@torch.no_grad()
+def understand(
+    comprehension: LlavaComprehension,
+    bridge: EditBridge,
+    instructions: Sequence[str],
+    images: Sequence[np.ndarray],
+    latent_size: tuple[int, int],
+) -> EditCondition:
+    """Comprehension and bridging.
+
+    Args:
+        comprehension: the MLLM.
+        bridge: Q-Former, BIM, IAA.
+        instructions: B texts.
+        images: B pictures (H, W, 3) uint8 RGB of any size.
+        latent_size: (h, w) of the latent grid.
+
+    Returns:
+        The condition for the UNet, in the bridge's dtype.
+    """
+    tokens = comprehension.tokenize(list(instructions), list(images))
+    device = comprehension.device
+    tokens = replace(
+        tokens,
+        input_ids=tokens.input_ids.to(device),
+        attention_mask=tokens.attention_mask.to(device),
+        labels=None,
+        pixel_values=None if tokens.pixel_values is None else tokens.pixel_values.to(device),
+    )
+    understood = comprehension(tokens)
+    features = understood.image_features
+    return bridge(
+        understood.edit_hidden_states.to(bridge.dtype),
+        None if features is None else features.to(bridge.dtype),
+        latent_size,
+    )
+
+
+@torch.no_grad()
+def draw(
+    unet: EditUNet,
+    scheduler: SchedulerMixin,
+    source_latents: Tensor,
+    condition: EditCondition,
+    null_text_states: Tensor,
+    seeds: Sequence[int],
+    settings: DrawSettings,
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """Generation: noise -> latents of the edited picture.
+
+    Args:
+        unet: the denoiser.
+        scheduler: any diffusers scheduler.
+        source_latents: (B, C, h, w), scaled as the UNet was trained.
+        condition: from `understand`.
+        null_text_states: (Q, D_text), the bridge's.
+        seeds: one per sample.
+        settings: how to draw.
+        callback: called after each step with (step, timestep, latents); a returned tensor replaces the
+            latents.
+
+    Returns:
+        (B, C, h, w) float32 latents, scaled.
+    """
+    unet.set_image_prompt_scale(settings.image_prompt_scale)
+    shape = (unet.config.out_channels, *source_latents.shape[-2:])
+    return denoise(
+        unet,
+        scheduler,
+        initial_noise(seeds, shape, device=source_latents.device),
+        source_latents.to(unet.dtype),
+        condition,
+        null_text_states,
+        settings.guidance_scale,
+        settings.image_guidance_scale,
+        settings.num_inference_steps,
+        callback,
+        generators=step_generators(seeds),
+    )
+
+
+@torch.no_grad()
+def edit_pixels(
+    vae: AutoencoderKL,
+    unet: EditUNet,
+    scheduler: SchedulerMixin,
+    source_pixels: Tensor,
+    condition: EditCondition,
+    null_text_states: Tensor,
+    seeds: Sequence[int],
+    settings: DrawSettings,
+    callback: StepCallback | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Encode the source and draw the edit.
+
+    Args:
+        vae: autoencoder.
+        unet: the denoiser.
+        scheduler: any diffusers scheduler.
+        source_pixels: (B, 3, S, S) in [-1, 1].
+        condition: from `understand`.
+        null_text_states: (Q, D_text), the bridge's.
+        seeds: one per sample.
+        settings: how to draw.
+        callback: see `draw`.
+
+    Returns:
+        Scaled latents of the edited picture and of the source, both (B, C, h, w).
+    """
+    mode = encode_source(vae, source_pixels, scaled=False)
+    scaled = mode * vae.config.scaling_factor
+    source_latents = scaled if settings.scale_source_latents else mode
+    edited = draw(unet, scheduler, source_latents, condition, null_text_states, seeds, settings, callback)
+    return edited, scaled
+
+
+@torch.no_grad()
+def see_evidence(
+    vae: AutoencoderKL, edited_latents: Tensor, source_latents: Tensor, threshold: float | None = None
+) -> list[EditEvidence]:
+    """Decode edit and source alike, and compare.
+
+    Args:
+        vae: autoencoder.
+        edited_latents: (B, C, h, w), scaled.
+        source_latents: (B, C, h, w), scaled.
+        threshold: see `insightedit.background.find_mask`.
+    """
+    edited, round_trip = decode(vae, edited_latents), decode(vae, source_latents)
+    return [
+        gather_evidence(tensor_to_pixels(e), tensor_to_pixels(r), threshold)
+        for e, r in zip(edited, round_trip, strict=True)
+    ]
+
+
+@contextmanager
+def evaluating(*modules: nn.Module | None) -> Iterator[None]:
+    """Dropout and the like off inside; every part goes back to the mode it was in."""
+    modes = [(part, part.training) for module in modules if module is not None for part in module.modules()]
+    for part, _ in modes:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what decides about the bytes of a result."""
+    versions = {}
+    for name in ("insightedit", "torch", "transformers", "diffusers", "numpy", "pillow"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "source"
+    return {**versions, "python": platform.python_version()}

@@ -1,0 +1,1 @@
+"""Measuring editors where the truth is known: metrics, statistics, the scenes benchmark and its reports."""

@@ -1,0 +1,251 @@
+"""`insightedit eval scenes`: measure an editor on pictures whose right answer is known.
+
+insightedit eval scenes                                   # the model that comes along
+insightedit eval scenes --model runs/insightedit/stage3/model --pairs 100
+insightedit eval scenes --dump to_edit/                    # for any other editor ...
+insightedit eval scenes --results edited/ --out runs/eval/other
+insightedit eval compare runs/eval/ours runs/eval/other
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from insightedit.cli import one_sentence_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from insightedit.evaluation.results import SceneReport
+
+SIZE_WITHOUT_MODEL = 128  # pixels
+WIDTH_OF_FILES = 140  # characters, where the output is no terminal
+
+app = typer.Typer(
+    help="Measure editors.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+
+
+@app.callback()
+def root() -> None:
+    """Measure editors."""
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """Which scenes to take."""
+
+    count: int
+    size: int
+    split: str
+    seed: int
+    pairs: int
+
+    @property
+    def total(self) -> int:
+        """Pictures in all."""
+        return self.count + 2 * self.pairs
+
+
+@app.command()
+def scenes(
+    model: Annotated[
+        str | None, typer.Option(help="Model folder or hub id. Default: the one that comes along.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Scenes.")] = 600,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels of a side. Default: the model's resolution; 128 without a model."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
+    pairs: Annotated[
+        int, typer.Option(min=0, help="Minimal pairs (one word changed) to measure besides.")
+    ] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for report.json, records.jsonl and sheet.png.")] = Path(
+        "runs/eval"
+    ),
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Score the pictures in this folder, made by any editor, instead of a model."),
+    ] = None,
+    dump: Annotated[
+        Path | None, typer.Option(help="Only write sources and instructions to this folder, for any editor.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="How hard to follow the instruction.")] = None,
+    image_guidance_scale: Annotated[
+        float | None, typer.Option(help="How hard to keep to the picture.")
+    ] = None,
+    image_prompt_scale: Annotated[float | None, typer.Option(help="Weight of the image branch.")] = None,
+    background_lock: Annotated[
+        bool,
+        typer.Option("--background-lock/--no-background-lock", help="Off measures the model's own skill."),
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 16,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:0, mps. Default: what is there.")
+    ] = None,
+) -> None:
+    """Edit scenes whose right answer is known, and count how often it is met; beside control rows."""
+    with one_sentence_errors():
+        _check_sources(model, results, dump)
+        for folder in filter(None, (out, dump)):
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{folder} is a file: name a folder.")
+        without_model = SceneOptions(count, size or SIZE_WITHOUT_MODEL, split, seed, pairs)
+        scales = {
+            "num_inference_steps": steps,
+            "guidance_scale": guidance_scale,
+            "image_guidance_scale": image_guidance_scale,
+            "image_prompt_scale": image_prompt_scale,
+        }
+        if dump is not None or results is not None:
+            _check_unused({**scales, "background_lock": background_lock or None, "device": device})
+        if dump is not None:
+            _dump(dump, without_model)
+        elif results is not None:
+            _finish(_score_results(results, without_model), out)
+        else:
+            call = {**scales, "background_lock": background_lock, "batch_size": batch_size}
+            _sampler(without_model)  # a wrong split or size is told before the model is loaded
+            _finish(_score_model(model, size, without_model, device, call), out)
+
+
+def _check_sources(model: str | None, results: Path | None, dump: Path | None) -> None:
+    given = [
+        name
+        for name, value in (("--model", model), ("--results", results), ("--dump", dump))
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other: name one of them.")
+
+
+def _check_unused(settings: dict[str, Any]) -> None:
+    given = [name for name, value in settings.items() if value is not None]
+    if given:
+        names = ", ".join(given).replace("num_inference_", "").replace("_", " ")
+        raise ValueError(f"{names}: no model runs with --results or --dump; leave these options out.")
+
+
+def _sampler(options: SceneOptions) -> Any:
+    from data_recipes.scenes import SceneSampler
+
+    return SceneSampler(split=options.split, size=options.size, seed=options.seed)
+
+
+def _dump(folder: Path, options: SceneOptions) -> None:
+    from insightedit.evaluation.exchange import dump_samples
+
+    with _progress(options.total, "Writing") as advance:
+        path = dump_samples(folder, _sampler(options), **vars(options), progress=advance)
+    typer.echo(f"{path}  {options.total} instructions, pictures in {folder / 'sources'}")
+    flags = " ".join(f"--{name} {value}" for name, value in vars(options).items())
+    typer.echo(f"Edit each picture, keep its name, then: insightedit eval scenes --results FOLDER {flags}")
+
+
+def _score_results(folder: Path, options: SceneOptions) -> SceneReport:
+    from insightedit.evaluation.exchange import read_results, sample_ids
+    from insightedit.evaluation.scenes import evaluate
+
+    edit_fn = read_results(folder, sample_ids(**vars(options)))
+    with _progress(options.total, "Scoring") as advance:
+        report = evaluate(edit_fn, **vars(options), sampler=_sampler(options), progress=advance)
+    return report.with_settings({"results": str(folder)})
+
+
+def _score_model(
+    model: str | None, size: int | None, options: SceneOptions, device: str | None, call: dict[str, Any]
+) -> SceneReport:
+    from insightedit.evaluation.model import edit_with, round_trip_of
+    from insightedit.evaluation.scenes import evaluate
+    from insightedit.hub import load_pipeline
+
+    started = time.perf_counter()
+    pipeline = load_pipeline(model, device)
+    pipeline.set_progress_bar_config(disable=True)
+    typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
+    options = replace(options, size=size or int(pipeline.config["resolution"]))
+    started = time.perf_counter()
+    with _progress(options.total, "Editing") as advance:
+        report = evaluate(
+            edit_with(pipeline, seed=options.seed, **call),
+            **vars(options),
+            sampler=_sampler(options),
+            batch_size=call["batch_size"],
+            round_trip_fn=round_trip_of(pipeline),
+            progress=advance,
+        )
+    used = {"model": pipeline.name_or_path, "device": pipeline.device.type, **_settings_of(pipeline, call)}
+    return report.with_settings({**used, "seconds": round(time.perf_counter() - started, 1)})
+
+
+def _settings_of(pipeline: Any, call: dict[str, Any]) -> dict[str, Any]:
+    from insightedit.pipeline import software_versions
+
+    config = pipeline.config
+    defaults = {
+        "num_inference_steps": config.default_num_inference_steps,
+        "guidance_scale": config.default_guidance_scale,
+        "image_guidance_scale": config.default_image_guidance_scale,
+        "image_prompt_scale": config.image_prompt_scale,
+    }
+    given = {name: value for name, value in call.items() if value is not None}
+    return {**defaults, **given, "versions": software_versions()}
+
+
+def _finish(report: SceneReport, out: Path) -> None:
+    from rich.console import Console
+
+    from insightedit.evaluation import report as reports
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
+    console.print(reports.rows_table(report))
+    console.print(reports.groups_table(report.model))
+    console.print(f"Verdicts: {reports.verdicts_line(report.model)}", highlight=False)
+    if report.pairs is not None:
+        console.print(reports.pairs_line(report.pairs), highlight=False)
+    for name, meaning in reports.MEANING.items():
+        console.print(f"  [dim]{name}: {meaning}[/dim]", highlight=False)
+    for path in reports.write_report(report, out):
+        typer.echo(path)
+
+
+@app.command()
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Report folders; the others are tested against the first.")
+    ],
+) -> None:
+    """Put reports side by side, if they were measured on the same scenes by the same rules."""
+    with one_sentence_errors():
+        from rich.console import Console
+
+        from insightedit.evaluation.report import comparison_table, read_report
+
+        console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
+        console.print(comparison_table({str(folder): read_report(folder) for folder in folders}))
+
+
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Callable[[int], object] | None]:
+    """A bar on the error stream, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)

@@ -1,0 +1,205 @@
+"""A scenes report as files and as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from insightedit.evaluation.sheets import contact_sheet
+from insightedit.evaluation.statistics import Rate, mcnemar
+from insightedit.provenance import save_picture, write_atomically
+
+if TYPE_CHECKING:
+    from insightedit.evaluation.results import PairResult, SceneReport, SceneRow
+
+FILES = ("report.json", "records.jsonl", "sheet.png")
+
+MEANING = {
+    "success": "nearest of all candidates to the right one, at least half way there, leak <= 2 %; 95 % CI",
+    "progress": "how far towards the target inside the changed area: 0 no edit, 1 the target, below 0 harm",
+    "balanced": "progress and kept background together: 0 no edit, 1 the target",
+    "leak": "share of the background off by more than 20 of 255 grey levels",
+    "background": "PSNR of the background, 60 dB at most",
+    "right object": "share in which the object meant changed most; chance in brackets",
+    "overlap": "IoU of what changed with what should change",
+}
+
+
+def write_report(report: SceneReport, folder: Path) -> list[Path]:
+    """Write `report.json`, `records.jsonl` and `sheet.png`, each whole or not at all.
+
+    Args:
+        report: from `insightedit.evaluation.scenes.evaluate`.
+        folder: made if missing; older files of the same name are replaced.
+
+    Returns:
+        The three paths.
+
+    Raises:
+        ValueError: if `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder for the report.")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in FILES]
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    lines = "".join(
+        json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in report.records
+    )
+    write_atomically(paths[0], lambda file: file.write(text.encode("utf-8")))
+    write_atomically(paths[1], lambda file: file.write(lines.encode("utf-8")))
+    save_picture(contact_sheet(report), paths[2])
+    return paths
+
+
+def rows_table(report: SceneReport) -> Table:
+    """The editor beside its controls."""
+    protocol = report.protocol
+    title = (
+        f"scenes, {protocol.split} split, {protocol.count} at {protocol.size} px, protocol {protocol.hash}"
+    )
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for name in ("n", "success %", *list(MEANING)[1:]):
+        table.add_column(name, justify="right")
+    for row in report.rows:
+        table.add_row(*_row_cells(row), style="bold" if row is report.model else None)
+    return table
+
+
+def _row_cells(row: SceneRow) -> list[str]:
+    means = row.means
+    chance = means["discrimination_chance"]
+    right = "-" if chance is None else f"{_percent(means['discriminates'])} [{_percent(chance)}]"
+    return [
+        row.name.replace("_", " "),
+        str(row.success.n),
+        _rate(row.success),
+        _number(means["progress"], 2),
+        _number(means["balanced"], 2),
+        "-" if means["leak"] is None else f"{100 * means['leak']:.1f} %",
+        _number(means["psnr_background"], 1) + (f" ({row.capped} capped)" if row.capped else ""),
+        right,
+        _number(means["iou"], 2),
+    ]
+
+
+def groups_table(row: SceneRow) -> Table:
+    """Success of one row by category, task and style; groups of fewer than 20 samples carry a star."""
+    table = Table(
+        title=f"{row.name}: success by kind of edit (macro mean {100 * row.macro:.1f} %)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for name in ("", "kind"):
+        table.add_column(name)
+    for name in ("n", "success %"):
+        table.add_column(name, justify="right")
+    for grouping, groups in row.groups.items():
+        for position, (name, value) in enumerate(groups.items()):
+            star = "*" if value.is_small else ""
+            table.add_row(
+                grouping if position == 0 else "", name.replace("_", " "), f"{value.n}{star}", _rate(value)
+            )
+        table.add_section()
+    return table
+
+
+def verdicts_line(row: SceneRow) -> str:
+    """What became of the samples, most frequent first."""
+    return ", ".join(f"{verdict} {count}" for verdict, count in row.verdicts.items())
+
+
+def pairs_line(pairs: PairResult) -> str:
+    """Minimal pairs in one sentence."""
+    return (
+        f"minimal pairs: both right in {_rate(pairs.both)} % of {pairs.both.n}; "
+        f"single edits {100 * pairs.single.value:.1f} %, whose square is {100 * pairs.if_independent:.1f} %"
+    )
+
+
+def _rate(value: Rate) -> str:
+    return f"{100 * value.value:.1f} ({100 * value.low:.1f} - {100 * value.high:.1f})"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read what `write_report` wrote.
+
+    Returns:
+        The contents of `report.json` and of `records.jsonl`.
+
+    Raises:
+        FileNotFoundError: if the folder holds no report.
+        ValueError: if a file is damaged.
+    """
+    for name in FILES[:2]:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"No {name} in {folder}: name a folder that `insightedit eval scenes --out` wrote."
+            )
+    try:
+        report = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+        records = [json.loads(line) for line in (folder / FILES[1]).read_text(encoding="utf-8").splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The report in {folder} is damaged ({error}): evaluate again.") from error
+    return report, records
+
+
+def comparison_table(
+    reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]],
+) -> Table:
+    """Several editors on the same scenes, each tested against the first.
+
+    Args:
+        reports: name -> what `read_report` gave; at least two.
+
+    Raises:
+        ValueError: if there are fewer than two, or if they were measured by different protocols.
+    """
+    if len(reports) < 2:
+        raise ValueError(f"{len(reports)} report to compare: name at least two different report folders.")
+    hashes = {name: report["protocol"]["hash"] for name, (report, _) in reports.items()}
+    if len(set(hashes.values())) > 1:
+        different = ", ".join(f"{name} {value}" for name, value in hashes.items())
+        raise ValueError(
+            f"The reports follow different protocols ({different}): evaluate all on the same scenes."
+        )
+    table = Table(title=f"protocol {next(iter(hashes.values()))}", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for name in ("success %", "progress", "balanced", "leak", "McNemar p against the first"):
+        table.add_column(name, justify="right")
+    outcomes = {name: _outcomes(records) for name, (_, records) in reports.items()}
+    first = next(iter(outcomes.values()))
+    for name, (report, _) in reports.items():
+        row = report["rows"][0]
+        p_value = (
+            ""
+            if outcomes[name] is first
+            else f"{mcnemar(list(first.values()), _aligned(outcomes[name], first)):.3g}"
+        )
+        means = row["means"]
+        cells = (_number(means[key], 2) for key in ("progress", "balanced"))
+        table.add_row(name, _rate(Rate(**row["success"])), *cells, _number(means["leak"], 4), p_value)
+    return table
+
+
+def _outcomes(records: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
+    chosen = (r for r in records if r["row"] == "model" and not r["sample_id"].startswith("pair-"))
+    return {record["sample_id"]: record["success"] for record in chosen}
+
+
+def _aligned(outcomes: Mapping[str, bool], order: Iterable[str]) -> list[bool]:
+    return [outcomes[name] for name in order]

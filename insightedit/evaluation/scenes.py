@@ -1,0 +1,227 @@
+"""The scenes benchmark: an editor's success on pictures whose right answer is known, beside its control rows.
+
+Samples stream through in batches; nothing but numbers and the few pictures of the contact sheet is kept.
+Control rows are always computed, because a number of an editor means little without them: `copy_source`
+(success 0 by construction), `oracle` (1), `wrong_object` (the right edit of a wrong object) and, where the
+editor's autoencoder is known, `autoencoder_source` (its round trip of the source: the background that it can
+keep) and `autoencoder_target` (of the target: the ceiling of any editor that draws through it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from insightedit.evaluation.examples import Example, ExampleKeeper
+from insightedit.evaluation.protocol import SceneProtocol
+from insightedit.evaluation.results import SceneReport, pair_result, summarise
+from insightedit.evaluation.scenes_metrics import PSNR_CAP
+from insightedit.evaluation.scoring import EditCase, build_case, check_picture, score_edit
+
+if TYPE_CHECKING:
+    from data_recipes.scenes import EditSample
+
+EditFn = Callable[[Sequence["EditSample"]], Sequence[np.ndarray]]
+RoundTripFn = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
+
+MODEL_ROW = "model"
+
+
+class Sampler(Protocol):
+    """What `evaluate` needs of `data_recipes.scenes.SceneSampler`."""
+
+    def __getitem__(self, index: int) -> EditSample:
+        """Sample number `index`."""
+        ...
+
+    def pair(self, index: int) -> tuple[EditSample, EditSample]:
+        """Two samples of one picture whose instructions differ in one word."""
+        ...
+
+
+def sample_id(split: str, size: int, seed: int, index: int, pair: str = "") -> str:
+    """Name of a sample and of its picture file, e.g. `test-64px-s0-000012`; `pair-...-a` for a pair."""
+    kind = "pair-" if pair else ""
+    return f"{kind}{split}-{size}px-s{seed}-{index:06d}" + (f"-{pair}" if pair else "")
+
+
+def evaluate(
+    edit_fn: EditFn,
+    *,
+    count: int,
+    size: int,
+    split: str = "test",
+    seed: int = 0,
+    batch_size: int = 50,
+    round_trip_fn: RoundTripFn | None = None,
+    pairs: int = 0,
+    progress: Callable[[int], object] | None = None,
+    sampler: Sampler | None = None,
+) -> SceneReport:
+    """Measure an editor on scenes.
+
+    Args:
+        edit_fn: samples -> edited pictures, each (size, size, 3) uint8, in the same order. It should look at
+            `source` and `instruction` only.
+        count: number of scenes, at least 1; the first ones of the split.
+        size: pixels of a side.
+        split: "train", "val" or "test".
+        seed: of the scenes.
+        batch_size: samples per call of `edit_fn`.
+        round_trip_fn: pictures -> the same through the editor's autoencoder; makes the leak an *excess* leak
+            and adds two control rows.
+        pairs: number of minimal pairs to measure besides.
+        progress: called with the number of samples done since the last call, `count + 2 * pairs` in all.
+        sampler: where scenes come from; None for `SceneSampler(split, size, seed)`.
+
+    Returns:
+        The report; the same editor, arguments and scenes give an equal one.
+
+    Raises:
+        ValueError: for a number out of range, or if `edit_fn` returns the wrong number or size of pictures.
+        TypeError: if it returns pictures that are not uint8.
+    """
+    for name, value, least in (("count", count, 1), ("batch_size", batch_size, 1), ("pairs", pairs, 0)):
+        if value < least:
+            raise ValueError(f"{name} is {value}: it has to be at least {least}.")
+    sampler = sampler or _scene_sampler(split, size, seed)
+    digest = hashlib.sha256()
+    keeper = ExampleKeeper(seed=seed)
+    runner = _Runner(edit_fn, round_trip_fn, digest, progress)
+    singles = ((sample_id(split, size, seed, i), sampler[i]) for i in range(count))
+    records = []
+    for name, sample, case, output, extra in runner.run(singles, batch_size):
+        scored = list(_score_rows(name, sample, case, output, extra))
+        keeper.offer(Example(scored[0], sample.source, output, sample.target))
+        records += scored
+    both = (
+        (sample_id(split, size, seed, i, letter), sample)
+        for i in range(pairs)
+        for letter, sample in zip("ab", sampler.pair(i), strict=True)
+    )
+    paired = [
+        _record(name, sample, case, MODEL_ROW, out)
+        for name, sample, case, out, _ in runner.run(both, batch_size)
+    ]
+    protocol = SceneProtocol.describe(
+        split=split, size=size, seed=seed, count=count, pairs=pairs, data_sha256=digest.hexdigest()
+    )
+    records = tuple({"protocol": protocol.hash, **record} for record in records + paired)
+    settings = {"excess_leak": round_trip_fn is not None}
+    return SceneReport(
+        protocol, summarise(records), records, pair_result(records), settings, keeper.worst, keeper.random
+    )
+
+
+def _scene_sampler(split: str, size: int, seed: int) -> Sampler:
+    from data_recipes.scenes import SceneSampler
+
+    return SceneSampler(split=split, size=size, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """Runs an editor over named samples, a batch at a time."""
+
+    edit_fn: EditFn
+    round_trip_fn: RoundTripFn | None
+    digest: Any
+    progress: Callable[[int], object] | None
+
+    def run(
+        self, named: Iterator[tuple[str, EditSample]], batch_size: int
+    ) -> Iterator[tuple[str, EditSample, EditCase, np.ndarray, dict[str, np.ndarray]]]:
+        """Yield id, sample, truth, output and the autoencoder's pictures, in order."""
+        for batch in _batches(named, batch_size):
+            samples = [sample for _, sample in batch]
+            sources, targets = [s.source for s in samples], [s.target for s in samples]
+            outputs = _checked("edit_fn", self.edit_fn(samples), sources)
+            trips: list[dict[str, np.ndarray]] = [{} for _ in samples]
+            if self.round_trip_fn is not None:
+                source_trips = _checked("round_trip_fn", self.round_trip_fn(sources), sources)
+                target_trips = _checked("round_trip_fn", self.round_trip_fn(targets), sources)
+                trips = [
+                    {"autoencoder_source": a, "autoencoder_target": b}
+                    for a, b in zip(source_trips, target_trips, strict=True)
+                ]
+            for (name, sample), output, extra in zip(batch, outputs, trips, strict=True):
+                for part in (sample.source.tobytes(), sample.target.tobytes(), sample.instruction.encode()):
+                    self.digest.update(part)
+                yield name, sample, case_of(sample, extra.get("autoencoder_source")), output, extra
+                if self.progress is not None:
+                    self.progress(1)
+
+
+def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _checked(
+    name: str, pictures: Sequence[np.ndarray], sources: Sequence[np.ndarray]
+) -> Sequence[np.ndarray]:
+    if len(pictures) != len(sources):
+        raise ValueError(
+            f"{name} returned {len(pictures)} pictures for {len(sources)} samples: return one per sample."
+        )
+    for picture, source in zip(pictures, sources, strict=True):
+        check_picture(f"a picture of {name}", picture, source.shape)
+    return pictures
+
+
+def case_of(sample: EditSample, round_trip: np.ndarray | None = None) -> EditCase:
+    """The truth about a scene.
+
+    Args:
+        sample: from the sampler.
+        round_trip: (H, W, 3) uint8, its source through the editor's autoencoder.
+    """
+    return build_case(
+        sample.candidates(),
+        object_masks=[sample.object_mask(number) for number in range(len(sample.scene.objects))],
+        instructed=sample.edit.targets,
+        round_trip=round_trip,
+    )
+
+
+def _score_rows(
+    name: str, sample: EditSample, case: EditCase, output: np.ndarray, trips: Mapping[str, np.ndarray]
+) -> Iterator[dict[str, Any]]:
+    """The records of one sample: the model's first, then those of the controls."""
+    wrong = [picture for key, picture in case.rivals.items() if key.startswith("wrong_object")]
+    controls = {"copy_source": case.source, "oracle": case.target}
+    if wrong:
+        controls["wrong_object"] = wrong[0]
+    for row, picture in {MODEL_ROW: output, **controls, **trips}.items():
+        yield _record(name, sample, case, row, picture)
+
+
+def _record(name: str, sample: EditSample, case: EditCase, row: str, output: np.ndarray) -> dict[str, Any]:
+    scores = score_edit(case, output)
+    leaks = scores.leak_by_threshold or {}
+    numbers = asdict(replace(scores, leak_by_threshold=None))
+    del numbers["leak_by_threshold"]
+    return {
+        "sample_id": name,
+        "row": row,
+        "instruction": sample.instruction,
+        "task": sample.task,
+        "category": sample.category,
+        "style": sample.style,
+        "template_id": sample.template_id,
+        "verdict": scores.verdict,
+        **numbers,
+        **{f"leak_{threshold}": leak for threshold, leak in leaks.items()},
+        "capped": scores.psnr_background is not None and scores.psnr_background >= PSNR_CAP,
+        "output_sha256": hashlib.sha256(output.tobytes()).hexdigest(),
+    }

@@ -1,0 +1,119 @@
+"""The contact sheet: what the numbers look like.
+
+One card per sample: instruction, then source, output, target and where the output differs from the source,
+then the verdict and the sample's numbers. Fixed sizes and Pillow's own font, so that equal input gives equal
+pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from insightedit.evaluation.scenes_metrics import largest_change
+from insightedit.report import heat_overlay
+
+if TYPE_CHECKING:
+    from insightedit.evaluation.examples import Example
+    from insightedit.evaluation.results import SceneReport
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+CELL = 128  # pixels of a side of one picture
+GAP = 6  # pixels between things
+LINE = 16  # pixels of a line of text
+COLUMNS = 2  # cards side by side
+NAMES = ("source", "output", "target", "|output - source|")
+INK, FAINT, PAPER, GOOD, BAD = (25, 25, 30), (110, 110, 118), (252, 252, 250), (20, 120, 60), (175, 40, 30)
+
+CARD_WIDTH = len(NAMES) * (CELL + GAP) + GAP
+CARD_HEIGHT = 2 * LINE + LINE + CELL + 2 * LINE + 2 * GAP
+
+
+def contact_sheet(report: SceneReport) -> Image.Image:
+    """Worst and random samples of a report on one RGB picture."""
+    row = report.model
+    low, high = f"{100 * row.success.low:.1f}", f"{100 * row.success.high:.1f}"
+    share = f"{100 * row.success.value:.1f} % ({low} - {high})"
+    title = f"{row.success.successes} of {row.success.n} edits succeed: {share}"
+    blocks = [
+        ("Worst: lowest relative progress", report.worst),
+        ("Random: drawn by the hash of the id", report.random),
+    ]
+    blocks = [(name, examples) for name, examples in blocks if examples]
+    height = (
+        2 * LINE + GAP + sum(2 * LINE + _num_lines(examples) * (CARD_HEIGHT + GAP) for _, examples in blocks)
+    )
+    sheet = Image.new("RGB", (COLUMNS * (CARD_WIDTH + GAP) + GAP, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP), title, font=_font(15), fill=INK)
+    draw.text(
+        (sheet.width - GAP, GAP), f"protocol {report.protocol.hash}", font=_font(11), fill=FAINT, anchor="ra"
+    )
+    top = 2 * LINE
+    for name, examples in blocks:
+        draw.text((GAP, top + GAP), name, font=_font(13), fill=INK)
+        top += 2 * LINE - GAP
+        for position, example in enumerate(examples):
+            line, column = divmod(position, COLUMNS)
+            sheet.paste(card(example), (GAP + column * (CARD_WIDTH + GAP), top + line * (CARD_HEIGHT + GAP)))
+        top += _num_lines(examples) * (CARD_HEIGHT + GAP) + GAP
+    return sheet
+
+
+def _num_lines(examples: Sequence[Example]) -> int:
+    return -(-len(examples) // COLUMNS)
+
+
+def card(example: Example) -> Image.Image:
+    """One sample: (`CARD_WIDTH`, `CARD_HEIGHT`) RGB."""
+    record = example.record
+    picture = Image.new("RGB", (CARD_WIDTH, CARD_HEIGHT), (255, 255, 255))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, CARD_WIDTH - 1, CARD_HEIGHT - 1), outline=(222, 222, 218))
+    for line, text in enumerate(wrap(record["instruction"], CARD_WIDTH - 2 * GAP, _font(13))[:2]):
+        draw.text((GAP, GAP + line * LINE), text, font=_font(13), fill=INK)
+    change = largest_change(example.source, example.output).astype(np.float32) / 255.0
+    pictures = (example.source, example.output, example.target, heat_overlay(example.source, change))
+    top = GAP + 2 * LINE
+    for position, (name, rgb) in enumerate(zip(NAMES, pictures, strict=True)):
+        left = GAP + position * (CELL + GAP)
+        draw.text((left, top), name, font=_font(11), fill=FAINT)
+        picture.paste(Image.fromarray(rgb).resize((CELL, CELL), Image.Resampling.NEAREST), (left, top + LINE))
+    below = top + LINE + CELL + GAP // 2
+    verdict = record["verdict"]
+    draw.text((GAP, below), verdict, font=_font(13), fill=GOOD if verdict == "success" else BAD)
+    draw.text((CARD_WIDTH - GAP, below), _numbers(record), font=_font(11), fill=INK, anchor="ra")
+    facts = f"{record['sample_id']}   {record['task']}, {record['category']}, {record['style']}"
+    draw.text((GAP, below + LINE), facts, font=_font(11), fill=FAINT)
+    return picture
+
+
+def _numbers(record: dict) -> str:
+    parts = [f"progress {record['progress']:.2f}"]
+    if record["leak"] is not None:
+        parts.append(f"leak {100 * record['leak']:.1f} %")
+    if record["psnr_background"] is not None:
+        parts.append(f"background {record['psnr_background']:.1f} dB")
+    return "   ".join(parts)
+
+
+def wrap(text: str, width: int, font: Font) -> list[str]:
+    """Break text at spaces into lines of at most `width` pixels; a single longer word keeps its own line."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+@cache
+def _font(size: int) -> Font:
+    return ImageFont.load_default(size)

@@ -1,0 +1,156 @@
+"""`python -m insightedit.foundation`: train the miniature base models, each by one command, resumable.
+
+python -m insightedit.foundation all --size mini
+python -m insightedit.foundation vae --size mini --root runs/foundation/mini --minutes 8
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+ORDER = ("clip", "vae", "llava", "sd")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Train the miniature CLIP, LLaVA, autoencoder and text-to-image UNet on rendered scenes. "
+    "Every command resumes where it was stopped; logs and checkpoints lie in ROOT/.train/PART.",
+)
+
+SizeOption = Annotated[str, typer.Option(help="tiny (for tests) or mini (the embedded default's size).")]
+RootOption = Annotated[Path | None, typer.Option(help="Folder of the models. Default: runs/foundation/SIZE.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Optimiser steps of the whole run.")]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Wall clock of the whole run; the schedule ends with the nearer budget. 0: steps alone."
+    ),
+]
+BatchOption = Annotated[int | None, typer.Option(min=2, help="Pictures a step.")]
+LrOption = Annotated[float | None, typer.Option(help="Peak learning rate.")]
+WorkersOption = Annotated[
+    int, typer.Option(min=0, help="Processes that render; 0 renders between the steps.")
+]
+StopOption = Annotated[
+    int | None, typer.Option(help="Stop after this many steps and save, to be resumed later.")
+]
+FreshOption = Annotated[bool, typer.Option(help="Forget an earlier run's checkpoint.")]
+CompileOption = Annotated[
+    bool, typer.Option(help="torch.compile; pays off in runs of more than about 10 minutes.")
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the training process.")]
+
+
+@app.command()
+def tokenizer(size: SizeOption = "mini", root: RootOption = None, fresh: FreshOption = False) -> None:
+    """Train both tokenizers and write all models with random weights around them."""
+    _ensure_built(size, _root(size, root), fresh=fresh)
+
+
+def _train_command(name: str, text: str) -> None:
+    def command(
+        size: SizeOption = "mini",
+        root: RootOption = None,
+        steps: StepsOption = None,
+        minutes: MinutesOption = None,
+        batch_size: BatchOption = None,
+        lr: LrOption = None,
+        workers: WorkersOption = 1,
+        stop_after: StopOption = None,
+        fresh: FreshOption = False,
+        compile: CompileOption = False,
+        threads: ThreadsOption = None,
+    ) -> None:
+        given = {"steps": steps, "minutes": minutes, "lr": lr, "workers": workers, "stop_after": stop_after}
+        _train(name, size, _root(size, root), batch_size, fresh, threads, {**given, "compile": compile})
+
+    app.command(name, help=text)(command)
+
+
+_train_command("clip", "Train CLIP on pictures and captions; also exports its text tower to sd/.")
+_train_command("vae", "Train the autoencoder and measure its latents' scale.")
+_train_command("llava", "Train LLaVA on captions, questions, instructions and references (after clip).")
+_train_command("sd", "Train the text-to-image UNet (after clip and vae).")
+
+
+@app.command(name="all")
+def all_parts(
+    size: SizeOption = "mini",
+    root: RootOption = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall clock for everything, shared out as by default (about 25).")
+    ] = None,
+    steps: StepsOption = None,
+    workers: WorkersOption = 1,
+    fresh: FreshOption = False,
+    threads: ThreadsOption = None,
+) -> None:
+    """Everything in order: tokenizers, clip, vae, llava, sd."""
+    folder = _root(size, root)
+    default = {name: _module(name).OPTIONS.minutes for name in ORDER}
+    scale = 1.0 if minutes is None else minutes / sum(default.values())
+    for name in ORDER:
+        given = {"steps": steps, "minutes": default[name] * scale, "workers": workers}
+        _train(name, size, folder, None, fresh, threads, given)
+
+
+def _train(
+    name: str,
+    size: str,
+    root: Path,
+    batch_size: int | None,
+    fresh: bool,
+    threads: int | None,
+    given: dict[str, Any],
+) -> None:
+    import torch
+
+    from insightedit.foundation.loop import train, with_overrides
+    from insightedit.foundation.pictures import scene_samplers
+    from insightedit.foundation.sizes import get_size
+
+    if threads:
+        torch.set_num_threads(threads)
+    _ensure_built(size, root)
+    folder = root / ".train" / name
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    module = _module(name)
+    samplers = scene_samplers(get_size(size).image_size)
+    torch.manual_seed(0)
+    part = getattr(module, f"{name.title()}Part")(root, *samplers, batch_size or module.BATCH_SIZE)
+    part.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    options = with_overrides(module.OPTIONS, **given)
+    if given.get("minutes") == 0:
+        options = with_overrides(options, minutes=float("inf"))
+    summary = train(part, folder, options)
+    state = "trained" if summary.finished else "stopped, run again to go on"
+    numbers = "  ".join(f"{k} {v}" for k, v in summary.metrics.items())
+    Console().print(
+        f"{name}: {state}, {summary.step} steps, {summary.minutes:.1f} min, {summary.ms_per_step:.0f} ms/step  {numbers}"
+    )
+
+
+def _module(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f"insightedit.foundation.{name}")
+
+
+def _root(size: str, root: Path | None) -> Path:
+    return Path("runs/foundation") / size if root is None else root
+
+
+def _ensure_built(size: str, root: Path, *, fresh: bool = False) -> None:
+    """Random-weight folders, unless they are there."""
+    from insightedit.foundation.builders import PARTS, build
+
+    if not fresh and all((root / part).is_dir() for part in PARTS):
+        return
+    with Console().status(f"building {size} models in {root}"):
+        build(size, root)

@@ -1,0 +1,151 @@
+"""The diffusion loss, piece by piece: timesteps, target, weights, mean. Pure functions of tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+
+def draw_timesteps(batch_size: int, num_train_timesteps: int, generator: torch.Generator) -> Tensor:
+    """One timestep per sample, uniform over the schedule.
+
+    Args:
+        batch_size: B.
+        num_train_timesteps: length of the training schedule, in steps.
+        generator: where the draw comes from.
+
+    Returns:
+        (B,) int64 in [0, num_train_timesteps), on the generator's device.
+    """
+    return torch.randint(0, num_train_timesteps, (batch_size,), generator=generator, device=generator.device)
+
+
+def noise_target(scheduler: SchedulerMixin, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """What the UNet has to predict under the scheduler's `prediction_type`.
+
+    Args:
+        scheduler: a diffusers scheduler with `alphas_cumprod`.
+        latents: (B, C, h, w) clean latents.
+        noise: (B, C, h, w) standard normal.
+        timesteps: (B,) int64.
+
+    Returns:
+        (B, C, h, w): the noise (epsilon), the velocity (v_prediction) or the latents (sample).
+
+    Raises:
+        ValueError: on another prediction type.
+    """
+    match _prediction_type(scheduler):
+        case "epsilon":
+            return noise
+        case "v_prediction":
+            return scheduler.get_velocity(latents, noise, timesteps)
+        case _:
+            return latents
+
+
+def snr_weights(scheduler: SchedulerMixin, timesteps: Tensor, gamma: float) -> Tensor:
+    """Min-SNR weight of each sample's loss.
+
+    In terms of the clean latents every prediction type is weighted min(SNR, gamma); the loss on epsilon
+    carries SNR already, the loss on v carries SNR + 1.
+
+    Args:
+        scheduler: a diffusers scheduler with `alphas_cumprod`.
+        timesteps: (B,) int64.
+        gamma: upper bound of the signal-to-noise ratio that counts; 5 in the paper.
+
+    Returns:
+        (B,) float32, positive where the signal-to-noise ratio is.
+
+    Raises:
+        ValueError: if `gamma` is not positive, or on an unknown prediction type.
+
+    Source: Hang et al., Efficient Diffusion Training via Min-SNR Weighting Strategy, section 3.4.
+    """
+    if gamma <= 0:
+        raise ValueError(
+            f"min_snr_gamma has to be positive, got {gamma}; 5 is usual, None turns the weighting off."
+        )
+    alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()
+    snr = alphas / (1 - alphas)
+    match _prediction_type(scheduler):
+        case "epsilon":
+            return (gamma / snr).clamp(max=1.0)
+        case "v_prediction":
+            return snr.clamp(max=gamma) / (snr + 1)
+        case _:
+            return snr.clamp(max=gamma)
+
+
+def changed_area_weights(
+    changed_mask: Tensor | None, *, latent_size: tuple[int, int], weight: float
+) -> Tensor:
+    """Weight map that lets the changed area of a picture count more than the rest.
+
+    A latent cell is changed if any of its pixels is, or a neighbouring cell (the autoencoder looks that far).
+    Changed cells weigh `weight`, others 1; then each sample is normalised to mean 1, so that the loss keeps
+    its scale and large and small edits count the same.
+
+    Args:
+        changed_mask: (B, 1, H, W) float, 1 where source and target differ; None if unknown.
+        latent_size: (h, w) of the latent grid.
+        weight: weight of a changed cell beside an unchanged one; 1 weighs all the same.
+
+    Returns:
+        (B, 1, h, w) float32 of mean 1 per sample; the scalar 1 for an unknown mask.
+
+    Raises:
+        ValueError: if `weight` is not positive.
+    """
+    if weight <= 0:
+        raise ValueError(f"changed_area_weight has to be positive, got {weight}; 1 weighs all the same.")
+    if changed_mask is None:
+        return torch.ones(())
+    cells = F.adaptive_max_pool2d(changed_mask.float(), latent_size)
+    cells = F.max_pool2d(cells, kernel_size=3, stride=1, padding=1)
+    weights = 1 + (weight - 1) * (cells > 0).float()
+    return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def noise_loss(
+    prediction: Tensor, target: Tensor, weights: Tensor | None = None, sample_mask: Tensor | None = None
+) -> Tensor:
+    """Weighted mean squared error, averaged over the samples that count.
+
+    Samples that do not count (chat without a picture) leave the mean altogether; they do not dilute it.
+
+    Args:
+        prediction: (B, C, h, w) any float dtype.
+        target: (B, C, h, w).
+        weights: broadcastable to (B, C, h, w), or None.
+        sample_mask: (B,) 1 for a sample that counts, 0 for another; None counts all.
+
+    Returns:
+        Scalar float32; 0 where no sample counts.
+    """
+    error = (prediction.float() - target.float()).square()
+    if weights is not None:
+        error = error * weights
+    per_sample = error.mean(dim=(1, 2, 3))
+    if sample_mask is None:
+        return per_sample.mean()
+    return (per_sample * sample_mask).sum() / sample_mask.sum().clamp(min=1)
+
+
+def _prediction_type(scheduler: SchedulerMixin) -> str:
+    prediction_type = scheduler.config.prediction_type
+    if prediction_type not in PREDICTION_TYPES:
+        raise ValueError(
+            f"scheduler {type(scheduler).__name__} has prediction_type {prediction_type!r}; "
+            f"training knows {', '.join(PREDICTION_TYPES)}."
+        )
+    return prediction_type

@@ -1,0 +1,252 @@
+"""EditUNet: the stock UNet with a source picture, a spatial residual and an image prompt as further inputs.
+
+A thin subclass, because a plain `UNet2DConditionModel` would drop the image-attention weights on reload as
+unexpected. Every stock key keeps its name, so stock weights load.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
+from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
+from torch import Tensor
+
+from insightedit.generation.unet_input import EditConvIn
+
+
+class EditUNet(UNet2DConditionModel):
+    """Denoiser of [z_t, z_src], with v' after `conv_in` and an image prompt by decoupled cross-attention.
+
+    `config.in_channels` stays what it is in a text-to-image UNet, the number of channels of z_t; a pipeline
+    draws that many channels of noise. `forward` has the stock signature: `sample` is (B, in_channels +
+    source_channels + residual_channels, h, w) as `unet_input` makes it, and the image prompt is
+    `added_cond_kwargs={"image_embeds": (B, D_img)}`. Without an image prompt a call is text-only attention,
+    exactly.
+
+    Args:
+        source_channels: channels of z_src, the source picture's latents.
+        residual_channels: channels of v'; 0 for none, else `block_out_channels[0]`.
+        image_tokens: N, cross-attention tokens made of one image embedding; 0 for no image branch.
+        image_embed_dim: D_img, width of the image embedding; needed with an image branch.
+        **stock_config: the arguments of `diffusers.UNet2DConditionModel`.
+
+    Raises:
+        ValueError: if `residual_channels` or `image_embed_dim` does not fit.
+
+    Source: InsightEdit, section 4.3; the image branch is diffusers' IP-Adapter.
+    """
+
+    def __init__(
+        self,
+        *,
+        source_channels: int = 4,
+        residual_channels: int = 0,
+        image_tokens: int = 0,
+        image_embed_dim: int = 0,
+        **stock_config: Any,
+    ) -> None:
+        if stock_config.get("encoder_hid_dim_type") == "ip_image_proj":
+            stock_config["encoder_hid_dim_type"] = None  # built below; the stock class cannot build it
+        super().__init__(**stock_config)
+        self._check_sizes(residual_channels, image_tokens, image_embed_dim)
+        self.register_to_config(
+            source_channels=source_channels,
+            residual_channels=residual_channels,
+            image_tokens=image_tokens,
+            image_embed_dim=image_embed_dim,
+        )
+        self.conv_in = EditConvIn(
+            self.config.in_channels + source_channels,
+            self.config.block_out_channels[0],
+            kernel_size=self.config.conv_in_kernel,
+            has_residual=residual_channels > 0,
+        )
+        if image_tokens:
+            self._add_image_branch(image_tokens, image_embed_dim)
+
+    @classmethod
+    def from_unet(
+        cls,
+        unet_or_folder: UNet2DConditionModel | str | Path,
+        *,
+        source_channels: int,
+        residual_channels: int,
+        image_tokens: int,
+        image_embed_dim: int,
+        subfolder: str | None = None,
+    ) -> EditUNet:
+        """Start from a text-to-image UNet, an InstructPix2Pix UNet, or an `EditUNet` with fewer branches.
+
+        Input channels that the given UNet does not have start at zero, image keys and values as copies of the
+        text ones, the image projection at random. So the new UNet first does what the given one did.
+
+        Args:
+            unet_or_folder: a UNet, or a folder or hub id to load it from.
+            source_channels: channels of the source picture's latents.
+            residual_channels: channels of v'; 0 for none.
+            image_tokens: N; 0 for no image branch.
+            image_embed_dim: D_img; 0 without image branch.
+            subfolder: where the UNet lies inside the folder.
+
+        Returns:
+            The UNet in the given one's dtype.
+
+        Raises:
+            ValueError: if the given UNet reads neither z_t alone nor [z_t, z_src].
+        """
+        unet = unet_or_folder
+        if not isinstance(unet, UNet2DConditionModel):
+            unet = _load_any(unet_or_folder, subfolder)
+        latent_channels = unet.config.out_channels
+        given_channels = unet.conv_in.in_channels
+        if given_channels not in (latent_channels, latent_channels + source_channels):
+            raise ValueError(
+                f"the given UNet reads {given_channels} channels and writes {latent_channels}: from_unet "
+                f"takes one that reads {latent_channels} (text-to-image) or "
+                f"{latent_channels + source_channels} (with source latents). Use text-to-image or "
+                "InstructPix2Pix weights, not an inpainting UNet."
+            )
+        config = {k: v for k, v in unet.config.items() if k in _stock_config_keys()}
+        config.update(
+            in_channels=latent_channels,
+            source_channels=source_channels,
+            residual_channels=residual_channels,
+            image_tokens=image_tokens,
+            image_embed_dim=image_embed_dim,
+        )
+        edit_unet = cls(**config)
+        _copy_weights(unet, edit_unet)
+        return edit_unet if edit_unet.dtype == unet.dtype else edit_unet.to(unet.dtype)
+
+    def image_attentions(self) -> list[tuple[str, Attention]]:
+        """The cross-attentions with an image branch, by name; none where the UNet has no image branch."""
+        return [
+            (name, module)
+            for name, module in self.named_modules()
+            if isinstance(module, Attention) and isinstance(module.processor, IPAdapterAttnProcessor2_0)
+        ]
+
+    def set_image_prompt_scale(self, scale: float) -> None:
+        """Weight lambda of the image attention (InsightEdit eq. 6); 0 is text-only attention, exactly.
+
+        Args:
+            scale: any float; a new UNet has 1. Without image branch nothing changes.
+        """
+        for _, attention in self.image_attentions():
+            attention.processor.scale = [float(scale)]
+
+    def process_encoder_hidden_states(
+        self, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Any] | None
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Put the image prompt's tokens beside the text states, as the stock forward expects it.
+
+        Args:
+            encoder_hidden_states: (B, Q, D_text).
+            added_cond_kwargs: may hold `image_embeds`: (B, D_img) or (B, 1, D_img), alone or in a list.
+
+        Returns:
+            The text states, or the pair of text states and list of (B, 1, N, D_text) image tokens.
+
+        Raises:
+            ValueError: if an image prompt is given to a UNet without image branch, or its shape does not fit.
+        """
+        image_embeds = (added_cond_kwargs or {}).get("image_embeds")
+        if not self.config.image_tokens:
+            if image_embeds is not None:
+                raise ValueError(
+                    "image_embeds was given to an EditUNet without image branch (image_tokens=0), which "
+                    "cannot use it: leave image_embeds out, or build the UNet with image_tokens > 0."
+                )
+            return super().process_encoder_hidden_states(encoder_hidden_states, added_cond_kwargs)
+        if image_embeds is None:
+            return encoder_hidden_states, []
+        return encoder_hidden_states, self.encoder_hid_proj([self._as_image_prompt(image_embeds)])
+
+    @staticmethod
+    def _get_init_keys(input_class: type) -> set[str]:
+        """Config keys that a class is built from: for this one, the stock UNet's and its own."""
+        keys = UNet2DConditionModel._get_init_keys(input_class)
+        return keys | _stock_config_keys() if issubclass(input_class, EditUNet) else keys
+
+    def _check_sizes(self, residual_channels: int, image_tokens: int, image_embed_dim: int) -> None:
+        width = self.config.block_out_channels[0]
+        if residual_channels not in (0, width):
+            raise ValueError(
+                f"residual_channels is {residual_channels}, but v' is added to the output of conv_in, which "
+                f"has block_out_channels[0] = {width} channels: use {width}, or 0 for no v'."
+            )
+        if image_tokens and image_embed_dim < 1:
+            raise ValueError(
+                f"image_tokens={image_tokens} needs image_embed_dim > 0, got {image_embed_dim}: "
+                "give the width of the CLIP image embedding."
+            )
+
+    def _add_image_branch(self, image_tokens: int, image_embed_dim: int) -> None:
+        cross_attention_dim = self.config.cross_attention_dim
+        projection = ImageProjection(
+            image_embed_dim=image_embed_dim,
+            cross_attention_dim=cross_attention_dim,
+            num_image_text_embeds=image_tokens,
+        )
+        self.encoder_hid_proj = MultiIPAdapterImageProjection([projection])
+        self.register_to_config(encoder_hid_dim_type="ip_image_proj")
+        for attention in (m for m in self.modules() if isinstance(m, Attention) and m.is_cross_attention):
+            attention.set_processor(
+                IPAdapterAttnProcessor2_0(
+                    hidden_size=attention.to_q.out_features,
+                    cross_attention_dim=attention.to_k.in_features,
+                    num_tokens=(image_tokens,),
+                )
+            )
+
+    def _as_image_prompt(self, image_embeds: Tensor | list[Tensor]) -> Tensor:
+        """(B, 1, D_img) of any accepted form."""
+        if isinstance(image_embeds, list):
+            (image_embeds,) = image_embeds
+        if image_embeds.ndim == 2:
+            image_embeds = image_embeds[:, None]
+        if image_embeds.shape[1:] != (1, self.config.image_embed_dim):
+            raise ValueError(
+                f"image_embeds has shape {tuple(image_embeds.shape)}, expected "
+                f"(B, {self.config.image_embed_dim}): one projected CLIP image embedding per sample, from "
+                "the encoder that the UNet was built for."
+            )
+        return image_embeds
+
+
+def _stock_config_keys() -> set[str]:
+    return UNet2DConditionModel._get_init_keys(UNet2DConditionModel) - {"self"}
+
+
+def _load_any(folder: str | Path, subfolder: str | None) -> UNet2DConditionModel:
+    """A stock UNet or an `EditUNet`, whichever the folder holds."""
+    saved_as = EditUNet.load_config(folder, subfolder=subfolder).get("_class_name")
+    loader = EditUNet if saved_as == EditUNet.__name__ else UNet2DConditionModel
+    return loader.from_pretrained(folder, subfolder=subfolder)
+
+
+@torch.no_grad()
+def _copy_weights(unet: UNet2DConditionModel, edit_unet: EditUNet) -> None:
+    """Take over all that `unet` has, and start the rest as the papers do."""
+    given = unet.state_dict()
+    weight = given.pop("conv_in.weight")
+    edit_unet.conv_in.weight.zero_()
+    edit_unet.conv_in.weight[:, : weight.shape[1]] = weight
+    missing, unexpected = edit_unet.load_state_dict(given, strict=False)
+    new = set(missing) - {"conv_in.weight"}
+    for name, attention in edit_unet.image_attentions():
+        for source, copies in ((attention.to_k, "to_k_ip"), (attention.to_v, "to_v_ip")):
+            key = f"{name}.processor.{copies}.0.weight"
+            if key in new:
+                getattr(attention.processor, copies)[0].weight.copy_(source.weight)
+                new.remove(key)
+    unexplained = sorted(key for key in new if not key.startswith("encoder_hid_proj."))
+    if unexpected or unexplained:
+        raise ValueError(
+            f"the given UNet does not fit: it has {sorted(unexpected)[:4]} too much and lacks "
+            f"{unexplained[:4]}. Drop no branch that its weights hold."
+        )

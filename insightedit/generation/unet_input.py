@@ -1,0 +1,82 @@
+"""What goes into the UNet: [z_t, z_src, v'] in one tensor, the layer that reads it, and the image prompt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from insightedit.types import EditCondition
+
+
+def unet_input(
+    noisy_latents: Tensor, source_latents: Tensor, spatial_residual: Tensor | None, residual_channels: int
+) -> Tensor:
+    """Channel concatenation [z_t, z_src, v'] that `EditUNet` reads.
+
+    Args:
+        noisy_latents: (B, C, h, w) z_t.
+        source_latents: (B, C_src, h, w) z_src.
+        spatial_residual: (B, residual_channels, h, w) v', or None where BIM did not run: then zeros.
+        residual_channels: `unet.config.residual_channels`.
+
+    Returns:
+        (B, C + C_src + residual_channels, h, w) in the dtype of z_t.
+
+    Raises:
+        ValueError: if v' is given to a UNet without `residual_channels`.
+    """
+    parts = [noisy_latents, source_latents]
+    if spatial_residual is not None and not residual_channels:
+        raise ValueError(
+            "the bridge made v', but this UNet has residual_channels=0 and cannot use it: build both with "
+            "BIM, or switch it off (bridge.use_bim = False)."
+        )
+    if residual_channels:
+        if spatial_residual is None:
+            b, _, h, w = noisy_latents.shape
+            spatial_residual = noisy_latents.new_zeros(b, residual_channels, h, w)
+        parts.append(spatial_residual)
+    return torch.cat([part.to(noisy_latents.dtype) for part in parts], dim=1)
+
+
+def image_prompt(condition: EditCondition) -> dict[str, Tensor] | None:
+    """The predicted image embedding as `added_cond_kwargs`; None without image branch."""
+    return None if condition.image_embeds is None else {"image_embeds": condition.image_embeds}
+
+
+class EditConvIn(nn.Conv2d):
+    """The UNet's first layer, which reads [z_t, z_src, v'] and gives conv([z_t, z_src]) + v'.
+
+    A `nn.Conv2d` of the latents alone: weight and bias keep their stock names and shapes.
+
+    Args:
+        latent_channels: channels of z_t and z_src together.
+        out_channels: channels of the layer's output.
+        kernel_size: odd kernel size.
+        has_residual: whether `out_channels` channels of v' follow the latents in the input.
+
+    Source: SmartEdit adds v' after `conv_in`: the only reading of InsightEdit's equation 7 whose shapes fit.
+    """
+
+    def __init__(
+        self, latent_channels: int, out_channels: int, *, kernel_size: int, has_residual: bool
+    ) -> None:
+        super().__init__(latent_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.residual_channels = out_channels if has_residual else 0
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, latent_channels + residual_channels, h, w) -> (B, out_channels, h, w).
+
+        Raises:
+            ValueError: if the number of channels is another.
+        """
+        expected = self.in_channels + self.residual_channels
+        if input.shape[1] != expected:
+            raise ValueError(
+                f"EditUNet got {input.shape[1]} input channels and takes {expected}: "
+                f"{self.in_channels} of noisy and source latents, {self.residual_channels} of v'. "
+                "Build the input with `unet_input`."
+            )
+        latents, residual = input.split([self.in_channels, self.residual_channels], dim=1)
+        features = super().forward(latents)
+        return features + residual.to(features.dtype) if self.residual_channels else features

@@ -1,0 +1,448 @@
+"""InsightEditPipeline: pictures and instructions in, edited pictures out.
+
+The model draws at its own square resolution. What it drew is brought back onto the user's own pixels, and
+with the background lock every pixel outside the edit mask stays exactly the source's.
+
+    pipe = InsightEditPipeline.from_pretrained(folder_or_hub_id)
+    result = pipe(image="photo.png", instruction="replace the left dog with a fox", seed=0)
+    result.images[0].save("edited.png")
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
+from diffusers import (
+    ModelMixin as ModelMixin,  # diffusers' loader finds our classes and this base of theirs here
+)
+from diffusers.utils import BaseOutput
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection, PreTrainedModel, ProcessorMixin
+
+from insightedit.background import EditEvidence, native_map, paste_edit
+from insightedit.bridging.bridge import EditBridge
+from insightedit.comprehension.llava import LlavaComprehension
+from insightedit.editing import (
+    DrawSettings,
+    edit_pixels,
+    evaluating,
+    see_evidence,
+    software_versions,
+    understand,
+)
+from insightedit.generation.autoencoder import latent_factor
+from insightedit.generation.unet import EditUNet
+from insightedit.imaging import (
+    Picture,
+    PictureInput,
+    pixels_to_tensor,
+    read_pictures,
+    squash,
+    to_float,
+    to_pil,
+    to_rgb,
+)
+from insightedit.request import check_settings, choose_seeds, pair_up, read_masks
+from insightedit.types import EditCondition
+
+EXPLAIN = "How does the picture look after this edit: {instruction}"
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
+
+PipelineCallback = Callable[["InsightEditPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
+
+
+@dataclass
+class InsightEditOutput(BaseOutput):
+    """What one call gives back; each list has one entry per picture.
+
+    Attributes:
+        images: edited pictures in the size and mode of their sources: PIL images, float32 arrays (H, W, C) in
+            [0, 1] or tensors (C, H, W) in [0, 1]; with `output_type="latent"` one tensor (B, C, h, w) and no
+            maps and masks.
+        edit_maps: (H, W) float32 in [0, 1], how strongly the model changed each place.
+        masks: (H, W) bool, where pixels may differ from the source's: the model's estimate or the user's
+            mask.
+        expressive_instructions: what the language model says it will do; None where it was not asked to.
+        seeds: of the noise; the same seed gives the same bytes, alone or in a batch.
+        versions: of the software.
+        settings: arguments of the call, defaults filled in.
+        evidence: what the model drew at its own resolution.
+    """
+
+    images: list[Any] | Tensor
+    edit_maps: list[np.ndarray]
+    masks: list[np.ndarray]
+    expressive_instructions: list[str | None]
+    seeds: list[int]
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    evidence: list[EditEvidence]
+
+
+class InsightEditPipeline(DiffusionPipeline):
+    """Edits pictures by instruction.
+
+    Args:
+        mllm: LLaVA-shaped model whose tokenizer knows the edit tokens.
+        processor: its processor.
+        bridge: Q-Former, BIM and IAA.
+        vae: autoencoder.
+        unet: denoiser.
+        scheduler: any diffusers scheduler of the UNet's prediction type.
+        image_encoder: CLIP tower for `reference_image`; optional.
+        feature_extractor: its image processor; optional.
+        resolution: side in pixels of the square the model draws.
+        num_edit_tokens: R.
+        edit_token: name pattern of the edit tokens.
+        scale_source_latents: as trained; InstructPix2Pix and SmartEdit do not scale.
+        default_guidance_scale: s_T where a call names none.
+        default_image_guidance_scale: s_I where a call names none.
+        default_num_inference_steps: steps where a call names none.
+        image_prompt_scale: lambda where a call names none.
+
+    Raises:
+        ValueError: if `resolution` does not fit the latent grid.
+    """
+
+    model_cpu_offload_seq = "mllm->bridge->image_encoder->unet->vae"
+    _optional_components = ["image_encoder", "feature_extractor"]  # noqa: RUF012 - diffusers' contract
+    _callback_tensor_inputs = ["latents"]  # noqa: RUF012 - diffusers' contract
+
+    def __init__(
+        self,
+        mllm: PreTrainedModel,
+        processor: ProcessorMixin,
+        bridge: EditBridge,
+        vae: AutoencoderKL,
+        unet: EditUNet,
+        scheduler: SchedulerMixin,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        resolution: int = 256,
+        num_edit_tokens: int = 32,
+        edit_token: str = "<img_{index}>",
+        scale_source_latents: bool = False,
+        default_guidance_scale: float = 7.5,
+        default_image_guidance_scale: float = 1.5,
+        default_num_inference_steps: int = 50,
+        image_prompt_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            mllm=mllm,
+            processor=processor,
+            bridge=bridge,
+            vae=vae,
+            unet=unet,
+            scheduler=scheduler,
+            image_encoder=image_encoder,
+            feature_extractor=feature_extractor,
+        )
+        self.register_to_config(
+            resolution=resolution,
+            num_edit_tokens=num_edit_tokens,
+            edit_token=edit_token,
+            scale_source_latents=scale_source_latents,
+            default_guidance_scale=default_guidance_scale,
+            default_image_guidance_scale=default_image_guidance_scale,
+            default_num_inference_steps=default_num_inference_steps,
+            image_prompt_scale=image_prompt_scale,
+        )
+        grid = latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1)
+        if resolution % grid:
+            raise ValueError(
+                f"`resolution` {resolution} does not fit autoencoder and UNet: take a multiple of {grid}."
+            )
+        self._comprehension: LlavaComprehension | None = None
+
+    def register_to_config(self, **kwargs: Any) -> None:
+        """As in diffusers, but our own classes stand under this module, where loading looks for them."""
+        super().register_to_config(**{name: _public_name(value) for name, value in kwargs.items()})
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> InsightEditPipeline:
+        """Load a model folder or hub id; arguments as in diffusers.
+
+        Two defaults differ: weights are read from safetensors only, and without `dtype` every part becomes
+        float32 (folders hold float16, which a CPU computes slowly).
+        """
+        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
+            kwargs["dtype"] = torch.float32
+        kwargs.setdefault("use_safetensors", True)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
+    def download(cls, pretrained_model_name: str | os.PathLike, **kwargs: Any) -> str:
+        """Fetch a model from the hub: configurations, tokenizers and safetensors; never code or pickles."""
+        from huggingface_hub import snapshot_download
+
+        known = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+        options = {name: kwargs[name] for name in known if kwargs.get(name) is not None}
+        return snapshot_download(str(pretrained_model_name), allow_patterns=_HUB_FILES, **options)
+
+    @property
+    def comprehension(self) -> LlavaComprehension:
+        """The MLLM behind the adapter that training uses, built when first needed."""
+        if self._comprehension is None or self._comprehension.mllm is not self.mllm:
+            self._comprehension = LlavaComprehension(
+                self.mllm,
+                self.processor,
+                num_edit_tokens=self.config.num_edit_tokens,
+                edit_token=self.config.edit_token,
+            )
+        return self._comprehension
+
+    def use_comprehension(self, comprehension: LlavaComprehension) -> None:
+        """Read with this adapter, whose LoRA may be live, instead of building one."""
+        self._comprehension = comprehension
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: PictureInput | Sequence[PictureInput],
+        instruction: str | Sequence[str] | None = None,
+        *,
+        prompt: str | Sequence[str] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        image_guidance_scale: float | None = None,
+        image_prompt_scale: float | None = None,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        background_lock: bool = True,
+        mask: PictureInput | Sequence[PictureInput] | None = None,
+        mask_threshold: float | None = None,
+        reference_image: PictureInput | None = None,
+        describe: bool = False,
+        batch_size: int = 1,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: PipelineCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> InsightEditOutput | tuple:
+        """Edit one or more pictures.
+
+        Args:
+            image: one picture or several: path, PIL, array (H, W, C) of uint8, uint16 or floats in [0, 1],
+                tensor (C, H, W) or (B, C, H, W). Any size and mode, see `insightedit.imaging`.
+            instruction: what to change; one for all pictures or one each. One picture goes with several, too.
+            prompt: another name for `instruction`, for code written for other pipelines.
+            num_inference_steps: steps of the schedule; None: the model's default.
+            guidance_scale: how strongly the instruction is followed; None: the model's default.
+            image_guidance_scale: how strongly the source is kept; None: the model's default.
+            image_prompt_scale: lambda, weight of the image branch; 0 switches it off; None: the model's
+                default.
+            seed: of the noise, in [0, 2**32); one for every picture or one each. None draws them; see
+                `seeds`.
+            generator: diffusers' way to seed: one, or one per picture; the seeds are drawn from it.
+            background_lock: whether pixels outside the mask stay exactly the source's. Without it the whole
+                picture is the model's, brought to the source's size.
+            mask: where editing is allowed (white), in the source's size; replaces the model's estimate.
+            mask_threshold: see `insightedit.background.find_mask`; None adapts to the model's noise.
+            reference_image: picture whose CLIP embedding is used instead of the predicted one.
+            describe: let the language model write what it will do, greedily.
+            batch_size: how many pictures share a forward pass. 1 gives the same bytes whatever else is in the
+                call; more is faster on an accelerator and equal up to rounding.
+            output_type: "pil", "np" (float32 in [0, 1]), "pt" or "latent".
+            return_dict: False gives the fields as a tuple.
+            callback_on_step_end: called as (pipeline, step, timestep, {"latents": ...}) after each step; a
+                returned dict with "latents" replaces them.
+            callback_on_step_end_tensor_inputs: names of what the callback gets; "latents" is what there is.
+
+        Returns:
+            Pictures, edit maps, masks, seeds and versions.
+
+        Raises:
+            ValueError: for what does not fit, in one sentence.
+            TypeError: for a picture of an unknown kind.
+            FileNotFoundError: for a path without a file.
+        """
+        # 1. Check and complete the arguments
+        pictures, instructions = pair_up(read_pictures(image), instruction, prompt)
+        settings = self._fill_in(
+            num_inference_steps, guidance_scale, image_guidance_scale, image_prompt_scale
+        )
+        self.check_inputs(settings, batch_size, output_type, callback_on_step_end_tensor_inputs)
+        seeds = choose_seeds(len(pictures), seed, generator)
+        masks = read_masks(mask, pictures, background_lock)
+        image_embeds = None if reference_image is None else self.encode_reference(reference_image)
+
+        # 2. Edit at the model's own resolution, `batch_size` pictures at a time
+        latents: list[Tensor] = []
+        evidence: list[EditEvidence] = []
+        texts: list[str | None] = []
+        steps = settings.num_inference_steps * math.ceil(len(pictures) / batch_size)
+        parts = (self.comprehension, self.bridge, self.unet, self.vae)
+        with evaluating(*parts), self.progress_bar(total=steps) as bar:
+            for start in range(0, len(pictures), batch_size):
+                part = slice(start, start + batch_size)
+                rgb = [to_rgb(picture) for picture in pictures[part]]
+                texts += self.describe_edit(instructions[part], rgb) if describe else [None] * len(rgb)
+                condition = self.encode_instruction(instructions[part], rgb, image_embeds)
+                callback = self._step_callback(bar, callback_on_step_end)
+                edited, source = self._draw(rgb, condition, seeds[part], settings, callback)
+                latents.append(edited)
+                if output_type != "latent":
+                    evidence += see_evidence(self.vae, edited, source, mask_threshold)
+        self.maybe_free_model_hooks()
+
+        # 3. Back onto the users' own pixels
+        used = {**asdict(settings), "background_lock": background_lock, "own_mask": mask is not None}
+        used |= {"reference_image": reference_image is not None, "batch_size": batch_size}
+        pasted = [
+            paste_edit(picture, proof, own_mask, background_lock)
+            for picture, proof, own_mask in zip(pictures, evidence, masks, strict=False)  # none for latents
+        ]
+        images = [_convert(picture, output_type) for picture, _ in pasted]
+        output = InsightEditOutput(
+            images=torch.cat(latents) if output_type == "latent" else images,
+            edit_maps=[native_map(e, p.size) for e, p in zip(evidence, pictures, strict=False)],
+            masks=[mask for _, mask in pasted],
+            expressive_instructions=texts,
+            seeds=seeds,
+            versions=software_versions(),
+            settings=used,
+            evidence=evidence,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def check_inputs(
+        self, settings: DrawSettings, batch_size: int, output_type: str, callback_tensor_inputs: Sequence[str]
+    ) -> None:
+        """Refuse what cannot work before any of it is done.
+
+        Raises:
+            ValueError: names the argument, its value and what holds.
+        """
+        check_settings(settings, batch_size, output_type)
+        unknown = sorted(set(callback_tensor_inputs) - set(self._callback_tensor_inputs))
+        if unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` names {unknown}: only {self._callback_tensor_inputs}"
+            )
+
+    def encode_instruction(
+        self, instructions: Sequence[str], images: Sequence[np.ndarray], image_embeds: Tensor | None = None
+    ) -> EditCondition:
+        """Comprehension and bridging for B pictures.
+
+        Args:
+            instructions: B texts.
+            images: B pictures (H, W, 3) uint8 RGB.
+            image_embeds: (1, D_img) embedding of a real picture in place of the predicted one.
+        """
+        if hasattr(self.mllm, "_hf_hook"):  # offloading waits for a call of the whole; ours calls its parts
+            self.mllm._hf_hook.pre_forward(self.mllm)
+        self.comprehension.to(self.mllm.device)
+        condition = understand(self.comprehension, self.bridge, instructions, images, self._latent_size())
+        if image_embeds is None:
+            return condition
+        embeds = image_embeds.to(condition.encoder_hidden_states).expand(len(instructions), -1)
+        return replace(condition, image_embeds=embeds)
+
+    def describe_edit(self, instructions: Sequence[str], images: Sequence[np.ndarray]) -> list[str | None]:
+        """What the language model says the result will look like; greedy, so repeatable."""
+        questions = [EXPLAIN.format(instruction=instruction) for instruction in instructions]
+        return list(self.comprehension.generate_text(questions, list(images)))
+
+    def encode_reference(self, reference_image: PictureInput) -> Tensor:
+        """(1, D_img) projected CLIP embedding of a real picture.
+
+        Raises:
+            ValueError: if the model was saved without image encoder, or has no image branch.
+        """
+        if self.image_encoder is None or self.feature_extractor is None:
+            raise ValueError(
+                "`reference_image` was given, but this model came without its image encoder: export it with "
+                "one, or give image_encoder and feature_extractor to `from_pretrained`."
+            )
+        if not self.unet.config.image_tokens:
+            raise ValueError("`reference_image` was given, but this model has no image branch to use it in.")
+        (picture,) = read_pictures(reference_image)
+        pixels = self.feature_extractor(images=to_rgb(picture), return_tensors="pt").pixel_values
+        with evaluating(self.image_encoder):
+            encoded = self.image_encoder(pixels.to(self._execution_device, self.image_encoder.dtype))
+        return encoded.image_embeds
+
+    def prepare_image_pixels(self, images: Sequence[np.ndarray]) -> Tensor:
+        """B x (H, W, 3) uint8 -> (B, 3, S, S) in [-1, 1]: squashed to the model's square, as in training."""
+        squares = [pixels_to_tensor(squash(rgb, self.config.resolution)) for rgb in images]
+        return torch.stack(squares).to(self._execution_device)
+
+    def _draw(
+        self,
+        images: Sequence[np.ndarray],
+        condition: EditCondition,
+        seeds: Sequence[int],
+        settings: DrawSettings,
+        callback: Callable[[int, Tensor, Tensor], Tensor | None],
+    ) -> tuple[Tensor, Tensor]:
+        return edit_pixels(
+            self.vae,
+            self.unet,
+            self.scheduler,
+            self.prepare_image_pixels(images),
+            condition,
+            self.bridge.null_text_states,
+            seeds,
+            settings,
+            callback,
+        )
+
+    def _latent_size(self) -> tuple[int, int]:
+        side = self.config.resolution // latent_factor(self.vae)
+        return side, side
+
+    def _fill_in(
+        self,
+        steps: int | None,
+        guidance: float | None,
+        image_guidance: float | None,
+        image_prompt: float | None,
+    ) -> DrawSettings:
+        config = self.config
+        return DrawSettings(
+            guidance_scale=config.default_guidance_scale if guidance is None else guidance,
+            image_guidance_scale=config.default_image_guidance_scale
+            if image_guidance is None
+            else image_guidance,
+            num_inference_steps=config.default_num_inference_steps if steps is None else steps,
+            image_prompt_scale=config.image_prompt_scale if image_prompt is None else image_prompt,
+            scale_source_latents=config.scale_source_latents,
+        )
+
+    def _step_callback(
+        self, bar: Any, on_step_end: PipelineCallback | None
+    ) -> Callable[[int, Tensor, Tensor], Tensor | None]:
+        def callback(step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
+            bar.update()
+            if on_step_end is None:
+                return None
+            return (on_step_end(self, step, timestep, {"latents": latents}) or {}).get("latents")
+
+        return callback
+
+
+def _convert(picture: Picture, output_type: str) -> Image.Image | np.ndarray | Tensor:
+    if output_type == "pil":
+        return to_pil(picture)
+    values = to_float(picture)
+    return values if output_type == "np" else rearrange(torch.from_numpy(values), "h w c -> c h w")
+
+
+def _public_name(value: Any) -> Any:
+    """(`insightedit.generation.unet`, `EditUNet`) -> (this module, `EditUNet`); anything else unchanged."""
+    is_own = isinstance(value, tuple | list) and len(value) == 2 and str(value[0]).startswith("insightedit.")
+    return (__name__, value[1]) if is_own else value

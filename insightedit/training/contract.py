@@ -1,0 +1,187 @@
+"""What one stage promises to the next: the weights it made, on which base models, with which tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from insightedit.training.checkpoint import CheckpointFolder, stage_weights
+from insightedit.training.errors import StageError
+from insightedit.training.files import write_atomically
+
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
+
+CONTRACT = "contract.json"
+PACKAGES = ("insightedit", "torch", "transformers", "diffusers", "peft", "safetensors", "deepspeed")
+
+
+def base_models(config: Config) -> dict[str, str]:
+    """The pretrained parts that a stage's weights sit on, by config key; stage 1 sees no UNet."""
+    models = {"comprehension.model": config.comprehension.model, "generation.model": config.generation.model}
+    if config.stage.objective != "align":
+        models["generation.unet"] = config.generation.unet or config.generation.model
+        models["generation.image_encoder"] = config.generation.image_encoder
+    return models
+
+
+def config_hash(config: Config) -> str:
+    """Short digest of the resolved config."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_contract(run_dir: Path, config: Config, editor: nn.Module, steps: int) -> dict[str, Any]:
+    """Write `contract.json` at the end of a stage.
+
+    Args:
+        run_dir: run folder with a whole checkpoint.
+        config: config of the run.
+        editor: gives the edit tokens and their ids.
+        steps: optimiser steps done.
+
+    Returns:
+        What was written.
+    """
+    comprehension = getattr(editor, "comprehension", None)
+    contract = {
+        "recipe": config.recipe,
+        "stage": config.stage.number,
+        "steps": steps,
+        "base_models": base_models(config),
+        "edit_token": config.comprehension.edit_token,
+        "edit_token_ids": [int(i) for i in getattr(comprehension, "edit_token_ids", [])],
+        "keys": {name: list(value.shape) for name, value in sorted(stage_weights(run_dir).items())},
+        "config_hash": config_hash(config),
+        "packages": _versions(),
+    }
+    write_atomically(run_dir / CONTRACT, json.dumps(contract, indent=1) + "\n")
+    return contract
+
+
+def read_contract(run_dir: Path, *, command: str | None = None) -> dict[str, Any]:
+    """The contract of a finished stage.
+
+    Args:
+        run_dir: its run folder.
+        command: what makes the folder, for the message.
+
+    Raises:
+        StageError: if the folder is missing, or the stage in it has not finished.
+    """
+    make = f" Run `{command}` first" if command else " Run that stage first"
+    if not run_dir.is_dir():
+        raise StageError(
+            f"the run folder {run_dir} does not exist.{make}, or name another one with --init-from DIR."
+        )
+    path = run_dir / CONTRACT
+    if not path.is_file():
+        newest = CheckpointFolder(run_dir / "checkpoints").latest()
+        state = f"it stopped at {newest.name}" if newest else "it has no checkpoint yet"
+        again = f"Run `{command}` again, it goes on" if command else "Run that stage again, it goes on"
+        raise StageError(
+            f"the stage in {run_dir} has not finished: {state} and there is no {CONTRACT}. {again}."
+        )
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise StageError(f"{path} is not JSON ({error}): run that stage again with --restart.") from error
+
+
+def check_contract(contract: Mapping[str, Any], config: Config, run_dir: Path) -> None:
+    """Compare an earlier stage's contract with this stage's config, before anything heavy is loaded.
+
+    Raises:
+        StageError: if the order, the base models or the edit tokens do not fit.
+    """
+    stage, number = contract["stage"], config.stage.number
+    if stage > number:
+        raise StageError(
+            f"stage {number} cannot start from {run_dir}, which holds stage {stage}: stages run in the order "
+            f"{', '.join(map(str, config.stages))}."
+        )
+    before = [other for other in config.stages if other < number]
+    if before and stage < before[-1]:
+        raise StageError(
+            f"stage {number} comes after stage {before[-1]}, but {run_dir} holds stage {stage}: run stage "
+            f"{before[-1]} "
+            f"first, or name its run folder with --init-from DIR."
+        )
+    wanted = base_models(config)
+    for key, model in contract["base_models"].items():
+        if key in wanted and wanted[key] != model:
+            raise StageError(
+                f"{run_dir} was trained on {key}={model}, this stage uses {wanted[key]}: its weights would "
+                "not mean the "
+                f"same there. Set {key}={model}, or train stage {stage} on {wanted[key]}."
+            )
+    tokens = len(contract["edit_token_ids"])
+    if tokens and tokens != config.comprehension.num_edit_tokens:
+        raise StageError(
+            f"{run_dir} was trained with {tokens} edit tokens, this stage has "
+            f"{config.comprehension.num_edit_tokens}: "
+            f"set comprehension.num_edit_tokens={tokens}."
+        )
+
+
+def load_stage_weights(editor: nn.Module, run_dir: str | Path, *, ema: bool = True) -> dict[str, Tensor]:
+    """Load what an earlier stage made into an editor, by name; every key has to find its place.
+
+    Args:
+        editor: built with the same base models.
+        run_dir: run folder, or one checkpoint folder in it.
+        ema: take the running average where there is one.
+
+    Returns:
+        What was loaded: parameter name -> weight.
+
+    Raises:
+        StageError: if there is no checkpoint, or a key or a shape does not fit the editor.
+    """
+    weights = stage_weights(Path(run_dir), ema=ema)
+    load_weights(editor, weights, run_dir)
+    return weights
+
+
+@torch.no_grad()
+def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str | Path) -> None:
+    """Copy `weights` into the parameters of the same names.
+
+    Raises:
+        StageError: naming the first keys and shapes that do not fit.
+    """
+    parameters = dict(editor.named_parameters(remove_duplicate=False))
+    unknown = [name for name in weights if name not in parameters]
+    if unknown:
+        raise StageError(
+            f"{origin} holds {len(unknown)} weights that this editor does not have, e.g. "
+            f"{', '.join(unknown[:3])}: "
+            "comprehension and bridge must be configured as in that run (its config.yaml shows how)."
+        )
+    for name, value in weights.items():
+        if parameters[name].shape != value.shape:
+            raise StageError(
+                f"{origin} holds {name} of shape {tuple(value.shape)}, this editor has "
+                f"{tuple(parameters[name].shape)}: "
+                "widths, depths and token counts must be configured as in that run (its config.yaml shows "
+                "how)."
+            )
+    for name, value in weights.items():
+        parameters[name].copy_(value)
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,165 @@
+"""The DeepSpeed engine and its settings. DeepSpeed is imported only when it is used."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from insightedit.config.load import ConfigError, config_root
+from insightedit.training.optim import build_optimizer, build_schedule
+from insightedit.training.step import TrainingStep, trainable_parameters
+
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
+    from insightedit.training.processes import Processes
+
+OWNED_KEYS = {
+    "train_batch_size": "train.batch_size",
+    "train_micro_batch_size_per_gpu": "train.batch_size",
+    "gradient_accumulation_steps": "train.gradient_accumulation_steps",
+    "gradient_clipping": "optim.max_grad_norm",
+    "optimizer": "optim.name",
+    "scheduler": "optim.schedule",
+    "bf16": "train.precision",
+    "fp16": "train.precision",
+}
+
+
+class DeepSpeedEngine:
+    """DeepSpeed, used directly: ZeRO 0 to 3, with or without offload, on GPUs (nccl) or CPUs (gloo)."""
+
+    def __init__(self, module: TrainingStep, processes: Processes) -> None:
+        import deepspeed
+        from deepspeed.utils import logger as deepspeed_logger
+
+        deepspeed_logger.setLevel(logging.WARNING)
+        config = module.config
+        settings = deepspeed_settings(config)
+        zero = settings.get("zero_optimization", {})
+        self.zero_stage = int(zero.get("stage", 0))
+        self.partitioned = self.zero_stage == 3
+        self.name = f"deepspeed {config.train.deepspeed}"
+        self.parameters = trainable_parameters(module)
+        self.accumulation = config.train.gradient_accumulation_steps
+        for tensor in [
+            *module.parameters(),
+            *module.buffers(),
+        ]:  # DeepSpeed cannot send channels_last weights
+            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+        optimizer = build_optimizer(
+            self.parameters.items(),
+            config.optim,
+            device=processes.device,
+            offloaded="offload_optimizer" in zero,
+        )
+        self.engine, _, _, self.schedule = deepspeed.initialize(
+            model=module,
+            optimizer=optimizer,
+            lr_scheduler=lambda inner: build_schedule(inner, config.optim, config.train.max_steps),
+            config=settings,
+        )
+        self.engine.train()
+        self._norm: Tensor | float = 0.0
+
+    def backward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Engine`; DeepSpeed itself updates at the last micro-batch of a step."""
+        total, losses = self.engine(batch, generator)
+        self.engine.backward(total)
+        if self.zero_stage == 0 and self.engine.is_gradient_accumulation_boundary():
+            self._norm = torch.nn.utils.get_total_norm(
+                p.grad for p in self.parameters.values() if p.grad is not None
+            )
+        self.engine.step()
+        return total.detach(), losses
+
+    def step(self) -> Tensor | float:
+        """See `Engine`; DeepSpeed keeps no norm without ZeRO, so there it was measured before the update."""
+        return self._norm if self.zero_stage == 0 else self.engine.get_global_grad_norm()
+
+    def learning_rate(self) -> float:
+        """See `Engine`."""
+        return float(self.engine.get_lr()[0])
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """See `Engine`; gathered from all processes under ZeRO-3."""
+        if not self.partitioned:
+            return {name: parameter.detach() for name, parameter in self.parameters.items()}
+        import deepspeed
+
+        state = {}
+        for name, parameter in self.parameters.items():
+            with deepspeed.zero.GatheredParameters([parameter]):
+                state[name] = parameter.detach().clone()
+        return state
+
+    def save(self, folder: Path) -> None:
+        """See `Engine`; DeepSpeed's own format, in the folder `deepspeed`."""
+        self.engine.save_checkpoint(
+            str(folder), tag="deepspeed", save_latest=False, exclude_frozen_parameters=True
+        )
+
+    def load(self, folder: Path) -> None:
+        """See `Engine`; same ZeRO stage and number of processes as when it was saved."""
+        self.engine.load_checkpoint(str(folder), tag="deepspeed", load_module_strict=False)
+
+    def parameter_names(self) -> list[str]:
+        """See `Engine`."""
+        return list(self.parameters)
+
+    def train_mode(self) -> None:
+        """See `Engine`."""
+        self.engine.train()
+
+    def eval_mode(self) -> None:
+        """See `Engine`."""
+        self.engine.eval()
+
+
+def deepspeed_settings(config: Config) -> dict[str, Any]:
+    """The JSON of `train.deepspeed` with what the config owns filled in.
+
+    Raises:
+        ConfigError: if the file is missing, is not JSON, or sets what belongs to the config.
+    """
+    path = deepspeed_file(config.train.deepspeed)
+    try:
+        settings = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"train.deepspeed: {path} is not JSON: {error}.") from error
+    for key in OWNED_KEYS.keys() & settings.keys():
+        raise ConfigError(
+            f"train.deepspeed: {path} sets `{key}`, which `{OWNED_KEYS[key]}` decides: remove it there."
+        )
+    return {
+        **settings,
+        "train_micro_batch_size_per_gpu": config.train.batch_size,
+        "gradient_accumulation_steps": config.train.gradient_accumulation_steps,
+        "gradient_clipping": max(0.0, config.optim.max_grad_norm),
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+def deepspeed_file(name: str) -> Path:
+    """Path of a DeepSpeed JSON: a path as given, or a name in `configs/deepspeed`.
+
+    Raises:
+        ConfigError: if there is none; the names that exist are listed.
+    """
+    if name.endswith(".json"):
+        if Path(name).is_file():
+            return Path(name)
+        raise ConfigError(f"train.deepspeed: the file {name} does not exist.")
+    folder = config_root() / "deepspeed"
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(f.stem for f in folder.glob("*.json")))
+        raise ConfigError(
+            f"train.deepspeed={name} is not known: one of {known}, or the path of a .json file."
+        )
+    return path

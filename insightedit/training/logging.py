@@ -1,0 +1,231 @@
+"""What a run says: JSONL first, then TensorBoard, a progress bar and a picture of the losses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from insightedit.training.errors import StageError
+from insightedit.training.step import METRIC
+
+logger = logging.getLogger(__name__)
+LOG = "log.jsonl"
+
+
+class Meter:
+    """Means of named values between two log lines; a GPU is waited for only when they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+
+    def add(self, values: Mapping[str, Tensor | float]) -> None:
+        """Count one observation of each value."""
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value
+            self._counts[name] += 1
+
+    def means(self) -> dict[str, float]:
+        """Mean per name."""
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    def reset(self) -> None:
+        """Start the next window."""
+        self._sums.clear()
+        self._counts.clear()
+
+
+class RunLog:
+    """Writes the log of one run; use as a context manager.
+
+    Args:
+        run_dir: run folder.
+        max_steps: steps of the whole run, for the time left.
+        log_every: steps between two lines.
+        samples_per_step: of all processes together, for samples per second.
+        start_step: step resumed from; later lines of a killed run are dropped from the log.
+        enabled: False in every process but the main one: then nothing is written.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        max_steps: int,
+        log_every: int,
+        samples_per_step: int,
+        start_step: int = 0,
+        enabled: bool = True,
+    ) -> None:
+        self.run_dir, self.max_steps, self.log_every = run_dir, max_steps, max(1, log_every)
+        self.samples_per_step, self.start_step, self.enabled = samples_per_step, start_step, enabled
+        self.meter = Meter()
+        self.last: dict[str, float] = {}
+        self._since = self._now = time.perf_counter()
+        self._steps_since = 0
+        self._bar = self._task = self._board = None
+
+    def __enter__(self) -> RunLog:
+        if self.enabled:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            drop_lines_after(self.run_dir / LOG, self.start_step)
+            self._board = _tensorboard(self.run_dir / "tensorboard", self.start_step)
+            self._open_bar()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._board is not None:
+            self._board.close()
+
+    def step(self, step: int, learning_rate: float) -> None:
+        """Close step `step`; writes a line when one is due.
+
+        Raises:
+            StageError: if a loss or the gradient norm is not finite.
+        """
+        self._steps_since += 1
+        if step % self.log_every == 0 or step == self.max_steps:
+            self.flush(step, learning_rate)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def flush(self, step: int, learning_rate: float) -> None:
+        """Write what was gathered since the last line, if anything."""
+        if not self._steps_since:
+            return
+        means = self.meter.means()
+        _refuse_divergence(step, means, self.run_dir)
+        self.last = {
+            name.removeprefix("loss/"): value for name, value in means.items() if name.startswith("loss")
+        }
+        record = {"step": step, **self._speed(step), "lr": learning_rate, **means}
+        self.meter.reset()
+        self._since, self._steps_since = time.perf_counter(), 0
+        if not self.enabled:
+            return
+        with (self.run_dir / LOG).open("a") as file:
+            file.write(
+                json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in record.items()}) + "\n"
+            )
+        if self._board is not None:
+            for name, value in record.items():
+                if name not in ("step", "time"):
+                    self._board.add_scalar(name, value, step)
+        self._say(step, record)
+
+    def draw(self) -> None:
+        """Redraw `losses.png` from the log."""
+        if self.enabled and (self.run_dir / LOG).exists():
+            draw_losses(self.run_dir / LOG, self.run_dir / "losses.png")
+
+    def _speed(self, step: int) -> dict[str, float]:
+        seconds = (time.perf_counter() - self._since) / self._steps_since
+        return {
+            "time": round(time.time(), 3),
+            "samples_per_second": self.samples_per_step / max(seconds, 1e-9),
+            "eta_seconds": seconds * (self.max_steps - step),
+        }
+
+    def _open_bar(self) -> None:
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=Console(stderr=True))
+        self._bar.start()
+        self._task = self._bar.add_task("", total=self.max_steps, completed=self.start_step)
+
+    def _say(self, step: int, record: Mapping[str, float]) -> None:
+        shown = {k: v for k, v in record.items() if k.startswith(("loss", METRIC))}
+        text = "  ".join(
+            f"{name.removeprefix('loss/').removeprefix(METRIC)} {value:.4g}" for name, value in shown.items()
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+        elif step % (10 * self.log_every) == 0 or step == self.max_steps:
+            left = timedelta(seconds=round(record["eta_seconds"]))
+            speed = record["samples_per_second"]
+            logger.info("step %d of %d  %s  %.3g samples/s  %s left", step, self.max_steps, text, speed, left)
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The lines of a log; a line that a kill cut short is left out."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            logger.warning("left out a broken line of %s", path)
+    return records
+
+
+def drop_lines_after(path: Path, step: int) -> None:
+    """Forget the lines that a killed run wrote after its last checkpoint."""
+    if not path.exists():
+        return
+    kept = [record for record in read_log(path) if record["step"] <= step]
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    os.replace(aside, path)
+
+
+def draw_losses(log: Path, picture: Path) -> None:
+    """One small panel per loss and metric, step on the x axis, drawn with matplotlib."""
+    from matplotlib.figure import Figure
+
+    records = read_log(log)
+    names = sorted(
+        {name for record in records for name in record if name.startswith(("loss", METRIC, "grad_norm"))}
+    )
+    if not names:
+        return
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    for number, name in enumerate(names, start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        points = [(record["step"], record[name]) for record in records if name in record]
+        axes.plot([step for step, _ in points], [value for _, value in points], linewidth=1)
+        axes.set_title(name, fontsize=9)
+        axes.grid(alpha=0.3)
+    aside = picture.with_name(picture.name + ".tmp")
+    figure.savefig(aside, format="png", dpi=110)
+    os.replace(aside, picture)
+
+
+def _tensorboard(folder: Path, start_step: int) -> Any:
+    """A TensorBoard writer, or None where tensorboard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=start_step + 1 if start_step else None)
+
+
+def _refuse_divergence(step: int, means: Mapping[str, float], run_dir: Path) -> None:
+    bad = [
+        name
+        for name, value in means.items()
+        if name.startswith(("loss", "grad_norm")) and not math.isfinite(value)
+    ]
+    if bad:
+        raise StageError(
+            f"training diverged before step {step}: {', '.join(bad)} is not finite. The checkpoints in "
+            f"{run_dir} are from "
+            "before; lower optim.lr, or set train.precision=fp32, and start anew with --restart."
+        )

@@ -1,0 +1,306 @@
+"""A stage from its command line to its contract; `insightedit.stage1` to `stage3` are this with a number."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from insightedit.config.load import ConfigError, load_config
+from insightedit.training.checkpoint import CheckpointFolder, load_tensors, save_tensors
+from insightedit.training.contract import (
+    CONTRACT,
+    check_contract,
+    load_stage_weights,
+    load_weights,
+    read_contract,
+    write_contract,
+)
+from insightedit.training.errors import StageError
+from insightedit.training.files import write_atomically
+from insightedit.training.loop import RunSummary, fit
+from insightedit.training.processes import Processes, start_processes, stop_processes
+from insightedit.training.samples import fixed_samples
+
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
+    from insightedit.editor import Editor
+
+logger = logging.getLogger(__name__)
+INHERITED = "inherited.safetensors"
+FREE_KEYS = {
+    "output_dir",
+    "init_from",
+    "data.num_workers",
+    "data.prefetch_factor",
+    "train.engine",
+    "train.log_every",
+    "train.save_every",
+    "train.sample_every",
+    "train.num_samples",
+    "train.keep_checkpoints",
+    "train.max_minutes",
+}
+"""Settings that may change between two sessions of one run: they do not touch its numbers."""
+
+
+def run_stage(
+    number: int, argv: Sequence[str] | None = None, *, description: str | None = None
+) -> RunSummary:
+    """Run one stage: config, previous stage, editor, loop, contract.
+
+    Args:
+        number: 1, 2 or 3.
+        argv: command line without the program; None = `sys.argv[1:]`.
+        description: text of `--help`, the stage module's docstring.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ConfigError: if the settings are wrong.
+        StageError: if the run folder or the previous stage's does not allow it.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = parse_arguments(number, argv, description)
+    config = read_config(number, arguments)
+    processes = start_processes(config.train)
+    run_dir = Path(config.output_dir)
+    command = _command(number, arguments)
+    if processes.is_main:
+        if arguments.restart:
+            set_aside(run_dir)
+        claim_run_folder(run_dir, config)
+    processes.barrier()
+    return _train(config, run_dir, processes, command)
+
+
+def run_from_command_line(main: Callable[[], Any]) -> None:
+    """Call a stage's `main`; a user's mistake ends as one sentence and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("insightedit").setLevel(logging.INFO)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    try:
+        main()
+    except (ConfigError, FileNotFoundError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
+    finally:
+        stop_processes()
+
+
+def parse_arguments(number: int, argv: Sequence[str], description: str | None = None) -> argparse.Namespace:
+    """The command line of a stage."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m insightedit.stage{number}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--recipe", default="insightedit", help="configs/recipes/NAME.yaml (default: insightedit)"
+    )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="configs/overlays/NAME.yaml; may be repeated",
+    )
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="your own YAML, after the overlays"
+    )
+    parser.add_argument(
+        "--init-from", metavar="DIR", help="run folder of the stage before (default: beside this one)"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="start anew; the old run folder is kept as *.old-N"
+    )
+    parser.add_argument(
+        "--local_rank", "--local-rank", type=int, default=None, help=argparse.SUPPRESS
+    )  # from launchers
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8 optim.lr=1e-4"
+    )
+    return parser.parse_intermixed_args(argv)
+
+
+def read_config(number: int, arguments: argparse.Namespace) -> Config:
+    """Config of this command line: recipe, stage, overlays, own files, `key=value`."""
+    overlays = [*arguments.overlay, *map(Path, arguments.config)]
+    config = load_config(arguments.recipe, number, overlays, arguments.overrides)
+    return replace(config, init_from=arguments.init_from) if arguments.init_from else config
+
+
+def set_aside(run_dir: Path) -> Path | None:
+    """Rename an existing run folder to the first free `NAME.old-N`; hours of training are never deleted."""
+    if not run_dir.exists():
+        return None
+    number = 1
+    while (aside := run_dir.with_name(f"{run_dir.name}.old-{number}")).exists():
+        number += 1
+    run_dir.rename(aside)
+    logger.info("kept the old run as %s", aside)
+    return aside
+
+
+def claim_run_folder(run_dir: Path, config: Config) -> None:
+    """Write `config.yaml` into a new run folder, or compare it with the one of the run that goes on.
+
+    Raises:
+        StageError: if the run was started with other settings; every difference is named.
+    """
+    path = run_dir / "config.yaml"
+    if path.exists() and CheckpointFolder(run_dir / "checkpoints").latest() is not None:
+        changed = differences(yaml.safe_load(path.read_text()), asdict(config))
+        if changed:
+            shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in changed.items())
+            raise StageError(
+                f"{run_dir} was started with other settings: {shown}. Use the old ones to go on, another "
+                "output_dir=DIR "
+                "for a second run, or --restart to start anew (the old run is kept aside)."
+            )
+    write_atomically(path, yaml.safe_dump(asdict(config), sort_keys=False))
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ and matter: key -> (old, new)."""
+    before, after = _flat(old), _flat(new)
+    free = FREE_KEYS | ({"train.max_steps"} if new["optim"]["schedule"] == "constant" else set())
+    keys = [key for key in {**before, **after} if key not in free]
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+
+
+def previous_run(config: Config) -> Path | None:
+    """Run folder of the stage before: `init_from`, or the one beside; None for the first stage."""
+    if config.init_from:
+        return Path(config.init_from)
+    before = [stage for stage in config.stages if stage < config.stage.number]
+    if not before:
+        return None
+    run_dir = Path(config.output_dir)
+    if run_dir.name == f"stage{config.stage.number}":
+        return run_dir.with_name(f"stage{before[-1]}")
+    return Path("runs") / config.recipe / f"stage{before[-1]}"
+
+
+def _train(config: Config, run_dir: Path, processes: Processes, command: str) -> RunSummary:
+    from insightedit.build import build_editor, build_loader, sample_edits
+    from insightedit.training.objectives import OBJECTIVES
+
+    quiet_libraries()
+    if summary := _finished(run_dir, config):
+        return summary
+    fresh = CheckpointFolder(run_dir / "checkpoints").latest() is None
+    before = previous_run(config) if fresh else None
+    if before is not None:
+        check_contract(read_contract(before, command=_before(command, config)), config, before)
+    editor = build_editor(config)
+    if config.train.gradient_checkpointing:
+        save_memory(editor)
+    inherit(editor, config, run_dir, before, processes)
+    draws = config.stage.objective != "align"
+    summary = fit(
+        editor,
+        OBJECTIVES[config.stage.objective],
+        build_loader(config, editor, rank=processes.rank, world_size=processes.world_size),
+        config,
+        run_dir,
+        processes=processes,
+        edit_fn=(lambda samples: sample_edits(editor, config, samples)) if draws else None,
+        samples=fixed_samples(config) if draws and config.train.num_samples else (),
+    )
+    if summary.finished and processes.is_main:
+        write_contract(run_dir, config, editor, summary.steps)
+        logger.info("stage %d is done: %d steps, %s", config.stage.number, summary.steps, run_dir)
+    processes.barrier()
+    return summary
+
+
+def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, processes: Processes) -> None:
+    """Load what earlier stages made.
+
+    What this stage does not train itself is kept in the run folder, which then holds all that was learnt.
+    """
+    from insightedit.training.trainable import select_trainable
+
+    path = run_dir / INHERITED
+    if before is None:
+        if path.exists():
+            load_weights(editor, load_tensors(path), path)
+        return
+    weights = load_stage_weights(editor, before)
+    trained = set(select_trainable(editor, config.stage.trainable).names)
+    kept = {name: value for name, value in weights.items() if name not in trained}
+    if processes.is_main:
+        path.unlink(missing_ok=True)
+        if kept:
+            save_tensors(path, kept)
+        logger.info("took %d weights over from %s", len(weights), before)
+    processes.barrier()
+
+
+def save_memory(editor: Editor) -> None:
+    """Recompute activations in the backward pass instead of keeping them (`train.gradient_checkpointing`)."""
+    editor.comprehension.mllm.gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
+    if editor.unet is not None:
+        editor.unet.enable_gradient_checkpointing()
+
+
+def quiet_libraries() -> None:
+    """No loading bars and weight reports: the run's own log is what is to be read."""
+    import diffusers
+    import transformers
+
+    for package in (diffusers, transformers):
+        package.utils.logging.set_verbosity_error()
+        package.utils.logging.disable_progress_bar()
+
+
+def _finished(run_dir: Path, config: Config) -> RunSummary | None:
+    """The summary of a run that has nothing left to do."""
+    if not (run_dir / CONTRACT).exists():
+        return None
+    newest = CheckpointFolder(run_dir / "checkpoints").latest()
+    trainer = json.loads((newest / "trainer.json").read_text()) if newest else {"step": -1}
+    if trainer["step"] < config.train.max_steps:
+        return None
+    logger.info("%s is finished (%d steps); --restart trains it anew", run_dir, trainer["step"])
+    return RunSummary(run_dir, trainer["step"], trainer["losses"], trainer["seconds"], trainer["step"])
+
+
+def _command(number: int, arguments: argparse.Namespace) -> str:
+    """The command line again, without what belongs to this stage alone."""
+    words = ["--recipe", arguments.recipe]
+    for name in arguments.overlay:
+        words += ["--overlay", name]
+    for name in arguments.config:
+        words += ["--config", name]
+    return f"python -m insightedit.stage{number} {shlex.join(words)}"
+
+
+def _before(command: str, config: Config) -> str | None:
+    """The command of the stage before."""
+    before = [stage for stage in config.stages if stage < config.stage.number]
+    return command.replace(f"stage{config.stage.number}", f"stage{before[-1]}", 1) if before else None
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings -> dotted keys; lists are compared whole."""
+    if not isinstance(values, dict):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

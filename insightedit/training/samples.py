@@ -1,0 +1,134 @@
+"""The same few edits, drawn again and again during a run: source | edited | target, with the instruction."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from insightedit.training.checkpoint import undisturbed
+
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
+    from insightedit.training.engine import Engine
+    from insightedit.training.optim import Ema
+    from insightedit.training.processes import Processes
+
+logger = logging.getLogger(__name__)
+EditFn = Callable[[Sequence[Any]], list[np.ndarray]]
+CELL = 192  # pixels a side of one picture in the grid
+CAPTION = 34  # pixels of the line below a row
+GAP = 4
+
+
+@dataclass
+class Painter:
+    """Draws the fixed samples with the averaged weights where there are some, without disturbing the run."""
+
+    folder: Path
+    engine: Engine
+    ema: Ema | None
+    generator: torch.Generator
+    processes: Processes
+    edit_fn: EditFn | None
+    samples: Sequence[Any]
+
+    def paint(self, step: int) -> None:
+        """Write `step-XXXXXX.png`; nothing for a stage that does not draw."""
+        if self.edit_fn is None or not self.samples:
+            return
+        if self.engine.partitioned:
+            if self.processes.is_main:
+                logger.warning("no samples are drawn: ZeRO-3 keeps no process with all the weights")
+            self.edit_fn = None
+            return
+        if self.processes.is_main:
+            averaged = self.ema.shadow if self.ema is not None else {}
+            self.engine.eval_mode()
+            with (
+                undisturbed(self.generator),
+                torch.no_grad(),
+                swapped(self.engine.trainable_state(), averaged),
+            ):
+                edited = self.edit_fn(self.samples)
+            draw_samples(self.samples, edited, self.folder / f"step-{step:06d}.png")
+            self.engine.train_mode()
+        self.processes.barrier()
+
+
+@contextmanager
+def swapped(weights: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, `weights` hold the values of `averaged`, in place."""
+    before = {name: weights[name].clone() for name in averaged}
+    try:
+        for name, value in averaged.items():
+            weights[name].copy_(value)
+        yield
+    finally:
+        for name, value in before.items():
+            weights[name].copy_(value)
+
+
+def fixed_samples(config: Config) -> list[Any]:
+    """The first `train.num_samples` records that a stage's own sources hold, scenes from the split `val`.
+
+    Returns:
+        Objects with `source` and `target` (H, W, 3) uint8 and `instruction`; empty where no source has
+        pictures.
+    """
+    from types import SimpleNamespace
+
+    from insightedit.data.sources import build_source
+
+    samples: list[Any] = []
+    for entry in config.data.sources:
+        held_out = type(entry)(**{**vars(entry), "split": "val"}) if entry.kind.startswith("scene") else entry
+        source = build_source(held_out, size=config.generation.resolution, seed=config.train.seed)
+        records = (source[index] for index in range(min(config.train.num_samples, len(source))))
+        samples += [
+            SimpleNamespace(source=r.source_image, target=r.target_image, instruction=r.instruction)
+            for r in records
+            if r.source_image is not None and r.target_image is not None
+        ]
+        if samples:
+            break
+    return samples[: config.train.num_samples]
+
+
+def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Path) -> None:
+    """Write the grid as PNG.
+
+    Args:
+        samples: objects with `source`, `target` (H, W, 3) uint8 and `instruction`.
+        edited: one (H, W, 3) uint8 picture per sample.
+        path: file to write; its folder is made.
+
+    Raises:
+        ValueError: if there is not one edited picture per sample.
+    """
+    if len(edited) != len(samples):
+        raise ValueError(
+            f"{len(samples)} samples came back as {len(edited)} edited pictures: there must be one each."
+        )
+    height = CELL + CAPTION
+    grid = Image.new("RGB", (3 * CELL + 2 * GAP, len(samples) * height), "white")
+    pen, font = ImageDraw.Draw(grid), ImageFont.load_default(13)
+    for row, (sample, picture) in enumerate(zip(samples, edited, strict=True)):
+        for column, image in enumerate((sample.source, picture, sample.target)):
+            cell = Image.fromarray(image).resize((CELL, CELL), Image.Resampling.BICUBIC)
+            grid.paste(cell, (column * (CELL + GAP), row * height))
+        text = sample.instruction if len(sample.instruction) <= 90 else sample.instruction[:87] + "..."
+        pen.text((4, row * height + CELL + 4), text, fill="black", font=font)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    grid.save(aside, format="PNG")
+    os.replace(aside, path)

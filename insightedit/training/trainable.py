@@ -1,0 +1,132 @@
+"""Which parameters a stage trains, by dotted patterns; everything else is frozen and stays in eval mode."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from insightedit.config.load import ConfigError
+
+
+@dataclass(frozen=True)
+class TrainableReport:
+    """What `select_trainable` chose.
+
+    Attributes:
+        names: trainable parameter names in the editor's order.
+        trained: numbers of trained weights per part (`bridge.qformer`, `unet.down_blocks`, ...).
+        total: numbers of all weights per part.
+    """
+
+    names: tuple[str, ...]
+    trained: dict[str, int]
+    total: dict[str, int]
+
+    def table(self) -> str:
+        """The counts as aligned text, one line per part and the sum below."""
+        rows = [(part, self.trained.get(part, 0), count) for part, count in self.total.items()]
+        rows.append(("all", sum(self.trained.values()), sum(self.total.values())))
+        width = max(len(part) for part, _, _ in rows)
+        lines = [f"{'part':<{width}} {'trained':>13} {'weights':>13}"]
+        lines += [f"{part:<{width}} {trained:>13,} {count:>13,}" for part, trained, count in rows]
+        return "\n".join(lines)
+
+
+def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableReport:
+    """Train the parameters whose dotted name matches a pattern, freeze all others.
+
+    Args:
+        editor: any module; parameters are named as `named_parameters` does.
+        patterns: `fnmatch` patterns such as `bridge.qformer.*`; one that begins with `!` takes parameters
+            out again.
+
+    Returns:
+        Names and counts of what was chosen.
+
+    Raises:
+        ConfigError: if there is no pattern, a pattern matches nothing, nothing is left to train, or a chosen
+            parameter is quantised.
+    """
+    if not patterns:
+        raise ConfigError("stage.trainable is empty: name what this stage trains, e.g. [bridge.qformer.*].")
+    everything = dict(
+        editor.named_parameters(remove_duplicate=False)
+    )  # tied weights answer to each of their names
+    chosen = {id(everything[name]) for name in _matches(everything, patterns)}
+    names = []
+    for name, parameter in editor.named_parameters():
+        if id(parameter) in chosen:
+            if not parameter.is_floating_point():
+                raise ConfigError(
+                    f"stage.trainable chose {name}, which is stored as {parameter.dtype}: quantised weights "
+                    "cannot be "
+                    "trained. Train LoRA adapters on them, or set comprehension.quantization=none."
+                )
+            names.append(name)
+        if parameter.is_floating_point():
+            parameter.requires_grad_(id(parameter) in chosen)
+    if not names:
+        raise ConfigError(
+            f"stage.trainable {list(patterns)} leaves nothing to train: its `!` patterns exclude everything."
+        )
+    return _report(editor, names)
+
+
+def set_train_mode(module: nn.Module, training: bool | None = None) -> bool:
+    """Put what is being trained into train mode and what is frozen into eval mode.
+
+    A module trains if a parameter in it trains; one without parameters (dropout, activation) follows its
+    parent, so
+    LoRA's dropout is active inside an otherwise frozen language model.
+
+    Args:
+        module: any module, after `select_trainable`.
+        training: mode of the parent; None at the root.
+
+    Returns:
+        Whether `module` is now in train mode.
+    """
+    parameters = list(module.parameters())
+    mode = any(p.requires_grad for p in parameters) if parameters else bool(training)
+    module.training = mode
+    for child in module.children():
+        set_train_mode(child, mode)
+    return mode
+
+
+def _matches(everything: dict[str, nn.Parameter], patterns: Sequence[str]) -> set[str]:
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in everything if fnmatchcase(name, pattern.removeprefix("!"))}
+        if not found:
+            raise ConfigError(_no_match(pattern, list(everything)))
+        chosen = chosen - found if pattern.startswith("!") else chosen | found
+    return chosen
+
+
+def _no_match(pattern: str, names: list[str]) -> str:
+    """One sentence that names the nearest existing parameters."""
+    prefixes = {
+        ".".join(name.split(".")[:depth]) + ".*" for name in names for depth in range(1, name.count(".") + 1)
+    }
+    near = difflib.get_close_matches(pattern.removeprefix("!"), sorted(prefixes) + names, n=4, cutoff=0.5)
+    parts = sorted({name.split(".")[0] for name in names})
+    hint = f"nearest: {', '.join(near)}" if near else f"parts: {', '.join(parts)}"
+    return f"stage.trainable: `{pattern}` matches none of the {len(names)} parameters ({hint})."
+
+
+def _report(editor: nn.Module, names: list[str]) -> TrainableReport:
+    chosen = set(names)
+    trained: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for name, parameter in editor.named_parameters():
+        part = ".".join(name.split(".")[:-1][:2]) or name
+        total[part] += parameter.numel()
+        if name in chosen:
+            trained[part] += parameter.numel()
+    return TrainableReport(tuple(names), dict(trained), dict(total))

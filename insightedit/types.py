@@ -1,0 +1,96 @@
+"""What the parts hand to each other: frozen dataclasses, one per arrow of the figure.
+
+Shape legend used in every docstring of the package:
+B batch, T text tokens, R edit tokens, Q queries, P vision patches, D width, C channels,
+H W pixels, h w latent grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """What comprehension reads.
+
+    Attributes:
+        input_ids: (B, T) int64, image placeholders expanded, the R edit tokens last among the valid ones.
+        attention_mask: (B, T) int64, 1 for a valid token.
+        labels: (B, T) int64 or None, -100 where no language loss is wanted.
+        pixel_values: (B, 3, H, W) float32 as the MLLM's own image processor makes them, or None for text only.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor | None = None
+    pixel_values: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Comprehension:
+    """What the MLLM understood.
+
+    Attributes:
+        edit_hidden_states: (B, R, D_llm) last-layer states at the edit tokens, in order.
+        image_features: (B, P, D_vis) patch features before the projector, without the class token; None for text only.
+        lm_loss: scalar language-model loss, or None where no labels were given.
+    """
+
+    edit_hidden_states: Tensor
+    image_features: Tensor | None = None
+    lm_loss: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EditCondition:
+    """What bridging gives to generation.
+
+    Attributes:
+        encoder_hidden_states: (B, Q, D_text) text states after BIM (or after the Q-Former where BIM is off).
+        spatial_residual: (B, C_res, h, w) v', added after the UNet's `conv_in`; None where BIM is off.
+        image_embeds: (B, D_img) predicted CLIP image embedding of the edited picture; None without image branch.
+    """
+
+    encoder_hidden_states: Tensor
+    spatial_residual: Tensor | None = None
+    image_embeds: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EditBatch:
+    """One training batch.
+
+    Attributes:
+        tokens: what comprehension reads.
+        source_pixels: (B, 3, H, W) float32 in [-1, 1]; None for text-only batches.
+        target_pixels: (B, 3, H, W) float32 in [-1, 1]; None for text-only batches.
+        changed_mask: (B, 1, H, W) float32, 1 where source and target differ; None if unknown.
+        clip_target_pixels: (B, 3, S, S) float32, the target as the CLIP image processor makes it; None without image branch.
+        text_target_ids: (B, Q) int64 CLIP token ids of the caption to align with (stage 1), or None.
+        is_edit: (B,) float32, 0 for chat samples, whose diffusion term is masked out.
+    """
+
+    tokens: TokenBatch
+    source_pixels: Tensor | None = None
+    target_pixels: Tensor | None = None
+    changed_mask: Tensor | None = None
+    clip_target_pixels: Tensor | None = None
+    text_target_ids: Tensor | None = None
+    is_edit: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> EditBatch:
+        """The same batch with every tensor on `device`."""
+        return _to(self, device)
+
+
+def _to(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, TokenBatch | EditBatch):
+        return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value)})
+    return value

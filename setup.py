@@ -1,0 +1,107 @@
+"""What the package is and needs; tools are set up in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "insightedit/__init__.py").read_text(encoding="utf-8"), re.M
+)
+assert VERSION is not None, "insightedit/__init__.py holds no `__version__ = ...`"
+README = HERE / "README.md"
+
+BASE = [
+    "accelerate",
+    "diffusers>=0.38",
+    "einops",
+    "jinja2",
+    "numpy",
+    "omegaconf>=2.4",
+    "peft",
+    "pillow",
+    "protobuf",
+    "pyyaml",
+    "rich",
+    "safetensors",
+    "scikit-image",
+    "scipy",
+    "sentencepiece",
+    "torch",
+    "torchvision",  # together with torch, from the same index
+    "transformers>=5",
+    "typer",
+]
+EXTRAS = {
+    "train": [
+        "bitsandbytes; sys_platform != 'darwin'",
+        "deepspeed; sys_platform == 'linux'",  # elsewhere the same loop runs on plain torch
+        "matplotlib",
+        "ninja",
+        "tensorboard",
+    ],
+    "data": ["datasets", "pyarrow", "webdataset"],
+    "eval": ["matplotlib", "open_clip_torch", "torchmetrics"],
+    "notebook": ["ipykernel", "matplotlib", "nbclient", "nbformat"],
+}
+EXTRAS["dev"] = sorted({need for extra in EXTRAS.values() for need in extra}) + [
+    "build",
+    "codespell",
+    "hypothesis",
+    "pre-commit",
+    "pyright",
+    "pytest",
+    "pytest-timeout",
+    "ruff~=0.17.5",
+    "setuptools>=77",
+    "wheel",
+]
+
+setup(
+    name="insightedit",
+    version=VERSION[1],
+    description="Edit pictures by instruction with a multimodal language model: InsightEdit, trained, run and measured.",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["insightedit", "insightedit.*", "data_recipes", "data_recipes.*"]),
+        "insightedit.configs",
+    ],
+    package_dir={"insightedit.configs": "configs"},
+    package_data={
+        "insightedit": [
+            "py.typed",
+            "templates/*",
+            "weights/**/*",
+            "**/*.json",
+            "**/*.yaml",
+            "**/*.html",
+            "**/*.md",
+        ],
+        "insightedit.configs": ["**/*.yaml", "**/*.json", "**/*.md"],
+        "data_recipes": [
+            "**/*.webp",
+            "**/*.jpg",
+            "**/*.png",
+            "**/*.json",
+            "**/*.jsonl",
+            "**/*.txt",
+            "**/*.md",
+            "**/*.yaml",
+        ],
+    },
+    install_requires=BASE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["insightedit = insightedit.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

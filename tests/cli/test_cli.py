@@ -1,0 +1,232 @@
+"""What users type, and what they get wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from insightedit.cli import app
+
+WORDS = "make the dog red"
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def run(tiny_folder, tmp_path, monkeypatch):
+    """`run("edit", ...)` in an empty folder, with the tiny model as the default."""
+    from insightedit import hub
+
+    monkeypatch.setattr(hub, "DEFAULT_MODEL", tiny_folder)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object):
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    return call
+
+
+def one_sentence(result, *parts: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("insightedit: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+class TestEdit:
+    def test_writes_picture_report_and_pair(self, run, photo, tmp_path):
+        result = run(
+            "edit", photo, WORDS, "-o", "out.png", "--seed", 3, "--steps", 1,
+            "--report", "report.html", "--before-after", "pair.png",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        with Image.open(tmp_path / "out.png") as edited:
+            assert edited.size == (50, 30)
+            assert edited.text["Instruction"] == WORDS
+            assert edited.text["Seed"] == "3"
+        with Image.open(tmp_path / "pair.png") as pair:
+            assert pair.size == (108, 30)
+        assert "edit-report" in (tmp_path / "report.html").read_text(encoding="utf-8")
+        for said in ("out.png", "report.html", "pair.png", "seed 3", " s,"):
+            assert said in result.output
+
+    def test_same_seed_same_bytes(self, run, photo):
+        for name in ("a.png", "b.png"):
+            assert run("edit", photo, WORDS, "-o", name, "--seed", 1, "--steps", 1).exit_code == 0
+        assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+    def test_default_output(self, run, photo):
+        assert run("edit", photo, WORDS, "--steps", 1).exit_code == 0
+        assert Path("photo-edited.png").exists()
+
+    def test_all_options(self, run, photo):
+        mask = Image.new("L", (50, 30))
+        mask.paste(255, (0, 0, 25, 30))
+        mask.save("mask.png")
+        result = run(
+            "edit", photo, WORDS, "--steps", 1, "--guidance-scale", 2, "--image-guidance-scale", 1.2,
+            "--image-prompt-scale", 0.5, "--mask", "mask.png", "--reference", photo, "--device", "cpu",
+            "--describe", "-o", "out.png",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        before, after = np.asarray(Image.open(photo)), np.asarray(Image.open("out.png"))
+        np.testing.assert_array_equal(after[:, 25:], before[:, 25:])
+        assert (after[:, :25] != before[:, :25]).any()
+
+    def test_a_folder(self, run, photo, tmp_path):
+        album = tmp_path / "album"
+        album.mkdir()
+        for name in ("a.png", "b.jpg", "b.png"):
+            Image.open(photo).save(album / name)
+        (album / "notes.txt").write_text("no picture")
+        (album / "broken.png").write_text("no picture either")
+        result = run("edit", album, WORDS, "-o", "edited", "--steps", 1, "--seed", 4)
+        assert {path.name for path in Path("edited").iterdir()} == {"a.png", "b.jpg.png", "b.png.png"}
+        assert result.exit_code == 2
+        assert "broken.png is not an image" in result.stderr
+        assert "1 of 4 pictures could not be edited" in result.stderr
+        assert run("edit", photo, WORDS, "-o", "alone.png", "--steps", 1, "--seed", 4).exit_code == 0
+        assert Path("alone.png").read_bytes() == Path("edited/a.png").read_bytes()
+
+    def test_no_lock(self, run, photo):
+        assert run("edit", photo, WORDS, "--no-background-lock", "--steps", 1, "-o", "o.png").exit_code == 0
+        with Image.open("o.png") as edited:
+            assert edited.text["DigitalSourceType"].endswith("/trainedAlgorithmicMedia")
+
+
+class TestMistakes:
+    def test_missing_file(self, run):
+        one_sentence(run("edit", "no.png", WORDS), "No file at no.png")
+
+    def test_corrupt_file(self, run):
+        Path("bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+        one_sentence(run("edit", "bad.png", WORDS), "bad.png")
+
+    def test_truncated_file(self, run, photo):
+        photo.write_bytes(photo.read_bytes()[:2000])
+        one_sentence(run("edit", photo, WORDS), "is damaged or cut off")
+
+    def test_empty_instruction(self, run, photo):
+        one_sentence(run("edit", photo, "  "), "instruction is empty")
+
+    def test_no_pixels(self, run):
+        Path("empty.ppm").write_bytes(b"P6 0 0 255\n")
+        one_sentence(run("edit", "empty.ppm", WORDS), "empty.ppm")
+
+    def test_too_wide(self, run):
+        Image.new("L", (20_000, 3)).save("wide.png")
+        one_sentence(run("edit", "wide.png", WORDS), "20,000 x 3 px", "16,384")
+
+    def test_unknown_model(self, run, photo):
+        one_sentence(run("edit", photo, WORDS, "--model", "./nowhere"), "No model folder at")
+
+    def test_folder_without_model(self, run, photo, tmp_path):
+        (tmp_path / "junk").mkdir()
+        one_sentence(run("edit", photo, WORDS, "--model", "junk"), "no model_index.json")
+
+    def test_no_default_model(self, run, photo, monkeypatch, tmp_path):
+        from insightedit import hub
+
+        monkeypatch.setattr(hub, "DEFAULT_MODEL", tmp_path / "none")
+        one_sentence(run("edit", photo, WORDS), "No default model")
+
+    def test_no_such_device(self, run, photo):
+        one_sentence(run("edit", photo, WORDS, "--device", "toaster"), "is no device")
+
+    def test_output_is_the_source(self, run, photo):
+        before = photo.read_bytes()
+        one_sentence(run("edit", photo, WORDS, "-o", photo), "is the source itself")
+        assert photo.read_bytes() == before
+
+    def test_output_kind(self, run, photo):
+        one_sentence(run("edit", photo, WORDS, "-o", "out.docx"), "Cannot write 'out.docx'")
+
+    def test_output_folder_is_missing(self, run, photo):
+        one_sentence(run("edit", photo, WORDS, "-o", "no/out.png"), "No folder no")
+
+    def test_mask_of_another_size(self, run, photo):
+        Image.new("L", (5, 5)).save("mask.png")
+        one_sentence(run("edit", photo, WORDS, "--mask", "mask.png"), "5 x 5 px and the picture 50 x 30")
+
+    def test_mask_without_lock(self, run, photo):
+        Image.new("L", (50, 30)).save("m.png")
+        one_sentence(
+            run("edit", photo, WORDS, "--mask", "m.png", "--no-background-lock"), "drop one of the two"
+        )
+
+    def test_bad_settings(self, run, photo):
+        one_sentence(run("edit", photo, WORDS, "--steps", 0), "at least 1 step")
+        one_sentence(run("edit", photo, WORDS, "--seed", -5), "out of range")
+
+    def test_empty_folder(self, run, tmp_path):
+        (tmp_path / "album").mkdir()
+        one_sentence(run("edit", "album", WORDS), "No pictures in album")
+
+    def test_report_of_a_folder(self, run, photo, tmp_path):
+        one_sentence(run("edit", tmp_path, WORDS, "--report", "r.html"), "are for one picture")
+
+    def test_a_mistake_leaves_the_old_output(self, run, photo):
+        Path("out.png").write_bytes(b"precious")
+        one_sentence(run("edit", photo, WORDS, "-o", "out.png", "--steps", 0))
+        assert Path("out.png").read_bytes() == b"precious"
+
+    def test_export_without_a_run(self, run):
+        one_sentence(run("export", "nowhere", "-o", "model"), "No config.yaml in nowhere")
+
+
+def test_info(run, tiny_folder):
+    result = run("info")
+    assert result.exit_code == 0
+    assert "diffusers" in result.output
+    assert str(tiny_folder) in result.output.replace("\n", "")
+
+
+def test_info_without_default_model(run, monkeypatch, tmp_path):
+    from insightedit import hub
+
+    monkeypatch.setattr(hub, "DEFAULT_MODEL", tmp_path / "none")
+    result = run("info")
+    assert result.exit_code == 0
+    assert "No default model" in result.output
+
+
+def test_version(run):
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.output.startswith("insightedit ")
+
+
+def test_eval_hands_over(run):
+    result = run("eval", "scenes", "--help")
+    assert result.exit_code == 0
+    assert "--count" in result.output
+
+
+def test_help_is_quick_and_light():
+    root = Path(__file__).parents[2]
+    code = "import sys, insightedit.cli; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+    command = [sys.executable, "-m", "insightedit", "--help"]
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        shown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    assert "edit" in shown.stdout
+    assert min(seconds) < 2.0  # 0.4 s on an idle machine

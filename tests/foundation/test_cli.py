@@ -1,0 +1,56 @@
+"""The command line, on fake scenes at tiny size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from insightedit.foundation import pictures, resolve
+from insightedit.foundation.cli import app
+from tests.foundation.fakes import Squares
+
+
+@pytest.fixture(autouse=True)
+def _fake_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "scene_samplers", lambda size: (Squares(size), Squares(size)))
+    monkeypatch.setattr(pictures, "VAL_COUNT", 16)
+
+
+def test_help_names_every_part() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    assert all(name in result.output for name in ("tokenizer", "clip", "vae", "llava", "sd", "all"))
+
+
+def test_a_stopped_part_says_how_to_go_on_and_then_finishes(tmp_path: Path) -> None:
+    arguments = [
+        "vae",
+        "--size",
+        "tiny",
+        "--root",
+        str(tmp_path),
+        "--steps",
+        "2",
+        "--batch-size",
+        "2",
+        "--workers",
+        "0",
+    ]
+    stopped = CliRunner().invoke(app, [*arguments, "--stop-after", "1"])
+    assert stopped.exit_code == 0, stopped.output
+    assert "vae: stopped, run again to go on, 1 steps" in stopped.output
+    done = CliRunner().invoke(app, arguments)
+    assert "vae: trained, 2 steps" in done.output
+    assert "psnr" in done.output
+    assert (tmp_path / ".train" / "vae" / "log.jsonl").is_file()
+
+
+def test_tokenizer_command_writes_folders_that_resolve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = CliRunner().invoke(app, ["tokenizer", "--size", "tiny", "--root", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
+    assert resolve("foundation:mini/llava") == str(tmp_path / "llava")

@@ -1,0 +1,95 @@
+"""Ids, cached folders, and folders that change all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from insightedit.foundation import folders, resolve
+from insightedit.foundation.folders import replace_folder, tiny_root
+
+
+@pytest.mark.parametrize("model_id", ["llava-hf/llava-1.5-7b-hf", "/some/folder", "runs/foundation/mini/sd"])
+def test_other_ids_stay_as_they_are(model_id: str) -> None:
+    assert resolve(model_id) == model_id
+
+
+@pytest.mark.parametrize("part", ["clip", "llava", "sd"])
+def test_tiny_parts_are_folders_of_the_cache(part: str, tiny_root: Path) -> None:
+    assert resolve(f"foundation:tiny/{part}") == str(tiny_root / part)
+    assert (tiny_root / part).is_dir()
+
+
+def test_tiny_is_built_once_into_the_chosen_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSIGHTEDIT_CACHE", str(tmp_path))
+    root = tiny_root()
+    written = (root / "clip" / "model.safetensors").stat().st_mtime_ns
+    assert tiny_root() == root
+    assert (root / "clip" / "model.safetensors").stat().st_mtime_ns == written
+    assert [p.name for p in tmp_path.iterdir()] == [root.name], "temporary folders are left behind"
+
+
+def test_a_damaged_cache_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSIGHTEDIT_CACHE", str(tmp_path))
+    (tiny_root() / "llava" / "model.safetensors").unlink()
+    assert (tiny_root() / "llava" / "model.safetensors").is_file()
+
+
+def test_other_ranks_wait_for_rank_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSIGHTEDIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(folders, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    with pytest.raises(RuntimeError, match="rank 0 did not build the tiny models"):
+        tiny_root()
+
+
+@pytest.mark.parametrize("model_id", ["foundation:huge/llava", "foundation:tiny/vae", "foundation:tiny"])
+def test_unknown_size_or_part_names_the_known_ones(model_id: str) -> None:
+    with pytest.raises(ValueError, match=r"SIZE one of mini, tiny and PART one of clip, llava, sd"):
+        resolve(model_id)
+
+
+def test_untrained_mini_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"python -m insightedit\.foundation all --size mini"):
+        resolve("foundation:mini/llava")
+
+
+def test_mini_is_found_below_the_environment_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
+    (tmp_path / "sd" / "unet").mkdir(parents=True)
+    (tmp_path / "sd" / "unet" / "config.json").write_text("{}")
+    assert resolve("foundation:mini/sd") == str(tmp_path / "sd")
+
+
+def test_replaced_folder_holds_the_new_files_only(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    for name in ("old", "new"):
+        with replace_folder(place) as folder:
+            (folder / name).write_text(name)
+    assert [p.name for p in place.iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failed_write_leaves_the_old_folder(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    with replace_folder(place) as folder:
+        (folder / "old").write_text("old")
+    with pytest.raises(OSError, match="disk full"), replace_folder(place) as folder:
+        (folder / "new").write_text("new")
+        raise OSError("disk full")
+    assert [p.name for p in place.iterdir()] == ["old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_keep_existing_drops_the_new_folder(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    for name in ("first", "second"):
+        with replace_folder(place, keep_existing=True) as folder:
+            (folder / name).write_text(name)
+    assert [p.name for p in place.iterdir()] == ["first"]

@@ -1,0 +1,119 @@
+"""The loop: schedule, budgets, exact resume, files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from insightedit.foundation.loop import TrainOptions, learning_rate, train
+
+OPTIONS = TrainOptions(steps=6, warmup_steps=2, workers=0, show_progress=False, ema_decay=0.9)
+
+
+class Line:
+    """Fits y = 2x by one weight; noise and data come from the step number alone."""
+
+    name = "line"
+
+    def __init__(self) -> None:
+        torch.manual_seed(1)
+        self.model = nn.Linear(1, 1)
+        self.hot_modules = [self.model]
+        self.exported: list[dict[str, Tensor]] = []
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        return {"x": torch.full((4, 1), float(step + 1))}
+
+    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        x = batch["x"] + 0.1 * torch.randn(4, 1, generator=generator)
+        return {"loss": (self.model(x) - 2 * x).square().mean()}
+
+    def evaluate(self) -> dict[str, float]:
+        return {"weight": float(self.model.weight)}
+
+    def export(self) -> None:
+        self.exported.append({k: v.clone() for k, v in self.model.state_dict().items()})
+
+
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path) -> None:
+    straight = Line()
+    whole = train(straight, tmp_path / "straight", OPTIONS)
+    first = train(Line(), tmp_path / "resumed", replace(OPTIONS, stop_after=2))
+    second = Line()
+    rest = train(second, tmp_path / "resumed", OPTIONS)
+    assert (first.step, first.finished, first.metrics) == (2, False, {})
+    assert (whole.step, rest.step, rest.finished) == (6, 6, True)
+    assert whole.metrics == rest.metrics
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name])
+
+
+def test_the_moving_average_is_exported_and_the_weights_come_back(tmp_path: Path) -> None:
+    part = Line()
+    summary = train(part, tmp_path, OPTIONS)
+    assert summary.metrics["weight"] == float(part.exported[-1]["weight"])
+    assert not torch.equal(part.exported[-1]["weight"], part.model.weight)
+
+
+def test_without_average_the_weights_are_exported(tmp_path: Path) -> None:
+    part = Line()
+    train(part, tmp_path, replace(OPTIONS, ema_decay=None))
+    assert torch.equal(part.exported[-1]["weight"], part.model.weight)
+
+
+def test_workers_give_the_same_batches_in_order(tmp_path: Path) -> None:
+    alone, helped = Line(), Line()
+    train(alone, tmp_path / "alone", OPTIONS)
+    train(helped, tmp_path / "helped", replace(OPTIONS, workers=2))
+    assert torch.equal(alone.model.weight, helped.model.weight)
+
+
+def test_a_time_budget_ends_the_run(tmp_path: Path) -> None:
+    summary = train(Line(), tmp_path, replace(OPTIONS, steps=10_000_000, minutes=0.005))
+    assert summary.finished
+    assert 0 < summary.step < 10_000_000
+
+
+def test_a_finished_run_is_not_continued(tmp_path: Path) -> None:
+    train(Line(), tmp_path, OPTIONS)
+    again = train(Line(), tmp_path, OPTIONS)
+    assert (again.step, again.finished) == (6, True)
+
+
+def test_checkpoints_export_on_the_way(tmp_path: Path) -> None:
+    part = Line()
+    train(part, tmp_path, replace(OPTIONS, save_steps=2))
+    assert len(part.exported) == 4, "steps 2, 4, 6 and the end"
+    assert (tmp_path / "checkpoint.pt").is_file()
+    assert not (tmp_path / "checkpoint.tmp").exists()
+
+
+def test_log_has_one_json_object_a_line(tmp_path: Path) -> None:
+    train(Line(), tmp_path, OPTIONS)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows[0]["step"] == 1
+    assert {"loss", "lr", "ms_per_step", "minutes"} <= rows[0].keys()
+    assert rows[-1]["finished"] is True
+    assert "weight" in rows[-1]
+
+
+def test_learning_rate_warms_up_and_ends_at_zero() -> None:
+    options = TrainOptions(steps=100, lr=2.0, warmup_steps=10)
+    assert learning_rate(0.0, 0, options) == pytest.approx(0.2)
+    assert learning_rate(0.5, 50, options) == pytest.approx(1.0)
+    assert learning_rate(1.0, 100, options) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_loss_that_is_not_finite_says_what_to_do(tmp_path: Path) -> None:
+    class Broken(Line):
+        def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+            return {"loss": super().loss(batch, generator)["loss"] * float("nan")}
+
+    with pytest.raises(RuntimeError, match="line: the loss is nan at step 1; lower --lr"):
+        train(Broken(), tmp_path, OPTIONS)

@@ -1,0 +1,196 @@
+"""Every trainer at tiny size: steps, exact resume, export into the stock folder, and what is special to each."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from transformers import (
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextModel,
+)
+
+from insightedit.comprehension.prompts import question_turn
+from insightedit.foundation import clip, llava, pictures, sd, vae
+from insightedit.foundation.loop import TrainOptions, train
+from tests.foundation.fakes import Squares
+
+SQUARES = Squares(32)
+OPTIONS = TrainOptions(steps=3, warmup_steps=1, workers=0, show_progress=False, lr=1e-3)
+PARTS = {"clip": clip.ClipPart, "vae": vae.VaePart, "llava": llava.LlavaPart, "sd": sd.SdPart}
+METRICS = {
+    "clip": {"recall_at_1_of_256", "source_or_target"},
+    "vae": {"psnr", "scaling_factor"},
+    "llava": {f"accuracy_{kind}" for kind in llava.KINDS} | {"exact_grounding", "exact_vqa"},
+    "sd": {"val_error", "val_error_null"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _few_held_out_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (clip, llava, vae):
+        monkeypatch.setattr(module, "VAL_COUNT", 32)
+    monkeypatch.setattr(sd, "VAL_PICTURES", 16)
+    monkeypatch.setattr(llava, "GREEDY_COUNT", 3)
+
+
+@pytest.fixture
+def root(tiny_root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_root, tmp_path / "root"))
+
+
+def _part(name: str, root: Path) -> Any:
+    return PARTS[name](root, SQUARES, SQUARES, 8)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_resume_is_exact_and_the_folder_holds_what_was_trained(name: str, root: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, ema_decay=import_module(f"insightedit.foundation.{name}").OPTIONS.ema_decay)
+    straight = _part(name, root)
+    before = {k: v.clone() for k, v in straight.model.state_dict().items()}
+    resumed_root = Path(shutil.copytree(root, tmp_path / "other"))
+    summary = train(straight, tmp_path / "straight", options)
+    train(_part(name, resumed_root), tmp_path / "resumed", replace(options, stop_after=1))
+    resumed = _part(name, resumed_root)
+    train(resumed, tmp_path / "resumed", options)
+    assert summary.metrics.keys() == METRICS[name]
+    for key, value in straight.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+    assert any(not torch.equal(value, before[key]) for key, value in straight.model.state_dict().items())
+    for ours, theirs in zip(
+        sorted(root.rglob("*.safetensors")), sorted(resumed_root.rglob("*.safetensors")), strict=True
+    ):
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_clip_exports_its_text_tower_for_the_pipeline(root: Path) -> None:
+    part = _part("clip", root)
+    torch.nn.init.ones_(part.model.text_model.final_layer_norm.bias)
+    part.export()
+    tower = CLIPTextModel.from_pretrained(root / "sd", subfolder="text_encoder")
+    assert torch.equal(tower.final_layer_norm.bias, torch.ones(32))
+    assert CLIPImageProcessor.from_pretrained(root / "clip").crop_size["height"] == 32
+
+
+def test_clip_counts_equal_captions_as_positives(root: Path) -> None:
+    part = _part("clip", root)
+    batch = part.batch(0)
+    batch["input_ids"] = batch["input_ids"][:1].expand(8, -1)
+    losses = part.loss(batch, torch.Generator())
+    assert losses["recall"] == 1.0
+
+
+def test_vae_exports_one_over_the_latents_deviation(root: Path) -> None:
+    _part("vae", root).export()
+    model = AutoencoderKL.from_pretrained(root / "sd", subfolder="vae")
+    scenes = [SQUARES[i] for i in range(32)]
+    pixels = pictures.to_vae_pixels(pictures.stack([s.source for s in scenes] + [s.target for s in scenes]))
+    with torch.no_grad():
+        latents = model.encode(pixels).latent_dist.mode() * model.config.scaling_factor
+    assert float(latents.std()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_vae_batches_are_a_function_of_the_step(root: Path) -> None:
+    part = _part("vae", root)
+    assert torch.equal(part.batch(3)["pixels"], part.batch(3)["pixels"])
+    assert not torch.equal(part.batch(3)["pixels"], part.batch(4)["pixels"])
+
+
+def test_sd_trains_the_unet_only_and_the_pipeline_still_draws(root: Path) -> None:
+    part = _part("sd", root)
+    part.loss(part.batch(0), torch.Generator().manual_seed(0))["loss"].backward()
+    assert all(p.grad is not None for p in part.model.parameters())
+    assert all(p.grad is None for model in (part.vae, part.text_encoder) for p in model.parameters())
+    part.export()
+    pipeline = StableDiffusionPipeline.from_pretrained(root / "sd", safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("A red square.", num_inference_steps=1, output_type="np").images.shape == (1, 32, 32, 3)
+
+
+def test_llava_starts_from_clips_vision_tower(root: Path) -> None:
+    model = CLIPModel.from_pretrained(root / "clip")
+    torch.nn.init.ones_(model.vision_model.pre_layrnorm.bias)
+    model.save_pretrained(root / "clip")
+    assert torch.equal(_part("llava", root).model.model.vision_tower.pre_layrnorm.bias, torch.ones(32))
+
+
+def test_llava_tokens_are_the_processors_tokens(root: Path) -> None:
+    part = _part("llava", root)
+    row = {k: v[0] for k, v in part.batch(0).items()}
+    exchanges = llava.conversation(SQUARES[0], np.random.default_rng([3, 0]))
+    for number, exchange in enumerate(exchanges, start=1):
+        text = question_turn(exchange.question).prompt + f" {exchange.answer}</s>"
+        wanted = part.processor(images=SQUARES[0].source, text=text, return_tensors="pt").input_ids[0]
+        here = (row["branch"] == 0) | (row["branch"] == number)
+        assert row["input_ids"][here].tolist() == wanted.tolist()
+        assert row["position_ids"][here].tolist() == list(range(len(wanted)))
+        answer = row["labels"][row["branch"] == number]
+        assert (
+            part.processor.decode(answer[answer != llava.IGNORE], skip_special_tokens=True) == exchange.answer
+        )
+
+
+def test_a_packed_branch_is_a_conversation_of_its_own(root: Path) -> None:
+    part = _part("llava", root)
+    part.model.eval()
+    batch = part.batch(0)
+    packed, labels, _ = part._answer_logits(batch)
+    exchanges = llava.conversation(SQUARES[0], np.random.default_rng([3, 0]))
+    done = 0
+    for exchange in exchanges:
+        text = question_turn(exchange.question).prompt + f" {exchange.answer}</s>"
+        inputs = part.processor(images=SQUARES[0].source, text=text, return_tensors="pt")
+        count = (
+            len(
+                part.processor.tokenizer(f"<image> {exchange.answer}</s>", add_special_tokens=False).input_ids
+            )
+            - 1
+        )
+        alone = part.model(**inputs).logits[0, -count - 1 : -1]
+        torch.testing.assert_close(packed[done : done + count], alone, rtol=1e-4, atol=1e-5)
+        assert labels[done : done + count].tolist() == inputs.input_ids[0, -count:].tolist()
+        done += count
+
+
+def test_attention_stays_within_prefix_and_branch() -> None:
+    mask = llava.attention_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0]
+    rows = ["100000", "110000", "111000", "111100", "110010", "110001"]
+    assert mask.int().tolist() == [[int(c) for c in row] for row in rows]
+
+
+def test_conversation_has_every_kind() -> None:
+    kinds = [e.kind for e in llava.conversation(SQUARES[0], np.random.default_rng(0))]
+    assert kinds == ["caption", "expressive", "grounding", "vqa", "vqa"]
+
+
+def test_conversation_has_no_grounding_where_the_edit_means_no_object() -> None:
+    scene = SQUARES[0]
+    pairs = scene.qa()[:1]
+    scene.qa = lambda: pairs
+    kinds = [e.kind for e in llava.conversation(scene, np.random.default_rng(0))]
+    assert kinds == ["caption", "expressive", "vqa"]
+
+
+def test_pixels_are_what_the_stock_processor_makes(tiny_root: Path) -> None:
+    scenes = [SQUARES[i].source for i in range(2)]
+    processor = CLIPImageProcessor.from_pretrained(tiny_root / "clip")
+    wanted = processor(scenes, return_tensors="pt").pixel_values
+    torch.testing.assert_close(pictures.to_clip_pixels(pictures.stack(scenes)), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_captioned_pictures_come_in_pairs() -> None:
+    stacked, captions = pictures.captioned_pictures(SQUARES, first=5, count=4)
+    assert stacked.shape == (4, 3, 32, 32)
+    assert stacked.dtype == torch.uint8
+    assert captions == [
+        *(SQUARES[i].caption_source for i in (5, 6)),
+        *(SQUARES[i].caption_target for i in (5, 6)),
+    ]

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from insightedit.config.schema import Config
+from insightedit.training import loop
+from insightedit.training.checkpoint import load_tensors
+from insightedit.training.errors import StageError
+from insightedit.training.loop import RunSummary, fit, stop_signals
+from insightedit.training.step import TrainingStep, total_loss
+from tests.training.standin import SmallEditor, SmallLoader, objective, small_config
+
+
+def run(folder, config: Config | None = None, **kwargs) -> tuple[RunSummary, SmallEditor]:
+    editor = SmallEditor()
+    kwargs.setdefault("loader", SmallLoader())
+    loader = kwargs.pop("loader")
+    return fit(
+        editor, kwargs.pop("objective", objective), loader, config or small_config(), folder, **kwargs
+    ), editor
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def killed_in_micro_step(number: int):
+    calls = {"n": 0}
+
+    def dying(*arguments):
+        calls["n"] += 1
+        if calls["n"] == number:
+            raise Killed
+        return objective(*arguments)
+
+    return dying
+
+
+def files(folder) -> dict[str, bytes]:
+    checkpoint = folder / "checkpoints" / "step-000006"
+    return {name: (checkpoint / name).read_bytes() for name in ("trainable.safetensors", "ema.safetensors")}
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_killed_runs_end_with_the_same_bits(tmp_path, accumulation):
+    config = small_config(gradient_accumulation_steps=accumulation)
+    straight, editor = run(tmp_path / "straight", config)
+    for death in (3 * accumulation, 4 * accumulation):
+        torch.manual_seed(death)  # whatever the outer world does
+        np.random.seed(death)
+        with pytest.raises(Killed):
+            run(tmp_path / "killed", config, objective=killed_in_micro_step(death))
+    resumed, again = run(tmp_path / "killed", config)
+    assert resumed.resumed_from is not None and resumed.finished and resumed.steps == 6
+    assert files(tmp_path / "straight") == files(tmp_path / "killed")
+    assert resumed.losses == straight.losses
+    for ours, theirs in zip(editor.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_log_of_a_killed_run_is_that_of_a_straight_run(tmp_path):
+    def lines(folder):
+        records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        return [
+            {k: v for k, v in r.items() if k not in ("time", "samples_per_second", "eta_seconds")}
+            for r in records
+        ]
+
+    run(tmp_path / "straight")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", objective=killed_in_micro_step(6))
+    assert len(lines(tmp_path / "killed")) == 5
+    run(tmp_path / "killed")
+    assert lines(tmp_path / "straight") == lines(tmp_path / "killed")
+    assert {"loss", "loss/noise", "metric/spread", "grad_norm", "lr"} <= set(lines(tmp_path / "killed")[0])
+
+
+def test_frozen_weights_do_not_move_and_trained_ones_do(tmp_path):
+    before = SmallEditor().state_dict()
+    _, editor = run(tmp_path)
+    for name, value in editor.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("body."), name
+
+
+def test_frozen_parts_stay_in_eval_mode(tmp_path):
+    seen = []
+
+    def looking(editor, *arguments):
+        seen.append((editor.body.dropout.training, editor.bridge["bim"].dropout.training))
+        return objective(editor, *arguments)
+
+    run(
+        tmp_path,
+        small_config(max_steps=2, sample_every=1),
+        objective=looking,
+        edit_fn=lambda s: s,
+        samples=(),
+    )
+    assert set(seen) == {(False, True)}
+
+
+def test_accumulated_gradient_is_the_mean(tmp_path):
+    norms = []
+    for accumulation, end in ((1, None), (2, None)):
+        config = small_config(max_steps=1, gradient_accumulation_steps=accumulation, ema_decay=None)
+
+        def same(editor, batch, config, generator):
+            return {"noise": editor.eval()(torch.ones_like(batch.x)).pow(2).mean()}
+
+        run(tmp_path / str(accumulation), config, objective=same)
+        log = (tmp_path / str(accumulation) / "log.jsonl").read_text().splitlines()
+        norms.append(json.loads(log[0])["grad_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6)
+
+
+def test_bf16_trains_float32_weights(tmp_path):
+    dtypes = []
+
+    def looking(editor, batch, config, generator):
+        dtypes.append(editor.body.linear(batch.x).dtype)
+        return objective(editor, batch, config, generator)
+
+    _, editor = run(tmp_path, small_config(precision="bf16", max_steps=2), objective=looking)
+    assert set(dtypes) == {torch.bfloat16}
+    assert {p.dtype for p in editor.parameters()} == {torch.float32}
+
+
+def test_time_limit_stops_saved_and_the_same_command_goes_on(tmp_path):
+    straight, _ = run(tmp_path / "straight")
+    config = small_config(max_minutes=0.0)
+    stopped, _ = run(tmp_path / "limited", config)
+    assert not stopped.finished and stopped.steps == 1
+    while not stopped.finished:
+        stopped, _ = run(tmp_path / "limited", config)
+    assert files(tmp_path / "straight") == files(tmp_path / "limited")
+    assert stopped.resumed_from == 5
+
+
+def test_signal_stops_saved(tmp_path):
+    def interrupted(*arguments):
+        if arguments[1].x.sum() != 0:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            arguments[1].x.zero_()
+        return objective(*arguments)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        summary, _ = run(tmp_path, objective=interrupted)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert summary.steps == 1 and not summary.finished
+    assert (tmp_path / "checkpoints" / "latest").read_text() == "step-000001\n"
+
+
+def test_second_signal_acts_as_usual():
+    with pytest.raises(KeyboardInterrupt), stop_signals() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_set()
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_diverged_training_is_refused_and_not_saved(tmp_path):
+    def diverging(*arguments):
+        losses = objective(*arguments)
+        return {"noise": losses["noise"] * float("nan")}
+
+    with pytest.raises(StageError, match="diverged before step 1.*lower optim.lr"):
+        run(tmp_path, objective=diverging)
+    assert not list(tmp_path.glob("checkpoints/step-*"))
+
+
+def test_a_loader_that_ends_is_named(tmp_path):
+    with pytest.raises(RuntimeError, match="ended after 2 batches"):
+        run(tmp_path, loader=SmallLoader(end=2))
+
+
+def test_finished_run_does_nothing(tmp_path):
+    run(tmp_path)
+    again, _ = run(tmp_path, objective=killed_in_micro_step(1))
+    assert again.finished and again.resumed_from == 6
+
+
+def test_samples_are_drawn_with_the_average_and_disturb_nothing(tmp_path):
+    pictures = [np.zeros((32, 32, 3), np.uint8)]
+    sample = type("Sample", (), {"source": pictures[0], "target": pictures[0], "instruction": "x " * 80})()
+    seen = []
+    editor = SmallEditor()
+
+    def edit(samples):
+        torch.rand(3), np.random.rand(3)
+        seen.append({name: value.clone() for name, value in editor.bridge.state_dict().items()})
+        assert not editor.bridge["bim"].dropout.training
+        return pictures
+
+    run(tmp_path / "plain")
+    fit(
+        editor,
+        objective,
+        SmallLoader(),
+        small_config(sample_every=2),
+        tmp_path / "drawn",
+        edit_fn=edit,
+        samples=[sample],
+    )
+    assert files(tmp_path / "plain") == files(tmp_path / "drawn")
+    assert sorted(p.name for p in (tmp_path / "drawn" / "samples").iterdir()) == [
+        f"step-{step:06d}.png" for step in (2, 4, 6)
+    ]
+    averaged = load_tensors(tmp_path / "drawn" / "checkpoints" / "step-000006" / "ema.safetensors")
+    for name, value in averaged.items():
+        assert torch.equal(value, seen[-1][name.removeprefix("bridge.")])
+
+
+def test_loss_without_a_weight_is_named():
+    with pytest.raises(ValueError, match="`colour`.*loss.colour.*metric/colour"):
+        total_loss({"colour": torch.tensor(1.0)}, Config().loss)
+
+
+def test_objective_without_losses_is_named():
+    with pytest.raises(ValueError, match="no loss, only"):
+        total_loss({"metric/a": torch.tensor(1.0)}, Config().loss)
+
+
+def test_weights_of_losses_are_the_configs():
+    weights = replace(Config().loss, lm=2.0, noise=0.5)
+    total = total_loss(
+        {"lm": torch.tensor(3.0), "noise": torch.tensor(4.0), "metric/x": torch.tensor(9.0)}, weights
+    )
+    assert total.item() == 8.0
+
+
+def test_training_step_leaves_metrics_out_and_detaches():
+    step = TrainingStep(SmallEditor(), objective, small_config())
+    total, losses = step(next(iter(SmallLoader())), torch.Generator().manual_seed(0))
+    assert set(losses) == {"noise", "metric/spread"}
+    assert total.requires_grad and not losses["noise"].requires_grad
+    assert isinstance(step.editor, nn.Module)
+
+
+def test_seeds_differ_by_rank():
+    first = loop.seed_everything(0, 0)
+    drawn = torch.rand(1)
+    second = loop.seed_everything(0, 1)
+    assert not torch.equal(drawn, torch.rand(1))
+    assert not torch.equal(torch.rand(1, generator=first), torch.rand(1, generator=second))

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from insightedit.config.load import ConfigError
+from insightedit.config.schema import Config, StageConfig
+from insightedit.training import run
+from insightedit.training.checkpoint import CheckpointFolder
+from insightedit.training.errors import StageError
+from insightedit.training.processes import Processes
+from insightedit.training.run import (
+    claim_run_folder,
+    differences,
+    parse_arguments,
+    previous_run,
+    run_from_command_line,
+    set_aside,
+)
+from tests.training.standin import small_config
+
+
+def changed(config: Config, **train: object) -> Config:
+    return replace(config, train=replace(config.train, **train))
+
+
+def test_words_of_the_command_line_may_come_in_any_order():
+    arguments = parse_arguments(1, ["a.b=1", "--overlay", "tiny", "c=2", "--local_rank=3", "--overlay", "mine", "--restart"])
+    assert arguments.overrides == ["a.b=1", "c=2"]
+    assert arguments.overlay == ["tiny", "mine"]
+    assert arguments.recipe == "insightedit"
+    assert arguments.restart
+
+
+def test_help_shows_the_examples(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run.run_stage(3, ["--help"], description="    python -m insightedit.stage3 --overlay tiny")
+    shown = capsys.readouterr().out
+    assert "    python -m insightedit.stage3 --overlay tiny" in shown
+    assert "--init-from DIR" in shown
+    assert "local" not in shown
+
+
+def begun(run_dir: Path, config: Config) -> None:
+    """A run folder with a checkpoint in it."""
+    claim_run_folder(run_dir, config)
+    with CheckpointFolder(run_dir / "checkpoints").writing(2, Processes()) as path:
+        (path / "trainer.json").write_text("{}")
+
+
+def test_before_the_first_checkpoint_settings_may_change(tmp_path):
+    claim_run_folder(tmp_path, small_config())
+    claim_run_folder(tmp_path, small_config(batch_size=9))
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["batch_size"] == 9
+
+
+def test_the_same_settings_go_on_and_others_are_named(tmp_path):
+    config = small_config()
+    begun(tmp_path / "run", config)
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    claim_run_folder(tmp_path / "run", config)
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+    other = changed(replace(config, optim=replace(config.optim, lr=0.5)), batch_size=9)
+    with pytest.raises(StageError, match=r"optim.lr was 0.01, is 0.5; train.batch_size was 4, is 9. .*--restart"):
+        claim_run_folder(tmp_path / "run", other)
+
+
+def test_what_does_not_touch_the_numbers_may_change(tmp_path):
+    config = small_config()
+    begun(tmp_path, config)
+    claim_run_folder(tmp_path, changed(config, max_minutes=3.0, log_every=7, save_every=9, keep_checkpoints=5))
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["max_minutes"] == 3.0
+
+
+def test_more_steps_are_welcome_under_a_constant_rate_only():
+    config = small_config()
+    constant = replace(config, optim=replace(config.optim, schedule="constant"))
+    assert differences(asdict(config), asdict(changed(config, max_steps=99))) == {"train.max_steps": (6, 99)}
+    assert differences(asdict(constant), asdict(changed(constant, max_steps=99))) == {}
+
+
+def test_a_part_switched_off_is_a_difference():
+    config = small_config()
+    off = replace(config, bridge=replace(config.bridge, bim=None))
+    assert ("bridge.bim.width", (1024, None)) in differences(asdict(config), asdict(off)).items()
+
+
+def test_restart_keeps_the_old_folder(tmp_path):
+    run_dir = tmp_path / "stage1"
+    assert set_aside(run_dir) is None
+    for number in (1, 2):
+        run_dir.mkdir()
+        (run_dir / "log.jsonl").write_text(str(number))
+        assert set_aside(run_dir) == tmp_path / f"stage1.old-{number}"
+    assert (tmp_path / "stage1.old-1" / "log.jsonl").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    ("number", "stages", "output_dir", "init_from", "wanted"),
+    [
+        (1, [1, 2, 3], "runs/insightedit/stage1", None, None),
+        (2, [1, 2, 3], "runs/insightedit/stage2", None, "runs/insightedit/stage1"),
+        (3, [1, 3], "elsewhere/stage3", None, "elsewhere/stage1"),
+        (3, [1, 2, 3], "elsewhere/best", None, "runs/insightedit/stage2"),
+        (3, [1, 2, 3], "runs/insightedit/stage3", "mine", "mine"),
+    ],
+)
+def test_where_the_stage_before_is(number, stages, output_dir, init_from, wanted):
+    config = Config(stage=StageConfig(number=number), stages=stages, output_dir=output_dir, init_from=init_from)
+    found = previous_run(config)
+    assert (found and found.as_posix()) == wanted
+
+
+@pytest.mark.parametrize("error", [ConfigError("a is wrong"), StageError("a is wrong"), FileNotFoundError("a is wrong")])
+def test_mistakes_end_as_one_sentence(capsys, error):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        run_from_command_line(main)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: a is wrong\n"
+    logging.getLogger("insightedit").setLevel(logging.NOTSET)
+
+
+def test_defects_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_from_command_line(lambda: 1 / 0)
+
+
+def test_config_survives_yaml():
+    config = small_config()
+    again = yaml.safe_load(yaml.safe_dump(asdict(config)))
+    assert again == asdict(config) == json.loads(json.dumps(asdict(config)))

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from insightedit.training.processes import Processes
+from insightedit.training.samples import CAPTION, CELL, GAP, Painter, draw_samples, swapped
+
+
+def sample(value: int) -> SimpleNamespace:
+    picture = np.full((16, 24, 3), value, np.uint8)
+    return SimpleNamespace(source=picture, target=picture // 2, instruction="remove the very long thing " * 9)
+
+
+def test_the_grid_holds_source_edited_target(tmp_path):
+    edited = [np.full((8, 8, 3), 77, np.uint8)] * 2
+    draw_samples([sample(200), sample(100)], edited, tmp_path / "samples" / "step-000001.png")
+    grid = np.asarray(Image.open(tmp_path / "samples" / "step-000001.png"))
+    assert grid.shape == (2 * (CELL + CAPTION), 3 * CELL + 2 * GAP, 3)
+    middle = [grid[CELL // 2, column * (CELL + GAP) + CELL // 2, 0] for column in range(3)]
+    assert middle == [200, 77, 100]
+    assert grid[CELL : CELL + CAPTION].min() < 128, "the instruction is written below"
+
+
+def test_one_picture_per_sample(tmp_path):
+    with pytest.raises(ValueError, match="2 samples came back as 1 edited pictures"):
+        draw_samples([sample(1), sample(2)], [np.zeros((8, 8, 3), np.uint8)], tmp_path / "grid.png")
+
+
+def test_swapped_weights_come_back_after_an_error():
+    weight = torch.zeros(2)
+    with pytest.raises(KeyError), swapped({"w": weight}, {"w": torch.ones(2)}):
+        assert weight.sum() == 2
+        raise KeyError
+    assert weight.sum() == 0
+
+
+def test_a_partitioned_engine_draws_nothing_and_says_so(tmp_path, caplog):
+    engine = SimpleNamespace(partitioned=True)
+    painter = Painter(tmp_path, engine, None, torch.Generator(), Processes(), lambda s: s, [sample(1)])
+    painter.paint(1)
+    painter.paint(2)
+    assert caplog.text.count("no samples are drawn") == 1 and not list(tmp_path.iterdir())

@@ -114,11 +114,11 @@ def build_bridge(
 
 def build_generator(config: Config) -> dict[str, object]:
     """UNet, autoencoder, noise scheduler and, with an image branch, the CLIP image encoder; Editor's keywords."""
-    from diffusers import AutoencoderKL, DDIMScheduler
+    from diffusers import AutoModel, DDIMScheduler
 
     part = config.generation
     folder = resolve(part.model)
-    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae").to(memory_format=torch.channels_last)
+    vae = AutoModel.from_pretrained(folder, subfolder="vae").to(memory_format=torch.channels_last)
     unet = EditUNet.from_unet(
         resolve(part.unet or part.model),
         subfolder="unet",

@@ -19,7 +19,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndByte
 
 from insightedit.comprehension.lora import attach, merge
 from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture
-from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_tokens, edit_token_names, find_edit_tokens
+from insightedit.comprehension.vocabulary import (
+    EDIT_TOKEN,
+    add_edit_tokens,
+    edit_token_names,
+    find_edit_tokens,
+)
 from insightedit.types import Comprehension, TokenBatch
 
 if TYPE_CHECKING:
@@ -69,7 +74,9 @@ class LlavaComprehension(nn.Module):
             )
         self.edit_token_ids: list[int] = ids
         max_positions = config.get_text_config().max_position_embeddings
-        self.tokenizer = EditTokenizer(processor, edit_token_names(edit_token, num_edit_tokens), max_positions)
+        self.tokenizer = EditTokenizer(
+            processor, edit_token_names(edit_token, num_edit_tokens), max_positions
+        )
 
     @classmethod
     def from_pretrained(
@@ -101,7 +108,9 @@ class LlavaComprehension(nn.Module):
             model, dtype=dtype, quantization_config=_quantization_config(quantization, dtype)
         )
         processor = AutoProcessor.from_pretrained(model)
-        if processor.patch_size is None:  # checkpoints converted before the processor counted the placeholders
+        if (
+            processor.patch_size is None
+        ):  # checkpoints converted before the processor counted the placeholders
             processor.patch_size = mllm.config.vision_config.patch_size
             processor.num_additional_image_tokens = 1
             processor.vision_feature_select_strategy = mllm.config.vision_feature_select_strategy
@@ -178,11 +187,14 @@ class LlavaComprehension(nn.Module):
         tokenizer = self.processor.tokenizer
         tokens = self.tokenizer.tokenize_questions(instructions, images)
         device = self.device
+        picture = (
+            {} if tokens.pixel_values is None else {"pixel_values": self._vision_input(tokens.pixel_values)}
+        )
         with _eval_mode(self):
             generated = self.stock.generate(
                 input_ids=tokens.input_ids.to(device),
                 attention_mask=tokens.attention_mask.to(device),
-                pixel_values=None if tokens.pixel_values is None else self._vision_input(tokens.pixel_values),
+                **picture,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 num_beams=1,
@@ -254,7 +266,11 @@ def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> Bits
     """bitsandbytes' description; vision tower, projector and vocabulary stay in floating point."""
     if quantization == "none":
         return None
-    skipped = [".*vision_tower", ".*multi_modal_projector", "lm_head"]  # regular expressions from the name's start
+    skipped = [
+        ".*vision_tower",
+        ".*multi_modal_projector",
+        "lm_head",
+    ]  # regular expressions from the name's start
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     if quantization == "4bit":

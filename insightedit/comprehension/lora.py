@@ -24,7 +24,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from insightedit.comprehension.vocabulary import edit_token_parameters
+from insightedit.comprehension.vocabulary import edit_token_parameters, vocabulary_tables
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from insightedit.config.schema import LoraConfig
 
 ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_NAME = "default"  # peft's name for the first adapter
 VOCABULARY_LAYERS = ("embed_tokens", "lm_head")
 
 
@@ -56,18 +57,18 @@ def attach(mllm: PreTrainedModel, edit_token_ids: list[int], lora: LoraConfig | 
     return model
 
 
-def peft_config(mllm: nn.Module, edit_token_ids: list[int], lora: LoraConfig | None) -> PeftConfig:
+def peft_config(mllm: PreTrainedModel, edit_token_ids: list[int], lora: LoraConfig | None) -> PeftConfig:
     """peft's description of what `attach` adds."""
+    # where the tables are tied, peft ties the rows of `lm_head` to those of `embed_tokens` by itself
+    layers = VOCABULARY_LAYERS[: len(vocabulary_tables(mllm))]
     if lora is None:
-        return TrainableTokensConfig(
-            target_modules=list(VOCABULARY_LAYERS), token_indices=list(edit_token_ids)
-        )
+        return TrainableTokensConfig(target_modules=list(layers), token_indices=list(edit_token_ids))
     return PeftLoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=language_model_layers(mllm, lora.target_modules),
-        trainable_token_indices={layer: list(edit_token_ids) for layer in VOCABULARY_LAYERS},
+        trainable_token_indices={layer: list(edit_token_ids) for layer in layers},
         bias="none",
     )
 
@@ -105,7 +106,7 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     save_file(state, folder / ADAPTER_FILE, metadata={"format": "pt"})
-    model.peft_config[model.active_adapter].save_pretrained(str(folder))
+    model.peft_config[ADAPTER_NAME].save_pretrained(str(folder))
     return folder
 
 
@@ -153,13 +154,18 @@ def merge(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
 
 def _dequantized(model: PeftModel) -> PeftModel:
     """The same adapters on the same weights in floating point."""
-    config, state = model.peft_config[model.active_adapter], get_peft_model_state_dict(model)
+    config, state = model.peft_config[ADAPTER_NAME], get_peft_model_state_dict(model)
     plain = _wrap(model.unload().dequantize(), config)
     set_peft_model_state_dict(plain, state)
     return plain
 
 
 def _wrap(mllm: PreTrainedModel, config: PeftConfig) -> PeftModel:
-    with warnings.catch_warnings():  # peft 0.21 reads a property that transformers 5 has renamed
+    with warnings.catch_warnings():
+        # peft 0.21 reads a property that transformers 5 has renamed ...
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        # ... and warns about tied tables before it ties the trained rows, as it does
+        warnings.filterwarnings(
+            "ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning
+        )
         return get_peft_model(mllm, config)  # type: ignore[return-value]

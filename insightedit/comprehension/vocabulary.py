@@ -9,7 +9,7 @@ Source: SmartEdit, section 3.1 (r new tokens); new rows start as the mean of the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import AddedToken
@@ -93,12 +93,12 @@ def add_edit_tokens(
         return found
     used_rows = sorted(set(tokenizer.get_vocab().values()))
     names = edit_token_names(edit_token, num_edit_tokens)
-    tokenizer.add_tokens(
-        [AddedToken(name, special=True, normalized=False) for name in names], special_tokens=True
-    )
-    ids = [int(i) for i in tokenizer.convert_tokens_to_ids(names)]
+    new_tokens: list[str | AddedToken] = [AddedToken(name, special=True, normalized=False) for name in names]
+    tokenizer.add_tokens(new_tokens, special_tokens=True)
+    vocabulary = tokenizer.get_vocab()
+    ids = [vocabulary[name] for name in names]
 
-    num_rows = mllm.get_input_embeddings().weight.shape[0]
+    num_rows = vocabulary_tables(mllm)[0].shape[0]
     used_rows = [row for row in used_rows if row < num_rows]
     if max(ids) >= num_rows:
         mllm.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
@@ -109,11 +109,9 @@ def add_edit_tokens(
 
 def vocabulary_tables(mllm: PreTrainedModel) -> list[Tensor]:
     """`embed_tokens.weight` and `lm_head.weight`, each (V, D); one entry where they are tied."""
-    tables = [mllm.get_input_embeddings().weight]
-    head = mllm.get_output_embeddings()
-    if head is not None and head.weight is not tables[0]:
-        tables.append(head.weight)
-    return tables
+    embeddings: Any = mllm.get_input_embeddings()
+    head: Any = mllm.get_output_embeddings()
+    return [embeddings.weight] if head.weight is embeddings.weight else [embeddings.weight, head.weight]
 
 
 def edit_token_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

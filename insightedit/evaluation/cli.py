@@ -97,10 +97,7 @@ def scenes(
 ) -> None:
     """Edit scenes whose right answer is known, and count how often it is met; beside control rows."""
     with one_sentence_errors():
-        _check_sources(model, results, dump)
-        for folder in filter(None, (out, dump)):
-            if folder.exists() and not folder.is_dir():
-                raise ValueError(f"{folder} is a file: name a folder.")
+        _check_paths(model, results, dump, out)
         without_model = SceneOptions(count, size or SIZE_WITHOUT_MODEL, split, seed, pairs)
         scales = {
             "num_inference_steps": steps,
@@ -120,7 +117,7 @@ def scenes(
             _finish(_score_model(model, size, without_model, device, call), out)
 
 
-def _check_sources(model: str | None, results: Path | None, dump: Path | None) -> None:
+def _check_paths(model: str | None, results: Path | None, dump: Path | None, out: Path) -> None:
     given = [
         name
         for name, value in (("--model", model), ("--results", results), ("--dump", dump))
@@ -128,6 +125,9 @@ def _check_sources(model: str | None, results: Path | None, dump: Path | None) -
     ]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude each other: name one of them.")
+    for folder in filter(None, (out, dump)):
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file: name a folder.")
 
 
 def _check_unused(settings: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ MEANING = {
     "success": "nearest of all candidates to the right one, at least half way there, leak <= 2 %; 95 % CI",
     "progress": "how far towards the target inside the changed area: 0 no edit, 1 the target, below 0 harm",
     "balanced": "progress and kept background together: 0 no edit, 1 the target",
-    "leak": "share of the background off by more than 20 of 255 grey levels",
+    "leak": "share of the background off by more than 20 of 255 levels, less the autoencoder's own if known",
     "background": "PSNR of the background, 60 dB at most",
     "right object": "share in which the object meant changed most; chance in brackets",
     "overlap": "IoU of what changed with what should change",
@@ -98,7 +98,7 @@ def groups_table(row: SceneRow) -> Table:
     )
     for name in ("", "kind"):
         table.add_column(name)
-    for name in ("n", "success %"):
+    for name in ("n (*: few)", "success %"):
         table.add_column(name, justify="right")
     for grouping, groups in row.groups.items():
         for position, (name, value) in enumerate(groups.items()):

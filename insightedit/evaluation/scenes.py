@@ -85,9 +85,7 @@ def evaluate(
         ValueError: for a number out of range, or if `edit_fn` returns the wrong number or size of pictures.
         TypeError: if it returns pictures that are not uint8.
     """
-    for name, value, least in (("count", count, 1), ("batch_size", batch_size, 1), ("pairs", pairs, 0)):
-        if value < least:
-            raise ValueError(f"{name} is {value}: it has to be at least {least}.")
+    _check_numbers(count=(count, 1), batch_size=(batch_size, 1), pairs=(pairs, 0))
     sampler = sampler or _scene_sampler(split, size, seed)
     digest = hashlib.sha256()
     keeper = ExampleKeeper(seed=seed)
@@ -103,18 +101,22 @@ def evaluate(
         for i in range(pairs)
         for letter, sample in zip("ab", sampler.pair(i), strict=True)
     )
-    paired = [
-        _record(name, sample, case, MODEL_ROW, out)
-        for name, sample, case, out, _ in runner.run(both, batch_size)
+    records += [
+        _record(name, s, case, MODEL_ROW, out) for name, s, case, out, _ in runner.run(both, batch_size)
     ]
     protocol = SceneProtocol.describe(
         split=split, size=size, seed=seed, count=count, pairs=pairs, data_sha256=digest.hexdigest()
     )
-    records = tuple({"protocol": protocol.hash, **record} for record in records + paired)
+    records = tuple({"protocol": protocol.hash, **record} for record in records)
     settings = {"excess_leak": round_trip_fn is not None}
-    return SceneReport(
-        protocol, summarise(records), records, pair_result(records), settings, keeper.worst, keeper.random
-    )
+    kept = {"worst": keeper.worst, "random": keeper.random}
+    return SceneReport(protocol, summarise(records), records, pair_result(records), settings, **kept)
+
+
+def _check_numbers(**given: tuple[int, int]) -> None:
+    for name, (value, least) in given.items():
+        if value < least:
+            raise ValueError(f"{name} is {value}: it has to be at least {least}.")
 
 
 def _scene_sampler(split: str, size: int, seed: int) -> Sampler:

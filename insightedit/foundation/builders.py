@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
@@ -189,7 +195,29 @@ def text_tower(clip: CLIPModel) -> CLIPTextModel:
     return tower
 
 
-def build_vae(size: Size) -> AutoencoderKL:
+def build_vae(size: Size) -> AutoencoderKL | AutoencoderDC:
+    """The autoencoder of this size, with random weights."""
+    return _build_dc(size) if size.vae.kind == "dc" else _build_kl(size)
+
+
+def _build_dc(size: Size) -> AutoencoderDC:
+    """No layer on the pixel grid, one on the grid half as fine, the rest on the latent grid; no attention."""
+    part = size.vae
+    blocks = len(part.block_out_channels)
+    layers = (0, *(1,) * (blocks - 2), part.layers_per_block)
+    return AutoencoderDC(
+        latent_channels=part.latent_channels,
+        encoder_block_out_channels=part.block_out_channels,
+        decoder_block_out_channels=part.block_out_channels,
+        encoder_layers_per_block=layers,
+        decoder_layers_per_block=layers,
+        encoder_qkv_multiscales=((),) * blocks,
+        decoder_qkv_multiscales=((),) * blocks,
+        scaling_factor=1.0,
+    )
+
+
+def _build_kl(size: Size) -> AutoencoderKL:
     """Autoencoder without mid-block attention: at these sizes it costs time and buys nothing.
 
     Its posterior starts narrow (deviation exp(-3)): from diffusers' own start, deviation one, the first hundreds of

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from insightedit.foundation.attention import fast_cpu_attention
+from insightedit.devices import fast_cpu_attention
 from insightedit.foundation.progress import progress
 
 if TYPE_CHECKING:

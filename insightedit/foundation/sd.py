@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from insightedit.foundation.folders import replace_folder
 from insightedit.foundation.loop import TrainOptions
 from insightedit.foundation.pictures import Sampler, captioned_pictures, to_vae_pixels
+from insightedit.generation.autoencoder import encode_source
 
 BATCH_SIZE = 16
 OPTIONS = TrainOptions(steps=4000, minutes=6.0, lr=8e-4, ema_decay=0.995)
@@ -37,7 +38,7 @@ class SdPart:
         self.folder = root / "sd"
         self.train, self.val, self.batch_size = train, val, batch_size
         self.model = UNet2DConditionModel.from_pretrained(self.folder, subfolder="unet")
-        self.vae = AutoencoderKL.from_pretrained(self.folder, subfolder="vae").requires_grad_(False)
+        self.vae = AutoModel.from_pretrained(str(self.folder), subfolder="vae").requires_grad_(False)
         self.text_encoder = CLIPTextModel.from_pretrained(
             self.folder, subfolder="text_encoder"
         ).requires_grad_(False)
@@ -84,8 +85,7 @@ class SdPart:
     def _error(self, pictures: Tensor, ids: Tensor, timesteps: Tensor, generator: torch.Generator) -> Tensor:
         """(B,) float32 mean squared velocity errors."""
         with torch.no_grad():
-            latents = self.vae.to(pictures.device).encode(to_vae_pixels(pictures)).latent_dist.mode().float()
-            latents = latents * self.vae.config.scaling_factor
+            latents = encode_source(self.vae.to(pictures.device), to_vae_pixels(pictures), scaled=True).float()
             states = self.text_encoder.to(ids.device)(ids).last_hidden_state
             noise = torch.randn(latents.shape, device=latents.device, generator=generator)
             noisy = self.scheduler.add_noise(latents, noise, timesteps)

@@ -1,4 +1,6 @@
-"""Train the autoencoder: L1 + 0.5 MSE + a very small KL term on scenes.
+"""Train the autoencoder: L1 + 0.5 MSE + a very small term that keeps the latents near unit size, on scenes.
+
+For an AutoencoderKL that term is the KL divergence; for a deterministic AutoencoderDC the latents' mean square.
 
 Sources are seen as they are; targets are flipped and their colour channels permuted, so that the code book of colours
 and edges is wider than the scenes.
@@ -11,22 +13,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoModel
 from torch import Tensor
 from torch.nn import functional as F
 
 from insightedit.foundation.folders import replace_folder
 from insightedit.foundation.loop import TrainOptions
 from insightedit.foundation.pictures import VAL_COUNT, Sampler, stack, to_vae_pixels
+from insightedit.generation.autoencoder import encode_source
 
 BATCH_SIZE = 16
-OPTIONS = TrainOptions(steps=4000, minutes=8.0, lr=2e-3, weight_decay=1e-4)
+OPTIONS = TrainOptions(steps=4000, minutes=8.0, lr=1e-3, weight_decay=1e-4)
 MSE_WEIGHT = 0.5
-KL_WEIGHT = 1e-6
+SIZE_WEIGHT = 1e-6
 
 
 class VaePart:
-    """AutoencoderKL of `<root>/sd/vae` and the scenes that train it.
+    """The autoencoder of `<root>/sd/vae` and the scenes that train it.
 
     Args:
         root: folder of the miniature models.
@@ -40,7 +43,7 @@ class VaePart:
     def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
         self.folder = root / "sd" / "vae"
         self.train, self.val, self.batch_size = train, val, batch_size
-        self.model = AutoencoderKL.from_pretrained(self.folder)
+        self.model = AutoModel.from_pretrained(str(self.folder))
         self.hot_modules = [self.model.encoder, self.model.decoder]
 
     def batch(self, step: int) -> dict[str, Tensor]:
@@ -52,13 +55,18 @@ class VaePart:
         return {"pixels": stack([s.source for s in samples] + changed)}
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """Reconstruction and KL terms; the latent is sampled."""
+        """Reconstruction and size terms; a posterior is sampled."""
         pixels = to_vae_pixels(batch["pixels"])
-        posterior = self.model.encode(pixels).latent_dist
-        decoded = self.model.decode(posterior.sample(generator)).sample.float()
+        encoded = self.model.encode(pixels)
+        if hasattr(encoded, "latent"):
+            latents = encoded.latent
+            size = latents.float().square().mean()
+        else:
+            latents = encoded.latent_dist.sample(generator)
+            size = encoded.latent_dist.kl().mean() / latents[0, 0].numel()
+        decoded = self.model.decode(latents).sample.float()
         l1, mse = F.l1_loss(decoded, pixels), F.mse_loss(decoded, pixels)
-        kl = posterior.kl().mean() / posterior.mean[0, 0].numel()
-        return {"loss": l1 + MSE_WEIGHT * mse + KL_WEIGHT * kl, "l1": l1, "mse": mse, "kl": kl}
+        return {"loss": l1 + MSE_WEIGHT * mse + SIZE_WEIGHT * size, "l1": l1, "mse": mse, "size": size}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -66,7 +74,7 @@ class VaePart:
         scores = []
         for first in range(0, VAL_COUNT, 32):
             pixels = self._val_pixels(first, 32)
-            decoded = self.model.decode(self.model.encode(pixels).latent_dist.mode()).sample
+            decoded = self.model.decode(encode_source(self.model, pixels, scaled=False)).sample
             decoded = ((decoded.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
             mse = (decoded - pixels).square().mean(dim=(1, 2, 3)) / 4.0  # of values in [0, 1]
             scores.append(-10.0 * mse.clamp_min(1e-10).log10())
@@ -78,7 +86,7 @@ class VaePart:
     @torch.no_grad()
     def export(self) -> None:
         """Save with `scaling_factor` = 1 / deviation of the latents, which the UNet expects to be about one."""
-        latents = self.model.encode(self._val_pixels(0, 64)).latent_dist.mode()
+        latents = encode_source(self.model, self._val_pixels(0, 64), scaled=False)
         self.model.register_to_config(scaling_factor=round(1.0 / max(1e-6, float(latents.std())), 5))
         with replace_folder(self.folder) as folder:
             self.model.save_pretrained(folder)

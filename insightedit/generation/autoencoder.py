@@ -1,4 +1,8 @@
-"""Pictures in [-1, 1] <-> latents."""
+"""Pictures in [-1, 1] <-> latents, with any diffusers autoencoder.
+
+Stable Diffusion's `AutoencoderKL` has a posterior to sample from; a deterministic one (`AutoencoderDC`, which the
+miniature models use because it does nearly all its work on the small grid) has one latent per picture.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,19 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+    from diffusers import AutoencoderDC, AutoencoderKL
+
+    Autoencoder = AutoencoderKL | AutoencoderDC
 
 
-def latent_factor(vae: AutoencoderKL) -> int:
+def latent_factor(vae: Autoencoder) -> int:
     """Pixels per latent cell, along one side."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    blocks = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
+    return 2 ** (len(blocks) - 1)
 
 
 @torch.no_grad()
-def encode_target(vae: AutoencoderKL, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def encode_target(vae: Autoencoder, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Latents of the picture to denoise: a sample of the posterior, scaled.
 
     Args:
@@ -32,11 +38,11 @@ def encode_target(vae: AutoencoderKL, pixels: Tensor, generator: torch.Generator
     Raises:
         ValueError: if the pixels do not fit the latent grid.
     """
-    return _posterior(vae, pixels).sample(generator) * vae.config.scaling_factor
+    return _encode(vae, pixels, generator, sample=True) * vae.config.scaling_factor
 
 
 @torch.no_grad()
-def encode_source(vae: AutoencoderKL, pixels: Tensor, *, scaled: bool) -> Tensor:
+def encode_source(vae: Autoencoder, pixels: Tensor, *, scaled: bool) -> Tensor:
     """Latents of the picture to edit: the posterior's mode, so that one picture has one encoding.
 
     Args:
@@ -50,12 +56,12 @@ def encode_source(vae: AutoencoderKL, pixels: Tensor, *, scaled: bool) -> Tensor
     Raises:
         ValueError: if the pixels do not fit the latent grid.
     """
-    mode = _posterior(vae, pixels).mode()
+    mode = _encode(vae, pixels, None, sample=False)
     return mode * vae.config.scaling_factor if scaled else mode
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
     """Scaled latents -> picture.
 
     Args:
@@ -69,7 +75,7 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     return pixels.float().clamp(-1, 1)
 
 
-def _posterior(vae: AutoencoderKL, pixels: Tensor) -> DiagonalGaussianDistribution:
+def _encode(vae: Autoencoder, pixels: Tensor, generator: torch.Generator | None, *, sample: bool) -> Tensor:
     factor = latent_factor(vae)
     height, width = pixels.shape[-2:]
     if height % factor or width % factor:
@@ -77,4 +83,7 @@ def _posterior(vae: AutoencoderKL, pixels: Tensor) -> DiagonalGaussianDistributi
             f"a picture of {height}x{width} pixels does not fit the latent grid: both sides have to be "
             f"multiples of {factor}. Resize it first."
         )
-    return vae.encode(pixels.to(vae.dtype)).latent_dist
+    encoded = vae.encode(pixels.to(vae.dtype))
+    if hasattr(encoded, "latent"):
+        return encoded.latent
+    return encoded.latent_dist.sample(generator) if sample else encoded.latent_dist.mode()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from insightedit.devices import fast_cpu_attention
 from insightedit.training.checkpoint import TRAINABLE, load_tensors
 from insightedit.training.optim import build_optimizer, build_schedule
 from insightedit.training.processes import Processes, engine_kind
@@ -68,6 +69,7 @@ class TorchEngine:
     def __init__(self, module: TrainingStep, processes: Processes) -> None:
         config = module.config
         self.name = "torch"
+        self.device = processes.device
         self.module = module.to(processes.device)
         self.module.train()
         self.parameters = trainable_parameters(module)
@@ -79,8 +81,9 @@ class TorchEngine:
 
     def backward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Engine`."""
-        total, losses = self.module(batch, generator)
-        (total / self.accumulation).backward()
+        with fast_cpu_attention(self.device):
+            total, losses = self.module(batch, generator)
+            (total / self.accumulation).backward()
         return total.detach(), losses
 
     def step(self) -> Tensor:

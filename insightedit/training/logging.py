@@ -21,6 +21,7 @@ from insightedit.training.step import METRIC
 
 logger = logging.getLogger(__name__)
 LOG = "log.jsonl"
+DRAW_EVERY = 30.0  # seconds
 
 
 class Meter:
@@ -72,7 +73,7 @@ class RunLog:
         self.samples_per_step, self.start_step, self.enabled = samples_per_step, start_step, enabled
         self.meter = Meter()
         self.last: dict[str, float] = {}
-        self._since = self._now = time.perf_counter()
+        self._since = self._drawn = time.perf_counter()
         self._steps_since = 0
         self._bar = self._task = self._board = None
 
@@ -126,10 +127,12 @@ class RunLog:
                     self._board.add_scalar(name, value, step)
         self._say(step, record)
 
-    def draw(self) -> None:
-        """Redraw `losses.png` from the log."""
-        if self.enabled and (self.run_dir / LOG).exists():
-            draw_losses(self.run_dir / LOG, self.run_dir / "losses.png")
+    def draw(self, *, last: bool = False) -> None:
+        """Redraw `losses.png` from the log, every half minute at most unless it is the last time."""
+        if not self.enabled or not (last or time.perf_counter() - self._drawn > DRAW_EVERY):
+            return
+        draw_losses(self.run_dir / LOG, self.run_dir / "losses.png")
+        self._drawn = time.perf_counter()
 
     def _speed(self, step: int) -> dict[str, float]:
         seconds = (time.perf_counter() - self._since) / self._steps_since

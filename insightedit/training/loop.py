@@ -147,7 +147,7 @@ def _train(
             log.flush(progress.step, engine.learning_rate())
             progress.losses = log.last or progress.losses
             snapshot.save(progress)
-            log.draw()
+            log.draw(last=last or stopping)
             saved = progress.step
         if last or progress.step % train.sample_every == 0:
             painter.paint(progress.step)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.config.schema import LoraConfig
@@ -21,6 +23,17 @@ NUM_EDIT_TOKENS = 4
 def llava_folder(tiny_root: Path) -> str:
     """Folder of the tiny LLaVA, without edit tokens."""
     return str(tiny_root / "llava")
+
+
+@pytest.fixture(scope="session")
+def tied_folder(llava_folder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny LLaVA with one table for `embed_tokens` and `lm_head`."""
+    folder = tmp_path_factory.mktemp("tied") / "llava"
+    shutil.copytree(llava_folder, folder)
+    model = LlavaForConditionalGeneration(LlavaConfig.from_pretrained(llava_folder, tie_word_embeddings=True))
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    model.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

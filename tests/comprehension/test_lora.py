@@ -69,15 +69,14 @@ def test_a_name_is_matched_whole(llava_folder: str) -> None:
 def test_merged_computes_the_same_and_is_stock(
     load: Callable[..., LlavaComprehension],
     llava_folder: str,
+    tied_folder: str,
     tmp_path: Path,
     images: list,
     instructions: list[str],
     lora: LoraConfig | None,
     tied: bool,
 ) -> None:
-    if tied:
-        _tie(llava_folder, tmp_path / "tied")
-    trained = _scatter(load(tmp_path / "tied" if tied else llava_folder, lora=lora))
+    trained = _scatter(load(tied_folder if tied else llava_folder, lora=lora))
     assert len(edit_token_parameters(trained)) == (1 if tied else 2)
     tokens = trained.tokenize(instructions, images)
     mllm, processor = trained.merged()
@@ -122,7 +121,9 @@ def test_adapter_round_trip(load: Callable[..., LlavaComprehension], tmp_path: P
     assert all(torch.equal(wanted[name], loaded[name]) for name in wanted)
 
 
-def test_an_adapter_that_does_not_fit_is_refused(load: Callable[..., LlavaComprehension], tmp_path: Path) -> None:
+def test_an_adapter_that_does_not_fit_is_refused(
+    load: Callable[..., LlavaComprehension], tmp_path: Path
+) -> None:
     save_adapter(load(lora=LoraConfig(rank=4)).mllm, tmp_path)
     with pytest.raises(ValueError, match="does not fit this model"):
         load_adapter(load().mllm, tmp_path)
@@ -130,7 +131,9 @@ def test_an_adapter_that_does_not_fit_is_refused(load: Callable[..., LlavaCompre
         load_adapter(load().mllm, tmp_path / "nowhere")
 
 
-def test_rows_of_a_half_precision_model_train_in_full_precision(load: Callable[..., LlavaComprehension]) -> None:
+def test_rows_of_a_half_precision_model_train_in_full_precision(
+    load: Callable[..., LlavaComprehension],
+) -> None:
     comprehension = load(dtype=torch.bfloat16)
     assert {p.dtype for p in comprehension.parameters() if p.requires_grad} == {torch.float32}
     before = {name: p.detach().clone() for name, p in edit_token_parameters(comprehension).items()}
@@ -139,14 +142,3 @@ def test_rows_of_a_half_precision_model_train_in_full_precision(load: Callable[.
     optimizer.step()
     for name, parameter in edit_token_parameters(comprehension).items():
         assert not torch.equal(before[name], parameter)
-
-
-def _tie(folder: str, target: Path) -> None:
-    """The same model with one table for input and output."""
-    import shutil
-
-    shutil.copytree(folder, target)
-    config = LlavaConfig.from_pretrained(folder, tie_word_embeddings=True)
-    model = LlavaForConditionalGeneration(config)
-    assert model.lm_head.weight is model.get_input_embeddings().weight
-    model.save_pretrained(target)

@@ -86,12 +86,18 @@ def test_names() -> None:
         edit_token_names("<img_{index}>", 0)
 
 
+@pytest.mark.parametrize("tied", [False, True])
 def test_one_step_moves_the_new_rows_and_nothing_else(
-    load: Callable[..., LlavaComprehension], images: list, instructions: list[str]
+    load: Callable[..., LlavaComprehension],
+    llava_folder: str,
+    tied_folder: str,
+    images: list,
+    instructions: list[str],
+    tied: bool,
 ) -> None:
-    comprehension = load()
+    comprehension = load(tied_folder if tied else llava_folder)
     rows = edit_token_parameters(comprehension)
-    assert [p.shape for p in rows.values()] == [(4, 48), (4, 48)]
+    assert [p.shape for p in rows.values()] == [(4, 48)] * (1 if tied else 2)
     before = comprehension.merged()[0].state_dict()
     optimizer = torch.optim.AdamW(rows.values(), lr=0.1, weight_decay=0.1)
     understood = comprehension(comprehension.tokenize(instructions, images))

@@ -88,17 +88,19 @@ def test_a_death_at_any_moment_keeps_a_whole_checkpoint(tmp_path, monkeypatch, m
 def test_full_disk_is_explained_and_loses_nothing(tmp_path, error):
     folder = CheckpointFolder(tmp_path / "checkpoints")
     save(folder, 1)
-    with pytest.raises(StageError, match="could not save step 2 .*step-000001 is untouched.*Free some space"):
-        with folder.writing(2, ALONE) as path:
-            (path / "a.txt").write_text("half")
-            raise error
+    wanted = pytest.raises(
+        StageError, match="could not save step 2 .*step-000001 is untouched.*Free some space"
+    )
+    with wanted, folder.writing(2, ALONE) as path:
+        (path / "a.txt").write_text("half")
+        raise error
     assert names(folder) == ["latest", "step-000001"]
 
 
 def test_full_disk_at_the_first_save_says_so(tmp_path):
-    with pytest.raises(StageError, match="no earlier checkpoint"):
-        with CheckpointFolder(tmp_path / "checkpoints").writing(1, ALONE):
-            raise OSError("full")
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    with pytest.raises(StageError, match="no earlier checkpoint"), folder.writing(1, ALONE):
+        raise OSError("full")
 
 
 def test_a_shortened_file_makes_a_checkpoint_incomplete(tmp_path, caplog):

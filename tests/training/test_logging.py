@@ -21,7 +21,7 @@ def write(log: RunLog, steps: range) -> None:
         for step in steps:
             log.meter.add({"loss": torch.tensor(float(step)), "loss/lm": float(step), "metric/spread": 0.5})
             log.step(step, learning_rate=0.1)
-        log.draw()
+        log.draw(last=True)
 
 
 def test_meter_averages_what_it_saw():
@@ -95,6 +95,16 @@ def test_a_metric_may_be_anything(tmp_path):
         log.meter.add({"loss": 1.0, "metric/spread": float("nan")})
         log.step(1, 0.1)
     assert json.loads((tmp_path / "log.jsonl").read_text())["loss"] == 1.0
+
+
+def test_the_picture_is_not_redrawn_at_every_save(tmp_path):
+    with run_log(tmp_path, log_every=1) as log:
+        log.meter.add({"loss": 1.0})
+        log.step(1, 0.1)
+        log.draw()
+        assert not (tmp_path / "losses.png").exists()
+        log.draw(last=True)
+        assert (tmp_path / "losses.png").exists()
 
 
 def test_an_empty_log_draws_nothing(tmp_path):

@@ -109,7 +109,7 @@ def test_frozen_parts_stay_in_eval_mode(tmp_path):
 
 def test_accumulated_gradient_is_the_mean(tmp_path):
     norms = []
-    for accumulation, end in ((1, None), (2, None)):
+    for accumulation in (1, 2):
         config = small_config(max_steps=1, gradient_accumulation_steps=accumulation, ema_decay=None)
 
         def same(editor, batch, config, generator):
@@ -134,7 +134,7 @@ def test_bf16_trains_float32_weights(tmp_path):
 
 
 def test_time_limit_stops_saved_and_the_same_command_goes_on(tmp_path):
-    straight, _ = run(tmp_path / "straight")
+    run(tmp_path / "straight")
     config = small_config(max_minutes=0.0)
     stopped, _ = run(tmp_path / "limited", config)
     assert not stopped.finished and stopped.steps == 1

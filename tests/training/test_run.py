@@ -30,7 +30,9 @@ def changed(config: Config, **train: object) -> Config:
 
 
 def test_words_of_the_command_line_may_come_in_any_order():
-    arguments = parse_arguments(1, ["a.b=1", "--overlay", "tiny", "c=2", "--local_rank=3", "--overlay", "mine", "--restart"])
+    arguments = parse_arguments(
+        1, ["a.b=1", "--overlay", "tiny", "c=2", "--local_rank=3", "--overlay", "mine", "--restart"]
+    )
     assert arguments.overrides == ["a.b=1", "c=2"]
     assert arguments.overlay == ["tiny", "mine"]
     assert arguments.recipe == "insightedit"
@@ -66,14 +68,18 @@ def test_the_same_settings_go_on_and_others_are_named(tmp_path):
     claim_run_folder(tmp_path / "run", config)
     assert (tmp_path / "run" / "config.yaml").read_text() == before
     other = changed(replace(config, optim=replace(config.optim, lr=0.5)), batch_size=9)
-    with pytest.raises(StageError, match=r"optim.lr was 0.01, is 0.5; train.batch_size was 4, is 9. .*--restart"):
+    with pytest.raises(
+        StageError, match=r"optim.lr was 0.01, is 0.5; train.batch_size was 4, is 9. .*--restart"
+    ):
         claim_run_folder(tmp_path / "run", other)
 
 
 def test_what_does_not_touch_the_numbers_may_change(tmp_path):
     config = small_config()
     begun(tmp_path, config)
-    claim_run_folder(tmp_path, changed(config, max_minutes=3.0, log_every=7, save_every=9, keep_checkpoints=5))
+    claim_run_folder(
+        tmp_path, changed(config, max_minutes=3.0, log_every=7, save_every=9, keep_checkpoints=5)
+    )
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["max_minutes"] == 3.0
 
 
@@ -111,12 +117,16 @@ def test_restart_keeps_the_old_folder(tmp_path):
     ],
 )
 def test_where_the_stage_before_is(number, stages, output_dir, init_from, wanted):
-    config = Config(stage=StageConfig(number=number), stages=stages, output_dir=output_dir, init_from=init_from)
+    config = Config(
+        stage=StageConfig(number=number), stages=stages, output_dir=output_dir, init_from=init_from
+    )
     found = previous_run(config)
     assert (found and found.as_posix()) == wanted
 
 
-@pytest.mark.parametrize("error", [ConfigError("a is wrong"), StageError("a is wrong"), FileNotFoundError("a is wrong")])
+@pytest.mark.parametrize(
+    "error", [ConfigError("a is wrong"), StageError("a is wrong"), FileNotFoundError("a is wrong")]
+)
 def test_mistakes_end_as_one_sentence(capsys, error):
     def main() -> None:
         raise error

@@ -45,7 +45,8 @@ EXTRAS = {
     "eval": ["matplotlib", "open_clip_torch", "torchmetrics"],
     "notebook": ["ipykernel", "matplotlib", "nbclient", "nbformat"],
 }
-EXTRAS["dev"] = sorted({need for extra in EXTRAS.values() for need in extra}) + [
+EXTRAS["dev"] = [
+    *sorted({need for extra in EXTRAS.values() for need in extra}),
     "build",
     "codespell",
     "hypothesis",
@@ -61,7 +62,7 @@ EXTRAS["dev"] = sorted({need for extra in EXTRAS.values() for need in extra}) + 
 setup(
     name="insightedit",
     version=VERSION[1],
-    description="Edit pictures by instruction with a multimodal language model: InsightEdit, trained, run and measured.",
+    description="Edit pictures by instruction with a multimodal language model.",
     long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -158,6 +158,7 @@ def _compose(
         default_image_guidance_scale=config.guidance.image_guidance_scale,
         default_num_inference_steps=config.guidance.num_inference_steps,
         image_prompt_scale=config.generation.image_prompt_scale,
+        describe_prompt=config.comprehension.describe_prompt,
     )
     if comprehension is not None:
         pipeline.use_comprehension(comprehension)

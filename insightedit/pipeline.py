@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
+from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from diffusers import (
     ModelMixin as ModelMixin,  # diffusers' loader finds our classes and this base of theirs here
 )
@@ -54,7 +54,7 @@ from insightedit.imaging import (
 from insightedit.request import check_settings, choose_seeds, pair_up, read_masks
 from insightedit.types import EditCondition
 
-EXPLAIN = "How does the picture look after this edit: {instruction}"
+DESCRIBE_PROMPT = "How does the picture look after this edit: {instruction}"
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
 
@@ -109,6 +109,7 @@ class InsightEditPipeline(DiffusionPipeline):
         default_image_guidance_scale: s_I where a call names none.
         default_num_inference_steps: steps where a call names none.
         image_prompt_scale: lambda where a call names none.
+        describe_prompt: what `describe=True` asks the language model, with a slot {instruction}.
 
     Raises:
         ValueError: if `resolution` does not fit the latent grid.
@@ -123,7 +124,7 @@ class InsightEditPipeline(DiffusionPipeline):
         mllm: PreTrainedModel,
         processor: ProcessorMixin,
         bridge: EditBridge,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | AutoencoderDC,
         unet: EditUNet,
         scheduler: SchedulerMixin,
         image_encoder: CLIPVisionModelWithProjection | None = None,
@@ -136,6 +137,7 @@ class InsightEditPipeline(DiffusionPipeline):
         default_image_guidance_scale: float = 1.5,
         default_num_inference_steps: int = 50,
         image_prompt_scale: float = 1.0,
+        describe_prompt: str = DESCRIBE_PROMPT,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -157,6 +159,7 @@ class InsightEditPipeline(DiffusionPipeline):
             default_image_guidance_scale=default_image_guidance_scale,
             default_num_inference_steps=default_num_inference_steps,
             image_prompt_scale=image_prompt_scale,
+            describe_prompt=describe_prompt,
         )
         grid = latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1)
         if resolution % grid:
@@ -354,7 +357,7 @@ class InsightEditPipeline(DiffusionPipeline):
 
     def describe_edit(self, instructions: Sequence[str], images: Sequence[np.ndarray]) -> list[str | None]:
         """What the language model says the result will look like; greedy, so repeatable."""
-        questions = [EXPLAIN.format(instruction=instruction) for instruction in instructions]
+        questions = [self.config.describe_prompt.format(instruction=instruction) for instruction in instructions]
         return list(self.comprehension.generate_text(questions, list(images)))
 
     def encode_reference(self, reference_image: PictureInput) -> Tensor:

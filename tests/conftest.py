@@ -12,7 +12,6 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers or diffusers are imported
@@ -47,8 +46,8 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="session")
-def tiny_root() -> Iterator[Path]:
+def tiny_root() -> Path:
     """Root folder of the tiny base models; see `tests.tiny.tiny_foundation`."""
     from tests.tiny import tiny_foundation
 
-    yield tiny_foundation()
+    return tiny_foundation()

@@ -1,24 +1,47 @@
 """A world where everything is known: named sprites on photographs, and every edit of them rendered exactly."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
+import numpy as np
+
 from data_recipes.scenes.assets import Assets
+from data_recipes.scenes.render import Renderer
 from data_recipes.scenes.sampler import EditSample, SceneSampler, SegmentationSample, is_held_out_combination
 from data_recipes.scenes.scene import CATEGORIES, COLOURS, PHOTOMETRIC, SLOTS, TASKS, Edit, Scene, apply_edit
 
 CLASSES: tuple[str, ...] = Assets.embedded().classes
 
 
-def render_edit(scene: Scene, edit: Edit, *, size: int, assets: Assets | None = None):
-    """(source, target) of a scene and an edit, each (size, size, 3) uint8."""
-    from data_recipes.scenes.render import Renderer
+def render_edit(
+    scene: Scene, edit: Edit, *, size: int, assets: Assets | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a scene before and after an edit.
 
+    Args:
+        scene: what the source shows.
+        edit: what changes.
+        size: side of the square pictures in pixels, at least 16.
+        assets: sprites and photographs; the embedded ones by default.
+
+    Returns:
+        Source and target, each (size, size, 3) uint8 RGB.
+    """
     renderer = Renderer(assets or Assets.embedded(), size)
     return renderer.render(scene), renderer.render(apply_edit(scene, edit))
 
 
 def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
-    """Sentences of every kind that scenes are told in, for training tokenizers; no picture is rendered... twice."""
+    """Sentences of every kind that scenes are told in, for training tokenizers.
+
+    Args:
+        count: scenes of the training split to tell; each gives about ten sentences.
+        seed: seed of those scenes.
+
+    Yields:
+        Instructions, expressive instructions, captions, and questions followed by their answers.
+    """
     sampler = SceneSampler(split="train", size=32, seed=seed)
     for index in range(count):
         sample = sampler[index]

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 EMBEDDED = Path(__file__).parent / "assets"
-ALLOWED_LICENCES = ("MIT", "CC0", "CC-BY")
+KINDS = ("sprite", "photo")
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Assets:
         photos may have `split` (by default every fifth photo is kept for `test`, the one before it for `val`).
 
         Raises:
-            FileNotFoundError: if the folder has no metadata file.
-            ValueError: if the pack has too few sprites or photos for scenes.
+            FileNotFoundError: if the folder has no metadata file, or lacks a file that it lists.
+            ValueError: if an entry is not usable, or the pack has too few sprites or photos for scenes.
         """
         return _load(Path(folder))
 
@@ -78,7 +79,7 @@ class Assets:
 
 @lru_cache(maxsize=8)
 def _load(folder: Path) -> Assets:
-    entries = _entries(folder)
+    entries = read_metadata(folder)
     sprites: dict[str, Sprite] = {}
     photos: list[Photo] = []
     for entry in entries:
@@ -91,7 +92,7 @@ def _load(folder: Path) -> Assets:
             by_place = ("train", "train", "train", "val", "test")[len(photos) % 5]
             photos.append(Photo(entry["name"], entry.get("split", by_place), path))
     assets = Assets(sprites, tuple(photos), folder)
-    if len(sprites) < 8 or any(not assets.photos_of(s) for s in ("train", "val", "test")):
+    if len(sprites) < 8 or any(not assets.photos_of(s) for s in SPLITS):
         raise ValueError(
             f"{folder} has {len(sprites)} sprites and {len(photos)} photos: scenes need at least 8 sprites and "
             "one photo in each of train, val and test."
@@ -99,15 +100,46 @@ def _load(folder: Path) -> Assets:
     return assets
 
 
-def _entries(folder: Path) -> list[dict]:
+def read_metadata(folder: Path) -> list[dict]:
+    """The checked entries of a pack's metadata file, one per sprite or photograph.
+
+    Raises:
+        FileNotFoundError: if there is no metadata file, or a file that it lists is missing.
+        ValueError: if the metadata is not JSON, or an entry lacks a key or has an unknown kind or split.
+    """
     whole, lines = folder / "metadata.json", folder / "metadata.jsonl"
-    if whole.is_file():
-        return json.loads(whole.read_text(encoding="utf-8"))
-    if lines.is_file():
-        return [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines() if line.strip()]
-    raise FileNotFoundError(
-        f"{folder} holds no metadata.json or metadata.jsonl: list each file there with file, kind and name."
-    )
+    try:
+        if whole.is_file():
+            entries = json.loads(whole.read_text(encoding="utf-8"))
+        elif lines.is_file():
+            texts = lines.read_text(encoding="utf-8").splitlines()
+            entries = [json.loads(line) for line in texts if line.strip()]
+        else:
+            raise FileNotFoundError(
+                f"{folder} holds no metadata.json or metadata.jsonl: list each file there with file, kind and name."
+            )
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"the metadata of {folder} is not JSON ({error}): write a list in metadata.json, or one object a line "
+            "in metadata.jsonl."
+        ) from None
+    for number, entry in enumerate(entries):
+        _check_entry(folder, number, entry)
+    return entries
+
+
+def _check_entry(folder: Path, number: int, entry: object) -> None:
+    where = f"entry {number} of the metadata of {folder}"
+    if not isinstance(entry, dict) or not all(entry.get(key) for key in ("file", "kind", "name")):
+        raise ValueError(f"{where} is {entry!r}: it needs file, kind and name.")
+    if entry["kind"] not in KINDS:
+        raise ValueError(f"{where} has the kind {entry['kind']!r}: choose one of {', '.join(KINDS)}.")
+    if entry.get("split", "train") not in SPLITS:
+        raise ValueError(f"{where} has the split {entry['split']!r}: choose one of {', '.join(SPLITS)}.")
+    if not (folder / entry["file"]).is_file():
+        raise FileNotFoundError(
+            f"{where} lists {entry['file']}, which is not there: add the file or drop the entry."
+        )
 
 
 @lru_cache(maxsize=256)

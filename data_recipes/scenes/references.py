@@ -37,8 +37,14 @@ def arrange(rng: np.random.Generator, category: str, assets: Assets) -> Arranged
     return _shuffled(rng, things, targets)
 
 
-def refer(scene: Scene, targets: tuple[int, ...], category: str) -> str:
+def refer(scene: Scene, targets: tuple[int, ...], category: str, assets: Assets | None = None) -> str:
     """The words for the targets, as the category wants them: `the left dog`, `the animal that can fly`.
+
+    Args:
+        scene: the picture that is talked about.
+        targets: indices of the objects that are meant.
+        category: one of `CATEGORIES`.
+        assets: whose facts are told; the embedded ones by default.
 
     Raises:
         ValueError: if there is no target.
@@ -65,11 +71,7 @@ def refer(scene: Scene, targets: tuple[int, ...], category: str) -> str:
             return f"the {'left' if first.x < twin.x else 'right'} {first.name}"
         return f"the {'smaller' if first.height < twin.height else 'bigger'} {first.name}"
     if category == "reasoning":
-        return (
-            f"the {Assets.embedded().sprites[first.name].fact}"
-            if first.name in Assets.embedded().sprites
-            else f"the {first.name}"
-        )
+        return f"the {(assets or Assets.embedded()).sprites[first.name].fact or first.name}"
     return f"the {first.name}"
 
 

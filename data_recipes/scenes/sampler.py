@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from data_recipes.scenes import wordings
-from data_recipes.scenes.assets import Assets
+from data_recipes.scenes.assets import SPLITS, Assets
 from data_recipes.scenes.candidates import candidate_scenes
 from data_recipes.scenes.references import arrange, refer
 from data_recipes.scenes.render import Renderer
@@ -34,7 +34,6 @@ from data_recipes.scenes.scene import (
     apply_edit,
 )  # fmt: skip
 
-SPLITS = ("train", "val", "test")
 TASK_WEIGHTS = {"remove": 25, "replace": 20, "recolour": 18, "add": 15, "resize": 10, "photometric": 12}
 CATEGORY_WEIGHTS = {
     "plain": 34, "left_right": 16, "relative_size": 10, "mirror": 8, "colour": 12, "multiple_objects": 10,
@@ -189,8 +188,8 @@ class SceneSampler:
         first = self._draw(index, rng, category, task)
         other = next(i for i, o in enumerate(first.scene.objects) if self._is_twin(first, i, o))
         edit = replace(first.edit, targets=(other,))
-        ref_first = refer(first.scene, first.edit.targets, category)
-        ref_other = refer(first.scene, (other,), category)
+        ref_first = refer(first.scene, first.edit.targets, category, self.assets)
+        ref_other = refer(first.scene, (other,), category, self.assets)
         instruction = first.instruction.replace(ref_first, ref_other)
         return first, replace(first, edit=edit, instruction=instruction)
 
@@ -217,11 +216,12 @@ class SceneSampler:
             "has too few sprites or facts for it."
         )
 
-    @staticmethod
-    def _category(rng: np.random.Generator, task: str) -> str:
+    def _category(self, rng: np.random.Generator, task: str) -> str:
         if task in ("photometric", "add"):
             return "plain"
         weights = dict(CATEGORY_WEIGHTS)
+        if not any(sprite.fact for sprite in self.assets.sprites.values()):
+            del weights["reasoning"]  # a pack of one's own may tell no facts
         if task in ("replace", "resize"):
             del weights["multiple_objects"]
         if task == "resize":
@@ -238,7 +238,7 @@ class SceneSampler:
         if edit is None or not self._allowed(scene, edit):
             return None
         template = self._template(rng, task)
-        reference = refer(scene, targets, category) if edit.targets else ""
+        reference = refer(scene, targets, category, self.assets) if edit.targets else ""
         text = template.text.format(
             ref=reference, new=edit.name, colour=edit.colour, size="bigger" if edit.bigger else "smaller",
             op=wordings.operation_words(edit.operation or ""), place=wordings.place(edit.slot or 0),

@@ -147,8 +147,6 @@ def merge(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
     if isinstance(merged, PeftModel):
         merged = _dequantized(merged) if getattr(merged.get_base_model(), "is_quantized", False) else merged
         merged = merged.merge_and_unload()
-    for leftover in ("peft_config", "active_adapters"):
-        merged.__dict__.pop(leftover, None)
     return merged.requires_grad_(False).eval()
 
 

@@ -266,7 +266,7 @@ def _wanted(hint: Any) -> str:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join("null" if part is type(None) else _wanted(part) for part in arguments)
     if typing.get_origin(hint) is list:
-        return f"a list of {_wanted(arguments[0])}".replace("of a ", "of ")
+        return f"a list, each {_wanted(arguments[0])}"
     if is_dataclass(hint):
         return "the settings " + ", ".join(field.name for field in fields(hint))
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -30,6 +30,9 @@ class ComprehensionConfig:
     vision_feature_layer: int = -2  # LLaVA-1.5
     quantization: Literal["none", "4bit", "8bit"] = "none"
     lora: LoraConfig | None = field(default_factory=LoraConfig)
+    describe_prompt: str = (
+        "How does the picture look after this edit: {instruction}"  # for `--describe` (ours)
+    )
     max_length: int = 1024  # tokens, image placeholders included (ours)
 
 
@@ -78,7 +81,9 @@ class BridgeConfig:
 class GenerationConfig:
     """The denoiser, its autoencoder and encoders."""
 
-    model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # folder or hub id with vae/, unet/, scheduler/, text_encoder/, tokenizer/
+    model: str = (
+        "stable-diffusion-v1-5/stable-diffusion-v1-5"  # folder or hub id of a Stable Diffusion pipeline
+    )
     unet: str | None = (
         None  # another UNet folder, e.g. timbrooks/instruct-pix2pix (subfolder unet); None = model
     )

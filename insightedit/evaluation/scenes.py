@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -87,9 +87,8 @@ def evaluate(
     """
     _check_numbers(count=(count, 1), batch_size=(batch_size, 1), pairs=(pairs, 0))
     sampler = sampler or _scene_sampler(split, size, seed)
-    digest = hashlib.sha256()
     keeper = ExampleKeeper(seed=seed)
-    runner = _Runner(edit_fn, round_trip_fn, digest, progress)
+    runner = _Runner(edit_fn, round_trip_fn, progress)
     singles = ((sample_id(split, size, seed, i), sampler[i]) for i in range(count))
     records = []
     for name, sample, case, output, extra in runner.run(singles, batch_size):
@@ -104,9 +103,8 @@ def evaluate(
     records += [
         _record(name, s, case, MODEL_ROW, out) for name, s, case, out, _ in runner.run(both, batch_size)
     ]
-    protocol = SceneProtocol.describe(
-        split=split, size=size, seed=seed, count=count, pairs=pairs, data_sha256=digest.hexdigest()
-    )
+    names = {"split": split, "size": size, "seed": seed, "count": count, "pairs": pairs}
+    protocol = SceneProtocol.describe(**names, data_sha256=runner.digest.hexdigest())
     records = tuple({"protocol": protocol.hash, **record} for record in records)
     settings = {"excess_leak": round_trip_fn is not None}
     kept = {"worst": keeper.worst, "random": keeper.random}
@@ -131,8 +129,8 @@ class _Runner:
 
     edit_fn: EditFn
     round_trip_fn: RoundTripFn | None
-    digest: Any
     progress: Callable[[int], object] | None
+    digest: Any = field(default_factory=hashlib.sha256)
 
     def run(
         self, named: Iterator[tuple[str, EditSample]], batch_size: int

@@ -81,7 +81,7 @@ def build(size: str | Size, root: str | Path, seed: int = 0, *, corpus: Sequence
             build_llava(size, clip, llava_tokenizer).save_pretrained(folder)
             build_llava_processor(size, llava_tokenizer).save_pretrained(folder)
         with replace_folder(root / "sd") as folder:
-            build_pipeline(size, clip, tokenizer).save_pretrained(folder)
+            save_generator(size, clip, tokenizer, folder)
     return root
 
 
@@ -174,18 +174,28 @@ def image_processor(size: Size) -> CLIPImageProcessor:
     return CLIPImageProcessor(size={"shortest_edge": pixels}, crop_size={"height": pixels, "width": pixels})
 
 
-def build_pipeline(size: Size, clip: CLIPModel, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
-    """Stock text-to-image pipeline around `clip`'s text tower, without safety checker."""
-    return StableDiffusionPipeline(
-        vae=build_vae(size),
-        text_encoder=text_tower(clip),
-        tokenizer=tokenizer,
-        unet=build_unet(size),
-        scheduler=noise_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+def save_generator(size: Size, clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write the subfolders of a text-to-image pipeline around `clip`'s text tower, without safety checker.
+
+    With an AutoencoderKL the folder is a stock `StableDiffusionPipeline`. That pipeline cannot drive an AutoencoderDC
+    (it reads `block_out_channels` and decodes with a generator); the same subfolders, each in its stock format, are
+    then written without `model_index.json`.
+    """
+    parts = {
+        "vae": build_vae(size),
+        "text_encoder": text_tower(clip),
+        "tokenizer": tokenizer,
+        "unet": build_unet(size),
+        "scheduler": noise_scheduler(),
+    }
+    if size.vae.kind == "kl":
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+        pipeline.save_pretrained(folder)
+        return
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
 
 
 def text_tower(clip: CLIPModel) -> CLIPTextModel:

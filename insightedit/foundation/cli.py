@@ -130,10 +130,9 @@ def _train(
         options = with_overrides(options, minutes=float("inf"))
     summary = train(part, folder, options)
     state = "trained" if summary.finished else "stopped, run again to go on"
+    spent = f"{summary.step} steps, {summary.minutes:.1f} min, {summary.ms_per_step:.0f} ms/step"
     numbers = "  ".join(f"{k} {v}" for k, v in summary.metrics.items())
-    Console().print(
-        f"{name}: {state}, {summary.step} steps, {summary.minutes:.1f} min, {summary.ms_per_step:.0f} ms/step  {numbers}"
-    )
+    Console().print(f"{name}: {state}, {spent}  {numbers}")
 
 
 def _module(name: str) -> Any:

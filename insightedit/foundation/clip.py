@@ -53,7 +53,7 @@ class ClipPart:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """How often a held-out picture's caption is the nearest of 256, and is nearer than its scene's other caption."""
+        """How often a held-out picture's caption is the nearest of all, and nearer than its scene's other one."""
         batch = self._pairs(self.val, 0, VAL_COUNT)
         logits, same = self._compare({k: v.to(self.model.device) for k, v in batch.items()})
         own = logits.diagonal()

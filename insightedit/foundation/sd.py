@@ -85,7 +85,9 @@ class SdPart:
     def _error(self, pictures: Tensor, ids: Tensor, timesteps: Tensor, generator: torch.Generator) -> Tensor:
         """(B,) float32 mean squared velocity errors."""
         with torch.no_grad():
-            latents = encode_source(self.vae.to(pictures.device), to_vae_pixels(pictures), scaled=True).float()
+            latents = encode_source(
+                self.vae.to(pictures.device), to_vae_pixels(pictures), scaled=True
+            ).float()
             states = self.text_encoder.to(ids.device)(ids).last_hidden_state
             noise = torch.randn(latents.shape, device=latents.device, generator=generator)
             noisy = self.scheduler.add_noise(latents, noise, timesteps)

@@ -99,7 +99,9 @@ TINY = Size(
         vocab_size=768,
     ),
     llava=LlavaSize(hidden_size=48, num_layers=2, num_heads=2, ffn_dim=96, vocab_size=512),
-    vae=VaeSize("kl", latent_channels=4, block_out_channels=(16, 16, 32), layers_per_block=1, norm_num_groups=8),
+    vae=VaeSize(
+        "kl", latent_channels=4, block_out_channels=(16, 16, 32), layers_per_block=1, norm_num_groups=8
+    ),
     unet=UNetSize(
         block_out_channels=(32, 64), layers_per_block=1, cross_attention=(True, True), heads=(2, 2)
     ),
@@ -121,9 +123,11 @@ MINI = Size(
         vocab_size=2048,
     ),
     llava=LlavaSize(hidden_size=256, num_layers=4, num_heads=4, ffn_dim=512, vocab_size=1024),
-    vae=VaeSize("dc", latent_channels=16, block_out_channels=(64, 64, 128), layers_per_block=3, norm_num_groups=0),
+    vae=VaeSize(
+        "dc", latent_channels=16, block_out_channels=(64, 64, 128), layers_per_block=3, norm_num_groups=0
+    ),
     unet=UNetSize(
-        block_out_channels=(96, 192), layers_per_block=2, cross_attention=(False, True), heads=(3, 6)
+        block_out_channels=(96, 160), layers_per_block=2, cross_attention=(False, True), heads=(3, 5)
     ),
 )
 

@@ -9,11 +9,9 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from insightedit.config.load import ConfigError, load_config
 from insightedit.training.checkpoint import CheckpointFolder, load_tensors, save_tensors
@@ -25,10 +23,9 @@ from insightedit.training.contract import (
     read_contract,
     write_contract,
 )
-from insightedit.training.errors import StageError
-from insightedit.training.files import write_atomically
 from insightedit.training.loop import RunSummary, fit
 from insightedit.training.processes import Processes, start_processes, stop_processes
+from insightedit.training.run_folder import claim_run_folder, previous_run, set_aside
 from insightedit.training.samples import fixed_samples
 
 if TYPE_CHECKING:
@@ -37,20 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 INHERITED = "inherited.safetensors"
-FREE_KEYS = {
-    "output_dir",
-    "init_from",
-    "data.num_workers",
-    "data.prefetch_factor",
-    "train.engine",
-    "train.log_every",
-    "train.save_every",
-    "train.sample_every",
-    "train.num_samples",
-    "train.keep_checkpoints",
-    "train.max_minutes",
-}
-"""Settings that may change between two sessions of one run: they do not touch its numbers."""
 
 
 def run_stage(
@@ -141,64 +124,13 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
     return replace(config, init_from=arguments.init_from) if arguments.init_from else config
 
 
-def set_aside(run_dir: Path) -> Path | None:
-    """Rename an existing run folder to the first free `NAME.old-N`; hours of training are never deleted."""
-    if not run_dir.exists():
-        return None
-    number = 1
-    while (aside := run_dir.with_name(f"{run_dir.name}.old-{number}")).exists():
-        number += 1
-    run_dir.rename(aside)
-    logger.info("kept the old run as %s", aside)
-    return aside
-
-
-def claim_run_folder(run_dir: Path, config: Config) -> None:
-    """Write `config.yaml` into a new run folder, or compare it with the one of the run that goes on.
-
-    Raises:
-        StageError: if the run was started with other settings; every difference is named.
-    """
-    path = run_dir / "config.yaml"
-    if path.exists() and CheckpointFolder(run_dir / "checkpoints").latest() is not None:
-        changed = differences(yaml.safe_load(path.read_text()), asdict(config))
-        if changed:
-            shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in changed.items())
-            raise StageError(
-                f"{run_dir} was started with other settings: {shown}. Use the old ones to go on, another "
-                "output_dir=DIR "
-                "for a second run, or --restart to start anew (the old run is kept aside)."
-            )
-    write_atomically(path, yaml.safe_dump(asdict(config), sort_keys=False))
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ and matter: key -> (old, new)."""
-    before, after = _flat(old), _flat(new)
-    free = FREE_KEYS | ({"train.max_steps"} if new["optim"]["schedule"] == "constant" else set())
-    keys = [key for key in {**before, **after} if key not in free]
-    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
-
-
-def previous_run(config: Config) -> Path | None:
-    """Run folder of the stage before: `init_from`, or the one beside; None for the first stage."""
-    if config.init_from:
-        return Path(config.init_from)
-    before = [stage for stage in config.stages if stage < config.stage.number]
-    if not before:
-        return None
-    run_dir = Path(config.output_dir)
-    if run_dir.name == f"stage{config.stage.number}":
-        return run_dir.with_name(f"stage{before[-1]}")
-    return Path("runs") / config.recipe / f"stage{before[-1]}"
-
-
 def _train(config: Config, run_dir: Path, processes: Processes, command: str) -> RunSummary:
     from insightedit.build import build_editor, build_loader, sample_edits
     from insightedit.training.objectives import OBJECTIVES
 
     quiet_libraries()
-    if summary := _finished(run_dir, config):
+    summary = _finished(run_dir, config)
+    if summary is not None:
         return summary
     fresh = CheckpointFolder(run_dir / "checkpoints").latest() is None
     before = previous_run(config) if fresh else None
@@ -294,13 +226,3 @@ def _before(command: str, config: Config) -> str | None:
     """The command of the stage before."""
     before = [stage for stage in config.stages if stage < config.stage.number]
     return command.replace(f"stage{config.stage.number}", f"stage{before[-1]}", 1) if before else None
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings -> dotted keys; lists are compared whole."""
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat

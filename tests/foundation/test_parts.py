@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderDC, AutoencoderKL, StableDiffusionPipeline
 from transformers import (
     CLIPImageProcessor,
     CLIPModel,
@@ -20,7 +20,9 @@ from transformers import (
 
 from insightedit.comprehension.prompts import question_turn
 from insightedit.foundation import clip, llava, pictures, sd, vae
+from insightedit.foundation.builders import build_vae
 from insightedit.foundation.loop import TrainOptions, train
+from insightedit.foundation.sizes import TINY, VaeSize
 from tests.foundation.fakes import Squares
 
 SQUARES = Squares(32)
@@ -96,6 +98,16 @@ def test_vae_exports_one_over_the_latents_deviation(root: Path) -> None:
     with torch.no_grad():
         latents = model.encode(pixels).latent_dist.mode() * model.config.scaling_factor
     assert float(latents.std()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_deterministic_autoencoder_trains_too(root: Path, tmp_path: Path) -> None:
+    size = replace(TINY, vae=VaeSize("dc", 4, (32, 32, 64), layers_per_block=1, norm_num_groups=0))
+    build_vae(size).save_pretrained(root / "sd" / "vae")
+    part = _part("vae", root)
+    assert isinstance(part.model, AutoencoderDC)
+    summary = train(part, tmp_path / "run", OPTIONS)
+    assert np.isfinite(summary.metrics["psnr"])
+    assert _part("sd", root).loss(_part("sd", root).batch(0), torch.Generator())["loss"].isfinite()
 
 
 def test_vae_batches_are_a_function_of_the_step(root: Path) -> None:

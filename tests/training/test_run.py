@@ -14,14 +14,8 @@ from insightedit.training import run
 from insightedit.training.checkpoint import CheckpointFolder
 from insightedit.training.errors import StageError
 from insightedit.training.processes import Processes
-from insightedit.training.run import (
-    claim_run_folder,
-    differences,
-    parse_arguments,
-    previous_run,
-    run_from_command_line,
-    set_aside,
-)
+from insightedit.training.run import parse_arguments, run_from_command_line
+from insightedit.training.run_folder import claim_run_folder, differences, previous_run, set_aside
 from tests.training.standin import small_config
 
 

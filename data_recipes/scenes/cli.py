@@ -1,0 +1,108 @@
+"""`python -m data_recipes.scenes`: write scenes as a data set, or look at some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data_recipes.scenes.assets import Assets
+from data_recipes.scenes.sampler import SceneSampler
+from data_recipes.scenes.sheet import check_sheet_path, write_sheet
+from data_recipes.scenes.writer import Settings, write_dataset
+
+ON_SHEET = 24
+EXAMPLES = """Examples:
+
+  python -m data_recipes.scenes --out data/train --count 10000 --size 128
+
+  python -m data_recipes.scenes --out data/test --count 600 --split test --format parquet
+
+  python -m data_recipes.scenes --sheet look.png --split val --assets my_pack
+
+The same command again goes on where a run was stopped. One folder holds one split.
+"""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="python -m data_recipes.scenes")
+
+
+@app.command(epilog=EXAMPLES, no_args_is_help=True)
+def write(
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; new, empty, or begun by the same command.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Pairs to write.")] = 1000,
+    size: Annotated[int, typer.Option(help="Side of the square pictures in pixels.")] = 64,
+    split: Annotated[str, typer.Option(help="train, val or test: they share no photograph.")] = "train",
+    format: Annotated[str, typer.Option(help="webdataset (tar) or parquet.")] = "webdataset",
+    seed: Annotated[int, typer.Option(help="Another seed gives other scenes of the same kind.")] = 0,
+    shard_size: Annotated[int, typer.Option(help="Pairs a file.")] = 1000,
+    start_index: Annotated[
+        int, typer.Option(help="First sample, to share one data set out among machines.")
+    ] = 0,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also draw the first 24 samples on a PNG to look at.")
+    ] = None,
+    assets: Annotated[Path | None, typer.Option(help="Folder of your own sprites and photographs.")] = None,
+) -> None:
+    """Write pictures before and after an edit, with the instruction, the exact mask, captions and questions."""
+    try:
+        settings = Settings(split, count, size, seed, format, shard_size, start_index)
+        if out is None and sheet is None:
+            raise ValueError("nothing to do: name a folder with --out, or a picture with --sheet.")
+        pack = Assets.embedded() if assets is None else Assets.from_folder(assets)
+        if sheet is not None:
+            check_sheet_path(sheet)
+            _write_sheet(sheet, settings, pack)
+        if out is not None:
+            _write_dataset(out, settings, pack)
+    except (ValueError, RuntimeError, OSError) as error:
+        _stop(" ".join(str(error).split()) or type(error).__name__, 2)
+    except ModuleNotFoundError as error:
+        _stop(f"writing {format} needs {error.name}: pip install 'insightedit[data]'.", 2)
+    except KeyboardInterrupt:
+        _stop("stopped; the same command goes on from the last whole file.", 130)
+
+
+def _stop(sentence: str, code: int) -> None:
+    typer.secho(f"scenes: {sentence}", err=True, fg=typer.colors.RED)
+    raise typer.Exit(code) from None
+
+
+def _write_sheet(path: Path, settings: Settings, assets: Assets) -> None:
+    sampler = SceneSampler(settings.split, settings.size, settings.seed, assets)
+    start = settings.start_index
+    samples = [sampler[i] for i in range(start, start + min(ON_SHEET, settings.count))]
+    title = f"scenes, {settings.split}, {settings.size} px, seed {settings.seed}: source | target | mask"
+    write_sheet(path, samples, title)
+    typer.echo(f"Wrote {path}")
+
+
+def _write_dataset(out: Path, settings: Settings, assets: Assets) -> None:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("pairs", total=settings.count, rate="")
+
+        def advance(pairs: int) -> None:
+            bar.advance(task, pairs)
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.0f} a second" if speed else "")
+
+        manifest = write_dataset(out, settings, assets=assets, progress=advance)
+    size = sum(entry["bytes"] for entry in manifest["shards"]) / 1e6
+    files = len(manifest["shards"])
+    typer.echo(f"Wrote {settings.count} pairs in {files} file{'s' * (files > 1)}, {size:.1f} MB, to {out}")

@@ -1,0 +1,103 @@
+"""A labelled contact sheet: source, target and mask of some samples, with their instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from data_recipes.scenes.sampler import EditSample
+
+COLUMNS = 4
+TILE = 128  # px; smaller pictures are enlarged in whole steps, so that their pixels stay visible
+GAP = 4
+MARGIN = 20
+LINE = 17
+LINES = 3  # of the instruction
+HEADER = 44
+INK, PALE, PAPER = (25, 25, 30), (120, 120, 130), (255, 255, 255)
+
+
+def write_sheet(path: Path, samples: Sequence[EditSample], title: str) -> None:
+    """Write a contact sheet as PNG.
+
+    Raises:
+        ValueError: if there is no sample, or `path` does not end in .png.
+        FileNotFoundError: if the folder of `path` is missing.
+    """
+    check_sheet_path(path)
+    contact_sheet(samples, title).save(path)
+
+
+def check_sheet_path(path: Path) -> None:
+    """Find what is wrong with the name of a sheet before anything is rendered; raises what `write_sheet` does."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--sheet {path} does not end in .png: sheets are PNG pictures.")
+    if path.is_dir():
+        raise IsADirectoryError(f"--sheet {path} is a folder: name a file.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} for --sheet: make it first, or write elsewhere.")
+
+
+def contact_sheet(samples: Sequence[EditSample], title: str) -> Image.Image:
+    """Cells of source | target | mask, four in a row, each with its instruction and its kind below.
+
+    Raises:
+        ValueError: if there is no sample.
+    """
+    if not samples:
+        raise ValueError("a contact sheet needs at least one sample.")
+    side = tile_side(samples[0].source.shape[0])
+    cell = (3 * side + 2 * GAP, side + (LINES + 1) * LINE + GAP)
+    columns = min(COLUMNS, len(samples))
+    rows = -(-len(samples) // columns)
+    width = MARGIN + columns * (cell[0] + MARGIN)
+    sheet = Image.new("RGB", (width, HEADER + rows * (cell[1] + MARGIN)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, 12), title, INK, _font(18))
+    for number, sample in enumerate(samples):
+        row, column = divmod(number, columns)
+        corner = MARGIN + column * (cell[0] + MARGIN), HEADER + row * (cell[1] + MARGIN)
+        _draw_cell(sheet, draw, corner, side, sample)
+    return sheet
+
+
+def tile_side(size: int) -> int:
+    """Pixels that a picture of `size` takes on the sheet."""
+    return size * max(1, TILE // size) if size <= 2 * TILE else TILE * 2
+
+
+def _draw_cell(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], side: int, sample: EditSample
+) -> None:
+    left, top = corner
+    for place, pixels in enumerate((sample.source, sample.target, sample.mask.astype(np.uint8) * 255)):
+        tile = Image.fromarray(pixels).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+        sheet.paste(tile, (left + place * (side + GAP), top))
+    text = top + side + GAP
+    for line in wrap(sample.instruction, 3 * side + 2 * GAP):
+        draw.text((left, text), line, INK, _font(14))
+        text += LINE
+    kind = f"#{sample.index}  {sample.task}, {sample.category.replace('_', ' ')}, {sample.style}"
+    draw.text((left, text), kind, PALE, _font(12))
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """At most three lines of `width` pixels; what does not fit ends in dots."""
+    font = _font(14)
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], f"{lines[LINES - 1]} ..."]
+    return lines
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,346 @@
+"""Scenes as a data set on disk: tar shards or parquet files, the same bytes for the same settings.
+
+Every shard is written under a temporary name and renamed, then `manifest.json` is brought up to date, so that a run
+that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from data_recipes.scenes.assets import SPLITS, Assets
+from data_recipes.scenes.card import dataset_card
+from data_recipes.scenes.sampler import EditSample, SceneSampler
+
+FORMATS = {"webdataset": "tar", "parquet": "parquet"}
+MANIFEST = "manifest.json"
+CARD = "README.md"
+SIZES = (16, 1024)  # sprites cannot be told apart below, photographs hold no more detail above
+SEEDS = 2**24  # the sampler uses this many bits
+ROW_GROUP = 100
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of the data set: its name, and the `count` samples from `start` on that it holds."""
+
+    name: str
+    start: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a data set holds. The same settings give the same bytes.
+
+    Attributes:
+        split: train, val or test.
+        count: pairs.
+        size: side of the square pictures in pixels, 16 to 1024.
+        seed: seed of the sampler, under 2**24.
+        format: webdataset or parquet.
+        shard_size: pairs a file.
+        start_index: first index of the sampler, so that several machines can share one data set.
+
+    Raises:
+        ValueError: if a setting is out of range; all such faults are told at once.
+    """
+
+    split: str
+    count: int
+    size: int = 64
+    seed: int = 0
+    format: str = "webdataset"
+    shard_size: int = 1000
+    start_index: int = 0
+
+    def __post_init__(self) -> None:
+        rules = (
+            (self.split in SPLITS, f"split is {self.split!r}: choose one of {', '.join(SPLITS)}"),
+            (self.count >= 1, f"count is {self.count}: ask for at least 1 pair"),
+            (SIZES[0] <= self.size <= SIZES[1], f"size is {self.size} px: choose {SIZES[0]} to {SIZES[1]}"),
+            (0 <= self.seed < SEEDS, f"seed is {self.seed}: choose 0 to {SEEDS - 1}"),
+            (self.format in FORMATS, f"format is {self.format!r}: choose one of {', '.join(FORMATS)}"),
+            (self.shard_size >= 1, f"shard size is {self.shard_size}: put at least 1 pair in a file"),
+            (self.start_index >= 0, f"start index is {self.start_index}: choose 0 or more"),
+        )
+        faults = [fault for holds, fault in rules if not holds]
+        if faults:
+            raise ValueError("; ".join(faults) + ".")
+
+    def shards(self) -> tuple[Shard, ...]:
+        """The files in order, named `train-00000-of-00010.tar` and so on."""
+        number = -(-self.count // self.shard_size)
+        ending, end = FORMATS[self.format], self.start_index + self.count
+        starts = range(self.start_index, end, self.shard_size)
+        return tuple(
+            Shard(f"{self.split}-{i:05d}-of-{number:05d}.{ending}", start, min(self.shard_size, end - start))
+            for i, start in enumerate(starts)
+        )
+
+
+class ShardWriter(Protocol):
+    """Puts rows into one open file."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Take one row of `row_of`."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left; the file itself stays open."""
+        ...
+
+
+def write_dataset(
+    out: Path,
+    settings: Settings,
+    *,
+    assets: Assets | None = None,
+    progress: Callable[[int], None] = lambda pairs: None,
+) -> dict[str, Any]:
+    """Write a data set, or finish the one that the same settings began in `out`.
+
+    Args:
+        out: folder for the shards, `manifest.json` and `README.md` (the dataset card).
+        settings: what to write.
+        assets: sprites and photographs; the embedded ones by default.
+        progress: told how many pairs have just been written, or found whole from an earlier run.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: if `out` holds a data set of other settings, or other files.
+        OSError: if `out` cannot be written.
+    """
+    assets = assets or Assets.embedded()
+    manifest = open_manifest(out, {**asdict(settings), "assets": fingerprint(assets)})
+    sampler = SceneSampler(settings.split, settings.size, settings.seed, assets)
+    entries = {entry["name"]: entry for entry in manifest["shards"]}
+    for shard in settings.shards():
+        if shard.name in entries and is_whole(out / shard.name, entries[shard.name]):
+            progress(shard.count)
+            continue
+        entries[shard.name] = write_shard(out, shard, sampler, settings, progress)
+        manifest["shards"] = [entries[name] for name in sorted(entries)]
+        write_manifest(out, manifest)
+    for key in ("tasks", "categories"):
+        total = sum((Counter(entry[key]) for entry in manifest["shards"]), Counter())
+        manifest[key] = dict(sorted(total.items()))
+    write_atomically(out / CARD, dataset_card(manifest, assets).encode())
+    manifest["complete"] = True
+    write_manifest(out, manifest)
+    return manifest
+
+
+def open_manifest(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The manifest in `out`, or a new one in a new or empty folder.
+
+    Raises:
+        ValueError: if `out` holds a data set of other settings, files but no manifest, or a broken one.
+        NotADirectoryError: if `out` is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file: name a folder with --out.")
+    path = out / MANIFEST
+    if not path.is_file():
+        if out.is_dir() and any(not name.name.startswith(".") for name in out.iterdir()):
+            raise ValueError(
+                f"{out} holds files but no {MANIFEST} of scenes: name a new or empty folder with --out."
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        manifest = {"name": "scenes", "settings": settings, "complete": False, "shards": []}
+        write_manifest(out, manifest)
+        return manifest
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        begun, _ = manifest["settings"], manifest["shards"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is not a manifest of scenes: name a new or empty folder with --out."
+        ) from None
+    differing = [key for key in settings if begun.get(key) != settings[key]]
+    if differing:
+        told = ", ".join(f"{key} {begun.get(key)} (now {settings[key]})" for key in differing)
+        raise ValueError(
+            f"{out} was begun with {told}: give the same settings to go on, or name another folder."
+        )
+    return manifest
+
+
+def fingerprint(assets: Assets) -> str:
+    """What tells two packs apart: names, facts, splits and the bytes of all files."""
+    digest = hashlib.sha256()
+    for sprite in assets.sprites.values():
+        digest.update(f"{sprite.name}|{sprite.group}|{sprite.fact}|".encode() + sprite.path.read_bytes())
+    for photo in assets.photos:
+        digest.update(f"{photo.name}|{photo.split}|".encode() + photo.path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def is_whole(path: Path, entry: dict[str, Any]) -> bool:
+    """Whether the file is there with the size and the digest that the manifest says."""
+    if not path.is_file() or path.stat().st_size != entry["bytes"]:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
+
+
+def write_shard(
+    out: Path, shard: Shard, sampler: SceneSampler, settings: Settings, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """Render and write one file; its entry in the manifest."""
+    tasks: Counter[str] = Counter()
+    categories: Counter[str] = Counter()
+    part = out / f".{shard.name}.part"
+    try:
+        with part.open("wb") as file:
+            writer: ShardWriter = TarShard(file) if settings.format == "webdataset" else ParquetShard(file)
+            for index in range(shard.start, shard.start + shard.count):
+                sample = sampler[index]
+                writer.write(row_of(sample, settings))
+                tasks[sample.task] += 1
+                categories[sample.category] += 1
+                progress(1)
+            writer.close()
+            file.flush()
+            os.fsync(file.fileno())
+        with part.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = part.stat().st_size
+        part.replace(out / shard.name)
+    finally:
+        part.unlink(missing_ok=True)
+    return {
+        "name": shard.name, "start_index": shard.start, "count": shard.count, "bytes": size, "sha256": digest,
+        "tasks": dict(sorted(tasks.items())), "categories": dict(sorted(categories.items())),
+    }  # fmt: skip
+
+
+def row_of(sample: EditSample, settings: Settings) -> dict[str, Any]:
+    """Everything about a sample: source, target and mask as PNG bytes, the rest as plain values."""
+    return {
+        "source": png(sample.source),
+        "target": png(sample.target),
+        "mask": png(sample.mask.astype(np.uint8) * 255),
+        "index": sample.index,
+        "split": settings.split,
+        "seed": settings.seed,
+        "size": settings.size,
+        "task": sample.task,
+        "category": sample.category,
+        "style": sample.style,
+        "template_id": sample.template_id,
+        "instruction": sample.instruction,
+        "expressive_instruction": sample.expressive_instruction,
+        "caption_source": sample.caption_source,
+        "caption_target": sample.caption_target,
+        "qa": [{"question": question, "answer": answer} for question, answer in sample.qa()],
+    }
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """PNG of (H, W, 3) or (H, W) uint8; lightly packed, since rendering is faster than packing well."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+PICTURES = ("source", "target", "mask")
+
+
+def key_of(row: dict[str, Any]) -> str:
+    """Name of a sample within its data set."""
+    return f"{row['index']:09d}"
+
+
+class TarShard:
+    """Members KEY.source.png, KEY.target.png, KEY.mask.png, KEY.json; owner and time are always zero."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        from webdataset.writer import TarWriter
+
+        self.writer = TarWriter(file, user="", group="", mtime=0, encoder=False)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Take one row of `row_of`."""
+        facts = {name: value for name, value in row.items() if name not in PICTURES}
+        pictures = {f"{name}.png": row[name] for name in PICTURES}
+        text = json.dumps(facts, ensure_ascii=False).encode()
+        self.writer.write({"__key__": key_of(row), "json": text, **pictures})
+
+    def close(self) -> None:
+        """Write the end of the archive."""
+        self.writer.close()
+
+
+class ParquetShard:
+    """Typed columns; `datasets.load_dataset("parquet", ...)` gives decoded pictures."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        from pyarrow import parquet
+
+        self.schema = parquet_schema()
+        self.writer = parquet.ParquetWriter(file, self.schema)
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Take one row of `row_of`."""
+        pictures = {name: {"bytes": row[name], "path": f"{key_of(row)}.{name}.png"} for name in PICTURES}
+        self.rows.append({**row, **pictures})
+        if len(self.rows) == ROW_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the last rows and the footer."""
+        if self.rows:
+            self._flush()
+        self.writer.close()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        self.writer.write_table(pyarrow.Table.from_pylist(self.rows, schema=self.schema))
+        self.rows.clear()
+
+
+def parquet_schema() -> Any:
+    """The Arrow schema of a row, with the feature types that the `datasets` library reads."""
+    from datasets import Features, List, Value
+    from datasets import Image as ImageFeature
+
+    numbers = dict.fromkeys(("index", "seed", "size"), Value("int64"))
+    words = dict.fromkeys(
+        ("split", "task", "category", "style", "template_id", "instruction", "expressive_instruction",
+         "caption_source", "caption_target"),
+        Value("string"),
+    )  # fmt: skip
+    pictures = dict.fromkeys(PICTURES, ImageFeature())
+    qa = List({"question": Value("string"), "answer": Value("string")})
+    return Features({**pictures, **numbers, **words, "qa": qa}).arrow_schema
+
+
+def write_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    """Replace `manifest.json` in one step."""
+    write_atomically(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under another name, then rename it."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,95 @@
+"""The folder of a run: whose it is, whether it may go on, and where the stage before lies."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from insightedit.training.checkpoint import CheckpointFolder
+from insightedit.training.errors import StageError
+from insightedit.training.files import write_atomically
+
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
+
+logger = logging.getLogger(__name__)
+FREE_KEYS = {
+    "output_dir",
+    "init_from",
+    "data.num_workers",
+    "data.prefetch_factor",
+    "train.engine",
+    "train.log_every",
+    "train.save_every",
+    "train.sample_every",
+    "train.num_samples",
+    "train.keep_checkpoints",
+    "train.max_minutes",
+}
+"""Settings that may change between two sessions of one run: they do not touch its numbers."""
+
+
+def set_aside(run_dir: Path) -> Path | None:
+    """Rename an existing run folder to the first free `NAME.old-N`; hours of training are never deleted."""
+    if not run_dir.exists():
+        return None
+    number = 1
+    while (aside := run_dir.with_name(f"{run_dir.name}.old-{number}")).exists():
+        number += 1
+    run_dir.rename(aside)
+    logger.info("kept the old run as %s", aside)
+    return aside
+
+
+def claim_run_folder(run_dir: Path, config: Config) -> None:
+    """Write `config.yaml` into a new run folder, or compare it with the one of the run that goes on.
+
+    Raises:
+        StageError: if the run was started with other settings; every difference is named.
+    """
+    path = run_dir / "config.yaml"
+    if path.exists() and CheckpointFolder(run_dir / "checkpoints").latest() is not None:
+        changed = differences(yaml.safe_load(path.read_text()), asdict(config))
+        if changed:
+            shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in changed.items())
+            raise StageError(
+                f"{run_dir} was started with other settings: {shown}. Use the old ones to go on, another "
+                "output_dir=DIR "
+                "for a second run, or --restart to start anew (the old run is kept aside)."
+            )
+    write_atomically(path, yaml.safe_dump(asdict(config), sort_keys=False))
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ and matter: key -> (old, new)."""
+    before, after = _flat(old), _flat(new)
+    free = FREE_KEYS | ({"train.max_steps"} if new["optim"]["schedule"] == "constant" else set())
+    keys = [key for key in {**before, **after} if key not in free]
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+
+
+def previous_run(config: Config) -> Path | None:
+    """Run folder of the stage before: `init_from`, or the one beside; None for the first stage."""
+    if config.init_from:
+        return Path(config.init_from)
+    before = [stage for stage in config.stages if stage < config.stage.number]
+    if not before:
+        return None
+    run_dir = Path(config.output_dir)
+    if run_dir.name == f"stage{config.stage.number}":
+        return run_dir.with_name(f"stage{before[-1]}")
+    return Path("runs") / config.recipe / f"stage{before[-1]}"
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings -> dotted keys; lists are compared whole."""
+    if not isinstance(values, dict):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

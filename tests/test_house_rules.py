@@ -1,0 +1,176 @@
+"""The rules of CONTRIBUTING.md that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = sorted([*(ROOT / "insightedit").rglob("*.py"), *(ROOT / "data_recipes").rglob("*.py")])
+PYTHON = [*LIBRARY, *sorted((ROOT / "tests").rglob("*.py")), ROOT / "setup.py"]
+TEXT = [
+    *PYTHON,
+    *(path for folder in ("configs", "stages") for path in (ROOT / folder).rglob("*.*")),
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "insightedit/templates").iterdir(),
+    ROOT / "Makefile",
+    ROOT / "pyproject.toml",
+]  # fmt: skip
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 80
+ENTRY_POINTS = {"__main__"}
+
+
+def short(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def calls(path: Path, name: str) -> list[ast.Call]:
+    return [
+        node for node in ast.walk(tree(path)) if isinstance(node, ast.Call) and ast.unparse(node.func) == name
+    ]
+
+
+def test_files_stay_small():
+    long = {
+        short(p): n
+        for p in LIBRARY
+        if (n := len(p.read_text(encoding="utf-8").splitlines())) > MAX_FILE_LINES
+    }
+    assert not long, f"more than {MAX_FILE_LINES} lines: {long}"
+
+
+def test_functions_stay_small():
+    long = {
+        f"{short(path)}:{node.name}": lines
+        for path in LIBRARY
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (lines := (node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION_LINES
+    }
+    assert not long, f"more than {MAX_FUNCTION_LINES} lines: {long}"
+
+
+def test_the_library_does_not_print():
+    found = [f"{short(path)}:{call.lineno}" for path in LIBRARY for call in calls(path, "print")]
+    assert not found, "say it through logging, rich or typer"
+
+
+def test_pickles_are_never_loaded_from_outside():
+    for path in PYTHON:
+        for call in calls(path, "torch.load"):
+            safe = any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords)
+            assert safe, f"{short(path)}:{call.lineno}: torch.load without weights_only=True"
+        assert not calls(path, "pickle.load"), short(path)
+
+
+def test_a_recipe_is_a_yaml_plus_nothing():
+    pattern = re.compile(r"\brecipe\s*(==|!=|in [(\[{])")
+    found = [short(p) for p in LIBRARY if pattern.search(p.read_text(encoding="utf-8"))]
+    assert not found, "no code asks for a recipe's name"
+
+
+def test_no_file_names_a_machine_or_leaves_a_note_to_do():
+    machine = re.compile(r"/(work|home|root|Users|mnt|data)/[\w.]")
+    later = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b")
+    found = [
+        f"{short(path)}:{number}"
+        for path in TEXT
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if machine.search(line) or later.search(line)
+    ]
+    assert not found, found
+
+
+def test_no_module_takes_everything_from_another():
+    stars = [
+        short(path)
+        for path in PYTHON
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
+    ]
+    assert not stars
+
+
+def test_no_module_is_called_utils():
+    assert not [short(p) for p in LIBRARY if p.stem in {"utils", "helpers", "misc", "common"}]
+
+
+SILENT = """
+import importlib, json, os, random, sys
+before = dict(os.environ)
+state = random.getstate()
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+changed = {k for k in set(before) | set(os.environ) if before.get(k) != os.environ.get(k)}
+watched = ("CUDA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
+ours = {k for k in changed if "INSIGHT" in k or k in watched}
+assert not ours, ours
+assert random.getstate() == state, "an import drew or set random numbers"
+assert not os.listdir("."), os.listdir(".")
+"""
+
+
+def modules() -> list[str]:
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in LIBRARY]
+    return [name.removesuffix(".__init__") for name in names if name.rpartition(".")[2] not in ENTRY_POINTS]
+
+
+def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_imports_are_silent(tmp_path):
+    """Every module, in one process: no text, no file, no change of the environment or of the random state."""
+    import json
+
+    needs_more = {
+        "insightedit.training.deepspeed_engine"
+    }  # deepspeed itself compiles, prints and sets variables
+    done = run(tmp_path, "-c", SILENT, json.dumps([name for name in modules() if name not in needs_more]))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+def test_importing_the_package_loads_nothing_heavy(tmp_path):
+    code = (
+        "import sys, time; start = time.perf_counter(); import insightedit; took = time.perf_counter() - start\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'omegaconf'} & set(sys.modules)\n"
+        "assert not heavy, heavy\nassert insightedit.__version__ and 'Editor' in dir(insightedit)\n"
+        "assert len(sys.modules) < 200, len(sys.modules)"
+    )
+    done = run(tmp_path, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_public_names_are_there_and_others_are_refused():
+    import insightedit
+
+    for name in insightedit.__all__:
+        assert getattr(insightedit, name) is not None
+    with pytest.raises(AttributeError, match="has no `Pipeline`; it has Config"):
+        insightedit.Pipeline  # noqa: B018
+
+
+def test_help_answers_without_torch(tmp_path):
+    done = run(tmp_path, "-X", "importtime", "-m", "insightedit", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "edit" in done.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not loaded & {"torch", "diffusers", "transformers"}

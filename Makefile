@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 INSTRUCTION ?= make it black and white
 IMAGE ?= docs/assets/sample.png
 ARGS ?=
-SOURCES := insightedit data_recipes tests setup.py
+SOURCES := insightedit data_recipes tests $(wildcard benchmarks notebooks) setup.py
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ help: ## this list
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found: install one, or make PYTHON=/path/to/python"; exit 1; }
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
 .venv/.base: setup.py | $(BIN)/python
 	@test -e .venv/.dev || echo "Installing torch, diffusers and transformers into .venv: a few minutes, once."

@@ -17,30 +17,48 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from insightedit.bridging.bim import BIM
+    from insightedit.bridging.bridge import EditBridge
+    from insightedit.bridging.iaa import IAA
+    from insightedit.bridging.qformer import QFormer
+    from insightedit.comprehension.llava import LlavaComprehension
     from insightedit.config.load import ConfigError, load_config
     from insightedit.config.schema import Config
     from insightedit.editor import Editor
+    from insightedit.generation.unet import EditUNet
     from insightedit.hub import load_pipeline
     from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BIM": "insightedit.bridging.bim",
     "Config": "insightedit.config.schema",
     "ConfigError": "insightedit.config.load",
+    "EditBridge": "insightedit.bridging.bridge",
+    "EditUNet": "insightedit.generation.unet",
     "Editor": "insightedit.editor",
+    "IAA": "insightedit.bridging.iaa",
     "InsightEditOutput": "insightedit.pipeline",
     "InsightEditPipeline": "insightedit.pipeline",
+    "LlavaComprehension": "insightedit.comprehension.llava",
+    "QFormer": "insightedit.bridging.qformer",
     "load_config": "insightedit.config.load",
     "load_pipeline": "insightedit.hub",
 }
 
 __all__ = [
+    "BIM",
     "Config",
     "ConfigError",
+    "EditBridge",
+    "EditUNet",
     "Editor",
+    "IAA",
     "InsightEditOutput",
     "InsightEditPipeline",
+    "LlavaComprehension",
+    "QFormer",
     "__version__",
     "load_config",
     "load_pipeline",

@@ -119,15 +119,6 @@ def build_generator(config: Config) -> dict[str, object]:
     part = config.generation
     folder = resolve(part.model)
     vae = AutoModel.from_pretrained(folder, subfolder="vae").to(memory_format=torch.channels_last)
-    unet = EditUNet.from_unet(
-        resolve(part.unet or part.model),
-        subfolder="unet",
-        source_channels=vae.config.latent_channels,
-        residual_channels=_unet_config(config)["block_out_channels"][0] if config.bridge.bim else 0,
-        image_tokens=config.bridge.iaa.image_tokens if config.bridge.iaa else 0,
-        image_embed_dim=_image_embed_dim(config) or 0,
-    ).to(memory_format=torch.channels_last)
-    unet.set_image_prompt_scale(part.image_prompt_scale)
     scheduler = DDIMScheduler.from_pretrained(
         folder,
         subfolder="scheduler",
@@ -136,6 +127,17 @@ def build_generator(config: Config) -> dict[str, object]:
         timestep_spacing="trailing",
         clip_sample=False,
     )
+    unet = EditUNet.from_unet(
+        resolve(part.unet or part.model),
+        subfolder="unet",
+        source_channels=vae.config.latent_channels,
+        residual_channels=_unet_config(config)["block_out_channels"][0] if config.bridge.bim else 0,
+        image_tokens=config.bridge.iaa.image_tokens if config.bridge.iaa else 0,
+        image_embed_dim=_image_embed_dim(config) or 0,
+        source_prior=part.source_prior,
+        alphas_cumprod=scheduler.alphas_cumprod,
+    ).to(memory_format=torch.channels_last)
+    unet.set_image_prompt_scale(part.image_prompt_scale)
     return {
         "unet": unet,
         "vae": vae,

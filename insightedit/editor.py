@@ -77,7 +77,9 @@ class Editor(nn.Module):
         """Where the bridge's weights live; every trained part lives there too."""
         return next(self.bridge.parameters()).device
 
-    def understand(self, tokens: TokenBatch, latent_size: tuple[int, int]) -> tuple[Comprehension, EditCondition]:
+    def understand(
+        self, tokens: TokenBatch, latent_size: tuple[int, int]
+    ) -> tuple[Comprehension, EditCondition]:
         """Read picture and instruction, and turn what was understood into the generator's condition.
 
         Args:
@@ -114,9 +116,10 @@ class Editor(nn.Module):
                 "Build it with a stage 2 or 3 config."
             )
         return self.unet(
-            unet_input(noisy_latents, source_latents, condition.spatial_residual, self.unet.config.residual_channels),
+            unet_input(
+                noisy_latents, source_latents, condition.spatial_residual, self.unet.config.residual_channels
+            ),
             timesteps,
             encoder_hidden_states=condition.encoder_hidden_states,
             added_cond_kwargs=image_prompt(condition),
         ).sample
-

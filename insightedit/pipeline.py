@@ -357,7 +357,9 @@ class InsightEditPipeline(DiffusionPipeline):
 
     def describe_edit(self, instructions: Sequence[str], images: Sequence[np.ndarray]) -> list[str | None]:
         """What the language model says the result will look like; greedy, so repeatable."""
-        questions = [self.config.describe_prompt.format(instruction=instruction) for instruction in instructions]
+        questions = [
+            self.config.describe_prompt.format(instruction=instruction) for instruction in instructions
+        ]
         return list(self.comprehension.generate_text(questions, list(images)))
 
     def encode_reference(self, reference_image: PictureInput) -> Tensor:

@@ -70,7 +70,8 @@ class EditBatch:
         source_pixels: (B, 3, H, W) float32 in [-1, 1]; None for text-only batches.
         target_pixels: (B, 3, H, W) float32 in [-1, 1]; None for text-only batches.
         changed_mask: (B, 1, H, W) float32, 1 where source and target differ; None if unknown.
-        clip_target_pixels: (B, 3, S, S) float32, the target as the CLIP image processor makes it; None without image branch.
+        clip_target_pixels: (B, 3, S, S) float32, the target as CLIP's image processor makes it; None
+            without image branch.
         text_target_ids: (B, Q) int64 CLIP token ids of the caption to align with (stage 1), or None.
         is_edit: (B,) float32, 0 for chat samples, whose diffusion term is masked out.
     """

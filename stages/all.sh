@@ -3,10 +3,10 @@
 # Each step is resumable: give the same command again after a stop, and it goes on where it was.
 #
 #   stages/all.sh --overlay tiny                      a CPU, a minute; random miniature models
-#   SIZE=mini stages/all.sh --overlay embedded        trains the miniature models first, then the stages on them
+#   SIZE=mini stages/all.sh --overlay mini            trains the miniature models first, then the stages on them
 #   NPROC=8 stages/all.sh                             eight GPUs, LLaVA-1.5-7B and Stable Diffusion 1.5
 #
-#   RECIPE  recipe (default insightedit)       STAGES  stages to run (default "1 2 3"; smartedit: "1 3")
+#   RECIPE  recipe (default insightedit)       STAGES  stages to run (default "1 2 3")
 #   SIZE    miniature models to train first (default none)
 #   RUNS    folder of the runs (default runs/RECIPE)   EXPORT  where the pipeline goes (default RUNS/model)
 set -euo pipefail

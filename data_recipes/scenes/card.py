@@ -31,8 +31,9 @@ configs:
 # Scenes: {count} edits of {size} x {size} pixels, split `{split}`
 
 Named sprites on photographs, an instruction, and the exactly rendered result. Every instruction has one answer: it
-names its object, place, colour and kind without ambiguity, and the target follows from the source and the instruction
-alone.
+names its object, place, colour and kind so that one of the sprites fits, and the target follows from the source and the
+instruction alone. (A few photographs show real things that are also sprites, and facts such as "the animal that lives
+in water" are unique among the facts written down, not in nature.)
 
 ```python
 from datasets import load_dataset
@@ -51,7 +52,7 @@ data = load_dataset("{format}", data_files="{split}-*.{ending}", split="train")
 | `expressive_instruction` | the same with every reference resolved |
 | `caption_source`, `caption_target` | what the pictures show |
 | `qa` | questions about the source and what the instruction means, with answers |
-| `task`, `category`, `style`, `template_id` | the kind of edit, the kind of reference, simple or advanced wording, which wording |
+| `task`, `category`, `style`, `template_id` | the kind of edit, of reference, of wording, and which wording |
 | `index`, `split`, `seed`, `size` | the four numbers the sample is a pure function of |
 
 {tasks}

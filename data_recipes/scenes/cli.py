@@ -19,9 +19,9 @@ EXAMPLES = """Examples:
 
   python -m data_recipes.scenes --out data/train --count 10000 --size 128
 
-  python -m data_recipes.scenes --out data/test --count 600 --split test --format parquet
+  python -m data_recipes.scenes --out data/test --split test --format parquet
 
-  python -m data_recipes.scenes --sheet look.png --split val --assets my_pack
+  python -m data_recipes.scenes --sheet look.png --split val --assets pack
 
 The same command again goes on where a run was stopped. One folder holds one split.
 """

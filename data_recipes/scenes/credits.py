@@ -1,6 +1,6 @@
-"""Who made the sprites and photographs, and what they allow. Writes `assets/LICENSES.md`:
+"""Who made the sprites and photographs, and what they allow.
 
-python -m data_recipes.scenes.credits > data_recipes/scenes/assets/LICENSES.md
+`python -m data_recipes.scenes.credits > data_recipes/scenes/assets/LICENSES.md` brings the page of licences up to date.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ def licence_page(credits: Iterable[Credit]) -> str:
         [
             "# Licences of the sprites and photographs",
             "",
-            "Made from `metadata.json` by `python -m data_recipes.scenes.credits`. All files were scaled down and",
-            "re-encoded, the sprites cut to their outline; nothing else was changed. CC-BY asks you to name the authors",
-            "wherever you pass pictures on; dataset cards written by `python -m data_recipes.scenes` do so.",
+            "Made from `metadata.json` by `python -m data_recipes.scenes.credits`. Changes: the photographs were",
+            "scaled to 256 px on the shorter side, the sprites to fit 128 x 112 px, and all were compressed anew.",
+            "CC-BY asks you to name the authors wherever you pass pictures on; the dataset cards that",
+            "`python -m data_recipes.scenes` writes do so.",
             "",
             "| file | author | source | licence |",
             "|---|---|---|---|",

@@ -181,17 +181,26 @@ class SceneSampler:
         return self._draw(index, self._random(index, 0))
 
     def pair(self, index: int) -> tuple[EditSample, EditSample]:
-        """A minimal pair: the same picture, two instructions that differ in one word (left/right, bigger/smaller, a colour)."""
+        """The same picture, two instructions that differ in one word: left/right, bigger/smaller or a colour."""
         rng = self._random(index, 1)
         category = ("left_right", "relative_size", "colour")[int(rng.integers(3))]
         task = ("remove", "replace", "recolour")[int(rng.integers(3))]
-        first = self._draw(index, rng, category, task)
+        for _ in range(MAX_TRIES):
+            pair = self._twin_edits(self._draw(index, rng, category, task))
+            if pair[1].mask.mean() >= MIN_CHANGED:  # a purple twin cannot be made purple
+                return pair
+        raise RuntimeError(
+            f"no minimal pair of {category} {task} edits in {MAX_TRIES} tries: the pack is too small."
+        )
+
+    def _twin_edits(self, first: EditSample) -> tuple[EditSample, EditSample]:
+        """The sample and the same edit of the twin of its object."""
         other = next(i for i, o in enumerate(first.scene.objects) if self._is_twin(first, i, o))
+        words = [
+            refer(first.scene, (i,), first.category, self.assets) for i in (first.edit.targets[0], other)
+        ]
         edit = replace(first.edit, targets=(other,))
-        ref_first = refer(first.scene, first.edit.targets, category, self.assets)
-        ref_other = refer(first.scene, (other,), category, self.assets)
-        instruction = first.instruction.replace(ref_first, ref_other)
-        return first, replace(first, edit=edit, instruction=instruction)
+        return first, replace(first, edit=edit, instruction=first.instruction.replace(*words))
 
     @staticmethod
     def _is_twin(sample: EditSample, number: int, thing: SceneObject) -> bool:
@@ -220,8 +229,8 @@ class SceneSampler:
         if task in ("photometric", "add"):
             return "plain"
         weights = dict(CATEGORY_WEIGHTS)
-        if not any(sprite.fact for sprite in self.assets.sprites.values()):
-            del weights["reasoning"]  # a pack of one's own may tell no facts
+        if not any(s.fact and self._may(s.name, task) for s in self.assets.sprites.values()):
+            del weights["reasoning"]  # a pack of one's own may tell few facts, or none
         if task in ("replace", "resize"):
             del weights["multiple_objects"]
         if task == "resize":
@@ -287,10 +296,11 @@ class SceneSampler:
         return Edit(task, name=name, slot=empty[int(rng.integers(len(empty)))])
 
     def _allowed(self, scene: Scene, edit: Edit) -> bool:
-        if self.split == "test":
-            return True
         names = [scene.objects[i].name for i in edit.targets] + ([edit.name] if edit.name else [])
-        return not any(is_held_out_combination(n, edit.task, self.assets.classes) for n in names)
+        return all(self._may(name, edit.task) for name in names)
+
+    def _may(self, name: str, task: str) -> bool:
+        return self.split == "test" or not is_held_out_combination(name, task, self.assets.classes)
 
     def _template(self, rng: np.random.Generator, task: str) -> wordings.Template:
         held_out = self.split == "test" and int(rng.integers(3)) == 0

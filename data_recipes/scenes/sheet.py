@@ -15,9 +15,9 @@ TILE = 128  # px; smaller pictures are enlarged in whole steps, so that their pi
 GAP = 4
 MARGIN = 20
 LINE = 17
-LINES = 3  # of the instruction
+LINES = 3  # of an instruction, at most
 HEADER = 44
-INK, PALE, PAPER = (25, 25, 30), (120, 120, 130), (255, 255, 255)
+INK, PALE, FRAME, PAPER = (25, 25, 30), (120, 120, 130), (190, 190, 200), (255, 255, 255)
 
 
 def write_sheet(path: Path, samples: Sequence[EditSample], title: str) -> None:
@@ -50,11 +50,13 @@ def contact_sheet(samples: Sequence[EditSample], title: str) -> Image.Image:
     if not samples:
         raise ValueError("a contact sheet needs at least one sample.")
     side = tile_side(samples[0].source.shape[0])
-    cell = (3 * side + 2 * GAP, side + (LINES + 1) * LINE + GAP)
+    width = 3 * side + 2 * GAP
+    lines = max(len(wrap(sample.instruction, width)) for sample in samples)
+    cell = (width, side + (lines + 1) * LINE + GAP)
     columns = min(COLUMNS, len(samples))
     rows = -(-len(samples) // columns)
-    width = MARGIN + columns * (cell[0] + MARGIN)
-    sheet = Image.new("RGB", (width, HEADER + rows * (cell[1] + MARGIN)), PAPER)
+    sheet_size = (MARGIN + columns * (cell[0] + MARGIN), HEADER + rows * (cell[1] + MARGIN))
+    sheet = Image.new("RGB", sheet_size, PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, 12), title, INK, _font(18))
     for number, sample in enumerate(samples):
@@ -75,7 +77,9 @@ def _draw_cell(
     left, top = corner
     for place, pixels in enumerate((sample.source, sample.target, sample.mask.astype(np.uint8) * 255)):
         tile = Image.fromarray(pixels).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
-        sheet.paste(tile, (left + place * (side + GAP), top))
+        x = left + place * (side + GAP)
+        sheet.paste(tile, (x, top))
+        draw.rectangle((x - 1, top - 1, x + side, top + side), outline=FRAME)  # white masks on white paper
     text = top + side + GAP
     for line in wrap(sample.instruction, 3 * side + 2 * GAP):
         draw.text((left, text), line, INK, _font(14))

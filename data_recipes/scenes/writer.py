@@ -12,6 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ from data_recipes.scenes.sampler import EditSample, SceneSampler
 FORMATS = {"webdataset": "tar", "parquet": "parquet"}
 MANIFEST = "manifest.json"
 CARD = "README.md"
-SIZES = (16, 1024)  # sprites cannot be told apart below, photographs hold no more detail above
+SIZES = (16, 1024)  # sprites cannot be told apart below; above, 256 px photographs are only blown up
 SEEDS = 2**24  # the sampler uses this many bits
 ROW_GROUP = 100
 
@@ -207,13 +208,13 @@ def write_shard(
     try:
         with part.open("wb") as file:
             writer: ShardWriter = TarShard(file) if settings.format == "webdataset" else ParquetShard(file)
-            for index in range(shard.start, shard.start + shard.count):
-                sample = sampler[index]
-                writer.write(row_of(sample, settings))
-                tasks[sample.task] += 1
-                categories[sample.category] += 1
-                progress(1)
-            writer.close()
+            with closing(writer):
+                for index in range(shard.start, shard.start + shard.count):
+                    sample = sampler[index]
+                    writer.write(row_of(sample, settings))
+                    tasks[sample.task] += 1
+                    categories[sample.category] += 1
+                    progress(1)
             file.flush()
             os.fsync(file.fileno())
         with part.open("rb") as file:

@@ -3,6 +3,9 @@
 Later layers win: schema < recipe < stage < overlays, in their order < `key=value`. A recipe or an overlay may
 hold a section `stage1:`, `stage2:` or `stage3:`; it counts for that stage only, right after the file it stands in
 (a recipe's after the stage's file, which is more general than it).
+
+An overlay says how large parts are, not which parts there are: its settings for a section that is `null` so far (a
+recipe without `bridge.iaa`) are left out. `key=value` on the command line switches a section on again.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +49,7 @@ class _Layer:
 
     values: dict[str, Any]
     origin: str
+    is_overlay: bool = False
 
 
 def load_config(
@@ -140,7 +144,8 @@ def _file_layers(
     _check_idle(special, section, faults)
     for overlay in overlays:
         general, special = _read("overlays", overlay, faults)
-        layers += [general, *(layer for name, layer in special.items() if name == section)]
+        used = [general, *(layer for name, layer in special.items() if name == section)]
+        layers += [replace(layer, is_overlay=True) for layer in used]
         _check_idle(special, section, faults)
     return layers
 
@@ -209,7 +214,19 @@ def _parse(path: Path, faults: list[str]) -> dict[str, Any]:
 
 
 def _merge(merged: Any, layer: _Layer, faults: list[str]) -> Any:
-    return OmegaConf.merge(merged, _clean(layer.values, Config, "", layer.origin, faults))
+    values = _clean(layer.values, Config, "", layer.origin, faults)
+    return OmegaConf.merge(merged, _for_present_sections(values, merged) if layer.is_overlay else values)
+
+
+def _for_present_sections(values: dict[str, Any], merged: Any) -> dict[str, Any]:
+    """Settings without those of sections that are switched off so far."""
+    nested = {key: value for key, value in values.items() if isinstance(value, dict)}
+    present = {
+        key: _for_present_sections(value, merged[key])
+        for key, value in nested.items()
+        if merged[key] is not None
+    }
+    return {key: value for key, value in values.items() if key not in nested} | present
 
 
 def _clean(

@@ -92,7 +92,8 @@ class GenerationConfig:
     )
     resolution: int = 256  # pixels, SmartEdit
     scale_source_latents: bool = False  # InstructPix2Pix and SmartEdit: source latents are the unscaled mode
-    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+    source_prior: float = 0.0  # expected size of a change in latent units; 0 = off (ours; needs `sample`)
     zero_terminal_snr: bool = False
     image_prompt_scale: float = 1.0  # lambda; InsightEdit does not give it (ours)
 

@@ -50,7 +50,8 @@ class Mixture:
                     "skipped broken record %s of %s (%d so far): %s", position, name, self.broken[name], error
                 )
         raise ValueError(
-            f"{MAX_BROKEN_IN_A_ROW} broken records in a row (by source: {dict(self.broken)}): check the paths in data.sources."
+            f"{MAX_BROKEN_IN_A_ROW} broken records in a row (by source: {dict(self.broken)}): "
+            "check the paths in data.sources."
         )
 
     def place(self, index: int, attempt: int = 0) -> tuple[str, int]:

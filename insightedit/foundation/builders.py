@@ -246,6 +246,7 @@ def _build_kl(size: Size) -> AutoencoderKL:
         sample_size=size.image_size,
         scaling_factor=1.0,
     )
+    assert vae.quant_conv is not None and vae.quant_conv.bias is not None
     torch.nn.init.zeros_(vae.quant_conv.weight[part.latent_channels :])
     torch.nn.init.constant_(vae.quant_conv.bias[part.latent_channels :], -6.0)
     return vae

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-ORDER = ("clip", "vae", "llava", "sd")
+ORDER = ("vision", "clip", "vae", "llava", "sd")
 
 app = typer.Typer(
     add_completion=False,
@@ -72,6 +72,7 @@ def _train_command(name: str, text: str) -> None:
     app.command(name, help=text)(command)
 
 
+_train_command("vision", "Teach CLIP's vision tower what is where (before clip).")
 _train_command("clip", "Train CLIP on pictures and captions; also exports its text tower to sd/.")
 _train_command("vae", "Train the autoencoder and measure its latents' scale.")
 _train_command("llava", "Train LLaVA on captions, questions, instructions and references (after clip).")
@@ -90,7 +91,7 @@ def all_parts(
     fresh: FreshOption = False,
     threads: ThreadsOption = None,
 ) -> None:
-    """Everything in order: tokenizers, clip, vae, llava, sd."""
+    """Everything in order: tokenizers, vision, clip, vae, llava, sd."""
     folder = _root(size, root)
     default = {name: _module(name).OPTIONS.minutes for name in ORDER}
     scale = 1.0 if minutes is None else minutes / sum(default.values())

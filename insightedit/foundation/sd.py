@@ -38,7 +38,7 @@ class SdPart:
         self.folder = root / "sd"
         self.train, self.val, self.batch_size = train, val, batch_size
         self.model = UNet2DConditionModel.from_pretrained(self.folder, subfolder="unet")
-        self.vae = AutoModel.from_pretrained(str(self.folder), subfolder="vae").requires_grad_(False)
+        self.vae = AutoModel.from_pretrained(str(self.folder / "vae")).requires_grad_(False)
         self.text_encoder = CLIPTextModel.from_pretrained(
             self.folder, subfolder="text_encoder"
         ).requires_grad_(False)

@@ -13,9 +13,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
-from torch import Tensor
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from torch import Tensor, nn
 
 from insightedit.generation.unet_input import EditConvIn
+
+TRAIN_TIMESTEPS = 1000
 
 
 class EditUNet(UNet2DConditionModel):
@@ -32,6 +35,9 @@ class EditUNet(UNet2DConditionModel):
         residual_channels: channels of v'; 0 for none, else `block_out_channels[0]`.
         image_tokens: N, cross-attention tokens made of one image embedding; 0 for no image branch.
         image_embed_dim: D_img, width of the image embedding; needed with an image branch.
+        source_prior: expected size of the change in latent units; above 0 the output is the predicted latents,
+            composed by `source_prediction` (ours; for scheduler prediction type `sample`). The papers start from
+            UNets that can already copy their source; one trained from nothing copies by construction this way.
         **stock_config: the arguments of `diffusers.UNet2DConditionModel`.
 
     Raises:
@@ -47,17 +53,24 @@ class EditUNet(UNet2DConditionModel):
         residual_channels: int = 0,
         image_tokens: int = 0,
         image_embed_dim: int = 0,
+        source_prior: float = 0.0,
         **stock_config: Any,
     ) -> None:
         if stock_config.get("encoder_hid_dim_type") == "ip_image_proj":
             stock_config["encoder_hid_dim_type"] = None  # built below; the stock class cannot build it
         super().__init__(**stock_config)
         self._check_sizes(residual_channels, image_tokens, image_embed_dim)
+        if source_prior and source_channels != self.config.out_channels:
+            raise ValueError(
+                f"source_prior compares the {source_channels} channels of z_src with {self.config.out_channels} "
+                "channels of output: give both the same number, or leave source_prior at 0."
+            )
         self.register_to_config(
             source_channels=source_channels,
             residual_channels=residual_channels,
             image_tokens=image_tokens,
             image_embed_dim=image_embed_dim,
+            source_prior=source_prior,
         )
         self.conv_in = EditConvIn(
             self.config.in_channels + source_channels,
@@ -65,6 +78,8 @@ class EditUNet(UNet2DConditionModel):
             kernel_size=self.config.conv_in_kernel,
             has_residual=residual_channels > 0,
         )
+        if source_prior:
+            self.register_buffer("alphas_cumprod", torch.ones(TRAIN_TIMESTEPS))
         if image_tokens:
             self._add_image_branch(image_tokens, image_embed_dim)
 
@@ -77,6 +92,8 @@ class EditUNet(UNet2DConditionModel):
         residual_channels: int,
         image_tokens: int,
         image_embed_dim: int,
+        source_prior: float = 0.0,
+        alphas_cumprod: Tensor | None = None,
         subfolder: str | None = None,
     ) -> EditUNet:
         """Start from a text-to-image UNet, an InstructPix2Pix UNet, or an `EditUNet` with fewer branches.
@@ -90,6 +107,8 @@ class EditUNet(UNet2DConditionModel):
             residual_channels: channels of v'; 0 for none.
             image_tokens: N; 0 for no image branch.
             image_embed_dim: D_img; 0 without image branch.
+            source_prior: see the class; the last convolution then starts at zero, so that the new UNet copies.
+            alphas_cumprod: (1000,) of the noise schedule; needed with `source_prior`.
             subfolder: where the UNet lies inside the folder.
 
         Returns:
@@ -117,10 +136,57 @@ class EditUNet(UNet2DConditionModel):
             residual_channels=residual_channels,
             image_tokens=image_tokens,
             image_embed_dim=image_embed_dim,
+            source_prior=source_prior,
         )
         edit_unet = cls(**config)
         _copy_weights(unet, edit_unet)
+        if source_prior and not unet.config.get("source_prior"):
+            edit_unet.start_from_source(alphas_cumprod)
         return edit_unet if edit_unet.dtype == unet.dtype else edit_unet.to(unet.dtype)
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any
+    ) -> Any:
+        """As the stock UNet, on channels [z_t, z_src, v'].
+
+        Args:
+            sample: (B, in_channels + source_channels + residual_channels, h, w).
+            timestep: (B,) int64, or a scalar for the whole batch.
+            *args: encoder_hidden_states (B, Q, D_text), as in the stock class.
+            return_dict: a `UNet2DConditionOutput` rather than a tuple.
+            **kwargs: the stock class's; `added_cond_kwargs` may hold `image_embeds`.
+
+        Returns:
+            (B, out_channels, h, w) as `.sample`; with `source_prior`, see `source_prediction`.
+        """
+        (output,) = super().forward(sample, timestep, *args, return_dict=False, **kwargs)
+        if self.config.source_prior:
+            first, last = self.config.in_channels, self.config.in_channels + self.config.source_channels
+            alpha = self.alphas_cumprod[timestep].float().reshape(-1, 1, 1, 1)
+            output = source_prediction(
+                output, sample[:, :first], sample[:, first:last], alpha, self.config.source_prior
+            )
+        return UNet2DConditionOutput(sample=output) if return_dict else (output,)
+
+    @torch.no_grad()
+    def start_from_source(self, alphas_cumprod: Tensor | None) -> None:
+        """Take the noise schedule, and make the untrained UNet say that nothing changes.
+
+        Args:
+            alphas_cumprod: (1000,) of the noise schedule.
+
+        Raises:
+            ValueError: if the schedule is missing or has another length.
+        """
+        if alphas_cumprod is None or alphas_cumprod.shape != self.alphas_cumprod.shape:
+            given = None if alphas_cumprod is None else tuple(alphas_cumprod.shape)
+            raise ValueError(
+                f"source_prior needs alphas_cumprod of {TRAIN_TIMESTEPS} timesteps, got {given}: give the noise "
+                "scheduler's `alphas_cumprod`."
+            )
+        self.alphas_cumprod.copy_(alphas_cumprod)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
 
     def image_attentions(self) -> list[tuple[str, Attention]]:
         """The cross-attentions with an image branch, by name; none where the UNet has no image branch."""
@@ -218,6 +284,34 @@ class EditUNet(UNet2DConditionModel):
         return image_embeds
 
 
+def source_prediction(
+    output: Tensor, noisy_latents: Tensor, source_latents: Tensor, alpha: Tensor, prior: float
+) -> Tensor:
+    """Latents from what the layers say, with the source as the first guess.
+
+    If the edited latents were normal around the source's with deviation `prior` p, then after seeing
+    z_t = sqrt(a) x + sqrt(1 - a) noise they would have mean z_src + K (z_t - sqrt(a) z_src) with
+    K = sqrt(a) p^2 / (a p^2 + 1 - a), and deviation p sqrt((1 - a) / (a p^2 + 1 - a)). The layers say by how many
+    deviations that guess is wrong; saying nothing copies the source.
+
+    Args:
+        output: (B, C, h, w) of the last convolution.
+        noisy_latents: (B, C, h, w) z_t.
+        source_latents: (B, C, h, w) z_src.
+        alpha: (B, 1, 1, 1) or (1, 1, 1, 1) a, cumulative product of the schedule, 0 to 1.
+        prior: p > 0, latent units.
+
+    Returns:
+        (B, C, h, w) predicted latents (prediction type `sample`).
+
+    Source: EDM preconditioning (Karras et al. 2022, section 5) with the source as the mean (ours).
+    """
+    variance = alpha * prior**2 + 1.0 - alpha
+    gain = alpha.sqrt() * prior**2 / variance
+    deviation = prior * ((1.0 - alpha) / variance).sqrt()
+    return source_latents + gain * (noisy_latents - alpha.sqrt() * source_latents) + deviation * output
+
+
 def _stock_config_keys() -> set[str]:
     return UNet2DConditionModel._get_init_keys(UNet2DConditionModel) - {"self"}
 
@@ -237,7 +331,7 @@ def _copy_weights(unet: UNet2DConditionModel, edit_unet: EditUNet) -> None:
     edit_unet.conv_in.weight.zero_()
     edit_unet.conv_in.weight[:, : weight.shape[1]] = weight
     missing, unexpected = edit_unet.load_state_dict(given, strict=False)
-    new = set(missing) - {"conv_in.weight"}
+    new = set(missing) - {"conv_in.weight", "alphas_cumprod"}
     for name, attention in edit_unet.image_attentions():
         for source, copies in ((attention.to_k, "to_k_ip"), (attention.to_v, "to_v_ip")):
             key = f"{name}.processor.{copies}.0.weight"

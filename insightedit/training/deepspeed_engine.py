@@ -79,7 +79,8 @@ class DeepSpeedEngine:
 
     def step(self) -> Tensor | float:
         """See `Engine`; DeepSpeed keeps no norm without ZeRO, so there it was measured before the update."""
-        return self._norm if self.zero_stage == 0 else self.engine.get_global_grad_norm()
+        norm = self._norm if self.zero_stage == 0 else self.engine.get_global_grad_norm()
+        return float("nan") if norm is None else norm
 
     def learning_rate(self) -> float:
         """See `Engine`."""

@@ -23,7 +23,7 @@ from insightedit.generation.noise import (
     noise_target,
     snr_weights,
 )
-from insightedit.types import EditBatch
+from insightedit.types import Comprehension, EditBatch, EditCondition
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
@@ -43,7 +43,7 @@ def align(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gen
     with torch.no_grad():
         wanted = editor.text_encoder(batch.text_target_ids).last_hidden_state
     return {
-        "lm": understood.lm_loss,
+        "lm": _language_loss(understood),
         "align": F.mse_loss(text_states.float(), wanted.float()),
         "metric/qformer_spread": spread(text_states.detach()),
     }
@@ -57,7 +57,7 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
     target_latents, source_latents = _encode_pictures(editor, batch, generator)
     latent_size = (target_latents.shape[-2], target_latents.shape[-1])
     understood, condition = editor.understand(batch.tokens, latent_size)
-    losses: Losses = {"lm": understood.lm_loss}
+    losses = {"lm": _language_loss(understood)}
     if condition.image_embeds is not None and batch.clip_target_pixels is not None:
         losses["iaa"] = _image_alignment(editor, batch, condition.image_embeds)
 
@@ -78,6 +78,11 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
 OBJECTIVES: dict[str, Objective] = {"align": align, "understand": edit, "edit": edit}
 
 
+def _language_loss(understood: Comprehension) -> Tensor:
+    assert understood.lm_loss is not None, "training batches carry labels"
+    return understood.lm_loss
+
+
 @torch.no_grad()
 def _encode_pictures(editor: Editor, batch: EditBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Target latents (sampled, scaled) and source latents (mode), each (B, C, h, w)."""
@@ -94,7 +99,16 @@ def _image_alignment(editor: Editor, batch: EditBatch, image_embeds: Tensor) -> 
     return _sample_mean(distance, batch.is_edit)
 
 
-def _noise_loss(editor, batch, config, generator, target_latents, source_latents, condition) -> Tensor:
+def _noise_loss(
+    editor: Editor,
+    batch: EditBatch,
+    config: Config,
+    generator: torch.Generator,
+    target_latents: Tensor,
+    source_latents: Tensor,
+    condition: EditCondition,
+) -> Tensor:
+    """Weighted squared error of the UNet's prediction at one random timestep per sample."""
     scheduler = editor.noise_scheduler
     noise = torch.randn(target_latents.shape, generator=generator).to(target_latents)
     timesteps = draw_timesteps(len(target_latents), scheduler.config.num_train_timesteps, generator)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import shlex
 import sys
 import warnings
@@ -76,7 +77,8 @@ def run_from_command_line(main: Callable[[], Any]) -> None:
     try:
         main()
     except (ConfigError, FileNotFoundError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        if os.environ.get("RANK", "0") == "0":  # every process makes the same mistake; one says so
+            sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
     finally:
         stop_processes()
@@ -183,9 +185,7 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
 
 def save_memory(editor: Editor) -> None:
     """Recompute activations in the backward pass instead of keeping them (`train.gradient_checkpointing`)."""
-    editor.comprehension.mllm.gradient_checkpointing_enable(
-        gradient_checkpointing_kwargs={"use_reentrant": False}
-    )
+    editor.comprehension.enable_gradient_checkpointing()
     if editor.unet is not None:
         editor.unet.enable_gradient_checkpointing()
 

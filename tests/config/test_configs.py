@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,19 @@ def test_all_files_are_reached_by_these_tests():
     assert sorted(path.stem for path in (config_root() / "stages").glob("*.yaml")) == [
         f"stage{n}" for n in STAGES
     ]
+
+
+def test_overlays_named_in_texts_exist():
+    root = Path(__file__).parents[2]
+    texts = [
+        *root.glob("*.md"),
+        *(path for folder in ("docs", "stages") for path in (root / folder).rglob("*") if path.is_file()),
+        *(root / "insightedit").glob("*.py"),
+    ]
+    texts = [path for path in texts if path.suffix in {".md", ".sh", ".sbatch", ".py"}]
+    named = {name for path in texts for name in re.findall(r"--overlay ([a-z]\w*)", path.read_text("utf-8"))}
+    assert named, "no text names an overlay any more: check this test"
+    assert named <= set(list_overlays())
 
 
 @pytest.mark.parametrize("recipe", list_recipes())

@@ -94,6 +94,20 @@ def test_a_section_that_was_switched_off_can_be_switched_on_again(tmp_path):
     assert load_config("insightedit", 3, [overlay], ["lora.rank=4"]).comprehension.lora.rank == 4
 
 
+def test_an_overlay_sizes_parts_and_does_not_add_them(tmp_path):
+    recipe = written(tmp_path, "r.yaml", "{bridge: {iaa: null}, stage1: {comprehension: {lora: null}}}")
+    overlay = written(
+        tmp_path,
+        "o.yaml",
+        "stage3: {bridge: {iaa: {hidden_dim: 8}, bim: {width: 8}}}\ncomprehension: {lora: {rank: 3}}",
+    )
+    first, third = (load_config(recipe, stage, ["tiny", overlay]) for stage in (1, 3))
+    assert (first.bridge.iaa, first.comprehension.lora, third.bridge.iaa) == (None, None, None)
+    assert (third.comprehension.lora.rank, third.bridge.bim.width, third.bridge.bim.depth) == (3, 8, 1)
+    wrong = written(tmp_path, "wrong.yaml", "bridge: {iaa: {hiden_dim: 1}}")
+    assert "bridge.iaa.hiden_dim" in refused(recipe, 3, [wrong])
+
+
 @pytest.mark.parametrize(
     ("word", "answer"),
     [
@@ -109,7 +123,7 @@ def test_a_section_that_was_switched_off_can_be_switched_on_again(tmp_path):
         ("betas=3", "optim.betas (command line): got 3, needs a list, each a number."),
         ("betas=[1,", "optim.betas (command line): `[1,` cannot be read"),
         ("data.sources[4].path=x", "data.sources[4].path (command line): data.sources has 1 entries"),
-        ("sources[0].pth=x", "data.sources[0].pth (command line): no such setting (did you mean data.sources[0].path?)."),
+        ("sources[0].pth=x", "data.sources[0].pth (command line): no such setting (did you mean data.sources[0].path?"),
         ("train[0].x=1", "entries of lists read data.sources[0].path"),
         ("output_dir=${nowhere}", "output_dir: Interpolation key 'nowhere' not found"),
     ],

@@ -7,6 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from data_recipes.scenes import CLASSES
+from data_recipes.scenes.scene import Background, Scene, SceneObject
+
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
 
 
@@ -28,12 +31,20 @@ class Squares:
             expressive_instruction=f"The square on the {side} becomes {new}.",
             caption_source=f"A {old} square on the {side}.",
             caption_target=f"A {new} square on the {side}.",
+            scene=self._scene(column, old),
+            target_scene=self._scene(column, new),
             qa=lambda: [
                 ("Which colour is the square?", old),
                 ("Where is the square?", side),
                 (f"which object should change? Turn the {old} square {new}.", f"the square on the {side}"),
             ],
         )
+
+    def _scene(self, column: int, colour: str) -> Scene:
+        thing = SceneObject(
+            CLASSES[0], slot=3 + 2 * int(column), x=250 + 500 * column, y=375, height=250, colour=colour
+        )
+        return Scene(Background("grey", 0, 0, 1000), (thing,))
 
     def _picture(self, column: int, colour: tuple[int, int, int], grey: int) -> np.ndarray:
         picture = np.full((self.size, self.size, 3), grey, np.uint8)

@@ -120,7 +120,7 @@ def test_mini_stays_within_the_embedded_defaults_budget(tmp_path: Path) -> None:
     root = build("mini", tmp_path, corpus=small_corpus())
     models = (
         UNet2DConditionModel.from_pretrained(root / "sd", subfolder="unet"),
-        AutoModel.from_pretrained(root / "sd", subfolder="vae"),
+        AutoModel.from_pretrained(str(root / "sd"), subfolder="vae"),
         LlavaForConditionalGeneration.from_pretrained(root / "llava"),
     )
     assert sum(p.numel() for model in models for p in model.parameters()) < 20_500_000

@@ -18,8 +18,10 @@ from transformers import (
     CLIPTextModel,
 )
 
+from data_recipes.scenes import CLASSES
+from data_recipes.scenes.scene import Background, Scene, SceneObject
 from insightedit.comprehension.prompts import question_turn
-from insightedit.foundation import clip, llava, pictures, sd, vae
+from insightedit.foundation import clip, llava, pictures, sd, vae, vision
 from insightedit.foundation.builders import build_vae
 from insightedit.foundation.loop import TrainOptions, train
 from insightedit.foundation.sizes import TINY, VaeSize
@@ -27,8 +29,15 @@ from tests.foundation.fakes import Squares
 
 SQUARES = Squares(32)
 OPTIONS = TrainOptions(steps=3, warmup_steps=1, workers=0, show_progress=False, lr=1e-3)
-PARTS = {"clip": clip.ClipPart, "vae": vae.VaePart, "llava": llava.LlavaPart, "sd": sd.SdPart}
+PARTS = {
+    "vision": vision.VisionPart,
+    "clip": clip.ClipPart,
+    "vae": vae.VaePart,
+    "llava": llava.LlavaPart,
+    "sd": sd.SdPart,
+}
 METRICS = {
+    "vision": {"class_accuracy", "colour_accuracy"},
     "clip": {"recall_at_1_of_256", "source_or_target"},
     "vae": {"psnr", "scaling_factor"},
     "llava": {f"accuracy_{kind}" for kind in llava.KINDS} | {"exact_grounding", "exact_vqa"},
@@ -38,7 +47,7 @@ METRICS = {
 
 @pytest.fixture(autouse=True)
 def _few_held_out_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (clip, llava, vae):
+    for module in (clip, llava, vae, vision):
         monkeypatch.setattr(module, "VAL_COUNT", 32)
     monkeypatch.setattr(sd, "VAL_PICTURES", 16)
     monkeypatch.setattr(llava, "GREEDY_COUNT", 3)
@@ -71,6 +80,25 @@ def test_resume_is_exact_and_the_folder_holds_what_was_trained(name: str, root: 
         sorted(root.rglob("*.safetensors")), sorted(resumed_root.rglob("*.safetensors")), strict=True
     ):
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_vision_trains_the_tower_that_clip_and_llava_start_from(root: Path, tmp_path: Path) -> None:
+    before = CLIPModel.from_pretrained(root / "clip").state_dict()
+    train(_part("vision", root), tmp_path / "run", OPTIONS)
+    after = CLIPModel.from_pretrained(root / "clip").state_dict()
+    moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert moved == {"vision_model"}
+    tower = _part("llava", root).model.model.vision_tower.state_dict()
+    assert all(torch.equal(tower[key], after[f"vision_model.{key}"]) for key in tower)
+
+
+def test_patch_labels_show_the_front_object_where_it_stands() -> None:
+    behind = SceneObject(CLASSES[3], slot=4, x=500, y=500, height=600)
+    front = SceneObject(CLASSES[5], slot=4, x=375, y=375, height=300, colour="red")
+    scene = Scene(Background("grey", 0, 0, 1000), (behind, front))
+    classes, colours = (labels.reshape(4, 4) for labels in vision.patch_labels(scene, 4))
+    assert classes.tolist() == [[0, 0, 0, 0], [0, 6, 4, 0], [0, 4, 4, 0], [0, 0, 0, 0]]
+    assert colours.tolist() == [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_clip_exports_its_text_tower_for_the_pipeline(root: Path) -> None:

@@ -64,22 +64,15 @@ def test_what_the_config_decides_is_not_set_twice(tmp_path):
 
 
 def train(run_dir: Path, name: str, *options: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """Start the worker under torch's launcher, as `deepspeed` would."""
+    """Start the worker under torch's launcher, as `deepspeed` would, or alone for 0 processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        str(processes),
-        "--master-port",
-        str(port),
-    ]
+        port = str(free.getsockname()[1])
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", port]
+    script = str(Path(__file__).with_name("worker.py"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(
-        [*command, str(Path(__file__).with_name("worker.py")), str(run_dir), name, *options],
+        [sys.executable, *(launcher if processes else []), script, str(run_dir), name, *options],
         env={**environment, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -129,6 +122,13 @@ def test_zero_stages_agree_and_a_changed_process_count_is_refused(tmp_path):
     changed = train(tmp_path / "zero2", "zero0")
     assert "was written by the engine `deepspeed zero2`, this run uses `deepspeed zero0`" in changed.stderr
     assert refused.returncode != 0 and changed.returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_one_process_needs_no_launcher(tmp_path):
+    done = train(tmp_path, "zero2", processes=0)
+    assert "steps=4 resumed=None" in done.stdout, done.stderr
 
 
 @pytest.mark.slow

@@ -144,6 +144,13 @@ def test_a_run_folder_goes_on_without_the_stage_before(runs, monkeypatch):
     assert files(straight.run_dir, 4) == files(resumed.run_dir, 4)
 
 
+def test_recomputed_activations_give_the_same_weights(runs):
+    summary = stage2.main([*TINY, "--init-from", str(runs / "stage1"), "train.gradient_checkpointing=true"])
+    before = stage_weights(runs / "stage2")
+    for name, value in stage_weights(summary.run_dir).items():
+        torch.testing.assert_close(value, before[name], rtol=1e-3, atol=1e-5)
+
+
 def test_a_mistake_on_the_command_line_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["stage1", *TINY, "train.max_step=3"])
     with pytest.raises(SystemExit, match="2"):

@@ -33,7 +33,7 @@ def main() -> None:
         gradient_accumulation_steps=2,
         max_steps=4,
     )
-    rank = int(os.environ["RANK"])
+    rank = int(os.environ.get("RANK", 0))
     try:
         processes = start_processes(config.train)
         summary = fit(

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from data_recipes.scenes import CATEGORIES, Assets, SceneSampler
+from data_recipes.scenes.assets import read_metadata
+from data_recipes.scenes.credits import (
+    ATTRIBUTION_ONLY,
+    Credit,
+    card_licence,
+    credit_table,
+    licence_page,
+    read_credits,
+)
+from tests.data_recipes.conftest import pack_entries, write_pack
+
+
+def test_the_page_of_licences_lists_every_file():
+    assets = Assets.embedded()
+    credits = read_credits(assets)
+    page = (assets.folder / "LICENSES.md").read_text(encoding="utf-8")
+    assert page == licence_page(credits), "python -m data_recipes.scenes.credits writes it anew"
+    files = {p.relative_to(assets.folder).as_posix() for p in assets.folder.glob("*/*")}
+    assert files == {c.file for c in credits}
+    assert all(f"| `{name}` |" in page for name in files)
+    for credit in credits:
+        assert ATTRIBUTION_ONLY.fullmatch(credit.licence), credit
+        assert "not stated" not in (credit.author, credit.source)
+
+
+def test_credits_of_a_split_leave_the_other_photographs_out():
+    assets = Assets.embedded()
+    credits = read_credits(assets, "test")
+    assert {c.file for c in credits if c.kind == "photo"} == {
+        f"photos/{p.path.name}" for p in assets.photos_of("test")
+    }
+    assert (
+        "| sprite | Microsoft | Fluent Emoji (3D), package @lobehub/fluent-emoji-3d | MIT | 62 |"
+        in credit_table(credits)
+    )
+
+
+@pytest.mark.parametrize(
+    ("licences", "card"),
+    [
+        (["MIT", "CC-BY-2.0", "CC0-1.0"], "cc-by-4.0"),
+        (["MIT", "CC0-1.0"], "mit"),
+        (["CC0-1.0"], "cc0-1.0"),
+        (["MIT", "CC-BY-NC-4.0"], "other"),
+        (["CC-BY-SA-4.0"], "other"),
+        (["not stated"], "other"),
+    ],
+)
+def test_a_card_has_the_strictest_licence(licences, card):
+    assert card_licence(Credit("f", "sprite", "", "a", "s", licence) for licence in licences) == card
+
+
+def test_a_pack_of_ones_own_makes_scenes(pack):
+    assets = Assets.from_folder(pack)
+    assert assets.classes == tuple("abcdefghij")
+    assert [p.split for p in assets.photos] == ["train", "train", "train", "val", "test"]
+    sampler = SceneSampler("train", 32, assets=assets)
+    drawn = [sampler[i] for i in range(60)]
+    assert all(s.mask.any() for s in drawn)
+    assert {s.category for s in drawn} == set(CATEGORIES) - {"reasoning"}, "the pack tells no facts"
+    assert np.array_equal(SceneSampler("train", 32, assets=assets)[3].source, drawn[3].source)
+    assert {c.licence for c in read_credits(assets)} == {"not stated"}
+
+
+def test_a_packs_own_facts_are_told(tmp_path):
+    entries = pack_entries()
+    entries[0] = {**entries[0], "name": "Dog", "fact": "pet of the house", "split": "val"}
+    assets = Assets.from_folder(write_pack(tmp_path / "facts", entries))
+    sampler = SceneSampler("train", 32, assets=assets)
+    told = [s.instruction for s in (sampler[i] for i in range(150)) if s.category == "reasoning"]
+    assert told and all("the pet of the house" in text for text in told), (
+        "not what the embedded dog is known for"
+    )
+
+
+def test_metadata_may_be_a_list(pack):
+    (pack / "metadata.json").write_text(json.dumps(pack_entries()), encoding="utf-8")
+    (pack / "metadata.jsonl").unlink()
+    assert len(read_metadata(pack)) == 15
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"kind": "cloud"}, ValueError, "entry 0 .* has the kind 'cloud': choose one of sprite, photo"),
+        ({"name": ""}, ValueError, "entry 0 .* it needs file, kind and name"),
+        ({"split": "dev"}, ValueError, "has the split 'dev': choose one of train, val, test"),
+        ({"file": "none.png"}, FileNotFoundError, "lists none.png, which is not there"),
+    ],
+)
+def test_a_bad_entry_is_named(tmp_path, change, error, message):
+    entries = pack_entries()
+    entries[0] = {**entries[0], **change}
+    with pytest.raises(error, match=message):
+        Assets.from_folder(write_pack(tmp_path / "bad", entries))
+
+
+def test_a_bad_pack_is_refused(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="holds no metadata.json or metadata.jsonl: list each file there"
+    ):
+        Assets.from_folder(tmp_path)
+    few = write_pack(tmp_path / "few", pack_entries()[5:])
+    with pytest.raises(ValueError, match="has 5 sprites and 5 photos: scenes need at least 8 sprites and"):
+        Assets.from_folder(few)
+    dark = write_pack(tmp_path / "dark", pack_entries()[:-1])
+    with pytest.raises(ValueError, match="one photo in each of train, val and test"):
+        Assets.from_folder(dark)
+    broken = write_pack(tmp_path / "broken", pack_entries())
+    (broken / "metadata.jsonl").write_text("{nonsense", encoding="utf-8")
+    with pytest.raises(ValueError, match="is not JSON .*write a list in metadata.json, or one object a line"):
+        Assets.from_folder(broken)
+
+
+def test_a_pack_whose_edits_change_nothing_is_refused(tmp_path):
+    from PIL import Image
+
+    folder = write_pack(tmp_path / "clear", pack_entries())
+    for name in "abcdefghij":
+        Image.new("RGBA", (24, 24)).save(folder / f"{name}.png")
+    sampler = SceneSampler("train", 16, assets=Assets.from_folder(folder))
+    with pytest.raises(
+        RuntimeError, match="scene in 200 tries: the pack at .* has too few sprites or facts for it"
+    ):
+        for index in range(20):
+            sampler[index]

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import hashlib
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_recipes.scenes import (
+    CATEGORIES,
+    COLOURS,
+    PHOTOMETRIC,
+    TASKS,
+    Assets,
+    SceneSampler,
+    apply_edit,
+    is_held_out_combination,
+    render_edit,
+    text_corpus,
+)
+from data_recipes.scenes.references import refer
+from data_recipes.scenes.render import Renderer
+from data_recipes.scenes.scene import HEIGHTS, SLOT_CENTRES
+from data_recipes.scenes.wordings import PLACES, TEMPLATES
+
+SPLITS = ("train", "val", "test")
+# `python -c "from tests.data_recipes.test_scenes_samples import *; print(digest('train', 64, 0, 0))"`
+PINNED = {
+    ("train", 64, 0, 0): "ef2f272a87eb2ee32a07856b",
+    ("train", 64, 0, 7): "ca76b96a523ce4316957a6e3",
+    ("train", 64, 3, 123456): "9699f46e00c580843d00d63b",
+    ("train", 128, 0, 11): "3aeb3a0fdf07fb1984a06ced",
+    ("val", 64, 0, 1): "a700eab401a35436005796db",
+    ("val", 128, 0, 2): "3da6c63967cf10f1ee5911c5",
+    ("test", 64, 0, 0): "117cb398a40a158e45a098f7",
+    ("test", 64, 0, 599): "47de18c1cfced386563d87f2",
+    ("test", 128, 1, 5): "2e3a24cf134e7ee3a25659f1",
+    ("test", 32, 2, 3): "2ec6d49196c6a317105ad52e",
+}
+
+
+def digest(split: str, size: int, seed: int, index: int) -> str:
+    sample = SceneSampler(split, size, seed)[index]
+    pixels = sample.source.tobytes() + sample.target.tobytes() + sample.mask.tobytes()
+    texts = (
+        sample.instruction, sample.expressive_instruction, sample.caption_source, sample.caption_target,
+        sample.template_id,
+    )  # fmt: skip
+    return hashlib.sha256(pixels + "\n".join(texts).encode()).hexdigest()[:24]
+
+
+@pytest.mark.parametrize("numbers", PINNED, ids=str)
+def test_a_sample_never_changes(numbers):
+    assert digest(*numbers) == PINNED[numbers], "models and results were made with these bytes: keep them"
+
+
+def test_samples_do_not_depend_on_the_order_they_are_asked_for():
+    there, back = SceneSampler("val", 32), SceneSampler("val", 32)
+    forward = [there[i].instruction for i in range(5)]
+    assert forward == [back[i].instruction for i in reversed(range(5))][::-1]
+    assert forward != [SceneSampler("val", 32, seed=1)[i].instruction for i in range(5)]
+
+
+def test_pictures_and_mask_are_exact(samples):
+    for sample in samples["test"][:60]:
+        source, target = render_edit(sample.scene, sample.edit, size=32)
+        assert source.shape == target.shape == (32, 32, 3)
+        assert source.dtype == target.dtype == np.uint8
+        assert np.array_equal(sample.source, source)
+        assert np.array_equal(sample.target, target)
+        assert sample.mask.dtype == bool and sample.mask.any()
+        assert np.array_equal(sample.mask, (source != target).any(-1))
+        assert sample.target_scene == apply_edit(sample.scene, sample.edit)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_task_and_category_occurs(samples, split):
+    assert {s.task for s in samples[split]} == set(TASKS)
+    assert {s.category for s in samples[split]} == set(CATEGORIES)
+    assert {s.style for s in samples[split]} == {"simple", "advanced"}
+    assert {s.edit.operation for s in samples[split]} - {None} == set(PHOTOMETRIC)
+
+
+def test_the_target_follows_from_source_and_instruction(samples):
+    for sample in samples["train"] + samples["test"]:
+        before, after, edit = sample.scene, sample.target_scene, sample.edit
+        assert after.background == before.background
+        touched = [o for i, o in enumerate(before.objects) if i in edit.targets]
+        if edit.task == "add":
+            new = after.objects[-1]
+            assert after.objects[:-1] == before.objects
+            assert new.name not in {o.name for o in before.objects}
+            assert new.slot == edit.slot not in {o.slot for o in before.objects}
+            assert (new.x, new.y) == SLOT_CENTRES[edit.slot]
+            assert (new.height, new.flip, new.colour) == (HEIGHTS["medium"], False, None)
+            assert PLACES[tuple(PLACES)[edit.slot]] in sample.instruction
+            assert new.name in sample.instruction
+        elif edit.task == "photometric":
+            assert after.objects == before.objects
+            assert after.photometric == edit.operation
+        elif edit.task == "remove":
+            assert set(before.objects) - set(after.objects) == set(touched)
+        else:
+            check_changed(sample, edit)
+
+
+def check_changed(sample, edit) -> None:
+    for number, (old, new) in enumerate(zip(sample.scene.objects, sample.target_scene.objects, strict=True)):
+        if number not in edit.targets:
+            assert old == new
+            continue
+        assert (new.x, new.y, new.slot) == (old.x, old.y, old.slot)
+        if edit.task == "replace":
+            assert (new.name, new.height, new.flip, new.colour) == (edit.name, old.height, False, None)
+            assert edit.name in sample.instruction and edit.name != old.name
+        elif edit.task == "recolour":
+            assert new.colour == edit.colour != old.colour
+            assert edit.colour in sample.instruction
+        else:
+            assert new.height == old.height * (1400 if edit.bigger else 700) // 1000
+            assert ("bigger" if edit.bigger else "smaller") in sample.instruction
+
+
+def matches(sample, number: int) -> bool:
+    """Whether object `number` fits the words that the instruction has for its object, read from scratch."""
+    objects, targets = sample.scene.objects, sample.edit.targets
+    thing, name = objects[number], objects[targets[0]].name
+    twins = [o for o in objects if o.name == thing.name]
+    reference = refer(sample.scene, targets, sample.category)
+    assert reference in sample.instruction
+    if sample.category == "reasoning":
+        return reference == f"the {Assets.embedded().sprites[thing.name].fact}"
+    if sample.category == "multiple_objects":
+        return reference.startswith(f"both {thing.name}") or thing.name in reference[4:].split(" and the ")
+    if thing.name != name:
+        return False
+    if sample.category == "left_right":
+        column = min if "the left " in reference else max
+        return thing.slot % 3 == column(o.slot % 3 for o in twins)
+    if sample.category == "relative_size":
+        size = min if "smaller" in reference else max
+        return thing.height == size(o.height for o in twins)
+    if sample.category == "mirror":
+        return thing.in_mirror == ("in the mirror" in reference)
+    if sample.category == "colour":
+        return reference == f"the {thing.colour} {thing.name}"
+    return reference == f"the {thing.name}"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_reference_is_unambiguous(samples, split):
+    for sample in samples[split]:
+        if sample.edit.targets:
+            fitting = tuple(i for i in range(len(sample.scene.objects)) if matches(sample, i))
+            assert fitting == sample.edit.targets, (sample.index, sample.instruction)
+
+
+def test_twins_differ_visibly(samples):
+    for sample in samples["train"]:
+        if sample.category not in ("left_right", "relative_size", "colour"):
+            continue
+        name = sample.scene.objects[sample.edit.targets[0]].name
+        first, second = (o for o in sample.scene.objects if o.name == name)
+        if sample.category == "left_right":
+            assert abs(first.x - second.x) >= 200
+        elif sample.category == "relative_size":
+            assert max(first.height, second.height) >= 1.5 * min(first.height, second.height)
+        else:
+            assert None not in (first.colour, second.colour) and first.colour != second.colour
+
+
+def test_objects_stand_in_cells_of_their_own(samples):
+    for sample in samples["val"]:
+        slots = [o.slot for o in sample.scene.objects]
+        assert len(set(slots)) == len(slots) in range(1, 5)
+
+
+def test_what_is_held_out_stays_out(samples):
+    classes = Assets.embedded().classes
+    photos = {s: {sample.scene.background.photo for sample in samples[s]} for s in SPLITS}
+    for one, other in combinations(SPLITS, 2):
+        assert not photos[one] & photos[other]
+    for split in SPLITS:
+        held_out = [("heldout" in s.template_id, held_out_pair(s, classes)) for s in samples[split]]
+        wordings, pairs = (sum(column) for column in zip(*held_out, strict=True))
+        if split == "test":
+            assert 0.25 < wordings / len(held_out) < 0.42
+            assert pairs > 20
+        else:
+            assert wordings == pairs == 0
+
+
+def held_out_pair(sample, classes) -> bool:
+    names = [sample.scene.objects[i].name for i in sample.edit.targets]
+    names += [sample.edit.name] if sample.edit.name else []
+    return any(is_held_out_combination(name, sample.task, classes) for name in names)
+
+
+def test_held_out_wordings_are_no_wordings_of_training():
+    for templates in TEMPLATES.values():
+        known = {t.text for t in templates if not t.held_out}
+        assert known and not known & {t.text for t in templates if t.held_out}
+        assert len({t.key for t in templates}) == len(templates)
+
+
+def test_candidates_differ_from_the_target_and_from_each_other(samples):
+    seen = set()
+    for sample in samples["test"][:80]:
+        pictures = sample.candidates()
+        assert np.array_equal(pictures["source"], sample.source)
+        assert np.array_equal(pictures["target"], sample.target)
+        assert len({picture.tobytes() for picture in pictures.values()}) == len(pictures) >= 3
+        kinds = {name.partition(":")[0] for name in pictures}
+        if sample.task in ("add", "replace"):
+            assert sum(name.startswith("wrong_class:") for name in pictures) >= 3
+        seen |= kinds
+    assert seen == {
+        "source", "target", "wrong_object", "only_object", "wrong_class", "wrong_place", "wrong_colour",
+        "wrong_operation", "wrong_direction", "wrong_task",
+    }  # fmt: skip
+
+
+def test_minimal_pairs_differ_in_one_word():
+    sampler = SceneSampler("test", 32)
+    for index in range(40):
+        one, other = sampler.pair(index)
+        words = list(zip(one.instruction.split(), other.instruction.split(), strict=True))
+        assert sum(a != b for a, b in words) == 1, (one.instruction, other.instruction)
+        assert np.array_equal(one.source, other.source)
+        assert not set(one.edit.targets) & set(other.edit.targets)
+        assert not np.array_equal(one.target, other.target)
+        assert matches(one, one.edit.targets[0]) and not matches(one, other.edit.targets[0])
+
+
+def test_segmentation_paints_the_objects(samples):
+    sample = next(s for s in samples["test"] if s.task == "remove" and s.category == "left_right")
+    painted = sample.segmentation_sample("blue")
+    assert np.array_equal(painted.mask, sample.mask), "removing an object changes the pixels it covered"
+    assert np.array_equal(painted.source, sample.source)
+    assert np.array_equal(painted.target[~painted.mask], sample.source[~painted.mask])
+    half = (sample.source[painted.mask].astype(int) + np.array(COLOURS["blue"])) // 2
+    assert np.array_equal(painted.target[painted.mask], half)
+    assert painted.instruction.startswith("mark the ") and painted.instruction.endswith(" in blue")
+    whole = next(s for s in samples["test"] if s.task == "photometric")
+    with pytest.raises(
+        ValueError, match="a photometric edit points at no object: segmentation needs one of remove"
+    ):
+        whole.segmentation_sample()
+
+
+def test_questions_are_answered_by_the_scene(samples):
+    for sample in samples["val"][:100]:
+        answers = dict(sample.qa())
+        for thing in sample.scene.objects:
+            assert thing.name in answers[f"what is {tuple(PLACES.values())[thing.slot]}?"]
+            total = sum(o.name == thing.name for o in sample.scene.objects)
+            assert answers[f"how many {thing.name}s are there?"] == str(total)
+            assert thing.name in sample.caption_source
+
+
+def test_the_corpus_holds_every_kind_of_sentence():
+    sentences = list(text_corpus(30, seed=4))
+    assert sentences == list(text_corpus(30, seed=4)) != list(text_corpus(30, seed=5))
+    assert all(s and s == s.lower() and "{" not in s for s in sentences)
+    for words in ("a photo with", "where is the", "how many", "which object should change?"):
+        assert any(words in s for s in sentences)
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="unknown split 'dev': choose one of train, val, test"):
+        SceneSampler("dev")
+    with pytest.raises(IndexError, match="sample -1 does not exist: indices start at 0"):
+        SceneSampler("train")[-1]
+    with pytest.raises(ValueError, match="size is 8 px, scenes need at least 16 px: choose 64 or 128"):
+        Renderer(Assets.embedded(), 8)
+    with pytest.raises(ValueError, match="needs at least one target object"):
+        refer(SceneSampler("train", 32)[0].scene, (), "plain")
+
+
+def test_sprites_are_cut_off_at_the_border():
+    sampler = SceneSampler("train", 32)
+    scene = sampler[0].scene
+    far = [type(o)(o.name, o.slot, 2000, -2000, o.height) for o in scene.objects]
+    away = type(scene)(scene.background, tuple(far))
+    empty = type(scene)(scene.background, ())
+    assert np.array_equal(sampler.renderer.render(away), sampler.renderer.render(empty))
+
+
+def test_assets_are_small_and_free():
+    folder = Path(Assets.embedded().folder)
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 2e6

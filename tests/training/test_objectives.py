@@ -1,0 +1,68 @@
+"""The objectives on real tiny parts: which losses, which gradients, what is repeatable."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from insightedit.build import build_editor, build_loader
+from insightedit.config.load import load_config
+from insightedit.editor import Editor
+from insightedit.training.objectives import OBJECTIVES
+from insightedit.training.trainable import select_trainable
+
+
+def prepare(stage: int, *overrides: str):
+    config = load_config("insightedit", stage, ["tiny"], list(overrides))
+    editor = build_editor(config)
+    select_trainable(editor, config.stage.trainable)
+    editor.train()
+    return config, editor, next(iter(build_loader(config, editor)))
+
+
+def losses_of(stage: int, seed: int = 0, *overrides: str):
+    config, editor, batch = prepare(stage, *overrides)
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
+    return editor, OBJECTIVES[config.stage.objective](editor, batch, config, generator)
+
+
+@pytest.mark.usefixtures("tiny_root")
+class TestObjectives:
+    def test_stage_1_aligns_and_does_not_draw(self) -> None:
+        editor, losses = losses_of(1)
+        assert set(losses) == {"lm", "align", "metric/qformer_spread"}
+        assert editor.unet is None
+        (losses["lm"] + losses["align"]).backward()
+        assert all(p.grad is not None for p in editor.bridge.qformer.parameters())
+
+    @pytest.mark.parametrize("stage", [2, 3])
+    def test_drawing_stages_name_their_losses(self, stage: int) -> None:
+        _, losses = losses_of(stage)
+        assert set(losses) == {"lm", "iaa", "noise", "metric/qformer_spread"}
+        assert all(value.ndim == 0 and torch.isfinite(value) for value in losses.values())
+
+    def test_stage_3_reaches_bim_and_stage_2_does_not(self) -> None:
+        for stage, reached in ((2, False), (3, True)):
+            editor, losses = losses_of(stage)
+            losses["noise"].backward()
+            gradients = [p.grad for p in editor.bridge.bim.parameters() if p.requires_grad]
+            assert any(g is not None for g in gradients) == reached
+
+    def test_the_generator_decides(self) -> None:
+        same = [float(losses_of(3, 1)[1]["noise"].detach()) for _ in range(2)]
+        assert same[0] == same[1]
+        assert same[0] != float(losses_of(3, 2)[1]["noise"].detach())
+
+    def test_dropping_every_condition_silences_the_bridge(self) -> None:
+        editor, losses = losses_of(
+            3, 0, "guidance.drop_text=0.0", "guidance.drop_both=1.0", "guidance.drop_image=0.0"
+        )
+        losses["noise"].backward()
+        assert all(p.grad is None or not p.grad.any() for p in editor.bridge.qformer.parameters())
+
+    def test_an_editor_of_stage_1_explains_that_it_cannot_draw(self) -> None:
+        _, editor, _ = prepare(1)
+        assert isinstance(editor, Editor)
+        with pytest.raises(RuntimeError, match="this editor has no UNet"):
+            editor.predict_noise(None, None, None, None)

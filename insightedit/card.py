@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
+from omegaconf import OmegaConf
 from torch import nn
 
 if TYPE_CHECKING:
@@ -32,3 +35,52 @@ def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None
     return environment.from_string(template).render(
         card={**known, **(card or {})}, config=pipeline.config, parameters=parameters
     )
+
+
+def training_facts(run: Path) -> list[str]:
+    """One line per stage that led to a run: steps, batch, what it was trained to do; read from the run folders.
+
+    Args:
+        run: run folder of the last stage.
+    """
+    facts: list[str] = []
+    current: Path | None = Path(run)
+    while current is not None and (current / "config.yaml").is_file():
+        config: Any = OmegaConf.load(current / "config.yaml")
+        lines = (current / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        last = json.loads(lines[-1]) if lines else {"step": 0}
+        batch = config.train.batch_size * config.train.gradient_accumulation_steps
+        sources = ", ".join(f"{s.kind} ({s.split})" for s in config.data.sources)
+        facts.insert(
+            0,
+            f"stage {config.stage.number} ({config.stage.objective}): {last['step']} steps of {batch} samples from "
+            f"{sources}; {config.optim.name}, learning rate {config.optim.lr:g}",
+        )
+        before = current.parent / f"stage{config.stage.number - 1}"
+        current = Path(config.init_from) if config.init_from else before
+    return facts
+
+
+def measured_skill(report: Path) -> list[str]:
+    """Lines on edit success from the `report.json` that `insightedit eval scenes` writes.
+
+    Args:
+        report: the file.
+
+    Raises:
+        ValueError: if the file is no such report.
+    """
+    try:
+        found = json.loads(Path(report).read_text(encoding="utf-8"))
+        model, hash_ = found["rows"][0], found["protocol"]["hash"]
+        success, tasks = model["success"], model["groups"]["task"]
+    except (KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{report} is no report of `insightedit eval scenes`: give the report.json of its --out folder."
+        ) from error
+    lines = [f"edit success on {success['n']} held-out scenes: {_rate(success)} (protocol {hash_})"]
+    return lines + [f"{task}: {_rate(rate)}" for task, rate in sorted(tasks.items())]
+
+
+def _rate(rate: dict[str, Any]) -> str:
+    return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}], n = {rate['n']}"

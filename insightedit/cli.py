@@ -275,6 +275,7 @@ def _quiet_libraries() -> None:
     import transformers
 
     diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
 
@@ -301,13 +302,16 @@ def export(
     ema: Annotated[
         bool, typer.Option("--ema/--no-ema", help="Averaged weights, where the run kept them.")
     ] = True,
+    report: Annotated[
+        Path | None, typer.Option(help="report.json of `insightedit eval scenes`, for the model card.")
+    ] = None,
 ) -> None:
     """Write the model of a training run as one folder that anybody can load."""
     with one_sentence_errors():
         _quiet_libraries()
         from insightedit.hub import export_run
 
-        folder = export_run(run, output, ema=ema)
+        folder = export_run(run, output, ema=ema, report=report)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         typer.echo(f"{folder}  {size / 1e6:.1f} MB")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from insightedit.card import model_card
+from insightedit.card import measured_skill, model_card, training_facts
 from insightedit.pipeline import InsightEditPipeline
 
 if TYPE_CHECKING:
@@ -173,13 +173,20 @@ def _feature_extractor(config: Config) -> Any:
     return CLIPImageProcessor.from_pretrained(resolve(config.generation.image_encoder))
 
 
-def export_run(run: str | os.PathLike, folder: str | os.PathLike, *, ema: bool = True) -> Path:
+def export_run(
+    run: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    ema: bool = True,
+    report: str | os.PathLike | None = None,
+) -> Path:
     """Write the newest checkpoint of a training run as a pipeline folder.
 
     Args:
         run: run folder of stage 2 or 3, with its `config.yaml` and `checkpoints/`.
         folder: where to.
         ema: take the running average of the weights where the run kept one.
+        report: `report.json` of `insightedit eval scenes`, whose numbers go into the model card.
 
     Returns:
         The folder.
@@ -205,7 +212,10 @@ def export_run(run: str | os.PathLike, folder: str | os.PathLike, *, ema: bool =
     )
     editor = build_editor(config)
     load_stage_weights(editor, run, ema=ema)
-    return export_editor(editor, config, folder)
+    facts: dict[str, Any] = {"steps": training_facts(run)}
+    if report is not None:
+        facts["skill"] = measured_skill(Path(report))
+    return export_editor(editor, config, folder, card=facts)
 
 
 def export_editor(

@@ -53,8 +53,8 @@ class VisionPart:
         self.model = nn.ModuleDict(
             {
                 "tower": self.clip.vision_model,
-                "classes": nn.Linear(config.hidden_size, len(CLASS_LABELS) + 1),
-                "colours": nn.Linear(config.hidden_size, len(COLOUR_LABELS) + 1),
+                "classes": _zero_linear(config.hidden_size, len(CLASS_LABELS) + 1),
+                "colours": _zero_linear(config.hidden_size, len(COLOUR_LABELS) + 1),
             }
         )
         self.model["tower"].post_layernorm.requires_grad_(False)  # serves the class token only
@@ -128,6 +128,14 @@ def patch_labels(scene: Any, grid: int) -> tuple[np.ndarray, np.ndarray]:
         classes[covered] = CLASS_LABELS.get(thing.name, 0)
         colours[covered] = COLOUR_LABELS.get(thing.colour, 0)
     return classes.ravel(), colours.ravel()
+
+
+def _zero_linear(width: int, outputs: int) -> nn.Linear:
+    """A head that starts undecided, the same in every run."""
+    head = nn.Linear(width, outputs)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:

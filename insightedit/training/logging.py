@@ -188,9 +188,11 @@ def drop_lines_after(path: Path, step: int) -> None:
 
 
 def draw_losses(log: Path, picture: Path) -> None:
-    """One small panel per loss and metric, step on the x axis, drawn with matplotlib."""
-    from matplotlib.figure import Figure
-
+    """One small panel per loss and metric, step on the x axis; nothing where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return  # as without tensorboard: the log holds the same numbers
     records = read_log(log)
     names = sorted(
         {name for record in records for name in record if name.startswith(("loss", METRIC, "grad_norm"))}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from insightedit.config.schema import Config
 from insightedit.training.checkpoint import CheckpointFolder
 from insightedit.training.errors import StageError
 from insightedit.training.files import write_atomically
-
-if TYPE_CHECKING:
-    from insightedit.config.schema import Config
 
 logger = logging.getLogger(__name__)
 FREE_KEYS = {
@@ -65,10 +63,20 @@ def claim_run_folder(run_dir: Path, config: Config) -> None:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ and matter: key -> (old, new)."""
-    before, after = _flat(old), _flat(new)
+    """Dotted keys whose values differ and matter: key -> (old, new).
+
+    A setting that the package gained since, at its default, and one that it no longer has do not count: a run
+    outlives an update that leaves its numbers alone.
+    """
+    before, after, defaults = _flat(old), _flat(new), _flat(asdict(Config()))
     free = FREE_KEYS | ({"train.max_steps"} if new["optim"]["schedule"] == "constant" else set())
-    keys = [key for key in {**before, **after} if key not in free]
+    gained = {key for key in after.keys() - before.keys() if after[key] == defaults.get(key, after)}
+    gained = {
+        key for key in gained if not any(key.startswith(f"{part}.") for part in before)
+    }  # part was null
+    parts = {key.rpartition(".")[0] for key in [*after, *defaults]}
+    lost = {key for key in before.keys() - after.keys() if key not in defaults and key not in parts}
+    keys = [key for key in {**before, **after} if key not in free | gained | lost]
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from data_recipes.scenes import (
     PHOTOMETRIC,
     TASKS,
     Assets,
+    Edit,
     SceneSampler,
     apply_edit,
     is_held_out_combination,
@@ -231,6 +233,20 @@ def test_minimal_pairs_differ_in_one_word():
         assert not set(one.edit.targets) & set(other.edit.targets)
         assert not np.array_equal(one.target, other.target)
         assert matches(one, one.edit.targets[0]) and not matches(one, other.edit.targets[0])
+
+
+@pytest.mark.parametrize("index", [150, 180, 198, 278])
+def test_both_halves_of_a_pair_change_something(index):
+    """Here the first draw asks to paint the twin in the colour that it has already."""
+    for sample in SceneSampler("test", 64).pair(index):
+        assert sample.mask.mean() > 0.004, sample.instruction
+
+
+def test_a_pair_that_can_not_be_drawn_is_told(monkeypatch):
+    sampler = SceneSampler("test", 16)
+    monkeypatch.setattr(sampler, "_twin_edits", lambda first: (first, replace(first, edit=Edit("remove"))))
+    with pytest.raises(RuntimeError, match="no minimal pair of .* edits in 200 tries: the pack is too small"):
+        sampler.pair(0)
 
 
 def test_segmentation_paints_the_objects(samples):

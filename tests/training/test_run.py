@@ -90,6 +90,21 @@ def test_a_part_switched_off_is_a_difference():
     assert ("bridge.bim.width", (1024, None)) in differences(asdict(config), asdict(off)).items()
 
 
+def test_a_part_switched_on_is_a_difference():
+    config = small_config()
+    off = replace(config, bridge=replace(config.bridge, bim=None))
+    assert ("bridge.bim.width", (None, 1024)) in differences(asdict(off), asdict(config)).items()
+
+
+def test_settings_that_came_or_went_with_an_update_do_not_count():
+    old, new = asdict(small_config()), asdict(small_config())
+    del old["loss"]["min_snr_gamma"]
+    old["loss"]["abandoned"] = 3
+    assert differences(old, new) == {}
+    new["loss"]["min_snr_gamma"] = 5.0
+    assert differences(old, new) == {"loss.min_snr_gamma": (None, 5.0)}
+
+
 def test_restart_keeps_the_old_folder(tmp_path):
     run_dir = tmp_path / "stage1"
     assert set_aside(run_dir) is None

@@ -1,0 +1,45 @@
+"""What the model card says about training and skill."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from insightedit.card import measured_skill, training_facts
+from insightedit.config.load import dump_config, load_config
+
+
+def write_run(folder, stage: int) -> None:
+    folder.mkdir(parents=True)
+    dump_config(load_config("insightedit", stage, ["tiny"], []), folder / "config.yaml")
+    (folder / "log.jsonl").write_text(json.dumps({"step": 10 * stage}) + "\n")
+
+
+def test_training_facts_follow_the_stages(tmp_path) -> None:
+    for stage in (1, 2, 3):
+        write_run(tmp_path / f"stage{stage}", stage)
+    facts = training_facts(tmp_path / "stage3")
+    assert [fact.split(":")[0] for fact in facts] == [
+        "stage 1 (align)",
+        "stage 2 (understand)",
+        "stage 3 (edit)",
+    ]
+    assert "30 steps of 2 samples from scenes (train)" in facts[2]
+
+
+def test_skill_comes_from_a_report(tmp_path) -> None:
+    rate = {"successes": 3, "n": 10, "value": 0.3, "low": 0.1, "high": 0.6}
+    rows = [{"name": "model", "success": rate, "groups": {"task": {"remove": rate}}}]
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"protocol": {"hash": "abc"}, "rows": rows}))
+    lines = measured_skill(report)
+    assert lines[0] == "edit success on 10 held-out scenes: 0.300 [0.100, 0.600], n = 10 (protocol abc)"
+    assert lines[1].startswith("remove: 0.300")
+
+
+def test_another_file_is_refused(tmp_path) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("{}")
+    with pytest.raises(ValueError, match="is no report of `insightedit eval scenes`"):
+        measured_skill(report)

@@ -118,7 +118,7 @@ def build_generator(config: Config) -> dict[str, object]:
 
     part = config.generation
     folder = resolve(part.model)
-    vae = AutoModel.from_pretrained(folder, subfolder="vae").to(memory_format=torch.channels_last)
+    vae = AutoModel.from_pretrained(folder, subfolder="vae")
     scheduler = DDIMScheduler.from_pretrained(
         folder,
         subfolder="scheduler",
@@ -136,7 +136,7 @@ def build_generator(config: Config) -> dict[str, object]:
         image_embed_dim=_image_embed_dim(config) or 0,
         source_prior=part.source_prior,
         alphas_cumprod=scheduler.alphas_cumprod,
-    ).to(memory_format=torch.channels_last)
+    )
     unet.set_image_prompt_scale(part.image_prompt_scale)
     return {
         "unet": unet,

@@ -181,4 +181,5 @@ def test_the_installed_package_edits(bin_folder, tmp_path):
         "--seed",
         0,
     )
-    assert Image.open(tmp_path / "out.png").size == (96, 64)
+    with Image.open(tmp_path / "out.png") as edited:
+        assert edited.size == (96, 64)

@@ -291,8 +291,7 @@ def _batches(part: Part, start: int, options: TrainOptions) -> Iterator[dict[str
 
 
 def _quiet_worker(_: int) -> None:
-    """A worker renders at low priority and does not start tokenizer threads."""
-    os.nice(5)
+    os.nice(5)  # the training process goes first
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 

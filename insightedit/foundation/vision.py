@@ -49,7 +49,7 @@ class VisionPart:
         self.train, self.val, self.batch_size = train, val, batch_size
         self.clip = CLIPModel.from_pretrained(self.folder)
         config = self.clip.config.vision_config
-        self.grid = config.image_size // config.patch_size
+        self.grid = int(config.image_size) // int(config.patch_size)  # type: ignore[arg-type]
         self.model = nn.ModuleDict(
             {
                 "tower": self.clip.vision_model,

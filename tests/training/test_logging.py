@@ -110,3 +110,10 @@ def test_the_picture_is_not_redrawn_at_every_save(tmp_path):
 def test_an_empty_log_draws_nothing(tmp_path):
     draw_losses(tmp_path / "log.jsonl", tmp_path / "losses.png")
     assert not (tmp_path / "losses.png").exists()
+
+
+def test_without_matplotlib_the_log_is_all_there_is(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    write(run_log(tmp_path), range(1, 5))
+    assert read_log(tmp_path / "log.jsonl")
+    assert not (tmp_path / "losses.png").exists()

@@ -27,6 +27,9 @@ FREE_KEYS = {
     "train.num_samples",
     "train.keep_checkpoints",
     "train.max_minutes",
+    "guidance.guidance_scale",
+    "guidance.image_guidance_scale",
+    "guidance.num_inference_steps",
 }
 """Settings that may change between two sessions of one run: they do not touch its numbers."""
 

@@ -67,6 +67,7 @@ def test_without_average_the_weights_are_exported(tmp_path: Path) -> None:
     assert torch.equal(part.exported[-1]["weight"], part.model.weight)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 def test_workers_give_the_same_batches_in_order(tmp_path: Path) -> None:
     alone, helped = Line(), Line()
     train(alone, tmp_path / "alone", OPTIONS)

@@ -162,10 +162,14 @@ def test_signal_stops_saved(tmp_path):
 
 
 def test_second_signal_acts_as_usual():
-    with pytest.raises(KeyboardInterrupt), stop_signals() as stop:
-        signal.raise_signal(signal.SIGINT)
-        assert stop.is_set()
-        signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt), stop_signals() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert stop.is_set()
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_diverged_training_is_refused_and_not_saved(tmp_path):

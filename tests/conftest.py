@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers or diffusers are imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+torch.set_num_threads(1)  # another number of threads gives other last bits, and runs are compared bit for bit
 
 LOCAL_ADDRESSES = ("127.0.0.1", "localhost", "::1", "0.0.0.0")
 

@@ -120,6 +120,7 @@ class LossConfig:
     iaa: float = 1.0  # InsightEdit does not give it (ours)
     changed_area_weight: float = 1.0  # pixels that differ between source and target count this much (ours)
     min_snr_gamma: float | None = None
+    min_timestep: int = 0  # first timestep that is trained; 0 = all, as in the papers (ours)
 
 
 @dataclass
@@ -140,7 +141,7 @@ class OptimConfig:
 class SourceConfig:
     """One data source of the mixture."""
 
-    kind: str = "scenes"  # scenes | captions | webdataset | parquet | jsonl
+    kind: str = "scenes"  # scenes | resolved | descriptions | captions | webdataset | parquet | jsonl
     path: str | None = None
     weight: float = 1.0
     split: str = "train"

@@ -42,7 +42,7 @@ class Collator:
     def __call__(self, records: Sequence[EditRecord], indices: Sequence[int]) -> EditBatch:
         """Batch `records`; `indices` are their places in the stream and choose the prompt templates."""
         if self.tokenizer is not None:
-            return self._captions(records, indices)
+            return self._texts(records, indices)
         sources = [resize_square(r.source_image, self.resolution) for r in records]
         targets = [
             s if r.target_image is None else resize_square(r.target_image, self.resolution)
@@ -64,10 +64,21 @@ class Collator:
             is_edit=torch.tensor([float(r.is_edit) for r in records]),
         )
 
-    def _captions(self, records: Sequence[EditRecord], indices: Sequence[int]) -> EditBatch:
+    def _texts(self, records: Sequence[EditRecord], indices: Sequence[int]) -> EditBatch:
+        """Stage 1: captions alone, or pictures with instructions whose meaning `caption` spells out."""
         texts = [r.caption or r.instruction for r in records]
+        has_images = records[0].source_image is not None
+        if any((r.source_image is not None) != has_images for r in records):
+            raise ValueError(
+                "stage 1 was given records with and without pictures in one batch: let `data.sources` hold only "
+                "kinds with pictures (resolved) or only kinds without (captions)."
+            )
         tokens = self.comprehension.tokenize(
-            texts, None, caption=True, template_indices=list(indices), max_length=self.max_length
+            [r.instruction for r in records] if has_images else texts,
+            [r.source_image for r in records] if has_images else None,
+            caption=not has_images,
+            template_indices=list(indices),
+            max_length=self.max_length,
         )
         ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         return EditBatch(tokens=tokens, text_target_ids=ids)

@@ -68,6 +68,20 @@ class SceneCaptionSource(SceneSource):
         return EditRecord(key=f"scene_captions/{index}", instruction=text, caption=text)
 
 
+class SceneResolvedSource(SceneSource):
+    """Picture and instruction, and as `caption` the instruction with every reference resolved, to align with."""
+
+    def __getitem__(self, index: int) -> EditRecord:
+        sample = self.sampler[index]
+        return EditRecord(
+            key=f"scene_resolved/{index}",
+            instruction=sample.instruction,
+            source_image=sample.source,
+            target_image=sample.target,
+            caption=sample.expressive_instruction,
+        )
+
+
 class SceneDescriptionSource(SceneSource):
     """Conversation: the assistant spells the instruction out before it draws (MGIE's expressive instruction)."""
 
@@ -151,6 +165,7 @@ def _pixels(value: object) -> np.ndarray | None:
 SCENE_SOURCES: dict[str, Callable[..., Source]] = {
     "scenes": SceneSource,
     "captions": SceneCaptionSource,
+    "resolved": SceneResolvedSource,
     "descriptions": SceneDescriptionSource,
 }
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import (
@@ -257,6 +257,13 @@ def build_unet(size: Size) -> UNet2DConditionModel:
     part = size.unet
     down = tuple("CrossAttnDownBlock2D" if cross else "DownBlock2D" for cross in part.cross_attention)
     up = tuple("CrossAttnUpBlock2D" if cross else "UpBlock2D" for cross in reversed(part.cross_attention))
+    global_text: dict[str, Any] = {}
+    if part.global_text:
+        global_text = {
+            "addition_embed_type": "text",
+            "addition_embed_type_num_heads": size.clip.text_heads,
+            "resnet_time_scale_shift": "scale_shift",
+        }
     return UNet2DConditionModel(
         sample_size=size.image_size // size.latent_factor,
         in_channels=size.vae.latent_channels,
@@ -268,6 +275,7 @@ def build_unet(size: Size) -> UNet2DConditionModel:
         mid_block_type="UNetMidBlock2DCrossAttn",
         cross_attention_dim=size.clip.text_width,
         attention_head_dim=part.heads,  # diffusers' name for the number of heads (SD-1.5 compatibility)
+        **global_text,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-ORDER = ("vision", "clip", "vae", "llava", "sd")
+ORDER = ("vision", "clip", "vae", "llava", "sd", "ip2p")
 
 app = typer.Typer(
     add_completion=False,
@@ -77,6 +77,7 @@ _train_command("clip", "Train CLIP on pictures and captions; also exports its te
 _train_command("vae", "Train the autoencoder and measure its latents' scale.")
 _train_command("llava", "Train LLaVA on captions, questions, instructions and references (after clip).")
 _train_command("sd", "Train the text-to-image UNet (after clip and vae).")
+_train_command("ip2p", "Train the editing UNet that the stages start from, and sd's text tower along (after sd).")
 
 
 @app.command(name="all")
@@ -124,7 +125,7 @@ def _train(
     module = _module(name)
     samplers = scene_samplers(get_size(size).image_size)
     torch.manual_seed(0)
-    part = getattr(module, f"{name.title()}Part")(root, *samplers, batch_size or module.BATCH_SIZE)
+    part = getattr(module, f"{name.capitalize()}Part")(root, *samplers, batch_size or module.BATCH_SIZE)
     part.model.to("cuda" if torch.cuda.is_available() else "cpu")
     options = with_overrides(module.OPTIONS, **given)
     if given.get("minutes") == 0:

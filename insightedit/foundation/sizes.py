@@ -58,6 +58,7 @@ class UNetSize:
     layers_per_block: int
     cross_attention: tuple[bool, ...]  # per resolution, finest first
     heads: tuple[int, ...]  # per resolution
+    global_text: bool  # pooled text states join the time embedding, which then scales and shifts every layer
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ TINY = Size(
         "kl", latent_channels=4, block_out_channels=(16, 16, 32), layers_per_block=1, norm_num_groups=8
     ),
     unet=UNetSize(
-        block_out_channels=(32, 64), layers_per_block=1, cross_attention=(True, True), heads=(2, 2)
+        block_out_channels=(32, 64), layers_per_block=1, cross_attention=(True, True), heads=(2, 2), global_text=False
     ),
 )
 
@@ -127,7 +128,11 @@ MINI = Size(
         "dc", latent_channels=16, block_out_channels=(64, 64, 128), layers_per_block=3, norm_num_groups=0
     ),
     unet=UNetSize(
-        block_out_channels=(96, 160), layers_per_block=2, cross_attention=(False, True), heads=(3, 5)
+        block_out_channels=(96, 192),
+        layers_per_block=1,
+        cross_attention=(False, True),
+        heads=(3, 6),
+        global_text=True,
     ),
 )
 

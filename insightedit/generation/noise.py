@@ -14,18 +14,32 @@ if TYPE_CHECKING:
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
-def draw_timesteps(batch_size: int, num_train_timesteps: int, generator: torch.Generator) -> Tensor:
-    """One timestep per sample, uniform over the schedule.
+def draw_timesteps(
+    batch_size: int, num_train_timesteps: int, generator: torch.Generator, *, begin: int = 0
+) -> Tensor:
+    """One timestep per sample, uniform over the schedule from `begin` on.
 
     Args:
         batch_size: B.
         num_train_timesteps: length of the training schedule, in steps.
         generator: where the draw comes from.
+        begin: first timestep that is trained; 0 trains all, as the papers do. A sampler of two or three steps
+            visits only the noisy part of the schedule, and there alone the answer cannot be read off z_t.
 
     Returns:
-        (B,) int64 in [0, num_train_timesteps), on the generator's device.
+        (B,) int64 in [begin, num_train_timesteps), on the generator's device.
+
+    Raises:
+        ValueError: if `begin` lies outside the schedule.
     """
-    return torch.randint(0, num_train_timesteps, (batch_size,), generator=generator, device=generator.device)
+    if not 0 <= begin < num_train_timesteps:
+        raise ValueError(
+            f"min_timestep is {begin}, but the schedule has the timesteps 0 to {num_train_timesteps - 1}: "
+            "give one of them; 0 trains all."
+        )
+    return torch.randint(
+        begin, num_train_timesteps, (batch_size,), generator=generator, device=generator.device
+    )
 
 
 def noise_target(scheduler: SchedulerMixin, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

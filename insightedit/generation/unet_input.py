@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
+from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import Tensor, nn
 
 from insightedit.types import EditCondition
@@ -54,15 +57,23 @@ class EditConvIn(nn.Conv2d):
         out_channels: channels of the layer's output.
         kernel_size: odd kernel size.
         has_residual: whether `out_channels` channels of v' follow the latents in the input.
+        has_positions: whether to add `positions`, so that every cell knows where it stands (ours).
 
     Source: SmartEdit adds v' after `conv_in`: the only reading of InsightEdit's equation 7 whose shapes fit.
     """
 
     def __init__(
-        self, latent_channels: int, out_channels: int, *, kernel_size: int, has_residual: bool
+        self,
+        latent_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        has_residual: bool,
+        has_positions: bool = False,
     ) -> None:
         super().__init__(latent_channels, out_channels, kernel_size, padding=kernel_size // 2)
         self.residual_channels = out_channels if has_residual else 0
+        self.has_positions = has_positions
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, latent_channels + residual_channels, h, w) -> (B, out_channels, h, w).
@@ -79,4 +90,24 @@ class EditConvIn(nn.Conv2d):
             )
         latents, residual = input.split([self.in_channels, self.residual_channels], dim=1)
         features = super().forward(latents)
+        if self.has_positions:
+            features = features + positions(*features.shape[1:]).to(features)
         return features + residual.to(features.dtype) if self.residual_channels else features
+
+
+@lru_cache(maxsize=8)
+def positions(channels: int, height: int, width: int) -> Tensor:
+    """Sines and cosines of every latent cell's row and column.
+
+    Args:
+        channels: a multiple of 4.
+        height: h.
+        width: w.
+
+    Returns:
+        (channels, h, w) float32 in [-1, 1] on the CPU.
+
+    Source: diffusers' `get_2d_sincos_pos_embed`, as vision transformers have it.
+    """
+    table = get_2d_sincos_pos_embed(channels, (height, width), output_type="pt")
+    return table.float().T.reshape(channels, height, width)

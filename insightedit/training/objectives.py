@@ -36,7 +36,10 @@ Objective = Callable[["Editor", EditBatch, "Config", torch.Generator], Losses]
 def align(editor: Editor, batch: EditBatch, config: Config, generator: torch.Generator) -> Losses:
     """Stage 1: cross-entropy on the edit tokens and MSE between Q-Former output and CLIP text states.
 
-    Source: SmartEdit, section 3.2 (stage 1); captions only, the picture is never opened.
+    The papers align on captions alone, no picture is opened. Records with a picture (source kind `resolved`, ours)
+    align on what the instruction means in that picture.
+
+    Source: SmartEdit, section 3.2 (stage 1).
     """
     understood = editor.comprehension(batch.tokens)
     text_states = editor.bridge.qformer(understood.edit_hidden_states)
@@ -111,7 +114,12 @@ def _noise_loss(
     """Weighted squared error of the UNet's prediction at one random timestep per sample."""
     scheduler = editor.noise_scheduler
     noise = torch.randn(target_latents.shape, generator=generator).to(target_latents)
-    timesteps = draw_timesteps(len(target_latents), scheduler.config.num_train_timesteps, generator)
+    timesteps = draw_timesteps(
+        len(target_latents),
+        scheduler.config.num_train_timesteps,
+        generator,
+        begin=config.loss.min_timestep,
+    )
     timesteps = timesteps.to(target_latents.device)
     noisy_latents = scheduler.add_noise(target_latents, noise, timesteps)
     prediction = editor.predict_noise(noisy_latents, timesteps, source_latents, condition)

@@ -62,6 +62,7 @@ def run_stage(
     command = _command(number, arguments)
     if processes.is_main:
         if arguments.restart:
+            _checked_previous_run(config, command)  # first: nothing is renamed for a run that cannot start
             set_aside(run_dir)
         claim_run_folder(run_dir, config)
     processes.barrier()
@@ -135,9 +136,7 @@ def _train(config: Config, run_dir: Path, processes: Processes, command: str) ->
     if summary is not None:
         return summary
     fresh = CheckpointFolder(run_dir / "checkpoints").latest() is None
-    before = previous_run(config) if fresh else None
-    if before is not None:
-        check_contract(read_contract(before, command=_before(command, config)), config, before)
+    before = _checked_previous_run(config, command) if fresh else None
     editor = build_editor(config)
     if config.train.gradient_checkpointing:
         save_memory(editor)
@@ -158,6 +157,14 @@ def _train(config: Config, run_dir: Path, processes: Processes, command: str) ->
         logger.info("stage %d is done: %d steps, %s", config.stage.number, summary.steps, run_dir)
     processes.barrier()
     return summary
+
+
+def _checked_previous_run(config: Config, command: str) -> Path | None:
+    """Run folder of the stage before, whose contract fits; None for the first stage."""
+    before = previous_run(config)
+    if before is not None:
+        check_contract(read_contract(before, command=_before(command, config)), config, before)
+    return before
 
 
 def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, processes: Processes) -> None:

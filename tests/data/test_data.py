@@ -140,6 +140,10 @@ def test_scene_sources_agree_with_the_scenes() -> None:
     assert caption.source_image is None
     told = build_source(SourceConfig(kind="descriptions"), size=32, seed=0)[7]
     assert told.reply == sample.expressive_instruction
+    resolved = build_source(SourceConfig(kind="resolved"), size=32, seed=0)[7]
+    assert resolved.caption == sample.expressive_instruction
+    assert resolved.instruction == sample.instruction
+    np.testing.assert_array_equal(resolved.source_image, sample.source)
 
 
 def test_sources_explain_what_is_wrong(tmp_path) -> None:
@@ -178,3 +182,24 @@ def test_batches_of_a_real_editor(tiny_root) -> None:
     edit_ids = set(editor.comprehension.edit_token_ids)
     per_row = [[t for t in row.tolist() if t in edit_ids] for row in batch.tokens.input_ids]
     assert per_row == [editor.comprehension.edit_token_ids] * b
+
+
+def test_stage_1_reads_pictures_where_the_records_have_them(tiny_root) -> None:
+    from insightedit.build import build_collator, build_editor
+
+    config = load_config("insightedit", 1, ["tiny"], [])
+    collator = build_collator(config, build_editor(config))
+    resolved = build_source(SourceConfig(kind="resolved"), size=32, seed=0)
+    captions = build_source(SourceConfig(kind="captions"), size=32, seed=0)
+    batch = collator([resolved[0], resolved[1]], [0, 1])
+    assert batch.tokens.pixel_values.shape[0] == 2
+    wanted = collator.tokenizer(
+        [resolved[i].caption for i in range(2)],
+        padding="max_length",
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
+    assert torch.equal(batch.text_target_ids, wanted)
+    assert collator([captions[0]], [0]).tokens.pixel_values is None
+    with pytest.raises(ValueError, match="records with and without pictures in one batch"):
+        collator([resolved[0], captions[0]], [0, 1])

@@ -21,10 +21,11 @@ from transformers import (
 from data_recipes.scenes import CLASSES
 from data_recipes.scenes.scene import Background, Scene, SceneObject
 from insightedit.comprehension.prompts import question_turn
-from insightedit.foundation import clip, llava, pictures, sd, vae, vision
+from insightedit.foundation import clip, ip2p, llava, pictures, sd, vae, vision
 from insightedit.foundation.builders import build_vae
 from insightedit.foundation.loop import TrainOptions, train
 from insightedit.foundation.sizes import TINY, VaeSize
+from insightedit.generation.unet import EditUNet
 from tests.foundation.fakes import Squares
 
 SQUARES = Squares(32)
@@ -35,6 +36,7 @@ PARTS = {
     "vae": vae.VaePart,
     "llava": llava.LlavaPart,
     "sd": sd.SdPart,
+    "ip2p": ip2p.Ip2pPart,
 }
 METRICS = {
     "vision": {"class_accuracy", "colour_accuracy"},
@@ -42,6 +44,7 @@ METRICS = {
     "vae": {"psnr", "scaling_factor"},
     "llava": {f"accuracy_{kind}" for kind in llava.KINDS} | {"exact_grounding", "exact_vqa"},
     "sd": {"val_error", "val_error_null"},
+    "ip2p": {"val", "val_null", "val_copy"},
 }
 
 
@@ -50,6 +53,7 @@ def _few_held_out_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (clip, llava, vae, vision):
         monkeypatch.setattr(module, "VAL_COUNT", 32)
     monkeypatch.setattr(sd, "VAL_PICTURES", 16)
+    monkeypatch.setattr(ip2p, "VAL_PAIRS", 16)
     monkeypatch.setattr(llava, "GREEDY_COUNT", 3)
 
 
@@ -153,6 +157,32 @@ def test_sd_trains_the_unet_only_and_the_pipeline_still_draws(root: Path) -> Non
     pipeline = StableDiffusionPipeline.from_pretrained(root / "sd", safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline("A red square.", num_inference_steps=1, output_type="np").images.shape == (1, 32, 32, 3)
+
+
+def test_ip2p_starts_as_a_copy_of_the_source(root: Path) -> None:
+    part = _part("ip2p", root)
+    losses = part.loss(part.batch(0), torch.Generator().manual_seed(0))
+    assert float(losses["loss"]) == pytest.approx(float(losses["copy"]), rel=0.2)
+    metrics = part.evaluate()
+    assert metrics["val"] == metrics["val_null"] == metrics["val_copy"] > 0
+
+
+def test_ip2p_freezes_the_text_tower_and_exports_both(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ip2p, "TEXT_STEPS", 2)
+    before = CLIPTextModel.from_pretrained(root / "sd", subfolder="text_encoder").state_dict()
+    part = _part("ip2p", root)
+    towers = []
+    for stop in (2, None):
+        train(part, tmp_path / "run", replace(OPTIONS, steps=4, stop_after=stop))
+        towers.append(CLIPTextModel.from_pretrained(root / "sd", subfolder="text_encoder").state_dict())
+    assert any(not torch.equal(value, before[key]) for key, value in towers[0].items())
+    assert all(torch.equal(value, towers[1][key]) for key, value in towers[0].items())
+    unet = EditUNet.from_pretrained(root / "ip2p", subfolder="unet")
+    assert unet.config.source_prior == ip2p.SOURCE_PRIOR
+    assert torch.equal(unet.conv_out.weight, part.unet.conv_out.weight)
+    assert unet.conv_out.weight.abs().max() > 0
 
 
 def test_llava_starts_from_clips_vision_tower(root: Path) -> None:

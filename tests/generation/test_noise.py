@@ -28,6 +28,18 @@ def test_timesteps_are_uniform_and_repeatable() -> None:
     assert torch.equal(drawn, draw_timesteps(20_000, 10, torch.Generator().manual_seed(0)))
 
 
+def test_timesteps_may_begin_late() -> None:
+    drawn = draw_timesteps(20_000, 10, torch.Generator().manual_seed(0), begin=6)
+    assert torch.bincount(drawn, minlength=10)[:6].sum() == 0
+    assert torch.bincount(drawn, minlength=10)[6:].float().div(5000).sub(1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("begin", [-1, 10])
+def test_a_beginning_outside_the_schedule_is_refused(begin: int) -> None:
+    with pytest.raises(ValueError, match=f"min_timestep is {begin}, but the schedule has the timesteps 0 to 9"):
+        draw_timesteps(2, 10, torch.Generator(), begin=begin)
+
+
 def test_targets() -> None:
     assert noise_target(scheduler("epsilon"), LATENTS, NOISE, TIMESTEPS) is NOISE
     assert noise_target(scheduler("sample"), LATENTS, NOISE, TIMESTEPS) is LATENTS

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
 from insightedit.generation.unet import EditUNet
-from insightedit.generation.unet_input import image_prompt, unet_input
+from insightedit.generation.unet_input import image_prompt, positions, unet_input
 from insightedit.types import EditCondition
 
 RESIDUAL, TEXT_WIDTH, IMAGE_DIM = 32, 16, 12
@@ -72,6 +73,38 @@ def test_residual_is_added_after_conv_in(edit_unet) -> None:
         )
         torch.testing.assert_close(edit_unet.conv_in(torch.cat([latents, residual], 1)), plain + residual)
     assert (run(edit_unet, residual) - run(edit_unet)).abs().max() > 1e-3
+
+
+def test_positions_are_added_after_conv_in_and_survive_saving(stock_unet, tmp_path) -> None:
+    stock = stock_unet()
+    unet = EditUNet.from_unet(stock, **ALL_BRANCHES, position_embedding=True).eval()
+    wanted = get_2d_sincos_pos_embed(RESIDUAL, (8, 8), output_type="pt").T.reshape(1, RESIDUAL, 8, 8)
+    residual = wanted.float().expand(3, -1, -1, -1)
+    plain = EditUNet.from_unet(stock, **ALL_BRANCHES).eval()
+    assert torch.equal(run(unet), run(plain, residual=residual))
+    assert not torch.equal(run(unet), run(plain))
+    unet.save_pretrained(tmp_path)
+    again = EditUNet.from_unet(tmp_path, **ALL_BRANCHES).eval()
+    assert again.config.position_embedding
+    assert torch.equal(run(again), run(unet))
+
+
+def test_positions_tell_rows_from_columns() -> None:
+    table = positions(8, 3, 5)
+    assert table.shape == (8, 3, 5)
+    assert table.abs().max() <= 1
+    assert len({tuple(cell) for cell in table.flatten(1).T.tolist()}) == 15
+
+
+def test_a_stock_unet_with_pooled_text_keeps_its_image_branch(stock_unet) -> None:
+    stock = stock_unet(
+        addition_embed_type="text", addition_embed_type_num_heads=2, resnet_time_scale_shift="scale_shift"
+    )
+    unet = EditUNet.from_unet(stock, **ALL_BRANCHES).eval()
+    with torch.no_grad():
+        expected = stock(NOISY, TIMESTEPS, TEXT).sample
+    assert torch.equal(run(unet), expected)
+    assert not torch.equal(run(unet, image_embeds=torch.randn(3, IMAGE_DIM)), expected)
 
 
 def test_eight_channel_latents(stock_unet) -> None:

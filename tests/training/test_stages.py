@@ -106,6 +106,16 @@ def test_restart_begins_anew_beside_the_old_run():
     assert Path("runs/insightedit/stage1.old-1/contract.json").is_file()
 
 
+def test_a_restart_that_cannot_start_renames_nothing():
+    run_dir = Path("runs/insightedit/stage2")
+    run_dir.mkdir(parents=True)
+    (run_dir / "log.jsonl").write_text("hours of work")
+    with pytest.raises(StageError, match="Run `python -m insightedit.stage1"):
+        stage2.main([*TINY, "--restart"])
+    assert (run_dir / "log.jsonl").read_text() == "hours of work"
+    assert not run_dir.with_name("stage2.old-1").exists()
+
+
 def test_a_missing_stage_names_its_command():
     with pytest.raises(
         StageError, match="Run `python -m insightedit.stage1 --recipe insightedit --overlay tiny` first"

@@ -11,6 +11,8 @@ from jinja2 import Environment
 from omegaconf import OmegaConf
 from torch import nn
 
+from insightedit.training.checkpoint import TRAINER, CheckpointFolder
+
 if TYPE_CHECKING:
     from insightedit.pipeline import InsightEditPipeline
 
@@ -49,7 +51,7 @@ def training_facts(run: Path) -> list[str]:
         config: Any = OmegaConf.load(current / "config.yaml")
         lines = (current / "log.jsonl").read_text(encoding="utf-8").splitlines()
         last = json.loads(lines[-1]) if lines else {"step": 0}
-        batch = config.train.batch_size * config.train.gradient_accumulation_steps
+        batch = config.train.batch_size * config.train.gradient_accumulation_steps * _world_size(current)
         sources = ", ".join(f"{s.kind} ({s.split})" for s in config.data.sources)
         facts.insert(
             0,
@@ -59,6 +61,28 @@ def training_facts(run: Path) -> list[str]:
         before = current.parent / f"stage{config.stage.number - 1}"
         current = Path(config.init_from) if config.init_from else before
     return facts
+
+
+def known_limits(config: Any) -> list[str]:
+    """What the settings of a run keep its model from doing.
+
+    Args:
+        config: the run's `Config`.
+    """
+    first = config.loss.min_timestep
+    if not first:
+        return []
+    steps = config.guidance.num_inference_steps
+    return [
+        f"Trained on the timesteps from {first} on only: made for {steps} denoising step{'s' * (steps > 1)}, "
+        "many more make its pictures worse."
+    ]
+
+
+def _world_size(run: Path) -> int:
+    """How many processes trained a run together, as its newest checkpoint says."""
+    newest = CheckpointFolder(run / "checkpoints").latest()
+    return json.loads((newest / TRAINER).read_text(encoding="utf-8"))["world_size"] if newest else 1
 
 
 def measured_skill(report: Path) -> list[str]:

@@ -58,6 +58,7 @@ def understand(
     instructions: Sequence[str],
     images: Sequence[np.ndarray],
     latent_size: tuple[int, int],
+    replies: Sequence[str | None] | None = None,
 ) -> EditCondition:
     """Comprehension and bridging.
 
@@ -67,11 +68,12 @@ def understand(
         instructions: B texts.
         images: B pictures (H, W, 3) uint8 RGB of any size.
         latent_size: (h, w) of the latent grid.
+        replies: B texts that the MLLM has written before the edit tokens; None for the template's words.
 
     Returns:
         The condition for the UNet, in the bridge's dtype.
     """
-    tokens = comprehension.tokenize(list(instructions), list(images))
+    tokens = comprehension.tokenize(list(instructions), list(images), replies=replies)
     device = comprehension.device
     tokens = replace(
         tokens,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from insightedit.card import measured_skill, model_card, training_facts
+from insightedit.card import known_limits, measured_skill, model_card, training_facts
 from insightedit.pipeline import InsightEditPipeline
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def _compose(
         default_num_inference_steps=config.guidance.num_inference_steps,
         image_prompt_scale=config.generation.image_prompt_scale,
         describe_prompt=config.comprehension.describe_prompt,
+        expressive=config.comprehension.expressive,
     )
     if comprehension is not None:
         pipeline.use_comprehension(comprehension)
@@ -212,7 +213,7 @@ def export_run(
     )
     editor = build_editor(config)
     load_stage_weights(editor, run, ema=ema)
-    facts: dict[str, Any] = {"steps": training_facts(run)}
+    facts: dict[str, Any] = {"steps": training_facts(run), "limits": known_limits(config)}
     if report is not None:
         facts["skill"] = measured_skill(Path(report))
     return export_editor(editor, config, folder, card=facts)

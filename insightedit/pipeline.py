@@ -110,6 +110,8 @@ class InsightEditPipeline(DiffusionPipeline):
         default_num_inference_steps: steps where a call names none.
         image_prompt_scale: lambda where a call names none.
         describe_prompt: what `describe=True` asks the language model, with a slot {instruction}.
+        expressive: the language model was trained to write what will change before it edits (MGIE's expressive
+            instruction), so it always does.
 
     Raises:
         ValueError: if `resolution` does not fit the latent grid.
@@ -138,6 +140,7 @@ class InsightEditPipeline(DiffusionPipeline):
         default_num_inference_steps: int = 50,
         image_prompt_scale: float = 1.0,
         describe_prompt: str = DESCRIBE_PROMPT,
+        expressive: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -160,6 +163,7 @@ class InsightEditPipeline(DiffusionPipeline):
             default_num_inference_steps=default_num_inference_steps,
             image_prompt_scale=image_prompt_scale,
             describe_prompt=describe_prompt,
+            expressive=expressive,
         )
         grid = latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1)
         if resolution % grid:
@@ -255,7 +259,7 @@ class InsightEditPipeline(DiffusionPipeline):
             mask: where editing is allowed (white), in the source's size; replaces the model's estimate.
             mask_threshold: see `insightedit.background.find_mask`; None adapts to the model's noise.
             reference_image: picture whose CLIP embedding is used instead of the predicted one.
-            describe: let the language model write what it will do, greedily.
+            describe: let the language model write what it will do, greedily. An `expressive` model always does.
             batch_size: how many pictures share a forward pass. 1 gives the same bytes whatever else is in the
                 call; more is faster on an accelerator and equal up to rounding.
             output_type: "pil", "np" (float32 in [0, 1]), "pt" or "latent".
@@ -292,8 +296,10 @@ class InsightEditPipeline(DiffusionPipeline):
             for start in range(0, len(pictures), batch_size):
                 part = slice(start, start + batch_size)
                 rgb = [to_rgb(picture) for picture in pictures[part]]
-                texts += self.describe_edit(instructions[part], rgb) if describe else [None] * len(rgb)
-                condition = self.encode_instruction(instructions[part], rgb, image_embeds)
+                speaks = describe or self.config.expressive
+                words = self.describe_edit(instructions[part], rgb) if speaks else [None] * len(rgb)
+                condition = self.encode_instruction(instructions[part], rgb, image_embeds, words)
+                texts += words
                 callback = self._step_callback(bar, callback_on_step_end)
                 edited, source = self._draw(rgb, condition, seeds[part], settings, callback)
                 latents.append(edited)
@@ -337,7 +343,11 @@ class InsightEditPipeline(DiffusionPipeline):
             )
 
     def encode_instruction(
-        self, instructions: Sequence[str], images: Sequence[np.ndarray], image_embeds: Tensor | None = None
+        self,
+        instructions: Sequence[str],
+        images: Sequence[np.ndarray],
+        image_embeds: Tensor | None = None,
+        expressive_instructions: Sequence[str | None] | None = None,
     ) -> EditCondition:
         """Comprehension and bridging for B pictures.
 
@@ -345,11 +355,15 @@ class InsightEditPipeline(DiffusionPipeline):
             instructions: B texts.
             images: B pictures (H, W, 3) uint8 RGB.
             image_embeds: (1, D_img) embedding of a real picture in place of the predicted one.
+            expressive_instructions: B texts that the language model wrote; an `expressive` model reads them again.
         """
         if hasattr(self.mllm, "_hf_hook"):  # offloading waits for a call of the whole; ours calls its parts
             self.mllm._hf_hook.pre_forward(self.mllm)
         self.comprehension.to(self.mllm.device)
-        condition = understand(self.comprehension, self.bridge, instructions, images, self._latent_size())
+        words = expressive_instructions if self.config.expressive else None
+        condition = understand(
+            self.comprehension, self.bridge, instructions, images, self._latent_size(), words
+        )
         if image_embeds is None:
             return condition
         embeds = image_embeds.to(condition.encoder_hidden_states).expand(len(instructions), -1)

@@ -29,6 +29,7 @@ class BIM(nn.Module):
         downsample_rate: cross-attention works at `width // downsample_rate`.
         residual_channels: C_res, channels of v' = output channels of the UNet's `conv_in`.
         text_scale: factor on what BIM adds to the text states.
+        place_head: build a linear layer that reads from v' which cells change; only training uses it (ours).
 
     Raises:
         ValueError: if `width` is odd or not divisible by the heads, or `residual_channels` is not positive.
@@ -46,6 +47,7 @@ class BIM(nn.Module):
         downsample_rate: int = 2,
         residual_channels: int = 320,
         text_scale: float = 0.5,
+        place_head: bool = False,
     ) -> None:
         super().__init__()
         if residual_channels < 1:
@@ -65,6 +67,7 @@ class BIM(nn.Module):
         for zero in (self.text_out, self.image_out):
             nn.init.zeros_(zero.weight)
             nn.init.zeros_(zero.bias)
+        self.place_out = nn.Conv2d(residual_channels, 1, kernel_size=1) if place_head else None
 
     def forward(
         self, text_states: Tensor, image_features: Tensor, latent_size: tuple[int, int]
@@ -92,6 +95,17 @@ class BIM(nn.Module):
         image = rearrange(image, "b (gy gx) d -> b d gy gx", gy=grid_size)
         image = F.interpolate(image, size=latent_size, mode="bilinear", align_corners=False)
         return text_states + self.text_scale * self.text_out(tokens), self.image_out(image)
+
+    def place(self, spatial_residual: Tensor) -> Tensor | None:
+        """Which cells change, read from v'.
+
+        Args:
+            spatial_residual: (B, C_res, h, w) v'.
+
+        Returns:
+            (B, 1, h, w) logits, or None without `place_head`.
+        """
+        return None if self.place_out is None else self.place_out(spatial_residual)
 
 
 def _grid_size(num_patches: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 from insightedit.bridging.bim import BIM
 from insightedit.bridging.iaa import IAA
@@ -29,12 +29,15 @@ class EditBridge(ModelMixin, ConfigMixin):
         qformer_ffn_dim: its feed-forward width.
         qformer_cross_attention_every: layers 0, n, 2n, ... read the edit-token states.
         qformer_dropout: its dropout, 0-1.
+        token_head: build a linear layer from the Q-Former's states to the text encoder's token embeddings, for a
+            training loss on the words (ours).
         bim_width: BIM's inner width; None builds no BIM.
         bim_depth: two-way blocks.
         bim_heads: attention heads.
         bim_mlp_dim: feed-forward width.
         bim_downsample_rate: cross-attention works at `bim_width // bim_downsample_rate`.
         bim_text_scale: factor on what BIM adds to the text states.
+        bim_place_head: let v' say which cells change, for a training loss on it.
         residual_channels: C_res of v'; 0 without BIM.
         iaa_hidden_dim: width of the image branch's mapper; None builds no image branch.
         iaa_layers: its Linear layers.
@@ -61,12 +64,14 @@ class EditBridge(ModelMixin, ConfigMixin):
         qformer_ffn_dim: int = 3072,
         qformer_cross_attention_every: int = 2,
         qformer_dropout: float = 0.1,
+        token_head: bool = False,
         bim_width: int | None = 1024,
         bim_depth: int = 2,
         bim_heads: int = 8,
         bim_mlp_dim: int = 2048,
         bim_downsample_rate: int = 2,
         bim_text_scale: float = 0.5,
+        bim_place_head: bool = False,
         residual_channels: int = 320,
         iaa_hidden_dim: int | None = 1024,
         iaa_layers: int = 2,
@@ -101,6 +106,7 @@ class EditBridge(ModelMixin, ConfigMixin):
                 downsample_rate=bim_downsample_rate,
                 residual_channels=residual_channels,
                 text_scale=bim_text_scale,
+                place_head=bim_place_head,
             )
         self.iaa: IAA | None = None
         if iaa_hidden_dim is not None and image_embed_dim is not None:
@@ -110,6 +116,7 @@ class EditBridge(ModelMixin, ConfigMixin):
                 num_layers=iaa_layers,
                 image_embed_dim=image_embed_dim,
             )
+        self.token_out = nn.Linear(text_width, text_width) if token_head else None
         self.register_buffer("null_text_states", torch.zeros(num_queries, text_width))
         self._use_bim = self.bim is not None
         self._use_iaa = self.iaa is not None

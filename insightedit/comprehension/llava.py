@@ -196,13 +196,15 @@ class LlavaComprehension(nn.Module):
                 attention_mask=tokens.attention_mask.to(device),
                 **picture,
                 max_new_tokens=max_new_tokens,
+                min_new_tokens=1,
                 do_sample=False,
                 num_beams=1,
-                suppress_tokens=[*self.edit_token_ids, self.stock.config.image_token_id],
-                eos_token_id=tokenizer.eos_token_id,
+                suppress_tokens=[*self.edit_token_ids[1:], self.stock.config.image_token_id],
+                eos_token_id=[tokenizer.eos_token_id, self.edit_token_ids[0]],  # then it would go on to draw
                 pad_token_id=tokenizer.pad_token_id,
             )
         answers = generated[:, tokens.input_ids.shape[1] :]
+        answers = answers.masked_fill(answers == self.edit_token_ids[0], tokenizer.pad_token_id)
         return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
     def enable_gradient_checkpointing(self) -> None:

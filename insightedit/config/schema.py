@@ -33,6 +33,7 @@ class ComprehensionConfig:
     describe_prompt: str = (
         "How does the picture look after this edit: {instruction}"  # for `--describe` (ours)
     )
+    expressive: bool = False  # write what will change, then edit (MGIE); train on source kind `descriptions`
     max_length: int = 1024  # tokens, image placeholders included (ours)
 
 
@@ -45,6 +46,7 @@ class QFormerConfig:
     ffn_dim: int = 3072
     cross_attention_every: int = 2  # layers 0, 2, 4
     dropout: float = 0.1  # bert-base
+    token_head: bool = False  # the states have to name the words they stand for; adds the loss `token` (ours)
 
 
 @dataclass
@@ -57,6 +59,7 @@ class BimConfig:
     mlp_dim: int = 2048
     downsample_rate: int = 2
     text_scale: float = 0.5
+    place_head: bool = False  # v' has to say which cells change; adds the loss `place` (ours)
 
 
 @dataclass
@@ -118,7 +121,12 @@ class LossConfig:
     align: float = 1.0
     noise: float = 1.0
     iaa: float = 1.0  # InsightEdit does not give it (ours)
+    token: float = 1.0  # with bridge.qformer.token_head, stage 1 (ours)
+    place: float = 1.0  # with bridge.bim.place_head (ours)
     changed_area_weight: float = 1.0  # pixels that differ between source and target count this much (ours)
+    change_floor: float | None = (
+        None  # weigh each edit by 1 / max(this, its latent change); None = off (ours)
+    )
     min_snr_gamma: float | None = None
     min_timestep: int = 0  # first timestep that is trained; 0 = all, as in the papers (ours)
 

@@ -76,12 +76,23 @@ class Collator:
         tokens = self.comprehension.tokenize(
             [r.instruction for r in records] if has_images else texts,
             [r.source_image for r in records] if has_images else None,
+            replies=[r.reply for r in records] if any(r.reply for r in records) else None,
             caption=not has_images,
             template_indices=list(indices),
             max_length=self.max_length,
         )
         ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return EditBatch(tokens=tokens, text_target_ids=ids)
+        return EditBatch(tokens=tokens, text_target_ids=ids, changed_mask=self._changed(records))
+
+    def _changed(self, records: Sequence[EditRecord]) -> Tensor | None:
+        """Where the edits are, if every record has both pictures."""
+        if any(r.source_image is None or r.target_image is None for r in records):
+            return None
+        before, after = (
+            [resize_square(image, self.resolution) for image in images]
+            for images in zip(*((r.source_image, r.target_image) for r in records), strict=True)
+        )
+        return changed_mask(before, after)
 
     def _clip_pixels(self, images: list[np.ndarray]) -> Tensor | None:
         if self.clip_image_processor is None:

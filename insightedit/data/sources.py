@@ -83,7 +83,10 @@ class SceneResolvedSource(SceneSource):
 
 
 class SceneDescriptionSource(SceneSource):
-    """Conversation: the assistant spells the instruction out before it draws (MGIE's expressive instruction)."""
+    """Conversation: the assistant spells the instruction out before it draws (MGIE's expressive instruction).
+
+    For stage 1 the words are the text to align with too.
+    """
 
     def __getitem__(self, index: int) -> EditRecord:
         sample = self.sampler[index]
@@ -93,6 +96,7 @@ class SceneDescriptionSource(SceneSource):
             source_image=sample.source,
             target_image=sample.target,
             reply=sample.expressive_instruction,
+            caption=sample.expressive_instruction,
         )
 
 

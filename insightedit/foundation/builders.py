@@ -3,6 +3,7 @@
 <root>/clip/    CLIPModel, CLIPTokenizer, CLIPImageProcessor
 <root>/llava/   LlavaForConditionalGeneration, LlavaProcessor
 <root>/sd/      StableDiffusionPipeline: vae, unet, scheduler, text_encoder, tokenizer
+<root>/ip2p/    unet of an InstructPix2Pix pipeline, which reads the source's latents too
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from insightedit.foundation.tokenizer import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARTS = ("clip", "llava", "sd")
+PARTS = ("clip", "llava", "sd", "ip2p")
 
 
 def build(size: str | Size, root: str | Path, seed: int = 0, *, corpus: Sequence[str] | None = None) -> Path:
@@ -54,7 +55,7 @@ def build(size: str | Size, root: str | Path, seed: int = 0, *, corpus: Sequence
 
     Args:
         size: "tiny", "mini", or a `Size` of your own.
-        root: folder that gets `clip/`, `llava/` and `sd/`; parts that exist there are replaced.
+        root: folder that gets `clip/`, `llava/`, `sd/` and `ip2p/`; parts that exist there are replaced.
         seed: of the weights; the same seed gives the same bytes.
         corpus: text for the tokenizers; by default the fixed small corpus for tiny, the scenes' text otherwise.
 
@@ -82,6 +83,8 @@ def build(size: str | Size, root: str | Path, seed: int = 0, *, corpus: Sequence
             build_llava_processor(size, llava_tokenizer).save_pretrained(folder)
         with replace_folder(root / "sd") as folder:
             save_generator(size, clip, tokenizer, folder)
+        with replace_folder(root / "ip2p") as folder:
+            build_unet(size, reads_source=True).save_pretrained(folder / "unet")
     return root
 
 
@@ -252,9 +255,10 @@ def _build_kl(size: Size) -> AutoencoderKL:
     return vae
 
 
-def build_unet(size: Size) -> UNet2DConditionModel:
-    """Text-to-image UNet on the autoencoder's latents."""
+def build_unet(size: Size, *, reads_source: bool = False) -> UNet2DConditionModel:
+    """Text-to-image UNet on the autoencoder's latents; InstructPix2Pix' kind if it reads the source's beside them."""
     part = size.unet
+    latent_channels = size.vae.latent_channels
     down = tuple("CrossAttnDownBlock2D" if cross else "DownBlock2D" for cross in part.cross_attention)
     up = tuple("CrossAttnUpBlock2D" if cross else "UpBlock2D" for cross in reversed(part.cross_attention))
     global_text: dict[str, Any] = {}
@@ -266,8 +270,8 @@ def build_unet(size: Size) -> UNet2DConditionModel:
         }
     return UNet2DConditionModel(
         sample_size=size.image_size // size.latent_factor,
-        in_channels=size.vae.latent_channels,
-        out_channels=size.vae.latent_channels,
+        in_channels=2 * latent_channels if reads_source else latent_channels,
+        out_channels=latent_channels,
         block_out_channels=part.block_out_channels,
         layers_per_block=part.layers_per_block,
         down_block_types=down,

@@ -77,7 +77,9 @@ _train_command("clip", "Train CLIP on pictures and captions; also exports its te
 _train_command("vae", "Train the autoencoder and measure its latents' scale.")
 _train_command("llava", "Train LLaVA on captions, questions, instructions and references (after clip).")
 _train_command("sd", "Train the text-to-image UNet (after clip and vae).")
-_train_command("ip2p", "Train the editing UNet that the stages start from, and sd's text tower along (after sd).")
+_train_command(
+    "ip2p", "Train the editing UNet that the stages start from, and sd's text tower along (after sd)."
+)
 
 
 @app.command(name="all")

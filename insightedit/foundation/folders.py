@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 PREFIX = "foundation:"
 RECIPE_FILES = ("builders.py", "sizes.py", "tokenizer.py")  # what the cached tiny models depend on
-MARKERS = {"clip": "clip/model.safetensors", "llava": "llava/model.safetensors", "sd": "sd/unet/config.json"}
+MARKERS = {
+    "clip": "clip/model.safetensors",
+    "llava": "llava/model.safetensors",
+    "sd": "sd/unet/config.json",
+    "ip2p": "ip2p/unet/config.json",
+}
 WAIT_SECONDS = 120.0
 DEFAULT_MINI_ROOT = Path("runs/foundation/mini")
 
@@ -27,7 +32,7 @@ def resolve(model_id: str) -> str:
     """Turn a miniature's id into a folder; every other id stays as it is.
 
     Args:
-        model_id: `foundation:SIZE/PART` (SIZE tiny or mini; PART clip, llava or sd), a folder, or a hub id.
+        model_id: `foundation:SIZE/PART` (SIZE tiny or mini; PART clip, llava, sd or ip2p), a folder, or a hub id.
 
     Returns:
         For `foundation:tiny/PART` a folder in the user's cache, built with random weights on first use. For
@@ -50,7 +55,7 @@ def resolve(model_id: str) -> str:
         raise FileNotFoundError(
             f"{model_id}: no model in {root / part}. Train the miniature base models with "
             "`python -m insightedit.foundation all --size mini`, or set INSIGHTEDIT_FOUNDATION to the folder that "
-            "holds clip/, llava/ and sd/."
+            "holds clip/, llava/, sd/ and ip2p/."
         )
     return str(root / part)
 

@@ -104,7 +104,11 @@ TINY = Size(
         "kl", latent_channels=4, block_out_channels=(16, 16, 32), layers_per_block=1, norm_num_groups=8
     ),
     unet=UNetSize(
-        block_out_channels=(32, 64), layers_per_block=1, cross_attention=(True, True), heads=(2, 2), global_text=False
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention=(True, True),
+        heads=(2, 2),
+        global_text=False,
     ),
 )
 

@@ -130,6 +130,30 @@ def changed_area_weights(
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
 
+def relative_weights(source: Tensor, target: Tensor, weights: Tensor, *, floor: float) -> Tensor:
+    """Weights under which an edit counts by the share of it that is missing, not by its size.
+
+    An inverted picture differs from its source twenty times as much as one without a small object; with plain
+    weights the gradient is about the former. Divided by the error of a mere copy, both start near 1 (ours).
+
+    Args:
+        source: (B, C, h, w) source latents, scaled as the target's.
+        target: (B, C, h, w) target latents.
+        weights: broadcastable to them, of `changed_area_weights`.
+        floor: mean squared change in latent units below which an edit does not count more, > 0.
+
+    Returns:
+        (B, ?, ?, ?) float32 weights, each sample's divided by max(floor, weighted mean of (source - target)^2).
+
+    Raises:
+        ValueError: if `floor` is not positive.
+    """
+    if floor <= 0:
+        raise ValueError(f"change_floor has to be positive, got {floor}; None turns the weighting off.")
+    change = (weights * (source.float() - target.float()).square()).mean(dim=(1, 2, 3), keepdim=True)
+    return weights / change.clamp(min=floor)
+
+
 def noise_loss(
     prediction: Tensor, target: Tensor, weights: Tensor | None = None, sample_mask: Tensor | None = None
 ) -> Tensor:

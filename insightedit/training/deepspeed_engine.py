@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from insightedit.config.load import ConfigError, config_root
+from insightedit.devices import fast_cpu_attention
 from insightedit.training.optim import build_optimizer, build_schedule
 from insightedit.training.step import TrainingStep, trainable_parameters
 
@@ -45,6 +46,7 @@ class DeepSpeedEngine:
         self.partitioned = self.zero_stage == 3
         self.name = f"deepspeed {config.train.deepspeed}"
         self.parameters = trainable_parameters(module)
+        self.device = processes.device
         self.accumulation = config.train.gradient_accumulation_steps
         for tensor in [
             *module.parameters(),
@@ -68,8 +70,9 @@ class DeepSpeedEngine:
 
     def backward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Engine`; DeepSpeed itself updates at the last micro-batch of a step."""
-        total, losses = self.engine(batch, generator)
-        self.engine.backward(total)
+        with fast_cpu_attention(self.device):
+            total, losses = self.engine(batch, generator)
+            self.engine.backward(total)
         if self.zero_stage == 0 and self.engine.is_gradient_accumulation_boundary():
             self._norm = torch.nn.utils.get_total_norm(
                 p.grad for p in self.parameters.values() if p.grad is not None

@@ -46,6 +46,17 @@ def test_identity_at_the_first_step(bim: BIM) -> None:
     assert not residual.any()
 
 
+def test_the_place_head_reads_v(bim: BIM) -> None:
+    residual = torch.randn(2, 6, 8, 6)
+    assert bim.place(residual) is None
+    torch.manual_seed(0)
+    with_head = BIM(**SMALL, place_head=True).eval()
+    assert with_head.place(residual).shape == (2, 1, 8, 6)
+    assert set(with_head.state_dict()) - set(bim.state_dict()) == {"place_out.weight", "place_out.bias"}
+    for name, value in bim.state_dict().items():
+        assert torch.equal(value, with_head.state_dict()[name])  # built last: nothing else moves
+
+
 def test_gradients_reach_the_zero_layers(bim: BIM) -> None:
     text_out, residual = bim(torch.randn(2, 5, 16), torch.randn(2, 9, 24), (8, 8))
     (text_out.square().sum() + (residual - 1).square().sum()).backward()

@@ -188,6 +188,8 @@ def test_generated_text_is_greedy_and_never_holds_edit_tokens(
         for q, i in zip(questions, images, strict=True)
     ]
     assert all(text and "<i" not in text and text == text.strip() for text in texts)
+    tokenizer = comprehension.processor.tokenizer  # the first edit token ends the text: what follows is drawn
+    assert all(len(tokenizer(text, add_special_tokens=False).input_ids) <= 2 for text in texts)
     assert comprehension.training
     assert comprehension.generate_text(["What is it?"], None, max_new_tokens=3)
 

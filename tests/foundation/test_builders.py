@@ -56,6 +56,8 @@ def test_unet_and_autoencoder_load_from_their_subfolders(tiny_root: Path) -> Non
     unet = UNet2DConditionModel.from_pretrained(tiny_root / "sd", subfolder="unet")
     vae = AutoencoderKL.from_pretrained(tiny_root / "sd", subfolder="vae")
     assert unet.config.in_channels == unet.config.out_channels == vae.config.latent_channels == 4
+    editing = UNet2DConditionModel.from_pretrained(tiny_root / "ip2p", subfolder="unet")
+    assert (editing.config.in_channels, editing.config.out_channels) == (8, 4)
     latents = vae.encode(torch.zeros(1, 3, 32, 32)).latent_dist.mode()
     assert latents.shape == (1, 4, 8, 8)
 

@@ -21,7 +21,7 @@ def _fake_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_names_every_part() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
-    assert all(name in result.output for name in ("tokenizer", "clip", "vae", "llava", "sd", "all"))
+    assert all(name in result.output for name in ("tokenizer", "clip", "vae", "llava", "sd", "ip2p", "all"))
 
 
 def test_a_stopped_part_says_how_to_go_on_and_then_finishes(tmp_path: Path) -> None:

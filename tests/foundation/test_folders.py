@@ -16,7 +16,7 @@ def test_other_ids_stay_as_they_are(model_id: str) -> None:
     assert resolve(model_id) == model_id
 
 
-@pytest.mark.parametrize("part", ["clip", "llava", "sd"])
+@pytest.mark.parametrize("part", ["clip", "llava", "sd", "ip2p"])
 def test_tiny_parts_are_folders_of_the_cache(part: str, tiny_root: Path) -> None:
     assert resolve(f"foundation:tiny/{part}") == str(tiny_root / part)
     assert (tiny_root / part).is_dir()
@@ -48,7 +48,7 @@ def test_other_ranks_wait_for_rank_0(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("model_id", ["foundation:huge/llava", "foundation:tiny/vae", "foundation:tiny"])
 def test_unknown_size_or_part_names_the_known_ones(model_id: str) -> None:
-    with pytest.raises(ValueError, match=r"SIZE one of mini, tiny and PART one of clip, llava, sd"):
+    with pytest.raises(ValueError, match=r"SIZE one of mini, tiny and PART one of clip, llava, sd, ip2p"):
         resolve(model_id)
 
 

@@ -10,6 +10,7 @@ from insightedit.generation.noise import (
     draw_timesteps,
     noise_loss,
     noise_target,
+    relative_weights,
     snr_weights,
 )
 
@@ -36,7 +37,9 @@ def test_timesteps_may_begin_late() -> None:
 
 @pytest.mark.parametrize("begin", [-1, 10])
 def test_a_beginning_outside_the_schedule_is_refused(begin: int) -> None:
-    with pytest.raises(ValueError, match=f"min_timestep is {begin}, but the schedule has the timesteps 0 to 9"):
+    with pytest.raises(
+        ValueError, match=f"min_timestep is {begin}, but the schedule has the timesteps 0 to 9"
+    ):
         draw_timesteps(2, 10, torch.Generator(), begin=begin)
 
 
@@ -121,3 +124,21 @@ def test_rejects_what_has_no_meaning() -> None:
         snr_weights(scheduler(), TIMESTEPS, 0.0)
     with pytest.raises(ValueError, match=r"changed_area_weight has to be positive, got -1"):
         changed_area_weights(None, latent_size=(8, 8), weight=-1.0)
+
+
+def test_relative_weights_make_a_copy_cost_one() -> None:
+    source, target = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
+    target[0] = source[0] + 5.0
+    target[2] = source[2]
+    mask = torch.zeros(3, 1, 16, 16)
+    mask[:, :, 4:9, 4:9] = 1
+    plain = changed_area_weights(mask, latent_size=(8, 8), weight=4.0)
+    weights = relative_weights(source, target, plain, floor=0.05)
+    costs = ((source - target).square() * weights).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(costs, torch.tensor([1.0, 1.0, 0.0]))
+    torch.testing.assert_close(weights[2], plain[2] / 0.05)
+
+
+def test_relative_weights_need_a_floor() -> None:
+    with pytest.raises(ValueError, match=r"change_floor has to be positive, got 0\.0; None turns"):
+        relative_weights(LATENTS, NOISE, torch.ones(()), floor=0.0)

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from insightedit.card import measured_skill, training_facts
+from insightedit.card import known_limits, measured_skill, training_facts
 from insightedit.config.load import dump_config, load_config
+from insightedit.training.checkpoint import COMPLETE, TRAINER
 
 
 def write_run(folder, stage: int) -> None:
@@ -26,6 +27,22 @@ def test_training_facts_follow_the_stages(tmp_path) -> None:
         "stage 3 (edit)",
     ]
     assert "30 steps of 2 samples from scenes (train)" in facts[2]
+
+
+def test_training_facts_count_the_samples_of_all_processes(tmp_path) -> None:
+    write_run(tmp_path / "stage1", 1)
+    newest = tmp_path / "stage1" / "checkpoints" / "step-000010"
+    newest.mkdir(parents=True)
+    (newest / TRAINER).write_text(json.dumps({"world_size": 3}))
+    (newest / COMPLETE).write_text(json.dumps({TRAINER: (newest / TRAINER).stat().st_size}))
+    assert "10 steps of 6 samples from captions (train)" in training_facts(tmp_path / "stage1")[0]
+
+
+def test_a_model_for_few_steps_says_so() -> None:
+    assert known_limits(load_config("insightedit", 3, ["tiny"], [])) == []
+    overrides = ["loss.min_timestep=800", "guidance.num_inference_steps=1"]
+    (limit,) = known_limits(load_config("insightedit", 3, ["tiny"], overrides))
+    assert limit.startswith("Trained on the timesteps from 800 on only: made for 1 denoising step, many more")
 
 
 def test_skill_comes_from_a_report(tmp_path) -> None:

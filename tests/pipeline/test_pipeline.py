@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler
 
 from insightedit.imaging import read_picture
 from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
+from tests.pipeline.conftest import build_pipeline
 
 WORDS = "make the dog red"
 
@@ -190,6 +191,23 @@ class TestOutput:
         assert said == tiny_pipeline(source, WORDS, describe=True).expressive_instructions
         assert isinstance(said[0], str)
         assert tiny_pipeline(source, WORDS).expressive_instructions == [None]
+
+    def test_an_expressive_model_reads_what_it_wrote(self, tiny_root, picture_of):
+        pipeline = build_pipeline(tiny_root)
+        pipeline.set_progress_bar_config(disable=True)
+        source = picture_of("RGB", (32, 32))
+        options = {"seed": 1, "output_type": "np", "background_lock": False}
+        plain = pipeline(source, WORDS, **options)
+        pipeline.register_to_config(expressive=True)
+        spoken = pipeline(source, WORDS, **options)
+        assert (
+            spoken.expressive_instructions == pipeline(source, WORDS, describe=True).expressive_instructions
+        )
+        assert not np.array_equal(spoken.images[0], plain.images[0])
+        rgb = np.asarray(source)
+        said = pipeline.encode_instruction([WORDS], [rgb], None, spoken.expressive_instructions)
+        other = pipeline.encode_instruction([WORDS], [rgb], None, ["something else"])
+        assert not torch.equal(said.encoder_hidden_states, other.encoder_hidden_states)
 
     def test_own_mask(self, tiny_pipeline, picture_of):
         source = picture_of("RGB", (40, 20))

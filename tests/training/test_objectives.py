@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -53,6 +55,31 @@ class TestObjectives:
         same = [float(losses_of(3, 1)[1]["noise"].detach()) for _ in range(2)]
         assert same[0] == same[1]
         assert same[0] != float(losses_of(3, 2)[1]["noise"].detach())
+
+    def test_a_place_head_teaches_bim_where_the_edit_is(self) -> None:
+        editor, losses = losses_of(3, 0, "bridge.bim.place_head=true")
+        assert set(losses) == {"lm", "iaa", "noise", "place", "metric/qformer_spread"}
+        assert float(losses["place"]) == pytest.approx(math.log(2), abs=0.3)  # v' starts at zero: undecided
+        losses["place"].backward()
+        assert editor.bridge.bim.image_out.weight.grad.abs().max() > 0
+        assert set(losses_of(2, 0, "bridge.bim.place_head=true")[1]) == {
+            "lm",
+            "iaa",
+            "noise",
+            "metric/qformer_spread",
+        }
+
+    @pytest.mark.parametrize("scaled", [True, False])
+    def test_with_a_change_floor_a_copy_costs_one(self, scaled: bool) -> None:
+        overrides = ["generation.prediction_type=sample", "loss.change_floor=1e-6", "loss.min_timestep=999"]
+        overrides += [f"guidance.drop_{name}=0.0" for name in ("text", "image", "both")]
+        overrides += [f"generation.scale_source_latents={scaled}"]
+        config, editor, batch = prepare(3, *overrides)
+        factor = 1.0 if scaled else editor.vae.config.scaling_factor
+        editor.predict_noise = lambda noisy, timesteps, source, condition: source * factor
+        losses = OBJECTIVES["edit"](editor, batch, config, torch.Generator().manual_seed(0))
+        # the target is a sample of a narrow posterior, drawn once for weights and error alike
+        assert float(losses["noise"]) == pytest.approx(1.0, rel=1e-4)
 
     def test_dropping_every_condition_silences_the_bridge(self) -> None:
         editor, losses = losses_of(

@@ -69,14 +69,18 @@ def known_limits(config: Any) -> list[str]:
     Args:
         config: the run's `Config`.
     """
-    first = config.loss.min_timestep
-    if not first:
-        return []
-    steps = config.guidance.num_inference_steps
-    return [
-        f"Trained on the timesteps from {first} on only: made for {steps} denoising step{'s' * (steps > 1)}, "
-        "many more make its pictures worse."
-    ]
+    limits = []
+    if first := config.loss.min_timestep:
+        steps = config.guidance.num_inference_steps
+        limits.append(
+            f"Trained on the timesteps from {first} on only: made for {steps} denoising step{'s' * (steps > 1)}, "
+            "many more make its pictures worse."
+        )
+    if not config.guidance.drop_image + config.guidance.drop_both:
+        limits.append(
+            "Never trained without the source picture: an image guidance scale other than 1 is a guess."
+        )
+    return limits
 
 
 def _world_size(run: Path) -> int:

@@ -41,7 +41,11 @@ def test_training_facts_count_the_samples_of_all_processes(tmp_path) -> None:
 def test_a_model_for_few_steps_says_so() -> None:
     assert known_limits(load_config("insightedit", 3, ["tiny"], [])) == []
     overrides = ["loss.min_timestep=800", "guidance.num_inference_steps=1"]
-    (limit,) = known_limits(load_config("insightedit", 3, ["tiny"], overrides))
+    overrides += ["guidance.drop_image=0.0", "guidance.drop_both=0.0"]
+    limit, other = known_limits(load_config("insightedit", 3, ["tiny"], overrides))
+    assert (
+        other == "Never trained without the source picture: an image guidance scale other than 1 is a guess."
+    )
     assert limit.startswith("Trained on the timesteps from 800 on only: made for 1 denoising step, many more")
 
 

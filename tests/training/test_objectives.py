@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from insightedit.build import build_editor, build_loader
 from insightedit.config.load import load_config
@@ -37,6 +38,38 @@ class TestObjectives:
         assert editor.unet is None
         (losses["lm"] + losses["align"]).backward()
         assert all(p.grad is not None for p in editor.bridge.qformer.parameters())
+
+    def test_stage_1_on_pictures_names_words_and_places(self) -> None:
+        overrides = ["data.sources=[{kind: descriptions}]", "bridge.qformer.token_head=true"]
+        overrides += ["bridge.bim.place_head=true", "stage.use_bim=true"]
+        overrides += ["stage.trainable=[bridge.qformer.*, bridge.token_out.*, bridge.bim.*]"]
+        editor, losses = losses_of(1, 0, *overrides)
+        assert set(losses) == {"lm", "align", "token", "place", "metric/qformer_spread"}
+        (losses["token"] + losses["place"]).backward()
+        assert editor.bridge.token_out.weight.grad.abs().max() > 0
+        assert editor.bridge.bim.image_out.weight.grad.abs().max() > 0
+        assert all(p.grad is not None for p in editor.bridge.qformer.parameters())
+
+    def test_the_token_loss_is_small_where_the_words_are_right(self) -> None:
+        overrides = ["data.sources=[{kind: descriptions}]", "bridge.qformer.token_head=true"]
+        config, editor, batch = prepare(1, *overrides)
+        words = F.normalize(editor.text_encoder.get_input_embeddings().weight, dim=-1)
+
+        def loss_for(ids: torch.Tensor) -> float:
+            editor.bridge.qformer.forward = lambda _: 100 * words[ids]
+            torch.nn.init.eye_(editor.bridge.token_out.weight)
+            torch.nn.init.zeros_(editor.bridge.token_out.bias)
+            return float(OBJECTIVES["align"](editor, batch, config, torch.Generator())["token"])
+
+        ids = batch.text_target_ids
+        ends = (ids == editor.tokenizer.eos_token_id).int().argmax(dim=1)
+        padded = ids.clone()
+        padded[torch.arange(ids.shape[1]) > ends[:, None]] = 5
+        assert loss_for(ids) < 0.1
+        assert loss_for(padded) == pytest.approx(loss_for(ids))  # what follows the end does not count
+        wrong = ids.clone()
+        wrong[:, 2] = 5
+        assert loss_for(wrong) > 1
 
     @pytest.mark.parametrize("stage", [2, 3])
     def test_drawing_stages_name_their_losses(self, stage: int) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
-INSTRUCTION ?= make the picture sepia
+INSTRUCTION ?= remove the fish
 IMAGE ?= docs/assets/sample.png
 ARGS ?=
 SOURCES := insightedit data_recipes tests $(wildcard benchmarks notebooks) setup.py

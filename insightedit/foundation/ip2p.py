@@ -83,6 +83,8 @@ class Ip2pPart:
                 "place": nn.Conv2d(self.unet.config.block_out_channels[-1], 1, kernel_size=1),
             }
         )
+        for parameter in self.model["place"].parameters():  # undecided, the same in every run
+            nn.init.zeros_(parameter)
         self._features: Tensor | None = None
         decoder.register_forward_hook(self._keep_features)
         self.hot_modules = [self.unet]

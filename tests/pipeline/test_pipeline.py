@@ -204,7 +204,7 @@ class TestOutput:
             spoken.expressive_instructions == pipeline(source, WORDS, describe=True).expressive_instructions
         )
         assert not np.array_equal(spoken.images[0], plain.images[0])
-        rgb = np.asarray(source)
+        rgb = np.array(source)
         said = pipeline.encode_instruction([WORDS], [rgb], None, spoken.expressive_instructions)
         other = pipeline.encode_instruction([WORDS], [rgb], None, ["something else"])
         assert not torch.equal(said.encoder_hidden_states, other.encoder_hidden_states)

@@ -42,16 +42,25 @@ class Renderer:
         return canvas if scene.photometric is None else photometric(canvas, scene.photometric)
 
     def background(self, background: Background) -> np.ndarray:
-        """A fresh (size, size, 3) uint8 crop of the photograph."""
-        photo = load_photo(self.photos[background.photo].path)
+        """A fresh (size, size, 3) uint8 crop of the photograph, perhaps with another one shining through."""
+        pixels = self._crop(background.photo, background)
+        if background.veil is not None:
+            veil, share = self._crop(background.veil, background), background.veil_share
+            mixed = pixels.astype(np.uint32) * (1000 - share) + veil.astype(np.uint32) * share
+            pixels = ((mixed + 500) // 1000).astype(np.uint8)
+        pixels = pixels[:, ::-1] if background.flip else pixels
+        return np.ascontiguousarray(pixels[..., background.channels])
+
+    def _crop(self, name: str, background: Background) -> np.ndarray:
+        """(size, size, 3) uint8."""
+        photo = load_photo(self.photos[name].path)
         side = min(photo.size) * background.side // 1000
         left = (photo.width - side) * background.left // 1000
         top = (photo.height - side) * background.top // 1000
         crop = photo.resize(
             (self.size, self.size), Image.Resampling.BOX, (left, top, left + side, top + side)
         )
-        pixels = np.array(crop)
-        return np.ascontiguousarray(pixels[:, ::-1]) if background.flip else pixels
+        return np.array(crop)
 
     def paste(self, canvas: np.ndarray, thing: SceneObject) -> None:
         """Draw one sprite over `canvas`, in place, cut off at the borders."""

@@ -4,7 +4,8 @@
 
 What is held out, by construction:
 
-* backgrounds: every photograph belongs to one split (`metadata.json`);
+* backgrounds: every photograph belongs to one split (`metadata.json`); the few of the training split are disguised
+  (colour channels shuffled, a second one shining through), or models learn them by heart and fail on others;
 * wordings: templates marked `held_out` appear in the test split only, in a third of its samples;
 * combinations: the (class, task) pairs of `is_held_out_combination` never appear in training or validation.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations
 
 import numpy as np
 
@@ -41,6 +43,7 @@ CATEGORY_WEIGHTS = {
 }  # fmt: skip
 MIN_CHANGED = 0.004  # share of the pixels that an edit changes at least
 MAX_TRIES = 200
+CHANNEL_ORDERS = tuple(permutations(range(3)))
 
 
 @dataclass(frozen=True)
@@ -267,9 +270,20 @@ class SceneSampler:
         photos = self.assets.photos_of(self.split)
         photo = photos[int(rng.integers(len(photos)))]
         numbers = [int(v) for v in rng.integers(0, 1001, 3)]
-        return Background(
+        background = Background(
             photo.name, numbers[0], numbers[1], 550 + numbers[2] * 450 // 1000, bool(rng.integers(2))
         )
+        return self._disguised(background, rng) if self.split == "train" else background
+
+    def _disguised(self, background: Background, rng: np.random.Generator) -> Background:
+        """Channels shuffled in half of them, a second photograph shining through in half of them."""
+        photos = self.assets.photos_of(self.split)
+        if rng.integers(2):
+            background = replace(background, channels=CHANNEL_ORDERS[int(rng.integers(len(CHANNEL_ORDERS)))])
+        if rng.integers(2):
+            veil, share = photos[int(rng.integers(len(photos)))].name, int(rng.integers(200, 501))
+            background = replace(background, veil=veil, veil_share=share)
+        return background
 
     def _edit(
         self, rng: np.random.Generator, task: str, scene: Scene, targets: tuple[int, ...]

@@ -55,13 +55,25 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Background:
-    """A crop of a photograph: corner and side in thousandths of what the photo allows."""
+    """A crop of a photograph: corner and side in thousandths of what the photo allows.
+
+    Attributes:
+        photo: its name.
+        left, top, side: where the crop lies.
+        flip: mirrored left to right.
+        channels: which of the photograph's channels are shown as red, green and blue.
+        veil: name of a second photograph that shines through, cropped alike; None for none.
+        veil_share: how much of it, in thousandths.
+    """
 
     photo: str
     left: int
     top: int
     side: int
     flip: bool = False
+    channels: tuple[int, int, int] = (0, 1, 2)
+    veil: str | None = None
+    veil_share: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+
+Task = Literal["editing", "subject", "subject_editing"]
+TASKS: tuple[Task, ...] = ("editing", "subject", "subject_editing")
+REFERENCE_PLACEHOLDER = "<imagehere>"
 
 
 @dataclass(frozen=True)
@@ -13,11 +18,16 @@ class EditRecord:
 
     Attributes:
         key: name of the sample within its source, for messages.
-        instruction: what the user asks for; for a caption record, the caption itself.
-        source_image: (H, W, 3) uint8 RGB, None for text-only records.
+        instruction: what the user asks for; for a caption record, the caption itself. With reference images it
+            holds one `<imagehere>` for each of them, in order.
+        source_image: (H, W, 3) uint8 RGB, None for text-only records and for the task `subject`, which draws on a
+            blank canvas.
         target_image: (H, W, 3) uint8 RGB of the same size, None for text-only and chat records.
         reply: the assistant's words where the record is a conversation, else None (a template is used).
         caption: text whose CLIP states stage 1 aligns with; None elsewhere.
+        reference_images: pictures (H, W, 3) uint8 RGB of any size that stand in the instruction's placeholders.
+        task: `editing` of the source by words, `subject` (draw the referenced subjects from blank) or
+            `subject_editing` (put a referenced subject into the source).
     """
 
     key: str
@@ -26,6 +36,8 @@ class EditRecord:
     target_image: np.ndarray | None = None
     reply: str | None = None
     caption: str | None = None
+    reference_images: tuple[np.ndarray, ...] = ()
+    task: Task = "editing"
 
     @property
     def is_edit(self) -> bool:

@@ -82,10 +82,67 @@ def test_pickles_are_never_loaded_from_outside():
         assert not calls(path, "pickle.load"), short(path)
 
 
+def asks_for_a_recipe(source: str) -> list[int]:
+    """Lines that compare a recipe's name, match on it, or look something up by it."""
+
+    def is_recipe(node: ast.AST | None) -> bool:
+        if isinstance(node, ast.Subscript):
+            node = node.slice
+        name = (
+            node.value if isinstance(node, ast.Constant) else getattr(node, "id", getattr(node, "attr", None))
+        )
+        return name in {"recipe", "recipe_name"}
+
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+            asked = any(is_recipe(o) and not isinstance(o, ast.Constant) for o in operands)
+        elif isinstance(node, ast.Match):
+            asked = is_recipe(node.subject)
+        elif isinstance(node, ast.Subscript):
+            asked = is_recipe(node.slice) and not isinstance(node.slice, ast.Constant)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            texts = node.func.attr in {"startswith", "endswith"} and is_recipe(node.func.value)
+            chosen = node.func.attr == "get" and any(
+                is_recipe(a) and not isinstance(a, ast.Constant) for a in node.args
+            )
+            asked = texts or chosen
+        else:
+            continue
+        lines += [node.lineno] if asked else []
+    return lines
+
+
 def test_a_recipe_is_a_yaml_plus_nothing():
-    pattern = re.compile(r"\brecipe\s*(==|!=|in [(\[{])")
-    found = [short(p) for p in LIBRARY if pattern.search(p.read_text(encoding="utf-8"))]
-    assert not found, "no code asks for a recipe's name"
+    found = [
+        f"{short(path)}:{line}" for path in LIBRARY for line in asks_for_a_recipe(path.read_text("utf-8"))
+    ]
+    assert not found, f"no code asks for a recipe's name: {found}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'if recipe == "mgie": pass',
+        'if "mgie" != config.recipe: pass',
+        'x = recipe_name in ("mgie", "mige")',
+        'x = contract["recipe"] == "mgie"',
+        'match config.recipe:\n    case "mgie": pass',
+        "x = BUILDERS[config.recipe]",
+        "x = BUILDERS.get(recipe)",
+        'x = config.recipe.startswith("mi")',
+    ],
+)
+def test_asking_for_a_recipe_is_noticed(code):
+    assert asks_for_a_recipe(code) == [1]
+
+
+@pytest.mark.parametrize(
+    "code", ['x = {"recipe": config.recipe}', 'x = card["recipe"]', 'y = Path("runs") / recipe']
+)
+def test_naming_a_recipe_is_not_asking_for_it(code):
+    assert asks_for_a_recipe(code) == []
 
 
 def test_no_file_names_a_machine_or_leaves_a_note_to_do():

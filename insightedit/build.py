@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from insightedit.bridging.bridge import EditBridge
+from insightedit.bridging.fusion import FusionBridge
+from insightedit.comprehension.interleaved import InterleavedReader
 from insightedit.comprehension.llava import LlavaComprehension
+from insightedit.comprehension.prompts import TEMPLATE_SETS
 from insightedit.config.load import ConfigError
-from insightedit.config.schema import Config
+from insightedit.config.schema import Config, EditHeadConfig, QFormerConfig, ReaderConfig
+from insightedit.data.cascade import flatten
 from insightedit.data.collate import Collator
+from insightedit.data.interleaved import InterleavedCollator
 from insightedit.data.loader import StepLoader
 from insightedit.data.mixture import Mixture
 from insightedit.data.sources import build_source
 from insightedit.editor import Editor
 from insightedit.foundation import resolve
+from insightedit.generation.transformer import EditTransformer
 from insightedit.generation.unet import EditUNet
+from insightedit.interleaved_editor import InterleavedEditor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from diffusers import DDIMScheduler
     from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 
-def build_editor(config: Config) -> Editor:
+def build_editor(config: Config) -> Editor | InterleavedEditor:
     """Load the base models, build the bridge, and compose the editor that `config.stage` needs.
 
-    Stage 1 (`align`) does not draw: no UNet, no autoencoder, no image encoder are loaded.
+    Stage 1 (`align`) does not draw: no UNet, no autoencoder, no image encoder are loaded. With
+    `comprehension.reader` instructions carry pictures, and a transformer draws.
 
     Args:
         config: a whole, frozen config.
@@ -41,6 +50,13 @@ def build_editor(config: Config) -> Editor:
         ConfigError: where base models do not fit each other.
     """
     torch.manual_seed(config.train.seed)
+    if config.comprehension.reader is not None:
+        return build_interleaved_editor(config, config.comprehension.reader)
+    if config.bridge.fusion is not None or config.generation.transformer is not None:
+        raise ConfigError(
+            "bridge.fusion and generation.transformer work on instructions with pictures: set comprehension.reader "
+            "too, or leave both out."
+        )
     comprehension = build_comprehension(config)
     text_encoder, tokenizer = build_text_encoder(config)
     draws = config.stage.objective != "align"
@@ -59,6 +75,56 @@ def build_editor(config: Config) -> Editor:
     )
 
 
+def build_interleaved_editor(config: Config, part: ReaderConfig) -> InterleavedEditor:
+    """Reader, feature fusion and transformer; the same for every stage that draws.
+
+    Raises:
+        ConfigError: if a part is missing, or the stage does not draw.
+    """
+    fusion, transformer = config.bridge.fusion, config.generation.transformer
+    if fusion is None or transformer is None:
+        raise ConfigError(
+            "comprehension.reader is set, so bridge.fusion and generation.transformer have to be, too: the text "
+            "encoder's states fit a transformer only."
+        )
+    if config.stage.objective == "align":
+        raise ConfigError(
+            "stage.objective `align` teaches a Q-Former to speak CLIP text, and comprehension.reader has none: "
+            "train it at stage 3 (stages: [3])."
+        )
+    reader = InterleavedReader.from_pretrained(
+        resolve(part.vision),
+        resolve(part.text_encoder),
+        resolution=config.generation.resolution,
+        max_length=part.max_length,
+        max_references=part.max_references,
+    )
+    vae, scheduler = build_autoencoder(config)
+    denoiser = EditTransformer.from_transformer(
+        resolve(transformer.model),
+        subfolder="transformer",
+        source_channels=vae.config.latent_channels,
+        source_prior=config.generation.source_prior,
+        alphas_cumprod=scheduler.alphas_cumprod,
+    )
+    bridge = FusionBridge(
+        token_width=reader.token_width,
+        visual_width=denoiser.inner_dim,
+        num_heads=fusion.num_heads,
+        activation=fusion.activation,
+        text_length=part.max_length,
+        text_width=reader.text_width,
+    )
+    return InterleavedEditor(
+        comprehension=reader,
+        bridge=bridge,
+        transformer=denoiser,
+        vae=vae,
+        noise_scheduler=scheduler,
+        scale_source_latents=config.generation.scale_source_latents,
+    )
+
+
 def build_comprehension(config: Config) -> LlavaComprehension:
     """The MLLM behind its adapter, edit tokens added, LoRA attached."""
     part = config.comprehension
@@ -69,6 +135,9 @@ def build_comprehension(config: Config) -> LlavaComprehension:
         vision_feature_layer=part.vision_feature_layer,
         quantization=part.quantization,
         lora=part.lora,
+        train_embeddings=part.train_embeddings,
+        states_before_tokens=part.states_before_tokens,
+        templates=TEMPLATE_SETS[part.templates],
     )
 
 
@@ -87,19 +156,26 @@ def build_bridge(
     text_encoder: CLIPTextModel,
     image_embed_dim: int | None,
 ) -> EditBridge:
-    """Q-Former, BIM and IAA at the widths of the models they connect."""
-    qformer, bim, iaa = config.bridge.qformer, config.bridge.bim, config.bridge.iaa
+    """Q-Former or edit head, BIM and IAA at the widths of the models they connect.
+
+    Raises:
+        ConfigError: if Q-Former and edit head are both set, or both null.
+    """
+    part = config.bridge
+    qformer, head, bim, iaa = part.qformer, part.edit_head, part.bim, part.iaa
+    if (qformer is None) == (head is None):
+        raise ConfigError(
+            f"bridge.qformer and bridge.edit_head are both {'null' if head is None else 'set'}: the text branch is one "
+            "of them, so set the other to null."
+        )
     return EditBridge(
         num_queries=text_encoder.config.max_position_embeddings,
         text_width=text_encoder.config.hidden_size,
         llm_width=comprehension.hidden_size,
         vision_width=comprehension.vision_hidden_size,
-        qformer_layers=qformer.num_layers,
-        qformer_heads=qformer.num_heads,
-        qformer_ffn_dim=qformer.ffn_dim,
-        qformer_cross_attention_every=qformer.cross_attention_every,
-        qformer_dropout=qformer.dropout,
-        token_head=qformer.token_head,
+        **_qformer_arguments(qformer),
+        **_edit_head_arguments(head),
+        null_text=config.guidance.null_text,
         bim_width=bim.width if bim else None,
         bim_depth=bim.depth if bim else 0,
         bim_heads=bim.num_heads if bim else 1,
@@ -114,21 +190,34 @@ def build_bridge(
     )
 
 
+def _qformer_arguments(part: QFormerConfig | None) -> dict[str, Any]:
+    if part is None:
+        return {"qformer_layers": None}
+    return {
+        "qformer_layers": part.num_layers,
+        "qformer_heads": part.num_heads,
+        "qformer_ffn_dim": part.ffn_dim,
+        "qformer_cross_attention_every": part.cross_attention_every,
+        "qformer_dropout": part.dropout,
+        "token_head": part.token_head,
+    }
+
+
+def _edit_head_arguments(part: EditHeadConfig | None) -> dict[str, Any]:
+    if part is None:
+        return {}
+    return {
+        "edit_head_width": part.width,
+        "edit_head_layers": part.num_layers,
+        "edit_head_heads": part.num_heads,
+        "edit_head_ffn_dim": part.ffn_dim,
+    }
+
+
 def build_generator(config: Config) -> dict[str, object]:
     """UNet, autoencoder, noise scheduler and, with an image branch, the CLIP image encoder; Editor's keywords."""
-    from diffusers import AutoModel, DDIMScheduler
-
     part = config.generation
-    folder = resolve(part.model)
-    vae = AutoModel.from_pretrained(folder, subfolder="vae")
-    scheduler = DDIMScheduler.from_pretrained(
-        folder,
-        subfolder="scheduler",
-        prediction_type=part.prediction_type,
-        rescale_betas_zero_snr=part.zero_terminal_snr,
-        timestep_spacing="trailing",
-        clip_sample=False,
-    )
+    vae, scheduler = build_autoencoder(config)
     unet = EditUNet.from_unet(
         resolve(part.unet or part.model),
         subfolder="unet",
@@ -148,6 +237,23 @@ def build_generator(config: Config) -> dict[str, object]:
     }
 
 
+def build_autoencoder(config: Config) -> tuple[Any, DDIMScheduler]:
+    """The autoencoder, and the scheduler whose betas and prediction type training uses."""
+    from diffusers import AutoModel, DDIMScheduler
+
+    part = config.generation
+    folder = resolve(part.model)
+    scheduler = DDIMScheduler.from_pretrained(
+        folder,
+        subfolder="scheduler",
+        prediction_type=part.prediction_type,
+        rescale_betas_zero_snr=part.zero_terminal_snr,
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+    return AutoModel.from_pretrained(folder, subfolder="vae"), scheduler
+
+
 def build_image_encoder(config: Config) -> CLIPVisionModelWithProjection:
     """The frozen CLIP tower whose embedding of the target IAA learns to predict."""
     from transformers import CLIPVisionModelWithProjection
@@ -163,7 +269,11 @@ def null_text_states(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> t
 
 
 def build_loader(
-    config: Config, editor: Editor, *, rank: int | None = None, world_size: int | None = None
+    config: Config,
+    editor: Editor | InterleavedEditor,
+    *,
+    rank: int | None = None,
+    world_size: int | None = None,
 ) -> StepLoader:
     """The stage's mixture, collated for this editor.
 
@@ -188,18 +298,17 @@ def build_loader(
 
 def build_mixture(config: Config) -> Mixture:
     """The sources of `data.sources`, mixed by weight."""
-    sources, weights = {}, {}
-    for number, entry in enumerate(config.data.sources):
-        name = f"{number}-{entry.kind}"
-        sources[name] = build_source(entry, size=config.generation.resolution, seed=config.train.seed)
-        weights[name] = entry.weight
-    return Mixture(sources, weights, seed=config.train.seed)
+    size, seed = config.generation.resolution, config.train.seed
+    mixed = flatten(config.data.sources, lambda entry: build_source(entry, size=size, seed=seed))
+    return Mixture({leaf.name: leaf.source for leaf in mixed}, {leaf.name: leaf.weight for leaf in mixed}, seed)
 
 
-def build_collator(config: Config, editor: Editor) -> Collator:
+def build_collator(config: Config, editor: Editor | InterleavedEditor) -> Collator | InterleavedCollator:
     """Records -> batches, as the stage's objective wants them."""
     from transformers import CLIPImageProcessor
 
+    if isinstance(editor, InterleavedEditor):
+        return InterleavedCollator(editor.comprehension.tokenizer, config.generation.resolution)
     align = config.stage.objective == "align"
     has_images = editor.image_encoder is not None
     return Collator(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from insightedit.bridging.bridge import EditBridge
     from insightedit.comprehension.llava import LlavaComprehension
+    from insightedit.generation.transformer import EditTransformer
     from insightedit.generation.unet import EditUNet
 
 StepCallback = Callable[[int, Tensor, Tensor], Tensor | None]
@@ -88,12 +89,13 @@ def understand(
         understood.edit_hidden_states.to(bridge.dtype),
         None if features is None else features.to(bridge.dtype),
         latent_size,
+        understood.edit_embeddings,
     )
 
 
 @torch.no_grad()
 def draw(
-    unet: EditUNet,
+    unet: EditUNet | EditTransformer,
     scheduler: SchedulerMixin,
     source_latents: Tensor,
     condition: EditCondition,
@@ -118,8 +120,7 @@ def draw(
     Returns:
         (B, C, h, w) float32 latents, scaled.
     """
-    unet.set_image_prompt_scale(settings.image_prompt_scale)
-    shape = (unet.config.out_channels, *source_latents.shape[-2:])
+    shape = (unet.config.in_channels, *source_latents.shape[-2:])
     return denoise(
         unet,
         scheduler,
@@ -166,6 +167,7 @@ def edit_pixels(
     mode = encode_source(vae, source_pixels, scaled=False)
     scaled = mode * vae.config.scaling_factor
     source_latents = scaled if settings.scale_source_latents else mode
+    unet.set_image_prompt_scale(settings.image_prompt_scale)
     edited = draw(unet, scheduler, source_latents, condition, null_text_states, seeds, settings, callback)
     return edited, scaled
 

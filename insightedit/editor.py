@@ -77,6 +77,11 @@ class Editor(nn.Module):
         """Where the bridge's weights live; every trained part lives there too."""
         return next(self.bridge.parameters()).device
 
+    @property
+    def denoiser(self) -> EditUNet | None:
+        """What draws; None in stage 1."""
+        return self.unet
+
     def understand(
         self, tokens: TokenBatch, latent_size: tuple[int, int]
     ) -> tuple[Comprehension, EditCondition]:
@@ -90,7 +95,9 @@ class Editor(nn.Module):
             The MLLM's states and the condition for the UNet.
         """
         understood = self.comprehension(tokens)
-        condition = self.bridge(understood.edit_hidden_states, understood.image_features, latent_size)
+        condition = self.bridge(
+            understood.edit_hidden_states, understood.image_features, latent_size, understood.edit_embeddings
+        )
         return understood, condition
 
     def predict_noise(

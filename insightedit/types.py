@@ -23,12 +23,21 @@ class TokenBatch:
         attention_mask: (B, T) int64, 1 for a valid token.
         labels: (B, T) int64 or None, -100 where no language loss is wanted.
         pixel_values: (B, 3, H, W) float32 as the MLLM's own image processor makes them, or None for text only.
+            An interleaved instruction has any number of pictures: (N, 3, H, W), row after row, in reading order.
+        image_positions: (B, T) bool, the positions that an interleaved instruction's pictures take; else None.
+        reference_pixels: (N, 3, H, W) float32 in [-1, 1], the same N pictures for the autoencoder; else None.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor | None = None
     pixel_values: Tensor | None = None
+    image_positions: Tensor | None = None
+    reference_pixels: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """The same tokens with every tensor on `device`."""
+        return _to(self, device)
 
 
 @dataclass(frozen=True)
@@ -36,14 +45,16 @@ class Comprehension:
     """What the MLLM understood.
 
     Attributes:
-        edit_hidden_states: (B, R, D_llm) last-layer states at the edit tokens, in order.
+        edit_hidden_states: (B, R, D_llm) last-layer states at the edit tokens, in order, or one position before each.
         image_features: (B, P, D_vis) patch features before the projector, without the class token; None for text only.
         lm_loss: scalar language-model loss, or None where no labels were given.
+        edit_embeddings: (R, D_llm) input embeddings of the edit tokens; None where there are no such tokens.
     """
 
     edit_hidden_states: Tensor
     image_features: Tensor | None = None
     lm_loss: Tensor | None = None
+    edit_embeddings: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,13 @@ class EditCondition:
         encoder_hidden_states: (B, Q, D_text) text states after BIM (or after the Q-Former where BIM is off).
         spatial_residual: (B, C_res, h, w) v', added after the UNet's `conv_in`; None where BIM is off.
         image_embeds: (B, D_img) predicted CLIP image embedding of the edited picture; None without image branch.
+        encoder_attention_mask: (B, Q) int64, 1 for a text state that counts; None where all of them do.
     """
 
     encoder_hidden_states: Tensor
     spatial_residual: Tensor | None = None
     image_embeds: Tensor | None = None
+    encoder_attention_mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,8 @@ class EditBatch:
             without image branch.
         text_target_ids: (B, Q) int64 CLIP token ids of the caption to align with (stage 1), or None.
         is_edit: (B,) float32, 0 for chat samples, whose diffusion term is masked out.
+        has_source: (B,) float32, 0 for samples drawn on a blank canvas, whose source latents are zeros; None where
+            every sample has a source.
     """
 
     tokens: TokenBatch
@@ -83,6 +98,7 @@ class EditBatch:
     clip_target_pixels: Tensor | None = None
     text_target_ids: Tensor | None = None
     is_edit: Tensor | None = None
+    has_source: Tensor | None = None
 
     def to(self, device: torch.device | str) -> EditBatch:
         """The same batch with every tensor on `device`."""

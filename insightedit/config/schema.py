@@ -21,6 +21,18 @@ class LoraConfig:
 
 
 @dataclass
+class ReaderConfig:
+    """Reads instructions with pictures in them, in place of the language model (MIGE)."""
+
+    vision: str = (
+        "Salesforce/blip2-flan-t5-xxl"  # BLIP-2, of which vision tower, Q-Former and projection are used
+    )
+    text_encoder: str = "google/flan-t5-xxl"  # paper; released code: google/t5-v1_1-xxl
+    max_length: int = 256  # tokens of one instruction, 32 for each picture included
+    max_references: int = 4  # reference images of one instruction, the source not counted
+
+
+@dataclass
 class ComprehensionConfig:
     """The multimodal language model that reads picture and instruction."""
 
@@ -34,7 +46,15 @@ class ComprehensionConfig:
         "How does the picture look after this edit: {instruction}"  # for `--describe` (ours)
     )
     expressive: bool = False  # write what will change, then edit (MGIE); train on source kind `descriptions`
+    max_new_tokens: int = 64  # longest text it writes, in tokens; MGIE: 96
+    no_repeat_ngram_size: int = 0  # so many tokens in a row do not come twice, the question's included; MGIE: 3
+    states_before_tokens: bool = False  # read the states that predict the edit tokens, one position before (MGIE)
+    train_embeddings: bool = False  # let all rows of embed_tokens and lm_head train, not the edit tokens' (MGIE)
     max_length: int = 1024  # tokens, image placeholders included (ours)
+    templates: Literal["few", "thirty"] = "few"  # paraphrases in training; SmartEdit: thirty
+    reader: ReaderConfig | None = (
+        None  # set: reads instead of `model`; needs bridge.fusion, generation.transformer
+    )
 
 
 @dataclass
@@ -47,6 +67,16 @@ class QFormerConfig:
     cross_attention_every: int = 2  # layers 0, 2, 4
     dropout: float = 0.1  # bert-base
     token_head: bool = False  # the states have to name the words they stand for; adds the loss `token` (ours)
+
+
+@dataclass
+class EditHeadConfig:
+    """Encoder-decoder transformer with learned queries, in the Q-Former's place (MGIE, lineage of GILL)."""
+
+    width: int = 512
+    num_layers: int = 4  # of the encoder, and as many of the decoder
+    num_heads: int = 4
+    ffn_dim: int = 2048
 
 
 @dataclass
@@ -72,12 +102,29 @@ class IaaConfig:
 
 
 @dataclass
-class BridgeConfig:
-    """Between understanding and drawing."""
+class FusionConfig:
+    """Q-Former tokens of a picture read its VAE features (MIGE)."""
 
-    qformer: QFormerConfig = field(default_factory=QFormerConfig)
+    num_heads: int = 8
+    activation: Literal["relu", "none"] = "relu"  # before the last linear layer: paper; released code: none
+
+
+@dataclass
+class BridgeConfig:
+    """Between understanding and drawing. The text branch is a Q-Former or an edit head: one of them is null."""
+
+    qformer: QFormerConfig | None = field(default_factory=QFormerConfig)
+    edit_head: EditHeadConfig | None = None
     bim: BimConfig | None = field(default_factory=BimConfig)
     iaa: IaaConfig | None = field(default_factory=IaaConfig)
+    fusion: FusionConfig | None = None  # with comprehension.reader; then Q-Former, BIM and IAA are not built
+
+
+@dataclass
+class TransformerConfig:
+    """A PixArt transformer that denoises in place of the UNet (MIGE)."""
+
+    model: str = "PixArt-alpha/PixArt-XL-2-512x512"  # folder or hub id, subfolder `transformer`
 
 
 @dataclass
@@ -99,6 +146,9 @@ class GenerationConfig:
     source_prior: float = 0.0  # expected size of a change in latent units; 0 = off (ours; needs `sample`)
     zero_terminal_snr: bool = False
     image_prompt_scale: float = 1.0  # lambda; InsightEdit does not give it (ours)
+    transformer: TransformerConfig | None = (
+        None  # with comprehension.reader; `model` still gives VAE and schedule
+    )
 
 
 @dataclass
@@ -108,9 +158,12 @@ class GuidanceConfig:
     drop_text: float = 0.05
     drop_image: float = 0.05
     drop_both: float = 0.05
+    null_text: Literal["empty", "zero_states"] = "empty"  # CLIP's "", or the text branch on zero states (MGIE)
     guidance_scale: float = 7.5
     image_guidance_scale: float = 1.5
     num_inference_steps: int = 50  # SmartEdit: 100; ours, DPM-free schedulers converge by 50
+    creation_guidance_scale: float | None = None  # where there is no source (MIGE); None = guidance_scale
+    creation_inference_steps: int | None = None  # likewise; None = num_inference_steps
 
 
 @dataclass
@@ -141,6 +194,7 @@ class OptimConfig:
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     eps: float = 1.0e-8
     warmup_ratio: float = 0.001
+    warmup_steps: int | None = None  # in place of the ratio
     schedule: Literal["cosine", "constant"] = "cosine"
     max_grad_norm: float = 1.0
 
@@ -149,10 +203,13 @@ class OptimConfig:
 class SourceConfig:
     """One data source of the mixture."""
 
-    kind: str = "scenes"  # scenes | resolved | descriptions | captions | webdataset | parquet | jsonl
+    kind: str = "scenes"  # scenes | resolved | descriptions | captions | subjects | subject_edits, or of files:
+    #                       webdataset | parquet | jsonl
     path: str | None = None
-    weight: float = 1.0
+    weight: float | None = 1.0  # relative to the others of its list; null = as many as it has records
     split: str = "train"
+    images: str | None = None  # folder of the pictures where they do not lie beside the annotations
+    sources: list[SourceConfig] = field(default_factory=list)  # of kind `mixture`: a mixture within the mixture
 
 
 @dataclass

@@ -28,6 +28,9 @@ class EditRecord:
         reference_images: pictures (H, W, 3) uint8 RGB of any size that stand in the instruction's placeholders.
         task: `editing` of the source by words, `subject` (draw the referenced subjects from blank) or
             `subject_editing` (put a referenced subject into the source).
+
+    Raises:
+        ValueError: if placeholders and reference images differ in number, or the pictures are not the task's.
     """
 
     key: str
@@ -38,6 +41,20 @@ class EditRecord:
     caption: str | None = None
     reference_images: tuple[np.ndarray, ...] = ()
     task: Task = "editing"
+
+    def __post_init__(self) -> None:
+        placeholders = self.instruction.count(REFERENCE_PLACEHOLDER)
+        if placeholders != len(self.reference_images):
+            raise ValueError(
+                f"record {self.key} has {placeholders} {REFERENCE_PLACEHOLDER} in its instruction and "
+                f"{len(self.reference_images)} reference images: there has to be one for each."
+            )
+        has = (self.source_image is not None, bool(self.reference_images))
+        if (self.task == "subject" and has[0]) or (self.task == "subject_editing" and has != (True, True)):
+            raise ValueError(
+                f"record {self.key} is of the task {self.task} with{'' if has[0] else 'out'} a source and "
+                f"with{'' if has[1] else 'out'} reference images: `subject` has no source, `subject_editing` has both."
+            )
 
     @property
     def is_edit(self) -> bool:

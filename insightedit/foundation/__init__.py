@@ -23,7 +23,7 @@ def build(size: str | Size, root: str | Path, seed: int = 0) -> Path:
 
     Args:
         size: "tiny", "mini", or a `Size` of your own.
-        root: folder that gets `clip/`, `llava/` and `sd/`.
+        root: folder that gets a folder for each part.
         seed: of the weights; the same seed gives the same bytes.
 
     Returns:

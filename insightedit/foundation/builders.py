@@ -4,6 +4,7 @@
 <root>/llava/   LlavaForConditionalGeneration, LlavaProcessor
 <root>/sd/      StableDiffusionPipeline: vae, unet, scheduler, text_encoder, tokenizer
 <root>/ip2p/    unet of an InstructPix2Pix pipeline, which reads the source's latents too
+and those of `interleaved_builders`
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from transformers import (
 )
 
 from insightedit.foundation.folders import replace_folder
+from insightedit.foundation.interleaved_builders import build_drawer, build_reader
 from insightedit.foundation.sizes import Size, get_size
 from insightedit.foundation.tokenizer import (
     IMAGE_TOKEN,
@@ -47,17 +49,25 @@ from insightedit.foundation.tokenizer import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARTS = ("clip", "llava", "sd", "ip2p")
+PARTS = ("clip", "llava", "sd", "ip2p", "blip2", "t5", "pixart")
 
 
-def build(size: str | Size, root: str | Path, seed: int = 0, *, corpus: Sequence[str] | None = None) -> Path:
-    """Build every miniature base model with random weights.
+def build(
+    size: str | Size,
+    root: str | Path,
+    seed: int = 0,
+    *,
+    corpus: Sequence[str] | None = None,
+    parts: Sequence[str] = PARTS,
+) -> Path:
+    """Build miniature base models with random weights.
 
     Args:
         size: "tiny", "mini", or a `Size` of your own.
-        root: folder that gets `clip/`, `llava/`, `sd/` and `ip2p/`; parts that exist there are replaced.
+        root: folder that gets a folder for each part; one that exists there is replaced.
         seed: of the weights; the same seed gives the same bytes.
         corpus: text for the tokenizers; by default the fixed small corpus for tiny, the scenes' text otherwise.
+        parts: which ones; `clip`, `llava`, `sd` and `ip2p` belong together, `blip2` and `t5` too.
 
     Returns:
         `root` as a path.
@@ -71,21 +81,30 @@ def build(size: str | Size, root: str | Path, seed: int = 0, *, corpus: Sequence
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        with replace_folder(root / "clip") as folder:
-            tokenizer = train_clip_tokenizer(corpus, folder, size.clip.vocab_size, size.clip.text_positions)
-            clip = build_clip(size, tokenizer)
-            clip.save_pretrained(folder)
-            image_processor(size).save_pretrained(folder)
-        with replace_folder(root / "llava") as folder:
-            llava_tokenizer = train_llava_tokenizer(corpus, folder, size.llava.vocab_size)
-            build_llava(size, clip, llava_tokenizer).save_pretrained(folder)
-            build_llava_processor(size, llava_tokenizer).save_pretrained(folder)
-        with replace_folder(root / "sd") as folder:
-            save_generator(size, clip, tokenizer, folder)
-        with replace_folder(root / "ip2p") as folder:
-            build_unet(size, reads_source=True).save_pretrained(folder / "unet")
+        if {"clip", "llava", "sd", "ip2p"} & set(parts):
+            _build_main(size, root, corpus, seed)
+        if {"blip2", "t5"} & set(parts):
+            build_reader(size, root, corpus, seed)
+        if "pixart" in parts:
+            build_drawer(size, root, seed)
     return root
+
+
+def _build_main(size: Size, root: Path, corpus: Sequence[str], seed: int) -> None:
+    torch.manual_seed(seed)
+    with replace_folder(root / "clip") as folder:
+        tokenizer = train_clip_tokenizer(corpus, folder, size.clip.vocab_size, size.clip.text_positions)
+        clip = build_clip(size, tokenizer)
+        clip.save_pretrained(folder)
+        image_processor(size).save_pretrained(folder)
+    with replace_folder(root / "llava") as folder:
+        llava_tokenizer = train_llava_tokenizer(corpus, folder, size.llava.vocab_size)
+        build_llava(size, clip, llava_tokenizer).save_pretrained(folder)
+        build_llava_processor(size, llava_tokenizer).save_pretrained(folder)
+    with replace_folder(root / "sd") as folder:
+        save_generator(size, clip, tokenizer, folder)
+    with replace_folder(root / "ip2p") as folder:
+        build_unet(size, reads_source=True).save_pretrained(folder / "unet")
 
 
 def build_clip(size: Size, tokenizer: CLIPTokenizer) -> CLIPModel:

@@ -150,10 +150,11 @@ def _root(size: str, root: Path | None) -> Path:
 
 
 def _ensure_built(size: str, root: Path, *, fresh: bool = False) -> None:
-    """Random-weight folders, unless they are there."""
+    """Random-weight folders for the parts that are not there; trained ones stay as they are."""
     from insightedit.foundation.builders import PARTS, build
 
-    if not fresh and all((root / part).is_dir() for part in PARTS):
+    missing = [part for part in PARTS if fresh or not (root / part).is_dir()]
+    if not missing:
         return
     with Console().status(f"building {size} models in {root}"):
-        build(size, root)
+        build(size, root, parts=missing)

@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX = "foundation:"
-RECIPE_FILES = ("builders.py", "sizes.py", "tokenizer.py")  # what the cached tiny models depend on
+RECIPE_FILES = (
+    "builders.py",
+    "interleaved_builders.py",
+    "sizes.py",
+    "tokenizer.py",
+)  # what the cached tiny models depend on
 MARKERS = {
     "clip": "clip/model.safetensors",
     "llava": "llava/model.safetensors",
     "sd": "sd/unet/config.json",
     "ip2p": "ip2p/unet/config.json",
+    "blip2": "blip2/model.safetensors",
+    "t5": "t5/model.safetensors",
+    "pixart": "pixart/transformer/config.json",
 }
 WAIT_SECONDS = 120.0
 DEFAULT_MINI_ROOT = Path("runs/foundation/mini")
@@ -32,7 +40,8 @@ def resolve(model_id: str) -> str:
     """Turn a miniature's id into a folder; every other id stays as it is.
 
     Args:
-        model_id: `foundation:SIZE/PART` (SIZE tiny or mini; PART clip, llava, sd or ip2p), a folder, or a hub id.
+        model_id: `foundation:SIZE/PART` (SIZE tiny or mini; PART clip, llava, sd, ip2p, blip2, t5 or pixart), a
+            folder, or a hub id.
 
     Returns:
         For `foundation:tiny/PART` a folder in the user's cache, built with random weights on first use. For
@@ -55,7 +64,7 @@ def resolve(model_id: str) -> str:
         raise FileNotFoundError(
             f"{model_id}: no model in {root / part}. Train the miniature base models with "
             "`python -m insightedit.foundation all --size mini`, or set INSIGHTEDIT_FOUNDATION to the folder that "
-            "holds clip/, llava/, sd/ and ip2p/."
+            "holds clip/, llava/, sd/ and the others."
         )
     return str(root / part)
 

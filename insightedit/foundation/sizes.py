@@ -62,6 +62,33 @@ class UNetSize:
 
 
 @dataclass(frozen=True)
+class ReaderSize:
+    """BLIP-2's vision tower and Q-Former, and the T5 encoder that their tokens go into."""
+
+    vision_width: int
+    vision_layers: int
+    vision_heads: int
+    num_queries: int  # tokens of one picture
+    qformer_width: int
+    qformer_layers: int
+    qformer_heads: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    vocab_size: int  # upper bound, the sentinels included
+
+
+@dataclass(frozen=True)
+class PixartSize:
+    """PixArtTransformer2DModel on the autoencoder's latents."""
+
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    patch_size: int  # latent cells of one patch, along one side
+
+
+@dataclass(frozen=True)
 class Size:
     """One coherent set of miniature base models."""
 
@@ -72,6 +99,8 @@ class Size:
     llava: LlavaSize
     vae: VaeSize
     unet: UNetSize
+    reader: ReaderSize
+    pixart: PixartSize
 
     @property
     def num_patches(self) -> int:
@@ -110,6 +139,20 @@ TINY = Size(
         heads=(2, 2),
         global_text=False,
     ),
+    reader=ReaderSize(
+        vision_width=32,
+        vision_layers=2,
+        vision_heads=2,
+        num_queries=4,
+        qformer_width=32,
+        qformer_layers=2,
+        qformer_heads=2,
+        text_width=32,
+        text_layers=2,
+        text_heads=2,
+        vocab_size=512,
+    ),
+    pixart=PixartSize(num_layers=2, num_heads=2, head_dim=16, patch_size=2),
 )
 
 MINI = Size(
@@ -138,6 +181,20 @@ MINI = Size(
         heads=(3, 6),
         global_text=True,
     ),
+    reader=ReaderSize(
+        vision_width=192,
+        vision_layers=4,
+        vision_heads=6,
+        num_queries=16,
+        qformer_width=192,
+        qformer_layers=4,
+        qformer_heads=6,
+        text_width=192,
+        text_layers=4,
+        text_heads=6,
+        vocab_size=1024,
+    ),
+    pixart=PixartSize(num_layers=8, num_heads=4, head_dim=64, patch_size=2),
 )
 
 SIZES = {size.name: size for size in (TINY, MINI)}

@@ -1,7 +1,8 @@
-"""Both tokenizers, trained from text in seconds and saved in the formats of LLaVA-1.5 and of CLIP.
+"""The tokenizers, trained from text in seconds and saved in the formats of LLaVA-1.5, of CLIP and of T5.
 
 LLaVA: a sentencepiece BPE model with byte fallback, read by the stock `LlamaTokenizer`, plus `<image>` and `<pad>`.
 CLIP: lower-cased byte-level BPE with `</w>` word ends, read by the stock `CLIPTokenizer`.
+T5: a sentencepiece unigram model, read by the stock `T5Tokenizer`, plus its sentinels.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import sentencepiece
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTokenizer, LlamaTokenizer
+from transformers import CLIPTokenizer, LlamaTokenizer, T5Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 IMAGE_TOKEN = "<image>"
 PAD_TOKEN = "<pad>"
 WORD_END = "</w>"
+T5_SENTINELS = 4  # stock T5 has 100; nothing here uses them
 CLIP_BOS = "<|startoftext|>"
 CLIP_EOS = "<|endoftext|>"
 # The pre-tokenizer of OpenAI's CLIP without its special tokens (transformers.CLIPTokenizer).
@@ -135,6 +137,46 @@ def train_clip_tokenizer(
     models.BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix=WORD_END).save(str(folder))
     tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=model_max_length)
     tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def train_t5_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_size: int) -> T5Tokenizer:
+    """Train T5's tokenizer and save it as a stock T5 tokenizer folder.
+
+    Args:
+        sentences: training text; characters it lacks become the unknown token, as in T5.
+        folder: where it is saved.
+        vocab_size: upper bound of the vocabulary, sentinels included.
+
+    Returns:
+        The tokenizer: padding 0, end 1, unknown 2, then pieces, then the sentinels.
+
+    Raises:
+        ValueError: if `vocab_size` cannot hold letters and special tokens.
+    """
+    if vocab_size < 128:
+        raise ValueError(f"vocab_size must be at least 128 (letters and special tokens), got {vocab_size}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / "spiece.model"
+    with model.open("wb") as model_writer:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model_writer,
+            model_type="unigram",
+            vocab_size=vocab_size - T5_SENTINELS,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            split_digits=True,
+            hard_vocab_limit=False,
+            num_threads=1,
+            minloglevel=2,
+        )
+    tokenizer = T5Tokenizer.from_pretrained(folder, extra_ids=T5_SENTINELS)
+    tokenizer.save_pretrained(folder)
+    model.unlink()  # tokenizer.json says it all, and how many sentinels there are
     return tokenizer
 
 

@@ -148,9 +148,14 @@ def guide(
 def _hide_text(condition: EditCondition, null_text_states: Tensor, hides: Tensor) -> EditCondition:
     states = condition.encoder_hidden_states
     hidden = torch.where(hides[:, None, None], null_text_states.to(states), states)
-    embeds = condition.image_embeds
+    embeds, mask = condition.image_embeds, condition.encoder_attention_mask
     return replace(
-        condition, encoder_hidden_states=hidden, image_embeds=None if embeds is None else _hide(embeds, hides)
+        condition,
+        encoder_hidden_states=hidden,
+        image_embeds=None if embeds is None else _hide(embeds, hides),
+        encoder_attention_mask=None
+        if mask is None
+        else mask.masked_fill(hides[:, None], 1),  # all of the null
     )
 
 
@@ -164,6 +169,7 @@ def _concatenate(conditions: list[EditCondition]) -> EditCondition:
         torch.cat([condition.encoder_hidden_states for condition in conditions]),
         _cat_or_none([condition.spatial_residual for condition in conditions]),
         _cat_or_none([condition.image_embeds for condition in conditions]),
+        _cat_or_none([condition.encoder_attention_mask for condition in conditions]),
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from insightedit.generation.guidance import BRANCHES, branch_weights, guide, null_branches
+from insightedit.generation.transformer import EditTransformer
 from insightedit.generation.unet_input import image_prompt, unet_input
 from insightedit.types import EditCondition
 
@@ -74,7 +75,7 @@ def step_generators(seeds: Sequence[int]) -> list[torch.Generator]:
 
 @torch.no_grad()
 def denoise(
-    unet: EditUNet,
+    unet: EditUNet | EditTransformer,
     scheduler: SchedulerMixin,
     latents: Tensor,
     source_latents: Tensor,
@@ -133,9 +134,13 @@ def denoise(
 
 
 def predict(
-    unet: EditUNet, noisy_latents: Tensor, timestep: Tensor, source_latents: Tensor, condition: EditCondition
+    unet: EditUNet | EditTransformer,
+    noisy_latents: Tensor,
+    timestep: Tensor,
+    source_latents: Tensor,
+    condition: EditCondition,
 ) -> Tensor:
-    """One UNet call, in the UNet's dtype.
+    """One call of the denoiser, in its dtype.
 
     Args:
         unet: the denoiser.
@@ -145,8 +150,10 @@ def predict(
         condition: text states, v' and image embedding of B samples.
 
     Returns:
-        (B, C, h, w) prediction in the scheduler's prediction type, in the UNet's dtype.
+        (B, C, h, w) prediction in the scheduler's prediction type, in the denoiser's dtype.
     """
+    if isinstance(unet, EditTransformer):
+        return unet.predict(noisy_latents, timestep, source_latents, condition)
     return unet(
         unet_input(
             noisy_latents.to(unet.dtype),

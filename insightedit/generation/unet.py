@@ -295,7 +295,7 @@ class EditUNet(UNet2DConditionModel):
 
 
 def source_prediction(
-    output: Tensor, noisy_latents: Tensor, source_latents: Tensor, alpha: Tensor, prior: float
+    output: Tensor, noisy_latents: Tensor, source_latents: Tensor, alpha: Tensor, prior: float | Tensor
 ) -> Tensor:
     """Latents from what the layers say, with the source as the first guess.
 
@@ -309,7 +309,7 @@ def source_prediction(
         noisy_latents: (B, C, h, w) z_t.
         source_latents: (B, C, h, w) z_src.
         alpha: (B, 1, 1, 1) or (1, 1, 1, 1) a, cumulative product of the schedule, 0 to 1.
-        prior: p > 0, latent units.
+        prior: p > 0, latent units; a number, or (B, 1, 1, 1).
 
     Returns:
         (B, C, h, w) predicted latents (prediction type `sample`).

@@ -26,6 +26,14 @@ PACKAGES = ("insightedit", "torch", "transformers", "diffusers", "peft", "safete
 
 def base_models(config: Config) -> dict[str, str]:
     """The pretrained parts that a stage's weights sit on, by config key; stage 1 sees no UNet."""
+    reader, transformer = config.comprehension.reader, config.generation.transformer
+    if reader is not None and transformer is not None:
+        return {
+            "comprehension.reader.vision": reader.vision,
+            "comprehension.reader.text_encoder": reader.text_encoder,
+            "generation.model": config.generation.model,
+            "generation.transformer.model": transformer.model,
+        }
     models = {"comprehension.model": config.comprehension.model, "generation.model": config.generation.model}
     if config.stage.objective != "align":
         models["generation.unet"] = config.generation.unet or config.generation.model

@@ -47,7 +47,7 @@ def align(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gen
     Source: SmartEdit, section 3.2 (stage 1).
     """
     understood = editor.comprehension(batch.tokens)
-    text_states = editor.bridge.qformer(understood.edit_hidden_states)
+    text_states = editor.bridge.text_states(understood.edit_hidden_states, understood.edit_embeddings)
     with torch.no_grad():
         wanted = editor.text_encoder(batch.text_target_ids).last_hidden_state
     losses = {
@@ -73,7 +73,7 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
     target_latents, source_latents = _encode_pictures(editor, batch, generator)
     latent_size = (target_latents.shape[-2], target_latents.shape[-1])
     understood, condition = editor.understand(batch.tokens, latent_size)
-    losses = {"lm": _language_loss(understood)}
+    losses = {} if understood.lm_loss is None else {"lm": _language_loss(understood)}
     if condition.image_embeds is not None and batch.clip_target_pixels is not None:
         losses["iaa"] = _image_alignment(editor, batch, condition.image_embeds)
 
@@ -83,7 +83,7 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
     condition, source_latents = drop_conditions(
         condition,
         source_latents,
-        editor.bridge.null_text_states,
+        editor.bridge.null_states(understood.edit_embeddings),
         generator=generator,
         drop_text=config.guidance.drop_text,
         drop_image=config.guidance.drop_image,
@@ -92,7 +92,8 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
     losses["noise"] = _noise_loss(
         editor, batch, config, generator, target_latents, source_latents, condition, weights
     )
-    losses["metric/qformer_spread"] = spread(condition.encoder_hidden_states.detach())
+    if condition.encoder_attention_mask is None:  # the states are a Q-Former's; padding would blur the number
+        losses["metric/qformer_spread"] = spread(condition.encoder_hidden_states.detach())
     return losses
 
 
@@ -106,9 +107,11 @@ def _language_loss(understood: Comprehension) -> Tensor:
 
 @torch.no_grad()
 def _encode_pictures(editor: Editor, batch: EditBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Target latents (sampled, scaled) and source latents (mode), each (B, C, h, w)."""
+    """Target latents (sampled, scaled) and source latents (mode; zeros for a blank canvas), each (B, C, h, w)."""
     target = encode_target(editor.vae, batch.target_pixels, generator)
     source = encode_source(editor.vae, batch.source_pixels, scaled=editor.scale_source_latents)
+    if batch.has_source is not None:
+        source = source * batch.has_source.to(source)[:, None, None, None]
     return target.float(), source.float()
 
 

@@ -62,7 +62,7 @@ def build_optimizer(
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, max_steps: int) -> LRScheduler:
-    """Warm-up over `warmup_ratio` of the steps, then cosine decay to 0 or constant.
+    """Warm-up over `warmup_steps` or `warmup_ratio` of the steps, then cosine decay to 0 or constant.
 
     Source: `diffusers.optimization.get_scheduler`.
     """
@@ -70,7 +70,9 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, max_st
     return get_scheduler(
         names[config.schedule],
         optimizer,
-        num_warmup_steps=round(config.warmup_ratio * max_steps),
+        num_warmup_steps=(
+            round(config.warmup_ratio * max_steps) if config.warmup_steps is None else config.warmup_steps
+        ),
         num_training_steps=max_steps,
     )
 

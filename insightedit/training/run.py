@@ -193,8 +193,8 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
 def save_memory(editor: Editor) -> None:
     """Recompute activations in the backward pass instead of keeping them (`train.gradient_checkpointing`)."""
     editor.comprehension.enable_gradient_checkpointing()
-    if editor.unet is not None:
-        editor.unet.enable_gradient_checkpointing()
+    if editor.denoiser is not None:
+        editor.denoiser.enable_gradient_checkpointing()
 
 
 def quiet_libraries() -> None:

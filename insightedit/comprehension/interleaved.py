@@ -1,0 +1,208 @@
+"""InterleavedReader: an instruction with pictures in it -> text states that the denoiser reads.
+
+Stock `transformers` classes: BLIP-2's vision tower and Q-Former turn a picture into a few tokens, which stand in the
+input of a T5 encoder where the instruction says `<imagehere>`. Between the two stands bridging's feature fusion.
+
+Source: MIGE, section 3.2.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoTokenizer, T5EncoderModel
+from transformers.models.blip_2.configuration_blip_2 import Blip2Config
+from transformers.models.blip_2.modeling_blip_2 import (
+    Blip2PreTrainedModel,
+    Blip2QFormerModel,
+    Blip2VisionModel,
+)
+
+from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+
+    from insightedit.types import TokenBatch
+
+
+class Blip2PictureEncoder(Blip2PreTrainedModel):
+    """BLIP-2 without its language model: vision tower, Q-Former and projection, under their stock names.
+
+    A stock BLIP-2 folder (`Salesforce/blip2-flan-t5-xxl`) loads as it is; its language model is passed over.
+
+    Args:
+        config: a stock `Blip2Config`.
+    """
+
+    _keys_to_ignore_on_load_unexpected = [r"^language_model\."]  # noqa: RUF012 - transformers' contract
+    _keep_in_fp32_modules = ["query_tokens", "qformer"]  # noqa: RUF012 - as stock BLIP-2
+
+    def __init__(self, config: Blip2Config) -> None:
+        super().__init__(config)
+        width = config.qformer_config.hidden_size
+        self.vision_model = Blip2VisionModel._from_config(config.vision_config)
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
+        self.qformer = Blip2QFormerModel._from_config(config.qformer_config)
+        self.language_projection = nn.Linear(width, config.text_config.hidden_size)
+        self.post_init()
+
+    @classmethod
+    def from_stock(cls, model: str, dtype: torch.dtype = torch.float32) -> Blip2PictureEncoder:
+        """Load a BLIP-2 folder or hub id, whole.
+
+        Raises:
+            ValueError: if the folder lacks weights of vision tower, Q-Former or projection.
+        """
+        encoder, info = cls.from_pretrained(model, dtype=dtype, output_loading_info=True)
+        if info["missing_keys"]:
+            raise ValueError(
+                f"{model} holds no whole BLIP-2: {len(info['missing_keys'])} weights are missing, e.g. "
+                f"{sorted(info['missing_keys'])[0]}. Name a model such as Salesforce/blip2-flan-t5-xxl."
+            )
+        return encoder
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised pixels -> (N, Q, D) Q-Former tokens, D its own width (before the projection)."""
+        patches = self.vision_model(pixel_values=pixel_values).last_hidden_state
+        queries = self.query_tokens.expand(len(patches), -1, -1)
+        return self.qformer(query_embeds=queries, encoder_hidden_states=patches).last_hidden_state
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """(N, Q, D) tokens -> (N, Q, D_text), the text encoder's input width."""
+        return self.language_projection(tokens.to(self.language_projection.weight.dtype))
+
+
+class InterleavedReader(nn.Module):
+    """Sees the pictures of an instruction (`see`) and reads them with its words (`read`).
+
+    Args:
+        picture_encoder: BLIP-2 without language model.
+        text_encoder: T5 encoder.
+        tokenizer: its tokenizer.
+        image_processor: BLIP-2's.
+        resolution: side in pixels of the square that the autoencoder sees.
+        max_length: T, tokens of one instruction, pictures included; all are padded to it.
+        max_references: most reference images of one instruction; the source comes on top.
+
+    Raises:
+        ValueError: if the projection does not fit the text encoder's width.
+    """
+
+    def __init__(
+        self,
+        picture_encoder: Blip2PictureEncoder,
+        text_encoder: T5EncoderModel,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: BaseImageProcessor,
+        *,
+        resolution: int,
+        max_length: int = 256,
+        max_references: int = 4,
+    ) -> None:
+        super().__init__()
+        self.picture_encoder = picture_encoder
+        self.text_encoder = text_encoder
+        given, wanted = picture_encoder.language_projection.out_features, text_encoder.config.d_model
+        if given != wanted:
+            raise ValueError(
+                f"this BLIP-2 projects its tokens to width {given}, the text encoder reads width {wanted}: name "
+                "models that belong together, e.g. Salesforce/blip2-flan-t5-xxl with google/flan-t5-xxl."
+            )
+        self.tokenizer = InterleavedTokenizer(
+            tokenizer,
+            image_processor,
+            tokens_per_image=picture_encoder.config.num_query_tokens,
+            resolution=resolution,
+            max_length=max_length,
+            max_references=max_references,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, vision: str, text_encoder: str, *, dtype: torch.dtype = torch.float32, **options: Any
+    ) -> InterleavedReader:
+        """Load both models from folders or hub ids in the stock formats.
+
+        Args:
+            vision: BLIP-2.
+            text_encoder: T5; of a whole T5 its encoder is taken.
+            dtype: of the weights.
+            **options: resolution, max_length, max_references of the class.
+
+        Returns:
+            The reader, in eval mode.
+        """
+        return cls(
+            Blip2PictureEncoder.from_stock(vision, dtype),
+            T5EncoderModel.from_pretrained(text_encoder, dtype=dtype),
+            AutoTokenizer.from_pretrained(text_encoder),
+            AutoImageProcessor.from_pretrained(vision),
+            **options,
+        ).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the text encoder reads its tokens."""
+        return self.text_encoder.device
+
+    @property
+    def token_width(self) -> int:
+        """D, width of the Q-Former's tokens."""
+        return self.picture_encoder.config.qformer_config.hidden_size
+
+    @property
+    def text_width(self) -> int:
+        """D_text, width of the text states."""
+        return self.text_encoder.config.d_model
+
+    def tokenize(self, *arguments: Any, **options: Any) -> TokenBatch:
+        """Words and pictures as tensors on the CPU; arguments as `InterleavedTokenizer.tokenize`."""
+        return self.tokenizer.tokenize(*arguments, **options)
+
+    def see(self, pixel_values: Tensor) -> Tensor:
+        """The semantic tokens of N pictures.
+
+        Args:
+            pixel_values: (N, 3, H, W) as BLIP-2's image processor makes them.
+
+        Returns:
+            (N, Q, D) Q-Former tokens.
+        """
+        tower = self.picture_encoder.vision_model
+        return self.picture_encoder(pixel_values.to(device=self.device, dtype=tower.dtype))
+
+    def read(self, tokens: TokenBatch, picture_tokens: Tensor | None) -> Tensor:
+        """Words and pictures together, in their order.
+
+        Args:
+            tokens: from `tokenize`.
+            picture_tokens: (N, Q, D) fused tokens of the batch's N pictures; None where it has none.
+
+        Returns:
+            (B, T, D_text) states of the text encoder.
+
+        Raises:
+            ValueError: if pictures and their positions in the text differ in number.
+        """
+        inputs_embeds = self.text_encoder.get_input_embeddings()(tokens.input_ids)
+        positions = tokens.image_positions
+        wanted = 0 if positions is None else int(positions.sum())
+        given = 0 if picture_tokens is None else picture_tokens.shape[0] * picture_tokens.shape[1]
+        if wanted != given:
+            raise ValueError(
+                f"the batch has room for {wanted} picture tokens and got {given}: make the batch with this reader's "
+                "own `tokenize`, and give `read` the tokens of all its pictures."
+            )
+        if positions is not None and picture_tokens is not None:
+            projected = self.picture_encoder.project(picture_tokens).to(inputs_embeds.dtype)
+            inputs_embeds = inputs_embeds.masked_scatter(positions[..., None], projected)
+        return self.text_encoder(
+            inputs_embeds=inputs_embeds, attention_mask=tokens.attention_mask
+        ).last_hidden_state
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute the text encoder's layers in the backward pass; memory for time, in train mode only."""
+        self.text_encoder.gradient_checkpointing_enable()

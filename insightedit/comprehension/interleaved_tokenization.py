@@ -1,0 +1,166 @@
+"""Instructions and pictures -> what the interleaved reader reads. Holds no weights, so a data worker can have it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
+from insightedit.data.records import REFERENCE_PLACEHOLDER, Task
+from insightedit.imaging import pixels_to_tensor, squash
+from insightedit.types import TokenBatch
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+class InterleavedTokenizer:
+    """Task sentence, words and room for the pictures' tokens, padded to one length.
+
+    Args:
+        tokenizer: T5's.
+        image_processor: BLIP-2's.
+        tokens_per_image: Q, positions that one picture takes.
+        resolution: side in pixels of the square that the autoencoder sees.
+        max_length: T of every batch.
+        max_references: most reference images of one instruction.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: BaseImageProcessor,
+        *,
+        tokens_per_image: int,
+        resolution: int,
+        max_length: int,
+        max_references: int,
+    ) -> None:
+        self.tokenizer: Any = tokenizer
+        self.image_processor: Any = image_processor
+        self.tokens_per_image = tokens_per_image
+        self.resolution = resolution
+        self.max_length = max_length
+        self.max_references = max_references
+        control = sorted(
+            {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}, key=len, reverse=True
+        )
+        self._control_tokens = re.compile("|".join(re.escape(token) for token in control))
+        self._warned = False
+
+    def tokenize(
+        self,
+        instructions: Sequence[str],
+        sources: Sequence[np.ndarray | None],
+        references: Sequence[Sequence[np.ndarray]],
+        *,
+        shorten: bool = False,
+    ) -> TokenBatch:
+        """Build a batch.
+
+        The source picture, where there is one, gets a placeholder of its own (`place_source`). Without one the task
+        is to draw from blank, with one and references it is to put the subject in, with one alone it is to edit.
+
+        Args:
+            instructions: B texts, each with one `<imagehere>` for each of its reference images.
+            sources: B pictures (H, W, 3) uint8 RGB of any size, None for a blank canvas.
+            references: B lists of pictures, which may be empty.
+            shorten: cut what is too long at its end instead of refusing it; never a picture.
+
+        Returns:
+            Batch with `input_ids`, `attention_mask`, `image_positions` (B, T) and, where it has N > 0 pictures,
+            `pixel_values` (N, 3, S, S) and `reference_pixels` (N, 3, H, W).
+
+        Raises:
+            ValueError: if placeholders and references differ in number, or a text is too long.
+        """
+        rows, pictures = [], []
+        for text, source, own in zip(instructions, sources, references, strict=True):
+            check_placeholders(text, len(own), self.max_references)
+            words, in_order = _with_source(text, source, list(own))
+            rows.append(self._row(words, task_of(source is not None, bool(own)), shorten=shorten))
+            pictures += in_order
+        ids, positions = (torch.tensor(values) for values in zip(*rows, strict=True))
+        length = torch.tensor([len(row) - _count_end(row, self.tokenizer.pad_token_id) for row, _ in rows])
+        mask = torch.arange(self.max_length) < length[:, None]
+        if not pictures:
+            return TokenBatch(ids, mask.long(), image_positions=positions)
+        return TokenBatch(
+            ids,
+            mask.long(),
+            pixel_values=self.image_processor(images=pictures, return_tensors="pt").pixel_values,
+            image_positions=positions,
+            reference_pixels=self._squares(pictures),
+        )
+
+    def _row(self, text: str, task: Task, *, shorten: bool) -> tuple[list[int], list[bool]]:
+        """(T,) ids, pad where a picture stands, and (T,) whether one does."""
+        segments = [self._ids(segment) for segment in text.split(REFERENCE_PLACEHOLDER)]
+        prefix, end = self._ids(TASK_PREFIXES[task]), [self.tokenizer.eos_token_id]
+        room = self.max_length - len(prefix) - len(end) - (len(segments) - 1) * self.tokens_per_image
+        excess = sum(map(len, segments)) - room
+        if excess > 0:
+            self._cut(segments, excess, text, shorten=shorten)
+        picture = [self.tokenizer.pad_token_id] * self.tokens_per_image
+        ids, positions = [*prefix, *segments[0]], [False] * (len(prefix) + len(segments[0]))
+        for segment in segments[1:]:
+            ids += [*picture, *segment]
+            positions += [True] * len(picture) + [False] * len(segment)
+        filler = [self.tokenizer.pad_token_id] * (self.max_length - len(ids) - len(end))
+        return [*ids, *end, *filler], [*positions, *[False] * (len(end) + len(filler))]
+
+    def _ids(self, text: str) -> list[int]:
+        """Tokens of a piece of text; control tokens in it are read as ordinary characters."""
+        plain = self._control_tokens.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        return self.tokenizer(plain.strip(), add_special_tokens=False).input_ids if plain.strip() else []
+
+    def _cut(self, segments: list[list[int]], excess: int, text: str, *, shorten: bool) -> None:
+        """Take `excess` tokens off the end of the text, in place."""
+        if not shorten or excess > sum(map(len, segments)):
+            pictures = len(segments) - 1
+            raise ValueError(
+                f"the instruction {text[:40]!r} is {excess} tokens too long: this model reads {self.max_length}, "
+                f"{pictures * self.tokens_per_image} of which its {pictures} pictures take. Use a shorter one, or "
+                "fewer pictures."
+            )
+        if not self._warned:
+            logger.warning("an instruction was cut by %d tokens to %d; said once.", excess, self.max_length)
+            self._warned = True
+        for segment in reversed(segments):
+            dropped = min(excess, len(segment))
+            del segment[len(segment) - dropped :]
+            excess -= dropped
+
+    def _squares(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        return torch.stack([pixels_to_tensor(squash(picture, self.resolution)) for picture in pictures])
+
+
+def task_of(has_source: bool, has_references: bool) -> Task:
+    """The task that follows from what is given."""
+    if not has_source:
+        return "subject"
+    return "subject_editing" if has_references else "editing"
+
+
+def _with_source(
+    text: str, source: np.ndarray | None, references: list[np.ndarray]
+) -> tuple[str, list[np.ndarray]]:
+    """Text and pictures with the source among them, in reading order."""
+    text = " ".join(text.split())
+    if source is None:
+        return text, references
+    text, place = place_source(text)
+    return text, [*references[:place], source, *references[place:]]
+
+
+def _count_end(ids: list[int], value: int) -> int:
+    """How many of the last ids are `value`."""
+    return next(number for number, entry in enumerate(reversed(ids)) if entry != value)

@@ -1,0 +1,201 @@
+"""EditTransformer: the stock PixArt transformer with a source picture as further input.
+
+A thin subclass. Every stock key keeps its name, so stock weights load; the first layer alone is wider.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import PixArtTransformer2DModel
+from torch import Tensor, nn
+
+from insightedit.generation.unet import TRAIN_TIMESTEPS, source_prediction
+from insightedit.types import EditCondition
+
+BLANK_PRIOR = 1.0  # latents of a whole picture have about unit variance
+
+
+class EditTransformer(PixArtTransformer2DModel):
+    """Denoiser of [z_t, z_src] by text states of any length, with a mask over them.
+
+    `config.in_channels` stays the number of channels of z_t. `forward` has the stock signature and output: with a
+    learned variance that is 2 * in_channels channels, the noise and then the variance. `predict` is what this
+    package calls: it gives the noise alone. Training on it leaves the variance half as it was loaded, and
+    DPM-Solver++ never reads it.
+
+    Args:
+        source_channels: channels of z_src, the source picture's latents.
+        source_prior: expected size of the change in latent units; above 0 `predict` gives the latents themselves,
+            composed by `source_prediction` (ours, for a transformer trained from nothing and scheduler prediction
+            type `sample`). A sample with a blank source is expected to differ from it by a whole picture.
+        **stock_config: the arguments of `diffusers.PixArtTransformer2DModel`.
+
+    Raises:
+        ValueError: if `source_channels` is negative.
+
+    Source: MIGE, section 3.1.2.
+    """
+
+    def __init__(self, *, source_channels: int = 4, source_prior: float = 0.0, **stock_config: Any) -> None:
+        super().__init__(**stock_config)
+        if source_channels < 0:
+            raise ValueError(
+                f"source_channels is {source_channels}: give the number of the autoencoder's latent channels, 0 for "
+                "no source."
+            )
+        self.register_to_config(source_channels=source_channels, source_prior=source_prior)
+        stock = self.pos_embed.proj
+        self.pos_embed.proj = nn.Conv2d(
+            stock.in_channels + source_channels, stock.out_channels, stock.kernel_size, stock.stride
+        )
+        if source_prior:
+            self.register_buffer("alphas_cumprod", torch.ones(TRAIN_TIMESTEPS))
+
+    @classmethod
+    def from_transformer(
+        cls,
+        transformer_or_folder: PixArtTransformer2DModel | str | Path,
+        *,
+        source_channels: int,
+        source_prior: float = 0.0,
+        alphas_cumprod: Tensor | None = None,
+        subfolder: str | None = None,
+    ) -> EditTransformer:
+        """Start from a text-to-image transformer, or from one that reads a source already.
+
+        Input channels that the given one does not have start at zero, so the new one first does what it did.
+
+        Args:
+            transformer_or_folder: a transformer, or a folder or hub id to load it from.
+            source_channels: channels of the source picture's latents.
+            source_prior: see the class.
+            alphas_cumprod: (1000,) of the noise schedule; needed with `source_prior`.
+            subfolder: where the transformer lies inside the folder.
+
+        Returns:
+            The transformer in the given one's dtype.
+
+        Raises:
+            ValueError: if the given transformer reads neither z_t alone nor [z_t, z_src], or the noise schedule is
+                missing.
+        """
+        given = transformer_or_folder
+        if not isinstance(given, PixArtTransformer2DModel):
+            given = _load_any(given, subfolder)
+        weights = given.state_dict()
+        projection = weights.pop("pos_embed.proj.weight")
+        channels = given.config.in_channels
+        if projection.shape[1] not in (channels, channels + source_channels):
+            raise ValueError(
+                f"the given transformer reads {projection.shape[1]} channels, {channels} of them noisy latents: "
+                f"from_transformer takes one that reads {channels} (text-to-image) or {channels + source_channels} "
+                "(with source latents)."
+            )
+        config = {key: value for key, value in given.config.items() if key in _stock_config_keys()}
+        new = cls(source_channels=source_channels, source_prior=source_prior, **config)
+        new = new if new.dtype == given.dtype else new.to(given.dtype)
+        with torch.no_grad():
+            widened = torch.zeros_like(new.pos_embed.proj.weight)
+            widened[:, : projection.shape[1]] = projection
+        weights["pos_embed.proj.weight"] = widened
+        weights.pop("alphas_cumprod", None)
+        if source_prior:
+            new.take_schedule(alphas_cumprod)
+            weights["alphas_cumprod"] = new.alphas_cumprod
+        new.load_state_dict(weights)
+        if source_prior and not given.config.get("source_prior"):
+            nn.init.zeros_(new.proj_out.weight)  # it says that nothing changes
+            nn.init.zeros_(new.proj_out.bias)
+        return new
+
+    @torch.no_grad()
+    def take_schedule(self, alphas_cumprod: Tensor | None) -> None:
+        """Keep the noise schedule that `source_prior` computes with.
+
+        Args:
+            alphas_cumprod: (1000,) of the noise schedule.
+
+        Raises:
+            ValueError: if it is missing or has another length.
+        """
+        if alphas_cumprod is None or alphas_cumprod.shape != self.alphas_cumprod.shape:
+            given = None if alphas_cumprod is None else tuple(alphas_cumprod.shape)
+            raise ValueError(
+                f"source_prior needs alphas_cumprod of {TRAIN_TIMESTEPS} timesteps, got {given}: give the noise "
+                "scheduler's `alphas_cumprod`."
+            )
+        self.alphas_cumprod.copy_(alphas_cumprod)
+
+    def predict(
+        self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition
+    ) -> Tensor:
+        """One call, in the transformer's dtype.
+
+        Args:
+            noisy_latents: (B, C, h, w) z_t.
+            timesteps: (B,) int64, or a scalar for the whole batch.
+            source_latents: (B, C_src, h, w) z_src; zeros for a blank canvas.
+            condition: text states and their mask.
+
+        Returns:
+            (B, C, h, w) prediction in the scheduler's prediction type: the first C channels of the output.
+
+        Raises:
+            ValueError: if the condition holds what only a UNet can use.
+        """
+        if condition.spatial_residual is not None or condition.image_embeds is not None:
+            raise ValueError(
+                "the condition holds v' or an image embedding, which a transformer has no place for: build the "
+                "bridge without BIM and IAA (bridge.fusion)."
+            )
+        sample = torch.cat([noisy_latents, source_latents], dim=1).to(self.dtype)
+        (output,) = self(
+            sample,
+            encoder_hidden_states=condition.encoder_hidden_states.to(self.dtype),
+            timestep=timesteps.expand(len(sample)),
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+            encoder_attention_mask=condition.encoder_attention_mask,
+            return_dict=False,
+        )
+        output = output[:, : self.config.in_channels]
+        if not self.config.source_prior:
+            return output
+        alpha = self.alphas_cumprod[timesteps].float().reshape(-1, 1, 1, 1)
+        is_blank = (source_latents == 0).flatten(1).all(dim=1)[:, None, None, None]
+        prior = torch.where(is_blank, BLANK_PRIOR, self.config.source_prior)
+        return source_prediction(output, noisy_latents, source_latents, alpha, prior)
+
+    def patch_features(self, latents: Tensor) -> Tensor:
+        """Latents as this transformer's own patch embedder sees them, without position: a picture's visual features.
+
+        Args:
+            latents: (N, C, h, w); MIGE takes them as the autoencoder gives them, not scaled.
+
+        Returns:
+            (N, P, D) with P = (h / patch) * (w / patch) and D the transformer's width.
+
+        Source: MIGE's released code: the channels of the source are zeros here.
+        """
+        blank = latents.new_zeros(len(latents), self.config.source_channels, *latents.shape[2:])
+        patches = self.pos_embed.proj(torch.cat([latents, blank], dim=1).to(self.dtype))
+        return patches.flatten(2).transpose(1, 2)
+
+    @staticmethod
+    def _get_init_keys(input_class: type) -> set[str]:
+        """Config keys that a class is built from: for this one, the stock transformer's and its own."""
+        keys = PixArtTransformer2DModel._get_init_keys(input_class)
+        return keys | _stock_config_keys() if issubclass(input_class, EditTransformer) else keys
+
+
+def _stock_config_keys() -> set[str]:
+    return PixArtTransformer2DModel._get_init_keys(PixArtTransformer2DModel) - {"self"}
+
+
+def _load_any(folder: str | Path, subfolder: str | None) -> PixArtTransformer2DModel:
+    """A stock transformer or an `EditTransformer`, whichever the folder holds."""
+    saved_as = EditTransformer.load_config(folder, subfolder=subfolder).get("_class_name")
+    loader = EditTransformer if saved_as == EditTransformer.__name__ else PixArtTransformer2DModel
+    return loader.from_pretrained(folder, subfolder=subfolder)

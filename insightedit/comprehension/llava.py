@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
 from insightedit.comprehension.lora import attach, merge
+from insightedit.comprehension.prompts import FEW, TemplateSet
 from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture
 from insightedit.comprehension.vocabulary import (
     EDIT_TOKEN,
@@ -44,6 +45,9 @@ class LlavaComprehension(nn.Module):
         processor: its processor.
         num_edit_tokens: R.
         edit_token: name pattern of the edit tokens.
+        templates: paraphrases of what it is asked in training.
+        states_before_tokens: take the states one position before each edit token, which predict the tokens (MGIE),
+            instead of those at the tokens (SmartEdit).
 
     Raises:
         ValueError: if the tokenizer lacks the edit tokens, or the vision feature layer is not a single one.
@@ -56,8 +60,11 @@ class LlavaComprehension(nn.Module):
         *,
         num_edit_tokens: int,
         edit_token: str = EDIT_TOKEN,
+        templates: TemplateSet = FEW,
+        states_before_tokens: bool = False,
     ) -> None:
         super().__init__()
+        self.states_before_tokens = states_before_tokens
         self.mllm = mllm
         self.processor: Any = processor
         ids = find_edit_tokens(self.processor.tokenizer, edit_token, num_edit_tokens)
@@ -75,7 +82,7 @@ class LlavaComprehension(nn.Module):
         self.edit_token_ids: list[int] = ids
         max_positions = config.get_text_config().max_position_embeddings
         self.tokenizer = EditTokenizer(
-            processor, edit_token_names(edit_token, num_edit_tokens), max_positions
+            processor, edit_token_names(edit_token, num_edit_tokens), max_positions, templates
         )
 
     @classmethod
@@ -88,7 +95,10 @@ class LlavaComprehension(nn.Module):
         vision_feature_layer: int | None = None,
         quantization: Quantization = "none",
         lora: LoraConfig | None = None,
+        train_embeddings: bool = False,
         dtype: torch.dtype = torch.float32,
+        templates: TemplateSet = FEW,
+        states_before_tokens: bool = False,
     ) -> LlavaComprehension:
         """Load a model, teach it the edit tokens, freeze it, attach what trains.
 
@@ -98,11 +108,15 @@ class LlavaComprehension(nn.Module):
             edit_token: name pattern with `{index}`.
             vision_feature_layer: which hidden state of the vision tower is read; None keeps the model's own.
             quantization: `4bit` (NF4) or `8bit` linear layers of the language model, through bitsandbytes.
-            lora: low-rank adapters; None trains the edit tokens' rows alone.
+            lora: low-rank adapters; None trains the vocabulary's rows alone.
+            train_embeddings: train `embed_tokens` and `lm_head` whole, not the edit tokens' rows only.
             dtype: of weights that are not quantised.
+            templates: paraphrases of what it is asked in training.
+            states_before_tokens: see the class.
 
         Returns:
-            The adapter, in eval mode. Trainable parameters match `*lora_*` and `*trainable_tokens_delta*`.
+            The adapter, in eval mode. Trainable parameters match `*lora_*` and `*trainable_tokens_delta*`, or, with
+            `train_embeddings`, `*embed_tokens.weight` and `*lm_head.weight`.
         """
         mllm = AutoModelForImageTextToText.from_pretrained(
             model, dtype=dtype, quantization_config=_quantization_config(quantization, dtype)
@@ -117,8 +131,15 @@ class LlavaComprehension(nn.Module):
         if vision_feature_layer is not None:
             mllm.config.vision_feature_layer = vision_feature_layer
         edit_token_ids = add_edit_tokens(mllm, processor.tokenizer, edit_token, num_edit_tokens)
-        adapted = attach(mllm, edit_token_ids, lora)
-        return cls(adapted, processor, num_edit_tokens=num_edit_tokens, edit_token=edit_token).eval()
+        adapted = attach(mllm, edit_token_ids, lora, train_embeddings=train_embeddings)
+        return cls(
+            adapted,
+            processor,
+            num_edit_tokens=num_edit_tokens,
+            edit_token=edit_token,
+            templates=templates,
+            states_before_tokens=states_before_tokens,
+        ).eval()
 
     @property
     def stock(self) -> Any:
@@ -134,6 +155,12 @@ class LlavaComprehension(nn.Module):
     def hidden_size(self) -> int:
         """D_llm, width of the edit tokens' states."""
         return self.stock.config.get_text_config().hidden_size
+
+    @property
+    def edit_embeddings(self) -> Tensor:
+        """(R, D_llm) input embeddings of the edit tokens, as they stand."""
+        table = self.stock.get_input_embeddings()
+        return table(torch.tensor(self.edit_token_ids, device=table.weight.device))
 
     @property
     def vision_hidden_size(self) -> int:
@@ -154,25 +181,35 @@ class LlavaComprehension(nn.Module):
 
         Returns:
             Last-layer states after the final norm (what `lm_head` reads) at the positions whose input is an edit
-            token, the vision tower's patches before the projector, and the mean cross-entropy over labelled tokens.
+            token (or one before, see the class), the vision tower's patches before the projector, the mean
+            cross-entropy over labelled tokens, and the edit tokens' input embeddings.
 
         Raises:
             ValueError: if a row does not hold R edit tokens, or placeholders and picture patches differ in number.
         """
-        inputs_embeds, image_features = self._embed(tokens)
-        outputs = self.stock.model.language_model(
-            inputs_embeds=inputs_embeds, attention_mask=tokens.attention_mask, use_cache=False
-        )
-        hidden_states = outputs.last_hidden_state  # (B, T, D_llm)
+        is_edit = self._is_edit(tokens.input_ids)
+        with self._one_precision():
+            inputs_embeds, image_features = self._embed(tokens)
+            outputs = self.stock.model.language_model(
+                inputs_embeds=inputs_embeds, attention_mask=tokens.attention_mask, use_cache=False
+            )
+            hidden_states = outputs.last_hidden_state  # (B, T, D_llm)
+            lm_loss = None if tokens.labels is None else self._lm_loss(hidden_states, tokens.labels)
+        read_at = is_edit.roll(-1, dims=1) if self.states_before_tokens else is_edit
         return Comprehension(
-            edit_hidden_states=self._at_edit_tokens(hidden_states, tokens.input_ids),
+            edit_hidden_states=hidden_states[read_at].unflatten(0, (-1, self.num_edit_tokens)),
             image_features=image_features,
-            lm_loss=None if tokens.labels is None else self._lm_loss(hidden_states, tokens.labels),
+            lm_loss=lm_loss,
+            edit_embeddings=inputs_embeds[0, is_edit[0]],
         )
 
     @torch.no_grad()
     def generate_text(
-        self, instructions: Sequence[str], images: Sequence[Picture] | None, max_new_tokens: int = 64
+        self,
+        instructions: Sequence[str],
+        images: Sequence[Picture] | None,
+        max_new_tokens: int = 64,
+        no_repeat_ngram_size: int = 0,
     ) -> list[str]:
         """Answer in words, greedily: visual questions, expressive instructions.
 
@@ -180,6 +217,8 @@ class LlavaComprehension(nn.Module):
             instructions: B questions.
             images: B pictures as in `tokenize`; None for text only.
             max_new_tokens: longest answer, in tokens.
+            no_repeat_ngram_size: no sequence of so many tokens occurs twice in question and answer together; 0 for no
+                such limit.
 
         Returns:
             B answers, stripped; edit tokens and placeholders are never among them.
@@ -190,12 +229,13 @@ class LlavaComprehension(nn.Module):
         picture = (
             {} if tokens.pixel_values is None else {"pixel_values": self._vision_input(tokens.pixel_values)}
         )
-        with _eval_mode(self):
+        with _eval_mode(self), self._one_precision():
             generated = self.stock.generate(
                 input_ids=tokens.input_ids.to(device),
                 attention_mask=tokens.attention_mask.to(device),
                 **picture,
                 max_new_tokens=max_new_tokens,
+                no_repeat_ngram_size=no_repeat_ngram_size,
                 min_new_tokens=1,
                 do_sample=False,
                 num_beams=1,
@@ -247,7 +287,8 @@ class LlavaComprehension(nn.Module):
         tower = self.stock.model.vision_tower
         return pixel_values.to(device=tower.device, dtype=tower.dtype)
 
-    def _at_edit_tokens(self, hidden_states: Tensor, input_ids: Tensor) -> Tensor:
+    def _is_edit(self, input_ids: Tensor) -> Tensor:
+        """(B, T) bool: where the edit tokens are, R in each row."""
         is_edit = torch.isin(input_ids, torch.tensor(self.edit_token_ids, device=input_ids.device))
         counts = is_edit.sum(dim=1)
         if bool((counts != self.num_edit_tokens).any()):
@@ -255,7 +296,18 @@ class LlavaComprehension(nn.Module):
                 f"rows hold {counts.tolist()} edit tokens, each needs {self.num_edit_tokens}: "
                 "make the batch with this model's own `tokenize`."
             )
-        return hidden_states[is_edit].unflatten(0, (-1, self.num_edit_tokens))  # (B, R, D_llm)
+        if self.states_before_tokens and bool(is_edit[:, 0].any()):
+            raise ValueError(
+                "a row begins with an edit token, and there is no state before it: make the batch with this model's "
+                "own `tokenize`, which puts the prompt first."
+            )
+        return is_edit
+
+    def _one_precision(self) -> AbstractContextManager:
+        """Autocast where trained tables are wider than the frozen layers they feed (`shrink_language_model`)."""
+        table: torch.dtype = self.stock.get_input_embeddings().weight.dtype
+        layers: torch.dtype = self.stock.model.language_model.norm.weight.dtype
+        return torch.autocast(self.device.type, layers) if table != layers else nullcontext()
 
     def _lm_loss(self, hidden_states: Tensor, labels: Tensor) -> Tensor:
         wanted = labels[:, 1:]

@@ -1,18 +1,20 @@
 """What the language model is asked and what it answers, in the USER / ASSISTANT form of LLaVA-1.5.
 
 A template is a pure function of (index, instruction): training walks through the paraphrases by the sample's
-index, inference always takes template 0. Sentences are short, because every token costs a step of the model.
+index, inference always takes template 0, which all sets share. Sentences are short, because every token costs a step
+of the model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 IMAGE_TOKEN = "<image>"
 SLOT = "{instruction}"
+Templates = tuple[tuple[str, str], ...]
 
 # (what the user says, what the assistant answers before the edit tokens)
-EDIT_TEMPLATES: tuple[tuple[str, str], ...] = (
+EDIT_TEMPLATES: Templates = (
     ("{instruction}", "The edited picture:"),
     ("Edit the picture: {instruction}", "The edited picture:"),
     ("Please edit this picture: {instruction}", "Here it is:"),
@@ -27,7 +29,7 @@ EDIT_TEMPLATES: tuple[tuple[str, str], ...] = (
     ("{instruction} How does it look?", "It looks like this:"),
 )
 
-CAPTION_TEMPLATES: tuple[tuple[str, str], ...] = (
+CAPTION_TEMPLATES: Templates = (
     ("{instruction}", "The picture:"),
     ("Show a picture: {instruction}", "The picture:"),
     ("Please make a picture: {instruction}", "Here it is:"),
@@ -40,6 +42,73 @@ CAPTION_TEMPLATES: tuple[tuple[str, str], ...] = (
     ("A picture of this: {instruction}", "A picture of this:"),
 )
 
+# SmartEdit has thirty paraphrases of each kind; these are ours, the first ten or twelve are those above.
+MORE_EDIT_TEMPLATES: Templates = (
+    *EDIT_TEMPLATES,
+    ("I would like this edit: {instruction}", "The picture with your edit:"),
+    ("Could you do this to the picture? {instruction}", "Done, see here:"),
+    ("Here is a picture and what to do with it: {instruction}", "The result:"),
+    ("Take this picture and follow the words: {instruction}", "Following your words:"),
+    ("Retouch the picture as I say: {instruction}", "The retouched picture:"),
+    ("Draw the picture again with this change: {instruction}", "Drawn again with the change:"),
+    ("What would it look like? {instruction}", "It would look like this:"),
+    ("My wish for this picture: {instruction}", "Your wish, fulfilled:"),
+    ("{instruction} Then give me the picture back.", "The picture, changed:"),
+    ("{instruction} That is all I want changed.", "Only that is changed:"),
+    ("Modify what you see: {instruction}", "The modified picture:"),
+    ("Turn this picture into another one: {instruction}", "The other one:"),
+    ("Your task is to edit this photo. {instruction}", "The edited photo:"),
+    ("Help me with this photo: {instruction}", "Here is the photo:"),
+    ("Apply this to the picture: {instruction}", "It is applied:"),
+    ("Imagine the scene after this, and show it: {instruction}", "The scene after it:"),
+    ("An instruction for this picture: {instruction}", "The instruction is carried out:"),
+    ("Paint over the picture where needed: {instruction}", "Painted over:"),
+)
+
+MORE_CAPTION_TEMPLATES: Templates = (
+    *CAPTION_TEMPLATES,
+    ("I would like to see this: {instruction}", "You see it here:"),
+    ("Could you draw this? {instruction}", "Drawn for you:"),
+    ("Here is a description: {instruction}", "The picture that fits it:"),
+    ("Turn these words into a picture: {instruction}", "The words as a picture:"),
+    ("Paint what I describe: {instruction}", "Painted as described:"),
+    ("Imagine this and show it: {instruction}", "As I imagine it:"),
+    ("What would this look like? {instruction}", "It would look like this:"),
+    ("My wish is a picture: {instruction}", "Your picture:"),
+    ("{instruction} Give me a picture of that.", "A picture of that:"),
+    ("{instruction} Can you draw it?", "I can, here it is:"),
+    ("Illustrate this sentence: {instruction}", "The illustration:"),
+    ("Find a picture for this caption: {instruction}", "The picture for the caption:"),
+    ("Your task is to draw. {instruction}", "The drawing:"),
+    ("Help me to see this: {instruction}", "This is how it looks:"),
+    ("A caption without its picture: {instruction}", "Its picture:"),
+    ("Create an image that shows this: {instruction}", "The image:"),
+    ("Think of a photo. {instruction}", "The photo:"),
+    ("The scene I have in mind: {instruction}", "The scene:"),
+    ("Let me see: {instruction}", "See here:"),
+    ("Draw me something: {instruction}", "Here is what I drew:"),
+)
+
+
+@dataclass(frozen=True)
+class TemplateSet:
+    """The paraphrases that training walks through.
+
+    Attributes:
+        edits: (what the user says, what the assistant answers) for an edit; the first is what inference says.
+        captions: the same for a picture of a caption (stage 1).
+    """
+
+    edits: Templates
+    captions: Templates
+
+
+TEMPLATE_SETS: dict[str, TemplateSet] = {
+    "few": TemplateSet(EDIT_TEMPLATES, CAPTION_TEMPLATES),
+    "thirty": TemplateSet(MORE_EDIT_TEMPLATES, MORE_CAPTION_TEMPLATES),
+}
+FEW = TEMPLATE_SETS["few"]
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -50,12 +119,15 @@ class Turn:
         instruction: the user's words.
         tail: text after the instruction, up to and including `ASSISTANT:`.
         reply: the assistant's words, with the space that parts them from the prompt; the edit tokens follow it.
+        draws: whether the edit tokens are part of the answer. A chat's answer ends with its words; the edit tokens
+            still follow, so that all rows have them, but nothing is learned from them.
     """
 
     head: str
     instruction: str
     tail: str
     reply: str = ""
+    draws: bool = True
 
     @property
     def prompt(self) -> str:
@@ -63,7 +135,14 @@ class Turn:
         return self.head + self.instruction + self.tail
 
 
-def edit_turn(instruction: str, index: int = 0, *, has_image: bool = True, reply: str | None = None) -> Turn:
+def edit_turn(
+    instruction: str,
+    index: int = 0,
+    *,
+    has_image: bool = True,
+    reply: str | None = None,
+    templates: Templates = EDIT_TEMPLATES,
+) -> Turn:
     """Ask for an edit.
 
     Args:
@@ -71,14 +150,17 @@ def edit_turn(instruction: str, index: int = 0, *, has_image: bool = True, reply
         index: which paraphrase, taken modulo their number; 0 at inference.
         has_image: whether a picture goes with the question.
         reply: the assistant's words in place of the template's.
+        templates: the paraphrases.
     """
-    user, answer = EDIT_TEMPLATES[index % len(EDIT_TEMPLATES)]
+    user, answer = templates[index % len(templates)]
     return _turn(user, instruction, answer if reply is None else reply, has_image=has_image)
 
 
-def caption_turn(caption: str, index: int = 0, *, reply: str | None = None) -> Turn:
+def caption_turn(
+    caption: str, index: int = 0, *, reply: str | None = None, templates: Templates = CAPTION_TEMPLATES
+) -> Turn:
     """Ask for a picture of a caption; text only (stage 1). Arguments as `edit_turn`."""
-    user, answer = CAPTION_TEMPLATES[index % len(CAPTION_TEMPLATES)]
+    user, answer = templates[index % len(templates)]
     return _turn(user, caption, answer if reply is None else reply, has_image=False)
 
 
@@ -87,8 +169,13 @@ def question_turn(question: str, *, has_image: bool = True) -> Turn:
     return _turn(SLOT, question, "", has_image=has_image)
 
 
+def chat_turn(question: str, answer: str, *, has_image: bool = True) -> Turn:
+    """A question and its answer in words, after which nothing is drawn (visual question answering in the mixture)."""
+    return replace(_turn(SLOT, question, answer, has_image=has_image), draws=False)
+
+
 def all_template_texts() -> list[str]:
-    """Every template with an empty slot, question and answer in one line; to train a tokenizer on."""
+    """Every template of the set `few` with an empty slot, question and answer in one line; to train a tokenizer on."""
     turns = [edit_turn("", i) for i in range(len(EDIT_TEMPLATES))]
     turns += [caption_turn("", i) for i in range(len(CAPTION_TEMPLATES))]
     return [(turn.prompt + turn.reply).replace(IMAGE_TOKEN, "") for turn in turns]

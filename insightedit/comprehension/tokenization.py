@@ -12,7 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from insightedit.comprehension.prompts import IMAGE_TOKEN, Turn, caption_turn, edit_turn, question_turn
+from insightedit.comprehension.prompts import (
+    FEW,
+    IMAGE_TOKEN,
+    TemplateSet,
+    Turn,
+    caption_turn,
+    chat_turn,
+    edit_turn,
+    question_turn,
+)
 from insightedit.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -31,10 +40,18 @@ class EditTokenizer:
         processor: the MLLM's processor, whose tokenizer knows the edit tokens.
         edit_tokens: their names, in order.
         max_positions: longest sequence the model can read, in tokens.
+        templates: the paraphrases that `template_indices` choose from.
     """
 
-    def __init__(self, processor: ProcessorMixin, edit_tokens: Sequence[str], max_positions: int) -> None:
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        edit_tokens: Sequence[str],
+        max_positions: int,
+        templates: TemplateSet = FEW,
+    ) -> None:
         self.processor: Any = processor
+        self.templates = templates
         self.edit_text = "".join(edit_tokens)
         self.num_edit_tokens = len(edit_tokens)
         self.max_positions = max_positions
@@ -49,6 +66,7 @@ class EditTokenizer:
         *,
         replies: Sequence[str | None] | None = None,
         caption: bool = False,
+        chats: Sequence[bool] | None = None,
         template_indices: Sequence[int] | None = None,
         max_length: int | None = None,
     ) -> TokenBatch:
@@ -62,27 +80,32 @@ class EditTokenizer:
             images: B pictures, PIL or (H, W, 3) uint8 RGB of any size; None for text only.
             replies: B replies (an entry may be None) in place of the template's.
             caption: ask for a picture of a caption, text only (stage 1).
+            chats: B flags; a chat's question stands without a template, its reply ends with the end-of-text token,
+                and its edit tokens carry no labels. None: no row is a chat.
             template_indices: B numbers that choose the paraphrase; all 0 when None, as at inference.
             max_length: tokens of a whole sequence, image placeholders and edit tokens included. What is too long
                 loses the end of its instruction or reply, whichever is longer first, never an edit token.
                 None does not shorten: a text too long for the model is an error.
 
         Returns:
-            Right-padded batch; labels on reply and edit tokens.
+            Right-padded batch; labels on reply and edit tokens, in chats on the reply and its end.
 
         Raises:
-            ValueError: if lengths of the arguments differ, or a sequence cannot be made short enough.
+            ValueError: if lengths of the arguments differ, a chat has no reply, or a sequence cannot be made short
+                enough.
             TypeError: if a picture is of the wrong kind.
         """
-        turns = self._turns(instructions, images, replies, caption, template_indices)
-        texts = [turn.prompt + turn.reply + self.edit_text for turn in turns]
+        turns = self._turns(instructions, images, replies, caption, chats, template_indices)
+        texts = [turn.prompt + turn.reply + self._after_reply(turn) for turn in turns]
         encoded = self._encode(texts, images, padding_side="right")
         ids, mask, offsets = encoded["input_ids"], encoded["attention_mask"], encoded["offset_mapping"]
         # offsets count characters of the text with expanded placeholders; measured from the end they fit `turns`
         starts = offsets[..., 0] - offsets[..., 1].amax(dim=1, keepdim=True)
         starts = starts.masked_fill(offsets[..., 1] == 0, -(2**31))
-        reply_start = torch.tensor([-len(turn.reply + self.edit_text) for turn in turns])
-        labels = ids.masked_fill((starts < reply_start[:, None]) | (mask == 0), IGNORE)
+        reply_start = torch.tensor([-len(turn.reply + self._after_reply(turn)) for turn in turns])
+        answer_end = torch.tensor([0 if turn.draws else -len(self.edit_text) for turn in turns])
+        is_answer = (starts >= reply_start[:, None]) & (starts < answer_end[:, None])
+        labels = ids.masked_fill(~is_answer | (mask == 0), IGNORE)
         limit = min(max_length or self.max_positions, self.max_positions)
         if ids.shape[1] > limit:
             keep = self._keep(turns, starts, mask, limit, shorten=max_length is not None)
@@ -102,24 +125,42 @@ class EditTokenizer:
         images: Sequence[Picture] | None,
         replies: Sequence[str | None] | None,
         caption: bool,
+        chats: Sequence[bool] | None,
         template_indices: Sequence[int] | None,
     ) -> list[Turn]:
         if caption and images is not None:
             raise ValueError(
                 "caption=True is text only, but images were given: pass images=None or caption=False."
             )
-        _check_lengths(instructions, images=images, replies=replies, template_indices=template_indices)
+        _check_lengths(
+            instructions, images=images, replies=replies, chats=chats, template_indices=template_indices
+        )
         indices = [0] * len(instructions) if template_indices is None else template_indices
         replies = [None] * len(instructions) if replies is None else replies
         answers = [None if reply is None else self._plain(reply) for reply in replies]
         plain = [self._plain(text) for text in instructions]
         if caption:
-            return [caption_turn(t, i, reply=a) for t, i, a in zip(plain, indices, answers, strict=True)]
-        has_image = images is not None
+            templates = self.templates.captions
+            return [
+                caption_turn(t, i, reply=a, templates=templates)
+                for t, i, a in zip(plain, indices, answers, strict=True)
+            ]
+        is_chat = [False] * len(plain) if chats is None else chats
         return [
-            edit_turn(t, i, has_image=has_image, reply=a)
-            for t, i, a in zip(plain, indices, answers, strict=True)
+            self._turn(t, i, a, c, images is not None)
+            for t, i, a, c in zip(plain, indices, answers, is_chat, strict=True)
         ]
+
+    def _turn(self, text: str, index: int, answer: str | None, is_chat: bool, has_image: bool) -> Turn:
+        if not is_chat:
+            return edit_turn(text, index, has_image=has_image, reply=answer, templates=self.templates.edits)
+        if not answer:
+            raise ValueError(f"the chat {text[:40]!r} has no reply: give one, or chats=False for an edit.")
+        return chat_turn(text, answer, has_image=has_image)
+
+    def _after_reply(self, turn: Turn) -> str:
+        """What follows the assistant's words."""
+        return self.edit_text if turn.draws else self.processor.tokenizer.eos_token + self.edit_text
 
     def _plain(self, text: str) -> str:
         """One line, control tokens taken apart so that the tokenizer does not see them."""
@@ -149,9 +190,10 @@ class EditTokenizer:
             excess = int(keep[row].sum()) - limit
             if excess <= 0:
                 continue
-            after = len(turn.tail + turn.reply + self.edit_text)
+            behind = self._after_reply(turn)
+            after = len(turn.tail + turn.reply + behind)
             instruction = _span(starts[row], -after - len(turn.instruction), -after)
-            reply = _span(starts[row], -len(turn.reply + self.edit_text), -len(self.edit_text))
+            reply = _span(starts[row], -len(turn.reply + behind), -len(behind))
             spare = sorted((instruction, reply), key=len)
             if not shorten or excess > len(spare[0]) + len(spare[1]):
                 raise ValueError(self._too_long(turn, excess + limit, limit, shorten=shorten))

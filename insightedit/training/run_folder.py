@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from insightedit.config.schema import Config
+from insightedit.config.schema import Config, SourceConfig
 from insightedit.training.checkpoint import CheckpointFolder
 from insightedit.training.errors import StageError
 from insightedit.training.files import write_atomically
@@ -80,7 +80,11 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
     parts = {key.rpartition(".")[0] for key in [*after, *defaults]}
     lost = {key for key in before.keys() - after.keys() if key not in defaults and key not in parts}
     keys = [key for key in {**before, **after} if key not in free | gained | lost]
-    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+    return {
+        key: (before.get(key), after.get(key))
+        for key in keys
+        if _completed(before.get(key)) != _completed(after.get(key))
+    }
 
 
 def previous_run(config: Config) -> Path | None:
@@ -94,6 +98,15 @@ def previous_run(config: Config) -> Path | None:
     if run_dir.name == f"stage{config.stage.number}":
         return run_dir.with_name(f"stage{before[-1]}")
     return Path("runs") / config.recipe / f"stage{before[-1]}"
+
+
+def _completed(value: Any) -> Any:
+    """Entries of `data.sources` with what the package gained since at its default, and without what it lost."""
+    if not (isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value)):
+        return value
+    defaults = asdict(SourceConfig())
+    entries = [defaults | {key: entry[key] for key in entry.keys() & defaults.keys()} for entry in value]
+    return [{key: _completed(inner) for key, inner in entry.items()} for entry in entries]
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

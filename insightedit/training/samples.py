@@ -87,10 +87,11 @@ def fixed_samples(config: Config) -> list[Any]:
     """
     from types import SimpleNamespace
 
+    from insightedit.data.cascade import leaves
     from insightedit.data.sources import build_source
 
     samples: list[Any] = []
-    for entry in config.data.sources:
+    for entry in leaves(config.data.sources):
         held_out = type(entry)(**{**vars(entry), "split": "val"}) if entry.kind.startswith("scene") else entry
         source = build_source(held_out, size=config.generation.resolution, seed=config.train.seed)
         records = (source[index] for index in range(min(config.train.num_samples, len(source))))
@@ -108,7 +109,8 @@ def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Pat
     """Write the grid as PNG.
 
     Args:
-        samples: objects with `source`, `target` (H, W, 3) uint8 and `instruction`.
+        samples: objects with `source`, `target` (H, W, 3) uint8 and `instruction`; where a target is None, all are
+            drawn without.
         edited: one (H, W, 3) uint8 picture per sample.
         path: file to write; its folder is made.
 
@@ -120,10 +122,11 @@ def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Pat
             f"{len(samples)} samples came back as {len(edited)} edited pictures: there must be one each."
         )
     height = CELL + CAPTION
-    grid = Image.new("RGB", (3 * CELL + 2 * GAP, len(samples) * height), "white")
+    columns = 3 if all(sample.target is not None for sample in samples) else 2
+    grid = Image.new("RGB", (columns * (CELL + GAP) - GAP, len(samples) * height), "white")
     pen, font = ImageDraw.Draw(grid), ImageFont.load_default(13)
     for row, (sample, picture) in enumerate(zip(samples, edited, strict=True)):
-        for column, image in enumerate((sample.source, picture, sample.target)):
+        for column, image in enumerate((sample.source, picture, sample.target)[:columns]):
             cell = Image.fromarray(image).resize((CELL, CELL), Image.Resampling.BICUBIC)
             grid.paste(cell, (column * (CELL + GAP), row * height))
         text = sample.instruction if len(sample.instruction) <= 90 else sample.instruction[:87] + "..."

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from insightedit.config.load import ConfigError
-from insightedit.config.schema import Config, StageConfig
+from insightedit.config.schema import Config, SourceConfig, StageConfig
 from insightedit.training import run
 from insightedit.training.checkpoint import CheckpointFolder
 from insightedit.training.errors import StageError
@@ -103,6 +103,19 @@ def test_settings_that_came_or_went_with_an_update_do_not_count():
     assert differences(old, new) == {}
     new["loss"]["min_snr_gamma"] = 5.0
     assert differences(old, new) == {"loss.min_snr_gamma": (None, 5.0)}
+
+
+def test_sources_outlive_an_update_too():
+    old, new = asdict(small_config()), asdict(small_config())
+    for setting in ("images", "sources"):
+        del old["data"]["sources"][0][setting]
+    old["data"]["sources"][0]["abandoned"] = 3
+    assert differences(old, new) == {}
+    new["data"]["sources"].append(asdict(SourceConfig()))
+    assert list(differences(old, new)) == ["data.sources"]
+    new["data"]["sources"][1:] = []
+    new["data"]["sources"][0]["images"] = "elsewhere"
+    assert list(differences(old, new)) == ["data.sources"]
 
 
 def test_restart_keeps_the_old_folder(tmp_path):

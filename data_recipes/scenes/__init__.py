@@ -10,6 +10,8 @@ from data_recipes.scenes.assets import Assets
 from data_recipes.scenes.render import Renderer
 from data_recipes.scenes.sampler import EditSample, SceneSampler, SegmentationSample, is_held_out_combination
 from data_recipes.scenes.scene import CATEGORIES, COLOURS, PHOTOMETRIC, SLOTS, TASKS, Edit, Scene, apply_edit
+from data_recipes.scenes.studio import Subject, is_held_out_subject
+from data_recipes.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
 
 CLASSES: tuple[str, ...] = Assets.embedded().classes
 
@@ -66,8 +68,14 @@ __all__ = [
     "Scene",
     "SceneSampler",
     "SegmentationSample",
+    "Subject",
+    "SubjectEditSampler",
+    "SubjectSample",
+    "SubjectSampler",
     "apply_edit",
     "is_held_out_combination",
+    "is_held_out_subject",
     "render_edit",
+    "subject_corpus",
     "text_corpus",
 ]

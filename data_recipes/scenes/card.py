@@ -21,19 +21,16 @@ tags:
 - image-editing
 - instruction-based-image-editing
 - synthetic
-- {format}
+- {format}{tag}
 configs:
 - config_name: default
   data_files:
   - split: {split}
     path: "{split}-*.{ending}"
 ---
-# Scenes: {count} edits of {size} x {size} pixels, split `{split}`
+# Scenes: {count} {what} of {size} x {size} pixels, split `{split}`
 
-Named sprites on photographs, an instruction, and the exactly rendered result. Every instruction has one answer: it
-names its object, place, colour and kind so that one of the sprites fits, and the target follows from the source and the
-instruction alone. (A few photographs show real things that are also sprites, and facts such as "the animal that lives
-in water" are unique among the facts written down, not in nature.)
+{about}
 
 ```python
 from datasets import load_dataset
@@ -45,14 +42,7 @@ data = load_dataset("{format}", data_files="{split}-*.{ending}", split="train")
 
 | column{where} | what |
 |---|---|
-| `{source}` | RGB picture before the edit |
-| `{target}` | RGB picture after the edit |
-| `{mask}` | white where the two differ |
-| `instruction` | what a user would say |
-| `expressive_instruction` | the same with every reference resolved |
-| `caption_source`, `caption_target` | what the pictures show |
-| `qa` | questions about the source and what the instruction means, with answers |
-| `task`, `category`, `style`, `template_id` | the kind of edit, of reference, of wording, and which wording |
+{columns}
 | `index`, `split`, `seed`, `size` | the four numbers the sample is a pure function of |
 
 {tasks}
@@ -63,7 +53,7 @@ data = load_dataset("{format}", data_files="{split}-*.{ending}", split="train")
 
 - Backgrounds: a photograph appears in one split only.
 - Wordings: some wordings of every task appear in `test` only, in about a third of its samples.
-- Combinations: one in eleven (class, task) pairs never appears in `train` and `val`.
+- Combinations: one in eleven {combinations} pairs never appears in `train` and `val`.
 
 ## Who made the sprites and photographs
 
@@ -76,30 +66,76 @@ otherwise free to use under the licences above.
 
 ```
 python -m data_recipes.scenes --out DIR --count {count} --size {size} --split {split} --format {format} \\
-    --seed {seed} --shard-size {shard_size} --start-index {start_index}
+    --seed {seed} --shard-size {shard_size} --start-index {start_index} --task {task}
 ```
 
 `manifest.json` lists the files with their SHA-256. Fingerprint of the sprites and photographs: `{assets}`.
 """
 
+NOT_IN_NATURE = """(A few photographs show real things that are also sprites, and facts such as "the animal that lives
+in water" are unique among the facts written down, not in nature.)"""
+ABOUT = {
+    "edits": f"""Named sprites on photographs, an instruction, and the exactly rendered result. Every instruction
+has one answer: it names its object, place, colour and kind so that one of the sprites fits, and the target follows from
+the source and the instruction alone. {NOT_IN_NATURE}""",
+    "subjects": """Instructions in which pictures stand in place of words, and the exactly rendered new picture. Each
+`<imagehere>` stands for one picture of `references`, in order: a subject on light paper, of which half are tinted, or
+the backdrop that it is to stand on. Other backdrops are told in words. The subject looks in the target as its reference
+shows it, half as large; the paper does not matter.""",
+    "subject_edits": f"""Named sprites on photographs, an instruction in which a picture stands in place of words for
+the new object, and the exactly rendered result. `<imagehere>` stands for the picture in `references`: a subject on
+light paper, of which half are tinted. It is added, or replaces an object, and looks in the target as the reference
+shows it; the paper does not matter. {NOT_IN_NATURE}""",
+}
+WHAT = {
+    "edits": "edits",
+    "subjects": "new pictures of subjects",
+    "subject_edits": "edits that put in a subject",
+}
+COMBINATIONS = {
+    "edits": "(class, task)",
+    "subjects": "(class, tint)",
+    "subject_edits": "(class, task) and one in eleven (class, tint)",
+}
+COLUMN_ROWS = (
+    ("source", "RGB picture before the edit"),
+    ("target", "RGB picture that is wanted"),
+    ("mask", "white where the edit changes the picture, or where the subjects are"),
+    ("references", "RGB pictures that stand in the instruction"),
+    ("instruction", "what a user would say"),
+    ("expressive_instruction", "the same with every reference resolved, and words for the pictures"),
+    ("caption_source", "what the source shows"),
+    ("caption_target", "what the target shows"),
+    ("qa", "questions about the source and what the instruction means, with answers"),
+)
+KINDS_ROW = (
+    "| `task`, `category`, `style`, `template_id` | the kind of {}, of {}, of wording, and which wording |"
+)
+SIDE_BY_SIDE = ", side by side, squares as high as the picture"
 
-def dataset_card(manifest: dict[str, Any], assets: Assets) -> str:
+
+def dataset_card(manifest: dict[str, Any], assets: Assets, columns: tuple[str, ...]) -> str:
     """The text of README.md, with its YAML header.
 
     Args:
         manifest: of a finished data set, with its counts.
         assets: sprites and photographs that it was made of.
+        columns: names of what a row holds.
     """
     settings = manifest["settings"]
     credits = read_credits(assets, settings["split"])
-    in_tar = settings["format"] == "webdataset"
+    task, in_tar = settings["task"], settings["format"] == "webdataset"
     return TEMPLATE.format(
         **settings,
+        what=WHAT[task],
+        about=ABOUT[task],
+        columns=_columns(columns, task, in_tar),
+        combinations=COMBINATIONS[task],
+        tag="" if task == "edits" else "\n- subject-driven-generation",
         licence=card_licence(credits),
         size_category=size_category(settings["count"]),
         ending="tar" if in_tar else "parquet",
         where=" (texts and numbers are in `json`)" if in_tar else "",
-        **{name: f"{name}.png" if in_tar else name for name in ("source", "target", "mask")},
         tasks=_counts("task", manifest["tasks"]),
         categories=_counts("category", manifest["categories"]),
         credits=credit_table(credits),
@@ -109,6 +145,17 @@ def dataset_card(manifest: dict[str, Any], assets: Assets) -> str:
 def size_category(count: int) -> str:
     """The bracket that dataset cards name a size with, up to ten million."""
     return next((name for limit, name in SIZE_CATEGORIES if count < limit), "1M<n<10M")
+
+
+def _columns(columns: tuple[str, ...], task: str, in_tar: bool) -> str:
+    rows = []
+    for name, what in COLUMN_ROWS:
+        is_picture = name in ("source", "target", "mask", "references")
+        shown = f"{name}.png" if in_tar and is_picture else name
+        if name in columns:
+            rows.append(f"| `{shown}` | {what}{SIDE_BY_SIDE if in_tar and name == 'references' else ''} |")
+    kinds = ("picture", "backdrop") if task == "subjects" else ("edit", "reference")
+    return "\n".join([*rows, KINDS_ROW.format(*kinds)])
 
 
 def _counts(name: str, counts: dict[str, int]) -> str:

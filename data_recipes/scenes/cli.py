@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes.scenes.assets import Assets
-from data_recipes.scenes.sampler import SceneSampler
 from data_recipes.scenes.sheet import check_sheet_path, write_sheet
-from data_recipes.scenes.writer import Settings, write_dataset
+from data_recipes.scenes.writer import COLUMNS, PICTURES, Settings, write_dataset
 
 ON_SHEET = 24
 EXAMPLES = """Examples:
@@ -20,6 +19,8 @@ EXAMPLES = """Examples:
   python -m data_recipes.scenes --out data/train --count 10000 --size 128
 
   python -m data_recipes.scenes --out data/test --split test --format parquet
+
+  python -m data_recipes.scenes --task subject_edits --out data/subject_edits --sheet subject_edits.png
 
   python -m data_recipes.scenes --sheet look.png --split val --assets pack
 
@@ -52,10 +53,17 @@ def write(
         Path | None, typer.Option(help="Also draw the first 24 samples on a PNG to look at.")
     ] = None,
     assets: Annotated[Path | None, typer.Option(help="Folder of your own sprites and photographs.")] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="edits, told in words; subjects: new pictures of what reference pictures show; subject_edits: scenes "
+            "to which it is added, or in which it replaces something."
+        ),
+    ] = "edits",
 ) -> None:
     """Write pictures before and after an edit, with the instruction, the exact mask, captions and questions."""
     try:
-        settings = Settings(split, count, size, seed, format, shard_size, start_index)
+        settings = Settings(split, count, size, seed, format, shard_size, start_index, task)
         if out is None and sheet is None:
             raise ValueError("nothing to do: name a folder with --out, or a picture with --sheet.")
         pack = Assets.embedded() if assets is None else Assets.from_folder(assets)
@@ -78,10 +86,12 @@ def _stop(sentence: str, code: int) -> None:
 
 
 def _write_sheet(path: Path, settings: Settings, assets: Assets) -> None:
-    sampler = SceneSampler(settings.split, settings.size, settings.seed, assets)
+    sampler = settings.sampler(assets)
     start = settings.start_index
     samples = [sampler[i] for i in range(start, start + min(ON_SHEET, settings.count))]
-    title = f"scenes, {settings.split}, {settings.size} px, seed {settings.seed}: source | target | mask"
+    pictures = [name for name in ("references", *PICTURES) if name in COLUMNS[settings.task]]
+    kind = "scenes" if settings.task == "edits" else f"scenes, {settings.task.replace('_', ' ')}"
+    title = f"{kind}, {settings.split}, {settings.size} px, seed {settings.seed}: {' | '.join(pictures)}"
     write_sheet(path, samples, title)
     typer.echo(f"Wrote {path}")
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import permutations
 
 import numpy as np
 
 from data_recipes.scenes import wordings
 from data_recipes.scenes.assets import SPLITS, Assets
 from data_recipes.scenes.candidates import candidate_scenes
+from data_recipes.scenes.draws import MAX_TRIES, draw_background, random_stream, weighted
 from data_recipes.scenes.references import arrange, refer
 from data_recipes.scenes.render import Renderer
 from data_recipes.scenes.scene import (
@@ -29,12 +29,12 @@ from data_recipes.scenes.scene import (
     HEIGHTS,
     PHOTOMETRIC,
     TASKS,
-    Background,
     Edit,
     Scene,
     SceneObject,
     apply_edit,
 )  # fmt: skip
+from data_recipes.scenes.studio import Studio, Subject
 
 TASK_WEIGHTS = {"remove": 25, "replace": 20, "recolour": 18, "add": 15, "resize": 10, "photometric": 12}
 CATEGORY_WEIGHTS = {
@@ -42,8 +42,6 @@ CATEGORY_WEIGHTS = {
     "reasoning": 10,
 }  # fmt: skip
 MIN_CHANGED = 0.004  # share of the pixels that an edit changes at least
-MAX_TRIES = 200
-CHANNEL_ORDERS = tuple(permutations(range(3)))
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,8 @@ class EditSample:
         template_id: which wording.
         instruction: what a user would say.
         renderer: makes the pictures.
+        subject: what the reference picture shows where one stands in place of words for the new object
+            (`data_recipes.scenes.subjects`), else None.
     """
 
     index: int
@@ -68,6 +68,7 @@ class EditSample:
     template_id: str
     instruction: str
     renderer: Renderer
+    subject: Subject | None = None
 
     @cached_property
     def source(self) -> np.ndarray:
@@ -88,6 +89,11 @@ class EditSample:
     def mask(self) -> np.ndarray:
         """(H, W) bool: pixels that differ between source and target."""
         return (self.source != self.target).any(axis=-1)
+
+    @cached_property
+    def references(self) -> tuple[np.ndarray, ...]:
+        """Pictures (H, W, 3) uint8 RGB for the instruction's `<imagehere>`, in order; none where words tell all."""
+        return () if self.subject is None else (Studio(self.renderer).reference(self.subject),)
 
     @property
     def task(self) -> str:
@@ -115,12 +121,12 @@ class EditSample:
 
     def candidates(self) -> dict[str, np.ndarray]:
         """Every picture an editor might have meant: `source`, `target` and wrong edits, none equal to the target."""
-        pictures = {"source": self.source, "target": self.target}
-        for name, scene in candidate_scenes(self.scene, self.edit, self.renderer.assets.classes).items():
-            picture = self.renderer.render(scene)
-            if not any(np.array_equal(picture, other) for other in pictures.values()):
-                pictures[name] = picture
-        return pictures
+        by_picture, classes = self.subject is not None, self.renderer.assets.classes
+        scenes = candidate_scenes(self.scene, self.edit, classes, by_picture)
+        wrong = {name: self.renderer.render(scene) for name, scene in scenes.items()}
+        if by_picture:
+            wrong["copy_reference"] = self.references[0]
+        return distinct({"source": self.source, "target": self.target}, wrong)
 
     def object_mask(self, number: int) -> np.ndarray:
         """(H, W) bool: pixels that object `number` of the source scene covers visibly."""
@@ -181,11 +187,11 @@ class SceneSampler:
     def __getitem__(self, index: int) -> EditSample:
         if index < 0:
             raise IndexError(f"sample {index} does not exist: indices start at 0 and have no end.")
-        return self._draw(index, self._random(index, 0))
+        return self._draw(index, random_stream(self.split, self.seed, index))
 
     def pair(self, index: int) -> tuple[EditSample, EditSample]:
         """The same picture, two instructions that differ in one word: left/right, bigger/smaller or a colour."""
-        rng = self._random(index, 1)
+        rng = random_stream(self.split, self.seed, index, pair=True)
         category = ("left_right", "relative_size", "colour")[int(rng.integers(3))]
         task = ("remove", "replace", "recolour")[int(rng.integers(3))]
         for _ in range(MAX_TRIES):
@@ -210,14 +216,10 @@ class SceneSampler:
         target = sample.edit.targets[0]
         return number != target and thing.name == sample.scene.objects[target].name
 
-    def _random(self, index: int, stream: int) -> np.random.Generator:
-        key = (SPLITS.index(self.split) * 2 + stream) << 56 | (self.seed & 0xFFFFFF) << 32
-        return np.random.Generator(np.random.Philox(key=np.array([key, index], dtype=np.uint64)))
-
     def _draw(
         self, index: int, rng: np.random.Generator, category: str | None = None, task: str | None = None
     ) -> EditSample:
-        wanted_task = task or _weighted(rng, TASK_WEIGHTS)
+        wanted_task = task or weighted(rng, TASK_WEIGHTS)
         wanted_category = category or self._category(rng, wanted_task)
         for _ in range(MAX_TRIES):
             sample = self._attempt(index, rng, wanted_category, wanted_task)
@@ -238,14 +240,14 @@ class SceneSampler:
             del weights["multiple_objects"]
         if task == "resize":
             del weights["relative_size"]
-        return _weighted(rng, weights)
+        return weighted(rng, weights)
 
     def _attempt(self, index: int, rng: np.random.Generator, category: str, task: str) -> EditSample | None:
         arranged = arrange(rng, category, self.assets)
         if arranged is None:
             return None
         objects, targets = arranged
-        scene = Scene(self._background(rng), objects, mirror=category == "mirror")
+        scene = Scene(draw_background(rng, self.split, self.assets), objects, mirror=category == "mirror")
         edit = self._edit(rng, task, scene, targets)
         if edit is None or not self._allowed(scene, edit):
             return None
@@ -265,25 +267,6 @@ class SceneSampler:
             wordings.fix_articles(text),
             self.renderer,
         )
-
-    def _background(self, rng: np.random.Generator) -> Background:
-        photos = self.assets.photos_of(self.split)
-        photo = photos[int(rng.integers(len(photos)))]
-        numbers = [int(v) for v in rng.integers(0, 1001, 3)]
-        background = Background(
-            photo.name, numbers[0], numbers[1], 550 + numbers[2] * 450 // 1000, bool(rng.integers(2))
-        )
-        return self._disguised(background, rng) if self.split == "train" else background
-
-    def _disguised(self, background: Background, rng: np.random.Generator) -> Background:
-        """Channels shuffled in half of them, a second photograph shining through in half of them."""
-        photos = self.assets.photos_of(self.split)
-        if rng.integers(2):
-            background = replace(background, channels=CHANNEL_ORDERS[int(rng.integers(len(CHANNEL_ORDERS)))])
-        if rng.integers(2):
-            veil, share = photos[int(rng.integers(len(photos)))].name, int(rng.integers(200, 501))
-            background = replace(background, veil=veil, veil_share=share)
-        return background
 
     def _edit(
         self, rng: np.random.Generator, task: str, scene: Scene, targets: tuple[int, ...]
@@ -322,18 +305,18 @@ class SceneSampler:
         return choices[int(rng.integers(len(choices)))]
 
 
+def distinct(pictures: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`pictures` and those of `more` that equal none before them; all (H, W, 3) uint8."""
+    kept = dict(pictures)
+    for name, picture in more.items():
+        if not any(np.array_equal(picture, other) for other in kept.values()):
+            kept[name] = picture
+    return kept
+
+
 def is_held_out_combination(name: str, task: str, classes: tuple[str, ...]) -> bool:
     """Whether this class never takes part in this task in training: one pair in eleven, spread evenly."""
     return (classes.index(name) * 7 + TASKS.index(task) * 3) % 11 == 0
-
-
-def _weighted(rng: np.random.Generator, weights: dict[str, int]) -> str:
-    draw = int(rng.integers(sum(weights.values())))
-    for name, weight in weights.items():
-        draw -= weight
-        if draw < 0:
-            return name
-    raise AssertionError("weights do not sum up")
 
 
 __all__ = ["CATEGORIES", "EditSample", "SceneSampler", "SegmentationSample", "is_held_out_combination"]

@@ -94,7 +94,8 @@ class Edit:
         task: one of `TASKS`.
         targets: indices of the objects that change.
         name: new class (add, replace).
-        colour: new colour (recolour).
+        colour: new colour (recolour), or the tint of the new object (add, replace).
+        flip: whether the new object (add, replace) is mirrored left to right.
         slot: where (add).
         bigger: direction (resize).
         operation: one of `PHOTOMETRIC`.
@@ -107,6 +108,7 @@ class Edit:
     slot: int | None = None
     bigger: bool = True
     operation: str | None = None
+    flip: bool = False
 
 
 def apply_edit(scene: Scene, edit: Edit) -> Scene:
@@ -115,7 +117,7 @@ def apply_edit(scene: Scene, edit: Edit) -> Scene:
         return replace(scene, photometric=edit.operation)
     if edit.task == "add":
         x, y = SLOT_CENTRES[edit.slot or 0]
-        new = SceneObject(edit.name or "", edit.slot or 0, x, y, HEIGHTS["medium"])
+        new = SceneObject(edit.name or "", edit.slot or 0, x, y, HEIGHTS["medium"], edit.flip, edit.colour)
         return replace(scene, objects=(*scene.objects, new))
     if edit.task == "remove":
         return replace(scene, objects=tuple(o for i, o in enumerate(scene.objects) if i not in edit.targets))
@@ -125,7 +127,7 @@ def apply_edit(scene: Scene, edit: Edit) -> Scene:
 
 def _change(thing: SceneObject, edit: Edit) -> SceneObject:
     if edit.task == "replace":
-        return replace(thing, name=edit.name or thing.name, colour=None, flip=False)
+        return replace(thing, name=edit.name or thing.name, colour=edit.colour, flip=edit.flip)
     if edit.task == "recolour":
         return replace(thing, colour=edit.colour)
     factor = BIGGER if edit.bigger else SMALLER

@@ -1,4 +1,4 @@
-"""A labelled contact sheet: source, target and mask of some samples, with their instructions."""
+"""A labelled contact sheet: references, source, target and mask of some samples, with their instructions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_recipes.scenes.sampler import EditSample
+from data_recipes.scenes.subjects import SubjectSample
+
+Sample = EditSample | SubjectSample
 
 COLUMNS = 4
 TILE = 128  # px; smaller pictures are enlarged in whole steps, so that their pixels stay visible
@@ -20,7 +23,7 @@ HEADER = 44
 INK, PALE, FRAME, PAPER = (25, 25, 30), (120, 120, 130), (190, 190, 200), (255, 255, 255)
 
 
-def write_sheet(path: Path, samples: Sequence[EditSample], title: str) -> None:
+def write_sheet(path: Path, samples: Sequence[Sample], title: str) -> None:
     """Write a contact sheet as PNG.
 
     Raises:
@@ -41,19 +44,23 @@ def check_sheet_path(path: Path) -> None:
         raise FileNotFoundError(f"no folder {path.parent} for --sheet: make it first, or write elsewhere.")
 
 
-def contact_sheet(samples: Sequence[EditSample], title: str) -> Image.Image:
-    """Cells of source | target | mask, four in a row, each with its instruction and its kind below.
+def contact_sheet(samples: Sequence[Sample], title: str) -> Image.Image:
+    """Cells of references | source | target | mask, as far as there are any, with instruction and kind below.
+
+    Cells stand four in a row, or fewer where references make them wider. All samples are of one sampler.
 
     Raises:
         ValueError: if there is no sample.
     """
     if not samples:
         raise ValueError("a contact sheet needs at least one sample.")
-    side = tile_side(samples[0].source.shape[0])
-    width = 3 * side + 2 * GAP
+    side = tile_side(samples[0].target.shape[0])
+    num_references = max(len(sample.references) for sample in samples)
+    num_tiles = len(tiles(samples[0], num_references))
+    width = num_tiles * side + (num_tiles - 1) * GAP
     lines = max(len(wrap(sample.instruction, width)) for sample in samples)
     cell = (width, side + (lines + 1) * LINE + GAP)
-    columns = min(COLUMNS, len(samples))
+    columns = min(COLUMNS * 3 // num_tiles, len(samples))
     rows = -(-len(samples) // columns)
     sheet_size = (MARGIN + columns * (cell[0] + MARGIN), HEADER + rows * (cell[1] + MARGIN))
     sheet = Image.new("RGB", sheet_size, PAPER)
@@ -62,8 +69,15 @@ def contact_sheet(samples: Sequence[EditSample], title: str) -> Image.Image:
     for number, sample in enumerate(samples):
         row, column = divmod(number, columns)
         corner = MARGIN + column * (cell[0] + MARGIN), HEADER + row * (cell[1] + MARGIN)
-        _draw_cell(sheet, draw, corner, side, sample)
+        _draw_cell(sheet, draw, corner, side, sample, num_references)
     return sheet
+
+
+def tiles(sample: Sample, num_references: int = 0) -> list[np.ndarray | None]:
+    """Pictures of one cell, (H, W, 3) or (H, W) uint8; None where another sample has one reference more."""
+    missing = [None] * (num_references - len(sample.references))
+    source = [] if sample.source is None else [sample.source]
+    return [*sample.references, *missing, *source, sample.target, sample.mask.astype(np.uint8) * 255]
 
 
 def tile_side(size: int) -> int:
@@ -72,19 +86,27 @@ def tile_side(size: int) -> int:
 
 
 def _draw_cell(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], side: int, sample: EditSample
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    side: int,
+    sample: Sample,
+    num_references: int,
 ) -> None:
     left, top = corner
-    for place, pixels in enumerate((sample.source, sample.target, sample.mask.astype(np.uint8) * 255)):
+    pictures = tiles(sample, num_references)
+    for place, pixels in enumerate(pictures):
+        if pixels is None:
+            continue
         tile = Image.fromarray(pixels).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
         x = left + place * (side + GAP)
         sheet.paste(tile, (x, top))
         draw.rectangle((x - 1, top - 1, x + side, top + side), outline=FRAME)  # white masks on white paper
     text = top + side + GAP
-    for line in wrap(sample.instruction, 3 * side + 2 * GAP):
+    for line in wrap(sample.instruction, len(pictures) * (side + GAP) - GAP):
         draw.text((left, text), line, INK, _font(14))
         text += LINE
-    kind = f"#{sample.index}  {sample.task}, {sample.category.replace('_', ' ')}, {sample.style}"
+    kind = f"#{sample.index}  {sample.task}, {sample.category}, {sample.style}".replace("_", " ")
     draw.text((left, text), kind, PALE, _font(12))
 
 

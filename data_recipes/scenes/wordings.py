@@ -6,9 +6,11 @@ a thousand word pieces has to read them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data_recipes.scenes.scene import SLOTS, Edit, Scene, SceneObject
+
+PLACEHOLDER = "<imagehere>"  # MIGE's mark for a picture in a text
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,35 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
         ["please make the whole photo {op}", "the whole picture should look {op}"],
     ),
 }
+
+
+def _by_picture(template: Template) -> Template:
+    """The same wording with a picture in place of the words for the new thing."""
+    text = template.text.replace("a {new}", PLACEHOLDER)
+    return replace(template, key=f"picture-{template.key}", text=text)
+
+
+PICTURE_TEMPLATES: dict[str, tuple[Template, ...]] = {
+    "add": tuple(map(_by_picture, TEMPLATES["add"])),
+    "replace": tuple(map(_by_picture, TEMPLATES["replace"])),
+    "create": _templates(
+        "create",
+        [
+            "draw {things} on {backdrop}",
+            "put {things} on {backdrop}",
+            "show {things} on {backdrop}",
+            "a picture with {things} on {backdrop}",
+            "place {things} of {backdrop}",
+        ],
+        [
+            "i want a picture with {things} on {backdrop}",
+            "make a new picture of {backdrop} with {things}",
+            "start from {backdrop} and add {things}",
+            "take {backdrop} and draw {things} on it",
+        ],
+        ["please show {things} on {backdrop}", "start from {backdrop} and put {things} on it"],
+    ),
+}
 OPERATION_WORDS = {"more contrast": "rich in contrast", "less contrast": "poor in contrast"}
 PLACES = {
     "top left": "at the top left", "top": "at the top", "top right": "at the top right", "left": "at the left side",
@@ -176,16 +207,20 @@ def expressive(scene: Scene, edit: Edit) -> str:
     if edit.task == "photometric":
         return f"make the whole picture {operation_words(edit.operation or '')}"
     if edit.task == "add":
-        return fix_articles(f"add a {edit.name} {place(edit.slot or 0)}")
+        return f"add {_new_thing(edit)} {place(edit.slot or 0)}"
     things = [scene.objects[i] for i in edit.targets]
     text = " and ".join(f"the {describe(t)} {place(t.slot)}" for t in things)
     if edit.task == "remove":
         return f"remove {text}"
     if edit.task == "replace":
-        return fix_articles(f"replace {text} with a {edit.name}")
+        return f"replace {text} with {_new_thing(edit)}"
     if edit.task == "recolour":
         return f"paint {text} {edit.colour}"
     return f"make {text} {'bigger' if edit.bigger else 'smaller'}"
+
+
+def _new_thing(edit: Edit) -> str:
+    return article(f"{edit.colour} {edit.name}" if edit.colour else str(edit.name))
 
 
 def caption(scene: Scene) -> str:

@@ -23,8 +23,16 @@ from PIL import Image
 from data_recipes.scenes.assets import SPLITS, Assets
 from data_recipes.scenes.card import dataset_card
 from data_recipes.scenes.sampler import EditSample, SceneSampler
+from data_recipes.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler
+
+Sampler = SceneSampler | SubjectSampler | SubjectEditSampler
 
 FORMATS = {"webdataset": "tar", "parquet": "parquet"}
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "edits": SceneSampler,
+    "subjects": SubjectSampler,
+    "subject_edits": SubjectEditSampler,
+}
 MANIFEST = "manifest.json"
 CARD = "README.md"
 SIZES = (16, 1024)  # sprites cannot be told apart below; above, 256 px photographs are only blown up
@@ -53,6 +61,7 @@ class Settings:
         format: webdataset or parquet.
         shard_size: pairs a file.
         start_index: first index of the sampler, so that several machines can share one data set.
+        task: edits, subjects (new pictures of subjects) or subject_edits (subjects put into scenes).
 
     Raises:
         ValueError: if a setting is out of range; all such faults are told at once.
@@ -65,6 +74,7 @@ class Settings:
     format: str = "webdataset"
     shard_size: int = 1000
     start_index: int = 0
+    task: str = "edits"
 
     def __post_init__(self) -> None:
         rules = (
@@ -75,10 +85,15 @@ class Settings:
             (self.format in FORMATS, f"format is {self.format!r}: choose one of {', '.join(FORMATS)}"),
             (self.shard_size >= 1, f"shard size is {self.shard_size}: put at least 1 pair in a file"),
             (self.start_index >= 0, f"start index is {self.start_index}: choose 0 or more"),
+            (self.task in SAMPLERS, f"task is {self.task!r}: choose one of {', '.join(SAMPLERS)}"),
         )
         faults = [fault for holds, fault in rules if not holds]
         if faults:
             raise ValueError("; ".join(faults) + ".")
+
+    def sampler(self, assets: Assets) -> Sampler:
+        """Where the samples come from."""
+        return SAMPLERS[self.task](self.split, self.size, self.seed, assets)
 
     def shards(self) -> tuple[Shard, ...]:
         """The files in order, named `train-00000-of-00010.tar` and so on."""
@@ -127,7 +142,7 @@ def write_dataset(
     """
     assets = assets or Assets.embedded()
     manifest = open_manifest(out, {**asdict(settings), "assets": fingerprint(assets)})
-    sampler = SceneSampler(settings.split, settings.size, settings.seed, assets)
+    sampler = settings.sampler(assets)
     entries = {entry["name"]: entry for entry in manifest["shards"]}
     for shard in settings.shards():
         if shard.name in entries and is_whole(out / shard.name, entries[shard.name]):
@@ -139,7 +154,7 @@ def write_dataset(
     for key in ("tasks", "categories"):
         total = sum((Counter(entry[key]) for entry in manifest["shards"]), Counter())
         manifest[key] = dict(sorted(total.items()))
-    write_atomically(out / CARD, dataset_card(manifest, assets).encode())
+    write_atomically(out / CARD, dataset_card(manifest, assets, COLUMNS[settings.task]).encode())
     manifest["complete"] = True
     write_manifest(out, manifest)
     return manifest
@@ -166,7 +181,7 @@ def open_manifest(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
         return manifest
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        begun, _ = manifest["settings"], manifest["shards"]
+        begun, _ = {"task": "edits", **manifest["settings"]}, manifest["shards"]  # older ones name no task
     except (json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(
             f"{path} is not a manifest of scenes: name a new or empty folder with --out."
@@ -177,6 +192,7 @@ def open_manifest(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"{out} was begun with {told}: give the same settings to go on, or name another folder."
         )
+    manifest["settings"] = settings
     return manifest
 
 
@@ -199,7 +215,7 @@ def is_whole(path: Path, entry: dict[str, Any]) -> bool:
 
 
 def write_shard(
-    out: Path, shard: Shard, sampler: SceneSampler, settings: Settings, progress: Callable[[int], None]
+    out: Path, shard: Shard, sampler: Sampler, settings: Settings, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Render and write one file; its entry in the manifest."""
     tasks: Counter[str] = Counter()
@@ -207,7 +223,9 @@ def write_shard(
     part = out / f".{shard.name}.part"
     try:
         with part.open("wb") as file:
-            writer: ShardWriter = TarShard(file) if settings.format == "webdataset" else ParquetShard(file)
+            writer: ShardWriter = (
+                TarShard(file) if settings.format == "webdataset" else ParquetShard(file, settings.task)
+            )
             with closing(writer):
                 for index in range(shard.start, shard.start + shard.count):
                     sample = sampler[index]
@@ -229,12 +247,16 @@ def write_shard(
     }  # fmt: skip
 
 
-def row_of(sample: EditSample, settings: Settings) -> dict[str, Any]:
-    """Everything about a sample: source, target and mask as PNG bytes, the rest as plain values."""
-    return {
-        "source": png(sample.source),
+def row_of(sample: EditSample | SubjectSample, settings: Settings) -> dict[str, Any]:
+    """Everything about a sample: pictures as PNG bytes, the rest as plain values.
+
+    The keys are those of `COLUMNS` for the task: `source` only if there is one; `references`, a list, only if pictures
+    stand in the instruction; `qa` only if none do, since a question would show its picture too.
+    """
+    row = {
         "target": png(sample.target),
         "mask": png(sample.mask.astype(np.uint8) * 255),
+        "references": [png(picture) for picture in sample.references],
         "index": sample.index,
         "split": settings.split,
         "seed": settings.seed,
@@ -245,10 +267,12 @@ def row_of(sample: EditSample, settings: Settings) -> dict[str, Any]:
         "template_id": sample.template_id,
         "instruction": sample.instruction,
         "expressive_instruction": sample.expressive_instruction,
-        "caption_source": sample.caption_source,
         "caption_target": sample.caption_target,
-        "qa": [{"question": question, "answer": answer} for question, answer in sample.qa()],
     }
+    if isinstance(sample, EditSample):
+        row |= {"source": png(sample.source), "caption_source": sample.caption_source}
+        row["qa"] = [{"question": question, "answer": answer} for question, answer in sample.qa()]
+    return {name: row[name] for name in COLUMNS[settings.task]}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -259,6 +283,19 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 PICTURES = ("source", "target", "mask")
+NUMBERS = ("index", "split", "seed", "size")
+KINDS = ("task", "category", "style", "template_id")
+TEXTS = ("instruction", "expressive_instruction")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "edits": (*PICTURES, *NUMBERS, *KINDS, *TEXTS, "caption_source", "caption_target", "qa"),
+    "subjects": ("target", "mask", "references", *NUMBERS, *KINDS, *TEXTS, "caption_target"),
+    "subject_edits": (*PICTURES, "references", *NUMBERS, *KINDS, *TEXTS, "caption_source", "caption_target"),
+}
+
+
+def strip(pictures: list[bytes]) -> bytes:
+    """PNG of square PNG pictures side by side: a tar member cannot hold a list."""
+    return png(np.concatenate([np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures], axis=1))
 
 
 def key_of(row: dict[str, Any]) -> str:
@@ -267,7 +304,10 @@ def key_of(row: dict[str, Any]) -> str:
 
 
 class TarShard:
-    """Members KEY.source.png, KEY.target.png, KEY.mask.png, KEY.json; owner and time are always zero."""
+    """Members KEY.source.png, KEY.target.png, KEY.mask.png, KEY.json; owner and time are always zero.
+
+    References stand side by side in KEY.references.png, squares as high as the picture.
+    """
 
     def __init__(self, file: io.BufferedWriter) -> None:
         from webdataset.writer import TarWriter
@@ -276,8 +316,10 @@ class TarShard:
 
     def write(self, row: dict[str, Any]) -> None:
         """Take one row of `row_of`."""
-        facts = {name: value for name, value in row.items() if name not in PICTURES}
-        pictures = {f"{name}.png": row[name] for name in PICTURES}
+        facts = {name: value for name, value in row.items() if name not in (*PICTURES, "references")}
+        pictures = {f"{name}.png": row[name] for name in PICTURES if name in row}
+        if "references" in row:
+            pictures["references.png"] = strip(row["references"])
         text = json.dumps(facts, ensure_ascii=False).encode()
         self.writer.write({"__key__": key_of(row), "json": text, **pictures})
 
@@ -289,16 +331,25 @@ class TarShard:
 class ParquetShard:
     """Typed columns; `datasets.load_dataset("parquet", ...)` gives decoded pictures."""
 
-    def __init__(self, file: io.BufferedWriter) -> None:
+    def __init__(self, file: io.BufferedWriter, task: str = "edits") -> None:
         from pyarrow import parquet
 
-        self.schema = parquet_schema()
+        self.schema = parquet_schema(task)
         self.writer = parquet.ParquetWriter(file, self.schema)
         self.rows: list[dict[str, Any]] = []
 
     def write(self, row: dict[str, Any]) -> None:
         """Take one row of `row_of`."""
-        pictures = {name: {"bytes": row[name], "path": f"{key_of(row)}.{name}.png"} for name in PICTURES}
+        pictures: dict[str, Any] = {
+            name: {"bytes": row[name], "path": f"{key_of(row)}.{name}.png"}
+            for name in PICTURES
+            if name in row
+        }
+        if "references" in row:
+            pictures["references"] = [
+                {"bytes": content, "path": f"{key_of(row)}.reference{number}.png"}
+                for number, content in enumerate(row["references"])
+            ]
         self.rows.append({**row, **pictures})
         if len(self.rows) == ROW_GROUP:
             self._flush()
@@ -316,20 +367,16 @@ class ParquetShard:
         self.rows.clear()
 
 
-def parquet_schema() -> Any:
+def parquet_schema(task: str = "edits") -> Any:
     """The Arrow schema of a row, with the feature types that the `datasets` library reads."""
     from datasets import Features, List, Value
     from datasets import Image as ImageFeature
 
-    numbers = dict.fromkeys(("index", "seed", "size"), Value("int64"))
-    words = dict.fromkeys(
-        ("split", "task", "category", "style", "template_id", "instruction", "expressive_instruction",
-         "caption_source", "caption_target"),
-        Value("string"),
-    )  # fmt: skip
-    pictures = dict.fromkeys(PICTURES, ImageFeature())
-    qa = List({"question": Value("string"), "answer": Value("string")})
-    return Features({**pictures, **numbers, **words, "qa": qa}).arrow_schema
+    types: dict[str, Any] = {**dict.fromkeys(PICTURES, ImageFeature()), "references": List(ImageFeature())}
+    types |= dict.fromkeys(("index", "seed", "size"), Value("int64"))
+    types |= dict.fromkeys(("split", *KINDS, *TEXTS, "caption_source", "caption_target"), Value("string"))
+    types["qa"] = List({"question": Value("string"), "answer": Value("string")})
+    return Features({name: kind for name, kind in types.items() if name in COLUMNS[task]}).arrow_schema
 
 
 def write_manifest(out: Path, manifest: dict[str, Any]) -> None:

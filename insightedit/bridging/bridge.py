@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from insightedit.bridging.bim import BIM
+from insightedit.bridging.edit_head import EditHead
 from insightedit.bridging.iaa import IAA
 from insightedit.bridging.qformer import QFormer
 from insightedit.types import EditCondition
 
+NullText = Literal["empty", "zero_states"]
+NULL_TEXTS: tuple[NullText, ...] = ("empty", "zero_states")
+
 
 class EditBridge(ModelMixin, ConfigMixin):
-    """Text branch (Q-Former, then BIM) and image branch (IAA) side by side.
+    """Text branch (Q-Former or edit head, then BIM) and image branch (IAA) side by side.
 
     `bridge.use_bim` and `bridge.use_iaa` switch a branch off for a while (stage 2 trains without BIM); they
     are not part of the saved config. After loading, every branch that exists is on.
@@ -24,12 +30,18 @@ class EditBridge(ModelMixin, ConfigMixin):
         text_width: D_text, its width.
         llm_width: D_llm, width of the edit-token states.
         vision_width: D_vis, width of the vision patches before the projector.
-        qformer_layers: Q-Former layers.
+        qformer_layers: Q-Former layers; None builds an edit head in its place.
         qformer_heads: its attention heads.
         qformer_ffn_dim: its feed-forward width.
         qformer_cross_attention_every: layers 0, n, 2n, ... read the edit-token states.
         qformer_dropout: its dropout, 0-1.
-        token_head: build a linear layer from the Q-Former's states to the text encoder's token embeddings, for a
+        edit_head_width: the edit head's inner width; needed without Q-Former, None with one.
+        edit_head_layers: its encoder layers, and as many decoder layers.
+        edit_head_heads: its attention heads.
+        edit_head_ffn_dim: its feed-forward width.
+        null_text: what "no text" is: the text encoder's states of the empty text, kept in `null_text_states`, or what
+            the text branch makes of zero states (learned, so computed anew each time).
+        token_head: build a linear layer from the text states to the text encoder's token embeddings, for a
             training loss on the words (ours).
         bim_width: BIM's inner width; None builds no BIM.
         bim_depth: two-way blocks.
@@ -46,7 +58,7 @@ class EditBridge(ModelMixin, ConfigMixin):
     Raises:
         ValueError: if the sizes do not fit each other.
 
-    Source: InsightEdit, section 4.2.
+    Source: InsightEdit, section 4.2; edit head and learned null: MGIE, section 3.2 and released code.
     """
 
     null_text_states: Tensor
@@ -59,11 +71,16 @@ class EditBridge(ModelMixin, ConfigMixin):
         text_width: int = 768,
         llm_width: int = 4096,
         vision_width: int = 1024,
-        qformer_layers: int = 6,
+        qformer_layers: int | None = 6,
         qformer_heads: int = 12,
         qformer_ffn_dim: int = 3072,
         qformer_cross_attention_every: int = 2,
         qformer_dropout: float = 0.1,
+        edit_head_width: int | None = None,
+        edit_head_layers: int = 4,
+        edit_head_heads: int = 4,
+        edit_head_ffn_dim: int = 2048,
+        null_text: NullText = "empty",
         token_head: bool = False,
         bim_width: int | None = 1024,
         bim_depth: int = 2,
@@ -84,16 +101,30 @@ class EditBridge(ModelMixin, ConfigMixin):
                 f"{image_embed_dim}: give the CLIP image encoder's projection width, or iaa_hidden_dim=None "
                 "for no image branch."
             )
-        self.qformer = QFormer(
-            num_queries=num_queries,
-            width=text_width,
-            num_layers=qformer_layers,
-            num_heads=qformer_heads,
-            ffn_dim=qformer_ffn_dim,
-            encoder_width=llm_width,
-            cross_attention_every=qformer_cross_attention_every,
-            dropout=qformer_dropout,
-        )
+        _check_text_branch(qformer_layers, edit_head_width, null_text)
+        self.qformer: QFormer | None = None
+        if qformer_layers is not None:
+            self.qformer = QFormer(
+                num_queries=num_queries,
+                width=text_width,
+                num_layers=qformer_layers,
+                num_heads=qformer_heads,
+                ffn_dim=qformer_ffn_dim,
+                encoder_width=llm_width,
+                cross_attention_every=qformer_cross_attention_every,
+                dropout=qformer_dropout,
+            )
+        self.edit_head: EditHead | None = None
+        if edit_head_width is not None:
+            self.edit_head = EditHead(
+                num_queries=num_queries,
+                text_width=text_width,
+                llm_width=llm_width,
+                width=edit_head_width,
+                num_layers=edit_head_layers,
+                num_heads=edit_head_heads,
+                ffn_dim=edit_head_ffn_dim,
+            )
         self.bim: BIM | None = None
         if bim_width is not None:
             self.bim = BIM(
@@ -165,8 +196,45 @@ class EditBridge(ModelMixin, ConfigMixin):
             )
         self.null_text_states.copy_(states)
 
+    def text_states(self, edit_hidden_states: Tensor, edit_embeddings: Tensor | None = None) -> Tensor:
+        """The text branch alone: what the edit tokens say, before BIM.
+
+        Args:
+            edit_hidden_states: (B, R, D_llm) states of the edit tokens.
+            edit_embeddings: (R, D_llm) their input embeddings; only an edit head reads them.
+
+        Returns:
+            (B, Q, D_text) text states.
+
+        Raises:
+            ValueError: if an edit head is given no embeddings.
+        """
+        if self.qformer is not None:
+            return self.qformer(edit_hidden_states)
+        assert self.edit_head is not None, "exactly one of the two is built"
+        return self.edit_head(edit_hidden_states, _needed(edit_embeddings))
+
+    def null_states(self, edit_embeddings: Tensor | None = None) -> Tensor:
+        """(Q, D_text) states that stand for "no text" in condition dropout and guidance.
+
+        Args:
+            edit_embeddings: (R, D_llm) input embeddings of the edit tokens; needed with `null_text="zero_states"`,
+                where gradients flow through them and through the text branch.
+
+        Raises:
+            ValueError: if the text branch has to be computed and the embeddings are missing.
+        """
+        if self.config["null_text"] == "empty":
+            return self.null_text_states
+        embeddings = _needed(edit_embeddings)
+        return self.text_states(torch.zeros_like(embeddings)[None], embeddings)[0]
+
     def forward(
-        self, edit_hidden_states: Tensor, image_features: Tensor | None, latent_size: tuple[int, int] | None
+        self,
+        edit_hidden_states: Tensor,
+        image_features: Tensor | None,
+        latent_size: tuple[int, int] | None,
+        edit_embeddings: Tensor | None = None,
     ) -> EditCondition:
         """Turn what was understood into the generator's condition.
 
@@ -174,14 +242,15 @@ class EditBridge(ModelMixin, ConfigMixin):
             edit_hidden_states: (B, R, D_llm) states at the edit tokens.
             image_features: (B, P, D_vis) vision patches, or None for text only, where BIM is skipped.
             latent_size: (h, w) of the latent grid; may be None where BIM does not run.
+            edit_embeddings: (R, D_llm) input embeddings of the edit tokens; needed with an edit head.
 
         Returns:
             Text states, v' (None where BIM did not run), image embedding (None without image branch).
 
         Raises:
-            ValueError: if BIM runs and `latent_size` is None.
+            ValueError: if BIM runs and `latent_size` is None, or an edit head is given no embeddings.
         """
-        text_states = self.qformer(edit_hidden_states)
+        text_states = self.text_states(edit_hidden_states, edit_embeddings)
         spatial_residual = None
         if self.bim is not None and self.use_bim and image_features is not None:
             if latent_size is None:
@@ -191,3 +260,22 @@ class EditBridge(ModelMixin, ConfigMixin):
             text_states, spatial_residual = self.bim(text_states, image_features, latent_size)
         image_embeds = self.iaa(edit_hidden_states) if self.iaa is not None and self.use_iaa else None
         return EditCondition(text_states, spatial_residual, image_embeds)
+
+
+def _check_text_branch(qformer_layers: int | None, edit_head_width: int | None, null_text: str) -> None:
+    if (qformer_layers is None) == (edit_head_width is None):
+        raise ValueError(
+            f"qformer_layers={qformer_layers} and edit_head_width={edit_head_width}: the text branch is a Q-Former or "
+            "an edit head, so exactly one of them has to be given."
+        )
+    if null_text not in NULL_TEXTS:
+        raise ValueError(f"null_text is {null_text!r}; it is one of {', '.join(NULL_TEXTS)}.")
+
+
+def _needed(edit_embeddings: Tensor | None) -> Tensor:
+    if edit_embeddings is None:
+        raise ValueError(
+            "this bridge reads the edit tokens' input embeddings too: give edit_embeddings, which comprehension "
+            "returns beside the states."
+        )
+    return edit_embeddings

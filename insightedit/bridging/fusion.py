@@ -105,6 +105,15 @@ class FusionBridge(ModelMixin, ConfigMixin):
         null = torch.randn(text_length, text_width, generator=generator, device="cpu") / text_width**0.5
         self.register_buffer("null_text_states", null.to(self.fusion.out.weight.device))
 
+    def null_states(self, edit_embeddings: Tensor | None = None) -> Tensor:
+        """(T, D_text) states that stand for "no text", as `EditBridge.null_states`; nothing else is read."""
+        return self.null_text_states
+
+    def null_states(self, edit_embeddings: Tensor | None = None) -> Tensor:
+        """(T, D_text) states that stand for "no text"; they depend on nothing, so `edit_embeddings` has to be None."""
+        assert edit_embeddings is None, "there are no edit tokens here"
+        return self.null_text_states
+
     def forward(self, semantic_tokens: Tensor, visual_features: Tensor) -> Tensor:
         """(N, Q, token_width), (N, P, visual_width) -> (N, Q, token_width); see `FeatureFusion`."""
         return self.fusion(semantic_tokens, visual_features)

@@ -1,7 +1,8 @@
 """Adapters of the language model: attach, list, save, load, merge. All of them are peft's.
 
 What trains inside the MLLM is two things only: low-rank adapters on the language model's attention, and the rows of
-the edit tokens in `embed_tokens` and `lm_head`. The vision tower, whose layers carry the same names, is left alone.
+the edit tokens in `embed_tokens` and `lm_head`, or these two tables whole (MGIE). The vision tower, whose layers carry
+the same names, is left alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import copy
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peft import LoraConfig as PeftLoraConfig
 from peft import (
@@ -36,24 +37,45 @@ ADAPTER_NAME = "default"  # peft's name for the first adapter
 VOCABULARY_LAYERS = ("embed_tokens", "lm_head")
 
 
-def attach(mllm: PreTrainedModel, edit_token_ids: list[int], lora: LoraConfig | None) -> PeftModel:
+def attach(
+    mllm: PreTrainedModel,
+    edit_token_ids: list[int],
+    lora: LoraConfig | None,
+    *,
+    train_embeddings: bool = False,
+) -> PeftModel | PreTrainedModel:
     """Freeze the model; add LoRA (unless None) and trainable rows for the edit tokens.
 
     Args:
         mllm: stock model that knows the edit tokens; its layers are wrapped in place.
         edit_token_ids: rows to train.
         lora: rank, alpha, dropout and names of the language model's layers; None trains the rows alone.
+        train_embeddings: train `embed_tokens` and `lm_head` whole, in place, instead of the edit tokens' rows.
 
     Returns:
-        The model behind peft. Trainable: `*lora_*` and `*trainable_tokens_delta*`, both float32.
+        The model behind peft, or the stock model where peft has nothing to do (all rows and no LoRA). Trainable:
+        `*lora_*` and `*trainable_tokens_delta*`, or `*embed_tokens.weight` and `*lm_head.weight`; all float32.
 
     Raises:
         ValueError: if no layer of the language model has one of `lora.target_modules`' names.
     """
-    model = _wrap(mllm, peft_config(mllm, edit_token_ids, lora))
+    if train_embeddings:
+        return _attach_tables(mllm, lora)
+    model = wrap(mllm, peft_config(mllm, edit_token_ids, lora))
     # a step of 1e-5 is below bfloat16's resolution, so trained rows are kept in float32; the layer casts them on use
     for rows in edit_token_parameters(model).values():
         rows.data = rows.data.float()
+    return model
+
+
+def _attach_tables(mllm: PreTrainedModel, lora: LoraConfig | None) -> PeftModel | PreTrainedModel:
+    """Freeze all but the two vocabulary tables, which become float32, and add LoRA unless None."""
+    mllm.requires_grad_(False)
+    for table in vocabulary_tables(mllm):
+        table.data = table.data.float()
+    model = mllm if lora is None else wrap(mllm, _lora_config(mllm, lora, rows=None))
+    for table in vocabulary_tables(mllm):
+        table.requires_grad_(True)
     return model
 
 
@@ -63,12 +85,16 @@ def peft_config(mllm: PreTrainedModel, edit_token_ids: list[int], lora: LoraConf
     layers = VOCABULARY_LAYERS[: len(vocabulary_tables(mllm))]
     if lora is None:
         return TrainableTokensConfig(target_modules=list(layers), token_indices=list(edit_token_ids))
+    return _lora_config(mllm, lora, rows={layer: list(edit_token_ids) for layer in layers})
+
+
+def _lora_config(mllm: nn.Module, lora: LoraConfig, *, rows: dict[str, list[int]] | None) -> PeftLoraConfig:
     return PeftLoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=language_model_layers(mllm, lora.target_modules),
-        trainable_token_indices={layer: list(edit_token_ids) for layer in layers},
+        trainable_token_indices=rows,
         bias="none",
     )
 
@@ -101,7 +127,16 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        ValueError: if the model trains its vocabulary tables whole, which an adapter does not hold.
     """
+    tables = tuple(f"{layer}.weight" for layer in VOCABULARY_LAYERS)  # behind token rows they have other names
+    if any(p.requires_grad for name, p in model.named_parameters() if name.endswith(tables)):
+        raise ValueError(
+            "this model trains embed_tokens and lm_head whole (comprehension.train_embeddings), and an adapter holds "
+            "the edit tokens' rows only: save the merged model instead."
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
@@ -147,18 +182,21 @@ def merge(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
     if isinstance(merged, PeftModel):
         merged = _dequantized(merged) if getattr(merged.get_base_model(), "is_quantized", False) else merged
         merged = merged.merge_and_unload()
+    elif getattr(merged, "is_quantized", False):
+        merged = merged.dequantize()
     return merged.requires_grad_(False).eval()
 
 
 def _dequantized(model: PeftModel) -> PeftModel:
     """The same adapters on the same weights in floating point."""
     config, state = model.peft_config[ADAPTER_NAME], get_peft_model_state_dict(model)
-    plain = _wrap(model.unload().dequantize(), config)
+    plain = wrap(model.unload().dequantize(), config)
     set_peft_model_state_dict(plain, state)
     return plain
 
 
-def _wrap(mllm: PreTrainedModel, config: PeftConfig) -> PeftModel:
+def wrap(mllm: PreTrainedModel, config: PeftConfig) -> PeftModel:
+    """`peft.get_peft_model` without the warnings that do not apply here."""
     with warnings.catch_warnings():
         # peft 0.21 reads a property that transformers 5 has renamed ...
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)

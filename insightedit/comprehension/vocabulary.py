@@ -1,8 +1,9 @@
-"""Edit tokens: name, add, initialise, find. Their rows are the only rows of the vocabulary that ever train.
+"""Edit tokens: name, add, initialise, find. Theirs are the rows of the vocabulary that train, unless all do (MGIE).
 
 The R edit tokens `<img_0> ... <img_{R-1}>` are appended to every reply; the language model's states at them carry
 the edit. Ids are always looked up in the tokenizer. The rows are trained by peft's `trainable_token_indices`
-(see `lora.attach`), which keeps the old rows out of the optimiser altogether.
+(see `lora.attach`), which keeps the old rows out of the optimiser altogether; with `comprehension.train_embeddings`
+both tables train whole.
 
 Source: SmartEdit, section 3.1 (r new tokens); new rows start as the mean of the old ones.
 """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
-from insightedit.data.records import REFERENCE_PLACEHOLDER, Task
+from insightedit.data.records import REFERENCE_PLACEHOLDER, Task, task_of
 from insightedit.imaging import pixels_to_tensor, squash
 from insightedit.types import TokenBatch
 
@@ -141,13 +141,6 @@ class InterleavedTokenizer:
 
     def _squares(self, pictures: Sequence[np.ndarray]) -> Tensor:
         return torch.stack([pixels_to_tensor(squash(picture, self.resolution)) for picture in pictures])
-
-
-def task_of(has_source: bool, has_references: bool) -> Task:
-    """The task that follows from what is given."""
-    if not has_source:
-        return "subject"
-    return "subject_editing" if has_references else "editing"
 
 
 def _with_source(

@@ -204,7 +204,7 @@ class SourceConfig:
     """One data source of the mixture."""
 
     kind: str = "scenes"  # scenes | resolved | descriptions | captions | subjects | subject_edits, or of files:
-    #                       webdataset | parquet | jsonl
+    #                       webdataset | parquet | jsonl | mige (the JSON list that MIGE publishes)
     path: str | None = None
     weight: float | None = 1.0  # relative to the others of its list; null = as many as it has records
     split: str = "train"

@@ -60,3 +60,10 @@ class EditRecord:
     def is_edit(self) -> bool:
         """Whether the record has a picture to draw."""
         return self.target_image is not None
+
+
+def task_of(has_source: bool, has_references: bool) -> Task:
+    """The task that follows from what is given, where instructions may carry pictures."""
+    if not has_source:
+        return "subject"
+    return "subject_editing" if has_references else "editing"

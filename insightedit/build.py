@@ -107,6 +107,12 @@ def build_interleaved_editor(config: Config, part: ReaderConfig) -> InterleavedE
         source_prior=config.generation.source_prior,
         alphas_cumprod=scheduler.alphas_cumprod,
     )
+    if denoiser.config.in_channels != vae.config.latent_channels:
+        raise ConfigError(
+            f"generation.transformer.model {transformer.model} denoises {denoiser.config.in_channels} channels, the "
+            f"autoencoder of generation.model {config.generation.model} has {vae.config.latent_channels}: name two "
+            "that belong together."
+        )
     bridge = FusionBridge(
         token_width=reader.token_width,
         visual_width=denoiser.inner_dim,

@@ -109,11 +109,6 @@ class FusionBridge(ModelMixin, ConfigMixin):
         """(T, D_text) states that stand for "no text", as `EditBridge.null_states`; nothing else is read."""
         return self.null_text_states
 
-    def null_states(self, edit_embeddings: Tensor | None = None) -> Tensor:
-        """(T, D_text) states that stand for "no text"; they depend on nothing, so `edit_embeddings` has to be None."""
-        assert edit_embeddings is None, "there are no edit tokens here"
-        return self.null_text_states
-
     def forward(self, semantic_tokens: Tensor, visual_features: Tensor) -> Tensor:
         """(N, Q, token_width), (N, P, visual_width) -> (N, Q, token_width); see `FeatureFusion`."""
         return self.fusion(semantic_tokens, visual_features)

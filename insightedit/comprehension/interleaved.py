@@ -205,4 +205,4 @@ class InterleavedReader(nn.Module):
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the text encoder's layers in the backward pass; memory for time, in train mode only."""
-        self.text_encoder.gradient_checkpointing_enable()
+        self.text_encoder.activation_checkpointing_enable()

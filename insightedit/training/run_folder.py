@@ -30,6 +30,8 @@ FREE_KEYS = {
     "guidance.guidance_scale",
     "guidance.image_guidance_scale",
     "guidance.num_inference_steps",
+    "guidance.creation_guidance_scale",
+    "guidance.creation_inference_steps",
 }
 """Settings that may change between two sessions of one run: they do not touch its numbers."""
 

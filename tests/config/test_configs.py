@@ -54,7 +54,7 @@ def test_every_value_of_a_recipe_names_its_source_or_is_ours(recipe):
     lines = (config_root() / "recipes" / f"{recipe}.yaml").read_text().splitlines()
     for line in lines:
         if re.match(r"\s*[\w]+: \S", line) and not line.startswith("recipe:"):
-            assert re.search(r"# .*(\[[ISPB]\]|ours|LLaVA)", line), f"no source: {line}"
+            assert re.search(r"# .*(\[([ISPBM]|MIGE|code)\]|ours|LLaVA)", line), f"no source: {line}"
 
 
 def test_the_papers_numbers_of_the_stages():

@@ -249,7 +249,7 @@ def build_autoencoder(config: Config) -> tuple[Any, DDIMScheduler]:
 
     part = config.generation
     folder = resolve(part.model)
-    scheduler = DDIMScheduler.from_pretrained(
+    scheduler: Any = DDIMScheduler.from_pretrained(
         folder,
         subfolder="scheduler",
         prediction_type=part.prediction_type,
@@ -306,7 +306,9 @@ def build_mixture(config: Config) -> Mixture:
     """The sources of `data.sources`, mixed by weight."""
     size, seed = config.generation.resolution, config.train.seed
     mixed = flatten(config.data.sources, lambda entry: build_source(entry, size=size, seed=seed))
-    return Mixture({leaf.name: leaf.source for leaf in mixed}, {leaf.name: leaf.weight for leaf in mixed}, seed)
+    return Mixture(
+        {leaf.name: leaf.source for leaf in mixed}, {leaf.name: leaf.weight for leaf in mixed}, seed
+    )
 
 
 def build_collator(config: Config, editor: Editor | InterleavedEditor) -> Collator | InterleavedCollator:

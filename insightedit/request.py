@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from insightedit.editing import DrawSettings
-from insightedit.imaging import Picture, PictureInput, read_mask
+from insightedit.imaging import Picture, PictureInput, read_mask, read_picture
 
 MAX_SEED = 2**32
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -48,6 +48,34 @@ def pair_up(
             f"got {len(pictures)} pictures and {len(instructions)} instructions: one for all, or one each."
         )
     return pictures, instructions
+
+
+def pair_references(
+    references: PictureInput | Sequence[PictureInput] | Sequence[Sequence[PictureInput]] | None, count: int
+) -> list[list[Picture]]:
+    """One list of reference pictures per instruction.
+
+    Args:
+        references: one picture or a list of them for every instruction, a list of lists for one each, or None.
+        count: number of instructions.
+
+    Raises:
+        ValueError: if a list of lists has another length.
+    """
+    if references is None:
+        return [[] for _ in range(count)]
+    several: list = list(references) if isinstance(references, list | tuple) else [references]
+    if not several:
+        return [[] for _ in range(count)]
+    if not all(isinstance(one, list | tuple) for one in several):
+        same = [read_picture(one) for one in several]
+        return [same for _ in range(count)]
+    if len(several) != count:
+        raise ValueError(
+            f"`reference_images` holds {len(several)} lists and there are {count} instructions: give one list for "
+            "each, or one plain list for all."
+        )
+    return [[read_picture(one) for one in own] for own in several]
 
 
 def check_settings(settings: DrawSettings, batch_size: int, output_type: str) -> None:

@@ -1,0 +1,307 @@
+"""InterleavedEditPipeline: instructions with pictures in them; edits a picture, or draws on a blank canvas.
+
+    pipe = InterleavedEditPipeline.from_pretrained(folder_or_hub_id)
+    pipe(image="park.png", instruction="add <imagehere> beside the bench", reference_images=["dog.png"], seed=0)
+    pipe(instruction="<imagehere> in the snow", reference_images=["dog.png"], seed=0)
+
+Sibling of `insightedit.pipeline.InsightEditPipeline`: the same output, the same way back onto the user's pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderDC, AutoencoderKL, SchedulerMixin
+from diffusers import (
+    ModelMixin as ModelMixin,
+)  # diffusers' loader finds our classes and these bases of theirs here
+from torch import Tensor
+from transformers import BaseImageProcessor, PreTrainedTokenizerBase, T5EncoderModel
+from transformers import PreTrainedModel as PreTrainedModel
+
+from insightedit.background import EditEvidence, native_map, paste_edit
+from insightedit.bridging.fusion import FusionBridge
+from insightedit.comprehension.interleaved import Blip2PictureEncoder, InterleavedReader
+from insightedit.comprehension.interleaved_prompts import check_placeholders
+from insightedit.editing import DrawSettings, draw, evaluating, see_evidence, software_versions
+from insightedit.generation.autoencoder import decode, encode_source, latent_factor
+from insightedit.generation.transformer import EditTransformer
+from insightedit.imaging import Picture, PictureInput, read_picture, read_pictures, tensor_to_pixels, to_rgb
+from insightedit.interleaved_editor import read_instruction
+from insightedit.pipeline import InsightEditOutput
+from insightedit.pipeline_base import EditPipeline, PipelineCallback, convert
+from insightedit.request import choose_seeds, pair_references, pair_up, read_masks
+
+UNUSED_PROMPT_SCALE = 1.0  # lambda of an image branch, which a transformer does not have
+
+
+class InterleavedEditPipeline(EditPipeline):
+    """Edits, and draws given subjects, by instructions that carry pictures.
+
+    Parts cannot be offloaded to the CPU one by one: the transformer's patch embedder and BLIP-2's projection work
+    between the calls of other parts.
+
+    Args:
+        picture_encoder: BLIP-2's vision tower, Q-Former and projection.
+        image_processor: BLIP-2's.
+        text_encoder: T5 encoder.
+        tokenizer: its tokenizer.
+        bridge: feature fusion.
+        vae: autoencoder.
+        transformer: denoiser.
+        scheduler: any diffusers scheduler of the transformer's prediction type; MIGE's is DPM-Solver++.
+        resolution: side in pixels of the square the model draws.
+        max_length: tokens of one instruction, pictures included.
+        max_references: most reference images of one instruction.
+        scale_source_latents: as trained; MIGE scales.
+        default_guidance_scale: for edits, where a call names none.
+        default_image_guidance_scale: where a call names none.
+        default_num_inference_steps: steps of an edit where a call names none.
+        default_creation_guidance_scale: on a blank canvas, where a call names none.
+        default_creation_inference_steps: likewise.
+
+    Raises:
+        ValueError: if `resolution` does not fit the latent grid.
+    """
+
+    def __init__(
+        self,
+        picture_encoder: Blip2PictureEncoder,
+        image_processor: BaseImageProcessor,
+        text_encoder: T5EncoderModel,
+        tokenizer: PreTrainedTokenizerBase,
+        bridge: FusionBridge,
+        vae: AutoencoderKL | AutoencoderDC,
+        transformer: EditTransformer,
+        scheduler: SchedulerMixin,
+        resolution: int = 512,
+        max_length: int = 256,
+        max_references: int = 4,
+        scale_source_latents: bool = True,
+        default_guidance_scale: float = 5.0,
+        default_image_guidance_scale: float = 1.0,
+        default_num_inference_steps: int = 60,
+        default_creation_guidance_scale: float = 7.0,
+        default_creation_inference_steps: int = 50,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            picture_encoder=picture_encoder,
+            image_processor=image_processor,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            bridge=bridge,
+            vae=vae,
+            transformer=transformer,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            resolution=resolution,
+            max_length=max_length,
+            max_references=max_references,
+            scale_source_latents=scale_source_latents,
+            default_guidance_scale=default_guidance_scale,
+            default_image_guidance_scale=default_image_guidance_scale,
+            default_num_inference_steps=default_num_inference_steps,
+            default_creation_guidance_scale=default_creation_guidance_scale,
+            default_creation_inference_steps=default_creation_inference_steps,
+        )
+        grid = latent_factor(vae) * transformer.config.patch_size
+        if resolution % grid:
+            raise ValueError(
+                f"`resolution` {resolution} does not fit autoencoder and transformer: take a multiple of {grid}."
+            )
+        self._comprehension: InterleavedReader | None = None
+
+    @property
+    def comprehension(self) -> InterleavedReader:
+        """Vision tower, Q-Former and text encoder behind the adapter that training uses, built when first needed."""
+        reader = self._comprehension
+        parts = (self.picture_encoder, self.text_encoder)
+        if reader is None or (reader.picture_encoder, reader.text_encoder) != parts:
+            reader = self._comprehension = InterleavedReader(
+                *parts,
+                self.tokenizer,
+                self.image_processor,
+                resolution=self.config.resolution,
+                max_length=self.config.max_length,
+                max_references=self.config.max_references,
+            )
+        return reader
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: PictureInput | Sequence[PictureInput] | None = None,
+        instruction: str | Sequence[str] | None = None,
+        *,
+        prompt: str | Sequence[str] | None = None,
+        reference_images: PictureInput
+        | Sequence[PictureInput]
+        | Sequence[Sequence[PictureInput]]
+        | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        image_guidance_scale: float | None = None,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        background_lock: bool = True,
+        mask: PictureInput | Sequence[PictureInput] | None = None,
+        mask_threshold: float | None = None,
+        batch_size: int = 1,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: PipelineCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> InsightEditOutput | tuple:
+        """Edit one or more pictures, or draw new ones.
+
+        Args:
+            image: as in `InsightEditPipeline`; None draws on a blank canvas of `resolution` pixels.
+            instruction: what to change or to draw, with one `<imagehere>` for each reference image; one for all
+                pictures or one each. "the image", "the photo" and "the picture" mean the picture to edit.
+            prompt: another name for `instruction`.
+            reference_images: pictures of any size and mode; one or a list of them for every instruction, a list of
+                lists for one each.
+            num_inference_steps: steps of the schedule; None: the model's default for the task.
+            guidance_scale: how strongly the instruction is followed; None: the model's default for the task.
+            image_guidance_scale: how strongly the source is kept; None: the model's default.
+            seed: as in `InsightEditPipeline`.
+            generator: as in `InsightEditPipeline`.
+            background_lock: as in `InsightEditPipeline`; nothing to lock on a blank canvas.
+            mask: where editing is allowed (white), in the source's size; replaces the model's estimate.
+            mask_threshold: see `insightedit.background.find_mask`; None adapts to the model's noise.
+            batch_size: how many pictures share a forward pass. 1 gives the same bytes whatever else is in the
+                call; more is faster on an accelerator and equal up to rounding.
+            output_type: "pil", "np" (float32 in [0, 1]), "pt" or "latent".
+            return_dict: False gives the fields as a tuple.
+            callback_on_step_end: as in `InsightEditPipeline`.
+            callback_on_step_end_tensor_inputs: as in `InsightEditPipeline`.
+
+        Returns:
+            As `InsightEditPipeline`. A picture drawn from blank has a map of ones, a mask that is true everywhere
+            and no evidence.
+
+        Raises:
+            ValueError: for what does not fit, in one sentence.
+            TypeError: for a picture of an unknown kind.
+            FileNotFoundError: for a path without a file.
+        """
+        # 1. Check and complete the arguments
+        blank = image is None
+        given: Any = [None] if blank else read_pictures(image)
+        pictures, instructions = pair_up(given, instruction, prompt)
+        references = pair_references(reference_images, len(instructions))
+        for text, own in zip(instructions, references, strict=True):
+            check_placeholders(text, len(own), self.config.max_references)
+        settings = self._fill_in(blank, num_inference_steps, guidance_scale, image_guidance_scale)
+        self.check_inputs(settings, batch_size, output_type, callback_on_step_end_tensor_inputs)
+        seeds = choose_seeds(len(pictures), seed, generator)
+        if blank and (mask is not None or mask_threshold is not None):
+            raise ValueError("a mask was given, but a blank canvas has nothing to keep: leave it out.")
+        masks = [None] * len(pictures) if blank else read_masks(mask, pictures, background_lock)
+
+        # 2. Draw at the model's own resolution, `batch_size` pictures at a time
+        latents: list[Tensor] = []
+        evidence: list[EditEvidence] = []
+        drawn: list[Picture] = []
+        steps = settings.num_inference_steps * math.ceil(len(pictures) / batch_size)
+        parts = (self.comprehension, self.bridge, self.transformer, self.vae)
+        with evaluating(*parts), self.progress_bar(total=steps) as bar:
+            callback = self._step_callback(bar, callback_on_step_end)
+            for start in range(0, len(pictures), batch_size):
+                part = slice(start, start + batch_size)
+                rgb = [None if blank else to_rgb(picture) for picture in pictures[part]]
+                edited, source = self._draw(
+                    instructions[part], rgb, references[part], seeds[part], settings, callback
+                )
+                latents.append(edited)
+                if output_type == "latent":
+                    continue
+                if blank:
+                    drawn += [read_picture(_as_uint8(pixels)) for pixels in decode(self.vae, edited)]
+                else:
+                    evidence += see_evidence(self.vae, edited, source, mask_threshold)
+        self.maybe_free_model_hooks()
+
+        # 3. Back onto the users' own pixels
+        used = {**asdict(settings), "background_lock": background_lock, "own_mask": mask is not None}
+        used |= {"reference_images": [len(own) for own in references], "batch_size": batch_size}
+        used.pop("image_prompt_scale")
+        pasted = [(picture, np.ones(picture.size[::-1], dtype=bool)) for picture in drawn] or [
+            paste_edit(picture, proof, own_mask, background_lock)
+            for picture, proof, own_mask in zip(pictures, evidence, masks, strict=False)  # none for latents
+        ]
+        maps = [mask.astype(np.float32) for _, mask in pasted[: len(drawn)]] or [
+            native_map(e, p.size) for e, p in zip(evidence, pictures, strict=False)
+        ]
+        images = [convert(picture, output_type) for picture, _ in pasted]
+        output = InsightEditOutput(
+            images=torch.cat(latents) if output_type == "latent" else images,
+            edit_maps=maps,
+            masks=[mask for _, mask in pasted],
+            expressive_instructions=[None] * len(pictures),
+            seeds=seeds,
+            versions=software_versions(),
+            settings=used,
+            evidence=evidence,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def reference_options(self, references: Sequence[PictureInput]) -> dict[str, Any]:
+        """Reference pictures as arguments of a call: one for each `<imagehere>` of the instruction."""
+        return {"reference_images": list(references)} if references else {}
+
+    def _draw(
+        self,
+        instructions: Sequence[str],
+        images: Sequence[np.ndarray | None],
+        references: Sequence[Sequence[Picture]],
+        seeds: Sequence[int],
+        settings: DrawSettings,
+        callback: Callable[[int, Tensor, Tensor], Tensor | None],
+    ) -> tuple[Tensor, Tensor]:
+        """Scaled latents of what was drawn and of the source (zeros for a blank canvas), both (B, C, h, w)."""
+        pictures = [[to_rgb(reference) for reference in own] for own in references]
+        tokens = self.comprehension.tokenize(instructions, images, pictures).to(self._execution_device)
+        condition = read_instruction(self.comprehension, self.bridge, self.transformer, self.vae, tokens)
+        if images[0] is None:
+            side = self.config.resolution // latent_factor(self.vae)
+            channels = self.transformer.config.source_channels
+            scaled = torch.zeros(len(images), channels, side, side, device=self._execution_device)
+            source_latents = scaled
+        else:
+            mode = encode_source(self.vae, self.prepare_image_pixels(images), scaled=False)
+            scaled = mode * self.vae.config.scaling_factor
+            source_latents = scaled if settings.scale_source_latents else mode
+        null = self.bridge.null_states()
+        edited = draw(
+            self.transformer, self.scheduler, source_latents, condition, null, seeds, settings, callback
+        )
+        return edited, scaled
+
+    def _fill_in(
+        self, blank: bool, steps: int | None, guidance: float | None, image_guidance: float | None
+    ) -> DrawSettings:
+        config = self.config
+        task = "default_creation" if blank else "default"
+        default_steps = config["default_creation_inference_steps" if blank else "default_num_inference_steps"]
+        return DrawSettings(
+            guidance_scale=config[f"{task}_guidance_scale"] if guidance is None else guidance,
+            image_guidance_scale=(
+                config.default_image_guidance_scale if image_guidance is None else image_guidance
+            ),
+            num_inference_steps=default_steps if steps is None else steps,
+            image_prompt_scale=UNUSED_PROMPT_SCALE,
+            scale_source_latents=config.scale_source_latents,
+        )
+
+
+def _as_uint8(pixels: Tensor) -> np.ndarray:
+    """(3, H, W) in [-1, 1] -> (H, W, 3) uint8."""
+    return np.rint(tensor_to_pixels(pixels)).astype(np.uint8)

@@ -52,6 +52,7 @@ class Collator:
             [r.instruction for r in records],
             [r.source_image for r in records],
             replies=[r.reply for r in records] if any(r.reply for r in records) else None,
+            chats=[r.reply is not None and not r.is_edit for r in records],
             template_indices=list(indices),
             max_length=self.max_length,
         )
@@ -104,7 +105,7 @@ def resize_square(image: np.ndarray, size: int) -> np.ndarray:
     """(H, W, 3) uint8 -> (size, size, 3) uint8, bicubic, aspect ratio not kept (SmartEdit, lineage of Reason-Edit)."""
     if image.shape[:2] == (size, size):
         return image
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def to_pixels(images: Sequence[np.ndarray]) -> Tensor:

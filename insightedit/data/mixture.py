@@ -6,12 +6,15 @@ import logging
 from collections import Counter
 
 import numpy as np
+from PIL import Image
 
 from insightedit.data.records import EditRecord
 from insightedit.data.sources import Source
 
 logger = logging.getLogger(__name__)
 MAX_BROKEN_IN_A_ROW = 100
+BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, Image.DecompressionBombError)
+"""What a record that cannot be used raises: damaged or missing files, missing fields, values of a wrong kind."""
 
 
 class Mixture:
@@ -44,7 +47,7 @@ class Mixture:
             name, position = self.place(index, attempt)
             try:
                 return self.sources[name][position]
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except BROKEN as error:
                 self.broken[name] += 1
                 logger.warning(
                     "skipped broken record %s of %s (%d so far): %s", position, name, self.broken[name], error

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.data.records import EditRecord
+from insightedit.data.files import read_rgb
+from insightedit.data.multi_prompt import MultiPromptSource
+from insightedit.data.records import EditRecord, task_of
 
 ENDLESS = 2**40  # scenes never repeat within a run
 SOURCE_COLUMNS = ("source", "source_image", "source_img", "input_image", "original_image")
 TARGET_COLUMNS = ("target", "target_image", "target_img", "edited_image", "output_image")
 INSTRUCTION_COLUMNS = ("instruction", "edit_prompt", "edit", "prompt")
+REFERENCE_COLUMNS = ("references", "reference_images")
+EXPRESSIVE_COLUMNS = ("expressive", "expressive_instruction")
 CAPTION_COLUMNS = ("caption", "text", "caption_target")
-LOADERS = {"webdataset": "*.tar", "parquet": "*.parquet", "jsonl": "*.jsonl"}
+LOADERS = {"webdataset": "*.tar", "parquet": "*.parquet", "jsonl": "*.jsonl", "arrow": "*.arrow"}
 
 
 class Source(Protocol):
@@ -100,19 +104,72 @@ class SceneDescriptionSource(SceneSource):
         )
 
 
+class SubjectSource:
+    """New pictures of subjects that reference pictures show, rendered on the fly (MIGE's subject-driven generation)."""
+
+    def __init__(self, *, split: str, size: int, seed: int) -> None:
+        from data_recipes.scenes import SubjectSampler
+
+        self.sampler = SubjectSampler(split=split, size=size, seed=seed)
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> EditRecord:
+        sample = self.sampler[index]
+        return EditRecord(
+            key=f"subjects/{index}",
+            instruction=sample.instruction,
+            target_image=sample.target,
+            reference_images=sample.references,
+            task="subject",
+        )
+
+
+class SubjectEditSource:
+    """Scenes that a subject is put into, rendered on the fly (MIGE's subject addition and replacement, 1:1)."""
+
+    def __init__(self, *, split: str, size: int, seed: int) -> None:
+        from data_recipes.scenes import SubjectEditSampler
+
+        self.sampler = SubjectEditSampler(split=split, size=size, seed=seed)
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> EditRecord:
+        sample = self.sampler[index]
+        return EditRecord(
+            key=f"subject_edits/{index}",
+            instruction=sample.instruction,
+            source_image=sample.source,
+            target_image=sample.target,
+            reference_images=sample.references,
+            task="subject_editing",
+        )
+
+
 class TableSource:
-    """Rows of a data set on disk, columns found by their published names."""
+    """Rows of a data set on disk, columns found by their published names.
 
-    def __init__(self, *, kind: str, path: str, split: str) -> None:
-        from datasets import load_dataset
+    Pictures are columns of pictures or, in JSON lines, paths, relative to the folder of the file.
 
-        files = _data_files(kind, Path(path), split)
-        loader = "json" if kind == "jsonl" else kind
-        self.table = load_dataset(loader, data_files=[str(f) for f in files], split="train")
+    Args:
+        kind: webdataset, parquet, jsonl or arrow.
+        path: file or folder.
+        split: which files of the folder.
+        expressive: take a column of expressive instructions as the assistant's words.
+    """
+
+    def __init__(self, *, kind: str, path: str, split: str, expressive: bool = False) -> None:
+        self.expressive = expressive
+        self.folder = _folder_of_pictures(kind, Path(path), split)
+        self.table = _load_table(kind, Path(path), split)
         self.name = f"{kind}:{path}"
         names = self.table.column_names
         self.source = _find(SOURCE_COLUMNS, names)
         self.target = _find(TARGET_COLUMNS, names)
+        self.references = _find(REFERENCE_COLUMNS, names)
         self.instruction = _find(INSTRUCTION_COLUMNS, names)
         self.caption = None if self.instruction else _find(CAPTION_COLUMNS, names)
         if self.instruction is None and self.caption is None and "json" not in names:
@@ -130,13 +187,43 @@ class TableSource:
         instruction = row.get(self.instruction or "instruction") or row.get(self.caption or "caption")
         if isinstance(instruction, list):
             instruction = instruction[index % len(instruction)]
+        key, source = f"{self.name}/{index}", _pixels(row.get(self.source or ""), self.folder)
+        replies = (row.get(name) for name in EXPRESSIVE_COLUMNS) if self.expressive else ()
+        references = _reference_images(key, row.get(self.references or ""))
         return EditRecord(
-            key=f"{self.name}/{index}",
+            key=key,
             instruction=instruction,
-            source_image=_pixels(row.get(self.source or "")),
-            target_image=_pixels(row.get(self.target or "")),
+            source_image=source,
+            target_image=_pixels(row.get(self.target or ""), self.folder),
+            reply=next((reply for reply in replies if reply), None),
             caption=instruction if self.caption else None,
+            reference_images=references,
+            task=task_of(source is not None, True) if references else "editing",
         )
+
+
+def is_arrow(path: Path) -> bool:
+    """Whether `save_to_disk` of the `datasets` library wrote this folder."""
+    return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def _load_table(kind: str, path: Path, split: str) -> Any:
+    """Files of one kind as one table, memory-mapped."""
+    from datasets import DatasetDict, load_dataset, load_from_disk
+
+    if kind != "arrow":
+        loader = "json" if kind == "jsonl" else kind
+        files = [str(file) for file in _data_files(kind, path, split)]
+        return load_dataset(loader, data_files=files, split="train")
+    if not is_arrow(path):
+        raise ConfigError(
+            f"data.sources: {path} is no folder that `Dataset.save_to_disk` wrote: it has no state.json and no "
+            "dataset_dict.json."
+        )
+    loaded = load_from_disk(str(path))
+    if isinstance(loaded, DatasetDict) and split not in loaded:
+        raise ConfigError(f"data.sources: {path} has the splits {', '.join(loaded)}, not `{split}`.")
+    return loaded[split] if isinstance(loaded, DatasetDict) else loaded
 
 
 def _data_files(kind: str, path: Path, split: str) -> list[Path]:
@@ -162,8 +249,30 @@ def _find(candidates: tuple[str, ...], names: list[str]) -> str | None:
     return None
 
 
-def _pixels(value: object) -> np.ndarray | None:
-    return None if value is None else np.asarray(value.convert("RGB"))  # type: ignore[attr-defined]
+def _folder_of_pictures(kind: str, path: Path, split: str) -> Path:
+    """Where paths in a table start."""
+    return _data_files(kind, path, split)[0].parent if kind == "jsonl" else path
+
+
+def _pixels(value: Any, folder: Path) -> np.ndarray | None:
+    if isinstance(value, str):
+        return read_rgb(folder / value)
+    return None if value is None else np.array(value.convert("RGB"))
+
+
+def _reference_images(key: str, value: Any) -> tuple[np.ndarray, ...]:
+    """A list of pictures, or one picture of squares side by side, as tar files hold them."""
+    if value is None:
+        return ()
+    if isinstance(value, list):
+        return tuple(np.asarray(picture.convert("RGB")) for picture in value)
+    strip = np.asarray(value.convert("RGB"))
+    height, width = strip.shape[:2]
+    if width % height:
+        raise ValueError(
+            f"{key} has references of {width} x {height} pixels: put squares side by side, or make it a list column."
+        )
+    return tuple(strip[:, left : left + height] for left in range(0, width, height))
 
 
 SCENE_SOURCES: dict[str, Callable[..., Source]] = {
@@ -171,27 +280,36 @@ SCENE_SOURCES: dict[str, Callable[..., Source]] = {
     "captions": SceneCaptionSource,
     "resolved": SceneResolvedSource,
     "descriptions": SceneDescriptionSource,
+    "subjects": SubjectSource,
+    "subject_edits": SubjectEditSource,
 }
 
 
-def build_source(config: SourceConfig, *, size: int, seed: int) -> Source:
+def build_source(config: SourceConfig, *, size: int, seed: int, expressive: bool = False) -> Source:
     """The source that one entry of `data.sources` names.
 
     Args:
         config: kind, path, split.
         size: pixels of the square pictures that scenes are rendered at.
         seed: seed of rendered sources.
+        expressive: whether the model learns to write what will change; then rows with such a text teach it.
 
     Raises:
         ConfigError: for an unknown kind, a missing path, or a folder without matching files.
     """
     if config.kind in SCENE_SOURCES and config.path is None:
         return SCENE_SOURCES[config.kind](split=config.split, size=size, seed=seed)
-    if config.kind not in LOADERS:
-        known = ", ".join([*SCENE_SOURCES, *LOADERS])
+    from insightedit.data.published import PUBLISHED  # which reads rows through TableSource
+
+    if config.kind not in {*LOADERS, *PUBLISHED, "mige"}:
+        known = ", ".join([*SCENE_SOURCES, *LOADERS, *PUBLISHED, "mige", "mixture"])
         raise ConfigError(
             f"data.sources: unknown kind `{config.kind}` with path {config.path}; known kinds: {known}."
         )
     if config.path is None:
         raise ConfigError(f"data.sources: kind `{config.kind}` reads files: give its `path`.")
-    return TableSource(kind=config.kind, path=config.path, split=config.split)
+    if config.kind == "mige":
+        return MultiPromptSource(path=config.path, images=config.images)
+    if config.kind in PUBLISHED:
+        return PUBLISHED[config.kind](config)
+    return TableSource(kind=config.kind, path=config.path, split=config.split, expressive=expressive)

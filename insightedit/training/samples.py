@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from insightedit.training.checkpoint import undisturbed
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
+    from insightedit.data.records import EditRecord
+    from insightedit.data.sources import Source
     from insightedit.training.engine import Engine
     from insightedit.training.optim import Ema
     from insightedit.training.processes import Processes
@@ -94,7 +96,7 @@ def fixed_samples(config: Config) -> list[Any]:
     for entry in leaves(config.data.sources):
         held_out = type(entry)(**{**vars(entry), "split": "val"}) if entry.kind.startswith("scene") else entry
         source = build_source(held_out, size=config.generation.resolution, seed=config.train.seed)
-        records = (source[index] for index in range(min(config.train.num_samples, len(source))))
+        records = _whole_records(source, config.train.num_samples)
         samples += [
             SimpleNamespace(source=r.source_image, target=r.target_image, instruction=r.instruction)
             for r in records
@@ -103,6 +105,15 @@ def fixed_samples(config: Config) -> list[Any]:
         if samples:
             break
     return samples[: config.train.num_samples]
+
+
+def _whole_records(source: Source, count: int) -> Iterator[EditRecord]:
+    """The first `count` records without the broken ones; while training, the mixture skips and names those."""
+    from insightedit.data.mixture import BROKEN
+
+    for index in range(min(count, len(source))):
+        with suppress(*BROKEN):
+            yield source[index]
 
 
 def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Path) -> None:

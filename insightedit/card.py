@@ -1,20 +1,37 @@
-"""The model card: the README.md of a model folder."""
+"""The model card: the README.md of a model folder, and the facts behind it."""
 
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from jinja2 import Environment
 from omegaconf import OmegaConf
 from torch import nn
 
+from insightedit.foundation.folders import PREFIX, resolve
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 
 if TYPE_CHECKING:
     from insightedit.pipeline import InsightEditPipeline
+
+DEFAULTS = {"title": "InsightEdit model", "recipe": "insightedit", "license": "apache-2.0", "name": "."}
+ROLES = {
+    "comprehension.model": "language model",
+    "comprehension.reader.vision": "vision tower and Q-Former",
+    "comprehension.reader.text_encoder": "text encoder",
+    "generation.model": "image generator",
+    "generation.unet": "UNet that training started from",
+    "generation.transformer.model": "transformer that training started from",
+    "generation.image_encoder": "image encoder",
+}
+OWN_LICENSE = "apache-2.0"
+NOT_STATED = "not stated by the base; check {model}"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None) -> str:
@@ -22,8 +39,9 @@ def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None
 
     Args:
         pipeline: gives sizes and defaults.
-        card: fields that only training knows: `title`, `recipe`, `license`, `base_models`, `datasets`,
-            `steps`, `skill`, `limits`, each text or a list of texts.
+        card: fields that only training knows: `title`, `name` (what `from_pretrained` takes), `recipe`, `license`,
+            `base_models`, `bases` (see `base_facts`), `datasets`, `data`, `steps`, `weights`, `language_model`,
+            `dtype`, `skill`, `protocol`, `samples` (file of the grid), `limits`; texts or lists of texts.
     """
     template = files("insightedit").joinpath("templates/model_card.md").read_text(encoding="utf-8")
     parameters = {
@@ -31,12 +49,94 @@ def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None
         for name, module in pipeline.components.items()
         if isinstance(module, nn.Module)
     }
-    known = {"title": "InsightEdit model", "recipe": "insightedit", "license": "apache-2.0"}
     environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters["lines"] = lambda value: [value] if isinstance(value, str) else list(value or [])
     return environment.from_string(template).render(
-        card={**known, **(card or {})}, config=pipeline.config, parameters=parameters
+        card={**DEFAULTS, **(card or {})},
+        config=pipeline.config,
+        parameters=parameters,
+        pipeline_class=type(pipeline).__name__,
     )
+
+
+def base_facts(models: dict[str, str]) -> dict[str, Any]:
+    """The base models and what follows from their licences for this model.
+
+    Args:
+        models: config key -> folder or hub id, see `insightedit.training.contract.base_models`.
+
+    Returns:
+        `bases`: one {role, model, license} each; `base_models`: those with a hub id; `license`: theirs if all state
+        the same one, else "other".
+    """
+    bases: list[dict[str, str]] = []
+    for key, model in models.items():
+        if key == "generation.unet" and model == models.get("generation.model"):
+            continue  # one folder holds both
+        row = {"role": ROLES.get(key, key), "model": shown(model), "license": base_license(model)}
+        bases.append(row)
+    stated = {row["license"] for row in bases}
+    hub_ids = [model for model in models.values() if _is_hub_id(model)]
+    license_ = stated.pop() if len(stated) == 1 else "other"
+    return {
+        "bases": bases,
+        "base_models": list(dict.fromkeys(hub_ids)),
+        "license": license_ if re.fullmatch(r"[a-z0-9.-]+", license_) else "other",
+    }
+
+
+def base_license(model: str) -> str:
+    """The licence that a base model's own card states, as the hub spells it.
+
+    Args:
+        model: folder, hub id (of which only a card in the local cache is read), or a miniature's id.
+    """
+    if model.startswith(PREFIX):
+        return OWN_LICENSE  # trained by this package on its own scenes
+    card = Path(model) / "README.md"
+    if _is_hub_id(model):
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(model, "README.md")
+        card = Path(cached) if isinstance(cached, str) else card
+    stated = _header(card).get("license") if card.is_file() else None
+    if isinstance(stated, list):
+        stated = ", ".join(map(str, stated))
+    return str(stated) if stated else NOT_STATED.format(model=shown(model))
+
+
+def _header(card: Path) -> dict[str, Any]:
+    """The YAML between the first two `---` of a card; empty where there is none or it is broken."""
+    found = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL)
+    try:
+        header = yaml.safe_load(found[1]) if found else {}
+    except yaml.YAMLError:
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _is_hub_id(model: str) -> bool:
+    return bool(_HUB_ID.fullmatch(model)) and not Path(resolve(model)).exists()
+
+
+def shown(model: str) -> str:
+    """A base model as a card names it: an absolute path tells a reader nothing, its last name does."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
+def data_facts(run: Path) -> list[str]:
+    """One line per data source of all stages that led to a run.
+
+    Args:
+        run: run folder of the last stage.
+    """
+    lines: dict[str, None] = {}
+    for folder in _stages(run):
+        for source in OmegaConf.load(folder / "config.yaml").data.sources:
+            kind, split, path = source.kind, source.split, source.get("path")
+            origin = Path(path).name if path else "scenes drawn by this package, `data_recipes/scenes`"
+            lines[f"{kind}, split {split}: {origin}"] = None
+    return list(lines)
 
 
 def training_facts(run: Path) -> list[str]:
@@ -46,21 +146,30 @@ def training_facts(run: Path) -> list[str]:
         run: run folder of the last stage.
     """
     facts: list[str] = []
-    current: Path | None = Path(run)
-    while current is not None and (current / "config.yaml").is_file():
+    for current in _stages(run):
         config: Any = OmegaConf.load(current / "config.yaml")
-        lines = (current / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        last = json.loads(lines[-1]) if lines else {"step": 0}
+        log = current / "log.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        steps = f"{json.loads(lines[-1])['step']} steps" if lines else "an unknown number of steps"
         batch = config.train.batch_size * config.train.gradient_accumulation_steps * _world_size(current)
         sources = ", ".join(f"{s.kind} ({s.split})" for s in config.data.sources)
-        facts.insert(
-            0,
-            f"stage {config.stage.number} ({config.stage.objective}): {last['step']} steps of {batch} samples from "
+        facts.append(
+            f"stage {config.stage.number} ({config.stage.objective}): {steps} of {batch} samples from "
             f"{sources}; {config.optim.name}, learning rate {config.optim.lr:g}",
         )
+    return facts
+
+
+def _stages(run: Path) -> list[Path]:
+    """Run folders from the first stage to this one, as far as they are still there."""
+    folders: list[Path] = []
+    current = Path(run)
+    while (current / "config.yaml").is_file() and current not in folders:
+        folders.insert(0, current)
+        config: Any = OmegaConf.load(current / "config.yaml")
         before = current.parent / f"stage{config.stage.number - 1}"
         current = Path(config.init_from) if config.init_from else before
-    return facts
+    return folders
 
 
 def known_limits(config: Any) -> list[str]:
@@ -112,3 +221,28 @@ def measured_skill(report: Path) -> list[str]:
 
 def _rate(rate: dict[str, Any]) -> str:
     return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}], n = {rate['n']}"
+
+
+def measured_protocol(report: Path) -> list[str]:
+    """How `measured_skill` was measured: scenes, rules, settings, and what doing nothing would have got.
+
+    Args:
+        report: the file, already read by `measured_skill`.
+    """
+    from insightedit.evaluation.report import MEANING
+
+    found = json.loads(Path(report).read_text(encoding="utf-8"))
+    protocol, settings = found["protocol"], found.get("settings", {})
+    lines = [f"success: {MEANING['success']}"]
+    if "name" in protocol:
+        lines.append(
+            f"{protocol['name']}: {protocol['count']} scenes of the split {protocol['split']} at "
+            f"{protocol['size']} px, seed {protocol['seed']}; protocol {protocol['hash']}"
+        )
+    if "num_inference_steps" in settings:
+        lines.append(
+            f"drawn with {settings['num_inference_steps']} steps, guidance {settings['guidance_scale']} text and "
+            f"{settings['image_guidance_scale']} image, on {settings['device']}"
+        )
+    controls = [f"{row['name'].replace('_', ' ')} {row['success']['value']:.3f}" for row in found["rows"][1:]]
+    return lines + ([f"controls on the same scenes: {', '.join(controls)}"] if controls else [])

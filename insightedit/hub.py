@@ -13,10 +13,38 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from insightedit.card import known_limits, measured_skill, model_card, training_facts
+from insightedit.card import (
+    DEFAULTS,
+    base_facts,
+    data_facts,
+    known_limits,
+    measured_protocol,
+    measured_skill,
+    model_card,
+    shown,
+    training_facts,
+)
+from insightedit.comprehension.adapted import AdaptedMllm
+from insightedit.exporting import (
+    DTYPES,
+    SHEET,
+    Sample,
+    check_finite,
+    check_run,
+    draw_sheet,
+    kind_of_weights,
+    read_run,
+)
+from insightedit.interleaved_editor import InterleavedEditor
+from insightedit.interleaved_hub import compose_interleaved
+from insightedit.interleaved_pipeline import InterleavedEditPipeline
 from insightedit.pipeline import InsightEditPipeline
+from insightedit.push import FACTS
+from insightedit.training.contract import base_models
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from insightedit.config.schema import Config
     from insightedit.editor import Editor
 
@@ -24,10 +52,14 @@ DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PIPELINE_SHIM = """# DiffusionPipeline.from_pretrained(f, custom_pipeline="pipeline", trust_remote_code=True)
-from insightedit.pipeline import InsightEditPipeline
+from {home} import {name}
 
-__all__ = ["InsightEditPipeline"]
+__all__ = ["{name}"]
 """
+PIPELINES: dict[str, type[InsightEditPipeline | InterleavedEditPipeline]] = {
+    "InsightEditPipeline": InsightEditPipeline,
+    "InterleavedEditPipeline": InterleavedEditPipeline,
+}
 
 
 def default_model() -> Path:
@@ -80,8 +112,8 @@ def load_pipeline(
     model: str | os.PathLike | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-) -> InsightEditPipeline:
-    """Load a pipeline, ready to edit.
+) -> InsightEditPipeline | InterleavedEditPipeline:
+    """Load a pipeline, ready to edit: of whichever class the model's `model_index.json` names.
 
     Args:
         model: folder or hub id; None for the model that comes with the package.
@@ -96,11 +128,21 @@ def load_pipeline(
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     name = find_model(model)
     try:
-        pipeline = InsightEditPipeline.from_pretrained(name, dtype=dtype)
+        pipeline = _pipeline_class(name).from_pretrained(name, dtype=dtype)
     except OSError as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"Cannot load the model {name}: {first_line}") from error
     return pipeline.to(device)
+
+
+def _pipeline_class(model: str) -> type[InsightEditPipeline | InterleavedEditPipeline]:
+    named = InsightEditPipeline.load_config(model).get("_class_name")
+    if named not in PIPELINES:
+        raise ValueError(
+            f"{model} holds a pipeline of the class {named}, which this package does not run: it runs "
+            f"{' and '.join(PIPELINES)}."
+        )
+    return PIPELINES[named]
 
 
 def _find_device(device: str | torch.device | None) -> torch.device:
@@ -116,7 +158,9 @@ def _find_device(device: str | torch.device | None) -> torch.device:
     return device
 
 
-def pipeline_from_editor(editor: Editor, config: Config) -> InsightEditPipeline:
+def pipeline_from_editor(
+    editor: Editor | InterleavedEditor, config: Config
+) -> InsightEditPipeline | InterleavedEditPipeline:
     """A pipeline over the live parts of an editor, for previews and measurements during training.
 
     Nothing is copied or merged: the pipeline draws with the weights as they stand, and leaves each part in
@@ -125,6 +169,8 @@ def pipeline_from_editor(editor: Editor, config: Config) -> InsightEditPipeline:
     Raises:
         ValueError: if the editor was built without a generator (stage 1).
     """
+    if isinstance(editor, InterleavedEditor):
+        return compose_interleaved(editor, config)
     return _compose(
         editor,
         config,
@@ -160,6 +206,9 @@ def _compose(
         image_prompt_scale=config.generation.image_prompt_scale,
         describe_prompt=config.comprehension.describe_prompt,
         expressive=config.comprehension.expressive,
+        max_new_tokens=config.comprehension.max_new_tokens,
+        no_repeat_ngram_size=config.comprehension.no_repeat_ngram_size,
+        states_before_tokens=config.comprehension.states_before_tokens,
     )
     if comprehension is not None:
         pipeline.use_comprehension(comprehension)
@@ -180,55 +229,91 @@ def export_run(
     *,
     ema: bool = True,
     report: str | os.PathLike | None = None,
+    merge_lora: bool = True,
+    dtype: str = "fp16",
+    samples: Sequence[Sample] | int = 0,
+    name: str | None = None,
 ) -> Path:
-    """Write the newest checkpoint of a training run as a pipeline folder.
+    """Write the newest checkpoint of a finished run as a pipeline folder.
 
     Args:
-        run: run folder of stage 2 or 3, with its `config.yaml` and `checkpoints/`.
+        run: run folder of stage 2 or 3, with its `config.yaml`, `contract.json` and `checkpoints/`.
         folder: where to.
         ema: take the running average of the weights where the run kept one.
         report: `report.json` of `insightedit eval scenes`, whose numbers go into the model card.
+        merge_lora: fold the language model's adapter into its weights; False writes the adapter alone, which needs
+            the base model wherever it is loaded.
+        dtype: fp32, fp16 or bf16, of the weights on disk.
+        samples: what the card shows; a number takes that many scenes.
+        name: hub id or path that the card's commands name; None for `folder` itself.
 
     Returns:
         The folder.
 
     Raises:
         FileNotFoundError: if `run` is no run folder.
-        ValueError: if it holds no whole checkpoint, or its stage does not draw.
+        ValueError: if the run is not whole, its stage does not draw, or its weights do not fit `dtype`. Then
+            nothing is written.
     """
-    run = Path(run)
-    if not (run / "config.yaml").is_file():
-        raise FileNotFoundError(
-            f"No config.yaml in {run}: name a stage's run folder, e.g. runs/insightedit/stage3."
-        )
-
-    from omegaconf import OmegaConf
+    if dtype not in DTYPES:
+        raise ValueError(f"`dtype` {dtype!r} is unknown: take one of {', '.join(DTYPES)}.")
+    run, folder = Path(run), Path(folder)
+    config = read_run(run)
+    check_run(run, config, ema=ema, merge_lora=merge_lora)
+    check_destination(folder)
+    card = run_facts(run, config, ema=ema, report=report)
+    card["name"] = name or (folder.name if folder.is_absolute() else folder.as_posix())
 
     from insightedit.build import build_editor
-    from insightedit.config.schema import Config
+    from insightedit.exporting import scene_samples
     from insightedit.training.contract import load_stage_weights
 
-    config: Any = OmegaConf.to_object(
-        OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(run / "config.yaml"))
-    )
-    editor = build_editor(config)
+    editor: Any = build_editor(config)
     load_stage_weights(editor, run, ema=ema)
-    facts: dict[str, Any] = {"steps": training_facts(run), "limits": known_limits(config)}
+    if isinstance(samples, int):
+        samples = scene_samples(samples, config.generation.resolution)
+    return export_editor(
+        editor, config, folder, DTYPES[dtype], card=card, merge_lora=merge_lora, samples=samples
+    )
+
+
+def run_facts(
+    run: Path, config: Config, *, ema: bool = True, report: str | os.PathLike | None = None
+) -> dict[str, Any]:
+    """What the model card says about a run; see `insightedit.card.model_card` for the fields.
+
+    Raises:
+        ValueError: if `report` is no report.
+    """
+    facts = {
+        **base_facts({k: m for k, m in base_models(config).items() if k not in _unused(config)}),
+        "data": data_facts(run),
+        "steps": training_facts(run),
+        "weights": kind_of_weights(run, ema=ema),
+        "limits": known_limits(config),
+    }
     if report is not None:
-        facts["skill"] = measured_skill(Path(report))
-    return export_editor(editor, config, folder, card=facts)
+        facts |= {"skill": measured_skill(Path(report)), "protocol": measured_protocol(Path(report))}
+    return facts
+
+
+def _unused(config: Config) -> set[str]:
+    """Base models that a config names and its editor does not load."""
+    return set() if config.bridge.iaa is not None else {"generation.image_encoder"}
 
 
 def export_editor(
-    editor: Editor,
+    editor: Editor | InterleavedEditor,
     config: Config,
     folder: str | os.PathLike,
     dtype: torch.dtype = torch.float16,
     *,
     include_image_encoder: bool = True,
     card: dict[str, Any] | None = None,
+    merge_lora: bool = True,
+    samples: Sequence[Sample] = (),
 ) -> Path:
-    """Write a trained editor as a pipeline folder: LoRA and token rows merged, safetensors, model card.
+    """Write a trained editor as a pipeline folder: safetensors and model card.
 
     The editor itself stays as it is. Which weights it holds (last or averaged) is the caller's choice. An old
     folder of that name is replaced only once the new one is whole.
@@ -239,26 +324,67 @@ def export_editor(
         folder: where to.
         dtype: of the weights on disk.
         include_image_encoder: whether reference images can be used later; costs the encoder's size.
-        card: fields of the model card, see `templates/model_card.md`.
+        card: fields of the model card, see `insightedit.card.model_card`.
+        merge_lora: fold LoRA and token rows into the language model; False writes them as a peft adapter beside the
+            base model's name, see `insightedit.comprehension.adapted`.
+        samples: edits to draw for the card, with the folder as it will be loaded.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: if the editor has no generator, or `folder` exists and is no model folder.
+        ValueError: if the editor has no generator or no adapter, `dtype` cannot hold its weights, or `folder` exists
+            and is no model folder.
     """
-    mllm, processor = editor.comprehension.merged()
+    check_destination(Path(folder))
+    stored = {"recipe": config.recipe, "dtype": str(dtype).removeprefix("torch.")}
+    if isinstance(editor, InterleavedEditor):
+        pipeline = compose_interleaved(editor, config, dtype)
+        _check_parts(pipeline, dtype)
+        return export_pipeline(pipeline, folder, card={**stored, **(card or {})}, samples=samples)
+    if merge_lora:
+        mllm, processor = editor.comprehension.merged()
+        mllm = _on_cpu(mllm, dtype)
+    else:
+        processor = editor.comprehension.processor
+        mllm = AdaptedMllm(editor.comprehension.mllm, base=config.comprehension.model, dtype=dtype)
     pipeline = _compose(
         editor,
         config,
-        mllm=_on_cpu(mllm, dtype),
+        mllm=mllm,
         processor=processor,
-        bridge=_on_cpu(editor.bridge, dtype),
+        bridge=_on_cpu(_in_use(editor.bridge), dtype),
         vae=_on_cpu(editor.vae, dtype),
         unet=_on_cpu(editor.unet, dtype),
         image_encoder=_on_cpu(editor.image_encoder, dtype) if include_image_encoder else None,
     )
-    return export_pipeline(pipeline, folder, card={"recipe": config.recipe, **(card or {})})
+    _check_parts(pipeline, dtype)
+    kept = (
+        "whole, its adapter merged" if merge_lora else f"peft adapter on {shown(config.comprehension.model)}"
+    )
+    stored["language_model"] = kept
+    return export_pipeline(pipeline, folder, card={**stored, **(card or {})}, samples=samples)
+
+
+def _check_parts(pipeline: InsightEditPipeline | InterleavedEditPipeline, dtype: torch.dtype) -> None:
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            check_finite(name, part, dtype)
+
+
+def _in_use(bridge: Any) -> Any:
+    """The bridge without branches that are switched off: loaded again, they would be on, and nobody trained them."""
+    off: dict[str, Any] = {}
+    if getattr(bridge, "bim", None) is not None and not bridge.use_bim:
+        off |= {"bim_width": None, "bim_place_head": False}
+    if getattr(bridge, "iaa", None) is not None and not bridge.use_iaa:
+        off["iaa_hidden_dim"] = None
+    if not off:
+        return bridge
+    smaller = type(bridge).from_config({**bridge.config, **off})
+    held = bridge.state_dict()
+    smaller.load_state_dict({name: held[name] for name in smaller.state_dict()})
+    return smaller
 
 
 def _on_cpu(module: Any, dtype: torch.dtype) -> Any:
@@ -266,30 +392,61 @@ def _on_cpu(module: Any, dtype: torch.dtype) -> Any:
 
 
 def export_pipeline(
-    pipeline: InsightEditPipeline, folder: str | os.PathLike, *, card: dict[str, Any] | None = None
+    pipeline: InsightEditPipeline | InterleavedEditPipeline,
+    folder: str | os.PathLike,
+    *,
+    card: dict[str, Any] | None = None,
+    samples: Sequence[Sample] = (),
 ) -> Path:
     """Save a pipeline with its model card, whole or not at all.
+
+    Args:
+        pipeline: finished parts.
+        folder: where to.
+        card: fields of the model card, see `insightedit.card.model_card`; also kept as `export.json`.
+        samples: edits for the card; the folder is loaded again to draw them, and so is known to load.
 
     Raises:
         ValueError: if `folder` exists and is neither empty nor a model folder.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "model_index.json").is_file():
-        raise ValueError(
-            f"{folder} holds other files and no model_index.json: name a new folder to export into."
-        )
+    check_destination(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    facts = {**DEFAULTS, **(card or {}), **({"samples": SHEET} if samples else {})}
     try:
         pipeline.save_pretrained(temporary)
-        (temporary / "pipeline.py").write_text(_PIPELINE_SHIM, encoding="utf-8")
-        (temporary / "README.md").write_text(model_card(pipeline, card), encoding="utf-8")
+        (temporary / "pipeline.py").write_text(_shim(pipeline), encoding="utf-8")
+        (temporary / "README.md").write_text(model_card(pipeline, facts), encoding="utf-8")
+        (temporary / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        if samples:
+            draw_sheet(load_pipeline(temporary), samples, temporary / SHEET)
         temporary.chmod(0o755)
         _swap(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return folder
+
+
+def _shim(pipeline: InsightEditPipeline | InterleavedEditPipeline) -> str:
+    """`pipeline.py` of a model folder: for diffusers' own loader, which takes code only if it is told to."""
+    kind = type(pipeline)
+    return _PIPELINE_SHIM.format(home=kind.__module__, name=kind.__name__)
+
+
+def check_destination(folder: Path) -> None:
+    """Refuse to write a model over other files.
+
+    Raises:
+        ValueError: if `folder` is a file, or a folder that holds other things than a model.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a new folder to export into.")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "model_index.json").is_file():
+        raise ValueError(
+            f"{folder} holds other files and no model_index.json: name a new folder to export into."
+        )
 
 
 def _swap(new: Path, folder: Path) -> None:
@@ -331,4 +488,22 @@ def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
         license_line = re.search(r"^license: (.+)$", text, re.MULTILINE)
         facts["license"] = license_line.group(1) if license_line else "not stated"
         facts["card"] = str(card)
+    if (folder / FACTS).is_file():
+        facts |= _told(json.loads((folder / FACTS).read_text(encoding="utf-8")))
+    return facts
+
+
+def _told(export: dict[str, Any]) -> dict[str, str]:
+    """What an export noted about the model, one line a fact."""
+    facts = {"recipe": export["recipe"]}
+    names = {"dtype": "weights", "language_model": "language", "weights": "taken from"}
+    facts |= {name: str(export[key]) for key, name in names.items() if export.get(key)}
+    if export.get("bases"):
+        facts["bases"] = "; ".join(f"{base['model']} ({base['license']})" for base in export["bases"])
+    for key in ("steps", "data", "skill", "limits"):
+        value = export.get(key)
+        if value:
+            facts["training" if key == "steps" else key] = (
+                value if isinstance(value, str) else "; ".join(value)
+            )
     return facts

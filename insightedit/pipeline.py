@@ -11,25 +11,25 @@ with the background lock every pixel outside the edit mask stays exactly the sou
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, SchedulerMixin
+from diffusers import AutoencoderDC, AutoencoderKL, SchedulerMixin
 from diffusers import (
     ModelMixin as ModelMixin,  # diffusers' loader finds our classes and this base of theirs here
 )
 from diffusers.utils import BaseOutput
-from einops import rearrange
-from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection, PreTrainedModel, ProcessorMixin
 
 from insightedit.background import EditEvidence, native_map, paste_edit
 from insightedit.bridging.bridge import EditBridge
+from insightedit.comprehension.adapted import (
+    AdaptedMllm as AdaptedMllm,  # folders with an adapter name it; see `ModelMixin` above
+)
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.editing import (
     DrawSettings,
@@ -42,23 +42,15 @@ from insightedit.editing import (
 from insightedit.generation.autoencoder import latent_factor
 from insightedit.generation.unet import EditUNet
 from insightedit.imaging import (
-    Picture,
     PictureInput,
-    pixels_to_tensor,
     read_pictures,
-    squash,
-    to_float,
-    to_pil,
     to_rgb,
 )
-from insightedit.request import check_settings, choose_seeds, pair_up, read_masks
+from insightedit.pipeline_base import EditPipeline, PipelineCallback, convert
+from insightedit.request import choose_seeds, pair_up, read_masks
 from insightedit.types import EditCondition
 
 DESCRIBE_PROMPT = "How does the picture look after this edit: {instruction}"
-
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
-
-PipelineCallback = Callable[["InsightEditPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass
@@ -89,7 +81,7 @@ class InsightEditOutput(BaseOutput):
     evidence: list[EditEvidence]
 
 
-class InsightEditPipeline(DiffusionPipeline):
+class InsightEditPipeline(EditPipeline):
     """Edits pictures by instruction.
 
     Args:
@@ -112,6 +104,9 @@ class InsightEditPipeline(DiffusionPipeline):
         describe_prompt: what `describe=True` asks the language model, with a slot {instruction}.
         expressive: the language model was trained to write what will change before it edits (MGIE's expressive
             instruction), so it always does.
+        max_new_tokens: longest text that the language model writes, in tokens.
+        no_repeat_ngram_size: see `LlavaComprehension.generate_text`.
+        states_before_tokens: see `LlavaComprehension`; as trained.
 
     Raises:
         ValueError: if `resolution` does not fit the latent grid.
@@ -119,7 +114,6 @@ class InsightEditPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "mllm->bridge->image_encoder->unet->vae"
     _optional_components = ["image_encoder", "feature_extractor"]  # noqa: RUF012 - diffusers' contract
-    _callback_tensor_inputs = ["latents"]  # noqa: RUF012 - diffusers' contract
 
     def __init__(
         self,
@@ -141,6 +135,9 @@ class InsightEditPipeline(DiffusionPipeline):
         image_prompt_scale: float = 1.0,
         describe_prompt: str = DESCRIBE_PROMPT,
         expressive: bool = False,
+        max_new_tokens: int = 64,
+        no_repeat_ngram_size: int = 0,
+        states_before_tokens: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -164,6 +161,9 @@ class InsightEditPipeline(DiffusionPipeline):
             image_prompt_scale=image_prompt_scale,
             describe_prompt=describe_prompt,
             expressive=expressive,
+            max_new_tokens=max_new_tokens,
+            no_repeat_ngram_size=no_repeat_ngram_size,
+            states_before_tokens=states_before_tokens,
         )
         grid = latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1)
         if resolution % grid:
@@ -171,33 +171,6 @@ class InsightEditPipeline(DiffusionPipeline):
                 f"`resolution` {resolution} does not fit autoencoder and UNet: take a multiple of {grid}."
             )
         self._comprehension: LlavaComprehension | None = None
-
-    def register_to_config(self, **kwargs: Any) -> None:
-        """As in diffusers, but our own classes stand under this module, where loading looks for them."""
-        super().register_to_config(**{name: _public_name(value) for name, value in kwargs.items()})
-
-    @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
-    ) -> InsightEditPipeline:
-        """Load a model folder or hub id; arguments as in diffusers.
-
-        Two defaults differ: weights are read from safetensors only, and without `dtype` every part becomes
-        float32 (folders hold float16, which a CPU computes slowly).
-        """
-        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
-            kwargs["dtype"] = torch.float32
-        kwargs.setdefault("use_safetensors", True)
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-
-    @classmethod
-    def download(cls, pretrained_model_name: str | os.PathLike, **kwargs: Any) -> str:
-        """Fetch a model from the hub: configurations, tokenizers and safetensors; never code or pickles."""
-        from huggingface_hub import snapshot_download
-
-        known = ("cache_dir", "force_download", "local_files_only", "token", "revision")
-        options = {name: kwargs[name] for name in known if kwargs.get(name) is not None}
-        return snapshot_download(str(pretrained_model_name), allow_patterns=_HUB_FILES, **options)
 
     @property
     def comprehension(self) -> LlavaComprehension:
@@ -208,6 +181,7 @@ class InsightEditPipeline(DiffusionPipeline):
                 self.processor,
                 num_edit_tokens=self.config.num_edit_tokens,
                 edit_token=self.config.edit_token,
+                states_before_tokens=self.config.states_before_tokens,
             )
         return self._comprehension
 
@@ -232,6 +206,7 @@ class InsightEditPipeline(DiffusionPipeline):
         mask: PictureInput | Sequence[PictureInput] | None = None,
         mask_threshold: float | None = None,
         reference_image: PictureInput | None = None,
+        reference_images: Any = None,
         describe: bool = False,
         batch_size: int = 1,
         output_type: str = "pil",
@@ -259,6 +234,8 @@ class InsightEditPipeline(DiffusionPipeline):
             mask: where editing is allowed (white), in the source's size; replaces the model's estimate.
             mask_threshold: see `insightedit.background.find_mask`; None adapts to the model's noise.
             reference_image: picture whose CLIP embedding is used instead of the predicted one.
+            reference_images: refused, this model reads no pictures inside an instruction; see
+                `InterleavedEditPipeline`.
             describe: let the language model write what it will do, greedily. An `expressive` model always does.
             batch_size: how many pictures share a forward pass. 1 gives the same bytes whatever else is in the
                 call; more is faster on an accelerator and equal up to rounding.
@@ -277,6 +254,11 @@ class InsightEditPipeline(DiffusionPipeline):
             FileNotFoundError: for a path without a file.
         """
         # 1. Check and complete the arguments
+        if reference_images is not None:
+            raise ValueError(
+                "`reference_images` was given, but this model reads no pictures inside an instruction: take a model "
+                "that does (recipe mige), or `reference_image` for what the result should look like."
+            )
         pictures, instructions = pair_up(read_pictures(image), instruction, prompt)
         settings = self._fill_in(
             num_inference_steps, guidance_scale, image_guidance_scale, image_prompt_scale
@@ -314,7 +296,7 @@ class InsightEditPipeline(DiffusionPipeline):
             paste_edit(picture, proof, own_mask, background_lock)
             for picture, proof, own_mask in zip(pictures, evidence, masks, strict=False)  # none for latents
         ]
-        images = [_convert(picture, output_type) for picture, _ in pasted]
+        images = [convert(picture, output_type) for picture, _ in pasted]
         output = InsightEditOutput(
             images=torch.cat(latents) if output_type == "latent" else images,
             edit_maps=[native_map(e, p.size) for e, p in zip(evidence, pictures, strict=False)],
@@ -326,21 +308,6 @@ class InsightEditPipeline(DiffusionPipeline):
             evidence=evidence,
         )
         return output if return_dict else output.to_tuple()
-
-    def check_inputs(
-        self, settings: DrawSettings, batch_size: int, output_type: str, callback_tensor_inputs: Sequence[str]
-    ) -> None:
-        """Refuse what cannot work before any of it is done.
-
-        Raises:
-            ValueError: names the argument, its value and what holds.
-        """
-        check_settings(settings, batch_size, output_type)
-        unknown = sorted(set(callback_tensor_inputs) - set(self._callback_tensor_inputs))
-        if unknown:
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` names {unknown}: only {self._callback_tensor_inputs}"
-            )
 
     def encode_instruction(
         self,
@@ -374,7 +341,11 @@ class InsightEditPipeline(DiffusionPipeline):
         questions = [
             self.config.describe_prompt.format(instruction=instruction) for instruction in instructions
         ]
-        return list(self.comprehension.generate_text(questions, list(images)))
+        return list(
+            self.comprehension.generate_text(
+                questions, list(images), self.config.max_new_tokens, self.config.no_repeat_ngram_size
+            )
+        )
 
     def encode_reference(self, reference_image: PictureInput) -> Tensor:
         """(1, D_img) projected CLIP embedding of a real picture.
@@ -395,10 +366,18 @@ class InsightEditPipeline(DiffusionPipeline):
             encoded = self.image_encoder(pixels.to(self._execution_device, self.image_encoder.dtype))
         return encoded.image_embeds
 
-    def prepare_image_pixels(self, images: Sequence[np.ndarray]) -> Tensor:
-        """B x (H, W, 3) uint8 -> (B, 3, S, S) in [-1, 1]: squashed to the model's square, as in training."""
-        squares = [pixels_to_tensor(squash(rgb, self.config.resolution)) for rgb in images]
-        return torch.stack(squares).to(self._execution_device)
+    def reference_options(self, references: Sequence[PictureInput]) -> dict[str, Any]:
+        """Reference pictures as arguments of a call: this model takes one, of what the result should look like.
+
+        Raises:
+            ValueError: if there are several.
+        """
+        if len(references) > 1:
+            raise ValueError(
+                f"{len(references)} reference pictures were given, this model takes one, of what the result should "
+                "look like: leave the others out."
+            )
+        return {"reference_image": references[0]} if references else {}
 
     def _draw(
         self,
@@ -414,7 +393,7 @@ class InsightEditPipeline(DiffusionPipeline):
             self.scheduler,
             self.prepare_image_pixels(images),
             condition,
-            self.bridge.null_text_states,
+            self.bridge.null_states(self.comprehension.edit_embeddings.to(self.bridge.device)),
             seeds,
             settings,
             callback,
@@ -441,27 +420,3 @@ class InsightEditPipeline(DiffusionPipeline):
             image_prompt_scale=config.image_prompt_scale if image_prompt is None else image_prompt,
             scale_source_latents=config.scale_source_latents,
         )
-
-    def _step_callback(
-        self, bar: Any, on_step_end: PipelineCallback | None
-    ) -> Callable[[int, Tensor, Tensor], Tensor | None]:
-        def callback(step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
-            bar.update()
-            if on_step_end is None:
-                return None
-            return (on_step_end(self, step, timestep, {"latents": latents}) or {}).get("latents")
-
-        return callback
-
-
-def _convert(picture: Picture, output_type: str) -> Image.Image | np.ndarray | Tensor:
-    if output_type == "pil":
-        return to_pil(picture)
-    values = to_float(picture)
-    return values if output_type == "np" else rearrange(torch.from_numpy(values), "h w c -> c h w")
-
-
-def _public_name(value: Any) -> Any:
-    """(`insightedit.generation.unet`, `EditUNet`) -> (this module, `EditUNet`); anything else unchanged."""
-    is_own = isinstance(value, tuple | list) and len(value) == 2 and str(value[0]).startswith("insightedit.")
-    return (__name__, value[1]) if is_own else value

@@ -141,3 +141,11 @@ def make_picture(mode: str, size: tuple[int, int], seed: int = 0) -> Image.Image
 def picture_of() -> object:
     """`make_picture`."""
     return make_picture
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folders `stage1` to `stage3` of the tiny insightedit recipe, finished; leave them as they are."""
+    from tests.runs import train_chain
+
+    return train_chain(tmp_path_factory.mktemp("chain"), "insightedit")

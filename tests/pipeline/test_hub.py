@@ -80,7 +80,7 @@ class TestExport:
             "image_encoder",
             "feature_extractor",
         }
-        assert names == parts | {"model_index.json", "README.md", "pipeline.py"}
+        assert names == parts | {"model_index.json", "README.md", "pipeline.py", "export.json"}
 
     def test_replaces_an_old_model_only(self, tiny_pipeline, tiny_folder, tmp_path):
         target = tmp_path / "model"

@@ -305,7 +305,11 @@ def build_loader(
 def build_mixture(config: Config) -> Mixture:
     """The sources of `data.sources`, mixed by weight."""
     size, seed = config.generation.resolution, config.train.seed
-    mixed = flatten(config.data.sources, lambda entry: build_source(entry, size=size, seed=seed))
+    expressive = config.comprehension.expressive
+    mixed = flatten(
+        config.data.sources,
+        lambda entry: build_source(entry, size=size, seed=seed, expressive=expressive),
+    )
     return Mixture(
         {leaf.name: leaf.source for leaf in mixed}, {leaf.name: leaf.weight for leaf in mixed}, seed
     )
@@ -353,27 +357,36 @@ def _image_embed_dim(config: Config) -> int | None:
     return int(dim)
 
 
-def sample_edits(editor: Editor, config: Config, samples: Sequence) -> list[np.ndarray]:
+def sample_edits(editor: Editor | InterleavedEditor, config: Config, samples: Sequence) -> list[np.ndarray]:
     """Edit scenes with the weights as they stand; what training draws to be looked at.
 
     Args:
         editor: any editor with a generator.
         config: guidance scales and steps.
-        samples: objects with `source` (H, W, 3) uint8 and `instruction`.
+        samples: objects with `source` (H, W, 3) uint8 and `instruction`; where instructions carry pictures, with
+            `reference_images`, and `source` may be None.
 
     Returns:
         One (H, W, 3) uint8 picture per sample, at the config's resolution.
     """
     from insightedit.hub import pipeline_from_editor
 
-    pipeline = pipeline_from_editor(editor, config)
+    pipeline: Any = pipeline_from_editor(editor, config)
     pipeline.set_progress_bar_config(disable=True)
-    edited = pipeline(
-        image=[s.source for s in samples],
-        instruction=[s.instruction for s in samples],
-        seed=list(range(len(samples))),
-        batch_size=len(samples),
-        background_lock=False,
-        output_type="np",
-    ).images
+    settings = {"background_lock": False, "output_type": "np"}
+    if isinstance(editor, InterleavedEditor):  # tasks differ from sample to sample
+        edited = [
+            pipeline(
+                s.source, s.instruction, reference_images=list(s.reference_images), seed=seed, **settings
+            ).images[0]
+            for seed, s in enumerate(samples)
+        ]
+    else:
+        edited = pipeline(
+            image=[s.source for s in samples],
+            instruction=[s.instruction for s in samples],
+            seed=list(range(len(samples))),
+            batch_size=len(samples),
+            **settings,
+        ).images
     return [np.asarray(np.clip(np.asarray(e) * 255.0 + 0.5, 0, 255), dtype=np.uint8) for e in edited]

@@ -81,30 +81,42 @@ def swapped(weights: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> It
 
 
 def fixed_samples(config: Config) -> list[Any]:
-    """The first `train.num_samples` records that a stage's own sources hold, scenes from the split `val`.
+    """The first `train.num_samples` records that a stage's own sources hold, rendered ones from the split `val`.
+
+    Where instructions carry pictures, all sources take turns, because each is another task.
 
     Returns:
-        Objects with `source` and `target` (H, W, 3) uint8 and `instruction`; empty where no source has
-        pictures.
+        Objects with `source` and `target` (H, W, 3) uint8, `instruction` and `reference_images`; empty where no
+        source has pictures. `source` is None for what is drawn on a blank canvas.
     """
-    from types import SimpleNamespace
+    from itertools import chain, zip_longest
 
     from insightedit.data.cascade import leaves
-    from insightedit.data.sources import build_source
+    from insightedit.data.sources import SCENE_SOURCES, build_source
 
-    samples: list[Any] = []
+    draws_from_blank = config.comprehension.reader is not None
+    found: list[list[Any]] = []
     for entry in leaves(config.data.sources):
-        held_out = type(entry)(**{**vars(entry), "split": "val"}) if entry.kind.startswith("scene") else entry
+        held_out = type(entry)(**{**vars(entry), "split": "val"}) if entry.kind in SCENE_SOURCES else entry
         source = build_source(held_out, size=config.generation.resolution, seed=config.train.seed)
         records = _whole_records(source, config.train.num_samples)
-        samples += [
-            SimpleNamespace(source=r.source_image, target=r.target_image, instruction=r.instruction)
-            for r in records
-            if r.source_image is not None and r.target_image is not None
-        ]
-        if samples:
+        samples = [_sample(r) for r in records if r.target_image is not None]
+        found.append([s for s in samples if s.source is not None or draws_from_blank])
+        if found[-1] and not draws_from_blank:
             break
-    return samples[: config.train.num_samples]
+    turns = chain.from_iterable(zip_longest(*found))
+    return [sample for sample in turns if sample is not None][: config.train.num_samples]
+
+
+def _sample(record: EditRecord) -> Any:
+    from types import SimpleNamespace
+
+    return SimpleNamespace(
+        source=record.source_image,
+        target=record.target_image,
+        instruction=record.instruction,
+        reference_images=record.reference_images,
+    )
 
 
 def _whole_records(source: Source, count: int) -> Iterator[EditRecord]:
@@ -121,7 +133,7 @@ def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Pat
 
     Args:
         samples: objects with `source`, `target` (H, W, 3) uint8 and `instruction`; where a target is None, all are
-            drawn without.
+            drawn without; where a source is, the first of `reference_images` is drawn in its place.
         edited: one (H, W, 3) uint8 picture per sample.
         path: file to write; its folder is made.
 
@@ -137,7 +149,8 @@ def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Pat
     grid = Image.new("RGB", (columns * (CELL + GAP) - GAP, len(samples) * height), "white")
     pen, font = ImageDraw.Draw(grid), ImageFont.load_default(13)
     for row, (sample, picture) in enumerate(zip(samples, edited, strict=True)):
-        for column, image in enumerate((sample.source, picture, sample.target)[:columns]):
+        given = sample.reference_images[0] if sample.source is None else sample.source
+        for column, image in enumerate((given, picture, sample.target)[:columns]):
             cell = Image.fromarray(image).resize((CELL, CELL), Image.Resampling.BICUBIC)
             grid.paste(cell, (column * (CELL + GAP), row * height))
         text = sample.instruction if len(sample.instruction) <= 90 else sample.instruction[:87] + "..."

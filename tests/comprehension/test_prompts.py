@@ -5,8 +5,10 @@ import pytest
 from insightedit.comprehension.prompts import (
     CAPTION_TEMPLATES,
     EDIT_TEMPLATES,
+    TEMPLATE_SETS,
     all_template_texts,
     caption_turn,
+    chat_turn,
     edit_turn,
     question_turn,
 )
@@ -16,6 +18,24 @@ from insightedit.comprehension.prompts import (
 def test_ten_different_templates_with_one_slot_each(templates: tuple[tuple[str, str], ...]) -> None:
     assert len(set(templates)) >= 10
     assert all(user.count("{instruction}") == 1 and answer for user, answer in templates)
+
+
+@pytest.mark.parametrize("templates", [TEMPLATE_SETS["thirty"].edits, TEMPLATE_SETS["thirty"].captions])
+def test_thirty_different_templates_as_smartedit_has(templates: tuple[tuple[str, str], ...]) -> None:
+    assert len({user for user, _ in templates}) == len(templates) == 30
+    assert all(user.count("{instruction}") == 1 and answer for user, answer in templates)
+
+
+def test_all_sets_say_the_same_at_inference() -> None:
+    assert {chosen.edits[0] for chosen in TEMPLATE_SETS.values()} == {EDIT_TEMPLATES[0]}
+    assert {chosen.captions[0] for chosen in TEMPLATE_SETS.values()} == {CAPTION_TEMPLATES[0]}
+
+
+def test_a_chat_draws_nothing() -> None:
+    turn = chat_turn("What is it?", "A dog.")
+    assert not turn.draws
+    assert turn.prompt + turn.reply == "USER: <image>\nWhat is it? ASSISTANT: A dog."
+    assert edit_turn("x").draws
 
 
 def test_template_0_is_the_plain_question() -> None:

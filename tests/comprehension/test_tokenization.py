@@ -9,7 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from insightedit.comprehension.prompts import TEMPLATE_SETS
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from insightedit.comprehension.llava import LlavaComprehension
     from insightedit.types import TokenBatch
 
@@ -71,6 +75,50 @@ def test_template_indices_choose_the_paraphrase(comprehension: LlavaComprehensio
     tokens = comprehension.tokenize(["Turn blue."] * 3, None, template_indices=[0, 1, 12])
     assert not torch.equal(_valid(tokens, 0), _valid(tokens, 1))
     assert torch.equal(_valid(tokens, 0), _valid(tokens, 2))
+
+
+def test_thirty_paraphrases_where_they_are_asked_for(load: Callable[..., LlavaComprehension]) -> None:
+    many = load(templates=TEMPLATE_SETS["thirty"])
+    tokens = many.tokenize(["Turn blue."] * 31, None, template_indices=list(range(31)))
+    texts = [_text(many, _valid(tokens, row)) for row in range(31)]
+    assert len(set(texts)) == 30
+    assert texts[0] == texts[30]
+    captions = many.tokenize(["A dog."] * 30, None, caption=True, template_indices=list(range(30)))
+    assert len({_text(many, _valid(captions, row)) for row in range(30)}) == 30
+
+
+def test_a_chat_ends_with_its_words_and_learns_no_edit_token(
+    comprehension: LlavaComprehension, images: list
+) -> None:
+    eos = comprehension.processor.tokenizer.eos_token
+    tokens = comprehension.tokenize(
+        ["Turn blue.", "What is red?"],
+        images[:2],
+        replies=[None, "The dog."],
+        chats=[False, True],
+        template_indices=[1, 1],
+    )
+    assert tokens.labels is not None
+    spoken = [_text(comprehension, row[row != -100]).strip() for row in tokens.labels]
+    assert spoken == [f"The edited picture:{EDIT_TEXT}", f"The dog.{eos}"]
+    chat = _text(comprehension, _valid(tokens, 1))
+    assert chat.endswith(f"What is red? ASSISTANT: The dog.{eos}{EDIT_TEXT}")
+    assert "Edit the picture" not in chat
+    assert comprehension(tokens).edit_hidden_states.shape[:2] == (2, 4)
+
+
+def test_a_long_chat_keeps_its_end_and_its_edit_tokens(comprehension: LlavaComprehension) -> None:
+    options = {"replies": ["The dog."], "chats": [True]}
+    whole = comprehension.tokenize(["the dog " * 20], None, **options)
+    cut = comprehension.tokenize(["the dog " * 20], None, max_length=40, **options)
+    assert cut.input_ids.shape[1] == 40 < whole.input_ids.shape[1]
+    behind = _text(comprehension, _valid(cut, 0)).rpartition("ASSISTANT:")[2]
+    assert behind == f" The dog.{comprehension.processor.tokenizer.eos_token}{EDIT_TEXT}"
+
+
+def test_a_chat_without_a_reply_is_refused(comprehension: LlavaComprehension) -> None:
+    with pytest.raises(ValueError, match="the chat 'What is red\\?' has no reply: give one, or chats=False"):
+        comprehension.tokenize(["What is red?"], None, chats=[True])
 
 
 def test_control_tokens_in_a_text_are_only_characters(

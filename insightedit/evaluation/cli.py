@@ -4,6 +4,7 @@ insightedit eval scenes                                   # the model that comes
 insightedit eval scenes --model runs/insightedit/stage3/model --pairs 100
 insightedit eval scenes --dump to_edit/                    # for any other editor ...
 insightedit eval scenes --results edited/ --out runs/eval/other
+insightedit eval scenes --task subject --model runs/mige/stage3/model
 insightedit eval compare runs/eval/ours runs/eval/other
 """
 
@@ -48,6 +49,7 @@ class SceneOptions:
     split: str
     seed: int
     pairs: int
+    task: str = "editing"
 
     @property
     def total(self) -> int:
@@ -70,6 +72,13 @@ def scenes(
     pairs: Annotated[
         int, typer.Option(min=0, help="Minimal pairs (one word changed) to measure besides.")
     ] = 0,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="editing by words; subject: new pictures of what reference pictures show; subject_editing: scenes "
+            "that it is put into."
+        ),
+    ] = "editing",
     out: Annotated[Path, typer.Option(help="Folder for report.json, records.jsonl and sheet.png.")] = Path(
         "runs/eval"
     ),
@@ -98,7 +107,7 @@ def scenes(
     """Edit scenes whose right answer is known, and count how often it is met; beside control rows."""
     with one_sentence_errors():
         _check_paths(model, results, dump, out)
-        without_model = SceneOptions(count, size or SIZE_WITHOUT_MODEL, split, seed, pairs)
+        without_model = SceneOptions(count, size or SIZE_WITHOUT_MODEL, split, seed, pairs, task)
         scales = {
             "num_inference_steps": steps,
             "guidance_scale": guidance_scale,
@@ -138,9 +147,9 @@ def _check_unused(settings: dict[str, Any]) -> None:
 
 
 def _sampler(options: SceneOptions) -> Any:
-    from data_recipes.scenes import SceneSampler
+    from insightedit.evaluation.scenes import scene_sampler
 
-    return SceneSampler(split=options.split, size=options.size, seed=options.seed)
+    return scene_sampler(options.task, split=options.split, size=options.size, seed=options.seed)
 
 
 def _dump(folder: Path, options: SceneOptions) -> None:
@@ -148,9 +157,9 @@ def _dump(folder: Path, options: SceneOptions) -> None:
 
     with _progress(options.total, "Writing") as advance:
         path = dump_samples(folder, _sampler(options), **vars(options), progress=advance)
-    typer.echo(f"{path}  {options.total} instructions, pictures in {folder / 'sources'}")
+    typer.echo(f"{path}  {options.total} instructions; each says where its pictures lie in {folder}")
     flags = " ".join(f"--{name} {value}" for name, value in vars(options).items())
-    typer.echo(f"Edit each picture, keep its name, then: insightedit eval scenes --results FOLDER {flags}")
+    typer.echo(f"Save each answer as ID.png, then: insightedit eval scenes --results FOLDER {flags}")
 
 
 def _score_results(folder: Path, options: SceneOptions) -> SceneReport:
@@ -166,12 +175,13 @@ def _score_results(folder: Path, options: SceneOptions) -> SceneReport:
 def _score_model(
     model: str | None, size: int | None, options: SceneOptions, device: str | None, call: dict[str, Any]
 ) -> SceneReport:
-    from insightedit.evaluation.model import edit_with, round_trip_of
+    from insightedit.evaluation.model import check_takes_references, edit_with, round_trip_of
     from insightedit.evaluation.scenes import evaluate
     from insightedit.hub import load_pipeline
 
     started = time.perf_counter()
     pipeline = load_pipeline(model, device)
+    check_takes_references(pipeline, options.task)
     pipeline.set_progress_bar_config(disable=True)
     typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
     options = replace(options, size=size or int(pipeline.config["resolution"]))
@@ -185,20 +195,25 @@ def _score_model(
             round_trip_fn=round_trip_of(pipeline),
             progress=advance,
         )
-    used = {"model": pipeline.name_or_path, "device": pipeline.device.type, **_settings_of(pipeline, call)}
+    settings = _settings_of(pipeline, call, options.task)
+    used = {"model": pipeline.name_or_path, "device": pipeline.device.type, **settings}
     return report.with_settings({**used, "seconds": round(time.perf_counter() - started, 1)})
 
 
-def _settings_of(pipeline: Any, call: dict[str, Any]) -> dict[str, Any]:
+def _settings_of(pipeline: Any, call: dict[str, Any], task: str) -> dict[str, Any]:
+    """The arguments of the pipeline's calls, defaults filled in where the model has them."""
     from insightedit.pipeline import software_versions
 
-    config = pipeline.config
-    defaults = {
-        "num_inference_steps": config.default_num_inference_steps,
-        "guidance_scale": config.default_guidance_scale,
-        "image_guidance_scale": config.default_image_guidance_scale,
-        "image_prompt_scale": config.image_prompt_scale,
+    creates = task == "subject"
+    names = {
+        "num_inference_steps": "default_creation_inference_steps"
+        if creates
+        else "default_num_inference_steps",
+        "guidance_scale": "default_creation_guidance_scale" if creates else "default_guidance_scale",
+        "image_guidance_scale": "default_image_guidance_scale",
+        "image_prompt_scale": "image_prompt_scale",
     }
+    defaults = {key: pipeline.config[name] for key, name in names.items() if name in pipeline.config}
     given = {name: value for name, value in call.items() if value is not None}
     return {**defaults, **given, "versions": software_versions()}
 

@@ -16,15 +16,19 @@ class Example:
 
     Attributes:
         record: the sample's line of the records.
-        source: (H, W, 3) uint8.
+        source: (H, W, 3) uint8; of a new picture, the empty backdrop.
         output: (H, W, 3) uint8.
         target: (H, W, 3) uint8.
+        references: pictures (h, w, 3) uint8 that stand in the instruction.
+        is_new: whether the picture is drawn from blank.
     """
 
     record: dict[str, Any]
     source: np.ndarray
     output: np.ndarray
     target: np.ndarray
+    references: tuple[np.ndarray, ...] = ()
+    is_new: bool = False
 
 
 @dataclass

@@ -8,6 +8,12 @@ from dataclasses import asdict, dataclass
 
 from insightedit.evaluation import scenes_metrics as metrics
 
+RULES = {
+    "editing": "scenes_v1",
+    "subject": "scenes_subject_v1",
+    "subject_editing": "scenes_subject_editing_v1",
+}  # task -> name of its rules
+
 
 @dataclass(frozen=True)
 class SceneProtocol:
@@ -19,9 +25,9 @@ class SceneProtocol:
         seed: of the scenes.
         count: scenes.
         pairs: minimal pairs.
-        data_sha256: over the bytes of every source, target and instruction, so that a changed scene generator
-            shows.
-        name: of the rules; a change of a definition gets a new name.
+        data_sha256: over the bytes of every source (or, for a new picture, empty backdrop), target, instruction
+            and reference, so that a changed scene generator shows.
+        name: of the task's rules, from `RULES`; a change of a definition gets a new name.
         min_progress: see `scenes_metrics`.
         max_leak: see `scenes_metrics`.
         leak_threshold: grey levels.
@@ -36,7 +42,7 @@ class SceneProtocol:
     count: int
     pairs: int
     data_sha256: str
-    name: str = "scenes_v1"
+    name: str = RULES["editing"]
     min_progress: float = metrics.MIN_PROGRESS
     max_leak: float = metrics.MAX_LEAK
     leak_threshold: int = metrics.SUCCESS_THRESHOLD
@@ -46,7 +52,15 @@ class SceneProtocol:
 
     @classmethod
     def describe(
-        cls, *, split: str, size: int, seed: int, count: int, pairs: int, data_sha256: str
+        cls,
+        *,
+        split: str,
+        size: int,
+        seed: int,
+        count: int,
+        pairs: int,
+        data_sha256: str,
+        task: str = "editing",
     ) -> SceneProtocol:
         """The protocol for scenes of `size`, with the pixel widths that follow from it."""
         return cls(
@@ -56,6 +70,7 @@ class SceneProtocol:
             count,
             pairs,
             data_sha256,
+            RULES[task],
             background_radius=metrics.background_radius(size),
             box_width=metrics.box_width(size),
         )

@@ -60,9 +60,9 @@ def write_report(report: SceneReport, folder: Path) -> list[Path]:
 def rows_table(report: SceneReport) -> Table:
     """The editor beside its controls."""
     protocol = report.protocol
-    title = (
-        f"scenes, {protocol.split} split, {protocol.count} at {protocol.size} px, protocol {protocol.hash}"
-    )
+    what = protocol.name.removesuffix("_v1").replace("_", " ")
+    scenes = f"{protocol.split} split, {protocol.count} at {protocol.size} px"
+    title = f"{what}, {scenes}, protocol {protocol.hash}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("")
     for name in ("n", "success %", *list(MEANING)[1:]):

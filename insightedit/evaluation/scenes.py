@@ -1,10 +1,16 @@
 """The scenes benchmark: an editor's success on pictures whose right answer is known, beside its control rows.
 
+Three tasks: `editing` by words, `subject` (a new picture of what reference pictures show) and `subject_editing` (a
+subject that a reference picture shows is put into a scene). A new picture has no source; it is scored as the step from
+its *empty backdrop* to the target, so that progress is the subject's alone and leak is what is wrong with the backdrop.
+
 Samples stream through in batches; nothing but numbers and the few pictures of the contact sheet is kept.
 Control rows are always computed, because a number of an editor means little without them: `copy_source`
 (success 0 by construction), `oracle` (1), `wrong_object` (the right edit of a wrong object) and, where the
 editor's autoencoder is known, `autoencoder_source` (its round trip of the source: the background that it can
-keep) and `autoencoder_target` (of the target: the ceiling of any editor that draws through it).
+keep) and `autoencoder_target` (of the target: the ceiling of any editor that draws through it). With references
+there are `wrong_subject` (another class in the right tint and place) and `copy_reference`; for new pictures
+`blank_canvas`, and `empty_backdrop` in place of `copy_source`. All of these are 0 by construction.
 """
 
 from __future__ import annotations
@@ -17,35 +23,70 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from insightedit.evaluation.examples import Example, ExampleKeeper
-from insightedit.evaluation.protocol import SceneProtocol
+from insightedit.evaluation.protocol import RULES, SceneProtocol
 from insightedit.evaluation.results import SceneReport, pair_result, summarise
 from insightedit.evaluation.scenes_metrics import PSNR_CAP
 from insightedit.evaluation.scoring import EditCase, build_case, check_picture, score_edit
 
 if TYPE_CHECKING:
-    from data_recipes.scenes import EditSample
+    from data_recipes.scenes import EditSample, SubjectSample
 
-EditFn = Callable[[Sequence["EditSample"]], Sequence[np.ndarray]]
+    Sample = EditSample | SubjectSample
+
+EditFn = Callable[[Sequence["Sample"]], Sequence[np.ndarray]]
 RoundTripFn = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 MODEL_ROW = "model"
+WRONG_ROWS = ("wrong_object", "wrong_subject", "copy_reference", "blank_canvas")  # kinds of candidates
 
 
 class Sampler(Protocol):
-    """What `evaluate` needs of `data_recipes.scenes.SceneSampler`."""
+    """What `evaluate` needs of a sampler of `data_recipes.scenes`."""
 
-    def __getitem__(self, index: int) -> EditSample:
+    def __getitem__(self, index: int) -> Sample:
         """Sample number `index`."""
         ...
 
-    def pair(self, index: int) -> tuple[EditSample, EditSample]:
-        """Two samples of one picture whose instructions differ in one word."""
+    def pair(self, index: int) -> tuple[Sample, Sample]:
+        """Two samples that differ in one word of the instruction, or in the tint of one reference."""
         ...
 
 
-def sample_id(split: str, size: int, seed: int, index: int, pair: str = "") -> str:
-    """Name of a sample and of its picture file, e.g. `test-64px-s0-000012`; `pair-...-a` for a pair."""
-    kind = "pair-" if pair else ""
+def scene_sampler(task: str, *, split: str, size: int, seed: int) -> Sampler:
+    """The scenes of a task.
+
+    Args:
+        task: "editing", "subject" or "subject_editing".
+        split: "train", "val" or "test".
+        size: pixels of a side.
+        seed: of the scenes.
+
+    Raises:
+        ValueError: for an unknown task or split, or a size that is too small.
+    """
+    from data_recipes.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
+
+    check_task(task)
+    samplers = {"editing": SceneSampler, "subject": SubjectSampler, "subject_editing": SubjectEditSampler}
+    return samplers[task](split=split, size=size, seed=seed)
+
+
+def check_task(task: str) -> None:
+    """Refuse an unknown task.
+
+    Raises:
+        ValueError: with the known ones.
+    """
+    if task not in RULES:
+        raise ValueError(f"unknown task {task!r}: choose one of {', '.join(RULES)}.")
+
+
+def sample_id(split: str, size: int, seed: int, index: int, pair: str = "", task: str = "editing") -> str:
+    """Name of a sample and of its picture file.
+
+    Examples: `test-64px-s0-000012`, `subject-test-64px-s0-000012` for another task, `pair-...-a` for half of a pair.
+    """
+    kind = ("pair-" if pair else "") + ("" if task == "editing" else f"{task}-")
     return f"{kind}{split}-{size}px-s{seed}-{index:06d}" + (f"-{pair}" if pair else "")
 
 
@@ -61,12 +102,13 @@ def evaluate(
     pairs: int = 0,
     progress: Callable[[int], object] | None = None,
     sampler: Sampler | None = None,
+    task: str = "editing",
 ) -> SceneReport:
     """Measure an editor on scenes.
 
     Args:
         edit_fn: samples -> edited pictures, each (size, size, 3) uint8, in the same order. It should look at
-            `source` and `instruction` only.
+            `source` (None for a new picture), `instruction` and `references` only.
         count: number of scenes, at least 1; the first ones of the split.
         size: pixels of a side.
         split: "train", "val" or "test".
@@ -76,27 +118,31 @@ def evaluate(
             and adds two control rows.
         pairs: number of minimal pairs to measure besides.
         progress: called with the number of samples done since the last call, `count + 2 * pairs` in all.
-        sampler: where scenes come from; None for `SceneSampler(split, size, seed)`.
+        sampler: where scenes come from; None for `scene_sampler(task, ...)`.
+        task: "editing", "subject" or "subject_editing".
 
     Returns:
         The report; the same editor, arguments and scenes give an equal one.
 
     Raises:
-        ValueError: for a number out of range, or if `edit_fn` returns the wrong number or size of pictures.
+        ValueError: for a number out of range or an unknown task, or if `edit_fn` returns the wrong number or size of
+            pictures.
         TypeError: if it returns pictures that are not uint8.
     """
     _check_numbers(count=(count, 1), batch_size=(batch_size, 1), pairs=(pairs, 0))
-    sampler = sampler or _scene_sampler(split, size, seed)
+    check_task(task)
+    sampler = sampler or scene_sampler(task, split=split, size=size, seed=seed)
     keeper = ExampleKeeper(seed=seed)
     runner = _Runner(edit_fn, round_trip_fn, progress)
-    singles = ((sample_id(split, size, seed, i), sampler[i]) for i in range(count))
+    singles = ((sample_id(split, size, seed, i, task=task), sampler[i]) for i in range(count))
     records = []
     for name, sample, case, output, extra in runner.run(singles, batch_size):
         scored = list(_score_rows(name, sample, case, output, extra))
-        keeper.offer(Example(scored[0], sample.source, output, sample.target))
+        is_new = sample.source is None
+        keeper.offer(Example(scored[0], case.source, output, case.target, sample.references, is_new))
         records += scored
     both = (
-        (sample_id(split, size, seed, i, letter), sample)
+        (sample_id(split, size, seed, i, letter, task), sample)
         for i in range(pairs)
         for letter, sample in zip("ab", sampler.pair(i), strict=True)
     )
@@ -104,7 +150,7 @@ def evaluate(
         _record(name, s, case, MODEL_ROW, out) for name, s, case, out, _ in runner.run(both, batch_size)
     ]
     names = {"split": split, "size": size, "seed": seed, "count": count, "pairs": pairs}
-    protocol = SceneProtocol.describe(**names, data_sha256=runner.digest.hexdigest())
+    protocol = SceneProtocol.describe(**names, task=task, data_sha256=runner.digest.hexdigest())
     records = tuple({"protocol": protocol.hash, **record} for record in records)
     settings = {"excess_leak": round_trip_fn is not None}
     kept = {"worst": keeper.worst, "random": keeper.random}
@@ -117,10 +163,9 @@ def _check_numbers(**given: tuple[int, int]) -> None:
             raise ValueError(f"{name} is {value}: it has to be at least {least}.")
 
 
-def _scene_sampler(split: str, size: int, seed: int) -> Sampler:
-    from data_recipes.scenes import SceneSampler
-
-    return SceneSampler(split=split, size=size, seed=seed)
+def starting_picture(sample: Sample) -> np.ndarray:
+    """(H, W, 3) uint8: the source; of a new picture, the backdrop that nothing stands on yet."""
+    return sample.empty if sample.source is None else sample.source
 
 
 @dataclass(frozen=True)
@@ -133,25 +178,27 @@ class _Runner:
     digest: Any = field(default_factory=hashlib.sha256)
 
     def run(
-        self, named: Iterator[tuple[str, EditSample]], batch_size: int
-    ) -> Iterator[tuple[str, EditSample, EditCase, np.ndarray, dict[str, np.ndarray]]]:
+        self, named: Iterator[tuple[str, Sample]], batch_size: int
+    ) -> Iterator[tuple[str, Sample, EditCase, np.ndarray, dict[str, np.ndarray]]]:
         """Yield id, sample, truth, output and the autoencoder's pictures, in order."""
         for batch in _batches(named, batch_size):
             samples = [sample for _, sample in batch]
-            sources, targets = [s.source for s in samples], [s.target for s in samples]
-            outputs = _checked("edit_fn", self.edit_fn(samples), sources)
+            starts, targets = [starting_picture(s) for s in samples], [s.target for s in samples]
+            outputs = _checked("edit_fn", self.edit_fn(samples), starts)
             trips: list[dict[str, np.ndarray]] = [{} for _ in samples]
             if self.round_trip_fn is not None:
-                source_trips = _checked("round_trip_fn", self.round_trip_fn(sources), sources)
-                target_trips = _checked("round_trip_fn", self.round_trip_fn(targets), sources)
+                start_trips = _checked("round_trip_fn", self.round_trip_fn(starts), starts)
+                target_trips = _checked("round_trip_fn", self.round_trip_fn(targets), starts)
                 trips = [
-                    {"autoencoder_source": a, "autoencoder_target": b}
-                    for a, b in zip(source_trips, target_trips, strict=True)
+                    {_start_row("autoencoder", s): a, "autoencoder_target": b}
+                    for s, a, b in zip(samples, start_trips, target_trips, strict=True)
                 ]
-            for (name, sample), output, extra in zip(batch, outputs, trips, strict=True):
-                for part in (sample.source.tobytes(), sample.target.tobytes(), sample.instruction.encode()):
+            for (name, sample), start, output, extra in zip(batch, starts, outputs, trips, strict=True):
+                texts = (sample.instruction.encode(), *(picture.tobytes() for picture in sample.references))
+                for part in (start.tobytes(), sample.target.tobytes(), *texts):
                     self.digest.update(part)
-                yield name, sample, case_of(sample, extra.get("autoencoder_source")), output, extra
+                case = case_of(sample, extra.get(_start_row("autoencoder", sample)))
+                yield name, sample, case, output, extra
                 if self.progress is not None:
                     self.progress(1)
 
@@ -179,13 +226,20 @@ def _checked(
     return pictures
 
 
-def case_of(sample: EditSample, round_trip: np.ndarray | None = None) -> EditCase:
+def _start_row(name: str, sample: Sample) -> str:
+    """Name of the row that shows what is done with the starting picture."""
+    return f"{name}_{'backdrop' if sample.source is None else 'source'}"
+
+
+def case_of(sample: Sample, round_trip: np.ndarray | None = None) -> EditCase:
     """The truth about a scene.
 
     Args:
         sample: from the sampler.
-        round_trip: (H, W, 3) uint8, its source through the editor's autoencoder.
+        round_trip: (H, W, 3) uint8, its starting picture through the editor's autoencoder.
     """
+    if sample.source is None:
+        return build_case(sample.candidates(), round_trip=round_trip)
     return build_case(
         sample.candidates(),
         object_masks=[sample.object_mask(number) for number in range(len(sample.scene.objects))],
@@ -195,19 +249,21 @@ def case_of(sample: EditSample, round_trip: np.ndarray | None = None) -> EditCas
 
 
 def _score_rows(
-    name: str, sample: EditSample, case: EditCase, output: np.ndarray, trips: Mapping[str, np.ndarray]
+    name: str, sample: Sample, case: EditCase, output: np.ndarray, trips: Mapping[str, np.ndarray]
 ) -> Iterator[dict[str, Any]]:
     """The records of one sample: the model's first, then those of the controls."""
-    wrong = [picture for key, picture in case.rivals.items() if key.startswith("wrong_object")]
-    controls = {"copy_source": case.source, "oracle": case.target}
-    if wrong:
-        controls["wrong_object"] = wrong[0]
+    start = "empty_backdrop" if sample.source is None else "copy_source"
+    controls = {start: case.source, "oracle": case.target}
+    for kind in WRONG_ROWS:
+        wrong = [picture for key, picture in case.rivals.items() if key.split(":")[0] == kind]
+        controls |= {kind: wrong[0]} if wrong else {}
     for row, picture in {MODEL_ROW: output, **controls, **trips}.items():
         yield _record(name, sample, case, row, picture)
 
 
-def _record(name: str, sample: EditSample, case: EditCase, row: str, output: np.ndarray) -> dict[str, Any]:
+def _record(name: str, sample: Sample, case: EditCase, row: str, output: np.ndarray) -> dict[str, Any]:
     scores = score_edit(case, output)
+    is_empty = sample.source is None and scores.nearest == "source"
     leaks = scores.leak_by_threshold or {}
     numbers = asdict(replace(scores, leak_by_threshold=None))
     del numbers["leak_by_threshold"]
@@ -219,7 +275,7 @@ def _record(name: str, sample: EditSample, case: EditCase, row: str, output: np.
         "category": sample.category,
         "style": sample.style,
         "template_id": sample.template_id,
-        "verdict": scores.verdict,
+        "verdict": "no subject" if is_empty else scores.verdict,
         **numbers,
         **{f"leak_{threshold}": leak for threshold, leak in leaks.items()},
         "capped": scores.psnr_background is not None and scores.psnr_background >= PSNR_CAP,

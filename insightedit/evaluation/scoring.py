@@ -20,7 +20,11 @@ import numpy as np
 
 from insightedit.evaluation import scenes_metrics as metrics
 
-VERDICTS = {"only_object": "some objects only"}  # where the candidate's own name would not explain itself
+VERDICTS = {  # where the candidate's own name would not explain itself
+    "only_object": "some objects only",
+    "only_subject": "some subjects only",
+    "copy_reference": "reference copied",
+}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The contact sheet: what the numbers look like.
 
-One card per sample: instruction, then source, output, target and where the output differs from the source,
-then the verdict and the sample's numbers. Fixed sizes and Pillow's own font, so that equal input gives equal
-pixels.
+One card per sample: instruction, then references, source, output, target and where the output differs from the
+source, then the verdict and the sample's numbers. A new picture shows its empty backdrop in the source's place.
+Fixed sizes and Pillow's own font, so that equal input gives equal pixels.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CELL = 128  # pixels of a side of one picture
 GAP = 6  # pixels between things
 LINE = 16  # pixels of a line of text
 COLUMNS = 2  # cards side by side
-NAMES = ("source", "output", "target", "|output - source|")
+NUM_PICTURES = 4  # of a card without references
 INK, FAINT, PAPER, GOOD, BAD = (25, 25, 30), (110, 110, 118), (252, 252, 250), (20, 120, 60), (175, 40, 30)
 
-CARD_WIDTH = len(NAMES) * (CELL + GAP) + GAP
+CARD_WIDTH = NUM_PICTURES * (CELL + GAP) + GAP
 CARD_HEIGHT = 2 * LINE + LINE + CELL + 2 * LINE + 2 * GAP
 
 
@@ -45,10 +45,12 @@ def contact_sheet(report: SceneReport) -> Image.Image:
         ("Random: drawn by the hash of the id", report.random),
     ]
     blocks = [(name, examples) for name, examples in blocks if examples]
+    num_references = max(len(e.references) for _, examples in blocks for e in examples)
+    width = card_width(num_references)
     height = (
         2 * LINE + GAP + sum(2 * LINE + _num_lines(examples) * (CARD_HEIGHT + GAP) for _, examples in blocks)
     )
-    sheet = Image.new("RGB", (COLUMNS * (CARD_WIDTH + GAP) + GAP, height), PAPER)
+    sheet = Image.new("RGB", (COLUMNS * (width + GAP) + GAP, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, GAP), title, font=_font(15), fill=INK)
     draw.text(
@@ -60,7 +62,8 @@ def contact_sheet(report: SceneReport) -> Image.Image:
         top += 2 * LINE - GAP
         for position, example in enumerate(examples):
             line, column = divmod(position, COLUMNS)
-            sheet.paste(card(example), (GAP + column * (CARD_WIDTH + GAP), top + line * (CARD_HEIGHT + GAP)))
+            corner = (GAP + column * (width + GAP), top + line * (CARD_HEIGHT + GAP))
+            sheet.paste(card(example, num_references), corner)
         top += _num_lines(examples) * (CARD_HEIGHT + GAP) + GAP
     return sheet
 
@@ -69,28 +72,51 @@ def _num_lines(examples: Sequence[Example]) -> int:
     return -(-len(examples) // COLUMNS)
 
 
-def card(example: Example) -> Image.Image:
-    """One sample: (`CARD_WIDTH`, `CARD_HEIGHT`) RGB."""
-    record = example.record
-    picture = Image.new("RGB", (CARD_WIDTH, CARD_HEIGHT), (255, 255, 255))
+def card_width(num_references: int) -> int:
+    """Pixels that a card takes with room for so many references."""
+    return CARD_WIDTH + num_references * (CELL + GAP)
+
+
+def card(example: Example, num_references: int = 0) -> Image.Image:
+    """One sample: (`card_width(num_references)`, `CARD_HEIGHT`) RGB; references stand on the left.
+
+    Args:
+        example: the sample.
+        num_references: room for so many references, at least the sample's own.
+    """
+    record, width = example.record, card_width(num_references)
+    picture = Image.new("RGB", (width, CARD_HEIGHT), (255, 255, 255))
     draw = ImageDraw.Draw(picture)
-    draw.rectangle((0, 0, CARD_WIDTH - 1, CARD_HEIGHT - 1), outline=(222, 222, 218))
-    for line, text in enumerate(wrap(record["instruction"], CARD_WIDTH - 2 * GAP, _font(13))[:2]):
+    draw.rectangle((0, 0, width - 1, CARD_HEIGHT - 1), outline=(222, 222, 218))
+    for line, text in enumerate(wrap(record["instruction"], width - 2 * GAP, _font(13))[:2]):
         draw.text((GAP, GAP + line * LINE), text, font=_font(13), fill=INK)
-    change = largest_change(example.source, example.output).astype(np.float32) / 255.0
-    pictures = (example.source, example.output, example.target, heat_overlay(example.source, change))
     top = GAP + 2 * LINE
-    for position, (name, rgb) in enumerate(zip(NAMES, pictures, strict=True)):
-        left = GAP + position * (CELL + GAP)
+    missing = num_references - len(example.references)
+    for position, (name, rgb) in enumerate(_pictures(example)):
+        place = position + missing * (position >= len(example.references))
+        left = GAP + place * (CELL + GAP)
         draw.text((left, top), name, font=_font(11), fill=FAINT)
         picture.paste(Image.fromarray(rgb).resize((CELL, CELL), Image.Resampling.NEAREST), (left, top + LINE))
     below = top + LINE + CELL + GAP // 2
     verdict = record["verdict"]
     draw.text((GAP, below), verdict, font=_font(13), fill=GOOD if verdict == "success" else BAD)
-    draw.text((CARD_WIDTH - GAP, below), _numbers(record), font=_font(11), fill=INK, anchor="ra")
+    draw.text((width - GAP, below), _numbers(record), font=_font(11), fill=INK, anchor="ra")
     facts = f"{record['sample_id']}   {record['task']}, {record['category']}, {record['style']}"
     draw.text((GAP, below + LINE), facts, font=_font(11), fill=FAINT)
     return picture
+
+
+def _pictures(example: Example) -> list[tuple[str, np.ndarray]]:
+    """Name and (H, W, 3) uint8 of each picture on a card."""
+    start = "empty backdrop" if example.is_new else "source"
+    change = largest_change(example.source, example.output).astype(np.float32) / 255.0
+    return [
+        *((f"reference {number}", rgb) for number, rgb in enumerate(example.references, 1)),
+        (start, example.source),
+        ("output", example.output),
+        ("target", example.target),
+        (f"|output - {start}|", heat_overlay(example.source, change)),
+    ]
 
 
 def _numbers(record: dict) -> str:

@@ -81,7 +81,7 @@ def test_numbers_without_meaning_are_dashes() -> None:
             sample = super().__getitem__(index)
             brighter = sample.source + np.uint8(20)
             values = {"source": sample.source, "target": brighter}
-            names = ("instruction", "task", "category", "style", "template_id")
+            names = ("instruction", "task", "category", "style", "template_id", "references")
             fields = {name: getattr(sample, name) for name in names}
             fields |= {"scene": sample.scene, "object_mask": sample.object_mask}
             fields |= {"edit": SimpleNamespace(targets=()), "candidates": lambda: values}

@@ -31,6 +31,7 @@ class ToySample:
     category: str = "left_right"
     style: str = "simple"
     template_id: str = "toy"
+    references: tuple[np.ndarray, ...] = ()
     instruction: str = "make the left square green"
     source: np.ndarray = field(default_factory=lambda: paint({0: RED, 1: RED}))
 

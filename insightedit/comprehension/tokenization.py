@@ -250,7 +250,7 @@ def _rgb(image: Picture) -> np.ndarray:
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"a picture is {image.shape} {image.dtype}; numpy pictures are (H, W, 3) uint8 RGB.")
-    return image
+    return image if image.flags.writeable else image.copy()  # torch warns of arrays that it cannot write to
 
 
 def _check_lengths(instructions: Sequence[str], **others: Sequence[Any] | None) -> None:

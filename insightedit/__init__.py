@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from insightedit.editor import Editor
     from insightedit.generation.unet import EditUNet
     from insightedit.hub import load_pipeline
+    from insightedit.interleaved_editor import InterleavedEditor
+    from insightedit.interleaved_pipeline import InterleavedEditPipeline
     from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
 
 __version__ = "0.1.0"
@@ -41,6 +43,8 @@ _HOMES = {
     "IAA": "insightedit.bridging.iaa",
     "InsightEditOutput": "insightedit.pipeline",
     "InsightEditPipeline": "insightedit.pipeline",
+    "InterleavedEditPipeline": "insightedit.interleaved_pipeline",
+    "InterleavedEditor": "insightedit.interleaved_editor",
     "LlavaComprehension": "insightedit.comprehension.llava",
     "QFormer": "insightedit.bridging.qformer",
     "load_config": "insightedit.config.load",
@@ -57,6 +61,8 @@ __all__ = [
     "IAA",
     "InsightEditOutput",
     "InsightEditPipeline",
+    "InterleavedEditPipeline",
+    "InterleavedEditor",
     "LlavaComprehension",
     "QFormer",
     "__version__",

@@ -6,6 +6,7 @@ ends in one sentence on the error stream and exit code 2.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Iterator
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from insightedit.interleaved_pipeline import InterleavedEditPipeline
     from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
 
 PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+MAX_NAME = 255  # letters of a file name; more cannot even be looked up
 
 app = typer.Typer(
     name="insightedit",
@@ -76,9 +79,9 @@ def root(
 
 @dataclass(frozen=True)
 class EditJob:
-    """One picture to edit and the files to write."""
+    """One picture to edit (None: one to draw) and the files to write."""
 
-    image: Path
+    image: Path | None
     output: Path
     report: Path | None = None
     before_after: Path | None = None
@@ -86,12 +89,27 @@ class EditJob:
 
 @app.command()
 def edit(
-    image: Annotated[Path, typer.Argument(help="Picture to edit, or a folder of pictures.")],
-    instruction: Annotated[str, typer.Argument(help="What to change, in plain words.")],
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="[IMAGE]",
+            help="Picture to edit, or a folder of pictures. Without one, a model that can draws a new picture.",
+        ),
+    ],
+    instruction: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="INSTRUCTION",
+            help="What to change, in plain words; with <imagehere> for each reference picture, where the model "
+            "reads them.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Picture to write (a folder for a folder). Default: IMAGE-edited.png here."
+            "--output",
+            "-o",
+            help="Picture to write (a folder for a folder). Default: IMAGE-edited.png or drawn.png here.",
         ),
     ] = None,
     model: Annotated[
@@ -114,7 +132,10 @@ def edit(
         Path | None, typer.Option(help="Where editing is allowed: white in a picture of the same size.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Picture of what the result should look like.")
+        list[Path] | None,
+        typer.Option(
+            help="Picture of what the result should look like; or, repeated, those that stand for <imagehere>."
+        ),
     ] = None,
     describe: Annotated[
         bool, typer.Option("--describe", help="Let the language model say what it will do.")
@@ -127,44 +148,88 @@ def edit(
         str | None, typer.Option(help="cpu, cuda, cuda:0, mps. Default: what is there.")
     ] = None,
 ) -> None:
-    """Edit a picture, or every picture of a folder, by instruction."""
+    """Edit a picture, or every picture of a folder, by instruction; or draw a new one."""
     with one_sentence_errors():
-        jobs = plan_jobs(image, output, report, before_after)
+        place, words = picture_and_words(image, instruction)
+        jobs = plan_jobs(place, output, report, before_after)
         settings = {
             "num_inference_steps": steps,
             "guidance_scale": guidance_scale,
             "image_guidance_scale": image_guidance_scale,
             "image_prompt_scale": image_prompt_scale,
-            "background_lock": background_lock,
             "mask": mask,
-            "reference_image": reference,
-            "describe": describe,
+            "describe": describe or None,
         }
-        check_early(instruction, jobs, mask, reference)
+        settings = {name: value for name, value in settings.items() if value is not None}
+        check_early(words, jobs, mask, reference or [])
         started = time.perf_counter()
         _quiet_libraries()
         from insightedit.hub import load_pipeline
 
         pipeline = load_pipeline(model, device)
         typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
+        settings |= {"background_lock": background_lock, **pipeline.reference_options(reference or [])}
+        check_model(pipeline, jobs, settings)
         failed = 0
         for job in jobs:
-            failed += not _try_job(pipeline, job, instruction, seed, settings, alone=len(jobs) == 1)
+            failed += not _try_job(pipeline, job, words, seed, settings, alone=len(jobs) == 1)
         if failed:
             raise ValueError(
                 f"{failed} of {len(jobs)} pictures could not be edited; the reasons stand above."
             )
 
 
+def picture_and_words(image: str, instruction: str | None) -> tuple[Path | None, str]:
+    """Tell `IMAGE INSTRUCTION` from `INSTRUCTION` alone, which draws a new picture.
+
+    Raises:
+        ValueError: if the one word given is a picture, a folder, or looks like a picture's name.
+    """
+    if instruction is not None:
+        return Path(image), instruction
+    names_picture = Path(image).suffix.lower() in PICTURE_ENDINGS
+    if names_picture or (len(image) < MAX_NAME and Path(image).exists()):
+        raise ValueError(
+            f'The instruction for {image} is missing: say what to change, e.g. "make the car red".'
+        )
+    return None, image
+
+
+def check_model(
+    pipeline: InsightEditPipeline | InterleavedEditPipeline, jobs: list[EditJob], settings: dict[str, Any]
+) -> None:
+    """Refuse what the loaded model has no use for.
+
+    Raises:
+        ValueError: for an option of another kind of model, or a blank canvas for one that only edits.
+    """
+    known = inspect.signature(pipeline.__call__).parameters
+    unused = [f"--{name.replace('_', '-')}" for name in settings if name not in known]
+    if unused:
+        raise ValueError(f"This model has no use for {', '.join(unused)}: leave it out.")
+    if jobs[0].image is None and known["image"].default is inspect.Parameter.empty:
+        raise ValueError(
+            "This model edits pictures and draws none of its own: give a picture and an instruction."
+        )
+
+
 def plan_jobs(
-    image: Path, output: Path | None, report: Path | None, before_after: Path | None
+    image: Path | None, output: Path | None, report: Path | None, before_after: Path | None
 ) -> list[EditJob]:
     """One job per picture.
 
     Raises:
-        ValueError: if the output would replace the source, or a folder goes with single-picture options.
+        ValueError: if the output would replace the source, or a folder or a new picture goes with options for a
+            single edit.
         FileNotFoundError: if there is no such picture or no picture in the folder.
     """
+    if image is None:
+        if report or before_after:
+            raise ValueError("--report and --before-after compare with a picture to edit: name one.")
+        output = output or Path("drawn.png")
+        if not output.parent.is_dir():
+            raise FileNotFoundError(f"No folder {output.parent}: make it first, or write elsewhere.")
+        return [EditJob(None, output / "drawn.png" if output.is_dir() else output)]
     if not image.is_dir():
         output = output or Path(f"{image.stem}-edited.png")
         for path in filter(None, (output, report, before_after)):
@@ -196,7 +261,7 @@ def plan_jobs(
     ]
 
 
-def check_early(instruction: str, jobs: list[EditJob], mask: Path | None, reference: Path | None) -> None:
+def check_early(instruction: str, jobs: list[EditJob], mask: Path | None, references: list[Path]) -> None:
     """Find what the user got wrong before the model is loaded.
 
     Raises:
@@ -210,12 +275,12 @@ def check_early(instruction: str, jobs: list[EditJob], mask: Path | None, refere
         raise ValueError('The instruction is empty: say what to change, e.g. "make the car red".')
     for path in filter(None, (jobs[0].output, jobs[0].before_after)):
         check_suffix(path)
-    for path in filter(None, (jobs[0].image if len(jobs) == 1 else None, mask, reference)):
+    for path in filter(None, (jobs[0].image if len(jobs) == 1 else None, mask, *references)):
         read_picture(path)
 
 
 def _try_job(
-    pipeline: InsightEditPipeline,
+    pipeline: InsightEditPipeline | InterleavedEditPipeline,
     job: EditJob,
     instruction: str,
     seed: int | None,
@@ -234,29 +299,34 @@ def _try_job(
 
 
 def _run_job(
-    pipeline: InsightEditPipeline, job: EditJob, instruction: str, seed: int | None, settings: dict[str, Any]
+    pipeline: InsightEditPipeline | InterleavedEditPipeline,
+    job: EditJob,
+    instruction: str,
+    seed: int | None,
+    settings: dict[str, Any],
 ) -> None:
     from insightedit.imaging import read_picture, to_rgb
     from insightedit.provenance import LOSSY, Provenance, save_picture
     from insightedit.report import build_report, side_by_side, write_report
 
-    source = read_picture(job.image)
+    source = None if job.image is None else read_picture(job.image)
     started = time.perf_counter()
     result: Any = pipeline(image=source, instruction=instruction, seed=seed, **settings)
     seconds = time.perf_counter() - started
     locked = bool(settings["background_lock"]) and not result.masks[0].all()
     note = Provenance(f"insightedit {package_version()}", instruction, result.seeds[0], locked)
     save_picture(result.images[0], job.output, note)
-    typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{_what_changed(result)}")
+    changed = _what_changed(result) if source is not None else ", drawn on a blank canvas"
+    typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{changed}")
     if result.expressive_instructions[0]:
         typer.echo(f"Understood as: {result.expressive_instructions[0]}")
     if locked and job.output.suffix.lower() in LOSSY - {".webp"}:
         typer.echo("JPEG stores all pixels approximately; write a .png to keep the background exactly.")
-    if job.before_after:
+    if job.before_after and source is not None:
         after = to_rgb(read_picture(result.images[0]))
         save_picture(side_by_side(to_rgb(source), after), job.before_after, note)
         typer.echo(f"{job.before_after}  before and after")
-    if job.report:
+    if job.report and source is not None:
         used = {"model": pipeline.name_or_path, **result.settings}
         facts = build_report(source, result, instruction=instruction, settings=used, seconds=seconds)
         write_report(job.report, facts, source, result)

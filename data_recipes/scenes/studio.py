@@ -95,7 +95,7 @@ class Studio:
         self.close_up = Renderer(renderer.assets, CLOSE_UP * renderer.size)
 
     def reference(self, subject: Subject) -> np.ndarray:
-        """(size, size, 3) uint8: the subject in the middle of light paper, exactly twice as large as it will be."""
+        """(size, size, 3) uint8: the subject in the middle of light paper, twice as large as it will be."""
         size = self.close_up.size
         canvas = np.full((size, size, 3), PAPERS[subject.paper], dtype=np.uint8)
         self.close_up.paste(canvas, subject.standing_at(4))

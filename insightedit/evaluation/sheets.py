@@ -108,7 +108,7 @@ def card(example: Example, num_references: int = 0) -> Image.Image:
 
 def _pictures(example: Example) -> list[tuple[str, np.ndarray]]:
     """Name and (H, W, 3) uint8 of each picture on a card."""
-    start = "empty backdrop" if example.is_new else "source"
+    start = "backdrop" if example.is_new else "source"
     change = largest_change(example.source, example.output).astype(np.float32) / 255.0
     return [
         *((f"reference {number}", rgb) for number, rgb in enumerate(example.references, 1)),

@@ -82,6 +82,11 @@ _train_command(
 )
 
 
+_train_command(
+    "pixart", "Train the transformer that recipe mige's miniature starts from, and its T5 (after vae)."
+)
+
+
 @app.command(name="all")
 def all_parts(
     size: SizeOption = "mini",
@@ -94,7 +99,7 @@ def all_parts(
     fresh: FreshOption = False,
     threads: ThreadsOption = None,
 ) -> None:
-    """Everything in order: tokenizers, vision, clip, vae, llava, sd."""
+    """Everything that the embedded default needs, in order: tokenizers, vision, clip, vae, llava, sd, ip2p."""
     folder = _root(size, root)
     default = {name: _module(name).OPTIONS.minutes for name in ORDER}
     scale = 1.0 if minutes is None else minutes / sum(default.values())

@@ -32,6 +32,7 @@ MARKERS = {
     "t5": "t5/model.safetensors",
     "pixart": "pixart/transformer/config.json",
 }
+INTERLEAVED = ("blip2", "t5", "pixart")  # what reads instructions with pictures, and draws
 WAIT_SECONDS = 120.0
 DEFAULT_MINI_ROOT = Path("runs/foundation/mini")
 
@@ -61,10 +62,11 @@ def resolve(model_id: str) -> str:
         )
     root = tiny_root() if size == TINY.name else mini_root()
     if not (root / MARKERS[part]).is_file():
+        command = "pixart" if part in INTERLEAVED else "all"
         raise FileNotFoundError(
             f"{model_id}: no model in {root / part}. Train the miniature base models with "
-            "`python -m insightedit.foundation all --size mini`, or set INSIGHTEDIT_FOUNDATION to the folder that "
-            "holds clip/, llava/, sd/ and the others."
+            f"`python -m insightedit.foundation {command} --size mini`, or set INSIGHTEDIT_FOUNDATION to the folder "
+            "that holds clip/, llava/, sd/ and the others."
         )
     return str(root / part)
 

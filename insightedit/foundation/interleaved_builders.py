@@ -118,6 +118,7 @@ def _t5_config(size: Size, tokenizer: T5Tokenizer, num_layers: int) -> T5Config:
         num_layers=num_layers,
         num_heads=part.text_heads,
         feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,  # stock: 0.1; the foundation's training repeats exactly, and small models underfit
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,

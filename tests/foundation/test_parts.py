@@ -21,10 +21,11 @@ from transformers import (
 from data_recipes.scenes import CLASSES
 from data_recipes.scenes.scene import Background, Scene, SceneObject
 from insightedit.comprehension.prompts import question_turn
-from insightedit.foundation import clip, ip2p, llava, pictures, sd, vae, vision
+from insightedit.foundation import clip, ip2p, llava, pictures, pixart, sd, vae, vision
 from insightedit.foundation.builders import build_vae
 from insightedit.foundation.loop import TrainOptions, train
 from insightedit.foundation.sizes import TINY, VaeSize
+from insightedit.generation.transformer import EditTransformer
 from insightedit.generation.unet import EditUNet
 from tests.foundation.fakes import Squares
 
@@ -37,6 +38,7 @@ PARTS = {
     "llava": llava.LlavaPart,
     "sd": sd.SdPart,
     "ip2p": ip2p.Ip2pPart,
+    "pixart": pixart.PixartPart,
 }
 METRICS = {
     "vision": {"class_accuracy", "colour_accuracy"},
@@ -45,6 +47,7 @@ METRICS = {
     "llava": {f"accuracy_{kind}" for kind in llava.KINDS} | {"exact_grounding", "exact_vqa"},
     "sd": {"val_error", "val_error_null"},
     "ip2p": {"val", "val_null", "val_place", "val_null_place"},
+    "pixart": {"val", "val_null", "val_place", "val_null_place"},
 }
 
 
@@ -54,6 +57,7 @@ def _few_held_out_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "VAL_COUNT", 32)
     monkeypatch.setattr(sd, "VAL_PICTURES", 16)
     monkeypatch.setattr(ip2p, "VAL_PAIRS", 16)
+    monkeypatch.setattr(pixart, "VAL_PAIRS", 16)
     monkeypatch.setattr(llava, "GREEDY_COUNT", 3)
 
 
@@ -273,3 +277,36 @@ def test_captioned_pictures_come_in_pairs() -> None:
         *(SQUARES[i].caption_source for i in (5, 6)),
         *(SQUARES[i].caption_target for i in (5, 6)),
     ]
+
+
+def test_pixart_starts_as_a_copy_of_the_source(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixart, "CHANGE_FLOOR", 1e-6)
+    monkeypatch.setattr(pixart, "CREATION_SHARE", 10**6)
+    part = _part("pixart", root)
+    batch = part.batch(0)
+    last = torch.full((8,), 999)
+    errors = part._errors(batch, last, torch.Generator().manual_seed(0))
+    assert float(errors["loss"]) == pytest.approx(1.0, abs=0.02)
+
+
+def test_pixart_draws_every_fourth_sample_on_a_blank_canvas(root: Path) -> None:
+    batch = _part("pixart", root).batch(0)
+    assert batch["has_source"].tolist() == [1, 1, 1, 0] * 2
+    assert batch["changed"][3].min() == 1 and batch["changed"][0].min() == 0
+    texts = _part("pixart", root).tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
+    assert texts[3].startswith("Draw") and texts[0].startswith("Edit")
+
+
+def test_pixart_exports_what_the_recipe_loads(root: Path, tmp_path: Path) -> None:
+    part = _part("pixart", root)
+    train(part, tmp_path / "run", OPTIONS)
+    loaded = EditTransformer.from_transformer(
+        root / "pixart",
+        subfolder="transformer",
+        source_channels=4,
+        source_prior=pixart.SOURCE_PRIOR,
+        alphas_cumprod=part.scheduler.alphas_cumprod,
+    )
+    trained = part.transformer.state_dict()
+    assert all(torch.equal(value, trained[key]) for key, value in loaded.state_dict().items())
+    assert loaded.proj_out.weight.abs().max() > 0, "a trained output layer starts anew"

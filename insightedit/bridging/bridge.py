@@ -116,15 +116,8 @@ class EditBridge(ModelMixin, ConfigMixin):
             )
         self.edit_head: EditHead | None = None
         if edit_head_width is not None:
-            self.edit_head = EditHead(
-                num_queries=num_queries,
-                text_width=text_width,
-                llm_width=llm_width,
-                width=edit_head_width,
-                num_layers=edit_head_layers,
-                num_heads=edit_head_heads,
-                ffn_dim=edit_head_ffn_dim,
-            )
+            inner = (edit_head_width, edit_head_layers, edit_head_heads, edit_head_ffn_dim)
+            self.edit_head = _build_edit_head(num_queries, text_width, llm_width, inner)
         self.bim: BIM | None = None
         if bim_width is not None:
             self.bim = BIM(
@@ -270,6 +263,22 @@ def _check_text_branch(qformer_layers: int | None, edit_head_width: int | None, 
         )
     if null_text not in NULL_TEXTS:
         raise ValueError(f"null_text is {null_text!r}; it is one of {', '.join(NULL_TEXTS)}.")
+
+
+def _build_edit_head(
+    num_queries: int, text_width: int, llm_width: int, inner: tuple[int, int, int, int]
+) -> EditHead:
+    """An edit head of (width, layers, heads, feed-forward width)."""
+    width, num_layers, num_heads, ffn_dim = inner
+    return EditHead(
+        num_queries=num_queries,
+        text_width=text_width,
+        llm_width=llm_width,
+        width=width,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        ffn_dim=ffn_dim,
+    )
 
 
 def _needed(edit_embeddings: Tensor | None) -> Tensor:

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insightedit.config import Config, ConfigError, config_root, dump_config, list_recipes, load_config
+from insightedit.config import (
+    Config,
+    ConfigError,
+    config_root,
+    dump_config,
+    list_overlays,
+    list_recipes,
+    load_config,
+)
 from insightedit.config.load import _paths
 
 
@@ -111,14 +119,15 @@ def test_an_overlay_sizes_parts_and_does_not_add_them(tmp_path):
 @pytest.mark.parametrize(
     ("word", "answer"),
     [
-        ("model=x", "model (command line): could be comprehension.model or generation.model: write one of these."),
+        ("model=x", "model (command line): could be comprehension.model or generation.model or"),
+        ("model=x", "or generation.transformer.model: write one of these."),
         ("max_step=2", "max_step (command line): no such setting (did you mean train.max_steps?)."),
         ("train.max_step=2", "no such setting (did you mean train.max_steps?)."),
         ("zzz=2", "zzz (command line): no such setting; sections are recipe, output_dir"),
         ("max_steps", "`max_steps` (command line) is not of the form key=value."),
         ("max_steps=2.5", "train.max_steps (command line): got 2.5, needs a whole number."),
         ("precision=fp8", "train.precision (command line): got 'fp8', needs one of fp32, bf16."),
-        ("bridge=3", "bridge (command line): got 3, needs the settings qformer, bim, iaa."),
+        ("bridge=3", "bridge (command line): got 3, needs the settings qformer, edit_head, bim, iaa, fusion."),
         ("ema_decay=soon", "needs a number or null."),
         ("betas=3", "optim.betas (command line): got 3, needs a list, each a number."),
         ("betas=[1,", "optim.betas (command line): `[1,` cannot be read"),
@@ -144,8 +153,8 @@ def test_all_faults_come_at_once_with_their_file(tmp_path):
         f"zzz ({recipe}): no such setting; here are recipe, output_dir",
         f"optim.lr ({overlay}, section stage1): got 'abc', needs a number.",
         f"data.sources[0].kid ({overlay}): no such setting (did you mean data.sources[0].kind?).",
-        f"data.sources[0].weight ({overlay}): got 'q', needs a number.",
-        "the overlay `tinny` is not known (did you mean tiny?): one of mini, multi_gpu, single_gpu, tiny",
+        f"data.sources[0].weight ({overlay}): got 'q', needs a number or null.",
+        f"the overlay `tinny` is not known (did you mean tiny?): one of {', '.join(list_overlays())}",
         "train.max_steps (command line): got 'x', needs a whole number.",
     ):
         assert part in text

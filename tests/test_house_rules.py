@@ -238,3 +238,17 @@ def test_help_answers_without_torch(tmp_path):
     assert "edit" in done.stdout
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not loaded & {"torch", "diffusers", "transformers"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").rglob("*.ipynb")), ids=lambda path: path.name)
+def test_notebooks_are_kept_without_outputs(path):
+    import json
+
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    assert not [cell["source"] for cell in code if cell["outputs"] or cell["execution_count"] is not None]
+
+
+def test_there_are_notebooks_to_check():
+    assert [path.name for path in (ROOT / "notebooks").glob("*.ipynb")] == ["edit_image.ipynb"]

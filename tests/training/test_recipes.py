@@ -19,8 +19,8 @@ from insightedit.training.contract import load_stage_weights
 from insightedit.training.trainable import select_trainable
 from tests.training.golden import GOLDEN, STEPS, cases, read_losses, train
 
-RELATIVE, ABSOLUTE = 5e-3, 1e-4
-"""Between CPUs: other vector units sum in another order, and five steps of Adam enlarge it (measured: below 1e-4)."""
+RELATIVE, ABSOLUTE = 1e-3, 1e-5
+"""Between CPUs: other vector units sum in another order, and five steps of Adam enlarge it (measured: 2e-5)."""
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ from insightedit.foundation.interleaved_builders import build_drawer, build_read
 from insightedit.foundation.sizes import Size, get_size
 from insightedit.foundation.tokenizer import (
     IMAGE_TOKEN,
+    interleaved_corpus,
     scenes_corpus,
     small_corpus,
     train_clip_tokenizer,
@@ -66,7 +67,8 @@ def build(
         size: "tiny", "mini", or a `Size` of your own.
         root: folder that gets a folder for each part; one that exists there is replaced.
         seed: of the weights; the same seed gives the same bytes.
-        corpus: text for the tokenizers; by default the fixed small corpus for tiny, the scenes' text otherwise.
+        corpus: text for the tokenizers; by default the fixed small corpus for tiny, the scenes' text otherwise
+            (with that of the tasks with pictures for `t5`).
         parts: which ones; `clip`, `llava`, `sd` and `ip2p` belong together, `blip2` and `t5` too.
 
     Returns:
@@ -76,15 +78,17 @@ def build(
         ValueError: if `size` is unknown.
     """
     size = get_size(size) if isinstance(size, str) else size
+    extra: list[str] = []
     if corpus is None:
         corpus = small_corpus() if size.name == "tiny" else scenes_corpus()
+        extra = [] if size.name == "tiny" or "t5" not in parts else interleaved_corpus()
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         if {"clip", "llava", "sd", "ip2p"} & set(parts):
             _build_main(size, root, corpus, seed)
         if {"blip2", "t5"} & set(parts):
-            build_reader(size, root, corpus, seed)
+            build_reader(size, root, [*corpus, *extra], seed)
         if "pixart" in parts:
             build_drawer(size, root, seed)
     return root

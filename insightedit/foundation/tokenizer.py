@@ -46,6 +46,24 @@ def scenes_corpus(count: int = 4_000, seed: int = 0) -> list[str]:
     return [*text_corpus(count, seed), *templates * max(1, count // 10 // max(1, len(templates)))]
 
 
+def interleaved_corpus(count: int = 1_000, seed: int = 0) -> list[str]:
+    """Sentences of the tasks whose instructions carry pictures, as the text encoder gets them: without the marks.
+
+    Args:
+        count: samples of each of the two tasks, each of which gives three sentences.
+        seed: which ones.
+
+    Returns:
+        Those sentences, then the sentence that names each task, repeated so that its words count.
+    """
+    from data_recipes.scenes import subject_corpus
+    from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES
+    from insightedit.data.records import REFERENCE_PLACEHOLDER
+
+    sentences = [text.replace(REFERENCE_PLACEHOLDER, " ") for text in subject_corpus(count, seed)]
+    return [*sentences, *list(TASK_PREFIXES.values()) * max(1, count // 10)]
+
+
 def small_corpus() -> list[str]:
     """A few hundred fixed sentences for the `tiny` size, so that tests do not depend on any recipe."""
     actions = ("Remove", "Add", "Make bigger", "Replace", "Make smaller", "Turn blue", "Move")

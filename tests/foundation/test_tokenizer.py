@@ -8,7 +8,13 @@ import pytest
 import sentencepiece
 from transformers import AutoTokenizer, CLIPTokenizer
 
-from insightedit.foundation.tokenizer import small_corpus, train_clip_tokenizer, train_llava_tokenizer
+from insightedit.foundation.tokenizer import (
+    interleaved_corpus,
+    small_corpus,
+    train_clip_tokenizer,
+    train_llava_tokenizer,
+    train_t5_tokenizer,
+)
 
 SENTENCES = ["Replace the left dog with a Zebra 42 ü.", "It's blue; add the café 狐!", *small_corpus()[::50]]
 
@@ -58,3 +64,13 @@ def test_vocabularies_that_cannot_hold_all_bytes_are_refused(tmp_path: Path) -> 
         train_llava_tokenizer(small_corpus(), tmp_path, 300)
     with pytest.raises(ValueError, match="vocab_size must be at least 514 .* got 500"):
         train_clip_tokenizer(small_corpus(), tmp_path, 500, 16)
+
+
+def test_words_of_the_tasks_with_pictures_become_pieces_of_their_own(tmp_path: Path) -> None:
+    sentences = interleaved_corpus(60)
+    assert sentences == interleaved_corpus(60) != interleaved_corpus(60, seed=1)
+    assert not any("<imagehere>" in sentence for sentence in sentences), "a text encoder never gets the marks"
+    assert sentences.count("Draw a new picture:") == 6
+    tokenizer = train_t5_tokenizer(sentences, tmp_path, 512)
+    for word in ("background", "picture", "left", "bottom"):
+        assert len(tokenizer(word, add_special_tokens=False).input_ids) == 1, word

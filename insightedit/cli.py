@@ -7,16 +7,16 @@ ends in one sentence on the error stream and exit code 2.
 from __future__ import annotations
 
 import inspect
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from insightedit.command_line import one_sentence_errors, quiet_libraries
+from insightedit.model_commands import export, push
 
 if TYPE_CHECKING:
     from insightedit.interleaved_pipeline import InterleavedEditPipeline
@@ -37,20 +37,6 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; the entry point of `insightedit` and of `python -m insightedit`."""
     app(prog_name="insightedit")
-
-
-@contextmanager
-def one_sentence_errors() -> Iterator[None]:
-    """Turn errors of the user's making into one line on stderr and exit code 2."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        message = " ".join(str(error).split()) or type(error).__name__
-        typer.secho(f"insightedit: {message}", err=True, fg=typer.colors.RED)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("insightedit: stopped; nothing was written.", err=True)
-        raise typer.Exit(130) from None
 
 
 def _show_version(wanted: bool) -> None:
@@ -163,7 +149,7 @@ def edit(
         settings = {name: value for name, value in settings.items() if value is not None}
         check_early(words, jobs, mask, reference or [])
         started = time.perf_counter()
-        _quiet_libraries()
+        quiet_libraries()
         from insightedit.hub import load_pipeline
 
         pipeline = load_pipeline(model, device)
@@ -338,18 +324,6 @@ def _what_changed(result: InsightEditOutput) -> str:
     return ", the model changed nothing" if ratio == 0 else f", {100 * ratio:.0f} % of the picture edited"
 
 
-def _quiet_libraries() -> None:
-    """Keep loading bars and notices of the libraries out of the output."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # diffusers imports it, and it misses a GPU
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-
-
 @app.command(
     "eval",
     add_help_option=False,
@@ -363,87 +337,53 @@ def evaluate(context: typer.Context) -> None:
         evaluation(args=context.args or ["--help"], prog_name="insightedit eval")
 
 
-@app.command()
-def export(
-    run: Annotated[
-        Path, typer.Argument(help="Run folder of a finished stage, e.g. runs/insightedit/stage3.")
+app.command()(export)
+app.command()(push)
+
+
+@app.command("import")
+def import_(
+    system: Annotated[
+        str, typer.Argument(help="smartedit, mgie, mige, instructpix2pix (and MagicBrush) or ip-adapter.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
-    ema: Annotated[
-        bool, typer.Option("--ema/--no-ema", help="Averaged weights, where the run kept them.")
-    ] = True,
-    merge_lora: Annotated[
-        bool,
-        typer.Option(
-            "--merge-lora/--no-merge-lora",
-            help="The language model whole, or only its adapter (a peft folder) and the base model's name.",
-        ),
-    ] = True,
-    dtype: Annotated[str, typer.Option(help="Weights on disk: fp32, fp16 or bf16.")] = "fp16",
-    report: Annotated[
-        Path | None, typer.Option(help="report.json of `insightedit eval scenes`, for the model card.")
-    ] = None,
-    scenes: Annotated[
-        int, typer.Option(min=0, help="Validation scenes to edit for the model card; 0 for none.")
-    ] = 4,
-    sample: Annotated[
+    source: Annotated[Path, typer.Argument(help="File or folder, as its authors published it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder to write.")],
+    base: Annotated[
         list[str] | None,
-        typer.Option(help="PICTURE=INSTRUCTION to edit for the model card, in place of scenes; repeat it."),
+        typer.Option(help="PART=MODEL: what the checkpoint leaves out, a folder or hub id; repeat it."),
     ] = None,
-    push_to: Annotated[str | None, typer.Option(help="Hub repository to upload to, owner/name.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Upload over another model; its history is kept.")
-    ] = False,
+    step: Annotated[int | None, typer.Option(help="Training step, where the folder holds several.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Weights on disk: stored (as published), fp32, fp16 or bf16.")
+    ] = "stored",
 ) -> None:
-    """Write the model of a training run as one folder that anybody can load, and upload it."""
+    r"""Turn a published checkpoint of another system into a model folder of this package.
+
+    Every tensor is placed or named as dropped, what is missing is taken from base models, shapes and token ids are
+    checked, a report is printed and kept as import_report.json. If anything does not fit, nothing is written.
+    Pickled files are read for their tensors only; code in them is never run.
+
+    \b
+    Examples:
+      insightedit import smartedit checkpoints/SmartEdit-7B/MLLMSD-7b --step 15000 -o smartedit-7b
+      insightedit import smartedit checkpoints/SmartEdit-13B --base llava=llava-hf/llava-1.5-13b-hf -o smartedit-13b
+      insightedit import mgie mgie_7b --base weights=LLaVA-Lightning-7B-v1-1 -o mgie
+      insightedit import mige mige.pth -o mige
+      insightedit import instructpix2pix instruct-pix2pix -o ip2p      (then: generation.unet=ip2p)
+      insightedit import ip-adapter ip-adapter_sd15.safetensors --base ip2p -o with-image-branch
+
+    Parts for --base, what is mapped, and licences: docs/importing.md.
+    """
     with one_sentence_errors():
-        if push_to:
-            from insightedit.push import check_target
+        quiet_libraries()
+        from rich.console import Console
 
-            check_target(push_to, private=private)  # before the work, not after it
-        elif private or replace:
-            raise ValueError("--private and --replace are for uploading: give --push-to owner/name, too.")
-        _quiet_libraries()
-        from insightedit.exporting import own_samples
-        from insightedit.hub import export_run
+        from insightedit.importers import import_checkpoint
 
-        folder = export_run(
-            run,
-            output,
-            ema=ema,
-            report=report,
-            merge_lora=merge_lora,
-            dtype=dtype,
-            samples=own_samples(sample) if sample else scenes,
-            name=push_to,
-        )
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        typer.echo(f"{folder}  {size / 1e6:.1f} MB")
-        if push_to:
-            _push(folder, push_to, private, replace)
-
-
-@app.command()
-def push(
-    folder: Annotated[Path, typer.Argument(help="Model folder, as `insightedit export` writes it.")],
-    repository: Annotated[str, typer.Argument(help="Hub repository, owner/name; made if missing.")],
-    private: Annotated[bool, typer.Option("--private", help="Make it private.")] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Put this model in the place of another; its history is kept.")
-    ] = False,
-) -> None:
-    """Upload a model folder to the hub, or go on with an interrupted upload."""
-    with one_sentence_errors():
-        _push(folder, repository, private, replace)
-
-
-def _push(folder: Path, repository: str, private: bool, replace: bool) -> None:
-    from insightedit.push import push_folder
-
-    done = push_folder(folder, repository, private=private, replace=replace)
-    there = f", {done.already_there} of them were there already" if done.already_there else ""
-    typer.echo(f"{done.url}  {done.files} files{there}")
+        report = import_checkpoint(system, source, output, bases=base or (), step=step, dtype=dtype)
+        for table in report.tables():
+            Console().print(table)
+        typer.echo(f"{output}  {system}, weights {dtype}")
 
 
 @app.command()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from insightedit.cli import one_sentence_errors
+from insightedit.command_line import one_sentence_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

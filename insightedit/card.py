@@ -13,6 +13,7 @@ from jinja2 import Environment
 from omegaconf import OmegaConf
 from torch import nn
 
+from insightedit.data.cascade import leaves
 from insightedit.foundation.folders import PREFIX, resolve
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 
@@ -132,7 +133,7 @@ def data_facts(run: Path) -> list[str]:
     """
     lines: dict[str, None] = {}
     for folder in _stages(run):
-        for source in OmegaConf.load(folder / "config.yaml").data.sources:
+        for source in leaves(OmegaConf.load(folder / "config.yaml").data.sources):
             kind, split, path = source.kind, source.split, source.get("path")
             origin = Path(path).name if path else "scenes drawn by this package, `data_recipes/scenes`"
             lines[f"{kind}, split {split}: {origin}"] = None
@@ -152,7 +153,7 @@ def training_facts(run: Path) -> list[str]:
         lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
         steps = f"{json.loads(lines[-1])['step']} steps" if lines else "an unknown number of steps"
         batch = config.train.batch_size * config.train.gradient_accumulation_steps * _world_size(current)
-        sources = ", ".join(f"{s.kind} ({s.split})" for s in config.data.sources)
+        sources = ", ".join(f"{s.kind} ({s.split})" for s in leaves(config.data.sources))
         facts.append(
             f"stage {config.stage.number} ({config.stage.objective}): {steps} of {batch} samples from "
             f"{sources}; {config.optim.name}, learning rate {config.optim.lr:g}",

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from insightedit.card import known_limits, measured_skill, training_facts
+from insightedit.card import data_facts, known_limits, measured_skill, training_facts
 from insightedit.config.load import dump_config, load_config
 from insightedit.training.checkpoint import COMPLETE, TRAINER
 
@@ -64,3 +64,12 @@ def test_another_file_is_refused(tmp_path) -> None:
     report.write_text("{}")
     with pytest.raises(ValueError, match="is no report of `insightedit eval scenes`"):
         measured_skill(report)
+
+
+def test_sources_within_mixtures_are_named_one_by_one(tmp_path) -> None:
+    config = load_config("smartedit", 3, ["smartedit_data"])
+    dump_config(config, tmp_path / "config.yaml")
+    facts = data_facts(tmp_path)
+    assert len(facts) == 8
+    assert "reasonseg, split train: reasonseg" in facts
+    assert "reasonedit (train), reasonseg (train), llava_instruct (train)" in training_facts(tmp_path)[0]

@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import nn
 from transformers import SamMaskDecoderConfig, SamPromptEncoderConfig
-from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamTwoWayTransformer
+from transformers.models.sam.modeling_sam import (
+    SamPositionalEmbedding,
+    SamTwoWayAttentionBlock,
+    SamTwoWayTransformer,
+)
 
-from insightedit.bridging.two_way import FourierPositions, TwoWayTransformer
+from insightedit.bridging.two_way import FourierPositions, TwoWayBlock, TwoWayTransformer
 
 WIDTH, HEADS, MLP, GRID, TOKENS = 32, 4, 48, 5, 7
 
@@ -63,6 +67,33 @@ def test_two_way_equals_sam(depth: int) -> None:
             attention_similarity=None,
         )
         actual_tokens, actual_image = ours(tokens, grid.flatten(2).mT, positions[0].flatten(1).mT)
+    torch.testing.assert_close(actual_tokens, expected_tokens[:, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual_image, expected_image[:, 0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_one_block_equals_sams(is_first: bool) -> None:
+    torch.manual_seed(0)
+    config = SamMaskDecoderConfig(
+        hidden_size=WIDTH, num_attention_heads=HEADS, mlp_dim=MLP, layer_norm_eps=1e-5, hidden_act="relu"
+    )
+    config._attn_implementation = "eager"
+    theirs = SamTwoWayAttentionBlock(config, skip_first_layer_pe=is_first).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours = TwoWayBlock(width=WIDTH, num_heads=HEADS, mlp_dim=MLP, downsample_rate=2, is_first=is_first).eval()
+    ours.load_state_dict({to_our_name(k): v for k, v in theirs.state_dict().items()})
+    tokens, token_positions = torch.randn(2, 2, TOKENS, WIDTH)
+    image, image_positions = torch.randn(2, GRID * GRID, WIDTH), torch.randn(GRID * GRID, WIDTH)
+    with torch.no_grad():
+        expected_tokens, expected_image, *_ = theirs(
+            tokens[:, None],
+            image[:, None],
+            token_positions[:, None],
+            image_positions[None, None],
+            attention_similarity=None,
+        )
+        actual_tokens, actual_image = ours(tokens, image, token_positions, image_positions)
     torch.testing.assert_close(actual_tokens, expected_tokens[:, 0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(actual_image, expected_image[:, 0], rtol=1e-5, atol=1e-5)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from insightedit.config.schema import Config, SourceConfig
 from insightedit.training.processes import Processes
-from insightedit.training.samples import CAPTION, CELL, GAP, Painter, draw_samples, swapped
+from insightedit.training.samples import CAPTION, CELL, GAP, Painter, draw_samples, fixed_samples, swapped
 
 
 def sample(value: int) -> SimpleNamespace:
@@ -45,3 +47,17 @@ def test_a_partitioned_engine_draws_nothing_and_says_so(tmp_path, caplog):
     painter.paint(1)
     painter.paint(2)
     assert caplog.text.count("no samples are drawn") == 1 and not list(tmp_path.iterdir())
+
+
+def test_fixed_samples_reach_into_mixtures_and_leave_broken_records_out(tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "b.png")]
+    for path in paths:
+        Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(path)
+    whole = {"origin_img_path": "a.png", "target_img_path": "b.png", "instruction": "whole"}
+    table = {"0": {**whole, "target_img_path": "gone.png"}, "1": whole}
+    (tmp_path / "pairs.json").write_text(json.dumps(table))
+    inner = SourceConfig(kind="reasonedit", path=str(tmp_path))
+    config = Config()
+    config.data.sources = [SourceConfig(kind="mixture", sources=[inner])]
+    config.train.num_samples = 2
+    assert [sample.instruction for sample in fixed_samples(config)] == ["whole"]

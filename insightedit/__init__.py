@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from insightedit.bridging.bim import BIM
     from insightedit.bridging.bridge import EditBridge
+    from insightedit.bridging.edit_head import EditHead
     from insightedit.bridging.iaa import IAA
     from insightedit.bridging.qformer import QFormer
     from insightedit.comprehension.llava import LlavaComprehension
@@ -38,6 +39,7 @@ _HOMES = {
     "Config": "insightedit.config.schema",
     "ConfigError": "insightedit.config.load",
     "EditBridge": "insightedit.bridging.bridge",
+    "EditHead": "insightedit.bridging.edit_head",
     "EditUNet": "insightedit.generation.unet",
     "Editor": "insightedit.editor",
     "IAA": "insightedit.bridging.iaa",
@@ -56,6 +58,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "EditBridge",
+    "EditHead",
     "EditUNet",
     "Editor",
     "IAA",

@@ -13,7 +13,14 @@ set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 python=${PYTHON:-python}
 recipe=${RECIPE:-insightedit}
-list='import sys; from insightedit.config import load_config; print(*load_config(sys.argv[1]).stages)'
+list='
+import sys
+from insightedit.config import ConfigError, load_config
+try:
+    print(*load_config(sys.argv[1]).stages)
+except ConfigError as error:
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(2)'
 stages=${STAGES:-$("$python" -c "$list" "$recipe")}
 runs=${RUNS:-runs/$recipe}
 export_to=${EXPORT:-$runs/model}

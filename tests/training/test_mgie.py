@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -289,3 +290,37 @@ def test_trained_states_are_those_that_editing_uses(run: Path) -> None:
     pipeline = pipeline_from_editor(editor, config)
     used = pipeline.encode_instruction(["remove the dog"], [square], None, ["a red ball"])
     assert torch.equal(used.encoder_hidden_states, trained.encoder_hidden_states)
+
+
+def test_a_recipe_with_stage_1_can_align_an_edit_head() -> None:
+    head = ["bridge.qformer=null", "bridge.edit_head.width=32", "bridge.edit_head.num_heads=2"]
+    head += ["bridge.edit_head.num_layers=1", "stage.trainable=[bridge.edit_head.*]"]
+    config = load_config("insightedit", 1, ["tiny"], head)
+    editor = build_editor(config)
+    select_trainable(editor, config.stage.trainable)
+    losses = losses_of(config, editor, next(iter(build_loader(config, editor))))
+    assert set(losses) == {"lm", "align", "metric/qformer_spread"}
+    losses["align"].backward()
+    assert all(p.grad is not None and p.grad.any() for p in editor.bridge.edit_head.parameters())
+
+
+def test_the_miniature_overlay_goes_on_top() -> None:
+    config = load_config("mgie", 3, ["mini"])
+    assert (config.bridge.qformer, config.bridge.bim, config.bridge.iaa, config.comprehension.lora) == (
+        None,
+    ) * 4
+    assert (config.bridge.edit_head.width, config.comprehension.no_repeat_ngram_size) == (192, 0)
+    assert (config.loss.noise, config.guidance.null_text) == (0.5, "zero_states")
+    assert config.comprehension.states_before_tokens
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
+def test_the_script_of_all_stages_refuses_an_unknown_recipe(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "stages" / "all.sh"
+    environment = {**os.environ, "RECIPE": "nonsense", "PYTHON": sys.executable}
+    done = subprocess.run(
+        [str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the recipe `nonsense` is not known: one of insightedit, mgie")
+    assert not list(tmp_path.iterdir())

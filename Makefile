@@ -10,7 +10,7 @@ SOURCES := insightedit data_recipes tests $(wildcard benchmarks notebooks) setup
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev edit test test-all lint types style check wheel foundation train clean
+.PHONY: help venv dev edit test test-all golden lint types style check wheel foundation train clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ test: lint types ## style, types and the tests that need neither GPU, network no
 
 test-all: lint types ## the slow and the multi-process tests too; GPU tests where there is one
 	$(BIN)/python -m pytest -m "not network" $(ARGS)
+
+golden: .venv/.dev ## write the recipes' golden losses anew; git diff shows what changed, the commit says why
+	$(BIN)/python -m tests.training.golden $(ARGS)
 
 lint: .venv/.dev ## complain about style and spelling
 	$(BIN)/ruff check $(SOURCES)

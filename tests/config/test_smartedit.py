@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from insightedit.build import build_editor, null_text_states
 from insightedit.config import load_config
 from insightedit.editor import Editor
 from insightedit.generation.guidance import drop_conditions
+from insightedit.hub import pipeline_from_editor
 from insightedit.types import EditCondition
 
 STAGES = (1, 2, 3)
@@ -95,3 +97,20 @@ def test_shares_of_dropped_conditions_and_that_the_spatial_residual_stays() -> N
     assert [share.float().mean().item() for share in shares] == pytest.approx([0.05] * 3, abs=0.01)
     assert dropped.spatial_residual is not None
     assert torch.equal(dropped.spatial_residual, condition.spatial_residual)
+
+
+def test_its_own_sampler_can_draw(editor: Editor) -> None:
+    from diffusers import EulerAncestralDiscreteScheduler
+
+    pipeline = pipeline_from_editor(editor, load_config("smartedit", 3, ["tiny"]))
+    pipeline.set_progress_bar_config(disable=True)
+    picture = np.full((32, 32, 3), 128, np.uint8)
+    options = {"seed": 0, "num_inference_steps": 3, "background_lock": False, "output_type": "np"}
+    before = pipeline(image=picture, instruction="remove the dog", **options).images[0]
+    pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
+    drawn, again = (
+        pipeline(image=picture, instruction="remove the dog", **options).images[0] for _ in range(2)
+    )
+    assert np.isfinite(drawn).all()
+    np.testing.assert_array_equal(drawn, again)
+    assert np.abs(drawn - before).max() > 0.01

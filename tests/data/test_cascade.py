@@ -116,6 +116,6 @@ def test_nested_sources_are_read_from_yaml(tmp_path) -> None:
     sources = load_config("insightedit", 3, [path]).data.sources
     assert isinstance(sources[1].sources[0], SourceConfig)
     assert (sources[1].sources[0].path, sources[1].sources[0].weight) == ("here", None)
-    path.write_text("data: {sources: [{kind: mixture, sources: [{kind: jsonl, paht: here}]}]}")
-    with pytest.raises(ConfigError, match=r"data.sources\[0\].sources\[0\].paht"):
+    path.write_text("data: {sources: [{kind: mixture, sources: [{kind: jsonl, paths: here}]}]}")
+    with pytest.raises(ConfigError, match=r"data.sources\[0\].sources\[0\].paths"):
         load_config("insightedit", 3, [path])

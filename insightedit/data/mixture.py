@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
+from insightedit.data.cascade import num_records
 from insightedit.data.records import EditRecord
 from insightedit.data.sources import Source
 
@@ -49,8 +50,9 @@ class Mixture:
                 return self.sources[name][position]
             except BROKEN as error:
                 self.broken[name] += 1
+                number = position % num_records(self.sources[name])
                 logger.warning(
-                    "skipped broken record %s of %s (%d so far): %s", position, name, self.broken[name], error
+                    "skipped broken record %s of %s (%d so far): %s", number, name, self.broken[name], error
                 )
         raise ValueError(
             f"{MAX_BROKEN_IN_A_ROW} broken records in a row (by source: {dict(self.broken)}): "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 from collections import Counter
 from itertools import product
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from insightedit import stage1, stage2
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
 from insightedit.data.mixture import Mixture
@@ -36,6 +38,8 @@ def skipped(source: Source, caplog: pytest.LogCaptureFixture) -> int:
     mixture = Mixture({"it": source}, {"it": 1.0}, seed=0)
     assert all(isinstance(mixture[index], EditRecord) for index in range(30))
     assert mixture.broken["it"] == caplog.text.count("skipped broken record")
+    numbers = [int(n) for n in re.findall(r"skipped broken record (\d+) of it", caplog.text)]
+    assert max(numbers) < source.num_records
     return mixture.broken["it"]
 
 
@@ -372,6 +376,20 @@ def test_the_whole_mixture_feeds_the_real_collator(tmp_path, monkeypatch) -> Non
     first_token = editor.comprehension.edit_token_ids[0]
     assert (batch.tokens.input_ids == first_token).sum(dim=1).tolist() == [1, 1]
     assert (batch.tokens.labels == first_token).sum(dim=1).tolist() == [1, 0]
+
+
+def test_smartedit_trains_on_its_own_data(tmp_path, monkeypatch) -> None:
+    """Stage 1 on captions, stage 2 on editing, painted segmentations and conversations together."""
+    whole_mixture(tmp_path, monkeypatch)
+    files.cc12m(tmp_path / "data/cc12m")
+    words = ["--recipe", "smartedit", "--overlay", "tiny", "--overlay", "smartedit_data", "train.max_steps=3"]
+    words += ["train.batch_size=4", "train.num_samples=2", "train.log_every=1"]
+    assert stage1.main(words).finished
+    summary = stage2.main(words)
+    assert summary.finished
+    assert summary.losses.keys() >= {"lm", "noise"}
+    assert all(np.isfinite(value) for value in summary.losses.values())
+    assert list(summary.run_dir.glob("samples/*.png"))
 
 
 def test_every_colour_and_wording_comes_up(tmp_path) -> None:

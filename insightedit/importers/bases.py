@@ -128,8 +128,13 @@ def _load_drawing(folder: str) -> Drawing:
         vae=AutoencoderKL.from_pretrained(folder, subfolder="vae").eval(),
         scheduler=scheduler,
         null_text=null_text_states(text_encoder, tokenizer),
-        unet_config=dict(UNet2DConditionModel.load_config(folder, subfolder="unet")),
+        unet_config=stock_config(UNet2DConditionModel, folder, "unet"),
     )
+
+
+def stock_config(kind: Any, folder: str, subfolder: str) -> dict[str, Any]:
+    """Config of a diffusers model, by its class."""
+    return dict(kind.load_config(folder, subfolder=subfolder))
 
 
 def empty_unet(unet_config: Mapping[str, Any], **branches: Any) -> Any:

@@ -83,7 +83,10 @@ def _read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> str:
-    return f"{path} cannot be read: it is cut off or damaged. Compare its size with the published one and fetch it again."
+    return (
+        f"{path} cannot be read: it is cut off or damaged. Compare its size with the published one and fetch it "
+        "again."
+    )
 
 
 def _weights_in(held: dict[str, Any]) -> dict[str, Any]:

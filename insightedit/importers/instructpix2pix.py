@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insightedit.card import shown
-from insightedit.importers.bases import card_of, empty_unet, load_base
+from insightedit.importers.bases import card_of, empty_unet, load_base, stock_config
 from insightedit.importers.files import Checkpoint, read_checkpoint
 from insightedit.importers.mapping import Rule, fill, translate
 from insightedit.importers.report import ImportReport
@@ -74,7 +74,7 @@ def unet_config(folder: str) -> dict[str, Any]:
     """Config of the UNet in a pipeline folder or hub id."""
     from diffusers import UNet2DConditionModel
 
-    return dict(UNet2DConditionModel.load_config(folder, subfolder="unet"))
+    return stock_config(UNet2DConditionModel, folder, "unet")
 
 
 def load_edit_unet(checkpoint: Checkpoint, config: dict[str, Any], report: ImportReport) -> Any:
@@ -85,7 +85,8 @@ def load_edit_unet(checkpoint: Checkpoint, config: dict[str, Any], report: Impor
     """
     given = translate(checkpoint, [Rule(r"(.+)", r"\1")], report)
     latents = int(config["out_channels"])
-    reads = given["conv_in.weight"].shape[1] if "conv_in.weight" in given else 0
+    first = given.get("conv_in.weight")
+    reads = 2 * latents if first is None else first.shape[1]  # a missing one is found below
     if reads != 2 * latents:
         raise ValueError(
             f"{checkpoint.path}: this UNet reads {reads} channels and writes {latents}; one that edits reads "
@@ -121,8 +122,8 @@ def _from_compvis(checkpoint: Checkpoint, config: dict[str, Any], report: Import
     theirs = {name: t for name, t in checkpoint.tensors.items() if name.startswith(COMPVIS)}
     if not theirs:
         raise ValueError(
-            f"{checkpoint.path} holds no tensor named {COMPVIS}...: it is no CompVis checkpoint. Give a diffusers folder, "
-            "or the original single file."
+            f"{checkpoint.path} holds no tensor named {COMPVIS}...: it is no CompVis checkpoint. Give a diffusers "
+            "folder, or the original single file."
         )
     for name in sorted(set(checkpoint.tensors) - set(theirs)):
         report.note(checkpoint.path, name, [], REST)

@@ -53,8 +53,8 @@ def import_ip_adapter(
         raise ValueError(f"--step {step}: {NAME} has no steps in its files; leave it out.")
     if "model" not in bases:
         raise ValueError(
-            "ip-adapter fills the image branch of a model: name it with --base MODEL, a model folder of this package or "
-            "a UNet that edits (`insightedit import instructpix2pix` makes one)."
+            "ip-adapter fills the image branch of a model: name it with --base MODEL, a model folder of this package "
+            "or a UNet that edits (`insightedit import instructpix2pix` makes one)."
         )
     checkpoint = read_checkpoint(source)
     pipeline = _open_pipeline(bases["model"])
@@ -105,8 +105,8 @@ def _numbers(tensors: Mapping[str, Tensor], source: Path) -> list[int]:
         name.startswith(("image_proj.latents", "image_proj.layers", "image_proj.proj.0")) for name in tensors
     ):
         raise ValueError(
-            f"{source} is a Plus, full-face or FaceID adapter, which reads many states of a picture through a network of "
-            "its own: the image branch here reads one embedding. Take ip-adapter_sd15 or ip-adapter_sd15_light."
+            f"{source} is a Plus, full-face or FaceID adapter, which reads many states of a picture through a network "
+            "of its own: the image branch here reads one embedding. Take ip-adapter_sd15 or ip-adapter_sd15_light."
         )
     found = (re.fullmatch(r"ip_adapter\.(\d+)\.to_[kv]_ip\.weight", name) for name in tensors)
     numbers = sorted({int(match[1]) for match in found if match})
@@ -141,8 +141,8 @@ def _sizes(given: Mapping[str, Tensor], text_width: int, source: Path) -> tuple[
     if weight is None or weight.ndim != 2 or weight.shape[0] % text_width:
         shape = None if weight is None else tuple(weight.shape)
         raise ValueError(
-            f"{source}: image_proj.proj.weight has shape {shape}; for this base its rows are a multiple of {text_width}, "
-            "the width of the text states. Name a base of the adapter's Stable Diffusion version."
+            f"{source}: image_proj.proj.weight has shape {shape}; for this base its rows are a multiple of "
+            f"{text_width}, the width of the text states. Name a base of the adapter's Stable Diffusion version."
         )
     return weight.shape[0] // text_width, weight.shape[1]
 
@@ -161,8 +161,8 @@ def _with_branch(
     latents = int(config["out_channels"])
     if unet.conv_in.weight.shape[1] != 2 * latents:
         raise ValueError(
-            f"{base}: its UNet reads {unet.conv_in.weight.shape[1]} channels, one that edits reads {2 * latents}: name a "
-            "model folder of this package, or the outcome of `insightedit import instructpix2pix`."
+            f"{base}: its UNet reads {unet.conv_in.weight.shape[1]} channels, one that edits reads {2 * latents}: name "
+            "a model folder of this package, or the outcome of `insightedit import instructpix2pix`."
         )
     kept = {n: t for n, t in unet.state_dict().items() if not IMAGE_BRANCH.fullmatch(n)}
     own = ("residual_channels", "source_prior", "position_embedding")
@@ -181,8 +181,8 @@ def _check_prediction(pipeline: Any, width: int, source: Path) -> None:
     predicted = pipeline.bridge.config["image_embed_dim"] if pipeline.bridge.iaa is not None else None
     if predicted not in (None, width):
         raise ValueError(
-            f"{source} reads image embeddings {width} wide (1024: OpenCLIP ViT-H), the base predicts them {predicted} wide: "
-            "its predictions would not fit. Take a base without image branch, where the adapter serves reference "
+            f"{source} reads image embeddings {width} wide (1024: OpenCLIP ViT-H), the base predicts them {predicted} "
+            "wide: its predictions would not fit. Take a base without image branch, where the adapter serves reference "
             "pictures, or an adapter of that width."
         )
 

@@ -69,7 +69,8 @@ def merge_lora(tensors: dict[str, Tensor], alpha: float, rank: int, source: Path
         if down is None or up is None or weight is None:
             lost = "lora_A" if down is None else "lora_B" if up is None else "weight"
             raise ValueError(
-                f"{source}: {layer} has no {lost} beside the rest of its adapter: the file is not whole. Fetch it again."
+                f"{source}: {layer} has no {lost} beside the rest of its adapter: the file is not whole. Fetch it "
+                "again."
             )
         shapes = (tuple(down.shape), tuple(up.shape))
         if shapes != ((rank, weight.shape[1]), (weight.shape[0], rank)):

@@ -22,11 +22,11 @@ SHOWN = 3  # names in an error message
 
 @dataclass(frozen=True)
 class Rule:
-    """Where the tensors go whose whole name a pattern matches.
+    r"""Where the tensors go whose whole name a pattern matches.
 
     Attributes:
         old: regular expression for their name.
-        new: our name, with `\\1` for the pattern's groups; several names take equal parts along the first axis; None
+        new: our name, with `\1` for the pattern's groups; several names take equal parts along the first axis; None
             drops the tensor.
         reason: why it is dropped.
         squeeze: leave out a first axis of length one.

@@ -1,7 +1,7 @@
 """MIGE's published file -> a pipeline for instructions with pictures.
 
-One file (`.pth`, the weights under `state_dict`) in the names of PixArt-alpha (`x_embedder`, `blocks`, `final_layer`), of
-LAVIS (`visual_encoder`, `ln_vision`, `Qformer.bert`, `t5_model`, `t5_proj`) and its own (`FFM`).
+One file (`.pth`, the weights under `state_dict`) in the names of PixArt-alpha (`x_embedder`, `blocks`, `final_layer`),
+of LAVIS (`visual_encoder`, `ln_vision`, `Qformer.bert`, `t5_model`, `t5_proj`) and its own (`FFM`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from insightedit.card import shown
-from insightedit.importers.bases import card_of, load_base, source_files
+from insightedit.importers.bases import card_of, load_base, source_files, stock_config
 from insightedit.importers.files import read_checkpoint
 from insightedit.importers.mapping import Rule, fill, translate
 from insightedit.importers.report import ImportReport
@@ -225,7 +225,7 @@ def _empty_transformer(folder: str) -> Any:
 
     from insightedit.generation.transformer import EditTransformer
 
-    held = dict(PixArtTransformer2DModel.load_config(folder, subfolder="transformer"))
+    held = stock_config(PixArtTransformer2DModel, folder, "transformer")
     known = set(inspect.signature(PixArtTransformer2DModel.__init__).parameters) - {"self"}
     config = {key: value for key, value in held.items() if key in known}
     with init_empty_weights(include_buffers=False):

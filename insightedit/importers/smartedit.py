@@ -200,8 +200,8 @@ def find_files(source: Path, step: int | None) -> dict[str, Path]:
     steps = sorted(set().union(*found.values()))
     if step is None and len(steps) > 1:
         raise ValueError(
-            f"{source} holds files of the steps {', '.join(map(str, steps))}: say which with --step; all four files have "
-            "to be of one step."
+            f"{source} holds files of the steps {', '.join(map(str, steps))}: say which with --step; all four files "
+            "have to be of one step."
         )
     chosen = step if step is not None else next(iter(steps), None)
     missing = [SHOWN_FILES[part] for part, files in found.items() if chosen not in files]
@@ -262,8 +262,8 @@ def build_bridge(
     image_out = _needed(tensors, "bim.image_out.weight", files["bim"])
     if reads.shape[1] != llm_width:
         raise ValueError(
-            f"{files['qformer']} reads a language model {reads.shape[1]} wide, {files['llm']} is {llm_width} wide: files "
-            "of the 7B model (4096) and of the 13B one (5120) are mixed."
+            f"{files['qformer']} reads a language model {reads.shape[1]} wide, {files['llm']} is {llm_width} wide: "
+            "files of the 7B model (4096) and of the 13B one (5120) are mixed."
         )
     if text_in.shape[0] != vision_width:
         raise ValueError(
@@ -272,8 +272,8 @@ def build_bridge(
         )
     if queries.shape != drawing.null_text.shape:
         raise ValueError(
-            f"{files['qformer']} makes text states of shape {tuple(queries.shape)}, the text encoder of {bases['sd']} of "
-            f"shape {tuple(drawing.null_text.shape)}: name Stable Diffusion 1.5 with --base sd=."
+            f"{files['qformer']} makes text states of shape {tuple(queries.shape)}, the text encoder of {bases['sd']} "
+            f"of shape {tuple(drawing.null_text.shape)}: name Stable Diffusion 1.5 with --base sd=."
         )
     reading = [n for n in tensors if re.fullmatch(r"qformer\.layers\.\d+\.cross_attn\.k_proj\.weight", n)]
     layers = count_layers(tensors, r"qformer\.layers\.(\d+)\.")

@@ -357,20 +357,25 @@ def import_(
         str, typer.Option(help="Weights on disk: stored (as published), fp32, fp16 or bf16.")
     ] = "stored",
 ) -> None:
-    r"""Turn a published checkpoint of another system into a model folder of this package.
+    """Turn a published checkpoint of another system into a model folder of this package.
 
-    Every tensor is placed or named as dropped, what is missing is taken from base models, shapes and token ids are
-    checked, a report is printed and kept as import_report.json. If anything does not fit, nothing is written.
-    Pickled files are read for their tensors only; code in them is never run.
+    Every tensor is placed or named as dropped; what is missing comes from base models; shapes and token ids are
+    checked; a report is kept as import_report.json. If anything does not fit, nothing is written.
+    Code in pickled files is never run.
 
-    \b
-    Examples:
-      insightedit import smartedit checkpoints/SmartEdit-7B/MLLMSD-7b --step 15000 -o smartedit-7b
-      insightedit import smartedit checkpoints/SmartEdit-13B --base llava=llava-hf/llava-1.5-13b-hf -o smartedit-13b
-      insightedit import mgie mgie_7b --base weights=LLaVA-Lightning-7B-v1-1 -o mgie
-      insightedit import mige mige.pth -o mige
-      insightedit import instructpix2pix instruct-pix2pix -o ip2p      (then: generation.unet=ip2p)
-      insightedit import ip-adapter ip-adapter_sd15.safetensors --base ip2p -o with-image-branch
+    For example:
+
+      insightedit import smartedit MLLMSD-7b --step 15000 -o DIR
+
+      insightedit import smartedit 13b --base llava=llava-hf/llava-1.5-13b-hf -o DIR
+
+      insightedit import mgie mgie_7b --base weights=LLaVA-Lightning-7B-v1-1 -o DIR
+
+      insightedit import mige mige.pth -o DIR
+
+      insightedit import instructpix2pix instruct-pix2pix -o ip2p
+
+      insightedit import ip-adapter ip-adapter_sd15.bin --base ip2p -o DIR
 
     Parts for --base, what is mapped, and licences: docs/importing.md.
     """

@@ -148,12 +148,7 @@ def edit(
         }
         settings = {name: value for name, value in settings.items() if value is not None}
         check_early(words, jobs, mask, reference or [])
-        started = time.perf_counter()
-        quiet_libraries()
-        from insightedit.hub import load_pipeline
-
-        pipeline = load_pipeline(model, device)
-        typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
+        pipeline = _load(model, device)
         settings |= {"background_lock": background_lock, **pipeline.reference_options(reference or [])}
         check_model(pipeline, jobs, settings)
         failed = 0
@@ -163,6 +158,17 @@ def edit(
             raise ValueError(
                 f"{failed} of {len(jobs)} pictures could not be edited; the reasons stand above."
             )
+
+
+def _load(model: str | None, device: str | None) -> InsightEditPipeline | InterleavedEditPipeline:
+    """The pipeline, and a line on how long it took."""
+    started = time.perf_counter()
+    quiet_libraries()
+    from insightedit.hub import load_pipeline
+
+    pipeline = load_pipeline(model, device)
+    typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
+    return pipeline
 
 
 def picture_and_words(image: str, instruction: str | None) -> tuple[Path | None, str]:

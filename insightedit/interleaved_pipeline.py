@@ -233,18 +233,15 @@ class InterleavedEditPipeline(EditPipeline):
         used = {**asdict(settings), "background_lock": background_lock, "own_mask": mask is not None}
         used |= {"reference_images": [len(own) for own in references], "batch_size": batch_size}
         used.pop("image_prompt_scale")
-        pasted = [(picture, np.ones(picture.size[::-1], dtype=bool)) for picture in drawn] or [
-            paste_edit(picture, proof, own_mask, background_lock)
+        results = [_whole(picture) for picture in drawn] + [
+            (*paste_edit(picture, proof, own_mask, background_lock), native_map(proof, picture.size))
             for picture, proof, own_mask in zip(pictures, evidence, masks, strict=False)  # none for latents
         ]
-        maps = [mask.astype(np.float32) for _, mask in pasted[: len(drawn)]] or [
-            native_map(e, p.size) for e, p in zip(evidence, pictures, strict=False)
-        ]
-        images = [convert(picture, output_type) for picture, _ in pasted]
+        images = [convert(picture, output_type) for picture, _, _ in results]
         output = InsightEditOutput(
             images=torch.cat(latents) if output_type == "latent" else images,
-            edit_maps=maps,
-            masks=[mask for _, mask in pasted],
+            edit_maps=[edit_map for _, _, edit_map in results],
+            masks=[where for _, where, _ in results],
             expressive_instructions=[None] * len(pictures),
             seeds=seeds,
             versions=software_versions(),
@@ -300,6 +297,12 @@ class InterleavedEditPipeline(EditPipeline):
             image_prompt_scale=UNUSED_PROMPT_SCALE,
             scale_source_latents=config.scale_source_latents,
         )
+
+
+def _whole(picture: Picture) -> tuple[Picture, np.ndarray, np.ndarray]:
+    """A new picture with its mask and its edit map: all of it was drawn."""
+    everywhere = np.ones(picture.size[::-1], dtype=bool)
+    return picture, everywhere, everywhere.astype(np.float32)
 
 
 def _as_uint8(pixels: Tensor) -> np.ndarray:

@@ -292,7 +292,7 @@ def test_pixart_starts_as_a_copy_of_the_source(root: Path, monkeypatch: pytest.M
 def test_pixart_draws_every_fourth_sample_on_a_blank_canvas(root: Path) -> None:
     batch = _part("pixart", root).batch(0)
     assert batch["has_source"].tolist() == [1, 1, 1, 0] * 2
-    assert batch["changed"][3].min() == 1 and batch["changed"][0].min() == 0
+    assert batch["changed"][3].min() == 1, "on a blank canvas everything is new"
     texts = _part("pixart", root).tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
     assert texts[3].startswith("Draw") and texts[0].startswith("Edit")
 

@@ -219,7 +219,7 @@ class TestMistakes:
         self.refuses(pipe, "tokens too long: this model reads 96", instruction="a very green fish " * 30)
 
     def test_a_resolution_that_does_not_fit(self, pipe):
-        parts = {name: part for name, part in pipe.components.items()}
+        parts = dict(pipe.components)
         with pytest.raises(
             ValueError, match="`resolution` 36 does not fit autoencoder and transformer: take a multiple of 8"
         ):

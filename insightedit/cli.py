@@ -138,7 +138,7 @@ def edit(
     with one_sentence_errors():
         place, words = picture_and_words(image, instruction)
         jobs = plan_jobs(place, output, report, before_after)
-        settings = {
+        given = {
             "num_inference_steps": steps,
             "guidance_scale": guidance_scale,
             "image_guidance_scale": image_guidance_scale,
@@ -146,18 +146,12 @@ def edit(
             "mask": mask,
             "describe": describe or None,
         }
-        settings = {name: value for name, value in settings.items() if value is not None}
         check_early(words, jobs, mask, reference or [])
         pipeline = _load(model, device)
+        settings = {name: value for name, value in given.items() if value is not None}
         settings |= {"background_lock": background_lock, **pipeline.reference_options(reference or [])}
         check_model(pipeline, jobs, settings)
-        failed = 0
-        for job in jobs:
-            failed += not _try_job(pipeline, job, words, seed, settings, alone=len(jobs) == 1)
-        if failed:
-            raise ValueError(
-                f"{failed} of {len(jobs)} pictures could not be edited; the reasons stand above."
-            )
+        _run_jobs(pipeline, jobs, words, seed, settings)
 
 
 def _load(model: str | None, device: str | None) -> InsightEditPipeline | InterleavedEditPipeline:
@@ -269,6 +263,21 @@ def check_early(instruction: str, jobs: list[EditJob], mask: Path | None, refere
         check_suffix(path)
     for path in filter(None, (jobs[0].image if len(jobs) == 1 else None, mask, *references)):
         read_picture(path)
+
+
+def _run_jobs(
+    pipeline: InsightEditPipeline | InterleavedEditPipeline,
+    jobs: list[EditJob],
+    instruction: str,
+    seed: int | None,
+    settings: dict[str, Any],
+) -> None:
+    alone = len(jobs) == 1
+    failed = [job for job in jobs if not _try_job(pipeline, job, instruction, seed, settings, alone)]
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(jobs)} pictures could not be edited; the reasons stand above."
+        )
 
 
 def _try_job(

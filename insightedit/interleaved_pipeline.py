@@ -211,8 +211,8 @@ class InterleavedEditPipeline(EditPipeline):
         evidence: list[EditEvidence] = []
         drawn: list[Picture] = []
         steps = settings.num_inference_steps * math.ceil(len(pictures) / batch_size)
-        parts = (self.comprehension, self.bridge, self.transformer, self.vae)
-        with evaluating(*parts), self.progress_bar(total=steps) as bar:
+        parts = evaluating(self.comprehension, self.bridge, self.transformer, self.vae)
+        with parts, self.progress_bar(total=steps) as bar:
             callback = self._step_callback(bar, callback_on_step_end)
             for start in range(0, len(pictures), batch_size):
                 part = slice(start, start + batch_size)
@@ -221,23 +221,21 @@ class InterleavedEditPipeline(EditPipeline):
                     instructions[part], rgb, references[part], seeds[part], settings, callback
                 )
                 latents.append(edited)
-                if output_type == "latent":
-                    continue
-                if blank:
-                    drawn += [read_picture(_as_uint8(pixels)) for pixels in decode(self.vae, edited)]
-                else:
+                if blank and output_type != "latent":
+                    drawn += map(_as_picture, decode(self.vae, edited))
+                elif output_type != "latent":
                     evidence += see_evidence(self.vae, edited, source, mask_threshold)
         self.maybe_free_model_hooks()
 
         # 3. Back onto the users' own pixels
-        used = {**asdict(settings), "background_lock": background_lock, "own_mask": mask is not None}
-        used |= {"reference_images": [len(own) for own in references], "batch_size": batch_size}
-        used.pop("image_prompt_scale")
+        used = {k: v for k, v in asdict(settings).items() if k != "image_prompt_scale"}
+        used |= {"background_lock": background_lock, "own_mask": mask is not None, "batch_size": batch_size}
+        used["reference_images"] = [len(own) for own in references]
         results = [_whole(picture) for picture in drawn] + [
             (*paste_edit(picture, proof, own_mask, background_lock), native_map(proof, picture.size))
             for picture, proof, own_mask in zip(pictures, evidence, masks, strict=False)  # none for latents
         ]
-        images = [convert(picture, output_type) for picture, _, _ in results]
+        images: Any = [convert(picture, output_type) for picture, _, _ in results]
         output = InsightEditOutput(
             images=torch.cat(latents) if output_type == "latent" else images,
             edit_maps=[edit_map for _, _, edit_map in results],
@@ -305,6 +303,6 @@ def _whole(picture: Picture) -> tuple[Picture, np.ndarray, np.ndarray]:
     return picture, everywhere, everywhere.astype(np.float32)
 
 
-def _as_uint8(pixels: Tensor) -> np.ndarray:
-    """(3, H, W) in [-1, 1] -> (H, W, 3) uint8."""
-    return np.rint(tensor_to_pixels(pixels)).astype(np.uint8)
+def _as_picture(pixels: Tensor) -> Picture:
+    """(3, H, W) in [-1, 1] -> picture of uint8 RGB."""
+    return read_picture(np.rint(tensor_to_pixels(pixels)).astype(np.uint8))

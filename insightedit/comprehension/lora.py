@@ -11,7 +11,7 @@ import copy
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peft import LoraConfig as PeftLoraConfig
 from peft import (
@@ -131,7 +131,9 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
     Raises:
         ValueError: if the model trains its vocabulary tables whole, which an adapter does not hold.
     """
-    tables = tuple(f"{layer}.weight" for layer in VOCABULARY_LAYERS)  # behind token rows they have other names
+    tables = tuple(
+        f"{layer}.weight" for layer in VOCABULARY_LAYERS
+    )  # behind token rows they have other names
     if any(p.requires_grad for name, p in model.named_parameters() if name.endswith(tables)):
         raise ValueError(
             "this model trains embed_tokens and lm_head whole (comprehension.train_embeddings), and an adapter holds "

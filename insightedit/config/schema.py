@@ -47,9 +47,15 @@ class ComprehensionConfig:
     )
     expressive: bool = False  # write what will change, then edit (MGIE); train on source kind `descriptions`
     max_new_tokens: int = 64  # longest text it writes, in tokens; MGIE: 96
-    no_repeat_ngram_size: int = 0  # so many tokens in a row do not come twice, the question's included; MGIE: 3
-    states_before_tokens: bool = False  # read the states that predict the edit tokens, one position before (MGIE)
-    train_embeddings: bool = False  # let all rows of embed_tokens and lm_head train, not the edit tokens' (MGIE)
+    no_repeat_ngram_size: int = (
+        0  # so many tokens in a row do not come twice, the question's included; MGIE: 3
+    )
+    states_before_tokens: bool = (
+        False  # read the states that predict the edit tokens, one position before (MGIE)
+    )
+    train_embeddings: bool = (
+        False  # let all rows of embed_tokens and lm_head train, not the edit tokens' (MGIE)
+    )
     max_length: int = 1024  # tokens, image placeholders included (ours)
     templates: Literal["few", "thirty"] = "few"  # paraphrases in training; SmartEdit: thirty
     reader: ReaderConfig | None = (
@@ -158,7 +164,9 @@ class GuidanceConfig:
     drop_text: float = 0.05
     drop_image: float = 0.05
     drop_both: float = 0.05
-    null_text: Literal["empty", "zero_states"] = "empty"  # CLIP's "", or the text branch on zero states (MGIE)
+    null_text: Literal["empty", "zero_states"] = (
+        "empty"  # CLIP's "", or the text branch on zero states (MGIE)
+    )
     guidance_scale: float = 7.5
     image_guidance_scale: float = 1.5
     num_inference_steps: int = 50  # SmartEdit: 100; ours, DPM-free schedulers converge by 50
@@ -203,13 +211,17 @@ class OptimConfig:
 class SourceConfig:
     """One data source of the mixture."""
 
-    kind: str = "scenes"  # scenes | resolved | descriptions | captions | subjects | subject_edits, or of files:
+    kind: str = (
+        "scenes"  # scenes | resolved | descriptions | captions | subjects | subject_edits, or of files:
+    )
     #                       webdataset | parquet | jsonl | mige (the JSON list that MIGE publishes)
     path: str | None = None
     weight: float | None = 1.0  # relative to the others of its list; null = as many as it has records
     split: str = "train"
     images: str | None = None  # folder of the pictures where they do not lie beside the annotations
-    sources: list[SourceConfig] = field(default_factory=list)  # of kind `mixture`: a mixture within the mixture
+    sources: list[SourceConfig] = field(
+        default_factory=list
+    )  # of kind `mixture`: a mixture within the mixture
 
 
 @dataclass

@@ -56,7 +56,8 @@ class Blip2PictureEncoder(Blip2PreTrainedModel):
         Raises:
             ValueError: if the folder lacks weights of vision tower, Q-Former or projection.
         """
-        encoder, info = cls.from_pretrained(model, dtype=dtype, output_loading_info=True)
+        loaded: Any = cls.from_pretrained(model, dtype=dtype, output_loading_info=True)
+        encoder, info = loaded
         if info["missing_keys"]:
             raise ValueError(
                 f"{model} holds no whole BLIP-2: {len(info['missing_keys'])} weights are missing, e.g. "

@@ -293,7 +293,7 @@ class TestRun:
         self.refused(run, "trained 1 weights of the language model itself", merge_lora=False)
 
     def test_a_config_of_another_world(self, run):
-        (run / "config.yaml").write_text("brige: {}\n")
+        (run / "config.yaml").write_text("bridgee: {}\n")
         self.refused(run, "is no config of this version of insightedit")
 
     def test_a_full_destination_is_seen_before_the_work(self, run, tmp_path, monkeypatch):

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_PIPELINE_SHIM = """# DiffusionPipeline.from_pretrained(f, custom_pipeline="pipeline", trust_remote_code=True)
+_PIPELINE_SHIM = """# Only for plain diffusers, which runs code of a folder only where its user allows it;
+# InsightEditPipeline.from_pretrained and `insightedit edit` never do.
 from {home} import {name}
 
 __all__ = ["{name}"]

@@ -1,4 +1,5 @@
-# DiffusionPipeline.from_pretrained(f, custom_pipeline="pipeline", trust_remote_code=True)
+# Only for plain diffusers, which runs code of a folder only where its user allows it;
+# InsightEditPipeline.from_pretrained and `insightedit edit` never do.
 from insightedit.pipeline import InsightEditPipeline
 
 __all__ = ["InsightEditPipeline"]

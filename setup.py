@@ -44,7 +44,7 @@ EXTRAS = {
         "tensorboard",
     ],
     "data": ["datasets", "pyarrow", "webdataset"],
-    "eval": ["matplotlib", "open_clip_torch", "torchmetrics"],
+    "eval": ["httpx", "lpips", "matplotlib", "open_clip_torch", "pydantic", "torchmetrics"],
     "notebook": ["ipykernel", "matplotlib", "nbclient", "nbformat"],
 }
 EXTRAS["dev"] = [

@@ -217,6 +217,7 @@ def _edit_head_arguments(part: EditHeadConfig | None) -> dict[str, Any]:
         "edit_head_layers": part.num_layers,
         "edit_head_heads": part.num_heads,
         "edit_head_ffn_dim": part.ffn_dim,
+        "token_head": part.token_head,
     }
 
 

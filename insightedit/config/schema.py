@@ -83,6 +83,7 @@ class EditHeadConfig:
     num_layers: int = 4  # of the encoder, and as many of the decoder
     num_heads: int = 4
     ffn_dim: int = 2048
+    token_head: bool = False  # as the Q-Former's (ours)
 
 
 @dataclass
@@ -182,7 +183,7 @@ class LossConfig:
     align: float = 1.0
     noise: float = 1.0
     iaa: float = 1.0  # InsightEdit does not give it (ours)
-    token: float = 1.0  # with bridge.qformer.token_head, stage 1 (ours)
+    token: float = 1.0  # with a token_head in the bridge, stage 1 (ours)
     place: float = 1.0  # with bridge.bim.place_head (ours)
     changed_area_weight: float = 1.0  # pixels that differ between source and target count this much (ours)
     change_floor: float | None = (

@@ -1,0 +1,120 @@
+"""What every benchmark gives: samples with their pictures by path, who published it, and what is wrong with a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class BenchmarkSample:
+    """One edit to be made and judged. Pictures are paths: they are opened one at a time, so memory stays flat.
+
+    Attributes:
+        sample_id: unique in the benchmark, the stem of result files (`<sample_id>.png`); no separators.
+        instruction: what the editor is told.
+        category: group of the published tables, e.g. "5-Multiple-Objects"; "" without groups.
+        source: picture to be edited; None where something is made from nothing.
+        target: ground truth; None where there is none.
+        mask: region to be edited, white; None where there is none.
+        references: pictures within the instruction or of the subject.
+        source_caption: global caption of the source, "" without.
+        target_caption: global caption of the target, "" without.
+        local_caption: caption of what was edited (MagicBrush's local descriptions, Reason-Edit's label), "" without.
+        cluster: what is resampled together in the bootstrap: source picture or session; "" = the sample itself.
+        turn: 1-based turn in its session.
+        extra: what else the layout says, by its own names.
+    """
+
+    sample_id: str
+    instruction: str
+    category: str = ""
+    source: Path | None = None
+    target: Path | None = None
+    mask: Path | None = None
+    references: tuple[Path, ...] = ()
+    source_caption: str = ""
+    target_caption: str = ""
+    local_caption: str = ""
+    cluster: str = ""
+    turn: int = 1
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a benchmark comes from.
+
+    Attributes:
+        name: as on the command line, e.g. "reason-edit".
+        title: as in the publications.
+        paper: who published it, and where.
+        obtain: how a user gets the files, in one sentence.
+        licence: of the files; "none stated" where none is.
+        layout: the expected tree, as it is shown in errors and `--help`.
+        counts: published number of samples by group, "all" = in total; only what is published.
+    """
+
+    name: str
+    title: str
+    paper: str
+    obtain: str
+    licence: str
+    layout: str
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class BenchmarkError(ValueError):
+    """A folder that does not hold what its benchmark publishes; `faults` are sentences for the user."""
+
+    def __init__(self, card: Card, folder: Path, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        shown = " ".join(self.faults[:5])
+        more = f" And {len(self.faults) - 5} more." if len(self.faults) > 5 else ""
+        super().__init__(f"{folder} is not a good copy of {card.title}: {shown}{more} {card.obtain}")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A folder that was read and checked.
+
+    Attributes:
+        card: where it comes from.
+        folder: what was read.
+        samples: in a fixed order, whatever the file system says.
+        warnings: what is odd but does not stop the measurement, as sentences (a subset of the published samples,
+            equal captions, JPEG masks ...).
+        version: first 16 hex digits of a SHA-256 over ids, instructions and picture sizes in bytes.
+    """
+
+    card: Card
+    folder: Path
+    samples: tuple[BenchmarkSample, ...]
+    warnings: tuple[str, ...]
+    version: str
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[BenchmarkSample]:
+        return iter(self.samples)
+
+
+class Loader(Protocol):
+    """What a layout's module offers: `CARD`, and `load`."""
+
+    CARD: Card
+
+    def load(self, folder: Path, *, split: str | None = None) -> Benchmark:
+        """Read and check a folder.
+
+        Args:
+            folder: as the user got it.
+            split: where the layout has several, e.g. "all-turn" and "final-turn".
+
+        Raises:
+            BenchmarkError: naming all faults.
+        """
+        ...

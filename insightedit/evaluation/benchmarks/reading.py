@@ -1,0 +1,402 @@
+"""What all layouts need: notes of faults, JSON with errors that teach, safe paths, pictures that are really there.
+
+A loader makes `Notes`, reads what it can, says what is wrong in sentences instead of stopping at the first fault, and
+ends with `finish`, which checks every picture, counts, and either gives the benchmark or raises with all faults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkError, BenchmarkSample, Card
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+LOSSY = (".jpg", ".jpeg", ".webp")
+LFS = b"version https://git-lfs"
+TAIL = 4096  # bytes in which the end mark of a picture has to be; some programs append notes after it
+
+REMEDIES = {
+    "Missing": "get the whole folder again",
+    "Empty": "copy them again",
+    "Cut-off": "copy them again",
+    "Unreadable": "Pillow has to be able to open them",
+    "Folders in place of": "each has to be a file",
+    "Git LFS pointers in place of": "run `git lfs pull` in the folder",
+    "Web pages in place of": "download them again, signed in where that is needed",
+}
+
+
+class Notes:
+    """Faults and warnings of one folder, gathered while it is read.
+
+    Args:
+        card: of the benchmark.
+        folder: what is read.
+
+    Raises:
+        BenchmarkError: if `folder` is no folder.
+    """
+
+    def __init__(self, card: Card, folder: Path) -> None:
+        self.card = card
+        self.folder = Path(folder)
+        self.faults: list[str] = []
+        self.warnings: list[str] = []
+        if not self.folder.exists():
+            raise BenchmarkError(card, self.folder, ["There is no such folder; check the path."])
+        if not self.folder.is_dir():
+            kind = " Unpack the archive and name the folder." if self.folder.suffix in (".zip", ".gz") else ""
+            raise BenchmarkError(card, self.folder, [f"It is a file, not a folder.{kind}"])
+
+    def fault(self, sentence: str) -> None:
+        """Something that makes a measurement wrong or impossible."""
+        if sentence not in self.faults:
+            self.faults.append(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Something odd that does not stop the measurement."""
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
+
+    def stop(self) -> None:
+        """End here if anything is wrong: what follows cannot be read without what is missing.
+
+        Raises:
+            BenchmarkError: with all faults so far.
+        """
+        if self.faults:
+            raise BenchmarkError(self.card, self.folder, self.faults)
+
+    def short(self, path: Path) -> str:
+        """A path as messages name it: relative to the folder where it lies in it."""
+        return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
+
+
+def some(names: Iterable[str], limit: int = 3) -> str:
+    """'a, b, c and 4 more'."""
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which `turn_10` comes after `turn_2`."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def as_id(*parts: object) -> str:
+    """A sample id from the layout's own names: parts joined by `-`, what file names cannot hold replaced by `_`."""
+    return re.sub(r"[^\w.-]+", "_", "-".join(str(part) for part in parts if str(part))).strip("._")
+
+
+def read_text(notes: Notes, path: Path) -> str | None:
+    """A text file in UTF-8, with or without byte order mark; None with a fault noted if that cannot be."""
+    name = notes.short(path)
+    if not path.is_file():
+        notes.fault(f"{name} is missing.")
+        return None
+    try:
+        raw = path.read_bytes()
+        if raw.startswith(LFS):
+            notes.fault(f"{name} is a Git LFS pointer, not the file: run `git lfs pull` in the folder.")
+            return None
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        notes.fault(f"{name} is not text in UTF-8 (byte {error.start}): save it in UTF-8.")
+    except OSError as error:
+        notes.fault(f"{name} cannot be read: {error.strerror or error}.")
+    return None
+
+
+def read_json(notes: Notes, path: Path, wanted: type | tuple[type, ...], shape: str) -> Any:
+    """A JSON file whose outermost value is of a type.
+
+    Args:
+        notes: where faults go.
+        path: of the file.
+        wanted: `dict`, `list` or both.
+        shape: what it should hold, e.g. "{id: [{input, mask, output, instruction}]}".
+
+    Returns:
+        The value; None with a fault noted if the file is missing, no JSON, empty, of another type, or names a key
+        twice in one object (one of the two would be lost).
+    """
+    text = read_text(notes, path)
+    if text is None:
+        return None
+    name, twice = notes.short(path), []
+
+    def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
+        return dict(pairs)
+
+    try:
+        value = json.loads(text, object_pairs_hook=keep)
+    except ValueError as error:
+        notes.fault(f"{name} is not valid JSON ({error}): it should hold {shape}.")
+        return None
+    except RecursionError:
+        notes.fault(f"{name} is nested too deep to be read: it should hold {shape}.")
+        return None
+    if twice:
+        notes.fault(f"{name} names a key twice in one object ({some(twice)}): one of the two would be lost.")
+        return None
+    if not isinstance(value, wanted) or not value:
+        kind = f"{'an empty ' if not value else 'a '}{type(value).__name__}"
+        notes.fault(f"{name} holds {kind}: it should hold {shape}.")
+        return None
+    return value
+
+
+def read_jsonl(notes: Notes, path: Path, shape: str) -> list[dict[str, Any]] | None:
+    """A file with one JSON object a line, empty lines skipped; None with faults noted if a line is none."""
+    text = read_text(notes, path)
+    if text is None:
+        return None
+    rows, name = [], notes.short(path)
+    bad = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            bad.append(str(number))
+    if bad:
+        notes.fault(f"{name} has lines that are no JSON objects ({some(bad)}): each should hold {shape}.")
+    elif not rows:
+        notes.fault(f"{name} is empty: it should hold a line {shape} for each sample.")
+    return rows if rows and not bad else None
+
+
+def text_of(notes: Notes, row: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str:
+    """A text of a record without blanks around it; "" with a fault noted if it is missing, empty or no text.
+
+    Args:
+        notes: where faults go.
+        row: the record.
+        key: of the text.
+        where: the record as messages name it, e.g. "edit_sessions.json, session 12, turn 1".
+        needed: False takes a missing, null or empty text silently as "".
+    """
+    value = row.get(key)
+    if value is None and not needed:
+        return ""
+    if key not in row:
+        notes.fault(f"{where} has no `{key}`.")
+    elif not isinstance(value, str):
+        notes.fault(f"{where} has {value!r:.60} as `{key}`: it has to be a text.")
+    elif not value.strip() and needed:
+        notes.fault(f"{where} has an empty `{key}`.")
+    return value.strip() if isinstance(value, str) else ""
+
+
+def inside(notes: Notes, folder: Path, name: str, where: str) -> Path | None:
+    """A path that a file names, kept within a folder; None with a fault noted if it leads out of it.
+
+    Args:
+        notes: where faults go.
+        folder: where relative names start.
+        name: as the file has it; backslashes count as separators.
+        where: the record, for messages.
+    """
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if not name.strip() or parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", name):
+        notes.fault(
+            f"{where} names the path {name!r}: it has to be relative, without `..`, within the folder."
+        )
+        return None
+    return folder / parts
+
+
+def is_junk(path: Path) -> bool:
+    """Whether an operating system or an archive left this file: `.DS_Store`, `._a.png`, `__MACOSX/`, `Thumbs.db`."""
+    return path.name.startswith(".") or path.name == "Thumbs.db" or "__MACOSX" in path.parts
+
+
+def pictures_by_stem(notes: Notes, folder: Path) -> dict[str, Path]:
+    """The pictures of one folder, not of those within it, by stem in natural order.
+
+    Two pictures with the same stem (`a.png`, `a.jpg`) are a fault: nobody knows which one is meant.
+    """
+    found: dict[str, Path] = {}
+    files = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not is_junk(path)]
+    for path in sorted(files, key=lambda path: natural(path.name)):
+        if path.stem in found:
+            names = f"{found[path.stem].name} and {path.name}"
+            notes.fault(f"{notes.short(folder)} holds {names}: remove the one that is not meant.")
+        found.setdefault(path.stem, path)
+    return found
+
+
+class PictureFault(ValueError):
+    """A file that is no good picture; the message is a key of `REMEDIES`."""
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels, from the header; the end is looked at too, and decoded only where that is unusual.
+
+    Raises:
+        PictureFault: if it is missing, empty, cut off, unreadable, or something else than a picture.
+    """
+    if not path.is_file():
+        raise PictureFault("Folders in place of" if path.is_dir() else "Missing")
+    with path.open("rb") as file:
+        head = file.read(512)
+        file.seek(max(0, path.stat().st_size - TAIL))
+        tail = file.read()
+    if not head:
+        raise PictureFault("Empty")
+    if head.startswith(LFS):
+        raise PictureFault("Git LFS pointers in place of")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise PictureFault("Web pages in place of")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # nothing is decoded here
+            with Image.open(path) as picture:
+                size = picture.size
+                if not _ends_well(picture.format, path, tail):
+                    picture.load()
+                return size
+    except UnidentifiedImageError as error:
+        raise PictureFault("Unreadable") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PictureFault("Cut-off" if "truncated" in str(error).lower() else "Unreadable") from error
+
+
+def _ends_well(kind: str | None, path: Path, tail: bytes) -> bool:
+    """Whether the file's end mark is there; True for kinds that have none."""
+    if kind == "PNG":
+        return b"IEND" in tail
+    if kind == "JPEG":
+        return b"\xff\xd9" in tail
+    if kind == "WEBP":
+        with path.open("rb") as file:
+            return int.from_bytes(file.read(8)[4:], "little") + 8 <= path.stat().st_size
+    return True
+
+
+def pictures_of(sample: BenchmarkSample) -> list[tuple[str, Path]]:
+    """(role, path) of all pictures of a sample, in a fixed order."""
+    roles = [("source", sample.source), ("target", sample.target), ("mask", sample.mask)]
+    roles += [("reference", path) for path in sample.references]
+    return [(role, path) for role, path in roles if path is not None]
+
+
+def finish(
+    notes: Notes, samples: Sequence[BenchmarkSample], *, published: Mapping[str, int] | None = None
+) -> Benchmark:
+    """Check every picture and the counts, and give the benchmark.
+
+    Args:
+        notes: what was noted so far.
+        samples: in the order in which they are to be measured.
+        published: number of samples by category, "all" = in total, that a whole copy has; the card's by default.
+
+    Raises:
+        BenchmarkError: with all faults: those noted, ids that occur twice, empty instructions, bad pictures.
+    """
+    if not samples and not notes.faults:
+        notes.fault("It holds no samples.")
+    repeated = [
+        name for name, number in Counter(sample.sample_id for sample in samples).items() if number > 1
+    ]
+    if repeated:
+        notes.fault(f"Ids occur more than once ({some(repeated)}): each names one result file.")
+    if bad := [sample.sample_id for sample in samples if sample.sample_id != as_id(sample.sample_id)]:
+        notes.fault(f"Ids cannot be names of files ({some(bad)}): use letters, digits, `_`, `-` and dots.")
+    if silent := [sample.sample_id for sample in samples if not sample.instruction.strip()]:
+        notes.fault(f"Samples have no instruction ({some(silent)}).")
+    sizes = check_pictures(notes, [picture for sample in samples for picture in pictures_of(sample)])
+    notes.stop()
+    _compare_sizes(notes, samples, sizes)
+    _compare_counts(notes, samples, notes.card.counts if published is None else published)
+    return Benchmark(notes.card, notes.folder, tuple(samples), tuple(notes.warnings), version_of(samples))
+
+
+def check_pictures(notes: Notes, pictures: Iterable[tuple[str, Path]]) -> dict[Path, tuple[int, int]]:
+    """Look at every picture once; one fault for each kind of trouble and role.
+
+    Args:
+        notes: where faults go.
+        pictures: (role, path), e.g. ("source", Path("a.png")).
+
+    Returns:
+        (width, height) of the good ones.
+    """
+    sizes: dict[Path, tuple[int, int]] = {}
+    troubles: dict[tuple[str, str], list[str]] = {}
+    for path, role in {path: role for role, path in pictures}.items():
+        try:
+            sizes[path] = picture_size(path)
+        except PictureFault as fault:
+            troubles.setdefault((str(fault), role), []).append(notes.short(path))
+    for (trouble, role), names in troubles.items():
+        notes.fault(f"{trouble} {role} pictures ({len(names)}): {some(names)}; {REMEDIES[trouble]}.")
+    return sizes
+
+
+def _compare_sizes(
+    notes: Notes, samples: Sequence[BenchmarkSample], sizes: Mapping[Path, tuple[int, int]]
+) -> None:
+    for role, remark in (
+        ("target", "the protocol resizes them"),
+        ("mask", "they are stretched to the source's"),
+    ):
+        odd = [
+            sample.sample_id
+            for sample in samples
+            if sample.source is not None
+            and (other := getattr(sample, role)) is not None
+            and sizes[sample.source] != sizes[other]
+        ]
+        if odd:
+            notes.warn(f"{len(odd)} {role}s have another size than their sources ({some(odd)}): {remark}.")
+    lossy = {sample.mask for sample in samples if sample.mask and sample.mask.suffix.lower() in LOSSY}
+    if lossy:
+        notes.warn(
+            f"{len(lossy)} masks are JPEG or WebP: their edges are soft and grey pixels surround the region, so the "
+            "`paper` box is larger than the `strict` one."
+        )
+
+
+def _compare_counts(notes: Notes, samples: Sequence[BenchmarkSample], published: Mapping[str, int]) -> None:
+    counts = {"all": len(samples), **Counter(sample.category for sample in samples)}
+    total = published.get("all")
+    if total is not None and counts["all"] < total:
+        notes.warn(
+            f"{counts['all']} of the {total} published samples are here: numbers do not compare with published ones."
+        )
+    elif total is not None and counts["all"] > total:
+        notes.warn(f"{counts['all']} samples are here, {total} are published: this is another edition.")
+    odd = [
+        f"{group} {counts.get(group, 0)} of {number}"
+        for group, number in published.items()
+        if counts.get(group, 0) != number and group != "all"
+    ]
+    if odd:
+        notes.warn(f"Groups differ from the published counts: {some(odd, 12)}.")
+
+
+def version_of(samples: Sequence[BenchmarkSample]) -> str:
+    """First 16 hex digits of a SHA-256 over ids, instructions and picture sizes in bytes."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        sizes = [path.stat().st_size for _, path in pictures_of(sample)]
+        digest.update(json.dumps([sample.sample_id, sample.instruction, sizes]).encode())
+    return digest.hexdigest()[:16]

@@ -19,7 +19,8 @@ class BenchmarkSample:
         source: picture to be edited; None where something is made from nothing.
         target: ground truth; None where there is none.
         mask: region to be edited, white; None where there is none.
-        references: pictures within the instruction or of the subject.
+        references: pictures within the instruction or of the subject, which the editor is given.
+        subjects: real pictures of the subject that its likeness is measured against; empty = none is measured.
         source_caption: global caption of the source, "" without.
         target_caption: global caption of the target, "" without.
         local_caption: caption of what was edited (MagicBrush's local descriptions, Reason-Edit's label), "" without.
@@ -35,6 +36,7 @@ class BenchmarkSample:
     target: Path | None = None
     mask: Path | None = None
     references: tuple[Path, ...] = ()
+    subjects: tuple[Path, ...] = ()
     source_caption: str = ""
     target_caption: str = ""
     local_caption: str = ""
@@ -64,6 +66,22 @@ class Card:
     licence: str
     layout: str
     counts: dict[str, int] = field(default_factory=dict)
+
+
+def check_split(card: Card, split: str | None, known: Sequence[str]) -> str:
+    """The split to read, the first known one where none is named.
+
+    Raises:
+        ValueError: if there is no such split.
+    """
+    if split is not None and split not in known:
+        raise ValueError(f"{card.title} has no split {split!r}: choose one of {', '.join(known)}.")
+    return split or known[0]
+
+
+def non_commercial(card: Card) -> str:
+    """The warning of benchmarks whose licence restricts their use."""
+    return f"The licence ({card.licence}) excludes commercial use: keep the files, and models tuned on them, out of it."
 
 
 class BenchmarkError(ValueError):

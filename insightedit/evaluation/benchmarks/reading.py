@@ -295,6 +295,7 @@ def pictures_of(sample: BenchmarkSample) -> list[tuple[str, Path]]:
     """(role, path) of all pictures of a sample, in a fixed order."""
     roles = [("source", sample.source), ("target", sample.target), ("mask", sample.mask)]
     roles += [("reference", path) for path in sample.references]
+    roles += [("subject", path) for path in sample.subjects]
     return [(role, path) for role, path in roles if path is not None]
 
 

@@ -1,4 +1,4 @@
-"""What every benchmark gives: samples with their pictures by path, who published it, and what is wrong with a folder."""
+"""What every benchmark gives: samples with their pictures by path, who published it, what is wrong with a folder."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class BenchmarkSample:
         cluster: what is resampled together in the bootstrap: source picture or session; "" = the sample itself.
         turn: 1-based turn in its session.
         extra: what else the layout says, by its own names.
+        earlier: instructions to be carried out before `instruction`, each on the result of the one before; empty
+            where one edit is all.
     """
 
     sample_id: str
@@ -43,6 +45,7 @@ class BenchmarkSample:
     cluster: str = ""
     turn: int = 1
     extra: dict[str, str] = field(default_factory=dict)
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Card:
         obtain: how a user gets the files, in one sentence.
         licence: of the files; "none stated" where none is.
         layout: the expected tree, as it is shown in errors and `--help`.
-        counts: published number of samples by group, "all" = in total; only what is published.
+        counts: published number of samples by group, "all" = in total; only what is published; of the first split.
+        splits: what `split` may be, the default first; empty where there is one only.
+        non_commercial: whether the licence forbids commercial use.
     """
 
     name: str
@@ -66,6 +71,8 @@ class Card:
     licence: str
     layout: str
     counts: dict[str, int] = field(default_factory=dict)
+    splits: tuple[str, ...] = ()
+    non_commercial: bool = False
 
 
 def check_split(card: Card, split: str | None, known: Sequence[str]) -> str:
@@ -105,6 +112,7 @@ class Benchmark:
         warnings: what is odd but does not stop the measurement, as sentences (a subset of the published samples,
             equal captions, JPEG masks ...).
         version: first 16 hex digits of a SHA-256 over ids, instructions and picture sizes in bytes.
+        split: which of the card's splits it is; "" where there is one only.
     """
 
     card: Card
@@ -112,6 +120,7 @@ class Benchmark:
     samples: tuple[BenchmarkSample, ...]
     warnings: tuple[str, ...]
     version: str
+    split: str = ""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -130,9 +139,10 @@ class Loader(Protocol):
 
         Args:
             folder: as the user got it.
-            split: where the layout has several, e.g. "all-turn" and "final-turn".
+            split: one of the card's splits; None = the first.
 
         Raises:
             BenchmarkError: naming all faults.
+            ValueError: for an unknown split.
         """
         ...

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkError, BenchmarkSample, Card
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 LOSSY = (".jpg", ".jpeg", ".webp")
 LFS = b"version https://git-lfs"
 TAIL = 4096  # bytes in which the end mark of a picture has to be; some programs append notes after it
@@ -53,9 +54,12 @@ class Notes:
         self.warnings: list[str] = []
         if not self.folder.exists():
             raise BenchmarkError(card, self.folder, ["There is no such folder; check the path."])
+        if zipfile.is_zipfile(self.folder):
+            raise BenchmarkError(card, self.folder, [packed(self.folder)])
         if not self.folder.is_dir():
-            kind = " Unpack the archive and name the folder." if self.folder.suffix in (".zip", ".gz") else ""
-            raise BenchmarkError(card, self.folder, [f"It is a file, not a folder.{kind}"])
+            raise BenchmarkError(
+                card, self.folder, ["It is a file: name the folder that holds the benchmark."]
+            )
 
     def fault(self, sentence: str) -> None:
         """Something that makes a measurement wrong or impossible."""
@@ -79,6 +83,32 @@ class Notes:
     def short(self, path: Path) -> str:
         """A path as messages name it: relative to the folder where it lies in it."""
         return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
+
+
+def check_split(card: Card, split: str | None) -> str:
+    """The split that is meant: the first of the card's where none is named.
+
+    Raises:
+        ValueError: if the benchmark has no such split.
+    """
+    if split is None:
+        return card.splits[0] if card.splits else ""
+    if split not in card.splits:
+        known = f"choose one of {', '.join(card.splits)}" if card.splits else "it has one only, leave it out"
+        raise ValueError(f"{card.title} has no split {split!r}: {known}.")
+    return split
+
+
+def packed(path: Path) -> str:
+    """What to do with an archive that was not unpacked, as a sentence."""
+    with zipfile.ZipFile(path) as archive:
+        locked = any(entry.flag_bits & 1 for entry in archive.infolist())
+    how = (
+        " and has a password: unpack it with the one that its publishers give beside the link,"
+        if locked
+        else ": unpack it"
+    )
+    return f"{path.name} is still a zip archive{how} and name the folder."
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:
@@ -300,7 +330,11 @@ def pictures_of(sample: BenchmarkSample) -> list[tuple[str, Path]]:
 
 
 def finish(
-    notes: Notes, samples: Sequence[BenchmarkSample], *, published: Mapping[str, int] | None = None
+    notes: Notes,
+    samples: Sequence[BenchmarkSample],
+    *,
+    published: Mapping[str, int] | None = None,
+    split: str = "",
 ) -> Benchmark:
     """Check every picture and the counts, and give the benchmark.
 
@@ -308,6 +342,7 @@ def finish(
         notes: what was noted so far.
         samples: in the order in which they are to be measured.
         published: number of samples by category, "all" = in total, that a whole copy has; the card's by default.
+        split: which was read.
 
     Raises:
         BenchmarkError: with all faults: those noted, ids that occur twice, empty instructions, bad pictures.
@@ -321,13 +356,17 @@ def finish(
         notes.fault(f"Ids occur more than once ({some(repeated)}): each names one result file.")
     if bad := [sample.sample_id for sample in samples if sample.sample_id != as_id(sample.sample_id)]:
         notes.fault(f"Ids cannot be names of files ({some(bad)}): use letters, digits, `_`, `-` and dots.")
-    if silent := [sample.sample_id for sample in samples if not sample.instruction.strip()]:
+    if silent := [
+        one.sample_id for one in samples if not all(map(str.strip, (*one.earlier, one.instruction)))
+    ]:
         notes.fault(f"Samples have no instruction ({some(silent)}).")
     sizes = check_pictures(notes, [picture for sample in samples for picture in pictures_of(sample)])
     notes.stop()
     _compare_sizes(notes, samples, sizes)
     _compare_counts(notes, samples, notes.card.counts if published is None else published)
-    return Benchmark(notes.card, notes.folder, tuple(samples), tuple(notes.warnings), version_of(samples))
+    return Benchmark(
+        notes.card, notes.folder, tuple(samples), tuple(notes.warnings), version_of(samples), split
+    )
 
 
 def check_pictures(notes: Notes, pictures: Iterable[tuple[str, Path]]) -> dict[Path, tuple[int, int]]:
@@ -399,5 +438,6 @@ def version_of(samples: Sequence[BenchmarkSample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         sizes = [path.stat().st_size for _, path in pictures_of(sample)]
-        digest.update(json.dumps([sample.sample_id, sample.instruction, sizes]).encode())
+        texts = [*sample.earlier, sample.instruction]
+        digest.update(json.dumps([sample.sample_id, texts, sizes]).encode())
     return digest.hexdigest()[:16]

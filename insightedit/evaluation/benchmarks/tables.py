@@ -1,0 +1,149 @@
+"""Benchmarks that are published as parquet tables: their pictures are written out once, byte for byte.
+
+A table holds pictures beside texts; what measures them takes files. The first visit writes `unpacked/NAME/` beside the
+tables, with an index of the texts; later visits read the index only, as long as the tables are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from insightedit.evaluation.benchmarks.reading import LFS, Notes, as_id, natural, some
+from insightedit.provenance import write_atomically
+
+UNPACKED = "unpacked"
+INDEX = "index.json"
+SIGNATURES = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"RIFF": ".webp",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
+Row = dict[str, Any]
+
+
+def table_files(folder: Path, split: str) -> list[Path]:
+    """The parquet files of a split, in order: those with the split's name as a word in their path below `folder`."""
+    word = re.compile(rf"(^|[/._-]){re.escape(split)}([/._-]|$)")
+    found = [path for path in folder.rglob("*.parquet") if word.search(path.relative_to(folder).as_posix())]
+    return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def table_shape(notes: Notes, files: Sequence[Path]) -> tuple[int, list[str]] | None:
+    """(number of rows, names of columns) from the files' footers; None with a fault noted if they cannot be read."""
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        notes.fault("Parquet files need pyarrow to be read: `pip install insightedit[data]`.")
+        return None
+    rows, columns = 0, []
+    for path in files:
+        with path.open("rb") as file:
+            if file.read(len(LFS)) == LFS:
+                notes.fault(f"{notes.short(path)} is a Git LFS pointer: run `git lfs pull` in the folder.")
+                return None
+        try:
+            with parquet.ParquetFile(path) as table:
+                rows += table.metadata.num_rows
+                columns = table.schema_arrow.names
+        except (OSError, ValueError) as error:
+            notes.fault(f"{notes.short(path)} is damaged or no parquet file ({error}): download it again.")
+            return None
+    return rows, columns
+
+
+def unpack(
+    notes: Notes, files: Sequence[Path], name: str, pictures: Sequence[str], stem: Callable[[Row], object]
+) -> list[Row]:
+    """Rows of tables, with paths in place of pictures.
+
+    Args:
+        notes: where faults go.
+        files: from `table_files`, all with the same columns.
+        name: of the folder below `unpacked/`.
+        pictures: columns that hold pictures ({bytes, path}, as the `datasets` library writes them); those that a table
+            lacks are left out.
+        stem: of a row's picture files, unique; `-COLUMN` is added to it.
+
+    Returns:
+        A dictionary for each row; a picture is a `Path`, or None where the table has none.
+    """
+    into = notes.folder / UNPACKED / name
+    stamp = [[path.name, path.stat().st_size] for path in files]
+    rows = _from_index(into, stamp, pictures)
+    if rows is not None:
+        return rows
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        rows = [_write(into, row, pictures, stem) for row in _rows(files)]
+        kept = [
+            {key: value.name if isinstance(value, Path) else value for key, value in row.items()}
+            for row in rows
+        ]
+        text = json.dumps({"tables": stamp, "pictures": list(pictures), "rows": kept}, default=str)
+        write_atomically(into / INDEX, lambda file: file.write(text.encode()))
+    except PermissionError:
+        notes.fault(
+            f"{notes.short(into)} cannot be written, where pictures are unpacked to: give the right to."
+        )
+        return []
+    except (OSError, ValueError) as error:
+        notes.fault(f"The pictures of {files[0].name} cannot be unpacked to {notes.short(into)} ({error}).")
+        return []
+    names = Counter(str(path) for row in rows for path in row.values() if isinstance(path, Path))
+    if twice := [Path(path).stem for path, number in names.items() if number > 1]:
+        notes.fault(
+            f"Several rows of {files[0].name} have the same number ({some(twice)}): one would be lost."
+        )
+    return rows
+
+
+def _from_index(into: Path, stamp: list[list[Any]], pictures: Sequence[str]) -> list[Row] | None:
+    """What an earlier visit wrote; None if it is missing, of other tables, or pictures are gone."""
+    try:
+        index = json.loads((into / INDEX).read_text(encoding="utf-8"))
+        if index["tables"] != stamp or index["pictures"] != list(pictures):
+            return None
+        rows = [
+            {key: into / v if key in pictures and v else v for key, v in r.items()} for r in index["rows"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    paths = [path for row in rows for path in row.values() if isinstance(path, Path)]
+    whole = all(path.is_file() for path in paths) and len(set(paths)) == len(paths)
+    return rows if whole else None
+
+
+def _rows(files: Sequence[Path]) -> Iterator[Row]:
+    import pyarrow.parquet as parquet
+
+    for path in files:
+        with parquet.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=16):
+                yield from batch.to_pylist()
+
+
+def _write(into: Path, row: Row, pictures: Sequence[str], stem: Callable[[Row], object]) -> Row:
+    """Write a row's pictures; gives the row with paths."""
+    written = {}
+    for column in (column for column in pictures if column in row):
+        raw = _bytes(row[column])
+        ending = next((end for mark, end in SIGNATURES.items() if raw and raw.startswith(mark)), ".png")
+        path = into / f"{as_id(stem(row), column)}{ending}"
+        if raw is not None:
+            path.write_bytes(raw)
+        written[column] = path if raw is not None else None
+    return {**row, **written}
+
+
+def _bytes(value: Any) -> bytes | None:
+    value = value.get("bytes") if isinstance(value, Mapping) else value
+    return bytes(value) if isinstance(value, bytes | bytearray) else None

@@ -61,7 +61,6 @@ class Card:
         layout: the expected tree, as it is shown in errors and `--help`.
         counts: published number of samples by group, "all" = in total; only what is published; of the first split.
         splits: what `split` may be, the default first; empty where there is one only.
-        non_commercial: whether the licence forbids commercial use.
     """
 
     name: str
@@ -72,23 +71,11 @@ class Card:
     layout: str
     counts: dict[str, int] = field(default_factory=dict)
     splits: tuple[str, ...] = ()
-    non_commercial: bool = False
 
-
-def check_split(card: Card, split: str | None, known: Sequence[str]) -> str:
-    """The split to read, the first known one where none is named.
-
-    Raises:
-        ValueError: if there is no such split.
-    """
-    if split is not None and split not in known:
-        raise ValueError(f"{card.title} has no split {split!r}: choose one of {', '.join(known)}.")
-    return split or known[0]
-
-
-def non_commercial(card: Card) -> str:
-    """The warning of benchmarks whose licence restricts their use."""
-    return f"The licence ({card.licence}) excludes commercial use: keep the files, and models tuned on them, out of it."
+    @property
+    def is_non_commercial(self) -> bool:
+        """Whether the licence forbids commercial use."""
+        return "-NC" in self.licence or "non-commercial" in self.licence.lower()
 
 
 class BenchmarkError(ValueError):

@@ -85,20 +85,6 @@ class Notes:
         return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
 
-def check_split(card: Card, split: str | None) -> str:
-    """The split that is meant: the first of the card's where none is named.
-
-    Raises:
-        ValueError: if the benchmark has no such split.
-    """
-    if split is None:
-        return card.splits[0] if card.splits else ""
-    if split not in card.splits:
-        known = f"choose one of {', '.join(card.splits)}" if card.splits else "it has one only, leave it out"
-        raise ValueError(f"{card.title} has no split {split!r}: {known}.")
-    return split
-
-
 def packed(path: Path) -> str:
     """What to do with an archive that was not unpacked, as a sentence."""
     with zipfile.ZipFile(path) as archive:
@@ -362,6 +348,8 @@ def finish(
         notes.fault(f"Samples have no instruction ({some(silent)}).")
     sizes = check_pictures(notes, [picture for sample in samples for picture in pictures_of(sample)])
     notes.stop()
+    if notes.card.non_commercial:
+        notes.warn(f"The licence excludes commercial use: {notes.card.licence}.")
     _compare_sizes(notes, samples, sizes)
     _compare_counts(notes, samples, notes.card.counts if published is None else published)
     return Benchmark(

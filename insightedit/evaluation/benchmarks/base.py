@@ -78,6 +78,29 @@ class Card:
         return "-NC" in self.licence or "non-commercial" in self.licence.lower()
 
 
+def check_split(card: Card, split: str | None, known: Sequence[str] = ()) -> str:
+    """The split to read, the first known one where none is named; "" where there is one only.
+
+    Args:
+        card: of the benchmark.
+        split: as the user gave it.
+        known: the card's splits by default.
+
+    Raises:
+        ValueError: if there is no such split.
+    """
+    known = known or card.splits
+    if split is not None and split not in known:
+        choice = f"choose one of {', '.join(known)}" if known else "it has one only, leave it out"
+        raise ValueError(f"{card.title} has no split {split!r}: {choice}.")
+    return split or next(iter(known), "")
+
+
+def non_commercial(card: Card) -> str:
+    """The warning of benchmarks whose licence restricts their use."""
+    return f"The licence excludes commercial use: {card.licence}."
+
+
 class BenchmarkError(ValueError):
     """A folder that does not hold what its benchmark publishes; `faults` are sentences for the user."""
 

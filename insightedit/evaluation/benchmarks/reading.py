@@ -18,7 +18,13 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkError, BenchmarkSample, Card
+from insightedit.evaluation.benchmarks.base import (
+    Benchmark,
+    BenchmarkError,
+    BenchmarkSample,
+    Card,
+    non_commercial,
+)
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 LOSSY = (".jpg", ".jpeg", ".webp")
@@ -348,8 +354,8 @@ def finish(
         notes.fault(f"Samples have no instruction ({some(silent)}).")
     sizes = check_pictures(notes, [picture for sample in samples for picture in pictures_of(sample)])
     notes.stop()
-    if notes.card.non_commercial:
-        notes.warn(f"The licence excludes commercial use: {notes.card.licence}.")
+    if notes.card.is_non_commercial:
+        notes.warn(non_commercial(notes.card))
     _compare_sizes(notes, samples, sizes)
     _compare_counts(notes, samples, notes.card.counts if published is None else published)
     return Benchmark(

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +52,49 @@ class EditCase:
     object_masks: Sequence[np.ndarray] = ()
     instructed: Sequence[int] = ()
     round_trip: np.ndarray | None = None
+
+    @cached_property
+    def candidates(self) -> metrics.Candidates:
+        """Target and rivals, prepared for `nearest`."""
+        return metrics.Candidates(self.target, self.rivals)
+
+    @cached_property
+    def _inside(self) -> np.ndarray:
+        """Positions of M in the picture's pixels; the same of B below."""
+        return np.flatnonzero(self.changed)
+
+    @cached_property
+    def _outside(self) -> np.ndarray:
+        return np.flatnonzero(self.background)
+
+    @cached_property
+    def _unchanged(self) -> np.ndarray:
+        return np.flatnonzero(~self.changed)
+
+    @cached_property
+    def _wanted(self) -> tuple[int, float, int]:
+        """Squared distance, mean and largest change of S to T over M, in grey levels."""
+        gap = metrics.absolute_gap(self.source, self.target)
+        values = self._at(gap, self._inside)
+        return _squares(values), float(values.mean()), int(gap.max())
+
+    @cached_property
+    def _allowed(self) -> Mapping[int, float]:
+        """Leak of the round trip at each threshold; 0 where it is unknown."""
+        if self.round_trip is None:
+            return dict.fromkeys(metrics.LEAK_THRESHOLDS, 0.0)
+        change = metrics.largest_change(self.source, self.round_trip)[self.background]
+        return {tau: metrics.share_above(change, tau) for tau in metrics.LEAK_THRESHOLDS}
+
+    @staticmethod
+    def _at(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """(N, 3): a picture's pixels at positions."""
+        return picture.reshape(-1, 3)[where]
+
+
+def _squares(values: np.ndarray) -> int:
+    """Exact sum of squares of uint8 values."""
+    return int(np.square(values, dtype=np.int32).sum(dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -176,36 +221,54 @@ def score_edit(case: EditCase, output: np.ndarray) -> EditScores:
         TypeError, ValueError: see `check_picture`.
     """
     check_picture("output", output, case.source.shape)
-    nearest = metrics.nearest_candidate(output, case.target, case.rivals)
-    progress = metrics.relative_progress(case.source, case.target, output, case.changed)
-    leaks = plain = None
-    if case.background.any():
-        leaks = {
-            tau: metrics.excess_leak(case.source, output, case.background, tau, case.round_trip)
-            for tau in metrics.LEAK_THRESHOLDS
-        }
-        plain = metrics.leak_ratio(case.source, output, case.background, metrics.SUCCESS_THRESHOLD)
-    leak = None if leaks is None else leaks[metrics.SUCCESS_THRESHOLD]
-    discrimination = metrics.target_discrimination(case.source, output, case.object_masks, case.instructed)
-    chance = metrics.discrimination_chance(len(case.object_masks), len(case.instructed))
-    iou, precision, recall = metrics.localisation(case.source, case.target, output, case.changed)
+    wanted, wanted_mean, largest = case._wanted
+    gap = metrics.absolute_gap(output, case.source)
+    change = metrics.largest_change(case.source, output)
+    nearest = case.candidates.nearest(output)
+    missing = metrics.absolute_gap(case._at(output, case._inside), case._at(case.target, case._inside))
+    progress = metrics.progress_of(_squares(missing), wanted)
+    discrimination = metrics.discrimination_of(change, case.object_masks, case.instructed)
+    iou, precision, recall = metrics.localisation_of(change, largest, case.changed)
+    kept = _background_scores(case, output, gap, change)
+    leak = kept["leak"]
     return EditScores(
         success=nearest == "target"
         and progress >= metrics.MIN_PROGRESS
         and (leak is None or leak <= metrics.MAX_LEAK),
         nearest=nearest,
         progress=progress,
-        balanced=metrics.balanced_score(case.source, case.target, output, case.changed, case.background),
-        leak=leak,
-        leak_plain=plain,
-        leak_by_threshold=leaks,
-        psnr_background=metrics.strict_psnr(case.source, output, case.background),
-        psnr_paper=metrics.paper_psnr(case.source, output, case.changed),
-        tone_drift=metrics.tone_drift(case.source, output, case.background),
+        balanced=metrics.balance(progress, kept.pop("harm"), wanted_mean),
+        **kept,
+        psnr_paper=metrics.decibel(_squares(case._at(gap, case._unchanged)) / gap.size),
         discriminates=discrimination[0] if discrimination else None,
         discrimination_margin=discrimination[1] if discrimination else None,
-        discrimination_chance=chance if discrimination else None,
+        discrimination_chance=metrics.discrimination_chance(len(case.object_masks), len(case.instructed))
+        if discrimination
+        else None,
         iou=iou,
         precision=precision,
         recall=recall,
     )
+
+
+def _background_scores(
+    case: EditCase, output: np.ndarray, gap: np.ndarray, change: np.ndarray
+) -> dict[str, Any]:
+    """What became of B: the fields of `EditScores` about it, and `harm`, the mean of |O - S| in grey levels."""
+    where = case._outside
+    if not where.size:
+        names = ("leak", "leak_plain", "leak_by_threshold", "psnr_background", "tone_drift")
+        return {"harm": 0.0, **dict.fromkeys(names)}
+    values, changes = case._at(gap, where), change.reshape(-1)[where]
+    leaks = {tau: metrics.share_above(changes, tau) for tau in metrics.LEAK_THRESHOLDS}
+    excess = {tau: max(0.0, leak - case._allowed[tau]) for tau, leak in leaks.items()}
+    drawn, given = (case._at(p, where).sum(axis=0, dtype=np.int64) for p in (output, case.source))
+    red, green, blue = ((drawn - given) / where.size / 255.0).tolist()
+    return {
+        "harm": float(values.mean()),
+        "leak": excess[metrics.SUCCESS_THRESHOLD],
+        "leak_plain": leaks[metrics.SUCCESS_THRESHOLD],
+        "leak_by_threshold": excess,
+        "psnr_background": metrics.decibel(_squares(values) / values.size),
+        "tone_drift": (red, green, blue),
+    }

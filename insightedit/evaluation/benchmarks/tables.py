@@ -1,4 +1,4 @@
-"""Benchmarks that are published as parquet tables: their pictures are written out once, byte for byte.
+"""Benchmarks that are published as tables, parquet or arrow: their pictures are written out once, byte for byte.
 
 A table holds pictures beside texts; what measures them takes files. The first visit writes `unpacked/NAME/` beside the
 tables, with an index of the texts; later visits read the index only, as long as the tables are the same.
@@ -18,6 +18,7 @@ from insightedit.provenance import write_atomically
 
 UNPACKED = "unpacked"
 INDEX = "index.json"
+BATCH = 16  # rows in memory
 SIGNATURES = {
     b"\x89PNG": ".png",
     b"\xff\xd8\xff": ".jpg",
@@ -38,9 +39,9 @@ def table_files(folder: Path, split: str) -> list[Path]:
 
 
 def table_shape(notes: Notes, files: Sequence[Path]) -> tuple[int, list[str]] | None:
-    """(number of rows, names of columns) from the files' footers; None with a fault noted if they cannot be read."""
+    """(number of rows, names of columns) of files; None with a fault noted if they cannot be read."""
     try:
-        import pyarrow.parquet as parquet
+        import pyarrow.parquet  # noqa: F401
     except ImportError:
         notes.fault("Parquet files need pyarrow to be read: `pip install insightedit[data]`.")
         return None
@@ -51,17 +52,34 @@ def table_shape(notes: Notes, files: Sequence[Path]) -> tuple[int, list[str]] | 
                 notes.fault(f"{notes.short(path)} is a Git LFS pointer: run `git lfs pull` in the folder.")
                 return None
         try:
-            with parquet.ParquetFile(path) as table:
-                rows += table.metadata.num_rows
-                columns = table.schema_arrow.names
+            number, columns = _shape(path)
         except (OSError, ValueError) as error:
-            notes.fault(f"{notes.short(path)} is damaged or no parquet file ({error}): download it again.")
+            kind = path.suffix.removeprefix(".")
+            notes.fault(f"{notes.short(path)} is damaged or no {kind} file ({error}): download it again.")
             return None
+        rows += number
     return rows, columns
 
 
+def _shape(path: Path) -> tuple[int, list[str]]:
+    """(number of rows, names of columns) from a parquet file's footer or an arrow stream's marks."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    if path.suffix == ".parquet":
+        with parquet.ParquetFile(path) as table:
+            return table.metadata.num_rows, table.schema_arrow.names
+    with pyarrow.memory_map(str(path)) as file, pyarrow.ipc.open_stream(file) as stream:
+        return sum(batch.num_rows for batch in stream), stream.schema.names
+
+
 def unpack(
-    notes: Notes, files: Sequence[Path], name: str, pictures: Sequence[str], stem: Callable[[Row], object]
+    notes: Notes,
+    files: Sequence[Path],
+    name: str,
+    pictures: Sequence[str],
+    stem: Callable[[Row], object],
+    columns: Sequence[str] | None = None,
 ) -> list[Row]:
     """Rows of tables, with paths in place of pictures.
 
@@ -72,6 +90,7 @@ def unpack(
         pictures: columns that hold pictures ({bytes, path}, as the `datasets` library writes them); those that a table
             lacks are left out.
         stem: of a row's picture files, unique; `-COLUMN` is added to it.
+        columns: what is read, pictures included; None for everything.
 
     Returns:
         A dictionary for each row; a picture is a `Path`, or None where the table has none.
@@ -83,7 +102,7 @@ def unpack(
         return rows
     try:
         into.mkdir(parents=True, exist_ok=True)
-        rows = [_write(into, row, pictures, stem) for row in _rows(files)]
+        rows = [_write(into, row, pictures, stem) for row in _rows(files, columns)]
         kept = [
             {key: value.name if isinstance(value, Path) else value for key, value in row.items()}
             for row in rows
@@ -122,13 +141,23 @@ def _from_index(into: Path, stamp: list[list[Any]], pictures: Sequence[str]) -> 
     return rows if whole else None
 
 
-def _rows(files: Sequence[Path]) -> Iterator[Row]:
+def _rows(files: Sequence[Path], columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Rows one after the other; few are in memory at a time."""
+    import pyarrow
     import pyarrow.parquet as parquet
 
+    names = None if columns is None else list(columns)
     for path in files:
-        with parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=16):
-                yield from batch.to_pylist()
+        if path.suffix == ".parquet":
+            with parquet.ParquetFile(path) as table:
+                for batch in table.iter_batches(batch_size=BATCH, columns=names):
+                    yield from batch.to_pylist()
+            continue
+        with pyarrow.memory_map(str(path)) as file, pyarrow.ipc.open_stream(file) as stream:
+            for batch in stream:
+                part = batch if names is None else batch.select(names)
+                for start in range(0, part.num_rows, BATCH):
+                    yield from part.slice(start, BATCH).to_pylist()
 
 
 def _write(into: Path, row: Row, pictures: Sequence[str], stem: Callable[[Row], object]) -> Row:

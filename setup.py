@@ -27,7 +27,7 @@ BASE = [
     "rich",
     "safetensors",
     "scikit-image",
-    "scipy",
+    "scipy>=1.15",
     "sentencepiece",
     "tokenizers",
     "torch",

@@ -1,0 +1,146 @@
+"""GEdit-Bench (Step1X-Edit): edits that real users asked for, in eleven groups, in English and in Chinese.
+
+It is published as a table with the pictures within; they are written to files beside it once (`tables`). The source is
+`input_image`, with which the published judge compares the edited picture; `input_image_raw`, the same before it was
+resized, is not read. The two languages are two benchmarks of the published tables, so one is read at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, natural, packed, some, text_of
+from insightedit.evaluation.benchmarks.tables import UNPACKED, Row, table_shape, unpack
+
+GROUPS = (
+    "background_change", "color_alter", "material_alter", "motion_change", "ps_human", "style_change", "subject-add",
+    "subject-remove", "subject-replace", "text_change", "tone_transfer",
+)  # fmt: skip
+TEXTS = ("task_type", "key", "instruction", "instruction_language", "Intersection_exist")
+PICTURE = "input_image"
+ENDS = 4096  # bytes at both ends of a file that tell pictures apart
+
+CARD = Card(
+    name="gedit",
+    title="GEdit-Bench",
+    paper="Liu et al., Step1X-Edit: A Practical Framework for General Image Editing, 2025",
+    obtain=(
+        "Run `hf download stepfun-ai/GEdit-Bench --repo-type dataset --local-dir GEdit-Bench`; pictures are unpacked "
+        "beside the table at the first visit."
+    ),
+    licence="MIT",
+    layout="""\
+GEdit-Bench/
+  **/*.parquet, or *.arrow as `save_to_disk` writes them
+    task_type, key, instruction, instruction_language (en or cn), input_image, input_image_raw, Intersection_exist""",
+    counts={"all": 606},
+    splits=("en", "cn"),
+)
+
+
+def load(folder: Path, *, split: str | None = None) -> Benchmark:
+    """Read and check a folder.
+
+    Args:
+        folder: with the tables, at any depth; `unpacked/gedit` is written into it.
+        split: en (default) or cn, the language of the instructions.
+
+    Raises:
+        BenchmarkError: naming all faults.
+        ValueError: for an unknown split.
+    """
+    split = check_split(CARD, split)
+    notes = Notes(CARD, folder)
+    files = _tables(notes)
+    _check_columns(notes, files)
+    notes.stop()
+    rows = unpack(notes, files, "gedit", [PICTURE], _sample_id, columns=[*TEXTS, PICTURE])
+    notes.stop()
+    _check_languages(notes, rows)
+    of_split = [row for row in rows if row["instruction_language"] == split]
+    samples = [sample for row in of_split if (sample := _sample(notes, row)) is not None]
+    samples.sort(key=lambda sample: (sample.category, natural(sample.sample_id)))
+    if unknown := sorted({sample.category for sample in samples} - set(GROUPS)):
+        notes.warn(f"Groups that are not published are here: {some(unknown)}.")
+    return finish(notes, samples, split=split)
+
+
+def _tables(notes: Notes) -> list[Path]:
+    """All tables below the folder, in the order of their names."""
+    found = [
+        path
+        for path in notes.folder.rglob("*")
+        if path.suffix in (".parquet", ".arrow")
+        and not path.name.startswith("cache-")  # what `datasets` keeps of its own work
+        and UNPACKED not in path.relative_to(notes.folder).parts
+    ]
+    if not found:
+        archives = [packed(path) for path in notes.folder.glob("*.zip")]
+        notes.fault(" ".join(["It holds no *.parquet and no *.arrow file.", *archives]))
+    if len({path.suffix for path in found}) > 1:
+        notes.fault(
+            "It holds *.parquet and *.arrow files: keep one of the two, or samples would occur twice."
+        )
+    return sorted(found, key=lambda path: natural(path.relative_to(notes.folder).as_posix()))
+
+
+def _check_columns(notes: Notes, files: Iterable[Path]) -> None:
+    for path in files:
+        shape = table_shape(notes, [path])
+        lacking = [] if shape is None else [name for name in (*TEXTS, PICTURE) if name not in shape[1]]
+        if shape is not None and lacking:
+            notes.fault(
+                f"{notes.short(path)} lacks the columns {some(lacking, 9)}: it has {some(shape[1], 9)}, so it is "
+                "another data set."
+            )
+
+
+def _check_languages(notes: Notes, rows: list[Row]) -> None:
+    """Both languages are there, and nothing else."""
+    numbers = Counter(str(row["instruction_language"]) for row in rows)
+    if strange := [language for language in numbers if language not in CARD.splits]:
+        notes.fault(f"Rows have an `instruction_language` that is neither en nor cn: {some(strange)}.")
+    if numbers["en"] != numbers["cn"]:
+        notes.warn(
+            f"{numbers['en']} English and {numbers['cn']} Chinese instructions are here: one is incomplete."
+        )
+
+
+def _sample_id(row: Row) -> str:
+    return as_id(row["instruction_language"], row["key"])
+
+
+def _sample(notes: Notes, row: Row) -> BenchmarkSample | None:
+    name = _sample_id(row)
+    instruction = text_of(notes, row, "instruction", name)
+    group = text_of(notes, row, "task_type", name)
+    source = row[PICTURE]
+    if not isinstance(source, Path):
+        notes.fault(f"{name} has no picture within the table: download the table again.")
+        return None
+    return BenchmarkSample(
+        name,
+        instruction,
+        category=group,
+        source=source,
+        cluster=_fingerprint(source),
+        extra={
+            "key": str(row["key"]),
+            "language": str(row["instruction_language"]),
+            "intersection": str(bool(row["Intersection_exist"])).lower(),
+        },
+    )
+
+
+def _fingerprint(path: Path) -> str:
+    """The same for equal pictures, whose edits are resampled together; reads the ends of the file only."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(ENDS)
+        file.seek(max(0, size - ENDS))
+        tail = file.read(ENDS)
+    return hashlib.sha256(b"%d" % size + head + tail).hexdigest()[:16]

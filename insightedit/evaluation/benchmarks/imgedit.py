@@ -1,0 +1,146 @@
+"""ImgEdit-Bench: single edits in nine groups, and the hard ones that need understanding (UGE).
+
+The pictures come in one archive, the instructions in it or in the repository, under two names and with two names for
+one group: the repository's file says `alter` where the judge's prompts and the tables say `adjust`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
+from insightedit.evaluation.benchmarks.reading import (
+    Notes,
+    as_id,
+    finish,
+    inside,
+    natural,
+    read_json,
+    some,
+    text_of,
+)
+
+LISTS = {
+    "basic": ("basic_edit.json", "singleturn.json"),
+    "uge": ("UGE_edit.json",),
+}
+PLACES = {
+    "basic": ("", "singleturn", "Basic", "Benchmark/singleturn", "Benchmark/Basic", "original_images"),
+    "uge": ("", "hard", "UGE", "Benchmark/hard", "Benchmark/UGE", "original_images"),
+}
+GROUPS = ("add", "adjust", "extract", "replace", "remove", "background", "style", "action", "compose")
+SYNONYMS = {"alter": "adjust"}
+MISREAD = "\u9225"  # what a curly apostrophe in UTF-8 becomes when it is read as GBK
+ENTRY = '{id: "animal/000342021.jpg", prompt, edit_type}'
+UGE_NUMBER = 47
+
+CARD = Card(
+    name="imgedit",
+    title="ImgEdit-Bench",
+    paper="Ye et al., ImgEdit: A Unified Image Editing Dataset and Benchmark, 2025",
+    obtain=(
+        "Get Benchmark.tar of the data set sysuyy/ImgEdit from the Hugging Face hub and unpack it; the instructions "
+        "are also in github.com/PKU-YuanGroup/ImgEdit, Benchmark/Basic/basic_edit.json."
+    ),
+    licence="none stated",
+    layout="""\
+Benchmark/
+  singleturn/{singleturn.json, animal/*.jpg, architecture/*.jpg, clothes/*.jpg, ...}
+    {key: {id: "animal/000342021.jpg", prompt, edit_type}}; the repository's basic_edit.json may lie there instead
+  hard/{UGE_edit.json, 000029784.jpg, ...}   {key: {id, prompt}}""",
+    counts={
+        "all": 737, "extract": 117, "style": 100, "add": 95, "adjust": 94, "background": 94, "replace": 92,
+        "remove": 86, "action": 36, "compose": 23,
+    },
+    splits=("basic", "uge"),
+)  # fmt: skip
+
+
+def load(folder: Path, *, split: str | None = None) -> Benchmark:
+    """Read and check a folder.
+
+    Args:
+        folder: `Benchmark` of the archive, or one of its folders.
+        split: basic (default) or uge.
+
+    Raises:
+        BenchmarkError: naming all faults.
+        ValueError: for an unknown split.
+    """
+    split = check_split(CARD, split)
+    notes = Notes(CARD, folder)
+    table = _entries(notes, split)
+    notes.stop()
+    entries = {key: entry for key, entry in table.items() if _is_entry(notes, key, entry)}
+    root = _pictures(notes, split, [entry["id"] for entry in entries.values()])
+    samples = [
+        sample
+        for key, entry in entries.items()
+        if (sample := _sample(notes, root, split, key, entry)) is not None
+    ]
+    samples.sort(key=lambda sample: natural(sample.sample_id))
+    _check_texts(notes, samples, split)
+    return finish(
+        notes, samples, published=CARD.counts if split == "basic" else {"all": UGE_NUMBER}, split=split
+    )
+
+
+def _entries(notes: Notes, split: str) -> dict[str, Any]:
+    """{key: entry} of the list, wherever it lies."""
+    found = [
+        notes.folder / place / name
+        for place in PLACES[split]
+        for name in LISTS[split]
+        if (notes.folder / place / name).is_file()
+    ]
+    if not found:
+        names = " or ".join(LISTS[split])
+        places = ", ".join(filter(None, PLACES[split]))
+        notes.fault(f"It holds no {names}, neither itself nor in {places}.")
+        return {}
+    if len(found) > 1:
+        notes.warn(f"Several lists of instructions are here: {notes.short(found[0])} is read.")
+    return read_json(notes, found[0], dict, f"{{key: {ENTRY}, ...}}") or {}
+
+
+def _is_entry(notes: Notes, key: str, entry: Any) -> bool:
+    if isinstance(entry, dict):
+        return bool(
+            text_of(notes, entry, "id", f"Entry {key}") and text_of(notes, entry, "prompt", f"Entry {key}")
+        )
+    notes.fault(f"Entry {key} is a {type(entry).__name__}: it should be {ENTRY}.")
+    return False
+
+
+def _pictures(notes: Notes, split: str, names: Iterable[str]) -> Path:
+    """The folder in which most of the pictures are found."""
+    places = [notes.folder / place for place in PLACES[split] if (notes.folder / place).is_dir()]
+    safe = [name for name in names if ".." not in name]
+    return max(places, key=lambda place: sum((place / name).is_file() for name in safe))
+
+
+def _sample(notes: Notes, root: Path, split: str, key: str, entry: dict[str, str]) -> BenchmarkSample | None:
+    source = inside(notes, root, entry["id"].strip(), f"Entry {key}")
+    kind = text_of(notes, entry, "edit_type", f"Entry {key}", needed=split == "basic")
+    if source is None:
+        return None
+    return BenchmarkSample(
+        as_id(key),
+        entry["prompt"].strip(),
+        category=SYNONYMS.get(kind, kind),
+        source=source,
+        cluster=entry["id"].strip(),
+        extra={"id": entry["id"].strip(), "edit_type": kind},
+    )
+
+
+def _check_texts(notes: Notes, samples: Iterable[BenchmarkSample], split: str) -> None:
+    unknown = sorted({sample.category for sample in samples} - set(GROUPS))
+    if split == "basic" and unknown:
+        notes.warn(f"Groups that are not published are here: {some(unknown)}.")
+    if broken := [sample.sample_id for sample in samples if MISREAD in sample.instruction]:
+        notes.warn(
+            f"{len(broken)} instructions have a damaged apostrophe, as published ({some(broken)}): they are left so."
+        )

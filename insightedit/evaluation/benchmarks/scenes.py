@@ -1,0 +1,271 @@
+"""Scenes of our own, as `insightedit eval scenes --dump` writes them: a benchmark whose right answers are known.
+
+A dump holds no answers. They are read from `targets/ID.png` and `masks/ID.png` where somebody put them there, else
+rendered anew from the ids, which say all that a scene follows from, and kept in the user's cache. A dump whose sources
+or instructions are not those that this version draws gets none, and a warning says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
+from insightedit.evaluation.benchmarks.reading import (
+    Notes,
+    PictureFault,
+    as_id,
+    finish,
+    inside,
+    picture_size,
+    read_jsonl,
+    some,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from insightedit.evaluation.scenes import Sample, Sampler
+
+PLACEHOLDER = "<imagehere>"
+CAPTIONS, ODD = "captions.json", "odd.json"  # what is kept beside the pictures
+LINE = "{id, source, references, instruction, task, category}"
+SCENE_ID = re.compile(
+    r"(?P<pair>pair-)?(?:(?P<task>subject|subject_editing)-)?(?P<split>train|val|test)-(?P<size>\d{1,4})px"
+    r"-s(?P<seed>\d{1,9})-(?P<index>\d{6,9})(?:-(?P<half>[ab]))?"
+)
+
+CARD = Card(
+    name="scenes",
+    title="the scenes benchmark",
+    paper="this package",
+    obtain="Run `insightedit eval scenes --dump FOLDER`.",
+    licence="Apache-2.0; photographs and sprites as data_recipes/scenes/README.md credits them",
+    layout="""\
+FOLDER/
+  instructions.jsonl   {id, source, references, instruction, task, category} a line
+  sources/<id>.png     none for new pictures
+  references/<id>-0.png ...   one for each <imagehere>
+  targets/<id>.png  masks/<id>.png   optional; rendered anew where they are missing""",
+)
+
+
+@dataclass(frozen=True)
+class SceneName:
+    """What a scene's id says; see `insightedit.evaluation.scenes.sample_id`."""
+
+    task: str
+    split: str
+    size: int
+    seed: int
+    index: int
+    half: str = ""
+
+    @classmethod
+    def parse(cls, name: str) -> SceneName | None:
+        """Read an id; None if it is no scene's."""
+        found = SCENE_ID.fullmatch(name)
+        if found is None or bool(found["pair"]) != bool(found["half"]):
+            return None
+        numbers = (int(found["size"]), int(found["seed"]), int(found["index"]))
+        return cls(found["task"] or "editing", found["split"], *numbers, found["half"] or "")
+
+    @property
+    def world(self) -> tuple[str, str, int, int]:
+        """What its sampler is made from: task, split, size and seed."""
+        return self.task, self.split, self.size, self.seed
+
+
+def load(folder: Path, *, split: str | None = None) -> Benchmark:
+    """Read and check a folder.
+
+    Args:
+        folder: of `--dump`.
+        split: there is one only; None.
+
+    Raises:
+        BenchmarkError: naming all faults.
+        ValueError: if a split is named.
+    """
+    check_split(CARD, split)
+    notes = Notes(CARD, folder)
+    rows = read_jsonl(notes, notes.folder / "instructions.jsonl", LINE) or []
+    notes.stop()
+    found = [
+        sample for number, row in enumerate(rows, 1) if (sample := _sample(notes, number, row)) is not None
+    ]
+    notes.stop()
+    return finish(notes, _with_answers(notes, found))
+
+
+def _sample(notes: Notes, number: int, row: dict[str, Any]) -> BenchmarkSample | None:
+    where = f"instructions.jsonl, line {number}"
+    name = text_of(notes, row, "id", where)
+    instruction = text_of(notes, row, "instruction", where)
+    source = text_of(notes, row, "source", where, needed=False)
+    references = row.get("references", [])
+    if not isinstance(references, list) or not all(isinstance(path, str) for path in references):
+        notes.fault(f"{where} has {references!r:.60} as `references`: it should be a list of paths.")
+        return None
+    given = [inside(notes, notes.folder, path, where) for path in ([source] if source else []) + references]
+    paths = [path for path in given if path is not None]
+    if not name or not instruction or len(paths) != len(given):
+        return None
+    if instruction.count(PLACEHOLDER) != len(references):
+        notes.fault(
+            f"{where} has {instruction.count(PLACEHOLDER)} {PLACEHOLDER} in its instruction and {len(references)} "
+            "references: there has to be one for each."
+        )
+    wanted = [name] * bool(source) + [f"{name}-{i}" for i in range(len(references))]
+    if [path.stem for path in paths] != wanted:
+        notes.fault(
+            f"{where} has the id {name} and the pictures {some(path.name for path in paths)}: they should be named "
+            f"{some(wanted)}."
+        )
+    return BenchmarkSample(
+        as_id(name),
+        instruction,
+        category=text_of(notes, row, "category", where, needed=False),
+        source=paths[0] if source else None,
+        references=tuple(paths[1:] if source else paths),
+        cluster=re.sub(r"-[ab]$", "", name),
+        extra={"task": text_of(notes, row, "task", where, needed=False)},
+    )
+
+
+def _with_answers(notes: Notes, samples: list[BenchmarkSample]) -> list[BenchmarkSample]:
+    """The samples with targets and masks, as far as they can be had."""
+    answers = {sample.sample_id: notes.folder / "targets" / f"{sample.sample_id}.png" for sample in samples}
+    there = [name for name, path in answers.items() if path.is_file()]
+    if there and len(there) < len(samples):
+        lacking = [name for name in answers if name not in set(there)]
+        notes.fault(
+            f"targets lacks {len(lacking)} of {len(samples)} pictures ({some(lacking)}): add or remove all."
+        )
+        return samples
+    if there:
+        return [_answered(sample, notes.folder) for sample in samples]
+    names = {sample.sample_id: SceneName.parse(sample.sample_id) for sample in samples}
+    if foreign := [name for name, scene in names.items() if scene is None]:
+        notes.warn(
+            f"There are no targets, and none can be drawn because {len(foreign)} ids are no scenes' ({some(foreign)}): "
+            "only measures without a right answer are left."
+        )
+        return samples
+    return _rendered(notes, samples, {name: scene for name, scene in names.items() if scene is not None})
+
+
+def _answered(sample: BenchmarkSample, folder: Path) -> BenchmarkSample:
+    mask = folder / "masks" / f"{sample.sample_id}.png"
+    target = folder / "targets" / f"{sample.sample_id}.png"
+    return replace(sample, target=target, mask=mask if mask.is_file() else None)
+
+
+def _rendered(
+    notes: Notes, samples: list[BenchmarkSample], names: Mapping[str, SceneName]
+) -> list[BenchmarkSample]:
+    """Draw what the ids say, check that it is what the dump shows, and keep the answers for the next visit."""
+    from insightedit.foundation.folders import cache_dir, replace_folder
+
+    if odd := [sample.sample_id for sample in samples if not _fits(sample, names[sample.sample_id])]:
+        return _without_answers(notes, samples, odd)
+    kept = cache_dir() / "scenes" / _stamp(samples)
+    if not kept.is_dir():
+        with replace_folder(kept, keep_existing=True) as fresh:
+            odd = _draw_answers(fresh, samples, names)
+            if odd:
+                (fresh / ODD).write_text(json.dumps(odd), encoding="utf-8")
+    if (kept / ODD).is_file():
+        return _without_answers(notes, samples, json.loads((kept / ODD).read_text(encoding="utf-8")))
+    captions = json.loads((kept / CAPTIONS).read_text(encoding="utf-8"))
+    return [
+        replace(_answered(sample, kept), source_caption=source, target_caption=target)
+        for sample, (source, target) in zip(samples, captions, strict=True)
+    ]
+
+
+def _without_answers(notes: Notes, samples: list[BenchmarkSample], odd: list[str]) -> list[BenchmarkSample]:
+    notes.warn(
+        f"There are no targets, and those that this version draws belong to other sources or instructions "
+        f"({some(odd)}): dump the scenes anew, or only measures without a right answer are left."
+    )
+    return samples
+
+
+def _fits(sample: BenchmarkSample, name: SceneName) -> bool:
+    """Whether the pictures have the size that the id says; bad files are told later, with all others."""
+    for path in (sample.source, *sample.references):
+        try:
+            if path is not None and picture_size(path) != (name.size, name.size):
+                return False
+        except PictureFault:
+            continue
+    return True
+
+
+def _stamp(samples: list[BenchmarkSample]) -> str:
+    """The same for the same dump and the same renderer."""
+    import data_recipes.scenes
+
+    digest = hashlib.sha256()
+    code = Path(data_recipes.scenes.__file__).parent
+    for path in sorted([*code.rglob("*.py"), *code.rglob("*.json")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    for sample in samples:
+        digest.update(json.dumps([sample.sample_id, sample.instruction]).encode())
+        for path in (sample.source, *sample.references):
+            digest.update(path.read_bytes() if path is not None and path.is_file() else b"")
+    return digest.hexdigest()[:16]
+
+
+def _draw_answers(folder: Path, samples: list[BenchmarkSample], names: Mapping[str, SceneName]) -> list[str]:
+    """Write targets, masks and captions; gives the samples that are not what is drawn."""
+    for part in ("targets", "masks"):
+        (folder / part).mkdir()
+    samplers: dict[tuple[str, str, int, int], Sampler] = {}
+    odd, captions = [], []
+    for sample in samples:
+        scene = _draw(samplers, names[sample.sample_id])
+        if not _shows(sample, scene):
+            odd.append(sample.sample_id)
+            continue
+        captions.append(["" if scene.source is None else scene.caption_source, scene.caption_target])
+        Image.fromarray(scene.target).save(folder / "targets" / f"{sample.sample_id}.png")
+        Image.fromarray(scene.mask).save(folder / "masks" / f"{sample.sample_id}.png")
+    (folder / CAPTIONS).write_text(json.dumps(captions), encoding="utf-8")
+    return odd
+
+
+def _draw(samplers: dict[tuple[str, str, int, int], Sampler], name: SceneName) -> Sample:
+    """The scene of a name; its sampler is made once."""
+    from insightedit.evaluation.scenes import scene_sampler
+
+    if name.world not in samplers:
+        samplers[name.world] = scene_sampler(name.task, split=name.split, size=name.size, seed=name.seed)
+    sampler = samplers[name.world]
+    return sampler.pair(name.index)["ab".index(name.half)] if name.half else sampler[name.index]
+
+
+def _shows(sample: BenchmarkSample, scene: Sample) -> bool:
+    """Whether a dumped sample is this scene, pixel by pixel."""
+    given = [path for path in (sample.source, *sample.references) if path is not None]
+    wanted = [picture for picture in (scene.source, *scene.references) if picture is not None]
+    if sample.instruction != scene.instruction or len(given) != len(wanted):
+        return False
+    return all(_is_picture(path, picture) for path, picture in zip(given, wanted, strict=True))
+
+
+def _is_picture(path: Path, picture: np.ndarray) -> bool:
+    try:
+        picture_size(path)  # bad files are told later, with all others
+    except PictureFault:
+        return True
+    with Image.open(path) as opened:
+        return np.array_equal(np.asarray(opened.convert("RGB")), picture)

@@ -237,12 +237,33 @@ def inside(notes: Notes, folder: Path, name: str, where: str) -> Path | None:
         where: the record, for messages.
     """
     parts = PurePosixPath(name.replace("\\", "/"))
-    if not name.strip() or parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", name):
+    too_long = any(len(part.encode(errors="replace")) > 255 for part in parts.parts) or len(name) > 1000
+    if (
+        not name.strip()
+        or parts.is_absolute()
+        or ".." in parts.parts
+        or re.match(r"[A-Za-z]:", name)
+        or too_long
+    ):
         notes.fault(
-            f"{where} names the path {name!r}: it has to be relative, without `..`, within the folder."
+            f"{where} names the path {name!r:.80}: it has to be relative, without `..`, within the folder."
         )
         return None
     return folder / parts
+
+
+def numbered(notes: Notes, names: Sequence[str], what: str) -> list[str]:
+    """Names made unique: the second `a` becomes `a-2`, with a warning."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    if twice := [name for name, number in seen.items() if number > 1]:
+        notes.warn(
+            f"{len(twice)} {what} occur more than once ({some(twice)}): the later ones end in -2, -3 ..."
+        )
+    return unique
 
 
 def is_junk(path: Path) -> bool:
@@ -263,6 +284,50 @@ def pictures_by_stem(notes: Notes, folder: Path) -> dict[str, Path]:
             notes.fault(f"{notes.short(folder)} holds {names}: remove the one that is not meant.")
         found.setdefault(path.stem, path)
     return found
+
+
+class PictureIndex:
+    """Finds pictures below a folder by the paths that its files name, even if those are of another machine.
+
+    Args:
+        notes: where faults go.
+        folder: below which pictures are looked for, `unpacked/` left out.
+    """
+
+    def __init__(self, notes: Notes, folder: Path) -> None:
+        self.notes = notes
+        self.folder = folder
+        self.by_name: dict[str, list[Path]] = {}
+        for path in sorted(folder.rglob("*")):
+            below = path.relative_to(folder)
+            if path.suffix.lower() in ENDINGS and not is_junk(below) and below.parts[0] != "unpacked":
+                self.by_name.setdefault(path.name, []).append(path)
+
+    def find(self, name: str, where: str) -> Path | None:
+        """The picture that a record names: by its path below the folder, else by its file's name alone.
+
+        Args:
+            name: path as the file has it, of any machine.
+            where: the record, for messages.
+
+        Returns:
+            A path, also where no such file is (what checks pictures says so); None with a fault noted if the path is
+            blank, or several pictures have that name.
+        """
+        parts = PurePosixPath(name.strip().replace("\\", "/"))
+        if not parts.name:
+            self.notes.fault(f"{where} has a blank path: write the picture's file name there.")
+            return None
+        if not parts.is_absolute() and ".." not in parts.parts and (self.folder / parts).is_file():
+            return self.folder / parts
+        found = self.by_name.get(parts.name, [])
+        if len(found) > 1:
+            places = some(self.notes.short(path) for path in found)
+            self.notes.fault(
+                f"{where} names {name!r}, and several pictures have that name ({places}): give its path in the folder."
+            )
+            return None
+        return found[0] if found else self.folder / parts.name
 
 
 class PictureFault(ValueError):

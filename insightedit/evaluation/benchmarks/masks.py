@@ -1,0 +1,71 @@
+"""Masks in other forms than white on black, written once as such beside the benchmark."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from insightedit.evaluation.benchmarks.reading import Notes
+from insightedit.provenance import write_atomically
+
+FOLDER = Path("unpacked") / "masks"
+
+
+def white_mask(notes: Notes, path: Path, name: str) -> Path | None:
+    """A mask in which white is to be edited, also where the published one is a picture with a hole.
+
+    Args:
+        notes: where warnings go.
+        path: of the published mask; one without transparency is given back as it is.
+        name: of the written file, without ending.
+
+    Returns:
+        The path; None with a warning noted if there is a hole but nothing can be written. A mask that cannot be read
+        is given back as it is: what checks pictures says so.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
+                    return path
+                into = notes.folder / FOLDER / f"{name}.png"
+                if into.is_file() and into.stat().st_mtime_ns >= path.stat().st_mtime_ns:
+                    return into
+                alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+                region = 255 - alpha if alpha.min() < 255 else np.asarray(picture.convert("L"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return path
+    return write_mask(notes, region, name)
+
+
+def write_mask(notes: Notes, region: np.ndarray, name: str) -> Path | None:
+    """Write a mask as grey PNG below `unpacked/masks/`.
+
+    Args:
+        notes: where warnings go.
+        region: (H, W) uint8, 255 = to be edited, or bool.
+        name: of the file, without ending.
+
+    Returns:
+        The path; None with a warning noted if it cannot be written.
+    """
+    into = notes.folder / FOLDER / f"{name}.png"
+    values = region.astype(np.uint8) * 255 if region.dtype == np.bool_ else region
+    packed = io.BytesIO()
+    Image.fromarray(values).save(packed, format="PNG")
+    try:
+        if into.is_file() and into.read_bytes() == packed.getvalue():
+            return into
+        into.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(into, lambda file: file.write(packed.getvalue()))
+    except OSError as error:
+        notes.warn(
+            f"Masks are left out: {notes.short(into.parent)} cannot be written ({error.strerror or error})."
+        )
+        return None
+    return into

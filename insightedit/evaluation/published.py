@@ -154,6 +154,7 @@ class PublishedTable:
         source: title and address of the paper.
         columns: in the printed order.
         rows: in the printed order.
+        corner: head of the rows' names.
     """
 
     paper: str
@@ -162,6 +163,7 @@ class PublishedTable:
     source: str
     columns: tuple[PublishedColumn, ...]
     rows: tuple[PublishedRow, ...]
+    corner: str = "Methods"
 
     def row(self, method: str) -> PublishedRow:
         """The row of a method.
@@ -301,6 +303,7 @@ class _Reader:
             source=f"{about['title']}, arXiv:{about['arxiv']}, Table {number}",
             columns=columns,
             rows=self._rows(layout, columns),
+            corner=layout.get("corner", "Methods"),
         )
 
     def _column(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,15 +88,23 @@ class MetricRecord:
             )
         for name, (least, most) in _HEX.items():
             _check_hex(name, getattr(self, name), least, most)
-        if not isinstance(self.capped, bool):
+        if self.capped not in (True, False):
             raise TypeError(f"capped is {self.capped!r}: it is True or False.")
-        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
-            raise TypeError(f"seed is {self.seed!r}: it is an integer, or None where nothing was drawn.")
-        for name in ("cfg", "lib_versions"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise TypeError(f"{name} is {getattr(self, name)!r}: it is a dictionary.")
-            object.__setattr__(self, name, dict(getattr(self, name)))
+        object.__setattr__(self, "capped", bool(self.capped))
+        if self.seed is not None:
+            if isinstance(self.seed, bool) or not isinstance(self.seed, Integral):
+                raise TypeError(f"seed is {self.seed!r}: it is an integer, or None where nothing was drawn.")
+            object.__setattr__(self, "seed", int(self.seed))
+        self._set_mapping("cfg", Real, "numbers", float)
+        self._set_mapping("lib_versions", str, "strings", str)
         self._check_value()
+
+    def _set_mapping(self, name: str, kind: type, kinds: str, convert: Callable[[Any], Any]) -> None:
+        """Keep a plain dictionary that JSON can hold."""
+        given = getattr(self, name)
+        if not isinstance(given, Mapping) or not all(isinstance(value, kind) for value in given.values()):
+            raise TypeError(f"{name} is {given!r}: it is a dictionary of {kinds}.")
+        object.__setattr__(self, name, {str(key): convert(value) for key, value in given.items()})
 
     def _check_value(self) -> None:
         if self.value is None:

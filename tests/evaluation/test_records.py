@@ -60,6 +60,9 @@ def test_a_full_record_survives_its_file(tmp_path: Path) -> None:
 def test_values_become_plain_floats_and_mappings_plain_dictionaries() -> None:
     assert type(record(value=np.float32(0.5)).value) is float
     assert record(value=True).value == 1.0
+    numpys = record(capped=np.bool_(True), seed=np.int64(3), cfg={"guidance_scale": np.float32(0.5)})
+    assert numpys == record(capped=True, seed=3, cfg={"guidance_scale": 0.5})
+    assert json.loads(json.dumps(numpys.to_dict())) == numpys.to_dict()
     assert record(cfg=MappingProxyType({"guidance_scale": 1.0})).to_dict()["cfg"] == {"guidance_scale": 1.0}
 
 
@@ -152,10 +155,11 @@ def test_empty_lines_are_skipped(tmp_path: Path) -> None:
         ({"protocol_hash": "ABCDEF0123"}, ValueError, "'ABCDEF0123': it is 8 to 64 lower-case hex digits"),
         ({"out_png_sha256": "abc"}, ValueError, "out_png_sha256 is 'abc': it is 64 lower-case"),
         ({"ckpt_sha": 1}, ValueError, "ckpt_sha is 1"),
-        ({"capped": 1}, TypeError, "capped is 1: it is True or False"),
+        ({"capped": "no"}, TypeError, "capped is 'no': it is True or False"),
         ({"seed": 1.5}, TypeError, "seed is 1.5: it is an integer"),
         ({"seed": True}, TypeError, "seed is True"),
-        ({"cfg": 7.5}, TypeError, "cfg is 7.5: it is a dictionary"),
+        ({"cfg": 7.5}, TypeError, "cfg is 7.5: it is a dictionary of numbers"),
+        ({"cfg": {"guidance_scale": "7.5"}}, TypeError, "it is a dictionary of numbers"),
         ({"lib_versions": None}, TypeError, "lib_versions is None"),
     ],
 )

@@ -27,7 +27,7 @@ ENDS = 4096  # bytes at both ends of a file that tell pictures apart
 CARD = Card(
     name="gedit",
     title="GEdit-Bench",
-    paper="Liu et al., Step1X-Edit: A Practical Framework for General Image Editing, 2025",
+    paper="Liu et al., Step1X-Edit, 2025",
     obtain=(
         "Run `hf download stepfun-ai/GEdit-Bench --repo-type dataset --local-dir GEdit-Bench`; pictures are unpacked "
         "beside the table at the first visit."

@@ -39,10 +39,10 @@ UGE_NUMBER = 47
 CARD = Card(
     name="imgedit",
     title="ImgEdit-Bench",
-    paper="Ye et al., ImgEdit: A Unified Image Editing Dataset and Benchmark, 2025",
+    paper="Ye et al., ImgEdit, 2025",
     obtain=(
-        "Get Benchmark.tar of the data set sysuyy/ImgEdit from the Hugging Face hub and unpack it; the instructions "
-        "are also in github.com/PKU-YuanGroup/ImgEdit, Benchmark/Basic/basic_edit.json."
+        "Get Benchmark.tar of the data set sysuyy/ImgEdit from the Hugging Face hub and unpack it; the lists are also "
+        "in github.com/PKU-YuanGroup/ImgEdit: Benchmark/Basic/basic_edit.json and Benchmark/UGE/UGE_edit.json."
     ),
     licence="none stated",
     layout="""\
@@ -75,11 +75,7 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     notes.stop()
     entries = {key: entry for key, entry in table.items() if _is_entry(notes, key, entry)}
     root = _pictures(notes, split, [entry["id"] for entry in entries.values()])
-    samples = [
-        sample
-        for key, entry in entries.items()
-        if (sample := _sample(notes, root, split, key, entry)) is not None
-    ]
+    samples = [_sample(notes, root, split, key, entry) for key, entry in entries.items()]
     samples.sort(key=lambda sample: natural(sample.sample_id))
     _check_texts(notes, samples, split)
     return finish(
@@ -106,33 +102,30 @@ def _entries(notes: Notes, split: str) -> dict[str, Any]:
 
 
 def _is_entry(notes: Notes, key: str, entry: Any) -> bool:
-    if isinstance(entry, dict):
-        return bool(
-            text_of(notes, entry, "id", f"Entry {key}") and text_of(notes, entry, "prompt", f"Entry {key}")
-        )
-    notes.fault(f"Entry {key} is a {type(entry).__name__}: it should be {ENTRY}.")
-    return False
+    where = f"Entry {key}"
+    if not isinstance(entry, dict):
+        notes.fault(f"{where} is a {type(entry).__name__}: it should be {ENTRY}.")
+        return False
+    name, prompt = (text_of(notes, entry, part, where) for part in ("id", "prompt"))
+    return bool(prompt and name and inside(notes, notes.folder, name, where))
 
 
 def _pictures(notes: Notes, split: str, names: Iterable[str]) -> Path:
     """The folder in which most of the pictures are found."""
     places = [notes.folder / place for place in PLACES[split] if (notes.folder / place).is_dir()]
-    safe = [name for name in names if ".." not in name]
-    return max(places, key=lambda place: sum((place / name).is_file() for name in safe))
+    return max(places, key=lambda place: sum((place / name.strip()).is_file() for name in names))
 
 
-def _sample(notes: Notes, root: Path, split: str, key: str, entry: dict[str, str]) -> BenchmarkSample | None:
-    source = inside(notes, root, entry["id"].strip(), f"Entry {key}")
+def _sample(notes: Notes, root: Path, split: str, key: str, entry: dict[str, str]) -> BenchmarkSample:
+    name = entry["id"].strip()
     kind = text_of(notes, entry, "edit_type", f"Entry {key}", needed=split == "basic")
-    if source is None:
-        return None
     return BenchmarkSample(
         as_id(key),
         entry["prompt"].strip(),
         category=SYNONYMS.get(kind, kind),
-        source=source,
-        cluster=entry["id"].strip(),
-        extra={"id": entry["id"].strip(), "edit_type": kind},
+        source=root / name.replace("\\", "/"),
+        cluster=name,
+        extra={"id": name, "edit_type": kind},
     )
 
 

@@ -28,7 +28,7 @@ EXPERTS = 5
 CARD = Card(
     name="ma5k",
     title="MA5k-Req",
-    paper="Shi et al., Learning by Planning: Language-Guided Global Image Editing (T2ONet), CVPR 2021; used by MGIE",
+    paper="Shi et al., Learning by Planning (T2ONet), CVPR 2021; used by MGIE, ICLR 2024",
     obtain=(
         "Get data/FiveK/annotations from github.com/jshi31/T2ONet, and the photographs (originals and experts A-E, "
         "short side 600 px, named as in the annotations) from data.csail.mit.edu/graphics/fivek."

@@ -32,7 +32,7 @@ RECORD = "{idx, multi_prompt, image, source_path, entity_path, entity_path_white
 CARD = Card(
     name="migebench",
     title="MIGEBench",
-    paper="Tian et al., MIGE: Mutually Enhanced Multimodal Instruction-Based Image Generation and Editing, MM 2025",
+    paper="Tian et al., MIGE, ACM MM 2025",
     obtain="Get the data set EurekaTian/MIGEBench from the Hugging Face hub and unpack it.",
     licence="CC-BY-NC-4.0",
     layout="""\
@@ -66,8 +66,10 @@ class _Record:
     def _find(self, name: str, key: str) -> Path | None:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         known = [f"{self.task}_{role}" for role in ROLES]
-        if len(parts) < 2 or parts[-2] not in known or parts[-1] == "..":
-            self.notes.fault(f"{self.where} names {name!r} as `{key}`: pictures lie in {', '.join(known)}.")
+        if len(parts) < 2 or parts[-2] not in known or parts[-1] == ".." or len(parts[-1].encode()) > 255:
+            self.notes.fault(
+                f"{self.where} names {name!r:.80} as `{key}`: pictures lie in {', '.join(known)}."
+            )
             return None
         below = self.notes.folder / self.task
         return (below if below.is_dir() else self.notes.folder) / parts[-2] / parts[-1]

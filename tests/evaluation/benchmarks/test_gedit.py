@@ -10,7 +10,8 @@ from PIL import Image
 from insightedit.evaluation.benchmarks import tables
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkError
 from insightedit.evaluation.benchmarks.gedit import load
-from tests.evaluation.benchmarks.layouts_two import gedit_rows, picture_bytes, write_gedit
+from insightedit.evaluation.benchmarks.results import pair_results
+from tests.evaluation.benchmarks.layouts_two import gedit_rows, picture, picture_bytes, write_gedit
 
 
 def facts(benchmark: Benchmark) -> list[tuple]:
@@ -100,3 +101,17 @@ def test_pictures_are_whole(tmp_path: Path) -> None:
     for sample in load(write_gedit(tmp_path)):
         with Image.open(sample.source) as opened:
             assert opened.size == (12, 8)
+
+
+def test_results_in_the_published_tree_are_found(tmp_path: Path) -> None:
+    benchmark = load(write_gedit(tmp_path / "data"))
+    for sample in benchmark:
+        place = tmp_path / "results/fullset" / sample.category / "en"
+        picture(place / f"{sample.extra['key']}.png")
+        picture(place / f"{sample.extra['key']}_SRCIMG.png")
+    results = pair_results(tmp_path / "results", benchmark)
+    assert (
+        results.paths["en-k0"] == tmp_path / "results/fullset/text_change/en/k0.png"
+        and len(results.paths) == 3
+    )
+    assert "3 pictures belong to no sample and are left out" in results.warnings[0]

@@ -9,7 +9,8 @@ import pytest
 
 from insightedit.evaluation.benchmarks.base import BenchmarkError
 from insightedit.evaluation.benchmarks.migebench import load
-from tests.evaluation.benchmarks.layouts_two import read, write_json, write_migebench
+from insightedit.evaluation.benchmarks.results import pair_results
+from tests.evaluation.benchmarks.layouts_two import picture, read, write_json, write_migebench
 
 
 def test_pictures_follow_the_placeholders(tmp_path: Path) -> None:
@@ -106,3 +107,10 @@ def test_doubts_are_warnings(tmp_path: Path) -> None:
     assert "1 samples (add-3) have no `target_caption`: CLIP-T leaves them out." in warnings
     assert "1 samples (add-3) have no `object`: their subject cannot be searched for." in warnings
     assert "1 samples (add-3) have other subjects than `_entity_black` in the instruction" in warnings
+
+
+def test_results_by_number_in_a_folder_for_each_task_are_found(tmp_path: Path) -> None:
+    benchmark = load(write_migebench(tmp_path / "data"))
+    for sample in benchmark:
+        picture(tmp_path / "results" / sample.category / f"{sample.extra['idx']}.png")
+    assert pair_results(tmp_path / "results", benchmark).paths["add-21"] == tmp_path / "results/add/21.png"

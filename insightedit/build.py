@@ -98,6 +98,7 @@ def build_interleaved_editor(config: Config, part: ReaderConfig) -> InterleavedE
         resolution=config.generation.resolution,
         max_length=part.max_length,
         max_references=part.max_references,
+        source_in_text=part.source_in_text,
     )
     vae, scheduler = build_autoencoder(config)
     denoiser = EditTransformer.from_transformer(
@@ -189,6 +190,7 @@ def build_bridge(
         bim_downsample_rate=bim.downsample_rate if bim else 1,
         bim_text_scale=bim.text_scale if bim else 0.0,
         bim_place_head=bim.place_head if bim else False,
+        bim_kind=bim.kind if bim else "two_way",
         residual_channels=_unet_config(config)["block_out_channels"][0] if bim else 0,
         iaa_hidden_dim=iaa.hidden_dim if iaa else None,
         iaa_layers=iaa.num_layers if iaa else 0,

@@ -46,6 +46,7 @@ def compose_interleaved(
         resolution=config.generation.resolution,
         max_length=tokenizer.max_length,
         max_references=tokenizer.max_references,
+        source_in_text=tokenizer.source_in_text,
         scale_source_latents=config.generation.scale_source_latents,
         default_guidance_scale=guidance.guidance_scale,
         default_image_guidance_scale=guidance.image_guidance_scale,

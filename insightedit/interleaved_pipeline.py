@@ -58,6 +58,7 @@ class InterleavedEditPipeline(EditPipeline):
         resolution: side in pixels of the square the model draws.
         max_length: tokens of one instruction, pictures included.
         max_references: most reference images of one instruction.
+        source_in_text: as trained: whether the source is one of the instruction's pictures.
         scale_source_latents: as trained; MIGE scales.
         default_guidance_scale: for edits, where a call names none.
         default_image_guidance_scale: where a call names none.
@@ -88,6 +89,7 @@ class InterleavedEditPipeline(EditPipeline):
         default_num_inference_steps: int = 60,
         default_creation_guidance_scale: float = 7.0,
         default_creation_inference_steps: int = 50,
+        source_in_text: bool = True,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -104,6 +106,7 @@ class InterleavedEditPipeline(EditPipeline):
             resolution=resolution,
             max_length=max_length,
             max_references=max_references,
+            source_in_text=source_in_text,
             scale_source_latents=scale_source_latents,
             default_guidance_scale=default_guidance_scale,
             default_image_guidance_scale=default_image_guidance_scale,
@@ -131,6 +134,7 @@ class InterleavedEditPipeline(EditPipeline):
                 resolution=self.config.resolution,
                 max_length=self.config.max_length,
                 max_references=self.config.max_references,
+                source_in_text=self.config.source_in_text,
             )
         return reader
 

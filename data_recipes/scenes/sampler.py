@@ -170,17 +170,25 @@ class SceneSampler:
         size: side of the square pictures in pixels.
         seed: another seed gives another world of the same kind.
         assets: sprites and photographs; the embedded ones by default.
+        style: tell every scene in a `simple` or an `advanced` wording; None for both. The scenes stay the same ones.
 
     Raises:
-        ValueError: for an unknown split.
+        ValueError: for an unknown split or style.
     """
 
     def __init__(
-        self, split: str = "train", size: int = 64, seed: int = 0, assets: Assets | None = None
+        self,
+        split: str = "train",
+        size: int = 64,
+        seed: int = 0,
+        assets: Assets | None = None,
+        style: str | None = None,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}.")
-        self.split, self.size, self.seed = split, size, seed
+        if style is not None and style not in wordings.STYLES:
+            raise ValueError(f"unknown style {style!r}: choose one of {', '.join(wordings.STYLES)}.")
+        self.split, self.size, self.seed, self.style = split, size, seed, style
         self.assets = assets or Assets.embedded()
         self.renderer = Renderer(self.assets, size)
 
@@ -302,6 +310,8 @@ class SceneSampler:
     def _template(self, rng: np.random.Generator, task: str) -> wordings.Template:
         held_out = self.split == "test" and int(rng.integers(3)) == 0
         choices = [t for t in wordings.TEMPLATES[task] if t.held_out == held_out]
+        if self.style is not None:
+            choices = [t for t in choices if t.style == self.style]
         return choices[int(rng.integers(len(choices)))]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from data_recipes.scenes.scene import SLOTS, Edit, Scene, SceneObject
 
 PLACEHOLDER = "<imagehere>"  # MIGE's mark for a picture in a text
+STYLES = ("simple", "advanced")  # InsightEdit's SimpleEdit and AdvancedEdit
 
 
 @dataclass(frozen=True)

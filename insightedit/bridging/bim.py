@@ -6,12 +6,17 @@ Source: SmartEdit, section 3.3; InsightEdit, equation 4.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from insightedit.bridging.one_sided import OneSidedTransformer
 from insightedit.bridging.two_way import FourierPositions, TwoWayTransformer
+
+BimKind = Literal["two_way", "self_attention", "mlp"]
+BIM_KINDS: tuple[BimKind, ...] = ("two_way", "self_attention", "mlp")
 
 
 class BIM(nn.Module):
@@ -30,9 +35,11 @@ class BIM(nn.Module):
         residual_channels: C_res, channels of v' = output channels of the UNet's `conv_in`.
         text_scale: factor on what BIM adds to the text states.
         place_head: build a linear layer that reads from v' which cells change; only training uses it (ours).
+        kind: `two_way` is BIM; `self_attention` and `mlp` put layers without any exchange in its place, to ablate it.
 
     Raises:
-        ValueError: if `width` is odd or not divisible by the heads, or `residual_channels` is not positive.
+        ValueError: if `width` is odd or not divisible by the heads, `residual_channels` is not positive, or `kind` is
+            unknown.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class BIM(nn.Module):
         residual_channels: int = 320,
         text_scale: float = 0.5,
         place_head: bool = False,
+        kind: BimKind = "two_way",
     ) -> None:
         super().__init__()
         if residual_channels < 1:
@@ -55,13 +63,18 @@ class BIM(nn.Module):
                 f"BIM needs residual_channels > 0, got {residual_channels}: "
                 "give the output channels of the UNet's conv_in, block_out_channels[0]."
             )
+        if kind not in BIM_KINDS:
+            raise ValueError(f"BIM's kind is {kind!r}; it is one of {', '.join(BIM_KINDS)}.")
         self.text_scale = text_scale
         self.text_in = nn.Linear(text_width, width)
         self.image_in = nn.Identity() if vision_width == width else nn.Linear(vision_width, width)
         self.positions = FourierPositions(width)
-        self.two_way = TwoWayTransformer(
-            depth=depth, width=width, num_heads=num_heads, mlp_dim=mlp_dim, downsample_rate=downsample_rate
-        )
+        sizes = {"depth": depth, "width": width, "num_heads": num_heads, "mlp_dim": mlp_dim}
+        self.two_way = self.one_sided = None
+        if kind == "two_way":
+            self.two_way = TwoWayTransformer(**sizes, downsample_rate=downsample_rate)
+        else:
+            self.one_sided = OneSidedTransformer(**sizes, attends=kind == "self_attention")
         self.text_out = nn.Linear(width, text_width)
         self.image_out = nn.Conv2d(width, residual_channels, kernel_size=1)
         for zero in (self.text_out, self.image_out):
@@ -87,7 +100,8 @@ class BIM(nn.Module):
         """
         grid_size = _grid_size(image_features.shape[1])
         dtype = self.text_in.weight.dtype
-        tokens, image = self.two_way(
+        exchange = self.one_sided if self.two_way is None else self.two_way
+        tokens, image = exchange(
             self.text_in(text_states.to(dtype)),
             self.image_in(image_features.to(dtype)),
             self.positions(grid_size),

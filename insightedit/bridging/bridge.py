@@ -9,7 +9,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from insightedit.bridging.bim import BIM
+from insightedit.bridging.bim import BIM, BimKind
 from insightedit.bridging.edit_head import EditHead
 from insightedit.bridging.iaa import IAA
 from insightedit.bridging.qformer import QFormer
@@ -50,6 +50,7 @@ class EditBridge(ModelMixin, ConfigMixin):
         bim_downsample_rate: cross-attention works at `bim_width // bim_downsample_rate`.
         bim_text_scale: factor on what BIM adds to the text states.
         bim_place_head: let v' say which cells change, for a training loss on it.
+        bim_kind: `two_way`, or what stands in its place in an ablation, see `BIM`.
         residual_channels: C_res of v'; 0 without BIM.
         iaa_hidden_dim: width of the image branch's mapper; None builds no image branch.
         iaa_layers: its Linear layers.
@@ -89,6 +90,7 @@ class EditBridge(ModelMixin, ConfigMixin):
         bim_downsample_rate: int = 2,
         bim_text_scale: float = 0.5,
         bim_place_head: bool = False,
+        bim_kind: BimKind = "two_way",
         residual_channels: int = 320,
         iaa_hidden_dim: int | None = 1024,
         iaa_layers: int = 2,
@@ -131,6 +133,7 @@ class EditBridge(ModelMixin, ConfigMixin):
                 residual_channels=residual_channels,
                 text_scale=bim_text_scale,
                 place_head=bim_place_head,
+                kind=bim_kind,
             )
         self.iaa: IAA | None = None
         if iaa_hidden_dim is not None and image_embed_dim is not None:

@@ -87,6 +87,7 @@ class InterleavedReader(nn.Module):
         resolution: side in pixels of the square that the autoencoder sees.
         max_length: T, tokens of one instruction, pictures included; all are padded to it.
         max_references: most reference images of one instruction; the source comes on top.
+        source_in_text: see `InterleavedTokenizer`.
 
     Raises:
         ValueError: if the projection does not fit the text encoder's width.
@@ -102,6 +103,7 @@ class InterleavedReader(nn.Module):
         resolution: int,
         max_length: int = 256,
         max_references: int = 4,
+        source_in_text: bool = True,
     ) -> None:
         super().__init__()
         self.picture_encoder = picture_encoder
@@ -119,6 +121,7 @@ class InterleavedReader(nn.Module):
             resolution=resolution,
             max_length=max_length,
             max_references=max_references,
+            source_in_text=source_in_text,
         )
 
     @classmethod
@@ -131,7 +134,7 @@ class InterleavedReader(nn.Module):
             vision: BLIP-2.
             text_encoder: T5; of a whole T5 its encoder is taken.
             dtype: of the weights.
-            **options: resolution, max_length, max_references of the class.
+            **options: resolution, max_length, max_references, source_in_text of the class.
 
         Returns:
             The reader, in eval mode.

@@ -32,6 +32,8 @@ class InterleavedTokenizer:
         resolution: side in pixels of the square that the autoencoder sees.
         max_length: T of every batch.
         max_references: most reference images of one instruction.
+        source_in_text: whether the source picture gets a place among the words; without, only the denoiser sees it
+            (MIGE's ablation "without multimodal instruction").
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class InterleavedTokenizer:
         resolution: int,
         max_length: int,
         max_references: int,
+        source_in_text: bool = True,
     ) -> None:
         self.tokenizer: Any = tokenizer
         self.image_processor: Any = image_processor
@@ -50,6 +53,7 @@ class InterleavedTokenizer:
         self.resolution = resolution
         self.max_length = max_length
         self.max_references = max_references
+        self.source_in_text = source_in_text
         control = sorted(
             {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}, key=len, reverse=True
         )
@@ -85,7 +89,7 @@ class InterleavedTokenizer:
         rows, pictures = [], []
         for text, source, own in zip(instructions, sources, references, strict=True):
             check_placeholders(text, len(own), self.max_references)
-            words, in_order = _with_source(text, source, list(own))
+            words, in_order = _with_source(text, source if self.source_in_text else None, list(own))
             rows.append(self._row(words, task_of(source is not None, bool(own)), shorten=shorten))
             pictures += in_order
         ids, positions = (torch.tensor(values) for values in zip(*rows, strict=True))

@@ -30,6 +30,9 @@ class ReaderConfig:
     text_encoder: str = "google/flan-t5-xxl"  # paper; released code: google/t5-v1_1-xxl
     max_length: int = 256  # tokens of one instruction, 32 for each picture included
     max_references: int = 4  # reference images of one instruction, the source not counted
+    source_in_text: bool = (
+        True  # the source is one of the instruction's pictures; false = MIGE's ablation without
+    )
 
 
 @dataclass
@@ -97,6 +100,9 @@ class BimConfig:
     downsample_rate: int = 2
     text_scale: float = 0.5
     place_head: bool = False  # v' has to say which cells change; adds the loss `place` (ours)
+    kind: Literal["two_way", "self_attention", "mlp"] = (
+        "two_way"  # the others ablate the exchange (SmartEdit, supplement, table 1)
+    )
 
 
 @dataclass
@@ -212,13 +218,12 @@ class OptimConfig:
 class SourceConfig:
     """One data source of the mixture."""
 
-    kind: str = (
-        "scenes"  # scenes | resolved | descriptions | captions | subjects | subject_edits, or of files:
-    )
-    #                       webdataset | parquet | jsonl | mige (the JSON list that MIGE publishes)
+    kind: str = "scenes"  # scenes | resolved | descriptions | full_descriptions | resolved_words | captions | subjects |
+    #                       subject_edits, or of files: webdataset | parquet | jsonl | mige (MIGE's JSON list)
     path: str | None = None
     weight: float | None = 1.0  # relative to the others of its list; null = as many as it has records
     split: str = "train"
+    style: Literal["simple", "advanced"] | None = None  # of the wordings of rendered scenes; null = both
     images: str | None = None  # folder of the pictures where they do not lie beside the annotations
     sources: list[SourceConfig] = field(
         default_factory=list

@@ -37,12 +37,12 @@ class Source(Protocol):
 
 
 class SceneSource:
-    """Scenes rendered on the fly: record `index` is a pure function of (split, size, seed, index)."""
+    """Scenes rendered on the fly: record `index` is a pure function of (split, size, seed, style, index)."""
 
-    def __init__(self, *, split: str, size: int, seed: int) -> None:
+    def __init__(self, *, split: str, size: int, seed: int, style: str | None = None) -> None:
         from data_recipes.scenes import SceneSampler
 
-        self.sampler = SceneSampler(split=split, size=size, seed=seed)
+        self.sampler = SceneSampler(split=split, size=size, seed=seed, style=style)
 
     def __len__(self) -> int:
         return ENDLESS
@@ -101,6 +101,38 @@ class SceneDescriptionSource(SceneSource):
             target_image=sample.target,
             reply=sample.expressive_instruction,
             caption=sample.expressive_instruction,
+        )
+
+
+class SceneFullDescriptionSource(SceneSource):
+    """As `descriptions`, but the assistant tells at length: what is there, what to do, and what will be there.
+
+    MGIE's answers before they are summarised.
+    """
+
+    def __getitem__(self, index: int) -> EditRecord:
+        sample = self.sampler[index]
+        told = f"{sample.caption_source}, {sample.expressive_instruction}, {sample.caption_target}"
+        return EditRecord(
+            key=f"scene_full_descriptions/{index}",
+            instruction=sample.instruction,
+            source_image=sample.source,
+            target_image=sample.target,
+            reply=told,
+            caption=sample.expressive_instruction,
+        )
+
+
+class SceneResolvedWordsSource(SceneSource):
+    """Scenes told in one fixed form, every reference resolved: editing pairs without any wording of users."""
+
+    def __getitem__(self, index: int) -> EditRecord:
+        sample = self.sampler[index]
+        return EditRecord(
+            key=f"scene_resolved_words/{index}",
+            instruction=sample.expressive_instruction,
+            source_image=sample.source,
+            target_image=sample.target,
         )
 
 
@@ -280,6 +312,8 @@ SCENE_SOURCES: dict[str, Callable[..., Source]] = {
     "captions": SceneCaptionSource,
     "resolved": SceneResolvedSource,
     "descriptions": SceneDescriptionSource,
+    "full_descriptions": SceneFullDescriptionSource,
+    "resolved_words": SceneResolvedWordsSource,
     "subjects": SubjectSource,
     "subject_edits": SubjectEditSource,
 }
@@ -295,10 +329,20 @@ def build_source(config: SourceConfig, *, size: int, seed: int, expressive: bool
         expressive: whether the model learns to write what will change; then rows with such a text teach it.
 
     Raises:
-        ConfigError: for an unknown kind, a missing path, or a folder without matching files.
+        ConfigError: for an unknown kind, a missing path, a folder without matching files, or a style where there
+            is none to choose.
     """
     if config.kind in SCENE_SOURCES and config.path is None:
-        return SCENE_SOURCES[config.kind](split=config.split, size=size, seed=seed)
+        source = SCENE_SOURCES[config.kind]
+        if config.style is None:
+            return source(split=config.split, size=size, seed=seed)
+        if isinstance(source, type) and issubclass(source, SceneSource):
+            return source(split=config.split, size=size, seed=seed, style=config.style)
+    if config.style is not None:
+        raise ConfigError(
+            f"data.sources: kind `{config.kind}` has no style `{config.style}` to choose: leave `style` out; rendered "
+            "scenes have one (kind scenes)."
+        )
     from insightedit.data.published import PUBLISHED  # which reads rows through TableSource
 
     if config.kind not in {*LOADERS, *PUBLISHED, "mige"}:

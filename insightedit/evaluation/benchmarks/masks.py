@@ -57,7 +57,7 @@ def write_mask(notes: Notes, region: np.ndarray, name: str) -> Path | None:
     into = notes.folder / FOLDER / f"{name}.png"
     values = region.astype(np.uint8) * 255 if region.dtype == np.bool_ else region
     packed = io.BytesIO()
-    Image.fromarray(values).save(packed, format="PNG")
+    Image.fromarray(values).save(packed, format="PNG", compress_level=1)
     try:
         if into.is_file() and into.read_bytes() == packed.getvalue():
             return into

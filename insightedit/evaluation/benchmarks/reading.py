@@ -174,8 +174,9 @@ def read_json(notes: Notes, path: Path, wanted: type | tuple[type, ...], shape: 
         notes.fault(f"{name} names a key twice in one object ({some(twice)}): one of the two would be lost.")
         return None
     if not isinstance(value, wanted) or not value:
-        kind = f"{'an empty ' if not value else 'a '}{type(value).__name__}"
-        notes.fault(f"{name} holds {kind}: it should hold {shape}.")
+        kind = type(value).__name__
+        article = "an empty" if value in ([], {}) else "an" if kind[0] in "aeiou" else "a"
+        notes.fault(f"{name} holds {article} {kind}: it should hold {shape}.")
         return None
     return value
 
@@ -237,19 +238,18 @@ def inside(notes: Notes, folder: Path, name: str, where: str) -> Path | None:
         where: the record, for messages.
     """
     parts = PurePosixPath(name.replace("\\", "/"))
-    too_long = any(len(part.encode(errors="replace")) > 255 for part in parts.parts) or len(name) > 1000
-    if (
-        not name.strip()
-        or parts.is_absolute()
-        or ".." in parts.parts
-        or re.match(r"[A-Za-z]:", name)
-        or too_long
-    ):
+    leads_out = parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", name)
+    if not name.strip() or leads_out or _is_too_long(parts):
         notes.fault(
             f"{where} names the path {name!r:.80}: it has to be relative, without `..`, within the folder."
         )
         return None
     return folder / parts
+
+
+def _is_too_long(path: PurePosixPath) -> bool:
+    """Whether no file can have this path: the system would raise where it is looked at."""
+    return len(str(path)) > 1000 or any(len(part.encode(errors="replace")) > 255 for part in path.parts)
 
 
 def numbered(notes: Notes, names: Sequence[str], what: str) -> list[str]:
@@ -312,11 +312,11 @@ class PictureIndex:
 
         Returns:
             A path, also where no such file is (what checks pictures says so); None with a fault noted if the path is
-            blank, or several pictures have that name.
+            blank or none, or several pictures have that name.
         """
         parts = PurePosixPath(name.strip().replace("\\", "/"))
-        if not parts.name:
-            self.notes.fault(f"{where} has a blank path: write the picture's file name there.")
+        if not parts.name or parts.name == ".." or _is_too_long(parts):
+            self.notes.fault(f"{where} names the path {name!r:.80}: write the picture's file name there.")
             return None
         if not parts.is_absolute() and ".." not in parts.parts and (self.folder / parts).is_file():
             return self.folder / parts

@@ -132,7 +132,8 @@ def _from_index(into: Path, stamp: list[list[Any]], pictures: Sequence[str]) -> 
         if index["tables"] != stamp or index["pictures"] != list(pictures):
             return None
         rows = [
-            {key: into / v if key in pictures and v else v for key, v in r.items()} for r in index["rows"]
+            {key: into / Path(v).name if key in pictures and v else v for key, v in r.items()}
+            for r in index["rows"]
         ]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -114,7 +114,7 @@ def emu_rows(count: int = 20, split: str = "test", equal_every: int = 5) -> list
         rows.append(
             {
                 "instruction": f" Make thing {i} green",
-                "image": f"/path/to/emuedit_test_set/data/{i}.jpg",
+                "image": f"/path/to/emuedit_test_set/{i}.jpg",
                 "task": EMU_TASKS[i % len(EMU_TASKS)],
                 "split": split,
                 "idx": i,

@@ -171,7 +171,7 @@ def test_pictures_are_found_by_name_unless_two_have_it(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/2.jpg").write_bytes((tmp_path / "data/2.jpg").read_bytes())
     assert (
-        "names '/path/to/emuedit_test_set/data/2.jpg', and several pictures have that name"
+        "names '/path/to/emuedit_test_set/2.jpg', and several pictures have that name"
         in faults_of(load, tmp_path)[0]
     )
     change_json(tmp_path / "test.json", lambda rows: rows[2].update(image="other/2.jpg"))

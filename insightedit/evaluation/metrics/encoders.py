@@ -1,0 +1,365 @@
+"""Encoders of pictures and texts: CLIP by open_clip or transformers, and DINO v1; weights from the disk only.
+
+Metrics (`insightedit.evaluation.metrics.similarity`) take anything that has the methods of `ImageEncoder` or
+`ImageTextEncoder`. Which model a published number was computed with:
+
+| model | open_clip | transformers | used by |
+| --- | --- | --- | --- |
+| CLIP B/32 | `ViT-B-32-quickgelu` | `openai/clip-vit-base-patch32` | MagicBrush, MIGE |
+| CLIP L/14 | `ViT-L-14-quickgelu` | `openai/clip-vit-large-patch14` | SmartEdit, InsightEdit, InstructPix2Pix |
+| DINO v1 S/16 | | `facebook/dino-vits16` | MagicBrush, MIGE, DreamBooth |
+
+DINO v2, or v1 with patches of 8 px (DreamBench++), give other numbers. The two CLIPs agree but for texts that need
+repair: open_clip, like OpenAI's `clip`, undoes HTML entities and makes typographic quotes plain, transformers does not.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from insightedit.evaluation.metrics.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    Preprocess,
+    clip_preprocess,
+    dino_preprocess,
+)
+from insightedit.evaluation.metrics.pretrained import first_line, load_model, load_tokenizer, weights_digest
+
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """What a metric of pictures needs."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, for records, e.g. "facebook/dino-vits16"."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """Which weights exactly, for records, e.g. a digest or a commit."""
+        ...
+
+    def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """Features of pictures.
+
+        Args:
+            pictures: (H, W, 3) uint8 RGB each, of any sizes, at least one.
+
+        Returns:
+            (B, D) float32 on the CPU, not normalised.
+        """
+        ...
+
+
+@runtime_checkable
+class ImageTextEncoder(ImageEncoder, Protocol):
+    """What a metric of pictures and texts needs."""
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Features of texts, in the same space as those of pictures.
+
+        Args:
+            texts: at least one; cut where they are too long for the encoder (77 tokens for CLIP).
+
+        Returns:
+            (B, D) float32 on the CPU, not normalised.
+        """
+        ...
+
+
+class OpenClipEncoder:
+    """A CLIP of open_clip.
+
+    Args:
+        model: `open_clip.CLIP`, or another with `encode_image` and `encode_text`.
+        tokenizer: list of texts -> (B, T) int64, as `open_clip.get_tokenizer` gives it.
+        name: for records.
+        preprocess: of pictures; its size has to be the model's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        *,
+        name: str,
+        preprocess: Preprocess,
+    ) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.name, self.preprocess = name, preprocess
+
+    @cached_property
+    def revision(self) -> str:
+        """Digest of the weights."""
+        return weights_digest(self.model)
+
+    @torch.no_grad()
+    def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """See `ImageEncoder`."""
+        return _to_cpu(self.model.encode_image(_stack(pictures, self.preprocess, self.model)))
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """See `ImageTextEncoder`."""
+        return _to_cpu(self.model.encode_text(self.tokenizer(list(texts)).to(_device(self.model))))
+
+
+class ClipEncoder:
+    """A CLIP of transformers.
+
+    Args:
+        model: `transformers.CLIPModel`.
+        tokenizer: `transformers.CLIPTokenizer`.
+        name: for records.
+        preprocess: of pictures; its size has to be the model's.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, preprocess: Preprocess) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.name, self.preprocess = name, preprocess
+
+    @cached_property
+    def revision(self) -> str:
+        """Digest of the weights."""
+        return weights_digest(self.model)
+
+    @torch.no_grad()
+    def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """See `ImageEncoder`."""
+        pixel_values = _stack(pictures, self.preprocess, self.model)
+        # transformers 5 gives an output object whose `pooler_output` is the *projected* feature
+        return _to_cpu(self.model.get_image_features(pixel_values=pixel_values).pooler_output)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """See `ImageTextEncoder`. All texts are filled up to CLIP's 77 tokens, as in OpenAI's `tokenize`.
+
+        There is no attention mask: the feature is read at the first end token, and no token sees a later one.
+        """
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        input_ids = tokens.input_ids.to(_device(self.model))
+        return _to_cpu(self.model.get_text_features(input_ids=input_ids).pooler_output)
+
+
+class DinoEncoder:
+    """DINO: the class token behind the last norm.
+
+    Not the `pooler_output` of transformers, which is one more layer that DINO never trained.
+
+    Args:
+        model: `transformers.ViTModel`.
+        name: for records.
+        preprocess: of pictures; its size has to be the model's.
+    """
+
+    def __init__(self, model: Any, *, name: str, preprocess: Preprocess) -> None:
+        self.model, self.name, self.preprocess = model.eval(), name, preprocess
+
+    @cached_property
+    def revision(self) -> str:
+        """Digest of the weights."""
+        return weights_digest(self.model)
+
+    @torch.no_grad()
+    def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """See `ImageEncoder`."""
+        pixel_values = _stack(pictures, self.preprocess, self.model)
+        return _to_cpu(self.model(pixel_values=pixel_values).last_hidden_state[:, 0])
+
+
+def load_clip(
+    model: str | os.PathLike = "openai/clip-vit-base-patch32",
+    *,
+    preprocess: str = "openai",
+    cache_dir: str | os.PathLike | None = None,
+    device: str | torch.device = "cpu",
+) -> ClipEncoder:
+    """A CLIP of transformers from the disk, in float32.
+
+    Args:
+        model: hub id in the cache, or a folder.
+        preprocess: a name of `insightedit.evaluation.metrics.preprocess.METHODS`.
+        cache_dir: of the hub; None for the usual one.
+        device: where it computes.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_model`; and `Preprocess`.
+    """
+    from transformers import CLIPModel, CLIPTokenizer
+
+    network = load_model(CLIPModel, model, cache_dir=cache_dir, device=device)
+    tokenizer = load_tokenizer(CLIPTokenizer, model, cache_dir=cache_dir)
+    way = clip_preprocess(preprocess, size=network.config.vision_config.image_size)
+    return ClipEncoder(network, tokenizer, name=os.fspath(model), preprocess=way)
+
+
+def load_dino(
+    model: str | os.PathLike = "facebook/dino-vits16",
+    *,
+    preprocess: str = "openai",
+    cache_dir: str | os.PathLike | None = None,
+    device: str | torch.device = "cpu",
+) -> DinoEncoder:
+    """DINO of transformers from the disk, in float32; arguments and errors as of `load_clip`."""
+    from transformers import ViTModel
+
+    network = load_model(ViTModel, model, cache_dir=cache_dir, device=device, add_pooling_layer=False)
+    way = dino_preprocess(preprocess, size=network.config.image_size)
+    return DinoEncoder(network, name=os.fspath(model), preprocess=way)
+
+
+def load_open_clip(
+    model: str = "ViT-B-32-quickgelu",
+    *,
+    pretrained: str = "openai",
+    checkpoint: str | os.PathLike | None = None,
+    preprocess: str = "openai",
+    cache_dir: str | os.PathLike | None = None,
+    device: str | torch.device = "cpu",
+) -> OpenClipEncoder:
+    """A CLIP of open_clip from the disk, in float32.
+
+    Args:
+        model: as open_clip calls it. OpenAI's weights need the names that end in `-quickgelu`.
+        pretrained: the weights, as open_clip calls them; of a checkpoint of one's own, any name.
+        checkpoint: file with the weights (.safetensors, a state dict, or OpenAI's own archive); None to look where
+            open_clip and OpenAI's `clip` keep theirs.
+        preprocess: a name of `insightedit.evaluation.metrics.preprocess.METHODS`.
+        cache_dir: of the hub; None for the usual one.
+        device: where it computes.
+
+    Raises:
+        RuntimeError: if open_clip is not installed.
+        FileNotFoundError: if the weights are not on the disk; names the command that fetches them.
+        ValueError: if open_clip knows no such model or weights, if model and weights do not belong together, or the
+            file cannot be read.
+    """
+    open_clip = _open_clip()
+    config = open_clip.get_model_config(model)
+    if config is None:
+        raise ValueError(f"open_clip knows no model {model!r}: see open_clip.list_models().")
+    settings = open_clip.get_pretrained_cfg(model, pretrained)
+    if settings.get("quick_gelu", config.get("quick_gelu", False)) != config.get("quick_gelu", False):
+        raise ValueError(
+            f"{model} and the weights {pretrained!r} differ in their activation, which would shift every score: "
+            f"name {_other_activation(model)}."
+        )
+    if checkpoint is None:
+        path = _cached_open_clip(open_clip, model, pretrained, cache_dir)
+    else:
+        path = Path(checkpoint)
+        if not path.is_file():
+            raise FileNotFoundError(f"No file at {path}: checkpoint names one file with CLIP's weights.")
+    network = _read_open_clip(open_clip, model, path).to(device)
+    size = network.visual.image_size
+    side = size if isinstance(size, int) else size[0]
+    way = Preprocess(
+        preprocess,
+        side,
+        side,
+        tuple(settings.get("mean", CLIP_MEAN)),
+        tuple(settings.get("std", CLIP_STD)),
+    )
+    return OpenClipEncoder(
+        network, open_clip.get_tokenizer(model), name=f"open_clip:{model}/{pretrained}", preprocess=way
+    )
+
+
+def _open_clip() -> Any:
+    try:
+        import open_clip
+    except ImportError as error:
+        raise RuntimeError(
+            "this encoder needs open_clip, which is not installed: pip install open_clip_torch."
+        ) from error
+    return open_clip
+
+
+def _other_activation(model: str) -> str:
+    return model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
+
+
+def _cached_open_clip(
+    open_clip: Any, model: str, pretrained: str, cache_dir: str | os.PathLike | None
+) -> Path:
+    """Where open_clip or OpenAI's `clip` put the weights."""
+    from huggingface_hub import try_to_load_from_cache
+
+    settings = open_clip.get_pretrained_cfg(model, pretrained)
+    if not settings:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise ValueError(
+            f"open_clip knows no weights {pretrained!r} of {model} (it knows: {known}): name those, or give their "
+            "file as checkpoint."
+        )
+    repository, file = os.path.split(settings.get("hf_hub", ""))
+    for name in (file,) if file else OPEN_CLIP_FILES:
+        found = try_to_load_from_cache(repository, name, cache_dir=cache_dir) if repository else None
+        if isinstance(found, str):
+            return Path(found)
+    archive = Path.home() / ".cache" / "clip" / os.path.basename(settings.get("url") or "none")
+    if archive.is_file():
+        return archive
+    raise FileNotFoundError(
+        f'The weights {pretrained!r} of {model} are not on this disk: `python -c "import open_clip; '
+        f"open_clip.create_model('{model}', '{pretrained}')\"` fetches them once, or give their file as checkpoint."
+    )
+
+
+def _read_open_clip(open_clip: Any, model: str, path: Path) -> Any:
+    # An archive of TorchScript, as OpenAI publishes CLIP, is no pickle: torch hands it to its own reader, and only if
+    # `weights_only` is off. Everything else is read as weights and nothing but weights.
+    is_archive = _is_torchscript(path)
+    try:
+        with warnings.catch_warnings():
+            if is_archive:
+                warnings.simplefilter("ignore")  # that torch does so, and that it will not for ever
+            return open_clip.create_model(
+                model, pretrained=str(path), precision="fp32", weights_only=not is_archive
+            )
+    except (RuntimeError, OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+        raise ValueError(
+            f"{path} does not hold the weights of {model} ({type(error).__name__}: {first_line(error)}): name the "
+            "model that they belong to."
+        ) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is what `torch.jit.save` writes; a state dict of `torch.save` has no `constants.pkl`."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _stack(pictures: Sequence[np.ndarray], preprocess: Preprocess, model: nn.Module) -> Tensor:
+    """(B, 3, S, S) float32 on the model's device."""
+    return torch.stack([preprocess(picture) for picture in pictures]).to(_device(model))
+
+
+def _to_cpu(features: Tensor) -> Tensor:
+    """(B, D) float32."""
+    return features.float().cpu()

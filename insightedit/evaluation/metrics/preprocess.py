@@ -1,0 +1,163 @@
+"""How a picture becomes what an encoder sees: the ways of the published scripts, each under its own name.
+
+| name | resize | crop |
+| --- | --- | --- |
+| `openai` | Pillow, bicubic, short side | centre, half a pixel to the even one |
+| `processor_pil` | the same | centre, half a pixel up and to the left |
+| `processor_torchvision` | torchvision, bicubic, antialias, short side | as `processor_pil` |
+| `instructpix2pix` | bicubic *without* antialias to the square, aspect ratio lost | none |
+
+`openai` is what OpenAI's `clip`, open_clip and MagicBrush do, with the transforms of torchvision on Pillow images;
+`processor_pil` the processor of transformers 4 (`CLIPImageProcessorPil` of 5), so SmartEdit and MIGE;
+`processor_torchvision` the `CLIPImageProcessor` of transformers 5.
+
+Scores of different ways do not belong into one table: on four photographs of 256 x 256 px, `instructpix2pix` is 0.6
+to 1.7 grey levels a pixel away from `openai` in the mean, `processor_torchvision` 0.001 to 0.003, and the two
+roundings may shift a picture that is not square by a pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from insightedit.evaluation.scoring import check_picture
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """One way, ready to be applied.
+
+    Attributes:
+        method: a name of `METHODS`.
+        size: pixels of a side of what comes out.
+        short_side: pixels of the short side between resize and crop; `instructpix2pix` does without.
+        mean: of red, green, blue, on the scale 0..1, subtracted.
+        std: of red, green, blue, divided by.
+
+    Raises:
+        ValueError: if the method is unknown, a size is not positive, or the crop is larger than what is cropped.
+    """
+
+    method: str
+    size: int = 224
+    short_side: int = 224
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"the preprocess {self.method!r} is unknown: it is one of {', '.join(METHODS)}.")
+        if not 0 < self.size <= self.short_side:
+            raise ValueError(
+                f"size is {self.size} and short_side {self.short_side}: a crop has at least 1 px and no more than "
+                "the short side it is cut from."
+            )
+
+    def __call__(self, picture: np.ndarray) -> Tensor:
+        """(H, W, 3) uint8 RGB of any size -> (3, size, size) float32, normalised.
+
+        Raises:
+            TypeError, ValueError: if it is no such picture, or one without pixels.
+        """
+        check_picture("picture", picture)
+        if picture.size == 0:
+            raise ValueError(f"picture has shape {picture.shape}: an encoder needs at least one pixel.")
+        pixels = METHODS[self.method](picture, self.short_side, self.size)
+        return (pixels - _channels(self.mean)) / _channels(self.std)
+
+
+def clip_preprocess(method: str = "openai", *, size: int = 224) -> Preprocess:
+    """CLIP's: short side and crop of the same `size`, CLIP's means."""
+    return Preprocess(method, size, size)
+
+
+def dino_preprocess(method: str = "openai", *, size: int = 224) -> Preprocess:
+    """DINO's as MagicBrush and MIGE use it: short side 256, crop 224 (or in that proportion), ImageNet's means.
+
+    Source: MagicBrush, `evaluation/image_eval.py`.
+    """
+    return Preprocess(method, size, round(size * 256 / 224), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width) with the given short side, the long one rounded down, as all libraries do."""
+    if height <= width:
+        return short_side, int(short_side * width / height)
+    return int(short_side * height / width), short_side
+
+
+def resize_short_side(picture: np.ndarray, short_side: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> the same with that short side, by Pillow's bicubic filter; aspect ratio kept."""
+    height, width = resized_shape(*picture.shape[:2], short_side)
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def centre_crop(picture: np.ndarray, size: int, *, half_to_even: bool) -> np.ndarray:
+    """(H, W, 3) -> (size, size, 3) from the middle.
+
+    Args:
+        picture: at least `size` high and wide.
+        size: pixels.
+        half_to_even: an odd rest of 2n + 1 px leaves, above and to the left, the even one of n and n + 1
+            (torchvision) instead of n (transformers).
+    """
+    rests = [length - size for length in picture.shape[:2]]
+    top, left = (round(rest / 2) if half_to_even else rest // 2 for rest in rests)
+    return picture[top : top + size, left : left + size]
+
+
+def _openai(picture: np.ndarray, short_side: int, size: int) -> Tensor:
+    return _to_unit(centre_crop(resize_short_side(picture, short_side), size, half_to_even=True))
+
+
+def _processor_pil(picture: np.ndarray, short_side: int, size: int) -> Tensor:
+    return _to_unit(centre_crop(resize_short_side(picture, short_side), size, half_to_even=False))
+
+
+def _processor_torchvision(picture: np.ndarray, short_side: int, size: int) -> Tensor:
+    from torchvision.transforms.v2 import functional as transforms
+
+    resized = transforms.resize(
+        rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w"),
+        list(resized_shape(*picture.shape[:2], short_side)),
+        interpolation=transforms.InterpolationMode.BICUBIC,
+        antialias=True,
+    )
+    return _to_unit(centre_crop(rearrange(resized, "c h w -> h w c").numpy(), size, half_to_even=False))
+
+
+def _instructpix2pix(picture: np.ndarray, short_side: int, size: int) -> Tensor:
+    """Values may lie a little beyond 0..1, as bicubic weights are negative in places."""
+    pixels = _to_unit(picture)[None]
+    return F.interpolate(pixels, size=(size, size), mode="bicubic", align_corners=False)[0]
+
+
+METHODS: dict[str, Callable[[np.ndarray, int, int], Tensor]] = {
+    "openai": _openai,
+    "processor_pil": _processor_pil,
+    "processor_torchvision": _processor_torchvision,
+    "instructpix2pix": _instructpix2pix,
+}  # name -> (picture, short side, size) -> (3, size, size) float32 on the scale 0..1
+
+
+def _to_unit(picture: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
+    return rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w").float().div(255.0)
+
+
+def _channels(values: tuple[float, float, float]) -> Tensor:
+    """(3, 1, 1) float32."""
+    return torch.tensor(values, dtype=torch.float32)[:, None, None]

@@ -1,0 +1,138 @@
+"""Published weights from the disk, never from the network; and a name for exactly these weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+DIGEST_DIGITS = 16  # hex, of SHA-256
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load_model(
+    cls: Any,
+    source: str | os.PathLike,
+    *,
+    cache_dir: str | os.PathLike | None = None,
+    device: str | torch.device = "cpu",
+    **options: Any,
+) -> Any:
+    """A model of transformers in float32, ready to be measured with.
+
+    transformers fills weights that a folder lacks with random numbers and says so in its log only: here that is an
+    error, because a random encoder gives plausible scores.
+
+    Args:
+        cls: the model's class, e.g. `transformers.CLIPModel`.
+        source: a folder, or a hub id whose files lie in the cache.
+        cache_dir: of the hub; None for the usual one.
+        device: where it computes.
+        **options: for the class's constructor.
+
+    Raises:
+        FileNotFoundError: if there is nothing; names the command that fetches it.
+        ValueError: if the folder holds another kind of model, or not all weights.
+    """
+    where = {"cache_dir": cache_dir, "local_files_only": True}
+    kind = cls.config_class.model_type
+    found = read(cls.config_class.get_config_dict, source, **where)[0].get("model_type")
+    if found is None:
+        raise FileNotFoundError(
+            f"{source} is not a complete model folder (no config.json): download it again."
+        )
+    if found != kind:
+        raise ValueError(f"{source} holds a model of type {found!r}, not {kind!r}: name another one.")
+    try:
+        model, report = read(
+            cls.from_pretrained, source, dtype=torch.float32, output_loading_info=True, **where, **options
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"{source} does not fit a {cls.__name__} ({first_line(error)}): download it again."
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{source} lacks {len(missing)} weights of a {cls.__name__}, e.g. {missing[0]}, which would be random "
+            "numbers: download it again, or name another one."
+        )
+    return model.to(device).eval()
+
+
+def load_tokenizer(cls: Any, source: str | os.PathLike, *, cache_dir: str | os.PathLike | None = None) -> Any:
+    """A tokenizer of transformers that has words.
+
+    Args:
+        cls: the tokenizer's class, e.g. `transformers.CLIPTokenizer`.
+        source: a folder, or a hub id whose files lie in the cache.
+        cache_dir: of the hub; None for the usual one.
+
+    Raises:
+        FileNotFoundError: if there is nothing; names the command that fetches it.
+        ValueError: see `check_tokenizer`.
+    """
+    tokenizer = read(cls.from_pretrained, source, cache_dir=cache_dir, local_files_only=True)
+    check_tokenizer(tokenizer, source)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, source: str | os.PathLike) -> None:
+    """Refuse the tokenizer without words that transformers makes, silently, where a folder has none.
+
+    Raises:
+        ValueError: if it has special tokens only, so that all texts would be the same.
+    """
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ValueError(
+            f"{source} holds no tokenizer: download it again, with tokenizer.json or the files of its vocabulary."
+        )
+
+
+def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any:
+    """What `from_pretrained` of transformers gives, with one sentence instead of its error.
+
+    Args:
+        from_pretrained: of a model, configuration, tokenizer or processor.
+        source: a folder, or a hub id whose files lie in the cache.
+        **options: with `local_files_only=True`.
+
+    Raises:
+        FileNotFoundError: if there is nothing, or it cannot be read.
+    """
+    name = os.fspath(source)
+    try:
+        return from_pretrained(name, **options)
+    except (OSError, ValueError) as error:  # a tokenizer without files is a ValueError
+        if os.path.isdir(name):
+            said = f"{name} is not a complete model folder ({first_line(error)}): download it again."
+        elif _HUB_ID.fullmatch(name):
+            said = (
+                f"{name} is neither a folder nor in the Hugging Face cache: `hf download {name}` fetches it once, or "
+                "name the folder that holds it."
+            )
+        else:
+            said = f"No folder at {name}: name a model folder, or the hub id of a model that was downloaded."
+        raise FileNotFoundError(said) from error
+
+
+def weights_digest(model: nn.Module) -> str:
+    """First 16 hex digits of a SHA-256 over all weights, whatever the file they came from and their names in it."""
+    hashes = sorted(_tensor_hash(tensor) for tensor in model.state_dict().values())
+    return hashlib.sha256(b"".join(hashes)).hexdigest()[:DIGEST_DIGITS]
+
+
+def _tensor_hash(tensor: Tensor) -> bytes:
+    raw = tensor.detach().cpu().contiguous()
+    head = f"{raw.dtype} {tuple(raw.shape)}".encode()
+    return hashlib.sha256(head + raw.reshape(-1).view(torch.uint8).numpy().tobytes()).digest()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, to be put in brackets."""
+    return str(error).strip().split("\n")[0].rstrip(".:")

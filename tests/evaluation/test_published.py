@@ -249,7 +249,7 @@ def test_names_that_are_not_there_are_answered_with_those_that_are() -> None:
         ("{key: DINO_I}", "{key: DINO_X}", "column DINO_X is no metric and has no label"),
         ("unit: dB, better: higher", "unit: dB, better: more", "PSNR is better 'more'; it is one of higher, lower"),
         ("unit: dB, better: higher", "colour: red, better: higher", "unexpected keyword argument 'colour'"),
-        ("papers:\n", "papers: [\n", "is damaged"),
+        ("papers:\n", "papers: [\n", ""),
     ],
 )  # fmt: skip
 def test_a_damaged_file_says_where(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -257,9 +257,7 @@ def test_a_damaged_file_says_where(tmp_path: Path, old: str, new: str, message: 
     assert old in text
     path = tmp_path / "published.yaml"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(
-        ValueError, match=f"published.yaml is damaged: .*{message}" if "[" not in new[-3:] else message
-    ):
+    with pytest.raises(ValueError, match=f"published.yaml is damaged: .*{message}"):
         load_published(path)
 
 

@@ -124,10 +124,12 @@ def test_identical_systems_do_not_differ() -> None:
 
 def test_p_values_of_equal_systems_are_even_and_of_unequal_ones_small() -> None:
     rng = np.random.default_rng(9)
-    clusters = np.repeat(np.arange(30), 2).tolist()
+    clusters = np.repeat(np.arange(15), 4).tolist()
     found = []
     for trial in range(200):
-        pictures = np.repeat(rng.normal(size=30), 2)  # the first is luckier or unluckier on whole pictures
+        pictures = np.repeat(
+            2 * rng.normal(size=15), 4
+        )  # the first is luckier or unluckier on whole pictures
         how = Resampling(199, seed=trial)
         found.append(
             paired_difference(rng.normal(size=60) + pictures, rng.normal(size=60), clusters, how=how).p_value
@@ -239,6 +241,16 @@ def test_categories_hide_nothing() -> None:
     assert table.macro.value == pytest.approx(0.75)
     spread = 1.96 * np.sqrt(0.25 / 30) / 2  # only left varies, and it is half of the mean
     assert table.macro.half_width == pytest.approx(spread, rel=0.1)
+
+
+def test_small_categories_are_in_every_draw_of_the_macro_mean() -> None:
+    records = [
+        *(record(f"a{n}", 0.1 * (-1) ** n, category="a") for n in range(30)),
+        *(record(f"b{n}", 1.0, category="b") for n in range(2)),
+    ]
+    macro = by_category(column(records)).macro
+    assert macro.value == pytest.approx(0.5)
+    assert macro.half_width == pytest.approx(1.96 * 0.1 / np.sqrt(30) / 2, rel=0.1)
 
 
 def test_macro_means_with_clusters_across_categories() -> None:

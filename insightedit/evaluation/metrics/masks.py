@@ -1,0 +1,415 @@
+"""What of a picture counts as background: masks, the boxes around them, and the frame in which both are compared.
+
+Two readings of one mask file, white where the picture is to be edited:
+
+* `paper`, as SmartEdit's script: the grey values are used as they are, `k = 1 - mask / 255`; source and output
+  are squashed to 256 x 256 and multiplied by `k`; every mean runs over the whole frame, its black part included;
+  the box ends *at* the last row and column, which are lost.
+* `strict`: the mask is cut at 127 and widened by `dilation` pixels, the aspect ratio is kept, every mean runs
+  over the kept pixels only, and the box includes its last row and column.
+
+Pictures are (H, W, 3) uint8 RGB, masks (H, W) uint8 or bool. Both sides are painted black where they may differ,
+so no number depends on what the edit shows.
+
+Source: SmartEdit, `test/metrics_evaluation.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from insightedit.evaluation.scoring import check_picture
+from insightedit.imaging import read_picture, to_rgb
+
+SIDE = 256  # pixels, SmartEdit's frame
+THRESHOLD = 127  # grey levels; brighter is to be edited
+DILATION = 6  # pixels at `SIDE`: 3 at 128, as in the scenes benchmark
+
+Resize = Literal["squash", "letterbox", "none"]
+Variant = Literal["paper", "strict"]
+
+
+class MaskError(ValueError):
+    """A mask with which a sample cannot be measured."""
+
+
+class EmptyMaskError(MaskError):
+    """Nothing is marked as to be edited."""
+
+
+class FullMaskError(MaskError):
+    """Nothing is left as background."""
+
+
+class EmptyCropError(MaskError):
+    """The box around the edited region has no width or no height."""
+
+
+class Box(NamedTuple):
+    """Pixel edges of a crop, Pillow's order; right and bottom are exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class Frame(NamedTuple):
+    """Where a picture lies in its frame, in pixels.
+
+    `width` x `height` is the frame, `content` the part that the picture fills; the rest is black.
+    """
+
+    width: int
+    height: int
+    content: Box
+
+
+@dataclass(frozen=True)
+class MaskedPair:
+    """Source and output as the background metrics want them.
+
+    Attributes:
+        source: (H, W, 3) float64 in 0..1, black where edited.
+        edited: likewise; the output.
+        keep: (H, W) float64, 1 = background, 0 = edited or outside the picture; soft for `paper`.
+        kept_ratio: mean of `keep` over the picture, 0..1.
+        variant: which reading of the mask.
+    """
+
+    source: np.ndarray
+    edited: np.ndarray
+    keep: np.ndarray
+    kept_ratio: float
+    variant: Variant
+
+    @property
+    def region(self) -> np.ndarray | None:
+        """(H, W) bool that means are restricted to; None for `paper`, whose means run over the whole frame."""
+        return self.keep > 0 if self.variant == "strict" else None
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """A mask file as (H, W) uint8, Pillow's mode `L`; transparent counts as white.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no picture; see `read_picture`.
+    """
+    return np.asarray(Image.fromarray(to_rgb(read_picture(path))).convert("L"))
+
+
+def to_unit(picture: np.ndarray, name: str) -> np.ndarray:
+    """(H, W, 3) uint8, or floats already in 0..1, as float64 in 0..1.
+
+    Args:
+        picture: to be converted.
+        name: of the argument, for the error.
+
+    Raises:
+        ValueError: if the shape or the range is another.
+        TypeError: if the dtype is another.
+    """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise ValueError(f"{name} has shape {picture.shape}; pictures are (H, W, 3).")
+    if picture.dtype == np.uint8:
+        return picture / 255.0
+    if picture.dtype.kind != "f":
+        raise TypeError(f"{name} has dtype {picture.dtype}; pictures are uint8, or floats in 0..1.")
+    if not (picture.min() >= 0.0 and picture.max() <= 1.0):
+        raise ValueError(
+            f"{name} holds floats from {picture.min():.3g} to {picture.max():.3g}; bring them into 0..1."
+        )
+    return picture.astype(np.float64)
+
+
+def soft_keep(mask: np.ndarray) -> np.ndarray:
+    """(H, W) float64 `1 - mask / 255`: SmartEdit's, not cut at any level, so grey counts in part.
+
+    Raises:
+        EmptyMaskError: if no pixel is above 0.
+        FullMaskError: if every pixel is 255.
+    """
+    mask = _grey(mask)
+    _check_marked(mask > 0, "above 0")
+    if mask.min() == 255:
+        raise FullMaskError("the mask is white everywhere, so there is no background to compare: check it.")
+    return 1.0 - mask / 255.0
+
+
+def binary_keep(mask: np.ndarray, *, threshold: int = THRESHOLD, dilation: int = DILATION) -> np.ndarray:
+    """(H, W) bool, the pixels further than `dilation` from every pixel brighter than `threshold`.
+
+    Args:
+        mask: (H, W) uint8 or bool.
+        threshold: grey level.
+        dilation: pixels, a disc's radius; 0 keeps all that is not marked.
+
+    Raises:
+        EmptyMaskError: if no pixel is marked.
+        FullMaskError: if no pixel is kept.
+        ValueError: if `dilation` is negative.
+    """
+    if dilation < 0:
+        raise ValueError(f"dilation is {dilation}; it is a number of pixels, 0 or more.")
+    marked = _grey(mask) > threshold
+    _check_marked(marked, f"above {threshold}")
+    keep = np.asarray(ndimage.distance_transform_edt(~marked)) > dilation
+    if not keep.any():
+        raise FullMaskError(
+            f"the mask, widened by {dilation} px, covers the whole picture, so there is no background to compare: "
+            "check it, or widen it by less."
+        )
+    return keep
+
+
+def paper_box(mask: np.ndarray) -> Box:
+    """Box of the non-zero pixels whose last row and column are lost, as SmartEdit crops for CLIPScore.
+
+    Raises:
+        EmptyMaskError: if no pixel is above 0.
+        EmptyCropError: if the region is one pixel wide or high, so that nothing is left.
+    """
+    left, top, right, bottom = _bounds(_grey(mask) > 0, "above 0")
+    box = Box(left, top, right - 1, bottom - 1)
+    _check_box(box)
+    return box
+
+
+def strict_box(mask: np.ndarray, *, threshold: int = THRESHOLD) -> Box:
+    """Box of the pixels brighter than `threshold`, all of them inside.
+
+    Raises:
+        EmptyMaskError: if no pixel is.
+    """
+    return _bounds(_grey(mask) > threshold, f"above {threshold}")
+
+
+def crop(picture: np.ndarray, box: Box) -> np.ndarray:
+    """The part of a (H, W, ...) array inside `box`, a copy.
+
+    Raises:
+        EmptyCropError: if `box` has no width or height.
+        ValueError: if it reaches beyond the picture.
+    """
+    _check_box(box)
+    height, width = picture.shape[:2]
+    if box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
+        raise ValueError(
+            f"{tuple(box)} (left, top, right, bottom) reaches beyond {width} x {height} px: take mask and picture "
+            "in one size."
+        )
+    return picture[box.top : box.bottom, box.left : box.right].copy()
+
+
+def match_size(picture: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """`picture` in the size of `like`, both (H, W, 3) uint8: Pillow's bicubic, as MagicBrush's L1 and L2."""
+    return _resized(picture, like.shape[1], like.shape[0], Image.Resampling.BICUBIC)
+
+
+def frame_of(size: tuple[int, int], *, resize: Resize, side: int = SIDE) -> Frame:
+    """The frame that a picture is compared in.
+
+    Args:
+        size: (width, height) of the source in pixels.
+        resize: "squash" (aspect ratio lost), "letterbox" (kept, black beside the picture) or "none".
+        side: of the frame, in pixels; without meaning for "none".
+
+    Raises:
+        ValueError: for any other rule.
+    """
+    width, height = size
+    if resize == "none":
+        return Frame(width, height, Box(0, 0, width, height))
+    if resize == "squash":
+        return Frame(side, side, Box(0, 0, side, side))
+    if resize != "letterbox":
+        raise ValueError(f'resize is "{resize}"; it is "squash", "letterbox" or "none".')
+    scale = side / max(width, height)
+    inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (side - inner_width) // 2, (side - inner_height) // 2
+    return Frame(side, side, Box(left, top, left + inner_width, top + inner_height))
+
+
+def place(picture: np.ndarray, frame: Frame) -> np.ndarray:
+    """A picture in its frame: (H, W, 3) uint8 bicubic, or a mask (H, W) uint8 to the nearest pixel."""
+    left, top, right, bottom = frame.content
+    method = Image.Resampling.BICUBIC if picture.ndim == 3 else Image.Resampling.NEAREST
+    resized = _resized(picture, right - left, bottom - top, method)
+    if resized.shape[:2] == (frame.height, frame.width):
+        return resized
+    framed = np.zeros((frame.height, frame.width, *picture.shape[2:]), dtype=picture.dtype)
+    framed[top:bottom, left:right] = resized
+    return framed
+
+
+def paper_pair(
+    source: np.ndarray, edited: np.ndarray, mask: np.ndarray, *, resize: Resize = "squash", side: int = SIDE
+) -> MaskedPair:
+    """Source and output times the soft mask, as SmartEdit compares them.
+
+    Args:
+        source: (H, W, 3) uint8.
+        edited: (H', W', 3) uint8.
+        mask: (H'', W'') uint8 or bool; white is to be edited.
+        resize: see `frame_of`; the frame is the source's.
+        side: of the frame, in pixels.
+
+    Raises:
+        MaskError: if nothing, or all, is to be edited.
+        ValueError: if a shape is wrong, or with "none" the sizes differ.
+        TypeError: if a dtype is wrong.
+    """
+    first, second, grey, frame = _framed(source, edited, mask, resize, side)
+    return _pair(first, second, soft_keep(grey), frame, "paper")
+
+
+def strict_pair(
+    source: np.ndarray,
+    edited: np.ndarray,
+    mask: np.ndarray,
+    *,
+    resize: Resize = "letterbox",
+    side: int = SIDE,
+    threshold: int = THRESHOLD,
+    dilation: int = DILATION,
+) -> MaskedPair:
+    """Source and output, black outside the background that is surely meant to stay.
+
+    Args:
+        source: (H, W, 3) uint8.
+        edited: (H', W', 3) uint8; brought to the source's aspect ratio first.
+        mask: (H'', W'') uint8 or bool; white is to be edited.
+        resize: see `frame_of`; the frame is the source's.
+        side: of the frame, in pixels.
+        threshold: see `binary_keep`.
+        dilation: see `binary_keep`, in pixels of the frame.
+
+    Raises:
+        MaskError: if nothing is to be edited, or nothing kept.
+        ValueError: if a shape is wrong, or with "none" the sizes differ.
+        TypeError: if a dtype is wrong.
+    """
+    first, second, grey, frame = _framed(source, edited, mask, resize, side)
+    return _pair(first, second, binary_keep(grey, threshold=threshold, dilation=dilation), frame, "strict")
+
+
+def paper_crop(edited: np.ndarray, mask: np.ndarray, *, side: int = SIDE) -> np.ndarray:
+    """The edited region as SmartEdit shows it to CLIP: both squashed, then `paper_box`.
+
+    Args:
+        edited: (H, W, 3) uint8.
+        mask: (H', W') uint8 or bool.
+        side: of the frame, in pixels.
+
+    Raises:
+        MaskError: if nothing is to be edited, or the region is one pixel wide or high.
+    """
+    frame = frame_of((1, 1), resize="squash", side=side)
+    return crop(place(edited, frame), paper_box(place(_grey(mask), frame)))
+
+
+def strict_crop(
+    edited: np.ndarray,
+    mask: np.ndarray,
+    *,
+    size: tuple[int, int],
+    resize: Resize = "letterbox",
+    side: int = SIDE,
+) -> np.ndarray:
+    """The edited region inside `strict_box`.
+
+    Args:
+        edited: (H, W, 3) uint8; brought to the source's aspect ratio first.
+        mask: (H', W') uint8 or bool.
+        size: (width, height) of the source, whose frame it is.
+        resize: see `frame_of`.
+        side: of the frame, in pixels.
+
+    Raises:
+        EmptyMaskError: if nothing is to be edited.
+        ValueError: with "none", if the sizes differ.
+    """
+    frame = frame_of(size, resize=resize, side=side)
+    if resize == "none":
+        _check_sizes(size, edited=edited, mask=mask)
+    return crop(place(edited, frame), strict_box(place(_grey(mask), frame)))
+
+
+def _framed(
+    source: np.ndarray, edited: np.ndarray, mask: np.ndarray, resize: Resize, side: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Frame]:
+    """Source and output in the source's frame; the grey mask in the frame's content; the frame."""
+    for name, picture in (("source", source), ("edited", edited)):
+        check_picture(name, picture)
+        if picture.size == 0:
+            raise ValueError(f"{name} has shape {picture.shape}: a picture has at least one pixel.")
+    size = (source.shape[1], source.shape[0])
+    frame = frame_of(size, resize=resize, side=side)
+    if resize == "none":
+        _check_sizes(size, edited=edited, mask=mask)
+    grey = crop(place(_grey(mask), frame), frame.content)
+    return place(source, frame), place(edited, frame), grey, frame
+
+
+def _check_sizes(size: tuple[int, int], **given: np.ndarray) -> None:
+    for name, array in given.items():
+        if array.shape[1::-1] != size:
+            raise ValueError(
+                f"{name} has {array.shape[1]} x {array.shape[0]} px, the source {size[0]} x {size[1]}: "
+                'resize="none" compares equal sizes; take "letterbox" or "squash".'
+            )
+
+
+def _pair(
+    source: np.ndarray, edited: np.ndarray, keep: np.ndarray, frame: Frame, variant: Variant
+) -> MaskedPair:
+    """Paint both black where `keep`, given for the frame's content, is 0."""
+    left, top, right, bottom = frame.content
+    weights = np.zeros((frame.height, frame.width))
+    weights[top:bottom, left:right] = keep
+    first, second = (picture / 255.0 * weights[:, :, None] for picture in (source, edited))
+    return MaskedPair(first, second, weights, float(keep.mean()), variant)
+
+
+def _grey(mask: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 of a mask that may be bool."""
+    if mask.ndim != 2 or mask.size == 0:
+        raise ValueError(f"the mask has shape {mask.shape}; masks are (H, W) with at least one pixel.")
+    if mask.dtype == np.bool_:
+        return mask.astype(np.uint8) * np.uint8(255)
+    if mask.dtype != np.uint8:
+        raise TypeError(f"the mask has dtype {mask.dtype}; masks are uint8 or bool.")
+    return mask
+
+
+def _check_marked(marked: np.ndarray, rule: str) -> None:
+    if not marked.any():
+        raise EmptyMaskError(f"no pixel of the mask is {rule}, so nothing is to be edited: check the mask.")
+
+
+def _bounds(marked: np.ndarray, rule: str) -> Box:
+    """Smallest box with all marked pixels inside."""
+    _check_marked(marked, rule)
+    rows, columns = np.nonzero(marked)
+    return Box(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+
+
+def _check_box(box: Box) -> None:
+    if box.right <= box.left or box.bottom <= box.top:
+        raise EmptyCropError(
+            f"the box {tuple(box)} (left, top, right, bottom) is empty: the region is too thin to be cropped by this "
+            "rule; the strict one includes its last row and column."
+        )
+
+
+def _resized(values: np.ndarray, width: int, height: int, method: Image.Resampling) -> np.ndarray:
+    if values.shape[:2] == (height, width):
+        return values
+    return np.asarray(Image.fromarray(values).resize((width, height), method))

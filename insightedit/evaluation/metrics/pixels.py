@@ -1,0 +1,281 @@
+"""How far the pixels of two pictures are apart: PSNR, SSIM, L1 and L2, and SmartEdit's set of them in one go.
+
+Pictures are (H, W, 3), uint8 or floats in 0..1; all values hold for the scale 0..1. `keep` restricts a mean to
+some pixels; without it the mean runs over all of them. The two readings of a masked pair, `paper` and `strict`,
+are told in `insightedit.evaluation.metrics.masks`. For one binary mask their PSNR differs by exactly
+`-10 log10(share of kept pixels)`: the black part counts as a perfect match in `paper`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+from insightedit.evaluation.metrics.masks import (
+    DILATION,
+    SIDE,
+    FullMaskError,
+    MaskedPair,
+    Resize,
+    Variant,
+    paper_pair,
+    strict_pair,
+    to_unit,
+)
+
+PSNR_CAP = 60.0  # dB; equal pictures would be infinite
+CROP_BORDER = 5  # pixels, half of SSIM's window
+WINDOW = 2 * CROP_BORDER + 1  # pixels; a Gaussian of sigma 1.5, cut at 3.5 sigma
+
+
+@dataclass(frozen=True)
+class Psnr:
+    """A peak signal-to-noise ratio.
+
+    Attributes:
+        value: dB.
+        capped: whether `value` was brought down to the cap.
+    """
+
+    value: float
+    capped: bool
+
+
+@dataclass(frozen=True)
+class BackgroundScores:
+    """What one sample's background gives.
+
+    Attributes:
+        psnr: dB, at most the cap.
+        psnr_capped: whether it was.
+        ssim: -1..1.
+        l1: mean absolute difference, 0..1.
+        l2: mean squared difference, 0..1, no root: what SmartEdit prints as MSE.
+        kept_ratio: share of the picture that is background, 0..1.
+    """
+
+    psnr: float
+    psnr_capped: bool
+    ssim: float
+    l1: float
+    l2: float
+    kept_ratio: float
+
+
+def l1(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None) -> float:
+    """Mean absolute difference, 0..1.
+
+    Args:
+        first: (H, W, 3) uint8, or floats in 0..1.
+        second: likewise.
+        keep: (H, W) bool, pixels that count; None for all.
+
+    Raises:
+        FullMaskError: if `keep` has no pixel.
+        ValueError: if shapes differ or values are out of range.
+        TypeError: if a dtype is wrong.
+    """
+    return float(np.abs(_difference(first, second, keep)).mean())
+
+
+def l2(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None) -> float:
+    """Mean squared difference without a root, 0..1; arguments and errors as `l1`."""
+    return float(np.square(_difference(first, second, keep)).mean())
+
+
+def psnr(
+    first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None, cap: float = PSNR_CAP
+) -> Psnr:
+    """Peak signal-to-noise ratio for a peak of 1.
+
+    Args:
+        first: (H, W, 3) uint8, or floats in 0..1.
+        second: likewise.
+        keep: (H, W) bool, pixels that count; None for all.
+        cap: dB; `math.inf` leaves equal pictures infinite.
+
+    Raises:
+        FullMaskError, ValueError, TypeError: as `l1`.
+    """
+    error = l2(first, second, keep=keep)
+    value = math.inf if error == 0.0 else -10.0 * math.log10(error)
+    return Psnr(min(value, cap), value > cap)
+
+
+def ssim(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    keep: np.ndarray | None = None,
+    crop_border: int = CROP_BORDER,
+) -> float:
+    """Structural similarity: Gaussian window of sigma 1.5, k1 = .01, k2 = .03, mean over channels and pixels.
+
+    Args:
+        first: (H, W, 3) uint8, or floats in 0..1, both sides at least 11.
+        second: likewise.
+        keep: (H, W) bool, pixels that count; None for all. The windows themselves reach beyond it.
+        crop_border: 5 leaves the outer 5 pixels out, as torchmetrics up to 1.3.2 (SmartEdit's time) and as
+            scikit-image, which computes it here; 0 takes them in, over a mirrored border, as torchmetrics from
+            1.4.3, which computes it here.
+
+    Returns:
+        -1..1.
+
+    Raises:
+        FullMaskError: if no pixel is left to count.
+        ValueError: if shapes differ, a side is below 11, values are out of range, `crop_border` is another, or
+            torchmetrics is missing.
+        TypeError: if a dtype is wrong.
+    """
+    first, second = _both(first, second)
+    if min(first.shape[:2]) < WINDOW:
+        raise ValueError(
+            f"the pictures have {first.shape[1]} x {first.shape[0]} px; SSIM's window needs {WINDOW} each way."
+        )
+    if crop_border == CROP_BORDER:
+        inner = slice(CROP_BORDER, -CROP_BORDER)
+        similarity = _map_of_skimage(first, second)[inner, inner]
+        keep = None if keep is None else _checked(keep, first)[inner, inner]
+    elif crop_border == 0:
+        similarity = _map_of_torchmetrics(first, second)
+    else:
+        raise ValueError(f"crop_border is {crop_border}; it is 5 (cropped) or 0 (not cropped).")
+    return float(_kept(similarity, keep).mean())
+
+
+def background_scores(
+    pair: MaskedPair, *, crop_border: int = CROP_BORDER, cap: float = PSNR_CAP
+) -> BackgroundScores:
+    """All numbers of one masked pair.
+
+    Args:
+        pair: from `paper_pair` or `strict_pair`.
+        crop_border: see `ssim`.
+        cap: see `psnr`.
+
+    Raises:
+        FullMaskError: if the strict background lies in the cropped border only.
+        ValueError: if a side is below 11 pixels, or `crop_border` is another than 5 or 0.
+    """
+    ratio = psnr(pair.source, pair.edited, keep=pair.region, cap=cap)
+    return BackgroundScores(
+        psnr=ratio.value,
+        psnr_capped=ratio.capped,
+        ssim=ssim(pair.source, pair.edited, keep=pair.region, crop_border=crop_border),
+        l1=l1(pair.source, pair.edited, keep=pair.region),
+        l2=l2(pair.source, pair.edited, keep=pair.region),
+        kept_ratio=pair.kept_ratio,
+    )
+
+
+def smartedit_scores(
+    source: np.ndarray,
+    edited: np.ndarray,
+    mask: np.ndarray,
+    *,
+    variants: Sequence[Variant] = ("paper", "strict"),
+    side: int = SIDE,
+    strict_resize: Resize = "letterbox",
+    dilation: int = DILATION,
+    crop_border: int = CROP_BORDER,
+    cap: float = PSNR_CAP,
+) -> dict[Variant, BackgroundScores]:
+    """SmartEdit's background metrics of one sample without LPIPS, as published and as they should be.
+
+    Args:
+        source: (H, W, 3) uint8.
+        edited: (H', W', 3) uint8.
+        mask: (H'', W'') uint8 or bool; white is to be edited.
+        variants: which of the two; ask for one at a time to keep it where the other fails.
+        side: of the frame, in pixels.
+        strict_resize: see `frame_of`; `paper` always squashes.
+        dilation: pixels of the frame, for `strict`.
+        crop_border: see `ssim`.
+        cap: see `psnr`.
+
+    Returns:
+        Variant -> scores.
+
+    Raises:
+        MaskError: if nothing is to be edited, or nothing kept.
+        ValueError: if a shape is wrong.
+        TypeError: if a dtype is wrong.
+    """
+    scores: dict[Variant, BackgroundScores] = {}
+    for variant in variants:
+        if variant == "paper":
+            pair = paper_pair(source, edited, mask, side=side)
+        elif variant == "strict":
+            pair = strict_pair(source, edited, mask, resize=strict_resize, side=side, dilation=dilation)
+        else:
+            raise ValueError(f'variants names "{variant}"; there are "paper" and "strict".')
+        scores[variant] = background_scores(pair, crop_border=crop_border, cap=cap)
+    return scores
+
+
+def _both(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if first.shape != second.shape:
+        raise ValueError(
+            f"the pictures have shapes {first.shape} and {second.shape}: bring them to one size first."
+        )
+    return to_unit(first, "first"), to_unit(second, "second")
+
+
+def _difference(first: np.ndarray, second: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
+    """Float64 differences of the pixels that count."""
+    first, second = _both(first, second)
+    return _kept(first - second, keep)
+
+
+def _checked(keep: np.ndarray, like: np.ndarray) -> np.ndarray:
+    if keep.dtype != np.bool_:
+        raise TypeError(f"keep has dtype {keep.dtype}; it is bool: cut the mask first.")
+    if keep.shape != like.shape[:2]:
+        raise ValueError(f"keep has shape {keep.shape}, the pictures {like.shape}: take both in one size.")
+    return keep
+
+
+def _kept(values: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
+    """The pixels of an (H, W, C) array that count."""
+    if keep is None:
+        return values
+    if not _checked(keep, values).any():
+        raise FullMaskError("no pixel is left to compare: check the mask, or widen it by less.")
+    return values[keep]
+
+
+def _map_of_skimage(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(H, W, 3) similarities; exact where the window lies inside."""
+    return structural_similarity(
+        first,
+        second,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=2,
+        data_range=1.0,
+        full=True,
+    )[1]
+
+
+def _map_of_torchmetrics(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(H, W, 3) similarities, computed in float32; at the border the picture is mirrored."""
+    try:
+        from torchmetrics.functional.image import structural_similarity_index_measure
+    except ImportError as error:
+        raise ValueError(
+            "SSIM with crop_border=0 needs torchmetrics, which is not installed: pip install 'insightedit[eval]'."
+        ) from error
+    import torch
+
+    preds, target = (
+        torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), dtype=np.float32))[None]
+        for picture in (first, second)
+    )
+    _, similarity = structural_similarity_index_measure(preds, target, data_range=1.0, return_full_image=True)
+    return similarity[0].double().numpy().transpose(1, 2, 0)

@@ -282,7 +282,8 @@ def to_latex(grid: Grid, *, label: str = "") -> str:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    guard = "{}" if cells[0][:1] in ("[", "*") else ""  # else the row before would take it as its argument
+    return guard + " & ".join(cells) + r" \\"
 
 
 def _latex_spans(spans: Sequence[tuple[str, int]], left: int) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from insightedit.evaluation.protocols import PROTOCOLS
 from insightedit.evaluation.published import (
     COMPARABLE,
     RESULTS,
@@ -154,6 +155,15 @@ def test_comparability_is_said_for_every_measured_column() -> None:
             if rule is not None:
                 assert rule.status in COMPARABLE and rule.is_ranked == bool(rule.protocol)
                 assert rule.status == "same" or rule.warnings, (table.number, column.key)
+
+
+def test_the_protocols_named_measure_these_columns() -> None:
+    for table in PUBLISHED.tables:
+        for column in table.columns:
+            if column.comparability and column.comparability.protocol:
+                protocol = PROTOCOLS[column.comparability.protocol]
+                assert column.benchmark.bench in protocol.benchmarks, column.key
+                assert (column.key, "paper") in {(rule.name, rule.variant) for rule in protocol.rules}
 
 
 def test_what_is_never_comparable() -> None:

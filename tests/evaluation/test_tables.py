@@ -339,6 +339,12 @@ def test_foreign_names_break_neither_language() -> None:
     assert "$-$1.5" in latex and "[$-$2.0, $-$1.0]" in latex and "0-10" in latex
 
 
+@pytest.mark.parametrize("name", ["[12] ours", "*ours"])
+def test_a_row_is_not_taken_as_an_argument_of_the_row_before(name: str) -> None:
+    latex = to_latex(Grid("t", (Heading("x"),), (Line("a", (Cell("1"),)), Line(name, (Cell("2"),)))))
+    assert f"\n{{}}{name} & 2" in latex
+
+
 def test_footnote_signs() -> None:
     assert [mark(n) for n in (0, 15, 16, 24, 25)] == ["a", "p", "r", "z", "(26)"]
     grid = Grid("t", (Heading("x", notes=(0, 25)),), (), tuple(f"note {n}" for n in range(26)))

@@ -1,0 +1,458 @@
+"""Ins-align: people say whether an edit follows its instruction.
+
+`write_rating_page` makes one HTML file for all raters and a key that stays with whoever asked them. The page shows
+one result at a time beside its source, says nothing about methods, and saves the votes as a file; `count_votes`
+puts the raters' files and the key together.
+
+Source: SmartEdit's supplement (four raters, one question per picture, mean of all votes). Ours: blinding, shuffling,
+failure codes, agreement. Its raters' guide is not published, so numbers compare among methods on one page only.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from insightedit.evaluation.failures import FAILURES
+from insightedit.evaluation.judge.agreement import fleiss_kappa
+from insightedit.evaluation.statistics import Rate, group_by, mean, rate
+from insightedit.imaging import read_picture, to_rgb
+from insightedit.provenance import write_atomically
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+VOTES_FORMAT = "insightedit-votes-1"
+KEY_FORMAT = "insightedit-votes-key-1"
+PAGE, KEY = "rate.html", "key.json"
+MIN_RATERS = 3
+CSV_COLUMNS = ("page", "rater", "item", "vote", "failure", "seconds")
+QUALITY = 92  # of the pictures' WebP
+
+_FAILURE_KEYS = "1234567890qwer"  # none of them is y or n
+
+
+@dataclass(frozen=True)
+class RatingItem:
+    """One sample to be rated.
+
+    Attributes:
+        sample_id: unique on the page.
+        instruction: what the editors were told.
+        source: picture before.
+        outputs: method -> picture after; every sample has the same methods.
+        category: group of the sample, "" without.
+    """
+
+    sample_id: str
+    instruction: str
+    source: Path
+    outputs: Mapping[str, Path]
+    category: str = ""
+
+
+def write_rating_page(
+    folder: Path,
+    items: Sequence[RatingItem],
+    *,
+    seed: int,
+    raters: int = MIN_RATERS,
+    max_side: int = 512,
+    title: str = "Does the edit follow the instruction?",
+) -> tuple[Path, Path]:
+    """Write the page for the raters and the key to it.
+
+    All results of a sample are shown at the size of its source, and are encoded anew: neither size, file name nor
+    metadata tell the method.
+
+    Args:
+        folder: made if missing.
+        items: what is rated.
+        seed: of the shuffling, a different one for each rater; it stands in the key.
+        raters: people who will rate, at least three.
+        max_side: pixels of the longer side of what is shown.
+        title: of the page.
+
+    Returns:
+        Paths of `rate.html`, to be sent to the raters, and of `key.json`, to be kept from them.
+
+    Raises:
+        ValueError: if there is nothing to rate, raters are too few, ids repeat, an instruction is empty, or methods
+            differ among samples.
+        FileNotFoundError: if a picture is missing.
+    """
+    methods = _check_items(items)
+    if raters < MIN_RATERS:
+        raise ValueError(f"raters is {raters}: Ins-align takes at least {MIN_RATERS}.")
+    draw = random.Random(seed)
+    sources, shown, unblinded = [], [], {}
+    for number, item in enumerate(items):
+        source = _open(item.source)
+        size = _shown_size(source.size, max_side)
+        sources.append(_address(source, size))
+        for method in methods:
+            code = f"{draw.getrandbits(48):012x}"
+            result = _address(_open(item.outputs[method]), size)
+            shown.append({"code": code, "instruction": item.instruction, "source": number, "result": result})
+            unblinded[code] = {"sample_id": item.sample_id, "method": method, "category": item.category}
+    draw.shuffle(shown)  # even who reads the file finds no order of methods
+    orders = [draw.sample(range(len(shown)), len(shown)) for _ in range(raters)]
+    content = json.dumps([shown, sources, orders], ensure_ascii=False)
+    page = hashlib.sha256(content.encode("utf-8")).hexdigest()[:12]
+    data = {
+        "format": VOTES_FORMAT,
+        "page": page,
+        "items": shown,
+        "sources": sources,
+        "orders": orders,
+        "failures": [
+            {"code": code, "text": text, "key": key}
+            for (code, text), key in zip(FAILURES.items(), _FAILURE_KEYS, strict=True)
+        ],
+    }
+    key = {"format": KEY_FORMAT, "page": page, "seed": seed, "raters": raters, "items": unblinded}
+    folder.mkdir(parents=True, exist_ok=True)
+    html = _render(data, title=title)
+    write_atomically(folder / PAGE, lambda file: file.write(html.encode("utf-8")))
+    text = json.dumps(key, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(folder / KEY, lambda file: file.write(text.encode("utf-8")))
+    return folder / PAGE, folder / KEY
+
+
+def _check_items(items: Sequence[RatingItem]) -> list[str]:
+    """The methods, in sorted order."""
+    if not items or not items[0].outputs:
+        raise ValueError("nothing to rate: give at least one sample with the output of at least one method.")
+    methods = sorted(items[0].outputs)
+    seen: set[str] = set()
+    for item in items:
+        if item.sample_id in seen:
+            raise ValueError(f"sample {item.sample_id!r} stands twice: ids are unique on a page.")
+        seen.add(item.sample_id)
+        if not item.instruction.strip():
+            raise ValueError(f"sample {item.sample_id!r} has no instruction: raters need one.")
+        if sorted(item.outputs) != methods:
+            raise ValueError(
+                f"sample {item.sample_id!r} has outputs of {', '.join(sorted(item.outputs)) or 'no method'}, "
+                f"{items[0].sample_id!r} of {', '.join(methods)}: every sample needs all methods."
+            )
+    return methods
+
+
+def _open(path: Path) -> Image.Image:
+    return Image.fromarray(to_rgb(read_picture(path)))
+
+
+def _shown_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    scale = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _address(picture: Image.Image, size: tuple[int, int]) -> str:
+    """A picture at a size as WebP inside a data address."""
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="WEBP", quality=QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _render(data: Mapping[str, Any], *, title: str) -> str:
+    from jinja2 import Environment
+
+    template = files(__package__).joinpath("rating.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    return environment.from_string(template).render(title=title, count=len(data["items"]), data=text)
+
+
+class Vote(BaseModel):
+    """One rater's answer about one result: 1 if it follows the instruction, else 0 with a failure code."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    item: str
+    vote: Literal[0, 1]
+    failure: str | None = None
+    seconds: float = Field(default=0.0, ge=0.0)
+
+
+class RaterFile(BaseModel):
+    """What the page saves."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    format: Literal["insightedit-votes-1"]
+    page: str
+    rater: int = Field(ge=1)
+    votes: list[Vote]
+
+
+class _KeyItem(BaseModel):
+    sample_id: str
+    method: str
+    category: str
+
+
+class RatingKey(BaseModel):
+    """What `key.json` holds: code -> sample, method and category."""
+
+    format: Literal["insightedit-votes-key-1"]
+    page: str
+    seed: int
+    raters: int
+    items: dict[str, _KeyItem]
+
+
+def read_key(path: Path) -> RatingKey:
+    """Read the key of a page.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is no key.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No key at {path}: name the {KEY} that was written beside {PAGE}.")
+    try:
+        return RatingKey.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{path} is no key of a rating page ({_first_fault(error)}).") from error
+
+
+def read_votes(path: Path) -> RaterFile:
+    """Read a rater's file, JSON or CSV by its ending.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, an item stands twice, or a failure code is missing, unknown or beside a yes.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No votes at {path}: name the files that the raters saved.")
+    try:
+        if path.suffix.lower() == ".csv":
+            found = _from_csv(path.read_text(encoding="utf-8-sig"))
+        else:
+            found = RaterFile.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(
+            f"{path} is no rater's file ({_first_fault(error)}): save it from the page again."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no rater's file ({error}): save it from the page again.") from error
+    twice = [item for item, number in Counter(vote.item for vote in found.votes).items() if number > 1]
+    if twice:
+        raise ValueError(f"{path} holds {len(twice)} items more than once, e.g. {twice[0]}: save it again.")
+    for vote in found.votes:
+        if (vote.failure in FAILURES) != (vote.vote == 0) or (vote.vote == 1 and vote.failure):
+            raise ValueError(
+                f"{path}: item {vote.item} has vote {vote.vote} and failure {vote.failure!r}: a 0 has a code of F1 to "
+                "F14, a 1 has none."
+            )
+    return found
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    return f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault['msg']}"
+
+
+def _from_csv(text: str) -> RaterFile:
+    """A CSV file as the page writes it; ValueError if it is none."""
+    table = csv.DictReader(io.StringIO(text))
+    if tuple(table.fieldnames or ()) != CSV_COLUMNS:
+        raise ValueError(f"its first line is not {','.join(CSV_COLUMNS)}")
+    rows = list(table)
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError("a line has too few or too many entries")
+    whose = {(row["page"], row["rater"]) for row in rows}
+    if len(whose) != 1:
+        raise ValueError(f"it holds the votes of {len(whose)} raters")
+    page, rater = whose.pop()
+    votes = [
+        Vote(
+            item=row["item"],
+            vote=int(row["vote"]),  # type: ignore[arg-type]
+            failure=row["failure"] or None,
+            seconds=float(row["seconds"]),
+        )
+        for row in rows
+    ]
+    return RaterFile(format=VOTES_FORMAT, page=page, rater=int(rater), votes=votes)
+
+
+@dataclass(frozen=True)
+class MethodVotes:
+    """One line of the table.
+
+    Attributes:
+        method: unblinded.
+        n: samples.
+        mean: of all votes, 0..1: Ins-align.
+        majority: rate of samples for which more than half of the raters said yes; its 95 % interval takes samples
+            as independent.
+        kappa: Fleiss' kappa of the raters on this method; None if all votes are the same.
+        failures: code -> number of votes, most frequent first.
+        categories: category -> mean of its votes.
+    """
+
+    method: str
+    n: int
+    mean: float
+    majority: Rate
+    kappa: float | None
+    failures: Mapping[str, int]
+    categories: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class AlignReport:
+    """What the raters of a page say.
+
+    Attributes:
+        page: id of the page.
+        raters: numbers of those who rated.
+        rows: methods, best first.
+        kappa: Fleiss' kappa over all methods; None if all votes are the same.
+        samples: method -> sample id -> mean vote, for `correlate`.
+    """
+
+    page: str
+    raters: tuple[int, ...]
+    rows: tuple[MethodVotes, ...]
+    kappa: float | None
+    samples: Mapping[str, Mapping[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return asdict(self)
+
+
+def count_votes(key: RatingKey, raters: Iterable[RaterFile], *, min_raters: int = MIN_RATERS) -> AlignReport:
+    """Put the raters' votes and the key together.
+
+    Args:
+        key: from `read_key`.
+        raters: from `read_votes`, complete files of different raters.
+        min_raters: fewest raters, at least 2.
+
+    Raises:
+        ValueError: if raters are too few or stand twice, or a file is of another page or incomplete; it names the
+            rater and says how many items are missing.
+    """
+    given = list(raters)
+    if min_raters < 2:
+        raise ValueError(f"min_raters is {min_raters}: agreement needs at least 2.")
+    for one in given:
+        _check_rater(key, one)
+    numbers = Counter(one.rater for one in given)
+    if twice := sorted(number for number, files_ in numbers.items() if files_ > 1):
+        raise ValueError(f"rater {twice[0]} gave {numbers[twice[0]]} files: give one file per rater.")
+    if len(given) < min_raters:
+        raise ValueError(f"{len(given)} raters' files: Ins-align takes at least {min_raters}.")
+    votes: dict[str, list[Vote]] = {code: [] for code in key.items}
+    for one in given:
+        for vote in one.votes:
+            votes[vote.item].append(vote)
+    groups = group_by(key.items, lambda code: key.items[code].method)
+    rows = [_row(str(method), codes, key, votes) for method, codes in groups.items()]
+    samples = {
+        str(method): {key.items[code].sample_id: _share(votes[code]) for code in codes}
+        for method, codes in groups.items()
+    }
+    return AlignReport(
+        page=key.page,
+        raters=tuple(sorted(numbers)),
+        rows=tuple(sorted(rows, key=lambda row: -row.mean)),
+        kappa=_kappa(votes.values()),
+        samples=samples,
+    )
+
+
+def _check_rater(key: RatingKey, one: RaterFile) -> None:
+    if one.page != key.page:
+        raise ValueError(
+            f"rater {one.rater} rated page {one.page}, the key is of page {key.page}: give the key that was written "
+            "with the raters' page."
+        )
+    if one.rater > key.raters:
+        raise ValueError(f"rater {one.rater} rated, but the page is for {key.raters} raters: check the file.")
+    items = {vote.item for vote in one.votes}
+    if unknown := sorted(items - set(key.items)):
+        raise ValueError(
+            f"rater {one.rater} rated item {unknown[0]}, which the page does not have: check the file."
+        )
+    if missing := len(set(key.items) - items):
+        raise ValueError(
+            f"rater {one.rater} answered {len(items)} of {len(key.items)} items, {missing} are missing: let the rater "
+            "open the page in the same browser, finish and save again."
+        )
+
+
+def _row(
+    method: str, codes: Sequence[str], key: RatingKey, votes: Mapping[str, Sequence[Vote]]
+) -> MethodVotes:
+    mine = [votes[code] for code in codes]
+    failures = Counter(vote.failure for group in mine for vote in group if vote.failure)
+    by_category = group_by(codes, lambda code: key.items[code].category)
+    return MethodVotes(
+        method=method,
+        n=len(codes),
+        mean=mean(_share(group) for group in mine) or 0.0,
+        majority=rate(_share(group) > 0.5 for group in mine),
+        kappa=_kappa(mine),
+        failures=dict(sorted(failures.items(), key=lambda entry: (-entry[1], int(entry[0][1:])))),
+        categories={
+            str(category): mean(_share(votes[code]) for code in group) or 0.0
+            for category, group in by_category.items()
+        },
+    )
+
+
+def _share(votes: Sequence[Vote]) -> float:
+    return sum(vote.vote for vote in votes) / len(votes)
+
+
+def _kappa(groups: Iterable[Sequence[Vote]]) -> float | None:
+    counts = [(sum(vote.vote for vote in group), len(group)) for group in groups]
+    return fleiss_kappa([[yes, n - yes] for yes, n in counts])
+
+
+def votes_table(report: AlignReport) -> Table:
+    """Methods, best first: Ins-align, majority, agreement, most frequent failures."""
+    from rich import box
+    from rich.table import Table
+
+    agreement = "undefined" if report.kappa is None else f"{report.kappa:.2f}"
+    table = Table(
+        title=f"Ins-align, {len(report.raters)} raters, kappa {agreement}, page {report.page}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("")
+    for name in ("n", "Ins-align", "majority %", "kappa"):
+        table.add_column(name, justify="right")
+    table.add_column("main failures")
+    for row in report.rows:
+        low, high = 100 * row.majority.low, 100 * row.majority.high
+        table.add_row(
+            row.method,
+            f"{row.n}{'*' if row.majority.is_small else ''}",
+            f"{row.mean:.3f}",
+            f"{100 * row.majority.value:.1f} ({low:.1f} - {high:.1f})",
+            "-" if row.kappa is None else f"{row.kappa:.2f}",
+            ", ".join(f"{FAILURES[code]} {count}" for code, count in list(row.failures.items())[:3]),
+        )
+    return table

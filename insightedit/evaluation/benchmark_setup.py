@@ -1,0 +1,143 @@
+"""From the command line's words to what a benchmark run needs: device, weights, judge, editor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from insightedit.evaluation.benchmark_run import Editor
+    from insightedit.evaluation.benchmarks.base import Benchmark
+    from insightedit.evaluation.judge.backends import Judge
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Who is asked, as on the command line."""
+
+    kind: str | None
+    model: str | None
+    url: str | None
+    key_variable: str
+    replies: Path
+    rate: float | None
+
+
+def check_device(device: str | None) -> str:
+    """Where networks compute.
+
+    Raises:
+        ValueError: if it is not there.
+    """
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise ValueError(f"--device {device} is not there: use cpu, cuda, cuda:0 or mps.") from error
+    return device
+
+
+def read_weights(texts: list[str]) -> dict[str, str]:
+    """NAME=PATH as a dictionary.
+
+    Raises:
+        ValueError: if one is not of this form.
+        FileNotFoundError: if a path is not there.
+    """
+    found = {}
+    for text in texts:
+        name, sign, path = text.partition("=")
+        if not (name and sign and path):
+            raise ValueError(
+                f"--weights {text}: give NAME=PATH, e.g. openai/clip-vit-base-patch32=models/clip."
+            )
+        if not Path(path).exists():
+            raise FileNotFoundError(f"--weights {text}: there is no {path}.")
+        found[name] = path
+    return found
+
+
+def build_judge(options: JudgeOptions, device: str) -> Judge | None:
+    """Who is asked; None if nobody was named."""
+    if options.kind is None:
+        return None
+    if options.model is None:
+        raise ValueError(
+            f"--judge {options.kind} needs --judge-model: the name that its replies are kept under."
+        )
+    from insightedit.evaluation.judge import backends
+    from insightedit.evaluation.judge.replies import ReplyStore
+
+    store = ReplyStore(options.replies)
+    if options.kind == "recorded":
+        return backends.RecordedJudge(store, options.model)
+    if options.kind == "local":
+        return backends.RecordingJudge(backends.LocalJudge(options.model, device=device), store)
+    asked = backends.EndpointJudge(
+        options.model,
+        base_url=options.url or backends.OPENAI,
+        key_variable=options.key_variable or None,
+        requests_per_minute=options.rate,
+    )
+    return backends.RecordingJudge(asked, store)
+
+
+def results_editor(
+    folder: Path, benchmark: Benchmark, method: str | None, *, partial: bool
+) -> tuple[Benchmark, Editor]:
+    """Pictures that are there; samples without one are left out."""
+    from insightedit.evaluation.benchmark_outputs import FolderOutputs
+    from insightedit.evaluation.benchmark_run import Editor
+    from insightedit.evaluation.benchmarks.results import pair_results
+
+    found = pair_results(folder, benchmark, partial=partial)
+    there = tuple(sample for sample in benchmark if sample.sample_id in found.paths)
+    for warning in found.warnings:
+        typer.secho(f"{folder}: {warning}", err=True, fg=typer.colors.YELLOW)
+    outputs = FolderOutputs(found.folder, found.paths)
+    editor = Editor(method or folder.absolute().name, outputs, warnings=found.warnings)
+    return replace(benchmark, samples=there), editor
+
+
+def model_editor(
+    model: str,
+    benchmark: Benchmark,
+    out: Path,
+    method: str | None,
+    seeds: tuple[int, ...],
+    device: str,
+    call: dict[str, Any],
+) -> Editor:
+    """A model that makes the pictures."""
+    from insightedit.evaluation import benchmark_outputs as making
+    from insightedit.evaluation.benchmark_run import Editor
+    from insightedit.evaluation.model import round_trip_of
+    from insightedit.hub import load_pipeline
+
+    pipeline = load_pipeline(model, device)
+    pipeline.set_progress_bar_config(disable=True)
+    making.check_model_fits(pipeline, benchmark)
+    settings = making.settings_of(pipeline, benchmark, call)
+    outputs = making.ModelOutputs(
+        making.pipeline_editor(pipeline, **call),
+        out,
+        str(model),
+        seeds,
+        call["batch_size"],
+        is_locked=call["background_lock"],
+    )
+    return Editor(
+        method or Path(model).absolute().name,
+        outputs,
+        ckpt_sha=making.weights_of(pipeline),
+        settings={**settings, "device": pipeline.device.type},
+        cfg={name: value for name, value in settings.items() if name.endswith("_scale")},
+        sampler=f"{type(pipeline.scheduler).__name__}-{settings.get('num_inference_steps', '')}".strip("-"),
+        round_trip=round_trip_of(pipeline),
+    )

@@ -1,0 +1,119 @@
+"""Which samples are looked at: chosen by rule, never by hand, and the same ones for the same records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from scipy.stats import rankdata
+
+from insightedit.evaluation.columns import Column
+from insightedit.evaluation.reporting.runs import JUDGES, ReportRun
+from insightedit.evaluation.tables import MetricColumn
+
+NUM_EXTREME = 8
+NUM_RANDOM = 16
+
+
+@dataclass(frozen=True)
+class Block:
+    """Samples that one rule chose.
+
+    Attributes:
+        key: "best", "worst", "random", "disagreement", or "all" where there are too few for that.
+        title: the rule, as a sentence.
+        names: sample ids in the rule's order.
+        notes: id -> what the rule says of it beside its numbers.
+    """
+
+    key: str
+    title: str
+    names: tuple[str, ...]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def digest_of(name: str, seed: int = 0) -> str:
+    """Hex digest that random samples are drawn by: SHA-256 over "SEED:ID"."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
+def by_hash(names: Iterable[str], count: int = NUM_RANDOM, seed: int = 0) -> tuple[str, ...]:
+    """The `count` names with the lowest digest, lowest first."""
+    return tuple(sorted(names, key=lambda name: (digest_of(name, seed), name))[:count])
+
+
+def from_best(scores: Mapping[str, float], better: str) -> tuple[str, ...]:
+    """Sample ids, best first; equal ones by id.
+
+    Args:
+        scores: id -> finite number.
+        better: "higher" or "lower".
+    """
+    sign = -1.0 if better == "higher" else 1.0
+    return tuple(sorted(scores, key=lambda name: (sign * scores[name], name)))
+
+
+def means_of(column: Column) -> dict[str, float]:
+    """Sample -> mean over its seeds."""
+    return {name: sum(values) / len(values) for name, values in column.values.items()}
+
+
+def choose(run: ReportRun, *, category: str | None = None, seed: int = 0) -> list[Block]:
+    """The blocks of a contact sheet: best, worst, random, and where metric and judge disagree most.
+
+    Best and worst go by `run.order`, samples without a value left out; random ones are drawn from all samples. Of no
+    more than `NUM_EXTREME` samples all are shown, best first.
+
+    Args:
+        run: whose.
+        category: only samples of it; None = all.
+        seed: of the hash.
+    """
+    column = run.column(run.order)
+    names = [one for one, kind in column.categories.items() if category in (None, kind)]
+    scores = {name: value for name, value in means_of(column).items() if name in set(names)}
+    better, label = run.order.heading().better, run.label(run.order)
+    ranked = from_best(scores, better)
+    if len(names) <= NUM_EXTREME:
+        rest = tuple(sorted(set(names) - set(ranked)))
+        return [Block("all", f"All {len(names)} samples, best {label} first", ranked + rest)]
+    ends = ("highest", "lowest") if better == "higher" else ("lowest", "highest")
+    blocks = [
+        Block("best", f"Best: {ends[0]} {label}", ranked[:NUM_EXTREME]),
+        Block("worst", f"Worst: {ends[1]} {label}", ranked[::-1][:NUM_EXTREME]),
+        Block("random", f"Random: lowest SHA-256 of the id with seed {seed}", by_hash(names, seed=seed)),
+        disagreement(run, names),
+    ]
+    return [block for block in blocks if block is not None and block.names]
+
+
+def disagreement(run: ReportRun, names: Sequence[str]) -> Block | None:
+    """Samples on which metric and judge differ most in rank; None if one of them is missing."""
+    found = {one: run.column(one) for one in run.columns if one.heading().better != "n/a"}
+    judges = sorted((c for c in found if c.metric_name in JUDGES), key=lambda c: JUDGES.index(c.metric_name))
+    metrics = sorted((c for c in found if c.metric_name not in JUDGES), key=lambda c: c != run.order)
+    if not judges or not metrics:
+        return None
+    pair = metrics[0], judges[0]
+    values = [means_of(found[one]) for one in pair]
+    shared = [name for name in names if all(name in one for one in values)]
+    if len(shared) < 2:
+        return None
+    places = [_percentiles(one, value, shared) for one, value in zip(pair, values, strict=True)]
+    gaps = {name: a - b for name, a, b in zip(shared, *places, strict=True)}
+    labels = [run.label(one) for one in pair]
+    notes = {
+        name: f"{labels[0]} at {100 * a:.0f} %, {labels[1]} at {100 * b:.0f} % of the way up"
+        for name, a, b in zip(shared, *places, strict=True)
+    }
+    chosen = from_best({name: abs(gap) for name, gap in gaps.items()}, "higher")[:NUM_EXTREME]
+    title = f"Disagreement: largest gap between the ranks by {labels[0]} and by {labels[1]}"
+    return Block("disagreement", title, chosen, notes)
+
+
+def _percentiles(column: MetricColumn, values: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """0..1 for each name: 0 the worst, 1 the best; equal values share a place."""
+    sign = 1.0 if column.heading().better == "higher" else -1.0
+    ranks = rankdata([sign * values[name] for name in names])
+    return [(float(rank) - 1) / (len(names) - 1) for rank in ranks]

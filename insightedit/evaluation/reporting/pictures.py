@@ -1,0 +1,274 @@
+"""Samples as pictures: source, target with the mask's outline, every output, and where the outputs differ."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_dilation
+
+from insightedit.evaluation.reporting.choice import Block, means_of
+from insightedit.evaluation.reporting.runs import ReportRun
+from insightedit.evaluation.run_folder import RunSample
+from insightedit.evaluation.scenes_metrics import largest_change
+from insightedit.evaluation.sheets import CELL, FAINT, GAP, INK, LINE, PAPER, wrap
+from insightedit.imaging import read_picture, to_rgb
+from insightedit.report import heat_overlay
+
+SIDE = 256  # pixels of the longer side of a thumbnail, at most
+SMALL = 128  # pixels of the longer side up to which pictures are kept exactly
+QUALITY = 88  # of WebP, for thumbnails of larger pictures
+COLUMNS = 2  # cards side by side on a contact sheet
+OUTLINE, RIM = (255, 225, 0), (0, 0, 0)
+SMOOTH, BLOCKY = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One picture of a card.
+
+    Attributes:
+        label: above or below it.
+        rgb: (h, w, 3) uint8, neither side above `SIDE`; None if there is no such picture.
+        is_exact: whether every pixel of the file is shown, so that it must not be compressed lossily.
+    """
+
+    label: str
+    rgb: np.ndarray | None
+    is_exact: bool = False
+
+    @cached_property
+    def address(self) -> str:
+        """The picture as WebP inside a data address, "" without picture."""
+        if self.rgb is None:
+            return ""
+        buffer = io.BytesIO()
+        options = {"lossless": True} if self.is_exact else {"quality": QUALITY}
+        Image.fromarray(self.rgb).save(buffer, format="WEBP", method=4, **options)
+        return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Card:
+    """One sample of a contact sheet.
+
+    Attributes:
+        sample: what was asked.
+        pictures: from left to right.
+        numbers: (method, "metric value, metric value").
+        note: what the rule that chose it says.
+    """
+
+    sample: RunSample
+    pictures: tuple[Shown, ...]
+    numbers: tuple[tuple[str, str], ...]
+    note: str = ""
+
+
+class CardMaker:
+    """Makes cards of samples that several runs share.
+
+    Args:
+        runs: the first one says what was asked, all give outputs and numbers.
+    """
+
+    def __init__(self, runs: Sequence[ReportRun]) -> None:
+        self._runs = runs
+        self._means = [
+            [(one, means_of(run.column(one))) for one in run.columns if one.heading().better != "n/a"]
+            for run in runs
+        ]
+        self._made: dict[str, Card] = {}
+
+    def card(self, name: str, note: str = "") -> Card:
+        """The card of one sample; pictures that are gone leave an empty place."""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return replace(self._made[name], note=note)
+
+    def _make(self, name: str) -> Card:
+        sample = self._runs[0].samples.get(name) or RunSample(name, "")
+        source, target = _read(sample.source), _read(sample.target)
+        pictures = [_shown(f"reference {i}", _read(one)) for i, one in enumerate(sample.references, 1)]
+        if sample.source is not None or not pictures:
+            pictures.append(_shown("source", source))
+        under, label = (target, "target") if target is not None else (source, "source")
+        mask = _read(sample.mask)
+        if target is not None or mask is not None:
+            pictures.append(_outlined(label, under, mask))
+        for run in self._runs:
+            mine = f", {run.method}" if len(self._runs) > 1 else ""
+            output = _output(run, name)
+            pictures.append(_shown(f"output{mine}", output))
+            pictures.append(_shown(f"|output - source|{mine}", _heat(source, output)))
+        return Card(sample, tuple(pictures), self._numbers(name))
+
+    def cards(self, block: Block) -> list[Card]:
+        """The cards of a block."""
+        return [self.card(name, block.notes.get(name, "")) for name in block.names]
+
+    def _numbers(self, name: str) -> tuple[tuple[str, str], ...]:
+        told = []
+        for run, columns in zip(self._runs, self._means, strict=True):
+            texts = [
+                f"{run.label(one)} {one.template.format(means[name])}"
+                for one, means in columns
+                if name in means
+            ]
+            told.append((run.method, ", ".join(texts) or "no value"))
+        return tuple(told)
+
+
+def _read(path: str | None) -> np.ndarray | None:
+    """(H, W, 3) uint8; None if there is no such picture, or no longer."""
+    if path is None or not Path(path).is_file():
+        return None
+    try:
+        return to_rgb(read_picture(path))
+    except ValueError:
+        return None
+
+
+def _output(run: ReportRun, name: str) -> np.ndarray | None:
+    """The picture of the first seed."""
+    sample = run.samples.get(name)
+    return _read(sample.outputs[0]["path"]) if sample is not None and sample.outputs else None
+
+
+def _heat(source: np.ndarray | None, output: np.ndarray | None) -> np.ndarray | None:
+    """Where the output differs from the source, bicubically brought to the source's size where it has another."""
+    if source is None or output is None:
+        return None
+    if output.shape != source.shape:
+        size = source.shape[1], source.shape[0]
+        output = np.asarray(Image.fromarray(output).resize(size, Image.Resampling.BICUBIC))
+    return heat_overlay(source, largest_change(source, output).astype(np.float32) / 255.0)
+
+
+def thumbnail(rgb: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """(h, w, 3) uint8, neither side above `side`: larger pictures are made smaller by Lanczos, others stay."""
+    height, width = rgb.shape[:2]
+    longer = max(height, width)
+    if longer <= side:
+        return rgb
+    size = max(1, round(width * side / longer)), max(1, round(height * side / longer))
+    return np.asarray(Image.fromarray(rgb).resize(size, SMOOTH))
+
+
+def enlarged(rgb: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """(h, w, 3) uint8: every pixel repeated as often as fits into `side`, so that lines on it can be thin."""
+    times = max(1, side // max(rgb.shape[:2]))
+    return rgb.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _shown(label: str, rgb: np.ndarray | None) -> Shown:
+    if rgb is None:
+        return Shown(label, None)
+    return Shown(label, thumbnail(rgb), max(rgb.shape[:2]) <= SMALL)
+
+
+def _outlined(label: str, rgb: np.ndarray | None, mask: np.ndarray | None) -> Shown:
+    if rgb is None or mask is None:
+        return _shown(label, rgb)
+    picture = enlarged(thumbnail(rgb))
+    height, width = picture.shape[:2]
+    region = np.asarray(Image.fromarray(mask).resize((width, height), BLOCKY)).mean(axis=2) >= 128
+    return Shown(f"{label}, mask outlined", outlined(picture, region), max(rgb.shape[:2]) <= SMALL)
+
+
+def outlined(rgb: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """The picture with a yellow line just outside a region, and a black one around that.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        region: (H, W) bool.
+
+    Returns:
+        (H, W, 3) uint8; pixels of the region are untouched.
+    """
+    near = binary_dilation(region)
+    far = binary_dilation(near)
+    drawn = rgb.copy()
+    drawn[far & ~near] = RIM
+    drawn[near & ~region] = OUTLINE
+    return drawn
+
+
+def contact_sheet(title: str, blocks: Sequence[tuple[str, Sequence[Card]]]) -> Image.Image:
+    """Blocks of cards on one RGB picture, cells of `CELL` pixels; equal input gives equal pixels."""
+    wide = max((len(card.pictures) for _, cards in blocks for card in cards), default=4)
+    runs = max((len(card.numbers) for _, cards in blocks for card in cards), default=1)
+    noted = any(card.note for _, cards in blocks for card in cards)
+    width, height = wide * (CELL + GAP) + GAP, CELL + (4 + 2 * runs + noted) * LINE + 2 * GAP
+    rows = [-(-len(cards) // COLUMNS) for _, cards in blocks]
+    total = 2 * LINE + sum(2 * LINE + count * (height + GAP) for count in rows) + GAP
+    sheet = Image.new("RGB", (COLUMNS * (width + GAP) + GAP, total), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP), title, font=_font(15), fill=INK)
+    top = 2 * LINE
+    for (name, cards), count in zip(blocks, rows, strict=True):
+        draw.text((GAP, top + GAP), name, font=_font(13), fill=INK)
+        top += 2 * LINE - GAP
+        for place, card in enumerate(cards):
+            row, column = divmod(place, COLUMNS)
+            corner = GAP + column * (width + GAP), top + row * (height + GAP)
+            sheet.paste(_drawn(card, width, height), corner)
+        top += count * (height + GAP) + GAP
+    return sheet
+
+
+def _drawn(card: Card, width: int, height: int) -> Image.Image:
+    """One card as (width, height) RGB."""
+    picture = Image.new("RGB", (width, height), (255, 255, 255))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, width - 1, height - 1), outline=(222, 222, 218))
+    text = " > ".join((*card.sample.earlier, card.sample.instruction))
+    for line, words in enumerate(wrap(text, width - 2 * GAP, _font(13))[:2]):
+        draw.text((GAP, GAP + line * LINE), words, font=_font(13), fill=INK)
+    top = GAP + 2 * LINE
+    for place, shown in enumerate(card.pictures):
+        left = GAP + place * (CELL + GAP)
+        draw.text((left, top), _cut(shown.label, CELL), font=_font(10), fill=FAINT)
+        if shown.rgb is None:
+            draw.rectangle((left, top + LINE, left + CELL - 1, top + LINE + CELL - 1), outline=FAINT)
+        else:
+            picture.paste(Image.fromarray(enlarged(thumbnail(shown.rgb, CELL), CELL)), (left, top + LINE))
+    below = top + LINE + CELL + GAP // 2
+    told = [text if len(card.numbers) == 1 else f"{m}: {text}" for m, text in card.numbers]
+    lines = [line for text in told for line in wrap(text, width - 2 * GAP, _font(11))[:2]]
+    for line, words in enumerate([*wrap(card.note, width - 2 * GAP, _font(11))[:1], *lines]):
+        draw.text((GAP, below + line * LINE), words, font=_font(11), fill=INK)
+    facts = f"{card.sample.sample_id}   {card.sample.category}"
+    draw.text((GAP, height - LINE - GAP // 2), facts, font=_font(10), fill=FAINT)
+    return picture
+
+
+def _cut(text: str, width: int) -> str:
+    """As much of the text as fits."""
+    while text and _font(10).getlength(text) > width:
+        text = text[:-1]
+    return text
+
+
+def sheet_names(categories: Sequence[str]) -> Mapping[str, str]:
+    """Category -> file name, safe on every system and unique; without categories `contact_sheet.png`."""
+    from insightedit.evaluation.benchmarks.reading import as_id
+
+    if list(categories) in ([], [""]):
+        return {"": "contact_sheet.png"}
+    names: dict[str, str] = {}
+    for number, category in enumerate(categories):
+        name = f"contact_sheets/{as_id(category)[:80] or 'none'}.png"
+        names[category] = name if name not in names.values() else f"{name[:-4]}-{number}.png"
+    return names
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,181 @@
+"""Plots of a report as SVG text: the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from insightedit.evaluation.significance import CategoryTable, Interval
+from insightedit.evaluation.typesetting import FEW_MARK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#14783c", "#1f5fa8", "#b5542a", "#7a3f98", "#8a7a10", "#0f7f86")  # one per run
+INK, FAINT = "#19191e", "#8a8a92"
+PER_ROW = 3  # distributions side by side
+BINS = 24
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A run in the trade-off.
+
+    Attributes:
+        name: of the run.
+        kept: mean of the preservation metric.
+        edited: mean of the headline metric.
+        scale: of image guidance, None if the run has none.
+    """
+
+    name: str
+    kept: Interval
+    edited: Interval
+    scale: float | None
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as SVG text without date and random names."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "insightedit", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def distributions(
+    columns: Sequence[tuple[str, Mapping[str, Sequence[float]]]],
+) -> Figure:
+    """A histogram per metric, one outline per method; the line below marks each mean.
+
+    Args:
+        columns: (label, method -> one value per sample); methods without values are left out.
+    """
+    rows = -(-len(columns) // PER_ROW)
+    figure, places = _figure(10.5, 2.5 * rows + 0.4, rows, PER_ROW)
+    for axes, (title, values) in zip(places, columns, strict=False):
+        present = {name: np.asarray(v, dtype=float) for name, v in values.items() if len(v)}
+        together = np.concatenate(list(present.values()))
+        low, high = float(together.min()), float(together.max())
+        edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+        for number, (name, chosen) in enumerate(present.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            counts, _ = np.histogram(chosen, edges)
+            axes.stairs(counts, edges, fill=True, alpha=0.25 if len(present) > 1 else 0.45, color=colour)
+            axes.stairs(counts, edges, color=colour, linewidth=1.2, label=name)
+            axes.axvline(chosen.mean(), color=colour, linewidth=1, linestyle="--")
+        axes.set_title(title, fontsize=9, color=INK)
+        axes.tick_params(labelsize=8)
+        axes.set_ylim(bottom=0)
+    for axes in places[len(columns) :]:
+        axes.set_visible(False)
+    figure.supylabel("samples", fontsize=9, color=INK)
+    if len(next(iter(columns))[1]) > 1:
+        handles, labels = places[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def category_bars(label: str, tables: Mapping[str, CategoryTable]) -> Figure:
+    """One metric by category: a bar per method with its 95 % interval, small categories marked.
+
+    Args:
+        label: what the tables are about.
+        tables: method -> its table.
+    """
+    names = list(dict.fromkeys(row.name for table in tables.values() for row in table.rows))
+    thick = 0.8 / len(tables)
+    figure, (axes,) = _figure(8.4, 1.1 + len(names) * max(0.34, 0.22 * len(tables)), 1, 1)
+    for number, (method, table) in enumerate(tables.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        found = {row.name: row for row in table.rows if row.interval is not None}
+        for place, name in enumerate(names):
+            row = found.get(name)
+            if row is None or row.interval is None:
+                continue
+            where = place - 0.4 + thick * (number + 0.5)
+            named = method if name == next(iter(found)) else None
+            axes.barh(where, row.interval.value, thick, color=colour, alpha=0.6, label=named)
+            _whisker(axes, row.interval, where)
+        axes.axvline(table.micro.value, color=colour, linewidth=1, linestyle="--")
+    sizes = {
+        name: next(
+            (f"{r.n}{FEW_MARK if r.is_small else ''}" for t in tables.values() for r in t.rows if r.name == name),
+            "0",
+        )
+        for name in names
+    }  # fmt: skip
+    axes.set_yticks(range(len(names)), [f"{_plain(name) or '(none)'}  n = {sizes[name]}" for name in names])
+    axes.invert_yaxis()
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel(f"{label} (dashed: all samples alike)", fontsize=9, color=INK)
+    if len(tables) > 1:
+        axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+    return figure
+
+
+def _whisker(axes: Any, interval: Interval, where: float) -> None:
+    if interval.low is None or interval.high is None:
+        return
+    axes.plot([interval.low, interval.high], [where, where], color=INK, linewidth=1)
+    axes.plot([interval.low, interval.high], [where, where], "|", color=INK, markersize=5)
+
+
+def tradeoff(kept: str, edited: str, spots: Sequence[Spot]) -> Figure:
+    """Every run as a point with both its intervals; those with an image guidance scale are joined in its order.
+
+    Args:
+        kept: label of what is preserved, the horizontal axis.
+        edited: label of what is edited, the vertical axis.
+        spots: the runs.
+
+    Source: the trade-off curves of InstructPix2Pix, and figure 3 of MGIE.
+    """
+    figure, (axes,) = _figure(7.2, 4.6, 1, 1)
+    scaled = sorted((one for one in spots if one.scale is not None), key=lambda one: one.scale or 0.0)
+    if len({one.scale for one in scaled}) > 1:
+        axes.plot(
+            [one.kept.value for one in scaled], [one.edited.value for one in scaled], color=FAINT, linewidth=1
+        )
+    for number, one in enumerate(spots):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.errorbar(
+            one.kept.value, one.edited.value, xerr=_ends(one.kept), yerr=_ends(one.edited), color=colour,
+            marker="o", linewidth=0.8, capsize=2,
+        )  # fmt: skip
+        scale = "" if one.scale is None else f"  (image guidance {one.scale:g})"
+        axes.annotate(
+            _plain(one.name) + scale, (one.kept.value, one.edited.value), xytext=(6, 6),
+            textcoords="offset points", fontsize=8, color=colour,
+        )  # fmt: skip
+    axes.set_xlabel(kept, fontsize=9, color=INK)
+    axes.set_ylabel(edited, fontsize=9, color=INK)
+    axes.margins(0.2)
+    axes.tick_params(labelsize=8)
+    return figure
+
+
+def _ends(interval: Interval) -> list[list[float]] | None:
+    if interval.low is None or interval.high is None:
+        return None
+    return [[max(0.0, interval.value - interval.low)], [max(0.0, interval.high - interval.value)]]
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib takes literally, not as formulae."""
+    return text.replace("$", r"\$")
+
+
+def _figure(width: float, height: float, rows: int, columns: int) -> tuple[Figure, list[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in places:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, places

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PARTS = ("clip", "llava", "sd", "ip2p", "blip2", "t5", "pixart")
+UNTRAINED_SCALE = 1.0  # `scaling_factor` of an autoencoder with random weights; training measures the true one
 
 
 def build(
@@ -249,7 +250,7 @@ def _build_dc(size: Size) -> AutoencoderDC:
         decoder_layers_per_block=layers,
         encoder_qkv_multiscales=((),) * blocks,
         decoder_qkv_multiscales=((),) * blocks,
-        scaling_factor=1.0,
+        scaling_factor=UNTRAINED_SCALE,
     )
 
 
@@ -270,7 +271,7 @@ def _build_kl(size: Size) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * blocks,
         mid_block_add_attention=False,
         sample_size=size.image_size,
-        scaling_factor=1.0,
+        scaling_factor=UNTRAINED_SCALE,
     )
     assert vae.quant_conv is not None and vae.quant_conv.bias is not None
     torch.nn.init.zeros_(vae.quant_conv.weight[part.latent_channels :])

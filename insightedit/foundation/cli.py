@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 ORDER = ("vision", "clip", "vae", "llava", "sd", "ip2p")
+DRAWS_LATENTS = ("sd", "ip2p", "pixart")  # what they learn is worth nothing on another autoencoder
 
 app = typer.Typer(
     add_completion=False,
@@ -126,6 +127,8 @@ def _train(
     if threads:
         torch.set_num_threads(threads)
     _ensure_built(size, root)
+    if name in DRAWS_LATENTS:
+        _check_autoencoder(size, root, name)
     folder = root / ".train" / name
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
@@ -142,6 +145,23 @@ def _train(
     spent = f"{summary.step} steps, {summary.minutes:.1f} min, {summary.ms_per_step:.0f} ms/step"
     numbers = "  ".join(f"{k} {v}" for k, v in summary.metrics.items())
     Console().print(f"{name}: {state}, {spent}  {numbers}")
+
+
+def _check_autoencoder(size: str, root: Path, name: str) -> None:
+    """Stop before hours go into the latents of random weights; at the size for tests nobody looks at pictures."""
+    from diffusers import AutoModel
+
+    from insightedit.foundation.builders import UNTRAINED_SCALE
+
+    folder = root / "sd" / "vae"
+    scale = AutoModel.load_config(str(folder))["scaling_factor"]
+    if size != "tiny" and scale == UNTRAINED_SCALE:
+        raise typer.BadParameter(
+            f"the autoencoder in {folder} has random weights, and what {name} learns on its latents could not be "
+            f"drawn later: run `python -m insightedit.foundation vae --size {size} --root {root}` first, or copy a "
+            f"trained one there.",
+            param_hint="--root",
+        )
 
 
 def _module(name: str) -> Any:

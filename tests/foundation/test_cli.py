@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from insightedit.foundation import pictures, resolve
+from insightedit.foundation.builders import build
 from insightedit.foundation.cli import app
+from insightedit.foundation.tokenizer import small_corpus
 from tests.foundation.fakes import Squares
 
 
@@ -54,3 +56,14 @@ def test_tokenizer_command_writes_folders_that_resolve(
     assert result.exit_code == 0, result.output
     monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
     assert resolve("foundation:mini/llava") == str(tmp_path / "llava")
+
+
+@pytest.mark.parametrize("part", ["sd", "ip2p", "pixart"])
+def test_nothing_is_trained_on_the_latents_of_an_untrained_autoencoder(tmp_path: Path, part: str) -> None:
+    build("mini", tmp_path, corpus=small_corpus())
+    result = CliRunner().invoke(app, [part, "--root", str(tmp_path), "--steps", "1"])
+    assert result.exit_code == 2
+    said = " ".join(result.output.replace("│", " ").split())
+    assert "has random weights, and what" in said
+    assert "`python -m insightedit.foundation vae --size mini --root" in said
+    assert not (tmp_path / ".train").exists()

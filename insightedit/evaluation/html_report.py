@@ -16,16 +16,20 @@ from importlib.resources import files
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from insightedit.evaluation.reporting import grids, plots
 from insightedit.evaluation.reporting.choice import choose
 from insightedit.evaluation.reporting.pictures import CardMaker, contact_sheet, sheet_names
-from insightedit.evaluation.reporting.runs import BINARY, ReportRun, merge_runs, read_report_run
+from insightedit.evaluation.reporting.reading import read_report_run
+from insightedit.evaluation.reporting.runs import BINARY, ReportRun, merge_runs, with_votes
 from insightedit.evaluation.significance import Resampling, power_hint
 from insightedit.evaluation.statistics import FEW
 from insightedit.evaluation.typesetting import FEW_MARK, Heading, mark
 from insightedit.provenance import save_picture, write_atomically
+
+if TYPE_CHECKING:
+    from insightedit.evaluation.judge.votes import AlignReport
 
 NAME = "report.html"
 MAX_GAPS = 60  # lines of the table of missing values
@@ -52,6 +56,7 @@ def write_html_report(
     how: Resampling | None = None,
     seed: int = 0,
     with_sheets: bool = True,
+    votes: AlignReport | None = None,
 ) -> list[Path]:
     """Write the report of a run, or of several, and a contact sheet of each category.
 
@@ -62,6 +67,7 @@ def write_html_report(
         how: of the intervals.
         seed: of the hash that draws random samples.
         with_sheets: also write `contact_sheets/CATEGORY.png`, or `contact_sheet.png` without categories.
+        votes: of raters, on the pictures of these runs.
 
     Returns:
         What was written, the HTML file first.
@@ -72,6 +78,8 @@ def write_html_report(
         ValueError: if a run is damaged, benchmarks differ, or the metric is unknown.
     """
     runs = merge_runs([read_report_run(Path(folder)) for folder in folders])
+    if votes is not None:
+        runs = [with_votes(run, votes) for run in runs]
     if order is not None:
         runs[0] = runs[0].ordered_by(order)
     path = path or Path(folders[0]) / NAME

@@ -3,6 +3,7 @@
 insightedit eval report runs/eval                             # OUT/report.html and a contact sheet per category
 insightedit eval report runs/eval/a runs/eval/b --out ab.html # side by side, with tests and a trade-off
 insightedit eval report runs/eval --by LPIPS:strict           # best and worst by another metric
+insightedit eval report runs/eval --votes a.json --votes b.json --votes c.json --key rating/key.json
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ def report(
         str | None, typer.Option(help="Metric that tells best from worst, NAME or NAME:VARIANT.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the hash that draws random samples, and of intervals.")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 10_000,
+    votes: Annotated[
+        list[Path] | None, typer.Option(help="A rater's file of `insightedit eval rate`; repeat it.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="key.json of the raters' page.")] = None,
     sheets: Annotated[bool, typer.Option(help="Also write a contact sheet of each category.")] = True,
 ) -> None:
     """Tables, plots, failures and contact sheets of a run as one HTML file that loads nothing."""
@@ -35,6 +41,16 @@ def report(
 
         if out is not None and out.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--out {out}: name a file that ends in .html.")
-        how = Resampling(seed=seed)
-        for path in write_html_report(folders, out, order=by, how=how, seed=seed, with_sheets=sheets):
+        if bool(votes) != (key is not None):
+            raise ValueError(
+                "--votes and --key go together: name the raters' files and their page's key.json."
+            )
+        align = None
+        if votes and key is not None:
+            from insightedit.evaluation.judge.votes import count_votes, read_key, read_votes
+
+            align = count_votes(read_key(key), [read_votes(path) for path in votes])
+        how = Resampling(resamples=resamples, seed=seed)
+        chosen = {"order": by, "seed": seed, "with_sheets": sheets, "votes": align}
+        for path in write_html_report(folders, out, how=how, **chosen):
             typer.echo(path)

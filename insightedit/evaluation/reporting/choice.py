@@ -100,20 +100,22 @@ def disagreement(run: ReportRun, names: Sequence[str]) -> Block | None:
     shared = [name for name in names if all(name in one for one in values)]
     if len(shared) < 2:
         return None
-    places = [_percentiles(one, value, shared) for one, value in zip(pair, values, strict=True)]
-    gaps = {name: a - b for name, a, b in zip(shared, *places, strict=True)}
+    ranks = [_ranks(one, value, shared) for one, value in zip(pair, values, strict=True)]
+    gaps = {
+        name: abs(a - b) for name, a, b in zip(shared, *ranks, strict=True)
+    }  # exact: whole or half numbers
     labels = [run.label(one) for one in pair]
+    most = len(shared) - 1
     notes = {
-        name: f"{labels[0]} at {100 * a:.0f} %, {labels[1]} at {100 * b:.0f} % of the way up"
-        for name, a, b in zip(shared, *places, strict=True)
+        name: f"{labels[0]} at {100 * a / most:.0f} %, {labels[1]} at {100 * b / most:.0f} % of the way up"
+        for name, a, b in zip(shared, *ranks, strict=True)
     }
-    chosen = from_best({name: abs(gap) for name, gap in gaps.items()}, "higher")[:NUM_EXTREME]
+    chosen = from_best(gaps, "higher")[:NUM_EXTREME]
     title = f"Disagreement: largest gap between the ranks by {labels[0]} and by {labels[1]}"
     return Block("disagreement", title, chosen, notes)
 
 
-def _percentiles(column: MetricColumn, values: Mapping[str, float], names: Sequence[str]) -> list[float]:
-    """0..1 for each name: 0 the worst, 1 the best; equal values share a place."""
+def _ranks(column: MetricColumn, values: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """0 for the worst, one less than there are for the best; equal values share the mean of their ranks."""
     sign = 1.0 if column.heading().better == "higher" else -1.0
-    ranks = rankdata([sign * values[name] for name in names])
-    return [(float(rank) - 1) / (len(names) - 1) for rank in ranks]
+    return [float(rank) - 1 for rank in rankdata([sign * values[name] for name in names])]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from insightedit.evaluation.breakdown import SUMMARY, comparison_grid
 from insightedit.evaluation.columns import gather
-from insightedit.evaluation.published import load_published
+from insightedit.evaluation.published import PublishedTable, load_published
 from insightedit.evaluation.records import MetricRecord
 from insightedit.evaluation.reporting.plots import Spot
 from insightedit.evaluation.reporting.runs import BINARY, ReportRun
@@ -141,21 +141,41 @@ def _cell(interval: Interval | None, metric: MetricColumn, n: int) -> Cell:
 def published_grids(runs: Sequence[ReportRun], how: Resampling) -> list[Grid]:
     """The papers' tables that our numbers belong to, ours beside theirs where the protocol allows."""
     names = {value: name for run in runs for value, name in run.protocols.items()}
-    records = all_records(runs)
-    grids = []
-    for table in load_published().tables_on(runs[0].benchmark):
-        keys = {column.key for column in table.columns}
-        extra = [
-            column
-            for column in dict.fromkeys(one for run in runs for one in run.columns)
-            if column.metric_variant == "strict" and column.metric_name in keys
-        ]
-        belonging = [record for record in records if record.metric_name in keys]
-        if any(record.metric_variant == "paper" for record in belonging):
-            grids.append(
-                beside_published(belonging, table, extra=extra, binary=BINARY, protocols=names, how=how)
-            )
-    return grids
+    columns = list(dict.fromkeys(column for run in runs for column in run.columns))
+    places = {(column.metric_name, column.metric_variant) for column in columns}
+    records = [one for one in all_records(runs) if (one.metric_name, one.metric_variant) in places]
+    return [
+        beside_published(
+            records,
+            table,
+            extra=[one for one in columns if one.metric_variant == "strict" and _has(table, one.metric_name)],
+            binary=BINARY,
+            protocols=names,
+            how=how,
+        )
+        for table in _tables_beside(runs[0].benchmark, columns, set(names.values()))
+    ]
+
+
+def _has(table: PublishedTable, name: str) -> bool:
+    return any(column.key == name for column in table.columns)
+
+
+def _tables_beside(bench: str, columns: Sequence[MetricColumn], protocols: set[str]) -> list[PublishedTable]:
+    """The tables with one of our numbers by our rule; where there is none, with one of our numbers by any rule."""
+    mine = {one.metric_name for one in columns if one.metric_variant == "paper"}
+    fitting = [
+        table for table in load_published().tables_on(bench) if mine & {one.key for one in table.columns}
+    ]
+    same_rule = [
+        table
+        for table in fitting
+        if any(
+            one.comparability is not None and one.comparability.protocol in protocols and one.key in mine
+            for one in table.columns
+        )
+    ]
+    return same_rule or fitting
 
 
 def pair_grid(runs: Sequence[ReportRun], how: Resampling) -> Grid | None:

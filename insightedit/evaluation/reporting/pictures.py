@@ -14,10 +14,11 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
 from insightedit.evaluation.reporting.choice import Block, means_of
-from insightedit.evaluation.reporting.runs import ReportRun
+from insightedit.evaluation.reporting.runs import BINARY, ReportRun
 from insightedit.evaluation.run_folder import RunSample
 from insightedit.evaluation.scenes_metrics import largest_change
 from insightedit.evaluation.sheets import CELL, FAINT, GAP, INK, LINE, PAPER, wrap
+from insightedit.evaluation.tables import MetricColumn
 from insightedit.imaging import read_picture, to_rgb
 from insightedit.report import heat_overlay
 
@@ -117,12 +118,17 @@ class CardMaker:
         told = []
         for run, columns in zip(self._runs, self._means, strict=True):
             texts = [
-                f"{run.label(one)} {one.template.format(means[name])}"
-                for one, means in columns
-                if name in means
+                f"{run.label(one)} {_value_text(one, means[name])}" for one, means in columns if name in means
             ]
             told.append((run.method, ", ".join(texts) or "no value"))
         return tuple(told)
+
+
+def _value_text(column: MetricColumn, value: float) -> str:
+    """A number, or yes and no where these are the only outcomes."""
+    if column.metric_name in BINARY and value in (0.0, 1.0):
+        return "yes" if value else "no"
+    return column.template.format(value)
 
 
 def _read(path: str | None) -> np.ndarray | None:
@@ -192,8 +198,8 @@ def outlined(rgb: np.ndarray, region: np.ndarray) -> np.ndarray:
     Returns:
         (H, W, 3) uint8; pixels of the region are untouched.
     """
-    near = binary_dilation(region)
-    far = binary_dilation(near)
+    near = np.asarray(binary_dilation(region), dtype=bool)
+    far = np.asarray(binary_dilation(near), dtype=bool)
     drawn = rgb.copy()
     drawn[far & ~near] = RIM
     drawn[near & ~region] = OUTLINE

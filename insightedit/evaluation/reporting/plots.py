@@ -67,11 +67,12 @@ def distributions(
             colour = COLOURS[number % len(COLOURS)]
             counts, _ = np.histogram(chosen, edges)
             axes.stairs(counts, edges, fill=True, alpha=0.25 if len(present) > 1 else 0.45, color=colour)
-            axes.stairs(counts, edges, color=colour, linewidth=1.2, label=name)
+            axes.stairs(counts, edges, color=colour, linewidth=1.2, label=_plain(name))
             axes.axvline(chosen.mean(), color=colour, linewidth=1, linestyle="--")
-        axes.set_title(title, fontsize=9, color=INK)
+        axes.set_title(_plain(title), fontsize=9, color=INK)
         axes.tick_params(labelsize=8)
         axes.set_ylim(bottom=0)
+        axes.yaxis.get_major_locator().set_params(integer=True)
     for axes in places[len(columns) :]:
         axes.set_visible(False)
     figure.supylabel("samples", fontsize=9, color=INK)
@@ -99,7 +100,7 @@ def category_bars(label: str, tables: Mapping[str, CategoryTable]) -> Figure:
             if row is None or row.interval is None:
                 continue
             where = place - 0.4 + thick * (number + 0.5)
-            named = method if name == next(iter(found)) else None
+            named = _plain(method) if name == next(iter(found)) else None
             axes.barh(where, row.interval.value, thick, color=colour, alpha=0.6, label=named)
             _whisker(axes, row.interval, where)
         axes.axvline(table.micro.value, color=colour, linewidth=1, linestyle="--")
@@ -113,7 +114,7 @@ def category_bars(label: str, tables: Mapping[str, CategoryTable]) -> Figure:
     axes.set_yticks(range(len(names)), [f"{_plain(name) or '(none)'}  n = {sizes[name]}" for name in names])
     axes.invert_yaxis()
     axes.tick_params(labelsize=8)
-    axes.set_xlabel(f"{label} (dashed: all samples alike)", fontsize=9, color=INK)
+    axes.set_xlabel(f"{_plain(label)} (dashed: all samples alike)", fontsize=9, color=INK)
     if len(tables) > 1:
         axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     return figure
@@ -153,8 +154,8 @@ def tradeoff(kept: str, edited: str, spots: Sequence[Spot]) -> Figure:
             _plain(one.name) + scale, (one.kept.value, one.edited.value), xytext=(6, 6),
             textcoords="offset points", fontsize=8, color=colour,
         )  # fmt: skip
-    axes.set_xlabel(kept, fontsize=9, color=INK)
-    axes.set_ylabel(edited, fontsize=9, color=INK)
+    axes.set_xlabel(_plain(kept), fontsize=9, color=INK)
+    axes.set_ylabel(_plain(edited), fontsize=9, color=INK)
     axes.margins(0.2)
     axes.tick_params(labelsize=8)
     return figure

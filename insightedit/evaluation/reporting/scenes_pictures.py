@@ -11,7 +11,7 @@ from PIL import Image
 
 from insightedit.evaluation.exchange import ENDINGS
 from insightedit.evaluation.reporting.choice import choose
-from insightedit.evaluation.reporting.runs import read_report_run
+from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.run_folder import PICTURES, RunSample, shorten, write_samples
 from insightedit.evaluation.scenes import starting_picture
 from insightedit.evaluation.scenes_metrics import largest_change

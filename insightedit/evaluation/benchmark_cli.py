@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from insightedit.command_line import one_sentence_errors
+from insightedit.command_line import one_sentence_errors, quiet_libraries
 from insightedit.evaluation.benchmarks.registry import MODULES, benchmark_loader, load_benchmark
 from insightedit.evaluation.terminal import console, progress_bar
 
@@ -285,24 +285,21 @@ def evaluate(
             judge, judge_model, judge_url, judge_key, judge_replies or out / "judge.jsonl", judge_rate
         )
         place = setup.check_device(device)
-        instruments = load_instruments(
-            rules,
-            name,
-            judge=setup.build_judge(asked, place),
-            weights=setup.read_weights(weights or []),
-            device=place,
-        )
-        if require_all:
-            instruments.check_all()
-        for reason in instruments.missing.values():
-            typer.secho(f"Not measured: {reason}", err=True, fg=typer.colors.YELLOW)
-        if results is not None:
-            benchmark, editor = setup.results_editor(results, benchmark, method, partial=partial)
-        else:
-            wanted = tuple(range(seed, seed + (seeds or rules.seeds)))
-            call |= {"background_lock": background_lock, "batch_size": batch_size}
-            editor = setup.model_editor(str(model), benchmark, out, method, wanted, place, call)
-        _measure(benchmark, rules, editor, instruments, out)
+        paths = setup.read_weights(weights or [])
+        quiet_libraries()
+        with setup.open_judge(asked, place) as asking:
+            instruments = load_instruments(rules, name, judge=asking, weights=paths, device=place)
+            if require_all:
+                instruments.check_all()
+            for reason in instruments.missing.values():
+                typer.secho(f"Not measured: {reason}", err=True, fg=typer.colors.YELLOW)
+            if results is not None:
+                benchmark, editor = setup.results_editor(results, benchmark, method, partial=partial)
+            else:
+                wanted = tuple(range(seed, seed + (seeds or rules.seeds)))
+                call |= {"background_lock": background_lock, "batch_size": batch_size}
+                editor = setup.model_editor(str(model), benchmark, out, method, wanted, place, call)
+            _measure(benchmark, rules, editor, instruments, out)
 
 
 def _check_options(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,10 +65,16 @@ def read_weights(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def build_judge(options: JudgeOptions, device: str) -> Judge | None:
-    """Who is asked; None if nobody was named."""
+@contextmanager
+def open_judge(options: JudgeOptions, device: str) -> Iterator[Judge | None]:
+    """Who is asked, until the end of the run; None if nobody was named. What an endpoint counted is told at the end.
+
+    Raises:
+        ValueError: if the judge has no name, or cannot be had.
+    """
     if options.kind is None:
-        return None
+        yield None
+        return
     if options.model is None:
         raise ValueError(
             f"--judge {options.kind} needs --judge-model: the name that its replies are kept under."
@@ -76,16 +84,29 @@ def build_judge(options: JudgeOptions, device: str) -> Judge | None:
 
     store = ReplyStore(options.replies)
     if options.kind == "recorded":
-        return backends.RecordedJudge(store, options.model)
+        try:
+            yield backends.RecordedJudge(store, options.model)
+        except backends.MissingReplyError as error:
+            raise ValueError(str(error)) from error
+        return
     if options.kind == "local":
-        return backends.RecordingJudge(backends.LocalJudge(options.model, device=device), store)
+        yield backends.RecordingJudge(backends.LocalJudge(options.model, device=device), store)
+        return
     asked = backends.EndpointJudge(
         options.model,
         base_url=options.url or backends.OPENAI,
         key_variable=options.key_variable or None,
         requests_per_minute=options.rate,
     )
-    return backends.RecordingJudge(asked, store)
+    try:
+        yield backends.RecordingJudge(asked, store)
+    finally:
+        asked.close()
+        used = asked.usage
+        typer.echo(
+            f"{options.model}: {used.requests} requests, {used.input_tokens:,} tokens read, {used.output_tokens:,} "
+            "written"
+        )
 
 
 def results_editor(

@@ -438,6 +438,7 @@ def test_a_sheet_shows_the_pictures(folder: Path) -> None:
     top += pictures.GAP + 3 * pictures.LINE
     found = sheet[top : top + cell.shape[0], left : left + cell.shape[1]]
     assert np.array_equal(found, cell)
+    assert len({pictures._cell(one).size for one in card.pictures}) == 1  # the enlarged one, too
 
 
 def test_plots_show_the_numbers(folder: Path) -> None:
@@ -489,7 +490,7 @@ def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:
     run = read_report_run(tmp_path)
     assert run.column(run.headline).n == 18 and run.order.metric_name == "progress"
     rows = {line.label: line for line in grids.main_grid([run], HOW).lines}
-    assert rows["toy"].cells[0].text == "0.500" and rows["oracle"].group == "Controls"
+    assert rows["toy"].cells[0].text == "0.500†" and rows["oracle"].group == "Controls"
     assert next(iter(rows)) == "toy" and rows["oracle"].cells[0].number is None
 
 

@@ -38,11 +38,13 @@ class Shown:
         label: above or below it.
         rgb: (h, w, 3) uint8, neither side above `SIDE`; None if there is no such picture.
         is_exact: whether every pixel of the file is shown, so that it must not be compressed lossily.
+        times: how often each pixel is repeated.
     """
 
     label: str
     rgb: np.ndarray | None
     is_exact: bool = False
+    times: int = 1
 
     @cached_property
     def address(self) -> str:
@@ -169,8 +171,22 @@ def thumbnail(rgb: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 def enlarged(rgb: np.ndarray, side: int = SIDE) -> np.ndarray:
     """(h, w, 3) uint8: every pixel repeated as often as fits into `side`, so that lines on it can be thin."""
-    times = max(1, side // max(rgb.shape[:2]))
+    times = _times(rgb, side)
     return rgb.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _times(rgb: np.ndarray, side: int) -> int:
+    return max(1, side // max(rgb.shape[:2]))
+
+
+def _cell(shown: Shown) -> Image.Image:
+    """The picture on a contact sheet: all of one size are shown in one size, enlarged before or not."""
+    assert shown.rgb is not None
+    native = shown.rgb[:: shown.times, :: shown.times]
+    height, width = enlarged(thumbnail(native, CELL), CELL).shape[:2]
+    image = Image.fromarray(shown.rgb)
+    is_larger = width > image.width
+    return image.resize((width, height), BLOCKY if is_larger else SMOOTH)
 
 
 def _shown(label: str, rgb: np.ndarray | None) -> Shown:
@@ -182,10 +198,13 @@ def _shown(label: str, rgb: np.ndarray | None) -> Shown:
 def _outlined(label: str, rgb: np.ndarray | None, mask: np.ndarray | None) -> Shown:
     if rgb is None or mask is None:
         return _shown(label, rgb)
-    picture = enlarged(thumbnail(rgb))
+    small = thumbnail(rgb)
+    picture = enlarged(small)
     height, width = picture.shape[:2]
     region = np.asarray(Image.fromarray(mask).resize((width, height), BLOCKY)).mean(axis=2) >= 128
-    return Shown(f"{label}, mask outlined", outlined(picture, region), max(rgb.shape[:2]) <= SMALL)
+    return Shown(
+        f"{label}, mask outlined", outlined(picture, region), max(rgb.shape[:2]) <= SMALL, _times(small, SIDE)
+    )
 
 
 def outlined(rgb: np.ndarray, region: np.ndarray) -> np.ndarray:
@@ -244,7 +263,7 @@ def _drawn(card: Card, width: int, height: int) -> Image.Image:
         if shown.rgb is None:
             draw.rectangle((left, top + LINE, left + CELL - 1, top + LINE + CELL - 1), outline=FAINT)
         else:
-            picture.paste(Image.fromarray(enlarged(thumbnail(shown.rgb, CELL), CELL)), (left, top + LINE))
+            picture.paste(_cell(shown), (left, top + LINE))
     below = top + LINE + CELL + GAP // 2
     told = [text if len(card.numbers) == 1 else f"{m}: {text}" for m, text in card.numbers]
     lines = [line for text in told for line in wrap(text, width - 2 * GAP, _font(11))[:2]]

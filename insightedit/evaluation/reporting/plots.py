@@ -128,7 +128,7 @@ def _whisker(axes: Any, interval: Interval, where: float) -> None:
 
 
 def tradeoff(kept: str, edited: str, spots: Sequence[Spot]) -> Figure:
-    """Every run as a point with both its intervals; those with an image guidance scale are joined in its order.
+    """Every run as a point with both its intervals; those with different image guidance are joined in its order.
 
     Args:
         kept: label of what is preserved, the horizontal axis.
@@ -147,13 +147,17 @@ def tradeoff(kept: str, edited: str, spots: Sequence[Spot]) -> Figure:
         colour = COLOURS[number % len(COLOURS)]
         axes.errorbar(
             one.kept.value, one.edited.value, xerr=_ends(one.kept), yerr=_ends(one.edited), color=colour,
-            marker="o", linewidth=0.8, capsize=2,
+            marker="o", linewidth=0.8, capsize=2, label=_plain(one.name),
         )  # fmt: skip
-        scale = "" if one.scale is None else f"  (image guidance {one.scale:g})"
-        axes.annotate(
-            _plain(one.name) + scale, (one.kept.value, one.edited.value), xytext=(6, 6),
-            textcoords="offset points", fontsize=8, color=colour,
-        )  # fmt: skip
+        if one.scale is not None:
+            axes.annotate(
+                f"{one.scale:g}", (one.kept.value, one.edited.value), textcoords="offset points",
+                xytext=(6, 6 if number % 2 == 0 else -13), fontsize=8, color=colour,
+            )  # fmt: skip
+    title = "beside the points: scale of image guidance" if scaled else None
+    figure.legend(
+        loc="outside upper center", ncols=2, fontsize=8, frameon=False, title=title, title_fontsize=8
+    )
     axes.set_xlabel(_plain(kept), fontsize=9, color=INK)
     axes.set_ylabel(_plain(edited), fontsize=9, color=INK)
     axes.margins(0.2)

@@ -163,12 +163,13 @@ def _counts(card: Card) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add a command for each published benchmark, and those that read what was measured."""
-    from insightedit.evaluation import benchmark_judging, benchmark_reading
+    from insightedit.evaluation import benchmark_judging, benchmark_reading, report_cli
 
     for name, line in SHORT.items():
         app.command(name, cls=BenchmarkCommand, help=line, rich_help_panel=PANEL)(evaluate)
     app.command("list")(list_benchmarks)
-    for name, command in {**benchmark_reading.COMMANDS, **benchmark_judging.COMMANDS}.items():
+    commands = {**benchmark_reading.COMMANDS, **benchmark_judging.COMMANDS, "report": report_cli.report}
+    for name, command in commands.items():
         app.command(name)(command)
 
 

@@ -162,3 +162,22 @@ def test_faulty_protocols_are_refused(rules: tuple[Rule, ...], message: str) -> 
             rules=rules,
             models=(Model("clip", "clip", "a/b", "openai"),),
         )
+
+
+def test_the_page_names_every_protocol_with_its_benchmarks_and_the_defaults() -> None:
+    text = (DOCS / "evaluation.md").read_text(encoding="utf-8")
+    for protocol in PROTOCOLS.values():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{protocol.name}` |"))
+        for name in protocol.benchmarks:
+            told = f"**{name}**" if DEFAULTS[name] == protocol.name else name
+            assert told in row or "all that edit by words" in row, (protocol.name, name)
+
+
+def test_the_page_says_why_of_every_column_that_is_both() -> None:
+    text = (DOCS / "evaluation.md").read_text(encoding="utf-8").split("## Paper and strict")[1]
+    for protocol in PROTOCOLS.values():
+        for rule in protocol.rules:
+            if rule.variant == "strict" and not protocol.command and not rule.measure.startswith("judge_"):
+                names = (rule.name, rule.name.replace("_", "-"))
+                rows = [line for line in text.splitlines() if protocol.name in line]
+                assert any(name in row for row in rows for name in names), rule.key

@@ -89,7 +89,7 @@ def test_help_tells_where_a_benchmark_comes_from_and_shows_how() -> None:
 def test_every_published_benchmark_is_a_command_and_listed() -> None:
     assert set(benchmark_cli.SHORT) == set(MODULES) - {"scenes"}
     commands = {command.name for command in app.registered_commands}
-    assert commands == {*benchmark_cli.SHORT, "list", "table", "paired", "rate", "judge-replay"}
+    assert commands == {*benchmark_cli.SHORT, "list", "table", "paired", "rate", "judge-replay", "report"}
     listed = ok("list")
     for name in MODULES:
         assert name in listed

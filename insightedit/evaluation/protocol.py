@@ -1,4 +1,9 @@
-"""What was measured, exactly: two numbers may stand in one table only if their protocol hashes are equal."""
+"""What was measured, exactly: two numbers may stand in one table only if their protocol hashes are equal.
+
+The hash covers the scenes and the rule of success. Fields that later versions add to the records leave it alone as long
+as every earlier number stays the same bit for bit, so that old and new reports compare; they have rules and a hash of
+their own (`insightedit.evaluation.scenes_details`).
+"""
 
 from __future__ import annotations
 

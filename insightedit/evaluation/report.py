@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from insightedit.evaluation.failures import FAILURES
 from insightedit.evaluation.sheets import contact_sheet
 from insightedit.evaluation.statistics import Rate, mcnemar
 from insightedit.provenance import save_picture, write_atomically
@@ -27,6 +28,33 @@ MEANING = {
     "background": "PSNR of the background, 60 dB at most",
     "right object": "share in which the object meant changed most; chance in brackets",
     "overlap": "IoU of what changed with what should change",
+}
+DETAIL_MEANING = {
+    "exact": "the output shows the target's scene, found by drawing: things, tints, 2 % of the side, 15 % of the size",
+    "change, keep, F1": "predicates (what stands where, how many, left of, larger than) that came or went as told; "
+    "that stayed; harmonic mean",
+    "found": "wanted things that stand in the output; the columns after it are about these",
+    "kind": "of the right class",
+    "colour": "CIEDE2000 between mean colours: mean (90th percentile); so are the next three",
+    "place": "distance of the centres, % of the diagonal",
+    "size": "|log2| of the ratio of heights",
+    "count": "things too many or too few in the whole picture",
+    "hist, IoU, SSIM": "colours, outline and structure: likeness to the target's thing, cut out and aligned by moments",
+}
+CONTROLS = {  # of each kind of rules, always asked for
+    "editing": (
+        "copy_source",
+        "oracle",
+        "wrong_object",
+        "oracle_tint",
+        "autoencoder_source",
+        "autoencoder_target",
+    ),
+    "new": ("empty_backdrop", "oracle", "oracle_tint", "autoencoder_backdrop", "autoencoder_target"),
+}
+WHY_MISSING = {
+    "wrong_object": "no scene has another object to edit",
+    "autoencoder": "the editor's autoencoder is not known",
 }
 
 
@@ -87,6 +115,70 @@ def _row_cells(row: SceneRow) -> list[str]:
         right,
         _number(means["iou"], 2),
     ]
+
+
+def missing_controls(report: SceneReport) -> list[str]:
+    """A line for every control row that could not be computed, with the reason."""
+    present = {row.name for row in report.rows}
+    wanted = CONTROLS["new" if "empty_backdrop" in present else "editing"]
+    return [
+        f"{name.replace('_', ' ')}: not computed, {WHY_MISSING[name if name in WHY_MISSING else name.split('_')[0]]}"
+        for name in wanted
+        if name not in present
+    ]
+
+
+def details_table(report: SceneReport) -> Table | None:
+    """Exactness, predicates and errors of the edited things, the editor beside its controls; None without details."""
+    if all(row.exact is None for row in report.rows):
+        return None
+    title = f"details, {report.details['name']} {report.details['hash']}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for heading in DETAIL_MEANING:
+        for name in heading.split(", "):
+            table.add_column("exact %" if name == "exact" else name, justify="right", no_wrap=True)
+    for row in report.rows:
+        table.add_row(*_detail_cells(row), style="bold" if row is report.model else None)
+    return table
+
+
+def _detail_cells(row: SceneRow) -> list[str]:
+    means = row.means
+
+    def error(name: str, digits: int, factor: float = 1.0) -> str:
+        mean, high = means[name], row.p90[name]
+        if mean is None or high is None:
+            return "-"
+        return f"{factor * mean:.{digits}f} ({factor * high:.{digits}f})"
+
+    return [
+        row.name.replace("_", " "),
+        "-" if row.exact is None else _rate(row.exact),
+        *(_number(means[name], 2) for name in ("change_accuracy", "keep_accuracy", "predicate_f1")),
+        _percent(means["found"]),
+        _percent(means["right_kind"]),
+        error("colour_error", 1),
+        error("position_error", 1, 100.0),
+        error("size_error", 2),
+        error("count_error", 2),
+        *(_number(means[name], 2) for name in ("subject_histogram", "subject_iou", "subject_ssim")),
+    ]
+
+
+def failures_table(row: SceneRow) -> Table | None:
+    """Why samples of one row fail; None if none carries a code."""
+    if not row.failures:
+        return None
+    title = f"{row.name}: why edits fail ({row.success.n - row.success.successes} of {row.success.n})"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("", "failure"):
+        table.add_column(name)
+    for name in ("primary", "carried, successes included"):
+        table.add_column(name, justify="right")
+    for code, count in row.failures.items():
+        table.add_row(code, FAILURES[code], str(row.primary_failures.get(code, 0)), str(count))
+    return table
 
 
 def groups_table(row: SceneRow) -> Table:
@@ -163,6 +255,8 @@ def comparison_table(
 ) -> Table:
     """Several editors on the same scenes, each tested against the first.
 
+    Reports of an earlier version take part, too; columns of details show if all reports have them by the same rules.
+
     Args:
         reports: name -> what `read_report` gave; at least two.
 
@@ -178,8 +272,11 @@ def comparison_table(
             f"The reports follow different protocols ({different}): evaluate all on the same scenes."
         )
     table = Table(title=f"protocol {next(iter(hashes.values()))}", title_justify="left", box=box.SIMPLE_HEAD)
+    details = {report.get("details", {}).get("hash") for report, _ in reports.values()}
+    in_detail = len(details) == 1 and None not in details
     table.add_column("")
-    for name in ("success %", "progress", "balanced", "leak", "McNemar p against the first"):
+    more = ("exact %", "F1") if in_detail else ()
+    for name in ("success %", "progress", "balanced", "leak", *more, "McNemar p against the first"):
         table.add_column(name, justify="right")
     outcomes = {name: _outcomes(records) for name, (_, records) in reports.items()}
     first = next(iter(outcomes.values()))
@@ -192,8 +289,14 @@ def comparison_table(
         )
         means = row["means"]
         cells = (_number(means[key], 2) for key in ("progress", "balanced"))
-        table.add_row(name, _rate(Rate(**row["success"])), *cells, _number(means["leak"], 4), p_value)
+        extra = _exactness(row) if in_detail else ()
+        table.add_row(name, _rate(Rate(**row["success"])), *cells, _number(means["leak"], 4), *extra, p_value)
     return table
+
+
+def _exactness(row: Mapping[str, Any]) -> tuple[str, str]:
+    exact = row["exact"]
+    return "-" if exact is None else _rate(Rate(**exact)), _number(row["means"]["predicate_f1"], 2)
 
 
 def _outcomes(records: Iterable[Mapping[str, Any]]) -> dict[str, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from insightedit.evaluation.examples import Example
 from insightedit.evaluation.protocol import SceneProtocol
-from insightedit.evaluation.statistics import Rate, group_by, macro_mean, mean, rate
+from insightedit.evaluation.statistics import Rate, group_by, macro_mean, mean, percentile, rate
 
 GROUPINGS = ("category", "task", "style")
 AVERAGED = (
@@ -28,6 +28,23 @@ AVERAGED = (
     "precision",
     "recall",
 )
+ERRORS = (
+    "colour_error",
+    "position_error",
+    "size_error",
+    "count_error",
+)  # of which the 90th percentile is told, too
+DETAILS = (
+    "change_accuracy",
+    "keep_accuracy",
+    "predicate_f1",
+    "found",
+    "right_kind",
+    *ERRORS,
+    "subject_histogram",
+    "subject_iou",
+    "subject_ssim",
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,10 @@ class SceneRow:
         capped: samples whose strict PSNR was capped.
         groups: "category", "task", "style" -> group -> rate.
         verdicts: verdict -> count.
+        exact: rate of edits whose picture shows the target's scene exactly; None for samples without a graph.
+        p90: 90th percentile of each of `ERRORS`, None if no sample has it.
+        failures: code -> samples that carry it, successes among them.
+        primary_failures: code -> samples that fail by it; with the successes they make all.
     """
 
     name: str
@@ -53,6 +74,10 @@ class SceneRow:
     capped: int
     groups: Mapping[str, Mapping[str, Rate]]
     verdicts: Mapping[str, int]
+    exact: Rate | None = None
+    p90: Mapping[str, float | None] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+    primary_failures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +106,7 @@ class SceneReport:
         records: one flat dictionary per sample and row; everything else here derives from them.
         pairs: result on minimal pairs, None if not asked for.
         settings: of the editor; free, not part of the protocol.
+        details: definitions of the details, with their hash; see `scenes_details`.
         worst: samples with the lowest relative progress.
         random: samples drawn by the hash of their id.
     """
@@ -90,6 +116,7 @@ class SceneReport:
     records: tuple[dict[str, Any], ...]
     pairs: PairResult | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
     worst: tuple[Example, ...] = ()
     random: tuple[Example, ...] = ()
 
@@ -106,6 +133,7 @@ class SceneReport:
         """Everything but records and pictures, ready for JSON."""
         return {
             "protocol": {**asdict(self.protocol), "hash": self.protocol.hash},
+            "details": dict(self.details),
             "settings": dict(self.settings),
             "rows": [asdict(row) for row in self.rows],
             "pairs": None if self.pairs is None else asdict(self.pairs),
@@ -113,7 +141,10 @@ class SceneReport:
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> tuple[SceneRow, ...]:
-    """Table rows from records, in the order in which rows first appear; records of pairs are left out."""
+    """Table rows from records, in the order in which rows first appear; records of pairs are left out.
+
+    Records of an earlier version, without details, give rows without them.
+    """
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         if not record["sample_id"].startswith("pair-"):
@@ -129,17 +160,28 @@ def _summarise_row(name: str, records: Sequence[Mapping[str, Any]]) -> SceneRow:
         }
         for grouping in GROUPINGS
     }
+    exact = [record["exact"] for record in records if record.get("exact") is not None]
+    codes = [record["failure"] for record in records if record.get("failure") is not None]
     drifts = [record["tone_drift"] for record in records if record["tone_drift"] is not None]
     return SceneRow(
         name=name,
         success=rate(record["success"] for record in records),
         macro=macro_mean(list(groups["category"].values())),
-        means={metric: mean(record[metric] for record in records) for metric in AVERAGED},
+        means={metric: mean(record.get(metric) for record in records) for metric in (*AVERAGED, *DETAILS)},
         tone_drift=tuple(np.mean(drifts, axis=0).tolist()) if drifts else None,
         capped=sum(record["capped"] for record in records),
         groups=groups,
         verdicts=dict(Counter(record["verdict"] for record in records).most_common()),
+        exact=rate(exact) if exact else None,
+        p90={metric: percentile(record.get(metric) for record in records) for metric in ERRORS},
+        failures=_counted(code for record in records for code in record.get("failures", ())),
+        primary_failures=_counted(codes),
     )
+
+
+def _counted(codes: Iterable[str]) -> dict[str, int]:
+    """Counts by code, F1 first."""
+    return dict(sorted(Counter(codes).items(), key=lambda entry: int(entry[0][1:])))
 
 
 def pair_result(records: Sequence[Mapping[str, Any]]) -> PairResult | None:

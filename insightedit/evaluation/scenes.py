@@ -6,11 +6,14 @@ its *empty backdrop* to the target, so that progress is the subject's alone and 
 
 Samples stream through in batches; nothing but numbers and the few pictures of the contact sheet is kept.
 Control rows are always computed, because a number of an editor means little without them: `copy_source`
-(success 0 by construction), `oracle` (1), `wrong_object` (the right edit of a wrong object) and, where the
-editor's autoencoder is known, `autoencoder_source` (its round trip of the source: the background that it can
+(success 0 by construction), `oracle` (1), `wrong_object` (the right edit of a wrong object, 0), `oracle_tint` (the
+target under a constant tint: every edit right and no background kept, so 0 wherever there is a background) and, where
+the editor's autoencoder is known, `autoencoder_source` (its round trip of the source: the background that it can
 keep) and `autoencoder_target` (of the target: the ceiling of any editor that draws through it). With references
 there are `wrong_subject` (another class in the right tint and place) and `copy_reference`; for new pictures
 `blank_canvas`, and `empty_backdrop` in place of `copy_source`. All of these are 0 by construction.
+
+Every record carries the details of `insightedit.evaluation.scenes_details` besides; they change no other field.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from insightedit.evaluation.scoring import EditCase, build_case, check_picture, 
 
 if TYPE_CHECKING:
     from data_recipes.scenes import EditSample, SubjectSample
+    from insightedit.evaluation.scenes_details import DetailCase
 
     Sample = EditSample | SubjectSample
 
@@ -37,6 +41,7 @@ EditFn = Callable[[Sequence["Sample"]], Sequence[np.ndarray]]
 RoundTripFn = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 MODEL_ROW = "model"
+TINT = (30, 0, -30)  # grey levels of red, green, blue
 WRONG_ROWS = ("wrong_object", "wrong_subject", "copy_reference", "blank_canvas")  # kinds of candidates
 
 
@@ -103,6 +108,7 @@ def evaluate(
     progress: Callable[[int], object] | None = None,
     sampler: Sampler | None = None,
     task: str = "editing",
+    controls: bool = True,
 ) -> SceneReport:
     """Measure an editor on scenes.
 
@@ -120,6 +126,7 @@ def evaluate(
         progress: called with the number of samples done since the last call, `count + 2 * pairs` in all.
         sampler: where scenes come from; None for `scene_sampler(task, ...)`.
         task: "editing", "subject" or "subject_editing".
+        controls: False leaves the control rows out, where another report has them for the same scenes.
 
     Returns:
         The report; the same editor, arguments and scenes give an equal one.
@@ -129,6 +136,8 @@ def evaluate(
             pictures.
         TypeError: if it returns pictures that are not uint8.
     """
+    from insightedit.evaluation.scenes_details import DetailRules
+
     _check_numbers(count=(count, 1), batch_size=(batch_size, 1), pairs=(pairs, 0))
     check_task(task)
     sampler = sampler or scene_sampler(task, split=split, size=size, seed=seed)
@@ -136,9 +145,11 @@ def evaluate(
     runner = _Runner(edit_fn, round_trip_fn, progress)
     singles = ((sample_id(split, size, seed, i, task=task), sampler[i]) for i in range(count))
     records = []
-    for name, sample, case, output, extra in runner.run(singles, batch_size):
-        scored = list(_score_rows(name, sample, case, output, extra))
-        is_new = sample.source is None
+    for name, sample, truth, output, extra in runner.run(singles, batch_size):
+        scored = [_record(name, sample, truth, MODEL_ROW, output)]
+        if controls:
+            scored += _score_controls(name, sample, truth, extra)
+        is_new, case = sample.source is None, truth.case
         keeper.offer(Example(scored[0], case.source, output, case.target, sample.references, is_new))
         records += scored
     both = (
@@ -147,14 +158,15 @@ def evaluate(
         for letter, sample in zip("ab", sampler.pair(i), strict=True)
     )
     records += [
-        _record(name, s, case, MODEL_ROW, out) for name, s, case, out, _ in runner.run(both, batch_size)
+        _record(name, s, truth, MODEL_ROW, out) for name, s, truth, out, _ in runner.run(both, batch_size)
     ]
     names = {"split": split, "size": size, "seed": seed, "count": count, "pairs": pairs}
     protocol = SceneProtocol.describe(**names, task=task, data_sha256=runner.digest.hexdigest())
     records = tuple({"protocol": protocol.hash, **record} for record in records)
     settings = {"excess_leak": round_trip_fn is not None}
     kept = {"worst": keeper.worst, "random": keeper.random}
-    return SceneReport(protocol, summarise(records), records, pair_result(records), settings, **kept)
+    details = DetailRules().to_dict()
+    return SceneReport(protocol, summarise(records), records, pair_result(records), settings, details, **kept)
 
 
 def _check_numbers(**given: tuple[int, int]) -> None:
@@ -179,8 +191,10 @@ class _Runner:
 
     def run(
         self, named: Iterator[tuple[str, Sample]], batch_size: int
-    ) -> Iterator[tuple[str, Sample, EditCase, np.ndarray, dict[str, np.ndarray]]]:
+    ) -> Iterator[tuple[str, Sample, DetailCase, np.ndarray, dict[str, np.ndarray]]]:
         """Yield id, sample, truth, output and the autoencoder's pictures, in order."""
+        from insightedit.evaluation.scenes_details import DetailCase
+
         for batch in _batches(named, batch_size):
             samples = [sample for _, sample in batch]
             starts, targets = [starting_picture(s) for s in samples], [s.target for s in samples]
@@ -198,7 +212,7 @@ class _Runner:
                 for part in (start.tobytes(), sample.target.tobytes(), *texts):
                     self.digest.update(part)
                 case = case_of(sample, extra.get(_start_row("autoencoder", sample)))
-                yield name, sample, case, output, extra
+                yield name, sample, DetailCase(sample, case), output, extra
                 if self.progress is not None:
                     self.progress(1)
 
@@ -248,21 +262,28 @@ def case_of(sample: Sample, round_trip: np.ndarray | None = None) -> EditCase:
     )
 
 
-def _score_rows(
-    name: str, sample: Sample, case: EditCase, output: np.ndarray, trips: Mapping[str, np.ndarray]
+def _score_controls(
+    name: str, sample: Sample, truth: DetailCase, trips: Mapping[str, np.ndarray]
 ) -> Iterator[dict[str, Any]]:
-    """The records of one sample: the model's first, then those of the controls."""
+    """The records of one sample's control rows."""
+    case = truth.case
     start = "empty_backdrop" if sample.source is None else "copy_source"
-    controls = {start: case.source, "oracle": case.target}
+    pictures = {start: case.source, "oracle": case.target}
     for kind in WRONG_ROWS:
         wrong = [picture for key, picture in case.rivals.items() if key.split(":")[0] == kind]
-        controls |= {kind: wrong[0]} if wrong else {}
-    for row, picture in {MODEL_ROW: output, **controls, **trips}.items():
-        yield _record(name, sample, case, row, picture)
+        pictures |= {kind: wrong[0]} if wrong else {}
+    pictures["oracle_tint"] = tinted(case.target)
+    for row, picture in {**pictures, **trips}.items():
+        yield _record(name, sample, truth, row, picture)
 
 
-def _record(name: str, sample: Sample, case: EditCase, row: str, output: np.ndarray) -> dict[str, Any]:
-    scores = score_edit(case, output)
+def tinted(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: the picture with `TINT` added, clipped."""
+    return np.clip(picture.astype(np.int16) + np.array(TINT, dtype=np.int16), 0, 255).astype(np.uint8)
+
+
+def _record(name: str, sample: Sample, truth: DetailCase, row: str, output: np.ndarray) -> dict[str, Any]:
+    scores = score_edit(truth.case, output)
     is_empty = sample.source is None and scores.nearest == "source"
     leaks = scores.leak_by_threshold or {}
     numbers = asdict(replace(scores, leak_by_threshold=None))
@@ -280,4 +301,5 @@ def _record(name: str, sample: Sample, case: EditCase, row: str, output: np.ndar
         **{f"leak_{threshold}": leak for threshold, leak in leaks.items()},
         "capped": scores.psnr_background is not None and scores.psnr_background >= PSNR_CAP,
         "output_sha256": hashlib.sha256(output.tobytes()).hexdigest(),
+        **truth.of(scores, output),
     }

@@ -99,7 +99,8 @@ def card(example: Example, num_references: int = 0) -> Image.Image:
         picture.paste(Image.fromarray(rgb).resize((CELL, CELL), Image.Resampling.NEAREST), (left, top + LINE))
     below = top + LINE + CELL + GAP // 2
     verdict = record["verdict"]
-    draw.text((GAP, below), verdict, font=_font(13), fill=GOOD if verdict == "success" else BAD)
+    told = "  ".join([verdict, *record.get("failures", ())])
+    draw.text((GAP, below), told, font=_font(13), fill=GOOD if verdict == "success" else BAD)
     draw.text((width - GAP, below), _numbers(record), font=_font(11), fill=INK, anchor="ra")
     facts = f"{record['sample_id']}   {record['task']}, {record['category']}, {record['style']}"
     draw.text((GAP, below + LINE), facts, font=_font(11), fill=FAINT)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 from scipy.stats import binomtest
 
 FEW = 20  # groups with fewer samples are marked, not hidden
@@ -84,6 +85,12 @@ def mean(values: Iterable[float | None]) -> float | None:
     """Mean of the values that exist; None if none does."""
     present = [float(value) for value in values if value is not None]
     return sum(present) / len(present) if present else None
+
+
+def percentile(values: Iterable[float | None], share: float = 0.9) -> float | None:
+    """The value that `share` of the values that exist do not exceed, interpolated; None if none exists."""
+    present = [float(value) for value in values if value is not None]
+    return float(np.quantile(present, share)) if present else None
 
 
 def macro_mean(rates: Sequence[Rate]) -> float:

@@ -79,4 +79,4 @@ def test_command_line_measures_a_model_folder(
     assert report["settings"]["image_guidance_scale"] == pipeline.config.default_image_guidance_scale
     assert report["settings"]["background_lock"] is False
     assert report["settings"]["excess_leak"] is True
-    assert len(report["rows"]) == 6
+    assert len(report["rows"]) == 7

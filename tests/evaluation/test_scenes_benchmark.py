@@ -38,6 +38,7 @@ def test_control_rows_stand_where_they_must() -> None:
         "copy_source": 0.0,
         "oracle": 1.0,
         "wrong_object": 0.0,
+        "oracle_tint": 0.0,
         "autoencoder_source": 0.0,
         "autoencoder_target": 1.0,
     }
@@ -52,7 +53,8 @@ def test_control_rows_stand_where_they_must() -> None:
 
 def test_without_an_autoencoder_its_rows_are_missing() -> None:
     report = run()
-    assert [row.name for row in report.rows] == ["model", "copy_source", "oracle", "wrong_object"]
+    names = ["model", "copy_source", "oracle", "wrong_object", "oracle_tint"]
+    assert [row.name for row in report.rows] == names
     assert report.settings == {"excess_leak": False} and run(round_trip_fn=dim).settings == {
         "excess_leak": True
     }
@@ -90,7 +92,7 @@ def test_pairs_punish_an_editor_that_ignores_the_word() -> None:
 
 def test_records_are_one_flat_line_per_sample_and_row() -> None:
     report = run(pairs=2)
-    assert len(report.records) == 10 * 4 + 4
+    assert len(report.records) == 10 * 5 + 4
     for record in report.records:
         assert json.loads(json.dumps(record, allow_nan=False))["protocol"] == report.protocol.hash
     first = report.records[0]

@@ -17,7 +17,7 @@ from data_recipes.scenes import EditSample, SceneSampler
 from insightedit.evaluation.results import SceneReport, SceneRow
 from insightedit.evaluation.scenes import evaluate
 
-COUNT, SIZE = 36, 64
+COUNT, SIZE = 24, 64
 
 
 class LocalEdits:
@@ -61,13 +61,13 @@ EDITORS: dict[str, Callable[[EditSample], np.ndarray]] = {
 def reports() -> dict[str, SceneReport]:
     scenes = LocalEdits()
 
-    def run(editor: Callable[[EditSample], np.ndarray]) -> SceneReport:
+    def run(name: str) -> SceneReport:
         def edit(samples: Sequence[EditSample]) -> list[np.ndarray]:
-            return [editor(sample) for sample in samples]
+            return [EDITORS[name](sample) for sample in samples]
 
-        return evaluate(edit, count=COUNT, size=SIZE, sampler=scenes)
+        return evaluate(edit, count=COUNT, size=SIZE, sampler=scenes, controls=name == "blur")
 
-    return {name: run(editor) for name, editor in EDITORS.items()}
+    return {name: run(name) for name in EDITORS}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from insightedit.evaluation.statistics import Rate, group_by, macro_mean, mcnemar, mean, rate, wilson_interval
+from insightedit.evaluation.statistics import (
+    Rate,
+    group_by,
+    macro_mean,
+    mcnemar,
+    mean,
+    percentile,
+    rate,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +71,9 @@ def test_mcnemar_looks_at_the_disagreements_only() -> None:
 def test_errors_teach(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_percentile_interpolates_and_leaves_out_what_is_missing() -> None:
+    assert percentile([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]) == 9.0
+    assert percentile([1.0, None, 3.0], share=0.5) == 2.0
+    assert percentile([None]) is None and percentile([]) is None

@@ -6,14 +6,14 @@ insightedit eval scenes --dump to_edit/                    # for any other edito
 insightedit eval scenes --results edited/ --out runs/eval/other
 insightedit eval scenes --task subject --model runs/mige/stage3/model
 insightedit eval compare runs/eval/ours runs/eval/other
+
+`tradeoff`, `drift` and `baselines`, on the same scenes: `insightedit.evaluation.scenes_commands`.
+Published benchmarks, by name: `insightedit.evaluation.benchmark_cli`.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,18 +21,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from insightedit.command_line import one_sentence_errors
+from insightedit.evaluation import benchmark_cli, scenes_commands
+from insightedit.evaluation.terminal import console, progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from insightedit.evaluation.results import SceneReport
 
 SIZE_WITHOUT_MODEL = 128  # pixels
-WIDTH_OF_FILES = 140  # characters, where the output is no terminal
 
 app = typer.Typer(
     help="Measure editors.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
+
+
+for command in (scenes_commands.tradeoff, scenes_commands.drift, scenes_commands.baselines):
+    app.command()(command)
+benchmark_cli.register(app)
 
 
 @app.callback()
@@ -155,7 +159,7 @@ def _sampler(options: SceneOptions) -> Any:
 def _dump(folder: Path, options: SceneOptions) -> None:
     from insightedit.evaluation.exchange import dump_samples
 
-    with _progress(options.total, "Writing") as advance:
+    with progress_bar(options.total, "Writing") as advance:
         path = dump_samples(folder, _sampler(options), **vars(options), progress=advance)
     typer.echo(f"{path}  {options.total} instructions; each says where its pictures lie in {folder}")
     flags = " ".join(f"--{name} {value}" for name, value in vars(options).items())
@@ -167,7 +171,7 @@ def _score_results(folder: Path, options: SceneOptions) -> SceneReport:
     from insightedit.evaluation.scenes import evaluate
 
     edit_fn = read_results(folder, sample_ids(**vars(options)))
-    with _progress(options.total, "Scoring") as advance:
+    with progress_bar(options.total, "Scoring") as advance:
         report = evaluate(edit_fn, **vars(options), sampler=_sampler(options), progress=advance)
     return report.with_settings({"results": str(folder)})
 
@@ -186,7 +190,7 @@ def _score_model(
     typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
     options = replace(options, size=size or int(pipeline.config["resolution"]))
     started = time.perf_counter()
-    with _progress(options.total, "Editing") as advance:
+    with progress_bar(options.total, "Editing") as advance:
         report = evaluate(
             edit_with(pipeline, seed=options.seed, **call),
             **vars(options),
@@ -219,18 +223,20 @@ def _settings_of(pipeline: Any, call: dict[str, Any], task: str) -> dict[str, An
 
 
 def _finish(report: SceneReport, out: Path) -> None:
-    from rich.console import Console
-
     from insightedit.evaluation import report as reports
 
-    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
-    console.print(reports.rows_table(report))
-    console.print(reports.groups_table(report.model))
-    console.print(f"Verdicts: {reports.verdicts_line(report.model)}", highlight=False)
+    screen = console()
+    screen.print(reports.rows_table(report))
+    for line in reports.missing_controls(report):
+        screen.print(line, highlight=False)
+    for table in (reports.details_table(report), reports.groups_table(report.model)):
+        screen.print(table or "")
+    screen.print(f"Verdicts: {reports.verdicts_line(report.model)}", highlight=False)
+    screen.print(reports.failures_table(report.model) or "")
     if report.pairs is not None:
-        console.print(reports.pairs_line(report.pairs), highlight=False)
-    for name, meaning in reports.MEANING.items():
-        console.print(f"  [dim]{name}: {meaning}[/dim]", highlight=False)
+        screen.print(reports.pairs_line(report.pairs), highlight=False)
+    for name, meaning in {**reports.MEANING, **reports.DETAIL_MEANING}.items():
+        screen.print(f"  [dim]{name}: {meaning}[/dim]", highlight=False)
     for path in reports.write_report(report, out):
         typer.echo(path)
 
@@ -243,24 +249,6 @@ def compare(
 ) -> None:
     """Put reports side by side, if they were measured on the same scenes by the same rules."""
     with one_sentence_errors():
-        from rich.console import Console
-
         from insightedit.evaluation.report import comparison_table, read_report
 
-        console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
-        console.print(comparison_table({str(folder): read_report(folder) for folder in folders}))
-
-
-@contextmanager
-def _progress(total: int, what: str) -> Iterator[Callable[[int], object] | None]:
-    """A bar on the error stream, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.advance(task, done)
+        console().print(comparison_table({str(folder): read_report(folder) for folder in folders}))

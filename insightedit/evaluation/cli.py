@@ -83,9 +83,9 @@ def scenes(
             "that it is put into."
         ),
     ] = "editing",
-    out: Annotated[Path, typer.Option(help="Folder for report.json, records.jsonl and sheet.png.")] = Path(
-        "runs/eval"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for report.html, report.json, records.jsonl and pictures.")
+    ] = Path("runs/eval"),
     results: Annotated[
         Path | None,
         typer.Option(help="Score the pictures in this folder, made by any editor, instead of a model."),
@@ -123,11 +123,11 @@ def scenes(
         if dump is not None:
             _dump(dump, without_model)
         elif results is not None:
-            _finish(_score_results(results, without_model), out)
+            _finish(_score_results(results, without_model), out, task, results)
         else:
             call = {**scales, "background_lock": background_lock, "batch_size": batch_size}
             _sampler(without_model)  # a wrong split or size is told before the model is loaded
-            _finish(_score_model(model, size, without_model, device, call), out)
+            _finish(_score_model(model, size, without_model, device, call, out), out, task)
 
 
 def _check_paths(model: str | None, results: Path | None, dump: Path | None, out: Path) -> None:
@@ -177,9 +177,16 @@ def _score_results(folder: Path, options: SceneOptions) -> SceneReport:
 
 
 def _score_model(
-    model: str | None, size: int | None, options: SceneOptions, device: str | None, call: dict[str, Any]
+    model: str | None,
+    size: int | None,
+    options: SceneOptions,
+    device: str | None,
+    call: dict[str, Any],
+    out: Path,
 ) -> SceneReport:
+    from insightedit.evaluation.exchange import sample_ids
     from insightedit.evaluation.model import check_takes_references, edit_with, round_trip_of
+    from insightedit.evaluation.reporting.scenes_pictures import keep_pictures
     from insightedit.evaluation.scenes import evaluate
     from insightedit.hub import load_pipeline
 
@@ -192,7 +199,7 @@ def _score_model(
     started = time.perf_counter()
     with progress_bar(options.total, "Editing") as advance:
         report = evaluate(
-            edit_with(pipeline, seed=options.seed, **call),
+            keep_pictures(edit_with(pipeline, seed=options.seed, **call), out, sample_ids(**vars(options))),
             **vars(options),
             sampler=_sampler(options),
             batch_size=call["batch_size"],
@@ -222,8 +229,10 @@ def _settings_of(pipeline: Any, call: dict[str, Any], task: str) -> dict[str, An
     return {**defaults, **given, "versions": software_versions()}
 
 
-def _finish(report: SceneReport, out: Path) -> None:
+def _finish(report: SceneReport, out: Path, task: str, results: Path | None = None) -> None:
     from insightedit.evaluation import report as reports
+    from insightedit.evaluation.exchange import sample_ids
+    from insightedit.evaluation.reporting.scenes_pictures import write_scenes_html
 
     screen = console()
     screen.print(reports.rows_table(report))
@@ -237,7 +246,10 @@ def _finish(report: SceneReport, out: Path) -> None:
         screen.print(reports.pairs_line(report.pairs), highlight=False)
     for name, meaning in {**reports.MEANING, **reports.DETAIL_MEANING}.items():
         screen.print(f"  [dim]{name}: {meaning}[/dim]", highlight=False)
-    for path in reports.write_report(report, out):
+    rules = report.protocol
+    options = SceneOptions(rules.count, rules.size, rules.split, rules.seed, pairs=0, task=task)
+    files = reports.write_report(report, out)
+    for path in (*files, *write_scenes_html(out, _sampler(options), sample_ids(**vars(options)), results)):
         typer.echo(path)
 
 

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from insightedit.evaluation import cli
 from insightedit.evaluation.columns import ProtocolMixError
 from insightedit.evaluation.exchange import sample_ids
 from insightedit.evaluation.html_report import render_html_report, write_html_report, write_sheets
@@ -469,6 +470,7 @@ def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:
     report = evaluate(edit, **scenes, round_trip_fn=dim).with_settings({"model": "models/toy"})
     write_report(report, tmp_path)
     (listed,) = write_examples(tmp_path, ToySampler(), names[:18])
+    assert listed == tmp_path / "samples.jsonl"
     lines = [json.loads(line) for line in listed.read_text().splitlines()]
     assert {path.stem for path in (tmp_path / "pictures").iterdir()} == set(names)
     assert {line["sample_id"] for line in lines} <= set(names[:18]) and lines[0]["outputs"][0][
@@ -529,3 +531,17 @@ def test_the_command_writes_and_teaches(folder: Path, tmp_path: Path) -> None:
 
 def test_sheets_need_pictures(folder: Path) -> None:
     assert write_sheets([SimpleNamespace(samples={})], folder) == []
+
+
+def test_scoring_scenes_ends_with_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_sampler", lambda options: ToySampler())
+    scenes = ["--count", "3", "--size", str(SIZE), "--pairs", "1"]
+    for command in (["--dump", "d"], ["--results", "d/sources", "--out", "out"]):
+        command = [str(tmp_path / word) if not word.startswith("-") else word for word in command]
+        made = CliRunner().invoke(cli.app, ["scenes", *command, *scenes])
+        assert made.exit_code == 0, made.output
+    assert made.output.split()[-3:] == [
+        str(tmp_path / "out" / name)
+        for name in ("report.html", "contact_sheets/left_right.png", "contact_sheets/plain.png")
+    ]
+    assert "no picture" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

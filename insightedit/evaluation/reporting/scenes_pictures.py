@@ -73,6 +73,16 @@ def write_examples(
     return [write_samples(samples, folder)]
 
 
+def write_scenes_html(
+    folder: Path, sampler: Sampler, names: Sequence[str], pictures: Path | None = None
+) -> list[Path]:
+    """Write `report.html` and the contact sheets beside a scenes report; arguments as of `write_examples`."""
+    from insightedit.evaluation.html_report import write_html_report
+
+    write_examples(folder, sampler, names, pictures)
+    return write_html_report([folder])
+
+
 def _write_example(folder: Path, name: str, sample: Sample, output: Path | None) -> RunSample:
     start = starting_picture(sample)
     mask = np.where(largest_change(start, sample.target) > 0, 255, 0).astype(np.uint8)

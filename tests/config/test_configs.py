@@ -14,8 +14,8 @@ STAGES = (1, 2, 3)
 CASES = [
     (recipe, stage, overlay)
     for recipe in list_recipes()
-    for stage in load_config(recipe).stages
     for overlay in (None, *list_overlays())
+    for stage in load_config(recipe, None, [overlay] if overlay else []).stages  # an overlay may change them
 ]
 
 

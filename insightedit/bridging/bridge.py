@@ -97,12 +97,7 @@ class EditBridge(ModelMixin, ConfigMixin):
         image_embed_dim: int | None = 768,
     ) -> None:
         super().__init__()
-        if iaa_hidden_dim is not None and image_embed_dim is None:
-            raise ValueError(
-                f"an image branch (iaa_hidden_dim={iaa_hidden_dim}) needs image_embed_dim, got "
-                f"{image_embed_dim}: give the CLIP image encoder's projection width, or iaa_hidden_dim=None "
-                "for no image branch."
-            )
+        _check_image_branch(iaa_hidden_dim, image_embed_dim)
         _check_text_branch(qformer_layers, edit_head_width, null_text)
         self.qformer: QFormer | None = None
         if qformer_layers is not None:
@@ -256,6 +251,14 @@ class EditBridge(ModelMixin, ConfigMixin):
             text_states, spatial_residual = self.bim(text_states, image_features, latent_size)
         image_embeds = self.iaa(edit_hidden_states) if self.iaa is not None and self.use_iaa else None
         return EditCondition(text_states, spatial_residual, image_embeds)
+
+
+def _check_image_branch(iaa_hidden_dim: int | None, image_embed_dim: int | None) -> None:
+    if iaa_hidden_dim is not None and image_embed_dim is None:
+        raise ValueError(
+            f"an image branch (iaa_hidden_dim={iaa_hidden_dim}) needs image_embed_dim, got {image_embed_dim}: give the "
+            "CLIP image encoder's projection width, or iaa_hidden_dim=None for no image branch."
+        )
 
 
 def _check_text_branch(qformer_layers: int | None, edit_head_width: int | None, null_text: str) -> None:

@@ -218,8 +218,9 @@ class OptimConfig:
 class SourceConfig:
     """One data source of the mixture."""
 
-    kind: str = "scenes"  # scenes | resolved | descriptions | full_descriptions | resolved_words | captions | subjects |
-    #                       subject_edits, or of files: webdataset | parquet | jsonl | mige (MIGE's JSON list)
+    # scenes | resolved | descriptions | full_descriptions | resolved_words | captions | subjects | subject_edits,
+    # or of files: webdataset | parquet | jsonl | mige (MIGE's JSON list)
+    kind: str = "scenes"
     path: str | None = None
     weight: float | None = 1.0  # relative to the others of its list; null = as many as it has records
     split: str = "train"

@@ -48,7 +48,7 @@ class RunCard:
         protocol: `name`, `title`, `source`, `averaging`, `caveats`, `hash` (of the rules alone), and `columns`: a list
             of {`metric_name`, `metric_variant`, `hash` (of the rules and the weights that this column was measured
             with: the `protocol_hash` of its records), `why` (what sets strict apart from paper, or "")}.
-        models: key in the protocol -> {`kind`, `name`, `preprocess`, `revision`, for a judge also `judge`, its name}; of
+        models: key in the protocol -> {`kind`, `name`, `preprocess`, `revision`, a judge also `judge`, its name}; of
             those that were there.
         missing: key in the protocol -> why it was not there, with what to do; its columns have no values.
         outputs: `kind` ("model" or "results"), `source` (model or folder), `ckpt_sha` (None for results), `seeds`

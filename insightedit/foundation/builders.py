@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PARTS = ("clip", "llava", "sd", "ip2p", "blip2", "t5", "pixart")
-UNTRAINED_SCALE = 1.0  # `scaling_factor` of an autoencoder with random weights; training measures the true one
+# `scaling_factor` of an autoencoder with random weights; training measures the true one
+UNTRAINED_SCALE = 1.0
 
 
 def build(

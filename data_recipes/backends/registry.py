@@ -1,0 +1,73 @@
+"""Config entries -> backends."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from data_recipes.backends.base import BACKENDS
+
+KINDS: dict[str, dict[str, str]] = {
+    "chat": {
+        "transformers": "data_recipes.backends.chat:LocalChat",
+        "endpoint": "data_recipes.backends.chat:EndpointChat",
+        "oracle": "data_recipes.oracle.chat:OracleChat",
+    },
+    "judge": {
+        "transformers": "data_recipes.backends.chat:LocalChat",
+        "endpoint": "data_recipes.backends.chat:EndpointChat",
+        "oracle": "data_recipes.oracle.judge:OracleJudge",
+    },
+    "detector": {
+        "grounding_dino": "data_recipes.backends.detect:GroundingDino",
+        "oracle": "data_recipes.oracle.vision:OracleDetector",
+    },
+    "segmenter": {
+        "sam": "data_recipes.backends.segment:Sam",
+        "sam2": "data_recipes.backends.segment:Sam2",
+        "oracle": "data_recipes.oracle.vision:OracleSegmenter",
+    },
+    "inpainter": {
+        "diffusers": "data_recipes.backends.inpaint:DiffusersInpainter",
+        "oracle": "data_recipes.oracle.paint:OracleInpainter",
+    },
+    "harmoniser": {
+        "diffusers": "data_recipes.backends.inpaint:DiffusersHarmoniser",
+        "statistics": "data_recipes.backends.harmonise:StatisticsHarmoniser",
+    },
+}
+
+
+def load_backend(name: str, entry: Mapping[str, Any]) -> Any:
+    """A backend from its entry in the config's section `backends`; heavy libraries load with the first call only.
+
+    Args:
+        name: one of `base.BACKENDS`.
+        entry: `kind` and the arguments of its class; keys are its own to explain.
+
+    Raises:
+        ValueError: if there is no such backend, kind or argument; it names the nearest.
+    """
+    if name not in KINDS:
+        raise ValueError(f"backends.{name}: no step asks for one; {_choose(name, BACKENDS)}.")
+    given = dict(entry)
+    kind = given.pop("kind", None)
+    if kind not in KINDS[name]:
+        raise ValueError(f"backends.{name}.kind is {kind!r}: {_choose(str(kind), KINDS[name])}.")
+    module, _, attribute = KINDS[name][kind].partition(":")
+    made = getattr(import_module(module), attribute)
+    known = [key for key in inspect.signature(made).parameters if key != "self"]
+    for key in given:
+        if key not in known:
+            raise ValueError(
+                f"backends.{name}.{key}: the kind {kind} has no such setting; {_choose(key, known)}."
+            )
+    return made(**given)
+
+
+def _choose(wrong: str, known: Any) -> str:
+    near = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"

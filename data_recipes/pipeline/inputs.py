@@ -1,0 +1,78 @@
+"""What a recipe starts from: a folder of photos, rendered scenes, or pairs that were published."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+
+from data_recipes.pipeline.records import Record, Rejected
+
+INPUTS: dict[str, str] = {
+    "folder": "data_recipes.formats.photos:open_folder",
+    "scenes": "data_recipes.oracle.photos:open_scenes",
+    "scene_pairs": "data_recipes.oracle.photos:open_scene_pairs",
+    "advancededit": "data_recipes.formats.advancededit:open_advancededit",
+    "magicbrush": "data_recipes.formats.published:open_magicbrush",
+    "instructpix2pix": "data_recipes.formats.published:open_instructpix2pix",
+    "mige": "data_recipes.formats.mige:open_mige",
+    "ai_toolkit": "data_recipes.formats.ai_toolkit:open_ai_toolkit",
+    "jsonl": "data_recipes.formats.published:open_table",
+    "parquet": "data_recipes.formats.published:open_table",
+    "webdataset": "data_recipes.formats.published:open_table",
+}
+
+
+@dataclass
+class InputConfig:
+    """Where records come from.
+
+    Attributes:
+        kind: one of `INPUTS`.
+        path: file or folder; not used by `scenes` and `scene_pairs`.
+        split: of data sets that have several.
+        count: so many records at most; None for all (`scenes`: needed).
+        start: first record.
+        size: side in pixels that scenes are rendered at; photographs are read as they are.
+        max_side: photographs with a longer side are made smaller; None leaves them. AdvancedEdit: 640.
+        seed: of scenes.
+    """
+
+    kind: str = "folder"
+    path: str | None = None
+    split: str = "train"
+    count: int | None = None
+    start: int = 0
+    size: int = 128
+    max_side: int | None = 640
+    seed: int = 0
+
+
+class Input(Protocol):
+    """Numbered records; the same number always gives the same record. Has to be cheap to open in every worker."""
+
+    def __len__(self) -> int:
+        """How many there are, before `start` and `count`."""
+        ...
+
+    def __getitem__(self, index: int) -> Record | Rejected:
+        """A record, or why it cannot be read (step "read")."""
+        ...
+
+
+def open_input(config: InputConfig) -> Input:
+    """Open what a config names.
+
+    Raises:
+        ValueError: if there is no such kind, or what it needs is missing.
+        FileNotFoundError: if the path does not exist.
+    """
+    if config.kind not in INPUTS:
+        near = difflib.get_close_matches(config.kind, INPUTS, n=1)
+        told = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(INPUTS)}."
+        raise ValueError(f"source.kind is {config.kind!r}: {told}")
+    module, _, name = INPUTS[config.kind].partition(":")
+    opened: Callable[[InputConfig], Input] = getattr(import_module(module), name)
+    return opened(config)

@@ -1,0 +1,68 @@
+"""The recipes by name. Each is a package with `steps(settings)`, the list of its steps, and `ABOUT`, one sentence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from importlib import import_module
+from typing import Any, TypeVar
+
+from data_recipes.pipeline.steps import Step
+
+RECIPES: dict[str, str] = {
+    "advancededit": "data_recipes.advancededit",
+    "smartedit_synthetic": "data_recipes.smartedit_synthetic",
+    "mige_addition": "data_recipes.mige_addition",
+    "mige_replacement": "data_recipes.mige_replacement",
+    "subject_driven": "data_recipes.subject_driven",
+    "mgie_expressive": "data_recipes.mgie_expressive",
+    "scenes": "data_recipes.scenes.recipe",
+}
+
+Settings = Mapping[str, Mapping[str, Any]]
+T = TypeVar("T")
+
+
+def build_steps(recipe: str, settings: Settings) -> list[Step]:
+    """The steps of a recipe.
+
+    Args:
+        recipe: one of `RECIPES`.
+        settings: the config's section `steps`: name of a step -> its settings; what is left out has its default.
+
+    Raises:
+        ValueError: if there is no such recipe, step or setting; it names the nearest.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe is {recipe!r}: {_choose(recipe, RECIPES)}.")
+    steps = import_module(RECIPES[recipe]).steps(settings)
+    names = [step.name for step in steps]
+    for name in settings:
+        if name not in names:
+            raise ValueError(f"steps.{name}: the recipe {recipe} has no such step; {_choose(name, names)}.")
+    return steps
+
+
+def configured(step: type[T], settings: Settings) -> T:
+    """A step, which is a dataclass with the class attribute `name`, with the config's settings for it.
+
+    Raises:
+        ValueError: if it has no such setting.
+    """
+    name = getattr(step, "name", "")
+    given = settings.get(name) or {}
+    known = [one.name for one in fields(step) if one.init]  # type: ignore[arg-type]
+    for key in given:
+        if key not in known:
+            raise ValueError(
+                f"steps.{name}.{key}: the step {name} has no such setting; {_choose(key, known)}."
+            )
+    return step(**given)
+
+
+def _choose(wrong: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(wrong, list(known), n=1)
+    return (
+        f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known) or 'none, there are none'}"
+    )

@@ -27,8 +27,6 @@ from insightedit.evaluation.benchmarks.registry import load_benchmark
 from insightedit.evaluation.terminal import progress_bar
 
 if TYPE_CHECKING:
-    import click
-
     from insightedit.evaluation.benchmark_run import Editor
     from insightedit.evaluation.benchmarks.base import Benchmark
     from insightedit.evaluation.protocol_rules import Protocol
@@ -124,8 +122,8 @@ JudgeRate = Annotated[
 class BenchmarkCommand(TyperCommand):
     """A command whose help says where its benchmark comes from; the loader is read when help is asked for."""
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the help."""
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help; the two arguments are click's, which typer holds within itself."""
         self.help = benchmark_listing.long_help(str(self.name))
         super().format_help(ctx, formatter)
 

@@ -207,7 +207,8 @@ def _score_model(
             progress=advance,
         )
     settings = _settings_of(pipeline, call, options.task)
-    used = {"model": pipeline.name_or_path, "device": pipeline.device.type, **settings}
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    used = {"model": pipeline.name_or_path, "device": pipeline.device.type, "date": date, **settings}
     return report.with_settings({**used, "seconds": round(time.perf_counter() - started, 1)})
 
 

@@ -23,7 +23,7 @@ from insightedit.evaluation.reporting.choice import choose
 from insightedit.evaluation.reporting.pictures import CardMaker, contact_sheet, sheet_names
 from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.reporting.runs import BINARY, ReportRun, merge_runs, with_votes
-from insightedit.evaluation.significance import Resampling, power_hint
+from insightedit.evaluation.significance import Resampling
 from insightedit.evaluation.statistics import FEW
 from insightedit.evaluation.typesetting import FEW_MARK, Heading, mark
 from insightedit.provenance import save_picture, write_atomically
@@ -123,7 +123,7 @@ def _context(runs: Sequence[ReportRun], how: Resampling, seed: int) -> dict[str,
         "title": " and ".join(dict.fromkeys(run.title for run in runs)),
         "runs": runs,
         "main": grids.main_grid(runs, how),
-        "power": power_hint(max(1, len(first.column(first.headline).values))),
+        "power": grids.power(first),
         "pairs": grids.pair_grid(runs, how),
         "categories": [grids.category_grid(run, tables[run.method]) for run in runs],
         "published": grids.published_grids(runs, how),
@@ -134,7 +134,6 @@ def _context(runs: Sequence[ReportRun], how: Resampling, seed: int) -> dict[str,
         "several": len(runs) > 1,
         "gaps": missing[:MAX_GAPS],
         "more_gaps": len(missing) - MAX_GAPS,
-        "copies": grids.warns_of_copies(runs),
     }
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -286,8 +286,7 @@ def _record(name: str, sample: Sample, truth: DetailCase, row: str, output: np.n
     scores = score_edit(truth.case, output)
     is_empty = sample.source is None and scores.nearest == "source"
     leaks = scores.leak_by_threshold or {}
-    numbers = asdict(replace(scores, leak_by_threshold=None))
-    del numbers["leak_by_threshold"]
+    numbers = {name: value for name, value in vars(scores).items() if name != "leak_by_threshold"}
     return {
         "sample_id": name,
         "row": row,

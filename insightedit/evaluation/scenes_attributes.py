@@ -56,11 +56,11 @@ class AttributeErrors:
 
 @dataclass(frozen=True)
 class Cutout:
-    """A thing cut out of a picture.
+    """A thing cut out of a picture, with whatever box around it.
 
     Attributes:
-        picture: (H, W, 3) uint8.
-        mask: (H, W) bool, the thing's pixels.
+        picture: (h, w, 3) uint8.
+        mask: (h, w) bool, the thing's pixels.
     """
 
     picture: np.ndarray
@@ -167,8 +167,8 @@ def cut_out(case: GraphCase, graph: SceneGraph, thing: SceneObject, picture: np.
     """
     size, sprite = case.renderer.size, case.sprite(thing)
     margin = max(1, MARGIN * size // 1000)
-    rows = slice(max(0, sprite.top - margin), sprite.bottom + margin)
-    columns = slice(max(0, sprite.left - margin), sprite.right + margin)
+    rows = slice(max(0, sprite.top - margin), max(0, sprite.bottom + margin))
+    columns = slice(max(0, sprite.left - margin), max(0, sprite.right + margin))
     empty = case.render(graph.without(thing.slot))
     differs = largest_change(empty[rows, columns], picture[rows, columns]) > SUCCESS_THRESHOLD
     labels = np.empty(differs.shape, dtype=np.int32)
@@ -176,9 +176,7 @@ def cut_out(case: GraphCase, graph: SceneGraph, thing: SceneObject, picture: np.
     sizes = np.bincount(labels.reshape(-1))[1:]
     if sizes.max(initial=0) < MIN_PIXELS:
         return None
-    mask = np.zeros(picture.shape[:2], dtype=bool)
-    mask[rows, columns] = labels == 1 + int(sizes.argmax())
-    return Cutout(picture, mask)
+    return Cutout(picture[rows, columns], labels == 1 + int(sizes.argmax()))
 
 
 def _errors_of(

@@ -79,6 +79,10 @@ class DetailCase:
             case.source, case.source if case.round_trip is None else case.round_trip, case.background
         )
 
+    def _picture_of(self, candidate: str) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return self.case.target if candidate == "target" else self.case.rivals[candidate]
+
     def _leaks(self, scores: EditScores, output: np.ndarray) -> bool:
         """Whether more of the background has changed than the nearest candidate (a wrong object, say) explains."""
         if scores.leak is None or scores.leak_plain is None or scores.leak <= metrics.MAX_LEAK:
@@ -109,9 +113,9 @@ class DetailCase:
         codes: set[str] = set()
         tone = tone_shift(self.case.source, output, self.case.background)
         if self.graphs is not None and self._attributes is not None:
-            seen = parse(self.graphs, scores.nearest, output, tone)
-            numbers |= asdict(agreement(self.graphs.source, self.graphs.target, seen))
-            numbers |= asdict(self._attributes.errors(seen, output))
+            seen = parse(self.graphs, scores.nearest, self._picture_of(scores.nearest), output, tone)
+            numbers |= vars(agreement(self.graphs.source, self.graphs.target, seen))
+            numbers |= vars(self._attributes.errors(seen, output))
             codes |= scenes_failures.shown_failures(self.graphs, seen)
         if self._leaks(scores, output):
             codes.add("F5")

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import permutations
 from typing import TYPE_CHECKING
 
@@ -156,10 +156,6 @@ class GraphCase:
             self.renderer.paste(canvas, thing)
         return canvas if graph.look is None else photometric(canvas, graph.look)
 
-    def visible(self, graph: SceneGraph, slot: int) -> np.ndarray:
-        """(H, W) bool: pixels that the thing in a place covers visibly."""
-        return (self.render(graph) != self.render(graph.without(slot))).any(axis=2)
-
 
 def graph_case_of(sample: object) -> GraphCase | None:
     """The truth about a sample of `data_recipes.scenes` as graphs; None for samples of any other kind."""
@@ -300,10 +296,15 @@ def agreement(source: SceneGraph, target: SceneGraph, seen: SceneGraph) -> Agree
         target: G_t, another graph than G_s.
         seen: P; it is snapped to the two first.
     """
-    before, wanted = predicates(source), predicates(target)
+    before, wanted = _known_predicates(source), _known_predicates(target)
     found = predicates(snap(seen, target, source))
     added, deleted, kept = wanted - before, before - wanted, before & wanted
     change = (len(added & found) + len(deleted - found)) / (len(added) + len(deleted))
     keep = len(kept & found) / len(kept)
     f1 = 2 * change * keep / (change + keep) if change + keep else 0.0
     return Agreement(found == wanted, change, keep, f1)
+
+
+_known_predicates = lru_cache(maxsize=8)(
+    predicates
+)  # the same two graphs are compared with every output of a sample

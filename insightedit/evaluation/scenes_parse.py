@@ -33,12 +33,15 @@ ROUNDS = 2
 UNSEARCHED = "blurry"  # a look that is no function of single pixels
 
 
-def parse(case: GraphCase, start: str, output: np.ndarray, shift: np.ndarray) -> SceneGraph:
+def parse(
+    case: GraphCase, start: str, picture: np.ndarray, output: np.ndarray, shift: np.ndarray
+) -> SceneGraph:
     """P, the graph of an output.
 
     Args:
         case: the truth about the edit.
         start: name of the candidate that is nearest to the output.
+        picture: (H, W, 3) uint8, that candidate as it was drawn.
         output: (H, W, 3) uint8, O.
         shift: (3,) int32 in grey levels, by which the output's tone as a whole is off: `tone_shift`. It is taken off,
             unless the nearest candidate stands on another ground than the source, which tells nothing about it.
@@ -50,7 +53,6 @@ def parse(case: GraphCase, start: str, output: np.ndarray, shift: np.ndarray) ->
     graph = case.candidates[start]
     if graph.ground in NO_GROUNDS:
         return graph
-    picture = case.render(graph)
     if graph.look == UNSEARCHED or np.array_equal(picture, output):
         return graph
     seen = output.astype(np.int32) - (shift if graph.ground == GIVEN else 0)
@@ -69,10 +71,13 @@ def tone_shift(source: np.ndarray, output: np.ndarray, background: np.ndarray) -
     """(3,) int32 in grey levels: the lower median of O - S over B; zeros where B is almost nothing."""
     if background.mean() < MIN_BACKGROUND:
         return np.zeros(3, dtype=np.int32)
-    gaps = output[background].astype(np.int64) - source[background] + 255
-    counts = (np.bincount(channel, minlength=511) for channel in gaps.T)
-    middle = (len(gaps) + 1) // 2  # many times as fast as sorting
-    return np.array([np.searchsorted(np.cumsum(count), middle) - 255 for count in counts], dtype=np.int32)
+    middle = (np.count_nonzero(background) + 1) // 2
+    medians = []
+    for channel in range(3):
+        gaps = (output[..., channel].astype(np.int16) - source[..., channel])[background]
+        counts = np.bincount(gaps + 255, minlength=511)  # many times as fast as sorting
+        medians.append(int(np.searchsorted(np.cumsum(counts), middle)) - 255)
+    return np.array(medians, dtype=np.int32)
 
 
 def _is_explained(picture: np.ndarray, seen: np.ndarray, slot: int) -> bool:

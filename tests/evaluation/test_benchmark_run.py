@@ -73,7 +73,7 @@ def small(picture: np.ndarray) -> np.ndarray:
 
 
 def test_smartedit_by_hand(tmp_path: Path) -> None:
-    benchmark = reason_edit(tmp_path)
+    benchmark = reason_edit(tmp_path, 1)
     _, out = run(benchmark, SMARTEDIT, tmp_path)
     nets = networks(SMARTEDIT)
     found = {name: values(out, name) for name in ("PSNR", "SSIM", "LPIPS", "CLIPScore")}
@@ -618,7 +618,7 @@ def test_what_a_sample_lacks_is_said_and_the_run_goes_on(tmp_path: Path) -> None
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
-    """Peak of 30 and of 230 samples; a picture has 12 kB, so that keeping them all would show at once."""
+    """Peak of 20 and of 120 samples; a picture has 12 kB, so that keeping them all would show at once."""
     rng = np.random.default_rng(0)
     source, target = tmp_path / "source.png", tmp_path / "target.png"
     for path in (source, target):
@@ -638,5 +638,5 @@ def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
         return size
 
     peak(1)  # what is imported on the way
-    few, many = peak(30), peak(230)
-    assert many - few < 200 * 4_000, (few, many)
+    few, many = peak(20), peak(120)
+    assert many - few < 100 * 4_000, (few, many)

@@ -493,7 +493,15 @@ def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:
     assert run.column(run.headline).n == 18 and run.order.metric_name == "progress"
     rows = {line.label: line for line in grids.main_grid([run], HOW).lines}
     assert rows["toy"].cells[0].text == "0.500†" and rows["oracle"].group == "Controls"
-    assert next(iter(rows)) == "toy" and rows["oracle"].cells[0].number is None
+    controls = [
+        "copy_source",
+        "oracle",
+        "wrong_object",
+        "oracle_tint",
+        "autoencoder_source",
+        "autoencoder_target",
+    ]
+    assert list(rows) == ["toy", *controls] and rows["oracle"].cells[0].number is None
 
 
 def test_the_command_writes_and_teaches(folder: Path, tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ from insightedit.evaluation.significance import (
     Resampling,
     by_category,
     mean_interval,
+    power_hint,
 )
 from insightedit.evaluation.tables import (
     CONTROL_GROUP,
     FEW_NOTE,
     OURS,
-    PRESERVATION,
     MetricColumn,
     beside_published,
     interval_text,
@@ -85,8 +85,16 @@ def main_grid(runs: Sequence[ReportRun], how: Resampling) -> Grid:
         )
         for line in grid.lines
     ]
-    grid = replace(grid, lines=tuple(sorted(lines, key=lambda line: line.group != OURS)))
+    order = list(dict.fromkeys(record.method for record in all_records(runs)))
+    lines.sort(key=lambda line: (line.group != OURS, order.index(line.label)))
+    told = tuple(remark for remark in grid.remarks if remark != power(runs[0]))  # stands below the table
+    grid = replace(grid, lines=tuple(lines), remarks=told)
     return _without_strict(grid) if all(one.metric_variant == "strict" for one in columns) else grid
+
+
+def power(run: ReportRun) -> str:
+    """What so few samples cannot show."""
+    return power_hint(max(1, run.column(run.headline).n))
 
 
 def _without_strict(grid: Grid) -> Grid:
@@ -225,11 +233,6 @@ def _mean(run: ReportRun, metric: MetricColumn, how: Resampling) -> Interval:
     column = run.column(metric)
     values, clusters = column.take(list(column.values))
     return mean_interval(values, clusters, binary=metric.metric_name in BINARY, how=how)
-
-
-def warns_of_copies(runs: Sequence[ReportRun]) -> bool:
-    """Whether a metric is among the columns that a copy of the source does well on."""
-    return any(one.metric_name in PRESERVATION for run in runs for one in run.columns)
 
 
 def unmixed(runs: Sequence[ReportRun]) -> None:

@@ -224,7 +224,9 @@ def _scenes_facts(report: Mapping[str, Any], own: str) -> tuple[tuple[str, str],
         "Method": own,
         "Model": settings.get("model"),
         "Results": settings.get("results"),
-        "Settings": _pairs({k: v for k, v in settings.items() if k not in ("model", "results", "versions")}),
+        "Settings": _pairs(
+            {k: v for k, v in settings.items() if k not in ("model", "results", "versions", "date")}
+        ),
         "Details": _pairs(report.get("details") or {}),
         "Measured": settings.get("date") or "not recorded",
         "Libraries": _pairs(settings.get("versions") or {}),

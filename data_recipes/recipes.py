@@ -24,24 +24,39 @@ Settings = Mapping[str, Mapping[str, Any]]
 T = TypeVar("T")
 
 
-def build_steps(recipe: str, settings: Settings) -> list[Step]:
+def build_steps(named: str, settings: Settings) -> list[Step]:
     """The steps of a recipe.
 
     Args:
-        recipe: one of `RECIPES`.
+        named: one of `RECIPES`, or the dotted name of a module of your own.
         settings: the config's section `steps`: name of a step -> its settings; what is left out has its default.
 
     Raises:
         ValueError: if there is no such recipe, step or setting; it names the nearest.
     """
-    if recipe not in RECIPES:
-        raise ValueError(f"recipe is {recipe!r}: {_choose(recipe, RECIPES)}.")
-    steps = import_module(RECIPES[recipe]).steps(settings)
+    steps = recipe_module(named).steps(settings)
     names = [step.name for step in steps]
     for name in settings:
         if name not in names:
-            raise ValueError(f"steps.{name}: the recipe {recipe} has no such step; {_choose(name, names)}.")
+            raise ValueError(f"steps.{name}: the recipe {named} has no such step; {_choose(name, names)}.")
     return steps
+
+
+def recipe_module(named: str) -> Any:
+    """The module of a recipe, with `steps` and `ABOUT`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    place = RECIPES.get(named, named)
+    if "." not in place:
+        raise ValueError(f"recipe is {named!r}: {_choose(named, RECIPES)}.")
+    try:
+        found = import_module(place)
+        found.steps, found.ABOUT  # noqa: B018
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(f"the recipe {named} cannot be loaded: {error}.") from error
+    return found
 
 
 def configured(step: type[T], settings: Settings) -> T:

@@ -46,7 +46,7 @@ def load_backend(name: str, entry: Mapping[str, Any]) -> Any:
 
     Args:
         name: one of `base.BACKENDS`.
-        entry: `kind` and the arguments of its class; keys are its own to explain.
+        entry: `kind`, one of `KINDS` or `package.module:Class` of your own, and the arguments of its class.
 
     Raises:
         ValueError: if there is no such backend, kind or argument; it names the nearest.
@@ -54,11 +54,8 @@ def load_backend(name: str, entry: Mapping[str, Any]) -> Any:
     if name not in KINDS:
         raise ValueError(f"backends.{name}: no step asks for one; {_choose(name, BACKENDS)}.")
     given = dict(entry)
-    kind = given.pop("kind", None)
-    if kind not in KINDS[name]:
-        raise ValueError(f"backends.{name}.kind is {kind!r}: {_choose(str(kind), KINDS[name])}.")
-    module, _, attribute = KINDS[name][kind].partition(":")
-    made = getattr(import_module(module), attribute)
+    kind = str(given.pop("kind", None))
+    made = backend_class(name, kind)
     known = [key for key in inspect.signature(made).parameters if key != "self"]
     for key in given:
         if key not in known:
@@ -66,6 +63,22 @@ def load_backend(name: str, entry: Mapping[str, Any]) -> Any:
                 f"backends.{name}.{key}: the kind {kind} has no such setting; {_choose(key, known)}."
             )
     return made(**given)
+
+
+def backend_class(name: str, kind: str) -> Any:
+    """The class of a kind of backend, or the one that `package.module:Class` names.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    place = KINDS[name].get(kind, kind)
+    if ":" not in place:
+        raise ValueError(f"backends.{name}.kind is {kind!r}: {_choose(kind, KINDS[name])}.")
+    module, _, attribute = place.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except AttributeError as error:
+        raise ValueError(f"backends.{name}.kind is {kind!r}, which cannot be imported: {error}.") from error
 
 
 def _choose(wrong: str, known: Any) -> str:

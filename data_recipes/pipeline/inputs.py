@@ -30,7 +30,7 @@ class InputConfig:
     """Where records come from.
 
     Attributes:
-        kind: one of `INPUTS`.
+        kind: one of `INPUTS`, or `package.module:function` of your own.
         path: file or folder; not used by `scenes` and `scene_pairs`.
         split: of data sets that have several.
         count: so many records at most; None for all (`scenes`: needed).
@@ -69,10 +69,14 @@ def open_input(config: InputConfig) -> Input:
         ValueError: if there is no such kind, or what it needs is missing.
         FileNotFoundError: if the path does not exist.
     """
-    if config.kind not in INPUTS:
+    place = INPUTS.get(config.kind, config.kind)
+    if ":" not in place:
         near = difflib.get_close_matches(config.kind, INPUTS, n=1)
         told = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(INPUTS)}."
         raise ValueError(f"source.kind is {config.kind!r}: {told}")
-    module, _, name = INPUTS[config.kind].partition(":")
-    opened: Callable[[InputConfig], Input] = getattr(import_module(module), name)
+    module, _, name = place.partition(":")
+    try:
+        opened: Callable[[InputConfig], Input] = getattr(import_module(module), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(f"source.kind is {config.kind!r}, which cannot be imported: {error}.") from error
     return opened(config)

@@ -76,6 +76,14 @@ class Listed:
             return self.make(index)
         except ReadError as error:
             return Rejected(self.keys[index], STEP, error.reason, error.detail)
+        except (
+            LookupError,
+            TypeError,
+            AttributeError,
+            ValueError,
+        ) as error:  # what others' files make of a field
+            told = " ".join(f"{type(error).__name__} {error}".split())
+            return Rejected(self.keys[index], STEP, FIELDS, told[:200])
 
 
 def place_of(config: InputConfig) -> Path:
@@ -223,7 +231,14 @@ class Finder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._by_name: dict[str, list[Path]] | None = None
+        self._by_name: dict[str, list[Path]] = {}
+        self._pictures: list[Path] | None = None
+
+    def pictures(self) -> list[Path]:
+        """All below the folder, looked for once."""
+        if self._pictures is None:
+            self._pictures = picture_files(self.folder)
+        return self._pictures
 
     def find(self, name: object) -> Path:
         """By the path below the folder, else by the file's name alone.
@@ -236,9 +251,8 @@ class Finder:
         parts = PurePosixPath(name.strip().replace("\\", "/"))
         if not parts.is_absolute() and ".." not in parts.parts and (self.folder / parts).is_file():
             return self.folder / parts
-        if self._by_name is None:
-            self._by_name = {}
-            for path in picture_files(self.folder):
+        if not self._by_name:
+            for path in self.pictures():
                 self._by_name.setdefault(path.name, []).append(path)
         found = self._by_name.get(parts.name, [])
         if len(found) > 1:

@@ -1,0 +1,238 @@
+"""Writes AdvancedEdit's JSON per step, so that tools that read the published files read ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_recipes.formats.advancededit import (
+    CAPTION,
+    MASKS,
+    OBJECTS,
+    PAIRS,
+    QUALITY,
+    RECAPTION,
+    TASKS,
+)
+from data_recipes.formats.reading import unique_keys
+from data_recipes.formats.run_lengths import encode_mask
+from data_recipes.pipeline.records import Record, Thing
+
+PHOTOS = "photos"  # published without
+SC, PQ = ("instruction_follow", "non_overedit"), ("naturalness", "no_artifacts")
+
+
+def write_advancededit(records: Iterable[Record], out: Path) -> int:
+    """Write photos and pairs as the published pipeline's steps do.
+
+    Each pair has an even number, and its swapped one the odd number after it; what a run rejected leaves a gap. Kinds
+    of wordings stand in `instruction_kinds`, scores of other names in `scores`, both beside the published keys.
+
+    Args:
+        records: photos with what was found in them, or pairs; those of a photo (key up to `/`) stand together.
+        out: new or empty folder.
+
+    Returns:
+        How many records were written.
+
+    Raises:
+        ValueError: if the records of a photo do not stand together, or a pair is of another task than these have.
+    """
+    count, done = 0, set()
+    for photo, group in groupby(records, key=lambda record: record.key.split("/")[0]):
+        if photo in done:
+            raise ValueError(
+                f"the records of {photo} do not stand together: sort them by key before writing."
+            )
+        done.add(photo)
+        page = _Page(out, unique_keys([photo])[0])
+        for record in group:
+            page.take(record)
+            count += 1
+        page.write()
+    return count
+
+
+@dataclass
+class _Page:
+    """All that is known of one photo."""
+
+    out: Path
+    photo: str
+    caption: str = ""
+    things: tuple[Thing, ...] = ()
+    image: np.ndarray | None = None
+    made: dict[bytes, tuple[str, str, int]] = field(default_factory=dict)
+    entries: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+
+    def take(self, record: Record) -> None:
+        """Add a record."""
+        self.caption = self.caption or record.caption
+        self.things = self.things or record.things
+        if record.image is not None and self.image is None:
+            self.image = record.image
+        if record.is_pair:
+            self._add_pair(record)
+
+    def _add_pair(self, record: Record) -> None:
+        if record.task not in TASKS or record.source is None or record.target is None or record.references:
+            raise ValueError(
+                f"{record.key} is of the task {record.task!r}: AdvancedEdit's files hold {', '.join(TASKS)}, each of a "
+                "source by words; leave others out, or write another layout."
+            )
+        kind = "replace" if record.task == "replace" else "remove_add"
+        is_swapped = self._is_swapped(record)
+        made, photo = (record.source, record.target) if is_swapped else (record.target, record.source)
+        if self.image is None:
+            self.image = photo
+        name, number = self._made(made, kind, record, is_swapped)
+        paths = (name, f"{self.photo}.png") if is_swapped else (f"{self.photo}.png", name)
+        self.entries.setdefault(kind, {})[2 * number + is_swapped] = _entry(record, *paths)
+
+    def _is_swapped(self, record: Record) -> bool:
+        """Whether the photo is the target."""
+        if record.task != "replace":
+            return record.task == "add"
+        known = self.image is not None and np.array_equal(record.target, self.image)
+        return known or (record.source is not None and _digest(record.source) in self.made)
+
+    def _made(self, picture: np.ndarray, kind: str, record: Record, is_swapped: bool) -> tuple[str, int]:
+        """File and number of a made picture, written once for both directions."""
+        digest = _digest(picture)
+        if digest not in self.made or self.made[digest][1] != kind:
+            number = sum(known == kind for _, known, _ in self.made.values())
+            classes = [record.class_origin, record.class_target][:: -1 if is_swapped else 1]
+            told = "_to_".join(_underlined(name) for name in classes if name) or "object"
+            name = f"{self.photo}_{number}_{told}.png"
+            self.made[digest] = (name, kind, number)
+            _save(picture, self.out / PAIRS / kind / "target_imgs" / name)
+        name, _, number = self.made[digest]
+        return name, number
+
+    def write(self) -> None:
+        """Write the steps' files."""
+        if self.image is not None:
+            _save(self.image, self.out / PHOTOS / f"{self.photo}.png")
+        if self.caption:
+            self._json(CAPTION, {"img_caption": self.caption})
+        if self.things:
+            listed = [
+                {"category": one.name, "obj_simple_caption": one.caption, "obj_detailed_caption": one.detailed_caption}
+                for one in self.things
+            ]  # fmt: skip
+            self._json(OBJECTS, {"object_list": listed, "img_caption": self.caption})
+        if any(one.box is not None for one in self.things) and self.image is not None:
+            self._json(MASKS, self._masks(self.image))
+        for kind, entries in self.entries.items():
+            for step, table in _steps(entries):
+                folder = step / kind / "json_file" if step == PAIRS else step / kind
+                self._json(folder, {str(number): table[number] for number in sorted(table)})
+
+    def _masks(self, image: np.ndarray) -> dict[str, Any]:
+        annotations = [
+            {
+                "class_name": _underlined(one.name),
+                "detailed_caption": one.detailed_caption,
+                "bbox": list(one.box),
+                "segmentation": None if one.mask is None else encode_mask(one.mask),
+                "score": [] if one.score is None else [one.score],
+            }
+            for one in self.things
+            if one.box is not None
+        ]
+        return {
+            "image_path": f"{self.photo}.png",
+            "img_caption": self.caption,
+            "annotations": annotations,
+            "box_format": "xyxy",
+            "img_width": image.shape[1],
+            "img_height": image.shape[0],
+        }
+
+    def _json(self, folder: Path, value: Any) -> None:
+        path = self.out / folder / f"{self.photo}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _entry(record: Record, source: str, target: str) -> dict[str, Any]:
+    """Everything about a pair, of all steps."""
+    listed = [
+        (kind, text)
+        for kind, texts in record.instructions.items()
+        if kind not in ("reasoning", "expressive")
+        for text in texts
+    ]
+    entry: dict[str, Any] = {
+        "target_img_path": target,
+        "origin_img_path": source,
+        "mask_json_path": f"{record.key.split('/')[0]}.json",
+        "instruction": [text for _, text in listed],
+        "instruction_kinds": [kind for kind, _ in listed],
+        "task_type": record.task,
+        "img_caption": record.caption,
+        "class_origin": _underlined(record.class_origin),
+        "class_target": _underlined(record.class_target),
+        "bbox": None if record.mask is None else _box(record.mask),
+        "segmentation": None if record.mask is None else encode_mask(record.mask),
+    }
+    if record.task == "replace":
+        entry["detailed_caption_origin"] = record.detailed_origin
+        entry["detailed_caption_target"] = record.detailed_target
+    else:
+        entry["detailed_caption"] = record.detailed_origin or record.detailed_target
+    for number, text in enumerate(record.instructions.get("reasoning", ())[:2], 1):
+        entry[f"reasoning_instruction{number}"] = text
+    for text in record.instructions.get("expressive", ())[:1]:
+        entry["expressive_instruction"] = text
+    if record.scores:
+        for name, keys in (("qwen_VIE_SC", SC), ("qwen_VIE_PQ", PQ)):
+            known = {key: record.scores[key] for key in keys if key in record.scores}
+            entry[name] = {**known, "reasoning": record.notes.get(f"{name} reasoning", "")} if known else None
+        entry["scores"] = {key: value for key, value in record.scores.items() if key not in (*SC, *PQ)}
+    return entry
+
+
+def _steps(entries: dict[int, dict[str, Any]]) -> Iterator[tuple[Path, dict[int, dict[str, Any]]]]:
+    """(step, its entries): what a later step adds is left out of the steps before it."""
+    later = ("reasoning_instruction1", "reasoning_instruction2", "expressive_instruction")
+    judged = ("qwen_VIE_SC", "qwen_VIE_PQ", "scores")
+    yield PAIRS, {number: _without(entry, (*later, *judged)) for number, entry in entries.items()}
+    if any(name in entry for entry in entries.values() for name in later):
+        yield RECAPTION, {number: _without(entry, judged) for number, entry in entries.items()}
+    if any(name in entry for entry in entries.values() for name in judged):
+        yield QUALITY, entries
+
+
+def _without(entry: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in names}
+
+
+def _underlined(name: str) -> str:
+    return "_".join(name.replace("/", " ").split())
+
+
+def _box(mask: np.ndarray) -> list[int]:
+    """x, y, width, height in pixels; zeros of an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return [0, 0, 0, 0]
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+
+
+def _digest(picture: np.ndarray) -> bytes:
+    return hashlib.sha1(picture.tobytes(), usedforsecurity=False).digest()
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, compress_level=1)

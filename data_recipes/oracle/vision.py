@@ -1,0 +1,148 @@
+"""Finds and cuts out the things of scenes, exactly or with the faults that models have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from data_recipes.backends.base import Detection, Truth, Usage
+from data_recipes.oracle.world import Box, World, box_of, box_overlap, world_of
+
+NAME = "oracle"
+SCORE = 0.9  # of what is there
+WEAK_SCORE = 0.2  # of what a noisy detector imagines
+MIN_OVERLAP = 0.3  # of a box with a thing's own, for the thing to be cut out
+
+
+@dataclass
+class OracleDetector:
+    """Knows where everything is; settings make it worse.
+
+    Attributes:
+        jitter: boxes are off by up to this share of their sides.
+        miss: share of the things that are not found.
+        invent: share of the phrases for which a weak box is imagined somewhere.
+    """
+
+    jitter: float = 0.0
+    miss: float = 0.0
+    invent: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _check_share("detector", name, value)
+        self._calls = 0
+
+    @property
+    def name(self) -> str:
+        """For manifests."""
+        return NAME
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The noise."""
+        return {"jitter": self.jitter, "miss": self.miss, "invent": self.invent}
+
+    @property
+    def usage(self) -> Usage:
+        """Calls; an oracle costs nothing."""
+        return Usage(calls=self._calls, asked=self._calls)
+
+    def detect(
+        self, pictures: Sequence[np.ndarray], phrases: Sequence[Sequence[str]], truths: Sequence[Truth]
+    ) -> list[list[Detection]]:
+        """See `backends.base.Detector`. A phrase that means several things finds all of them."""
+        self._calls += len(pictures)
+        return [
+            self._one(world_of(truth), wanted)
+            for _, wanted, truth in zip(pictures, phrases, truths, strict=True)
+        ]
+
+    def _one(self, world: World, phrases: Sequence[str]) -> list[Detection]:
+        found = []
+        for phrase in phrases:
+            rng = world.rng("detect", phrase)
+            for number in world.find(phrase):
+                box = box_of(world.masks[number])
+                if box is None or rng.random() < self.miss:
+                    continue
+                score = SCORE - 0.1 * rng.random()
+                found.append(Detection(phrase, self._shaken(box, rng, world.size), score))
+            if rng.random() < self.invent:
+                left, top = rng.random(2) * world.size * 0.7
+                side = world.size * 0.25
+                found.append(Detection(phrase, (left, top, left + side, top + side), WEAK_SCORE))
+        return sorted(found, key=lambda one: -one.score)
+
+    def _shaken(self, box: Box, rng: np.random.Generator, size: int) -> Box:
+        if not self.jitter:
+            return box
+        width, height = box[2] - box[0], box[3] - box[1]
+        shift = (rng.random(4) * 2 - 1) * self.jitter * np.array([width, height, width, height])
+        left, top, right, bottom = np.clip(np.array(box) + shift, 0, size).tolist()
+        return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+@dataclass
+class OracleSegmenter:
+    """Knows which pixels show what; settings make it worse.
+
+    Attributes:
+        grow: pixels that masks are too large by; below 0: too small.
+        speckle: share of the pixels of a mask that are missing from it.
+    """
+
+    grow: int = 0
+    speckle: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_share("segmenter", "speckle", self.speckle)
+        self._calls = 0
+
+    @property
+    def name(self) -> str:
+        """For manifests."""
+        return NAME
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The noise."""
+        return {"grow": self.grow, "speckle": self.speckle}
+
+    @property
+    def usage(self) -> Usage:
+        """Calls; an oracle costs nothing."""
+        return Usage(calls=self._calls, asked=self._calls)
+
+    def segment(
+        self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]], truths: Sequence[Truth]
+    ) -> list[list[np.ndarray]]:
+        """See `backends.base.Segmenter`. A box that holds nothing gives an empty mask."""
+        self._calls += len(pictures)
+        return [
+            [self._one(world_of(truth), box) for box in wanted]
+            for _, wanted, truth in zip(pictures, boxes, truths, strict=True)
+        ]
+
+    def _one(self, world: World, box: Box) -> np.ndarray:
+        overlaps = [box_overlap(box, own) if (own := box_of(mask)) else 0.0 for mask in world.masks]
+        if max(overlaps, default=0.0) < MIN_OVERLAP:
+            return np.zeros((world.size, world.size), dtype=bool)
+        mask = world.masks[int(np.argmax(overlaps))].copy()
+        if self.grow:
+            change = ndimage.binary_dilation if self.grow > 0 else ndimage.binary_erosion
+            mask = change(mask, iterations=abs(self.grow))
+        if self.speckle:
+            mask &= world.rng("segment", box).random(mask.shape) >= self.speckle
+        return mask
+
+
+def _check_share(backend: str, name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"backends.{backend}.{name} is {value}: it is a share, from 0 to 1.")
+
+
+__all__ = ["OracleDetector", "OracleSegmenter"]

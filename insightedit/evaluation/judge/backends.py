@@ -65,7 +65,13 @@ class Judge(Protocol):
 
 
 class JudgeError(RuntimeError):
-    """A judge that gives no reply at all: what was recorded so far is kept, the run can go on later."""
+    """A judge that gives no reply at all: what was recorded so far is kept, the run can go on later.
+
+    Attributes:
+        status: of the HTTP response that refused the question; None where it was not refused.
+    """
+
+    status: int | None = None
 
 
 class MissingReplyError(LookupError):
@@ -284,10 +290,12 @@ class EndpointJudge:
         if response.status_code != 200:
             if _error_code(response) in BLOCKED:
                 return Reply("", FILTERED[0], date=now()), "", None
-            raise JudgeError(
+            error = JudgeError(
                 f"{self.name} at {urlsplit(self._url).hostname} refuses: {self._says(response)}. "
                 "Check model, key and options."
             )
+            error.status = response.status_code
+            raise error
         try:
             reply = _read_completion(response.json())
         except (ValueError, LookupError, TypeError, AttributeError):

@@ -1,0 +1,408 @@
+"""Inpainting and harmonising with any pipeline of diffusers.
+
+    inpainter: {kind: diffusers, model: stable-diffusion-v1-5/stable-diffusion-inpainting}
+
+A pipeline that names its arguments differently is described, not subclassed. PowerPaint, with its repository installed
+and a function of yours that puts its parts together (called with the model's id and `torch_dtype`):
+
+    inpainter:
+      kind: diffusers
+      model: checkpoints/powerpaint-v2-1
+      pipeline_class: my_package.powerpaint:load
+      names: {mask: mask}
+      removal: {promptA: empty scene blur P_ctxt, promptB: empty scene blur P_ctxt, negative_promptA: P_obj}
+      painting: {promptA: "{prompt} P_obj", promptB: "{prompt} P_obj", negative_promptA: "{negative_prompt}"}
+      options: {tradoff: 1.0, brushnet_conditioning_scale: 1.0}
+      blank: true
+
+BrushNet, from its fork of diffusers, with its weights as a component:
+
+      pipeline_class: StableDiffusionBrushNetPipeline
+      components: {brushnet: {class: "diffusers:BrushNetModel", model: checkpoints/brushnet}}
+      names: {mask: mask}
+      blank: true
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_recipes.backends.base import Painting, Pasting, Usage
+from data_recipes.backends.loading import (
+    DTYPES,
+    UsageCounter,
+    check_above,
+    check_choice,
+    class_named,
+    model_name,
+    place,
+)
+from data_recipes.backends.windows import put_back, resized, window_around, working_size
+
+REMOVAL = {
+    "prompt": "empty background, nothing there",
+    "negative_prompt": "object, person, animal, text, artifact",
+}
+PAINTING = {"prompt": "{prompt}", "negative_prompt": "{negative_prompt}"}
+HARMONY = "a photograph, natural light, consistent colours"
+logger = logging.getLogger(__name__)
+
+
+class DiffusersInpainter:
+    """Paints within masks, at the model's resolution, and puts the mask's pixels back into the picture.
+
+    A picture no larger than `size` is painted as a whole; of a larger one the surroundings of the mask. What the model
+    sees is scaled so that its longer side is `size`; both sides are multiples of `multiple`. Paintings go through one
+    by one: a diffusion model gains little from batches, and so each comes out the same whatever is painted with it.
+
+    Args:
+        model: hub id or folder of an inpainting pipeline, or of a text-to-image one that diffusers can inpaint with.
+        revision: of the hub's repository.
+        variant: of the weights' files, e.g. "fp16".
+        pipeline_class: class of diffusers, or `package.module:Class` or `:function` of an installed package; None
+            lets diffusers choose by the model.
+        custom_pipeline: folder or hub id with the pipeline's code, as `DiffusionPipeline.from_pretrained` takes it.
+        components: name -> {class, model}: parts that are loaded one by one and given to the pipeline.
+        names: what the pipeline calls what we call `image` and `mask` (default: `image`, `mask_image`).
+        removal: arguments of the pipeline where a painting has no prompt; ours: words for nothing.
+        painting: the same where it has one; "{prompt}" and "{negative_prompt}" are filled in.
+        options: further arguments of each call.
+        steps: of the sampler.
+        guidance_scale: of the text.
+        strength: share of the noise that is put in, 0 to 1; 1 forgets what was there.
+        size: longer side in pixels of what the model sees. AdvancedEdit: 640.
+        multiple: of both sides, as the model's latents need it.
+        margin: how much around the mask is shown at least on each side, in shares of its box's longer side. Ours.
+        blank: show the model the picture with the mask blacked out (BrushNet's way).
+        device: "cpu", "cuda", "cuda:1"; None for a GPU if there is one.
+        dtype: of the weights; "auto" is float16 on a GPU and float32 elsewhere.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        variant: str | None = None,
+        pipeline_class: str | None = None,
+        custom_pipeline: str | None = None,
+        components: Mapping[str, Mapping[str, str]] | None = None,
+        names: Mapping[str, str] | None = None,
+        removal: Mapping[str, Any] | None = None,
+        painting: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        steps: int = 50,
+        guidance_scale: float = 7.5,
+        strength: float = 1.0,
+        size: int = 640,
+        multiple: int = 8,
+        margin: float = 0.5,
+        blank: bool = False,
+        device: str | None = None,
+        dtype: str = "auto",
+    ) -> None:
+        _check_numbers(dtype, steps, strength, size, multiple)
+        if margin < 0:
+            raise ValueError(f"margin is {margin}: give 0 or more.")
+        self.name = model_name(model, revision)
+        self.settings = {
+            "pipeline_class": pipeline_class or custom_pipeline or "auto",
+            "removal": dict(REMOVAL if removal is None else removal),
+            "painting": dict(PAINTING if painting is None else painting),
+            "names": {"image": "image", "mask": "mask_image", **(names or {})},
+            "options": dict(options or {}),
+            "steps": steps,
+            "guidance_scale": guidance_scale,
+            "strength": strength,
+            "size": size,
+            "multiple": multiple,
+            "margin": margin,
+            "blank": blank,
+            "dtype": dtype,
+        }
+        self._loaded = _Pipeline(
+            "AutoPipelineForInpainting",
+            model,
+            {"revision": revision, "variant": variant, "custom_pipeline": custom_pipeline},
+            pipeline_class,
+            components or {},
+            (device, dtype),
+        )
+        self._counter, self._lock = UsageCounter(), threading.Lock()
+
+    @property
+    def usage(self) -> Usage:
+        """What was used so far."""
+        return self._counter.usage
+
+    def paint(self, paintings: Sequence[Painting]) -> list[np.ndarray]:
+        """See `base.Inpainter`. What the model's safety checker blocks comes back as it was.
+
+        Raises:
+            ValueError: if a mask is empty or of another size, or the pipeline takes none of the arguments.
+        """
+        with self._counter.timed(len(paintings)), self._lock:
+            return [self._one(painting) for painting in paintings]
+
+    def _one(self, painting: Painting) -> np.ndarray:
+        _check_mask(painting.picture, painting.mask)
+        settings = self.settings
+        window = window_around(painting.mask, settings["size"], settings["margin"])
+        width, height = working_size(window, settings["size"], settings["multiple"])
+        crop, mask = painting.picture[window.slices], painting.mask[window.slices]
+        if settings["blank"]:
+            crop = np.where(mask[..., None], 0, crop).astype(np.uint8)
+        names, words = settings["names"], self._words(painting)
+        painted = self._loaded.call(
+            {
+                names["image"]: resized(crop, width, height),
+                names["mask"]: resized(mask, width, height),
+                **words,
+                **settings["options"],
+            },
+            {
+                "num_inference_steps": settings["steps"],
+                "guidance_scale": settings["guidance_scale"],
+                "strength": settings["strength"],
+                "width": width,
+                "height": height,
+            },
+            painting.seed,
+        )
+        self._counter.add(asked=1)
+        return (
+            painting.picture
+            if painted is None
+            else put_back(painting.picture, painted, painting.mask, window)
+        )
+
+    def _words(self, painting: Painting) -> dict[str, Any]:
+        """The texts, by the pipeline's names for them."""
+        wanted = self.settings["painting" if painting.prompt else "removal"]
+        told = {"prompt": painting.prompt, "negative_prompt": painting.negative_prompt}
+        return {name: _filled(value, told) for name, value in wanted.items()}
+
+
+class DiffusersHarmoniser:
+    """Draws what was pasted a little anew, with an image-to-image pipeline at low strength; the rest stays as it is.
+
+    SmartEdit used PIH, a network that predicts colour curves; it is in no library. This one may change shapes a
+    little too: keep `strength` low, or take the kind `statistics`.
+
+    Args:
+        model: hub id or folder of a text-to-image or image-to-image pipeline.
+        revision, variant, pipeline_class, device, dtype: as of `DiffusersInpainter`.
+        prompt: what the picture is said to be.
+        options: further arguments of each call.
+        steps: of the sampler; about `steps * strength` of them are done.
+        guidance_scale: of the text.
+        strength: share of the noise that is put in, above 0 to 1. Ours.
+        size, multiple: as of `DiffusersInpainter`.
+        margin: as of `DiffusersInpainter`; wide, since the surroundings' light is what it is about.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        variant: str | None = None,
+        pipeline_class: str | None = None,
+        prompt: str = HARMONY,
+        options: Mapping[str, Any] | None = None,
+        steps: int = 40,
+        guidance_scale: float = 3.0,
+        strength: float = 0.25,
+        size: int = 640,
+        multiple: int = 8,
+        margin: float = 1.0,
+        device: str | None = None,
+        dtype: str = "auto",
+    ) -> None:
+        _check_numbers(dtype, steps, strength, size, multiple)
+        if int(steps * strength) < 1:
+            raise ValueError(
+                f"steps {steps} at strength {strength} leave no step to be done: raise one of them."
+            )
+        self.name = model_name(model, revision)
+        self.settings = {
+            "pipeline_class": pipeline_class or "auto",
+            "prompt": prompt,
+            "options": dict(options or {}),
+            "steps": steps,
+            "guidance_scale": guidance_scale,
+            "strength": strength,
+            "size": size,
+            "multiple": multiple,
+            "margin": margin,
+            "dtype": dtype,
+        }
+        versions = {"revision": revision, "variant": variant}
+        self._loaded = _Pipeline(
+            "AutoPipelineForImage2Image", model, versions, pipeline_class, {}, (device, dtype)
+        )
+        self._counter, self._lock = UsageCounter(), threading.Lock()
+
+    @property
+    def usage(self) -> Usage:
+        """What was used so far."""
+        return self._counter.usage
+
+    def harmonise(self, pastings: Sequence[Pasting]) -> list[np.ndarray]:
+        """See `base.Harmoniser`.
+
+        Raises:
+            ValueError: if a mask is empty or of another size, or the pipeline takes none of the arguments.
+        """
+        with self._counter.timed(len(pastings)), self._lock:
+            return [self._one(pasting) for pasting in pastings]
+
+    def _one(self, pasting: Pasting) -> np.ndarray:
+        _check_mask(pasting.picture, pasting.mask)
+        settings = self.settings
+        window = window_around(pasting.mask, settings["size"], settings["margin"])
+        width, height = working_size(window, settings["size"], settings["multiple"])
+        drawn = self._loaded.call(
+            {
+                "image": resized(pasting.picture[window.slices], width, height),
+                "prompt": settings["prompt"],
+                **settings["options"],
+            },
+            {
+                "num_inference_steps": settings["steps"],
+                "guidance_scale": settings["guidance_scale"],
+                "strength": settings["strength"],
+                "width": width,
+                "height": height,
+            },
+            pasting.seed,
+        )
+        self._counter.add(asked=1)
+        return pasting.picture if drawn is None else put_back(pasting.picture, drawn, pasting.mask, window)
+
+
+class _Pipeline:
+    """A pipeline of diffusers that is loaded with its first call.
+
+    Args:
+        auto: class of diffusers that chooses the pipeline.
+        model: hub id, folder or foundation:SIZE/sd.
+        versions: arguments of `from_pretrained`; those that are None are left out.
+        pipeline_class: what is taken in place of `auto`; None for `auto`.
+        components: name -> {class, model}.
+        where: device and dtype.
+    """
+
+    def __init__(
+        self,
+        auto: str,
+        model: str,
+        versions: Mapping[str, Any],
+        pipeline_class: str | None,
+        components: Mapping[str, Mapping[str, str]],
+        where: tuple[str | None, str],
+    ) -> None:
+        self._auto, self._model_id, self._class = auto, model, pipeline_class
+        self._versions = {name: value for name, value in versions.items() if value is not None}
+        self._components, self._where = components, where
+        self._pipeline: Any = None
+        self._parameters: Mapping[str, Any] = {}
+
+    def call(self, arguments: dict[str, Any], usual: dict[str, Any], seed: int) -> Any:
+        """The picture that comes out; None where the safety checker blocks it.
+
+        Args:
+            arguments: of the pipeline; it has to know each of them.
+            usual: those that pipelines mostly know; left out where one does not, and where `arguments` has them.
+            seed: of the noise.
+
+        Raises:
+            ValueError: if the pipeline does not know an argument.
+        """
+        import torch
+
+        if self._pipeline is None:
+            self._load()
+        for name in arguments:
+            self._check_known(name)
+        known = {name: value for name, value in usual.items() if name in self._parameters}
+        generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every device
+        out = self._pipeline(**{**known, **arguments}, generator=generator)
+        if any(getattr(out, "nsfw_content_detected", None) or []):
+            logger.warning("the safety checker of %s blocked a picture: it stays as it was", self._model_id)
+            return None
+        return out.images[0]
+
+    def _load(self) -> None:
+        import diffusers
+
+        from insightedit.foundation import resolve
+
+        device, dtype = place(*self._where, half="float16")
+        chosen = self._class or ("DiffusionPipeline" if "custom_pipeline" in self._versions else self._auto)
+        made = class_named(chosen, "diffusers")
+        parts = {
+            name: class_named(part["class"], "diffusers").from_pretrained(part["model"], torch_dtype=dtype)
+            for name, part in self._components.items()
+        }
+        load = getattr(made, "from_pretrained", made)
+        pipeline: Any = load(resolve(self._model_id), torch_dtype=dtype, **self._versions, **parts)
+        pipeline.to(device)
+        pipeline.set_progress_bar_config(disable=True)
+        diffusers.utils.logging.disable_progress_bar()
+        self._parameters = inspect.signature(pipeline.__call__).parameters
+        self._pipeline = pipeline
+
+    def _check_known(self, name: str) -> None:
+        if name in self._parameters:
+            return
+        near = difflib.get_close_matches(name, self._parameters, n=1)
+        told = f"did you mean {near[0]}?" if near else f"it takes {', '.join(self._parameters)}."
+        raise ValueError(
+            f"{type(self._pipeline).__name__} takes no argument {name}: {told} `names`, `removal`, `painting` and "
+            "`options` say what it is called with."
+        )
+
+
+def _filled(value: Any, told: Mapping[str, str]) -> Any:
+    """A text with its gaps filled; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    for name, text in told.items():  # not str.format: a caption may hold braces
+        value = value.replace(f"{{{name}}}", text)
+    return value
+
+
+def _check_numbers(dtype: str, steps: int, strength: float, size: int, multiple: int) -> None:
+    check_choice("dtype", dtype, DTYPES)
+    check_above("steps", steps)
+    check_above("multiple", multiple)
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength is {strength}: give a number above 0, up to 1.")
+    if size < multiple:
+        raise ValueError(
+            f"size is {size} px: the model needs at least {multiple} px, a good size is 512 or 640."
+        )
+
+
+def _check_mask(picture: np.ndarray, mask: np.ndarray) -> None:
+    if mask.shape != picture.shape[:2]:
+        raise ValueError(
+            f"a mask of {mask.shape[1]} x {mask.shape[0]} px was given for a picture of {picture.shape[1]} x "
+            f"{picture.shape[0]} px: both have to be of one size."
+        )
+    if not mask.any():
+        raise ValueError("an empty mask was given: there is nothing to paint, reject the record before.")

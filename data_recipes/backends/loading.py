@@ -1,0 +1,127 @@
+"""What all backends that load weights need: where they run, in which precision, and under which name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_recipes.backends.base import Usage
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+def model_name(model: str, revision: str | None) -> str:
+    """Hub id and revision; of a folder its last part, so that manifests are the same on every machine."""
+    name = Path(model).name if Path(model).is_dir() else model
+    return f"{name}@{revision}" if revision else name
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a setting that is none of the choices.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: choose one of {', '.join(choices)}.")
+
+
+def check_above(name: str, value: float | None, limit: float = 0) -> None:
+    """Refuse a number that is not above a limit; None is no number and passes.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if value is not None and not value > limit:
+        raise ValueError(f"{name} is {value}: give a number above {limit:g}.")
+
+
+def place(device: str | None, dtype: str, half: str = "bfloat16") -> tuple[torch.device, torch.dtype]:
+    """Device and precision of a model.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1"; None for a GPU if there is one.
+        dtype: one of `DTYPES`; "auto" is `half` on a GPU and float32 elsewhere.
+        half: what "auto" means on a GPU.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    import torch
+
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device is {device!r}: use cpu, cuda or cuda:1.") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}, and this machine has no such GPU: use cpu, or leave it out.")
+    chosen = (half if found.type == "cuda" else "float32") if dtype == "auto" else dtype
+    return found, getattr(torch, chosen)
+
+
+def class_named(path: str, default: str) -> Any:
+    """A class by its name: `Name` in the package `default`, or `package.module:Name`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    module, _, name = path.rpartition(":")
+    try:
+        return getattr(import_module(module or default), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{path} cannot be imported ({error}): name a class of {default}, or package.module:Class of an installed "
+            "package."
+        ) from error
+
+
+class UsageCounter:
+    """Counts what a backend was used for; its threads may share it.
+
+    Args:
+        price_input: per million tokens read; None if unknown.
+        price_output: per million tokens written; None if unknown.
+    """
+
+    def __init__(self, price_input: float | None = None, price_output: float | None = None) -> None:
+        self._price = (price_input or 0.0, price_output or 0.0)
+        self._usage, self._lock = Usage(), threading.Lock()
+
+    @property
+    def usage(self) -> Usage:
+        """What was used so far."""
+        return self._usage
+
+    def add(self, *, calls: int = 0, asked: int = 0, input_tokens: int = 0, output_tokens: int = 0) -> None:
+        """Count more."""
+        cost = (input_tokens * self._price[0] + output_tokens * self._price[1]) / 1e6
+        with self._lock:
+            old = self._usage
+            self._usage = replace(
+                old,
+                calls=old.calls + calls,
+                asked=old.asked + asked,
+                input_tokens=old.input_tokens + input_tokens,
+                output_tokens=old.output_tokens + output_tokens,
+                cost=old.cost + cost,
+            )
+
+    @contextmanager
+    def timed(self, calls: int) -> Iterator[None]:
+        """Count the seconds inside, and the calls once they are answered."""
+        start = time.monotonic()
+        try:
+            yield
+            self.add(calls=calls)
+        finally:
+            with self._lock:
+                self._usage = replace(self._usage, seconds=self._usage.seconds + time.monotonic() - start)

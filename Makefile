@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 INSTRUCTION ?= remove the fish
 IMAGE ?= docs/assets/sample.png
 ARGS ?=
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 SOURCES := insightedit data_recipes tests $(wildcard benchmarks notebooks) setup.py
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -38,7 +39,7 @@ edit: .venv/.base ## edit a picture: make edit INSTRUCTION="..." IMAGE=photo.png
 	$(BIN)/insightedit edit "$(IMAGE)" "$(INSTRUCTION)" -o out/edited.png --before-after out/before_after.png $(ARGS)
 
 test: lint types ## style, types and the tests that need neither GPU, network nor patience
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-all: lint types ## the slow and the multi-process tests too; GPU tests where there is one
 	$(BIN)/python -m pytest -m "not network" $(ARGS)

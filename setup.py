@@ -57,6 +57,7 @@ EXTRAS["dev"] = [
     "pyright[nodejs]",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "ruff~=0.17.5",
     "setuptools>=77",
     "wheel",

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,7 @@ class EndpointChat:
         self._judge: Judge | None = None
         self._lock = threading.Lock()
         self._has_answered = False
+        weakref.finalize(self, self._endpoint.close)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -144,17 +146,14 @@ class EndpointChat:
             ReplyKey.of(self.name, question.prompt, pictures, attempt=question.attempt).hash
             for question, pictures in zip(questions, seen, strict=True)
         ]
-        with self._counter.timed(len(questions)), ThreadPoolExecutor(self._concurrency) as pool:
-            asked: dict[str, Future[str | Exception]] = {}
-            for key, question, pictures in zip(keys, questions, seen, strict=True):
-                if key not in asked:
-                    asked[key] = pool.submit(self._ask, judge, question, pictures)
-            done, waiting = wait(asked.values(), return_when=FIRST_EXCEPTION)
-            for future in waiting:  # one failed for good: ask no more
-                future.cancel()
-            for future in done:
-                future.result()
-        answers = {key: future.result() for key, future in asked.items()}
+        stop = threading.Event()
+        asked: dict[str, Future[str | Exception]] = {}
+        with self._counter.timed(len(questions)):
+            with ThreadPoolExecutor(self._concurrency) as pool:
+                for key, question, pictures in zip(keys, questions, seen, strict=True):
+                    if key not in asked:
+                        asked[key] = pool.submit(self._ask, judge, question, pictures, stop)
+            answers = {key: future.result() for key, future in asked.items()}
         refused = [answer for answer in answers.values() if isinstance(answer, Exception)]
         if refused and len(refused) == len(answers) and not self._has_answered:
             raise refused[0]  # not this question's fault
@@ -177,16 +176,25 @@ class EndpointChat:
                 self._judge = judge
             return self._judge
 
-    def _ask(self, judge: Judge, question: Question, pictures: list[Image.Image]) -> str | Exception:
-        """An answer, or the refusal of this question alone."""
+    def close(self) -> None:
+        """Close the connections; happens by itself when nobody holds this any more."""
+        self._endpoint.close()
+
+    def _ask(
+        self, judge: Judge, question: Question, pictures: list[Image.Image], stop: threading.Event
+    ) -> str | Exception:
+        """An answer, or the refusal of this question alone; nothing more is asked after `stop`."""
         from insightedit.evaluation.judge.backends import JudgeError
         from insightedit.evaluation.judge.replies import FILTERED
 
+        if stop.is_set():
+            return ""
         try:
             reply = judge.ask(question.prompt, pictures, attempt=question.attempt)
-        except JudgeError as error:
-            if error.status in UNANSWERABLE:
+        except Exception as error:
+            if isinstance(error, JudgeError) and error.status in UNANSWERABLE:
                 return error
+            stop.set()
             raise
         return "" if reply.finish_reason in FILTERED else plain_answer(reply.text)
 
@@ -203,6 +211,13 @@ class _Endpoint:
         self._arguments, self._counter, self._lock = arguments, counter, threading.Lock()
         self._judge: EndpointJudge | None = None
 
+    def close(self) -> None:
+        """Close the connections; the next question opens them again."""
+        with self._lock:
+            judge, self._judge = self._judge, None
+        if judge is not None:
+            judge.close()
+
     def ask(
         self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0
     ) -> Reply:
@@ -212,7 +227,8 @@ class _Endpoint:
         with self._lock:
             if self._judge is None:
                 self._judge = EndpointJudge(self.name, sleep=self.sleep, **self._arguments)
-        reply = self._judge.ask(prompt, pictures, repeat=repeat, attempt=attempt)
+            judge = self._judge
+        reply = judge.ask(prompt, pictures, repeat=repeat, attempt=attempt)
         self._counter.add(asked=1, input_tokens=reply.input_tokens, output_tokens=reply.output_tokens)
         return reply
 

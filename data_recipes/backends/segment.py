@@ -131,7 +131,7 @@ class Sam(_BoxSegmenter):
 
 
 class Sam2(_BoxSegmenter):
-    """Segment Anything 2, by boxes; AdvancedEdit took sam2_hiera_large, version 2.0. Arguments and errors as of `Sam`."""
+    """Segment Anything 2, by boxes; AdvancedEdit took sam2_hiera_large, version 2. Arguments and errors as of `Sam`."""
 
     def __init__(
         self,

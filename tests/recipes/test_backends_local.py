@@ -17,7 +17,23 @@ from data_recipes.backends.chat import LocalChat, quantized
 TEMPLATE = (
     "{% for m in messages %}<s> {{ m['content'] }} {% endfor %}{% if add_generation_prompt %}says{% endif %}"
 )
-WORDS = "says a red dog sits on the grass what is it there cat and blue".split()
+WORDS = [
+    "says",
+    "a",
+    "red",
+    "dog",
+    "sits",
+    "on",
+    "the",
+    "grass",
+    "what",
+    "is",
+    "it",
+    "there",
+    "cat",
+    "and",
+    "blue",
+]
 
 
 SEEING = (
@@ -109,7 +125,7 @@ def test_a_model_that_only_reads(reader: str):
     loaded = LlamaForCausalLM.from_pretrained(reader)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(reader)
     ids = tokenizer("<s> what is it says", return_tensors="pt").input_ids
-    assert ids.tolist() == [[0, *(3 + WORDS.index(word) for word in "what is it says".split())]]
+    assert ids.tolist() == [[0, *(3 + WORDS.index(word) for word in ["what", "is", "it", "says"])]]
     written = loaded.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=1)[0, ids.shape[1] :]
     assert answers[0] == tokenizer.decode(written, skip_special_tokens=True).strip() != ""
     assert model.name == Path(reader).name

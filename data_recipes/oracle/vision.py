@@ -9,7 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from data_recipes.backends.base import Detection, Truth, Usage
-from data_recipes.oracle.world import Box, World, box_of, box_overlap, world_of
+from data_recipes.oracle.world import Box, World, box_of, world_of
+from data_recipes.steps.masks import box_overlap
 
 NAME = "oracle"
 SCORE = 0.9  # of what is there
@@ -136,7 +137,7 @@ class OracleSegmenter:
             change = ndimage.binary_dilation if self.grow > 0 else ndimage.binary_erosion
             mask = change(mask, iterations=abs(self.grow))
         if self.speckle:
-            mask &= world.rng("segment", box).random(mask.shape) >= self.speckle
+            mask[world.rng("segment", box).random(mask.shape) < self.speckle] = False
         return mask
 
 

@@ -28,8 +28,15 @@ class Step(Protocol):
         prompts: name -> text of what models are asked, for the manifest; empty without models.
     """
 
-    name: str
-    needs: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See above."""
+        ...
 
     @property
     def settings(self) -> Mapping[str, Any]:

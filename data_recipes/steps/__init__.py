@@ -1,0 +1,1 @@
+"""Steps that recipes share: caption, filter, segment, make pairs, reword, judge."""

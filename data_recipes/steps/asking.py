@@ -1,0 +1,183 @@
+"""Questions to language models whose answers have to have a form; what has not is asked for again."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data_recipes.backends.base import Question
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+_FENCE = re.compile(r"```\w*\s*(.*?)(?:```|\Z)", re.DOTALL)
+
+
+class UnusableError(ValueError):
+    """An answer that does not have the form that was asked for; the message says what is wrong with it."""
+
+
+class Form(BaseModel):
+    """What answers in JSON are checked against: types are not guessed, other keys do not matter."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", str_strip_whitespace=True)
+
+
+class Instructions(Form):
+    """`{"instructions": ["..."]}`."""
+
+    instructions: list[str] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What came of a question.
+
+    Attributes:
+        value: what was read; None if no attempt gave a usable answer.
+        fault: what was wrong with the last answer; "" if there is a value.
+        attempts: how often was asked.
+    """
+
+    value: T | None
+    fault: str = ""
+    attempts: int = 1
+
+
+def ask_all(
+    chat: Any, questions: Sequence[Question], readers: Sequence[Callable[[str], T]], attempts: int
+) -> list[Answer[T]]:
+    """Ask in one batch, then again for the answers that could not be read.
+
+    Args:
+        chat: a `backends.base.Chat`.
+        questions: B.
+        readers: B, each raises `UnusableError` for an answer that is not usable.
+        attempts: how often each question is asked at most, at least 1.
+
+    Returns:
+        B answers.
+    """
+    answers: list[Answer[T]] = [Answer(None, "was not asked", 0) for _ in questions]
+    open_ones = list(range(len(questions)))
+    for attempt in range(attempts):
+        if not open_ones:
+            break
+        texts = chat.answer([replace(questions[number], attempt=attempt) for number in open_ones])
+        for number, text in zip(open_ones, texts, strict=True):
+            try:
+                answers[number] = Answer(readers[number](text), attempts=attempt + 1)
+            except UnusableError as fault:
+                answers[number] = Answer(None, str(fault), attempt + 1)
+        open_ones = [number for number in open_ones if answers[number].value is None]
+    return answers
+
+
+def check_attempts(step: str, attempts: int) -> None:
+    """Refuse a number of attempts below 1.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise ValueError(f"steps.{step}.attempts is {attempts!r}: it has to be a whole number, at least 1.")
+
+
+def read_text(text: str) -> str:
+    """An answer in plain words, on one line.
+
+    Raises:
+        UnusableError: if it has none.
+    """
+    words = " ".join(_after_thoughts(text).split()).strip("\"'` ")
+    if not re.search(r"\w", words):
+        raise UnusableError("the answer is empty")
+    return words
+
+
+def read_form(text: str, form: type[M]) -> M:
+    """An answer in JSON; fences and words around the object are left out.
+
+    Raises:
+        UnusableError: if there is no object in it, or one of another form.
+    """
+    try:
+        return form.model_validate(_object_in(_after_thoughts(text)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the object"
+        raise UnusableError(f"{where}: {first['msg'].lower()}") from None
+
+
+def read_instructions(text: str, count: int, max_words: int, keep: Sequence[str] = ()) -> tuple[str, ...]:
+    """Wordings of an instruction.
+
+    Args:
+        text: the answer.
+        count: how many were asked for; more are left out.
+        max_words: of each.
+        keep: words that each has to hold, whatever their case.
+
+    Raises:
+        UnusableError: if there are fewer, or one is empty, too long or without what it has to hold.
+    """
+    found = [" ".join(one.split()) for one in read_form(text, Instructions).instructions][:count]
+    if len(found) < count:
+        raise UnusableError(f"there are {len(found)} instructions, not {count}")
+    for one in found:
+        if not re.search(r"\w", one):
+            raise UnusableError("an instruction is empty")
+        if len(one.split()) > max_words:
+            raise UnusableError(f"an instruction has {len(one.split())} words, more than {max_words}")
+        for words in keep:
+            if bare(words).lower() not in one.lower():
+                raise UnusableError(f"an instruction does not name {bare(words)!r}")
+    return tuple(found)
+
+
+def bare(words: str) -> str:
+    """`a dog`, `the dog` -> `dog`."""
+    return re.sub(r"^(?:the|an?) ", "", " ".join(words.split()), flags=re.IGNORECASE)
+
+
+def _after_thoughts(text: str) -> str:
+    answer = text.rpartition("</think>")[2]
+    if "<think>" in answer:
+        raise UnusableError("the answer ends within its thoughts")
+    if not answer.strip():
+        raise UnusableError("the answer is empty")
+    return answer
+
+
+def _object_in(answer: str) -> Any:
+    fenced = _FENCE.search(answer)
+    body = fenced[1] if fenced else answer
+    start, end = body.find("{"), body.rfind("}")
+    if not 0 <= start < end:
+        raise UnusableError("the answer holds no JSON object")
+    text = body[start : end + 1]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)  # models write Python's quotes, too
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        raise UnusableError("the answer is not JSON") from None
+
+
+__all__ = [
+    "Answer",
+    "Form",
+    "UnusableError",
+    "ask_all",
+    "bare",
+    "read_form",
+    "read_instructions",
+    "read_text",
+]

@@ -1,0 +1,45 @@
+"""Pairs that need no more work pass; what is no pair, or of a task that is not wanted, is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from data_recipes.pipeline.records import TASKS, Record
+from data_recipes.pipeline.steps import Context, EachRecord, Outcome
+
+
+@dataclass(frozen=True)
+class Finished(EachRecord):
+    """Lets finished pairs pass.
+
+    Attributes:
+        tasks: that pass.
+    """
+
+    tasks: Sequence[str] = field(default=TASKS)
+
+    name = "finished"
+
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            if task not in TASKS:
+                raise ValueError(f"steps.{self.name}.tasks has {task!r}: choose of {', '.join(TASKS)}.")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The tasks."""
+        return {"tasks": list(self.tasks)}
+
+    def one(self, record: Record, context: Context) -> Outcome:
+        """Refused: is no pair, task is not wanted."""
+        try:
+            record.check()
+        except ValueError as error:
+            return self.reject(record, "is no pair", str(error))
+        if record.task not in self.tasks:
+            return self.reject(record, "task is not wanted", record.task)
+        return record
+
+
+__all__ = ["Finished"]

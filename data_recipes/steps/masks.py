@@ -1,0 +1,159 @@
+"""AdvancedEdit's second step: a mask for each object, by a detector and a segmenter (Grounded-SAM)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from data_recipes.backends.base import Detection
+from data_recipes.pipeline.records import Record, Rejected, Thing
+from data_recipes.pipeline.steps import Context, Outcome
+
+SAME_BOX = 0.9  # overlap from which on two captions found one thing
+
+
+@dataclass(frozen=True)
+class Masks:
+    """One box and one mask for each object; objects without a good one are left out.
+
+    Attributes:
+        box_threshold: least score of a detection; published: 0.4 (the words' threshold, 0.3, is the detector's own).
+        min_area: least share of the picture that a mask covers; ours.
+        max_area: largest; ours.
+        max_overlap: largest intersection over union of two masks, the one with the lower score goes; ours.
+        max_contained: largest share of the smaller of two masks that lies within the other; the one with the lower
+            score goes; ours.
+        max_things: objects that are kept, the ones with the best scores; ours.
+    """
+
+    box_threshold: float = 0.4
+    min_area: float = 0.005
+    max_area: float = 0.5
+    max_overlap: float = 0.7
+    max_contained: float = 0.9
+    max_things: int = 8
+
+    name = "masks"
+    needs = ("detector", "segmenter")
+
+    def __post_init__(self) -> None:
+        for setting in ("box_threshold", "min_area", "max_area", "max_overlap", "max_contained"):
+            value = getattr(self, setting)
+            if not 0 <= value <= 1:
+                raise ValueError(f"steps.{self.name}.{setting} is {value}: it is a share, from 0 to 1.")
+        if self.min_area > self.max_area:
+            raise ValueError(
+                f"steps.{self.name}.min_area is {self.min_area} and max_area {self.max_area}: no mask is both; "
+                "make min_area the smaller one."
+            )
+        if self.max_things < 1:
+            raise ValueError(f"steps.{self.name}.max_things is {self.max_things}: it has to be at least 1.")
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """All fields."""
+        return dict(vars(self))
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """Records whose things have boxes, masks and scores; refused: nothing found, no mask is usable, no photo."""
+        outcomes: list[Outcome | None] = [
+            Rejected(record.key, self.name, "has no photo") if record.image is None else None
+            for record in records
+        ]
+        seen = [record for record in records if record.image is not None]
+        pictures = [record.image for record in seen]
+        truths = [record.truth for record in seen]
+        phrases = [[_words(thing) for thing in record.things] for record in seen]
+        detected = context.backend("detector").detect(pictures, phrases, truths)
+        located = [self._located(record, found) for record, found in zip(seen, detected, strict=True)]
+        boxes = [[thing.box for thing in things] for things, _ in located]
+        masks = context.backend("segmenter").segment(pictures, boxes, truths)
+        done = iter(
+            self._outcome(record, things, cut, lost)
+            for record, (things, lost), cut in zip(seen, located, masks, strict=True)
+        )
+        return [[next(done) if outcome is None else outcome] for outcome in outcomes]
+
+    def _located(self, record: Record, found: Sequence[Detection]) -> tuple[list[Thing], Counter[str]]:
+        """Things with a box of their own, best scores first, and why others have none."""
+        lost: Counter[str] = Counter()
+        good = sorted((one for one in found if one.score >= self.box_threshold), key=lambda one: -one.score)
+        weak = {one.phrase for one in found} - {one.phrase for one in good}
+        taken: list[Thing] = []
+        open_things = {_words(thing): thing for thing in record.things}
+        for one in good:
+            if one.phrase not in open_things:
+                continue
+            if any(box_overlap(one.box, thing.box) >= SAME_BOX for thing in taken if thing.box):
+                continue
+            taken.append(replace(open_things.pop(one.phrase), box=tuple(one.box), score=float(one.score)))
+        for words in open_things:
+            found_by = {one.phrase for one in good}
+            reason = (
+                "box is another's" if words in found_by else "low score" if words in weak else "not found"
+            )
+            lost[reason] += 1
+        lost["beyond max_things"] += max(0, len(taken) - self.max_things)
+        return taken[: self.max_things], lost
+
+    def _outcome(
+        self, record: Record, things: Sequence[Thing], masks: Sequence[np.ndarray], lost: Counter[str]
+    ) -> Outcome:
+        if not things:
+            return Rejected(record.key, self.name, "nothing found", _told(lost))
+        kept: list[Thing] = []
+        for thing, mask in zip(things, masks, strict=True):
+            reason = self._fault(mask, [one.mask for one in kept if one.mask is not None])
+            if reason:
+                lost[reason] += 1
+            else:
+                kept.append(replace(thing, mask=mask))
+        if not kept:
+            return Rejected(record.key, self.name, "no mask is usable", _told(lost))
+        order = {_words(thing): number for number, thing in enumerate(record.things)}
+        kept.sort(key=lambda thing: order[_words(thing)])
+        notes = {**record.notes, "objects_left_out": {k: v for k, v in sorted(lost.items()) if v}}
+        return record.but(things=tuple(kept), notes=notes)
+
+    def _fault(self, mask: np.ndarray, others: Sequence[np.ndarray]) -> str:
+        """Why a mask is not taken beside those with better scores; "" if it is."""
+        area = np.count_nonzero(mask)
+        if area < max(1.0, self.min_area * mask.size):
+            return "mask is too small"
+        if area > self.max_area * mask.size:
+            return "mask is too large"
+        for other in others:
+            shared = np.count_nonzero(mask & other)
+            whole = np.count_nonzero(other)
+            if shared > self.max_overlap * (area + whole - shared):
+                return "masks overlap"
+            if shared > self.max_contained * min(area, whole):
+                return "mask lies within another"
+        return ""
+
+
+def box_overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes xyxy."""
+    width, height = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
+    shared = max(0.0, width) * max(0.0, height)
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def _words(thing: Thing) -> str:
+    return thing.caption or thing.name
+
+
+def _told(lost: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()) if count)
+
+
+__all__ = ["Masks", "box_overlap"]

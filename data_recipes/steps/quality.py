@@ -1,0 +1,248 @@
+"""AdvancedEdit's fifth step: what the pixels say, then what a judge says (VIEScore), and who is refused.
+
+The pixels are looked at first, since that costs nothing: an edit has to be where its mask is. Then a judge is asked the
+two questions of `insightedit.evaluation.judge` with the rubric "insightedit", 0 to 5: semantic consistency (SC: success
+and restraint, it sees both pictures and an instruction) and perceptual quality (PQ: naturalness and cleanness, it sees
+the target). Each of the two is the smaller of its scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from data_recipes.backends.base import Question
+from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.steps.asking import Answer, UnusableError, ask_all, check_attempts
+from insightedit.evaluation.judge.replies import Scale, parse_reply
+from insightedit.evaluation.judge.rubrics import RUBRICS, Rubric
+
+Scores = tuple[float, ...]
+T = TypeVar("T")
+U = TypeVar("U")
+JUDGED = ("each", "first")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Refuses pairs that are not what they say, or do not look like a picture.
+
+    No rule on the scores is published: all thresholds are ours.
+
+    Attributes:
+        min_sc: least semantic consistency, on the rubric's scale.
+        min_pq: least perceptual quality; below `min_sc`, since small faults do less harm than wrong instructions.
+        rubric: "insightedit" (0 to 5, as published), "viescore" or "gedit" (0 to 10).
+        judged: "each" wording is judged, and those that do not fit are taken out; or only the "first", which costs a
+            fraction and leaves wrong rewordings in.
+        attempts: how often a question is asked until its answer is readable.
+        on_missing: "reject" or "keep" a pair whose judge gave no readable answer.
+        tolerance: difference of two pixels in grey levels, in any channel, up to which they count as the same.
+        max_outside: largest share of the picture that changes outside the mask.
+        min_inside: least share of the mask that changes: less, and the mask is loose.
+        min_changed: least share of the picture that changes.
+    """
+
+    min_sc: float = 4.0
+    min_pq: float = 3.0
+    rubric: str = "insightedit"
+    judged: str = "each"
+    attempts: int = 3
+    on_missing: str = "reject"
+    tolerance: int = 12
+    max_outside: float = 0.001
+    min_inside: float = 0.2
+    min_changed: float = 0.001
+
+    name = "quality"
+    needs = ("judge",)
+
+    def __post_init__(self) -> None:
+        check_attempts(self.name, self.attempts)
+        allowed = {
+            "rubric": tuple(name for name, one in RUBRICS.items() if {"SC", "PQ"} <= set(one.columns)),
+            "judged": JUDGED,
+            "on_missing": ("reject", "keep"),
+        }
+        for setting, choices in allowed.items():
+            if getattr(self, setting) not in choices:
+                raise ValueError(
+                    f"steps.{self.name}.{setting} is {getattr(self, setting)!r}: choose one of {', '.join(choices)}."
+                )
+        highest = self._scale("SC").high
+        for setting, most in {
+            "min_sc": highest,
+            "min_pq": highest,
+            "tolerance": 255,
+            "max_outside": 1,
+            "min_inside": 1,
+            "min_changed": 1,
+        }.items():
+            if not 0 <= getattr(self, setting) <= most:
+                raise ValueError(
+                    f"steps.{self.name}.{setting} is {getattr(self, setting)}: it has to be from 0 to {most:g}."
+                )
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """All fields."""
+        return dict(vars(self))
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Of the judge."""
+        return {question.part.lower(): question.prompt for question in self._rubric.questions_for("")}
+
+    @property
+    def _rubric(self) -> Rubric:
+        return RUBRICS[self.rubric]
+
+    def _scale(self, part: str) -> Scale:
+        return next(question.scale for question in self._rubric.questions_for("") if question.part == part)
+
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """Records with scores; refused: see `pixel_fault`, no instruction, judge failed, SC or PQ is too low."""
+        outcomes: list[Outcome | None] = []
+        for record in records:
+            reason, detail = self.pixel_fault(record)
+            outcomes.append(Rejected(record.key, self.name, reason, detail) if reason else None)
+        left = [record for record, outcome in zip(records, outcomes, strict=True) if outcome is None]
+        judged = iter(self._judged(left, context))
+        return [[next(judged) if outcome is None else outcome] for outcome in outcomes]
+
+    def pixel_fault(self, record: Record) -> tuple[str, str]:
+        """Why a pair is refused without asking anyone, and about this one; both "" if it is not."""
+        if record.target is None or not record.wordings:
+            return ("is no pair", "") if record.target is None else ("no instruction", "")
+        if record.mask is not None and not record.mask.any():
+            return "mask is empty", ""
+        if record.source is None:
+            return "", ""
+        if record.source.shape != record.target.shape:
+            return "sizes differ", f"{record.source.shape[:2]} and {record.target.shape[:2]}"
+        changed = changed_pixels(record.source, record.target, self.tolerance)
+        if changed.mean() < self.min_changed or not changed.any():
+            return "nothing was changed", f"{changed.mean():.3%} of the picture"
+        if record.mask is None:
+            return "", ""
+        outside = (changed & ~record.mask).mean()
+        if outside > self.max_outside:
+            return "changed outside the mask", f"{outside:.2%} of the picture"
+        inside = np.count_nonzero(changed & record.mask) / np.count_nonzero(record.mask)
+        if inside < self.min_inside:
+            return "mask is loose", f"{inside:.1%} of it changed"
+        return "", ""
+
+    def _judged(self, records: Sequence[Record], context: Context) -> list[Outcome]:
+        """First PQ, which needs one answer a pair; then SC of the pairs that are left."""
+        judge = context.backend("judge")
+        pictures = [self._pictures(record) for record in records]
+        asked = [
+            Question(self._prompt("PQ"), seen[-1:], "pq", truth=r.truth)
+            for r, seen in _zip(records, pictures)
+        ]
+        answers = self._ask(judge, "PQ", asked)
+        outcomes = [self._with_pq(record, answer) for record, answer in _zip(records, answers)]
+        texts = [self._texts(outcome) if isinstance(outcome, Record) else () for outcome in outcomes]
+        asked = [
+            Question(self._prompt("SC", text), seen, "sc", {"instruction": text}, record.truth)
+            for record, seen, wordings in zip(records, pictures, texts, strict=True)
+            for text in wordings
+        ]
+        verdicts = iter(self._ask(judge, "SC", asked))
+        found = [{text: next(verdicts) for text in wordings} for wordings in texts]
+        return [
+            self._with_sc(outcome, said) if isinstance(outcome, Record) else outcome
+            for outcome, said in _zip(outcomes, found)
+        ]
+
+    def _texts(self, record: Record) -> tuple[str, ...]:
+        return record.wordings if self.judged == "each" else record.wordings[:1]
+
+    def _prompt(self, part: str, instruction: str = "") -> str:
+        question = next(one for one in self._rubric.questions_for("") if one.part == part)
+        return question.ask(instruction)
+
+    def _ask(self, judge: object, part: str, questions: Sequence[Question]) -> list[Answer[Scores]]:
+        readers = [partial(_read_scores, scale=self._scale(part))] * len(questions)
+        return ask_all(judge, questions, readers, self.attempts)
+
+    def _pictures(self, record: Record) -> tuple[np.ndarray, ...]:
+        """What the judge sees: source (else the references) and target, at the rubric's sizes."""
+        assert record.target is not None
+        if record.source is None:
+            return (*record.references, record.target)
+        before, after = self._rubric.prepare(Image.fromarray(record.source), Image.fromarray(record.target))
+        return np.asarray(before), np.asarray(after)
+
+    def _with_pq(self, record: Record, answer: Answer[Scores]) -> Outcome:
+        if answer.value is None:
+            return self._missing(record, "PQ", answer.fault)
+        scores = dict(zip(self._scale("PQ").names, answer.value, strict=True))
+        value = min(answer.value)
+        if value < self.min_pq:
+            return Rejected(record.key, self.name, "PQ is too low", _told(scores))
+        return record.but(scores={**record.scores, "PQ": value, **scores})
+
+    def _with_sc(self, record: Record, said: Mapping[str, Answer[Scores]]) -> Outcome:
+        """The record with the wordings that fit; the scores are the worst among these."""
+        known = {text: answer.value for text, answer in said.items() if answer.value is not None}
+        if not known:
+            return self._missing(record, "SC", next(iter(said.values())).fault)
+        fits = {text: scores for text, scores in known.items() if min(scores) >= self.min_sc}
+        names = self._scale("SC").names
+        if not fits:
+            best = max(known.values(), key=min)
+            return Rejected(
+                record.key, self.name, "SC is too low", _told(dict(zip(names, best, strict=True)))
+            )
+        worst = min(fits.values(), key=min)
+        unread = set(said) - set(known) if self.on_missing == "keep" else set()
+        out = [text for text in said if text not in fits and text not in unread]
+        kept = {
+            kind: left
+            for kind, texts in record.instructions.items()
+            if (left := tuple(text for text in texts if text not in out))
+        }
+        scores = {**record.scores, "SC": min(worst), **dict(zip(names, worst, strict=True))}
+        if "PQ" in scores:
+            scores["O"] = math.sqrt(scores["SC"] * scores["PQ"])
+        notes = {**record.notes, "wordings_refused": out} if out else record.notes
+        return record.but(instructions=kept, scores=scores, notes=notes)
+
+    def _missing(self, record: Record, part: str, fault: str) -> Outcome:
+        if self.on_missing == "reject":
+            return Rejected(record.key, self.name, "judge failed", f"{part}: {fault}")
+        failed = [*record.notes.get("judge_failed", ()), part]
+        return record.but(notes={**record.notes, "judge_failed": failed})
+
+
+def changed_pixels(source: np.ndarray, target: np.ndarray, tolerance: int) -> np.ndarray:
+    """(H, W) bool: where two (H, W, 3) uint8 pictures differ by more than `tolerance` grey levels in a channel."""
+    gap = np.maximum(source, target) - np.minimum(source, target)
+    return np.any(gap > tolerance, axis=-1)  # type: ignore[return-value]
+
+
+def _read_scores(text: str, scale: Scale) -> Scores:
+    parsed = parse_reply(text, scale)
+    if parsed.scores is None:
+        raise UnusableError(str(parsed.missing))
+    return parsed.scores
+
+
+def _zip(one: Iterable[T], other: Iterable[U]) -> Iterator[tuple[T, U]]:
+    return zip(one, other, strict=True)
+
+
+def _told(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in scores.items())
+
+
+__all__ = ["Quality", "changed_pixels"]

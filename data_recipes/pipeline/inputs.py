@@ -22,6 +22,7 @@ INPUTS: dict[str, str] = {
     "jsonl": "data_recipes.formats.published:open_table",
     "parquet": "data_recipes.formats.published:open_table",
     "webdataset": "data_recipes.formats.published:open_table",
+    "arrow": "data_recipes.formats.published:open_table",
 }
 
 

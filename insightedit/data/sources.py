@@ -245,7 +245,7 @@ def _load_table(kind: str, path: Path, split: str) -> Any:
 
     if kind != "arrow":
         loader = "json" if kind == "jsonl" else kind
-        files = [str(file) for file in _data_files(kind, path, split)]
+        files = [str(file) for file in data_files(kind, path, split)]
         return load_dataset(loader, data_files=files, split="train")
     if not is_arrow(path):
         raise ConfigError(
@@ -258,7 +258,7 @@ def _load_table(kind: str, path: Path, split: str) -> Any:
     return loaded[split] if isinstance(loaded, DatasetDict) else loaded
 
 
-def _data_files(kind: str, path: Path, split: str) -> list[Path]:
+def data_files(kind: str, path: Path, split: str) -> list[Path]:
     """The files of a split: `path/split/*.ext`, `path/*split*.ext`, else every file of the kind."""
     if path.is_file():
         return [path]
@@ -283,7 +283,7 @@ def _find(candidates: tuple[str, ...], names: list[str]) -> str | None:
 
 def _folder_of_pictures(kind: str, path: Path, split: str) -> Path:
     """Where paths in a table start."""
-    return _data_files(kind, path, split)[0].parent if kind == "jsonl" else path
+    return data_files(kind, path, split)[0].parent if kind == "jsonl" else path
 
 
 def _pixels(value: Any, folder: Path) -> np.ndarray | None:

@@ -1,0 +1,101 @@
+"""A data set, or what a run wrote, in another layout."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+from data_recipes.pipeline.inputs import Input, InputConfig, open_input
+from data_recipes.pipeline.records import Record, Rejected
+
+WRITERS = {
+    "advancededit": "data_recipes.formats.advancededit_writer:write_advancededit",
+    "magicbrush": "data_recipes.formats.published_writers:write_magicbrush",
+    "instructpix2pix": "data_recipes.formats.published_writers:write_instructpix2pix",
+    "mige": "data_recipes.formats.mige:write_mige",
+    "ai_toolkit": "data_recipes.formats.ai_toolkit:write_ai_toolkit",
+    "jsonl": "data_recipes.formats.published_writers:write_jsonl",
+}
+
+
+@dataclass
+class Exported:
+    """What an export did.
+
+    Attributes:
+        written: records.
+        rejected: that could not be read, by reason.
+        first: the first of each reason, as a sentence.
+    """
+
+    written: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+
+def writer(layout: str) -> Callable[[Iterable[Record], Path], int]:
+    """The function that writes a layout.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    if layout not in WRITERS:
+        near = difflib.get_close_matches(layout, WRITERS, n=1)
+        told = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(WRITERS)}."
+        raise ValueError(f"no layout {layout!r} can be written: {told}")
+    module, _, name = WRITERS[layout].partition(":")
+    return getattr(import_module(module), name)
+
+
+def export(
+    config: InputConfig, layout: str, out: Path, *, progress: Callable[[int], object] = lambda done: None
+) -> Exported:
+    """Write the records of an input in another layout, one at a time.
+
+    Args:
+        config: what to read, `start` and `count` included.
+        layout: one of `WRITERS`.
+        out: folder; new or empty.
+        progress: told after each record.
+
+    Raises:
+        ValueError: if there is no such layout, the input cannot be opened, `out` holds files, or a record has no place
+            in the layout.
+        OSError: if something cannot be read or written.
+    """
+    write = writer(layout)
+    opened = open_input(config)
+    if out.is_file():
+        raise ValueError(f"{out} is a file: name a folder.")
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} holds files: name a new or empty folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    done = Exported()
+    done.written = write(_readable(opened, config, done, progress), out)
+    if not done.written:
+        reasons = ", ".join(done.rejected) or "there are none"
+        raise ValueError(f"no record of {config.path} could be written: {reasons}.")
+    return done
+
+
+def span(opened: Input, config: InputConfig) -> range:
+    """The numbers of the records that a config asks for."""
+    end = len(opened) if config.count is None else min(len(opened), config.start + config.count)
+    return range(config.start, end)
+
+
+def _readable(
+    opened: Input, config: InputConfig, done: Exported, progress: Callable[[int], object]
+) -> Iterator[Record]:
+    for number in span(opened, config):
+        record = opened[number]
+        progress(1)
+        if isinstance(record, Rejected):
+            done.rejected[record.reason] += 1
+            done.first.setdefault(record.reason, f"{record.key}: {record.detail}".rstrip(": "))
+            continue
+        yield record

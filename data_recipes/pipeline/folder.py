@@ -1,0 +1,214 @@
+"""The folder of a run: what is claimed, what is whole, and files that are either all there or not there.
+
+OUT/train-00000.parquet   the pairs of unit 0; none where no input of it became a pair
+OUT/units/00000.json      what was counted in unit 0, with the digest of its file
+OUT/work/                 records between steps; only while a run goes step by step
+OUT/manifest.json         settings from the beginning on; files and counts at the end
+OUT/log.jsonl             times; the only file in which two runs of the same settings differ
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from data_recipes.pipeline.config import RecipeConfig
+from data_recipes.pipeline.flow import RunStopped, Unit
+from data_recipes.pipeline.rows import ENDINGS
+
+MANIFEST, LOG, UNITS, WORK = "manifest.json", "log.jsonl", "units", "work"
+PART = ".part"
+
+
+class OutFolder:
+    """Files of a run by unit.
+
+    Args:
+        path: the folder.
+        config: of the run.
+    """
+
+    def __init__(self, path: Path, config: RecipeConfig) -> None:
+        self.path = Path(path)
+        self.digest = config.digest
+        self.prefix = config.split
+        self.ending = ENDINGS[config.output.format]
+        self.settings = config.deciding()
+
+    def shard(self, unit: Unit) -> Path:
+        """The data of a unit."""
+        return self.path / f"{self.prefix}-{unit.number:05d}.{self.ending}"
+
+    def sidecar(self, unit: Unit) -> Path:
+        """The counts of a unit."""
+        return self.path / UNITS / f"{unit.number:05d}.json"
+
+    def work(self, unit: Unit, steps_done: int) -> Path:
+        """The records of a unit after so many steps."""
+        return self.path / WORK / f"{steps_done:02d}" / f"{unit.number:05d}.arrow"
+
+    def claim(self) -> None:
+        """Make the folder this run's, or find that it is; takes away what a killed run left half-written.
+
+        Raises:
+            NotADirectoryError: if it is a file.
+            ValueError: if it holds something else, or a run with other settings.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(f"{self.path} is a file: name a folder with --out.")
+        manifest = self.read_manifest()
+        if manifest is None:
+            found = [] if not self.path.is_dir() else [one.name for one in self.path.iterdir()]
+            if any(not name.startswith(".") for name in found):
+                raise ValueError(
+                    f"{self.path} holds files but no {MANIFEST} of a recipe: name a new or empty folder with --out."
+                )
+        elif manifest["settings"] != self.settings:
+            told = "; ".join(_differences(manifest["settings"], self.settings))
+            raise ValueError(
+                f"{self.path} was begun with other settings ({told}): give the same ones to go on, or name "
+                "another folder."
+            )
+        for folder in (self.path, self.path / UNITS, self.path / WORK):
+            for left in folder.rglob(f".*{PART}") if folder.name == WORK else folder.glob(f".*{PART}"):
+                left.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second run out.
+
+        Raises:
+            RunStopped: if another run works in the folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunStopped(f"another run is at work in {self.path}: wait for it, or end it.") from None
+            except OSError:
+                pass  # a network folder without locks
+            yield
+        finally:
+            os.close(handle)
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """What the manifest says; None if there is none.
+
+        Raises:
+            ValueError: if it is none of ours.
+        """
+        path = self.path / MANIFEST
+        if not path.is_file():
+            return None
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifest["settings"]["recipe"], manifest["complete"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{path} is not the manifest of a recipe: name a new or empty folder with --out."
+            ) from None
+        return manifest
+
+    def whole(self, unit: Unit) -> dict[str, Any] | None:
+        """The counts of a unit if it is done, and its file has the size and digest they say; else None."""
+        try:
+            counts = json.loads(self.sidecar(unit).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if counts.get("settings") != self.digest or counts.get("inputs") != [unit.start, unit.count]:
+            return None
+        shard = counts["shard"]
+        return counts if shard is None or is_whole(self.shard(unit), shard) else None
+
+    def steps_done(self, unit: Unit, num_steps: int) -> int:
+        """After how many steps records of the unit lie in the work folder; 0 if none do."""
+        return next((n for n in range(num_steps - 1, 0, -1) if self.work(unit, n).is_file()), 0)
+
+    def forget_work(self, unit: Unit, num_steps: int) -> None:
+        """Take away the unit's records between steps, up to those after so many."""
+        for number in range(1, num_steps + 1):
+            self.work(unit, number).unlink(missing_ok=True)
+
+    def clear_work(self) -> None:
+        """Take the work folder away."""
+        shutil.rmtree(self.path / WORK, ignore_errors=True)
+
+    def note(self, **facts: Any) -> None:
+        """Add a line to the log."""
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when it is finished and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file at once."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON at once."""
+    write_whole(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Size and digest of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def is_whole(path: Path, entry: dict[str, Any]) -> bool:
+    """Whether the file is there as `describe` saw it."""
+    return (
+        path.is_file()
+        and path.stat().st_size == entry["bytes"]
+        and describe(path)["sha256"] == entry["sha256"]
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a rename to the disk, where folders can be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _differences(begun: Any, now: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(begun, dict) and isinstance(now, dict):
+        for key in sorted({*begun, *now}):
+            yield from _differences(begun.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)
+    elif begun != now:
+        yield f"{prefix} {begun!r}, now {now!r}"

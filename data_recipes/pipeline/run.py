@@ -1,0 +1,295 @@
+"""A run from its settings to a finished folder; goes on where one of the same settings was stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_recipes.backends.registry import load_backend
+from data_recipes.pipeline.bench import Task, doubled, needed_backends, plan_steps
+from data_recipes.pipeline.config import RecipeConfig, check
+from data_recipes.pipeline.flow import RunStopped, Unit, units_of
+from data_recipes.pipeline.folder import LOG, MANIFEST, OutFolder, whole_file, write_json, write_whole
+from data_recipes.pipeline.inputs import open_input
+from data_recipes.pipeline.local import Job, local_engine
+from data_recipes.pipeline.measure import add_up
+from data_recipes.pipeline.steps import Step
+from data_recipes.pipeline.watch import Interrupted, Stopper, Watch, stopping_on_signals
+
+LIBRARIES = ("insightedit", "numpy", "pillow", "pyarrow", "torch", "torchvision", "transformers", "diffusers")
+REJECTED, CARD, STATISTICS = "rejected.jsonl", "README.md", "statistics.html"
+REFUSED_SHEET = "refused.png"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        config: its settings.
+        steps: of the recipe.
+        inputs: number of inputs.
+        units: what they are divided into.
+        backends: name -> kind, name of the model and settings.
+    """
+
+    config: RecipeConfig
+    steps: Sequence[Step]
+    inputs: int
+    units: Sequence[Unit]
+    backends: Mapping[str, Any]
+
+
+def plan_run(config: RecipeConfig) -> Plan:
+    """Look at everything a run needs, before anything is done.
+
+    Raises:
+        ValueError: whatever does not fit, in one sentence.
+        FileNotFoundError: if the source does not exist.
+    """
+    check(config)
+    steps = plan_steps(config)
+    backends = {name: _describe(name, config) for name in needed_backends(steps)}
+    source = config.source
+    there = len(open_input(source))
+    inputs = max(0, there - source.start)
+    inputs = inputs if source.count is None else min(inputs, source.count)
+    if inputs == 0:
+        raise ValueError(
+            f"the source {source.kind} {source.path or ''} has {there} inputs, and source.start is {source.start}: "
+            "there is nothing to do."
+        )
+    units = units_of(source.start, inputs, config.output.shard_size)
+    return Plan(config, steps, inputs, units, backends)
+
+
+def run_recipe(config: RecipeConfig, watch: Watch | None = None) -> dict[str, Any]:
+    """Run a recipe, or finish a run of the same settings in the same folder.
+
+    Args:
+        config: of the run, with `output.path`.
+        watch: is told how it goes.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        Interrupted: if asked to stop by SIGINT or SIGTERM, after the units in work.
+        RunStopped: if it cannot go on; what is finished is kept.
+        ValueError: if the settings or the folder do not fit.
+        OSError: if files cannot be read or written.
+    """
+    watch = watch or Watch()
+    if config.output.path is None:
+        raise ValueError("output.path is not set: name a folder with --out.")
+    plan = plan_run(config)
+    folder = OutFolder(Path(config.output.path), config)
+    with folder.lock():
+        folder.claim()
+        begun = _begin(folder, plan)
+        watch.begin(plan.inputs, len(plan.units), [step.name for step in plan.steps])
+        with stopping_on_signals(watch) as stopper:
+            _work(folder, plan, watch, stopper)
+        return _finish(folder, plan, begun)
+
+
+def _work(folder: OutFolder, plan: Plan, watch: Watch, stopper: Stopper) -> None:
+    keys = Keys()
+    open_units = []
+    for unit in plan.units:
+        counts = folder.whole(unit)
+        if counts is None:
+            open_units.append(unit)
+            continue
+        keys.add(counts["keys"])
+        watch.kept(unit.count, counts)
+    if not open_units:
+        return
+    engine = plan.config.engine
+    folder.note(
+        what="begin",
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        engine=vars(engine),
+        units=len(open_units),
+    )
+    phased = engine.schedule == "step" and engine.name == "local"
+    job = Job(plan.config, folder.path, plan.inputs, phased)
+    with closing(_engine(job, watch, stopper)) as worker:
+        for tasks in _phases(folder, open_units, len(plan.steps), engine.name, phased):
+            for report in worker.run(tasks):
+                counts = report.get("counts")
+                if counts is not None:
+                    keys.add(counts.pop("keys"))
+                folder.note(what="unit", **report)
+                watch.unit_done(report)
+            if stopper.asked:
+                raise Interrupted(
+                    f"stopped as asked; {folder.path} keeps what is finished, and the same command goes on from there."
+                )
+    folder.note(what="end", at=datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _engine(job: Job, watch: Watch, stopper: Stopper) -> Any:
+    if job.config.engine.name == "local":
+        return local_engine(job, watch, stopper)
+    from data_recipes.pipeline.cluster import RayEngine
+
+    return RayEngine(job, watch, stopper)
+
+
+def _phases(
+    folder: OutFolder, units: Sequence[Unit], num_steps: int, engine: str, phased: bool
+) -> Iterator[list[Task]]:
+    """Tasks that may be done in any order, phase by phase; what lies between steps already is not done again."""
+    done = {unit.number: 0 if engine == "ray" else folder.steps_done(unit, num_steps) for unit in units}
+    if not phased or num_steps < 2:
+        yield [Task(unit, done[unit.number], num_steps) for unit in units]
+        return
+    for number in range(num_steps):
+        yield [Task(unit, number, number + 1) for unit in units if done[unit.number] <= number]
+
+
+class Keys:
+    """Keys of inputs so far, eight bytes each: two inputs of one key would give two pairs of one key."""
+
+    def __init__(self) -> None:
+        self.seen = np.empty(0, np.uint64)
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Take the keys of a unit.
+
+        Raises:
+            RunStopped: if one was there before.
+        """
+        from hashlib import blake2b
+
+        named = {int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big"): key for key in keys}
+        new = np.fromiter(named, np.uint64, len(named))
+        places = np.searchsorted(self.seen, new)
+        there = places < len(self.seen)
+        again = new[there][self.seen[places[there]] == new[there]]
+        if len(again):
+            raise RunStopped(doubled(named[int(again[0])]))
+        self.seen = np.sort(np.concatenate([self.seen, new]))
+
+
+def _begin(folder: OutFolder, plan: Plan) -> dict[str, Any]:
+    """The manifest as far as it is known before the work: what the run depends on."""
+    before = folder.read_manifest()
+    versions = _versions()
+    known = [] if before is None else before["versions"]
+    manifest = {
+        "recipe": plan.config.recipe,
+        "settings": plan.config.deciding(),
+        "digest": plan.config.digest,
+        "seed": plan.config.seed,
+        "inputs": plan.inputs,
+        "steps": [
+            {
+                "name": step.name,
+                "needs": list(step.needs),
+                "settings": json.loads(json.dumps(dict(step.settings), default=str)),
+                "prompts": {name: _digest(text) for name, text in step.prompts.items()},
+            }
+            for step in plan.steps
+        ],
+        "backends": plan.backends,
+        "versions": known if versions in known else [*known, versions],
+    }
+    if before is None or before["versions"] != manifest["versions"]:
+        write_json(folder.path / MANIFEST, {**manifest, "complete": False})
+    return manifest
+
+
+def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, Any]:
+    """Everything that is said about the whole run, from the counts of its units."""
+    from data_recipes.pipeline.card import SHEET, dataset_card
+    from data_recipes.pipeline.sheets import contact_sheet
+    from data_recipes.pipeline.statistics import statistics_page
+
+    shards = []
+
+    def units() -> Iterator[dict[str, Any]]:
+        with whole_file(folder.path / REJECTED) as file:
+            for unit in plan.units:
+                counts = json.loads(folder.sidecar(unit).read_text(encoding="utf-8"))
+                for one in counts["rejects"]:
+                    file.write((json.dumps(one, ensure_ascii=False) + "\n").encode())
+                if counts["shard"] is not None:
+                    shards.append(
+                        {**counts["shard"], "pairs": counts["pairs"], "tasks": counts["counts"]["tasks"]}
+                    )
+                yield counts
+
+    total = add_up(units(), [step.name for step in plan.steps])
+    cells = total.pop("cells")
+    manifest = {
+        **begun,
+        "complete": True,
+        "pairs": total["pairs"],
+        "tasks": total["counts"]["tasks"],
+        "passed": total["steps"],
+        "rejects": total["rejects_by_reason"],
+        "shards": shards,
+    }
+    for name, what, title in (
+        (SHEET, "accepted", f"{plan.config.recipe}: before | after | mask"),
+        (REFUSED_SHEET, "refused", f"{plan.config.recipe}: pairs that were refused"),
+    ):
+        if cells[what]:
+            write_whole(folder.path / name, contact_sheet(cells[what], title))
+    write_whole(folder.path / STATISTICS, statistics_page(manifest, total, cells).encode())
+    write_whole(folder.path / CARD, dataset_card(manifest, total, plan.config).encode())
+    write_json(folder.path / MANIFEST, manifest)
+    folder.clear_work()
+    return manifest
+
+
+def usage_of(folder: Path) -> dict[str, dict[str, float]]:
+    """What backends have used in all sessions of a run, from its log: backend -> calls, tokens, cost, seconds."""
+    path = Path(folder) / LOG
+    total: dict[str, dict[str, float]] = {}
+    if not path.is_file():
+        return total
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # cut short by a kill
+            continue
+        for name, used in entry.get("usage", {}).items():
+            before = total.setdefault(name, {})
+            for what, number in used.items():
+                before[what] = before.get(what, 0) + number
+    return total
+
+
+def _describe(name: str, config: RecipeConfig) -> dict[str, Any]:
+    entry = config.backends[name]
+    backend = load_backend(name, entry)
+    settings = json.loads(json.dumps(dict(backend.settings), default=str))
+    return {"kind": entry.get("kind"), "model": backend.name, "settings": settings}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _digest(text: str) -> str:
+    from hashlib import sha256
+
+    return sha256(text.encode()).hexdigest()

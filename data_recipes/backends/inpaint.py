@@ -3,7 +3,8 @@
     inpainter: {kind: diffusers, model: stable-diffusion-v1-5/stable-diffusion-inpainting}
 
 A pipeline that names its arguments differently is described, not subclassed. PowerPaint, with its repository installed
-and a function of yours that puts its parts together (called with the model's id and `torch_dtype`):
+and a function of yours that puts its parts together (called with the model's id and `dtype`; an old diffusers says
+`torch_dtype`):
 
     inpainter:
       kind: diffusers
@@ -354,12 +355,14 @@ class _Pipeline:
         device, dtype = place(*self._where, half="float16")
         chosen = self._class or ("DiffusionPipeline" if "custom_pipeline" in self._versions else self._auto)
         made = class_named(chosen, "diffusers")
+        has_new_name = hasattr(diffusers.utils.deprecation_utils, "_resolve_dtype")
+        precision = {"dtype" if has_new_name else "torch_dtype": dtype}
         parts = {
-            name: class_named(part["class"], "diffusers").from_pretrained(part["model"], torch_dtype=dtype)
+            name: class_named(part["class"], "diffusers").from_pretrained(part["model"], **precision)
             for name, part in self._components.items()
         }
         load = getattr(made, "from_pretrained", made)
-        pipeline: Any = load(resolve(self._model_id), torch_dtype=dtype, **self._versions, **parts)
+        pipeline: Any = load(resolve(self._model_id), **precision, **self._versions, **parts)
         pipeline.to(device)
         pipeline.set_progress_bar_config(disable=True)
         diffusers.utils.logging.disable_progress_bar()

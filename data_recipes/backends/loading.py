@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -76,7 +77,11 @@ def class_named(path: str, default: str) -> Any:
     """
     module, _, name = path.rpartition(":")
     try:
-        return getattr(import_module(module or default), name)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # diffusers' automatic classes import all pipelines
+            return getattr(import_module(module or default), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"{path} cannot be imported ({error}): name a class of {default}, or package.module:Class of an installed "

@@ -8,7 +8,8 @@
 | replace back | painted | photo | the same, swapped |
 
 Keys tell pairs apart: `00017/2-remove`, `00017/2-add`, `00017/2-replace`, `00017/2-replace-back`, where 2 is the number
-of the thing.
+of the thing. Notes keep the thing's own mask as `segmentation`, in the published form, while the
+pair's mask is the area that was painted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from data_recipes.backends.base import Painting, Question
+from data_recipes.formats.run_lengths import encode_mask
 from data_recipes.pipeline.records import Record, Rejected, Thing
 from data_recipes.pipeline.steps import Context, Outcome
 from data_recipes.steps.asking import Answer, Form, UnusableError, ask_all, bare, check_attempts, read_form
@@ -214,7 +216,12 @@ class _Job:
             class_target=self.proposal.object if self.proposal else "",
             detailed_origin=self.thing.detailed_caption,
             detailed_target=self.proposal.detailed_caption if self.proposal else "",
-            notes={**self.record.notes, "object": self.number, "swapped": False},
+            notes={
+                **self.record.notes,
+                "object": self.number,
+                "segmentation": encode_mask(self.thing.mask),
+                "swapped": False,
+            },
         )
         back = "replace-back" if self.proposal else "add"
         given = [forward] if self.kind in tasks else []

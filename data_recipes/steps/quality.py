@@ -42,6 +42,8 @@ class Quality:
         rubric: "insightedit" (0 to 5, as published), "viescore" or "gedit" (0 to 10).
         judged: "each" wording is judged, and those that do not fit are taken out; or only the "first", which costs a
             fraction and leaves wrong rewordings in.
+        first_must_fit: whether a pair is refused if its first wording, which names what the pair claims to show, does
+            not fit; else it goes on with the wordings that do.
         attempts: how often a question is asked until its answer is readable.
         on_missing: "reject" or "keep" a pair whose judge gave no readable answer.
         tolerance: difference of two pixels in grey levels, in any channel, up to which they count as the same.
@@ -54,6 +56,7 @@ class Quality:
     min_pq: float = 3.0
     rubric: str = "insightedit"
     judged: str = "each"
+    first_must_fit: bool = True
     attempts: int = 3
     on_missing: str = "reject"
     tolerance: int = 12
@@ -198,8 +201,9 @@ class Quality:
             return self._missing(record, "SC", next(iter(said.values())).fault)
         fits = {text: scores for text, scores in known.items() if min(scores) >= self.min_sc}
         names = self._scale("SC").names
-        if not fits:
-            best = max(known.values(), key=min)
+        first = next(iter(said))
+        if not fits or (self.first_must_fit and first in known and first not in fits):
+            best = known[first] if first in known else max(known.values(), key=min)
             return Rejected(
                 record.key, self.name, "SC is too low", _told(dict(zip(names, best, strict=True)))
             )

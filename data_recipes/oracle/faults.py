@@ -1,0 +1,417 @@
+"""Faults planted into pairs on purpose, to measure what the quality step catches.
+
+The config's section `faults` names kinds and shares of the pairs, e.g. `residue: 0.02`; `all: 0.2` spreads a share
+over all kinds. Which pairs are spoilt follows from the run's seed and their keys. The mark `planted` is hidden from the
+step that is measured, and comes back with its answer: as a note of a pair that passed, or at the end of a refusal's
+detail, `[planted: residue]`.
+
+| kind | what is wrong |
+| --- | --- |
+| wrong_object | a wording names another thing |
+| wrong_colour | a wording names a colour that the thing has not |
+| wrong_side | a wording names a place where the thing is not |
+| wrong_action | a wording asks for another kind of edit |
+| residue | a part of the old thing is left |
+| artefact | noise in the painted place |
+| bleed | the painting reaches beyond the mask |
+| wrong_removal | another thing is edited, mask and all |
+| wrong_replacement | another thing than the named one comes |
+| swapped | source and target are swapped |
+| empty_mask | the mask is empty |
+| loose_mask | the mask is far too large |
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from data_recipes.backends.base import Painting
+from data_recipes.oracle.paint import OracleInpainter
+from data_recipes.oracle.words import read_phrase, simple_caption
+from data_recipes.oracle.world import World, box_of, world_of
+from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.pipeline.steps import Context, Outcome, Step
+from data_recipes.scenes.scene import COLOURS, SLOTS
+from data_recipes.scenes.wordings import place
+from data_recipes.steps.pairs import box_mask, grown
+from data_recipes.steps.wording import SIMPLE_TEMPLATES
+
+MARK = "planted"
+MEASURED = "quality"
+_MARKED = re.compile(rf"\[{MARK}: (\w+)\]$")
+Spoil = Callable[[Record, World, np.random.Generator], Record | None]
+
+
+def plant_faults(steps: Sequence[Step], faults: Mapping[str, float]) -> list[Step]:
+    """The steps with one before `quality` that spoils pairs.
+
+    Args:
+        steps: of a recipe.
+        faults: kind -> share of the pairs, 0 to 1; "all" for a share that is spread over all kinds.
+
+    Raises:
+        ValueError: for an unknown kind, a share out of range, or steps without one named quality.
+    """
+    shares = shares_of(faults)
+    names = [step.name for step in steps]
+    if MEASURED not in names:
+        raise ValueError(
+            f"faults are planted before the step {MEASURED}, and this recipe has {', '.join(names) or 'no steps'}: "
+            "take the section faults out of the config."
+        )
+    at = names.index(MEASURED)
+    return [*steps[:at], Faults(tuple(sorted(shares.items()))), Blindfolded(steps[at]), *steps[at + 1 :]]
+
+
+def shares_of(faults: Mapping[str, float]) -> dict[str, float]:
+    """Kind -> share of the pairs.
+
+    Raises:
+        ValueError: for an unknown kind or a share out of range.
+    """
+    shares: dict[str, float] = dict.fromkeys(KINDS, 0.0)
+    for kind, share in faults.items():
+        if kind != "all" and kind not in KINDS:
+            near = difflib.get_close_matches(kind, KINDS, n=1)
+            told = f"did you mean {near[0]}?" if near else f"choose of all, {', '.join(KINDS)}."
+            raise ValueError(f"faults.{kind}: no such fault can be planted; {told}")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ValueError(f"faults.{kind} is {share!r}: it is a share of the pairs, from 0 to 1.")
+        for one in KINDS if kind == "all" else (kind,):
+            shares[one] += share / len(KINDS) if kind == "all" else share
+    if sum(shares.values()) > 1:
+        raise ValueError(
+            f"the shares of faults add up to {sum(shares.values()):g}: no more than 1 can be spoilt."
+        )
+    return {kind: share for kind, share in shares.items() if share}
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Spoils some pairs and marks them.
+
+    Attributes:
+        shares: kind and share of the pairs. A pair that cannot have the fault that falls to it gets another one.
+    """
+
+    shares: tuple[tuple[str, float], ...]
+
+    name = "faults"
+    needs: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The shares."""
+        return dict(self.shares)
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """The records, some of them spoilt."""
+        return [[self._one(record, context.rng(record))] for record in records]
+
+    def _one(self, record: Record, rng: np.random.Generator) -> Record:
+        total = sum(share for _, share in self.shares)
+        if record.target is None or rng.random() >= total:
+            return record
+        weights = np.array([share for _, share in self.shares]) / total
+        for number in rng.choice(len(weights), len(weights), replace=False, p=weights):
+            kind = self.shares[int(number)][0]
+            spoilt = KINDS[kind](record, world_of(record.truth), rng)
+            if spoilt is not None:
+                mark = {"kind": kind, **spoilt.notes.get(MARK, {})}
+                return spoilt.but(notes={**spoilt.notes, MARK: mark})
+        return record
+
+
+@dataclass(frozen=True)
+class Blindfolded:
+    """A step that is not shown the marks.
+
+    Attributes:
+        step: that is measured.
+    """
+
+    step: Step
+
+    @property
+    def name(self) -> str:
+        """Of the step."""
+        return self.step.name
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Of the step."""
+        return self.step.needs
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of the step."""
+        return self.step.settings
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Of the step."""
+        return self.step.prompts
+
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """The step's answers, with the marks."""
+        bare = [record.but(notes={k: v for k, v in record.notes.items() if k != MARK}) for record in records]
+        answers = self.step(bare, context)
+        return [
+            [_marked(outcome, record.notes.get(MARK)) for outcome in found]
+            for record, found in zip(records, answers, strict=True)
+        ]
+
+
+def _marked(outcome: Outcome, mark: Mapping[str, Any] | None) -> Outcome:
+    if mark is None:
+        return outcome
+    if isinstance(outcome, Record):
+        return outcome.but(notes={**outcome.notes, MARK: mark})
+    return replace(outcome, detail=f"{outcome.detail} [{MARK}: {mark['kind']}]".strip())
+
+
+def planted(outcome: Outcome) -> str:
+    """The kind of fault that was planted into a pair; "" for none."""
+    if isinstance(outcome, Rejected):
+        found = _MARKED.search(outcome.detail)
+        return found[1] if found else ""
+    return str(outcome.notes.get(MARK, {}).get("kind", ""))
+
+
+def is_caught(outcome: Outcome) -> bool:
+    """Whether what was planted is gone: the pair was refused, or the wrong wording was taken out."""
+    if isinstance(outcome, Rejected):
+        return True
+    text = outcome.notes[MARK].get("text")
+    return text is not None and text not in outcome.wordings
+
+
+# wordings -----------------------------------------------------------------------------------------
+
+
+def _wrong_object(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """Another thing of the photo, or one that is not there."""
+    involved = {record.class_origin, record.class_target}
+    others = [simple_caption(world.scene, number) for number in range(len(world.scene.objects))]
+    names = {phrase.name for words in involved if words and (phrase := read_phrase(words))}
+    present = {thing.name for thing in world.scene.objects} | names
+    absent = [name for name in world.sample.renderer.assets.classes if name not in present]
+    pool = [words for words in others if words not in involved] or absent
+    if record.task == "add" or rng.integers(3) == 0:
+        pool = absent
+    return _renamed(record, rng, lambda old: pool[int(rng.integers(len(pool)))])
+
+
+def _wrong_colour(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """A colour that the thing has not."""
+
+    def other(old: str) -> str | None:
+        phrase = read_phrase(old)
+        if phrase is None or phrase.name is None:
+            return None
+        colours = [colour for colour in COLOURS if colour != phrase.colour]
+        return f"{colours[int(rng.integers(len(colours)))]} {phrase.name}"
+
+    return _renamed(record, rng, other)
+
+
+def _wrong_side(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """A place where the thing is not."""
+    known = read_phrase(record.detailed_origin or record.detailed_target)
+    if known is None or known.slot is None:
+        return None
+    slots = [slot for slot in range(len(SLOTS)) if slot != known.slot]
+
+    def other(old: str) -> str | None:
+        phrase = read_phrase(old)
+        if phrase is None or phrase.name is None:
+            return None
+        return f"{phrase.name} {place(slots[int(rng.integers(len(slots)))])}"
+
+    return _renamed(record, rng, other)
+
+
+def _wrong_action(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """The edit of another task, or a replacement the other way round."""
+    words = {"origin": record.class_origin, "target": record.class_target}
+    task = {"remove": "add", "add": "remove", "replace": "replace"}.get(record.task)
+    if task is None:
+        return None
+    if task == "replace" and rng.integers(2):
+        task = "remove"
+    else:
+        words = {"origin": record.class_target, "target": record.class_origin}
+    return _told(record, rng, task, words)
+
+
+def _renamed(record: Record, rng: np.random.Generator, other: Callable[[str], str | None]) -> Record | None:
+    """One thing of a wording named otherwise."""
+    words = {"origin": record.class_origin, "target": record.class_target}
+    given = [role for role, name in words.items() if name]
+    role = given[int(rng.integers(len(given)))] if given else ""
+    new = other(words[role]) if role else None
+    return None if new is None else _told(record, rng, record.task, {**words, role: new})
+
+
+def _told(record: Record, rng: np.random.Generator, task: str, words: Mapping[str, str]) -> Record | None:
+    """The record with one of its wordings replaced."""
+    if task not in SIMPLE_TEMPLATES or not record.wordings:
+        return None
+    templates = SIMPLE_TEMPLATES[task]
+    text = templates[int(rng.integers(len(templates)))].format(**words)
+    old = record.wordings[int(rng.integers(len(record.wordings)))]
+    if text in record.wordings:
+        return None
+    told = {
+        kind: tuple(text if one == old else one for one in texts)
+        for kind, texts in record.instructions.items()
+    }
+    return record.but(instructions=told, notes={**record.notes, MARK: {"text": text}})
+
+
+# pictures -----------------------------------------------------------------------------------------
+
+
+def _painted(record: Record) -> str:
+    """Which of the pictures was painted."""
+    return "source" if record.notes.get("swapped") else "target"
+
+
+def _pictures(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """The painted picture, to be changed, and the photo."""
+    both = {"source": record.source, "target": record.target}
+    name = _painted(record)
+    painted, photo = both.pop(name), next(iter(both.values()))
+    assert painted is not None and photo is not None
+    return painted.copy(), photo
+
+
+def _residue(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """A quarter to two thirds of the old thing's pixels, from one side, are as they were in the photo."""
+    if record.source is None:
+        return None
+    painted, photo = _pictures(record)
+    rows, columns = np.nonzero((painted != photo).any(axis=-1))
+    if not rows.size:
+        return None
+    along = (rows, -rows, columns, -columns)[int(rng.integers(4))]
+    left = along >= np.quantile(along, 1 - rng.uniform(0.25, 0.65))
+    painted[rows[left], columns[left]] = photo[rows[left], columns[left]]
+    return record.but(**{_painted(record): painted})
+
+
+def _artefact(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """Noise in a part of the painted place."""
+    if record.source is None:
+        return None
+    painted, photo = _pictures(record)
+    box = box_of((painted != photo).any(axis=-1))
+    if box is None:
+        return None
+    spans = []
+    for low, high in ((box[1], box[3]), (box[0], box[2])):
+        length = max(4, round((high - low) * rng.uniform(0.4, 0.8)))
+        start = int(rng.integers(int(low), max(int(low) + 1, int(high) - length + 1)))
+        spans.append(slice(start, start + length))
+    patch = painted[tuple(spans)]
+    noise = rng.integers(-90, 91, patch.shape)
+    painted[tuple(spans)] = np.clip(patch + noise, 0, 255).astype(np.uint8)
+    return record.but(**{_painted(record): painted})
+
+
+def _bleed(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """A blot beside the mask, in the painted picture."""
+    if record.source is None or record.mask is None:
+        return None
+    painted, _ = _pictures(record)
+    near = np.argwhere(grown(record.mask, 0.08) & ~record.mask)
+    if not near.size:
+        return None
+    middle = near[int(rng.integers(len(near)))]
+    rows, columns = np.indices(record.mask.shape)
+    radius = rng.uniform(0.06, 0.15) * max(record.mask.shape)
+    blot = np.hypot(rows - middle[0], columns - middle[1]) <= radius
+    shift = rng.integers(40, 90, 3) * rng.choice([-1, 1])
+    painted[blot] = np.clip(painted[blot] + shift, 0, 255).astype(np.uint8)
+    return record.but(**{_painted(record): painted})
+
+
+def _wrong_removal(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """Another thing of the photo is gone instead, and the mask is that one's."""
+    if record.task not in ("remove", "add") or record.source is None:
+        return None
+    words = record.class_origin or record.class_target
+    others = [n for n, mask in enumerate(world.masks) if mask.any() and n not in world.find(words)]
+    if not others:
+        return None
+    number = others[int(rng.integers(len(others)))]
+    mask = grown(world.masks[number], 0.02)
+    return record.but(mask=mask, **{_painted(record): world.draw(world.without(number))})
+
+
+def _wrong_replacement(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """Another thing than the one that is named stands in the painted picture."""
+    if record.task != "replace" or record.mask is None or record.source is None:
+        return None
+    named = {
+        phrase.name for words in (record.class_origin, record.class_target) if (phrase := read_phrase(words))
+    }
+    present = {thing.name for thing in world.scene.objects} | named
+    classes = [name for name in world.sample.renderer.assets.classes if name not in present]
+    old = record.class_target if record.notes.get("swapped") else record.class_origin
+    about = {"class_origin": old, "class_target": classes[int(rng.integers(len(classes)))]}
+    painting = Painting(world.photo, record.mask, truth=record.truth, about=about)
+    return record.but(**{_painted(record): OracleInpainter().paint([painting])[0]})
+
+
+def _swapped(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    if record.source is None:
+        return None
+    return record.but(source=record.target, target=record.source)
+
+
+def _empty_mask(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    return None if record.mask is None else record.but(mask=np.zeros_like(record.mask))
+
+
+def _loose_mask(record: Record, world: World, rng: np.random.Generator) -> Record | None:
+    """The whole picture, or a box so far around the thing that it is seven times as large."""
+    if record.mask is None:
+        return None
+    if rng.integers(2):
+        return record.but(mask=np.ones_like(record.mask))
+    mask = box_mask(record.mask)
+    wanted = min(7 * np.count_nonzero(record.mask), mask.size)
+    while np.count_nonzero(mask) < wanted:
+        mask = ndimage.binary_dilation(mask, np.ones((3, 3), dtype=bool), iterations=4)
+    return record.but(mask=mask)
+
+
+KINDS: dict[str, Spoil] = {
+    "wrong_object": _wrong_object,
+    "wrong_colour": _wrong_colour,
+    "wrong_side": _wrong_side,
+    "wrong_action": _wrong_action,
+    "residue": _residue,
+    "artefact": _artefact,
+    "bleed": _bleed,
+    "wrong_removal": _wrong_removal,
+    "wrong_replacement": _wrong_replacement,
+    "swapped": _swapped,
+    "empty_mask": _empty_mask,
+    "loose_mask": _loose_mask,
+}
+
+__all__ = ["KINDS", "Blindfolded", "Faults", "is_caught", "plant_faults", "planted", "shares_of"]

@@ -1,0 +1,200 @@
+"""What a recipe did on scenes, against the truth: `python -m data_recipes.oracle.report OUT`.
+
+Masks are the objects' own ones, as the step `pairs` keeps them in the notes, against the pixels that show the object.
+A removal or an addition is exact if its painted picture is the scene drawn without the object, pixel by pixel. A
+planted fault is caught if its pair is refused or its wording taken out; a good pair is lost if `quality` refuses it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_recipes.formats.run_lengths import decode_mask
+from data_recipes.oracle.faults import KINDS, MEASURED, is_caught, planted
+from data_recipes.oracle.world import world_of
+from data_recipes.pipeline.inputs import InputConfig
+from data_recipes.pipeline.records import Record, Rejected
+
+
+@dataclass
+class Tally:
+    """How many of how many."""
+
+    hits: int = 0
+    of: int = 0
+
+    def add(self, hit: bool) -> None:
+        """Count one."""
+        self.hits += int(hit)
+        self.of += 1
+
+    @property
+    def share(self) -> float | None:
+        """None of nothing."""
+        return self.hits / self.of if self.of else None
+
+
+@dataclass
+class OracleReport:
+    """Everything that is counted.
+
+    Attributes:
+        good: pairs without a planted fault that reached the measured step; hits are those that were lost.
+        wordings: of the good pairs that passed; hits are those that were taken out.
+        caught: kind of fault -> planted ones; hits are those that were caught.
+        passed: keys of pairs whose fault was not caught.
+        lost: keys of good pairs that were refused, and why.
+        exact: good removals and additions that passed; hits are the exact ones.
+        precision: pixels of masks; hits are those that show the object.
+        recall: pixels that show objects; hits are those in the mask.
+    """
+
+    good: Tally = field(default_factory=Tally)
+    wordings: Tally = field(default_factory=Tally)
+    caught: dict[str, Tally] = field(default_factory=dict)
+    passed: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
+    exact: Tally = field(default_factory=Tally)
+    precision: Tally = field(default_factory=Tally)
+    recall: Tally = field(default_factory=Tally)
+
+    @property
+    def all_caught(self) -> Tally:
+        """Over all kinds."""
+        return Tally(
+            sum(one.hits for one in self.caught.values()), sum(one.of for one in self.caught.values())
+        )
+
+    def take(self, outcome: Record | Rejected) -> None:
+        """Count what became of a pair; what was refused before the measured step is left out."""
+        if isinstance(outcome, Rejected) and outcome.step != MEASURED:
+            return
+        kind = planted(outcome)
+        if kind:
+            is_out = is_caught(outcome)
+            self.caught.setdefault(kind, Tally()).add(is_out)
+            self.passed += [] if is_out else [f"{outcome.key} ({kind})"]
+            return
+        self.good.add(isinstance(outcome, Rejected))
+        if isinstance(outcome, Rejected):
+            self.lost[outcome.key] = f"{outcome.reason}: {outcome.detail}"
+            return
+        refused = len(outcome.notes.get("wordings_refused", ()))
+        self.wordings.hits += refused
+        self.wordings.of += refused + len(outcome.wordings)
+        self._compare(outcome)
+
+    def _compare(self, record: Record) -> None:
+        """Mask and pixels of a good pair against the scene."""
+        world = world_of(record.truth)
+        back = bool(record.notes.get("swapped"))
+        found = world.find(record.class_target if back else record.class_origin)
+        if len(found) != 1:
+            return
+        if record.task in ("remove", "add"):
+            painted = record.source if back else record.target
+            drawn = world.draw(world.without(*found))
+            self.exact.add(painted is not None and np.array_equal(painted, drawn))
+        mask = decode_mask(record.notes.get("segmentation"))
+        if mask is not None and not back:
+            true = world.masks[found[0]]
+            shared = int((mask & true).sum())
+            self.precision.hits += shared
+            self.precision.of += int(mask.sum())
+            self.recall.hits += shared
+            self.recall.of += int(true.sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        shares = {
+            "faults_caught": self.all_caught.share,
+            "good_pairs_lost": self.good.share,
+            "good_wordings_lost": self.wordings.share,
+            "exact_removals": self.exact.share,
+            "mask_precision": self.precision.share,
+            "mask_recall": self.recall.share,
+        }
+        return {**shares, **asdict(self)}
+
+    def text(self) -> str:
+        """For people."""
+        lines = [
+            _line("planted faults caught", self.all_caught),
+            *(_line(f"  {kind}", self.caught[kind]) for kind in KINDS if kind in self.caught),
+            _line("good pairs lost", self.good),
+            _line("good wordings lost", self.wordings),
+            _line("removals and additions that are exact", self.exact),
+            _line("mask precision, pixels", self.precision),
+            _line("mask recall, pixels", self.recall),
+        ]
+        reasons = Counter(why.partition(":")[0] for why in self.lost.values())
+        lines += [f"  lost because: {why} ({count})" for why, count in reasons.most_common()]
+        lines += [f"  not caught: {key}" for key in self.passed]
+        return "\n".join(lines)
+
+
+def measure(outcomes: Iterable[Record | Rejected]) -> OracleReport:
+    """Count what became of every pair of a run."""
+    report = OracleReport()
+    for outcome in outcomes:
+        report.take(outcome)
+    return report
+
+
+def measure_run(folder: Path) -> OracleReport:
+    """The report of a finished run's folder.
+
+    Raises:
+        ValueError: if it is no finished run.
+    """
+    from data_recipes.formats.published import open_table
+
+    manifest, refused = folder / "manifest.json", folder / "rejected.jsonl"
+    if not manifest.is_file() or not refused.is_file():
+        raise ValueError(
+            f"{folder} holds no finished run of a recipe: name the folder that was given with --out."
+        )
+    settings = json.loads(manifest.read_text(encoding="utf-8"))["settings"]["output"]
+    config = InputConfig(kind=settings["format"], path=str(folder), split=settings["split"], max_side=None)
+    report = OracleReport()
+    pairs = open_table(config)
+    for number in range(len(pairs)):
+        report.take(pairs[number])
+    for line in refused.read_text(encoding="utf-8").splitlines():
+        told = json.loads(line)
+        report.take(Rejected(told["key"], told["step"], told["reason"], told.get("detail", "")))
+    return report
+
+
+def _line(name: str, tally: Tally) -> str:
+    share = "none" if tally.share is None else f"{tally.share:.2%}"
+    return f"{name:40} {share:>8}  ({tally.hits} of {tally.of})"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write `oracle.json` into a run's folder and show what it says."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 1:
+        sys.stderr.write("usage: python -m data_recipes.oracle.report OUT\n")
+        return 2
+    try:
+        report = measure_run(Path(given[0]))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    told = json.dumps(report.to_dict(), indent=1)
+    Path(given[0], "oracle.json").write_text(told + "\n", encoding="utf-8")
+    sys.stdout.write(report.text() + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

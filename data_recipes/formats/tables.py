@@ -27,7 +27,7 @@ KEPT_GROUPS = 2  # row groups of parquet files in memory
 class Rows(Protocol):
     """Rows of files, one file after the other."""
 
-    keys: Sequence[str]
+    keys: list[str]
 
     def row(self, number: int) -> Row:
         """A row; its own key as `__key__` where it has one.

@@ -1,0 +1,233 @@
+"""What two pictures tell about each other: whether they are one picture, shifted, and which of them comes first.
+
+All take (H, W, 3) uint8 of one size. Which picture comes first can be told only where the edit has a direction:
+something that is removed leaves no edge behind, a picture that is made brighter is brighter. A replacement has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.ndimage import binary_dilation, uniform_filter
+
+from data_recipes.doctor import wordings
+
+WORK_SIDE = 256  # pixels of the longer side at which alignment is looked at
+VISIBLE = 24  # of 255: a pixel that differs by more has changed
+SAME_BLOCK = 2.0  # of 255: mean differences of blocks that compression makes
+MATCH = 6.0  # of 255: pixels that are the same
+MIN_TEXTURE = 200  # pixels with structure that alignment needs
+EVIDENCE = 0.3  # from here on an edge is on one side only; measured on scenes
+MIN_TONE = 4.0  # of 255: means that differ
+
+
+def changed(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(H, W) int16: largest difference of a channel."""
+    return np.abs(source.astype(np.int16) - target.astype(np.int16)).max(axis=2)
+
+
+def is_identical(source: np.ndarray, target: np.ndarray) -> bool:
+    """Whether nothing but compression lies between the two: no block of 4 x 4 pixels has another mean colour."""
+    if np.array_equal(source, target):
+        return True
+    return float(np.abs(_block_means(source, target)).max()) < SAME_BLOCK
+
+
+def _block_means(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(H, W, 3) float32: mean signed difference of 4 x 4 pixels around each; noise cancels out in it."""
+    signed = source.astype(np.float32) - target.astype(np.float32)
+    return uniform_filter(signed, size=(4, 4, 1), mode="reflect")
+
+
+@dataclass(frozen=True)
+class Shift:
+    """By how many pixels the target is moved: right and down are positive. `match` is the share that fits then."""
+
+    right: int
+    down: int
+    match: float
+
+
+def shift_between(source: np.ndarray, target: np.ndarray) -> Shift | None:
+    """By how much the target is moved as a whole; None where it is not, or where there is too little structure.
+
+    Phase correlation proposes; only a shift under which far more structured pixels are the same is believed.
+
+    Source: Kuglin and Hines, "The phase correlation image alignment method", 1975.
+    """
+    scale = max(1.0, max(source.shape[:2]) / WORK_SIDE)
+    one, other = (_grey(picture, scale) for picture in (source, target))
+    edges = _structure(one)
+    strong = edges > max(4.0, float(np.percentile(edges, 60)))
+    if strong.sum() < MIN_TEXTURE:
+        return None
+    unmoved = float((np.abs(one - other)[strong] < MATCH).mean())
+    if unmoved > 0.6:
+        return None
+    right, down = _phase_shift(one, other)
+    if (right, down) == (0, 0) or abs(right) > one.shape[1] // 3 or abs(down) > one.shape[0] // 3:
+        return None
+    rows, moved_rows = _overlap(down, one.shape[0])
+    columns, moved_columns = _overlap(right, one.shape[1])
+    difference = np.abs(one[rows, columns] - other[moved_rows, moved_columns])
+    within = strong[rows, columns]
+    if within.sum() < MIN_TEXTURE // 2:
+        return None
+    match = float((difference[within] < MATCH).mean())
+    if match < 0.5 or match < unmoved + 0.2:
+        return None
+    return Shift(round(right * scale), round(down * scale), match)
+
+
+def _grey(picture: np.ndarray, scale: float) -> np.ndarray:
+    image = Image.fromarray(picture).convert("L")
+    if scale > 1:
+        image = image.resize((round(image.width / scale), round(image.height / scale)), Image.Resampling.BOX)
+    return np.asarray(image, dtype=np.float32)
+
+
+def _structure(grey: np.ndarray) -> np.ndarray:
+    """(H, W): how much a pixel differs from its right and lower neighbours."""
+    edges = np.zeros_like(grey)
+    edges[:, :-1] = np.abs(np.diff(grey, axis=1))
+    edges[:-1] += np.abs(np.diff(grey, axis=0))
+    return edges
+
+
+def _phase_shift(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """(right, down) in pixels, of the highest peak."""
+    shape = tuple(next_fast_len(side, real=True) for side in one.shape)
+    window = np.outer(np.hanning(one.shape[0]), np.hanning(one.shape[1])).astype(np.float32)
+    first, second = (rfft2((grey - grey.mean()) * window, s=shape) for grey in (one, other))
+    cross = np.conj(first) * second
+    peaks = irfft2(cross / np.maximum(np.abs(cross), 1e-6), s=shape)
+    down, right = np.unravel_index(int(peaks.argmax()), peaks.shape)
+    down, right = int(down), int(right)
+    return (
+        right - shape[1] if right > shape[1] // 2 else right,
+        down - shape[0] if down > shape[0] // 2 else down,
+    )
+
+
+def _overlap(shift: int, side: int) -> tuple[slice, slice]:
+    """What two pictures share along one axis if the second is moved by `shift`."""
+    if shift >= 0:
+        return slice(0, side - shift), slice(shift, side)
+    return slice(-shift, side), slice(0, side + shift)
+
+
+def mask_fault(mask: np.ndarray, source: np.ndarray | None, target: np.ndarray) -> tuple[str, str] | None:
+    """(fault, detail) of a mask of the pictures' size; None where it is good.
+
+    Args:
+        mask: (H, W) bool.
+        source: before the edit; None where the picture is drawn from blank.
+        target: after it.
+    """
+    if not mask.any():
+        return "empty_mask", ""
+    if source is None:
+        return None
+    visible = changed(source, target) > VISIBLE
+    share = float(visible.mean())
+    if mask.mean() > 0.995:
+        kept = float((np.abs(_block_means(source, target)).max(axis=2) < SAME_BLOCK).mean())
+        return ("full_mask", f"{100 * kept:.0f} % of the picture stays as it is") if kept > 0.6 else None
+    if share < 0.001 or share > 0.6:
+        return None  # nothing to compare with, or a change of the whole picture
+    reach = max(1, round(0.02 * max(mask.shape)))
+    within = float(binary_dilation(mask, iterations=reach)[visible].mean())
+    if within < 0.1:
+        return "mask_elsewhere", f"{100 * within:.0f} % of what changes lies within it"
+    return None
+
+
+def direction(instruction: str, task: str, source: np.ndarray, target: np.ndarray) -> float | None:
+    """How well a pair fits the direction that its instruction has: above 0 as it is, below 0 the other way round.
+
+    Args:
+        instruction: what a user would say.
+        task: of the record; "edit" where it is not known, then the words decide.
+        source: (H, W, 3) uint8.
+        target: (H, W, 3) uint8.
+
+    Returns:
+        -1 to 1, or None where the edit has no direction that pixels show, or nothing visible changes.
+    """
+    named = wordings.tasks_named(instruction)
+    task = task if task in wordings.CHECKED else named.pop() if len(named) == 1 else ""
+    if task == "remove":
+        return edge_evidence(source, target)
+    if task == "add":
+        return edge_evidence(target, source)
+    tone, colour = wordings.named_tone(instruction), wordings.named_colour(instruction)
+    if task == "photometric" and tone is not None:
+        return tone_evidence(tone, source, target)
+    if task == "recolour" and colour is not None:
+        return colour_evidence(colour, source, target)
+    return None
+
+
+def edge_evidence(with_it: np.ndarray, without: np.ndarray) -> float | None:
+    """Whether something stands in the first picture and not in the second, -1 to 1.
+
+    The border of what changes is an edge where the thing stands, and runs through the background where it does not.
+    """
+    visible = changed(with_it, without) > VISIBLE
+    share = float(visible.mean())
+    if not 0.002 <= share <= 0.5:
+        return None
+    steps = [_border_steps(picture, visible) for picture in (with_it, without)]
+    if min(len(one) for one in steps) < 20 or steps[0].mean() + steps[1].mean() < 8:
+        return None
+    return float((steps[0].mean() - steps[1].mean()) / (steps[0].mean() + steps[1].mean()))
+
+
+def _border_steps(picture: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Differences of neighbours of which one lies in the region and one outside, two pixels apart, across each axis."""
+    values = picture.astype(np.int16)
+    steps = []
+    for axis in (0, 1):
+        size = region.shape[axis]
+        one, other = (slice(None), slice(0, size - 2)), (slice(None), slice(2, size))
+        if axis == 0:
+            one, other = one[::-1], other[::-1]
+        border = region[one] != region[other]
+        steps.append(np.abs(values[one][border] - values[other][border]).mean(axis=-1))
+    return np.concatenate(steps)
+
+
+def tone_evidence(tone: str, source: np.ndarray, target: np.ndarray) -> float | None:
+    """Whether the target is what a change of tone makes of the source, -1 to 1; None where both are nearly alike."""
+    one, other = (_tone(tone, picture.astype(np.float32)) for picture in (source, target))
+    wanted = -1 if tone in ("darker", "grey", "cooler", "less contrast", "blurry") else 1
+    if abs(one - other) < MIN_TONE:
+        return None
+    return float(wanted * np.sign(other - one))
+
+
+def colour_evidence(colour: str, source: np.ndarray, target: np.ndarray) -> float | None:
+    """Whether what changes has more of a colour in the target, -1 to 1; None where hardly anything changes."""
+    visible = changed(source, target) > VISIBLE
+    if not 0.002 <= visible.mean() <= 0.5:
+        return None
+    wanted = np.array(wordings.COLOURS[colour], dtype=np.float32)
+    axis = wanted - wanted.mean()
+    axis /= np.linalg.norm(axis)
+    one, other = (float((picture[visible].astype(np.float32) @ axis).mean()) for picture in (source, target))
+    return (other - one) / (abs(one) + abs(other) + 20.0)
+
+
+def _tone(tone: str, picture: np.ndarray) -> float:
+    """What a change of tone changes, in 0 to 255."""
+    if tone in ("brighter", "darker"):
+        return float(picture.mean())
+    if tone == "grey":
+        return float((picture.max(axis=2) - picture.min(axis=2)).mean())
+    if tone in ("warmer", "cooler"):
+        return float((picture[..., 0] - picture[..., 2]).mean()) + 255.0
+    grey = picture.mean(axis=2)
+    return float(grey.std()) if "contrast" in tone else float(np.abs(np.diff(grey, axis=1)).mean()) * 4

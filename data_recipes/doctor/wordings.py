@@ -1,0 +1,123 @@
+"""What an instruction asks for, as far as its words say so without doubt."""
+
+from __future__ import annotations
+
+import re
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (225, 30, 40), "orange": (245, 135, 20), "yellow": (245, 220, 40), "green": (40, 170, 60),
+    "blue": (40, 90, 225), "purple": (145, 50, 190), "violet": (145, 50, 190), "pink": (245, 130, 190),
+}  # fmt: skip
+NAMED_COLOURS = "|".join(
+    [*COLOURS, "white", "black", "brown", "gr[ae]y", "golden?", "silver", "cyan", "magenta"]
+)
+_TAKE = r"\btak(?:e|ing)\b(?:\W+\w+){1,8}?\W+(?:out|away|off)\b|\btak(?:e|ing) (?:out|away|off)\b"
+REMOVE = re.compile(
+    rf"\b(?:remov|delet|eras|eliminat)(?:e|ing)\b|\bget(?:ting)? rid of\b|{_TAKE}|\bnever been\b"
+)
+GONE = re.compile(r"\bdo(?: not|n't) want to see\b|\bmake\b.* disappear\b")
+ADD = re.compile(r"\b(?:add|insert|includ|attach)(?:e|ing)?\b")
+PUT = re.compile(r"\b(?:put|place|draw|show|set|want|want to see) (?:an?|another|some|the|<imagehere>)\b")
+PLACED = re.compile(r"\b(?:put|place|draw|want|want to see) (?:an?|another|<imagehere>)\b")
+STRONG_REPLACE = re.compile(
+    r"\b(?:replac(?:e|ing)|swap|substitute|exchange)\b|\bin place of\b|\b(?:turn|convert|transform)\b.+\binto an?\b"
+    r"|\bchange\b.+\b(?:to|into) an?\b"
+)
+WHOLE = re.compile(r"\b(?:whole|photo|picture|image|it)\b")
+REPLACE = re.compile(
+    r"\b(?:replac|swap|substitut|exchang|transform|convert|turn|chang)\w*\b|\binstead\b|\bin (?:its|the) place\b"
+    r"|\bin place of\b|\bwhere\b.*\b(?:is|was|stands?)\b|\bhad been\b|\bnot the\b"
+)
+RECOLOUR = re.compile(rf"\bcolou?r|\b(?:paint|make|turn|tint|dye|look|be)\b.*\b(?:{NAMED_COLOURS})\b")
+OTHER = re.compile(
+    r"\b(?:bigger|smaller|larger|size|bright|dark|light|black and white|sepia|warm|cool|contrast|blur|invert|negative"
+    r"|photo|picture|image|style|weather|background|whole|everything|mark|segment|highlight)"
+)
+BIGGER, SMALLER = re.compile(r"\b(?:bigger|larger)\b"), re.compile(r"\bsmaller\b")
+TONES = {
+    "brighter": re.compile(r"\b(?:brighter|lighter)\b"),
+    "darker": re.compile(r"\bdarker\b"),
+    "grey": re.compile(r"\bblack and white\b|\bgr[ae]yscale\b"),
+    "warmer": re.compile(r"\bwarmer\b"),
+    "cooler": re.compile(r"\b(?:cooler|colder)\b"),
+    "more contrast": re.compile(r"\bmore contrast\b"),
+    "less contrast": re.compile(r"\bless contrast\b"),
+    "blurry": re.compile(r"\bblurr(?:y|ed|ier)\b"),
+    "sharper": re.compile(r"\bsharp(?:er)?\b"),
+}
+PAINTS = re.compile(
+    rf"^(?:please )?(?:make|paint|colou?r)\b(?!.*\b(?:into|with)\b).*\b(?:{NAMED_COLOURS})\W*$"
+)
+CHECKED = ("remove", "add", "replace", "recolour", "resize", "photometric")
+
+
+def tasks_named(text: str) -> set[str]:
+    """The tasks that an instruction can mean; empty where its words do not tell.
+
+    Only plain cases are decided: one that removes and adds, or speaks of colours or of the whole picture too, could
+    be several things.
+    """
+    text = text.lower()
+    removes, adds, puts = (bool(form.search(text)) for form in (REMOVE, ADD, PUT))
+    others, colours = bool(OTHER.search(text)), bool(RECOLOUR.search(text))
+    if STRONG_REPLACE.search(text) and not (colours or others or removes or adds):
+        return {"replace"}
+    if REPLACE.search(text) or colours or ((removes or GONE.search(text)) and (adds or puts)):
+        return set()
+    if removes:
+        return {"remove"}
+    if adds or (PLACED.search(text) and not (named_tone(text) or GONE.search(text))):
+        return {"add"}
+    if named_tone(text) and WHOLE.search(text) and not PUT.search(text):
+        return {"photometric"}
+    return set()
+
+
+def contradiction(text: str, task: str) -> str:
+    """Why an instruction cannot be of a task, as words; "" where it can."""
+    if task not in CHECKED:
+        return ""
+    named = tasks_named(text)
+    if named and task not in named:
+        return f"{' or '.join(sorted(named))}, not {task}"
+    paints = PAINTS.search(text.lower())
+    if (
+        task in ("remove", "add", "replace")
+        and paints
+        and not (REMOVE.search(text.lower()) or ADD.search(text.lower()))
+    ):
+        return f"recolour, not {task}"
+    return ""
+
+
+def goes_backwards(text: str, origin: str, target: str) -> bool:
+    """Whether "replace A with B" names the classes the other way round."""
+    found = re.search(
+        r"\b(?:replace|swap|change|turn|exchange)\b(.+?)\b(?:with|by|for|to|into)\b(.+)", text.lower()
+    )
+    if not found or not origin or not target:
+        return False
+    one, other = (_words(name) for name in (origin, target))
+    if one & other:
+        return False
+    before, after = _words(found[1]), _words(found[2])
+    return other <= before and one <= after and not (one & before) and not (other & after)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower())) - {"a", "an", "the", "of", "on"}
+
+
+def named_colour(text: str) -> str | None:
+    """The saturated colour that something shall take: the only one named, or the last word; None where it is open."""
+    found = re.findall(r"\w+", text.lower())
+    named = [word for word in found if word in COLOURS]
+    if len(set(named)) == 1 or (named and found[-1] == named[-1]):
+        return named[-1]
+    return None
+
+
+def named_tone(text: str) -> str | None:
+    """The one change of tone of the whole picture that is asked for."""
+    found = [name for name, form in TONES.items() if form.search(text.lower())]
+    return found[0] if len(found) == 1 else None

@@ -43,8 +43,9 @@ EXTRAS = {
         "ninja",
         "tensorboard",
     ],
-    "data": ["datasets", "pyarrow", "webdataset"],
+    "data": ["datasets", "matplotlib", "pyarrow", "webdataset"],
     "eval": ["httpx", "lpips", "matplotlib", "open_clip_torch", "pydantic", "torchmetrics"],
+    "ray": ["ray[data]>=2.40"],
     "notebook": ["ipykernel", "matplotlib", "nbclient", "nbformat"],
 }
 EXTRAS["dev"] = [
@@ -89,6 +90,7 @@ setup(
         ],
         "insightedit.configs": ["**/*.yaml", "**/*.json", "**/*.md"],
         "data_recipes": [
+            "**/*.html",
             "**/*.webp",
             "**/*.jpg",
             "**/*.png",

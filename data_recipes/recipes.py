@@ -36,8 +36,8 @@ def build_steps(named: str, settings: Settings) -> list[Step]:
     """
     steps = recipe_module(named).steps(settings)
     names = [step.name for step in steps]
-    for name in settings:
-        if name not in names:
+    for name, value in settings.items():
+        if name not in names and value is not None:
             raise ValueError(f"steps.{name}: the recipe {named} has no such step; {_choose(name, names)}.")
     return steps
 

@@ -80,9 +80,17 @@ class Bench:
         config: of the run.
         device: for backends that take one and have none of their own.
         only_needed: drop the models that the steps of a task do not need, so that one step's are in memory at a time.
+        source: records to take instead of the config's source.
     """
 
-    def __init__(self, config: RecipeConfig, *, device: str | None = None, only_needed: bool = False) -> None:
+    def __init__(
+        self,
+        config: RecipeConfig,
+        *,
+        device: str | None = None,
+        only_needed: bool = False,
+        source: Input | None = None,
+    ) -> None:
         self.config = config
         self.device = device
         self.only_needed = only_needed
@@ -92,7 +100,7 @@ class Bench:
         self.patience = Patience(engine.batch_size, engine.retries, engine.backoff, engine.max_failed)
         self.effort = Effort()
         self.spent: dict[str, Usage] = {}
-        self._input: Input | None = None
+        self._input = source
 
     @property
     def input(self) -> Input:
@@ -223,7 +231,7 @@ class Bench:
         """Write a unit's file, then its counts."""
         tally, encoder = Tally(self.config.seed, inputs), PictureEncoder()
         path = folder.shard(unit)
-        with whole_file(path) as file:
+        with whole_file(path, durable=folder.durable) as file:
             writer = open_shard(file, self.config.output.format)
             for chunk in chunks:
                 done = finish(chunk)
@@ -242,7 +250,7 @@ class Bench:
             "shard": describe(path) if tally.pairs else None,
             **tally.result(),
         }
-        write_json(folder.sidecar(unit), counts)
+        write_json(folder.sidecar(unit), counts, durable=folder.durable)
         return {"pairs": tally.pairs, "rejects_by_reason": counts["rejects_by_reason"], "keys": tally.keys}
 
 

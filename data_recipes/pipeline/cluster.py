@@ -30,8 +30,8 @@ from data_recipes.pipeline.watch import Stopper, Watch
 READING = -1  # the stage before the first step
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else notices of its C++ parts appear between ours
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
 STORE_BYTES = 2**30  # of the object store of a cluster of our own; units wait in it between stages
 
@@ -205,7 +205,8 @@ def require_ray() -> None:
         RunStopped: if Ray Data cannot be imported.
     """
     try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
         import ray.data  # noqa: F401
     except ImportError as error:
         raise RunStopped(
@@ -218,8 +219,6 @@ def connected(config: RecipeConfig, pools: int) -> Iterator[None]:
     """A connection to a cluster; one of our own is local, silent, and gone afterwards."""
     import ray
 
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet: dict[str, Any] = {

@@ -123,12 +123,15 @@ class RecipeConfig:
         return hashlib.sha256(json.dumps(self.deciding(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_config(config: str | Path | None = None, overrides: Sequence[str] = ()) -> RecipeConfig:
+def load_config(
+    config: str | Path | None = None, overrides: Sequence[str] = (), *, named: str | None = None
+) -> RecipeConfig:
     """Merge defaults < file < `key=value`, and check every value.
 
     Args:
         config: name of a file in `configs/data`, or the path of a YAML file.
         overrides: `key=value`; a key may leave out its first parts where the rest is unique (`workers=4`).
+        named: the recipe, where the command names it; the file may name the same one only.
 
     Raises:
         ConfigError: with every fault found.
@@ -138,9 +141,16 @@ def load_config(config: str | Path | None = None, overrides: Sequence[str] = ())
     if config is not None:
         path = _find(config, faults)
         values = _parse(path, faults) if path else {}
+        told = values.get("recipe")
+        if named and told and told != named:
+            faults.append(
+                f"{config} is for the recipe {told}, not {named}: run `python -m data_recipes {told}`."
+            )
         merged = OmegaConf.merge(merged, _clean(values, RecipeConfig, "", str(config), faults))
     for word in overrides:
         merged = OmegaConf.merge(merged, _override(word, faults))
+    if named:
+        merged = OmegaConf.merge(merged, {"recipe": named})
     if faults:
         raise ConfigError(*faults)
     try:
@@ -179,7 +189,7 @@ def check(config: RecipeConfig) -> None:
         faults += [
             f"{section}.{name} is {value!r}: give its settings, as in `{name}: {{key: value}}`."
             for name, value in getattr(config, section).items()
-            if not isinstance(value, Mapping)
+            if not isinstance(value, Mapping) and (value is not None or section == "backends")
         ]
     if faults:
         raise ConfigError(*faults)

@@ -33,10 +33,12 @@ class OutFolder:
     Args:
         path: the folder.
         config: of the run.
+        durable: wait for the disk with every file, so that even a power cut loses nothing.
     """
 
-    def __init__(self, path: Path, config: RecipeConfig) -> None:
+    def __init__(self, path: Path, config: RecipeConfig, *, durable: bool = True) -> None:
         self.path = Path(path)
+        self.durable = durable
         self.digest = config.digest
         self.prefix = config.split
         self.ending = ENDINGS[config.output.format]
@@ -154,30 +156,33 @@ class OutFolder:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when it is finished and on the disk."""
+def whole_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when it is finished and, if `durable`, on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         with part.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file at once."""
-    with whole_file(path) as file:
+    with whole_file(path, durable=durable) as file:
         file.write(content)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Write JSON at once."""
-    write_whole(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+    content = (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
+    write_whole(path, content, durable=durable)
 
 
 def describe(path: Path) -> dict[str, Any]:

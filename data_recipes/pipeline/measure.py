@@ -17,7 +17,7 @@ from data_recipes.pipeline.records import Record, Rejected
 from data_recipes.pipeline.rows import instruction_of
 
 COUNTED = ("tasks", "origins", "targets", "sizes", "mask_areas", "wordings", "words")
-CELLS = 400  # pictures for contact sheets that a run keeps, of accepted and of refused pairs each, about
+CELLS = 200  # pictures for contact sheets that a run keeps, of accepted and of refused pairs each, about
 CELLS_A_UNIT = 12
 CELLS_SHOWN = 48
 CELL_SIDE = 160  # px
@@ -174,6 +174,8 @@ def _pictures(record: Record) -> list[str]:
 def _small(array: np.ndarray) -> str:
     pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
     picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    if (times := CELL_SIDE // max(picture.size)) > 1:  # in whole steps, so that pixels stay visible
+        picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     picture.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88)

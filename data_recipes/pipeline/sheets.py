@@ -9,11 +9,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from data_recipes.pipeline.measure import CELL_SIDE
-
 ON_SHEET = 24
 COLUMNS = 3
 TILES = 3  # pictures of a cell beside references
+NARROW = 300  # px that words need
 GAP, MARGIN, LINE, HEADER = 4, 24, 18, 52
 LINES = 3  # of an instruction, at most
 INK, PALE, WARN, FRAME, PAPER = (25, 25, 30), (110, 110, 120), (165, 60, 30), (190, 190, 200), (255, 255, 255)
@@ -36,7 +35,8 @@ def contact_sheet(cells: Sequence[Cell], title: str) -> bytes:
     shown = cells[:ON_SHEET]
     tiles = max(len(cell["pictures"]) for cell in shown)
     columns = max(1, min(COLUMNS * TILES // max(tiles, TILES), len(shown)))
-    width = tiles * (CELL_SIDE + GAP) - GAP
+    pitch = max(_decoded(text).width for cell in shown for text in cell["pictures"]) + GAP
+    width = max(tiles * pitch - GAP, NARROW)
     heights = [_height(cell) for cell in shown]
     words = max(len(_wrapped(cell["instruction"], width)) for cell in shown)
     rows = [range(first, min(first + columns, len(shown))) for first in range(0, len(shown), columns)]
@@ -49,7 +49,7 @@ def contact_sheet(cells: Sequence[Cell], title: str) -> bytes:
     top = HEADER
     for row, high in zip(rows, tops, strict=True):
         for place, number in enumerate(row):
-            _draw(sheet, draw, (MARGIN + place * (width + MARGIN), top), shown[number], high, width)
+            _draw(sheet, draw, (MARGIN + place * (width + MARGIN), top), shown[number], (high, pitch, width))
         top += high + below
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
@@ -57,12 +57,16 @@ def contact_sheet(cells: Sequence[Cell], title: str) -> bytes:
 
 
 def _draw(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], cell: Cell, high: int, width: int
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    cell: Cell,
+    sizes: tuple[int, int, int],
 ) -> None:
-    left, top = corner
+    (left, top), (high, pitch, width) = corner, sizes
     for place, text in enumerate(cell["pictures"]):
         picture = _decoded(text)
-        x = left + place * (CELL_SIDE + GAP)
+        x = left + place * pitch
         sheet.paste(picture, (x, top))
         draw.rectangle((x - 1, top - 1, x + picture.width, top + picture.height), outline=FRAME)
     y = top + high + GAP

@@ -20,10 +20,7 @@ ABOUT = (
 
 
 def steps(settings: Settings) -> list[Step]:
-    """The five steps; the optional filter `editable` stands after the first where the config names it.
-
-    `editable: {}` is enough, `editable: null` leaves it out.
-    """
+    """The five steps; the optional filter stands after the first where the config names it, as in `editable: {}`."""
     first: list[Step] = [configured(Captions, settings)]
     if isinstance(settings.get(Editable.name), Mapping):
         first.append(configured(Editable, settings))

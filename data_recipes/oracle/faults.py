@@ -299,7 +299,7 @@ def _pictures(record: Record) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _residue(record: Record, world: World, rng: np.random.Generator) -> Record | None:
-    """A quarter to two thirds of the old thing's pixels, from one side, are as they were in the photo."""
+    """A tenth to two thirds of the changed pixels, from one side, are as they were in the photo."""
     if record.source is None:
         return None
     painted, photo = _pictures(record)
@@ -307,7 +307,7 @@ def _residue(record: Record, world: World, rng: np.random.Generator) -> Record |
     if not rows.size:
         return None
     along = (rows, -rows, columns, -columns)[int(rng.integers(4))]
-    left = along >= np.quantile(along, 1 - rng.uniform(0.25, 0.65))
+    left = along >= np.quantile(along, 1 - rng.uniform(0.1, 0.65))
     painted[rows[left], columns[left]] = photo[rows[left], columns[left]]
     return record.but(**{_painted(record): painted})
 
@@ -322,11 +322,12 @@ def _artefact(record: Record, world: World, rng: np.random.Generator) -> Record 
         return None
     spans = []
     for low, high in ((box[1], box[3]), (box[0], box[2])):
-        length = max(4, round((high - low) * rng.uniform(0.4, 0.8)))
+        length = max(4, round((high - low) * rng.uniform(0.25, 0.8)))
         start = int(rng.integers(int(low), max(int(low) + 1, int(high) - length + 1)))
         spans.append(slice(start, start + length))
     patch = painted[tuple(spans)]
-    noise = rng.integers(-90, 91, patch.shape)
+    strength = int(rng.integers(30, 91))
+    noise = rng.integers(-strength, strength + 1, patch.shape)
     painted[tuple(spans)] = np.clip(patch + noise, 0, 255).astype(np.uint8)
     return record.but(**{_painted(record): painted})
 
@@ -341,9 +342,9 @@ def _bleed(record: Record, world: World, rng: np.random.Generator) -> Record | N
         return None
     middle = near[int(rng.integers(len(near)))]
     rows, columns = np.indices(record.mask.shape)
-    radius = rng.uniform(0.06, 0.15) * max(record.mask.shape)
+    radius = rng.uniform(0.03, 0.15) * max(record.mask.shape)
     blot = np.hypot(rows - middle[0], columns - middle[1]) <= radius
-    shift = rng.integers(40, 90, 3) * rng.choice([-1, 1])
+    shift = rng.integers(25, 90, 3) * rng.choice([-1, 1])
     painted[blot] = np.clip(painted[blot] + shift, 0, 255).astype(np.uint8)
     return record.but(**{_painted(record): painted})
 

@@ -15,6 +15,10 @@ from data_recipes.backends.base import Question
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+AGAIN = "Your last answer could not be used: {fault}. Answer again, exactly in the form that was asked for."
+_REFUSAL = re.compile(
+    r"^(?:i am sorry|i['’]m sorry|sorry\b|i (?:cannot|can['’]t|am unable)|as an ai\b)", re.IGNORECASE
+)
 _FENCE = re.compile(r"```\w*\s*(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -54,6 +58,8 @@ def ask_all(
 ) -> list[Answer[T]]:
     """Ask in one batch, then again for the answers that could not be read.
 
+    Later prompts end with what was wrong, so that a model that always answers the same has a reason not to.
+
     Args:
         chat: a `backends.base.Chat`.
         questions: B.
@@ -68,7 +74,9 @@ def ask_all(
     for attempt in range(attempts):
         if not open_ones:
             break
-        texts = chat.answer([replace(questions[number], attempt=attempt) for number in open_ones])
+        texts = chat.answer(
+            [_again(questions[number], answers[number].fault, attempt) for number in open_ones]
+        )
         for number, text in zip(open_ones, texts, strict=True):
             try:
                 answers[number] = Answer(readers[number](text), attempts=attempt + 1)
@@ -76,6 +84,12 @@ def ask_all(
                 answers[number] = Answer(None, str(fault), attempt + 1)
         open_ones = [number for number in open_ones if answers[number].value is None]
     return answers
+
+
+def _again(question: Question, fault: str, attempt: int) -> Question:
+    if not attempt:
+        return question
+    return replace(question, prompt=f"{question.prompt}\n\n{AGAIN.format(fault=fault)}", attempt=attempt)
 
 
 def check_attempts(step: str, attempts: int) -> None:
@@ -92,11 +106,15 @@ def read_text(text: str) -> str:
     """An answer in plain words, on one line.
 
     Raises:
-        UnusableError: if it has none.
+        UnusableError: if it has none, is JSON, or says that the model will not answer.
     """
     words = " ".join(_after_thoughts(text).split()).strip("\"'` ")
     if not re.search(r"\w", words):
         raise UnusableError("the answer is empty")
+    if words[0] in "{[":
+        raise UnusableError("the answer is not plain text")
+    if _REFUSAL.search(words):
+        raise UnusableError("the model declines")
     return words
 
 

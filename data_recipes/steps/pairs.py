@@ -249,7 +249,7 @@ def swapped(record: Record, key: str) -> Record:
 
 def grown(mask: np.ndarray, share: float) -> np.ndarray:
     """A (H, W) bool mask that reaches further on all sides, by a share of the longer side; 0 leaves it."""
-    if share == 0:
+    if share == 0 or not mask.any():  # the transform below wants something to measure from
         return mask.copy()
     reach = max(2, round(share * max(mask.shape)))
     return np.asarray(ndimage.distance_transform_edt(~mask)) <= reach

@@ -8,6 +8,8 @@
 | propose | object: caption | `{"object", "detailed_caption"}`: something else in its place |
 | simple, advanced, reasoning | task, classes and detailed captions as in `Record` | `{"instructions": [...]}` |
 | entities | | `{"entities": [...]}`: captions of the things |
+| main_subject | objects: captions | `{"subject": "..."}`: the largest that is wholly seen; null without one |
+| subject_instruction | task, class_origin, detailed_target, count | `{"instructions": [...]}` with `<imagehere>` |
 | describe_edit | instruction | two sentences: what is done, what is seen then |
 | summarise | | the instruction with every reference resolved |
 """
@@ -27,7 +29,8 @@ from data_recipes.oracle.words import Phrase, detailed_caption, fact_of, read_ph
 from data_recipes.oracle.world import World, world_of
 from data_recipes.scenes.assets import Assets
 from data_recipes.scenes.scene import SceneObject
-from data_recipes.scenes.wordings import article, place
+from data_recipes.scenes.wordings import PLACEHOLDER, article, place
+from data_recipes.steps.asking import bare
 
 LIKE = 10  # a proposal is one of so many classes whose outline is most like that of the old thing
 BROKEN = ("", "I am sorry, I cannot see that.", '{"object_list": [', "[]", '{"flags": "all"}')
@@ -58,6 +61,16 @@ REASONING = {
     "remove": ("What is {where}? Remove it.", "Find {ref} and take it out of the picture."),
     "replace": ("What is {where}? Replace it with {new}.", "Find {ref} and put {new} there."),
     "add": ("What is missing {where}? Add {new}.", "There is nothing {where}, so put {new} there."),
+}
+
+SUBJECT = {
+    "replace": (
+        "swap the {ref} for {mark}",
+        "put {mark} in place of the {ref}",
+        "turn the {ref} into {mark}",
+        "change the {ref} to {mark}",
+    ),
+    "add": ("put {mark} {where}", "add {mark} {where}", "place {mark} {where}", "insert {mark} {where}"),
 }
 
 
@@ -204,6 +217,27 @@ def _riddle(phrase: Phrase, others: tuple[SceneObject, ...], new: bool = False) 
     return f"{colour}{phrase.name}{' in the mirror' if phrase.mirror else ''} {place(phrase.slot or 0)}"
 
 
+def _main_subject(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
+    sizes: dict[str, int] = {}
+    for words in about["objects"]:
+        for number in world.find(str(words)):
+            mask = world.masks[number]
+            edge = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
+            sizes[str(words)] = 0 if edge else int(mask.sum())
+    best = max(sizes, key=lambda words: sizes[words], default=None)
+    return {"subject": best if best is not None and sizes[best] else None}
+
+
+def _subject_instruction(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
+    forms = SUBJECT[str(about["task"])]
+    first, count = int(rng.integers(len(forms))), int(about.get("count", 1))
+    phrase = read_phrase(str(about.get("detailed_target", "")))
+    known = phrase is not None and phrase.slot is not None
+    where = place(phrase.slot or 0) if phrase is not None and known else "into the picture"
+    words = {"mark": PLACEHOLDER, "where": where, "ref": bare(str(about.get("class_origin", "")))}
+    return _filled(tuple(forms[(first + number) % len(forms)] for number in range(count)), words)
+
+
 def _entities(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
     return {"entities": [simple_caption(world.scene, number) for number in range(len(world.scene.objects))]}
 
@@ -228,12 +262,12 @@ def _filled(forms: tuple[str, ...], words: Mapping[str, str]) -> dict[str, Any]:
 
 def _the(words: str) -> str:
     """`dog`, `a dog` -> `the dog`."""
-    return f"the {words.removeprefix('the ').removeprefix('a ').removeprefix('an ')}" if words else ""
+    return f"the {bare(words)}" if words else ""
 
 
 def _a(words: str) -> str:
     """`dog`, `the dog` -> `a dog`."""
-    return article(words.removeprefix("the ").removeprefix("a ").removeprefix("an ")) if words else ""
+    return article(bare(words)) if words else ""
 
 
 _ANSWERS: dict[str, Callable[[World, About, np.random.Generator], str | dict[str, Any]]] = {
@@ -244,6 +278,8 @@ _ANSWERS: dict[str, Callable[[World, About, np.random.Generator], str | dict[str
     "simple": _simple,
     "advanced": _advanced,
     "reasoning": _reasoning,
+    "main_subject": _main_subject,
+    "subject_instruction": _subject_instruction,
     "entities": _entities,
     "describe_edit": _describe_edit,
     "summarise": _summarise,

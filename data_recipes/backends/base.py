@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 Truth = Mapping[str, Any]
-BACKENDS = ("chat", "judge", "detector", "segmenter", "inpainter", "harmoniser")
+BACKENDS = ("chat", "judge", "detector", "segmenter", "inpainter", "harmoniser", "summariser")
 
 
 @dataclass(frozen=True)

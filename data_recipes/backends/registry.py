@@ -34,6 +34,12 @@ KINDS: dict[str, dict[str, str]] = {
         "diffusers": "data_recipes.backends.inpaint:DiffusersInpainter",
         "oracle": "data_recipes.oracle.paint:OracleInpainter",
     },
+    "summariser": {
+        "seq2seq": "data_recipes.backends.summarise:Seq2SeqSummariser",
+        "transformers": "data_recipes.backends.chat:LocalChat",
+        "endpoint": "data_recipes.backends.chat:EndpointChat",
+        "oracle": "data_recipes.oracle.chat:OracleChat",
+    },
     "harmoniser": {
         "diffusers": "data_recipes.backends.inpaint:DiffusersHarmoniser",
         "statistics": "data_recipes.backends.harmonise:StatisticsHarmoniser",

@@ -94,7 +94,7 @@ class World:
 
 
 def world_of(truth: Mapping[str, Any]) -> World:
-    """The scene that a record's truth names.
+    """The scene that a record's truth names; with `after`, what it is after its edit.
 
     Raises:
         ValueError: if the record is of no rendered scene.
@@ -104,12 +104,14 @@ def world_of(truth: Mapping[str, Any]) -> World:
             f"an oracle was asked about a picture whose truth is {dict(truth)!r}: oracles know rendered scenes only; "
             "set source.kind to scenes, or name other backends."
         )
-    return _world(str(truth["split"]), int(truth["size"]), int(truth["seed"]), int(truth["index"]))
+    named = str(truth["split"]), int(truth["size"]), int(truth["seed"]), int(truth["index"])
+    return _world(*named, bool(truth.get("after")))
 
 
 @lru_cache(maxsize=64)
-def _world(split: str, size: int, seed: int, index: int) -> World:
-    return World(_sampler(split, size, seed)[index])
+def _world(split: str, size: int, seed: int, index: int, after: bool) -> World:
+    sample = _sampler(split, size, seed)[index]
+    return World(replace(sample, scene=sample.target_scene) if after else sample)
 
 
 @lru_cache(maxsize=4)

@@ -14,6 +14,8 @@ INPUTS: dict[str, str] = {
     "folder": "data_recipes.formats.photos:open_folder",
     "scenes": "data_recipes.oracle.photos:open_scenes",
     "scene_pairs": "data_recipes.oracle.photos:open_scene_pairs",
+    "couples": "data_recipes.smartedit_synthetic.couples:open_couples",
+    "scene_couples": "data_recipes.smartedit_synthetic.couples:open_scene_couples",
     "advancededit": "data_recipes.formats.advancededit:open_advancededit",
     "magicbrush": "data_recipes.formats.published:open_magicbrush",
     "instructpix2pix": "data_recipes.formats.published:open_instructpix2pix",
@@ -32,13 +34,13 @@ class InputConfig:
 
     Attributes:
         kind: one of `INPUTS`, or `package.module:function` of your own.
-        path: file or folder; not used by `scenes` and `scene_pairs`.
+        path: file or folder; not used by the kinds that begin with `scene`.
         split: of data sets that have several.
         count: so many records at most; None for all (`scenes`: needed).
         start: first record.
         size: side in pixels that scenes are rendered at; photographs are read as they are.
         max_side: photographs with a longer side are made smaller; None leaves them. AdvancedEdit: 640.
-        seed: of scenes.
+        seed: of scenes, and of which photos are a couple.
     """
 
     kind: str = "folder"

@@ -1,0 +1,185 @@
+"""MIGE's replacements: which pairs of an editing data set replace something, and what came, cut out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_recipes.pipeline.records import REFERENCE_PLACEHOLDER, Record, Rejected
+from data_recipes.pipeline.steps import Context, EachRecord, Outcome
+from data_recipes.steps.asking import bare
+from data_recipes.steps.cutouts import MARGIN, cut_out
+from data_recipes.steps.quality import changed_pixels
+from data_recipes.steps.subjects import TEMPLATES, mark_words
+
+FORMS = tuple(
+    re.compile(form, re.IGNORECASE)
+    for form in (
+        r"(?:please )?(?:replace|swap|exchange|substitute) (?P<old>.+?) (?:with|by|for) (?P<new>.+)",
+        r"(?:please )?(?:turn|transform|make|convert) (?P<old>.+?) into (?P<new>.+)",
+        r"(?:please )?change (?P<old>.+?) (?:in)?to (?P<new>.+)",
+        r"(?:please )?put (?P<new>.+?) in (?:the )?place of (?P<old>.+)",
+    )
+)
+
+
+def is_finished(record: Record) -> bool:
+    """Whether a picture stands in the instructions already, as in try-on data."""
+    return bool(record.references) and all(REFERENCE_PLACEHOLDER in text for text in record.wordings)
+
+
+def read_replacement(text: str) -> tuple[str, str] | None:
+    """What goes and what comes: "swap the dog for a fox" -> ("dog", "fox"); None if it is no such instruction."""
+    words = " ".join(text.split()).strip(" .!?")
+    for form in FORMS:
+        if (found := form.fullmatch(words)) is not None:
+            return bare(found["old"]), bare(found["new"])
+    return None
+
+
+@dataclass(frozen=True)
+class Replacements(EachRecord):
+    """Lets replacements pass: those that are called so, and those whose instruction reads so.
+
+    Pairs with references in their instructions pass untouched (try-on data).
+    """
+
+    name = "replacements"
+
+    def one(self, record: Record, context: Context) -> Outcome:
+        """Refused: no pair, no source, another task, what came has no name."""
+        if record.target is None or record.source is None:
+            return self.reject(record, "is no pair of source and target")
+        if is_finished(record):
+            return record
+        if record.references:
+            return self.reject(record, "has references that its instructions do not name")
+        read = next((found for text in record.wordings if (found := read_replacement(text))), None)
+        if record.task != "replace" and (record.task != "edit" or read is None):
+            return self.reject(record, "is no replacement", record.task)
+        old, new = read or ("", "")
+        named = record.but(
+            task="replace", class_origin=record.class_origin or old, class_target=record.class_target or new
+        )
+        if not named.class_origin or not named.class_target:
+            return self.reject(record, "does not name what goes and what comes", " / ".join(record.wordings))
+        return named
+
+
+@dataclass(frozen=True)
+class SubjectMasks:
+    """Finds what came in the target (Grounding DINO + SAM), and cuts it out as the reference.
+
+    Attributes:
+        box_threshold: least score of a detection; ours, as AdvancedEdit has it.
+        min_area: least share of the picture that the subject covers; ours.
+        max_area: largest; ours.
+        min_changed: least share of the subject's pixels that the edit has changed, or it was there before; ours.
+        tolerance: difference of two pixels in grey levels, in any channel, up to which they count as the same; ours.
+        margin: of white around the reference, as a share of its longer side; ours.
+    """
+
+    box_threshold: float = 0.4
+    min_area: float = 0.005
+    max_area: float = 0.6
+    min_changed: float = 0.5
+    tolerance: int = 12
+    margin: float = MARGIN
+
+    name = "subject_masks"
+    needs = ("detector", "segmenter")
+
+    def __post_init__(self) -> None:
+        for setting in ("box_threshold", "min_area", "max_area", "min_changed", "margin"):
+            value = getattr(self, setting)
+            if not 0 <= value <= 1:
+                raise ValueError(f"steps.{self.name}.{setting} is {value}: it is a share, from 0 to 1.")
+        if self.min_area > self.max_area:
+            raise ValueError(
+                f"steps.{self.name}.min_area is {self.min_area} and max_area {self.max_area}: no mask is both; "
+                "make min_area the smaller one."
+            )
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """All fields."""
+        return dict(vars(self))
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """Records with a reference; refused: what came is not found, too small or large, or was there before."""
+        open_ones = [record for record in records if not is_finished(record)]
+        pictures = [record.target for record in open_ones]
+        truths = [{**record.truth, "after": True} if record.truth else {} for record in open_ones]
+        phrases = [[bare(record.class_target)] for record in open_ones]
+        found = context.backend("detector").detect(pictures, phrases, truths) if open_ones else []
+        boxes = [[tuple(one.box) for one in some if one.score >= self.box_threshold] for some in found]
+        masks = context.backend("segmenter").segment(pictures, boxes, truths) if open_ones else []
+        done = iter(self._outcome(record, cut) for record, cut in zip(open_ones, masks, strict=True))
+        return [[record if is_finished(record) else next(done)] for record in records]
+
+    def _outcome(self, record: Record, masks: Sequence[np.ndarray]) -> Outcome:
+        """The first mask, by the scores of the boxes, that is what came."""
+        if not masks:
+            return Rejected(record.key, self.name, "what came is not found", record.class_target)
+        assert record.source is not None and record.target is not None
+        changed = changed_pixels(record.source, record.target, self.tolerance)
+        faults = []
+        for mask in masks:
+            fault = self._fault(mask, changed)
+            if not fault:
+                reference = cut_out(record.target, mask, self.margin)
+                where = mask if record.mask is None else record.mask
+                return record.but(references=(reference,), mask=where)
+            faults.append(fault)
+        return Rejected(record.key, self.name, faults[0], record.class_target)
+
+    def _fault(self, mask: np.ndarray, changed: np.ndarray) -> str:
+        area = np.count_nonzero(mask)
+        if area < max(1.0, self.min_area * mask.size):
+            return "subject is too small"
+        if area > self.max_area * mask.size:
+            return "subject is too large"
+        if np.count_nonzero(mask & changed) < self.min_changed * area:
+            return "subject was there before"
+        return ""
+
+
+@dataclass(frozen=True)
+class Marks(EachRecord):
+    """Puts `<imagehere>` in place of the words for what came, by rule; a template of ours stands beside."""
+
+    name = "marks"
+
+    def one(self, record: Record, context: Context) -> Outcome:
+        """The record with wordings in which its picture stands; those that do not name what came are left out."""
+        if is_finished(record):
+            return record
+        if len(record.references) != 1:
+            return self.reject(record, "has no reference")
+        wordings = {"template": (TEMPLATES["replace"].format(origin=bare(record.class_origin)),)}
+        for kind, texts in record.instructions.items():
+            marked = [self._marked(text, record) for text in texts]
+            found = (*wordings.get(kind, ()), *(text for text in marked if text))
+            if found:
+                wordings[kind] = tuple(dict.fromkeys(found))
+        return record.but(instructions=wordings)
+
+    def _marked(self, text: str, record: Record) -> str:
+        """The text with the mark in place of the longest words for what came; "" if it holds none."""
+        names = sorted({record.class_target, record.detailed_target} - {""}, key=len, reverse=True)
+        for words in names:
+            marked = mark_words(text, words.rstrip("."))
+            if marked != text:
+                return marked
+        return ""
+
+
+__all__ = ["Marks", "Replacements", "SubjectMasks", "is_finished", "read_replacement"]

@@ -1,0 +1,105 @@
+"""Where things stand, in words, by their masks: places in the picture, and things among others of their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from data_recipes.pipeline.records import Thing
+from data_recipes.steps.asking import bare
+
+ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
+APART = 0.1  # share of the picture's side by which centres have to differ to be told apart by sides
+LARGER = 1.5  # ratio of two areas from which on one is the bigger one
+
+
+def article(noun: str) -> str:
+    """`a dog`, `an apple`; without the article that it may have."""
+    words = bare(noun)
+    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+
+
+def centre(mask: np.ndarray) -> tuple[float, float]:
+    """Across and down, as shares of the picture, of the middle of a mask's box; (H, W) bool, not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (
+        float(columns[0] + columns[-1] + 1) / 2 / mask.shape[1],
+        float(rows[0] + rows[-1] + 1) / 2 / mask.shape[0],
+    )
+
+
+def place_words(mask: np.ndarray) -> str:
+    """In which ninth of the picture: `at the top left`, `at the left side`, `in the middle`."""
+    across, down = (min(2, int(share * 3)) for share in centre(mask))
+    row, column = ROWS[down], COLUMNS[across]
+    if row and column:
+        return f"at the {row} {column}"
+    if row:
+        return f"at the {row}"
+    return f"at the {column} side" if column else "in the middle"
+
+
+def told_apart(things: Sequence[Thing], number: int) -> tuple[str, ...]:
+    """What a thing is among others of its name: "the left dog", "the smaller dog".
+
+    Args:
+        things: with names and masks; those without a mask are not looked at.
+        number: which.
+
+    Returns:
+        All that is true and clear; nothing where it is the only one, or neither side nor size tells them apart.
+    """
+    name = things[number].name
+    same = [
+        i for i, thing in enumerate(things) if thing.mask is not None and thing.name.lower() == name.lower()
+    ]
+    if not 2 <= len(same) <= 3 or number not in same:
+        return ()
+    found = []
+    across = sorted(same, key=lambda i: centre(_mask(things[i]))[0])
+    places = [centre(_mask(things[i]))[0] for i in across]
+    if all(b - a >= APART for a, b in pairwise(places)):
+        sides = ("left", "right") if len(same) == 2 else ("left", "middle", "right")
+        found.append(f"the {sides[across.index(number)]} {name}")
+    if len(same) == 2:
+        own, other = (int(_mask(things[i]).sum()) for i in (number, sum(same) - number))
+        if max(own, other) >= LARGER * min(own, other):
+            found.append(f"the {'bigger' if own > other else 'smaller'} {name}")
+    return tuple(found)
+
+
+def beside(mask: np.ndarray, things: Sequence[Thing]) -> str:
+    """Where a mask is from the nearest of other things: `to the left of the cat`, `above the table`.
+
+    Args:
+        mask: (H, W) bool.
+        things: the others, with captions that mean one of them each.
+
+    Returns:
+        "" where there is none, or where the side is not clear.
+    """
+    x, y = centre(mask)
+    known = [
+        (abs(x - a) + abs(y - b), bare(thing.caption or thing.name), x - a, y - b)
+        for thing in things
+        if thing.mask is not None
+        for a, b in [centre(thing.mask)]
+    ]
+    if not known:
+        return ""
+    _, words, right, down = min(known)
+    if max(abs(right), abs(down)) < APART:
+        return ""
+    if abs(right) >= abs(down):
+        return f"to the {'right' if right > 0 else 'left'} of the {words}"
+    return f"{'below' if down > 0 else 'above'} the {words}"
+
+
+def _mask(thing: Thing) -> np.ndarray:
+    assert thing.mask is not None, "chosen by their masks"
+    return thing.mask
+
+
+__all__ = ["article", "beside", "centre", "place_words", "told_apart"]

@@ -1,0 +1,139 @@
+"""MIGE's wordings, in which a picture stands in place of words: `add <imagehere> to the picture`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from data_recipes.backends.base import Question
+from data_recipes.pipeline.records import REFERENCE_PLACEHOLDER, Record, Rejected
+from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.steps.asking import Answer, UnusableError, bare, check_attempts, read_instructions
+from data_recipes.steps.each import Asking, ask_each
+
+TEMPLATES = {  # ours; the kind "template" of the wordings
+    "add": f"add {REFERENCE_PLACEHOLDER} to the picture",
+    "replace": f"replace the {{origin}} with {REFERENCE_PLACEHOLDER}",
+}
+PROMPT = """You see a picture after an edit: {edit}. A user had shown a photo of the {subject} and asked for this edit.
+
+Write {count} different instructions that the user may have given to an image editor, each one sentence of at most \
+{max_words} words. In each, {mark} stands exactly once, where the {subject} would be named: the photo takes the place \
+of the words, so do not name or describe the {subject} besides. {hint}
+
+Answer with one JSON object and nothing else: {{"instructions": [{slots}]}}"""
+EDITS = {"add": "the {subject} was added", "replace": "the {origin} was replaced with the {subject}"}
+HINTS = {
+    "add": "Say where in the picture it is to be, by what else is seen there.",
+    "replace": "Name what is replaced in these words: {origin}.",
+}
+
+
+@dataclass(frozen=True)
+class SubjectWording:
+    """Instructions for pairs whose subject is shown by a reference picture.
+
+    Attributes:
+        count: wordings that the language model writes; 0 leaves the template alone, and needs no model.
+        attempts: how often it is asked until the answer is usable; ours.
+        max_words: of an instruction; ours.
+    """
+
+    count: int = 2
+    attempts: int = 3
+    max_words: int = 40
+
+    name = "subject_wording"
+
+    def __post_init__(self) -> None:
+        check_attempts(self.name, self.attempts)
+        for setting, least in (("count", 0), ("max_words", 1)):
+            if getattr(self, setting) < least:
+                raise ValueError(
+                    f"steps.{self.name}.{setting} is {getattr(self, setting)}: it has to be at least {least}."
+                )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The chat, where it writes."""
+        return ("chat",) if self.count else ()
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """All fields."""
+        return dict(vars(self))
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """By task."""
+        return {"subject_instruction": PROMPT} if self.count else {}
+
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """Records with a template and the model's wordings; refused: no reference, no usable wording."""
+        outcomes: list[Outcome] = [self._with_template(record) for record in records]
+        if self.count:
+            chat = context.backend("chat")
+            outcomes = ask_each(chat, outcomes, self._asking, self._with_answer, self.attempts)
+        return [[outcome] for outcome in outcomes]
+
+    def _with_template(self, record: Record) -> Outcome:
+        if record.task not in TEMPLATES or len(record.references) != 1 or not record.is_pair:
+            return Rejected(record.key, self.name, "has no subject with a reference", record.task)
+        text = TEMPLATES[record.task].format(origin=bare(record.class_origin))
+        return record.but(instructions={"template": (text,)})
+
+    def _asking(self, record: Record) -> Asking[tuple[str, ...]]:
+        words = {"subject": bare(record.class_target), "origin": bare(record.class_origin)}
+        prompt = PROMPT.format(
+            edit=EDITS[record.task].format(**words),
+            hint=HINTS[record.task].format(**words),
+            subject=words["subject"],
+            count=self.count,
+            max_words=self.max_words,
+            mark=REFERENCE_PLACEHOLDER,
+            slots=", ".join(['"..."'] * self.count),
+        )
+        assert record.target is not None
+        about = {
+            "task": record.task,
+            "class_origin": record.class_origin,
+            "class_target": record.class_target,
+            "detailed_target": record.detailed_target,
+            "count": self.count,
+        }
+        question = Question(prompt, (record.target,), "subject_instruction", about, record.truth)
+        return question, partial(read_marked, count=self.count, max_words=self.max_words)
+
+    def _with_answer(self, record: Record, answer: Answer[tuple[str, ...]]) -> Outcome:
+        if answer.value is None:
+            return Rejected(record.key, self.name, "no usable wording", answer.fault)
+        return record.but(instructions={**record.instructions, "simple": answer.value})
+
+
+def read_marked(text: str, count: int, max_words: int) -> tuple[str, ...]:
+    """Wordings with the mark once in each.
+
+    Raises:
+        UnusableError: if one has not, or `read_instructions` refuses.
+    """
+    found = read_instructions(text, count, max_words)
+    for one in found:
+        if one.count(REFERENCE_PLACEHOLDER) != 1:
+            raise UnusableError(
+                f"an instruction holds {REFERENCE_PLACEHOLDER} {one.count(REFERENCE_PLACEHOLDER)} times, not once"
+            )
+    return found
+
+
+def mark_words(text: str, words: str) -> str:
+    """A text with the mark in place of words and their article: "a red fox" -> `<imagehere>`; as it was without them.
+
+    Only whole words count, whatever their case, and only the first place.
+    """
+    pattern = rf"\b(?:(?:an?|the)\s+)?{re.escape(bare(words))}\b"
+    return re.sub(pattern, REFERENCE_PLACEHOLDER, text, count=1, flags=re.IGNORECASE)
+
+
+__all__ = ["PROMPT", "TEMPLATES", "SubjectWording", "mark_words", "read_marked"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -339,19 +340,22 @@ def _what_changed(result: InsightEditOutput) -> str:
     return ", the model changed nothing" if ratio == 0 else f", {100 * ratio:.0f} % of the picture edited"
 
 
-@app.command(
-    "eval",
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+def _group(name: str, module: str, text: str) -> None:
+    """A group of commands that is imported when one of them is called."""
+
+    def forward(context: typer.Context) -> None:
+        with one_sentence_errors():
+            import_module(module).app(args=context.args or ["--help"], prog_name=f"insightedit {name}")
+
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(name, help=text, add_help_option=False, context_settings=settings)(forward)
+
+
+_group("eval", "insightedit.evaluation.cli", "Measure a model: `insightedit eval scenes --model FOLDER`.")
+_group("doctor", "data_recipes.doctor.cli", "Find faults in a data set: `insightedit doctor data PATH`.")
+_group(
+    "data", "insightedit.data.cli", "See what a stage would see: `insightedit data preview RECIPE --stage 3`."
 )
-def evaluate(context: typer.Context) -> None:
-    """Measure a model: `insightedit eval scenes --model FOLDER`."""
-    with one_sentence_errors():
-        from insightedit.evaluation.cli import app as evaluation
-
-        evaluation(args=context.args or ["--help"], prog_name="insightedit eval")
-
-
 app.command()(export)
 app.command()(push)
 

@@ -6,6 +6,7 @@ something that is removed leaves no edge behind, a picture that is made brighter
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,15 @@ from data_recipes.doctor import wordings
 
 WORK_SIDE = 256  # pixels of the longer side at which alignment is looked at
 VISIBLE = 24  # of 255: a pixel that differs by more has changed
-SAME_BLOCK = 2.0  # of 255: mean differences of blocks that compression makes
+SAME_BLOCK = 2.0  # of 255: mean differences of 4 x 4 pixels that stay as they are
+SAME_LIGHT, SAME_CHANNEL = (
+    3.0,
+    16.0,
+)  # of 255: largest ones of 8 x 8 pixels that compression makes; JPEG 90 and better
+LIGHT = np.array([0.299, 0.587, 0.114], np.float32)
 MATCH = 6.0  # of 255: pixels that are the same
 MIN_TEXTURE = 200  # pixels with structure that alignment needs
+STRUCTURE, STRONG = 60, 85  # percentiles of the steps between neighbours
 EVIDENCE = 0.3  # from here on an edge is on one side only; measured on scenes
 MIN_TONE = 4.0  # of 255: means that differ
 
@@ -30,16 +37,19 @@ def changed(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def is_identical(source: np.ndarray, target: np.ndarray) -> bool:
-    """Whether nothing but compression lies between the two: no block of 4 x 4 pixels has another mean colour."""
+    """Whether nothing but compression lies between the two: a little everywhere, and nowhere much."""
     if np.array_equal(source, target):
         return True
-    return float(np.abs(_block_means(source, target)).max()) < SAME_BLOCK
+    if (source == target).all(axis=2).mean() > 0.5:
+        return False  # what is changed is in one place
+    means = _block_means(source, target, 8)
+    return bool(np.abs(means @ LIGHT).max() < SAME_LIGHT and np.abs(means).max() < SAME_CHANNEL)
 
 
-def _block_means(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(H, W, 3) float32: mean signed difference of 4 x 4 pixels around each; noise cancels out in it."""
+def _block_means(source: np.ndarray, target: np.ndarray, side: int = 4) -> np.ndarray:
+    """(H, W, 3) float32: mean signed difference of a square around each pixel; noise cancels out in it."""
     signed = source.astype(np.float32) - target.astype(np.float32)
-    return uniform_filter(signed, size=(4, 4, 1), mode="reflect")
+    return uniform_filter(signed, size=(side, side, 1), mode="reflect")
 
 
 @dataclass(frozen=True)
@@ -61,25 +71,41 @@ def shift_between(source: np.ndarray, target: np.ndarray) -> Shift | None:
     scale = max(1.0, max(source.shape[:2]) / WORK_SIDE)
     one, other = (_grey(picture, scale) for picture in (source, target))
     edges = _structure(one)
-    strong = edges > max(4.0, float(np.percentile(edges, 60)))
-    if strong.sum() < MIN_TEXTURE:
-        return None
-    unmoved = float((np.abs(one - other)[strong] < MATCH).mean())
-    if unmoved > 0.6:
+    strong = edges > max(6.0, float(np.percentile(edges, STRONG)))
+    if strong.sum() < MIN_TEXTURE or (np.abs(one - other)[strong] < MATCH).mean() > 0.7:
         return None
     right, down = _phase_shift(one, other)
     if (right, down) == (0, 0) or abs(right) > one.shape[1] // 3 or abs(down) > one.shape[0] // 3:
         return None
+    if scale > 1:
+        one, other = _grey(source, 1.0), _grey(target, 1.0)
+        edges = _structure(one)
+    reach = math.ceil(scale) if scale > 1 else 0
+    tried = [
+        (round(right * scale) + x, round(down * scale) + y)
+        for x in range(-reach, reach + 1)
+        for y in range(-reach, reach + 1)
+    ]
+    structured = edges > max(4.0, float(np.percentile(edges, STRUCTURE)))
+    if structured.sum() < MIN_TEXTURE:
+        return None
+    found = max(
+        (Shift(x, y, _match(one, other, structured, x, y)) for x, y in tried), key=lambda one: one.match
+    )
+    unmoved = _match(one, other, structured, 0, 0)
+    is_better = found.match >= 0.5 and 1 - found.match <= 0.5 * (1 - unmoved)
+    return found if is_better and (found.right, found.down) != (0, 0) else None
+
+
+def _match(one: np.ndarray, other: np.ndarray, structured: np.ndarray, right: int, down: int) -> float:
+    """Share of the structured pixels that are the same where the second picture is moved back."""
     rows, moved_rows = _overlap(down, one.shape[0])
     columns, moved_columns = _overlap(right, one.shape[1])
-    difference = np.abs(one[rows, columns] - other[moved_rows, moved_columns])
-    within = strong[rows, columns]
+    within = structured[rows, columns]
     if within.sum() < MIN_TEXTURE // 2:
-        return None
-    match = float((difference[within] < MATCH).mean())
-    if match < 0.5 or match < unmoved + 0.2:
-        return None
-    return Shift(round(right * scale), round(down * scale), match)
+        return 0.0
+    difference = np.abs(one[rows, columns] - other[moved_rows, moved_columns])
+    return float((difference[within] < MATCH).mean())
 
 
 def _grey(picture: np.ndarray, scale: float) -> np.ndarray:
@@ -145,7 +171,9 @@ def mask_fault(mask: np.ndarray, source: np.ndarray | None, target: np.ndarray) 
     return None
 
 
-def direction(instruction: str, task: str, source: np.ndarray, target: np.ndarray) -> float | None:
+def direction(
+    instruction: str, task: str, source: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None
+) -> float | None:
     """How well a pair fits the direction that its instruction has: above 0 as it is, below 0 the other way round.
 
     Args:
@@ -153,6 +181,7 @@ def direction(instruction: str, task: str, source: np.ndarray, target: np.ndarra
         task: of the record; "edit" where it is not known, then the words decide.
         source: (H, W, 3) uint8.
         target: (H, W, 3) uint8.
+        mask: (H, W) bool, where there is one: its border must not say the opposite.
 
     Returns:
         -1 to 1, or None where the edit has no direction that pixels show, or nothing visible changes.
@@ -160,9 +189,9 @@ def direction(instruction: str, task: str, source: np.ndarray, target: np.ndarra
     named = wordings.tasks_named(instruction)
     task = task if task in wordings.CHECKED else named.pop() if len(named) == 1 else ""
     if task == "remove":
-        return edge_evidence(source, target)
+        return edge_evidence(source, target, mask)
     if task == "add":
-        return edge_evidence(target, source)
+        return edge_evidence(target, source, mask)
     tone, colour = wordings.named_tone(instruction), wordings.named_colour(instruction)
     if task == "photometric" and tone is not None:
         return tone_evidence(tone, source, target)
@@ -171,17 +200,26 @@ def direction(instruction: str, task: str, source: np.ndarray, target: np.ndarra
     return None
 
 
-def edge_evidence(with_it: np.ndarray, without: np.ndarray) -> float | None:
+def edge_evidence(with_it: np.ndarray, without: np.ndarray, mask: np.ndarray | None = None) -> float | None:
     """Whether something stands in the first picture and not in the second, -1 to 1.
 
-    The border of what changes is an edge where the thing stands, and runs through the background where it does not.
+    The border of what changes is an edge where the thing stands, and runs through the background where it does not. A
+    black thing on black ground can look the other way round (1 of 700 scenes); then the mask's border says otherwise.
     """
     visible = changed(with_it, without) > VISIBLE
-    share = float(visible.mean())
-    if not 0.002 <= share <= 0.5:
+    if not 0.002 <= visible.mean() <= 0.5:
         return None
-    steps = [_border_steps(picture, visible) for picture in (with_it, without)]
-    if min(len(one) for one in steps) < 20 or steps[0].mean() + steps[1].mean() < 8:
+    evidence = _edge_balance(with_it, without, visible)
+    if evidence is None or mask is None or evidence > 0:
+        return evidence
+    by_mask = _edge_balance(with_it, without, mask)
+    return None if by_mask is not None and by_mask > 0.05 else evidence
+
+
+def _edge_balance(one: np.ndarray, other: np.ndarray, region: np.ndarray) -> float | None:
+    """How much stronger the region's border is in the first picture, -1 to 1; None where there is too little of it."""
+    steps = [_border_steps(picture, region) for picture in (one, other)]
+    if len(steps[0]) < 20 or steps[0].mean() + steps[1].mean() < 8:
         return None
     return float((steps[0].mean() - steps[1].mean()) / (steps[0].mean() + steps[1].mean()))
 

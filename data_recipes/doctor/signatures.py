@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 DTYPE = np.dtype([("cosine", "<u8"), ("gradient", "<u8", 4), ("colour", "u1", 48)])
-NEAR_COSINE, NEAR_GRADIENT = 6, 24  # bits of 64 and of 256
+NEAR_COSINE, NEAR_GRADIENT = 8, 56  # bits of 64 and of 256; other scenes differ in 14 and 75 at least
 NEAR_COLOUR = 6.0  # of 255, mean over 4 x 4 cells
 MIN_SPREAD = 6.0  # of 255: flatter pictures look alike, whatever they are
 CHUNK = 1024

@@ -111,10 +111,9 @@ def _words(text: str) -> set[str]:
 def named_colour(text: str) -> str | None:
     """The saturated colour that something shall take: the only one named, or the last word; None where it is open."""
     found = re.findall(r"\w+", text.lower())
-    named = [word for word in found if word in COLOURS]
-    if len(set(named)) == 1 or (named and found[-1] == named[-1]):
-        return named[-1]
-    return None
+    named = [word for word in found if re.fullmatch(NAMED_COLOURS, word)]
+    is_told = len(set(named)) == 1 or (named and found[-1] == named[-1])
+    return named[-1] if is_told and named[-1] in COLOURS else None
 
 
 def named_tone(text: str) -> str | None:

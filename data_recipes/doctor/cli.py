@@ -1,0 +1,88 @@
+"""`insightedit doctor data PATH`: what is wrong with a set of editing pairs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from insightedit.command_line import one_sentence_errors
+
+EXAMPLES = """For example:
+
+  insightedit doctor data data/train
+
+  insightedit doctor data MagicBrush --kind magicbrush --sheet suspicious.html
+
+  insightedit doctor data data/train --against magicbrush=MagicBrush/test --against Reason-Edit --json
+
+Each picture is read once, nothing is written but the sheet. The exit code is 1 where something was found, 0 where not.
+
+Swapped pairs are told where the edit has a direction that pixels show: something is removed or added, a colour or a
+tone is named; and by AdvancedEdit's file names. A replacement looks alike both ways. Shifts are told from whole
+pixels on. Crops and mirrored copies are not recognised as duplicates.
+"""
+
+app = typer.Typer(
+    help="Find what is wrong before hours are spent on it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def root() -> None:
+    """Find what is wrong before hours are spent on it."""
+
+
+@app.command(epilog=EXAMPLES, no_args_is_help=True)
+def data(
+    path: Annotated[
+        Path, typer.Argument(help="File or folder of editing pairs, in any layout that is read.")
+    ],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="advancededit, magicbrush, instructpix2pix, mige, ai_toolkit, jsonl, parquet, webdataset, arrow. "
+            "Default: told by the files."
+        ),
+    ] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split; repeat it. Default: all.")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TESTSET",
+            help="Folder of a test set, or NAME=FOLDER, whose pictures must not occur; any layout; repeat it.",
+        ),
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Only the first records of each split.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also write the suspicious pairs to this .html or .png.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
+) -> None:
+    """Look for swapped, shifted, resized, doubled and leaked pairs, bad masks, wrong instructions, damaged files."""
+    with one_sentence_errors():
+        from data_recipes.doctor.examine import examine
+        from data_recipes.doctor.report import print_report, write_sheet
+        from insightedit.evaluation.terminal import console, counting_bar
+        from insightedit.pair_sheet import check_sheet_path
+
+        if sheet is not None:
+            check_sheet_path(sheet)
+        with counting_bar("records") as told:
+            diagnosis = examine(
+                path, kind=kind, splits=split or (), against=against or (), count=count, progress=told
+            )
+        if as_json:
+            typer.echo(json.dumps(diagnosis.as_dict(), ensure_ascii=False, indent=1))
+        else:
+            print_report(diagnosis, console())
+        if sheet is not None:
+            write_sheet(diagnosis, sheet)
+            typer.echo(f"{sheet}  suspicious pairs", err=as_json)
+    if diagnosis.findings:
+        raise typer.Exit(1)

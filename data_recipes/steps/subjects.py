@@ -132,7 +132,7 @@ def mark_words(text: str, words: str) -> str:
 
     Only whole words count, whatever their case, and only the first place.
     """
-    pattern = rf"\b(?:(?:an?|the)\s+)?{re.escape(bare(words))}\b"
+    pattern = rf"(?<!\w)(?:(?:an?|the)\s+)?{re.escape(bare(words))}(?!\w)"
     return re.sub(pattern, REFERENCE_PLACEHOLDER, text, count=1, flags=re.IGNORECASE)
 
 

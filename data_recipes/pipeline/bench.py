@@ -7,6 +7,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -231,8 +232,10 @@ class Bench:
         """Write a unit's file, then its counts."""
         tally, encoder = Tally(self.config.seed, inputs), PictureEncoder()
         path = folder.shard(unit)
-        with whole_file(path, durable=folder.durable) as file:
-            writer = open_shard(file, self.config.output.format)
+        with (
+            whole_file(path, durable=folder.durable) as file,
+            closing(open_shard(file, self.config.output.format)) as writer,
+        ):
             for chunk in chunks:
                 done = finish(chunk)
                 for record in done.records:
@@ -240,7 +243,6 @@ class Bench:
                     writer.write(row_of(record, name, self.config.split, encoder))
                     tally.add_pair(record)
                 tally.add(done)
-            writer.close()
         if not tally.pairs:
             path.unlink()  # readers stumble over files without rows
         counts = {

@@ -298,7 +298,9 @@ def _full_path(key: str, faults: list[str]) -> str | None:
     if found:
         faults.append(f"{key} ({COMMAND_LINE}): could be {' or '.join(found)}: write one of these.")
         return None
-    leaves = {path.rpartition(".")[2]: path for path in _paths()}
+    leaves: dict[str, str] = {}
+    for path in sorted(_paths(), key=lambda one: one.count(".")):
+        leaves.setdefault(path.rpartition(".")[2], path)
     near = difflib.get_close_matches(key, leaves, n=1)
     sections = ", ".join(one.name for one in fields(RecipeConfig))
     told = f" (did you mean {leaves[near[0]]}?)" if near else f"; sections are {sections}"

@@ -52,8 +52,9 @@ class Tally:
         for name, (entered, left) in chunk.passed.items():
             before = self.steps.setdefault(name, [0, 0])
             self.steps[name] = [before[0] + entered, before[1] + left]
-        self.rejects += chunk.rejected
-        for refused in chunk.rejected:
+        refusals = _in_order(chunk)
+        self.rejects += refusals
+        for refused in refusals:
             if refused.key in chunk.last_seen:
                 self._show("refused", chunk.last_seen[refused.key], refused)
 
@@ -111,6 +112,19 @@ class Tally:
                 return
             self.cells[what].remove(last)
         self.cells[what].append({**cell, "pictures": _pictures(record)})
+
+
+def _in_order(chunk: Chunk) -> list[Rejected]:
+    """A chunk's rejects in the order of its inputs, of one input in the order of steps: however chunks are cut."""
+    places = {key: place for place, key in enumerate(chunk.keys)}
+
+    def place(refused: Rejected) -> int:
+        key = refused.key
+        while key not in places:
+            key = key.rpartition("/")[0]
+        return places[key]
+
+    return sorted(chunk.rejected, key=place)
 
 
 def by_reason(rejects: Iterable[Rejected]) -> dict[str, dict[str, int]]:

@@ -216,13 +216,15 @@ def test_faulty_rows_are_told(tmp_path):
     save(tmp_path / "a.png", noise(0))
     good = {"source": "a.png", "target": "a.png", "instruction": "do it"}
     lines = [
-        json.dumps(good), json.dumps({**good, "instruction": "  "}), json.dumps({**good, "target": "gone.png"}),
+        json.dumps(good), json.dumps({**good, "instruction": "  ", "key": "its own"}),
+        json.dumps({**good, "target": "gone.png"}),
         json.dumps({**good, "source": "../a.png"}), "{broken", "[1]", json.dumps({"instruction": "no pictures"}),
         json.dumps({**good, "instruction": ["one", "two"]}), json.dumps({**good, "references": "a.png"}),
     ]  # fmt: skip
     dump(tmp_path / "train.jsonl", "\n\n".join(lines))
     found = opened("jsonl", tmp_path)
     assert len(found) == 9
+    assert found[1].key == "its own"
     reasons = [rejected(found, number)[0] for number in range(1, 7)]
     assert reasons == [
         "instruction is empty", "file is missing", "path leads out of the folder", "file is not valid JSON",

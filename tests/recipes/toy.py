@@ -213,7 +213,7 @@ class Fault(EachRecord):
         return record.but(source=record.source[1:])
 
     def _slow(self, record: Record) -> Outcome:
-        time.sleep(0.02)
+        time.sleep(0.01)
         return record
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from data_recipes.backends.base import Usage
@@ -25,6 +26,7 @@ from data_recipes.pipeline.steps import Context, Step
 from data_recipes.recipes import build_steps
 
 READ = "read"
+REPLIES = "replies"  # folder of what endpoints answered: paid for, so it stays
 
 Progress = Callable[[str, int], None]  # a step's name, and how many records it has just been given
 
@@ -202,12 +204,17 @@ class Bench:
         return Context(self.config.seed, step.name, {name: self.backends[name] for name in step.needs})
 
     def entry(self, name: str) -> dict[str, Any]:
-        """A backend's settings, with this worker's device where it takes one."""
+        """A backend's settings, with this worker's device and the run's file of answers where it takes them."""
         entry = dict(self.config.backends[name])
-        if self.device is None or "device" in entry or name not in KINDS:
+        if name not in KINDS:
             return entry
         known = inspect.signature(backend_class(name, str(entry.get("kind")))).parameters
-        return {**entry, "device": self.device} if "device" in known else entry
+        out = self.config.output.path
+        ours = {
+            "device": self.device,
+            "replies": None if out is None else str(Path(out) / REPLIES / f"{name}.jsonl"),
+        }
+        return {**{key: value for key, value in ours.items() if value is not None and key in known}, **entry}
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget models, and give their memory back."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from insightedit.training.attention import training_attention
 from insightedit.training.trainable import set_train_mode
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ class TrainingStep(nn.Module):
     def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted total (float32 scalar) and the named losses (detached float32 scalars)."""
         device = next(self.editor.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+        train = self.config.train
+        with (
+            torch.autocast(device, torch.bfloat16, enabled=train.precision == "bf16"),
+            training_attention(train, device),
+        ):
             losses = self.objective(self.editor, batch, self.config, generator)
         losses = {name: value.float() for name, value in losses.items() if value is not None}
         return total_loss(losses, self.config.loss), {name: value.detach() for name, value in losses.items()}

@@ -11,12 +11,14 @@ import torch
 from insightedit.bridging.bridge import EditBridge
 from insightedit.bridging.fusion import FusionBridge
 from insightedit.comprehension.interleaved import InterleavedReader
+from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.comprehension.prompts import TEMPLATE_SETS
+from insightedit.comprehension.tokenization import EditTokenizer
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import Config, EditHeadConfig, QFormerConfig, ReaderConfig
 from insightedit.data.cascade import flatten
-from insightedit.data.collate import Collator
+from insightedit.data.collate import Collator, Tokenizes
 from insightedit.data.interleaved import InterleavedCollator
 from insightedit.data.loader import StepLoader
 from insightedit.data.mixture import Mixture
@@ -320,16 +322,47 @@ def build_mixture(config: Config) -> Mixture:
 
 def build_collator(config: Config, editor: Editor | InterleavedEditor) -> Collator | InterleavedCollator:
     """Records -> batches, as the stage's objective wants them."""
-    from transformers import CLIPImageProcessor
-
     if isinstance(editor, InterleavedEditor):
         return InterleavedCollator(editor.comprehension.tokenizer, config.generation.resolution)
+    return _collator(config, editor.comprehension, editor.tokenizer, editor.image_encoder is not None)
+
+
+def build_weightless_collator(config: Config) -> Collator | InterleavedCollator:
+    """What `build_collator` gives, from the models' tokenizers and processors alone: no weights are loaded."""
+    from transformers import CLIPTokenizer
+
+    reader, part = config.comprehension.reader, config.comprehension
+    if reader is not None:
+        tokens = InterleavedTokenizer.from_pretrained(
+            resolve(reader.vision),
+            resolve(reader.text_encoder),
+            resolution=config.generation.resolution,
+            max_length=reader.max_length,
+            max_references=reader.max_references,
+            source_in_text=reader.source_in_text,
+        )
+        return InterleavedCollator(tokens, config.generation.resolution)
+    words = EditTokenizer.from_pretrained(
+        resolve(part.model),
+        num_edit_tokens=part.num_edit_tokens,
+        edit_token=part.edit_token,
+        templates=TEMPLATE_SETS[part.templates],
+    )
     align = config.stage.objective == "align"
-    has_images = editor.image_encoder is not None
+    folder = resolve(config.generation.model)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer") if align else None
+    return _collator(config, words, tokenizer, config.bridge.iaa is not None and not align)
+
+
+def _collator(
+    config: Config, comprehension: Tokenizes, tokenizer: CLIPTokenizer | None, has_images: bool
+) -> Collator:
+    from transformers import CLIPImageProcessor
+
     return Collator(
-        comprehension=editor.comprehension,
+        comprehension=comprehension,
         resolution=config.generation.resolution,
-        tokenizer=editor.tokenizer if align else None,
+        tokenizer=tokenizer if config.stage.objective == "align" else None,
         clip_image_processor=(
             CLIPImageProcessor.from_pretrained(resolve(config.generation.image_encoder))
             if has_images

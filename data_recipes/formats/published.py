@@ -47,7 +47,7 @@ PICTURES = {
     "references": REFERENCE_COLUMNS,
 }
 FIELDS_OF_RECORDS = ("class_origin", "class_target", "detailed_origin", "detailed_target")
-IGNORED = ("__key__", "split")
+IGNORED = ("__key__", "key", "split")
 SESSIONS, SEEDS = "edit_sessions.json", "seeds.json"
 
 
@@ -69,7 +69,13 @@ def _listed(rows: Rows, config: InputConfig) -> Listed:
     keys = rows.keys
 
     def make(number: int) -> Record:
-        return record_of_row(rows.row(number), keys[number], rows.folder(number), config.max_side)
+        row = rows.row(number)
+        key = row.get("key")
+        key = key if isinstance(key, str) and key else keys[number]
+        try:
+            return record_of_row(row, key, rows.folder(number), config.max_side)
+        except ReadError as error:
+            raise ReadError(error.reason, error.detail, key) from None
 
     return Listed(keys, make)
 
@@ -79,7 +85,7 @@ def record_of_row(row: Row, key: str, folder: Path, max_side: int | None) -> Rec
 
     Args:
         row: column -> value; pictures as content, or as a path below `folder`.
-        key: of the record where the row has no column `key`.
+        key: of the record.
         folder: where paths start.
         max_side: of the pictures.
 
@@ -99,13 +105,12 @@ def record_of_row(row: Row, key: str, folder: Path, max_side: int | None) -> Rec
     source = None if found["source"] is None else _pixels(found["source"], folder, max_side)
     if found["target"] is None:
         raise ReadError(FIELDS, f"no target picture among {', '.join(row)}")
-    own = rest.pop("key", None)
     notes = {name: value for name, value in rest.items() if name not in IGNORED and _is_plain(value)}
     notes |= kept if isinstance(kept, dict) else {}
     if task and task not in TASKS:
         notes["task"] = task
     return Record(
-        own if isinstance(own, str) and own else key,
+        key,
         caption=captions if isinstance(captions, str) else "",
         task=task if task in TASKS else "edit" if source is not None else "subject",
         source=source,

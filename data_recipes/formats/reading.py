@@ -47,11 +47,12 @@ class ReadError(ValueError):
     Attributes:
         reason: one of this module's constants, the same for all of a kind.
         detail: about this one.
+        key: of the record, where its own row tells it.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", key: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail, self.key = reason, detail, key
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Listed:
         try:
             return self.make(index)
         except ReadError as error:
-            return Rejected(self.keys[index], STEP, error.reason, error.detail)
+            return Rejected(error.key or self.keys[index], STEP, error.reason, error.detail)
         except (
             LookupError,
             TypeError,

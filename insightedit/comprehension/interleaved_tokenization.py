@@ -60,6 +60,25 @@ class InterleavedTokenizer:
         self._control_tokens = re.compile("|".join(re.escape(token) for token in control))
         self._warned = False
 
+    @classmethod
+    def from_pretrained(cls, vision: str, text_encoder: str, **options: Any) -> InterleavedTokenizer:
+        """What `InterleavedReader.from_pretrained` tokenises with, from folders or hub ids, without any weights.
+
+        Args:
+            vision: BLIP-2.
+            text_encoder: T5.
+            **options: resolution, max_length, max_references, source_in_text of the class.
+        """
+        from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+
+        config: Any = AutoConfig.from_pretrained(vision)
+        return cls(
+            AutoTokenizer.from_pretrained(text_encoder),
+            AutoImageProcessor.from_pretrained(vision),
+            tokens_per_image=config.num_query_tokens,
+            **options,
+        )
+
     def tokenize(
         self,
         instructions: Sequence[str],

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 from insightedit.comprehension.lora import attach, merge
 from insightedit.comprehension.prompts import FEW, TemplateSet
-from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture
+from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture, load_processor
 from insightedit.comprehension.vocabulary import (
     EDIT_TOKEN,
     add_edit_tokens,
@@ -121,13 +121,7 @@ class LlavaComprehension(nn.Module):
         mllm = AutoModelForImageTextToText.from_pretrained(
             model, dtype=dtype, quantization_config=_quantization_config(quantization, dtype)
         )
-        processor = AutoProcessor.from_pretrained(model)
-        if (
-            processor.patch_size is None
-        ):  # checkpoints converted before the processor counted the placeholders
-            processor.patch_size = mllm.config.vision_config.patch_size
-            processor.num_additional_image_tokens = 1
-            processor.vision_feature_select_strategy = mllm.config.vision_feature_select_strategy
+        processor = load_processor(model, mllm.config)
         if vision_feature_layer is not None:
             mllm.config.vision_feature_layer = vision_feature_layer
         edit_token_ids = add_edit_tokens(mllm, processor.tokenizer, edit_token, num_edit_tokens)

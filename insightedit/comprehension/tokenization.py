@@ -22,10 +22,11 @@ from insightedit.comprehension.prompts import (
     edit_turn,
     question_turn,
 )
+from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_words, edit_token_names
 from insightedit.types import TokenBatch
 
 if TYPE_CHECKING:
-    from transformers import ProcessorMixin
+    from transformers import PreTrainedConfig, ProcessorMixin
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,24 @@ class EditTokenizer:
         added = sorted({*self.processor.tokenizer.get_added_vocab(), IMAGE_TOKEN}, key=len, reverse=True)
         self._control_tokens = re.compile("|".join(re.escape(token) for token in added))
         self._warned = False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        num_edit_tokens: int,
+        edit_token: str = EDIT_TOKEN,
+        templates: TemplateSet = FEW,
+    ) -> EditTokenizer:
+        """What `LlavaComprehension.from_pretrained` tokenises with, from a folder or hub id, without its weights."""
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(model)
+        processor: Any = load_processor(model, config)
+        add_edit_words(processor.tokenizer, edit_token, num_edit_tokens)
+        max_positions = config.get_text_config().max_position_embeddings
+        return cls(processor, edit_token_names(edit_token, num_edit_tokens), max_positions, templates)
 
     def tokenize(
         self,
@@ -228,6 +247,24 @@ class EditTokenizer:
             return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=filler)
 
         return packed(ids, pad), packed(mask, 0), packed(labels, IGNORE)
+
+
+def load_processor(model: str, config: PreTrainedConfig) -> Any:
+    """The processor of an MLLM, which has to know how many placeholders a picture takes.
+
+    Args:
+        model: folder or hub id in the stock format.
+        config: of the model.
+    """
+    from transformers import AutoProcessor
+
+    processor: Any = AutoProcessor.from_pretrained(model)
+    if processor.patch_size is None:  # checkpoints converted before the processor counted the placeholders
+        known: Any = config
+        processor.patch_size = known.vision_config.patch_size
+        processor.num_additional_image_tokens = 1
+        processor.vision_feature_select_strategy = known.vision_feature_select_strategy
+    return processor
 
 
 def _span(starts: Tensor, first: int, last: int) -> list[int]:

@@ -68,6 +68,30 @@ def find_edit_tokens(
     return [vocabulary[name] for name in names]
 
 
+def add_edit_words(tokenizer: PreTrainedTokenizerBase, edit_token: str, num_edit_tokens: int) -> list[int]:
+    """Make sure a tokenizer knows the edit tokens, where there is no model to go with it.
+
+    Args:
+        tokenizer: changed in place.
+        edit_token: name pattern with `{index}`.
+        num_edit_tokens: R.
+
+    Returns:
+        The R ids, in order.
+
+    Raises:
+        ValueError: if the tokenizer was made for another number of edit tokens.
+    """
+    found = find_edit_tokens(tokenizer, edit_token, num_edit_tokens)
+    if found is not None:
+        return found
+    names = edit_token_names(edit_token, num_edit_tokens)
+    new_tokens: list[str | AddedToken] = [AddedToken(name, special=True, normalized=False) for name in names]
+    tokenizer.add_tokens(new_tokens, special_tokens=True)
+    vocabulary = tokenizer.get_vocab()
+    return [vocabulary[name] for name in names]
+
+
 def add_edit_tokens(
     mllm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, edit_token: str, num_edit_tokens: int
 ) -> list[int]:
@@ -93,12 +117,7 @@ def add_edit_tokens(
     if found is not None:
         return found
     used_rows = sorted(set(tokenizer.get_vocab().values()))
-    names = edit_token_names(edit_token, num_edit_tokens)
-    new_tokens: list[str | AddedToken] = [AddedToken(name, special=True, normalized=False) for name in names]
-    tokenizer.add_tokens(new_tokens, special_tokens=True)
-    vocabulary = tokenizer.get_vocab()
-    ids = [vocabulary[name] for name in names]
-
+    ids = add_edit_words(tokenizer, edit_token, num_edit_tokens)
     num_rows = vocabulary_tables(mllm)[0].shape[0]
     used_rows = [row for row in used_rows if row < num_rows]
     if max(ids) >= num_rows:

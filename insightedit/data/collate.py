@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -13,12 +13,20 @@ from PIL import Image
 from torch import Tensor
 
 from insightedit.data.records import EditRecord
-from insightedit.types import EditBatch
+from insightedit.types import EditBatch, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessor, CLIPTokenizer
 
-    from insightedit.comprehension.llava import LlavaComprehension
+
+class Tokenizes(Protocol):
+    """An MLLM, or its tokenizer alone: `EditTokenizer.tokenize`."""
+
+    def tokenize(
+        self, instructions: Sequence[str], images: Sequence[np.ndarray] | None, **options: Any
+    ) -> TokenBatch:
+        """Prompt, reply and edit tokens."""
+        ...
 
 
 @dataclass
@@ -33,7 +41,7 @@ class Collator:
         max_length: longest sequence for the MLLM, in tokens.
     """
 
-    comprehension: LlavaComprehension
+    comprehension: Tokenizes
     resolution: int
     tokenizer: CLIPTokenizer | None = None
     clip_image_processor: CLIPImageProcessor | None = None

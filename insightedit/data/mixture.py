@@ -44,10 +44,14 @@ class Mixture:
 
     def __getitem__(self, index: int) -> EditRecord:
         """Record `index`; a broken one is skipped, counted and named, and the next draw takes its place."""
+        return self.draw(index)[1]
+
+    def draw(self, index: int) -> tuple[str, EditRecord]:
+        """(source name, record) of stream position `index`, as `[index]` gives it."""
         for attempt in range(MAX_BROKEN_IN_A_ROW):
             name, position = self.place(index, attempt)
             try:
-                return self.sources[name][position]
+                return name, self.sources[name][position]
             except BROKEN as error:
                 self.broken[name] += 1
                 number = position % num_records(self.sources[name])

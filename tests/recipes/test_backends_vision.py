@@ -197,3 +197,11 @@ def test_segmenters_refuse_settings_out_of_range():
 def test_names_of_folders_are_the_same_on_every_machine(tmp_path: Path):
     (tmp_path / "sam").mkdir()
     assert Sam(str(tmp_path / "sam")).name == "sam"
+
+
+def test_models_run_in_half_precision_too(dino: str, segmenter: Any):
+    found = GroundingDino(dino, box_threshold=0.0, text_threshold=0.0, device="cpu", dtype="bfloat16")
+    assert len(found.detect([picture(0)], [PHRASES], [{}])[0]) == 12
+    half = type(segmenter)(segmenter._model_id, device="cpu", dtype="bfloat16")
+    ((mask,),) = half.segment([picture(0)], [BOXES[:1]], [{}])
+    assert mask.shape == (40, 56) and half._model.dtype == torch.bfloat16

@@ -221,6 +221,8 @@ class Bench:
         dropped = [(name, self.backends.pop(name)) for name in names]
         for name, backend in dropped:
             self.spent[name] = _plus(self.spent.get(name, Usage()), backend.usage)
+            if hasattr(backend, "close"):
+                backend.close()
         if dropped:
             del dropped, backend
             gc.collect()

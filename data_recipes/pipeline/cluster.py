@@ -215,6 +215,20 @@ def require_ray() -> None:
 
 
 @contextmanager
+def _muffled() -> Iterator[None]:
+    """Nothing on the error stream: Ray's C++ parts announce there that they will be silent."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
 def connected(config: RecipeConfig, pools: int) -> Iterator[None]:
     """A connection to a cluster; one of our own is local, silent, and gone afterwards."""
     import ray
@@ -228,20 +242,22 @@ def connected(config: RecipeConfig, pools: int) -> Iterator[None]:
     }
     place, ours = None, not ray.is_initialized()
     if ours and config.engine.address is not None:
-        ray.init(address=config.engine.address, **quiet)
+        with _muffled():
+            ray.init(address=config.engine.address, **quiet)
     elif ours:
         place = tempfile.mkdtemp(
             prefix="ir", dir=None
         )  # short: names of sockets may not be longer than 107 bytes
         wanted = config.engine.num_cpus * config.engine.workers * (pools + 1) + 1
-        ray.init(
-            num_cpus=int(max(wanted, os.cpu_count() or 1)),
-            include_dashboard=False,
-            object_store_memory=STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=place,
-            **quiet,
-        )
+        with _muffled():
+            ray.init(
+                num_cpus=int(max(wanted, os.cpu_count() or 1)),
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=place,
+                **quiet,
+            )
     context = ray.data.DataContext.get_current()
     shown, context.enable_progress_bars = context.enable_progress_bars, False
     try:

@@ -19,6 +19,10 @@ from data_recipes.pipeline.inputs import InputConfig
 from insightedit.config.load import ConfigError, config_root
 
 COMMAND_LINE = "command line"
+UNDECIDING = (  # settings of backends that change how they are asked, not what they answer
+    "batch_size", "concurrency", "device", "key_variable", "max_attempts", "price_input", "price_output", "replies",
+    "requests_per_minute", "timeout",
+)  # fmt: skip
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
 
 
@@ -107,12 +111,16 @@ class RecipeConfig:
     def deciding(self) -> dict[str, Any]:
         """The settings that decide about the bytes of the result, ready for JSON."""
         output = {"format": self.output.format, "shard_size": self.output.shard_size, "split": self.split}
+        backends = {
+            name: {key: value for key, value in entry.items() if key not in UNDECIDING}
+            for name, entry in self.backends.items()
+        }
         return {
             "recipe": self.recipe,
             "seed": self.seed,
             "source": asdict(self.source),
             "output": output,
-            "backends": self.backends,
+            "backends": backends,
             "steps": self.steps,
             "faults": self.faults,
         }

@@ -98,11 +98,11 @@ def run_recipe(config: RecipeConfig, watch: Watch | None = None) -> dict[str, An
         begun = _begin(folder, plan)
         watch.begin(plan.inputs, len(plan.units), [step.name for step in plan.steps])
         with stopping_on_signals(watch) as stopper:
-            _work(folder, plan, watch, stopper)
+            _work(folder, plan, begun, watch, stopper)
         return _finish(folder, plan, begun)
 
 
-def _work(folder: OutFolder, plan: Plan, watch: Watch, stopper: Stopper) -> None:
+def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: Watch, stopper: Stopper) -> None:
     keys = Keys()
     open_units = []
     for unit in plan.units:
@@ -114,6 +114,7 @@ def _work(folder: OutFolder, plan: Plan, watch: Watch, stopper: Stopper) -> None
         watch.kept(unit.count, counts)
     if not open_units:
         return
+    write_json(folder.path / MANIFEST, {**begun, "complete": False})
     engine = plan.config.engine
     folder.note(
         what="begin",
@@ -187,7 +188,7 @@ def _begin(folder: OutFolder, plan: Plan) -> dict[str, Any]:
     before = folder.read_manifest()
     versions = _versions()
     known = [] if before is None else before["versions"]
-    manifest = {
+    return {
         "recipe": plan.config.recipe,
         "settings": plan.config.deciding(),
         "digest": plan.config.digest,
@@ -205,9 +206,6 @@ def _begin(folder: OutFolder, plan: Plan) -> dict[str, Any]:
         "backends": plan.backends,
         "versions": known if versions in known else [*known, versions],
     }
-    if before is None or before["versions"] != manifest["versions"]:
-        write_json(folder.path / MANIFEST, {**manifest, "complete": False})
-    return manifest
 
 
 def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, Any]:

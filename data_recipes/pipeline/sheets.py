@@ -41,7 +41,7 @@ def contact_sheet(cells: Sequence[Cell], title: str) -> bytes:
     words = max(len(_wrapped(cell["instruction"], width)) for cell in shown)
     rows = [range(first, min(first + columns, len(shown))) for first in range(0, len(shown), columns)]
     tops = [max(heights[number] for number in row) for row in rows]
-    below = (words + 2) * LINE + MARGIN
+    below = (words + 1 + any(cell["why"] for cell in shown)) * LINE + MARGIN
     full = max(MARGIN + columns * (width + MARGIN), int(_font(18).getlength(title)) + 2 * MARGIN)
     sheet = Image.new("RGB", (full, HEADER + sum(tops) + below * len(rows)), PAPER)
     draw = ImageDraw.Draw(sheet)

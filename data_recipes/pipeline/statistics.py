@@ -12,6 +12,7 @@ from data_recipes.pipeline.measure import MASK_STEPS, Counts
 
 ON_PAGE = 36  # pairs shown of each kind
 TOP = 15  # categories in a plot
+BARS = 30  # of a histogram
 BLUE, ORANGE, INK = "#1f5fa8", "#b5542a", "#19191e"
 
 
@@ -64,13 +65,13 @@ def _plots(total: Counts) -> Iterator[tuple[str, Any]]:
         areas = {
             (int(step) + 0.5) * 100 / MASK_STEPS: number for step, number in counts["mask_areas"].items()
         }
-        yield "Mask areas", _histogram(areas, 100 / MASK_STEPS, "Area of the mask, % of the picture")
+        yield "Mask areas", _histogram(areas, 100 / MASK_STEPS, "Area of the mask, % of the picture: pairs")
     if counts["words"]:
         words = {float(key): number for key, number in counts["words"].items()}
-        yield "Lengths of instructions", _histogram(words, 1.0, "Words of the instruction")
+        yield "Lengths of instructions", _histogram(words, 1.0, "Words of the instruction: pairs")
     for name, found in total["scores"].items():
         scores = {float(value): number for value, number in found.items()}
-        yield f"Score {name}", _histogram(scores, _width(scores), f"Score: {name}")
+        yield f"Score {name}", _histogram(*_binned(scores), f"Score {name}: pairs", from_zero=False)
 
 
 def _sheets(cells: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -94,7 +95,7 @@ def _top(found: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _bars(ranked: Sequence[tuple[str, int]], title: str) -> Any:
-    figure, axes = _figure(max(2.6, 0.6 + 0.26 * len(ranked)))
+    figure, axes = _figure(max(2.6, 0.6 + 0.26 * len(ranked)), 0.36)
     names = [name if len(name) <= 28 else f"{name[:26]}..." for name, _ in ranked]
     places = range(len(ranked))
     bars = axes.barh(places, [number for _, number in ranked], color=BLUE, alpha=0.75)
@@ -107,32 +108,39 @@ def _bars(ranked: Sequence[tuple[str, int]], title: str) -> Any:
     return figure
 
 
-def _histogram(found: Mapping[float, int], width: float, title: str) -> Any:
+def _histogram(found: Mapping[float, int], width: float, title: str, *, from_zero: bool = True) -> Any:
     figure, axes = _figure(2.6)
+    if from_zero:
+        axes.set_xlim(0, max(found) + width)
     axes.bar(list(found), list(found.values()), width=width * 0.92, color=ORANGE, alpha=0.75)
     axes.set_title(title.replace("$", r"\$"), fontsize=10, color=INK, loc="left")
-    axes.set_ylabel("pairs", fontsize=9)
     axes.yaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
-def _figure(height: float) -> tuple[Any, Any]:
+def _figure(height: float, left: float = 0.12) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, height), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(5.2, height))  # laid out by hand: a layout engine draws everything twice
+    axes = figure.add_axes((left, 0.3 / height, 0.96 - left, 1 - 0.65 / height))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     return figure, axes
 
 
-def _width(scores: Mapping[float, int]) -> float:
-    """Width of a bar: the smallest step between values, but no hairlines."""
+def _binned(scores: Mapping[float, int]) -> tuple[dict[float, int], float]:
+    """Scores as at most `BARS` bars, and their width; few different values keep a bar each."""
     values = sorted(scores)
-    if len(values) < 2:
-        return 0.5
-    least = min(later - earlier for earlier, later in pairwise(values))
-    return max(least, (values[-1] - values[0]) / 60)
+    if len(values) <= BARS:
+        least = min((later - earlier for earlier, later in pairwise(values)), default=1.0)
+        return dict(scores), max(least, (values[-1] - values[0]) / BARS)
+    width = (values[-1] - values[0]) / BARS
+    bars: dict[float, int] = {}
+    for value in values:
+        number = min(BARS - 1, int((value - values[0]) / width))
+        middle = values[0] + (number + 0.5) * width
+        bars[middle] = bars.get(middle, 0) + scores[value]
+    return bars, width
 
 
 def _address(figure: Any) -> str:

@@ -38,6 +38,8 @@ def test_layers(file):
 def test_the_digest_is_of_what_decides(file):
     plain = load_config(file)
     assert load_config(file, ["workers=9", "schedule=step", "output.path=x"]).digest == plain.digest
+    assert load_config(file, ["backends.chat.timeout=3", "backends.chat.device=cpu"]).digest == plain.digest
+    assert load_config(file, ["backends.chat.model=n"]).digest != plain.digest
     assert load_config(file, ["seed=1"]).digest != plain.digest
     assert load_config(file, ["steps.masks.smallest=0.02"]).digest != plain.digest
 

@@ -63,7 +63,8 @@ def kill_at_random(out: Path, kills: int, seed: int, *words: str) -> int:
 
 
 def is_complete(out: Path) -> bool:
-    return bool(json.loads((out / "manifest.json").read_text())["complete"])
+    manifest = out / "manifest.json"
+    return manifest.is_file() and bool(json.loads(manifest.read_text())["complete"])
 
 
 def finish(out: Path, **changes) -> dict[str, bytes]:

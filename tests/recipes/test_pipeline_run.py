@@ -41,7 +41,8 @@ def test_a_run_counts_everything_once(straight):
     assert manifest["passed"] == {"look": [56, 42], "pairs": [42, 84], "quality": [84, 59], "fault": [59, 59]}
     rejected = [json.loads(line) for line in (straight / "rejected.jsonl").read_text().splitlines()]
     assert len(rejected) == 4 + 14 + 25
-    assert rejected[0] == {
+    assert [one["key"][:5] for one in rejected] == sorted(one["key"][:5] for one in rejected)
+    assert next(one for one in rejected if one["step"] == "read") == {
         "key": "00005", "step": "read", "reason": "cannot be read", "detail": "the file is cut short",
     }  # fmt: skip
 
@@ -65,9 +66,9 @@ def test_the_manifest_says_what_the_bytes_depend_on(straight):
     [
         {"schedule": "step"},
         {"batch_size": 1},
-        {"batch_size": 64},
         {"workers": 2},
-        {"workers": 2, "schedule": "step", "devices": ["cpu"]},
+        pytest.param({"workers": 2, "schedule": "step", "devices": ["cpu"]}, marks=pytest.mark.slow),
+        pytest.param({"batch_size": 64}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -158,17 +159,20 @@ def test_what_no_record_is_to_blame_for_stops_the_run(tmp_path, how, told):
     with pytest.raises(RunStopped, match=told):
         run_recipe(failing(tmp_path / "out", how, retries=0))
     assert not list((tmp_path / "out").glob("*.parquet"))
-    run_recipe(toy_config(tmp_path / "other", 20))
 
 
 def test_units_before_a_stop_are_kept_and_not_done_again(tmp_path, straight):
+    from pyarrow import parquet
+
     out = tmp_path / "out"
-    config = failing(out, "down", 60, at="00031/1-remove")
+    first = parquet.read_table(straight / "train-00003.parquet", columns=["key"])["key"][0].as_py()
+    config = failing(out, "down", 60, at=first)
     with pytest.raises(RunStopped, match="the same command goes on from there"):
         run_recipe(config)
     assert [path.name for path in sorted(out.glob("*.parquet"))] == [
         f"train-0000{n}.parquet" for n in range(3)
     ]
+    assert not json.loads((out / "manifest.json").read_text())["complete"]
     done = (out / "train-00002.parquet").read_bytes()
     assert done == (straight / "train-00002.parquet").read_bytes()
 
@@ -222,6 +226,7 @@ def test_a_worker_that_dies_takes_nothing_with_it(tmp_path):
     assert manifest["pairs"] == PAIRS
 
 
+@pytest.mark.slow
 def test_a_unit_that_kills_its_workers_stops_the_run(tmp_path):
     config = failing(tmp_path / "out", "die_always", 20, at="00007/2-add", workers=2)
     told = r"3 workers died over unit 0 \(inputs 0 to 9\), the last one killed by signal 9: perhaps memory"
@@ -229,6 +234,7 @@ def test_a_unit_that_kills_its_workers_stops_the_run(tmp_path):
         run_recipe(config)
 
 
+@pytest.mark.slow
 def test_a_stop_in_a_worker_is_told_in_the_same_words(tmp_path):
     with pytest.raises(RunStopped, match="the step fault gets no answer: http://127.0.0.1:9 does not answer"):
         run_recipe(failing(tmp_path / "out", "down", workers=2))

@@ -124,15 +124,18 @@ class Scored:
 
 
 class ToyJudge:
-    """Scores by the sum of the pixels."""
+    """Scores by the sum of the pixels; takes its process with it where the file `dies` is missing."""
 
     name, settings = "toy judge", {"deterministic": True}
 
-    def __init__(self, device: str | None = None) -> None:
-        self.device = device
+    def __init__(self, device: str | None = None, dies: str | None = None) -> None:
+        self.device, self.dies = device, dies
         self.usage = Usage()
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
+        if self.dies and not Path(self.dies).exists():
+            Path(self.dies).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         used = self.usage
         self.usage = Usage(
             used.calls + len(questions), used.asked + len(questions), used.input_tokens + 10 * len(questions),

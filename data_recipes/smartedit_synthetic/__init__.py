@@ -13,7 +13,7 @@
 | 476 pairs, picked by hand | as many as there are photos; the step `quality` where the config names it |
 
 Its reasoning pairs (SAM, Stable Diffusion inpainting by the instruction, failures picked out by hand) are those of the
-recipe `advancededit` with `steps.wording.kinds: [reasoning]`: see configs/data/smartedit_reasoning.yaml.
+recipe `advancededit` with `steps.wording.kinds: [reasoning]`: the config `smartedit_reasoning`.
 
 Source: SmartEdit, supplementary material, section 2.
 """

@@ -1,4 +1,4 @@
-"""`python -m data_recipes.advancededit --config configs/data/advancededit.yaml source.path=photos`."""
+"""`python -m data_recipes.advancededit --config advancededit source.path=photos --out pairs`."""
 
 from data_recipes.pipeline.cli import main
 

@@ -104,7 +104,7 @@ class Faults:
     shares: tuple[tuple[str, float], ...]
 
     name = "faults"
-    needs: tuple[str, ...] = ()
+    needs = ()
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -313,8 +313,8 @@ def _residue(record: Record, world: World, rng: np.random.Generator) -> Record |
 
 
 def _artefact(record: Record, world: World, rng: np.random.Generator) -> Record | None:
-    """Noise in a part of the painted place."""
-    if record.source is None:
+    """Noise in a part of the painted place, within the mask."""
+    if record.source is None or record.mask is None:
         return None
     painted, photo = _pictures(record)
     box = box_of((painted != photo).any(axis=-1))
@@ -325,10 +325,11 @@ def _artefact(record: Record, world: World, rng: np.random.Generator) -> Record 
         length = max(4, round((high - low) * rng.uniform(0.25, 0.8)))
         start = int(rng.integers(int(low), max(int(low) + 1, int(high) - length + 1)))
         spans.append(slice(start, start + length))
-    patch = painted[tuple(spans)]
+    rows, columns = spans
+    patch, inside = painted[rows, columns], record.mask[rows, columns]
     strength = int(rng.integers(30, 91))
     noise = rng.integers(-strength, strength + 1, patch.shape)
-    painted[tuple(spans)] = np.clip(patch + noise, 0, 255).astype(np.uint8)
+    patch[inside] = np.clip(patch + noise, 0, 255).astype(np.uint8)[inside]
     return record.but(**{_painted(record): painted})
 
 

@@ -99,18 +99,72 @@ def _touched(world: World, picture: np.ndarray) -> list[int]:
 def _with_new(world: World, number: int, picture: np.ndarray) -> Scene:
     """The nearest scene that shows another thing in place of one: any class, any lower height."""
     old = world.scene.objects[number]
-    size = world.size
-
-    def guess(name: str, pixels: int) -> tuple[int, str, int]:
-        return _cost(world, world.swapped(number, _new(old, name, pixels, size)), picture), name, pixels
-
-    tall = old.height * size // 1000
+    place = _Place.of(world, number, picture)
+    tall = old.height * world.size // 1000
     heights = sorted({max(3, round(tall * share)) for share in COARSE})
     names = [name for name in world.sample.renderer.assets.classes if name != old.name or old.colour]
-    coarse = sorted(guess(name, pixels) for name in names for pixels in heights)
-    close = list(dict.fromkeys(name for _, name, _ in coarse))[:BEST]
-    _, name, pixels = min(guess(name, pixels) for name in close for pixels in range(3, tall + 1))
-    return world.swapped(number, _new(old, name, pixels, size))
+    coarse = sorted((place.cost(name, pixels), name) for name in names for pixels in heights)
+    close = list(dict.fromkeys(name for _, name in coarse))[:BEST]
+    fine = ((place.cost(name, pixels), name, pixels) for name in close for pixels in range(3, tall + 1))
+    _, name, pixels = min(fine)
+    return world.swapped(number, _new(old, name, pixels, world.size))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one thing stands, prepared for many guesses: all that they share is drawn already.
+
+    Attributes:
+        world: the scene.
+        old: the thing that is known to have stood there.
+        under: (H, W, 3) uint8: the scene as far as a guess does not change it.
+        above: things that may cover it.
+        box: rows and columns that guesses may reach.
+        picture: (h, w, 3) float64, the picture there.
+    """
+
+    world: World
+    old: SceneObject
+    under: np.ndarray
+    above: tuple[SceneObject, ...]
+    box: tuple[slice, slice]
+    picture: np.ndarray
+
+    @classmethod
+    def of(cls, world: World, number: int, picture: np.ndarray) -> _Place:
+        """Draw what guesses share."""
+        things = world.scene.objects
+        old, size = things[number], world.size
+        spans = _spans(old, size, old.height * size // 1000, size * 42 // 100)
+        over = [thing for thing in things[number + 1 :] if _meet(spans, _drawn_spans(world, thing))]
+        rest = tuple(thing for thing in things if thing is not old and not any(thing is one for one in over))
+        under = world.draw(replace(world.scene, objects=rest))
+        rows, columns = (slice(max(0, low), min(size, high)) for low, high in spans)
+        return cls(world, old, under, tuple(over), (rows, columns), picture[rows, columns].astype(np.float64))
+
+    def cost(self, name: str, pixels: int) -> int:
+        """Sum of the squared differences there, of a guess to the picture."""
+        canvas = self.under.copy()
+        for thing in (_new(self.old, name, pixels, self.world.size), *self.above):
+            self.world.sample.renderer.paste(canvas, thing)
+        flat = (canvas[self.box] - self.picture).reshape(-1)
+        return int(flat @ flat)
+
+
+def _spans(thing: SceneObject, size: int, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last row and column, and one to spare, of a sprite of so many pixels at a thing's place."""
+    top, left = thing.y * size // 1000 - height // 2, thing.x * size // 1000 - width // 2
+    return (top - 1, top + height + 1), (left - 1, left + width + 1)
+
+
+def _drawn_spans(world: World, thing: SceneObject) -> tuple[tuple[int, int], tuple[int, int]]:
+    pixels = max(3, thing.height * world.size // 1000)
+    height, width = world.sample.renderer.sprite(thing.name, pixels, thing.flip, thing.colour)[1].shape[:2]
+    return _spans(thing, world.size, height, width)
+
+
+def _meet(one: tuple[tuple[int, int], ...], other: tuple[tuple[int, int], ...]) -> bool:
+    return all(a[0] < b[1] and b[0] < a[1] for a, b in zip(one, other, strict=True))
 
 
 def _new(old: SceneObject, name: str, pixels: int, size: int) -> SceneObject:
@@ -119,7 +173,7 @@ def _new(old: SceneObject, name: str, pixels: int, size: int) -> SceneObject:
 
 def _cost(world: World, scene: Scene, picture: np.ndarray) -> int:
     """Sum of the squared differences of a scene's drawing to a picture."""
-    gap = world.draw(scene).astype(np.int32) - picture
+    gap = world.draw(scene).astype(np.float64) - picture  # sums of squares are exact
     flat = gap.reshape(-1)
     return int(flat @ flat)
 

@@ -1,8 +1,9 @@
 """What a recipe did on scenes, against the truth: `python -m data_recipes.oracle.report OUT`.
 
-Masks are the objects' own ones, as the step `pairs` keeps them in the notes, against the pixels that show the object.
-A removal or an addition is exact if its painted picture is the scene drawn without the object, pixel by pixel. A
-planted fault is caught if its pair is refused or its wording taken out; a good pair is lost if `quality` refuses it.
+Runs with planted faults end with it. Masks are the objects' own ones, as the step `pairs` keeps them in
+the notes, against the pixels that show the object. A removal or an addition is exact if its painted picture is the
+scene drawn without the object, pixel by pixel. A planted fault is caught if its pair is refused or its wording taken
+out; a good pair is lost if `quality` refuses it.
 """
 
 from __future__ import annotations
@@ -162,15 +163,28 @@ def measure_run(folder: Path) -> OracleReport:
         raise ValueError(
             f"{folder} holds no finished run of a recipe: name the folder that was given with --out."
         )
-    settings = json.loads(manifest.read_text(encoding="utf-8"))["settings"]["output"]
-    config = InputConfig(kind=settings["format"], path=str(folder), split=settings["split"], max_side=None)
+    told = json.loads(manifest.read_text(encoding="utf-8"))
+    output = told["settings"]["output"]
+    config = InputConfig(kind=output["format"], path=str(folder), split=output["split"], max_side=None)
     report = OracleReport()
-    pairs = open_table(config)
+    pairs = open_table(config) if told["pairs"] else ()
     for number in range(len(pairs)):
         report.take(pairs[number])
     for line in refused.read_text(encoding="utf-8").splitlines():
-        told = json.loads(line)
-        report.take(Rejected(told["key"], told["step"], told["reason"], told.get("detail", "")))
+        row = json.loads(line)
+        report.take(Rejected(row["key"], row["step"], row["reason"], row.get("detail", "")))
+    return report
+
+
+def write_report(folder: Path) -> OracleReport:
+    """Measure a finished run and keep what was counted beside it, in `oracle.json`.
+
+    Raises:
+        ValueError: if it is no finished run.
+    """
+    report = measure_run(folder)
+    told = json.dumps(report.to_dict(), indent=1)
+    (folder / "oracle.json").write_text(told + "\n", encoding="utf-8")
     return report
 
 
@@ -180,18 +194,16 @@ def _line(name: str, tally: Tally) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write `oracle.json` into a run's folder and show what it says."""
+    """Write the report of a run's folder and show what it says."""
     given = sys.argv[1:] if arguments is None else arguments
     if len(given) != 1:
         sys.stderr.write("usage: python -m data_recipes.oracle.report OUT\n")
         return 2
     try:
-        report = measure_run(Path(given[0]))
+        report = write_report(Path(given[0]))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    told = json.dumps(report.to_dict(), indent=1)
-    Path(given[0], "oracle.json").write_text(told + "\n", encoding="utf-8")
     sys.stdout.write(report.text() + "\n")
     return 0
 

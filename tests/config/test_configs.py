@@ -30,7 +30,7 @@ def test_every_recipe_loads_at_every_stage_with_every_overlay(recipe, stage, ove
 
 def test_all_files_are_reached_by_these_tests():
     kinds = {path.parent.name for path in config_root().rglob("*.yaml")}
-    assert kinds == {"recipes", "stages", "overlays"}
+    assert kinds == {"recipes", "stages", "overlays", "data"}  # data: tests/recipes
     assert sorted(path.stem for path in (config_root() / "stages").glob("*.yaml")) == [
         f"stage{n}" for n in STAGES
     ]

@@ -107,6 +107,11 @@ def test_what_is_left_of_a_thing_comes_from_the_photo(pairs):
         np.testing.assert_array_equal(getattr(after, name)[changed], world.photo[changed])
         share = changed.sum() / (before.source != before.target).any(axis=-1).sum()
         assert 0.03 < share < 0.75
+    for before, after in spoilt("artefact", pairs):
+        name = "source" if before.notes["swapped"] else "target"
+        changed = (getattr(before, name) != getattr(after, name)).any(axis=-1)
+        assert changed.sum() >= 4
+        assert not (changed & ~before.mask).any()
     for before, after in spoilt("bleed", pairs):
         name = "source" if before.notes["swapped"] else "target"
         assert ((getattr(before, name) != getattr(after, name)).any(axis=-1) & ~before.mask).any()

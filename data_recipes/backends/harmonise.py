@@ -48,6 +48,7 @@ class StatisticsHarmoniser:
     def harmonise(self, pastings: Sequence[Pasting]) -> list[np.ndarray]:
         """See `base.Harmoniser`; a picture without surroundings or without a thing stays as it is."""
         with self._counter.timed(len(pastings)):
+            self._counter.add(asked=len(pastings))
             return [self._one(pasting) for pasting in pastings]
 
     def _one(self, pasting: Pasting) -> np.ndarray:

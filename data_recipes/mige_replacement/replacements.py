@@ -24,6 +24,15 @@ FORMS = tuple(
         r"(?:please )?put (?P<new>.+?) in (?:the )?place of (?P<old>.+)",
     )
 )
+WHOLE = (
+    "it",
+    "this",
+    "photo",
+    "picture",
+    "image",
+    "scene",
+    "background",
+)  # what styles and places are changed of
 
 
 def is_finished(record: Record) -> bool:
@@ -32,12 +41,18 @@ def is_finished(record: Record) -> bool:
 
 
 def read_replacement(text: str) -> tuple[str, str] | None:
-    """What goes and what comes: "swap the dog for a fox" -> ("dog", "fox"); None if it is no such instruction."""
+    """What goes and what comes: "swap the dog for a fox" -> ("dog", "fox").
+
+    Returns:
+        None if it is no such instruction: it changes the whole picture, or makes the same thing another ("a bigger one").
+    """
     words = " ".join(text.split()).strip(" .!?")
-    for form in FORMS:
-        if (found := form.fullmatch(words)) is not None:
-            return bare(found["old"]), bare(found["new"])
-    return None
+    found = next((match for form in FORMS if (match := form.fullmatch(words)) is not None), None)
+    if found is None:
+        return None
+    old, new = bare(found["old"]), bare(found["new"])
+    is_same = re.fullmatch(r"(?:.+ )?ones?", new, re.IGNORECASE) is not None
+    return None if is_same or old.lower() in WHOLE else (old, new)
 
 
 @dataclass(frozen=True)

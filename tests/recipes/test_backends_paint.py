@@ -230,6 +230,9 @@ def test_colours_move_towards_the_surroundings_as_far_as_is_said():
         assert np.array_equal(out[~mask], one.picture[~mask])
         gaps[strength] = np.abs(lab_mean(out[mask]) - lab_mean(one.background[~mask])).max()
         assert out is not one.picture
+    used = StatisticsHarmoniser()
+    used.harmonise([one, one])
+    assert used.usage.calls == used.usage.asked == 2
     start = np.abs(before - lab_mean(one.background[~mask])).max()
     assert gaps[0.0] == start > 20 and gaps[0.5] == pytest.approx(start / 2, abs=2) and gaps[1.0] < 2
     flat = Pasting(np.full_like(one.picture, 90), mask, one.background)

@@ -128,6 +128,9 @@ def test_names_are_read_from_the_instruction_where_the_data_set_has_none():
         ("change the dog into a fox", ("dog", "fox")),
         ("put a fox in place of the dog", ("dog", "fox")),
         ("remove the dog", None),
+        ("turn the dog into a bigger one", None),
+        ("turn the photo into a painting", None),
+        ("change it to winter", None),
         ("add a fox to the lawn", None),
     ],
 )

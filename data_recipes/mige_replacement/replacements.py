@@ -44,7 +44,7 @@ def read_replacement(text: str) -> tuple[str, str] | None:
     """What goes and what comes: "swap the dog for a fox" -> ("dog", "fox").
 
     Returns:
-        None if it is no such instruction: it changes the whole picture, or makes the same thing another ("a bigger one").
+        None if it is no such instruction: it changes the whole picture, or the thing itself ("a bigger one").
     """
     words = " ".join(text.split()).strip(" .!?")
     found = next((match for form in FORMS if (match := form.fullmatch(words)) is not None), None)

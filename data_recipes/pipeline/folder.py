@@ -57,7 +57,7 @@ class OutFolder:
         return self.path / WORK / f"{steps_done:02d}" / f"{unit.number:05d}.arrow"
 
     def claim(self) -> None:
-        """Make the folder this run's, or find that it is; takes away what a killed run left half-written.
+        """Make the folder this run's, or find that it is.
 
         Raises:
             NotADirectoryError: if it is a file.
@@ -78,9 +78,12 @@ class OutFolder:
                 f"{self.path} was begun with other settings ({told}): give the same ones to go on, or name "
                 "another folder."
             )
-        for folder in (self.path, self.path / UNITS, self.path / WORK):
-            for left in folder.rglob(f".*{PART}") if folder.name == WORK else folder.glob(f".*{PART}"):
-                left.unlink(missing_ok=True)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Take away what killed workers left half-written."""
+        for left in self.path.rglob(f".*{PART}"):
+            left.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -159,7 +162,7 @@ class OutFolder:
 def whole_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """A file that takes its name only when it is finished and, if `durable`, on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}{PART}")
     try:
         with part.open("wb") as file:
             yield file

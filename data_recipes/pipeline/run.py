@@ -249,6 +249,7 @@ def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, A
     write_whole(folder.path / CARD, dataset_card(manifest, total, plan.config).encode())
     write_json(folder.path / MANIFEST, manifest)
     folder.clear_work()
+    folder.sweep()  # of workers that died at the very end
     return manifest
 
 

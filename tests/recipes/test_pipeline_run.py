@@ -205,6 +205,16 @@ def test_keys_are_compared_over_all_units():
         keys.add(["5000", "1234"])
 
 
+def test_what_a_killed_worker_left_half_written_goes_away(tmp_path):
+    class Leaving(Watch):
+        def unit_done(self, report):
+            (tmp_path / "out/.train-00000.parquet.00000000.part").touch()
+            (tmp_path / "out/units/.00000.json.00000000.part").touch()
+
+    run_recipe(toy_config(tmp_path / "out", 10), Leaving())
+    assert not list(tmp_path.rglob("*.part"))
+
+
 # workers
 
 

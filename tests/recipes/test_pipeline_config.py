@@ -54,7 +54,7 @@ def test_every_config_that_comes_along_loads_by_name(name):
     [
         (["sead=1"], r"sead \(command line\): no such setting \(did you mean seed\?\)"),
         (["zzz=1"], r"zzz \(command line\): no such setting; sections are recipe, seed"),
-        (["engine.nam=ray"], r"engine.nam \(command line\): no such setting \(did you mean engine.name\?\)"),
+        (["engine.nme=ray"], r"engine.nme \(command line\): no such setting \(did you mean engine.name\?\)"),
         (["engine.name=spark"], r"engine.name \(command line\): got 'spark', needs one of local, ray"),
         (["workers=two"], r"engine.workers \(command line\): got 'two', needs a whole number"),
         (["engine.devices=3"], "got 3, needs a list, each a text"),

@@ -1,0 +1,173 @@
+"""`python -m data_recipes` and `python -m data_recipes.RECIPE`: photos in, editing pairs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from insightedit.command_line import one_sentence_errors
+
+EXAMPLES = """Examples:
+
+  {program} --config {config} --out pairs/
+
+  {program} --config {config} --dry-run
+
+  {program} source.path=photos/ --out pairs/ --workers 4 backends.chat.kind=endpoint
+
+  {program} --config my.yaml --out pairs/ schedule=step 'devices=\\[cuda:0, cuda:1]'
+
+  {program} --config my.yaml --out pairs/ --engine ray engine.address=auto engine.num_gpus=1
+
+The same command again goes on where a run was stopped or killed. key=value changes any setting of the file: source.*,
+output.*, engine.*, backends.NAME.*, steps.NAME.*; a last part that is unique is enough (workers=4).
+
+Train on the result:
+
+  python -m insightedit.stage3 'data.sources=[{{kind: parquet, path: pairs/}}]'
+"""
+
+
+def main(recipe_name: str | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        recipe_name: the recipe that is run; None lets the first word or the config name it.
+    """
+    program = "python -m data_recipes" + (f".{recipe_name}" if recipe_name else "")
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    epilog = EXAMPLES.format(
+        program=program if recipe_name else f"{program} advancededit", config="scenes_oracle"
+    )
+
+    @app.command(epilog=epilog, help=_help(recipe_name))
+    def run(
+        words: Annotated[
+            list[str] | None,
+            typer.Argument(
+                metavar="KEY=VALUE", help="Settings that differ from the file.", show_default=False
+            ),
+        ] = None,
+        config: Annotated[
+            str | None, typer.Option(help="YAML file, or a name of configs/data.", show_default=False)
+        ] = None,
+        out: Annotated[
+            Path | None,
+            typer.Option(
+                help="Folder to write; new, empty, or begun by the same command.", show_default=False
+            ),
+        ] = None,
+        engine: Annotated[
+            str | None, typer.Option(help="local (processes) or ray (a cluster).", show_default=False)
+        ] = None,
+        workers: Annotated[
+            int | None, typer.Option(help="Processes, or Ray actors of each model.", show_default=False)
+        ] = None,
+        count: Annotated[
+            int | None, typer.Option(help="Only so many inputs.", min=1, show_default=False)
+        ] = None,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Try some inputs; tell time, rejects, tokens and cost.")
+        ] = False,
+        sample: Annotated[int, typer.Option(help="Inputs that --dry-run tries.", min=1)] = 8,
+    ) -> None:
+        given = list(words or [])
+        named = recipe_name or (given.pop(0) if given and "=" not in given[0] else None)
+        asked = {"engine.name": engine, "engine.workers": workers, "source.count": count}
+        given += [f"{key}={value}" for key, value in asked.items() if value is not None]
+        if named is None and config is None and not given:
+            _list_recipes()
+            return
+        with _one_sentence_errors():
+            _run(named, config, given, out, sample if dry_run else None)
+
+    app(prog_name=program)
+
+
+def _run(
+    named: str | None, config: str | None, given: list[str], out: Path | None, sample: int | None
+) -> None:
+    from data_recipes.pipeline import terminal
+    from data_recipes.pipeline.config import load_config
+    from data_recipes.pipeline.dry_run import dry_run
+    from data_recipes.pipeline.run import run_recipe, usage_of
+    from data_recipes.recipes import recipe_module
+
+    settings = load_config(config, given, named=named)
+    if not settings.recipe:
+        raise ValueError("no recipe is named: write it first, as in `python -m data_recipes advancededit`.")
+    recipe_module(settings.recipe)
+    if out is not None:
+        settings.output.path = str(out)
+    if sample is not None:
+        terminal.show_estimate(dry_run(settings, sample), settings.engine.workers)
+        return
+    if settings.output.path is None:
+        raise ValueError("nowhere to write: name a folder with --out, or look first with --dry-run.")
+    with terminal.watching() as watch:
+        manifest = run_recipe(settings, watch)
+    terminal.show_result(manifest, settings.output.path, usage_of(Path(settings.output.path)))
+    if settings.faults:
+        from data_recipes.oracle.report import write_report
+
+        report = write_report(Path(settings.output.path))
+        terminal.output_console().print(report.text(), highlight=False, markup=False, soft_wrap=True)
+
+
+def _list_recipes() -> None:
+    from rich.table import Table
+
+    from data_recipes.pipeline.config import list_configs
+    from data_recipes.pipeline.terminal import output_console
+    from data_recipes.recipes import RECIPES
+
+    console = output_console()
+    table = Table("recipe", "what it makes", box=None)
+    for name in RECIPES:
+        table.add_row(name, _about(name))
+    console.print(table)
+    console.print("\nRun one:  python -m data_recipes RECIPE --config NAME --out DIR   (--help tells more)")
+    if names := list_configs():
+        console.print(f"Configs:  {', '.join(names)}")
+
+
+def _about(name: str) -> str:
+    from data_recipes.recipes import recipe_module
+
+    try:
+        return recipe_module(name).ABOUT
+    except ValueError as error:
+        return str(error)
+
+
+def _help(named: str | None) -> str:
+    if named is None:
+        return (
+            "Make editing pairs from photos by a recipe: the first word, or what the config names. Without anything: "
+            "lists the recipes."
+        )
+    return _about(named)
+
+
+@contextmanager
+def _one_sentence_errors() -> Iterator[None]:
+    from data_recipes.pipeline.watch import Interrupted
+
+    with one_sentence_errors():
+        try:
+            yield
+        except Interrupted as error:
+            _stop(str(error))
+        except KeyboardInterrupt:
+            _stop("stopped; what is finished is kept, and the same command goes on from there.")
+        except ModuleNotFoundError as error:
+            raise ValueError(f"a recipe needs {error.name}: pip install 'insightedit[data]'.") from None
+
+
+def _stop(sentence: str) -> None:
+    typer.secho(f"insightedit: {sentence}", err=True, fg=typer.colors.YELLOW)
+    raise typer.Exit(130) from None

@@ -202,3 +202,49 @@ def test_long_instructions_are_cut_on_sheets():
     )
     sheet = Image.open(io.BytesIO(contact_sheet(tally.result()["cells"]["accepted"], "title")))
     assert sheet.width < 600
+
+
+# what is shown while a run goes
+
+
+def test_bars_count_inputs_steps_and_rejects(tmp_path):
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    from data_recipes.pipeline.terminal import Bars
+
+    console = Console(file=io.StringIO())
+    with Progress(TextColumn("{task.description}"), console=console) as progress:
+        run_recipe(toy_config(tmp_path / "out", 40), Bars(console, progress))
+        rows = {task.description.strip(): task for task in progress.tasks}
+        assert (rows["inputs"].completed, rows["inputs"].total) == (40, 40)
+        assert [rows[name].completed for name in ("look", "pairs", "quality")] == [37, 27, 54]
+        assert rows["inputs"].fields["told"] == "4/4 units, 38 pairs, 29 rejected"
+        assert rows["quality"].fields["told"] == "16 rejected, quality is low: 16"
+    with Progress(console=console) as progress:  # everything is there already
+        again = Bars(console, progress)
+        run_recipe(toy_config(tmp_path / "out", 40), again)
+        assert progress.tasks[0].completed == 40
+        assert (again.pairs, again.done) == (38, 4)
+
+
+def test_lines_tell_where_nobody_watches():
+    from rich.console import Console
+
+    from data_recipes.pipeline.terminal import Lines
+
+    file = io.StringIO()
+    lines = Lines(Console(file=file, width=200))
+    lines.begin(20, 2, ["look"])
+    counts = {"pairs": 7, "rejects_by_reason": {"look": {"mask is too small": 2}}}
+    lines.unit_done({"counts": counts})
+    assert file.getvalue() == ""
+    lines.last -= 11
+    lines.unit_done({"counts": counts})
+    lines.worker_died(3, "killed by signal 9")
+    lines.stopping()
+    assert file.getvalue().splitlines() == [
+        "2 of 2 units: 14 pairs, 4 rejected",
+        "a worker was lost (killed by signal 9); unit 3 is given to another one",
+        "stopping after the units in work; once more ends them",
+    ]

@@ -6,8 +6,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from data_recipes.backends.base import Question
+from data_recipes.pipeline.bench import Bench
 from data_recipes.pipeline.flow import RunStopped
 from data_recipes.pipeline.run import Keys, run_recipe, usage_of
 from data_recipes.pipeline.watch import Stopper, Watch
@@ -313,3 +316,37 @@ def test_recipes_and_backends_are_looked_at_before_anything_is_done(tmp_path):
     with pytest.raises(ValueError, match="recipe is 'advancededi': did you mean advancededit?"):
         run_recipe(config)
     assert not (tmp_path / "out").exists()
+
+
+# the bench
+
+
+def test_a_worker_has_its_device_and_only_the_models_of_its_step(tmp_path):
+    config = toy_config(tmp_path / "out")
+    bench = Bench(config, device="cuda:1", only_needed=True)
+    quality = next(step for step in bench.steps if step.name == "quality")
+    judge = bench.context(quality, [quality]).backend("judge")
+    assert judge.device == "cuda:1"
+    judge.answer([Question("", (np.zeros((2, 2, 3), np.uint8),))])
+    assert bench.context(bench.steps[0], [bench.steps[0]]).backends == {}
+    assert bench.backends == {}
+    assert bench.usage()["judge"].calls == 1
+    config.backends["judge"]["device"] = "cpu"
+    assert Bench(config, device="cuda:1").entry("judge")["device"] == "cpu"
+
+
+def test_two_steps_of_one_name_are_refused(tmp_path, monkeypatch):
+    from tests.recipes import toy
+
+    monkeypatch.setattr(toy.Pairs, "name", "look")
+    with pytest.raises(
+        ValueError, match=r"has steps named \['look', 'look', .*: each needs a name of its own"
+    ):
+        Bench(toy_config(tmp_path / "out"))
+
+
+def test_faults_are_planted_before_the_quality_step(tmp_path):
+    config = toy_config(tmp_path / "out")
+    config.faults = {"empty_mask": 0.5}
+    names = [step.name for step in Bench(config).steps]
+    assert names == ["look", "pairs", "faults", "quality", "fault"]

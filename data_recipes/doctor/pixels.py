@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from scipy.fft import irfft2, next_fast_len, rfft2
-from scipy.ndimage import binary_dilation, uniform_filter
+from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes, uniform_filter
 
 from data_recipes.doctor import wordings
 
@@ -25,6 +25,7 @@ SAME_LIGHT, SAME_CHANNEL = (
 )  # of 255: largest ones of 8 x 8 pixels that compression makes; JPEG 90 and better
 LIGHT = np.array([0.299, 0.587, 0.114], np.float32)
 MATCH = 6.0  # of 255: pixels that are the same
+MOST, FITS, MIN_ERROR = 32.0, 12.0, 3.0  # of 255: differences of shifted pictures
 MIN_TEXTURE = 200  # pixels with structure that alignment needs
 STRUCTURE, STRONG = 60, 85  # percentiles of the steps between neighbours
 EVIDENCE = 0.3  # from here on an edge is on one side only; measured on scenes
@@ -89,23 +90,28 @@ def shift_between(source: np.ndarray, target: np.ndarray) -> Shift | None:
     structured = edges > max(4.0, float(np.percentile(edges, STRUCTURE)))
     if structured.sum() < MIN_TEXTURE:
         return None
-    found = max(
-        (Shift(x, y, _match(one, other, structured, x, y)) for x, y in tried), key=lambda one: one.match
-    )
-    unmoved = _match(one, other, structured, 0, 0)
-    is_better = found.match >= 0.5 and 1 - found.match <= 0.5 * (1 - unmoved)
-    return found if is_better and (found.right, found.down) != (0, 0) else None
+    errors = {place: _error(one, other, structured, *place) for place in tried}
+    best = min(errors, key=lambda place: errors[place][0])
+    unmoved = _error(one, other, structured, 0, 0)[0]
+    if best == (0, 0) or unmoved < MIN_ERROR or errors[best][0] > 0.5 * unmoved:
+        return None
+    return Shift(*best, errors[best][1])
 
 
-def _match(one: np.ndarray, other: np.ndarray, structured: np.ndarray, right: int, down: int) -> float:
-    """Share of the structured pixels that are the same where the second picture is moved back."""
+def _error(
+    one: np.ndarray, other: np.ndarray, structured: np.ndarray, right: int, down: int
+) -> tuple[float, float]:
+    """Mean difference of the structured pixels where the second picture is moved back, and the share that fits.
+
+    Differences count up to `MOST` only, so that what the edit changes does not decide.
+    """
     rows, moved_rows = _overlap(down, one.shape[0])
     columns, moved_columns = _overlap(right, one.shape[1])
     within = structured[rows, columns]
     if within.sum() < MIN_TEXTURE // 2:
-        return 0.0
-    difference = np.abs(one[rows, columns] - other[moved_rows, moved_columns])
-    return float((difference[within] < MATCH).mean())
+        return MOST, 0.0
+    difference = np.abs(one[rows, columns] - other[moved_rows, moved_columns])[within]
+    return float(np.minimum(difference, MOST).mean()), float((difference < FITS).mean())
 
 
 def _grey(picture: np.ndarray, scale: float) -> np.ndarray:
@@ -125,7 +131,8 @@ def _structure(grey: np.ndarray) -> np.ndarray:
 
 def _phase_shift(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
     """(right, down) in pixels, of the highest peak."""
-    shape = tuple(next_fast_len(side, real=True) for side in one.shape)
+    height, width = (int(next_fast_len(side, real=True) or side) for side in one.shape)
+    shape = height, width
     window = np.outer(np.hanning(one.shape[0]), np.hanning(one.shape[1])).astype(np.float32)
     first, second = (rfft2((grey - grey.mean()) * window, s=shape) for grey in (one, other))
     cross = np.conj(first) * second
@@ -133,8 +140,8 @@ def _phase_shift(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
     down, right = np.unravel_index(int(peaks.argmax()), peaks.shape)
     down, right = int(down), int(right)
     return (
-        right - shape[1] if right > shape[1] // 2 else right,
-        down - shape[0] if down > shape[0] // 2 else down,
+        right - width if right > width // 2 else right,
+        down - height if down > height // 2 else down,
     )
 
 
@@ -203,12 +210,17 @@ def direction(
 def edge_evidence(with_it: np.ndarray, without: np.ndarray, mask: np.ndarray | None = None) -> float | None:
     """Whether something stands in the first picture and not in the second, -1 to 1.
 
-    The border of what changes is an edge where the thing stands, and runs through the background where it does not. A
-    black thing on black ground can look the other way round (1 of 700 scenes); then the mask's border says otherwise.
+    The border of what changes is an edge where the thing stands, and runs through the background where it does not.
+    Where the background has the thing's own colours nothing changes: such holes are closed first, for their borders
+    are edges of the background. What a mask's border says otherwise is not believed either.
     """
     visible = changed(with_it, without) > VISIBLE
     if not 0.002 <= visible.mean() <= 0.5:
         return None
+    reach = max(2, round(0.02 * max(visible.shape)))
+    room = np.pad(visible, reach, mode="edge")
+    closed = binary_closing(room, iterations=reach)[reach:-reach, reach:-reach]
+    visible = np.asarray(binary_fill_holes(closed), dtype=bool)
     evidence = _edge_balance(with_it, without, visible)
     if evidence is None or mask is None or evidence > 0:
         return evidence

@@ -12,11 +12,10 @@ NAMED_COLOURS = "|".join(
     [*COLOURS, "white", "black", "brown", "gr[ae]y", "golden?", "silver", "cyan", "magenta"]
 )
 _TAKE = r"\btak(?:e|ing)\b(?:\W+\w+){1,8}?\W+(?:out|away|off)\b|\btak(?:e|ing) (?:out|away|off)\b"
-REMOVE = re.compile(
-    rf"\b(?:remov|delet|eras|eliminat)(?:e|ing)\b|\bget(?:ting)? rid of\b|{_TAKE}|\bnever been\b"
-)
+_DROP = r"\b(?:remov(?:e|ing)|delete|deleting|eras(?:e|ing)|eliminat(?:e|ing))\b|\bget(?:ting)? rid of\b"
+REMOVE = re.compile(rf"{_DROP}|{_TAKE}|\bnever been\b")
 GONE = re.compile(r"\bdo(?: not|n't) want to see\b|\bmake\b.* disappear\b")
-ADD = re.compile(r"\b(?:add|insert|includ|attach)(?:e|ing)?\b")
+ADD = re.compile(r"\b(?:add|insert|attach)(?:ing)?\b|\b(?:include|including)\b")
 PUT = re.compile(r"\b(?:put|place|draw|show|set|want|want to see) (?:an?|another|some|the|<imagehere>)\b")
 PLACED = re.compile(r"\b(?:put|place|draw|want|want to see) (?:an?|another|<imagehere>)\b")
 STRONG_REPLACE = re.compile(

@@ -88,7 +88,7 @@ class MultiPromptSource:
     def _pixels(self, path: str) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
         with Image.open(self.images / path) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.array(picture.convert("RGB"))  # torch warns of arrays that it cannot write to
 
 
 def _paths(value: object) -> list[str]:

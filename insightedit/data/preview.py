@@ -168,11 +168,13 @@ def _sample(
     valid = batch.tokens.attention_mask[row].bool()
     if isinstance(collator, InterleavedCollator):
         tokenizer: Any = collator.tokenizer.tokenizer
+        assert batch.tokens.image_positions is not None
         slots, learned = batch.tokens.image_positions[row], None
     else:
         words: Any = collator.comprehension
         tokenizer = words.processor.tokenizer
         slots = ids == tokenizer.convert_tokens_to_ids(words.processor.image_token)
+        assert batch.tokens.labels is not None
         learned = batch.tokens.labels[row] != IGNORE
     return SeenSample(
         index=index,
@@ -248,4 +250,4 @@ def _aligned(batch: EditBatch, row: int, collator: Collator | InterleavedCollato
     """The text that stage 1 aligns with, as the text encoder's tokenizer reads it."""
     if batch.text_target_ids is None or not isinstance(collator, Collator) or collator.tokenizer is None:
         return ""
-    return collator.tokenizer.decode(batch.text_target_ids[row], skip_special_tokens=True)
+    return str(collator.tokenizer.decode(batch.text_target_ids[row], skip_special_tokens=True))

@@ -297,8 +297,8 @@ def _reference_images(key: str, value: Any) -> tuple[np.ndarray, ...]:
     if value is None:
         return ()
     if isinstance(value, list):
-        return tuple(np.asarray(picture.convert("RGB")) for picture in value)
-    strip = np.asarray(value.convert("RGB"))
+        return tuple(np.array(picture.convert("RGB")) for picture in value)
+    strip = np.array(value.convert("RGB"))
     height, width = strip.shape[:2]
     if width % height:
         raise ValueError(

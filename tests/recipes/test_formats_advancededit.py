@@ -271,3 +271,23 @@ def test_other_folders_and_records_are_refused(tmp_path):
     apart = [pair(name, "remove", photo, target, mask) for name in ("1", "2", "1")]
     with pytest.raises(ValueError, match="the records of 1 do not stand together: sort them by key"):
         write_advancededit(apart, tmp_path)
+
+
+def test_files_of_another_shape_are_told(tmp_path):
+    save(tmp_path / "9.png", noise(0))
+    dump(
+        tmp_path / "2_mask_generation/9.json",
+        {"image_path": "9.png", "annotations": [{"class_name": "a", "bbox": 1}]},
+    )
+    reason, detail = rejected(opened("advancededit", tmp_path))
+    assert (reason, detail) == (
+        "record is incomplete",
+        "the box of a is 1: it has to be [left, top, right, bottom]",
+    )
+    dump(tmp_path / "2_mask_generation/9.json", [1, 2])
+    assert rejected(opened("advancededit", tmp_path))[0] == "record is incomplete"
+    dump(tmp_path / PAIRS / "replace/json_file/9.json", [1])
+    reason, detail = rejected(opened("advancededit", tmp_path))
+    assert (reason, detail) == ("record is incomplete", "9.json holds a list in place of numbered entries")
+    dump(tmp_path / PAIRS / "replace/json_file/9.json", "{broken")
+    assert rejected(opened("advancededit", tmp_path))[0] == "file is not valid JSON"

@@ -287,3 +287,29 @@ def test_layouts_without_a_place_for_a_record_refuse_it(tmp_path):
 def test_no_such_kind_is_told_with_the_nearest():
     with pytest.raises(ValueError, match="source.kind is 'magicbrash': did you mean magicbrush?"):
         open_input(InputConfig("magicbrash", "."))
+
+
+def test_saved_datasets_name_their_splits(tmp_path):
+    from datasets import DatasetDict
+
+    from tests.data.published_files import rows
+
+    DatasetDict({"dev": rows(("source", "edit", "target"))}).save_to_disk(tmp_path)
+    with pytest.raises(ValueError, match="has the splits dev, not `train`: name one of them."):
+        opened("arrow", tmp_path)
+    assert len(opened("arrow", tmp_path, split="dev")) == 2
+
+
+def test_other_members_of_tars_are_told(tmp_path):
+    good = {"b.source.png": png(noise(0)), "b.target.png": png(noise(1)), "b.txt": b"a text"}
+    path = tar(tmp_path / "x.tar", {"a.json": b"{broken", **good})
+    with tarfile.open(path, "a") as archive:
+        info = tarfile.TarInfo("c.pipe")
+        info.type = tarfile.FIFOTYPE
+        archive.addfile(info)
+    found = opened("webdataset", tmp_path)
+    assert rejected(found, 0)[0] == "file is not valid JSON"
+    assert rejected(found, 2) == ("path leads out of the folder", "c.pipe is neither a file nor a folder")
+    path.write_bytes(path.read_bytes()[:1200])  # cut off after it was opened
+    assert rejected(found, 1)[0] == "record is incomplete"
+    assert "x.tar ends within b." in rejected(found, 1)[1]

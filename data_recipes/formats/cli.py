@@ -9,7 +9,7 @@ import typer
 
 EXAMPLES = """Examples:
 
-  python -m data_recipes.formats runs/data/scenes --kind parquet --to magicbrush -o out/magicbrush
+  python -m data_recipes.formats runs/pairs --kind parquet --to magicbrush -o out/magicbrush
 
   python -m data_recipes.formats MagicBrush/train --to ai_toolkit -o out/folders --count 100
 

@@ -162,7 +162,7 @@ def test_saved_datasets_and_the_hubs_rows_are_read(tmp_path):
 
     table = rows(("source_img", "instruction", "target_img"))
     table.save_to_disk(tmp_path / "arrow")
-    table.to_parquet(tmp_path / "hub/data/train-00000.parquet")
+    table.to_parquet(tmp_path / "hub" / "data" / "train-00000.parquet")
     for kind, path in (
         ("arrow", "arrow"),
         ("magicbrush", "arrow"),

@@ -54,6 +54,9 @@ def _tables(total: Counts) -> Iterator[dict[str, Any]]:
         rows = [(key, f"{number:,}") for key, number in _top(total["counts"][name])]
         if rows:
             yield {"caption": caption, "head": ("", "number"), "rows": rows}
+    same = [(name, next(iter(found))) for name, found in total["scores"].items() if len(found) == 1]
+    if same:
+        yield {"caption": "Scores that are the same for all pairs", "head": ("", "score"), "rows": same}
 
 
 def _plots(total: Counts) -> Iterator[tuple[str, Any]]:
@@ -71,6 +74,8 @@ def _plots(total: Counts) -> Iterator[tuple[str, Any]]:
         yield "Lengths of instructions", _histogram(words, 1.0, "Words of the instruction: pairs")
     for name, found in total["scores"].items():
         scores = {float(value): number for value, number in found.items()}
+        if len(scores) == 1:  # a bar as wide as the plot tells less than a line in a table
+            continue
         yield f"Score {name}", _histogram(*_binned(scores), f"Score {name}: pairs", from_zero=False)
 
 

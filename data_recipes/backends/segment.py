@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from data_recipes.backends.loading import DTYPES, UsageCounter, check_above, che
 Box = tuple[float, float, float, float]
 
 
-class _BoxSegmenter:
+class _BoxSegmenter(ABC):
     """What both have in common: of the three masks that are proposed for a box, the one of the best predicted IoU."""
 
     def __init__(
@@ -51,8 +52,9 @@ class _BoxSegmenter:
                 self._counter.add(asked=len(chosen))
         return masks
 
+    @abstractmethod
     def _load(self) -> None:
-        raise NotImplementedError
+        """Place the model of a class of transformers."""
 
     def _place(self, model_class: Any, processor_class: Any) -> None:
         device, dtype = place(self._device, self.settings["dtype"], half="float32")
@@ -91,9 +93,9 @@ class _BoxSegmenter:
             for i, some in enumerate(boxes)
         ]
 
+    @abstractmethod
     def _whole(self, masks: list[Any], sizes: list[tuple[int, ...]], inputs: Any) -> list[Any]:
         """Logits (K, 1, h, w) each -> masks (K, 1, H, W) over the pictures."""
-        raise NotImplementedError
 
 
 class Sam(_BoxSegmenter):

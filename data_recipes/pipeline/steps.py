@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -94,7 +95,7 @@ class Context:
         return self.backends[name]
 
 
-class EachRecord:
+class EachRecord(ABC):
     """A step that takes its records one by one: implement `one`."""
 
     name: str = ""
@@ -115,9 +116,9 @@ class EachRecord:
         found = (self.one(record, context) for record in records)
         return [out if isinstance(out, list) else [out] for out in found]
 
+    @abstractmethod
     def one(self, record: Record, context: Context) -> Outcome | list[Outcome]:
         """What becomes of one record."""
-        raise NotImplementedError
 
     def reject(self, record: Record, reason: str, detail: str = "") -> Rejected:
         """A `Rejected` of this step."""

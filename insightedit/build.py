@@ -108,6 +108,7 @@ def build_interleaved_editor(config: Config, part: ReaderConfig) -> InterleavedE
         subfolder="transformer",
         source_channels=vae.config.latent_channels,
         source_prior=config.generation.source_prior,
+        place_head=transformer.place_head,
         alphas_cumprod=scheduler.alphas_cumprod,
     )
     if denoiser.config.in_channels != vae.config.latent_channels:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from insightedit.generation.unet_input import image_prompt, unet_input
-from insightedit.types import Comprehension, EditCondition, TokenBatch
+from insightedit.types import Comprehension, EditCondition, NoisePrediction, TokenBatch
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, SchedulerMixin
@@ -102,7 +102,7 @@ class Editor(nn.Module):
 
     def predict_noise(
         self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition
-    ) -> Tensor:
+    ) -> NoisePrediction:
         """One UNet call.
 
         Args:
@@ -112,7 +112,7 @@ class Editor(nn.Module):
             condition: what bridging made.
 
         Returns:
-            (B, C, h, w) prediction in the scheduler's prediction type.
+            The prediction; a UNet marks no places.
 
         Raises:
             RuntimeError: if the editor was built without a generator (stage 1).
@@ -122,7 +122,7 @@ class Editor(nn.Module):
                 "this editor has no UNet: it was built for the `align` objective (stage 1), which does not draw. "
                 "Build it with a stage 2 or 3 config."
             )
-        return self.unet(
+        noise = self.unet(
             unet_input(
                 noisy_latents, source_latents, condition.spatial_residual, self.unet.config.residual_channels
             ),
@@ -130,3 +130,4 @@ class Editor(nn.Module):
             encoder_hidden_states=condition.encoder_hidden_states,
             added_cond_kwargs=image_prompt(condition),
         ).sample
+        return NoisePrediction(noise)

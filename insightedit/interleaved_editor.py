@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from insightedit.generation.autoencoder import encode_source
-from insightedit.types import Comprehension, EditCondition, TokenBatch
+from insightedit.types import Comprehension, EditCondition, NoisePrediction, TokenBatch
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderDC, AutoencoderKL, SchedulerMixin
@@ -119,6 +119,6 @@ class InterleavedEditor(nn.Module):
 
     def predict_noise(
         self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition
-    ) -> Tensor:
-        """One transformer call; arguments and result as `EditTransformer.predict`."""
-        return self.transformer.predict(noisy_latents, timesteps, source_latents, condition)
+    ) -> NoisePrediction:
+        """One transformer call; arguments and result as `EditTransformer.predict_and_mark`."""
+        return self.transformer.predict_and_mark(noisy_latents, timesteps, source_latents, condition)

@@ -75,6 +75,19 @@ class EditCondition:
 
 
 @dataclass(frozen=True)
+class NoisePrediction:
+    """What one call of the denoiser gives in training.
+
+    Attributes:
+        noise: (B, C, h, w) prediction in the scheduler's prediction type.
+        place_logits: (B, 1, h', w') which patches change, from a denoiser with a place head (ours).
+    """
+
+    noise: Tensor
+    place_logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class EditBatch:
     """One training batch.
 

@@ -138,6 +138,7 @@ class TransformerConfig:
     """A PixArt transformer that denoises in place of the UNet (MIGE)."""
 
     model: str = "PixArt-alpha/PixArt-XL-2-512x512"  # folder or hub id, subfolder `transformer`
+    place_head: bool = False  # half-way it has to say which patches change; adds the loss `place` (ours)
 
 
 @dataclass
@@ -190,7 +191,7 @@ class LossConfig:
     noise: float = 1.0
     iaa: float = 1.0  # InsightEdit does not give it (ours)
     token: float = 1.0  # with a token_head in the bridge, stage 1 (ours)
-    place: float = 1.0  # with bridge.bim.place_head (ours)
+    place: float = 1.0  # with a place_head in bridge.bim or generation.transformer (ours)
     changed_area_weight: float = 1.0  # pixels that differ between source and target count this much (ours)
     change_floor: float | None = (
         None  # weigh each edit by 1 / max(this, its latent change); None = off (ours)

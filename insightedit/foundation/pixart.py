@@ -4,7 +4,8 @@ It reads the noisy latents, the source's latents and T5 states of an instruction
 ("remove the red fox at the top left"), so it learns to draw before anyone learns to read pictures within a text. A
 quarter of each batch has a blank source and a caption instead: creation. The T5 encoder learns along from nothing.
 
-As in `ip2p`, a linear head on the features half-way has to mark the patches that change; it is thrown away afterwards.
+As in `ip2p`, a linear head on the features half-way has to mark the patches that change; here it stays with the
+transformer, whose further training uses it too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoModel, DDIMScheduler
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, T5EncoderModel
@@ -67,20 +67,10 @@ class PixartPart:
             subfolder="transformer",
             source_channels=self.vae.config.latent_channels,
             source_prior=SOURCE_PRIOR,
+            place_head=True,
             alphas_cumprod=self.scheduler.alphas_cumprod,
         )
-        self.model = nn.ModuleDict(
-            {
-                "transformer": self.transformer,
-                "text_encoder": self.text_encoder,
-                "place": nn.Linear(self.transformer.inner_dim, 1),
-            }
-        )
-        for parameter in self.model["place"].parameters():  # undecided, the same in every run
-            nn.init.zeros_(parameter)
-        self._features: Tensor | None = None
-        half_way = self.transformer.transformer_blocks[len(self.transformer.transformer_blocks) // 2]
-        half_way.register_forward_hook(self._keep_features)
+        self.model = nn.ModuleDict({"transformer": self.transformer, "text_encoder": self.text_encoder})
         self.hot_modules = [self.transformer]
 
     def batch(self, step: int) -> dict[str, Tensor]:
@@ -135,18 +125,14 @@ class PixartPart:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         states = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         condition = EditCondition(states, encoder_attention_mask=mask)
-        prediction = self.transformer.predict(noisy, timesteps, source, condition)
-        assert self._features is not None
-        side = target.shape[-1] // self.transformer.config.patch_size
-        marks = rearrange(self.model["place"](self._features), "b (h w) c -> b c h w", w=side)
+        prediction = self.transformer.predict_and_mark(noisy, timesteps, source, condition)
+        marks = prediction.place_logits
+        assert marks is not None  # built with a place head
         changed = F.adaptive_max_pool2d(batch["changed"], marks.shape[-2:])
         return {
-            "loss": noise_loss(prediction, target, weights),
+            "loss": noise_loss(prediction.noise, target, weights),
             "place": F.binary_cross_entropy_with_logits(marks.float(), changed),
         }
-
-    def _keep_features(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self._features = output
 
     def _pairs(self, sampler: Sampler, first: int, count: int, *, silent: bool = False) -> dict[str, Tensor]:
         samples = [sampler[first + i] for i in range(count)]

@@ -5,16 +5,20 @@ A thin subclass. Every stock key keeps its name, so stock weights load; the firs
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import PixArtTransformer2DModel
+from einops import rearrange
 from torch import Tensor, nn
 
 from insightedit.generation.unet import TRAIN_TIMESTEPS, source_prediction
-from insightedit.types import EditCondition
+from insightedit.types import EditCondition, NoisePrediction
 
+PLACE_KEYS = ("place_out.weight", "place_out.bias")
 BLANK_PRIOR = 1.0  # latents of a whole picture have about unit variance
 
 
@@ -31,6 +35,8 @@ class EditTransformer(PixArtTransformer2DModel):
         source_prior: expected size of the change in latent units; above 0 `predict` gives the latents themselves,
             composed by `source_prediction` (ours, for a transformer trained from nothing and scheduler prediction
             type `sample`). A sample with a blank source is expected to differ from it by a whole picture.
+        place_head: build a linear layer that reads from the features half-way which patches change; only training
+            uses it (ours).
         **stock_config: the arguments of `diffusers.PixArtTransformer2DModel`.
 
     Raises:
@@ -39,20 +45,30 @@ class EditTransformer(PixArtTransformer2DModel):
     Source: MIGE, section 3.1.2.
     """
 
-    def __init__(self, *, source_channels: int = 4, source_prior: float = 0.0, **stock_config: Any) -> None:
+    def __init__(
+        self,
+        *,
+        source_channels: int = 4,
+        source_prior: float = 0.0,
+        place_head: bool = False,
+        **stock_config: Any,
+    ) -> None:
         super().__init__(**stock_config)
         if source_channels < 0:
             raise ValueError(
                 f"source_channels is {source_channels}: give the number of the autoencoder's latent channels, 0 for "
                 "no source."
             )
-        self.register_to_config(source_channels=source_channels, source_prior=source_prior)
+        self.register_to_config(
+            source_channels=source_channels, source_prior=source_prior, place_head=place_head
+        )
         stock = self.pos_embed.proj
         self.pos_embed.proj = nn.Conv2d(
             stock.in_channels + source_channels, stock.out_channels, stock.kernel_size, stock.stride
         )
         if source_prior:
             self.register_buffer("alphas_cumprod", torch.ones(TRAIN_TIMESTEPS))
+        self.place_out = _undecided(self.inner_dim) if place_head else None
 
     @classmethod
     def from_transformer(
@@ -61,17 +77,20 @@ class EditTransformer(PixArtTransformer2DModel):
         *,
         source_channels: int,
         source_prior: float = 0.0,
+        place_head: bool = False,
         alphas_cumprod: Tensor | None = None,
         subfolder: str | None = None,
     ) -> EditTransformer:
         """Start from a text-to-image transformer, or from one that reads a source already.
 
-        Input channels that the given one does not have start at zero, so the new one first does what it did.
+        Input channels and a place head that the given one does not have start at zero, so the new one first does
+        what it did.
 
         Args:
             transformer_or_folder: a transformer, or a folder or hub id to load it from.
             source_channels: channels of the source picture's latents.
             source_prior: see the class.
+            place_head: see the class.
             alphas_cumprod: (1000,) of the noise schedule; needed with `source_prior`.
             subfolder: where the transformer lies inside the folder.
 
@@ -95,7 +114,7 @@ class EditTransformer(PixArtTransformer2DModel):
                 "(with source latents)."
             )
         config = {key: value for key, value in given.config.items() if key in _stock_config_keys()}
-        new = cls(source_channels=source_channels, source_prior=source_prior, **config)
+        new = cls(source_channels=source_channels, source_prior=source_prior, place_head=place_head, **config)
         new = new if new.dtype == given.dtype else new.to(given.dtype)
         with torch.no_grad():
             widened = torch.zeros_like(new.pos_embed.proj.weight)
@@ -105,7 +124,7 @@ class EditTransformer(PixArtTransformer2DModel):
         if source_prior:
             new.take_schedule(alphas_cumprod)
             weights["alphas_cumprod"] = new.alphas_cumprod
-        new.load_state_dict(weights)
+        new.load_state_dict(_with_place_head(weights, new.place_out))
         if source_prior and not given.config.get("source_prior"):
             nn.init.zeros_(new.proj_out.weight)  # it says that nothing changes
             nn.init.zeros_(new.proj_out.bias)
@@ -146,27 +165,38 @@ class EditTransformer(PixArtTransformer2DModel):
         Raises:
             ValueError: if the condition holds what only a UNet can use.
         """
+        return self.predict_and_mark(noisy_latents, timesteps, source_latents, condition).noise
+
+    def predict_and_mark(
+        self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition
+    ) -> NoisePrediction:
+        """As `predict`, and with a place head which patches change: (B, 1, h / patch, w / patch) logits."""
         if condition.spatial_residual is not None or condition.image_embeds is not None:
             raise ValueError(
                 "the condition holds v' or an image embedding, which a transformer has no place for: build the "
                 "bridge without BIM and IAA (bridge.fusion)."
             )
         sample = torch.cat([noisy_latents, source_latents], dim=1).to(self.dtype)
-        (output,) = self(
-            sample,
-            encoder_hidden_states=condition.encoder_hidden_states.to(self.dtype),
-            timestep=timesteps.expand(len(sample)),
-            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
-            encoder_attention_mask=condition.encoder_attention_mask,
-            return_dict=False,
-        )
+        with self._half_way() as features:
+            (output,) = self(
+                sample,
+                encoder_hidden_states=condition.encoder_hidden_states.to(self.dtype),
+                timestep=timesteps.expand(len(sample)),
+                added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+                encoder_attention_mask=condition.encoder_attention_mask,
+                return_dict=False,
+            )
+        marks = None
+        if self.place_out is not None:
+            width = sample.shape[-1] // self.config.patch_size
+            marks = rearrange(self.place_out(features[0]), "b (h w) c -> b c h w", w=width)
         output = output[:, : self.config.in_channels]
         if not self.config.source_prior:
-            return output
+            return NoisePrediction(output, marks)
         alpha = self.alphas_cumprod[timesteps].float().reshape(-1, 1, 1, 1)
         is_blank = (source_latents == 0).flatten(1).all(dim=1)[:, None, None, None]
         prior = torch.where(is_blank, BLANK_PRIOR, self.config.source_prior)
-        return source_prediction(output, noisy_latents, source_latents, alpha, prior)
+        return NoisePrediction(source_prediction(output, noisy_latents, source_latents, alpha, prior), marks)
 
     def patch_features(self, latents: Tensor) -> Tensor:
         """Latents as this transformer's own patch embedder sees them, without position: a picture's visual features.
@@ -183,11 +213,37 @@ class EditTransformer(PixArtTransformer2DModel):
         patches = self.pos_embed.proj(torch.cat([latents, blank], dim=1).to(self.dtype))
         return patches.flatten(2).transpose(1, 2)
 
+    @contextmanager
+    def _half_way(self) -> Iterator[list[Tensor]]:
+        """Collect the features (B, P, D) behind the block half-way."""
+        features: list[Tensor] = []
+        block = self.transformer_blocks[len(self.transformer_blocks) // 2]
+        hook = block.register_forward_hook(lambda module, given, output: features.append(output))
+        try:
+            yield features
+        finally:
+            hook.remove()
+
     @staticmethod
     def _get_init_keys(input_class: type) -> set[str]:
         """Config keys that a class is built from: for this one, the stock transformer's and its own."""
         keys = PixArtTransformer2DModel._get_init_keys(input_class)
         return keys | _stock_config_keys() if issubclass(input_class, EditTransformer) else keys
+
+
+def _with_place_head(weights: dict[str, Tensor], head: nn.Linear | None) -> dict[str, Tensor]:
+    """`weights` with what they have of a place head, or what the new one has, or neither."""
+    if head is None:
+        return {key: value for key, value in weights.items() if key not in PLACE_KEYS}
+    return {f"place_out.{key}": value for key, value in head.state_dict().items()} | weights
+
+
+def _undecided(width: int) -> nn.Linear:
+    """A head that marks nothing yet, the same in every run, and draws no random number."""
+    head = nn.utils.skip_init(nn.Linear, width, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _stock_config_keys() -> set[str]:

@@ -61,7 +61,7 @@ def align(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gen
     if patches is not None and batch.changed_mask is not None and editor.bridge.use_bim:
         side = math.isqrt(patches.shape[1])
         _, spatial_residual = editor.bridge.bim(text_states, patches, (side, side))
-        losses |= _place_loss(editor, batch, spatial_residual)
+        losses |= _place_loss(editor.bridge.bim.place(spatial_residual), batch)
     return losses
 
 
@@ -78,7 +78,7 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
         losses["iaa"] = _image_alignment(editor, batch, condition.image_embeds)
 
     if condition.spatial_residual is not None and batch.changed_mask is not None:
-        losses |= _place_loss(editor, batch, condition.spatial_residual)
+        losses |= _place_loss(editor.bridge.bim.place(condition.spatial_residual), batch)
     weights = _weights(editor, batch, config, target_latents, source_latents)
     condition, source_latents = drop_conditions(
         condition,
@@ -89,7 +89,7 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
         drop_image=config.guidance.drop_image,
         drop_both=config.guidance.drop_both,
     )
-    losses["noise"] = _noise_loss(
+    losses |= _drawing_losses(
         editor, batch, config, generator, target_latents, source_latents, condition, weights
     )
     if condition.encoder_attention_mask is None:  # the states are a Q-Former's; padding would blur the number
@@ -136,14 +136,17 @@ def _token_loss(editor: Editor, batch: EditBatch, text_states: Tensor) -> Tensor
     return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
 
 
-def _place_loss(editor: Editor, batch: EditBatch, spatial_residual: Tensor) -> Losses:
-    """Cross-entropy of the cells that v' marks against those that change; nothing without `place_head` (ours)."""
-    marks = editor.bridge.bim.place(spatial_residual)
-    if marks is None:
+def _place_loss(marks: Tensor | None, batch: EditBatch) -> Losses:
+    """Cross-entropy of the marked cells against those that change; nothing without a place head (ours).
+
+    Samples on a blank canvas do not count: there all is new.
+    """
+    if marks is None or batch.changed_mask is None:
         return {}
     changed = F.adaptive_max_pool2d(batch.changed_mask, marks.shape[-2:]).to(marks.device)
     errors = F.binary_cross_entropy_with_logits(marks.float(), changed, reduction="none")
-    return {"place": _sample_mean(errors.mean(dim=(1, 2, 3)), batch.is_edit)}
+    counts = batch.is_edit if batch.has_source is None else batch.has_source
+    return {"place": _sample_mean(errors.mean(dim=(1, 2, 3)), counts)}
 
 
 def _weights(
@@ -159,7 +162,7 @@ def _weights(
     return relative_weights(source_latents * scale, target_latents, weights, floor=config.loss.change_floor)
 
 
-def _noise_loss(
+def _drawing_losses(
     editor: Editor,
     batch: EditBatch,
     config: Config,
@@ -168,8 +171,8 @@ def _noise_loss(
     source_latents: Tensor,
     condition: EditCondition,
     weights: Tensor,
-) -> Tensor:
-    """Weighted squared error of the UNet's prediction at one random timestep per sample."""
+) -> Losses:
+    """Weighted squared error of the denoiser's prediction at one random timestep per sample, and its place head's."""
     scheduler = editor.noise_scheduler
     noise = torch.randn(target_latents.shape, generator=generator).to(target_latents)
     timesteps = draw_timesteps(
@@ -183,9 +186,9 @@ def _noise_loss(
     prediction = editor.predict_noise(noisy_latents, timesteps, source_latents, condition)
     if config.loss.min_snr_gamma is not None:
         weights = weights * snr_weights(scheduler, timesteps, config.loss.min_snr_gamma)[:, None, None, None]
-    return noise_loss(
-        prediction, noise_target(scheduler, target_latents, noise, timesteps), weights, batch.is_edit
-    )
+    wanted = noise_target(scheduler, target_latents, noise, timesteps)
+    losses = {"noise": noise_loss(prediction.noise, wanted, weights, batch.is_edit)}
+    return losses | _place_loss(prediction.place_logits, batch)
 
 
 def _sample_mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ from insightedit.config.load import load_config
 from insightedit.editor import Editor
 from insightedit.training.objectives import OBJECTIVES
 from insightedit.training.trainable import select_trainable
+from insightedit.types import NoisePrediction
 
 
 def prepare(stage: int, *overrides: str):
@@ -111,7 +112,7 @@ class TestObjectives:
         overrides += [f"generation.scale_source_latents={scaled}"]
         config, editor, batch = prepare(3, *overrides)
         factor = 1.0 if scaled else editor.vae.config.scaling_factor
-        editor.predict_noise = lambda noisy, timesteps, source, condition: source * factor
+        editor.predict_noise = lambda noisy, timesteps, source, condition: NoisePrediction(source * factor)
         losses = OBJECTIVES["edit"](editor, batch, config, torch.Generator().manual_seed(0))
         # the target is a sample of a narrow posterior, drawn once for weights and error alike
         assert float(losses["noise"]) == pytest.approx(1.0, rel=1e-4)

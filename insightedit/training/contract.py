@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from insightedit.bridging.two_way import FourierPositions
 from insightedit.training.checkpoint import CheckpointFolder, stage_weights
 from insightedit.training.errors import StageError
 from insightedit.training.files import write_atomically
@@ -148,7 +149,7 @@ def load_stage_weights(editor: nn.Module, run_dir: str | Path, *, ema: bool = Tr
         ema: take the running average where there is one.
 
     Returns:
-        What was loaded: parameter name -> weight.
+        What was loaded: name -> weight.
 
     Raises:
         StageError: if there is no checkpoint, or a key or a shape does not fit the editor.
@@ -160,12 +161,12 @@ def load_stage_weights(editor: nn.Module, run_dir: str | Path, *, ema: bool = Tr
 
 @torch.no_grad()
 def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str | Path) -> None:
-    """Copy `weights` into the parameters of the same names.
+    """Copy `weights` into the parameters and drawn buffers of the same names.
 
     Raises:
         StageError: naming the first keys and shapes that do not fit.
     """
-    parameters = dict(editor.named_parameters(remove_duplicate=False))
+    parameters = dict(editor.named_parameters(remove_duplicate=False)) | drawn_buffers(editor)
     unknown = [name for name in weights if name not in parameters]
     if unknown:
         raise StageError(
@@ -183,6 +184,29 @@ def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str |
             )
     for name, value in weights.items():
         parameters[name].copy_(value)
+
+
+def drawn_buffers(editor: nn.Module, learned: Collection[str] | None = None) -> dict[str, Tensor]:
+    """What is drawn at random when an editor is built, never trained, and in no base model.
+
+    It belongs to the weights trained with it (BIM reads places by its Fourier frequencies), so it goes with them from
+    stage to stage, whatever the seed or the order in which a later stage builds its parts.
+
+    Args:
+        editor: any module.
+        learned: names of weights; then only the buffers of parts that hold one of them.
+
+    Returns:
+        Buffer name -> the buffer itself.
+    """
+    found = {}
+    for name, module in editor.named_modules():
+        part = f"{name.rpartition('.')[0]}."
+        if isinstance(module, FourierPositions) and (
+            learned is None or any(weight.startswith(part) for weight in learned)
+        ):
+            found[f"{name}.frequencies"] = module.frequencies
+    return found
 
 
 def _versions() -> dict[str, str]:

@@ -19,6 +19,7 @@ from insightedit.training.checkpoint import CheckpointFolder, load_tensors, save
 from insightedit.training.contract import (
     CONTRACT,
     check_contract,
+    drawn_buffers,
     load_stage_weights,
     load_weights,
     read_contract,
@@ -170,23 +171,25 @@ def _checked_previous_run(config: Config, command: str) -> Path | None:
 def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, processes: Processes) -> None:
     """Load what earlier stages made.
 
-    What this stage does not train itself is kept in the run folder, which then holds all that was learnt.
+    What this stage does not train itself is kept in the run folder, which then holds all that was learnt, and what
+    was drawn at random for it.
     """
     from insightedit.training.trainable import select_trainable
 
     path = run_dir / INHERITED
-    if before is None:
-        if path.exists():
-            load_weights(editor, load_tensors(path), path)
+    if before is None and path.exists():  # this run goes on
+        load_weights(editor, load_tensors(path), path)
         return
-    weights = load_stage_weights(editor, before)
+    weights = load_stage_weights(editor, before) if before else {}
     trained = set(select_trainable(editor, config.stage.trainable).names)
     kept = {name: value for name, value in weights.items() if name not in trained}
+    kept |= drawn_buffers(editor, trained | weights.keys())
     if processes.is_main:
         path.unlink(missing_ok=True)
         if kept:
             save_tensors(path, kept)
-        logger.info("took %d weights over from %s", len(weights), before)
+        if before:
+            logger.info("took %d weights over from %s", len(weights), before)
     processes.barrier()
 
 

@@ -14,15 +14,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from insightedit import stage1, stage2, stage3
+from insightedit.build import build_editor
+from insightedit.exporting import read_run
+from insightedit.hub import export_run
 from insightedit.training.checkpoint import CheckpointFolder, load_tensors, stage_weights
+from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
 from insightedit.training.run import run_from_command_line
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--overlay", "tiny"]
 STEPS = 12
+FREQUENCIES = "bridge.bim.positions.frequencies"
 KILLABLE = [
     *TINY,
     f"train.max_steps={STEPS}",
@@ -59,7 +65,8 @@ def test_a_stage_leaves_what_the_guide_lists(runs):
     names = ("COMPLETE", "optimizer.pt", "rng-000.pt", "trainable.safetensors", "trainer.json")
     wanted = {f"checkpoints/step-{step:06d}/{name}" for step in (2, 4) for name in names}
     wanted |= {"checkpoints/latest", "config.yaml", "contract.json", "log.jsonl", "losses.png"}
-    assert found == wanted | {"samples/step-000004.png"}
+    wanted |= {"inherited.safetensors", "samples/step-000004.png"}
+    assert found == wanted
 
 
 def test_each_stage_trains_what_it_says(runs):
@@ -138,9 +145,26 @@ def test_what_is_not_trained_again_is_kept(runs):
     summary = stage3.main([*TINY, frozen, "--init-from", str(runs / "stage2")])
     kept = load_tensors(summary.run_dir / "inherited.safetensors")
     before = stage_weights(runs / "stage2")
+    assert kept.pop(FREQUENCIES).shape == (2, 16)  # BIM is new here: drawn, not inherited
     assert kept
     assert all(torch.equal(value, before[name]) for name, value in kept.items())
     assert set(stage_weights(summary.run_dir)) == set(stage_weights(runs / "stage3"))
+
+
+def test_what_was_drawn_at_random_goes_along_whatever_the_seed(runs):
+    """BIM reads places by random frequencies: with others it has to learn them anew."""
+    assert FREQUENCIES not in stage_weights(runs / "stage2")  # no BIM yet, and a next stage may have none
+    drawn = stage_weights(runs / "stage3")[FREQUENCIES]
+    other = ["--init-from", str(runs / "stage3"), "train.seed=7", "output_dir=other"]
+    run_dir = stage3.main([*TINY, *other]).run_dir
+    assert torch.equal(stage_weights(run_dir)[FREQUENCIES], drawn)
+    assert json.loads((run_dir / "contract.json").read_text())["keys"][FREQUENCIES] == list(drawn.shape)
+    config = read_run(run_dir)
+    assert not torch.equal(drawn_buffers(build_editor(config))[FREQUENCIES], drawn)
+    exported = load_file(
+        export_run(run_dir, "model", dtype="fp32") / "bridge/diffusion_pytorch_model.safetensors"
+    )
+    assert torch.equal(exported["bim.positions.frequencies"], drawn)
 
 
 def test_a_run_folder_goes_on_without_the_stage_before(runs, monkeypatch):

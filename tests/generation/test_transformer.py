@@ -119,6 +119,54 @@ class TestSourcePrior:
             edit(stock, source_prior=0.25, alphas_cumprod=torch.ones(10))
 
 
+class TestPlaceHead:
+    @torch.no_grad()
+    def test_a_new_one_is_undecided_and_changes_nothing(self, stock):
+        both = edit(stock, place_head=True).predict_and_mark(Z, STEPS, SOURCE, CONDITION)
+        assert both.place_logits is not None
+        assert both.place_logits.shape == (3, 1, 4, 4)
+        assert both.place_logits.abs().max() == 0
+        without = edit(stock).predict_and_mark(Z, STEPS, SOURCE, CONDITION)
+        assert without.place_logits is None
+        assert torch.equal(both.noise, without.noise)
+
+    def test_it_reads_the_features_half_way(self, stock):
+        """Patch (row, column) of the picture is cell (row, column) of the marks."""
+        ours = edit(stock, place_head=True)
+        torch.nn.init.normal_(ours.place_out.weight)
+        seen = []
+        ours.transformer_blocks[1].register_forward_hook(lambda module, given, output: seen.append(output))
+        marks = ours.predict_and_mark(Z, STEPS, SOURCE, CONDITION).place_logits
+        assert marks is not None
+        expected = seen[0] @ ours.place_out.weight[0]
+        torch.testing.assert_close(marks[:, 0, 2, 3], expected[:, 2 * 4 + 3])
+        marks.sum().backward()
+        assert ours.transformer_blocks[0].attn1.to_q.weight.grad.abs().sum() > 0
+        assert ours.proj_out.weight.grad is None
+        assert not ours.transformer_blocks[0]._forward_hooks  # nothing stays behind
+
+    @torch.no_grad()
+    def test_it_survives_saving_and_a_second_start_and_can_be_left(self, stock, tmp_path):
+        ours = edit(stock, place_head=True)
+        torch.nn.init.normal_(ours.place_out.weight)
+        ours.save_pretrained(tmp_path)
+        again = edit(EditTransformer.from_pretrained(tmp_path), place_head=True)
+        assert torch.equal(again.place_out.weight, ours.place_out.weight)
+        left = edit(again)
+        assert left.place_out is None
+        assert torch.equal(
+            left.predict(Z, STEPS, SOURCE, CONDITION), ours.predict(Z, STEPS, SOURCE, CONDITION)
+        )
+
+    def test_it_draws_no_random_number(self, stock):
+        torch.manual_seed(3)
+        edit(stock)
+        expected = torch.rand(2)
+        torch.manual_seed(3)
+        edit(stock, place_head=True)
+        assert torch.equal(torch.rand(2), expected)
+
+
 def test_what_does_not_fit_is_named(stock):
     with pytest.raises(ValueError, match="source_channels is -1: give the number of the autoencoder's"):
         EditTransformer(

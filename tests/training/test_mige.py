@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 
 import pytest
@@ -125,6 +125,24 @@ def test_reference_latents_are_not_scaled_and_source_latents_are(config, editor,
         modes = editor.vae.encode(batch.tokens.reference_pixels).latent_dist.mode()
     assert torch.equal(fed[0], modes)
     assert editor.scale_source_latents
+
+
+def test_a_place_head_learns_where_an_edit_happens_but_not_on_a_blank_canvas(batch):
+    config = load_config("mige", 3, ["tiny"], ["generation.transformer.place_head=true"])
+    editor = build_editor(config)
+    assert "transformer.place_out.weight" in select_trainable(editor, config.stage.trainable).names
+    assert batch.has_source.tolist().count(0.0) >= 1
+    torch.nn.init.normal_(editor.transformer.place_out.weight)
+
+    def place(**changes) -> float:
+        losses = edit(editor, replace(batch, **changes), config, torch.Generator().manual_seed(0))
+        return losses["place"].item()
+
+    loss = place()
+    assert loss > 0
+    blank = batch.has_source[:, None, None, None] == 0
+    assert place(changed_mask=torch.where(blank, 0.0, batch.changed_mask)) == pytest.approx(loss)
+    assert place(changed_mask=torch.where(blank, batch.changed_mask, 0.0)) != pytest.approx(loss)
 
 
 def test_stage_3_runs_stops_and_goes_on_bit_equal(tmp_path):

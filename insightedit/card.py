@@ -30,6 +30,7 @@ ROLES = {
     "generation.transformer.model": "transformer that training started from",
     "generation.image_encoder": "image encoder",
 }
+EXPORT = "export.json"
 OWN_LICENSE = "apache-2.0"
 NOT_STATED = "not stated by the base; check {model}"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -94,7 +95,7 @@ def base_license(model: str) -> str:
     """
     if model.startswith(PREFIX):
         return OWN_LICENSE  # trained by this package on its own scenes
-    card = Path(model) / "README.md"
+    card = (Path(model).parent if _is_finished_models(model) else Path(model)) / "README.md"
     if _is_hub_id(model):
         from huggingface_hub import try_to_load_from_cache
 
@@ -104,6 +105,11 @@ def base_license(model: str) -> str:
     if isinstance(stated, list):
         stated = ", ".join(map(str, stated))
     return str(stated) if stated else NOT_STATED.format(model=shown(model))
+
+
+def _is_finished_models(model: str) -> bool:
+    """Whether a base model is the language model of a finished one, which has one card for all its parts."""
+    return Path(model).name == "mllm" and (Path(model).parent / "model_index.json").is_file()
 
 
 def _header(card: Path) -> dict[str, Any]:
@@ -121,8 +127,12 @@ def _is_hub_id(model: str) -> bool:
 
 
 def shown(model: str) -> str:
-    """A base model as a card names it: an absolute path tells a reader nothing, its last name does."""
-    return Path(model).name if Path(model).is_absolute() else model
+    """A base model as a card names it: an absolute path tells a reader nothing, its last name does.
+
+    Of the language model of a finished model (`MODEL/mllm`) it is the finished model's name.
+    """
+    path = Path(model).parent if _is_finished_models(model) else Path(model)
+    return path.name if path.is_absolute() else str(path) if path != Path(model) else model
 
 
 def data_facts(run: Path) -> list[str]:
@@ -131,7 +141,7 @@ def data_facts(run: Path) -> list[str]:
     Args:
         run: run folder of the last stage.
     """
-    lines: dict[str, None] = {}
+    lines: dict[str, None] = dict.fromkeys(_model_facts(run, "data"))
     for folder in _stages(run):
         for source in leaves(OmegaConf.load(folder / "config.yaml").data.sources):
             kind, split, path = source.kind, source.split, source.get("path")
@@ -146,7 +156,7 @@ def training_facts(run: Path) -> list[str]:
     Args:
         run: run folder of the last stage.
     """
-    facts: list[str] = []
+    facts = _model_facts(run, "steps")
     for current in _stages(run):
         config: Any = OmegaConf.load(current / "config.yaml")
         log = current / "log.jsonl"
@@ -171,6 +181,19 @@ def _stages(run: Path) -> list[Path]:
         before = current.parent / f"stage{config.stage.number - 1}"
         current = Path(config.init_from) if config.init_from else before
     return folders
+
+
+def _model_facts(run: Path, field: str) -> list[str]:
+    """Lines of the card of the finished model that the first of these stages started from; none without one."""
+    first = next(iter(_stages(run)), None)
+    started_from = OmegaConf.load(first / "config.yaml").init_from if first else None
+    export = Path(started_from or "") / EXPORT
+    told = (
+        json.loads(export.read_text(encoding="utf-8")).get(field)
+        if started_from and export.is_file()
+        else None
+    )
+    return [told] if isinstance(told, str) else list(told or [])
 
 
 def known_limits(config: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -253,12 +254,14 @@ def load_processor(model: str, config: PreTrainedConfig) -> Any:
     """The processor of an MLLM, which has to know how many placeholders a picture takes.
 
     Args:
-        model: folder or hub id in the stock format.
+        model: folder or hub id in the stock format; of a model folder's `mllm/`, the processor lies beside it.
         config: of the model.
     """
     from transformers import AutoProcessor
 
-    processor: Any = AutoProcessor.from_pretrained(model)
+    beside = Path(model).with_name("processor")
+    is_part = Path(model).name == "mllm" and beside.is_dir()
+    processor: Any = AutoProcessor.from_pretrained(beside if is_part else model)
     if processor.patch_size is None:  # checkpoints converted before the processor counted the placeholders
         known: Any = config
         processor.patch_size = known.vision_config.patch_size

@@ -281,7 +281,7 @@ class Config:
 
     recipe: str = "insightedit"
     output_dir: str = "runs/${recipe}/stage${stage.number}"
-    init_from: str | None = None  # run folder of the stage before; None = runs/RECIPE/stage(N-1)
+    init_from: str | None = None  # run folder of the stage before, or a model; None = runs/RECIPE/stage(N-1)
     stages: list[int] = field(default_factory=lambda: [1, 2, 3])
     comprehension: ComprehensionConfig = field(default_factory=ComprehensionConfig)
     bridge: BridgeConfig = field(default_factory=BridgeConfig)

@@ -240,7 +240,7 @@ def _with_place_head(weights: dict[str, Tensor], head: nn.Linear | None) -> dict
 
 def _undecided(width: int) -> nn.Linear:
     """A head that marks nothing yet, the same in every run, and draws no random number."""
-    head = nn.utils.skip_init(nn.Linear, width, 1)
+    head: Any = nn.utils.skip_init(nn.Linear, width, 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head

@@ -172,7 +172,8 @@ def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str |
         raise StageError(
             f"{origin} holds {len(unknown)} weights that this editor does not have, e.g. "
             f"{', '.join(unknown[:3])}: "
-            "comprehension and bridge must be configured as in that run (its config.yaml shows how)."
+            "comprehension and bridge must be configured as in that run (its config.yaml shows how; of a model, its "
+            "bridge/config.json)."
         )
     for name, value in weights.items():
         if parameters[name].shape != value.shape:

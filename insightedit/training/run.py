@@ -26,11 +26,14 @@ from insightedit.training.contract import (
     write_contract,
 )
 from insightedit.training.loop import RunSummary, fit
+from insightedit.training.model_start import adopt_model, is_model, load_model_weights
 from insightedit.training.processes import Processes, start_processes, stop_processes
 from insightedit.training.run_folder import claim_run_folder, previous_run, set_aside
 from insightedit.training.samples import fixed_samples
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from insightedit.config.schema import Config
     from insightedit.editor import Editor
 
@@ -107,7 +110,9 @@ def parse_arguments(number: int, argv: Sequence[str], description: str | None = 
         "--config", action="append", default=[], metavar="FILE", help="your own YAML, after the overlays"
     )
     parser.add_argument(
-        "--init-from", metavar="DIR", help="run folder of the stage before (default: beside this one)"
+        "--init-from",
+        metavar="DIR",
+        help="run folder of the stage before (default: beside this one), or the folder of a finished model",
     )
     parser.add_argument(
         "--restart", action="store_true", help="start anew; the old run folder is kept as *.old-N"
@@ -125,7 +130,11 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
     """Config of this command line: recipe, stage, overlays, own files, `key=value`."""
     overlays = [*arguments.overlay, *map(Path, arguments.config)]
     config = load_config(arguments.recipe, number, overlays, arguments.overrides)
-    return replace(config, init_from=arguments.init_from) if arguments.init_from else config
+    if arguments.init_from:
+        config = replace(config, init_from=arguments.init_from)
+    return (
+        adopt_model(config, config.init_from) if config.init_from and is_model(config.init_from) else config
+    )
 
 
 def _train(config: Config, run_dir: Path, processes: Processes, command: str) -> RunSummary:
@@ -161,9 +170,9 @@ def _train(config: Config, run_dir: Path, processes: Processes, command: str) ->
 
 
 def _checked_previous_run(config: Config, command: str) -> Path | None:
-    """Run folder of the stage before, whose contract fits; None for the first stage."""
+    """Run folder of the stage before, whose contract fits, or a model's folder; None for the first stage."""
     before = previous_run(config)
-    if before is not None:
+    if before is not None and not is_model(before):
         check_contract(read_contract(before, command=_before(command, config)), config, before)
     return before
 
@@ -180,7 +189,7 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
     if before is None and path.exists():  # this run goes on
         load_weights(editor, load_tensors(path), path)
         return
-    weights = load_stage_weights(editor, before) if before else {}
+    weights = _taken_over(editor, before) if before else {}
     trained = set(select_trainable(editor, config.stage.trainable).names)
     kept = {name: value for name, value in weights.items() if name not in trained}
     kept |= drawn_buffers(editor, trained | weights.keys())
@@ -191,6 +200,15 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
         if before:
             logger.info("took %d weights over from %s", len(weights), before)
     processes.barrier()
+
+
+def _taken_over(editor: Editor, before: Path) -> dict[str, Tensor]:
+    """Load a run's or a model's weights into the editor; returns them."""
+    if not is_model(before):
+        return load_stage_weights(editor, before)
+    weights = load_model_weights(editor, before)
+    load_weights(editor, weights, before)
+    return weights
 
 
 def save_memory(editor: Editor) -> None:

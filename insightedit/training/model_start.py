@@ -1,0 +1,183 @@
+"""Start a stage from a finished model in place of an earlier stage's run folder: fine-tune an export or an import.
+
+The model's language model becomes the stage's base model (a new LoRA starts at zero on it); its bridge and denoiser are
+loaded by name. The autoencoder, the text encoder and the noise schedule stay those of the config, which have to be
+the model's. What the model does not have (a branch that is new here, heads that only training uses) starts untrained.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from insightedit.training.contract import drawn_buffers
+from insightedit.training.errors import StageError
+
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
+    from insightedit.editor import Editor
+    from insightedit.interleaved_editor import InterleavedEditor
+
+INDEX = "model_index.json"
+ABSENT = object()
+BRIDGE_SETTINGS = {
+    "qformer_layers": "qformer.num_layers",
+    "qformer_heads": "qformer.num_heads",
+    "qformer_ffn_dim": "qformer.ffn_dim",
+    "qformer_cross_attention_every": "qformer.cross_attention_every",
+    "edit_head_width": "edit_head.width",
+    "edit_head_layers": "edit_head.num_layers",
+    "edit_head_heads": "edit_head.num_heads",
+    "edit_head_ffn_dim": "edit_head.ffn_dim",
+    "bim_width": "bim.width",
+    "bim_depth": "bim.depth",
+    "bim_heads": "bim.num_heads",
+    "bim_mlp_dim": "bim.mlp_dim",
+    "bim_downsample_rate": "bim.downsample_rate",
+    "bim_text_scale": "bim.text_scale",
+    "bim_kind": "bim.kind",
+    "iaa_hidden_dim": "iaa.hidden_dim",
+    "iaa_layers": "iaa.num_layers",
+    "num_heads": "fusion.num_heads",
+    "activation": "fusion.activation",
+}
+"""Key of a model's bridge/config.json -> key below `bridge` in a stage's config; shapes alone do not tell heads."""
+TOLERANCE = 2e-3  # of two autoencoders, of which one may have been rounded to float16 or bfloat16
+
+
+def is_model(folder: str | Path) -> bool:
+    """Whether a folder is a finished model (`insightedit export`, `insightedit import`) rather than a run folder."""
+    return (Path(folder) / INDEX).is_file()
+
+
+def adopt_model(config: Config, folder: str | Path) -> Config:
+    """The config of a stage that starts from a model: as given, its language model the finished one's.
+
+    Args:
+        config: of the stage.
+        folder: of the model.
+
+    Returns:
+        The config with `comprehension.model` changed; unchanged where instructions carry pictures (MIGE), whose parts
+        are all loaded by name.
+
+    Raises:
+        StageError: if the model is of another kind, holds an adapter without its language model, or was made with
+            settings that this config does not have.
+    """
+    folder = Path(folder)
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    has_reader = "mllm" not in index
+    if has_reader != (config.comprehension.reader is not None):
+        kind = "instructions that carry pictures (recipe mige)" if has_reader else "a language model"
+        raise StageError(
+            f"{folder} is a model with {kind}, recipe {config.recipe} is not: name the model's recipe with --recipe."
+        )
+    _check_settings(folder, _settings(folder, index), config)
+    if has_reader:
+        return config
+    if not (folder / "mllm" / "config.json").is_file():
+        raise StageError(
+            f"{folder} holds an adapter in place of a language model: export the run again with --merge-lora, or start "
+            "from the run folder itself."
+        )
+    return replace(config, comprehension=replace(config.comprehension, model=str(folder / "mllm")))
+
+
+def load_model_weights(editor: Editor | InterleavedEditor, folder: str | Path) -> dict[str, Tensor]:
+    """What a finished model holds beyond the base models of the config.
+
+    Args:
+        editor: of the stage; tells which parts are wanted, and is left as it is.
+        folder: of the model.
+
+    Returns:
+        Editor parameter (or drawn buffer) name -> weight, as stored.
+
+    Raises:
+        StageError: if the model draws on another autoencoder.
+    """
+    folder, weights = Path(folder), {}
+    if editor.vae is not None:
+        _check_autoencoder(editor.vae, folder)
+    for name, part in _parts(editor).items():
+        if part is not None and (folder / name.rpartition(".")[2]).is_dir():
+            held: Any = type(part).from_pretrained(folder / name.rpartition(".")[2])
+            found = dict(held.named_parameters(remove_duplicate=False)) | drawn_buffers(held)
+            weights |= {f"{name}.{key}": value.detach() for key, value in found.items()}
+    return weights
+
+
+def _parts(editor: Editor | InterleavedEditor) -> dict[str, nn.Module | None]:
+    """Attribute path -> module, of what a model folder has under the path's last name."""
+    from insightedit.editor import Editor
+
+    if isinstance(editor, Editor):
+        return {"bridge": editor.bridge, "unet": editor.unet}
+    return {
+        "comprehension.picture_encoder": editor.comprehension.picture_encoder,
+        "comprehension.text_encoder": editor.comprehension.text_encoder,
+        "bridge": editor.bridge,
+        "transformer": editor.transformer,
+    }
+
+
+def _settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
+    """What the model was made with, by config key."""
+    denoiser = json.loads(
+        (folder / ("unet" if "unet" in index else "transformer") / "config.json").read_text()
+    )
+    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    found = {
+        "comprehension.num_edit_tokens": index.get("num_edit_tokens"),
+        "comprehension.edit_token": index.get("edit_token"),
+        "comprehension.states_before_tokens": index.get("states_before_tokens"),
+        "generation.scale_source_latents": index.get("scale_source_latents"),
+        "generation.prediction_type": scheduler.get("prediction_type"),
+        "generation.source_prior": denoiser.get("source_prior"),
+    }
+    bridge = json.loads((folder / "bridge" / "config.json").read_text())
+    found |= {f"bridge.{ours}": bridge.get(theirs) for theirs, ours in BRIDGE_SETTINGS.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _check_settings(folder: Path, held: dict[str, Any], config: Config) -> None:
+    wanted = {key: _get(config, key) for key in held}
+    other = {key: value for key, value in held.items() if wanted[key] not in (value, ABSENT)}
+    if other:
+        said = ", ".join(f"{key}={wanted[key]}" for key in other)
+        told = " ".join(f"'{key}={value}'" for key, value in other.items())
+        raise StageError(
+            f"{folder} was made with other settings than this stage has ({said}): its weights would not mean the same. "
+            f"Add {told} to the command."
+        )
+
+
+def _get(config: Config, key: str) -> Any:
+    """A setting, or ABSENT where the part it belongs to is not built (or is only in the model)."""
+    value: Any = config
+    for name in key.split("."):
+        value = ABSENT if value is None else getattr(value, name)
+        if value is ABSENT:
+            break
+    return value
+
+
+@torch.no_grad()
+def _check_autoencoder(vae: nn.Module, folder: Path) -> None:
+    held: Any = type(vae).from_pretrained(folder / "vae")
+    theirs, ours = held.state_dict(), vae.state_dict()
+    if theirs.keys() != ours.keys() or not all(
+        value.shape == ours[name].shape
+        and torch.allclose(value.float(), ours[name].float().to(value.device), rtol=TOLERANCE, atol=TOLERANCE)
+        for name, value in theirs.items()
+    ):
+        raise StageError(
+            f"{folder} draws on another autoencoder than generation.model gives: name the base model that it was "
+            "trained on (its README.md lists it) as generation.model."
+        )

@@ -1,0 +1,121 @@
+"""A stage that starts from a finished model: the same weights, the same losses, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from insightedit.build import build_editor, build_loader
+from insightedit.card import data_facts, training_facts
+from insightedit.config import load_config
+from insightedit.config.schema import Config
+from insightedit.exporting import read_run
+from insightedit.hub import export_run, load_pipeline
+from insightedit.training.contract import load_stage_weights, load_weights
+from insightedit.training.errors import StageError
+from insightedit.training.model_start import adopt_model, load_model_weights
+from insightedit.training.objectives import OBJECTIVES
+from tests.training.golden import train
+
+
+@pytest.fixture(scope="module", params=["insightedit", "smartedit", "mgie", "mige"])
+def recipe(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def run(recipe, tmp_path_factory) -> Path:
+    """Run folder of a recipe's last stage."""
+    folder = tmp_path_factory.mktemp(recipe)
+    return [train(recipe, number, folder) for number in load_config(recipe).stages][-1].run_dir
+
+
+@pytest.fixture(scope="module")
+def model(run, tmp_path_factory) -> Path:
+    return export_run(run, tmp_path_factory.mktemp("exports") / "model", dtype="fp32")
+
+
+def test_the_losses_are_the_finished_runs(recipe, run, model):
+    """The adapter is merged, the seed another one: what was learned is all there, BIM's frequencies included."""
+    config = replace(read_run(run), init_from=None)
+    config.train.seed = 5
+    finished, started = build_editor(config), build_editor(adopt_model(config, model))
+    load_stage_weights(finished, run)
+    load_weights(started, load_model_weights(started, model), model)
+    batch = next(iter(build_loader(config, finished)))
+    with torch.no_grad():
+        expected, losses = (
+            OBJECTIVES["edit"](editor.eval(), batch, config, torch.Generator().manual_seed(1))
+            for editor in (finished, started)
+        )
+    assert "noise" in expected
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_it_trains_on_is_exported_and_says_where_it_came_from(recipe, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = train(recipe, 3, tmp_path, "--init-from", str(model), "train.max_minutes=0")
+    assert not first.finished
+    run_dir = train(recipe, 3, tmp_path, "--init-from", str(model)).run_dir
+    before = json.loads((model / "export.json").read_text())
+    steps = training_facts(run_dir)
+    assert steps[:-1] == before["steps"]
+    assert steps[-1].startswith("stage 3")
+    assert set(before["data"]) <= set(data_facts(run_dir))
+    again = export_run(run_dir, tmp_path / "again", dtype="fp32")
+    card = json.loads((again / "export.json").read_text())
+    bases = [row["model"] for row in card["bases"]]
+    assert (model.name in bases) == (recipe != "mige")  # MIGE's parts are all loaded by name
+    assert "mllm" not in bases
+    assert card["steps"] == steps
+    assert len(load_pipeline(again, device="cpu").components) == len(
+        load_pipeline(model, device="cpu").components
+    )
+
+
+def of_tiny(recipe: str, *words: str) -> Config:
+    return load_config(recipe, 3, ["tiny"], list(words))
+
+
+@pytest.mark.parametrize("recipe", ["insightedit"], indirect=True)
+class TestRefusals:
+    @pytest.fixture
+    def copy(self, model, tmp_path) -> Path:
+        return Path(shutil.copytree(model, tmp_path / "copy"))
+
+    def test_another_kind_of_model(self, model):
+        with pytest.raises(
+            StageError, match="is a model with a language model, recipe mige is not: name the model's"
+        ):
+            adopt_model(of_tiny("mige"), model)
+
+    def test_other_settings(self, model):
+        words = ["comprehension.num_edit_tokens=3", "generation.scale_source_latents=true"]
+        with pytest.raises(
+            StageError,
+            match="other settings than this stage has .*num_edit_tokens=3.* Add 'comprehension.num_edit_tokens=4' "
+            "'generation.scale_source_latents=False' to the command",
+        ):
+            adopt_model(of_tiny("insightedit", *words), model)
+
+    def test_an_adapter_without_its_language_model(self, copy):
+        (copy / "mllm" / "config.json").unlink()
+        with pytest.raises(StageError, match="adapter in place of a language model: export the run again"):
+            adopt_model(of_tiny("insightedit"), copy)
+
+    def test_another_autoencoder(self, copy):
+        file = copy / "vae" / "diffusion_pytorch_model.safetensors"
+        save_file({name: value * 1.1 for name, value in load_file(file).items()}, file)
+        with pytest.raises(StageError, match="draws on another autoencoder than generation.model gives"):
+            load_model_weights(build_editor(of_tiny("insightedit")), copy)
+
+    def test_other_widths(self, model, tmp_path):
+        with pytest.raises(StageError, match="holds bridge.qformer.* this editor has"):
+            train("insightedit", 3, tmp_path, "--init-from", str(model), "bridge.qformer.ffn_dim=32")

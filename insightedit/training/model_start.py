@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
@@ -107,7 +108,8 @@ def load_model_weights(editor: Editor | InterleavedEditor, folder: str | Path) -
         _check_autoencoder(editor.vae, folder)
     for name, part in _parts(editor).items():
         if part is not None and (folder / name.rpartition(".")[2]).is_dir():
-            held: Any = type(part).from_pretrained(folder / name.rpartition(".")[2])
+            stored = {"dtype": "auto"} if isinstance(part, PreTrainedModel) else {}
+            held: Any = type(part).from_pretrained(folder / name.rpartition(".")[2], **stored)
             found = dict(held.named_parameters(remove_duplicate=False)) | drawn_buffers(held)
             weights |= {f"{name}.{key}": value.detach() for key, value in found.items()}
     return weights

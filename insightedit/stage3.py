@@ -4,6 +4,7 @@
     python -m insightedit.stage3 train.ema_decay=0.999                 with a running average of the weights
     deepspeed --num_gpus 8 --module insightedit.stage3                 many GPUs, configs/deepspeed/zero2.json
     python -m insightedit.stage3 --recipe smartedit                    another recipe: no image branch
+    python -m insightedit.stage3 --init-from my-editor                 fine-tune a finished model, exported or imported
 
 The run folder is runs/RECIPE/stage3 (output_dir=DIR changes it). `insightedit export` makes a pipeline of it.
 """

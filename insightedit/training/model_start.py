@@ -68,16 +68,17 @@ def adopt_model(config: Config, folder: str | Path) -> Config:
         are all loaded by name.
 
     Raises:
-        StageError: if the model is of another kind, holds an adapter without its language model, or was made with
-            settings that this config does not have.
+        StageError: if the model is not whole, of another kind, holds an adapter without its language model, or was
+            made with settings that this config does not have.
     """
     folder = Path(folder)
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = _read(folder, INDEX)
     has_reader = "mllm" not in index
     if has_reader != (config.comprehension.reader is not None):
-        kind = "instructions that carry pictures (recipe mige)" if has_reader else "a language model"
+        reads = "a text encoder for instructions with pictures" if has_reader else "a language model"
         raise StageError(
-            f"{folder} is a model with {kind}, recipe {config.recipe} is not: name the model's recipe with --recipe."
+            f"{folder} reads with {reads}, which recipe {config.recipe} does not have: name the model's own recipe "
+            "with --recipe."
         )
     _check_settings(folder, _settings(folder, index), config)
     if has_reader:
@@ -131,10 +132,8 @@ def _parts(editor: Editor | InterleavedEditor) -> dict[str, nn.Module | None]:
 
 def _settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
     """What the model was made with, by config key."""
-    denoiser = json.loads(
-        (folder / ("unet" if "unet" in index else "transformer") / "config.json").read_text()
-    )
-    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    denoiser = _read(folder, "unet/config.json" if "unet" in index else "transformer/config.json")
+    scheduler = _read(folder, "scheduler/scheduler_config.json")
     found = {
         "comprehension.num_edit_tokens": index.get("num_edit_tokens"),
         "comprehension.edit_token": index.get("edit_token"),
@@ -143,9 +142,18 @@ def _settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
         "generation.prediction_type": scheduler.get("prediction_type"),
         "generation.source_prior": denoiser.get("source_prior"),
     }
-    bridge = json.loads((folder / "bridge" / "config.json").read_text())
+    bridge = _read(folder, "bridge/config.json")
     found |= {f"bridge.{ours}": bridge.get(theirs) for theirs, ours in BRIDGE_SETTINGS.items()}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StageError(
+            f"{folder} is no whole model: its {name} cannot be read ({error}). Export or import it again."
+        ) from error
 
 
 def _check_settings(folder: Path, held: dict[str, Any], config: Config) -> None:

@@ -92,7 +92,8 @@ class TestRefusals:
 
     def test_another_kind_of_model(self, model):
         with pytest.raises(
-            StageError, match="is a model with a language model, recipe mige is not: name the model's"
+            StageError,
+            match="reads with a language model, which recipe mige does not have: name the model's own",
         ):
             adopt_model(of_tiny("mige"), model)
 
@@ -105,6 +106,13 @@ class TestRefusals:
         ):
             adopt_model(of_tiny("insightedit", *words), model)
 
+    def test_a_folder_that_is_not_whole(self, copy):
+        (copy / "bridge" / "config.json").write_text("{")
+        with pytest.raises(
+            StageError, match=r"copy is no whole model: its bridge/config\.json cannot be read"
+        ):
+            adopt_model(of_tiny("insightedit"), copy)
+
     def test_an_adapter_without_its_language_model(self, copy):
         (copy / "mllm" / "config.json").unlink()
         with pytest.raises(StageError, match="adapter in place of a language model: export the run again"):
@@ -116,6 +124,18 @@ class TestRefusals:
         with pytest.raises(StageError, match="draws on another autoencoder than generation.model gives"):
             load_model_weights(build_editor(of_tiny("insightedit")), copy)
 
-    def test_other_widths(self, model, tmp_path):
-        with pytest.raises(StageError, match="holds bridge.qformer.* this editor has"):
-            train("insightedit", 3, tmp_path, "--init-from", str(model), "bridge.qformer.ffn_dim=32")
+    def test_heads_which_no_shape_shows(self, model, tmp_path):
+        with pytest.raises(StageError, match="Add 'bridge.qformer.num_heads=2' to the command"):
+            train("insightedit", 3, tmp_path, "--init-from", str(model), "bridge.qformer.num_heads=4")
+
+    def test_a_branch_that_the_recipe_does_not_have(self, model, tmp_path):
+        with pytest.raises(StageError, match=r"weights that this editor does not have, e\.g\. bridge\.iaa"):
+            train(
+                "insightedit",
+                3,
+                tmp_path,
+                "--init-from",
+                str(model),
+                "bridge.iaa=null",
+                "stage.use_iaa=false",
+            )

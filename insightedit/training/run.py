@@ -190,6 +190,14 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
         load_weights(editor, load_tensors(path), path)
         return
     weights = _taken_over(editor, before) if before else {}
+    anew = drawn_buffers(editor, weights.keys()).keys() - weights.keys()
+    if anew and processes.is_main:
+        logger.warning(
+            "%s does not hold %s, which its weights were trained with: drawn anew, places have to be learned again. "
+            "If its config.yaml has another train.seed, set that one.",
+            before,
+            ", ".join(sorted(anew)),
+        )
     trained = set(select_trainable(editor, config.stage.trainable).names)
     kept = {name: value for name, value in weights.items() if name not in trained}
     kept |= drawn_buffers(editor, trained | weights.keys())

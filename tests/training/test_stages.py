@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from insightedit import stage1, stage2, stage3
 from insightedit.build import build_editor
 from insightedit.exporting import read_run
 from insightedit.hub import export_run
-from insightedit.training.checkpoint import CheckpointFolder, load_tensors, stage_weights
+from insightedit.training.checkpoint import CheckpointFolder, load_tensors, save_tensors, stage_weights
 from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
 from insightedit.training.run import run_from_command_line
@@ -165,6 +166,19 @@ def test_what_was_drawn_at_random_goes_along_whatever_the_seed(runs):
         export_run(run_dir, "model", dtype="fp32") / "bridge/diffusion_pytorch_model.safetensors"
     )
     assert torch.equal(exported["bim.positions.frequencies"], drawn)
+
+
+def test_a_run_without_its_random_frequencies_is_warned_of(runs, caplog):
+    old = Path(shutil.copytree(runs / "stage3", "old"))
+    kept = load_tensors(old / "inherited.safetensors")
+    del kept[FREQUENCIES]
+    save_tensors(old / "inherited.safetensors", kept)
+    stage3.main([*TINY, "--init-from", "old", "output_dir=other"])
+    assert f"old does not hold {FREQUENCIES}, which its weights were trained with" in caplog.text
+    caplog.clear()
+    stage3.main([*TINY, "--init-from", str(runs / "stage3"), "output_dir=another"])
+    stage3.main([*TINY, "--init-from", str(runs / "stage2"), "output_dir=third"])  # BIM is new there
+    assert "does not hold" not in caplog.text
 
 
 def test_a_run_folder_goes_on_without_the_stage_before(runs, monkeypatch):

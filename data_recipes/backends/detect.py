@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from data_recipes.backends.base import Detection, Truth, Usage
-from data_recipes.backends.loading import DTYPES, UsageCounter, check_above, check_choice, model_name, place
+from data_recipes.backends.base import Detection, Truth
+from data_recipes.backends.loading import VisionModel
 
 Span = tuple[str, int, int]  # a phrase, and where it begins and ends in the text
 
 
-class GroundingDino:
+class GroundingDino(VisionModel):
     """Finds things by phrases, several in one pass.
 
     All phrases of a picture are put into one text, "a dog. a cat."; a box belongs to the phrase whose tokens it
@@ -46,22 +44,11 @@ class GroundingDino:
         dtype: str = "auto",
         batch_size: int = 4,
     ) -> None:
-        check_choice("dtype", dtype, DTYPES)
-        check_above("batch_size", batch_size)
+        super().__init__(model, revision, device, dtype, batch_size)
         for name, value in (("box_threshold", box_threshold), ("text_threshold", text_threshold)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}: scores are from 0 to 1, choose a number below 1.")
-        self.name = model_name(model, revision)
         self.settings = {"box_threshold": box_threshold, "text_threshold": text_threshold, "dtype": dtype}
-        self._model_id, self._revision, self._device = model, revision, device
-        self._batch_size, self._counter, self._lock = batch_size, UsageCounter(), threading.Lock()
-        self._processor: Any = None
-        self._model: Any = None
-
-    @property
-    def usage(self) -> Usage:
-        """What was used so far."""
-        return self._counter.usage
 
     def detect(
         self, pictures: Sequence[np.ndarray], phrases: Sequence[Sequence[str]], truths: Sequence[Truth]
@@ -86,12 +73,7 @@ class GroundingDino:
     def _load(self) -> None:
         from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-        device, dtype = place(self._device, self.settings["dtype"], half="float32")
-        self._processor = AutoProcessor.from_pretrained(self._model_id, revision=self._revision)
-        loaded: Any = AutoModelForZeroShotObjectDetection.from_pretrained(
-            self._model_id, revision=self._revision, dtype=dtype
-        )
-        self._model = loaded.requires_grad_(False).eval().to(device)
+        self._place(AutoModelForZeroShotObjectDetection, AutoProcessor)
 
     def _texts(self, phrases: Sequence[str]) -> list[tuple[list[Span], str]]:
         """Phrases joined to texts that the model can read, with the places of the phrases."""

@@ -157,35 +157,13 @@ class DiffusersInpainter:
 
     def _one(self, painting: Painting) -> np.ndarray:
         _check_mask(painting.picture, painting.mask)
-        settings = self.settings
-        window = window_around(painting.mask, settings["size"], settings["margin"])
-        width, height = working_size(window, settings["size"], settings["multiple"])
-        crop, mask = painting.picture[window.slices], painting.mask[window.slices]
-        if settings["blank"]:
-            crop = np.where(mask[..., None], 0, crop).astype(np.uint8)
-        names, words = settings["names"], self._words(painting)
-        painted = self._loaded.call(
-            {
-                names["image"]: resized(crop, width, height),
-                names["mask"]: resized(mask, width, height),
-                **words,
-                **settings["options"],
-            },
-            {
-                "num_inference_steps": settings["steps"],
-                "guidance_scale": settings["guidance_scale"],
-                "strength": settings["strength"],
-                "width": width,
-                "height": height,
-            },
-            painting.seed,
-        )
+        names, picture = self.settings["names"], painting.picture
+        if self.settings["blank"]:
+            picture = np.where(painting.mask[..., None], 0, picture).astype(np.uint8)
+        shown = {names["image"]: picture, names["mask"]: painting.mask}
+        painted = self._loaded.redraw(painting, shown, self._words(painting), self.settings)
         self._counter.add(asked=1)
-        return (
-            painting.picture
-            if painted is None
-            else put_back(painting.picture, painted, painting.mask, window)
-        )
+        return painted
 
     def _words(self, painting: Painting) -> dict[str, Any]:
         """The texts, by the pipeline's names for them."""
@@ -273,26 +251,10 @@ class DiffusersHarmoniser:
 
     def _one(self, pasting: Pasting) -> np.ndarray:
         _check_mask(pasting.picture, pasting.mask)
-        settings = self.settings
-        window = window_around(pasting.mask, settings["size"], settings["margin"])
-        width, height = working_size(window, settings["size"], settings["multiple"])
-        drawn = self._loaded.call(
-            {
-                "image": resized(pasting.picture[window.slices], width, height),
-                "prompt": settings["prompt"],
-                **settings["options"],
-            },
-            {
-                "num_inference_steps": settings["steps"],
-                "guidance_scale": settings["guidance_scale"],
-                "strength": settings["strength"],
-                "width": width,
-                "height": height,
-            },
-            pasting.seed,
-        )
+        words = {"prompt": self.settings["prompt"]}
+        drawn = self._loaded.redraw(pasting, {"image": pasting.picture}, words, self.settings)
         self._counter.add(asked=1)
-        return pasting.picture if drawn is None else put_back(pasting.picture, drawn, pasting.mask, window)
+        return drawn
 
 
 class _Pipeline:
@@ -321,6 +283,40 @@ class _Pipeline:
         self._components, self._where = components, where
         self._pipeline: Any = None
         self._parameters: Mapping[str, Any] = {}
+
+    def redraw(
+        self,
+        work: Painting | Pasting,
+        shown: Mapping[str, np.ndarray],
+        words: Mapping[str, Any],
+        settings: Mapping[str, Any],
+    ) -> np.ndarray:
+        """The picture (H, W, 3) uint8 with its mask's pixels drawn anew; as it was where the safety checker blocks it.
+
+        Args:
+            work: picture, mask and seed.
+            shown: name of an argument -> (H, W, 3) uint8 or (H, W) bool, of which the pipeline sees a window.
+            words: further arguments.
+            settings: of the backend.
+
+        Raises:
+            ValueError: as `call`.
+        """
+        window = window_around(work.mask, settings["size"], settings["margin"])
+        width, height = working_size(window, settings["size"], settings["multiple"])
+        seen = {name: resized(whole[window.slices], width, height) for name, whole in shown.items()}
+        drawn = self.call(
+            {**seen, **words, **settings["options"]},
+            {
+                "num_inference_steps": settings["steps"],
+                "guidance_scale": settings["guidance_scale"],
+                "strength": settings["strength"],
+                "width": width,
+                "height": height,
+            },
+            work.seed,
+        )
+        return work.picture if drawn is None else put_back(work.picture, drawn, work.mask, window)
 
     def call(self, arguments: dict[str, Any], usual: dict[str, Any], seed: int) -> Any:
         """The picture that comes out; None where the safety checker blocks it.

@@ -130,3 +130,41 @@ class UsageCounter:
         finally:
             with self._lock:
                 self._usage = replace(self._usage, seconds=self._usage.seconds + time.monotonic() - start)
+
+
+class VisionModel:
+    """What backends share that show pictures to a model of transformers; it is loaded with the first call.
+
+    Args:
+        model: hub id or folder.
+        revision: of the hub's repository.
+        device: see `place`.
+        dtype: of the weights; "auto" is float32.
+        batch_size: pictures at a time.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    def __init__(
+        self, model: str, revision: str | None, device: str | None, dtype: str, batch_size: int
+    ) -> None:
+        check_choice("dtype", dtype, DTYPES)
+        check_above("batch_size", batch_size)
+        self.name = model_name(model, revision)
+        self.settings: dict[str, Any] = {"dtype": dtype}
+        self._model_id, self._revision, self._device = model, revision, device
+        self._batch_size, self._counter, self._lock = batch_size, UsageCounter(), threading.Lock()
+        self._processor: Any = None
+        self._model: Any = None
+
+    @property
+    def usage(self) -> Usage:
+        """What was used so far."""
+        return self._counter.usage
+
+    def _place(self, model_class: Any, processor_class: Any) -> None:
+        device, dtype = place(self._device, self.settings["dtype"], half="float32")
+        self._processor = processor_class.from_pretrained(self._model_id, revision=self._revision)
+        loaded = model_class.from_pretrained(self._model_id, revision=self._revision, dtype=dtype)
+        self._model = loaded.requires_grad_(False).eval().to(device)

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from data_recipes.backends.base import Truth, Usage
-from data_recipes.backends.loading import DTYPES, UsageCounter, check_above, check_choice, model_name, place
+from data_recipes.backends.base import Truth
+from data_recipes.backends.loading import VisionModel
 
 Box = tuple[float, float, float, float]
 
 
-class _BoxSegmenter(ABC):
+class _BoxSegmenter(VisionModel, ABC):
     """What both have in common: of the three masks that are proposed for a box, the one of the best predicted IoU."""
-
-    def __init__(
-        self, model: str, revision: str | None, device: str | None, dtype: str, batch_size: int
-    ) -> None:
-        check_choice("dtype", dtype, DTYPES)
-        check_above("batch_size", batch_size)
-        self.name = model_name(model, revision)
-        self.settings: dict[str, Any] = {"dtype": dtype}
-        self._model_id, self._revision, self._device = model, revision, device
-        self._batch_size, self._counter, self._lock = batch_size, UsageCounter(), threading.Lock()
-        self._processor: Any = None
-        self._model: Any = None
-
-    @property
-    def usage(self) -> Usage:
-        """What was used so far."""
-        return self._counter.usage
 
     def segment(
         self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]], truths: Sequence[Truth]
@@ -55,12 +37,6 @@ class _BoxSegmenter(ABC):
     @abstractmethod
     def _load(self) -> None:
         """Place the model of a class of transformers."""
-
-    def _place(self, model_class: Any, processor_class: Any) -> None:
-        device, dtype = place(self._device, self.settings["dtype"], half="float32")
-        self._processor = processor_class.from_pretrained(self._model_id, revision=self._revision)
-        loaded = model_class.from_pretrained(self._model_id, revision=self._revision, dtype=dtype)
-        self._model = loaded.requires_grad_(False).eval().to(device)
 
     def _run(self, pictures: list[np.ndarray], boxes: list[Sequence[Box]]) -> list[list[np.ndarray]]:
         """Masks of pictures that have a box each."""

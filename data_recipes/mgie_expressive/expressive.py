@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from data_recipes.backends.base import Question
 from data_recipes.expressive.texts import QUESTION, SUMMARY_PROMPT, cut_answer, question
 from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Answer, UnusableError, check_attempts, read_text
 from data_recipes.steps.each import Asking, ask_each
 
@@ -17,7 +17,7 @@ KIND = "expressive"
 
 
 @dataclass(frozen=True)
-class Describe:
+class Describe(DataclassStep):
     """Asks what the source will look like after the edit, and keeps the first two sentences of the answer.
 
     Attributes:
@@ -31,11 +31,6 @@ class Describe:
 
     def __post_init__(self) -> None:
         check_attempts(self.name, self.attempts)
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
 
     @property
     def prompts(self) -> Mapping[str, str]:
@@ -67,7 +62,7 @@ class Describe:
 
 
 @dataclass(frozen=True)
-class Summarise:
+class Summarise(DataclassStep):
     """Shortens the description to the expressive instruction.
 
     Attributes:
@@ -81,11 +76,6 @@ class Summarise:
 
     def __post_init__(self) -> None:
         check_attempts(self.name, self.attempts)
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
 
     @property
     def prompts(self) -> Mapping[str, str]:

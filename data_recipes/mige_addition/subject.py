@@ -8,11 +8,12 @@ from functools import partial
 
 from data_recipes.backends.base import Painting, Question
 from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Answer, Form, UnusableError, bare, check_attempts, read_form
 from data_recipes.steps.cutouts import MARGIN, cut_out, touches_border
 from data_recipes.steps.each import Asking, ask_each
 from data_recipes.steps.pairs import grown
+from data_recipes.steps.settings import check_share
 
 NOTE = "subject"
 PROMPT = """These things were found in the picture that you see:
@@ -34,7 +35,7 @@ class Chosen(Form):
 
 
 @dataclass(frozen=True)
-class MainSubject:
+class MainSubject(DataclassStep):
     """A language model looks at the photo and says which thing it is about; the others are of no use here.
 
     Attributes:
@@ -50,11 +51,6 @@ class MainSubject:
 
     def __post_init__(self) -> None:
         check_attempts(self.name, self.attempts)
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
 
     @property
     def prompts(self) -> Mapping[str, str]:
@@ -94,7 +90,7 @@ class MainSubject:
 
 
 @dataclass(frozen=True)
-class Addition:
+class Addition(DataclassStep):
     """The photo with its subject painted away is the source, the photo the target, the cut-out subject the reference.
 
     Attributes:
@@ -110,19 +106,7 @@ class Addition:
 
     def __post_init__(self) -> None:
         for setting in ("grow", "margin"):
-            value = getattr(self, setting)
-            if not 0 <= value <= 0.5:
-                raise ValueError(f"steps.{self.name}.{setting} is {value}: it is a share, from 0 to 0.5.")
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """None."""
-        return {}
+            check_share(self.name, setting, getattr(self, setting), most=0.5)
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """One pair of each; refused: no subject."""

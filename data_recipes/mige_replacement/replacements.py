@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from data_recipes.pipeline.records import REFERENCE_PLACEHOLDER, Record, Rejected
-from data_recipes.pipeline.steps import Context, EachRecord, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, EachRecord, Outcome
 from data_recipes.steps.asking import bare
 from data_recipes.steps.cutouts import MARGIN, cut_out
 from data_recipes.steps.quality import changed_pixels
+from data_recipes.steps.settings import check_areas, check_share
 from data_recipes.steps.subjects import TEMPLATES, mark_words
 
 FORMS = tuple(
@@ -85,7 +86,7 @@ class Replacements(EachRecord):
 
 
 @dataclass(frozen=True)
-class SubjectMasks:
+class SubjectMasks(DataclassStep):
     """Finds what came in the target (Grounding DINO + SAM), and cuts it out as the reference.
 
     Attributes:
@@ -109,24 +110,8 @@ class SubjectMasks:
 
     def __post_init__(self) -> None:
         for setting in ("box_threshold", "min_area", "max_area", "min_changed", "margin"):
-            value = getattr(self, setting)
-            if not 0 <= value <= 1:
-                raise ValueError(f"steps.{self.name}.{setting} is {value}: it is a share, from 0 to 1.")
-        if self.min_area > self.max_area:
-            raise ValueError(
-                f"steps.{self.name}.min_area is {self.min_area} and max_area {self.max_area}: no mask is both; "
-                "make min_area the smaller one."
-            )
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """None."""
-        return {}
+            check_share(self.name, setting, getattr(self, setting))
+        check_areas(self.name, self.min_area, self.max_area)
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with a reference; refused: what came is not found, too small or large, or was there before."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
+from data_recipes.formats.shards import RowGroups, ShardWriter
 from data_recipes.pipeline.codec import dumps
 from data_recipes.pipeline.flow import RunStopped
 from data_recipes.pipeline.records import Record
@@ -40,20 +41,7 @@ COLUMNS: dict[str, str] = {
     "key": "unique in the data set",
     "split": "the files' split",
 }
-ROW_GROUP = 100  # rows; the pictures of a group are in memory together
 COMPRESS_LEVEL = 1  # packing well takes longer than most steps
-
-
-class ShardWriter(Protocol):
-    """Puts rows into one open file."""
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Take one row of `row_of`."""
-        ...
-
-    def close(self) -> None:
-        """Write what is left; the file itself stays open."""
-        ...
 
 
 class PictureEncoder:
@@ -142,11 +130,7 @@ class ParquetShard:
     """Typed columns; `datasets.load_dataset("parquet", ...)` gives decoded pictures."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        from pyarrow import parquet
-
-        self.schema = parquet_schema()
-        self.writer = parquet.ParquetWriter(file, self.schema)
-        self.rows: list[dict[str, Any]] = []
+        self.groups = RowGroups(file, parquet_schema())
 
     def write(self, row: dict[str, Any]) -> None:
         """Take one row of `row_of`."""
@@ -159,21 +143,11 @@ class ParquetShard:
             {"bytes": content, "path": f"{name}.reference{number}.png"}
             for number, content in enumerate(row["references"])
         ]
-        self.rows.append({**{column: row[column] for column in COLUMNS}, **pictures})
-        if len(self.rows) == ROW_GROUP:
-            self._flush()
+        self.groups.add({**{column: row[column] for column in COLUMNS}, **pictures})
 
     def close(self) -> None:
         """Write the last rows and the footer."""
-        if self.rows:
-            self._flush()
-        self.writer.close()
-
-    def _flush(self) -> None:
-        import pyarrow
-
-        self.writer.write_table(pyarrow.Table.from_pylist(self.rows, schema=self.schema))
-        self.rows.clear()
+        self.groups.close()
 
 
 def parquet_schema() -> Any:

@@ -95,21 +95,25 @@ class Context:
         return self.backends[name]
 
 
-class EachRecord(ABC):
-    """A step that takes its records one by one: implement `one`."""
-
-    name: str = ""
-    needs: tuple[str, ...] = ()
+class DataclassStep:
+    """A step that is a dataclass: its fields are its settings. Without prompts, unless it says so."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Fields of the dataclass that the step is."""
+        """All fields."""
         return dict(vars(self))
 
     @property
     def prompts(self) -> Mapping[str, str]:
         """None."""
         return {}
+
+
+class EachRecord(DataclassStep, ABC):
+    """A step that takes its records one by one: implement `one`."""
+
+    name: str = ""
+    needs: tuple[str, ...] = ()
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """See `Step`."""

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from data_recipes.formats.shards import RowGroups, ShardWriter
 from data_recipes.scenes.assets import SPLITS, Assets
 from data_recipes.scenes.card import dataset_card
 from data_recipes.scenes.sampler import EditSample, SceneSampler
@@ -37,7 +38,6 @@ MANIFEST = "manifest.json"
 CARD = "README.md"
 SIZES = (16, 1024)  # sprites cannot be told apart below; above, 256 px photographs are only blown up
 SEEDS = 2**24  # the sampler uses this many bits
-ROW_GROUP = 100
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,6 @@ class Settings:
             Shard(f"{self.split}-{i:05d}-of-{number:05d}.{ending}", start, min(self.shard_size, end - start))
             for i, start in enumerate(starts)
         )
-
-
-class ShardWriter(Protocol):
-    """Puts rows into one open file."""
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Take one row of `row_of`."""
-        ...
-
-    def close(self) -> None:
-        """Write what is left; the file itself stays open."""
-        ...
 
 
 def write_dataset(
@@ -332,11 +320,7 @@ class ParquetShard:
     """Typed columns; `datasets.load_dataset("parquet", ...)` gives decoded pictures."""
 
     def __init__(self, file: io.BufferedWriter, task: str = "edits") -> None:
-        from pyarrow import parquet
-
-        self.schema = parquet_schema(task)
-        self.writer = parquet.ParquetWriter(file, self.schema)
-        self.rows: list[dict[str, Any]] = []
+        self.groups = RowGroups(file, parquet_schema(task))
 
     def write(self, row: dict[str, Any]) -> None:
         """Take one row of `row_of`."""
@@ -350,21 +334,11 @@ class ParquetShard:
                 {"bytes": content, "path": f"{key_of(row)}.reference{number}.png"}
                 for number, content in enumerate(row["references"])
             ]
-        self.rows.append({**row, **pictures})
-        if len(self.rows) == ROW_GROUP:
-            self._flush()
+        self.groups.add({**row, **pictures})
 
     def close(self) -> None:
         """Write the last rows and the footer."""
-        if self.rows:
-            self._flush()
-        self.writer.close()
-
-    def _flush(self) -> None:
-        import pyarrow
-
-        self.writer.write_table(pyarrow.Table.from_pylist(self.rows, schema=self.schema))
-        self.rows.clear()
+        self.groups.close()
 
 
 def parquet_schema(task: str = "edits") -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.cutouts import CutOut, touches_border, trimmed
 from data_recipes.steps.masks import Masks
@@ -15,7 +15,7 @@ NOTE = "donor"
 
 
 @dataclass(frozen=True)
-class Donor:
+class Donor(DataclassStep):
     """Chooses a thing of the second photo, by chance among those that are whole and of a kind that the first has not.
 
     Attributes:
@@ -39,11 +39,6 @@ class Donor:
         if self.trim < 0:
             raise ValueError(f"steps.{self.name}.trim is {self.trim}: it is a number of pixels, 0 or more.")
         self._parts  # noqa: B018 - their settings are checked by themselves
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
 
     @property
     def prompts(self) -> Mapping[str, str]:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,16 @@ import numpy as np
 from data_recipes.backends.base import Painting, Pasting
 from data_recipes.backends.windows import Window, box_of
 from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
 from data_recipes.smartedit_synthetic.donor import NOTE
 from data_recipes.steps.cutouts import CutOut
 from data_recipes.steps.pairs import grown
 from data_recipes.steps.places import article, place_words
+from data_recipes.steps.settings import check_share
 
 
 @dataclass(frozen=True)
-class Swap:
+class Swap(DataclassStep):
     """Inpaints a thing away, resizes and pastes the second photo's thing there, and harmonises.
 
     The thing that comes covers a box of the same area as the one that goes and stands on the same line; where it would
@@ -45,25 +46,12 @@ class Swap:
     needs = ("inpainter", "harmoniser")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.grow <= 0.5:
-            raise ValueError(
-                f"steps.{self.name}.grow is {self.grow}: it is a share of a side, from 0 to 0.5."
-            )
+        check_share(self.name, "grow", self.grow, most=0.5, of="a side")
         if not 0 < self.min_scale <= self.max_scale:
             raise ValueError(
                 f"steps.{self.name}.min_scale is {self.min_scale} and max_scale {self.max_scale}: the first has to be "
                 "above 0 and not above the second."
             )
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Two pairs of each; refused: no thing of the photo can be exchanged for the second photo's."""

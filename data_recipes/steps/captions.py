@@ -11,8 +11,9 @@ from pydantic import Field
 
 from data_recipes.backends.base import Question
 from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Form, ask_all, check_attempts, read_form, read_text
+from data_recipes.steps.settings import check_at_least
 
 CAPTION_PROMPT = """Describe this picture in one to three sentences: what is in it, what each thing looks like, and \
 where it stands. Say only what can be seen. Answer with the description and nothing else."""
@@ -47,7 +48,7 @@ class ObjectList(Form):
 
 
 @dataclass(frozen=True)
-class Captions:
+class Captions(DataclassStep):
     """Caption and objects of a photo.
 
     Attributes:
@@ -63,13 +64,7 @@ class Captions:
 
     def __post_init__(self) -> None:
         check_attempts(self.name, self.attempts)
-        if self.max_things < 1:
-            raise ValueError(f"steps.{self.name}.max_things is {self.max_things}: it has to be at least 1.")
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
+        check_at_least(self.name, "max_things", self.max_things)
 
     @property
     def prompts(self) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from data_recipes.backends.base import Question
 from data_recipes.pipeline.records import Record, Rejected
 from data_recipes.pipeline.steps import Context, Outcome
 from data_recipes.steps.asking import Answer, Form, UnusableError, ask_all, check_attempts, read_form
+from data_recipes.steps.settings import check_chosen
 
 TASKS = ("remove", "replace")
 NOTE = "may_"  # notes: may_remove, may_replace: captions of the things
@@ -50,9 +51,7 @@ class Editable:
 
     def __post_init__(self) -> None:
         check_attempts(self.name, self.attempts)
-        for task in self.tasks:
-            if task not in TASKS:
-                raise ValueError(f"steps.{self.name}.tasks has {task!r}: choose of {', '.join(TASKS)}.")
+        check_chosen(self.name, "tasks", self.tasks, TASKS)
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from data_recipes.pipeline.records import TASKS, Record
 from data_recipes.pipeline.steps import Context, EachRecord, Outcome
+from data_recipes.steps.settings import check_chosen
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,7 @@ class Finished(EachRecord):
     name = "finished"
 
     def __post_init__(self) -> None:
-        for task in self.tasks:
-            if task not in TASKS:
-                raise ValueError(f"steps.{self.name}.tasks has {task!r}: choose of {', '.join(TASKS)}.")
+        check_chosen(self.name, "tasks", self.tasks, TASKS)
 
     @property
     def settings(self) -> dict[str, object]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data_recipes.backends.base import Detection
 from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
+from data_recipes.steps.settings import check_areas, check_at_least, check_share
 
 SAME_BOX = 0.9  # overlap from which on two captions found one thing
 
 
 @dataclass(frozen=True)
-class Masks:
+class Masks(DataclassStep):
     """One box and one mask for each object; objects without a good one are left out.
 
     Attributes:
@@ -41,26 +42,9 @@ class Masks:
 
     def __post_init__(self) -> None:
         for setting in ("box_threshold", "min_area", "max_area", "max_overlap", "max_contained"):
-            value = getattr(self, setting)
-            if not 0 <= value <= 1:
-                raise ValueError(f"steps.{self.name}.{setting} is {value}: it is a share, from 0 to 1.")
-        if self.min_area > self.max_area:
-            raise ValueError(
-                f"steps.{self.name}.min_area is {self.min_area} and max_area {self.max_area}: no mask is both; "
-                "make min_area the smaller one."
-            )
-        if self.max_things < 1:
-            raise ValueError(f"steps.{self.name}.max_things is {self.max_things}: it has to be at least 1.")
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """None."""
-        return {}
+            check_share(self.name, setting, getattr(self, setting))
+        check_areas(self.name, self.min_area, self.max_area)
+        check_at_least(self.name, "max_things", self.max_things)
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records whose things have boxes, masks and scores; refused: nothing found, no mask is usable, no photo."""

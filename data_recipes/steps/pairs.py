@@ -28,6 +28,7 @@ from data_recipes.pipeline.records import Record, Rejected, Thing
 from data_recipes.pipeline.steps import Context, Outcome
 from data_recipes.steps.asking import Answer, Form, UnusableError, ask_all, bare, check_attempts, read_form
 from data_recipes.steps.editable import may
+from data_recipes.steps.settings import check_at_least, check_chosen, check_share
 
 TASKS = ("remove", "add", "replace")
 PROMPT = """A picture shows: {caption}
@@ -76,15 +77,9 @@ class Pairs:
         check_attempts(self.name, self.attempts)
         if not self.tasks:
             raise ValueError(f"steps.{self.name}.tasks is empty: choose of {', '.join(TASKS)}.")
-        for task in self.tasks:
-            if task not in TASKS:
-                raise ValueError(f"steps.{self.name}.tasks has {task!r}: choose of {', '.join(TASKS)}.")
-        if not 0 <= self.grow <= 0.5:
-            raise ValueError(
-                f"steps.{self.name}.grow is {self.grow}: it is a share of a side, from 0 to 0.5."
-            )
-        if self.max_things < 1:
-            raise ValueError(f"steps.{self.name}.max_things is {self.max_things}: it has to be at least 1.")
+        check_chosen(self.name, "tasks", self.tasks, TASKS)
+        check_share(self.name, "grow", self.grow, most=0.5, of="a side")
+        check_at_least(self.name, "max_things", self.max_things)
 
     @property
     def settings(self) -> Mapping[str, object]:

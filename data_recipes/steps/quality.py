@@ -19,7 +19,7 @@ from PIL import Image
 
 from data_recipes.backends.base import Question
 from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Answer, UnusableError, ask_all, check_attempts
 from insightedit.evaluation.judge.replies import Scale, parse_reply
 from insightedit.evaluation.judge.rubrics import RUBRICS, Rubric
@@ -31,7 +31,7 @@ JUDGED = ("each", "first")
 
 
 @dataclass(frozen=True)
-class Quality:
+class Quality(DataclassStep):
     """Refuses pairs that are not what they say, or do not look like a picture.
 
     No rule on the scores is published: all thresholds are ours.
@@ -92,11 +92,6 @@ class Quality:
                 raise ValueError(
                     f"steps.{self.name}.{setting} is {getattr(self, setting)}: it has to be from 0 to {most:g}."
                 )
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
 
     @property
     def prompts(self) -> Mapping[str, str]:

@@ -9,9 +9,10 @@ from functools import partial
 
 from data_recipes.backends.base import Question
 from data_recipes.pipeline.records import REFERENCE_PLACEHOLDER, Record, Rejected
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Answer, UnusableError, bare, check_attempts, read_instructions
 from data_recipes.steps.each import Asking, ask_each
+from data_recipes.steps.settings import check_at_least
 
 TEMPLATES = {  # ours; the kind "template" of the wordings
     "add": f"add {REFERENCE_PLACEHOLDER} to the picture",
@@ -32,7 +33,7 @@ HINTS = {
 
 
 @dataclass(frozen=True)
-class SubjectWording:
+class SubjectWording(DataclassStep):
     """Instructions for pairs whose subject is shown by a reference picture.
 
     Attributes:
@@ -50,20 +51,12 @@ class SubjectWording:
     def __post_init__(self) -> None:
         check_attempts(self.name, self.attempts)
         for setting, least in (("count", 0), ("max_words", 1)):
-            if getattr(self, setting) < least:
-                raise ValueError(
-                    f"steps.{self.name}.{setting} is {getattr(self, setting)}: it has to be at least {least}."
-                )
+            check_at_least(self.name, setting, getattr(self, setting), least)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The chat, where it writes."""
         return ("chat",) if self.count else ()
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
 
     @property
     def prompts(self) -> Mapping[str, str]:

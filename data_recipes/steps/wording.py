@@ -20,6 +20,7 @@ from data_recipes.backends.base import Question
 from data_recipes.pipeline.records import Record, Rejected
 from data_recipes.pipeline.steps import Context, Outcome
 from data_recipes.steps.asking import Answer, ask_all, bare, check_attempts, read_instructions
+from data_recipes.steps.settings import check_at_least, check_chosen
 
 KINDS = ("simple", "advanced", "reasoning")
 COUNTS = {"simple": 1, "advanced": 1, "reasoning": 2}
@@ -96,13 +97,10 @@ class Wording:
 
     def __post_init__(self) -> None:
         check_attempts(self.name, self.attempts)
-        for kind in self.kinds:
-            if kind not in KINDS:
-                raise ValueError(f"steps.{self.name}.kinds has {kind!r}: choose of {', '.join(KINDS)}.")
+        check_chosen(self.name, "kinds", self.kinds, KINDS)
         if self.on_failure not in ("keep", "reject"):
             raise ValueError(f"steps.{self.name}.on_failure is {self.on_failure!r}: choose keep or reject.")
-        if self.max_words < 1:
-            raise ValueError(f"steps.{self.name}.max_words is {self.max_words}: it has to be at least 1.")
+        check_at_least(self.name, "max_words", self.max_words)
         if "reasoning" in self.kinds and not self.by_chat:
             raise ValueError(
                 f"steps.{self.name}.kinds has reasoning and by_chat is false: only a language model can write it; "

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from data_recipes.backends.base import Question
 from data_recipes.pipeline.records import REFERENCE_PLACEHOLDER, Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, EachRecord, Outcome
+from data_recipes.pipeline.steps import Context, DataclassStep, EachRecord, Outcome
 from data_recipes.steps.asking import (
     Answer,
     Form,
@@ -24,6 +24,7 @@ from data_recipes.steps.asking import (
 from data_recipes.steps.captions import CAPTION_PROMPT
 from data_recipes.steps.cutouts import MARGIN, cut_out
 from data_recipes.steps.each import Asking, ask_each
+from data_recipes.steps.settings import check_at_least, check_share
 from data_recipes.steps.subjects import mark_words
 
 PROMPT = """This is the caption of a picture:
@@ -44,7 +45,7 @@ class EntityList(Form):
 
 
 @dataclass(frozen=True)
-class Entities:
+class Entities(DataclassStep):
     """A caption, where the photo has none, and its entities, by a language model that reads the caption only.
 
     Attributes:
@@ -60,13 +61,7 @@ class Entities:
 
     def __post_init__(self) -> None:
         check_attempts(self.name, self.attempts)
-        if self.max_things < 1:
-            raise ValueError(f"steps.{self.name}.max_things is {self.max_things}: it has to be at least 1.")
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return dict(vars(self))
+        check_at_least(self.name, "max_things", self.max_things)
 
     @property
     def prompts(self) -> Mapping[str, str]:
@@ -127,12 +122,8 @@ class Compose(EachRecord):
     name = "compose"
 
     def __post_init__(self) -> None:
-        if self.max_references < 1:
-            raise ValueError(
-                f"steps.{self.name}.max_references is {self.max_references}: it has to be at least 1."
-            )
-        if not 0 <= self.margin <= 0.5:
-            raise ValueError(f"steps.{self.name}.margin is {self.margin}: it is a share, from 0 to 0.5.")
+        check_at_least(self.name, "max_references", self.max_references)
+        check_share(self.name, "margin", self.margin, most=0.5)
 
     def one(self, record: Record, context: Context) -> Outcome:
         """Refused: no masks, the caption names none of what was found."""

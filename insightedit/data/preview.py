@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from insightedit.build import build_mixture, build_weightless_collator
+from insightedit.build_data import build_mixture, build_weightless_collator
 from insightedit.comprehension.tokenization import IGNORE
 from insightedit.data.cascade import num_records
 from insightedit.data.collate import Collator

@@ -138,7 +138,8 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
 
 
 def _train(config: Config, run_dir: Path, processes: Processes, command: str) -> RunSummary:
-    from insightedit.build import build_editor, build_loader, sample_edits
+    from insightedit.build import build_editor, sample_edits
+    from insightedit.build_data import build_loader
     from insightedit.training.objectives import OBJECTIVES
 
     quiet_libraries()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from insightedit.build import build_editor, build_loader
+from insightedit.build import build_editor
+from insightedit.build_data import build_loader
 from insightedit.config import load_config
 from insightedit.hub import export_editor, load_pipeline
 from insightedit.training.objectives import edit

@@ -169,7 +169,8 @@ def test_jsonl_captions(tmp_path) -> None:
 
 
 def test_batches_of_a_real_editor(tiny_root) -> None:
-    from insightedit.build import build_editor, build_loader
+    from insightedit.build import build_editor
+    from insightedit.build_data import build_loader
 
     config = load_config("insightedit", 3, ["tiny"], [])
     editor = build_editor(config)
@@ -185,7 +186,8 @@ def test_batches_of_a_real_editor(tiny_root) -> None:
 
 
 def test_stage_1_reads_pictures_where_the_records_have_them(tiny_root) -> None:
-    from insightedit.build import build_collator, build_editor
+    from insightedit.build import build_editor
+    from insightedit.build_data import build_collator
 
     config = load_config("insightedit", 1, ["tiny"], [])
     collator = build_collator(config, build_editor(config))

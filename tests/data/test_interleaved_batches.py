@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from insightedit.build import build_mixture
+from insightedit.build_data import build_mixture
 from insightedit.comprehension.interleaved import InterleavedReader
 from insightedit.config import load_config
 from insightedit.data.interleaved import InterleavedCollator

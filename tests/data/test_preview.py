@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.build import (
+from insightedit.build import build_editor
+from insightedit.build_data import (
     build_collator,
-    build_editor,
     build_loader,
     build_mixture,
     build_weightless_collator,

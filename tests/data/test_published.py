@@ -341,7 +341,7 @@ def test_the_cascade_of_the_overlay_has_smartedits_shares(tmp_path, monkeypatch)
 
 def whole_mixture(root: Path, monkeypatch: pytest.MonkeyPatch) -> Mixture:
     """The overlay's mixture over small copies at the overlay's own paths."""
-    from insightedit.build import build_mixture
+    from insightedit.build_data import build_mixture
 
     monkeypatch.chdir(root)
     data = root / "data"
@@ -361,7 +361,8 @@ def whole_mixture(root: Path, monkeypatch: pytest.MonkeyPatch) -> Mixture:
 
 
 def test_the_whole_mixture_feeds_the_real_collator(tmp_path, monkeypatch) -> None:
-    from insightedit.build import build_collator, build_editor
+    from insightedit.build import build_editor
+    from insightedit.build_data import build_collator
 
     mixture = whole_mixture(tmp_path, monkeypatch)
     records = [mixture[index] for index in range(60)]

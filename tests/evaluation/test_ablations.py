@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from insightedit import stage3
-from insightedit.build import build_mixture
+from insightedit.build_data import build_mixture
 from insightedit.config.load import load_config
 from insightedit.config.schema import Config
 from insightedit.evaluation.ablations import studies as listed

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from insightedit import stage1, stage3
-from insightedit.build import build_bridge, build_editor, build_loader, build_text_encoder
+from insightedit.build import build_bridge, build_editor, build_text_encoder
+from insightedit.build_data import build_loader
 from insightedit.config import ConfigError, load_config
 from insightedit.data.collate import resize_square
 from insightedit.hub import export_run, load_pipeline, pipeline_from_editor

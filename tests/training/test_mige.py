@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 import pytest
 import torch
 
-from insightedit.build import build_editor, build_loader, sample_edits
+from insightedit.build import build_editor, sample_edits
+from insightedit.build_data import build_loader
 from insightedit.config import ConfigError, load_config
 from insightedit.interleaved_editor import InterleavedEditor
 from insightedit.stage3 import main

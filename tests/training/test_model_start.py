@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from insightedit.build import build_editor, build_loader
+from insightedit.build import build_editor
+from insightedit.build_data import build_loader
 from insightedit.card import data_facts, training_facts
 from insightedit.config import load_config
 from insightedit.config.schema import Config

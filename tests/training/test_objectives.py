@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from insightedit.build import build_editor, build_loader
+from insightedit.build import build_editor
+from insightedit.build_data import build_loader
 from insightedit.config.load import load_config
 from insightedit.editor import Editor
 from insightedit.training.objectives import OBJECTIVES

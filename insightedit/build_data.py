@@ -1,0 +1,117 @@
+"""Config -> what a stage reads: sources mixed, records collated for an editor, batches in order."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
+from insightedit.comprehension.prompts import TEMPLATE_SETS
+from insightedit.comprehension.tokenization import EditTokenizer
+from insightedit.data.cascade import flatten
+from insightedit.data.collate import Collator, Tokenizes
+from insightedit.data.interleaved import InterleavedCollator
+from insightedit.data.loader import StepLoader
+from insightedit.data.mixture import Mixture
+from insightedit.data.sources import build_source
+from insightedit.foundation import resolve
+from insightedit.interleaved_editor import InterleavedEditor
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+    from insightedit.config.schema import Config
+    from insightedit.editor import Editor
+
+
+def build_loader(
+    config: Config,
+    editor: Editor | InterleavedEditor,
+    *,
+    rank: int | None = None,
+    world_size: int | None = None,
+) -> StepLoader:
+    """The stage's mixture, collated for this editor.
+
+    Args:
+        config: whole config.
+        editor: gives tokenizers and processors.
+        rank: this process; from the launcher's environment when None.
+        world_size: number of processes; likewise.
+    """
+    rank = int(os.environ.get("RANK", 0)) if rank is None else rank
+    world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
+    return StepLoader(
+        build_mixture(config),
+        build_collator(config, editor),
+        batch_size=config.train.batch_size,
+        rank=rank,
+        world_size=world_size,
+        num_workers=config.data.num_workers,
+        prefetch_factor=config.data.prefetch_factor,
+    )
+
+
+def build_mixture(config: Config) -> Mixture:
+    """The sources of `data.sources`, mixed by weight."""
+    size, seed = config.generation.resolution, config.train.seed
+    expressive = config.comprehension.expressive
+    mixed = flatten(
+        config.data.sources,
+        lambda entry: build_source(entry, size=size, seed=seed, expressive=expressive),
+    )
+    return Mixture(
+        {leaf.name: leaf.source for leaf in mixed}, {leaf.name: leaf.weight for leaf in mixed}, seed
+    )
+
+
+def build_collator(config: Config, editor: Editor | InterleavedEditor) -> Collator | InterleavedCollator:
+    """Records -> batches, as the stage's objective wants them."""
+    if isinstance(editor, InterleavedEditor):
+        return InterleavedCollator(editor.comprehension.tokenizer, config.generation.resolution)
+    return _collator(config, editor.comprehension, editor.tokenizer, editor.image_encoder is not None)
+
+
+def build_weightless_collator(config: Config) -> Collator | InterleavedCollator:
+    """What `build_collator` gives, from the models' tokenizers and processors alone: no weights are loaded."""
+    from transformers import CLIPTokenizer
+
+    reader, part = config.comprehension.reader, config.comprehension
+    if reader is not None:
+        tokens = InterleavedTokenizer.from_pretrained(
+            resolve(reader.vision),
+            resolve(reader.text_encoder),
+            resolution=config.generation.resolution,
+            max_length=reader.max_length,
+            max_references=reader.max_references,
+            source_in_text=reader.source_in_text,
+        )
+        return InterleavedCollator(tokens, config.generation.resolution)
+    words = EditTokenizer.from_pretrained(
+        resolve(part.model),
+        num_edit_tokens=part.num_edit_tokens,
+        edit_token=part.edit_token,
+        templates=TEMPLATE_SETS[part.templates],
+    )
+    align = config.stage.objective == "align"
+    folder = resolve(config.generation.model)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer") if align else None
+    return _collator(config, words, tokenizer, config.bridge.iaa is not None and not align)
+
+
+def _collator(
+    config: Config, comprehension: Tokenizes, tokenizer: CLIPTokenizer | None, has_images: bool
+) -> Collator:
+    from transformers import CLIPImageProcessor
+
+    return Collator(
+        comprehension=comprehension,
+        resolution=config.generation.resolution,
+        tokenizer=tokenizer if config.stage.objective == "align" else None,
+        clip_image_processor=(
+            CLIPImageProcessor.from_pretrained(resolve(config.generation.image_encoder))
+            if has_images
+            else None
+        ),
+        max_length=config.comprehension.max_length,
+    )

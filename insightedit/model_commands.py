@@ -1,4 +1,4 @@
-"""The commands that turn a run into a model folder and take it to the hub; `insightedit.cli` lists them."""
+"""The commands that make model folders, take them to the hub and describe them; `insightedit.cli` lists them."""
 
 from __future__ import annotations
 
@@ -81,6 +81,82 @@ def push(
     """Upload a model folder to the hub, or go on with an interrupted upload."""
     with one_sentence_errors():
         _push(folder, repository, private, replace)
+
+
+def import_(
+    system: Annotated[
+        str, typer.Argument(help="smartedit, mgie, mige, instructpix2pix (and MagicBrush) or ip-adapter.")
+    ],
+    source: Annotated[Path, typer.Argument(help="File or folder, as its authors published it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder to write.")],
+    base: Annotated[
+        list[str] | None,
+        typer.Option(help="PART=MODEL: what the checkpoint leaves out, a folder or hub id; repeat it."),
+    ] = None,
+    step: Annotated[int | None, typer.Option(help="Training step, where the folder holds several.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Weights on disk: stored (as published), fp32, fp16 or bf16.")
+    ] = "stored",
+) -> None:
+    """Turn a published checkpoint of another system into a model folder of this package.
+
+    Every tensor is placed or named as dropped; what is missing comes from base models; shapes and token ids are
+    checked; a report is kept as import_report.json. If anything does not fit, nothing is written.
+    Code in pickled files is never run.
+
+    For example:
+
+      insightedit import smartedit MLLMSD-7b --step 15000 -o DIR
+
+      insightedit import smartedit 13b --base llava=llava-hf/llava-1.5-13b-hf -o DIR
+
+      insightedit import mgie mgie_7b --base weights=LLaVA-Lightning-7B-v1-1 -o DIR
+
+      insightedit import mige mige.pth -o DIR
+
+      insightedit import instructpix2pix instruct-pix2pix -o ip2p
+
+      insightedit import ip-adapter ip-adapter_sd15.bin --base ip2p -o DIR
+
+    Parts for --base, what is mapped, and licences: docs/importing.md.
+    """
+    with one_sentence_errors():
+        quiet_libraries()
+        from rich.console import Console
+
+        from insightedit.importers import import_checkpoint
+
+        report = import_checkpoint(system, source, output, bases=base or (), step=step, dtype=dtype)
+        for table in report.tables():
+            Console().print(table)
+        typer.echo(f"{output}  {system}, weights {dtype}")
+
+
+def info(
+    model: Annotated[
+        str | None, typer.Option(help="Model folder. Default: the one that comes along.")
+    ] = None,
+) -> None:
+    """Print versions, devices and what the model says about itself."""
+    with one_sentence_errors():
+        import torch
+
+        from insightedit.editing import software_versions
+        from insightedit.hub import describe_model
+
+        devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        for name, value in {**software_versions(), "devices": ", ".join(devices)}.items():
+            typer.echo(f"{name:<14}{value}")
+        try:
+            facts = describe_model(model)
+        except FileNotFoundError as error:
+            if model is not None:
+                raise
+            typer.echo(f"{'model':<14}{error}")
+            return
+        typer.echo("model")
+        for name, value in facts.items():
+            typer.echo(f"  {name:<12}{value}")
 
 
 def _push(folder: Path, repository: str, private: bool, replace: bool) -> None:

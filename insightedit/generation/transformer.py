@@ -215,8 +215,11 @@ class EditTransformer(PixArtTransformer2DModel):
 
     @contextmanager
     def _half_way(self) -> Iterator[list[Tensor]]:
-        """Collect the features (B, P, D) behind the block half-way."""
+        """Collect the features (B, P, D) behind the block half-way, where a place head wants them."""
         features: list[Tensor] = []
+        if self.place_out is None:
+            yield features
+            return
         block = self.transformer_blocks[len(self.transformer_blocks) // 2]
         hook = block.register_forward_hook(lambda module, given, output: features.append(output))
         try:

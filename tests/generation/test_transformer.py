@@ -145,6 +145,18 @@ class TestPlaceHead:
         assert ours.proj_out.weight.grad is None
         assert not ours.transformer_blocks[0]._forward_hooks  # nothing stays behind
 
+    def test_gradients_are_the_same_when_activations_are_computed_again(self, stock):
+        grads = []
+        for saves_memory in (False, True):
+            ours = edit(stock, place_head=True).train()
+            torch.nn.init.ones_(ours.place_out.weight)
+            if saves_memory:
+                ours.enable_gradient_checkpointing()
+            both = ours.predict_and_mark(Z, STEPS, SOURCE, CONDITION)
+            (both.place_logits.square().mean() + both.noise.square().mean()).backward()
+            grads.append(ours.transformer_blocks[0].attn1.to_q.weight.grad)
+        torch.testing.assert_close(grads[0], grads[1])
+
     @torch.no_grad()
     def test_it_survives_saving_and_a_second_start_and_can_be_left(self, stock, tmp_path):
         ours = edit(stock, place_head=True)

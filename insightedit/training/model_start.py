@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -102,15 +103,14 @@ def load_model_weights(editor: Editor | InterleavedEditor, folder: str | Path) -
         Editor parameter (or drawn buffer) name -> weight, as stored.
 
     Raises:
-        StageError: if the model draws on another autoencoder.
+        StageError: if the model is not whole, or draws on another autoencoder.
     """
     folder, weights = Path(folder), {}
     if editor.vae is not None:
         _check_autoencoder(editor.vae, folder)
     for name, part in _parts(editor).items():
-        if part is not None and (folder / name.rpartition(".")[2]).is_dir():
-            stored = {"dtype": "auto"} if isinstance(part, PreTrainedModel) else {}
-            held: Any = type(part).from_pretrained(folder / name.rpartition(".")[2], **stored)
+        if part is not None:
+            held = _load_part(part, folder, name.rpartition(".")[2])
             found = dict(held.named_parameters(remove_duplicate=False)) | drawn_buffers(held)
             weights |= {f"{name}.{key}": value.detach() for key, value in found.items()}
     return weights
@@ -128,6 +128,20 @@ def _parts(editor: Editor | InterleavedEditor) -> dict[str, nn.Module | None]:
         "bridge": editor.bridge,
         "transformer": editor.transformer,
     }
+
+
+def _load_part(part: nn.Module, folder: Path, name: str) -> Any:
+    """The model's own part of that name, of the class of `part`."""
+    loader: Any = type(part)
+    stored = {"dtype": "auto"} if isinstance(part, PreTrainedModel) else {}
+    try:
+        return loader.from_pretrained(folder / name, **stored)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StageError(
+            f"{folder} is no whole model for this config: its {name}/ cannot be loaded as {loader.__name__} "
+            f"({reason}). Export or import it again, or name the base models that it was made with."
+        ) from error
 
 
 def _settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +194,7 @@ def _get(config: Config, key: str) -> Any:
 
 @torch.no_grad()
 def _check_autoencoder(vae: nn.Module, folder: Path) -> None:
-    held: Any = type(vae).from_pretrained(folder / "vae")
+    held = _load_part(vae, folder, "vae")
     theirs, ours = held.state_dict(), vae.state_dict()
     if theirs.keys() != ours.keys() or not all(
         value.shape == ours[name].shape

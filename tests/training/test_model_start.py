@@ -114,6 +114,15 @@ class TestRefusals:
         ):
             adopt_model(of_tiny("insightedit"), copy)
 
+    def test_a_part_that_cannot_be_read(self, copy):
+        file = copy / "bridge" / "diffusion_pytorch_model.safetensors"
+        file.write_bytes(file.read_bytes()[:100])
+        with pytest.raises(StageError, match="its bridge/ cannot be loaded as EditBridge"):
+            load_model_weights(build_editor(of_tiny("insightedit")), copy)
+        shutil.rmtree(copy / "vae")
+        with pytest.raises(StageError, match="its vae/ cannot be loaded as AutoencoderKL"):
+            load_model_weights(build_editor(of_tiny("insightedit")), copy)
+
     def test_an_adapter_without_its_language_model(self, copy):
         (copy / "mllm" / "config.json").unlink()
         with pytest.raises(StageError, match="adapter in place of a language model: export the run again"):

@@ -147,7 +147,7 @@ def build_text_encoder(config: Config) -> tuple[CLIPTextModel, CLIPTokenizer]:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     folder = resolve(config.generation.model)
-    encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
+    encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32)
     return encoder, CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
 
 
@@ -261,7 +261,8 @@ def build_image_encoder(config: Config) -> CLIPVisionModelWithProjection:
     """The frozen CLIP tower whose embedding of the target IAA learns to predict."""
     from transformers import CLIPVisionModelWithProjection
 
-    return CLIPVisionModelWithProjection.from_pretrained(resolve(config.generation.image_encoder))
+    folder = resolve(config.generation.image_encoder)
+    return CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
 
 
 @torch.no_grad()

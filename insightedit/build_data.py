@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
@@ -18,7 +19,7 @@ from insightedit.foundation import resolve
 from insightedit.interleaved_editor import InterleavedEditor
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+    from transformers import CLIPImageProcessor, CLIPTokenizer
 
     from insightedit.config.schema import Config
     from insightedit.editor import Editor
@@ -99,19 +100,27 @@ def build_weightless_collator(config: Config) -> Collator | InterleavedCollator:
     return _collator(config, words, tokenizer, config.bridge.iaa is not None and not align)
 
 
+def load_image_processor(model: str) -> CLIPImageProcessor:
+    """What makes pictures ready for an image encoder.
+
+    Args:
+        model: folder or hub id of the encoder; of a model folder's `image_encoder/`, it lies beside it.
+    """
+    from transformers import CLIPImageProcessor
+
+    folder = Path(resolve(model))
+    beside = folder.with_name("feature_extractor")
+    is_part = folder.name == "image_encoder" and beside.is_dir()
+    return CLIPImageProcessor.from_pretrained(beside if is_part else resolve(model))
+
+
 def _collator(
     config: Config, comprehension: Tokenizes, tokenizer: CLIPTokenizer | None, has_images: bool
 ) -> Collator:
-    from transformers import CLIPImageProcessor
-
     return Collator(
         comprehension=comprehension,
         resolution=config.generation.resolution,
         tokenizer=tokenizer if config.stage.objective == "align" else None,
-        clip_image_processor=(
-            CLIPImageProcessor.from_pretrained(resolve(config.generation.image_encoder))
-            if has_images
-            else None
-        ),
+        clip_image_processor=(load_image_processor(config.generation.image_encoder) if has_images else None),
         max_length=config.comprehension.max_length,
     )

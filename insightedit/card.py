@@ -16,6 +16,7 @@ from torch import nn
 from insightedit.data.cascade import leaves
 from insightedit.foundation.folders import PREFIX, resolve
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
+from insightedit.training.run_folder import stages_behind
 
 if TYPE_CHECKING:
     from insightedit.pipeline import InsightEditPipeline
@@ -31,9 +32,11 @@ ROLES = {
     "generation.image_encoder": "image encoder",
 }
 EXPORT = "export.json"
+STARTED_FROM = "finished model that training started from"
 OWN_LICENSE = "apache-2.0"
 NOT_STATED = "not stated by the base; check {model}"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_CACHED = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)[/\\]snapshots[/\\]")
 
 
 def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None) -> str:
@@ -68,17 +71,23 @@ def base_facts(models: dict[str, str]) -> dict[str, Any]:
         models: config key -> folder or hub id, see `insightedit.training.contract.base_models`.
 
     Returns:
-        `bases`: one {role, model, license} each; `base_models`: those with a hub id; `license`: theirs if all state
-        the same one, else "other".
+        `bases`: one {role, model, license} each, with those of a finished model that training started from;
+        `base_models`: those with a hub id; `license`: theirs if all state the same one, else "other".
     """
     bases: list[dict[str, str]] = []
+    hub_ids: list[str] = []
     for key, model in models.items():
         if key == "generation.unet" and model == models.get("generation.model"):
             continue  # one folder holds both
-        row = {"role": ROLES.get(key, key), "model": shown(model), "license": base_license(model)}
-        bases.append(row)
+        finished = _finished_model(model)
+        if finished is not None:
+            rows, ids = _chain(finished)
+        else:
+            rows = [{"role": ROLES.get(key, key), "model": shown(model), "license": base_license(model)}]
+            ids = [model] if _is_hub_id(model) else []
+        bases += [row for row in rows if row not in bases]
+        hub_ids += ids
     stated = {row["license"] for row in bases}
-    hub_ids = [model for model in models.values() if _is_hub_id(model)]
     license_ = stated.pop() if len(stated) == 1 else "other"
     return {
         "bases": bases,
@@ -95,7 +104,7 @@ def base_license(model: str) -> str:
     """
     if model.startswith(PREFIX):
         return OWN_LICENSE  # trained by this package on its own scenes
-    card = (Path(model).parent if _is_finished_models(model) else Path(model)) / "README.md"
+    card = (_finished_model(model) or Path(model)) / "README.md"
     if _is_hub_id(model):
         from huggingface_hub import try_to_load_from_cache
 
@@ -107,9 +116,20 @@ def base_license(model: str) -> str:
     return str(stated) if stated else NOT_STATED.format(model=shown(model))
 
 
-def _is_finished_models(model: str) -> bool:
-    """Whether a base model is the language model of a finished one, which has one card for all its parts."""
-    return Path(model).name == "mllm" and (Path(model).parent / "model_index.json").is_file()
+def _finished_model(model: str) -> Path | None:
+    """The finished model that a base model is, or is a part of; it has one card for all its parts."""
+    folder = Path(model)
+    candidates = (folder, folder.parent) if folder.is_dir() else ()
+    return next((candidate for candidate in candidates if (candidate / EXPORT).is_file()), None)
+
+
+def _chain(finished: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Rows for a finished model and the bases that it stands on, and those of them with a hub id."""
+    told = json.loads((finished / EXPORT).read_text(encoding="utf-8"))
+    name = shown(str(finished))
+    rows = [{"role": STARTED_FROM, "model": name, "license": base_license(str(finished))}]
+    rows += [{**row, "role": f"{row['role']} of {name}"} for row in told.get("bases") or []]
+    return rows, [name] * bool(_CACHED.search(str(finished))) + list(told.get("base_models") or [])
 
 
 def _header(card: Path) -> dict[str, Any]:
@@ -129,9 +149,12 @@ def _is_hub_id(model: str) -> bool:
 def shown(model: str) -> str:
     """A base model as a card names it: an absolute path tells a reader nothing, its last name does.
 
-    Of the language model of a finished model (`MODEL/mllm`) it is the finished model's name.
+    Of a part of a finished model (`MODEL/mllm`) it is the finished model's name, of one in the hub's cache its id.
     """
-    path = Path(model).parent if _is_finished_models(model) else Path(model)
+    path = _finished_model(model) or Path(model)
+    cached = _CACHED.search(str(path))
+    if cached:
+        return f"{cached['owner']}/{cached['name']}"
     return path.name if path.is_absolute() else str(path) if path != Path(model) else model
 
 
@@ -142,7 +165,7 @@ def data_facts(run: Path) -> list[str]:
         run: run folder of the last stage.
     """
     lines: dict[str, None] = dict.fromkeys(_model_facts(run, "data"))
-    for folder in _stages(run):
+    for folder in stages_behind(run):
         for source in leaves(OmegaConf.load(folder / "config.yaml").data.sources):
             kind, split, path = source.kind, source.split, source.get("path")
             origin = Path(path).name if path else "scenes drawn by this package, `data_recipes/scenes`"
@@ -157,7 +180,7 @@ def training_facts(run: Path) -> list[str]:
         run: run folder of the last stage.
     """
     facts = _model_facts(run, "steps")
-    for current in _stages(run):
+    for current in stages_behind(run):
         config: Any = OmegaConf.load(current / "config.yaml")
         log = current / "log.jsonl"
         lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
@@ -171,21 +194,9 @@ def training_facts(run: Path) -> list[str]:
     return facts
 
 
-def _stages(run: Path) -> list[Path]:
-    """Run folders from the first stage to this one, as far as they are still there."""
-    folders: list[Path] = []
-    current = Path(run)
-    while (current / "config.yaml").is_file() and current not in folders:
-        folders.insert(0, current)
-        config: Any = OmegaConf.load(current / "config.yaml")
-        before = current.parent / f"stage{config.stage.number - 1}"
-        current = Path(config.init_from) if config.init_from else before
-    return folders
-
-
 def _model_facts(run: Path, field: str) -> list[str]:
     """Lines of the card of the finished model that the first of these stages started from; none without one."""
-    first = next(iter(_stages(run)), None)
+    first = next(iter(stages_behind(run)), None)
     started_from = OmegaConf.load(first / "config.yaml").init_from if first else None
     export = Path(started_from or "") / EXPORT
     told = (

@@ -43,7 +43,7 @@ from insightedit.push import FACTS
 from insightedit.training.contract import base_models
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from insightedit.config.schema import Config
     from insightedit.editor import Editor
@@ -192,11 +192,15 @@ def _compose(
         raise ValueError(
             "this editor has no generator (stage 1): there is nothing to draw with; use stage 2 or 3."
         )
+    from insightedit.build_data import load_image_processor
+
     scheduler: Any = editor.noise_scheduler
+    has_encoder = parts.get("image_encoder") is not None
+    extractor = load_image_processor(config.generation.image_encoder) if has_encoder else None
     pipeline = InsightEditPipeline(
         **parts,
         scheduler=type(scheduler).from_config(scheduler.config),
-        feature_extractor=_feature_extractor(config) if parts.get("image_encoder") is not None else None,
+        feature_extractor=extractor,
         resolution=config.generation.resolution,
         num_edit_tokens=config.comprehension.num_edit_tokens,
         edit_token=config.comprehension.edit_token,
@@ -214,14 +218,6 @@ def _compose(
     if comprehension is not None:
         pipeline.use_comprehension(comprehension)
     return pipeline
-
-
-def _feature_extractor(config: Config) -> Any:
-    from transformers import CLIPImageProcessor
-
-    from insightedit.foundation import resolve
-
-    return CLIPImageProcessor.from_pretrained(resolve(config.generation.image_encoder))
 
 
 def export_run(
@@ -364,7 +360,13 @@ def export_editor(
         "whole, its adapter merged" if merge_lora else f"peft adapter on {shown(config.comprehension.model)}"
     )
     stored["language_model"] = kept
-    return export_pipeline(pipeline, folder, card={**stored, **(card or {})}, samples=samples)
+    for_training = {
+        "text_encoder": _on_cpu(editor.text_encoder, dtype),
+        "tokenizer": editor.tokenizer,
+    }
+    return export_pipeline(
+        pipeline, folder, card={**stored, **(card or {})}, samples=samples, for_training=for_training
+    )
 
 
 def _check_parts(pipeline: InsightEditPipeline | InterleavedEditPipeline, dtype: torch.dtype) -> None:
@@ -398,6 +400,7 @@ def export_pipeline(
     *,
     card: dict[str, Any] | None = None,
     samples: Sequence[Sample] = (),
+    for_training: Mapping[str, Any] | None = None,
 ) -> Path:
     """Save a pipeline with its model card, whole or not at all.
 
@@ -406,6 +409,8 @@ def export_pipeline(
         folder: where to.
         card: fields of the model card, see `insightedit.card.model_card`; also kept as `export.json`.
         samples: edits for the card; the folder is loaded again to draw them, and so is known to load.
+        for_training: folder name -> what else a stage needs that starts from this model (`--init-from`) and editing
+            does not; each has a `save_pretrained`. None values are left out.
 
     Raises:
         ValueError: if `folder` exists and is neither empty nor a model folder.
@@ -417,6 +422,9 @@ def export_pipeline(
     facts = {**DEFAULTS, **(card or {}), **({"samples": SHEET} if samples else {})}
     try:
         pipeline.save_pretrained(temporary)
+        for part, held in (for_training or {}).items():
+            if held is not None:
+                held.save_pretrained(temporary / part)
         (temporary / "pipeline.py").write_text(_shim(pipeline), encoding="utf-8")
         (temporary / "README.md").write_text(model_card(pipeline, facts), encoding="utf-8")
         (temporary / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

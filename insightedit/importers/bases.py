@@ -109,12 +109,13 @@ def open_stable_diffusion(model: str, report: ImportReport) -> Drawing:
 
 
 def _load_drawing(folder: str) -> Drawing:
+    import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from insightedit.build import null_text_states
 
-    text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").eval()
+    text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
     scheduler = DDIMScheduler.from_pretrained(
         folder,

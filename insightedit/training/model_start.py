@@ -1,31 +1,37 @@
 """Start a stage from a finished model in place of an earlier stage's run folder: fine-tune an export or an import.
 
 The model's language model becomes the stage's base model (a new LoRA starts at zero on it); its bridge and denoiser are
-loaded by name. The autoencoder, the text encoder and the noise schedule stay those of the config, which have to be
-the model's. What the model does not have (a branch that is new here, heads that only training uses) starts untrained.
+loaded by name. Autoencoder, text encoder, image encoder and noise schedule are the model's own where its folder holds
+them all, as exports do; where it does not (imports, instructions with pictures) they stay those of the config, which
+have to be the model's. What the model does not have (a branch that is new here) starts untrained.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
+from insightedit.training.run_folder import previous_run, stages_behind
 
 if TYPE_CHECKING:
-    from insightedit.config.schema import Config
+    from insightedit.config.schema import Config, GenerationConfig
     from insightedit.editor import Editor
     from insightedit.interleaved_editor import InterleavedEditor
 
 INDEX = "model_index.json"
+DEFAULT = "default"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 ABSENT = object()
 BRIDGE_SETTINGS = {
     "qformer_layers": "qformer.num_layers",
@@ -49,6 +55,10 @@ BRIDGE_SETTINGS = {
     "activation": "fusion.activation",
 }
 """Key of a model's bridge/config.json -> key below `bridge` in a stage's config; shapes alone do not tell heads."""
+BRANCHES = {
+    "bim": "bim_width",
+    "iaa": "iaa_hidden_dim",
+}  # key below `bridge` -> in a model's bridge/config.json
 TOLERANCE = 2e-3  # of two autoencoders, of which one may have been rounded to float16 or bfloat16
 
 
@@ -57,16 +67,68 @@ def is_model(folder: str | Path) -> bool:
     return (Path(folder) / INDEX).is_file()
 
 
+def find_start(name: str) -> str:
+    """What `--init-from NAME` means.
+
+    Args:
+        name: a folder; `default` for the model that comes with the package; or a hub id `owner/name`, which is fetched
+            (once; the hub's cache keeps it).
+
+    Returns:
+        A folder's path. One that does not exist is returned as it is: what is missing there is told later.
+
+    Raises:
+        StageError: if there is neither a folder nor a model on the hub of that name.
+    """
+    if Path(name).exists():
+        return name
+    if name == DEFAULT:
+        from insightedit.hub import default_model
+
+        return str(default_model())
+    return _fetch(name) if HUB_ID.fullmatch(name) else name
+
+
+def _fetch(name: str) -> str:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    from insightedit.pipeline import InsightEditPipeline
+
+    try:
+        return InsightEditPipeline.download(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, RepositoryNotFoundError):
+            reason = "it shows none; for a private one log in with `hf auth login`"
+        raise StageError(
+            f"--init-from {name}: there is no such folder here, and the hub gave no model of that name ({reason}). "
+            "Name the run folder of an earlier stage, a model's folder, or a hub id owner/name."
+        ) from error
+
+
+def model_behind(config: Config) -> Path | None:
+    """The finished model that a stage starts from, itself or through the stages before it; None for none."""
+    before = previous_run(config)
+    if before is None or is_model(before):
+        return before
+    first = next(iter(stages_behind(before)), None)
+    started_from = first and yaml.safe_load((first / "config.yaml").read_text(encoding="utf-8")).get(
+        "init_from"
+    )
+    return Path(started_from) if started_from and is_model(started_from) else None
+
+
 def adopt_model(config: Config, folder: str | Path) -> Config:
-    """The config of a stage that starts from a model: as given, its language model the finished one's.
+    """The config of a stage that starts from a model: as given, its base models the finished one's.
 
     Args:
         config: of the stage.
         folder: of the model.
 
     Returns:
-        The config with `comprehension.model` changed; unchanged where instructions carry pictures (MIGE), whose parts
-        are all loaded by name.
+        The config with `comprehension.model` changed, and `generation.model`, `unet` and `image_encoder` where the
+        model's folder holds them; unchanged where instructions carry pictures (MIGE), whose parts are all loaded by
+        name.
 
     Raises:
         StageError: if the model is not whole, of another kind, holds an adapter without its language model, or was
@@ -81,6 +143,7 @@ def adopt_model(config: Config, folder: str | Path) -> Config:
             f"{folder} reads with {reads}, which recipe {config.recipe} does not have: name the model's own recipe "
             "with --recipe."
         )
+    _check_branches(folder, config)
     _check_settings(folder, _settings(folder, index), config)
     if has_reader:
         return config
@@ -89,7 +152,24 @@ def adopt_model(config: Config, folder: str | Path) -> Config:
             f"{folder} holds an adapter in place of a language model: export the run again with --merge-lora, or start "
             "from the run folder itself."
         )
-    return replace(config, comprehension=replace(config.comprehension, model=str(folder / "mllm")))
+    return replace(
+        config,
+        comprehension=replace(config.comprehension, model=str(folder / "mllm")),
+        generation=_with_own_bases(config.generation, folder),
+    )
+
+
+def _with_own_bases(part: GenerationConfig, folder: Path) -> GenerationConfig:
+    """The generator that lies in a model's folder, if a stage can be built on it alone."""
+    if not all((folder / name).is_dir() for name in ("text_encoder", "tokenizer", "vae", "unet")):
+        return part
+    encoder = folder / "image_encoder"
+    return replace(
+        part,
+        model=str(folder),
+        unet=None,
+        image_encoder=str(encoder) if encoder.is_dir() else part.image_encoder,
+    )
 
 
 def load_model_weights(editor: Editor | InterleavedEditor, folder: str | Path) -> dict[str, Tensor]:
@@ -154,6 +234,7 @@ def _settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
         "comprehension.states_before_tokens": index.get("states_before_tokens"),
         "generation.scale_source_latents": index.get("scale_source_latents"),
         "generation.prediction_type": scheduler.get("prediction_type"),
+        "generation.zero_terminal_snr": scheduler.get("rescale_betas_zero_snr"),
         "generation.source_prior": denoiser.get("source_prior"),
     }
     bridge = _read(folder, "bridge/config.json")
@@ -168,6 +249,16 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
         raise StageError(
             f"{folder} is no whole model: its {name} cannot be read ({error}). Export or import it again."
         ) from error
+
+
+def _check_branches(folder: Path, config: Config) -> None:
+    bridge = _read(folder, "bridge/config.json")
+    for key, width in BRANCHES.items():
+        if bridge.get(width) and getattr(config.bridge, key) is None:
+            raise StageError(
+                f"{folder} has a branch that this config does not build (bridge.{key}=null), and its denoiser counts "
+                f"on it: leave bridge.{key} as the recipe has it. stage.use_{key}=false leaves it unused in this stage."
+            )
 
 
 def _check_settings(folder: Path, held: dict[str, Any], config: Config) -> None:

@@ -26,7 +26,13 @@ from insightedit.training.contract import (
     write_contract,
 )
 from insightedit.training.loop import RunSummary, fit
-from insightedit.training.model_start import adopt_model, is_model, load_model_weights
+from insightedit.training.model_start import (
+    adopt_model,
+    find_start,
+    is_model,
+    load_model_weights,
+    model_behind,
+)
 from insightedit.training.processes import Processes, start_processes, stop_processes
 from insightedit.training.run_folder import claim_run_folder, previous_run, set_aside
 from insightedit.training.samples import fixed_samples
@@ -112,7 +118,8 @@ def parse_arguments(number: int, argv: Sequence[str], description: str | None = 
     parser.add_argument(
         "--init-from",
         metavar="DIR",
-        help="run folder of the stage before (default: beside this one), or the folder of a finished model",
+        help="run folder of the stage before (default: beside this one), or a finished model: its folder, its hub id, "
+        "or `default` for the one that comes with the package",
     )
     parser.add_argument(
         "--restart", action="store_true", help="start anew; the old run folder is kept as *.old-N"
@@ -130,11 +137,10 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
     """Config of this command line: recipe, stage, overlays, own files, `key=value`."""
     overlays = [*arguments.overlay, *map(Path, arguments.config)]
     config = load_config(arguments.recipe, number, overlays, arguments.overrides)
-    if arguments.init_from:
-        config = replace(config, init_from=arguments.init_from)
-    return (
-        adopt_model(config, config.init_from) if config.init_from and is_model(config.init_from) else config
-    )
+    start = arguments.init_from or config.init_from
+    config = replace(config, init_from=find_start(start) if start else None)
+    model = model_behind(config)
+    return adopt_model(config, model) if model else config
 
 
 def _train(config: Config, run_dir: Path, processes: Processes, command: str) -> RunSummary:

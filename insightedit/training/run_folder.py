@@ -102,6 +102,22 @@ def previous_run(config: Config) -> Path | None:
     return Path("runs") / config.recipe / f"stage{before[-1]}"
 
 
+def stages_behind(run: str | Path) -> list[Path]:
+    """Run folders from the first stage to this one, as far as they are still there.
+
+    Args:
+        run: run folder of the last stage.
+    """
+    folders: list[Path] = []
+    current = Path(run)
+    while (current / "config.yaml").is_file() and current not in folders:
+        folders.insert(0, current)
+        config = yaml.safe_load((current / "config.yaml").read_text(encoding="utf-8"))
+        before = current.parent / f"stage{config['stage']['number'] - 1}"
+        current = Path(config["init_from"]) if config.get("init_from") else before
+    return folders
+
+
 def _completed(value: Any) -> Any:
     """Entries of `data.sources` with what the package gained since at its default, and without what it lost."""
     if not (isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value)):

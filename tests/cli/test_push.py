@@ -49,10 +49,12 @@ def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
 def command(environment: dict[str, str], tmp_path: Path) -> Cli:
     """`command("push", ...)`: the command line in a process of its own; the token is never in what it says."""
 
-    def run(*words: object, **more: str | None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *words: object, module: str = "insightedit", **more: str | None
+    ) -> subprocess.CompletedProcess[str]:
         changed = {k: v for k, v in {**environment, **more}.items() if v is not None}
         done = subprocess.run(
-            [sys.executable, "-m", "insightedit", *map(str, words)],
+            [sys.executable, "-m", module, *map(str, words)],
             cwd=tmp_path,
             env=changed,
             capture_output=True,
@@ -116,6 +118,36 @@ def test_an_adapter_comes_back_from_the_hub_too(command, hub, tiny_runs, tmp_pat
     assert "mllm/adapter_model.safetensors" in hub.repositories[REPO].files
     assert "mllm/model.safetensors" not in hub.repositories[REPO].files
     assert np.array_equal(*drawn_here_and_from_the_hub(command, folder, tmp_path))
+
+
+def test_a_model_on_the_hub_is_trained_on(command, hub, tiny_runs, tmp_path):
+    """`--init-from OWNER/NAME` fetches the model once; what comes of it says what it stands on."""
+    done = command("export", tiny_runs / "stage3", "-o", "model", "--scenes", 0, "--push-to", REPO)
+    assert done.returncode == 0, done.stderr
+    words = (
+        "--overlay",
+        "tiny",
+        "--init-from",
+        REPO,
+        "output_dir=mine",
+        "train.max_steps=2",
+        "train.num_samples=0",
+    )
+    done = command(*words, module="insightedit.stage3")
+    assert done.returncode == 0, done.stderr
+    assert hub.count("GET", rf"/{REPO}/resolve/.*unet.*safetensors") == 1
+    done = command("export", "mine", "-o", "again", "--scenes", 0)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "again" / "export.json").read_text())
+    assert facts["base_models"] == [REPO]
+    assert facts["bases"][0]["model"] == REPO
+    assert facts["license"] == "apache-2.0"
+    nowhere = command("--overlay", "tiny", "--init-from", "tester/nothing", module="insightedit.stage3")
+    assert nowhere.returncode == 2
+    assert "error: --init-from tester/nothing: there is no such folder here, and the hub gave no model" in (
+        nowhere.stderr
+    )
+    assert "(it shows none; for a private one log in with `hf auth login`)" in nowhere.stderr
 
 
 def drawn_here_and_from_the_hub(command: Cli, folder: Path, tmp_path: Path) -> list[np.ndarray]:

@@ -11,16 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from insightedit import stage3
 from insightedit.build import build_editor
 from insightedit.build_data import build_loader
 from insightedit.card import data_facts, training_facts
 from insightedit.config import load_config
 from insightedit.config.schema import Config
 from insightedit.exporting import read_run
-from insightedit.hub import export_run, load_pipeline
+from insightedit.hub import default_model, export_run, load_pipeline, run_facts
 from insightedit.training.contract import load_stage_weights, load_weights
 from insightedit.training.errors import StageError
-from insightedit.training.model_start import adopt_model, load_model_weights
+from insightedit.training.model_start import adopt_model, find_start, load_model_weights
 from insightedit.training.objectives import OBJECTIVES
 from tests.training.golden import train
 
@@ -75,10 +76,66 @@ def test_it_trains_on_is_exported_and_says_where_it_came_from(recipe, model, tmp
     bases = [row["model"] for row in card["bases"]]
     assert (model.name in bases) == (recipe != "mige")  # MIGE's parts are all loaded by name
     assert "mllm" not in bases
+    assert {row["model"] for row in before["bases"]} <= set(bases)  # the licences' chain goes on
     assert card["steps"] == steps
     assert len(load_pipeline(again, device="cpu").components) == len(
         load_pipeline(model, device="cpu").components
     )
+
+
+def test_its_folder_alone_is_enough(recipe, run, model):
+    """Nothing is read from the base models of the config; MIGE's are needed again."""
+    adopted = adopt_model(replace(read_run(run), init_from=None), model)
+    assert (adopted.generation.model == str(model)) == (recipe != "mige")
+    if recipe != "mige":
+        assert adopted.generation.unet is None
+        assert adopted.comprehension.model == str(model / "mllm")
+        own = adopted.generation.image_encoder == str(model / "image_encoder")
+        assert own == (adopted.bridge.iaa is not None)
+
+
+@pytest.mark.parametrize("recipe", ["insightedit"], indirect=True)
+def test_a_later_stage_finds_the_model_that_an_earlier_one_started_from(recipe, run, model, tmp_path):
+    first = train(recipe, 2, tmp_path, "--init-from", str(model))
+    last = train(recipe, 3, tmp_path)
+    assert first.finished and last.finished
+    assert read_run(last.run_dir).generation.model == str(model)
+    assert load_pipeline(export_run(last.run_dir, tmp_path / "again"), device="cpu")
+
+
+def test_a_folder_without_text_encoder_takes_the_config_s_base_models(tmp_path, run, recipe, model):
+    """As exports were before they held one, and as imports are."""
+    older = Path(shutil.copytree(model, tmp_path / "older"))
+    shutil.rmtree(older / "tokenizer", ignore_errors=True)
+    config = replace(read_run(run), init_from=None)
+    assert adopt_model(config, older).generation == config.generation
+
+
+def test_the_model_of_the_package_trains_on_anywhere(tmp_path, monkeypatch):
+    """From nothing but the package: what it learned is there from the first step."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
+    words = ["train.batch_size=4", "train.max_steps=1", "train.num_samples=0", "output_dir=mine"]
+    run = stage3.main(["--overlay", "mini", "--init-from", "default", *words])
+    assert run.finished
+    assert run.losses["place"] < 0.2  # ln 2 = 0.69 untrained
+    assert run.losses["lm"] < 0.2
+    card = run_facts(run.run_dir, read_run(run.run_dir))
+    assert (card["bases"][0]["model"], card["license"]) == ("default", "apache-2.0")
+
+
+def test_what_init_from_means(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_start("default") == str(default_model())
+    (tmp_path / "default").mkdir()
+    assert find_start("default") == "default", "a folder of that name is nearer"
+    assert find_start("runs/elsewhere/stage2") == "runs/elsewhere/stage2", "no hub id: told as a missing run"
+    with pytest.raises(
+        StageError,
+        match=r"--init-from runs/stage2: there is no such folder here, and the hub gave no model of that name \(.+\)\. "
+        "Name the run folder of an earlier stage",
+    ):
+        find_start("runs/stage2")
 
 
 def of_tiny(recipe: str, *words: str) -> Config:
@@ -139,7 +196,10 @@ class TestRefusals:
             train("insightedit", 3, tmp_path, "--init-from", str(model), "bridge.qformer.num_heads=4")
 
     def test_a_branch_that_the_recipe_does_not_have(self, model, tmp_path):
-        with pytest.raises(StageError, match=r"weights that this editor does not have, e\.g\. bridge\.iaa"):
+        with pytest.raises(
+            StageError,
+            match=r"a branch that this config does not build \(bridge\.iaa=null\).* leave bridge\.iaa",
+        ):
             train(
                 "insightedit",
                 3,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
 from insightedit.comprehension.prompts import TEMPLATE_SETS
 from insightedit.comprehension.tokenization import EditTokenizer
@@ -104,14 +104,11 @@ def load_image_processor(model: str) -> CLIPImageProcessor:
     """What makes pictures ready for an image encoder.
 
     Args:
-        model: folder or hub id of the encoder; of a model folder's `image_encoder/`, it lies beside it.
+        model: folder or hub id of the encoder.
     """
     from transformers import CLIPImageProcessor
 
-    folder = Path(resolve(model))
-    beside = folder.with_name("feature_extractor")
-    is_part = folder.name == "image_encoder" and beside.is_dir()
-    return CLIPImageProcessor.from_pretrained(beside if is_part else resolve(model))
+    return CLIPImageProcessor.from_pretrained(companion_of(resolve(model), "feature_extractor"))
 
 
 def _collator(

@@ -20,6 +20,7 @@ from transformers.models.blip_2.modeling_blip_2 import (
     Blip2VisionModel,
 )
 
+from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ class InterleavedReader(nn.Module):
         return cls(
             Blip2PictureEncoder.from_stock(vision, dtype),
             T5EncoderModel.from_pretrained(text_encoder, dtype=dtype),
-            AutoTokenizer.from_pretrained(text_encoder),
-            AutoImageProcessor.from_pretrained(vision),
+            AutoTokenizer.from_pretrained(companion_of(text_encoder, "tokenizer")),
+            AutoImageProcessor.from_pretrained(companion_of(vision, "image_processor")),
             **options,
         ).eval()
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
 from insightedit.data.records import REFERENCE_PLACEHOLDER, Task, task_of
 from insightedit.imaging import pixels_to_tensor, squash
@@ -65,16 +66,16 @@ class InterleavedTokenizer:
         """What `InterleavedReader.from_pretrained` tokenises with, from folders or hub ids, without any weights.
 
         Args:
-            vision: BLIP-2.
-            text_encoder: T5.
+            vision: BLIP-2, or the `picture_encoder/` of a model folder.
+            text_encoder: T5, or the `text_encoder/` of a model folder.
             **options: resolution, max_length, max_references, source_in_text of the class.
         """
         from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
         config: Any = AutoConfig.from_pretrained(vision)
         return cls(
-            AutoTokenizer.from_pretrained(text_encoder),
-            AutoImageProcessor.from_pretrained(vision),
+            AutoTokenizer.from_pretrained(companion_of(text_encoder, "tokenizer")),
+            AutoImageProcessor.from_pretrained(companion_of(vision, "image_processor")),
             tokens_per_image=config.num_query_tokens,
             **options,
         )

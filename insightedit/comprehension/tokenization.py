@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from insightedit.companions import companion_of
 from insightedit.comprehension.prompts import (
     FEW,
     IMAGE_TOKEN,
@@ -259,9 +259,7 @@ def load_processor(model: str, config: PreTrainedConfig) -> Any:
     """
     from transformers import AutoProcessor
 
-    beside = Path(model).with_name("processor")
-    is_part = Path(model).name == "mllm" and beside.is_dir()
-    processor: Any = AutoProcessor.from_pretrained(beside if is_part else model)
+    processor: Any = AutoProcessor.from_pretrained(companion_of(model, "processor"))
     if processor.patch_size is None:  # checkpoints converted before the processor counted the placeholders
         known: Any = config
         processor.patch_size = known.vision_config.patch_size

@@ -2,8 +2,8 @@
 
 The model's language model becomes the stage's base model (a new LoRA starts at zero on it); its bridge and denoiser are
 loaded by name. Autoencoder, text encoder, image encoder and noise schedule are the model's own where its folder holds
-them all, as exports do; where it does not (imports, instructions with pictures) they stay those of the config, which
-have to be the model's. What the model does not have (a branch that is new here) starts untrained.
+them all, as exports do; where it does not (imports with a language model) they stay those of the config, which have to
+be the model's. What the model does not have (a branch that is new here) starts untrained.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from insightedit.training.errors import StageError
 from insightedit.training.run_folder import previous_run, stages_behind
 
 if TYPE_CHECKING:
-    from insightedit.config.schema import Config, GenerationConfig
+    from insightedit.config.schema import Config, GenerationConfig, ReaderConfig
     from insightedit.editor import Editor
     from insightedit.interleaved_editor import InterleavedEditor
 
@@ -126,9 +126,8 @@ def adopt_model(config: Config, folder: str | Path) -> Config:
         folder: of the model.
 
     Returns:
-        The config with `comprehension.model` changed, and `generation.model`, `unet` and `image_encoder` where the
-        model's folder holds them; unchanged where instructions carry pictures (MIGE), whose parts are all loaded by
-        name.
+        The config with all base models changed that the model's folder holds: all of them in an export; of an import
+        with a language model, that alone.
 
     Raises:
         StageError: if the model is not whole, of another kind, holds an adapter without its language model, or was
@@ -145,8 +144,8 @@ def adopt_model(config: Config, folder: str | Path) -> Config:
         )
     _check_branches(folder, config)
     _check_settings(folder, _settings(folder, index), config)
-    if has_reader:
-        return config
+    if config.comprehension.reader is not None:
+        return _with_own_reader(config, config.comprehension.reader, folder)
     if not (folder / "mllm" / "config.json").is_file():
         raise StageError(
             f"{folder} holds an adapter in place of a language model: export the run again with --merge-lora, or start "
@@ -156,6 +155,19 @@ def adopt_model(config: Config, folder: str | Path) -> Config:
         config,
         comprehension=replace(config.comprehension, model=str(folder / "mllm")),
         generation=_with_own_bases(config.generation, folder),
+    )
+
+
+def _with_own_reader(config: Config, reader: ReaderConfig, folder: Path) -> Config:
+    """All parts of a model for instructions with pictures lie in its folder."""
+    transformer = config.generation.transformer and replace(config.generation.transformer, model=str(folder))
+    reader = replace(
+        reader, vision=str(folder / "picture_encoder"), text_encoder=str(folder / "text_encoder")
+    )
+    return replace(
+        config,
+        comprehension=replace(config.comprehension, reader=reader),
+        generation=replace(config.generation, model=str(folder), transformer=transformer),
     )
 
 

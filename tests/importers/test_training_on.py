@@ -12,12 +12,13 @@ from insightedit.training.errors import StageError
 from tests.importers.conftest import stored
 
 SHORT = ["--overlay", "tiny", "train.max_steps=2", "train.num_samples=0", "train.ema_decay=null"]
+NOISE = "generation.prediction_type=epsilon generation.zero_terminal_snr=False"
 WORDS = {
-    "smartedit": "comprehension.num_edit_tokens=32 generation.prediction_type=epsilon bridge.qformer.num_layers=6 "
+    "smartedit": f"comprehension.num_edit_tokens=32 {NOISE} bridge.qformer.num_layers=6 "
     "bridge.qformer.num_heads=1 bridge.bim.depth=2 bridge.bim.num_heads=8",
-    "mgie": "comprehension.num_edit_tokens=8 generation.prediction_type=epsilon bridge.edit_head.width=16 "
+    "mgie": f"comprehension.num_edit_tokens=8 {NOISE} bridge.edit_head.width=16 "
     "bridge.edit_head.num_layers=4 bridge.edit_head.num_heads=4 bridge.edit_head.ffn_dim=32",
-    "mige": "generation.prediction_type=epsilon bridge.fusion.num_heads=8 bridge.fusion.activation=none",
+    "mige": f"{NOISE} bridge.fusion.num_heads=8 bridge.fusion.activation=none",
 }
 """What the published models have and the tiny overlay has not."""
 LANDED = {

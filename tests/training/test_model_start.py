@@ -15,11 +15,12 @@ from insightedit import stage3
 from insightedit.build import build_editor
 from insightedit.build_data import build_loader
 from insightedit.card import data_facts, training_facts
+from insightedit.companions import companion_of
 from insightedit.config import load_config
 from insightedit.config.schema import Config
 from insightedit.exporting import read_run
 from insightedit.hub import default_model, export_run, load_pipeline, run_facts
-from insightedit.training.contract import load_stage_weights, load_weights
+from insightedit.training.contract import base_models, load_stage_weights, load_weights
 from insightedit.training.errors import StageError
 from insightedit.training.model_start import adopt_model, find_start, load_model_weights
 from insightedit.training.objectives import OBJECTIVES
@@ -74,7 +75,7 @@ def test_it_trains_on_is_exported_and_says_where_it_came_from(recipe, model, tmp
     again = export_run(run_dir, tmp_path / "again", dtype="fp32")
     card = json.loads((again / "export.json").read_text())
     bases = [row["model"] for row in card["bases"]]
-    assert (model.name in bases) == (recipe != "mige")  # MIGE's parts are all loaded by name
+    assert bases[0] == model.name
     assert "mllm" not in bases
     assert {row["model"] for row in before["bases"]} <= set(bases)  # the licences' chain goes on
     assert card["steps"] == steps
@@ -83,15 +84,13 @@ def test_it_trains_on_is_exported_and_says_where_it_came_from(recipe, model, tmp
     )
 
 
-def test_its_folder_alone_is_enough(recipe, run, model):
-    """Nothing is read from the base models of the config; MIGE's are needed again."""
+def test_its_folder_alone_is_enough(run, model):
+    """No base model of the config is read again."""
     adopted = adopt_model(replace(read_run(run), init_from=None), model)
-    assert (adopted.generation.model == str(model)) == (recipe != "mige")
-    if recipe != "mige":
-        assert adopted.generation.unet is None
-        assert adopted.comprehension.model == str(model / "mllm")
-        own = adopted.generation.image_encoder == str(model / "image_encoder")
-        assert own == (adopted.bridge.iaa is not None)
+    used = base_models(adopted)
+    if adopted.bridge.iaa is None and adopted.comprehension.reader is None:
+        del used["generation.image_encoder"]
+    assert all(Path(name).is_relative_to(model) for name in used.values()), used
 
 
 @pytest.mark.parametrize("recipe", ["insightedit"], indirect=True)
@@ -103,10 +102,11 @@ def test_a_later_stage_finds_the_model_that_an_earlier_one_started_from(recipe, 
     assert load_pipeline(export_run(last.run_dir, tmp_path / "again"), device="cpu")
 
 
-def test_a_folder_without_text_encoder_takes_the_config_s_base_models(tmp_path, run, recipe, model):
+@pytest.mark.parametrize("recipe", ["insightedit"], indirect=True)
+def test_a_folder_without_text_encoder_takes_the_config_s_base_models(recipe, tmp_path, run, model):
     """As exports were before they held one, and as imports are."""
     older = Path(shutil.copytree(model, tmp_path / "older"))
-    shutil.rmtree(older / "tokenizer", ignore_errors=True)
+    shutil.rmtree(older / "tokenizer")
     config = replace(read_run(run), init_from=None)
     assert adopt_model(config, older).generation == config.generation
 
@@ -122,6 +122,16 @@ def test_the_model_of_the_package_trains_on_anywhere(tmp_path, monkeypatch):
     assert run.losses["lm"] < 0.2
     card = run_facts(run.run_dir, read_run(run.run_dir))
     assert (card["bases"][0]["model"], card["license"]) == ("default", "apache-2.0")
+
+
+@pytest.mark.parametrize("recipe", ["insightedit"], indirect=True)
+def test_companions_lie_beside_parts_of_a_model(model, tmp_path):
+    assert companion_of(str(model / "mllm"), "processor") == str(model / "processor")
+    assert companion_of("google/flan-t5-xxl", "tokenizer") == "google/flan-t5-xxl"
+    (tmp_path / "image_encoder").mkdir()
+    lonely = str(tmp_path / "image_encoder")
+    assert companion_of(lonely, "feature_extractor") == lonely, "nothing beside it"
+    assert companion_of("", "tokenizer") == ""
 
 
 def test_what_init_from_means(tmp_path, monkeypatch):

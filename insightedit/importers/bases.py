@@ -87,12 +87,14 @@ class Drawing:
         scheduler: noise schedule, prediction type epsilon.
         null_text: (Q, D_text) states of the empty text.
         unet_config: config of its UNet.
+        text: its `text_encoder` and `tokenizer`, which editing does not use and training on does.
     """
 
     vae: Any
     scheduler: Any
     null_text: Tensor
     unet_config: dict[str, Any]
+    text: dict[str, Any]
 
 
 def open_stable_diffusion(model: str, report: ImportReport) -> Drawing:
@@ -103,8 +105,8 @@ def open_stable_diffusion(model: str, report: ImportReport) -> Drawing:
     """
     what = "Stable Diffusion 1.x in diffusers' format (vae/, unet/, scheduler/, text_encoder/, tokenizer/)"
     drawing = load_base(what, model, _load_drawing)
-    report.taken("vae", shown(model))
-    report.taken("scheduler", shown(model))
+    for part in ("vae", "scheduler", *drawing.text):
+        report.taken(part, shown(model))
     return drawing
 
 
@@ -130,6 +132,7 @@ def _load_drawing(folder: str) -> Drawing:
         scheduler=scheduler,
         null_text=null_text_states(text_encoder, tokenizer),
         unet_config=stock_config(UNet2DConditionModel, folder, "unet"),
+        text={"text_encoder": text_encoder, "tokenizer": tokenizer},
     )
 
 

@@ -68,7 +68,11 @@ def import_ip_adapter(
     if pipeline is None:
         return Imported(unet=new, card=card)
     _check_prediction(pipeline, width, source)
-    return Imported(pipeline=_rebuilt(pipeline, new, width, bases, report, source), card=card)
+    return Imported(
+        pipeline=_rebuilt(pipeline, new, width, bases, report, source),
+        card=card,
+        for_training=_text_parts(bases["model"], report),
+    )
 
 
 def _open_pipeline(model: str) -> Any:
@@ -82,6 +86,25 @@ def _open_pipeline(model: str) -> Any:
     return load_base(
         "a model folder of this package", model, lambda f: InsightEditPipeline.from_pretrained(f)
     )
+
+
+def _text_parts(model: str, report: ImportReport) -> dict[str, Any]:
+    """Text encoder and tokenizer of a model folder; none where it was written without them."""
+    import torch
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from insightedit.foundation import resolve
+
+    folder = Path(resolve(model))
+    if not all((folder / part).is_dir() for part in ("text_encoder", "tokenizer")):
+        return {}
+    for part in ("text_encoder", "tokenizer"):
+        report.taken(part, shown(model))
+    encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32)
+    return {
+        "text_encoder": encoder,
+        "tokenizer": CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
+    }
 
 
 def _open_unet(folder: str) -> Any:

@@ -111,6 +111,7 @@ def import_mgie(source: Path, bases: dict[str, str], report: ImportReport, step:
     unet = build_unet(read_checkpoint(unet_path), drawing, 0, report)
     return Imported(
         pipeline=_pipeline(mllm, shell.processor, bridge, unet, drawing),
+        for_training=drawing.text,
         card=card_of(NAME, "MGIE", "MGIE", LICENCE, bases),
     )
 

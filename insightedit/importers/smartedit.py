@@ -175,6 +175,7 @@ def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, 
     unet = build_unet(read_checkpoint(files["unet"]), drawing, bim["bim.image_out.weight"].shape[0], report)
     return Imported(
         pipeline=_pipeline(mllm, shell.processor, bridge, unet, drawing),
+        for_training=drawing.text,
         card=card_of(NAME, "SmartEdit", f"SmartEdit, step {step_of(files)}", LICENCE, bases),
     )
 

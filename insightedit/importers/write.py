@@ -27,11 +27,13 @@ class Imported:
         card: fields of the model card.
         pipeline: finished pipeline; None where only a UNet was imported.
         unet: finished UNet; None where there is a pipeline.
+        for_training: see `insightedit.hub.export_pipeline`.
     """
 
     card: dict[str, Any] = field(default_factory=dict)
     pipeline: Any = None
     unet: Any = None
+    for_training: dict[str, Any] = field(default_factory=dict)
 
 
 def check_output(folder: Path) -> None:
@@ -88,6 +90,7 @@ def write_imported(
     from insightedit.hub import export_pipeline
 
     modules = imported.pipeline.components if imported.pipeline is not None else {"unet": imported.unet}
+    modules = {**modules, **imported.for_training}
     if dtype != STORED:
         _cast(modules, DTYPES[dtype])
     report.facts["dtype"] = dtype
@@ -95,7 +98,12 @@ def write_imported(
     if imported.pipeline is not None:
         stored = dtype if dtype != STORED else "as in the published files; merged layers in fp32"
         name = folder.name if folder.is_absolute() else folder.as_posix()
-        export_pipeline(imported.pipeline, model, card={**imported.card, "dtype": stored, "name": name})
+        export_pipeline(
+            imported.pipeline,
+            model,
+            card={**imported.card, "dtype": stored, "name": name},
+            for_training=imported.for_training,
+        )
     else:
         imported.unet.save_pretrained(model / "unet")
         (model / "README.md").write_text(_unet_card(imported.card, folder), encoding="utf-8")

@@ -1,9 +1,9 @@
 """Start a stage from a finished model in place of an earlier stage's run folder: fine-tune an export or an import.
 
 The model's language model becomes the stage's base model (a new LoRA starts at zero on it); its bridge and denoiser are
-loaded by name. Autoencoder, text encoder, image encoder and noise schedule are the model's own where its folder holds
-them all, as exports do; where it does not (imports with a language model) they stay those of the config, which have to
-be the model's. What the model does not have (a branch that is new here) starts untrained.
+loaded by name. Autoencoder, text encoder, image encoder and noise schedule are the model's own; a folder without text
+encoder (editing does not need it) leaves them to the config, whose base models have to be the model's. What the model
+does not have (a branch that is new here) starts untrained.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def adopt_model(config: Config, folder: str | Path) -> Config:
         folder: of the model.
 
     Returns:
-        The config with all base models changed that the model's folder holds: all of them in an export; of an import
-        with a language model, that alone.
+        The config with its base models the model's; where a folder holds no text encoder (as before exports did), only
+        the language model.
 
     Raises:
         StageError: if the model is not whole, of another kind, holds an adapter without its language model, or was

@@ -249,5 +249,5 @@ def test_weights_can_be_stored_smaller(made, tiny_root, tmp_path, dtype, kind):
 
     source = made["smartedit"][0].parent / "smartedit-source"
     import_checkpoint("smartedit", source, tmp_path / "small", bases=drawing_bases(tiny_root), dtype=dtype)
-    for part in ("mllm", "bridge", "unet", "vae"):
+    for part in ("mllm", "bridge", "unet", "vae", "text_encoder"):
         assert {tensor.dtype for tensor in stored(tmp_path / "small", part).values()} == {kind}

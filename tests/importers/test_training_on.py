@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from insightedit import stage3
+from insightedit.exporting import read_run
 from insightedit.hub import export_run
 from insightedit.training.checkpoint import load_tensors, stage_weights
+from insightedit.training.contract import base_models
 from insightedit.training.errors import StageError
 from tests.importers.conftest import stored
 
@@ -21,6 +25,7 @@ WORDS = {
     "mige": f"{NOISE} bridge.fusion.num_heads=8 bridge.fusion.activation=none",
 }
 """What the published models have and the tiny overlay has not."""
+CLIP = Path("foundation:tiny/clip")  # no part of SmartEdit or MGIE
 LANDED = {
     "smartedit": ("bridge.bim.positions.frequencies", "bridge", "bim.positions.frequencies"),
     "mgie": ("unet.conv_out.weight", "unet", "conv_out.weight"),
@@ -42,6 +47,11 @@ def test_an_imported_model_is_trained_on(made, tmp_path, system):
         stage_weights(run_dir)[name], stored(folder, part)[key].float(), rtol=0, atol=1e-6
     )
     assert (export_run(run_dir, tmp_path / "again") / "model_index.json").is_file()
+    assert {Path(model) for model in base_models(read_run(run_dir)).values()} <= {
+        folder,
+        *folder.iterdir(),
+        CLIP,
+    }
 
 
 def test_the_imported_fourier_matrix_stays(made, tmp_path):

@@ -127,6 +127,7 @@ def test_ip_adapter_computes_what_diffusers_loads(made, tmp_path, tiny_root):
 def test_ip_adapter_in_a_pipeline_that_predicts_its_embedding(tiny_folder, tmp_path, picture):
     torch.save(published.ip_adapter(width=32), tmp_path / "adapter.bin")
     import_checkpoint("ip-adapter", tmp_path / "adapter.bin", tmp_path / "out", bases=[str(tiny_folder)])
+    assert not (tmp_path / "out" / "text_encoder").exists(), "the base has none"
     pipeline, before = load_pipeline(tmp_path / "out"), load_pipeline(tiny_folder)
     options = {"seed": 0, "background_lock": False}
     for each in (pipeline, before):
@@ -144,6 +145,9 @@ def test_ip_adapter_for_reference_pictures_only(made, tiny_root, tmp_path, pictu
     torch.save(published.ip_adapter(width=32), tmp_path / "adapter.bin")
     bases = [str(made["smartedit"][0]), f"image_encoder={tiny_root}/clip"]
     import_checkpoint("ip-adapter", tmp_path / "adapter.bin", tmp_path / "out", bases=bases)
+    text, given = (stored(folder, "text_encoder") for folder in (tmp_path / "out", made["smartedit"][0]))
+    assert all(torch.equal(tensor, given[name]) for name, tensor in text.items()) and len(text) == len(given)
+    assert (tmp_path / "out" / "tokenizer").is_dir()
     pipeline = load_pipeline(tmp_path / "out")
     pipeline.register_to_config(resolution=32)
     pipeline.set_progress_bar_config(disable=True)

@@ -20,7 +20,7 @@ LAST_STAGE = 3
 OPEN, CLOSE = "«", "»"  # around what is learned, in the terminal
 EXAMPLES = """For example:
 
-  insightedit data preview insightedit --stage 3 --overlay mini
+  insightedit data preview insightedit --stage 3 --overlay mini --init-from default
 
   insightedit data preview smartedit --overlay tiny 'data.sources=[{kind: magicbrush, path: MagicBrush}]'
 
@@ -54,6 +54,10 @@ def preview(
     overlay: Annotated[
         list[str] | None, typer.Option(help="configs/overlays/NAME.yaml, or a YAML file; repeat it.")
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="As for a stage: a model's folder, its hub id, or `default`."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples to show, the first of the stream.")] = 10,
     draws: Annotated[
         int, typer.Option(min=1, help="Positions of the stream to count sources over.")
@@ -65,7 +69,9 @@ def preview(
         from insightedit.pair_sheet import check_sheet_path, write_pair_sheet
 
         check_sheet_path(sheet)
-        whole = read_config(config, stage, overlay or (), overrides or ())
+        from insightedit.training.model_start import begin_from
+
+        whole = begin_from(read_config(config, stage, overlay or (), overrides or ()), init_from)
         quiet_libraries()
         from insightedit.data.preview import preview as look
         from insightedit.evaluation.terminal import console

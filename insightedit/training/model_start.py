@@ -67,6 +67,22 @@ def is_model(folder: str | Path) -> bool:
     return (Path(folder) / INDEX).is_file()
 
 
+def begin_from(config: Config, name: str | None = None) -> Config:
+    """The config of a stage that starts where `--init-from NAME` says.
+
+    Args:
+        config: as the files and the command line have it.
+        name: see `find_start`; None for `config.init_from`, or the stage before.
+
+    Raises:
+        StageError: see `find_start` and `adopt_model`.
+    """
+    start = name or config.init_from
+    config = replace(config, init_from=find_start(start) if start else None)
+    model = model_behind(config)
+    return adopt_model(config, model) if model else config
+
+
 def find_start(name: str) -> str:
     """What `--init-from NAME` means.
 

@@ -10,7 +10,6 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +25,7 @@ from insightedit.training.contract import (
     write_contract,
 )
 from insightedit.training.loop import RunSummary, fit
-from insightedit.training.model_start import (
-    adopt_model,
-    find_start,
-    is_model,
-    load_model_weights,
-    model_behind,
-)
+from insightedit.training.model_start import begin_from, is_model, load_model_weights
 from insightedit.training.processes import Processes, start_processes, stop_processes
 from insightedit.training.run_folder import claim_run_folder, previous_run, set_aside
 from insightedit.training.samples import fixed_samples
@@ -137,10 +130,7 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
     """Config of this command line: recipe, stage, overlays, own files, `key=value`."""
     overlays = [*arguments.overlay, *map(Path, arguments.config)]
     config = load_config(arguments.recipe, number, overlays, arguments.overrides)
-    start = arguments.init_from or config.init_from
-    config = replace(config, init_from=find_start(start) if start else None)
-    model = model_behind(config)
-    return adopt_model(config, model) if model else config
+    return begin_from(config, arguments.init_from)
 
 
 def _train(config: Config, run_dir: Path, processes: Processes, command: str) -> RunSummary:

@@ -172,6 +172,26 @@ def test_the_command_tells_and_draws(tmp_path):
     assert '<span class="learned">' in page
 
 
+def test_what_a_stage_would_see_that_starts_from_the_packages_model(tmp_path, monkeypatch):
+    """Its tokenizers and processors are all that is needed; the miniature base models are not."""
+    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path / "none"))
+    words = [
+        "insightedit",
+        "--overlay",
+        "mini",
+        "--samples",
+        1,
+        "--draws",
+        10,
+        "--sheet",
+        tmp_path / "x.html",
+    ]
+    assert "no model in" in invoke(*words).output
+    done = invoke(*words, "--init-from", "default")
+    assert done.exit_code == 0, done.output
+    assert "<img_0><img_1><img_2><img_3><img_4><img_5><img_6><img_7>»" in done.output
+
+
 def test_the_config_of_a_run_says_its_own_stage(tmp_path):
     path = tmp_path / "config.yaml"
     dump_config(config("insightedit", 1), path)
@@ -196,6 +216,10 @@ def test_the_config_of_a_run_says_its_own_stage(tmp_path):
         (
             ["insightedit", "--overlay", "tiny", "data.sources=[{kind: jsonl, path: gone}]"],
             "gone holds no *.jsonl file",
+        ),
+        (
+            ["mige", "--overlay", "tiny", "--init-from", "default"],
+            "reads with a language model, which recipe mige does not have",
         ),
     ],
 )

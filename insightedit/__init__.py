@@ -14,6 +14,7 @@ Public names are imported on first use, so that `import insightedit` itself load
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ __all__ = [
     "load_config",
     "load_pipeline",
 ]
+
+# diffusers imports bitsandbytes, which misses a GPU there and says so to everybody
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,22 +9,29 @@ import torch
 
 from insightedit.bridging.bridge import EditBridge
 from insightedit.bridging.fusion import FusionBridge
-from insightedit.comprehension.interleaved import InterleavedReader
+from insightedit.comprehension.interleaved import InterleavedReader, load_eyes, load_words
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.comprehension.prompts import TEMPLATE_SETS
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import Config, EditHeadConfig, QFormerConfig, ReaderConfig
 from insightedit.editor import Editor
-from insightedit.foundation import resolve
+from insightedit.generation.autoencoder import latent_factor
 from insightedit.generation.transformer import EditTransformer
 from insightedit.generation.unet import EditUNet
 from insightedit.interleaved_editor import InterleavedEditor
+from insightedit.opening import opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from diffusers import DDIMScheduler
     from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+PIPELINE = (
+    "a Stable Diffusion pipeline in diffusers' format (vae/, unet/, scheduler/, text_encoder/, tokenizer/)"
+)
+CLIP = "a CLIP model in transformers' format"
 
 
 def build_editor(config: Config) -> Editor | InterleavedEditor:
@@ -85,23 +92,34 @@ def build_interleaved_editor(config: Config, part: ReaderConfig) -> InterleavedE
             "stage.objective `align` teaches a Q-Former to speak CLIP text, and comprehension.reader has none: "
             "train it at stage 3 (stages: [3])."
         )
-    reader = InterleavedReader.from_pretrained(
-        resolve(part.vision),
-        resolve(part.text_encoder),
+    with opened("comprehension.reader.vision", part.vision, "a BLIP-2 in transformers' format") as folder:
+        picture_encoder, image_processor = load_eyes(folder)
+    with opened(
+        "comprehension.reader.text_encoder", part.text_encoder, "a T5 in transformers' format"
+    ) as folder:
+        text_encoder, tokenizer = load_words(folder)
+    reader = InterleavedReader(
+        picture_encoder,
+        text_encoder,
+        tokenizer,
+        image_processor,
         resolution=config.generation.resolution,
         max_length=part.max_length,
         max_references=part.max_references,
         source_in_text=part.source_in_text,
-    )
+    ).eval()
     vae, scheduler = build_autoencoder(config)
-    denoiser = EditTransformer.from_transformer(
-        resolve(transformer.model),
-        subfolder="transformer",
-        source_channels=vae.config.latent_channels,
-        source_prior=config.generation.source_prior,
-        place_head=transformer.place_head,
-        alphas_cumprod=scheduler.alphas_cumprod,
-    )
+    with opened(
+        "generation.transformer.model", transformer.model, "a PixArt pipeline (transformer/)"
+    ) as folder:
+        denoiser = EditTransformer.from_transformer(
+            folder,
+            subfolder="transformer",
+            source_channels=vae.config.latent_channels,
+            source_prior=config.generation.source_prior,
+            place_head=transformer.place_head,
+            alphas_cumprod=scheduler.alphas_cumprod,
+        )
     if denoiser.config.in_channels != vae.config.latent_channels:
         raise ConfigError(
             f"generation.transformer.model {transformer.model} denoises {denoiser.config.in_channels} channels, the "
@@ -129,26 +147,27 @@ def build_interleaved_editor(config: Config, part: ReaderConfig) -> InterleavedE
 def build_comprehension(config: Config) -> LlavaComprehension:
     """The MLLM behind its adapter, edit tokens added, LoRA attached."""
     part = config.comprehension
-    return LlavaComprehension.from_pretrained(
-        resolve(part.model),
-        num_edit_tokens=part.num_edit_tokens,
-        edit_token=part.edit_token,
-        vision_feature_layer=part.vision_feature_layer,
-        quantization=part.quantization,
-        lora=part.lora,
-        train_embeddings=part.train_embeddings,
-        states_before_tokens=part.states_before_tokens,
-        templates=TEMPLATE_SETS[part.templates],
-    )
+    with opened("comprehension.model", part.model, "a LLaVA model in transformers' format") as folder:
+        return LlavaComprehension.from_pretrained(
+            folder,
+            num_edit_tokens=part.num_edit_tokens,
+            edit_token=part.edit_token,
+            vision_feature_layer=part.vision_feature_layer,
+            quantization=part.quantization,
+            lora=part.lora,
+            train_embeddings=part.train_embeddings,
+            states_before_tokens=part.states_before_tokens,
+            templates=TEMPLATE_SETS[part.templates],
+        )
 
 
 def build_text_encoder(config: Config) -> tuple[CLIPTextModel, CLIPTokenizer]:
     """The generator's own CLIP text tower and its tokenizer."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    folder = resolve(config.generation.model)
-    encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32)
-    return encoder, CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+    with opened("generation.model", config.generation.model, PIPELINE) as folder:
+        encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32)
+        return encoder, CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
 
 
 def build_bridge(
@@ -221,16 +240,17 @@ def build_generator(config: Config) -> dict[str, object]:
     """UNet, autoencoder, noise scheduler and, with an image branch, the CLIP image encoder; Editor's keywords."""
     part = config.generation
     vae, scheduler = build_autoencoder(config)
-    unet = EditUNet.from_unet(
-        resolve(part.unet or part.model),
-        subfolder="unet",
-        source_channels=vae.config.latent_channels,
-        residual_channels=_unet_config(config)["block_out_channels"][0] if config.bridge.bim else 0,
-        image_tokens=config.bridge.iaa.image_tokens if config.bridge.iaa else 0,
-        image_embed_dim=_image_embed_dim(config) or 0,
-        source_prior=part.source_prior,
-        alphas_cumprod=scheduler.alphas_cumprod,
-    )
+    with _opened_unet(config) as folder:
+        unet = EditUNet.from_unet(
+            folder,
+            subfolder="unet",
+            source_channels=vae.config.latent_channels,
+            residual_channels=_unet_config(config)["block_out_channels"][0] if config.bridge.bim else 0,
+            image_tokens=config.bridge.iaa.image_tokens if config.bridge.iaa else 0,
+            image_embed_dim=_image_embed_dim(config) or 0,
+            source_prior=part.source_prior,
+            alphas_cumprod=scheduler.alphas_cumprod,
+        )
     unet.set_image_prompt_scale(part.image_prompt_scale)
     return {
         "unet": unet,
@@ -245,24 +265,42 @@ def build_autoencoder(config: Config) -> tuple[Any, DDIMScheduler]:
     from diffusers import AutoModel, DDIMScheduler
 
     part = config.generation
-    folder = resolve(part.model)
-    scheduler: Any = DDIMScheduler.from_pretrained(
-        folder,
-        subfolder="scheduler",
-        prediction_type=part.prediction_type,
-        rescale_betas_zero_snr=part.zero_terminal_snr,
-        timestep_spacing="trailing",
-        clip_sample=False,
-    )
-    return AutoModel.from_pretrained(folder, subfolder="vae"), scheduler
+    with opened("generation.model", part.model, PIPELINE) as folder:
+        scheduler: Any = DDIMScheduler.from_pretrained(
+            folder,
+            subfolder="scheduler",
+            prediction_type=part.prediction_type,
+            rescale_betas_zero_snr=part.zero_terminal_snr,
+            timestep_spacing="trailing",
+            clip_sample=False,
+        )
+        vae = AutoModel.from_pretrained(folder, subfolder="vae")
+    check_resolution(part.resolution, vae)
+    return vae, scheduler
+
+
+def check_resolution(resolution: int, vae: Any) -> None:
+    """Refuse pictures that the autoencoder cannot divide into latent cells.
+
+    Raises:
+        ConfigError: naming the two nearest sides that it can.
+    """
+    side = latent_factor(vae)
+    if resolution % side:
+        below = resolution // side * side
+        near = f"{below} or {below + side}" if below else str(side)
+        raise ConfigError(
+            f"generation.resolution is {resolution}: the autoencoder's latent cells are {side} pixels wide, so it has "
+            f"to be a multiple of {side}, e.g. {near}."
+        )
 
 
 def build_image_encoder(config: Config) -> CLIPVisionModelWithProjection:
     """The frozen CLIP tower whose embedding of the target IAA learns to predict."""
     from transformers import CLIPVisionModelWithProjection
 
-    folder = resolve(config.generation.image_encoder)
-    return CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
+    with opened("generation.image_encoder", config.generation.image_encoder, CLIP) as folder:
+        return CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
 
 
 @torch.no_grad()
@@ -273,8 +311,14 @@ def null_text_states(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> t
 
 
 def _unet_config(config: Config) -> dict:
-    folder = resolve(config.generation.unet or config.generation.model)
-    return dict(EditUNet.load_config(folder, subfolder="unet"))
+    with _opened_unet(config) as folder:
+        return dict(EditUNet.load_config(folder, subfolder="unet"))
+
+
+def _opened_unet(config: Config) -> AbstractContextManager[str]:
+    part = config.generation
+    key = "generation.unet" if part.unet else "generation.model"
+    return opened(key, part.unet or part.model, "a folder whose unet/ fits this config")
 
 
 def _image_embed_dim(config: Config) -> int | None:
@@ -283,7 +327,8 @@ def _image_embed_dim(config: Config) -> int | None:
         return None
     from transformers import AutoConfig
 
-    encoder = AutoConfig.from_pretrained(resolve(config.generation.image_encoder))
+    with opened("generation.image_encoder", config.generation.image_encoder, CLIP) as folder:
+        encoder = AutoConfig.from_pretrained(folder)
     dim = getattr(encoder, "projection_dim", None)
     if dim is None:
         raise ConfigError(

@@ -17,6 +17,7 @@ from insightedit.data.mixture import Mixture
 from insightedit.data.sources import build_source
 from insightedit.foundation import resolve
 from insightedit.interleaved_editor import InterleavedEditor
+from insightedit.opening import opened
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessor, CLIPTokenizer
@@ -88,15 +89,16 @@ def build_weightless_collator(config: Config) -> Collator | InterleavedCollator:
             source_in_text=reader.source_in_text,
         )
         return InterleavedCollator(tokens, config.generation.resolution)
-    words = EditTokenizer.from_pretrained(
-        resolve(part.model),
-        num_edit_tokens=part.num_edit_tokens,
-        edit_token=part.edit_token,
-        templates=TEMPLATE_SETS[part.templates],
-    )
+    with opened("comprehension.model", part.model, "a LLaVA model in transformers' format") as folder:
+        words = EditTokenizer.from_pretrained(
+            folder,
+            num_edit_tokens=part.num_edit_tokens,
+            edit_token=part.edit_token,
+            templates=TEMPLATE_SETS[part.templates],
+        )
     align = config.stage.objective == "align"
-    folder = resolve(config.generation.model)
-    tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer") if align else None
+    with opened("generation.model", config.generation.model, "a pipeline with tokenizer/") as folder:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer") if align else None
     return _collator(config, words, tokenizer, config.bridge.iaa is not None and not align)
 
 
@@ -108,7 +110,8 @@ def load_image_processor(model: str) -> CLIPImageProcessor:
     """
     from transformers import CLIPImageProcessor
 
-    return CLIPImageProcessor.from_pretrained(companion_of(resolve(model), "feature_extractor"))
+    with opened("generation.image_encoder", model, "a CLIP model with its image processor") as folder:
+        return CLIPImageProcessor.from_pretrained(companion_of(folder, "feature_extractor"))
 
 
 def _collator(

@@ -25,7 +25,8 @@ def one_sentence_errors() -> Iterator[None]:
 
 def quiet_libraries() -> None:
     """Keep loading bars and notices of the libraries out of the output."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # diffusers imports it, and it misses a GPU
+    # transformers imports it to save a model; it sets a level of its own then, and misses a GPU
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
     import diffusers
     import transformers
 

@@ -211,6 +211,12 @@ def test_imports_are_silent(tmp_path):
     assert done.stdout == ""
 
 
+def test_no_library_talks_either(tmp_path):
+    """Where nothing else was imported before; what the commands import says nothing on the way."""
+    done = run(tmp_path, "-c", "import insightedit.stage3, insightedit.hub, insightedit.evaluation.model")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_importing_the_package_loads_nothing_heavy(tmp_path):
     code = (
         "import sys, time; start = time.perf_counter(); import insightedit; took = time.perf_counter() - start\n"

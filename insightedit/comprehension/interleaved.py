@@ -77,6 +77,22 @@ class Blip2PictureEncoder(Blip2PreTrainedModel):
         return self.language_projection(tokens.to(self.language_projection.weight.dtype))
 
 
+def load_eyes(
+    vision: str, dtype: torch.dtype = torch.float32
+) -> tuple[Blip2PictureEncoder, BaseImageProcessor]:
+    """BLIP-2 without language model, and its image processor, from a folder or hub id."""
+    processor = AutoImageProcessor.from_pretrained(companion_of(vision, "image_processor"))
+    return Blip2PictureEncoder.from_stock(vision, dtype), processor
+
+
+def load_words(
+    text_encoder: str, dtype: torch.dtype = torch.float32
+) -> tuple[T5EncoderModel, PreTrainedTokenizerBase]:
+    """T5's encoder (of a whole T5, too) and its tokenizer, from a folder or hub id."""
+    tokenizer = AutoTokenizer.from_pretrained(companion_of(text_encoder, "tokenizer"))
+    return T5EncoderModel.from_pretrained(text_encoder, dtype=dtype), tokenizer
+
+
 class InterleavedReader(nn.Module):
     """Sees the pictures of an instruction (`see`) and reads them with its words (`read`).
 
@@ -140,13 +156,9 @@ class InterleavedReader(nn.Module):
         Returns:
             The reader, in eval mode.
         """
-        return cls(
-            Blip2PictureEncoder.from_stock(vision, dtype),
-            T5EncoderModel.from_pretrained(text_encoder, dtype=dtype),
-            AutoTokenizer.from_pretrained(companion_of(text_encoder, "tokenizer")),
-            AutoImageProcessor.from_pretrained(companion_of(vision, "image_processor")),
-            **options,
-        ).eval()
+        encoder, image_processor = load_eyes(vision, dtype)
+        words, tokenizer = load_words(text_encoder, dtype)
+        return cls(encoder, words, tokenizer, image_processor, **options).eval()
 
     @property
     def device(self) -> torch.device:

@@ -24,6 +24,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from insightedit.config.ranges import range_faults
 from insightedit.config.schema import Config
 
 STAGE_SECTION = re.compile(r"stage[0-9]+")
@@ -83,6 +84,8 @@ def load_config(
     if faults:
         raise ConfigError(*faults)
     config = _to_dataclasses(merged)
+    if faults := range_faults(config):
+        raise ConfigError(*faults)
     if stage is not None and config.stage.number not in config.stages:
         known = ", ".join(map(str, config.stages))
         raise ConfigError(

@@ -67,16 +67,25 @@ def run_stage(
         if arguments.restart:
             _checked_previous_run(config, command)  # first: nothing is renamed for a run that cannot start
             set_aside(run_dir)
+        _make_folder(run_dir)
         claim_run_folder(run_dir, config)
     processes.barrier()
     return _train(config, run_dir, processes, command)
+
+
+def _make_folder(run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"output_dir={run_dir} cannot be made ({error.strerror or error}): name a folder in a place that is yours."
+        ) from error
 
 
 def run_from_command_line(main: Callable[[], Any]) -> None:
     """Call a stage's `main`; a user's mistake ends as one sentence and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("insightedit").setLevel(logging.INFO)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     try:
         main()
@@ -134,7 +143,7 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
 
 
 def _train(config: Config, run_dir: Path, processes: Processes, command: str) -> RunSummary:
-    from insightedit.build import build_editor, sample_edits
+    from insightedit.build import sample_edits
     from insightedit.build_data import build_loader
     from insightedit.training.objectives import OBJECTIVES
 
@@ -144,7 +153,7 @@ def _train(config: Config, run_dir: Path, processes: Processes, command: str) ->
         return summary
     fresh = CheckpointFolder(run_dir / "checkpoints").latest() is None
     before = _checked_previous_run(config, command) if fresh else None
-    editor = build_editor(config)
+    editor = _build(config)
     if config.train.gradient_checkpointing:
         save_memory(editor)
     inherit(editor, config, run_dir, before, processes)
@@ -164,6 +173,18 @@ def _train(config: Config, run_dir: Path, processes: Processes, command: str) ->
         logger.info("stage %d is done: %d steps, %s", config.stage.number, summary.steps, run_dir)
     processes.barrier()
     return summary
+
+
+def _build(config: Config) -> Any:
+    """The editor; parts that do not fit each other are the user's mistake."""
+    from insightedit.build import build_editor
+
+    try:
+        return build_editor(config)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _checked_previous_run(config: Config, command: str) -> Path | None:

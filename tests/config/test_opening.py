@@ -1,0 +1,82 @@
+"""Base models that cannot be opened are told by the setting that names them."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors import SafetensorError
+
+from insightedit.build import build_autoencoder, build_editor, check_resolution
+from insightedit.config import ConfigError, load_config
+from insightedit.generation.autoencoder import latent_factor
+from insightedit.opening import opened
+from insightedit.training.run import run_from_command_line, run_stage
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, KeyError, RuntimeError, SafetensorError])
+def test_a_reason_of_one_line(error):
+    with (
+        pytest.raises(
+            ConfigError, match=r"^a\.key: owner/model cannot be loaded as a thing \('?first line'?\)\. Name"
+        ),
+        opened("a.key", "owner/model", "a thing") as place,
+    ):
+        assert place == "owner/model"
+        raise error("first line." if error is not KeyError else "first line")
+
+
+def test_own_words_pass(monkeypatch, tmp_path):
+    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
+    with pytest.raises(ConfigError, match="^told already$"), opened("a.key", "owner/model", "a thing"):
+        raise ConfigError("told already")
+    with (
+        pytest.raises(FileNotFoundError, match="foundation:mini/llava: no model in"),
+        opened("a.key", "foundation:mini/llava", "a thing"),
+    ):
+        raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stage", "key", "what"),
+    [
+        ("insightedit", 1, "comprehension.model", "a LLaVA model in transformers' format"),
+        ("insightedit", 1, "generation.model", "a Stable Diffusion pipeline in diffusers' format"),
+        ("insightedit", 2, "generation.unet", "a folder whose unet/ fits this config"),
+        ("insightedit", 2, "generation.image_encoder", "a CLIP model in transformers' format"),
+        ("mige", 3, "comprehension.reader.vision", "a BLIP-2 in transformers' format"),
+        ("mige", 3, "comprehension.reader.text_encoder", "a T5 in transformers' format"),
+        ("mige", 3, "generation.model", "a Stable Diffusion pipeline in diffusers' format"),
+        ("mige", 3, "generation.transformer.model", r"a PixArt pipeline \(transformer/\)"),
+    ],
+)
+def test_every_base_model_is_told_by_its_key(recipe, stage, key, what, tmp_path):
+    config = load_config(recipe, stage, ["tiny"], [f"{key}={tmp_path}"])
+    with pytest.raises(ConfigError, match=rf"^{key}: {tmp_path} cannot be loaded as {what}"):
+        build_editor(config)
+
+
+def test_pictures_have_to_fit_the_autoencoder():
+    config = load_config("insightedit", 2, ["tiny"], ["generation.resolution=33"])
+    with pytest.raises(ConfigError, match=r"resolution is 33: .* multiple of (\d+), e\.g\. 32 or"):
+        build_editor(config)
+    vae, _ = build_autoencoder(load_config("insightedit", 2, ["tiny"]))
+    side = latent_factor(vae)
+    assert side > 1
+    with pytest.raises(ConfigError, match=rf"resolution is 1: .* multiple of {side}, e\.g\. {side}\."):
+        check_resolution(1, vae)
+
+
+def test_a_stage_ends_in_one_sentence(tmp_path, capsys):
+    """Neither a wrong base model nor models that do not fit nor a place nobody can write to is a traceback."""
+    (tmp_path / "file").touch()
+
+    def told(recipe: str, stage: int, *words: str) -> str:
+        argv = ["--recipe", recipe, "--overlay", "tiny", f"output_dir={tmp_path / 'run'}", *words]
+        with pytest.raises(SystemExit) as ended:
+            run_from_command_line(lambda: run_stage(stage, argv))
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    assert "error: comprehension.model: no/such" in told("insightedit", 1, "comprehension.model=no/such")
+    assert "error: output_dir=" in told("insightedit", 1, f"output_dir={tmp_path}/file/run")
+    clip = "comprehension.reader.text_encoder=foundation:tiny/clip"
+    assert "error: this BLIP-2 projects its tokens to width 32" in told("mige", 3, clip)

@@ -29,16 +29,16 @@ StepsOption = Annotated[int | None, typer.Option(min=1, help="Optimiser steps of
 MinutesOption = Annotated[
     float | None,
     typer.Option(
-        help="Wall clock of the whole run; the schedule ends with the nearer budget. 0: steps alone."
+        min=0, help="Wall clock of the whole run; the schedule ends with the nearer budget. 0: steps alone."
     ),
 ]
 BatchOption = Annotated[int | None, typer.Option(min=2, help="Pictures a step.")]
-LrOption = Annotated[float | None, typer.Option(help="Peak learning rate.")]
+LrOption = Annotated[float | None, typer.Option(min=1e-9, help="Peak learning rate.")]
 WorkersOption = Annotated[
     int, typer.Option(min=0, help="Processes that render; 0 renders between the steps.")
 ]
 StopOption = Annotated[
-    int | None, typer.Option(help="Stop after this many steps and save, to be resumed later.")
+    int | None, typer.Option(min=1, help="Stop after this many steps and save, to be resumed later.")
 ]
 FreshOption = Annotated[bool, typer.Option(help="Forget an earlier run's checkpoint.")]
 CompileOption = Annotated[
@@ -93,7 +93,8 @@ def all_parts(
     size: SizeOption = "mini",
     root: RootOption = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Wall clock for everything, shared out as by default (about 25).")
+        float | None,
+        typer.Option(min=0.1, help="Wall clock for everything, shared out as by default (about 25)."),
     ] = None,
     steps: StepsOption = None,
     workers: WorkersOption = 1,
@@ -171,7 +172,20 @@ def _module(name: str) -> Any:
 
 
 def _root(size: str, root: Path | None) -> Path:
-    return Path("runs/foundation") / size if root is None else root
+    """Folder of the models, there and writable."""
+    from insightedit.foundation.sizes import SIZES
+
+    if size not in SIZES:
+        raise typer.BadParameter(f"{size} is no size: choose one of {', '.join(SIZES)}.", param_hint="--size")
+    folder = Path("runs/foundation") / size if root is None else root
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{folder} cannot be made ({error.strerror or error}): name a folder in a place that is yours.",
+            param_hint="--root",
+        ) from error
+    return folder
 
 
 def _ensure_built(size: str, root: Path, *, fresh: bool = False) -> None:

@@ -67,3 +67,22 @@ def test_nothing_is_trained_on_the_latents_of_an_untrained_autoencoder(tmp_path:
     assert "has random weights, and what" in said
     assert "`python -m insightedit.foundation vae --size mini --root" in said
     assert not (tmp_path / ".train").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["llava", "--size", "huge"], "huge is no size: choose one of tiny, mini."),
+        (["all", "--size", "huge"], "huge is no size"),
+        (["tokenizer", "--size", "tiny", "--root", "FILE/models"], "cannot be made"),
+        (["vae", "--size", "tiny", "--minutes", "-1"], "greater than or equal to 0"),
+        (["vae", "--size", "tiny", "--lr", "0"], "greater than or equal to"),
+        (["vae", "--size", "tiny", "--stop-after", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_wrong_words_are_refused_in_one_sentence(words, told, tmp_path):
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(app, [word.replace("FILE", str(tmp_path / "file")) for word in words])
+    assert done.exit_code == 2, done.output
+    assert told in " ".join(done.output.replace("│", " ").split())
+    assert done.exception is None or isinstance(done.exception, SystemExit)

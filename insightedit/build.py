@@ -120,6 +120,7 @@ def build_interleaved_editor(config: Config, part: ReaderConfig) -> InterleavedE
             place_head=transformer.place_head,
             alphas_cumprod=scheduler.alphas_cumprod,
         )
+    check_resolution(config.generation.resolution, latent_factor(vae) * denoiser.config.patch_size)
     if denoiser.config.in_channels != vae.config.latent_channels:
         raise ConfigError(
             f"generation.transformer.model {transformer.model} denoises {denoiser.config.in_channels} channels, the "
@@ -251,6 +252,7 @@ def build_generator(config: Config) -> dict[str, object]:
             source_prior=part.source_prior,
             alphas_cumprod=scheduler.alphas_cumprod,
         )
+    check_resolution(part.resolution, latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1))
     unet.set_image_prompt_scale(part.image_prompt_scale)
     return {
         "unet": unet,
@@ -275,23 +277,24 @@ def build_autoencoder(config: Config) -> tuple[Any, DDIMScheduler]:
             clip_sample=False,
         )
         vae = AutoModel.from_pretrained(folder, subfolder="vae")
-    check_resolution(part.resolution, vae)
     return vae, scheduler
 
 
-def check_resolution(resolution: int, vae: Any) -> None:
-    """Refuse pictures that the autoencoder cannot divide into latent cells.
+def check_resolution(resolution: int, grid: int) -> None:
+    """Refuse pictures that autoencoder and denoiser cannot halve as often as they do.
+
+    Args:
+        resolution: pixels a side.
+        grid: what it has to be a multiple of.
 
     Raises:
-        ConfigError: naming the two nearest sides that it can.
+        ConfigError: naming the two nearest sides that fit.
     """
-    side = latent_factor(vae)
-    if resolution % side:
-        below = resolution // side * side
-        near = f"{below} or {below + side}" if below else str(side)
+    if resolution % grid:
+        below = resolution // grid * grid
+        near = f"{below} or {below + grid}" if below else str(grid)
         raise ConfigError(
-            f"generation.resolution is {resolution}: the autoencoder's latent cells are {side} pixels wide, so it has "
-            f"to be a multiple of {side}, e.g. {near}."
+            f"generation.resolution is {resolution}: autoencoder and denoiser need a multiple of {grid}, e.g. {near}."
         )
 
 

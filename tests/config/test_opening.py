@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from safetensors import SafetensorError
 
-from insightedit.build import build_autoencoder, build_editor, check_resolution
+from insightedit.build import build_editor, check_resolution
 from insightedit.config import ConfigError, load_config
-from insightedit.generation.autoencoder import latent_factor
 from insightedit.opening import opened
 from insightedit.training.run import run_from_command_line, run_stage
 
@@ -54,15 +53,19 @@ def test_every_base_model_is_told_by_its_key(recipe, stage, key, what, tmp_path)
         build_editor(config)
 
 
-def test_pictures_have_to_fit_the_autoencoder():
-    config = load_config("insightedit", 2, ["tiny"], ["generation.resolution=33"])
-    with pytest.raises(ConfigError, match=r"resolution is 33: .* multiple of (\d+), e\.g\. 32 or"):
+@pytest.mark.parametrize(("recipe", "stage"), [("insightedit", 2), ("mige", 3)])
+def test_pictures_have_to_fit_autoencoder_and_denoiser(recipe, stage):
+    """Before training, not at the first sample or at the export."""
+    config = load_config(recipe, stage, ["tiny"], ["generation.resolution=33"])
+    with pytest.raises(
+        ConfigError, match=r"generation\.resolution is 33: .* a multiple of 8, e\.g\. 32 or 40\."
+    ):
         build_editor(config)
-    vae, _ = build_autoencoder(load_config("insightedit", 2, ["tiny"]))
-    side = latent_factor(vae)
-    assert side > 1
-    with pytest.raises(ConfigError, match=rf"resolution is 1: .* multiple of {side}, e\.g\. {side}\."):
-        check_resolution(1, vae)
+    check_resolution(32, 8)
+    with pytest.raises(ConfigError, match=r"resolution is 36: .* a multiple of 8, e\.g\. 32 or 40\."):
+        check_resolution(36, 8)
+    with pytest.raises(ConfigError, match=r"resolution is 4: .* a multiple of 8, e\.g\. 8\."):
+        check_resolution(4, 8)
 
 
 def test_a_stage_ends_in_one_sentence(tmp_path, capsys):

@@ -92,7 +92,7 @@ RANGES = {
     "loss.change_floor": POSITIVE,
     "loss.min_snr_gamma": POSITIVE,
     "loss.min_timestep": Range(0, 999),
-    "optim.lr": POSITIVE,
+    "optim.lr": NOT_NEGATIVE,  # 0 trains nothing and tells the losses
     "optim.weight_decay": NOT_NEGATIVE,
     "optim.betas": RATE,
     "optim.eps": POSITIVE,

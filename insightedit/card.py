@@ -16,7 +16,7 @@ from torch import nn
 from insightedit.data.cascade import leaves
 from insightedit.foundation.folders import PREFIX, resolve
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
-from insightedit.training.run_folder import stages_behind
+from insightedit.training.run_folder import stages_behind, started_from
 
 if TYPE_CHECKING:
     from insightedit.pipeline import InsightEditPipeline
@@ -196,14 +196,9 @@ def training_facts(run: Path) -> list[str]:
 
 def _model_facts(run: Path, field: str) -> list[str]:
     """Lines of the card of the finished model that the first of these stages started from; none without one."""
-    first = next(iter(stages_behind(run)), None)
-    started_from = OmegaConf.load(first / "config.yaml").init_from if first else None
-    export = Path(started_from or "") / EXPORT
-    told = (
-        json.loads(export.read_text(encoding="utf-8")).get(field)
-        if started_from and export.is_file()
-        else None
-    )
+    start = started_from(run)
+    export = Path(start or "") / EXPORT
+    told = json.loads(export.read_text(encoding="utf-8")).get(field) if start and export.is_file() else None
     return [told] if isinstance(told, str) else list(told or [])
 
 

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
-from insightedit.training.run_folder import previous_run, stages_behind
+from insightedit.training.run_folder import previous_run, started_from
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config, GenerationConfig, ReaderConfig
@@ -127,11 +126,8 @@ def model_behind(config: Config) -> Path | None:
     before = previous_run(config)
     if before is None or is_model(before):
         return before
-    first = next(iter(stages_behind(before)), None)
-    started_from = first and yaml.safe_load((first / "config.yaml").read_text(encoding="utf-8")).get(
-        "init_from"
-    )
-    return Path(started_from) if started_from and is_model(started_from) else None
+    start = started_from(before)
+    return Path(start) if start and is_model(start) else None
 
 
 def adopt_model(config: Config, folder: str | Path) -> Config:

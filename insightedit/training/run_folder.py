@@ -110,12 +110,30 @@ def stages_behind(run: str | Path) -> list[Path]:
     """
     folders: list[Path] = []
     current = Path(run)
-    while (current / "config.yaml").is_file() and current not in folders:
+    while current not in folders and (config := _stage_settings(current)) is not None:
         folders.insert(0, current)
-        config = yaml.safe_load((current / "config.yaml").read_text(encoding="utf-8"))
         before = current.parent / f"stage{config['stage']['number'] - 1}"
         current = Path(config["init_from"]) if config.get("init_from") else before
     return folders
+
+
+def started_from(run: str | Path) -> str | None:
+    """What the first of the stages that led to a run started from: a model's folder; None for the base models alone."""
+    first = next(iter(stages_behind(run)), None)
+    return None if first is None else (_stage_settings(first) or {}).get("init_from")
+
+
+def _stage_settings(run: Path) -> dict[str, Any] | None:
+    """The config that a run folder holds; None where there is none, or another program's."""
+    path = run / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except yaml.YAMLError:
+        return None
+    has_number = (
+        isinstance(config, dict) and isinstance(config.get("stage"), dict) and "number" in config["stage"]
+    )
+    return config if has_number else None
 
 
 def _completed(value: Any) -> Any:

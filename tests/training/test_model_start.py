@@ -24,6 +24,7 @@ from insightedit.training.contract import base_models, load_stage_weights, load_
 from insightedit.training.errors import StageError
 from insightedit.training.model_start import adopt_model, find_start, load_model_weights
 from insightedit.training.objectives import OBJECTIVES
+from insightedit.training.run_folder import stages_behind, started_from
 from tests.training.golden import train
 
 
@@ -132,6 +133,16 @@ def test_companions_lie_beside_parts_of_a_model(model, tmp_path):
     lonely = str(tmp_path / "image_encoder")
     assert companion_of(lonely, "feature_extractor") == lonely, "nothing beside it"
     assert companion_of("", "tokenizer") == ""
+
+
+def test_another_programs_config_is_no_run(tmp_path):
+    for text in ("a: [", "- 1", "stage: 3", "model: {x: 1}"):
+        (tmp_path / "config.yaml").write_text(text)
+        assert (stages_behind(tmp_path), started_from(tmp_path)) == ([], None)
+    run = tmp_path / "stage2"
+    run.mkdir()
+    (run / "config.yaml").write_text("stage: {number: 2}\ninit_from: some/model\n")
+    assert (stages_behind(run), started_from(run)) == ([run], "some/model")
 
 
 def test_what_init_from_means(tmp_path, monkeypatch):

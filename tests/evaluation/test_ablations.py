@@ -393,7 +393,7 @@ class TestPages:
         (table,) = measured(experiment, IAA, range(2))
         assert f"Experiment `{experiment.hash}`: 2 steps of 2 samples" in page
         assert f"scenes protocol {table.protocol['hash']}; training seeds 0, 1." in page
-        assert "python -m insightedit.evaluation.ablations --table --write" in page
+        assert "python -m insightedit.evaluation.ablations --studies iaa --table --write" in page
         value = table.estimate("without_iaa", listed.PROGRESS)
         line = next(line for line in page.splitlines() if line.startswith("| without IAA"))
         assert f" {value.value:.3f}" in line.replace("*", "").replace("<u>", "").replace("</u>", "")

@@ -95,7 +95,7 @@ def ablations(
             return
         if not table:
             experiment = _run_all(experiment, chosen, range(seeds), (model, foundation, mige_foundation))
-        _tell_tables(experiment, chosen, range(seeds), write)
+        _tell_tables(experiment, chosen, range(seeds), write, studies)
 
 
 def _tell_plan(experiment: Experiment, studies: Sequence[Study], seeds: Sequence[int]) -> None:
@@ -181,6 +181,7 @@ def _tell_tables(
     studies: Sequence[Study],
     seeds: Sequence[int],
     write: Path | None,
+    named: str,
 ) -> None:
     from insightedit.evaluation.ablations.comparisons import measured
     from insightedit.evaluation.ablations.document import tables_text, write_document
@@ -191,7 +192,7 @@ def _tell_tables(
         raise ValueError(f"{experiment.folder} holds no finished run of these studies: run without --table.")
     typer.echo(tables_text(tables))
     if write is not None:
-        by = f"{PROGRAM} --table --write {write}"
+        by = f"{PROGRAM} --studies {named} --table --write {write}"
         text = write_document(experiment, tables, seeds=seeds, written_by=by)
         write_atomically(write, lambda file: file.write(text.encode("utf-8")))
         typer.echo(write)

@@ -233,11 +233,10 @@ def _rebuilt(
 
 
 def _open_encoder(folder: str) -> tuple[Any, Any]:
-    import torch
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     config = json.loads((Path(folder) / "config.json").read_text("utf-8")) if Path(folder).is_dir() else {}
     if config and "clip" not in str(config.get("model_type")):
         raise ValueError(f"its config.json says {config.get('model_type')}")
-    encoder = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
+    encoder = CLIPVisionModelWithProjection.from_pretrained(folder)
     return encoder.eval(), CLIPImageProcessor.from_pretrained(folder)

@@ -153,9 +153,7 @@ def _load_vision(folder: str) -> tuple[Any, Any]:
     kind = AutoConfig.from_pretrained(folder).model_type
     if kind not in ("clip", "clip_vision_model"):
         raise ValueError(f"its config.json says {kind}")
-    return CLIPVisionModel.from_pretrained(folder, dtype=torch.float32), CLIPImageProcessor.from_pretrained(
-        folder
-    )
+    return CLIPVisionModel.from_pretrained(folder), CLIPImageProcessor.from_pretrained(folder)
 
 
 @dataclass(frozen=True)

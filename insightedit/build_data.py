@@ -9,7 +9,7 @@ from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
 from insightedit.comprehension.prompts import TEMPLATE_SETS
 from insightedit.comprehension.tokenization import EditTokenizer
-from insightedit.data.cascade import flatten
+from insightedit.data.cascade import flatten, with_held_out
 from insightedit.data.collate import Collator, Tokenizes
 from insightedit.data.interleaved import InterleavedCollator
 from insightedit.data.loader import StepLoader
@@ -22,7 +22,7 @@ from insightedit.opening import opened
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessor, CLIPTokenizer
 
-    from insightedit.config.schema import Config
+    from insightedit.config.schema import Config, SourceConfig
     from insightedit.editor import Editor
 
 
@@ -55,12 +55,22 @@ def build_loader(
 
 
 def build_mixture(config: Config) -> Mixture:
-    """The sources of `data.sources`, mixed by weight."""
+    """The sources of `data.sources`, mixed by weight, without what is held out."""
+    return _mixture(config, config.data.sources, held_out=False)
+
+
+def build_held_out(config: Config) -> Mixture | None:
+    """The held-out records of the sources that have a `val_fraction`, by the same weights; None where none has."""
+    kept = with_held_out(config.data.sources)
+    return _mixture(config, kept, held_out=True) if kept else None
+
+
+def _mixture(config: Config, entries: list[SourceConfig], *, held_out: bool) -> Mixture:
     size, seed = config.generation.resolution, config.train.seed
     expressive = config.comprehension.expressive
     mixed = flatten(
-        config.data.sources,
-        lambda entry: build_source(entry, size=size, seed=seed, expressive=expressive),
+        entries,
+        lambda entry: build_source(entry, size=size, seed=seed, expressive=expressive, held_out=held_out),
     )
     return Mixture(
         {leaf.name: leaf.source for leaf in mixed}, {leaf.name: leaf.weight for leaf in mixed}, seed

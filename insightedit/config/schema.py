@@ -227,6 +227,10 @@ class SourceConfig:
     split: str = "train"
     style: Literal["simple", "advanced"] | None = None  # of the wordings of rendered scenes; null = both
     images: str | None = None  # folder of the pictures where they do not lie beside the annotations
+    columns: dict[str, str] = field(
+        default_factory=dict
+    )  # role -> column of your table, e.g. {source: before, target: after, instruction: words}
+    val_fraction: float = 0.0  # share of the records that is held out for the validation loss
     sources: list[SourceConfig] = field(
         default_factory=list
     )  # of kind `mixture`: a mixture within the mixture

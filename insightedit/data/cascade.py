@@ -9,7 +9,7 @@ Source: the arithmetic is the chain rule of probability; SmartEdit's cascade is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
@@ -40,6 +40,15 @@ def leaves(entries: Sequence[SourceConfig]) -> Iterator[SourceConfig]:
             yield from leaves(entry.sources)
         else:
             yield entry
+
+
+def with_held_out(entries: Sequence[SourceConfig]) -> list[SourceConfig]:
+    """The same tree with those entries only that hold something out."""
+    kept = [
+        replace(entry, sources=with_held_out(entry.sources)) if entry.kind == MIXTURE else entry
+        for entry in entries
+    ]
+    return [entry for entry in kept if (entry.sources if entry.kind == MIXTURE else entry.val_fraction > 0)]
 
 
 def num_records(source: Source) -> int:
@@ -93,6 +102,10 @@ def _check(entry: SourceConfig, place: str) -> None:
         raise ConfigError(
             f"{place} of kind `{entry.kind}` holds sources: only kind `{MIXTURE}` does; set the kind, or leave "
             "`sources` out."
+        )
+    if not 0 <= entry.val_fraction < 1:
+        raise ConfigError(
+            f"{place}.val_fraction is {entry.val_fraction}: it has to be at least 0 and below 1."
         )
     if entry.weight is not None and entry.weight <= 0:
         raise ConfigError(f"{place}.weight is {entry.weight}, must be > 0: leave the source out instead.")

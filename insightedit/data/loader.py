@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch.utils.data import DataLoader, Dataset
 
+from insightedit.config.load import ConfigError
 from insightedit.data.collate import Collator
 from insightedit.data.mixture import Mixture
 from insightedit.types import EditBatch
@@ -51,6 +52,8 @@ class StepLoader:
             multiprocessing_context="fork" if self.num_workers else None,
         )
         for batch in loader:
+            if isinstance(batch, ConfigError):  # raised in a worker, it would carry the worker's traceback
+                raise batch
             self.position += 1
             yield batch
 
@@ -70,10 +73,14 @@ class _Batches(Dataset):
         self.mixture, self.collate = mixture, collate
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
 
-    def __getitem__(self, step: int) -> EditBatch:
+    def __getitem__(self, step: int) -> EditBatch | ConfigError:
         start = (step * self.world_size + self.rank) * self.batch_size
         indices = list(range(start, start + self.batch_size))
-        return self.collate([self.mixture[i] for i in indices], indices)
+        try:
+            records = [self.mixture[i] for i in indices]
+        except ConfigError as error:
+            return error
+        return self.collate(records, indices)
 
 
 class _count_from:

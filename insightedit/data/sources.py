@@ -7,6 +7,7 @@ data sets write, through the `datasets` library.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -319,19 +320,32 @@ SCENE_SOURCES: dict[str, Callable[..., Source]] = {
 }
 
 
-def build_source(config: SourceConfig, *, size: int, seed: int, expressive: bool = False) -> Source:
-    """The source that one entry of `data.sources` names.
+def build_source(
+    config: SourceConfig, *, size: int, seed: int, expressive: bool = False, held_out: bool = False
+) -> Source:
+    """The source that one entry of `data.sources` names, without what it holds out (or that alone).
 
     Args:
         config: kind, path, split.
         size: pixels of the square pictures that scenes are rendered at.
         seed: seed of rendered sources.
         expressive: whether the model learns to write what will change; then rows with such a text teach it.
+        held_out: give the records that `val_fraction` keeps from training.
 
     Raises:
         ConfigError: for an unknown kind, a missing path, a folder without matching files, or a style where there
             is none to choose.
     """
+    if config.val_fraction > 0 or held_out:
+        from insightedit.data.held_out import part_of
+
+        whole = build_source(replace(config, val_fraction=0.0), size=size, seed=seed, expressive=expressive)
+        if len(whole) == ENDLESS:
+            raise ConfigError(
+                f"data.sources: kind `{config.kind}` never ends, so no share of it can be held out: leave "
+                "`val_fraction` out; rendered scenes have a split `val`."
+            )
+        return part_of(whole, config.val_fraction, held_out=held_out, name=str(config.path))
     if config.kind in SCENE_SOURCES and config.path is None:
         source = SCENE_SOURCES[config.kind]
         if config.style is None:

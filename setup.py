@@ -16,6 +16,7 @@ BASE = [
     "accelerate",
     "diffusers>=0.38",
     "einops",
+    "filelock",
     "huggingface_hub",
     "jinja2",
     "numpy",

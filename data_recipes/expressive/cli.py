@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes.expressive.writer import Settings, write_answers, write_summaries
+from insightedit.command_line import one_sentence_errors
 
 if TYPE_CHECKING:
     import torch
@@ -62,20 +63,13 @@ def write(
     MGIE learns from these texts to write them itself before it edits. Each answer is cut to two sentences and
     summarised in about 32 words. Rows without a text are listed in OUT/rejected/, with the reason.
     """
-    try:
+    with one_sentence_errors("the same command goes on from the last row."):
         settings = Settings(data, kind, split, llava, summariser, max_new_tokens, count)
         place = _device(device)
         _quiet_libraries()
         source = settings.source()
         settings.claim(out)
         found = _run(settings, out, source, place, batch_size)
-    except (ValueError, RuntimeError, OSError) as error:
-        _stop(" ".join(str(error).split()) or type(error).__name__, 2)
-    except ModuleNotFoundError as error:
-        _stop(f"reading {kind} needs {error.name}: pip install 'insightedit[data]'.", 2)
-    except KeyboardInterrupt:
-        _stop("stopped; the same command goes on from the last row.", 130)
-    else:
         typer.echo(f"Wrote {found['written']} rows to {out / f'{split}.jsonl'}; {found['rejected']} rejected")
 
 
@@ -136,8 +130,3 @@ def _quiet_libraries() -> None:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-
-
-def _stop(sentence: str, code: int) -> None:
-    typer.secho(f"expressive: {sentence}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(code) from None

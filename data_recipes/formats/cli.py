@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from insightedit.command_line import one_sentence_errors
+
 EXAMPLES = """Examples:
 
   python -m data_recipes.formats runs/pairs --kind parquet --to magicbrush -o out/magicbrush
@@ -42,18 +44,15 @@ def write(
     ] = None,
 ) -> None:
     """Write editing pairs in another published layout. Records that cannot be read are counted and named."""
-    from data_recipes.formats.export import export
-    from data_recipes.formats.kinds import guess_kind
-    from data_recipes.pipeline.inputs import InputConfig
-    from insightedit.evaluation.terminal import progress_bar
+    with one_sentence_errors():
+        from data_recipes.formats.export import export
+        from data_recipes.formats.kinds import guess_kind
+        from data_recipes.pipeline.inputs import InputConfig
+        from insightedit.evaluation.terminal import progress_bar
 
-    try:
         config = InputConfig(kind or guess_kind(source), str(source), split, count, start, max_side=max_side)
         with progress_bar(count or 0, "pairs") as advance:
             done = export(config, to, out, progress=advance or (lambda done: None))
-    except (ValueError, OSError) as error:
-        typer.secho(f"formats: {' '.join(str(error).split())}", err=True, fg=typer.colors.RED)
-        raise typer.Exit(2) from None
-    for reason, number in done.rejected.items():
-        typer.echo(f"{number} left out, {reason}: {done.first[reason]}", err=True)
-    typer.echo(f"Wrote {done.written} records as {to} to {out}")
+        for reason, number in done.rejected.items():
+            typer.echo(f"{number} left out, {reason}: {done.first[reason]}", err=True)
+        typer.echo(f"Wrote {done.written} records as {to} to {out}")

@@ -23,6 +23,7 @@ from data_recipes.oracle.faults import KINDS, MEASURED, is_caught, planted
 from data_recipes.oracle.world import world_of
 from data_recipes.pipeline.inputs import InputConfig
 from data_recipes.pipeline.records import Record, Rejected
+from insightedit.command_line import one_sentence_errors
 
 
 @dataclass
@@ -199,12 +200,8 @@ def main(arguments: list[str] | None = None) -> int:
     if len(given) != 1:
         sys.stderr.write("usage: python -m data_recipes.oracle.report OUT\n")
         return 2
-    try:
-        report = write_report(Path(given[0]))
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    sys.stdout.write(report.text() + "\n")
+    with one_sentence_errors():
+        sys.stdout.write(write_report(Path(given[0])).text() + "\n")
     return 0
 
 

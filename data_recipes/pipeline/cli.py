@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -82,7 +80,7 @@ def main(recipe_name: str | None = None) -> None:
         if named is None and config is None and not given:
             _list_recipes()
             return
-        with _one_sentence_errors():
+        with one_sentence_errors("what is finished is kept, and the same command goes on from there."):
             _run(named, config, given, out, sample if dry_run else None)
 
     app(prog_name=program)
@@ -95,6 +93,7 @@ def _run(
     from data_recipes.pipeline.config import load_config
     from data_recipes.pipeline.dry_run import dry_run
     from data_recipes.pipeline.run import run_recipe, usage_of
+    from data_recipes.pipeline.watch import Interrupted
     from data_recipes.recipes import recipe_module
 
     settings = load_config(config, given, named=named)
@@ -108,8 +107,11 @@ def _run(
         return
     if settings.output.path is None:
         raise ValueError("nowhere to write: name a folder with --out, or look first with --dry-run.")
-    with terminal.watching() as watch:
-        manifest = run_recipe(settings, watch)
+    try:
+        with terminal.watching() as watch:
+            manifest = run_recipe(settings, watch)
+    except Interrupted as error:
+        raise KeyboardInterrupt(str(error)) from None
     terminal.show_result(manifest, settings.output.path, usage_of(Path(settings.output.path)))
     if settings.faults:
         from data_recipes.oracle.report import write_report
@@ -151,23 +153,3 @@ def _help(named: str | None) -> str:
             "lists the recipes."
         )
     return _about(named)
-
-
-@contextmanager
-def _one_sentence_errors() -> Iterator[None]:
-    from data_recipes.pipeline.watch import Interrupted
-
-    with one_sentence_errors():
-        try:
-            yield
-        except Interrupted as error:
-            _stop(str(error))
-        except KeyboardInterrupt:
-            _stop("stopped; what is finished is kept, and the same command goes on from there.")
-        except ModuleNotFoundError as error:
-            raise ValueError(f"a recipe needs {error.name}: pip install 'insightedit[data]'.") from None
-
-
-def _stop(sentence: str) -> None:
-    typer.secho(f"insightedit: {sentence}", err=True, fg=typer.colors.YELLOW)
-    raise typer.Exit(130) from None

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_recipes.scenes.assets import Assets
 from data_recipes.scenes.sheet import check_sheet_path, write_sheet
 from data_recipes.scenes.writer import COLUMNS, PICTURES, Settings, write_dataset
+from insightedit.command_line import one_sentence_errors
 
 ON_SHEET = 24
 EXAMPLES = """Examples:
@@ -62,7 +63,7 @@ def write(
     ] = "edits",
 ) -> None:
     """Write pictures before and after an edit, with the instruction, the exact mask, captions and questions."""
-    try:
+    with one_sentence_errors("the same command goes on from the last whole file."):
         settings = Settings(split, count, size, seed, format, shard_size, start_index, task)
         if out is None and sheet is None:
             raise ValueError("nothing to do: name a folder with --out, or a picture with --sheet.")
@@ -72,17 +73,6 @@ def write(
             _write_sheet(sheet, settings, pack)
         if out is not None:
             _write_dataset(out, settings, pack)
-    except (ValueError, RuntimeError, OSError) as error:
-        _stop(" ".join(str(error).split()) or type(error).__name__, 2)
-    except ModuleNotFoundError as error:
-        _stop(f"writing {format} needs {error.name}: pip install 'insightedit[data]'.", 2)
-    except KeyboardInterrupt:
-        _stop("stopped; the same command goes on from the last whole file.", 130)
-
-
-def _stop(sentence: str, code: int) -> None:
-    typer.secho(f"scenes: {sentence}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(code) from None
 
 
 def _write_sheet(path: Path, settings: Settings, assets: Assets) -> None:

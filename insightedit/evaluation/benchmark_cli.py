@@ -172,7 +172,7 @@ def evaluate(
 ) -> None:
     """Measure an editor on a benchmark."""
     name = str(context.info_name)
-    with one_sentence_errors(), _resumable():
+    with one_sentence_errors("the same command goes on where it was."):
         from insightedit.evaluation import benchmark_setup as setup
         from insightedit.evaluation.instruments import load_instruments
         from insightedit.evaluation.protocols import find_protocol
@@ -325,13 +325,3 @@ def _judge_errors() -> Iterator[None]:
         yield
     except (JudgeError, MissingReplyError) as error:
         raise ValueError(f"{error} The same command goes on where it was.") from error
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """What was measured before an interrupt is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("insightedit: stopped; the same command goes on where it was.", err=True)
-        raise typer.Exit(130) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import shlex
 import sys
 import warnings
@@ -13,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from insightedit.command_line import one_sentence_errors
 from insightedit.config.load import ConfigError, load_config
 from insightedit.training.checkpoint import CheckpointFolder, load_tensors, save_tensors
 from insightedit.training.contract import (
@@ -88,11 +88,8 @@ def run_from_command_line(main: Callable[[], Any]) -> None:
     logging.getLogger("insightedit").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     try:
-        main()
-    except (ConfigError, FileNotFoundError) as error:
-        if os.environ.get("RANK", "0") == "0":  # every process makes the same mistake; one says so
-            sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(2) from None
+        with one_sentence_errors("the same command goes on from the last checkpoint."):
+            main()
     finally:
         stop_processes()
 

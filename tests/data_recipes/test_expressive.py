@@ -339,7 +339,7 @@ def test_mistakes_are_one_sentence(edits: Path, tmp_path: Path, changes: dict, m
     } | changes
     done = CliRunner().invoke(app, [word for pair in given.items() for word in pair])
     assert done.exit_code == 2, done.output
-    assert done.output.startswith("expressive: ")
+    assert done.output.startswith("insightedit: ")
     assert message.replace(" ", "") in "".join(done.output.split()).replace("*", "")
 
 

@@ -20,7 +20,7 @@ def run(*arguments: object):
 def sentence(result) -> str:
     """The one line that a user's mistake ends in."""
     assert result.exit_code == 2, result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("scenes: ")]
+    lines = [line for line in result.stderr.splitlines() if line.startswith("insightedit: ")]
     assert len(lines) == 1, result.stderr
     return lines[0]
 
@@ -100,7 +100,7 @@ def test_something_must_be_asked_for():
 def test_a_missing_library_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "webdataset.writer", None)
     told = sentence(run("--out", tmp_path / "out", "--count", 1, "--size", 16))
-    assert "writing webdataset needs webdataset" in told and "pip install 'insightedit[data]'" in told
+    assert "webdataset.writer is not installed" in told and "pip install 'insightedit[data]'" in told
 
 
 def test_a_stop_tells_how_to_go_on(tmp_path, monkeypatch):

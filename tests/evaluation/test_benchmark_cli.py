@@ -252,13 +252,6 @@ def test_a_judge_behind_an_endpoint_is_asked_once_and_can_be_replayed(
     assert missing.exit_code == 2 and "holds no reply of toy-1" in words(missing)
 
 
-def test_an_interrupt_says_that_the_run_can_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as caught, benchmark_cli._resumable():
-        raise KeyboardInterrupt
-    assert caught.value.exit_code == 130
-    assert "stopped; the same command goes on where it was." in capsys.readouterr().err
-
-
 def test_a_dump_tells_ids_and_instructions_and_no_targets(runs: dict[str, Path], tmp_path: Path) -> None:
     shown = ok("magicbrush", runs["files"], "--dump", tmp_path / "dump", "--split", "final-turn")
     lines = list(read_samples(tmp_path / "dump"))

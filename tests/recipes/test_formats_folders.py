@@ -219,7 +219,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path):
     write_ai_toolkit(edits(1), tmp_path / "in")
     wrong = run(tmp_path / "in", "--to", "magicbrash", "-o", tmp_path / "x")
     assert wrong.exit_code == 2
-    assert "formats: no layout 'magicbrash' can be written: did you mean magicbrush?" in wrong.output
+    assert "insightedit: no layout 'magicbrash' can be written: did you mean magicbrush?" in wrong.output
     assert not (tmp_path / "x").exists()
     os.remove(tmp_path / "in/control/000-edit.png")
     none = run(tmp_path / "in", "--to", "jsonl", "-o", tmp_path / "y")

@@ -285,8 +285,9 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
         ValueError, match="holds no finished run of a recipe: name the folder that was given with"
     ):
         measure_run(tmp_path)
-    assert main([str(tmp_path)]) == 1
-    assert "error: " in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path)])
+    assert "insightedit: " in capsys.readouterr().err
     assert main([]) == 2
     assert "usage: python -m data_recipes.oracle.report OUT" in capsys.readouterr().err
 

@@ -324,5 +324,5 @@ def test_the_script_of_all_stages_refuses_an_unknown_recipe(tmp_path: Path) -> N
         [str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: the recipe `nonsense` is not known: one of insightedit, mgie")
+    assert done.stderr.startswith("insightedit: the recipe `nonsense` is not known: one of insightedit, mgie")
     assert not list(tmp_path.iterdir())

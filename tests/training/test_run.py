@@ -156,13 +156,15 @@ def test_mistakes_end_as_one_sentence(capsys, error):
     with pytest.raises(SystemExit) as stopped:
         run_from_command_line(main)
     assert stopped.value.code == 2
-    assert capsys.readouterr().err == "error: a is wrong\n"
+    assert capsys.readouterr().err == "insightedit: a is wrong\n"
     logging.getLogger("insightedit").setLevel(logging.NOTSET)
 
 
-def test_defects_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError):
+def test_defects_are_told_as_ours(capsys):
+    with pytest.raises(SystemExit, match="2"):
         run_from_command_line(lambda: 1 / 0)
+    assert "ZeroDivisionError: division by zero): this is a fault of insightedit" in capsys.readouterr().err
+    logging.getLogger("insightedit").setLevel(logging.NOTSET)
 
 
 def test_config_survives_yaml():

@@ -203,7 +203,7 @@ def test_a_mistake_on_the_command_line_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["stage1", *TINY, "train.max_step=3"])
     with pytest.raises(SystemExit, match="2"):
         run_from_command_line(stage1.main)
-    assert re.fullmatch(r"error: .*max_steps.*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"insightedit: .*max_steps.*\n", capsys.readouterr().err)
 
 
 def start(number: int, arguments: list[str], folder: Path) -> subprocess.Popen[str]:

@@ -75,7 +75,7 @@ def ablations(
 
     Everything goes on where it was stopped. Seconds in estimates are of one core.
     """
-    with one_sentence_errors():
+    with one_sentence_errors("the same command goes on where it was."):
         from insightedit.evaluation.ablations.experiment import Experiment
         from insightedit.evaluation.ablations.studies import find_studies
 

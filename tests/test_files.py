@@ -124,7 +124,7 @@ class TestCheckPaths:
 
     def test_letters_that_some_systems_write_in_two_ways(self):
         with pytest.raises(ValueError, match="is the same file as"):
-            check_paths({"-o": "caf\u00e9.png", "--report": "cafe\u0301.png"})
+            check_paths({"-o": "\u00e9.png", "--report": "e\u0301.png"})
 
     def test_what_differs_passes(self):
         check_paths(

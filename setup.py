@@ -47,6 +47,7 @@ EXTRAS = {
     "data": ["datasets", "matplotlib", "pyarrow", "webdataset"],
     "eval": ["httpx", "lpips", "matplotlib", "open_clip_torch", "pydantic", "torchmetrics"],
     "ray": ["ray[data]>=2.40"],
+    "heic": ["pillow-heif"],
     "notebook": ["ipykernel", "matplotlib", "nbclient", "nbformat"],
 }
 EXTRAS["dev"] = [

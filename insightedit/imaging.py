@@ -1,4 +1,12 @@
-"""Pictures in, pictures out: every mode and size that users have, on the way to the model's square and back.
+"""Pictures in, pictures out: the one reader of the package, and the way to the model's square and back.
+
+Editing, training, recipes, the doctor and the evaluation see the same pixels, because all read here:
+
+- upright (EXIF), 16-bit values rounded to 8, transparency over white, palettes and CMYK as colours;
+- colours in sRGB: a colour profile that means something else is applied (`insightedit.colour_profiles`);
+- floating point (TIFF, arrays, tensors) is [0, 1], 32-bit integers are 0..65535; other ranges are refused, since
+  a guess would be a wrong brightness without a word;
+- of several frames the first.
 
 What comes back has the size and mode of what went in, with these exceptions, each because the mode cannot
 hold an edit:
@@ -10,7 +18,7 @@ hold an edit:
 | `YCbCr`, `HSV`, `LAB` | `RGB` | |
 | `I;16B`, `I;16L`, `I;16N` | `I;16` | same values, native byte order |
 
-Grey stays grey (`L`, `LA`, `I;16`, `I`): convert to RGB first if the edit is to add colour. Alpha is set
+Grey stays grey (`L`, `LA`, `I;16`, `I`, `F`): convert to RGB first if the edit is to add colour. Alpha is set
 aside and given back untouched. The EXIF rotation is applied and its tag dropped; of the metadata only the
 colour profile and the resolution in dots per inch are kept. Pillow reads 16-bit *colour* files as 8 bits;
 pass a uint16 array to keep them.
@@ -18,26 +26,38 @@ pass a uint16 array to keep them.
 
 from __future__ import annotations
 
+import math
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-MAX_SIDE = 16_384  # pixels
-MAX_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
+from insightedit.colour_profiles import from_srgb, is_srgb, to_srgb
+from insightedit.picture_files import MAX_SIDE as MAX_SIDE
+from insightedit.picture_files import PICTURE_SUFFIXES as PICTURE_SUFFIXES
+from insightedit.picture_files import PictureError, check_size, name_of, open_picture
+from insightedit.picture_files import is_picture_file as is_picture_file
 
-_KEPT_INFO = ("icc_profile", "dpi")
+STRIP_PIXELS = 2**22  # what is computed in floats is computed so many pixels at a time
 _WIDENED = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 _WIDENED.update(dict.fromkeys(("YCbCr", "HSV", "LAB"), "RGB"))
 _MODE_OF_CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True)
@@ -50,7 +70,7 @@ class Picture:
         alpha: (H, W) of the same dtype, or None.
         mode: Pillow mode that it comes back as; None where no Pillow mode can hold it (16-bit or float
             colour).
-        info: metadata that is kept.
+        info: metadata that is kept: `icc_profile` (bytes), `dpi` (two floats).
     """
 
     colour: np.ndarray
@@ -69,43 +89,59 @@ class Picture:
         kind = self.colour.dtype.kind
         return 1.0 if kind == "f" else 255.0 if self.colour.dtype == np.uint8 else 65535.0
 
+    @property
+    def visible(self) -> np.ndarray | None:
+        """(H, W) bool, False where alpha is 0; None if there is no such pixel."""
+        return None if self.alpha is None or self.alpha.min() > 0 else self.alpha > 0
+
     def with_colour(self, colour: np.ndarray) -> Picture:
         """The same picture with other pixels; alpha, mode and metadata as they were."""
         return replace(self, colour=colour)
 
+    def rows(self, rows: slice) -> Picture:
+        """Some of its rows, as a view."""
+        return replace(self, colour=self.colour[rows], alpha=None if self.alpha is None else self.alpha[rows])
 
-PictureInput = Picture | str | os.PathLike | Image.Image | np.ndarray | Tensor
+
+PictureInput = Picture | str | os.PathLike | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor
 
 
-def read_picture(source: PictureInput) -> Picture:
+def strips(size: tuple[int, int]) -> Iterator[slice]:
+    """Rows of a picture of `size` = (W, H), at most `STRIP_PIXELS` (or one row) at a time."""
+    height = max(1, STRIP_PIXELS // size[0])
+    return (slice(top, min(top + height, size[1])) for top in range(0, size[1], height))
+
+
+def read_picture(source: PictureInput, name: str | None = None) -> Picture:
     """Read one picture.
 
     Args:
-        source: path, Pillow image, array (H, W), (H, W, 1 | 2 | 3 | 4) of uint8, uint16 or float in [0, 1] (2
-            and 4 channels: the last is alpha), or tensor (1 | 2 | 3 | 4, H, W) with the same dtypes.
+        source: path, a file's content, a binary file object, Pillow image, array (H, W), (H, W, 1 | 2 | 3 | 4) of
+            uint8, uint16 or float in [0, 1] (2 and 4 channels: the last is alpha), or tensor
+            (1 | 2 | 3 | 4, H, W) with the same dtypes.
+        name: what messages call it; by default its path.
 
     Returns:
         The picture, upright.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: not a picture, truncated, empty, too large, or values out of range.
+        PictureError: not a picture, damaged, empty, too large, or values out of range.
         TypeError: if `source` is of another kind.
     """
     if isinstance(source, Picture):
         return source
-    if isinstance(source, str | os.PathLike):
-        return _from_file(Path(source))
-    if isinstance(source, Image.Image):
-        return _from_pil(source, "the given image")
     if isinstance(source, Tensor):
         return _from_tensor(source)
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    raise TypeError(
-        f"`image` is a {type(source).__name__}; pass a path, a PIL image, an array (H, W, C) or a tensor "
-        "(C, H, W)."
-    )
+    with open_picture(source, name) as image:
+        return _from_pil(image, name or name_of(source))
+
+
+def read_rgb(source: PictureInput, name: str | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 sRGB of what `read_picture` takes, upright, transparency over white; raises as it does."""
+    return to_rgb(read_picture(source, name))
 
 
 def read_pictures(source: PictureInput | Sequence[PictureInput]) -> list[Picture]:
@@ -150,71 +186,104 @@ def read_mask(source: PictureInput, size: tuple[int, int]) -> np.ndarray:
     return to_rgb(picture).mean(axis=2) >= 128
 
 
-def _from_file(path: Path) -> Picture:
-    if not path.exists():
-        raise FileNotFoundError(f"No file at {path}: check the path of the image.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not an image: name one picture in it.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below
-            with Image.open(path) as image:
-                _check_size(*image.size, str(path))
-                image.load()
-                return _from_pil(image, str(path))
-    except UnidentifiedImageError as error:
-        raise ValueError(
-            f"{path} is not an image that Pillow can read: convert it to PNG or JPEG."
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(_too_large(str(path), "more pixels than that")) from error
-    except (OSError, SyntaxError) as error:  # Pillow raises both for damaged data
-        raise ValueError(f"{path} is damaged or cut off ({error}): copy or export it again.") from error
+def read_region(source: PictureInput, name: str | None = None) -> np.ndarray:
+    """A data set's mask: a picture with a hole, in which what is transparent is meant, or white on black.
+
+    Returns:
+        (H, W) uint8, 255 = meant.
+
+    Raises:
+        FileNotFoundError: as `read_picture`.
+        PictureError: as `read_picture`.
+    """
+    picture = read_picture(source, name)
+    if picture.alpha is not None and picture.alpha.min() < picture.white:
+        return 255 - _as_uint8(picture.alpha, picture.white)
+    return np.asarray(Image.fromarray(to_rgb(picture)).convert("L"))
+
+
+def read_labels(source: PictureInput, name: str | None = None) -> np.ndarray:
+    """(H, W) values of a label picture as they are stored: grey levels, or the numbers of a palette's colours.
+
+    Raises:
+        FileNotFoundError: as `read_picture`.
+        PictureError: as `read_picture`.
+    """
+    with open_picture(source, name) as image:
+        return np.array(image)
 
 
 def _from_pil(image: Image.Image, name: str) -> Picture:
-    _check_size(*image.size, name)
-    info = {key: image.info[key] for key in _KEPT_INFO if image.info.get(key) is not None}
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError(
-            f"{name} holds floating-point values (mode F) of unknown range: save it with 8 or 16 bits."
-        )
-    if image.mode in ("P", "1", "L", "RGB") and "transparency" in image.info:
+    image.load()
+    info = _kept_info(image)
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None and turn not in (_TURNS[2], _TURNS[3], _TURNS[4]) and "dpi" in info:
+        info["dpi"] = info["dpi"][::-1]
+    if image.mode == "LAB":
+        info.pop("icc_profile", None)  # Pillow goes by the standard's own white
+    if image.mode in ("P", "1", "L", "RGB") and image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L") else "RGBA")
     image = image.convert(_WIDENED[image.mode]) if image.mode in _WIDENED else image
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint16)
-        return Picture(values[:, :, None], None, "I;16", info)
-    pixels = np.array(image)
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    if image.mode == "I" and (pixels.min() < 0 or pixels.max() > 65535):
-        raise ValueError(f"{name} holds 32-bit values beyond 0..65535: save it with 8 or 16 bits.")
-    if image.mode in ("LA", "RGBA"):
-        return Picture(pixels[:, :, :-1], pixels[:, :, -1], image.mode, info)
-    return Picture(pixels, None, image.mode, info)
+    image = image if turn is None else image.transpose(turn)
+    mode = "I;16" if image.mode.startswith("I;16") else image.mode
+    pixels = _pixels(image)
+    if mode == "I" and (pixels.min() < 0 or pixels.max() > 65535):
+        raise PictureError(f"{name} holds 32-bit values beyond 0..65535: save it with 8 or 16 bits.")
+    if mode == "F":
+        _check_floats(pixels, name)
+    if mode in ("LA", "RGBA"):
+        return Picture(pixels[:, :, :-1], pixels[:, :, -1], mode, info)
+    return Picture(pixels, None, mode, info)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, C) in native byte order; by strips, since Pillow hands out every part as a copy."""
+    one = np.asarray(image.crop((0, 0, 1, 1)))
+    shape = (image.height, image.width, 1 if one.ndim == 2 else one.shape[2])
+    pixels = np.empty(shape, one.dtype.newbyteorder("="))
+    for rows in strips(image.size):
+        part = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+        pixels[rows] = part[:, :, None] if part.ndim == 2 else part
+    return pixels
+
+
+def _kept_info(image: Image.Image) -> dict[str, Any]:
+    """Colour profile and resolution; Pillow tells 1 dot per inch where a TIFF file tells none."""
+    info: dict[str, Any] = {}
+    if isinstance(profile := image.info.get("icc_profile"), bytes) and profile:
+        info["icc_profile"] = profile
+    dpi = image.info.get("dpi")
+    if isinstance(dpi, tuple) and len(dpi) == 2:
+        dpi = tuple(float(value) for value in dpi)
+        if all(math.isfinite(value) and value > 1.0 for value in dpi):
+            info["dpi"] = dpi
+    return info
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; 1 where the metadata are damaged, as viewers take it."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow raises anything for damaged EXIF data, and the picture itself is whole
+        return 1
 
 
 def _from_tensor(tensor: Tensor) -> Picture:
     if tensor.ndim != 3:
-        raise ValueError(f"`image` is a tensor of shape {tuple(tensor.shape)}; one picture is (C, H, W).")
+        raise PictureError(f"`image` is a tensor of shape {tuple(tensor.shape)}; one picture is (C, H, W).")
     return _from_array(rearrange(tensor.detach().cpu(), "c h w -> h w c").numpy())
 
 
 def _from_array(array: np.ndarray) -> Picture:
     array = array[:, :, None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[2] not in _MODE_OF_CHANNELS:
-        raise ValueError(
+        raise PictureError(
             f"`image` is an array of shape {array.shape}; one picture is (H, W) or (H, W, 1 to 4)."
         )
-    _check_size(array.shape[1], array.shape[0], "the given array")
+    check_size(array.shape[1], array.shape[0], "the given array")
     if array.dtype.kind == "f":
         array = array.astype(np.float32)
-        if not (array.min() >= 0 and array.max() <= 1):
-            raise ValueError(
-                f"`image` holds floats from {array.min():.3g} to {array.max():.3g}; bring them into [0, 1] "
-                "(a picture in [-1, 1] is x / 2 + 0.5)."
-            )
+        _check_floats(array, "`image`")
     elif array.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"`image` has dtype {array.dtype}; use uint8, uint16 or floats in [0, 1].")
     channels = array.shape[2]
@@ -225,18 +294,12 @@ def _from_array(array: np.ndarray) -> Picture:
     return Picture(array.copy(), None, mode)
 
 
-def _check_size(width: int, height: int, name: str) -> None:
-    if width < 1 or height < 1:
-        raise ValueError(f"{name} is empty ({width} x {height} px): give a picture with at least one pixel.")
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise ValueError(_too_large(name, f"{width:,} x {height:,} px"))
-
-
-def _too_large(name: str, size: str) -> str:
-    return (
-        f"{name} is too large ({size}): the limit is {MAX_SIDE:,} px a side, {MAX_PIXELS:,} pixels in all; "
-        "scale it down or cut out the part to edit."
-    )
+def _check_floats(values: np.ndarray, name: str) -> None:
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise PictureError(
+            f"{name} holds floats from {values.min():.3g} to {values.max():.3g}; bring them into [0, 1] (a picture in "
+            "[-1, 1] is x / 2 + 0.5, one up to 255 is x / 255)."
+        )
 
 
 def to_pil(picture: Picture) -> Image.Image:
@@ -250,33 +313,45 @@ def to_pil(picture: Picture) -> Image.Image:
             f"a picture of {picture.colour.shape[2]} channels of {picture.colour.dtype} has no Pillow mode: "
             'ask for output_type="np" or "pt".'
         )
-    planes = picture.colour if picture.alpha is None else np.dstack([picture.colour, picture.alpha])
-    planes = planes[:, :, 0] if planes.shape[2] == 1 else planes
-    image = Image.frombuffer(picture.mode, picture.size, np.ascontiguousarray(planes).tobytes())
-    image = image.copy()
+    values = np.ascontiguousarray(_planes(picture)).reshape(-1).view(np.uint8)
+    image = Image.frombuffer(picture.mode, picture.size, values.data, "raw", picture.mode, 0, 1)
+    image = image.copy() if image.readonly else image  # of grey pictures Pillow shares the memory
     image.info.update(picture.info)
     return image
 
 
+def _planes(picture: Picture) -> np.ndarray:
+    return picture.colour if picture.alpha is None else np.dstack([picture.colour, picture.alpha])
+
+
 def to_float(picture: Picture) -> np.ndarray:
     """(H, W, C) float32 in [0, 1], alpha last; times 255, an 8-bit picture gets its bytes back."""
-    planes = picture.colour if picture.alpha is None else np.dstack([picture.colour, picture.alpha])
-    return planes.astype(np.float32) / np.float32(picture.white)
+    return _planes(picture).astype(np.float32) / np.float32(picture.white)
 
 
 def to_rgb(picture: Picture) -> np.ndarray:
-    """(H, W, 3) uint8 as a viewer shows it: grey repeated, CMYK converted, transparency over white."""
-    if picture.mode == "CMYK":
-        image = Image.frombuffer("CMYK", picture.size, np.ascontiguousarray(picture.colour).tobytes())
-        return np.array(image.convert("RGB"))
-    colour = _as_uint8(picture.colour, picture.white)
-    colour = np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour
+    """(H, W, 3) uint8 sRGB as a viewer shows it: grey repeated, CMYK converted, transparency over white."""
+    is_bytes = picture.colour.dtype == np.uint8 and picture.colour.shape[2] == 3
+    is_opaque = picture.alpha is None or picture.alpha.min() == 255
+    if is_bytes and is_opaque and is_srgb(picture.info.get("icc_profile"), 3):
+        return picture.colour
+    rgb = np.empty((*picture.colour.shape[:2], 3), np.uint8)
+    for rows in strips(picture.size):
+        rgb[rows] = _rgb_of(picture.rows(rows))
+    return rgb
+
+
+def _rgb_of(picture: Picture) -> np.ndarray:
+    colour = picture.colour if picture.mode == "CMYK" else _as_uint8(picture.colour, picture.white)
+    profile = picture.info.get("icc_profile")
+    if not is_srgb(profile, colour.shape[2]):
+        colour = to_srgb(colour, profile)
+    elif picture.mode == "CMYK":
+        image = Image.frombuffer("CMYK", picture.size, np.ascontiguousarray(colour).tobytes())
+        colour = np.array(image.convert("RGB"))
     if picture.alpha is None:
         return colour
-    alpha = _as_uint8(picture.alpha, picture.white)
-    if alpha.min() == 255:
-        return colour
-    opacity = alpha.astype(np.float32)[:, :, None] / 255.0
+    opacity = _as_uint8(picture.alpha, picture.white).astype(np.float32)[:, :, None] / 255.0
     return np.rint(colour * opacity + 255.0 * (1.0 - opacity)).astype(np.uint8)
 
 
@@ -285,10 +360,13 @@ def _as_uint8(values: np.ndarray, white: float) -> np.ndarray:
 
 
 def from_rgb(rgb: np.ndarray, like: Picture) -> np.ndarray:
-    """(H, W, 3) float32 in [0, 255] -> `like.colour`'s channels, as float32 in 0..`like.white`.
+    """(H, W, 3) float32 sRGB in [0, 255] -> `like.colour`'s channels, as float32 in 0..`like.white`.
 
-    Grey is the luma of ITU-R 601, as in Pillow; CMYK is Pillow's conversion (no ink profile).
+    Without a colour profile grey is the luma of ITU-R 601, as in Pillow, and CMYK is Pillow's conversion.
     """
+    profile = like.info.get("icc_profile")
+    if not is_srgb(profile, like.colour.shape[2]):
+        return from_srgb(rgb, profile, like.colour.shape[2]) * np.float32(like.white / 255.0)
     if like.mode == "CMYK":
         inks = 255.0 - rgb
         return np.dstack([inks, np.zeros_like(inks[:, :, :1])])

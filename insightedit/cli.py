@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
 
 PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+WARNED = 3  # exit code of --strict
 MAX_NAME = 255  # letters of a file name; more cannot even be looked up
 
 app = typer.Typer(
@@ -131,6 +132,9 @@ def edit(
     before_after: Annotated[
         Path | None, typer.Option(help="Also write source and result side by side.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing where there is a warning, and exit with 3.")
+    ] = False,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:0, mps. Default: what is there.")
     ] = None,
@@ -152,7 +156,7 @@ def edit(
         settings = {name: value for name, value in given.items() if value is not None}
         settings |= {"background_lock": background_lock, **pipeline.reference_options(reference or [])}
         check_model(pipeline, jobs, settings)
-        _run_jobs(pipeline, jobs, words, seed, settings)
+        _run_jobs(pipeline, jobs, words, seed, settings, strict)
 
 
 def _load(model: str | None, device: str | None) -> InsightEditPipeline | InterleavedEditPipeline:
@@ -257,9 +261,9 @@ def check_early(instruction: str, jobs: list[EditJob], mask: Path | None, refere
     """
     from insightedit.imaging import read_picture
     from insightedit.provenance import check_suffix
+    from insightedit.words import clean_instruction
 
-    if not instruction.strip():
-        raise ValueError('The instruction is empty: say what to change, e.g. "make the car red".')
+    clean_instruction(instruction)
     for path in filter(None, (jobs[0].output, jobs[0].before_after)):
         check_suffix(path)
     for path in filter(None, (jobs[0].image if len(jobs) == 1 else None, mask, *references)):
@@ -272,13 +276,15 @@ def _run_jobs(
     instruction: str,
     seed: int | None,
     settings: dict[str, Any],
+    strict: bool,
 ) -> None:
     alone = len(jobs) == 1
-    failed = [job for job in jobs if not _try_job(pipeline, job, instruction, seed, settings, alone)]
-    if failed:
-        raise ValueError(
-            f"{len(failed)} of {len(jobs)} pictures could not be edited; the reasons stand above."
-        )
+    codes = [_try_job(pipeline, job, instruction, seed, settings, alone, strict) for job in jobs]
+    if failed := codes.count(2):
+        raise ValueError(f"{failed} of {len(jobs)} pictures could not be edited; the reasons stand above.")
+    if warned := codes.count(WARNED):
+        typer.secho(f"--strict: {warned} of {len(jobs)} not written, for the warnings above.", err=True)
+        raise typer.Exit(WARNED)
 
 
 def _try_job(
@@ -288,16 +294,16 @@ def _try_job(
     seed: int | None,
     settings: dict[str, Any],
     alone: bool,
-) -> bool:
-    if alone:
-        _run_job(pipeline, job, instruction, seed, settings)
-        return True
+    strict: bool,
+) -> int:
+    """0, 2 for an error (of one picture among many), `WARNED` for one that --strict does not write."""
     try:
-        _run_job(pipeline, job, instruction, seed, settings)
+        return 0 if _run_job(pipeline, job, instruction, seed, settings, strict) else WARNED
     except (ValueError, TypeError, OSError) as error:
+        if alone:
+            raise
         typer.secho(f"insightedit: {' '.join(str(error).split())}", err=True, fg=typer.colors.RED)
-        return False
-    return True
+        return 2
 
 
 def _run_job(
@@ -306,7 +312,9 @@ def _run_job(
     instruction: str,
     seed: int | None,
     settings: dict[str, Any],
-) -> None:
+    strict: bool,
+) -> bool:
+    """Edit and write, unless `strict` and there is a warning."""
     from insightedit.imaging import read_picture, to_rgb
     from insightedit.provenance import LOSSY, Provenance, save_picture
     from insightedit.report import build_report, side_by_side, write_report
@@ -316,12 +324,18 @@ def _run_job(
     result: Any = pipeline(image=source, instruction=instruction, seed=seed, **settings)
     seconds = time.perf_counter() - started
     locked = bool(settings["background_lock"]) and not result.masks[0].all()
-    note = Provenance(f"insightedit {package_version()}", instruction, result.seeds[0], locked)
+    warnings = [warning.message for warning in result.warnings[0]]
+    if strict and warnings:
+        _tell(warnings, job)
+        return False
+    software = f"insightedit {package_version()}"
+    note = Provenance(software, instruction, result.seeds[0], locked, tuple(warnings))
     save_picture(result.images[0], job.output, note)
     changed = _what_changed(result) if source is not None else ", drawn on a blank canvas"
     typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{changed}")
     if result.expressive_instructions[0]:
         typer.echo(f"Understood as: {result.expressive_instructions[0]}")
+    _tell(warnings, job)
     if locked and job.output.suffix.lower() in LOSSY - {".webp"}:
         typer.echo("JPEG stores all pixels approximately; write a .png to keep the background exactly.")
     if job.before_after and source is not None:
@@ -333,6 +347,12 @@ def _run_job(
         facts = build_report(source, result, instruction=instruction, settings=used, seconds=seconds)
         write_report(job.report, facts, source, result)
         typer.echo(f"{job.report}  report")
+    return True
+
+
+def _tell(warnings: list[str], job: EditJob) -> None:
+    for message in warnings:
+        typer.secho(f"Warning: {job.output}: {message}", err=True, fg=typer.colors.YELLOW)
 
 
 def _what_changed(result: InsightEditOutput) -> str:

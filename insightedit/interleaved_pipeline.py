@@ -35,7 +35,7 @@ from insightedit.imaging import Picture, PictureInput, read_picture, read_pictur
 from insightedit.interleaved_editor import read_instruction
 from insightedit.pipeline import InsightEditOutput
 from insightedit.pipeline_base import EditPipeline, PipelineCallback, convert
-from insightedit.request import choose_seeds, pair_references, pair_up, read_masks
+from insightedit.request import choose_seeds, pair_references, read_masks
 
 UNUSED_PROMPT_SCALE = 1.0  # lambda of an image branch, which a transformer does not have
 
@@ -65,6 +65,8 @@ class InterleavedEditPipeline(EditPipeline):
         default_num_inference_steps: steps of an edit where a call names none.
         default_creation_guidance_scale: on a blank canvas, where a call names none.
         default_creation_inference_steps: likewise.
+        known_words: as in `InsightEditPipeline`.
+        lowercase_instructions: as in `InsightEditPipeline`.
 
     Raises:
         ValueError: if `resolution` does not fit the latent grid.
@@ -90,6 +92,8 @@ class InterleavedEditPipeline(EditPipeline):
         default_creation_guidance_scale: float = 7.0,
         default_creation_inference_steps: int = 50,
         source_in_text: bool = True,
+        known_words: str | None = None,
+        lowercase_instructions: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -113,6 +117,8 @@ class InterleavedEditPipeline(EditPipeline):
             default_num_inference_steps=default_num_inference_steps,
             default_creation_guidance_scale=default_creation_guidance_scale,
             default_creation_inference_steps=default_creation_inference_steps,
+            known_words=known_words,
+            lowercase_instructions=lowercase_instructions,
         )
         grid = latent_factor(vae) * transformer.config.patch_size
         if resolution % grid:
@@ -199,7 +205,7 @@ class InterleavedEditPipeline(EditPipeline):
         # 1. Check and complete the arguments
         blank = image is None
         given: Any = [None] if blank else read_pictures(image)
-        pictures, instructions = pair_up(given, instruction, prompt)
+        pictures, instructions = self.pair_up(given, instruction, prompt)
         references = pair_references(reference_images, len(instructions))
         for text, own in zip(instructions, references, strict=True):
             check_placeholders(text, len(own), self.config.max_references)
@@ -249,6 +255,7 @@ class InterleavedEditPipeline(EditPipeline):
             versions=software_versions(),
             settings=used,
             evidence=evidence,
+            warnings=self.find_warnings(instructions, [where for _, where, _ in results]),
         )
         return output if return_dict else output.to_tuple()
 

@@ -47,8 +47,9 @@ from insightedit.imaging import (
     to_rgb,
 )
 from insightedit.pipeline_base import EditPipeline, PipelineCallback, convert
-from insightedit.request import choose_seeds, pair_up, read_masks
+from insightedit.request import choose_seeds, read_masks
 from insightedit.types import EditCondition
+from insightedit.words import EditWarning
 
 DESCRIBE_PROMPT = "How does the picture look after this edit: {instruction}"
 
@@ -69,6 +70,7 @@ class InsightEditOutput(BaseOutput):
         versions: of the software.
         settings: arguments of the call, defaults filled in.
         evidence: what the model drew at its own resolution.
+        warnings: reasons to look at the picture twice, most serious first; see `insightedit.words`.
     """
 
     images: list[Any] | Tensor
@@ -79,6 +81,7 @@ class InsightEditOutput(BaseOutput):
     versions: dict[str, str]
     settings: dict[str, Any]
     evidence: list[EditEvidence]
+    warnings: list[list[EditWarning]]
 
 
 class InsightEditPipeline(EditPipeline):
@@ -107,6 +110,8 @@ class InsightEditPipeline(EditPipeline):
         max_new_tokens: longest text that the language model writes, in tokens.
         no_repeat_ngram_size: see `LlavaComprehension.generate_text`.
         states_before_tokens: see `LlavaComprehension`; as trained.
+        known_words: every word that the model was taught, parted by spaces; None where nobody knows.
+        lowercase_instructions: the model was trained on lower-case text only.
 
     Raises:
         ValueError: if `resolution` does not fit the latent grid.
@@ -138,6 +143,8 @@ class InsightEditPipeline(EditPipeline):
         max_new_tokens: int = 64,
         no_repeat_ngram_size: int = 0,
         states_before_tokens: bool = False,
+        known_words: str | None = None,
+        lowercase_instructions: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -164,6 +171,8 @@ class InsightEditPipeline(EditPipeline):
             max_new_tokens=max_new_tokens,
             no_repeat_ngram_size=no_repeat_ngram_size,
             states_before_tokens=states_before_tokens,
+            known_words=known_words,
+            lowercase_instructions=lowercase_instructions,
         )
         grid = latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1)
         if resolution % grid:
@@ -259,7 +268,7 @@ class InsightEditPipeline(EditPipeline):
                 "`reference_images` was given, but this model reads no pictures inside an instruction: take a model "
                 "that does (recipe mige), or `reference_image` for what the result should look like."
             )
-        pictures, instructions = pair_up(read_pictures(image), instruction, prompt)
+        pictures, instructions = self.pair_up(read_pictures(image), instruction, prompt)
         settings = self._fill_in(
             num_inference_steps, guidance_scale, image_guidance_scale, image_prompt_scale
         )
@@ -306,6 +315,7 @@ class InsightEditPipeline(EditPipeline):
             versions=software_versions(),
             settings=used,
             evidence=evidence,
+            warnings=self.find_warnings(instructions, [mask for _, mask in pasted], texts),
         )
         return output if return_dict else output.to_tuple()
 

@@ -13,9 +13,11 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from insightedit.data.records import REFERENCE_PLACEHOLDER
 from insightedit.editing import DrawSettings
 from insightedit.imaging import Picture, pixels_to_tensor, squash, to_float, to_pil
-from insightedit.request import check_settings
+from insightedit.request import check_settings, pair_up
+from insightedit.words import EditWarning, find_warnings
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
 
@@ -67,6 +69,31 @@ class EditPipeline(DiffusionPipeline):
             raise ValueError(
                 f"`callback_on_step_end_tensor_inputs` names {unknown}: only {self._callback_tensor_inputs}"
             )
+
+    def pair_up(
+        self, pictures: list, instruction: str | Sequence[str] | None, prompt: str | Sequence[str] | None
+    ) -> tuple[list, list[str]]:
+        """As many pictures as instructions, these written as the model was trained to read them."""
+        return pair_up(pictures, instruction, prompt, self.config["lowercase_instructions"])
+
+    def find_warnings(
+        self,
+        instructions: Sequence[str],
+        masks: Sequence[np.ndarray],
+        understood: Sequence[str | None] | None = None,
+    ) -> list[list[EditWarning]]:
+        """What a user should know about each edit; without masks (latents) only what the words tell."""
+        known = self.config["known_words"]
+        options = {
+            "known": None if known is None else frozenset(known.split()),
+            "tokenizer": self.components.get("tokenizer") or self.components["processor"].tokenizer,
+        }
+        changed = [bool(mask.any()) for mask in masks] or [True] * len(instructions)
+        texts = [text.replace(REFERENCE_PLACEHOLDER, "picture") for text in instructions]
+        return [
+            find_warnings(*one, **options)
+            for one in zip(texts, understood or [None] * len(texts), changed, strict=True)
+        ]
 
     def prepare_image_pixels(self, images: Sequence[np.ndarray]) -> Tensor:
         """B x (H, W, 3) uint8 -> (B, 3, S, S) in [-1, 1]: squashed to the model's square, as in training."""

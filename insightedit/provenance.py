@@ -55,12 +55,14 @@ class Provenance:
         instruction: what the user asked for.
         seed: of the noise.
         background_locked: whether pixels of the source remain in the picture.
+        warnings: why the picture may not be what was asked for.
     """
 
     software: str
     instruction: str
     seed: int
     background_locked: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def digital_source_type(self) -> str:
@@ -70,6 +72,7 @@ class Provenance:
     def xmp(self) -> bytes:
         """The note as an XMP packet."""
         description = f"Edited by instruction: {self.instruction} (seed {self.seed})"
+        description += "".join(f". Warning: {message}" for message in self.warnings)
         return _XMP.format(
             software=quoteattr(self.software),
             source_type=quoteattr(self.digital_source_type),
@@ -82,6 +85,8 @@ class Provenance:
         text.add_text("Software", self.software)
         text.add_itxt("Instruction", self.instruction)
         text.add_text("Seed", str(self.seed))
+        if self.warnings:
+            text.add_itxt("Warning", "\n".join(self.warnings))
         text.add_text("DigitalSourceType", self.digital_source_type)
         text.add_itxt("XML:com.adobe.xmp", self.xmp().decode("utf-8"))
         return text

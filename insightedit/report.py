@@ -49,6 +49,7 @@ class EditReport:
         seconds: time the edit took, loading not counted; None if not measured.
         settings: arguments of the call.
         versions: of the software.
+        warnings: why the picture may not be what was asked for.
     """
 
     instruction: str
@@ -64,6 +65,7 @@ class EditReport:
     seconds: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def build_report(
@@ -106,6 +108,7 @@ def build_report(
         seconds=seconds,
         settings=dict(settings or {}),
         versions=dict(output.versions),
+        warnings=[warning.message for warning in output.warnings[index]],
     )
 
 

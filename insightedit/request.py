@@ -10,6 +10,7 @@ import torch
 
 from insightedit.editing import DrawSettings
 from insightedit.imaging import Picture, PictureInput, read_mask, read_picture
+from insightedit.words import clean_instruction
 
 MAX_SEED = 2**32
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -19,6 +20,7 @@ def pair_up(
     pictures: list[Picture],
     instruction: str | Sequence[str] | None,
     prompt: str | Sequence[str] | None = None,
+    lowercase: bool = False,
 ) -> tuple[list[Picture], list[str]]:
     """As many pictures as instructions; a single one of either goes with all of the other.
 
@@ -26,9 +28,10 @@ def pair_up(
         pictures: at least one.
         instruction: one or several.
         prompt: the same under its other name.
+        lowercase: see `insightedit.words.clean_instruction`.
 
     Raises:
-        ValueError: if numbers do not fit, an instruction is empty, or it was given under both names.
+        ValueError: if numbers do not fit, an instruction is empty or no text, or it was given under both names.
     """
     if prompt is not None and instruction is not None:
         raise ValueError(
@@ -38,8 +41,9 @@ def pair_up(
     if instruction is None:
         raise ValueError('`instruction` is missing: say what to change, e.g. "make the car red".')
     instructions = [instruction] if isinstance(instruction, str) else list(instruction)
-    if any(not text.strip() for text in instructions) or not instructions:
+    if not instructions:
         raise ValueError('`instruction` is empty: say what to change, e.g. "make the car red".')
+    instructions = [clean_instruction(text, lowercase) for text in instructions]
     count = max(len(pictures), len(instructions))
     pictures = pictures * count if len(pictures) == 1 else pictures
     instructions = instructions * count if len(instructions) == 1 else instructions

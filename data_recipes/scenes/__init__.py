@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,7 @@ from data_recipes.scenes.sampler import EditSample, SceneSampler, SegmentationSa
 from data_recipes.scenes.scene import CATEGORIES, COLOURS, PHOTOMETRIC, SLOTS, TASKS, Edit, Scene, apply_edit
 from data_recipes.scenes.studio import Subject, is_held_out_subject
 from data_recipes.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
+from data_recipes.scenes.wordings import PICTURE_TEMPLATES, PLACES, TEMPLATES, operation_words
 
 CLASSES: tuple[str, ...] = Assets.embedded().classes
 
@@ -32,6 +34,21 @@ def render_edit(
     """
     renderer = Renderer(assets or Assets.embedded(), size)
     return renderer.render(scene), renderer.render(apply_edit(scene, edit))
+
+
+def known_words(pictures_too: bool = False) -> list[str]:
+    """Every word of the training split's instructions, sorted.
+
+    Args:
+        pictures_too: of those with pictures in them as well.
+    """
+    tables = (TEMPLATES, PICTURE_TEMPLATES) if pictures_too else (TEMPLATES,)
+    told = [t.text for table in tables for group in table.values() for t in group if not t.held_out]
+    told += [*COLOURS, *PLACES.values(), *map(operation_words, PHOTOMETRIC)]
+    told += ["both", "bigger", "smaller", "in front of the mirror"]
+    for sprite in Assets.embedded().sprites.values():
+        told += [sprite.name, f"{sprite.name}{'es' if sprite.name.endswith('s') else 's'}", sprite.fact, "an"]
+    return sorted(set(re.sub(r"\{\w+\}|<\w+>", "", " ".join(told)).split()))
 
 
 def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
@@ -75,6 +92,7 @@ __all__ = [
     "apply_edit",
     "is_held_out_combination",
     "is_held_out_subject",
+    "known_words",
     "render_edit",
     "subject_corpus",
     "text_corpus",

@@ -65,6 +65,32 @@ class TestEdit:
         for said in ("out.png", "report.html", "pair.png", "seed 3", " s,"):
             assert said in result.output
 
+    def test_warnings_stand_in_every_place(self, run, photo, tmp_path):
+        result = run("edit", photo, "?!", "-o", "out.png", "--steps", 1, "--report", "report.html")
+        assert result.exit_code == 0
+        said = "the instruction holds no word that the model knows"
+        assert f"Warning: out.png: {said}" in result.stderr.splitlines()
+        with Image.open(tmp_path / "out.png") as edited:
+            assert edited.text["Warning"] == said
+            assert f"Warning: {said}" in edited.text["XML:com.adobe.xmp"]
+        assert f"Warning: {said}" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    def test_strict_writes_nothing(self, run, photo, tmp_path):
+        before = sorted(tmp_path.iterdir())
+        result = run("edit", photo, "?!", "--strict", "--steps", 1, "--report", "report.html")
+        assert result.exit_code == 3
+        assert "Warning: photo-edited.png: the instruction holds no word" in result.stderr
+        assert "--strict: 1 of 1 not written, for the warnings above." in result.stderr
+        assert sorted(tmp_path.iterdir()) == before
+        assert run("edit", photo, WORDS, "--strict", "--steps", 1).exit_code == 0
+
+    def test_strict_in_a_folder(self, run, photo, tmp_path):
+        (tmp_path / "in").mkdir()
+        photo.rename(tmp_path / "in" / "a.png")
+        result = run("edit", "in", "?!", "-o", "out", "--strict", "--steps", 1)
+        assert result.exit_code == 3
+        assert list((tmp_path / "out").iterdir()) == []
+
     def test_same_seed_same_bytes(self, run, photo):
         for name in ("a.png", "b.png"):
             assert run("edit", photo, WORDS, "-o", name, "--seed", 1, "--steps", 1).exit_code == 0
@@ -122,7 +148,7 @@ class TestMistakes:
         one_sentence(run("edit", photo, WORDS), "is damaged or cut off")
 
     def test_empty_instruction(self, run, photo):
-        one_sentence(run("edit", photo, "  "), "instruction is empty")
+        one_sentence(run("edit", photo, "  "), "`instruction` is empty")
 
     def test_no_pixels(self, run):
         Path("empty.ppm").write_bytes(b"P6 0 0 255\n")

@@ -22,6 +22,7 @@ from data_recipes.doctor.examine import Doctor
 from data_recipes.doctor.findings import Diagnosis
 from data_recipes.pipeline.records import Record
 from data_recipes.scenes import SceneSampler
+from insightedit.imaging import read_rgb
 
 QUALITIES = (None, 90, 75)  # of JPEG; None = lossless
 WORSE = 8  # a copy of the source is compressed so much more
@@ -34,7 +35,7 @@ def compressed(picture: np.ndarray, quality: int | None) -> np.ndarray:
         return picture
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file))
+    return read_rgb(file)
 
 
 def moved(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

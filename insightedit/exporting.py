@@ -208,7 +208,7 @@ def draw_sheet(pipeline: InsightEditPipeline, samples: Sequence[Sample], path: P
         samples: at least one.
         path: PNG to write.
     """
-    from insightedit.imaging import squash
+    from insightedit.imaging import read_rgb, squash
     from insightedit.training.samples import draw_samples
 
     pipeline.set_progress_bar_config(disable=True)
@@ -217,7 +217,7 @@ def draw_sheet(pipeline: InsightEditPipeline, samples: Sequence[Sample], path: P
         for s in samples
     ]
     side = pipeline.config.resolution
-    edited = [squash(np.asarray(images[0].convert("RGB")), side) for images in results]
+    edited = [squash(read_rgb(images[0]), side) for images in results]
     square = [
         Sample(squash(s.source, side), s.instruction, None if s.target is None else squash(s.target, side))
         for s in samples

@@ -28,21 +28,23 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
-import torch
 from einops import rearrange
 from PIL import Image
-from torch import Tensor
 
 from insightedit.colour_profiles import from_srgb, is_srgb, to_srgb
 from insightedit.picture_files import MAX_SIDE as MAX_SIDE
 from insightedit.picture_files import PICTURE_SUFFIXES as PICTURE_SUFFIXES
 from insightedit.picture_files import PictureError, check_size, name_of, open_picture
 from insightedit.picture_files import is_picture_file as is_picture_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STRIP_PIXELS = 2**22  # what is computed in floats is computed so many pixels at a time
 _WIDENED = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
@@ -58,6 +60,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # EXIF tag
+_SIDEWAYS = {5, 6, 7, 8}
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,9 @@ class Picture:
         return replace(self, colour=self.colour[rows], alpha=None if self.alpha is None else self.alpha[rows])
 
 
-PictureInput = Picture | str | os.PathLike | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor
+PictureInput: TypeAlias = (
+    "Picture | str | os.PathLike | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor"
+)
 
 
 def strips(size: tuple[int, int]) -> Iterator[slice]:
@@ -131,7 +136,7 @@ def read_picture(source: PictureInput, name: str | None = None) -> Picture:
     """
     if isinstance(source, Picture):
         return source
-    if isinstance(source, Tensor):
+    if _is_tensor(source):
         return _from_tensor(source)
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -153,7 +158,7 @@ def read_pictures(source: PictureInput | Sequence[PictureInput]) -> list[Picture
     Raises:
         ValueError: if there is none; and as `read_picture`.
     """
-    is_batch = isinstance(source, Tensor | np.ndarray) and source.ndim == 4
+    is_batch = (_is_tensor(source) or isinstance(source, np.ndarray)) and source.ndim == 4
     several: Any = source if is_batch or isinstance(source, list | tuple) else [source]
     if len(several) == 0:
         raise ValueError("`image` is an empty list: give at least one picture.")
@@ -173,7 +178,7 @@ def read_mask(source: PictureInput, size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: if the size is another.
     """
-    if isinstance(source, Tensor) and source.dtype == torch.bool:
+    if _is_tensor(source) and str(source.dtype) == "torch.bool":
         source = source.cpu().numpy()
     if isinstance(source, np.ndarray) and source.dtype == np.bool_:
         source = source.squeeze().astype(np.uint8) * 255
@@ -216,8 +221,9 @@ def read_labels(source: PictureInput, name: str | None = None) -> np.ndarray:
 def _from_pil(image: Image.Image, name: str) -> Picture:
     image.load()
     info = _kept_info(image)
-    turn = _TURNS.get(_orientation(image))
-    if turn is not None and turn not in (_TURNS[2], _TURNS[3], _TURNS[4]) and "dpi" in info:
+    orientation = _orientation(image)
+    turn = _TURNS.get(orientation)
+    if orientation in _SIDEWAYS and "dpi" in info:
         info["dpi"] = info["dpi"][::-1]
     if image.mode == "LAB":
         info.pop("icc_profile", None)  # Pillow goes by the standard's own white
@@ -260,12 +266,25 @@ def _kept_info(image: Image.Image) -> dict[str, Any]:
     return info
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) that an opened picture will have once it is read, without decoding it."""
+    turned = image.format != "TIFF" and _orientation(image) in _SIDEWAYS  # Pillow itself turns TIFF
+    width, height = image.size
+    return (height, width) if turned else (width, height)
+
+
 def _orientation(image: Image.Image) -> int:
     """1 to 8; 1 where the metadata are damaged, as viewers take it."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # Pillow raises anything for damaged EXIF data, and the picture itself is whole
         return 1
+
+
+def _is_tensor(source: object) -> TypeGuard[Tensor]:
+    """Without torch, which recipes and the doctor do without, there are none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
 
 
 def _from_tensor(tensor: Tensor) -> Picture:
@@ -396,6 +415,8 @@ def stretch(values: np.ndarray, size: tuple[int, int], *, smooth: bool = True) -
 
 def pixels_to_tensor(rgb: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float32 in [-1, 1]."""
+    import torch
+
     return rearrange(torch.from_numpy(np.array(rgb)), "h w c -> c h w").float().div(127.5).sub(1.0)
 
 

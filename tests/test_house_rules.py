@@ -43,6 +43,18 @@ def calls(path: Path, name: str) -> list[ast.Call]:
     ]
 
 
+def test_one_reader_opens_pictures():
+    """Editing, training, recipes, doctor and evaluation see the same pixels: all go through one module."""
+    readers = {short(path) for path in LIBRARY if calls(path, "Image.open") or calls(path, "open_heif")}
+    assert readers == {"insightedit/picture_files.py"}
+    users = {short(path) for path in LIBRARY if calls(path, "open_picture")}
+    assert users == {
+        "insightedit/imaging.py",
+        "insightedit/evaluation/benchmarks/masks.py",  # whether there is transparency
+        "insightedit/evaluation/benchmarks/reading.py",  # size and end mark, without decoding
+    }
+
+
 def docstring_lines(node: ast.AST) -> int:
     """Lines of the docstrings in a module, class or function, those of its parts included."""
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

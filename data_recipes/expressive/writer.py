@@ -235,7 +235,7 @@ def _row(out: Path, source: Any, index: int, expressive: str) -> dict[str, Any]:
 def _picture(out: Path, source: Any, index: int, role: str, pixels: np.ndarray) -> str:
     """Path of a picture relative to `out`: the data set's own file, or a PNG of its pixels."""
     column = getattr(source, role, None)
-    value = source.table[index][column] if column else None
+    value = source.row(index).get(column) if column else None
     if isinstance(value, str):
         return Path(os.path.relpath(source.folder / value, out)).as_posix()
     path = out / "images" / f"{index:07d}_{role}.png"

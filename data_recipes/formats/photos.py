@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from data_recipes.formats.reading import PICTURES, Listed, picture_files, place_of, read_pixels, unique_keys
+from data_recipes.formats.reading import Listed, picture_files, place_of, read_pixels, unique_keys
 from data_recipes.pipeline.inputs import Input, InputConfig
 from data_recipes.pipeline.records import Record
+from insightedit.imaging import PICTURE_SUFFIXES
 
 
 def open_folder(config: InputConfig) -> Input:
@@ -22,7 +23,7 @@ def open_folder(config: InputConfig) -> Input:
     files = [place] if place.is_file() else picture_files(place)
     if not files:
         raise FileNotFoundError(
-            f"{place} holds no pictures: files have to end in {', '.join(PICTURES)}, at any depth."
+            f"{place} holds no pictures: files have to end in {', '.join(sorted(PICTURE_SUFFIXES))}, at any depth."
         )
     keys = unique_keys(path.relative_to(root).with_suffix("").as_posix() for path in files)
 

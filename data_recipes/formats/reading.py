@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import struct
-import warnings
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from data_recipes.pipeline.inputs import InputConfig
 from data_recipes.pipeline.records import Record, Rejected
-from insightedit.evaluation.benchmarks.reading import ENDINGS, is_junk, natural
+from insightedit import imaging
+from insightedit.evaluation.benchmarks.reading import is_junk, natural
+from insightedit.imaging import PICTURE_SUFFIXES, PictureError, is_picture_file, read_rgb
 
 STEP = "read"
 MISSING = "file is missing"
@@ -28,16 +26,6 @@ OUTSIDE = "path leads out of the folder"
 FIELDS = "record is incomplete"
 NOT_JSON = "file is not valid JSON"
 AMBIGUOUS = "several files have that name"
-PICTURES = (*ENDINGS, ".avif", ".heic", ".heif")
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 WHITE = 128  # from here on a pixel of a mask is white
 
 
@@ -102,19 +90,19 @@ def place_of(config: InputConfig) -> Path:
 
 
 def read_pixels(source: Path | bytes, max_side: int | None = None) -> np.ndarray:
-    """A picture of any kind, upright.
+    """A picture of any kind, upright, as training and editing see it.
 
     Args:
         source: file, or its content.
         max_side: a longer side is brought to so many pixels (Lanczos); None leaves it.
 
     Returns:
-        (H, W, 3) uint8 RGB; transparent pixels keep their colour.
+        (H, W, 3) uint8 sRGB; transparency over white.
 
     Raises:
         ReadError: if it is missing, or no whole picture.
     """
-    return np.array(_opened(source, lambda picture: shrink(_upright(picture).convert("RGB"), max_side)))
+    return _shrunk(_read(source, read_rgb), max_side, Image.Resampling.LANCZOS)
 
 
 def read_region(source: Path | bytes, max_side: int | None = None) -> np.ndarray:
@@ -126,38 +114,22 @@ def read_region(source: Path | bytes, max_side: int | None = None) -> np.ndarray
     Raises:
         ReadError: as `read_pixels`.
     """
-
-    def region(picture: Image.Image) -> Image.Image:
-        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-            alpha = _upright(picture).convert("RGBA").getchannel("A")
-            if alpha.getextrema()[0] != 255:
-                return shrink(ImageOps.invert(alpha), max_side, Image.Resampling.NEAREST)
-        return shrink(_upright(picture).convert("L"), max_side, Image.Resampling.NEAREST)
-
-    return np.asarray(_opened(source, region)) >= WHITE
+    return _shrunk(_read(source, imaging.read_region), max_side, Image.Resampling.NEAREST) >= WHITE
 
 
-def _opened(source: Path | bytes, use: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    name = "" if isinstance(source, bytes) else str(source)
+def _read(source: Path | bytes, read: Callable[[Any], np.ndarray]) -> np.ndarray:
     if isinstance(source, Path) and not source.is_file():
-        raise ReadError(MISSING, name)
+        raise ReadError(MISSING, str(source))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large pictures and odd metadata are no faults
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-                return use(picture)
-    except UnidentifiedImageError:
-        raise ReadError(DAMAGED, f"{name or 'content'} is of no kind that Pillow knows") from None
-    except UNREADABLE as error:
-        raise ReadError(DAMAGED, f"{name} {error}".strip()) from None
+        return read(source)
+    except (OSError, PictureError) as error:
+        raise ReadError(DAMAGED, str(error)) from None
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Turned as its EXIF data say; 16-bit grey brought to 8 bits, which Pillow would clip."""
-    turned = ImageOps.exif_transpose(picture)
-    if turned.mode.startswith("I;16") or turned.mode == "I":
-        return Image.fromarray((np.asarray(turned).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    return turned
+def _shrunk(pixels: np.ndarray, max_side: int | None, how: Image.Resampling) -> np.ndarray:
+    if max_side is None or max(pixels.shape[:2]) <= max_side:
+        return pixels
+    return np.array(shrink(Image.fromarray(pixels), max_side, how))
 
 
 def shrink(
@@ -174,6 +146,7 @@ def shrink(
 def picture_files(folder: Path) -> list[Path]:
     """Pictures below a folder by name, numbers in their natural order; links are followed, hidden files are not taken.
 
+    A link that leads nowhere is one too, so that its record is told as missing.
     A file that a link shows a second time is taken once, and a link that leads back up is not walked again.
     """
     walked, seen = {folder.resolve()}, set()
@@ -187,7 +160,7 @@ def picture_files(folder: Path) -> list[Path]:
                 if path.resolve() not in walked:
                     walked.add(path.resolve())
                     waiting.append(path)
-            elif path.suffix.lower() in PICTURES:
+            elif is_picture_file(path) or (path.is_symlink() and path.suffix.lower() in PICTURE_SUFFIXES):
                 found.append(path)
     found.sort(key=lambda path: (path.is_symlink(), natural(path.relative_to(folder).as_posix())))
     files = [path for path in found if not (path.resolve() in seen or seen.add(path.resolve()))]

@@ -18,6 +18,7 @@ from data_recipes.pipeline.codec import dumps
 from data_recipes.pipeline.flow import RunStopped
 from data_recipes.pipeline.records import Record
 from insightedit.data.records import REFERENCE_PLACEHOLDER
+from insightedit.imaging import read_rgb
 
 ENDINGS = {"parquet": "parquet", "webdataset": "tar"}
 PICTURES = ("source", "target", "mask")
@@ -215,7 +216,7 @@ class TarShard:
 
 def strip(pictures: list[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
     """PNG of pictures side by side in squares as large as the longest side, and their heights and widths."""
-    arrays = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in pictures]
+    arrays = [read_rgb(content) for content in pictures]
     side = max(max(array.shape[:2]) for array in arrays)
     squares = np.full((side, side * len(arrays), 3), 255, np.uint8)
     for number, array in enumerate(arrays):

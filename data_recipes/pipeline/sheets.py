@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from insightedit.imaging import read_rgb
+
 ON_SHEET = 24
 COLUMNS = 3
 TILES = 3  # pictures of a cell beside references
@@ -86,7 +88,7 @@ def _height(cell: Cell) -> int:
 
 
 def _decoded(text: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(text)))
+    return Image.fromarray(read_rgb(base64.b64decode(text)))
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from insightedit.imaging import read_picture, read_rgb, to_pil
+
 EMBEDDED = Path(__file__).parent / "assets"
 KINDS = ("sprite", "photo")
 SPLITS = ("train", "val", "test")
@@ -145,13 +147,13 @@ def _check_entry(folder: Path, number: int, entry: object) -> None:
 @lru_cache(maxsize=256)
 def load_sprite(path: Path) -> Image.Image:
     """RGBA picture of a sprite at its own size."""
-    return Image.open(path).convert("RGBA")
+    return to_pil(read_picture(path)).convert("RGBA")
 
 
 @lru_cache(maxsize=256)
 def load_photo(path: Path) -> Image.Image:
     """RGB photograph at its own size."""
-    return Image.open(path).convert("RGB")
+    return Image.fromarray(read_rgb(path))
 
 
 def image_to_array(image: Image.Image) -> np.ndarray:

@@ -25,6 +25,7 @@ from data_recipes.scenes.assets import SPLITS, Assets
 from data_recipes.scenes.card import dataset_card
 from data_recipes.scenes.sampler import EditSample, SceneSampler
 from data_recipes.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler
+from insightedit.imaging import read_rgb
 
 Sampler = SceneSampler | SubjectSampler | SubjectEditSampler
 
@@ -283,7 +284,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 def strip(pictures: list[bytes]) -> bytes:
     """PNG of square PNG pictures side by side: a tar member cannot hold a list."""
-    return png(np.concatenate([np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures], axis=1))
+    return png(np.concatenate([read_rgb(picture) for picture in pictures], axis=1))
 
 
 def key_of(row: dict[str, Any]) -> str:

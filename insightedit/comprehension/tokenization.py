@@ -24,6 +24,7 @@ from insightedit.comprehension.prompts import (
     question_turn,
 )
 from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_words, edit_token_names
+from insightedit.imaging import read_rgb
 from insightedit.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def _square(image_processor: Any) -> dict[str, int]:
 
 def _rgb(image: Picture) -> np.ndarray:
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
+        return read_rgb(image)
     if not isinstance(image, np.ndarray):
         raise TypeError(
             f"a picture is a {type(image).__name__}; give PIL images or (H, W, 3) uint8 numpy arrays."

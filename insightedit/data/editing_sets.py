@@ -12,10 +12,11 @@ import numpy as np
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.data.files import folder, only_file, read_json, read_rgb
+from insightedit.data.files import folder, only_file, read_json
 from insightedit.data.records import EditRecord
 from insightedit.data.sources import Source, TableSource, is_arrow
 from insightedit.data.varied import Varied, choose
+from insightedit.imaging import read_rgb
 
 SPLIT_SHARES = {"train": (0.0, 0.9), "val": (0.9, 0.95), "test": (0.95, 1.0)}  # InstructPix2Pix, by order
 

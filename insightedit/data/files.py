@@ -1,13 +1,10 @@
-"""Reading what others publish: files that must be there, JSON that must be of a shape, pictures."""
+"""Reading what others publish: files that must be there, JSON that must be of a shape."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from insightedit.config.load import ConfigError
 
@@ -64,13 +61,3 @@ def read_json(path: Path, wanted: type, kind: str, shape: str) -> Any:
             f"`{kind}` reads {shape}."
         )
     return values
-
-
-def read_rgb(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB.
-
-    Raises:
-        OSError: if there is no such picture, or it is damaged.
-    """
-    with Image.open(path) as picture:
-        return np.array(picture.convert("RGB"))

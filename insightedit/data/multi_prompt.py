@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from insightedit.config.load import ConfigError
 from insightedit.data.records import REFERENCE_PLACEHOLDER, EditRecord, task_of
+from insightedit.imaging import read_rgb
 
 SOURCE_WORDS = (
     "the picture"  # in place of the source's own mark: a reader of such records marks the source itself
@@ -87,8 +87,7 @@ class MultiPromptSource:
 
     def _pixels(self, path: str) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
-        with Image.open(self.images / path) as picture:
-            return np.array(picture.convert("RGB"))  # torch warns of arrays that it cannot write to
+        return read_rgb(self.images / path)
 
 
 def _paths(value: object) -> list[str]:

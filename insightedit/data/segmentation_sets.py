@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from PIL import Image
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.data.files import folder, only_file, read_json, read_rgb
+from insightedit.data.files import folder, only_file, read_json
 from insightedit.data.records import EditRecord
 from insightedit.data.segmentation import coco_mask, painting_record, polygon_mask
 from insightedit.data.sources import Source
 from insightedit.data.varied import Varied, choose
+from insightedit.imaging import read_labels, read_rgb
 
 ABSENT_SHARE = 0.2  # COCO-Stuff asks for a class that is not there: SmartEdit
 UNLABELLED = 255
@@ -44,8 +44,7 @@ def coco_stuff(config: SourceConfig) -> Source:
 
     def make(number: int, rng: np.random.Generator) -> EditRecord:
         file = maps[number]
-        with Image.open(file) as opened:
-            labels = np.asarray(opened)
+        labels = read_labels(file)
         there = sorted({int(value) for value in np.unique(labels)} & names.keys())
         absent = rng.random() < ABSENT_SHARE
         asked = choose(sorted(names.keys() - set(there)) if absent else there, rng)

@@ -15,9 +15,9 @@ import numpy as np
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.data.files import read_rgb
 from insightedit.data.multi_prompt import MultiPromptSource
 from insightedit.data.records import EditRecord, task_of
+from insightedit.imaging import read_rgb
 
 ENDLESS = 2**40  # scenes never repeat within a run
 SOURCE_COLUMNS = ("source", "source_image", "source_img", "input_image", "original_image")
@@ -197,7 +197,8 @@ class TableSource:
     def __init__(self, *, kind: str, path: str, split: str, expressive: bool = False) -> None:
         self.expressive = expressive
         self.folder = _folder_of_pictures(kind, Path(path), split)
-        self.table = _load_table(kind, Path(path), split)
+        # as Arrow, since `datasets` would decode pictures itself, in another way than the rest of the package
+        self.table = _load_table(kind, Path(path), split).with_format("arrow")
         self.name = f"{kind}:{path}"
         names = self.table.column_names
         self.source = _find(SOURCE_COLUMNS, names)
@@ -214,15 +215,19 @@ class TableSource:
     def __len__(self) -> int:
         return len(self.table)
 
+    def row(self, index: int) -> dict[str, Any]:
+        """A row as it is stored: pictures are their content, a path, or {bytes, path}."""
+        row = self.table[index % len(self.table)].to_pylist()[0]
+        return {**row, **(row.get("json") or {})}
+
     def __getitem__(self, index: int) -> EditRecord:
-        row = self.table[index % len(self.table)]
-        row = {**row, **(row.get("json") or {})}
+        row = self.row(index)
         instruction = row.get(self.instruction or "instruction") or row.get(self.caption or "caption")
         if isinstance(instruction, list):
             instruction = instruction[index % len(instruction)]
         key, source = f"{self.name}/{index}", _pixels(row.get(self.source or ""), self.folder)
         replies = (row.get(name) for name in EXPRESSIVE_COLUMNS) if self.expressive else ()
-        references = _reference_images(key, row.get(self.references or ""))
+        references = _reference_images(key, row.get(self.references or ""), self.folder)
         return EditRecord(
             key=key,
             instruction=instruction,
@@ -288,18 +293,19 @@ def _folder_of_pictures(kind: str, path: Path, split: str) -> Path:
 
 
 def _pixels(value: Any, folder: Path) -> np.ndarray | None:
-    if isinstance(value, str):
-        return read_rgb(folder / value)
-    return None if value is None else np.array(value.convert("RGB"))
+    """A picture: its content, a path, or {bytes, path} as `datasets` stores it."""
+    if isinstance(value, dict):
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    return None if value is None else read_rgb(folder / value if isinstance(value, str) else value)
 
 
-def _reference_images(key: str, value: Any) -> tuple[np.ndarray, ...]:
+def _reference_images(key: str, value: Any, folder: Path) -> tuple[np.ndarray, ...]:
     """A list of pictures, or one picture of squares side by side, as tar files hold them."""
-    if value is None:
-        return ()
     if isinstance(value, list):
-        return tuple(np.array(picture.convert("RGB")) for picture in value)
-    strip = np.array(value.convert("RGB"))
+        return tuple(pixels for one in value if (pixels := _pixels(one, folder)) is not None)
+    strip = _pixels(value, folder)
+    if strip is None:
+        return ()
     height, width = strip.shape[:2]
     if width % height:
         raise ValueError(

@@ -9,10 +9,11 @@ import numpy as np
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.data.files import folder, only_file, read_json, read_rgb
+from insightedit.data.files import folder, only_file, read_json
 from insightedit.data.records import EditRecord
 from insightedit.data.sources import Source
 from insightedit.data.varied import Varied
+from insightedit.imaging import read_rgb
 
 PLACEHOLDER = re.compile(r"\s*<image>\s*")
 URL = re.compile(r"https?://")

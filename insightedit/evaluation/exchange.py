@@ -16,13 +16,11 @@ import numpy as np
 from PIL import Image
 
 from insightedit.evaluation.scenes import Sampler, sample_id
-from insightedit.imaging import read_picture, to_rgb
+from insightedit.imaging import is_picture_file, read_picture, to_rgb
 from insightedit.provenance import save_picture, write_atomically
 
 if TYPE_CHECKING:
     from insightedit.evaluation.scenes import EditFn, Sample
-
-ENDINGS = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def sample_ids(
@@ -118,7 +116,7 @@ def read_results(folder: Path, names: Sequence[str]) -> EditFn:
         raise FileNotFoundError(
             f"No folder {folder}: --results names the folder that holds the edited pictures."
         )
-    found = {path.stem: path for path in folder.iterdir() if path.suffix.lower() in ENDINGS}
+    found = {path.stem: path for path in folder.iterdir() if is_picture_file(path)}
     missing = [name for name in names if name not in found]
     if missing:
         some = ", ".join(f"{name}.png" for name in missing[:3])

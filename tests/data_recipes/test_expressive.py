@@ -158,7 +158,7 @@ def test_rows_that_training_reads(edits: Path, tmp_path: Path) -> None:
     assert rows[1]["expressive"] == "short: Then make it 1. Second."
     assert (out / rows[1]["source"]).resolve() == (edits / "pictures/1_source.png").resolve()
     reasons = {row["index"]: row["reason"] for row in Lines(out / "rejected/train.jsonl").rows()}
-    assert reasons[3].startswith("cannot be read: cannot identify image file")
+    assert "3_source.png is not an image that can be read here" in reasons[3]
     assert reasons[4].startswith("cannot be read: ")
     assert reasons[5] == "no sentence is left of the answer"
     assert reasons[6] == "the summariser wrote nothing"

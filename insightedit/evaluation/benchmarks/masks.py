@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from insightedit.evaluation.benchmarks.reading import Notes
+from insightedit.imaging import PictureError, open_picture, read_region
 from insightedit.provenance import write_atomically
 
 FOLDER = Path("unpacked") / "masks"
@@ -28,17 +28,14 @@ def white_mask(notes: Notes, path: Path, name: str) -> Path | None:
         is given back as it is: what checks pictures says so.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
-                    return path
-                into = notes.folder / FOLDER / f"{name}.png"
-                if into.is_file() and into.stat().st_mtime_ns >= path.stat().st_mtime_ns:
-                    return into
-                alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-                region = 255 - alpha if alpha.min() < 255 else np.asarray(picture.convert("L"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        with open_picture(path) as picture:
+            if not picture.has_transparency_data:
+                return path
+        into = notes.folder / FOLDER / f"{name}.png"
+        if into.is_file() and into.stat().st_mtime_ns >= path.stat().st_mtime_ns:
+            return into
+        region = read_region(path)
+    except (OSError, PictureError):
         return path
     return write_mask(notes, region, name)
 

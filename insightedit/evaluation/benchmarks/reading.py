@@ -9,14 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-from PIL import Image, UnidentifiedImageError
 
 from insightedit.evaluation.benchmarks.base import (
     Benchmark,
@@ -25,9 +22,9 @@ from insightedit.evaluation.benchmarks.base import (
     Card,
     non_commercial,
 )
+from insightedit.imaging import PictureError, is_picture_file, open_picture, upright_size
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-LOSSY = (".jpg", ".jpeg", ".webp")
+LOSSY = (".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif")
 LFS = b"version https://git-lfs"
 TAIL = 4096  # bytes in which the end mark of a picture has to be; some programs append notes after it
 
@@ -277,7 +274,7 @@ def pictures_by_stem(notes: Notes, folder: Path) -> dict[str, Path]:
     Two pictures with the same stem (`a.png`, `a.jpg`) are a fault: nobody knows which one is meant.
     """
     found: dict[str, Path] = {}
-    files = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not is_junk(path)]
+    files = [path for path in folder.iterdir() if is_picture_file(path) and not is_junk(path)]
     for path in sorted(files, key=lambda path: natural(path.name)):
         if path.stem in found:
             names = f"{found[path.stem].name} and {path.name}"
@@ -300,7 +297,7 @@ class PictureIndex:
         self.by_name: dict[str, list[Path]] = {}
         for path in sorted(folder.rglob("*")):
             below = path.relative_to(folder)
-            if path.suffix.lower() in ENDINGS and not is_junk(below) and below.parts[0] != "unpacked":
+            if is_picture_file(path) and not is_junk(below) and below.parts[0] != "unpacked":
                 self.by_name.setdefault(path.name, []).append(path)
 
     def find(self, name: str, where: str) -> Path | None:
@@ -353,16 +350,11 @@ def picture_size(path: Path) -> tuple[int, int]:
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise PictureFault("Web pages in place of")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # nothing is decoded here
-            with Image.open(path) as picture:
-                size = picture.size
-                if not _ends_well(picture.format, path, tail):
-                    picture.load()
-                return size
-    except UnidentifiedImageError as error:
-        raise PictureFault("Unreadable") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with open_picture(path) as picture:
+            if not _ends_well(picture.format, path, tail):
+                picture.load()
+            return upright_size(picture)
+    except (OSError, PictureError) as error:
         raise PictureFault("Cut-off" if "truncated" in str(error).lower() else "Unreadable") from error
 
 

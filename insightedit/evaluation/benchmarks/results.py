@@ -8,7 +8,6 @@ from pathlib import Path
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.reading import (
-    ENDINGS,
     LOSSY,
     REMEDIES,
     PictureFault,
@@ -18,6 +17,7 @@ from insightedit.evaluation.benchmarks.reading import (
     picture_size,
     some,
 )
+from insightedit.imaging import is_picture_file
 
 
 class ResultsError(ValueError):
@@ -53,7 +53,7 @@ def pair_results(folder: str | Path, benchmark: Benchmark, *, partial: bool = Fa
     own scripts give (`extra["result_alias"]`, with anything after an underline: `0001_T7.5_I1.5.png`).
 
     Args:
-        folder: holds PNG, JPEG, WebP, BMP, TIFF or GIF files.
+        folder: holds pictures.
         benchmark: what was edited.
         partial: take what is there, and warn of what is missing, instead of refusing.
 
@@ -65,7 +65,7 @@ def pair_results(folder: str | Path, benchmark: Benchmark, *, partial: bool = Fa
         raise ResultsError(
             folder, benchmark, ["There is no such folder: name the one with the edited pictures."]
         )
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS]
+    files = [path for path in folder.rglob("*") if is_picture_file(path)]
     files = sorted(
         (path for path in files if not is_junk(path.relative_to(folder))), key=lambda p: natural(str(p))
     )

@@ -30,6 +30,7 @@ from insightedit.evaluation.benchmarks.reading import (
     some,
     text_of,
 )
+from insightedit.imaging import read_rgb
 
 if TYPE_CHECKING:
     from insightedit.evaluation.scenes import Sample, Sampler
@@ -267,5 +268,4 @@ def _is_picture(path: Path, picture: np.ndarray) -> bool:
         picture_size(path)  # bad files are told later, with all others
     except PictureFault:
         return True
-    with Image.open(path) as opened:
-        return np.array_equal(np.asarray(opened.convert("RGB")), picture)
+    return np.array_equal(read_rgb(path), picture)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from insightedit.evaluation.exchange import ENDINGS
 from insightedit.evaluation.reporting.choice import choose
 from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.run_folder import PICTURES, RunSample, shorten, write_samples
 from insightedit.evaluation.scenes import starting_picture
 from insightedit.evaluation.scenes_metrics import largest_change
+from insightedit.imaging import is_picture_file
 from insightedit.provenance import save_picture
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def write_examples(
         name for kind in (None, *categories) for block in choose(run, category=kind) for name in block.names
     }
     where = pictures or folder / PICTURES
-    outputs = {path.stem: path for path in sorted(where.iterdir()) if path.suffix.lower() in ENDINGS}
+    outputs = {path.stem: path for path in sorted(where.iterdir()) if is_picture_file(path)}
     samples = [
         _write_example(folder, name, sampler[index], outputs.get(name))
         for index, name in enumerate(names)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from insightedit.files import sweep
+from insightedit.push import FACTS, MODEL_INDEX
 from insightedit.training.checkpoint import EMA, TRAINER, CheckpointFolder, stage_weights
 from insightedit.training.contract import CONTRACT, base_models, read_contract
 from insightedit.training.errors import StageError
@@ -22,6 +25,24 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SHEET = "samples.png"
+CLASSES = ("InsightEditPipeline", "InterleavedEditPipeline")
+TOP_FILES = {MODEL_INDEX, FACTS, SHEET, "README.md", "pipeline.py", "import_report.json"}
+FOR_TRAINING = {"text_encoder", "tokenizer"}
+PART_FILES = (
+    "*config.json",
+    "model*.safetensors*",
+    "diffusion_pytorch_model*.safetensors*",
+    "adapter_model.safetensors",
+    "base.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template.*",
+)
+"""What `save_pretrained` writes; other files of a folder are somebody's own."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,48 @@ class Sample:
     source: np.ndarray
     instruction: str
     target: np.ndarray | None = None
+
+
+def check_destination(folder: Path) -> None:
+    """Refuse to write a model over other files.
+
+    Raises:
+        ValueError: if `folder` is a file, or a folder that holds other things than a model that `export` wrote.
+    """
+    sweep(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a new folder to export into.")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / MODEL_INDEX).is_file():
+        raise ValueError(
+            f"{folder} holds other files and no {MODEL_INDEX}: name a new folder to export into."
+        )
+    if _index(folder).get("_class_name") not in CLASSES and not (folder / FACTS).is_file():
+        raise ValueError(
+            f"{folder} holds a model that `insightedit export` did not write: name a new folder."
+        )
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """`model_index.json` of a folder, empty if it cannot be read."""
+    try:
+        index = json.loads((folder / MODEL_INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return index if isinstance(index, dict) else {}
+
+
+def owned_files(folder: Path) -> Callable[[Path], bool]:
+    """Which files of a model folder an export wrote, by their path in it: others' stay where they are."""
+    parts = {name for name, kind in _index(folder).items() if isinstance(kind, list)} | FOR_TRAINING
+
+    def owned(path: Path) -> bool:
+        if len(path.parts) == 1:
+            return path.name in TOP_FILES
+        return path.parts[0] in parts and any(fnmatchcase(path.name, pattern) for pattern in PART_FILES)
+
+    return owned
 
 
 def read_run(run: Path) -> Config:

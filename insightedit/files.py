@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ MAX_NAME = 255  # bytes of a file's name on all common file systems
 YOUNG = 60.0  # seconds in which a temporary folder without a lock may still get one
 
 _finished: list[Path] = []
+_swept: set[Path] = set()
 
 
 def finished_files() -> list[Path]:
@@ -85,11 +87,12 @@ def _identity(path: PathLike) -> object:
 
 
 @contextmanager
-def write_atomically(path: PathLike) -> Iterator[Path]:
+def write_atomically(path: PathLike, *, durable: bool = False) -> Iterator[Path]:
     """Write a file so that a reader sees the old or the new one, never a part.
 
     Args:
         path: where to; a symbolic link is followed. Permissions are those that the process gives new files.
+        durable: wait until the disk has it.
 
     Yields:
         Path of an empty file beside it with the same ending; it takes the place when the block ends well, and is
@@ -109,23 +112,73 @@ def write_atomically(path: PathLike) -> Iterator[Path]:
         if not os.access(target, os.W_OK):
             raise PermissionError(f"{path} is write-protected: allow writing, or write to another name.")
     ending = target.suffix if len(target.suffix) < 16 else ""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{MARK[1:]}", suffix=ending)
+    _sweep_files(target.parent)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_mine()}{os.getpid()}-", suffix=ending)
     os.close(handle)
     aside = Path(name)
     try:
         yield aside
         aside.chmod(0o666 & ~_umask())
+        if durable:
+            flush(aside)
         os.replace(aside, target)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    if durable:
+        flush(target.parent)
     _finished.append(Path(path))
 
 
-def write_text(path: PathLike, text: str) -> None:
-    """Replace a small text file, UTF-8, in one step."""
-    with write_atomically(path) as aside:
-        aside.write_text(text, encoding="utf-8", newline="\n")
+def _mine() -> str:
+    """How names of temporary files begin that this machine writes; the process follows."""
+    return f".{MARK[1:]}{zlib.crc32(platform.node().encode()):08x}-"
+
+
+def _sweep_files(folder: Path) -> None:
+    """Once a folder: remove temporary files of this machine's dead processes."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for left in folder.glob(f"{_mine()}*"):
+        number = left.name.removeprefix(_mine()).partition("-")[0]
+        with suppress(OSError):
+            if number.isdecimal() and not _is_alive(int(number)):
+                left.unlink()
+
+
+def _is_alive(number: int) -> bool:
+    if os.name == "nt":  # asking would end it there
+        return True
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def write_bytes(path: PathLike, content: bytes, *, durable: bool = False) -> None:
+    """Replace a file by these bytes; see `write_atomically`."""
+    with write_atomically(path, durable=durable) as aside:
+        aside.write_bytes(content)
+
+
+def write_text(path: PathLike, text: str, *, durable: bool = False) -> None:
+    """Replace a file by this text in UTF-8; see `write_atomically`."""
+    write_bytes(path, text.encode("utf-8"), durable=durable)
+
+
+def flush(path: Path) -> None:
+    """Force a file, or the names in a folder, onto the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -149,8 +202,7 @@ def staging(
     """
     folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for place in (folder.parent, folder):
-        _sweep(place, folder, marker)
+    sweep(folder, marker)
     place = folder if folder.is_dir() and _stays(folder, owned) else folder.parent
     temporary = Path(tempfile.mkdtemp(dir=place, prefix=f".{folder.name[:60]}{MARK}"))
     with FileLock(temporary / "lock"):
@@ -179,7 +231,7 @@ def replace_folder(
         OSError: if the disk refuses; the old folder is untouched.
     """
     folder = Path(os.path.realpath(folder))
-    _open_to_others(new)
+    open_to_others(new)
     if not folder.is_dir():
         os.replace(new, folder)
     elif _stays(folder, owned):
@@ -247,9 +299,11 @@ def _files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _sweep(place: Path, folder: Path, marker: str) -> None:
-    """Remove what dead processes left in a place."""
-    for left in place.glob(f".{_literal(folder.name[:60])}{MARK}*") if place.is_dir() else ():
+def sweep(folder: PathLike, marker: str = MARKER) -> None:
+    """Remove what dead processes left of their `staging`; a replacement that was cut off goes back."""
+    folder = Path(os.path.realpath(folder))
+    name = "".join(f"[{letter}]" if letter in "[*?" else letter for letter in folder.name[:60])
+    for left in [left for place in (folder.parent, folder) for left in place.glob(f".{name}{MARK}*")]:
         lock = left / "lock"
         try:
             if lock.exists() or time.time() - left.stat().st_mtime > YOUNG:
@@ -259,10 +313,6 @@ def _sweep(place: Path, folder: Path, marker: str) -> None:
             continue
 
 
-def _literal(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in name)
-
-
 def _exchange(first: Path, second: Path) -> bool:
     """Swap two folders in one step, where the system can (Linux)."""
     swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
@@ -270,7 +320,7 @@ def _exchange(first: Path, second: Path) -> bool:
     return swap is not None and swap(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
 
 
-def _open_to_others(folder: Path) -> None:
+def open_to_others(folder: Path) -> None:
     """Give what a library wrote for its owner alone the permissions that the process gives new files."""
     umask = _umask()
     folder.chmod(0o777 & ~umask)

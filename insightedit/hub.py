@@ -6,8 +6,6 @@ import copy
 import json
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +27,15 @@ from insightedit.exporting import (
     DTYPES,
     SHEET,
     Sample,
+    check_destination,
     check_finite,
     check_run,
     draw_sheet,
     kind_of_weights,
+    owned_files,
     read_run,
 )
+from insightedit.files import replace_folder, staging
 from insightedit.interleaved_editor import InterleavedEditor
 from insightedit.interleaved_hub import compose_interleaved
 from insightedit.interleaved_pipeline import InterleavedEditPipeline
@@ -417,24 +418,20 @@ def export_pipeline(
     """
     folder = Path(folder)
     check_destination(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    owned = owned_files(folder)
     facts = {**DEFAULTS, **(card or {}), **({"samples": SHEET} if samples else {})}
-    try:
-        pipeline.save_pretrained(temporary)
+    with staging(folder, owned) as place:
+        new = place / "new"
+        pipeline.save_pretrained(new)
         for part, held in (for_training or {}).items():
             if held is not None:
-                held.save_pretrained(temporary / part)
-        (temporary / "pipeline.py").write_text(_shim(pipeline), encoding="utf-8")
-        (temporary / "README.md").write_text(model_card(pipeline, facts), encoding="utf-8")
-        (temporary / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+                held.save_pretrained(new / part)
+        (new / "pipeline.py").write_text(_shim(pipeline), encoding="utf-8")
+        (new / "README.md").write_text(model_card(pipeline, facts), encoding="utf-8")
+        (new / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         if samples:
-            draw_sheet(load_pipeline(temporary), samples, temporary / SHEET)
-        temporary.chmod(0o755)
-        _swap(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            draw_sheet(load_pipeline(new), samples, new / SHEET)
+        replace_folder(new, folder, owned)
     return folder
 
 
@@ -442,31 +439,6 @@ def _shim(pipeline: InsightEditPipeline | InterleavedEditPipeline) -> str:
     """`pipeline.py` of a model folder: for diffusers' own loader, which takes code only if it is told to."""
     kind = type(pipeline)
     return _PIPELINE_SHIM.format(home=kind.__module__, name=kind.__name__)
-
-
-def check_destination(folder: Path) -> None:
-    """Refuse to write a model over other files.
-
-    Raises:
-        ValueError: if `folder` is a file, or a folder that holds other things than a model.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a new folder to export into.")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "model_index.json").is_file():
-        raise ValueError(
-            f"{folder} holds other files and no model_index.json: name a new folder to export into."
-        )
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`; the old one goes only after that."""
-    if not folder.exists():
-        os.replace(new, folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-old-"))
-    os.replace(folder, old / folder.name)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:

@@ -129,15 +129,16 @@ def write_pair_sheet(sheet: Sheet, path: Path) -> None:
     Raises:
         ValueError, FileNotFoundError: as `check_sheet_path`.
     """
-    from insightedit.provenance import write_atomically
+    from insightedit.files import write_atomically, write_text
 
     check_sheet_path(path)
     if path.suffix.lower() == ".png":
         image = draw(sheet)
-        write_atomically(path, lambda file: image.save(file, format="PNG"))
+        with write_atomically(path) as aside:
+            image.save(aside, format="PNG")
         return
     text = render(sheet)
-    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+    write_text(path, text)
 
 
 def render(sheet: Sheet) -> str:

@@ -9,16 +9,15 @@ source is not copied, so a signature of the source never claims the edit.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from insightedit.files import write_atomically
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 LOSSY = {".jpg", ".jpeg", ".webp"}
@@ -120,7 +119,8 @@ def save_picture(image: Image.Image, path: Path, provenance: Provenance | None =
             provenance.xmp() if not suffix.startswith(".tif") else {700: provenance.xmp()}
         )
     file_format = Image.registered_extensions()[suffix]
-    write_atomically(path, lambda file: image.save(file, format=file_format, **options))
+    with write_atomically(path) as aside:
+        image.save(aside, format=file_format, **options)
 
 
 def check_suffix(path: Path) -> None:
@@ -146,28 +146,3 @@ def _fit_mode(image: Image.Image, suffix: str) -> Image.Image:
     if image.mode == "CMYK":
         converted.info.pop("icc_profile", None)  # it describes inks
     return converted
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write(file)` on a temporary file beside `path`, then put it in place in one step.
-
-    Raises:
-        FileNotFoundError: if the folder does not exist.
-    """
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"No folder {path.parent}: make it first, or write elsewhere.")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

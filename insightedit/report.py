@@ -20,8 +20,8 @@ from jinja2 import Environment
 from PIL import Image
 
 from insightedit.background import native_edit, psnr
+from insightedit.files import write_text
 from insightedit.imaging import Picture, PictureInput, read_picture, to_rgb
-from insightedit.provenance import write_atomically
 
 if TYPE_CHECKING:
     from insightedit.pipeline import InsightEditOutput
@@ -117,7 +117,7 @@ def write_report(
 ) -> None:
     """Write the report as one HTML file; an old one is replaced only once the new one is whole."""
     html = render_report(report, read_picture(source), output, index=index)
-    write_atomically(Path(path), lambda file: file.write(html.encode("utf-8")))
+    write_text(Path(path), html)
 
 
 def render_report(report: EditReport, source: Picture, output: InsightEditOutput, *, index: int = 0) -> str:

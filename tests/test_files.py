@@ -91,6 +91,17 @@ class TestWriteAtomically:
             write_text(path, "new")
         assert path.read_text() == "old"
 
+    def test_what_a_kill_leaves_is_swept_by_the_next_process(self, tmp_path):
+        code = (
+            "import os, sys\nfrom insightedit.files import write_atomically\n"
+            "with write_atomically(sys.argv[1]): os.kill(os.getpid(), 9)"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=False)
+        assert done.returncode == -9 and len(list(tmp_path.iterdir())) == 1
+        with write_atomically(tmp_path / "a"), write_atomically(tmp_path / "b"):
+            assert len(list(tmp_path.iterdir())) == 2
+        assert set(tree(tmp_path)) == {"a", "b"}
+
     def test_it_is_told_what_was_finished(self, tmp_path):
         before = len(files.finished_files())
         write_text(tmp_path / "a", "")

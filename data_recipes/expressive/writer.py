@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from data_recipes.expressive.texts import QUESTION, SUMMARY_PROMPT, cut_answer
+from insightedit.files import write_atomically
 
 Describe = Callable[[Sequence[str], Sequence[np.ndarray]], list[str]]
 Summarise = Callable[[Sequence[str]], list[str]]
@@ -240,9 +241,8 @@ def _picture(out: Path, source: Any, index: int, role: str, pixels: np.ndarray) 
         return Path(os.path.relpath(source.folder / value, out)).as_posix()
     path = out / "images" / f"{index:07d}_{role}.png"
     path.parent.mkdir(exist_ok=True)
-    aside = path.with_suffix(".part")
-    Image.fromarray(pixels).save(aside, format="PNG")
-    os.replace(aside, path)
+    with write_atomically(path) as aside:
+        Image.fromarray(pixels).save(aside, format="PNG")
     return path.relative_to(out).as_posix()
 
 

@@ -25,6 +25,7 @@ from data_recipes.scenes.assets import SPLITS, Assets
 from data_recipes.scenes.card import dataset_card
 from data_recipes.scenes.sampler import EditSample, SceneSampler
 from data_recipes.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler
+from insightedit.files import write_text
 from insightedit.imaging import read_rgb
 
 Sampler = SceneSampler | SubjectSampler | SubjectEditSampler
@@ -143,7 +144,7 @@ def write_dataset(
     for key in ("tasks", "categories"):
         total = sum((Counter(entry[key]) for entry in manifest["shards"]), Counter())
         manifest[key] = dict(sorted(total.items()))
-    write_atomically(out / CARD, dataset_card(manifest, assets, COLUMNS[settings.task]).encode())
+    write_text(out / CARD, dataset_card(manifest, assets, COLUMNS[settings.task]), durable=True)
     manifest["complete"] = True
     write_manifest(out, manifest)
     return manifest
@@ -356,14 +357,4 @@ def parquet_schema(task: str = "edits") -> Any:
 
 def write_manifest(out: Path, manifest: dict[str, Any]) -> None:
     """Replace `manifest.json` in one step."""
-    write_atomically(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under another name, then rename it."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1) + "\n", durable=True)

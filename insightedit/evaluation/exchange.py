@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from insightedit.evaluation.scenes import Sampler, sample_id
+from insightedit.files import write_text
 from insightedit.imaging import is_picture_file, read_picture, to_rgb
-from insightedit.provenance import save_picture, write_atomically
+from insightedit.provenance import save_picture
 
 if TYPE_CHECKING:
     from insightedit.evaluation.scenes import EditFn, Sample
@@ -76,7 +77,7 @@ def dump_samples(
         if progress is not None:
             progress(1)
     path = folder / "instructions.jsonl"
-    write_atomically(path, lambda file: file.write(("\n".join(lines) + "\n").encode("utf-8")))
+    write_text(path, "\n".join(lines) + "\n")
     return path
 
 

@@ -26,7 +26,8 @@ from insightedit.evaluation.reporting.runs import BINARY, ReportRun, merge_runs,
 from insightedit.evaluation.significance import Resampling
 from insightedit.evaluation.statistics import FEW
 from insightedit.evaluation.typesetting import FEW_MARK, Heading, mark
-from insightedit.provenance import save_picture, write_atomically
+from insightedit.files import write_text
+from insightedit.provenance import save_picture
 
 if TYPE_CHECKING:
     from insightedit.evaluation.judge.votes import AlignReport
@@ -85,7 +86,7 @@ def write_html_report(
     path = path or Path(folders[0]) / NAME
     html = render_html_report(runs, how=how, seed=seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(html.encode("utf-8")))
+    write_text(path, html)
     return [path, *(write_sheets(runs, path.parent, seed=seed) if with_sheets else ())]
 
 

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from insightedit.provenance import write_atomically
+from insightedit.files import write_atomically
 
 VARIANTS = ("paper", "strict")  # parity with the publication, and what we hold to be right
 
@@ -184,14 +184,8 @@ def write_records(records: Iterable[MetricRecord], path: Path, *, append: bool =
         drop_cut_line(path)
         with path.open("ab") as stream:
             return _write_lines(records, stream, flush=True)
-    count = 0
-
-    def write(stream: BinaryIO) -> None:
-        nonlocal count
-        count = _write_lines(records, stream, flush=False)
-
-    write_atomically(path, write)
-    return count
+    with write_atomically(path) as aside, aside.open("wb") as stream:
+        return _write_lines(records, stream, flush=False)
 
 
 def _write_lines(records: Iterable[MetricRecord], stream: BinaryIO, *, flush: bool) -> int:

@@ -13,7 +13,8 @@ from rich.table import Table
 from insightedit.evaluation.failures import FAILURES
 from insightedit.evaluation.sheets import contact_sheet
 from insightedit.evaluation.statistics import Rate, mcnemar
-from insightedit.provenance import save_picture, write_atomically
+from insightedit.files import write_text
+from insightedit.provenance import save_picture
 
 if TYPE_CHECKING:
     from insightedit.evaluation.results import PairResult, SceneReport, SceneRow
@@ -79,8 +80,8 @@ def write_report(report: SceneReport, folder: Path) -> list[Path]:
     lines = "".join(
         json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in report.records
     )
-    write_atomically(paths[0], lambda file: file.write(text.encode("utf-8")))
-    write_atomically(paths[1], lambda file: file.write(lines.encode("utf-8")))
+    write_text(paths[0], text)
+    write_text(paths[1], lines)
     save_picture(contact_sheet(report), paths[2])
     return paths
 

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from insightedit.provenance import write_atomically
+from insightedit.files import write_text
 
 FORMAT = "insightedit-run-1"
 RUN, SAMPLES, RECORDS, PICTURES, TURNS, REPLIES = (
@@ -113,7 +113,7 @@ def write_run(card: RunCard, folder: Path) -> Path:
     """Write `run.json`, whole or not at all; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, **asdict(card)}, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / RUN, lambda file: file.write(text.encode("utf-8") + b"\n"))
+    write_text(folder / RUN, text + "\n")
     return folder / RUN
 
 
@@ -139,7 +139,7 @@ def write_samples(samples: list[RunSample], folder: Path) -> Path:
     """Write `samples.jsonl`, whole or not at all; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(asdict(sample), ensure_ascii=False) for sample in samples]
-    write_atomically(folder / SAMPLES, lambda file: file.write(("\n".join(lines) + "\n").encode("utf-8")))
+    write_text(folder / SAMPLES, "\n".join(lines) + "\n")
     return folder / SAMPLES
 
 

@@ -28,7 +28,7 @@ from data_recipes.scenes.wordings import TEMPLATES, fix_articles, place
 from insightedit.evaluation import scenes_metrics as metrics
 from insightedit.evaluation.exchange import fit
 from insightedit.evaluation.statistics import mean
-from insightedit.provenance import write_atomically
+from insightedit.files import write_text
 
 if TYPE_CHECKING:
     from insightedit.evaluation.scenes import EditFn, RoundTripFn
@@ -363,5 +363,5 @@ def write_drift(report: DriftReport, folder: Path, settings: dict[str, Any]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     values = replace(report, settings=settings).to_dict()
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(folder / FILE, lambda file: file.write(text.encode("utf-8")))
+    write_text(folder / FILE, text)
     return folder / FILE

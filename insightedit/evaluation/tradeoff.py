@@ -16,7 +16,7 @@ from rich.table import Table
 
 from insightedit.evaluation.scenes_metrics import PSNR_CAP
 from insightedit.evaluation.statistics import Rate
-from insightedit.provenance import write_atomically
+from insightedit.files import write_atomically, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -247,7 +247,8 @@ def write_tradeoff(tradeoff: Tradeoff, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]
     text = json.dumps(tradeoff.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(paths[0], lambda file: file.write(text.encode("utf-8")))
+    write_text(paths[0], text)
     figure = draw_tradeoff(tradeoff)
-    write_atomically(paths[1], lambda file: figure.savefig(file, format="png"))
+    with write_atomically(paths[1]) as aside:
+        figure.savefig(aside, format="png")
     return paths

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from insightedit import files
 from insightedit.foundation.sizes import SIZES, TINY
 
 if TYPE_CHECKING:
@@ -139,23 +138,13 @@ def replace_folder(folder: Path, *, keep_existing: bool = False) -> Iterator[Pat
     Yields:
         An empty folder beside it, to be filled.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    fresh.chmod(0o755)
-    try:
+    with files.staging(folder) as place:
+        fresh = place / "new"
+        fresh.mkdir()
         yield fresh
-        _put(fresh, folder, keep_existing)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _put(fresh: Path, folder: Path, keep_existing: bool) -> None:
-    if keep_existing:
+        files.open_to_others(fresh)
+        if not keep_existing:
+            files.replace_folder(fresh, folder, lambda _: True)
+            return
         with suppress(OSError):  # a folder that is not empty cannot be renamed over
             fresh.rename(folder)
-        return
-    old = fresh.with_name(fresh.name + "-old")
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from insightedit.devices import fast_cpu_attention
+from insightedit.files import write_atomically
 from insightedit.foundation.progress import progress
 
 if TYPE_CHECKING:
@@ -232,8 +233,8 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
         }
-        torch.save(state, self.folder / "checkpoint.tmp")
-        os.replace(self.folder / "checkpoint.tmp", self.folder / "checkpoint.pt")
+        with write_atomically(self.folder / "checkpoint.pt") as aside:
+            torch.save(state, aside)
         self._saved = time.monotonic()
 
     def resume(self) -> None:

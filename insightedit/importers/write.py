@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from insightedit import files
 from insightedit.exporting import DTYPES, check_finite
 from insightedit.importers.report import ImportReport
 
@@ -56,17 +54,15 @@ def staging(folder: Path) -> Iterator[Path]:
     Raises:
         ValueError: if it cannot be made.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    except OSError as error:
-        raise ValueError(
-            f"{folder} cannot be written ({error.strerror or error}): name a folder in a place that is yours with -o."
-        ) from error
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(files.staging(folder))
+        except OSError as error:
+            raise ValueError(
+                f"{folder} cannot be written ({error.strerror or error}): name a folder in a place that is yours "
+                "with -o."
+            ) from error
+        yield place
 
 
 def write_imported(
@@ -94,7 +90,7 @@ def write_imported(
     if dtype != STORED:
         _cast(modules, DTYPES[dtype])
     report.facts["dtype"] = dtype
-    model = temporary / folder.name
+    model = temporary / "new"
     if imported.pipeline is not None:
         stored = dtype if dtype != STORED else "as in the published files; merged layers in fp32"
         name = folder.name if folder.is_absolute() else folder.as_posix()
@@ -108,9 +104,7 @@ def write_imported(
         imported.unet.save_pretrained(model / "unet")
         (model / "README.md").write_text(_unet_card(imported.card, folder), encoding="utf-8")
     report.write(model)
-    if folder.is_dir():
-        folder.rmdir()
-    os.replace(model, folder)
+    files.replace_folder(model, folder, lambda _: False)
     return folder
 
 

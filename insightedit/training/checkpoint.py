@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from insightedit.files import flush, open_to_others, write_atomically, write_text
 from insightedit.training.errors import StageError
-from insightedit.training.files import flush, write_atomically
 
 if TYPE_CHECKING:
     from insightedit.training.engine import Processes
@@ -97,11 +97,12 @@ class CheckpointFolder:
         (aside / COMPLETE).write_text(json.dumps(sizes, indent=1))
         flush(aside / COMPLETE)
         flush(aside)
+        open_to_others(aside)
         if folder.exists():
             shutil.rmtree(folder)
         aside.rename(folder)
         flush(self.root)
-        write_atomically(self.root / "latest", folder.name + "\n")
+        write_text(self.root / "latest", folder.name + "\n", durable=True)
         for old in self.complete()[: -self.keep]:
             shutil.rmtree(old)
 
@@ -128,10 +129,8 @@ def is_complete(folder: Path) -> bool:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, contiguous and on the CPU, atomically."""
-    aside = path.with_name(path.name + ".part")
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, aside)
-    flush(aside)
-    os.replace(aside, path)
+    with write_atomically(path, durable=True) as aside:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, aside)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

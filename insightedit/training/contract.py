@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from insightedit.bridging.two_way import FourierPositions
+from insightedit.files import write_text
 from insightedit.training.checkpoint import CheckpointFolder, stage_weights
 from insightedit.training.errors import StageError
-from insightedit.training.files import write_atomically
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
@@ -71,7 +71,7 @@ def write_contract(run_dir: Path, config: Config, editor: nn.Module, steps: int)
         "config_hash": config_hash(config),
         "packages": _versions(),
     }
-    write_atomically(run_dir / CONTRACT, json.dumps(contract, indent=1) + "\n")
+    write_text(run_dir / CONTRACT, json.dumps(contract, indent=1) + "\n", durable=True)
     return contract
 
 

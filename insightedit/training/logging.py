@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections import defaultdict
@@ -16,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from insightedit.files import write_atomically, write_text
 from insightedit.training.errors import StageError
 from insightedit.training.step import METRIC
 
@@ -182,9 +182,7 @@ def drop_lines_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [record for record in read_log(path) if record["step"] <= step]
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    os.replace(aside, path)
+    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def draw_losses(log: Path, picture: Path) -> None:
@@ -208,9 +206,8 @@ def draw_losses(log: Path, picture: Path) -> None:
         axes.plot([step for step, _ in points], [value for _, value in points], linewidth=1)
         axes.set_title(name, fontsize=9)
         axes.grid(alpha=0.3)
-    aside = picture.with_name(picture.name + ".tmp")
-    figure.savefig(aside, format="png", dpi=110)
-    os.replace(aside, picture)
+    with write_atomically(picture) as aside:
+        figure.savefig(aside, format="png", dpi=110)
 
 
 def _tensorboard(folder: Path, start_step: int) -> Any:

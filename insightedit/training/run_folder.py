@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from insightedit.config.schema import Config, SourceConfig
+from insightedit.files import write_text
 from insightedit.training.checkpoint import CheckpointFolder
 from insightedit.training.errors import StageError
-from insightedit.training.files import write_atomically
 
 logger = logging.getLogger(__name__)
 FREE_KEYS = {
@@ -64,7 +64,8 @@ def claim_run_folder(run_dir: Path, config: Config) -> None:
                 "output_dir=DIR "
                 "for a second run, or --restart to start anew (the old run is kept aside)."
             )
-    write_atomically(path, yaml.safe_dump(asdict(config), sort_keys=False))
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_text(path, yaml.safe_dump(asdict(config), sort_keys=False), durable=True)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

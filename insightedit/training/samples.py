@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from insightedit.files import write_atomically
 from insightedit.training.checkpoint import undisturbed
 
 if TYPE_CHECKING:
@@ -156,6 +156,5 @@ def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Pat
         text = sample.instruction if len(sample.instruction) <= 90 else sample.instruction[:87] + "..."
         pen.text((4, row * height + CELL + 4), text, fill="black", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    grid.save(aside, format="PNG")
-    os.replace(aside, path)
+    with write_atomically(path) as aside:
+        grid.save(aside, format="PNG")

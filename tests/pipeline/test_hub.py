@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 import yaml
 
 from insightedit import hub
+from insightedit.exporting import SHEET
 from insightedit.hub import (
     describe_model,
     export_editor,
@@ -83,11 +87,52 @@ class TestExport:
         assert names == parts | {"model_index.json", "README.md", "pipeline.py", "export.json"}
 
     def test_replaces_an_old_model_only(self, tiny_pipeline, tiny_folder, tmp_path):
-        target = tmp_path / "model"
+        """What an older export wrote goes; whatever else lies in the folder, a clone for one, is not touched."""
+        target = export_pipeline(tiny_pipeline, tmp_path / "model")
+        stale = ("unet/diffusion_pytorch_model-00001-of-00002.safetensors", "text_encoder/config.json", SHEET)
+        theirs = (
+            ".git/config",
+            "notes.md",
+            "data/model_index.json",
+            "unet/merges.md",
+            ".env",
+            "unet/my.safetensors",
+        )
+        for name in (*stale, *theirs):
+            (target / name).parent.mkdir(exist_ok=True)
+            (target / name).write_text(name)
+        (target / "data/link").symlink_to(target / "notes.md")
         export_pipeline(tiny_pipeline, target)
-        (target / "stale.txt").write_text("old")
-        export_pipeline(tiny_pipeline, target)
-        assert {p.name for p in target.iterdir()} == {p.name for p in tiny_folder.iterdir()}
+        assert not [name for name in stale if (target / name).exists()]
+        assert [(target / name).read_text() for name in theirs] == list(theirs)
+        assert (target / "data/link").is_symlink()
+        found = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()} - {"data/link"}
+        assert found - set(theirs) == {
+            p.relative_to(tiny_folder).as_posix() for p in tiny_folder.rglob("*") if p.is_file()
+        }
+        assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+    @pytest.mark.parametrize("value", [0o000, 0o022, 0o027, 0o077])
+    def test_others_may_read_what_the_umask_allows(self, tiny_pipeline, tmp_path, value):
+        before = os.umask(value)
+        try:
+            target = export_pipeline(tiny_pipeline, tmp_path / "model")
+        finally:
+            os.umask(before)
+        for path in (target, *target.rglob("*")):
+            assert stat.S_IMODE(path.stat().st_mode) == (0o777 if path.is_dir() else 0o666) & ~value, path
+
+    def test_another_program_s_model_is_kept(self, tiny_pipeline, tmp_path):
+        (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+        with pytest.raises(ValueError, match="holds a model that `insightedit export` did not write"):
+            export_pipeline(tiny_pipeline, tmp_path)
+
+    def test_into_the_folder_one_stands_in(self, tiny_pipeline, tmp_path, monkeypatch):
+        (tmp_path / "model").mkdir()
+        monkeypatch.chdir(tmp_path / "model")
+        for _ in range(2):
+            export_pipeline(tiny_pipeline, ".")
+            assert (Path("model_index.json")).is_file() and not [n for n in os.listdir() if n.startswith(".")]
         assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
     def test_keeps_other_files(self, tiny_pipeline, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 
 from insightedit.imaging import read_picture
-from insightedit.provenance import Provenance, check_suffix, save_picture, write_atomically
+from insightedit.provenance import Provenance, check_suffix, save_picture
 
 NOTE = Provenance("insightedit 1", 'make <it> "red" & größer', 7, background_locked=True)
 
@@ -87,26 +86,6 @@ def test_what_cannot_be_written(tmp_path, picture_of, mode, name, message):
 def test_no_folder(tmp_path, picture_of):
     with pytest.raises(FileNotFoundError, match=r"No folder .*make it first"):
         save_picture(picture_of("RGB", (4, 4)), tmp_path / "no" / "out.png")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "out.bin"
-    path.write_bytes(b"old")
-
-    def fail(file):
-        file.write(b"half")
-        raise RuntimeError("disk full")
-
-    with pytest.raises(RuntimeError, match="disk full"):
-        write_atomically(path, fail)
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["out.bin"]
-
-
-def test_written_files_have_ordinary_rights(tmp_path):
-    (tmp_path / "plain").write_bytes(b"")
-    write_atomically(tmp_path / "ours", lambda file: file.write(b"x"))
-    assert os.stat(tmp_path / "ours").st_mode == os.stat(tmp_path / "plain").st_mode
 
 
 def test_suffix_check():

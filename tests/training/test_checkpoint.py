@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from insightedit.training import checkpoint, files
+from insightedit import files
+from insightedit.training import checkpoint
 from insightedit.training.checkpoint import (
     CheckpointFolder,
     is_complete,
@@ -65,7 +66,7 @@ def test_a_death_at_any_moment_keeps_a_whole_checkpoint(tmp_path, monkeypatch, m
         if moment == "before the rename":
             patch.setattr(checkpoint.Path, "rename", die)
         if moment == "before the pointer":
-            patch.setattr(checkpoint, "write_atomically", die)
+            patch.setattr(checkpoint, "write_text", die)
         if moment == "before the pruning":
             patch.setattr(shutil, "rmtree", lambda path, **k: die() if path.name == "step-000001" else None)
         with pytest.raises(Death), folder.writing(2, ALONE) as path:
@@ -116,10 +117,10 @@ def test_a_shortened_file_makes_a_checkpoint_incomplete(tmp_path, caplog):
 
 def test_small_files_are_replaced_whole(tmp_path, monkeypatch):
     path = tmp_path / "latest"
-    files.write_atomically(path, "old")
+    files.write_text(path, "old", durable=True)
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
     with pytest.raises(OSError, match="killed"):
-        files.write_atomically(path, "new")
+        files.write_text(path, "new", durable=True)
     assert path.read_text() == "old"
 
 

@@ -185,7 +185,7 @@ def _tell_tables(
 ) -> None:
     from insightedit.evaluation.ablations.comparisons import measured
     from insightedit.evaluation.ablations.document import tables_text, write_document
-    from insightedit.provenance import write_atomically
+    from insightedit.files import write_text
 
     tables: list[Measured] = [one for study in studies for one in measured(experiment, study, seeds)]
     if not any(one.records for one in tables):
@@ -194,7 +194,7 @@ def _tell_tables(
     if write is not None:
         by = f"{PROGRAM} --studies {named} --table --write {write}"
         text = write_document(experiment, tables, seeds=seeds, written_by=by)
-        write_atomically(write, lambda file: file.write(text.encode("utf-8")))
+        write_text(write, text)
         typer.echo(write)
 
 

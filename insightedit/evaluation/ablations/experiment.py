@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from insightedit.evaluation.ablations.studies import Cost, Row, Stage
-from insightedit.provenance import write_atomically
+from insightedit.files import write_text
 
 EXPERIMENT, RUN_RECORD = "experiment.json", "run.json"
 SCALES = ("mini", "tiny")  # tiny: random weights, for tests
@@ -230,7 +230,7 @@ def _measured(cost: Cost, records: Sequence[Mapping[str, Any]]) -> Cost | None:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+    write_text(path, text)
 
 
 def _read_json(path: Path) -> Any:

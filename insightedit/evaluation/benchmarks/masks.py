@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from insightedit.evaluation.benchmarks.reading import Notes
+from insightedit.files import write_bytes
 from insightedit.imaging import PictureError, open_picture, read_region
-from insightedit.provenance import write_atomically
 
 FOLDER = Path("unpacked") / "masks"
 
@@ -59,7 +59,7 @@ def write_mask(notes: Notes, region: np.ndarray, name: str) -> Path | None:
         if into.is_file() and into.read_bytes() == packed.getvalue():
             return into
         into.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(into, lambda file: file.write(packed.getvalue()))
+        write_bytes(into, packed.getvalue())
     except OSError as error:
         notes.warn(
             f"Masks are left out: {notes.short(into.parent)} cannot be written ({error.strerror or error})."

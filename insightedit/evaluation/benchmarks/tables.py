@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from insightedit.evaluation.benchmarks.reading import LFS, Notes, as_id, natural, some
-from insightedit.provenance import write_atomically
+from insightedit.files import write_text
 
 UNPACKED = "unpacked"
 INDEX = "index.json"
@@ -108,7 +108,7 @@ def unpack(
             for row in rows
         ]
         text = json.dumps({"tables": stamp, "pictures": list(pictures), "rows": kept}, default=str)
-        write_atomically(into / INDEX, lambda file: file.write(text.encode()))
+        write_text(into / INDEX, text)
     except PermissionError:
         notes.fault(
             f"{notes.short(into)} cannot be written, where pictures are unpacked to: give the right to."

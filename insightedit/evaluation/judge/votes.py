@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from insightedit.evaluation.failures import FAILURES
 from insightedit.evaluation.judge.agreement import fleiss_kappa
 from insightedit.evaluation.statistics import Rate, group_by, mean, rate
+from insightedit.files import write_text
 from insightedit.imaging import read_picture, to_rgb
-from insightedit.provenance import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -126,9 +126,9 @@ def write_rating_page(
     key = {"format": KEY_FORMAT, "page": page, "seed": seed, "raters": raters, "items": unblinded}
     folder.mkdir(parents=True, exist_ok=True)
     html = _render(data, title=title)
-    write_atomically(folder / PAGE, lambda file: file.write(html.encode("utf-8")))
+    write_text(folder / PAGE, html)
     text = json.dumps(key, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / KEY, lambda file: file.write(text.encode("utf-8")))
+    write_text(folder / KEY, text)
     return folder / PAGE, folder / KEY
 
 

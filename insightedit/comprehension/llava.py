@@ -299,8 +299,8 @@ class LlavaComprehension(nn.Module):
 
     def _one_precision(self) -> AbstractContextManager:
         """Autocast where trained tables are wider than the frozen layers they feed (`shrink_language_model`)."""
-        # asked of `parameters()`: to read `.weight` merges the trained rows into the whole table, and under ZeRO-3 binds
-        # the rows to this module, which cannot gather them again for the backward pass
+        # not by `.weight`: that merges the trained rows into the whole table, and under ZeRO-3 binds the rows to this
+        # module, which cannot gather them again for the backward pass
         table = next(self.stock.get_input_embeddings().parameters()).dtype
         layers = next(self.stock.model.language_model.norm.parameters()).dtype
         return torch.autocast(self.device.type, layers) if table != layers else nullcontext()

@@ -255,6 +255,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "bf16"
     engine: Literal["auto", "deepspeed", "torch"] = "auto"
     deepspeed: str = "zero2"  # configs/deepspeed/NAME.json or a path
+    deepspeed_files: bool = True  # under ZeRO also DeepSpeed's own files, for its tools (zero_to_fp32.py)
     ema_decay: float | None = None
     gradient_checkpointing: bool = False
     save_every: int = 500

@@ -1,4 +1,4 @@
-"""The loader: batch number `step` of rank r is a pure function of the seed, so its state is one integer."""
+"""The loader: batch number `step` of rank r is a pure function of the seed, so its state is three integers."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class StepLoader:
         prefetch_factor: int = 4,
     ) -> None:
         self.batches = _Batches(mixture, collate, batch_size, rank, world_size)
+        self.stride = batch_size * world_size
         self.num_workers = num_workers
         self.prefetch_factor = prefetch_factor
         self.position = 0
@@ -58,12 +59,16 @@ class StepLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Position of the next batch."""
-        return {"position": self.position}
+        """Position of the next batch, and of the first one among the samples; samples of all processes a batch."""
+        return {"position": self.position, "offset": self.batches.offset, "stride": self.stride}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on at the stored position."""
-        self.position = int(state["position"])
+        """Go on at the stored position; with another number of processes or batch size, at the next sample."""
+        position, offset = int(state["position"]), int(state.get("offset", 0))
+        stride = int(state.get("stride", self.stride))
+        same = stride == self.stride
+        self.position = position if same else 0
+        self.batches.offset = offset if same else offset + position * stride
 
 
 class _Batches(Dataset):
@@ -72,9 +77,10 @@ class _Batches(Dataset):
     ) -> None:
         self.mixture, self.collate = mixture, collate
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.offset = 0  # samples before batch 0, drawn by another number of processes
 
     def __getitem__(self, step: int) -> EditBatch | ConfigError:
-        start = (step * self.world_size + self.rank) * self.batch_size
+        start = self.offset + (step * self.world_size + self.rank) * self.batch_size
         indices = list(range(start, start + self.batch_size))
         try:
             records = [self.mixture[i] for i in indices]

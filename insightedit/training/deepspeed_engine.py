@@ -5,17 +5,34 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from insightedit.config.load import ConfigError, config_root
 from insightedit.devices import fast_cpu_attention
 from insightedit.training.optim import build_optimizer, build_schedule
+from insightedit.training.optimizer_state import (
+    MOMENTS,
+    STEP,
+    empty_state,
+    gather_state,
+    load_blocks,
+    load_schedule,
+    load_state,
+    read_state,
+    save_blocks,
+    save_schedule,
+    save_state,
+    split_by_process,
+)
 from insightedit.training.step import TrainingStep, trainable_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from insightedit.config.schema import Config
     from insightedit.training.processes import Processes
 
@@ -46,14 +63,15 @@ class DeepSpeedEngine:
         self.partitioned = self.zero_stage == 3
         self.name = f"deepspeed {config.train.deepspeed}"
         self.parameters = trainable_parameters(module)
-        self.device = processes.device
+        self.processes, self.device = processes, processes.device
+        self.own_files = config.train.deepspeed_files
         self.accumulation = config.train.gradient_accumulation_steps
         for tensor in [
             *module.parameters(),
             *module.buffers(),
         ]:  # DeepSpeed cannot send channels_last weights
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
-        optimizer = build_optimizer(
+        self.optimizer = build_optimizer(
             self.parameters.items(),
             config.optim,
             device=processes.device,
@@ -61,7 +79,7 @@ class DeepSpeedEngine:
         )
         self.engine, _, _, self.schedule = deepspeed.initialize(
             model=module,
-            optimizer=optimizer,
+            optimizer=self.optimizer,
             lr_scheduler=lambda inner: build_schedule(inner, config.optim, config.train.max_steps),
             config=settings,
         )
@@ -90,7 +108,7 @@ class DeepSpeedEngine:
         return float(self.engine.get_lr()[0])
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """See `Engine`; gathered from all processes under ZeRO-3."""
+        """See `Engine`; under ZeRO-3 gathered from all processes by the main one."""
         if not self.partitioned:
             return {name: parameter.detach() for name, parameter in self.parameters.items()}
         import deepspeed
@@ -98,18 +116,76 @@ class DeepSpeedEngine:
         state = {}
         for name, parameter in self.parameters.items():
             with deepspeed.zero.GatheredParameters([parameter]):
-                state[name] = parameter.detach().clone()
+                if self.processes.is_main:
+                    state[name] = parameter.detach().clone()
         return state
 
     def save(self, folder: Path) -> None:
-        """See `Engine`; DeepSpeed's own format, in the folder `deepspeed`."""
-        self.engine.save_checkpoint(
-            str(folder), tag="deepspeed", save_latest=False, exclude_frozen_parameters=True
-        )
+        """See `Engine`; under ZeRO DeepSpeed's own files, too, for its tools. They are pickled, so never read here."""
+        if self.processes.is_main:
+            save_schedule(folder, self.schedule)
+        if split_by_process(self.optimizer):
+            states = self.optimizer.state
+            save_blocks(folder, self.processes.rank, [states[tensor] for tensor in self._stepped()])
+        else:
+            state = gather_state(self.parameters, self._state, keep=self.processes.is_main)
+            if self.processes.is_main:
+                save_state(folder, state)
+        if self.zero_stage and self.own_files:
+            self.engine.save_checkpoint(str(folder), tag="deepspeed", exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
-        """See `Engine`; same ZeRO stage and number of processes as when it was saved."""
-        self.engine.load_checkpoint(str(folder), tag="deepspeed", load_module_strict=False)
+        """See `Engine`."""
+        load_schedule(folder, self.schedule, self.optimizer)
+        if split_by_process(self.optimizer):
+            load_blocks(folder, self.processes.rank, self.optimizer, self._stepped())
+        elif self.zero_stage == 0:
+            load_state(self.optimizer, self.parameters, read_state(folder))
+        else:
+            self._load_partitions(read_state(folder))
+
+    def _stepped(self) -> list[Tensor]:
+        """The tensors that the optimiser itself steps: the weights, or this process's flat parts of them."""
+        zero = self.engine.optimizer
+        if self.zero_stage == 0:
+            return list(self.parameters.values())
+        return list(
+            zero.fp32_partitioned_groups_flat if self.partitioned else zero.single_partition_of_fp32_groups
+        )
+
+    def _state(self, parameter: nn.Parameter, key: str) -> Tensor | None:
+        """A weight's whole state, gathered from all processes."""
+        if self.zero_stage == 0:
+            return self.optimizer.state.get(parameter, {}).get(key)
+        if key == STEP:
+            return self.optimizer.state[self._stepped()[0]][STEP]
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        return safe_get_full_optimizer_state(parameter, key)
+
+    def _load_partitions(self, state: Mapping[str, Tensor]) -> None:
+        """Give each process its parts of the moments; DeepSpeed itself would read pickles."""
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+        steps = [value for key, value in state.items() if key.startswith(f"{STEP}/")]
+        empty_state(self.optimizer, self._stepped(), max(steps))
+        if not self.partitioned:
+            self.engine.optimizer._lazy_init_hp_params_optimizer_state()  # as after the first step
+        for name, parameter in self.parameters.items():
+            for key in MOMENTS:
+                value = state.get(f"{key}/{name}")
+                if value is None:  # no objective has reached this weight yet
+                    continue
+                if self.partitioned:
+                    safe_set_local_optimizer_state(parameter, self._part(value, parameter), key)
+                else:
+                    safe_set_full_optimizer_state(parameter, value, key)
+
+    def _part(self, value: Tensor, parameter: nn.Parameter) -> Tensor:
+        """What this process holds of a weight's state under ZeRO-3: equal parts, the last one filled up with zeros."""
+        size = cast("Any", parameter).ds_tensor.numel()
+        flat = F.pad(value.flatten(), (0, size * self.processes.world_size - value.numel()))
+        return flat[size * self.processes.rank :][:size]
 
     def parameter_names(self) -> list[str]:
         """See `Engine`."""

@@ -10,8 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from insightedit.devices import fast_cpu_attention
-from insightedit.training.checkpoint import TRAINABLE, load_tensors
 from insightedit.training.optim import build_optimizer, build_schedule
+from insightedit.training.optimizer_state import (
+    gather_state,
+    load_blocks,
+    load_schedule,
+    load_state,
+    read_state,
+    save_blocks,
+    save_schedule,
+    save_state,
+    split_by_process,
+)
 from insightedit.training.processes import Processes, engine_kind
 from insightedit.training.step import TrainingStep, trainable_parameters
 
@@ -37,7 +47,7 @@ class Engine(Protocol):
         ...
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """Trainable weights by editor name, whole; every process must ask."""
+        """Trainable weights by editor name, whole; every process must ask, only the main one may get an answer."""
         ...
 
     def parameter_names(self) -> list[str]:
@@ -49,7 +59,10 @@ class Engine(Protocol):
         ...
 
     def load(self, folder: Path) -> None:
-        """Weights, optimiser and schedule from a checkpoint folder."""
+        """Optimiser and schedule from a checkpoint folder, of any engine and number of processes.
+
+        The weights are in the module already.
+        """
         ...
 
     def train_mode(self) -> None:
@@ -106,18 +119,23 @@ class TorchEngine:
 
     def save(self, folder: Path) -> None:
         """See `Engine`."""
-        state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        torch.save(state, folder / "optimizer.pt")
+        save_schedule(folder, self.schedule)
+        if split_by_process(self.optimizer):
+            states = self.optimizer.state
+            save_blocks(folder, 0, [states[parameter] for parameter in self.parameters.values()])
+        else:
+            save_state(folder, gather_state(self.parameters, self._state, keep=True))
 
-    @torch.no_grad()
     def load(self, folder: Path) -> None:
         """See `Engine`."""
-        saved = load_tensors(folder / TRAINABLE)
-        for name, parameter in self.parameters.items():
-            parameter.copy_(saved[name])
-        state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        load_schedule(folder, self.schedule, self.optimizer)
+        if split_by_process(self.optimizer):
+            load_blocks(folder, 0, self.optimizer, list(self.parameters.values()))
+        else:
+            load_state(self.optimizer, self.parameters, read_state(folder))
+
+    def _state(self, parameter: nn.Parameter, key: str) -> Tensor | None:
+        return self.optimizer.state.get(parameter, {}).get(key)
 
     def parameter_names(self) -> list[str]:
         """See `Engine`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import signal
 import threading
 import time
@@ -14,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from insightedit.training.checkpoint import CheckpointFolder, undisturbed
@@ -24,11 +21,13 @@ from insightedit.training.logging import RunLog
 from insightedit.training.optim import Ema
 from insightedit.training.processes import Processes, start_processes
 from insightedit.training.samples import EditFn, Painter
-from insightedit.training.snapshot import Progress, Snapshot
+from insightedit.training.snapshot import Progress, Snapshot, seed_everything, take_up
 from insightedit.training.step import METRIC, TrainingStep
 from insightedit.training.trainable import select_trainable
 
 if TYPE_CHECKING:
+    import torch
+
     from insightedit.config.schema import Config
 
 logger = logging.getLogger(__name__)
@@ -95,15 +94,16 @@ def fit(
     report = select_trainable(editor, config.stage.trainable)
     if processes.is_main:
         logger.info("%s", report.table())
-    engine = build_engine(TrainingStep(editor, objective, config), processes)
-    generator = seed_everything(config.train.seed, processes.rank)
-    ema = _build_ema(config, engine, processes)
     folder = CheckpointFolder(run_dir / "checkpoints", config.train.keep_checkpoints)
     if processes.is_main:
         folder.clean()
     processes.barrier()
+    take_up(folder, editor, report.names)
+    engine = build_engine(TrainingStep(editor, objective, config), processes)
+    generator = seed_everything(config.train.seed, processes.rank)
+    ema = _build_ema(config, engine, processes)
     snapshot = Snapshot(folder, engine, loader, generator, processes, ema)
-    progress = snapshot.restore()
+    progress = snapshot.restore(config.train.seed)
     painter = Painter(run_dir / "samples", engine, ema, generator, processes, edit_fn, samples)
     log = RunLog(
         run_dir,
@@ -154,14 +154,6 @@ def _train(
         if stopping and not last:
             logger.info("stopped at step %d of %d, saved: the same command goes on", saved, train.max_steps)
             return
-
-
-def seed_everything(seed: int, rank: int = 0) -> torch.Generator:
-    """Seed torch, numpy and Python by rank; returns the generator of noise and condition dropout."""
-    torch.manual_seed(seed + rank)
-    np.random.seed((seed + rank) % 2**32)  # noqa: NPY002 - libraries below still draw from it
-    random.seed(seed + rank)
-    return torch.Generator().manual_seed(seed * 1000003 + rank)
 
 
 @contextmanager

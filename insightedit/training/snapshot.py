@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from insightedit.training.checkpoint import (
@@ -19,12 +20,19 @@ from insightedit.training.checkpoint import (
     save_tensors,
     set_rng_state,
 )
+from insightedit.training.contract import load_weights
 from insightedit.training.errors import StageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from torch import nn
+
     from insightedit.training.engine import Engine
     from insightedit.training.optim import Ema
     from insightedit.training.processes import Processes
+
+SEED_STRIDE = 10007  # between the seeds of steps at which the number of processes changed
 
 
 @dataclass
@@ -71,23 +79,33 @@ class Snapshot:
                     save_tensors(path / EMA, self.ema.shadow)
                 (path / TRAINER).write_text(json.dumps(self._trainer(progress, list(weights)), indent=1))
 
-    def restore(self) -> Progress:
-        """Go back to the newest whole checkpoint; a fresh `Progress` where there is none.
+    def restore(self, seed: int) -> Progress:
+        """Go back to the newest whole checkpoint, whose weights the module has already (`take_up`).
+
+        With another number of processes than it was written by, noise and dropout are drawn anew from `seed`.
+
+        Returns:
+            How far the run is; a fresh `Progress` where there is no checkpoint.
 
         Raises:
-            StageError: if the checkpoint was made by another engine, number of processes or set of weights.
+            StageError: if the optimiser's state cannot be read.
         """
         path = self.folder.latest()
         if path is None:
             return Progress()
         trainer = json.loads((path / TRAINER).read_text())
-        self._check(path, trainer)
         self.engine.load(path)
         self.loader.load_state_dict(trainer["loader"])
         if self.ema is not None and self.processes.is_main:
             self.ema.load(load_tensors(path / EMA), trainer["ema_updates"])
-        state = torch.load(path / f"rng-{self.processes.rank:03d}.pt", map_location="cpu", weights_only=True)
-        set_rng_state(state, self.generator)
+        if trainer["world_size"] == self.processes.world_size:
+            state = torch.load(
+                path / f"rng-{self.processes.rank:03d}.pt", map_location="cpu", weights_only=True
+            )
+            set_rng_state(state, self.generator)
+        else:
+            fresh = seed_everything(seed + SEED_STRIDE * trainer["step"], self.processes.rank)
+            self.generator.set_state(fresh.get_state())
         return Progress(trainer["step"], trainer["seconds"], trainer["losses"], resumed_from=trainer["step"])
 
     def _trainer(self, progress: Progress, names: list[str]) -> dict[str, Any]:
@@ -102,26 +120,33 @@ class Snapshot:
             "trainable": names,
         }
 
-    def _check(self, path: Path, trainer: dict[str, Any]) -> None:
-        size, engine = self.processes.world_size, self.engine.name
-        if trainer["world_size"] != size:
-            raise StageError(
-                f"{path} was written by {trainer['world_size']} processes, this run has {size}: optimiser "
-                "states and "
-                f"data order are split by process. Start it with {trainer['world_size']} again, or anew "
-                "with --restart."
-            )
-        if trainer["engine"] != engine:
-            raise StageError(
-                f"{path} was written by the engine `{trainer['engine']}`, this run uses `{engine}`: set "
-                "train.engine and "
-                "train.deepspeed as before, or start anew with --restart."
-            )
-        names = set(self.engine.parameter_names())
-        if set(trainer["trainable"]) != names:
-            odd = sorted(set(trainer["trainable"]) ^ names)
-            raise StageError(
-                f"{path} and this run train different weights ({len(odd)} differ, e.g. "
-                f"{', '.join(odd[:3])}): "
-                "the code or the packages changed since. Start anew with --restart."
-            )
+
+def take_up(folder: CheckpointFolder, editor: nn.Module, names: Collection[str]) -> None:
+    """Load the newest whole checkpoint's weights, if there is one; before an engine splits them.
+
+    Args:
+        folder: of the run.
+        editor: model.
+        names: of the weights that this run trains.
+
+    Raises:
+        StageError: if the checkpoint trains others.
+    """
+    path = folder.latest()
+    if path is None:
+        return
+    trained = json.loads((path / TRAINER).read_text())["trainable"]
+    if odd := sorted(set(trained) ^ set(names)):
+        raise StageError(
+            f"{path} and this run train different weights ({len(odd)} differ, e.g. {', '.join(odd[:3])}): "
+            "the code or the packages changed since. Start anew with --restart."
+        )
+    load_weights(editor, load_tensors(path / TRAINABLE), path)
+
+
+def seed_everything(seed: int, rank: int = 0) -> torch.Generator:
+    """Seed torch, numpy and Python by rank; returns the generator of noise and condition dropout."""
+    torch.manual_seed(seed + rank)
+    np.random.seed((seed + rank) % 2**32)  # noqa: NPY002 - libraries below still draw from it
+    random.seed(seed + rank)
+    return torch.Generator().manual_seed(seed * 1000003 + rank)

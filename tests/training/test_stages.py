@@ -63,7 +63,14 @@ def files(run_dir: Path, step: int = STEPS) -> dict[str, bytes]:
 def test_a_stage_leaves_what_the_guide_lists(runs):
     found = {p.relative_to(runs / "stage3").as_posix() for p in (runs / "stage3").rglob("*") if p.is_file()}
     found = {name for name in found if not name.startswith("tensorboard")}
-    names = ("COMPLETE", "optimizer.pt", "rng-000.pt", "trainable.safetensors", "trainer.json")
+    names = (
+        "COMPLETE",
+        "optimizer.safetensors",
+        "rng-000.pt",
+        "schedule.json",
+        "trainable.safetensors",
+        "trainer.json",
+    )
     wanted = {f"checkpoints/step-{step:06d}/{name}" for step in (2, 4) for name in names}
     wanted |= {"checkpoints/latest", "config.yaml", "contract.json", "log.jsonl", "losses.png"}
     wanted |= {"inherited.safetensors", "samples/step-000004.png"}

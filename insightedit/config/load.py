@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from insightedit.config.ranges import range_faults
 from insightedit.config.schema import Config
+from insightedit.config.synonyms import SYNONYMS
 
 STAGE_SECTION = re.compile(r"stage[0-9]+")
 COMMAND_LINE = "command line"
@@ -300,9 +301,16 @@ def _unknown(path: str, siblings: list[str], origin: str) -> str:
     if elsewhere:
         return f"{path} ({origin}): no such setting here; it is {' or '.join(elsewhere)}."
     hint = (
-        _did_you_mean(path, siblings) or _did_you_mean(path, _paths()) or "; here are " + ", ".join(siblings)
+        _synonym(last)
+        or _did_you_mean(path, siblings)
+        or _did_you_mean(path, _paths())
+        or "; here are " + ", ".join(siblings)
     )
     return f"{path} ({origin}): no such setting{hint}."
+
+
+def _synonym(last: str) -> str:
+    return f" (did you mean {SYNONYMS[last]}?)" if last in SYNONYMS else ""
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:
@@ -386,7 +394,7 @@ def _full_path(key: str, faults: list[str]) -> str | None:
     for path in _paths():
         leaves.setdefault(path if "." in key else path.rpartition(".")[2], path)
     near = difflib.get_close_matches(key, leaves, n=1, cutoff=0.6)
-    hint = (
+    hint = _synonym(head.rpartition(".")[2]) or (
         f" (did you mean {leaves[near[0]]}?)"
         if near
         else "; sections are " + ", ".join(typing.get_type_hints(Config))

@@ -263,6 +263,8 @@ class TrainConfig:
     log_every: int = 10
     sample_every: int = 500
     num_samples: int = 8
+    validate_every: int = 500  # steps between two validation losses, of sources with a val_fraction
+    num_validation: int = 64  # held-out records of one validation loss
     max_minutes: float | None = (
         None  # stop early, checkpointed, after this wall time; the same command goes on
     )

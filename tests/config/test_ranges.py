@@ -15,8 +15,8 @@ from insightedit.config.schema import (
     ReaderConfig,
 )
 
-SIGNED = {"comprehension.vision_feature_layer", "stage.number", "stages"}
-"""Numbers that are no amounts; the last two are checked against the recipe."""
+STAGES = {"stage.number", "stages"}
+"""Numbers that are checked against the recipe."""
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,21 @@ SIGNED = {"comprehension.vision_feature_layer", "stage.number", "stages"}
         ("train.ema_decay=1", "train.ema_decay is 1.0: it has to be at least 0 and below 1."),
         ("guidance.drop_text=1.5", "guidance.drop_text is 1.5: it has to be at least 0 and at most 1."),
         ("loss.min_timestep=1000", "loss.min_timestep is 1000: it has to be at least 0 and at most 999."),
+        (
+            "train.seed=99999999999999999999",
+            "train.seed is 99999999999999999999: it has to be at most 4294967295.",
+        ),
+        ("generation.resolution=100000", "generation.resolution is 100000: it has to be at most 8192."),
+        ("generation.resolution=7", "generation.resolution is 7: it has to be at least 8."),
+        ("comprehension.num_edit_tokens=1000000000", "it has to be at most 4096."),
+        ("bridge.qformer.num_layers=10000000", "it has to be at most 256."),
+        ("guidance.guidance_scale=1e308", "it has to be at most 1000."),
+        ("data.sources=[]", "data.sources is empty: name at least one source, e.g. [{kind: scenes}]."),
+        ("data.sources=[{weight: -1}]", "data.sources.weight is -1.0: it has to be above 0."),
+        (
+            "data.sources=[{val_fraction: 1}]",
+            "data.sources.val_fraction is 1.0: it has to be at least 0 and below 1.",
+        ),
         ("bridge.qformer.num_layers=0", "bridge.qformer.num_layers is 0: it has to be at least 1."),
     ],
 )
@@ -59,7 +74,7 @@ def test_every_number_has_its_range():
     whole.comprehension.reader, whole.bridge.fusion = ReaderConfig(), FusionConfig()
     whole.bridge.edit_head = EditHeadConfig()
     named = {key for key, _ in _numbers(whole)}
-    assert named - SIGNED <= RANGES.keys()
+    assert named - STAGES <= RANGES.keys()
     known = {
         f"{section}.{name}"
         for section, values in asdict(whole).items()
@@ -67,6 +82,26 @@ def test_every_number_has_its_range():
         for name in values
     }
     assert {".".join(key.split(".")[:2]) for key in RANGES} <= known
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["resolution=8192", "train.batch_size=65536"],
+            "generation.resolution and train.batch_size need 98304 GB",
+        ),
+        (["bridge.bim.width=65536", "bridge.bim.depth=256"], "bridge.bim need"),
+        (
+            ["bridge.qformer=null", "bridge.edit_head={width: 65536, num_layers: 256}"],
+            "bridge.edit_head need",
+        ),
+    ],
+)
+def test_what_no_memory_holds_is_refused(words, told):
+    with pytest.raises(ConfigError, match="and this machine has .* GB: make them smaller") as refused:
+        load_config("insightedit", 3, ["tiny"], words)
+    assert told in str(refused.value)
 
 
 @pytest.mark.parametrize("recipe", list_recipes())

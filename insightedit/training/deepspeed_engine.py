@@ -128,6 +128,7 @@ class DeepSpeedEngine:
             states = self.optimizer.state
             save_blocks(folder, self.processes.rank, [states[tensor] for tensor in self._stepped()])
         else:
+            self._link_moments()
             state = gather_state(self.parameters, self._state, keep=self.processes.is_main)
             if self.processes.is_main:
                 save_state(folder, state)
@@ -169,8 +170,7 @@ class DeepSpeedEngine:
 
         steps = [value for key, value in state.items() if key.startswith(f"{STEP}/")]
         empty_state(self.optimizer, self._stepped(), max(steps))
-        if not self.partitioned:
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()  # as after the first step
+        self._link_moments()
         for name, parameter in self.parameters.items():
             for key in MOMENTS:
                 value = state.get(f"{key}/{name}")
@@ -180,6 +180,12 @@ class DeepSpeedEngine:
                     safe_set_local_optimizer_state(parameter, self._part(value, parameter), key)
                 else:
                     safe_set_full_optimizer_state(parameter, value, key)
+
+    def _link_moments(self) -> None:
+        """Tell the weights where their moments are; DeepSpeed does so after its first group's first step, for all."""
+        if self.zero_stage in (1, 2):
+            self.engine.optimizer._hp_optimizer_states_linked = False
+            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _part(self, value: Tensor, parameter: nn.Parameter) -> Tensor:
         """What this process holds of a weight's state under ZeRO-3: equal parts, the last one filled up with zeros."""

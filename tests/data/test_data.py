@@ -93,6 +93,21 @@ def test_loader_resumes_at_its_position() -> None:
     assert take(resumed, 2) == straight[4:]
 
 
+def test_another_number_of_processes_goes_on_at_the_next_sample() -> None:
+    """Two after one after three: no sample is left out or comes twice."""
+    whole = [k for batch in take(build(), 12) for k in batch]
+    seen, state = [], None
+    for world_size in (3, 1, 2):
+        loaders = [build(rank=rank, world_size=world_size) for rank in range(world_size)]
+        if state is not None:
+            for loader in loaders:
+                loader.load_state_dict(state)
+        for batches in zip(*[take(loader, 2) for loader in loaders], strict=True):
+            seen += [k for batch in batches for k in batch]
+        state = loaders[0].state_dict()
+    assert seen == whole
+
+
 def test_ranks_share_the_stream_without_overlap() -> None:
     whole = [k for batch in take(build(), 4) for k in batch]
     halves = [take(build(rank=r, world_size=2), 2) for r in (0, 1)]

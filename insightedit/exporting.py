@@ -18,6 +18,7 @@ from insightedit.push import FACTS, MODEL_INDEX
 from insightedit.training.checkpoint import EMA, TRAINER, CheckpointFolder, stage_weights
 from insightedit.training.contract import CONTRACT, base_models, read_contract
 from insightedit.training.errors import StageError
+from insightedit.training.run_folder import stages_behind, started_from
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
@@ -169,6 +170,34 @@ def check_run(run: Path, config: Config, *, ema: bool = True, merge_lora: bool =
             f"{run} trained {len(full)} weights of the language model itself (e.g. {full[0]}), which no adapter "
             "holds: export with --merge-lora."
         )
+
+
+def taught_words(run: Path) -> dict[str, Any]:
+    """Which words a run's model knows, where that can be said, as settings of its pipeline.
+
+    It can where a language model of this package has read nothing but this package's scenes, which are told in lower
+    case. Anything else (a published language model, somebody's own texts) leaves the settings as they are.
+
+    Args:
+        run: run folder of the last stage.
+    """
+    from data_recipes.scenes import known_words
+    from insightedit.data.cascade import leaves
+    from insightedit.foundation.folders import PREFIX
+
+    configs = [read_run(folder) for folder in stages_behind(run)]
+    sources = [source for config in configs for source in leaves(config.data.sources)]
+    start = Path(started_from(run) or "", "model_index.json")
+    if any(source.path for source in sources) or not configs:
+        return {}
+    if start.is_file():
+        told = json.loads(start.read_text(encoding="utf-8"))
+        return {name: told[name] for name in ("known_words", "lowercase_instructions") if name in told}
+    reader = configs[0].comprehension.reader
+    if not (configs[0].comprehension.model if reader is None else reader.text_encoder).startswith(PREFIX):
+        return {}
+    words = known_words(pictures_too=reader is not None)
+    return {"known_words": " ".join(words), "lowercase_instructions": True}
 
 
 def _check_promises(run: Path, contract: dict[str, Any], config: Config) -> None:

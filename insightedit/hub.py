@@ -34,6 +34,7 @@ from insightedit.exporting import (
     kind_of_weights,
     owned_files,
     read_run,
+    taught_words,
 )
 from insightedit.files import replace_folder, staging
 from insightedit.interleaved_editor import InterleavedEditor
@@ -271,7 +272,14 @@ def export_run(
     if isinstance(samples, int):
         samples = scene_samples(samples, config.generation.resolution)
     return export_editor(
-        editor, config, folder, DTYPES[dtype], card=card, merge_lora=merge_lora, samples=samples
+        editor,
+        config,
+        folder,
+        DTYPES[dtype],
+        card=card,
+        merge_lora=merge_lora,
+        samples=samples,
+        taught=taught_words(run),
     )
 
 
@@ -310,6 +318,7 @@ def export_editor(
     card: dict[str, Any] | None = None,
     merge_lora: bool = True,
     samples: Sequence[Sample] = (),
+    taught: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a trained editor as a pipeline folder: safetensors and model card.
 
@@ -326,6 +335,7 @@ def export_editor(
         merge_lora: fold LoRA and token rows into the language model; False writes them as a peft adapter beside the
             base model's name, see `insightedit.comprehension.adapted`.
         samples: edits to draw for the card, with the folder as it will be loaded.
+        taught: settings of the pipeline, from `insightedit.exporting.taught_words`.
 
     Returns:
         The folder.
@@ -338,6 +348,7 @@ def export_editor(
     stored = {"recipe": config.recipe, "dtype": str(dtype).removeprefix("torch.")}
     if isinstance(editor, InterleavedEditor):
         pipeline = compose_interleaved(editor, config, dtype)
+        pipeline.register_to_config(**(taught or {}))
         _check_parts(pipeline, dtype)
         return export_pipeline(pipeline, folder, card={**stored, **(card or {})}, samples=samples)
     if merge_lora:
@@ -356,6 +367,7 @@ def export_editor(
         unet=_on_cpu(editor.unet, dtype),
         image_encoder=_on_cpu(editor.image_encoder, dtype) if include_image_encoder else None,
     )
+    pipeline.register_to_config(**(taught or {}))
     _check_parts(pipeline, dtype)
     kept = (
         "whole, its adapter merged" if merge_lora else f"peft adapter on {shown(config.comprehension.model)}"

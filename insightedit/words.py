@@ -23,9 +23,11 @@ _GROUPS = {
     "place": "a an the and with at in of top bottom left right middle side mirror",
     "colour": "red orange yellow green blue purple pink white black brown grey gray",
     "whole": "picture photo image whole colour color size rest light look one contrast",
+    "filler": "could would will may kindly just simply thanks thank hey hi ok now me my our your its pic background",
     "describing": "which who thing things object animal food fruit plant toy vehicle bird flower",
 }
 GROUPS: dict[str, frozenset[str]] = {name: frozenset(words.split()) for name, words in _GROUPS.items()}
+PLAIN = frozenset().union(*GROUPS.values())  # what was understood tells whether these were
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def find_warnings(
     reading = f"; it understood: {understood}" if understood else ""
     words = split_words(instruction)
     unknown = [word for word in dict.fromkeys(words) if not _is_known(word, known, tokenizer)]
+    if understood and known is not None and PLAIN.issuperset(unknown):
+        unknown = []
     if not words and (known is not None or not any(unicodedata.category(c) == "So" for c in instruction)):
         warnings.append(EditWarning("words", f"the instruction holds no word that the model knows{reading}"))
     elif unknown:
@@ -154,7 +158,7 @@ def _named(instruction: str, *articles: str) -> list[str]:
         beside = words[max(i - 2, 0) : i] in (["left", "of"], ["right", "of"])
         if word in articles and noun is not None and not beside:
             found.append(noun)
-    return [noun for noun in found if noun not in GROUPS["place"] | GROUPS["whole"]]
+    return [noun for noun in found if noun not in GROUPS["place"] | GROUPS["whole"] | GROUPS["filler"]]
 
 
 def _mentions(said: set[str], words: Sequence[str]) -> bool:

@@ -228,6 +228,7 @@ class TestRun:
         live = draw(pipeline_from_editor(editor, config), picture)
         torch.testing.assert_close(draw(load_pipeline(folder, "cpu"), picture), live, atol=1.5 / 255, rtol=0)
         assert (load_pipeline(folder, "cpu").bridge.bim is None) == (stage == 2)
+        assert load_pipeline(folder, "cpu").config.lowercase_instructions
 
     def test_the_same_bytes_again(self, tiny_runs, tmp_path):
         digests = []

@@ -91,6 +91,12 @@ class TestUnknownWords:
             assert kinds(text, tokenizer=WithBytes()) == []
         assert kinds("?!", tokenizer=WithBytes()) == ["words"]
 
+    def test_words_that_ask_for_nothing_are_told_by_what_was_understood(self):
+        text = "Could you kindly remove the fish and show the background?"
+        assert kinds(text, "remove the fish at the top", known=KNOWN) == []
+        assert kinds(text, "remove the dog at the top", known=KNOWN) == ["understood"]
+        assert kinds(text, known=KNOWN) == ["words"]
+
     def test_what_a_tokenizer_cannot_spell(self):
         assert kinds("make it look like winter {}", tokenizer=Speller()) == []
         (warning,) = find_warnings("把鱼 now", tokenizer=Speller())
@@ -199,3 +205,36 @@ class TestTaughtWords:
         from data_recipes.scenes import known_words
 
         assert set(known_words()) < set(known_words(pictures_too=True))
+
+    @pytest.fixture
+    def taught(self, tmp_path):
+        """`taught(*overrides)`: what an export of such a run would say about its words."""
+        from insightedit.config.load import dump_config, load_config
+        from insightedit.exporting import taught_words
+
+        def call(*overrides: str, recipe: str = "insightedit") -> dict:
+            folder = tmp_path / "stage3"
+            folder.mkdir(exist_ok=True)
+            dump_config(load_config(recipe, 3, ["tiny"], list(overrides)), folder / "config.yaml")
+            return taught_words(folder)
+
+        return call
+
+    @pytest.mark.parametrize("recipe", ["insightedit", "mige"])
+    def test_an_export_names_them(self, taught, recipe):
+        told = taught(recipe=recipe)
+        assert told["lowercase_instructions"] is True
+        assert {"remove", "ladybug"} < set(told["known_words"].split())
+
+    @pytest.mark.parametrize(
+        "override",
+        ["comprehension.model=llava-hf/llava-1.5-7b-hf", "data.sources=[{kind: editing, path: own/pairs}]"],
+    )
+    def test_an_export_of_other_words_names_none(self, taught, override):
+        assert taught(override) == {}
+
+    def test_a_model_that_goes_on_keeps_its_words(self, taught, tmp_path):
+        told = taught(f"init_from={DEFAULT_MODEL}", f"comprehension.model={DEFAULT_MODEL}/mllm")
+        assert told == {"known_words": " ".join(sorted(KNOWN)), "lowercase_instructions": True}
+        (tmp_path / "model_index.json").write_text("{}")
+        assert taught(f"init_from={tmp_path}") == {}

@@ -18,6 +18,7 @@ import typer
 
 from insightedit.command_line import one_sentence_errors, quiet_libraries
 from insightedit.model_commands import export, import_, info, push
+from insightedit.options import MAX_SEED, Device, Group, ImageScale, Model, PromptScale, Steps, TextScale
 
 if TYPE_CHECKING:
     from insightedit.interleaved_pipeline import InterleavedEditPipeline
@@ -30,6 +31,7 @@ MAX_NAME = 255  # letters of a file name; more cannot even be looked up
 app = typer.Typer(
     name="insightedit",
     help="Edit pictures by instruction, measure how well it works, and hand models on.",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -100,18 +102,15 @@ def edit(
             help="Picture to write (a folder for a folder). Default: IMAGE-edited.png or drawn.png here.",
         ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model folder or hub id. Default: the one that comes along.")
-    ] = None,
+    model: Model = None,
     seed: Annotated[
-        int | None, typer.Option(help="Same seed, same bytes. Default: drawn, and printed.")
+        int | None,
+        typer.Option(min=0, max=MAX_SEED, help="Same seed, same bytes. Default: drawn, and printed."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="How hard to follow the instruction.")] = None,
-    image_guidance_scale: Annotated[
-        float | None, typer.Option(help="How hard to keep to the picture.")
-    ] = None,
-    image_prompt_scale: Annotated[float | None, typer.Option(help="Weight of the image branch.")] = None,
+    steps: Steps = None,
+    guidance_scale: TextScale = None,
+    image_guidance_scale: ImageScale = None,
+    image_prompt_scale: PromptScale = None,
     background_lock: Annotated[
         bool,
         typer.Option("--background-lock/--no-background-lock", help="Keep pixels outside the edit exactly."),
@@ -135,9 +134,7 @@ def edit(
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing where there is a warning, and exit with 3.")
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:0, mps. Default: what is there.")
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Edit a picture, or every picture of a folder, by instruction; or draw a new one."""
     with one_sentence_errors():

@@ -1,4 +1,4 @@
-"""Faster attention for small models on the CPU."""
+"""Devices of this machine, and faster attention for small models on the CPU."""
 
 from __future__ import annotations
 
@@ -32,3 +32,24 @@ def fast_cpu_attention(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """A device of this machine.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU if there is one.
+
+    Raises:
+        ValueError: if there is no such device, or it is none to compute on.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"`device` {device!r} is no device: use cpu, cuda, cuda:0 or mps.") from error
+    count = getattr(getattr(torch, found.type, None), "device_count", lambda: 0)()
+    if (found.index or 0) >= count:
+        raise ValueError(f"`device` {found} is not there on this machine: use cpu, or leave it out.")
+    return found

@@ -23,6 +23,7 @@ from insightedit.card import (
     training_facts,
 )
 from insightedit.comprehension.adapted import AdaptedMllm
+from insightedit.devices import find_device
 from insightedit.exporting import (
     DTYPES,
     SHEET,
@@ -127,7 +128,7 @@ def load_pipeline(
         FileNotFoundError: if there is no such folder.
         ValueError: if the model cannot be loaded, or the device is not there.
     """
-    device = _find_device(device)
+    device = find_device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     name = find_model(model)
     try:
@@ -146,19 +147,6 @@ def _pipeline_class(model: str) -> type[InsightEditPipeline | InterleavedEditPip
             f"{' and '.join(PIPELINES)}."
         )
     return PIPELINES[named]
-
-
-def _find_device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"`device` {device!r} is no device: use cpu, cuda, cuda:0 or mps.") from error
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device.type, True):
-        raise ValueError(f"`device` {device} is not there on this machine: use cpu.")
-    return device
 
 
 def pipeline_from_editor(

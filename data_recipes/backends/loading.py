@@ -59,12 +59,9 @@ def place(device: str | None, dtype: str, half: str = "bfloat16") -> tuple[torch
     """
     import torch
 
-    try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise ValueError(f"device is {device!r}: use cpu, cuda or cuda:1.") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r}, and this machine has no such GPU: use cpu, or leave it out.")
+    from insightedit.devices import find_device
+
+    found = find_device(device)
     chosen = (half if found.type == "cuda" else "float32") if dtype == "auto" else dtype
     return found, getattr(torch, chosen)
 

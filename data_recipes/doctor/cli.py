@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors
+from insightedit.options import Group
 
 EXAMPLES = """For example:
 
@@ -27,6 +28,7 @@ pixels on. Crops and mirrored copies are not recognised as duplicates.
 
 app = typer.Typer(
     help="Find what is wrong before hours are spent on it.",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

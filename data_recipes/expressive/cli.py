@@ -11,12 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data_recipes.expressive.writer import Settings, write_answers, write_summaries
 from insightedit.command_line import one_sentence_errors
+from insightedit.options import MAX_BATCH, MAX_RECORDS, Command, Device
 
 if TYPE_CHECKING:
     import torch
 
 LLAVA = "llava-hf/llava-1.5-7b-hf"
 SUMMARISER = "jordiclive/flan-t5-11b-summarizer-filtered"
+MAX_TOKENS = 32_768
 EXAMPLES = f"""Examples:
 
   python -m data_recipes.expressive --data edits/ --kind parquet --out edits_expressive/
@@ -39,7 +41,7 @@ def main() -> None:
     app(prog_name="python -m data_recipes.expressive")
 
 
-@app.command(epilog=EXAMPLES, no_args_is_help=True)
+@app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
 def write(
     data: Annotated[str, typer.Option(help="File or folder of an edit data set.")],
     out: Annotated[Path, typer.Option(help="Folder to write; new, empty, or begun by the same command.")],
@@ -51,12 +53,12 @@ def write(
     summariser: Annotated[
         str, typer.Option(help="Model that shortens it: hub id or folder of a flan-t5.")
     ] = SUMMARISER,
-    count: Annotated[int | None, typer.Option(help="Only the first rows.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows per call of a model.", min=1)] = 8,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer of LLaVA, in tokens.", min=1)] = 1024,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU if there is one.")
-    ] = None,
+    count: Annotated[int | None, typer.Option(help="Only the first rows.", min=1, max=MAX_RECORDS)] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows per call of a model.", min=1, max=MAX_BATCH)] = 8,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Longest answer of LLaVA, in tokens.", min=1, max=MAX_TOKENS)
+    ] = 1024,
+    device: Device = None,
 ) -> None:
     """Let LLaVA say what each edit will do to its picture, shorten that, and write both beside the pictures.
 
@@ -112,14 +114,10 @@ def _device(name: str | None) -> tuple[str, torch.dtype]:
     """
     import torch
 
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        kind = torch.device(name).type
-    except RuntimeError as error:
-        raise ValueError(f"--device {name} is no device: use cpu, cuda or cuda:1.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {name} is not there on this machine: use cpu.")
-    return name, torch.bfloat16 if kind == "cuda" else torch.float32
+    from insightedit.devices import find_device
+
+    found = find_device(name)
+    return str(found), torch.bfloat16 if found.type == "cuda" else torch.float32
 
 
 def _quiet_libraries() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors
+from insightedit.options import MAX_RECORDS, MAX_SIDE, Command
 
 EXAMPLES = """Examples:
 
@@ -29,18 +30,22 @@ def main() -> None:
     app(prog_name="python -m data_recipes.formats")
 
 
-@app.command(epilog=EXAMPLES, no_args_is_help=True)
+@app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
 def write(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="File or folder of pairs.")],
     to: Annotated[str, typer.Option(help="Layout to write.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; new or empty.")],
     kind: Annotated[str | None, typer.Option(help="Layout of SRC. Default: told by its files.")] = None,
     split: Annotated[str, typer.Option(help="Which split of SRC.")] = "train",
-    start: Annotated[int, typer.Option(min=0, help="First record.")] = 0,
-    count: Annotated[int | None, typer.Option(min=1, help="So many records at most.")] = None,
+    start: Annotated[int, typer.Option(min=0, max=MAX_RECORDS, help="First record.")] = 0,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=MAX_RECORDS, help="So many records at most.")
+    ] = None,
     max_side: Annotated[
         int | None,
-        typer.Option(min=16, help="Longer sides are brought to so many pixels. Default: as they are."),
+        typer.Option(
+            min=16, max=MAX_SIDE, help="Longer sides are brought to so many pixels. Default: as they are."
+        ),
     ] = None,
 ) -> None:
     """Write editing pairs in another published layout. Records that cannot be read are counted and named."""

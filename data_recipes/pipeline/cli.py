@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors
+from insightedit.options import Command
 
 EXAMPLES = """Examples:
 
@@ -42,7 +43,7 @@ def main(recipe_name: str | None = None) -> None:
         program=program if recipe_name else f"{program} advancededit", config="scenes_oracle"
     )
 
-    @app.command(epilog=epilog, help=_help(recipe_name))
+    @app.command(cls=Command, epilog=epilog, help=_help(recipe_name))
     def run(
         words: Annotated[
             list[str] | None,
@@ -71,7 +72,7 @@ def main(recipe_name: str | None = None) -> None:
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Try some inputs; tell time, rejects, tokens and cost.")
         ] = False,
-        sample: Annotated[int, typer.Option(help="Inputs that --dry-run tries.", min=1)] = 8,
+        sample: Annotated[int, typer.Option(help="Inputs that --dry-run tries.", min=1, max=10_000)] = 8,
     ) -> None:
         given = list(words or [])
         named = recipe_name or (given.pop(0) if given and "=" not in given[0] else None)

@@ -17,12 +17,36 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_recipes.pipeline.inputs import InputConfig
 from insightedit.config.load import ConfigError, config_root
+from insightedit.options import (
+    MAX_BATCH,
+    MAX_RECORDS,
+    MAX_SCENE_SEED,
+    MAX_SEED,
+    MAX_SIDE,
+    SCENE_SIDES,
+)
 
 COMMAND_LINE = "command line"
 UNDECIDING = (  # settings of backends that change how they are asked, not what they answer
     "batch_size", "concurrency", "device", "key_variable", "max_attempts", "price_input", "price_output", "replies",
     "requests_per_minute", "timeout",
 )  # fmt: skip
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, MAX_SEED),
+    "source.count": (1, MAX_RECORDS),
+    "source.start": (0, MAX_RECORDS),
+    "source.size": SCENE_SIDES,
+    "source.max_side": (16, MAX_SIDE),
+    "source.seed": (0, MAX_SCENE_SEED),
+    "output.shard_size": (1, MAX_RECORDS),
+    "engine.workers": (1, 1024),
+    "engine.batch_size": (1, MAX_BATCH),
+    "engine.retries": (0, 100),
+    "engine.backoff": (0, 3600),
+    "engine.max_failed": (1e-9, 1),
+    "engine.num_cpus": (0, 1024),
+    "engine.num_gpus": (0, 1024),
+}  # what can be null may be null
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
 
 
@@ -175,24 +199,18 @@ def check(config: RecipeConfig) -> None:
     Raises:
         ConfigError: with every fault found.
     """
-    engine, output, source = config.engine, config.output, config.source
-    rules = (
-        (output.shard_size >= 1, f"output.shard_size is {output.shard_size}: at least 1 input a file."),
-        (engine.workers >= 1, f"engine.workers is {engine.workers}: at least 1."),
-        (engine.batch_size >= 1, f"engine.batch_size is {engine.batch_size}: at least 1 record."),
-        (engine.retries >= 0, f"engine.retries is {engine.retries}: 0 or more."),
-        (engine.backoff >= 0, f"engine.backoff is {engine.backoff}: 0 seconds or more."),
-        (0 < engine.max_failed <= 1, f"engine.max_failed is {engine.max_failed}: above 0, at most 1."),
-        (engine.num_cpus >= 0, f"engine.num_cpus is {engine.num_cpus}: 0 or more."),
-        (engine.num_gpus >= 0, f"engine.num_gpus is {engine.num_gpus}: 0 or more."),
-        (source.count is None or source.count >= 1, f"source.count is {source.count}: at least 1, or null."),
-        (source.start >= 0, f"source.start is {source.start}: 0 or more."),
-        (
-            bool(config.split) and config.split.replace("-", "").replace("_", "").isalnum(),
-            f"output.split is {config.split!r}: files are named by it, so letters, digits, - and _ only.",
-        ),
-    )
-    faults = [told for holds, told in rules if not holds]
+    split = config.split
+    faults = _out_of_range(config)
+    if not (split and split.replace("-", "").replace("_", "").isalnum()):
+        faults.append(f"output.split is {split!r}: files are named by it, so letters, digits, - and _ only.")
+    if config.engine.devices:
+        from insightedit.devices import find_device
+
+        for device in config.engine.devices:
+            try:
+                find_device(device)
+            except ValueError as error:
+                faults.append(f"engine.devices: {error}")
     for section in ("backends", "steps"):
         faults += [
             f"{section}.{name} is {value!r}: give its settings, as in `{name}: {{key: value}}`."
@@ -201,6 +219,17 @@ def check(config: RecipeConfig) -> None:
         ]
     if faults:
         raise ConfigError(*faults)
+
+
+def _out_of_range(config: RecipeConfig) -> list[str]:
+    faults = []
+    for key, (low, high) in RANGES.items():
+        value: Any = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        if value is not None and not low <= value <= high:  # NaN lies in none
+            faults.append(f"{key} is {value}: it has to be from {low} to {high}.")
+    return faults
 
 
 def list_configs() -> list[str]:

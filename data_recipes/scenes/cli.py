@@ -13,6 +13,7 @@ from data_recipes.scenes.assets import Assets
 from data_recipes.scenes.sheet import check_sheet_path, write_sheet
 from data_recipes.scenes.writer import COLUMNS, PICTURES, Settings, write_dataset
 from insightedit.command_line import one_sentence_errors
+from insightedit.options import Command
 
 ON_SHEET = 24
 EXAMPLES = """Examples:
@@ -36,7 +37,7 @@ def main() -> None:
     app(prog_name="python -m data_recipes.scenes")
 
 
-@app.command(epilog=EXAMPLES, no_args_is_help=True)
+@app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
 def write(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; new, empty, or begun by the same command.")

@@ -27,6 +27,7 @@ from data_recipes.scenes.sampler import EditSample, SceneSampler
 from data_recipes.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler
 from insightedit.files import write_text
 from insightedit.imaging import read_rgb
+from insightedit.options import MAX_RECORDS, MAX_SCENE_SEED, SCENE_SIDES
 
 Sampler = SceneSampler | SubjectSampler | SubjectEditSampler
 
@@ -38,8 +39,13 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 }
 MANIFEST = "manifest.json"
 CARD = "README.md"
-SIZES = (16, 1024)  # sprites cannot be told apart below; above, 256 px photographs are only blown up
-SEEDS = 2**24  # the sampler uses this many bits
+RANGES = {
+    "count": (1, MAX_RECORDS),
+    "size": SCENE_SIDES,
+    "seed": (0, MAX_SCENE_SEED),
+    "shard_size": (1, MAX_RECORDS),
+    "start_index": (0, MAX_RECORDS),
+}
 
 
 @dataclass(frozen=True)
@@ -79,17 +85,17 @@ class Settings:
     task: str = "edits"
 
     def __post_init__(self) -> None:
-        rules = (
-            (self.split in SPLITS, f"split is {self.split!r}: choose one of {', '.join(SPLITS)}"),
-            (self.count >= 1, f"count is {self.count}: ask for at least 1 pair"),
-            (SIZES[0] <= self.size <= SIZES[1], f"size is {self.size} px: choose {SIZES[0]} to {SIZES[1]}"),
-            (0 <= self.seed < SEEDS, f"seed is {self.seed}: choose 0 to {SEEDS - 1}"),
-            (self.format in FORMATS, f"format is {self.format!r}: choose one of {', '.join(FORMATS)}"),
-            (self.shard_size >= 1, f"shard size is {self.shard_size}: put at least 1 pair in a file"),
-            (self.start_index >= 0, f"start index is {self.start_index}: choose 0 or more"),
-            (self.task in SAMPLERS, f"task is {self.task!r}: choose one of {', '.join(SAMPLERS)}"),
-        )
-        faults = [fault for holds, fault in rules if not holds]
+        chosen = (("split", SPLITS), ("format", FORMATS), ("task", SAMPLERS))
+        faults = [
+            f"{name} is {getattr(self, name)!r}: choose one of {', '.join(known)}"
+            for name, known in chosen
+            if getattr(self, name) not in known
+        ]
+        faults += [
+            f"{name.replace('_', ' ')} is {getattr(self, name)}: choose {low} to {high}"
+            for name, (low, high) in RANGES.items()
+            if not low <= getattr(self, name) <= high
+        ]
         if faults:
             raise ValueError("; ".join(faults) + ".")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors, quiet_libraries
+from insightedit.options import Group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +32,11 @@ autoencoder gets them. Only tokenizers and processors of the base models are loa
 """
 
 app = typer.Typer(
-    help="Look at training data.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    help="Look at training data.",
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -49,7 +54,10 @@ def preview(
         list[str] | None, typer.Argument(metavar="[key=value]...", help="E.g. train.batch_size=8.")
     ] = None,
     stage: Annotated[
-        int | None, typer.Option(help="1, 2 or 3. Default: 3, or the stage that the run's config names.")
+        int | None,
+        typer.Option(
+            min=1, max=LAST_STAGE, help="1, 2 or 3. Default: 3, or the stage that the run's config names."
+        ),
     ] = None,
     overlay: Annotated[
         list[str] | None, typer.Option(help="configs/overlays/NAME.yaml, or a YAML file; repeat it.")
@@ -58,9 +66,11 @@ def preview(
         str | None,
         typer.Option(metavar="MODEL", help="As for a stage: a model's folder, its hub id, or `default`."),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Samples to show, the first of the stream.")] = 10,
+    samples: Annotated[
+        int, typer.Option(min=1, max=1000, help="Samples to show, the first of the stream.")
+    ] = 10,
     draws: Annotated[
-        int, typer.Option(min=1, help="Positions of the stream to count sources over.")
+        int, typer.Option(min=1, max=10_000_000, help="Positions of the stream to count sources over.")
     ] = 10_000,
     sheet: Annotated[Path, typer.Option(help="Sheet to write: .html or .png.")] = Path("preview.html"),
 ) -> None:

@@ -25,6 +25,16 @@ from insightedit.command_line import one_sentence_errors, quiet_libraries
 from insightedit.evaluation import benchmark_listing
 from insightedit.evaluation.benchmarks.registry import load_benchmark
 from insightedit.evaluation.terminal import progress_bar
+from insightedit.options import (
+    MAX_SEED,
+    BatchSize,
+    Device,
+    ImageScale,
+    PromptScale,
+    Steps,
+    TextScale,
+    finite,
+)
 
 if TYPE_CHECKING:
     from insightedit.evaluation.benchmark_run import Editor
@@ -47,6 +57,7 @@ SHORT = {
 }  # benchmark -> its line in the list of commands, which is to be printed without reading any loader
 PANEL = "Published benchmarks"
 JUDGES = ("endpoint", "local", "recorded")
+MAX_SEEDS = 100  # pictures per sample
 
 Folder = Annotated[Path, typer.Argument(help="The benchmark's files, as published.", show_default=False)]
 Model = Annotated[str | None, typer.Option(help="Model folder or hub id that edits the pictures.")]
@@ -60,22 +71,17 @@ Dump = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first samples, to try things out.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Measure what --results has, if some are missing.")]
-Seed = Annotated[int, typer.Option(min=0, rich_help_panel="Model", help="Of the noise.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED - MAX_SEEDS, rich_help_panel="Model", help="Of the noise.")
+]
 Seeds = Annotated[
     int | None,
     typer.Option(
-        min=1, rich_help_panel="Model", help="Pictures per sample. Default: the protocol's, mostly 1."
+        min=1,
+        max=MAX_SEEDS,
+        rich_help_panel="Model",
+        help="Pictures per sample. Default: the protocol's, mostly 1.",
     ),
-]
-Steps = Annotated[int | None, typer.Option(rich_help_panel="Model", help="Denoising steps.")]
-TextScale = Annotated[
-    float | None, typer.Option(rich_help_panel="Model", help="How hard to follow the instruction.")
-]
-ImageScale = Annotated[
-    float | None, typer.Option(rich_help_panel="Model", help="How hard to keep to the picture.")
-]
-PromptScale = Annotated[
-    float | None, typer.Option(rich_help_panel="Model", help="Weight of the image branch.")
 ]
 Lock = Annotated[
     bool,
@@ -85,10 +91,6 @@ Lock = Annotated[
         help="Off measures the model's own skill.",
     ),
 ]
-BatchSize = Annotated[
-    int, typer.Option(min=1, rich_help_panel="Model", help="Pictures per forward pass of the model.")
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, mps. Default: what is there.")]
 Weights = Annotated[
     list[str] | None,
     typer.Option(help="NAME=PATH: where the weights of an encoder lie, if not in the cache; repeat it."),
@@ -115,7 +117,10 @@ JudgeReplies = Annotated[
     Path | None, typer.Option(rich_help_panel="Judge", help="File of replies. Default: judge.jsonl in --out.")
 ]
 JudgeRate = Annotated[
-    float | None, typer.Option(rich_help_panel="Judge", help="Requests per minute at most.")
+    float | None,
+    typer.Option(
+        min=0.01, max=1e6, callback=finite, rich_help_panel="Judge", help="Requests per minute at most."
+    ),
 ]
 
 
@@ -173,6 +178,7 @@ def evaluate(
     """Measure an editor on a benchmark."""
     name = str(context.info_name)
     with one_sentence_errors("the same command goes on where it was."):
+        from insightedit.devices import find_device
         from insightedit.evaluation import benchmark_setup as setup
         from insightedit.evaluation.instruments import load_instruments
         from insightedit.evaluation.protocols import find_protocol
@@ -195,7 +201,7 @@ def evaluate(
         asked = setup.JudgeOptions(
             judge, judge_model, judge_url, judge_key, judge_replies or out / "judge.jsonl", judge_rate
         )
-        place = setup.check_device(device)
+        place = str(find_device(device))
         paths = setup.read_weights(weights or [])
         quiet_libraries()
         with setup.open_judge(asked, place) as asking:

@@ -16,6 +16,7 @@ import typer
 from insightedit.command_line import one_sentence_errors
 from insightedit.evaluation.benchmark_reading import RunsRead
 from insightedit.evaluation.terminal import console, progress_bar
+from insightedit.options import MAX_SEED
 
 if TYPE_CHECKING:
     from insightedit.evaluation.judge.viescore import JudgeSummary, Verdict
@@ -29,11 +30,11 @@ def rate(
     inputs: Annotated[list[Path], typer.Argument(help="Runs to be rated; with --key: the raters' files.")],
     page: Annotated[Path | None, typer.Option(help="Folder for rate.html and key.json.")] = None,
     key: Annotated[Path | None, typer.Option(help="The page's key.json, to count votes.")] = None,
-    raters: Annotated[int, typer.Option(min=1, help="People who will rate.")] = 3,
+    raters: Annotated[int, typer.Option(min=1, max=1000, help="People who will rate.")] = 3,
     count: Annotated[
         int | None, typer.Option(min=1, help="Samples, drawn by the seed. Default: all that all runs have.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the drawing and shuffling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the drawing and shuffling.")] = 0,
 ) -> None:
     """Ins-align: write a blinded page for raters, or count their votes.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors
+from insightedit.options import Resamples
 
 if TYPE_CHECKING:
     from insightedit.evaluation.published import PublishedTable
@@ -28,7 +29,6 @@ FORMATS = ("markdown", "latex")
 
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `insightedit eval BENCHMARK` wrote.")]
 Format = Annotated[str, typer.Option("--format", help="markdown or latex.")]
-Resamples = Annotated[int, typer.Option(min=1, help="Of the bootstrap.")]
 
 
 @dataclass(frozen=True)

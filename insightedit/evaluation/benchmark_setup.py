@@ -28,23 +28,6 @@ class JudgeOptions:
     rate: float | None
 
 
-def check_device(device: str | None) -> str:
-    """Where networks compute.
-
-    Raises:
-        ValueError: if it is not there.
-    """
-    import torch
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        raise ValueError(f"--device {device} is not there: use cpu, cuda, cuda:0 or mps.") from error
-    return device
-
-
 def read_weights(texts: list[str]) -> dict[str, str]:
     """NAME=PATH as a dictionary.
 

@@ -23,6 +23,20 @@ import typer
 from insightedit.command_line import one_sentence_errors
 from insightedit.evaluation import benchmark_cli, scenes_commands
 from insightedit.evaluation.terminal import console, progress_bar
+from insightedit.options import (
+    MAX_SCENES,
+    SCENE_SIDES,
+    BatchSize,
+    Device,
+    Group,
+    ImageScale,
+    Model,
+    PromptScale,
+    SceneSeed,
+    Split,
+    Steps,
+    TextScale,
+)
 
 if TYPE_CHECKING:
     from insightedit.evaluation.results import SceneReport
@@ -30,7 +44,11 @@ if TYPE_CHECKING:
 SIZE_WITHOUT_MODEL = 128  # pixels
 
 app = typer.Typer(
-    help="Measure editors.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    help="Measure editors.",
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -63,18 +81,20 @@ class SceneOptions:
 
 @app.command()
 def scenes(
-    model: Annotated[
-        str | None, typer.Option(help="Model folder or hub id. Default: the one that comes along.")
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Scenes.")] = 600,
+    model: Model = None,
+    count: Annotated[int, typer.Option(min=1, max=MAX_SCENES, help="Scenes.")] = 600,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels of a side. Default: the model's resolution; 128 without a model."),
+        typer.Option(
+            min=SCENE_SIDES[0],
+            max=SCENE_SIDES[1],
+            help="Pixels of a side. Default: the model's resolution; 128 without a model.",
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
+    split: Split = "test",
+    seed: SceneSeed = 0,
     pairs: Annotated[
-        int, typer.Option(min=0, help="Minimal pairs (one word changed) to measure besides.")
+        int, typer.Option(min=0, max=MAX_SCENES, help="Minimal pairs (one word changed) to measure besides.")
     ] = 0,
     task: Annotated[
         str,
@@ -93,20 +113,16 @@ def scenes(
     dump: Annotated[
         Path | None, typer.Option(help="Only write sources and instructions to this folder, for any editor.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="How hard to follow the instruction.")] = None,
-    image_guidance_scale: Annotated[
-        float | None, typer.Option(help="How hard to keep to the picture.")
-    ] = None,
-    image_prompt_scale: Annotated[float | None, typer.Option(help="Weight of the image branch.")] = None,
+    steps: Steps = None,
+    guidance_scale: TextScale = None,
+    image_guidance_scale: ImageScale = None,
+    image_prompt_scale: PromptScale = None,
     background_lock: Annotated[
         bool,
         typer.Option("--background-lock/--no-background-lock", help="Off measures the model's own skill."),
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 16,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:0, mps. Default: what is there.")
-    ] = None,
+    batch_size: BatchSize = 16,
+    device: Device = None,
 ) -> None:
     """Edit scenes whose right answer is known, and count how often it is met; beside control rows."""
     with one_sentence_errors():

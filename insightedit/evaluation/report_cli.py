@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors
+from insightedit.options import MAX_SEED, Resamples
 
 
 def report(
@@ -26,8 +27,11 @@ def report(
     by: Annotated[
         str | None, typer.Option(help="Metric that tells best from worst, NAME or NAME:VARIANT.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the hash that draws random samples, and of intervals.")] = 0,
-    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 10_000,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=MAX_SEED, help="Of the hash that draws random samples, and of intervals."),
+    ] = 0,
+    resamples: Resamples = 10_000,
     votes: Annotated[
         list[Path] | None, typer.Option(help="A rater's file of `insightedit eval rate`; repeat it.")
     ] = None,

@@ -15,30 +15,34 @@ import typer
 
 from insightedit.command_line import one_sentence_errors
 from insightedit.evaluation.terminal import console, progress_bar
-
-Model = Annotated[str | None, typer.Option(help="Model folder or hub id. Default: the one that comes along.")]
-Size = Annotated[int | None, typer.Option(min=1, help="Pixels of a side. Default: the model's resolution.")]
-Split = Annotated[str, typer.Option(help="train, val or test.")]
-Seed = Annotated[int, typer.Option(help="Of the scenes and of the noise.")]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps.")]
-TextScale = Annotated[float | None, typer.Option(help="How hard to follow the instruction.")]
-Batch = Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, mps. Default: what is there.")]
+from insightedit.options import (
+    MAX_SCENES,
+    SCENE_SIDES,
+    BatchSize,
+    Device,
+    ImageScale,
+    Model,
+    SceneSeed,
+    SceneSide,
+    Split,
+    Steps,
+    TextScale,
+)
 
 
 def tradeoff(
     model: Model = None,
     scales: Annotated[str, typer.Option(help="Image guidance scales.")] = "1.0,1.2,1.4,1.6,1.8,2.0,2.2",
-    count: Annotated[int, typer.Option(min=1, help="Scenes, the same at every scale.")] = 200,
-    size: Size = None,
+    count: Annotated[int, typer.Option(min=1, max=MAX_SCENES, help="Scenes, the same at every scale.")] = 200,
+    size: SceneSide = None,
     split: Split = "test",
-    seed: Seed = 0,
+    seed: SceneSeed = 0,
     out: Annotated[Path, typer.Option(help="Folder for tradeoff.json and tradeoff.png.")] = Path(
         "runs/eval/tradeoff"
     ),
     steps: Steps = None,
     guidance_scale: TextScale = None,
-    batch_size: Batch = 16,
+    batch_size: BatchSize = 16,
     device: Device = None,
 ) -> None:
     """Edit the same scenes at several image guidance scales: success against the kept background, and a plot."""
@@ -76,18 +80,16 @@ def tradeoff(
 
 def drift(
     model: Model = None,
-    count: Annotated[int, typer.Option(min=1, help="Sessions.")] = 50,
-    turns: Annotated[int, typer.Option(min=2, help="Edits in a row.")] = 4,
-    size: Size = None,
+    count: Annotated[int, typer.Option(min=1, max=MAX_SCENES, help="Sessions.")] = 50,
+    turns: Annotated[int, typer.Option(min=2, max=100, help="Edits in a row.")] = 4,
+    size: SceneSide = None,
     split: Split = "test",
-    seed: Seed = 0,
+    seed: SceneSeed = 0,
     out: Annotated[Path, typer.Option(help="Folder for drift.json.")] = Path("runs/eval/drift"),
     steps: Steps = None,
     guidance_scale: TextScale = None,
-    image_guidance_scale: Annotated[
-        float | None, typer.Option(help="How hard to keep to the picture.")
-    ] = None,
-    batch_size: Batch = 16,
+    image_guidance_scale: ImageScale = None,
+    batch_size: BatchSize = 16,
     device: Device = None,
 ) -> None:
     """Let a model edit its own pictures: a null instruction, an edit and its undoing, several edits in a row."""
@@ -119,14 +121,16 @@ def drift(
 
 
 def baselines(
-    count: Annotated[int, typer.Option(min=1, help="Scenes.")] = 60,
-    size: Annotated[int, typer.Option(min=1, help="Pixels of a side.")] = 128,
+    count: Annotated[int, typer.Option(min=1, max=MAX_SCENES, help="Scenes.")] = 60,
+    size: Annotated[
+        int, typer.Option(min=SCENE_SIDES[0], max=SCENE_SIDES[1], help="Pixels of a side.")
+    ] = 128,
     tasks: Annotated[
         str,
         typer.Option(help="Which edits, of those that mean an object: remove, replace, recolour, resize."),
     ] = "recolour",
     split: Split = "test",
-    seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
+    seed: SceneSeed = 0,
 ) -> None:
     """Score eight fixed outputs whose order is known, from the right answer to uniform noise; no model runs."""
     with one_sentence_errors():

@@ -13,10 +13,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from insightedit.options import MAX_BATCH, MAX_TRAINING_STEPS, Group, finite
+
+MAX_MINUTES = 1_000_000  # two years
 ORDER = ("vision", "clip", "vae", "llava", "sd", "ip2p")
 DRAWS_LATENTS = ("sd", "ip2p", "pixart")  # what they learn is worth nothing on another autoencoder
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     help="Train the miniature CLIP, LLaVA, autoencoder and text-to-image UNet on rendered scenes. "
@@ -25,26 +29,36 @@ app = typer.Typer(
 
 SizeOption = Annotated[str, typer.Option(help="tiny (for tests) or mini (the embedded default's size).")]
 RootOption = Annotated[Path | None, typer.Option(help="Folder of the models. Default: runs/foundation/SIZE.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, help="Optimiser steps of the whole run.")]
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Optimiser steps of the whole run.")
+]
 MinutesOption = Annotated[
     float | None,
     typer.Option(
-        min=0, help="Wall clock of the whole run; the schedule ends with the nearer budget. 0: steps alone."
+        min=0,
+        max=MAX_MINUTES,
+        callback=finite,
+        help="Wall clock of the whole run; the schedule ends with the nearer budget. 0: steps alone.",
     ),
 ]
-BatchOption = Annotated[int | None, typer.Option(min=2, help="Pictures a step.")]
-LrOption = Annotated[float | None, typer.Option(min=1e-9, help="Peak learning rate.")]
+BatchOption = Annotated[int | None, typer.Option(min=2, max=MAX_BATCH, help="Pictures a step.")]
+LrOption = Annotated[float | None, typer.Option(min=1e-9, max=1, callback=finite, help="Peak learning rate.")]
 WorkersOption = Annotated[
-    int, typer.Option(min=0, help="Processes that render; 0 renders between the steps.")
+    int, typer.Option(min=0, max=1024, help="Processes that render; 0 renders between the steps.")
 ]
 StopOption = Annotated[
-    int | None, typer.Option(min=1, help="Stop after this many steps and save, to be resumed later.")
+    int | None,
+    typer.Option(
+        min=1, max=MAX_TRAINING_STEPS, help="Stop after this many steps and save, to be resumed later."
+    ),
 ]
 FreshOption = Annotated[bool, typer.Option(help="Forget an earlier run's checkpoint.")]
 CompileOption = Annotated[
     bool, typer.Option(help="torch.compile; pays off in runs of more than about 10 minutes.")
 ]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the training process.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="CPU threads of the training process.")
+]
 
 
 @app.command()
@@ -94,7 +108,12 @@ def all_parts(
     root: RootOption = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Wall clock for everything, shared out as by default (about 25)."),
+        typer.Option(
+            min=0.1,
+            max=MAX_MINUTES,
+            callback=finite,
+            help="Wall clock for everything, shared out as by default (about 25).",
+        ),
     ] = None,
     steps: StepsOption = None,
     workers: WorkersOption = 1,

@@ -28,7 +28,6 @@ PLACES = {
     "LONG_NAME": "n" * 300 + ".png",
     "LONG_FOLDER": "n" * 300,
     "LONG_TEXT": "make the dog red and " * 50_000,
-    "NUL": "pho\0to.png",
     "LATIN": LATIN,
     "SURROGATE": "make it \udcff red",
     "INVISIBLE": "\u200b\u200b",
@@ -202,10 +201,14 @@ def call(module: str, words: list[str]) -> Ended:
     code, crash = 0, None
     started = time.perf_counter()
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), bounds():
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
-                runpy.run_module(module, run_name="__main__", alter_sys=True)
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+            bounds(),
+        ):
+            warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         code = 0 if ended.code is None else ended.code
     except (Exception, TooLongError) as error:

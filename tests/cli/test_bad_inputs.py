@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -59,7 +58,7 @@ def check(ended: Ended, named: str, places: dict[str, str]) -> None:
     assert len(told) < LONGEST_SENTENCE, told[:1500]
     for part in named.split(" | "):
         assert bad_calls.spelled(part, places) in told, told
-    assert "fault of ours" not in told, told
+    assert "fault of insightedit" not in told, told
     assert ended.seconds < SLOWEST, ended.seconds
 
 

@@ -196,8 +196,8 @@ class TestMistakes:
         )
 
     def test_bad_settings(self, run, photo):
-        one_sentence(run("edit", photo, WORDS, "--steps", 0), "at least 1 step")
-        one_sentence(run("edit", photo, WORDS, "--seed", -5), "out of range")
+        one_sentence(run("edit", photo, WORDS, "--steps", 0), "Invalid value '0' for '--steps'")
+        one_sentence(run("edit", photo, WORDS, "--seed", -5), "Invalid value '-5' for '--seed'")
 
     def test_empty_folder(self, run, tmp_path):
         (tmp_path / "album").mkdir()

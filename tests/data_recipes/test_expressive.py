@@ -324,8 +324,8 @@ def test_from_the_command_line_to_a_training_batch(
     [
         ({"--data": "nowhere"}, "holds no .jsonl file: check the path"),
         ({"--kind": "csv"}, "unknown kind `csv`"),
-        ({"--device": "toaster"}, "--device toaster is no device"),
-        ({"--device": "cuda:9"}, "--device cuda:9 is not there"),
+        ({"--device": "toaster"}, "'toaster' is no device"),
+        ({"--device": "cuda:9"}, "cuda:9 is not there"),
     ],
 )
 def test_mistakes_are_one_sentence(edits: Path, tmp_path: Path, changes: dict, message: str) -> None:

@@ -18,6 +18,7 @@ from insightedit.evaluation import benchmark_cli, protocols
 from insightedit.evaluation.benchmarks.registry import MODULES, benchmark_loader, load_benchmark
 from insightedit.evaluation.records import write_records
 from insightedit.evaluation.run_folder import read_run, read_samples, write_run
+from insightedit.options import Group
 from tests.evaluation.benchmark_runs import records, values, write_results
 from tests.evaluation.benchmarks import layouts_one as one
 from tests.evaluation.judge.chat_server import ChatServer, completion
@@ -26,7 +27,7 @@ from tests.pipeline.conftest import tiny_folder, tiny_pipeline
 
 __all__ = ["tiny_folder", "tiny_pipeline"]
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(cls=Group, pretty_exceptions_enable=False)
 benchmark_cli.register(app)
 
 
@@ -306,7 +307,7 @@ Arguments = Callable[[dict[str, Path]], list[Any]]
         ),
         (
             lambda r: ["magicbrush", r["files"], "--model", "a", "--device", "abacus"],
-            "--device abacus is not there: use cpu",
+            "'abacus' is no device: use cpu",
         ),
         (lambda r: ["magicbrush", r["files"], "--model", "a", "--protocol", "x"], "unknown protocol 'x'"),
         (lambda r: ["magicbrush", r["files"], "--model", "a", "--split", "x"], "MagicBrush has no split 'x'"),

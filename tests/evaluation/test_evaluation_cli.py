@@ -72,7 +72,7 @@ def test_other_editors_by_way_of_folders(tmp_path: Path) -> None:
         (["--results", ".", "--out", "file"], "file is a file: name a folder."),
         (["--results", "."], "lacks 4 of 4 pictures, e.g. test-32px-s0-000000.png"),
         (["--results", ".", "--steps", "3"], "steps: no model runs with --results or --dump; leave these"),
-        (["--count", "0"], "Invalid value for '--count'"),
+        (["--count", "0"], "Invalid value '0' for '--count'"),
     ],
 )
 def test_mistakes_end_in_one_sentence(

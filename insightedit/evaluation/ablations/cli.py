@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from insightedit.command_line import one_sentence_errors
+from insightedit.options import MAX_BATCH, MAX_SCENES, MAX_TRAINING_STEPS, Command, finite
 
 if TYPE_CHECKING:
     from insightedit.evaluation.ablations.comparisons import Measured
@@ -28,7 +29,7 @@ PROGRAM = "python -m insightedit.evaluation.ablations"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def ablations(
     studies: Annotated[
         str,
@@ -36,14 +37,25 @@ def ablations(
             help="Names, with commas between them; core (iaa, bim, joint) or all. --dry-run lists what each trains."
         ),
     ] = "core",
-    seeds: Annotated[int, typer.Option(min=1, help="Training seeds: 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Training seeds: 0, 1, ...")] = 3,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Optimiser steps of a row. Default: 200, or as the folder has it."),
+        typer.Option(
+            min=1,
+            max=MAX_TRAINING_STEPS,
+            help="Optimiser steps of a row. Default: 200, or as the folder has it.",
+        ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a step. Default: 16.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: 5e-4.")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Scenes of each task. Default: 200.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=MAX_BATCH, help="Samples a step. Default: 16.")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(min=1e-9, max=1, callback=finite, help="Peak learning rate. Default: 5e-4."),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=MAX_SCENES, help="Scenes of each task. Default: 200.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Scenes that are measured on. Default: test.")] = None,
     scale: Annotated[
         str | None, typer.Option(help="mini, or tiny: toy models with random weights, to try the command.")

@@ -13,6 +13,7 @@ import pytest
 from tests.cli import bad_calls
 from tests.cli.bad_workspace import Ended, call, fill, snapshot
 
+pytestmark = pytest.mark.slow
 SLOWEST = 5.0  # seconds
 LONGEST_SENTENCE = 500  # characters
 CALLS = [line for group in bad_calls.GROUPS.values() for line in bad_calls.calls(group)]

@@ -408,8 +408,8 @@ insightedit.evaluation.ablations --out eval_cut --table => eval_cut
 insightedit.evaluation.ablations --out eval_other --table => eval_other
 insightedit.evaluation.ablations --out loop --table => loop
 insightedit.evaluation.ablations --table => runs/ablations
-insightedit.evaluation.ablations --out abl --model nowhere => nowhere
-insightedit.evaluation.ablations --out abl --foundation nowhere => nowhere
+insightedit.evaluation.ablations --out rows --model nowhere => nowhere
+insightedit.evaluation.ablations --out rows --foundation nowhere => nowhere
 """
 
 DATA = """
@@ -467,7 +467,7 @@ insightedit data preview cut.yaml => cut.yaml
 insightedit data preview list.yaml => list.yaml
 insightedit data preview number.yaml => number.yaml
 insightedit data preview tab.yaml => tab.yaml
-insightedit data preview unknown.yaml => trian
+insightedit data preview unknown.yaml => sceens
 insightedit data preview binary.yaml => binary.yaml
 insightedit data preview anchor.yaml => anchor.yaml
 insightedit data preview object.yaml => object.yaml
@@ -486,7 +486,7 @@ insightedit.stage1 --config missing.yaml => missing.yaml
 insightedit.stage1 --config cut.yaml => cut.yaml
 insightedit.stage1 --config list.yaml => list.yaml
 insightedit.stage1 --config binary.yaml => binary.yaml
-insightedit.stage1 --config unknown.yaml => trian
+insightedit.stage1 --config unknown.yaml => sceens
 insightedit.stage1 --config anchor.yaml => anchor.yaml
 insightedit.stage1 --config deep.yaml => deep.yaml
 insightedit.stage1 --config pipe.yaml => pipe.yaml
@@ -495,7 +495,7 @@ insightedit.stage1 --config loop => loop
 insightedit.stage1 --overlay => --overlay
 insightedit.stage1 --overlay tiny nonsense => nonsense
 insightedit.stage1 --overlay tiny nonsense=3 => nonsense
-insightedit.stage1 --overlay tiny trian.max_steps=3 => trian.max_steps
+insightedit.stage1 --overlay tiny sceens.max_steps=3 => sceens.max_steps
 insightedit.stage1 --overlay tiny =3 => =3
 insightedit.stage1 --overlay tiny train.max_steps=0 => train.max_steps | 0
 insightedit.stage1 --overlay tiny train.max_steps=-1 => train.max_steps | -1
@@ -596,7 +596,7 @@ data_recipes advancededit --config binary.yaml --out out => binary.yaml
 data_recipes advancededit --config anchor.yaml --out out => anchor.yaml
 data_recipes advancededit --config deep.yaml --out out => deep.yaml
 data_recipes advancededit --config pipe.yaml --out out => pipe.yaml
-data_recipes advancededit --config unknown.yaml --out out => trian
+data_recipes advancededit --config unknown.yaml --out out => sceens
 data_recipes advancededit --config shell.yaml source.path=album --out out => os:system
 data_recipes advancededit --config folder.png --out out => folder.png
 data_recipes --config scenes_oracle => --out

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-LATIN = os.fsdecode(b"caf\xe9.png")  # valid on disk, not UTF-8
+LATIN = os.fsdecode(b"a\xe9.png")  # valid on disk, not UTF-8
 PLACES = {
     "LONG_NAME": "n" * 300 + ".png",
     "LONG_FOLDER": "n" * 300,
@@ -82,7 +82,7 @@ def _fill_data(folder: Path, photo: Image.Image) -> None:
     (folder / "cut.jsonl").write_text('{"source": "a.png", "targ')
     (folder / "numbers.jsonl").write_text("1\n2\n")
     (folder / "columns.jsonl").write_text('{"before": "a.png", "after": "b.png", "text": "x"}\n')
-    (folder / "latin.jsonl").write_bytes(b'{"source": "caf\xe9.png"}\n')
+    (folder / "latin.jsonl").write_bytes(b'{"source": "a\xe9.png"}\n')
     (folder / "bad.parquet").write_bytes(b"PAR1 and nothing more")
     (folder / "empty.parquet").write_bytes(b"")
     (folder / "bad.tar").write_bytes(b"no tar")
@@ -102,7 +102,7 @@ def _fill_settings(folder: Path) -> None:
         "number.yaml": "7\n",
         "empty.yaml": "",
         "tab.yaml": "train:\n\tmax_steps: 1\n",
-        "unknown.yaml": "trian: {max_steps: 1}\n",
+        "unknown.yaml": "sceens: {max_steps: 1}\n",
         "anchor.yaml": "a: &a [*a]\n",
         "object.yaml": "a: !!python/object/apply:os.system ['true']\n",
         "secret.yaml": "output_dir: ${oc.env:HOME}\n",

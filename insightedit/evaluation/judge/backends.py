@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import logging
 import os
 import random
 import threading
@@ -18,7 +20,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from insightedit.evaluation.judge.replies import FILTERED, Reply, ReplyKey, ReplyStore
+from insightedit.evaluation.judge.replies import FILTERED, Reply, ReplyKey, ReplyStore, whole_text
 
 if TYPE_CHECKING:
     import httpx
@@ -27,8 +29,12 @@ OPENAI = "https://api.openai.com/v1"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 BLOCKED = ("content_filter", "content_policy_violation", "moderation_blocked")  # codes of a refused question
+LONGEST_BODY = 2**24  # bytes of a response
+MOST_TOKENS = 2**53
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between attempts
 LONGEST_ASKED_WAIT = 600.0  # seconds that a server may ask for by Retry-After
+CONNECT_TIMEOUT = 10.0  # seconds
+logger = logging.getLogger(__name__)
 
 
 class Judge(Protocol):
@@ -177,7 +183,8 @@ class EndpointJudge:
     """A model behind `POST BASE_URL/chat/completions`: OpenAI's, or any server that speaks its protocol.
 
     Pictures are sent as PNG data addresses, without metadata, before the text. The key is read from the environment
-    at each request and kept nowhere else; it is cut out of what a server says.
+    at each request and kept nowhere else; it is cut out of what a server says. A server on this machine is spoken to
+    directly, whatever proxy the environment names.
 
     Args:
         model: as the endpoint calls it; pin a dated version.
@@ -186,6 +193,7 @@ class EndpointJudge:
         temperature: of the sampling.
         max_tokens: longest reply.
         timeout: seconds of silence after which an attempt failed.
+        total_timeout: seconds after which an attempt failed, however lively the server is.
         max_attempts: requests per question before giving up, at least 1.
         requests_per_minute: no more than these; None for no limit.
         price: per million tokens, (input, output); None if unknown.
@@ -206,6 +214,7 @@ class EndpointJudge:
         temperature: float = 0.0,
         max_tokens: int = 1024,
         timeout: float = 120.0,
+        total_timeout: float = 600.0,
         max_attempts: int = 6,
         requests_per_minute: float | None = None,
         price: tuple[float, float] | None = None,
@@ -219,7 +228,7 @@ class EndpointJudge:
             raise ValueError(f"max_attempts is {max_attempts}: a question takes at least one.")
         if requests_per_minute is not None and not requests_per_minute > 0:
             raise ValueError(f"requests_per_minute is {requests_per_minute}: give a number above 0, or None.")
-        _check_key(key_variable)
+        _check_key(key_variable, base_url, options)
         self.name, self.price, self.usage = model, price, Usage()
         self._url, self._key_variable = base_url.rstrip("/") + "/chat/completions", key_variable
         body = {"temperature": temperature, "max_tokens": max_tokens, **(options or {})}
@@ -229,7 +238,14 @@ class EndpointJudge:
         self._next_turn, self._lock = 0.0, threading.Lock()
         self._random = random.Random()
         auth = None if key_variable is None else self._authorise
-        self._client = httpx.Client(timeout=timeout, auth=auth, follow_redirects=False)
+        self._total_timeout = total_timeout
+        self._client = httpx.Client(
+            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+            auth=auth,
+            follow_redirects=False,
+            headers={"Accept-Encoding": "identity"},  # what a few packed bytes unpack to has no bound
+            trust_env=urlsplit(base_url).hostname not in LOOPBACK,
+        )
 
     def __repr__(self) -> str:
         return f"EndpointJudge({self.name!r}, base_url={self._url.removesuffix('/chat/completions')!r})"
@@ -267,7 +283,10 @@ class EndpointJudge:
             if reply is not None:
                 return reply
             if number + 1 < self._attempts:
-                self._sleep(self._wait(number, asked_wait))
+                wait = self._wait(number, asked_wait)
+                told = f"attempt {number + 1} of {self._attempts} failed, the next one in {wait:.0f} s"
+                logger.warning("%s at %s: %s: %s", self.name, urlsplit(self._url).hostname, told, fault)
+                self._sleep(wait)
         raise JudgeError(
             f"{self.name} at {urlsplit(self._url).hostname} gave no reply in {self._attempts} attempts, the last time: "
             f"{fault}. Replies so far are kept if they are recorded; run again later."
@@ -282,8 +301,8 @@ class EndpointJudge:
             self.usage.requests += 1
             self.usage.retries += is_retry
         try:
-            response = self._client.post(self._url, json=body)
-        except httpx.RequestError as error:  # timeouts too
+            response = self._post(body)
+        except (httpx.RequestError, TimeoutError) as error:  # httpx has timeouts of its own
             return None, f"{type(error).__name__} ({self._without_key(str(error))})", None
         if response.status_code in RETRIED and not _is_out_of_quota(response):
             return None, self._says(response), _retry_after(response.headers.get("retry-after"))
@@ -298,12 +317,34 @@ class EndpointJudge:
             raise error
         try:
             reply = _read_completion(response.json())
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None, f"status 200 without a completion: {self._says(response)}", None
         with self._lock:
             self.usage.input_tokens += reply.input_tokens
             self.usage.output_tokens += reply.output_tokens
-        return reply, "", None
+        return replace(reply, text=self._without_key(reply.text)), "", None
+
+    def _post(self, body: dict[str, Any]) -> httpx.Response:
+        """A whole response of bounded size and time.
+
+        Raises:
+            TimeoutError: if it goes on for too long.
+            httpx.RequestError: if nothing comes, or too much.
+        """
+        import httpx
+
+        end, parts, size = time.monotonic() + self._total_timeout, [], 0
+        with self._client.stream("POST", self._url, json=body) as response:
+            for part in response.iter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > LONGEST_BODY:
+                    raise httpx.RequestError(f"a response of more than {LONGEST_BODY} bytes")
+                if time.monotonic() > end:
+                    raise TimeoutError(f"no whole response in {self._total_timeout:.0f} s")
+        asked = response.headers.get("retry-after")
+        headers = {} if asked is None else {"retry-after": asked}
+        return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
 
     def _wait(self, number: int, asked: float | None) -> float:
         """Seconds until the next attempt: what the server asks for, or else doubling, spread by a half."""
@@ -355,7 +396,7 @@ def _check_address(base_url: str, key_variable: str | None) -> None:
         )
 
 
-def _check_key(key_variable: str | None) -> None:
+def _check_key(key_variable: str | None, base_url: str, options: Mapping[str, Any] | None) -> None:
     if key_variable is None:
         return
     key = os.environ.get(key_variable, "")
@@ -368,6 +409,11 @@ def _check_key(key_variable: str | None) -> None:
         raise ValueError(
             f"the environment variable {key_variable} holds spaces, line breaks or other letters that no key has: "
             "set it to the key alone."
+        )
+    if key in base_url or key in json.dumps(options, default=str):
+        raise ValueError(
+            f"base_url or options hold the key of {key_variable}, and both are written to files: leave it out, it is "
+            "sent by itself."
         )
 
 
@@ -387,15 +433,23 @@ def _read_completion(answer: Any) -> Reply:
         text = "".join(part.get("text", "") for part in text)
     if message.get("refusal"):
         text, reason = message["refusal"], FILTERED[1]
-    tokens = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    return Reply(text or "", reason, tokens[0], tokens[1], now())
+    if not isinstance(text or "", str):
+        raise TypeError("the answer is no text")
+    tokens = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
+    return Reply(whole_text(text or ""), whole_text(reason), tokens[0], tokens[1], now())
+
+
+def _count(value: Any) -> int:
+    """A number of tokens as a server says it; 0 for what is none, for the answer is there and paid for."""
+    is_number = isinstance(value, int | float) and 0 <= value < MOST_TOKENS
+    return int(value) if is_number else 0
 
 
 def _error_code(response: httpx.Response) -> str:
     """What an error calls itself, "" if it does not."""
     try:
         return str(response.json()["error"]["code"] or "")
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return ""
 
 

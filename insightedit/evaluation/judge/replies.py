@@ -1,7 +1,8 @@
 """What judges reply: strict reading into scores, and a file that keeps every reply.
 
 A reply either states all scores of its question, in range, or it is missing with a reason. Nothing is guessed,
-rounded, clipped or drawn at random.
+rounded, clipped or drawn at random. Scores that are there count, whatever the tone of their reasoning: only the
+lowest ones, by a judge that says it cannot judge, are a refusal.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ FILTERED = ("content_filter", "refusal")  # finish reasons of replies that were 
 _FENCE = re.compile(r"```\w*\s*(.*?)```", re.DOTALL)
 _UNKNOWN_ESCAPE = re.compile(r"""\\[^'"\\/nrtu]""")
 _REFUSAL = re.compile(
-    r"\bi(?:['’]m| am)?(?: (?:so|very|truly))?(?: sorry\b| unable to\b| not able to\b| cannot\b| can['’]t\b)"
+    r"\bi(?:['’]m| am)?(?: (?:so|very|truly))?(?: sorry| unable to| not able to| cannot| can['’]t| won['’]t)\b"
     r"|\bas an ai\b|^\s*sorry\b",
     re.IGNORECASE,
 )
 _REFUSES_TO_JUDGE = re.compile(
-    r"^\W*(?:i['’]m sorry\b|i am sorry\b|sorry\b|unfortunately,? i\b"
-    r"|i(?:['’]m| am)?(?: unable to| not able to| cannot| can['’]t)"
-    r" (?:assist|help|evaluate|assess|rate|score|judge|view|access|process|comply)\b)",
+    r"^\W*(?:(?:i['’]m |i am )?(?:so |very |truly )?(?:sorry|unfortunately|my apologies)\b\W*|as an ai\b[^.]{0,40}?)?"
+    r"(?:but |however,? )?i(?:['’]m| am)?(?: unable to| not able to| cannot| can ?not| can['’]t| won['’]t| will not) "
+    r"(?:assist|help|evaluate|assess|rate|score|judge|compare|analy[sz]e|view|see (?:the|these|any) (?:image|picture)s?"
+    r"|access|open|load|process|comply|fulfil+)\b"
+    r"(?![^.]*\b(?:above|beyond|higher|highly|better|differen\w*|chang\w*|edit\w*|success\w*|good)\b)",
     re.IGNORECASE,
-)
+)  # an honest "I cannot rate this edit higher" speaks of the edit
 
 
 class Missing(StrEnum):
@@ -149,6 +152,11 @@ def parse_reply(text: str, scale: Scale, *, finish_reason: str = "") -> Parsed:
     return Parsed(None, _why_unreadable(answer, finish_reason))
 
 
+def whole_text(text: str) -> str:
+    """A text with a mark in place of halves of characters (lone surrogates), which no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _ambiguous() -> Parsed:
     return Parsed(None, Missing.AMBIGUOUS)
 
@@ -207,15 +215,14 @@ def _validated(value: Any, scale: Scale) -> Parsed:
     except ValidationError as error:
         lacks_score = any(fault["type"] == "missing" for fault in error.errors())
         return Parsed(None, Missing.NO_SCORES if lacks_score else Missing.NOT_NUMBERS)
-    reasoning = (
-        reply.reasoning if isinstance(reply.reasoning, str) else json.dumps(reply.reasoning, default=str)
-    )
-    if _REFUSES_TO_JUDGE.search(reasoning):
-        return Parsed(None, Missing.REFUSAL, reasoning)
+    told = reply.reasoning
+    reasoning = whole_text(told) if isinstance(told, str) else json.dumps(told, default=str)
     if len(reply.score) != len(scale.names):
         return Parsed(None, Missing.WRONG_COUNT, reasoning)
     if not all(scale.low <= score <= scale.high for score in reply.score):
         return Parsed(None, Missing.OUT_OF_RANGE, reasoning)
+    if set(reply.score) == {scale.low} and _REFUSES_TO_JUDGE.search(reasoning):
+        return Parsed(None, Missing.REFUSAL, reasoning)  # zeros that were filled in
     return Parsed(tuple(reply.score), None, reasoning)
 
 

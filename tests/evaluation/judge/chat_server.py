@@ -25,6 +25,7 @@ class ChatServer:
 
     Attributes:
         plan: what happens next: (status, body, headers), or seconds of silence. With nothing planned, a completion.
+            A list of bytes is sent one by one, 50 ms apart.
         bodies: of all requests.
         keys: Authorization headers of all requests.
     """
@@ -74,11 +75,20 @@ def _handler(chat: ChatServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             status, content, headers = step
-            raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+            slowly = content if isinstance(content, list) and b" " in content else []
+            raw = b"".join(slowly) or (
+                content if isinstance(content, bytes) else json.dumps(content).encode()
+            )
             self.send_response(status)
             for name, value in {"Content-Length": str(len(raw)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(raw)
+            try:
+                for part in slowly or [raw]:
+                    self.wfile.write(part)
+                    if slowly and chat.released.wait(0.05):
+                        break
+            except ConnectionError:  # the other side has had enough
+                self.close_connection = True
 
     return Handler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import logging
 import pickle
 import re
@@ -26,7 +27,7 @@ from insightedit.evaluation.judge.backends import (
     RecordedJudge,
     RecordingJudge,
 )
-from insightedit.evaluation.judge.replies import Missing, Reply, ReplyStore, Scale, parse_reply
+from insightedit.evaluation.judge.replies import Missing, Reply, ReplyKey, ReplyStore, Scale, parse_reply
 from tests.evaluation.judge.chat_server import ChatServer, completion
 
 SECRET = "sk-ThisKeyMustNeverBeSeen0123456789"
@@ -205,6 +206,86 @@ def test_blocked_questions_are_refusals(chat: ChatServer, judge: EndpointJudge) 
     assert replies[2].text == "I can't rate people." and replies[0].date
 
 
+@pytest.mark.parametrize("usage", [1e999, -5, "many", None, 10**400, [1]])
+def test_odd_counts_do_not_lose_a_paid_reply(chat: ChatServer, judge: EndpointJudge, usage: Any) -> None:
+    body = completion(GOOD)
+    body["usage"] = {"prompt_tokens": usage, "completion_tokens": 7}
+    chat.plan += [(200, json.dumps(body).replace("Infinity", "1e999").encode(), {})]
+    reply = judge.ask("?", [RED])
+    assert (reply.text, reply.input_tokens, reply.output_tokens) == (GOOD, 0, 7)
+    assert len(chat.bodies) == 1 and judge.cost == pytest.approx(7 * 10e-6)
+
+
+def test_halves_of_characters_become_marks(chat: ChatServer, judge: EndpointJudge, tmp_path: Path) -> None:
+    chat.plan += [(200, completion('{"score": [8, 7]} \ud800 \U0001f600', finish_reason="sto\udfff"), {})]
+    store = ReplyStore(tmp_path / "replies.jsonl")
+    reply = RecordingJudge(judge, store).ask("?", [RED])
+    assert (reply.text, reply.finish_reason) == ('{"score": [8, 7]} \ufffd \U0001f600', "sto\ufffd")
+    assert ReplyStore(store.path).get(ReplyKey.of("seer-1", "?", [RED])) == reply
+    parsed = parse_reply('{"score": [8, 7], "reasoning": "\\ud800"}', Scale(("a", "b")))
+    assert parsed.scores == (8, 7) and parsed.reasoning == "\ufffd"
+
+
+def test_a_server_that_echoes_the_key(chat: ChatServer, judge: EndpointJudge, tmp_path: Path) -> None:
+    chat.plan += [(200, completion(f"you sent Bearer {SECRET}"), {})]
+    reply = RecordingJudge(judge, ReplyStore(tmp_path / "replies.jsonl")).ask("?", [RED])
+    assert reply.text == "you sent Bearer [key]"
+    assert SECRET not in (tmp_path / "replies.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"[" * 200_000 + b"]" * 200_000, r"status 200 without a completion: .*\[\[\["),
+        (b'{"choices": [{"message": {"content": 5}}]}', "status 200 without a completion"),
+        (b" " * (2**24 + 1), "RequestError .a response of more than 16777216 bytes"),
+    ],
+    ids=["deep", "number", "large"],
+)
+def test_bodies_that_are_no_answer(chat: ChatServer, judge: EndpointJudge, body: bytes, named: str) -> None:
+    chat.plan += [(200, body, {})]
+    assert judge.ask("?", [RED]).text == GOOD  # the second attempt
+    chat.plan += [(200, body, {})] * 4
+    with pytest.raises(JudgeError, match=f"in 4 attempts, the last time: {named}"):
+        judge.ask("?", [RED])
+
+
+def test_a_reply_without_end_is_cut(chat: ChatServer, waits: list[float]) -> None:
+    made = EndpointJudge(
+        "m", base_url=chat.base_url, key_variable=None, total_timeout=0.4, max_attempts=2, sleep=waits.append
+    )
+    chat.plan += [(200, [b" "] * 100, {})] * 2
+    with pytest.raises(JudgeError, match="the last time: TimeoutError .no whole response in 0 s"):
+        made.ask("?", [])
+    made.close()
+
+
+def test_each_wait_is_told(chat: ChatServer, judge: EndpointJudge, caplog: pytest.LogCaptureFixture) -> None:
+    chat.plan += [0.6, (500, b"oops", {})]
+    judge.ask("?", [RED])
+    first, second = [
+        record.getMessage() for record in caplog.records if record.name.endswith("judge.backends")
+    ]
+    assert re.fullmatch(
+        r"seer-1 at 127.0.0.1: attempt 1 of 4 failed, the next one in 1 s: ReadTimeout .*", first
+    )
+    assert re.search("attempt 2 of 4 failed, the next one in [23] s: status 500, 'oops'", second)
+
+
+def test_no_proxy_hears_the_key(chat: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ChatServer() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.base_url.removesuffix("/v1"))
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for host in ("127.0.0.1", "localhost"):
+            address = chat.base_url.replace("127.0.0.1", host)
+            made = EndpointJudge("m", base_url=address, key_variable="JUDGE_KEY")
+            assert made.ask("?", []).text == GOOD
+            made.close()
+        assert proxy.keys == [] and len(chat.keys) == 2
+
+
 def test_a_rate_limit_spreads_requests(chat: ChatServer, waits: list[float]) -> None:
     judge = EndpointJudge(
         "m", base_url=chat.base_url, key_variable=None, requests_per_minute=30, sleep=waits.append
@@ -260,6 +341,11 @@ def test_the_key_is_never_seen(
         ({"base_url": "https://me:pw@host/v1"}, "base_url holds a user, a password or a query"),
         ({"base_url": "https://host/v1?key=1"}, "base_url holds a user, a password or a query"),
         ({"base_url": "http://judge.example/v1"}, "the key would travel unencrypted: use https"),
+        (
+            {"base_url": f"https://host/{SECRET}/v1"},
+            "hold the key of JUDGE_KEY, and both are written to files",
+        ),
+        ({"options": {"extra": {"key": SECRET}}}, "hold the key of JUDGE_KEY, and both are written to files"),
         ({"max_attempts": 0}, "max_attempts is 0: a question takes at least one"),
         ({"requests_per_minute": 0}, "requests_per_minute is 0: give a number above 0, or None"),
     ],

@@ -10,6 +10,7 @@ from PIL import Image
 
 from insightedit.evaluation.judge.replies import (
     Missing,
+    Parsed,
     Reply,
     ReplyKey,
     ReplyStore,
@@ -68,6 +69,63 @@ def test_recorded_reply(recorded: dict) -> None:
 def test_other_scales_and_finish_reasons(text: str, scale: Scale, reason: str, expected: object) -> None:
     parsed = parse_reply(text, scale, finish_reason=reason)
     assert (parsed.missing if parsed.scores is None else parsed.scores) == expected
+
+
+HONEST = [
+    "Unfortunately, I see no change between the two pictures.",
+    "Unfortunately I cannot see any edit.",
+    "Unfortunately, I can't judge this edit a success: the cat is still there.",
+    "Sorry state of the edit: the cat remains.",
+    "Sorry-looking dog stays; no edit.",
+    "Sorry, but the instruction was ignored.",
+    "I'm sorry to say that nothing changed.",
+    "I am sorry, the fish is still there.",
+    "I cannot see any change.",
+    "I cannot see the cat that was asked for.",
+    "I can't find a difference.",
+    "I cannot rate this edit above the lowest score.",
+    "I cannot rate this higher, for nothing was removed.",
+    "I can't score it highly.",
+    "I am unable to detect the requested object.",
+    "I will not call this an edit.",
+    "I cannot help but notice the edited artefacts.",
+    "As an AI-made picture it fails.",
+    "My apologies to the editor, but this is a copy.",
+    "No, the picture is unable to load the mind with anything new.",
+]
+REFUSING = [
+    "I'm sorry, but I can't assist with that.",
+    "I’m sorry, I cannot help with that request.",
+    "Sorry, I can't evaluate images of people.",
+    "I am sorry, but I am unable to process these images.",
+    "Unfortunately, I cannot view the images.",
+    "Unfortunately, I am not able to access the pictures.",
+    "I cannot evaluate these images because they did not load.",
+    "I can't comply.",
+    "I won't rate this content.",
+    "As an AI language model, I cannot judge pictures of people.",
+    "My apologies, but I cannot open the files.",
+    "I'm not able to see the images.",
+]
+
+
+@pytest.mark.parametrize("scores", [(0, 0), (0, 9), (2, 9)])
+@pytest.mark.parametrize("reasoning", HONEST)
+def test_honest_low_scores_count_whatever_their_tone(reasoning: str, scores: tuple[int, int]) -> None:
+    text = json.dumps({"score": scores, "reasoning": reasoning})
+    assert parse_reply(text, TWO) == Parsed(scores, None, reasoning)
+
+
+@pytest.mark.parametrize("reasoning", REFUSING)
+def test_lowest_scores_of_a_judge_that_cannot_judge_are_a_refusal(reasoning: str) -> None:
+    filled, judged = (json.dumps({"score": s, "reasoning": reasoning}) for s in ([0, 0], [3, 9]))
+    assert parse_reply(filled, TWO) == Parsed(None, Missing.REFUSAL, reasoning)
+    assert parse_reply(judged, TWO).scores == (3, 9)
+    assert (
+        parse_reply(json.dumps({"score": [1, 1], "reasoning": reasoning}), Scale(("a", "b"), 1, 5)).scores
+        is None
+    )
+    assert parse_reply(reasoning, TWO).missing == Missing.REFUSAL
 
 
 def test_reasoning_is_kept_whatever_it_is() -> None:

@@ -39,7 +39,7 @@ _REFUSES_TO_JUDGE = re.compile(
     r"(?:but |however,? )?i(?:['’]m| am)?(?: unable to| not able to| cannot| can ?not| can['’]t| won['’]t| will not) "
     r"(?:assist|help|evaluate|assess|rate|score|judge|compare|analy[sz]e|view|see (?:the|these|any) (?:image|picture)s?"
     r"|access|open|load|process|comply|fulfil+)\b"
-    r"(?![^.]*\b(?:above|beyond|higher|highly|better|differen\w*|chang\w*|edit\w*|success\w*|good)\b)",
+    r"(?![^.]*\b(?:above|beyond|higher|highly|better|different|differences?|chang\w*|edit\w*|success\w*|good)\b)",
     re.IGNORECASE,
 )  # an honest "I cannot rate this edit higher" speaks of the edit
 

@@ -54,6 +54,19 @@ def build_loader(
     )
 
 
+def build_held_out_loader(
+    config: Config, editor: Editor | InterleavedEditor, *, rank: int, world_size: int
+) -> StepLoader | None:
+    """Batches of held-out records, collated for this editor; None where no source has a `val_fraction`."""
+    held_out = build_held_out(config)
+    if held_out is None:
+        return None
+    collator = build_collator(config, editor)
+    return StepLoader(
+        held_out, collator, batch_size=config.train.batch_size, rank=rank, world_size=world_size
+    )
+
+
 def build_mixture(config: Config) -> Mixture:
     """The sources of `data.sources`, mixed by weight, without what is held out."""
     return _mixture(config, config.data.sources, held_out=False)

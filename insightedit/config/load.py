@@ -211,10 +211,30 @@ def _parse(path: Path, faults: list[str]) -> dict[str, Any]:
     except (yaml.YAMLError, OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
         faults.append(f"{_shown(path)} cannot be read as YAML: {_one_line(error)}.")
         return {}
+    if outside := _outside(loaded):
+        faults.append(f"{_shown(path)}: {outside}")
+        return {}
     if not isinstance(loaded, dict):
         faults.append(f"{_shown(path)} holds a {type(loaded).__name__}: write `key: value` lines.")
         return {}
     return typing.cast("dict[str, Any]", loaded)
+
+
+def _outside(value: Any) -> str | None:
+    """What is wrong with a text that would take its value from outside the settings; None if nothing is.
+
+    What settings say is written into run folders, models and their cards, and an environment holds secrets.
+    """
+    if isinstance(value, dict | list):
+        entries = value.values() if isinstance(value, dict) else value
+        return next(filter(None, map(_outside, entries)), None)
+    start = value.find("${") if isinstance(value, str) else -1
+    if start < 0 or ":" not in value[start : value.rfind("}")]:
+        return None
+    return (
+        f"`{value}` reads something outside the settings, which are written into the run folder and its models: only "
+        '${section.key} is read. Write the value, or let the shell put it in (key="$NAME").'
+    )
 
 
 def _merge(merged: Any, layer: _Layer, faults: list[str]) -> Any:
@@ -345,6 +365,9 @@ def _override(merged: Any, word: str, faults: list[str]) -> Any:
         value = _value(text)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         faults.append(f"{full} ({COMMAND_LINE}): `{text}` cannot be read: {_one_line(error)}.")
+        return merged
+    if outside := _outside(value):
+        faults.append(f"{full} ({COMMAND_LINE}): {outside}")
         return merged
     if "[" in full:
         return _override_entry(merged, full, value, faults)

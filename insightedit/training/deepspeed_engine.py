@@ -98,6 +98,11 @@ class DeepSpeedEngine:
         self.engine.step()
         return total.detach(), losses
 
+    def evaluate(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Engine`."""
+        with fast_cpu_attention(self.device):
+            return self.engine(batch, generator)
+
     def step(self) -> Tensor | float:
         """See `Engine`; DeepSpeed keeps no norm without ZeRO, so there it was measured before the update."""
         norm = self._norm if self.zero_stage == 0 else self.engine.get_global_grad_norm()

@@ -38,6 +38,10 @@ class Engine(Protocol):
         """Forward and backward of one micro-batch; total and named losses, detached."""
         ...
 
+    def evaluate(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total and named losses of a batch, nothing else; every process must call."""
+        ...
+
     def step(self) -> Tensor | float:
         """After the last micro-batch: clip, update, schedule; the gradient norm before clipping."""
         ...
@@ -98,6 +102,11 @@ class TorchEngine:
             total, losses = self.module(batch, generator)
             (total / self.accumulation).backward()
         return total.detach(), losses
+
+    def evaluate(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Engine`."""
+        with fast_cpu_attention(self.device):
+            return self.module(batch, generator)
 
     def step(self) -> Tensor:
         """See `Engine`."""

@@ -21,6 +21,8 @@ from insightedit.training.step import METRIC
 
 logger = logging.getLogger(__name__)
 LOG = "log.jsonl"
+VALIDATION = "val/"
+DRAWN = ("loss", METRIC, "grad_norm", VALIDATION)
 DRAW_EVERY = 30.0  # seconds
 
 
@@ -117,6 +119,18 @@ class RunLog:
         self._since, self._steps_since = time.perf_counter(), 0
         if not self.enabled:
             return
+        self._write(step, record)
+        self._say(step, record)
+
+    def validation(self, step: int, losses: Mapping[str, float]) -> None:
+        """Write the losses on held-out records, `val/loss` being the weighted total."""
+        if not self.enabled:
+            return
+        values = {f"{VALIDATION}{name.removeprefix(METRIC)}": value for name, value in losses.items()}
+        self._write(step, {"step": step, "time": round(time.time(), 3), **values})
+        logger.info("step %d of %d  validation loss %.4g", step, self.max_steps, losses["loss"])
+
+    def _write(self, step: int, record: Mapping[str, float]) -> None:
         with (self.run_dir / LOG).open("a") as file:
             file.write(
                 json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in record.items()}) + "\n"
@@ -125,7 +139,6 @@ class RunLog:
             for name, value in record.items():
                 if name not in ("step", "time"):
                     self._board.add_scalar(name, value, step)
-        self._say(step, record)
 
     def draw(self, *, last: bool = False) -> None:
         """Redraw `losses.png` from the log, every half minute at most unless it is the last time."""
@@ -192,9 +205,7 @@ def draw_losses(log: Path, picture: Path) -> None:
     except ImportError:
         return  # as without tensorboard: the log holds the same numbers
     records = read_log(log)
-    names = sorted(
-        {name for record in records for name in record if name.startswith(("loss", METRIC, "grad_norm"))}
-    )
+    names = sorted({name for record in records for name in record if name.startswith(DRAWN)})
     if not names:
         return
     columns = min(3, len(names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from insightedit.command_line import STOPPED, TERMINATED
 from insightedit.training.checkpoint import CheckpointFolder, undisturbed
 from insightedit.training.engine import Engine, build_engine
 from insightedit.training.logging import RunLog
@@ -24,6 +26,7 @@ from insightedit.training.samples import EditFn, Painter
 from insightedit.training.snapshot import Progress, Snapshot, seed_everything, take_up
 from insightedit.training.step import METRIC, TrainingStep
 from insightedit.training.trainable import select_trainable
+from insightedit.training.validation import Validation
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from insightedit.config.schema import Config
 
 logger = logging.getLogger(__name__)
+UNFINISHED = 75  # sysexits' EX_TEMPFAIL: saved, the same command goes on
+STOP_SIGNALS = {"SIGINT": STOPPED, "SIGTERM": TERMINATED, "SIGUSR1": UNFINISHED}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class RunSummary:
         resumed_from: step this session started from, None for a fresh run.
         finished: False if it stopped before `train.max_steps` (time limit or signal); the same command goes
             on.
+        exit_code: 0 if finished; else 130 (Ctrl-C), 143 (SIGTERM), or 75 (`train.max_minutes`, SIGUSR1).
     """
 
     run_dir: Path
@@ -53,6 +59,7 @@ class RunSummary:
     seconds: float = 0.0
     resumed_from: int | None = None
     finished: bool = True
+    exit_code: int = 0
 
 
 def fit(
@@ -65,6 +72,7 @@ def fit(
     processes: Processes | None = None,
     edit_fn: EditFn | None = None,
     samples: Sequence[Any] = (),
+    held_out: Any = None,
 ) -> RunSummary:
     """Train until `train.max_steps`, from the newest whole checkpoint in `run_dir` if there is one.
 
@@ -81,6 +89,7 @@ def fit(
         processes: from `start_processes`; joined here when None.
         edit_fn: samples -> one (H, W, 3) uint8 picture each; None draws no samples.
         samples: objects with `source`, `target` and `instruction`.
+        held_out: loader of the records of the validation loss; None for none.
 
     Returns:
         What was done; `finished` is False after a time limit or a signal.
@@ -104,6 +113,11 @@ def fit(
     ema = _build_ema(config, engine, processes)
     snapshot = Snapshot(folder, engine, loader, generator, processes, ema)
     progress = snapshot.restore(config.train.seed)
+    validation = None
+    if held_out is not None:
+        share = config.train.batch_size * processes.world_size
+        count = math.ceil(config.train.num_validation / share)
+        validation = Validation(engine, held_out, count, generator, processes)
     painter = Painter(run_dir / "samples", engine, ema, generator, processes, edit_fn, samples)
     log = RunLog(
         run_dir,
@@ -116,20 +130,28 @@ def fit(
         enabled=processes.is_main,
     )
     with log, stop_signals() as stop:
-        _train(config.train, snapshot, progress, log, painter, stop)
+        code = _train(config.train, snapshot, progress, log, painter, validation, stop)
     finished = progress.step >= config.train.max_steps
     return RunSummary(
-        run_dir, progress.step, progress.losses, progress.seconds, progress.resumed_from, finished
+        run_dir, progress.step, progress.losses, progress.seconds, progress.resumed_from, finished, code
     )
 
 
 def _train(
-    train: Any, snapshot: Snapshot, progress: Progress, log: RunLog, painter: Painter, stop: threading.Event
-) -> None:
+    train: Any,
+    snapshot: Snapshot,
+    progress: Progress,
+    log: RunLog,
+    painter: Painter,
+    validation: Validation | None,
+    stop: Stop,
+) -> int:
+    """Train to the end, or until asked to stop; returns the exit code."""
     engine, processes, ema = snapshot.engine, snapshot.processes, snapshot.ema
     batches = _endless(snapshot.loader, snapshot.generator)
     started, before = time.perf_counter(), progress.seconds
-    saved = progress.step
+    if progress.resumed_from is not None:
+        _catch_up(train, progress.step, log, painter)
     while progress.step < train.max_steps:
         for _ in range(train.gradient_accumulation_steps):
             total, losses = engine.backward(next(batches).to(processes.device), snapshot.generator)
@@ -140,43 +162,66 @@ def _train(
         progress.seconds = before + time.perf_counter() - started
         log.step(progress.step, engine.learning_rate())
 
-        over = train.max_minutes is not None and time.perf_counter() - started > 60 * train.max_minutes
-        stopping = processes.any(over or stop.is_set())
         last = progress.step == train.max_steps
+        if validation is not None and (last or progress.step % train.validate_every == 0):
+            log.validation(progress.step, validation.measure())
+        over = train.max_minutes is not None and time.perf_counter() - started > 60 * train.max_minutes
+        code = processes.largest(stop.code or (UNFINISHED if over else 0))
+        stopping = code != 0
         if stopping or last or progress.step % train.save_every == 0:
             log.flush(progress.step, engine.learning_rate())
             progress.losses = log.last or progress.losses
             snapshot.save(progress)
             log.draw(last=last or stopping)
-            saved = progress.step
         if last or progress.step % train.sample_every == 0:
             painter.paint(progress.step)
         if stopping and not last:
-            logger.info("stopped at step %d of %d, saved: the same command goes on", saved, train.max_steps)
-            return
+            if processes.is_main:
+                logger.info(
+                    "stopped at step %d of %d, saved: the same command goes on",
+                    progress.step,
+                    train.max_steps,
+                )
+            return code
+    return 0
+
+
+def _catch_up(train: Any, step: int, log: RunLog, painter: Painter) -> None:
+    """Draw what belongs to the checkpoint that the run goes on from, and was cut off after it."""
+    last = step >= train.max_steps
+    if last:
+        log.draw(last=True)
+    if last or step % train.sample_every == 0:
+        painter.paint_missing(step)
+
+
+class Stop:
+    """Whether a signal asked to stop, as the exit code that stands for it; 0 for none."""
+
+    code = 0
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM or SIGUSR1 (Slurm, before a kill) sets; a second signal acts as usual."""
-    event = threading.Event()
+def stop_signals() -> Iterator[Stop]:
+    """What Ctrl-C, SIGTERM or SIGUSR1 (Slurm, before a kill) sets; a second signal acts as usual."""
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield stop
         return
-    wanted = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in wanted}
+    codes = {getattr(signal, name): code for name, code in STOP_SIGNALS.items() if hasattr(signal, name)}
+    before = {number: signal.getsignal(number) for number in codes}
 
     def ask(number: int, _: object) -> None:
         logger.warning("%s: saving after this step, then stopping", signal.Signals(number).name)
-        event.set()
+        stop.code = codes[signal.Signals(number)]
         signal.signal(number, before[number])
 
     try:
-        for number in wanted:
+        for number in codes:
             signal.signal(number, ask)
-        yield event
+        yield stop
     finally:
-        for number in wanted:
+        for number in codes:
             signal.signal(number, before[number])
 
 

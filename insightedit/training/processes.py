@@ -42,11 +42,23 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all must ask."""
+        return bool(self.largest(int(flag)))
+
+    def largest(self, number: int) -> int:
+        """The largest of all processes' numbers, below 2^24; all must ask."""
         if self.world_size == 1:
-            return flag
-        flags = torch.tensor([float(flag)], device=self.device)
-        torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
-        return bool(flags.item())
+            return number
+        numbers = torch.tensor([float(number)], device=self.device)
+        torch.distributed.all_reduce(numbers, op=torch.distributed.ReduceOp.MAX)
+        return int(numbers.item())
+
+    def mean(self, values: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Mean over all processes of scalars, which have the same names in each; all must ask."""
+        names = sorted(values)
+        numbers = torch.stack([values[name].float().to(self.device) for name in names])
+        if self.world_size > 1:
+            torch.distributed.all_reduce(numbers)
+        return dict(zip(names, (numbers / self.world_size).tolist(), strict=True))
 
 
 def start_processes(config: TrainConfig) -> Processes:

@@ -9,11 +9,13 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insightedit.command_line import one_sentence_errors
 from insightedit.config.load import ConfigError, load_config
+from insightedit.files import lock_folder
 from insightedit.training.checkpoint import CheckpointFolder, load_tensors, save_tensors
 from insightedit.training.contract import (
     CONTRACT,
@@ -27,7 +29,7 @@ from insightedit.training.contract import (
 from insightedit.training.loop import RunSummary, fit
 from insightedit.training.model_start import begin_from, is_model, load_model_weights
 from insightedit.training.processes import Processes, start_processes, stop_processes
-from insightedit.training.run_folder import claim_run_folder, previous_run, set_aside
+from insightedit.training.run_folder import check_data, claim_run_folder, previous_run, set_aside
 from insightedit.training.samples import fixed_samples
 
 if TYPE_CHECKING:
@@ -63,14 +65,21 @@ def run_stage(
     processes = start_processes(config.train)
     run_dir = Path(config.output_dir)
     command = _command(number, arguments)
-    if processes.is_main:
-        if arguments.restart:
-            _checked_previous_run(config, command)  # first: nothing is renamed for a run that cannot start
-            set_aside(run_dir)
-        _make_folder(run_dir)
-        claim_run_folder(run_dir, config)
-    processes.barrier()
-    return _train(config, run_dir, processes, command)
+    with ExitStack() as held:
+        if processes.is_main:
+            if arguments.restart:
+                _checked_previous_run(
+                    config, command
+                )  # first: nothing is renamed for a run that cannot start
+                if run_dir.is_dir():
+                    with lock_folder(run_dir):  # nor under the hands of one that is at work
+                        pass
+                set_aside(run_dir)
+            _make_folder(run_dir)
+            held.enter_context(lock_folder(run_dir))
+            claim_run_folder(run_dir, config, processes.world_size)
+        processes.barrier()
+        return _train(config, run_dir, processes, command, arguments.accept_changed_data)
 
 
 def _make_folder(run_dir: Path) -> None:
@@ -83,13 +92,19 @@ def _make_folder(run_dir: Path) -> None:
 
 
 def run_from_command_line(main: Callable[[], Any]) -> None:
-    """Call a stage's `main`; a user's mistake ends as one sentence and exit code 2."""
+    """Call a stage's `main`; a user's mistake ends as one sentence and exit code 2.
+
+    A stage that was asked to stop saves and exits with 130 (Ctrl-C), 143 (SIGTERM) or 75 (`train.max_minutes`,
+    SIGUSR1), so that what comes after it does not start.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("insightedit").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     try:
         with one_sentence_errors("the same command goes on from the last checkpoint."):
-            main()
+            done = main()
+        if isinstance(done, RunSummary) and done.exit_code:
+            raise SystemExit(done.exit_code)
     finally:
         stop_processes()
 
@@ -124,6 +139,11 @@ def parse_arguments(number: int, argv: Sequence[str], description: str | None = 
         "--restart", action="store_true", help="start anew; the old run folder is kept as *.old-N"
     )
     parser.add_argument(
+        "--accept-changed-data",
+        action="store_true",
+        help="go on although the data set's files changed since the run began",
+    )
+    parser.add_argument(
         "--local_rank", "--local-rank", type=int, default=None, help=argparse.SUPPRESS
     )  # from launchers
     parser.add_argument(
@@ -139,9 +159,9 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
     return begin_from(config, arguments.init_from)
 
 
-def _train(config: Config, run_dir: Path, processes: Processes, command: str) -> RunSummary:
+def _train(config: Config, run_dir: Path, processes: Processes, command: str, accepts: bool) -> RunSummary:
     from insightedit.build import sample_edits
-    from insightedit.build_data import build_loader
+    from insightedit.build_data import build_held_out_loader, build_loader
     from insightedit.training.objectives import OBJECTIVES
 
     quiet_libraries()
@@ -155,15 +175,21 @@ def _train(config: Config, run_dir: Path, processes: Processes, command: str) ->
         save_memory(editor)
     inherit(editor, config, run_dir, before, processes)
     draws = config.stage.objective != "align"
+    share = {"rank": processes.rank, "world_size": processes.world_size}
+    loader = build_loader(config, editor, **share)
+    if processes.is_main:
+        check_data(run_dir, loader.batches.mixture.fingerprint(), fresh=fresh, accepts=accepts)
+    processes.barrier()
     summary = fit(
         editor,
         OBJECTIVES[config.stage.objective],
-        build_loader(config, editor, rank=processes.rank, world_size=processes.world_size),
+        loader,
         config,
         run_dir,
         processes=processes,
         edit_fn=(lambda samples: sample_edits(editor, config, samples)) if draws else None,
         samples=fixed_samples(config) if draws and config.train.num_samples else (),
+        held_out=build_held_out_loader(config, editor, **share),
     )
     if summary.finished and processes.is_main:
         write_contract(run_dir, config, editor, summary.steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import yaml
 
 from insightedit.config.schema import Config, SourceConfig
+from insightedit.data.mixture import fingerprint_changes
 from insightedit.files import write_text
-from insightedit.training.checkpoint import CheckpointFolder
+from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.errors import StageError
 
 logger = logging.getLogger(__name__)
@@ -21,10 +23,14 @@ FREE_KEYS = {
     "data.num_workers",
     "data.prefetch_factor",
     "train.engine",
+    "train.deepspeed",
+    "train.deepspeed_files",
     "train.log_every",
     "train.save_every",
     "train.sample_every",
     "train.num_samples",
+    "train.validate_every",
+    "train.num_validation",
     "train.keep_checkpoints",
     "train.max_minutes",
     "guidance.guidance_scale",
@@ -34,6 +40,9 @@ FREE_KEYS = {
     "guidance.creation_inference_steps",
 }
 """Settings that may change between two sessions of one run: they do not touch its numbers."""
+BATCH_KEYS = {"train.batch_size", "train.gradient_accumulation_steps"}
+"""May change with the number of processes, so that their product stays."""
+DATA = "data.json"
 
 
 def set_aside(run_dir: Path) -> Path | None:
@@ -48,15 +57,25 @@ def set_aside(run_dir: Path) -> Path | None:
     return aside
 
 
-def claim_run_folder(run_dir: Path, config: Config) -> None:
+def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None:
     """Write `config.yaml` into a new run folder, or compare it with the one of the run that goes on.
+
+    Args:
+        run_dir: run folder, which is there.
+        config: of the run.
+        world_size: processes it has now; with another number than before, the batch may be made up another way.
 
     Raises:
         StageError: if the run was started with other settings; every difference is named.
     """
     path = run_dir / "config.yaml"
-    if path.exists() and CheckpointFolder(run_dir / "checkpoints").latest() is not None:
-        changed = differences(yaml.safe_load(path.read_text()), asdict(config))
+    newest = CheckpointFolder(run_dir / "checkpoints").latest()
+    if path.exists() and newest is not None:
+        old = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before = json.loads((newest / TRAINER).read_text()).get("world_size", world_size)
+        changed = differences(old, asdict(config))
+        if before != world_size:
+            changed = {key: values for key, values in changed.items() if key not in BATCH_KEYS}
         if changed:
             shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in changed.items())
             raise StageError(
@@ -64,8 +83,52 @@ def claim_run_folder(run_dir: Path, config: Config) -> None:
                 "output_dir=DIR "
                 "for a second run, or --restart to start anew (the old run is kept aside)."
             )
+        if before != world_size:
+            _tell_batches(old["train"], before, asdict(config)["train"], world_size)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(asdict(config), sort_keys=False), durable=True)
+
+
+def _tell_batches(old: dict[str, Any], before: int, new: dict[str, Any], now: int) -> None:
+    sizes = [
+        count * train["batch_size"] * train["gradient_accumulation_steps"]
+        for count, train in ((before, old), (now, new))
+    ]
+    hint = "" if sizes[0] == sizes[1] else " (train.gradient_accumulation_steps can make up for it)"
+    logger.warning(
+        "goes on with %d processes instead of %d, and %d samples a step instead of %d%s; noise is drawn anew",
+        now,
+        before,
+        sizes[1],
+        sizes[0],
+        hint,
+    )
+
+
+def check_data(run_dir: Path, fingerprint: dict[str, Any], *, fresh: bool, accepts: bool) -> None:
+    """Keep what the data set is made of in a new run folder, or compare it in one that goes on.
+
+    Args:
+        run_dir: run folder.
+        fingerprint: of the mixture, ready for JSON.
+        fresh: whether the run begins.
+        accepts: go on although something changed.
+
+    Raises:
+        StageError: if files, records or columns changed since the run began; every source is named.
+    """
+    path = run_dir / DATA
+    kept = path.is_file() and not fresh
+    old = json.loads(path.read_text(encoding="utf-8")) if kept else fingerprint
+    if changes := fingerprint_changes(old, json.loads(json.dumps(fingerprint))):
+        told = " ".join(changes)
+        if not accepts:
+            raise StageError(
+                f"the data changed since {run_dir} began: {told} Put it back, go on with it by "
+                "--accept-changed-data, or start anew with --restart."
+            )
+        logger.warning("goes on with changed data: %s", told)
+    write_text(path, json.dumps(fingerprint, indent=1) + "\n", durable=True)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -44,6 +44,15 @@ class Painter:
     edit_fn: EditFn | None
     samples: Sequence[Any]
 
+    def paint_missing(self, step: int) -> None:
+        """Draw what a kill after the checkpoint of this step left undrawn."""
+        wanted = self.edit_fn is not None and bool(self.samples) and self.processes.is_main
+        if self.processes.any(wanted and not self._path(step).exists()):
+            self.paint(step)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:06d}.png"
+
     def paint(self, step: int) -> None:
         """Write `step-XXXXXX.png`; nothing for a stage that does not draw."""
         if self.edit_fn is None or not self.samples:
@@ -62,7 +71,7 @@ class Painter:
                 swapped(self.engine.trainable_state(), averaged),
             ):
                 edited = self.edit_fn(self.samples)
-            draw_samples(self.samples, edited, self.folder / f"step-{step:06d}.png")
+            draw_samples(self.samples, edited, self._path(step))
             self.engine.train_mode()
         self.processes.barrier()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +22,7 @@ from insightedit.config import (
     load_config,
 )
 from insightedit.config.load import _paths
+from insightedit.config.synonyms import SYNONYMS
 
 
 def written(folder: Path, name: str, text: str) -> Path:
@@ -215,3 +218,31 @@ def test_configs_are_found_from_anywhere(tmp_path, monkeypatch):
 def test_reading_settings_needs_no_torch():
     code = "import insightedit.config as c, sys; c.load_config('insightedit', 3); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("text", ["${oc.env:SECRET}", "x/${oc.env:SECRET,none}", "${oc.${recipe}:SECRET}"])
+def test_the_environment_is_never_read_into_settings(tmp_path, monkeypatch, text):
+    """They are written into run folders, models and cards."""
+    monkeypatch.setenv("SECRET", "hf_abcdef")
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"data": {"sources": [{"kind": "jsonl", "path": text}]}}))
+    for overlays, words in (([path], []), ([], [f"output_dir={text}"])):
+        with pytest.raises(ConfigError, match="reads something outside the settings") as refused:
+            load_config("insightedit", 3, overlays, words)
+        assert "hf_abcdef" not in str(refused.value)
+
+
+def test_settings_may_name_each_other():
+    config = load_config("insightedit", 3, [], ["output_dir=C:/runs/${recipe}-${train.seed}"])
+    assert config.output_dir == "C:/runs/insightedit-0"
+
+
+def test_other_trainers_names_are_answered_with_ours():
+    with pytest.raises(ConfigError) as refused:
+        load_config(
+            "insightedit", 3, [], ["optim.learning_rate=1", "save_steps=2", "train.max_train_steps=3"]
+        )
+    told = [re.search("did you mean (.*)\\?", fault)[1] for fault in refused.value.faults]
+    assert told == ["optim.lr", "train.save_every", "train.max_steps"]
+    assert set(SYNONYMS.values()) <= set(_paths())
+    assert not {path.rpartition(".")[2] for path in _paths()} & SYNONYMS.keys()

@@ -142,6 +142,58 @@ def test_time_limit_stops_saved_and_the_same_command_goes_on(tmp_path):
         stopped, _ = run(tmp_path / "limited", config)
     assert files(tmp_path / "straight") == files(tmp_path / "limited")
     assert stopped.resumed_from == 5
+    assert run(tmp_path / "other", config)[0].exit_code == 75 and stopped.exit_code == 0
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 75)])
+def test_what_stops_a_run_is_its_exit_code(name, code):
+    before = signal.signal(getattr(signal, name), signal.SIG_IGN)
+    try:
+        with stop_signals() as stop:
+            assert stop.code == 0
+            signal.raise_signal(getattr(signal, name))
+            assert stop.code == code
+    finally:
+        signal.signal(getattr(signal, name), before)
+
+
+def test_the_sample_that_a_kill_after_the_last_checkpoint_cut_off_is_drawn(tmp_path):
+    from types import SimpleNamespace
+
+    picture = np.zeros((8, 8, 3), np.uint8)
+    sample = SimpleNamespace(source=picture, target=picture, instruction="x", reference_images=())
+
+    def killed(_):
+        raise Killed
+
+    drawn = {"edit_fn": lambda samples: [picture for _ in samples], "samples": [sample]}
+    with pytest.raises(Killed):
+        run(tmp_path, edit_fn=killed, samples=[sample])
+    assert not (tmp_path / "samples").exists()
+    summary, _ = run(tmp_path, **drawn)
+    assert summary.resumed_from == 6
+    assert (tmp_path / "samples" / "step-000006.png").is_file()
+    assert (tmp_path / "losses.png").is_file()
+
+
+def test_the_validation_loss_is_logged_and_leaves_no_trace(tmp_path):
+    """Other steps between two of them: the same bits in the end, and the same loss wherever a step has one."""
+    lines = {}
+    for every in (1, 4):
+        folder = tmp_path / str(every)
+        config = small_config(validate_every=every, num_validation=10)
+        run(folder, replace(config, train=replace(config.train, max_minutes=0.0)), held_out=SmallLoader(7))
+        run(folder, config, held_out=SmallLoader(7))
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        lines[every] = {line["step"]: line for line in log if "val/loss" in line}
+    run(tmp_path / "without")
+    assert files(tmp_path / "1") == files(tmp_path / "4") == files(tmp_path / "without")
+    assert list(lines[1]) == [1, 2, 3, 4, 5, 6] and list(lines[4]) == [4, 6]
+    for step, line in lines[4].items():
+        assert {k: v for k, v in line.items() if k != "time"} == {
+            k: v for k, v in lines[1][step].items() if k != "time"
+        }
+    assert set(lines[1][6]) == {"step", "time", "val/loss", "val/noise", "val/spread"}
 
 
 def test_signal_stops_saved(tmp_path):
@@ -166,7 +218,7 @@ def test_second_signal_acts_as_usual():
     try:
         with pytest.raises(KeyboardInterrupt), stop_signals() as stop:
             signal.raise_signal(signal.SIGINT)
-            assert stop.is_set()
+            assert stop.code == 130
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -10,12 +10,14 @@ import yaml
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import Config, SourceConfig, StageConfig
+from insightedit.files import lock_folder
 from insightedit.training import run
 from insightedit.training.checkpoint import CheckpointFolder
 from insightedit.training.errors import StageError
+from insightedit.training.loop import RunSummary
 from insightedit.training.processes import Processes
 from insightedit.training.run import parse_arguments, run_from_command_line
-from insightedit.training.run_folder import claim_run_folder, differences, previous_run, set_aside
+from insightedit.training.run_folder import check_data, claim_run_folder, differences, previous_run, set_aside
 from tests.training.standin import small_config
 
 
@@ -75,6 +77,55 @@ def test_what_does_not_touch_the_numbers_may_change(tmp_path):
         tmp_path, changed(config, max_minutes=3.0, log_every=7, save_every=9, keep_checkpoints=5)
     )
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["max_minutes"] == 3.0
+
+
+def test_the_batch_may_be_made_up_another_way_by_another_number_of_processes(tmp_path, caplog):
+    config = small_config()
+    claim_run_folder(tmp_path, config)
+    with CheckpointFolder(tmp_path / "checkpoints").writing(2, Processes()) as path:
+        (path / "trainer.json").write_text('{"world_size": 2}')
+    with pytest.raises(StageError, match="train.batch_size was 4, is 8"):
+        claim_run_folder(tmp_path, changed(config, batch_size=8), 2)
+    claim_run_folder(tmp_path, config, 1)
+    assert "with 1 processes instead of 2, and 4 samples a step instead of 8 (train.gradient" in caplog.text
+    caplog.clear()
+    claim_run_folder(tmp_path, changed(config, gradient_accumulation_steps=2), 1)
+    assert "and 8 samples a step instead of 8; noise is drawn anew" in caplog.text
+
+
+def test_a_changed_data_set_is_told_and_can_be_accepted(tmp_path, caplog):
+    old = {"0-jsonl": {"records": 3, "columns": ["a", "b"], "files": {"all.jsonl": 10}}}
+    new = {"0-jsonl": {"records": 2, "columns": ["a", "b"], "files": {"all.jsonl": 7}}}
+    check_data(tmp_path, old, fresh=True, accepts=False)
+    check_data(tmp_path, old, fresh=False, accepts=False)
+    with pytest.raises(
+        StageError, match=r"changed since .*records were 3 and are 2; 1 files differ.*--accept-c"
+    ):
+        check_data(tmp_path, new, fresh=False, accepts=False)
+    check_data(tmp_path, new, fresh=False, accepts=True)
+    assert "goes on with changed data: 0-jsonl: records were 3" in caplog.text
+    check_data(tmp_path, new, fresh=False, accepts=False)
+
+
+def test_a_run_folder_belongs_to_one_training(tmp_path):
+    words = ["--overlay", "tiny", f"output_dir={tmp_path}/run"]
+    (tmp_path / "run").mkdir()
+    with lock_folder(tmp_path / "run"):
+        for restart in ([], ["--restart"]):
+            with pytest.raises(
+                ValueError, match="run is in use by process .* wait until it ends, or name another"
+            ):
+                run.run_stage(1, [*words, *restart])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("code", [75, 130, 143])
+def test_a_stopped_stage_does_not_end_as_a_finished_one(code, tmp_path):
+    with pytest.raises(SystemExit, match=str(code)):
+        run_from_command_line(lambda: RunSummary(tmp_path, 1, finished=False, exit_code=code))
+    run_from_command_line(lambda: RunSummary(tmp_path, 1))
+    logging.getLogger("insightedit").setLevel(logging.NOTSET)
 
 
 def test_more_steps_are_welcome_under_a_constant_rate_only():

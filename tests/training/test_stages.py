@@ -73,7 +73,7 @@ def test_a_stage_leaves_what_the_guide_lists(runs):
     )
     wanted = {f"checkpoints/step-{step:06d}/{name}" for step in (2, 4) for name in names}
     wanted |= {"checkpoints/latest", "config.yaml", "contract.json", "log.jsonl", "losses.png"}
-    wanted |= {"inherited.safetensors", "samples/step-000004.png"}
+    wanted |= {"inherited.safetensors", "samples/step-000004.png", "data.json", ".lock"}
     assert found == wanted
 
 

@@ -7,8 +7,9 @@ ends in one sentence on the error stream and exit code 2.
 from __future__ import annotations
 
 import inspect
+import io
+import sys
 import time
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,17 +17,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from insightedit.command_line import one_sentence_errors, quiet_libraries
+from insightedit.command_line import in_one_sentence, one_sentence_errors, quiet_libraries, say
 from insightedit.model_commands import export, import_, info, push
-from insightedit.options import MAX_SEED, Device, Group, ImageScale, Model, PromptScale, Steps, TextScale
+from insightedit.options import (
+    MAX_SEED,
+    Device,
+    Group,
+    ImageScale,
+    Model,
+    Overwrite,
+    PromptScale,
+    Steps,
+    TextScale,
+)
 
 if TYPE_CHECKING:
+    from insightedit.edit_jobs import EditJob, EditPlan
     from insightedit.interleaved_pipeline import InterleavedEditPipeline
     from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
 
-PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 WARNED = 3  # exit code of --strict
-MAX_NAME = 255  # letters of a file name; more cannot even be looked up
 
 app = typer.Typer(
     name="insightedit",
@@ -40,6 +50,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; the entry point of `insightedit` and of `python -m insightedit`."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may be no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="insightedit")
 
 
@@ -67,41 +80,42 @@ def root(
     """Edit pictures by instruction, measure how well it works, and hand models on."""
 
 
-@dataclass(frozen=True)
-class EditJob:
-    """One picture to edit (None: one to draw) and the files to write."""
-
-    image: Path | None
-    output: Path
-    report: Path | None = None
-    before_after: Path | None = None
+Picture = Annotated[
+    str,
+    typer.Argument(
+        metavar="[IMAGE]",
+        help="Picture to edit, or a folder of pictures. Without one, a model that can draws a new picture.",
+    ),
+]
+Words = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="INSTRUCTION",
+        help="What to change, in plain words; with <imagehere> for each reference picture, where the model "
+        "reads them.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Picture to write (a folder for a folder). Default: IMAGE-edited.png or drawn.png here.",
+    ),
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Picture of what the result should look like; or, repeated, those that stand for <imagehere>."
+    ),
+]
 
 
 @app.command()
 def edit(
-    image: Annotated[
-        str,
-        typer.Argument(
-            metavar="[IMAGE]",
-            help="Picture to edit, or a folder of pictures. Without one, a model that can draws a new picture.",
-        ),
-    ],
-    instruction: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="INSTRUCTION",
-            help="What to change, in plain words; with <imagehere> for each reference picture, where the model "
-            "reads them.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Picture to write (a folder for a folder). Default: IMAGE-edited.png or drawn.png here.",
-        ),
-    ] = None,
+    image: Picture,
+    instruction: Words = None,
+    output: Output = None,
     model: Model = None,
     seed: Annotated[
         int | None,
@@ -118,12 +132,7 @@ def edit(
     mask: Annotated[
         Path | None, typer.Option(help="Where editing is allowed: white in a picture of the same size.")
     ] = None,
-    reference: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Picture of what the result should look like; or, repeated, those that stand for <imagehere>."
-        ),
-    ] = None,
+    reference: References = None,
     describe: Annotated[
         bool, typer.Option("--describe", help="Let the language model say what it will do.")
     ] = False,
@@ -131,6 +140,7 @@ def edit(
     before_after: Annotated[
         Path | None, typer.Option(help="Also write source and result side by side.")
     ] = None,
+    overwrite: Overwrite = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing where there is a warning, and exit with 3.")
     ] = False,
@@ -138,8 +148,14 @@ def edit(
 ) -> None:
     """Edit a picture, or every picture of a folder, by instruction; or draw a new one."""
     with one_sentence_errors():
+        from insightedit.edit_jobs import picture_and_words, plan_edits
+
         place, words = picture_and_words(image, instruction)
-        jobs = plan_jobs(place, output, report, before_after)
+        read = {"--mask": mask, "--reference": reference}
+        plan = plan_edits(place, output, report, before_after, read=read, overwrite=overwrite)
+        _tell_plan(plan)
+        if not plan.jobs:
+            return
         given = {
             "num_inference_steps": steps,
             "guidance_scale": guidance_scale,
@@ -148,12 +164,14 @@ def edit(
             "mask": mask,
             "describe": describe or None,
         }
-        check_early(words, jobs, mask, reference or [])
-        pipeline = _load(model, device)
         settings = {name: value for name, value in given.items() if value is not None}
-        settings |= {"background_lock": background_lock, **pipeline.reference_options(reference or [])}
-        check_model(pipeline, jobs, settings)
-        _run_jobs(pipeline, jobs, words, seed, settings, strict)
+        settings["background_lock"] = background_lock
+        check_early(words, plan, settings, reference or [])
+        pipeline = _load(model, device)
+        settings |= pipeline.reference_options(reference or [])
+        check_model(pipeline, plan.jobs, settings)
+        plan.jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
+        _run_jobs(pipeline, plan, words, seed, settings, strict)
 
 
 def _load(model: str | None, device: str | None) -> InsightEditPipeline | InterleavedEditPipeline:
@@ -165,22 +183,6 @@ def _load(model: str | None, device: str | None) -> InsightEditPipeline | Interl
     pipeline = load_pipeline(model, device)
     typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
     return pipeline
-
-
-def picture_and_words(image: str, instruction: str | None) -> tuple[Path | None, str]:
-    """Tell `IMAGE INSTRUCTION` from `INSTRUCTION` alone, which draws a new picture.
-
-    Raises:
-        ValueError: if the one word given is a picture, a folder, or looks like a picture's name.
-    """
-    if instruction is not None:
-        return Path(image), instruction
-    names_picture = Path(image).suffix.lower() in PICTURE_ENDINGS
-    if names_picture or (len(image) < MAX_NAME and Path(image).exists()):
-        raise ValueError(
-            f'The instruction for {image} is missing: say what to change, e.g. "make the car red".'
-        )
-    return None, image
 
 
 def check_model(
@@ -201,55 +203,7 @@ def check_model(
         )
 
 
-def plan_jobs(
-    image: Path | None, output: Path | None, report: Path | None, before_after: Path | None
-) -> list[EditJob]:
-    """One job per picture.
-
-    Raises:
-        ValueError: if the output would replace the source, or a folder or a new picture goes with options for a
-            single edit.
-        FileNotFoundError: if there is no such picture or no picture in the folder.
-    """
-    if image is None:
-        if report or before_after:
-            raise ValueError("--report and --before-after compare with a picture to edit: name one.")
-        output = output or Path("drawn.png")
-        if not output.parent.is_dir():
-            raise FileNotFoundError(f"No folder {output.parent}: make it first, or write elsewhere.")
-        return [EditJob(None, output / "drawn.png" if output.is_dir() else output)]
-    if not image.is_dir():
-        output = output or Path(f"{image.stem}-edited.png")
-        for path in filter(None, (output, report, before_after)):
-            if path.exists() and image.exists() and path.samefile(image):
-                raise ValueError(f"{path} is the source itself: write to another file with -o.")
-            if not path.parent.is_dir():
-                raise FileNotFoundError(f"No folder {path.parent}: make it first, or write elsewhere.")
-        if output.is_dir():
-            output = output / f"{image.stem}-edited.png"
-        return [EditJob(image, output, report, before_after)]
-    if report or before_after:
-        raise ValueError(
-            "--report and --before-after are for one picture: name a picture instead of a folder."
-        )
-    pictures = sorted(path for path in image.iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
-    if not pictures:
-        raise FileNotFoundError(
-            f"No pictures in {image}: files should end in {', '.join(sorted(PICTURE_ENDINGS))}."
-        )
-    folder = output or image.with_name(image.name + "-edited")
-    if folder.exists() and (not folder.is_dir() or folder.samefile(image)):
-        raise ValueError(f"{folder} cannot take the edited pictures: name another folder with -o.")
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [f"{path.stem}.png" for path in pictures]
-    doubles = {name for name in names if names.count(name) > 1}
-    return [
-        EditJob(path, folder / (f"{path.name}.png" if name in doubles else name))
-        for path, name in zip(pictures, names, strict=True)
-    ]
-
-
-def check_early(instruction: str, jobs: list[EditJob], mask: Path | None, references: list[Path]) -> None:
+def check_early(instruction: str, plan: EditPlan, settings: dict[str, Any], references: list[Path]) -> None:
     """Find what the user got wrong before the model is loaded.
 
     Raises:
@@ -258,24 +212,40 @@ def check_early(instruction: str, jobs: list[EditJob], mask: Path | None, refere
     """
     from insightedit.imaging import read_picture
     from insightedit.provenance import check_suffix
+    from insightedit.request import read_masks
     from insightedit.words import clean_instruction
 
     clean_instruction(instruction)
-    for path in filter(None, (jobs[0].output, jobs[0].before_after)):
+    first = plan.jobs[0]
+    for path in filter(None, (first.output, first.before_after)):
         check_suffix(path)
-    for path in filter(None, (jobs[0].image if len(jobs) == 1 else None, mask, *references)):
+    for path in references:
         read_picture(path)
+    pictures = [] if first.image is None or plan.is_folder else [read_picture(first.image)]
+    mask = settings.get("mask")
+    if mask is not None and not pictures:
+        read_picture(mask)
+    read_masks(mask, pictures, settings["background_lock"])
+
+
+def _tell_plan(plan: EditPlan) -> None:
+    if plan.others:
+        some = ", ".join(path.name for path in plan.others[:3]) + ", ..." * (len(plan.others) > 3)
+        typer.echo(f"Passed over, since no pictures by their endings: {len(plan.others)} ({some})", err=True)
+    if plan.kept:
+        shown = f"{len(plan.kept)} were there already and are kept, e.g. {plan.kept[0]} (--overwrite replaces them)"
+        typer.echo(shown if plan.is_folder else f"{plan.kept[0]} was there already and is kept")
 
 
 def _run_jobs(
     pipeline: InsightEditPipeline | InterleavedEditPipeline,
-    jobs: list[EditJob],
+    plan: EditPlan,
     instruction: str,
     seed: int | None,
     settings: dict[str, Any],
     strict: bool,
 ) -> None:
-    alone = len(jobs) == 1
+    jobs, alone = plan.jobs, not plan.is_folder
     codes = [_try_job(pipeline, job, instruction, seed, settings, alone, strict) for job in jobs]
     if failed := codes.count(2):
         raise ValueError(f"{failed} of {len(jobs)} pictures could not be edited; the reasons stand above.")
@@ -296,10 +266,10 @@ def _try_job(
     """0, 2 for an error (of one picture among many), `WARNED` for one that --strict does not write."""
     try:
         return 0 if _run_job(pipeline, job, instruction, seed, settings, strict) else WARNED
-    except (ValueError, TypeError, OSError) as error:
+    except Exception as error:  # one picture of many does not end the others
         if alone:
             raise
-        typer.secho(f"insightedit: {' '.join(str(error).split())}", err=True, fg=typer.colors.RED)
+        say(in_one_sentence(error))
         return 2
 
 

@@ -28,6 +28,7 @@ Paths: TypeAlias = PathLike | Iterable[PathLike] | None
 
 MARK = "-insightedit-"  # in the name of every temporary folder
 OLD, MOVES = "old", "moves.json"  # in a temporary folder: what goes back if a replacement was cut off
+SIGNATURE = b"insightedit"  # in every picture and page that the package writes
 MARKER = "model_index.json"  # without it a folder is no model
 MAX_NAME = 255  # bytes of a file's name on all common file systems
 YOUNG = 60.0  # seconds in which a temporary folder without a lock may still get one
@@ -65,6 +66,22 @@ def check_paths(outputs: Mapping[str, Paths], inputs: Mapping[str, Paths] | None
         if key in taken:
             raise ValueError(f"{name} {path} is the same file as {taken[key]}: write to another one.")
         taken[key] = f"{name} {path}"
+
+
+def check_others(outputs: Mapping[str, Paths], instead: str = "write to another one") -> None:
+    """Refuse outputs that are there and that this package did not write; empty files may be filled.
+
+    Args:
+        outputs: as for `check_paths`.
+        instead: what to do, for the message.
+
+    Raises:
+        ValueError: names the file.
+    """
+    for name, path in _flat(outputs):
+        path = Path(path)
+        if path.is_file() and path.stat().st_size and SIGNATURE not in path.read_bytes():
+            raise ValueError(f"{name} {path} is there and was not written by insightedit: {instead}.")
 
 
 def _flat(named: Mapping[str, Paths]) -> Iterator[tuple[str, PathLike]]:

@@ -84,8 +84,8 @@ def find_model(model: str | os.PathLike | None = None) -> str:
     """Turn what the user named into something that `from_pretrained` takes.
 
     Args:
-        model: folder, training run folder with a `model/` in it, hub id `owner/name`, or None for the
-            default.
+        model: folder, training run folder with a `model/` in it, hub id `owner/name`, or None (or `default`, where no
+            folder has that name) for the one that comes with the package.
 
     Returns:
         Folder path or hub id.
@@ -94,7 +94,7 @@ def find_model(model: str | os.PathLike | None = None) -> str:
         FileNotFoundError: if there is no such folder.
         ValueError: if the folder holds no pipeline.
     """
-    if model is None:
+    if model is None or (str(model) == "default" and not Path(model).exists()):
         return str(default_model())
     folder = Path(model)
     if folder.is_dir():

@@ -255,7 +255,7 @@ class InterleavedEditPipeline(EditPipeline):
             versions=software_versions(),
             settings=used,
             evidence=evidence,
-            warnings=self.find_warnings(instructions, [where for _, where, _ in results]),
+            warnings=self.find_warnings(instructions, [m for _, m, _ in results], None, settings, blank),
         )
         return output if return_dict else output.to_tuple()
 
@@ -290,6 +290,9 @@ class InterleavedEditPipeline(EditPipeline):
             self.transformer, self.scheduler, source_latents, condition, null, seeds, settings, callback
         )
         return edited, scaled
+
+    def _usual(self, blank: bool) -> DrawSettings:
+        return self._fill_in(blank, None, None, None)
 
     def _fill_in(
         self, blank: bool, steps: int | None, guidance: float | None, image_guidance: float | None

@@ -97,6 +97,15 @@ Model = Annotated[str | None, typer.Option(help="Model folder or hub id. Default
 Device = Annotated[
     str | None, typer.Option(callback=_there, help="cpu, cuda, cuda:0, mps. Default: what is there.")
 ]
+Overwrite = Annotated[
+    bool | None,
+    typer.Option(
+        "--overwrite/--skip-existing",
+        help="Replace or keep outputs that are there. Default: a folder's are kept; a single one is replaced if an "
+        "earlier edit wrote it.",
+        show_default=False,
+    ),
+]
 Steps = Annotated[int | None, typer.Option(min=1, max=MAX_STEPS, help="Denoising steps.")]
 TextScale = Annotated[float | None, _scale("How hard to follow the instruction.")]
 ImageScale = Annotated[float | None, _scale("How hard to keep to the picture.")]

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from insightedit.files import check_others, write_atomically, write_text
 
 SIDE = 192  # pixels of a picture's longer side on a sheet
 ENDINGS = (".html", ".png")
@@ -114,13 +117,14 @@ def check_sheet_path(path: Path) -> None:
     """Find what is wrong with a sheet's name before anything is read.
 
     Raises:
-        ValueError: if it ends in something else than .html or .png, or is a folder.
+        ValueError: if it ends in something else than .html or .png, is a folder, or somebody's file.
         FileNotFoundError: if its folder is missing.
     """
     if path.suffix.lower() not in ENDINGS or path.is_dir():
         raise ValueError(f"the sheet {path} has to be a file that ends in {' or '.join(ENDINGS)}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent} for the sheet: make it first, or write elsewhere.")
+    check_others({"the sheet": path})
 
 
 def write_pair_sheet(sheet: Sheet, path: Path) -> None:
@@ -129,16 +133,19 @@ def write_pair_sheet(sheet: Sheet, path: Path) -> None:
     Raises:
         ValueError, FileNotFoundError: as `check_sheet_path`.
     """
-    from insightedit.files import write_atomically, write_text
-
     check_sheet_path(path)
     if path.suffix.lower() == ".png":
-        image = draw(sheet)
-        with write_atomically(path) as aside:
-            image.save(aside, format="PNG")
-        return
-    text = render(sheet)
-    write_text(path, text)
+        save_sheet(draw(sheet), path)
+    else:
+        write_text(path, render(sheet))
+
+
+def save_sheet(image: Image.Image, path: Path) -> None:
+    """Write a drawn sheet as a PNG that says who wrote it."""
+    note = PngInfo()
+    note.add_text("Software", "insightedit")
+    with write_atomically(path) as aside:
+        image.save(aside, format="PNG", pnginfo=note)
 
 
 def render(sheet: Sheet) -> str:

@@ -315,7 +315,7 @@ class InsightEditPipeline(EditPipeline):
             versions=software_versions(),
             settings=used,
             evidence=evidence,
-            warnings=self.find_warnings(instructions, [mask for _, mask in pasted], texts),
+            warnings=self.find_warnings(instructions, [mask for _, mask in pasted], texts, settings),
         )
         return output if return_dict else output.to_tuple()
 
@@ -412,6 +412,9 @@ class InsightEditPipeline(EditPipeline):
     def _latent_size(self) -> tuple[int, int]:
         side = self.config.resolution // latent_factor(self.vae)
         return side, side
+
+    def _usual(self, blank: bool) -> DrawSettings:
+        return self._fill_in(None, None, None, None)
 
     def _fill_in(
         self,

@@ -17,7 +17,7 @@ from insightedit.data.records import REFERENCE_PLACEHOLDER
 from insightedit.editing import DrawSettings
 from insightedit.imaging import Picture, pixels_to_tensor, squash, to_float, to_pil
 from insightedit.request import check_settings, pair_up
-from insightedit.words import EditWarning, find_warnings
+from insightedit.words import EditWarning, find_warnings, unusual_settings
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
 
@@ -80,9 +80,11 @@ class EditPipeline(DiffusionPipeline):
         self,
         instructions: Sequence[str],
         masks: Sequence[np.ndarray],
-        understood: Sequence[str | None] | None = None,
+        understood: Sequence[str | None] | None,
+        settings: DrawSettings,
+        blank: bool = False,
     ) -> list[list[EditWarning]]:
-        """What a user should know about each edit; without masks (latents) only what the words tell."""
+        """What a user should know about each edit; without masks (latents) only what words and settings tell."""
         known = self.config["known_words"]
         options = {
             "known": None if known is None else frozenset(known.split()),
@@ -91,9 +93,13 @@ class EditPipeline(DiffusionPipeline):
         changed = [bool(mask.any()) for mask in masks] or [True] * len(instructions)
         texts = [text.replace(REFERENCE_PLACEHOLDER, "picture") for text in instructions]
         return [
-            find_warnings(*one, **options)
+            find_warnings(*one, **options) + unusual_settings(settings, self._usual(blank))
             for one in zip(texts, understood or [None] * len(texts), changed, strict=True)
         ]
+
+    def _usual(self, blank: bool) -> DrawSettings:
+        """The model's own settings, for an edit or a picture on a blank canvas."""
+        raise NotImplementedError
 
     def prepare_image_pixels(self, images: Sequence[np.ndarray]) -> Tensor:
         """B x (H, W, 3) uint8 -> (B, 3, S, S) in [-1, 1]: squashed to the model's square, as in training."""

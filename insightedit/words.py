@@ -10,7 +10,10 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from insightedit.editing import DrawSettings
 
 SHOWN_WORDS = 5  # of the unknown ones; the rest is counted
 _JOINERS = "\u200c\u200d"  # invisible, but parts of Persian words and of emoji
@@ -26,6 +29,7 @@ _GROUPS = {
     "filler": "could would will may kindly just simply thanks thank hey hi ok now me my our your its pic background",
     "describing": "which who thing things object animal food fruit plant toy vehicle bird flower",
 }
+FEW_STEPS = 4  # a model made for so few at most has learnt to do without more
 GROUPS: dict[str, frozenset[str]] = {name: frozenset(words.split()) for name, words in _GROUPS.items()}
 PLAIN = frozenset().union(*GROUPS.values())  # what was understood tells whether these were
 
@@ -106,6 +110,26 @@ def find_warnings(
     if not changed:
         warnings.append(EditWarning("unchanged", "the model changed nothing"))
     return warnings
+
+
+def unusual_settings(given: DrawSettings, usual: DrawSettings) -> list[EditWarning]:
+    """Whether a call's numbers are far from those that the model was made for, where it draws worse pictures.
+
+    Args:
+        given: of the call.
+        usual: the model's own.
+    """
+    steps, made = given.num_inference_steps, usual.num_inference_steps
+    far = [f"{steps} steps (made for {made})"] if steps > FEW_STEPS * made and made <= FEW_STEPS else []
+    far += [f"{steps} steps (made for {made})"] if steps * 2 * FEW_STEPS < made else []
+    for name in ("guidance_scale", "image_guidance_scale"):
+        value, own = getattr(given, name), getattr(usual, name)
+        if value >= (2 * own if own > 1 else 1.5):
+            far.append(f"{name.replace('_', ' ')} {value:g} (made for {own:g})")
+    if not far:
+        return []
+    told = f"the settings are far from what the model was made for: {', '.join(far)}; leave them out"
+    return [EditWarning("settings", told)]
 
 
 def split_words(text: str) -> list[str]:

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data_recipes.scenes.sampler import EditSample
 from data_recipes.scenes.subjects import SubjectSample
+from insightedit.files import check_others
+from insightedit.pair_sheet import save_sheet
 
 Sample = EditSample | SubjectSample
 
@@ -31,7 +33,7 @@ def write_sheet(path: Path, samples: Sequence[Sample], title: str) -> None:
         FileNotFoundError: if the folder of `path` is missing.
     """
     check_sheet_path(path)
-    contact_sheet(samples, title).save(path)
+    save_sheet(contact_sheet(samples, title), path)
 
 
 def check_sheet_path(path: Path) -> None:
@@ -42,6 +44,7 @@ def check_sheet_path(path: Path) -> None:
         raise IsADirectoryError(f"--sheet {path} is a folder: name a file.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent} for --sheet: make it first, or write elsewhere.")
+    check_others({"--sheet": path})
 
 
 def contact_sheet(samples: Sequence[Sample], title: str) -> Image.Image:

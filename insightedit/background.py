@@ -7,6 +7,7 @@ at the model's resolution, so that what the autoencoder alone changes cancels ou
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold
 from skimage.morphology import disk, remove_small_holes, remove_small_objects
 
-from insightedit.imaging import Picture, from_rgb, stretch, to_rgb
+from insightedit.imaging import Picture, from_rgb, stretch, strips, to_rgb
 
 GLOBAL_COVERAGE = 0.6  # an edit over more of the picture than this is a change of tone: keep native detail
 
@@ -98,15 +99,33 @@ def _changes_tone(difference: np.ndarray) -> bool:
 
 def native_map(evidence: EditEvidence, size: tuple[int, int]) -> np.ndarray:
     """(H, W) float32 in [0, 1]: the edit map at the picture's own `size` = (W, H)."""
-    return stretch(evidence.edit_map[:, :, None], size, smooth=False)[:, :, 0].clip(0, 1)
+    native = np.empty(size[::-1], np.float32)
+    for rows in strips(size):
+        part = stretch(evidence.edit_map[:, :, None], size, smooth=False, rows=rows)
+        native[rows] = part[:, :, 0].clip(0, 1)
+    return native
 
 
 def native_mask(evidence: EditEvidence, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: the mask at the picture's own `size` = (W, H)."""
-    return stretch(evidence.mask[:, :, None].astype(np.float32), size, smooth=False)[:, :, 0] >= 0.5
+    mask, native = evidence.mask[:, :, None].astype(np.float32), np.empty(size[::-1], np.bool_)
+    for rows in strips(size):
+        native[rows] = stretch(mask, size, smooth=False, rows=rows)[:, :, 0] >= 0.5
+    return native
 
 
-def native_edit(picture: Picture, evidence: EditEvidence, *, keep_detail: bool) -> np.ndarray:
+def hidden_share(picture: Picture, evidence: EditEvidence) -> float:
+    """How much of the edit lies where the picture is fully transparent, 0..1."""
+    visible = picture.visible
+    mask = None if visible is None else native_mask(evidence, picture.size)
+    if visible is None or mask is None or not mask.any():
+        return 0.0
+    return float((mask & ~visible).sum() / mask.sum())
+
+
+def native_edit(
+    picture: Picture, evidence: EditEvidence, *, keep_detail: bool, rows: slice | None = None
+) -> np.ndarray:
     """The edit on the picture's own pixels.
 
     Args:
@@ -114,14 +133,15 @@ def native_edit(picture: Picture, evidence: EditEvidence, *, keep_detail: bool) 
         evidence: what the model drew.
         keep_detail: add the model's *change* to the source (fine detail survives a change of tone) instead of
             taking the model's picture as it is (needed where objects appear or vanish).
+        rows: of the picture, the part that is wanted; None for all.
 
     Returns:
-        (H, W, 3) float32 in [0, 255].
+        (H, W, 3) float32 in [0, 255], H of `rows`.
     """
     if keep_detail:
-        change = stretch(evidence.edited - evidence.round_trip, picture.size)
-        return np.clip(to_rgb(picture) + change, 0.0, 255.0)
-    return np.clip(stretch(evidence.edited, picture.size), 0.0, 255.0)
+        change = stretch(evidence.edited - evidence.round_trip, picture.size, rows=rows)
+        return np.clip(to_rgb(picture if rows is None else picture.rows(rows)) + change, 0.0, 255.0)
+    return np.clip(stretch(evidence.edited, picture.size, rows=rows), 0.0, 255.0)
 
 
 def feather_weights(mask: np.ndarray, width: int) -> np.ndarray:
@@ -130,13 +150,44 @@ def feather_weights(mask: np.ndarray, width: int) -> np.ndarray:
     The picture's own border is no border of the mask. Parts thinner than twice the width rise over half their
     depth.
     """
-    if mask.all():
-        return np.ones(mask.shape, dtype=np.float32)
-    if not mask.any():
-        return np.zeros(mask.shape, dtype=np.float32)
-    depth = np.asarray(ndimage.distance_transform_edt(mask), dtype=np.float32)
-    rise = min(float(width), float(depth.max()) / 2)
-    return np.clip(depth / (rise + 1.0), 0.0, 1.0) if rise > 1.0 else mask.astype(np.float32)
+    weights = np.empty(mask.shape, np.float32)
+    for rows, part in feather_strips(mask, width):
+        weights[rows] = part
+    return weights
+
+
+def feather_strips(mask: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """`feather_weights` strip by strip: distances take ten times the memory of what they are taken of."""
+    parts = list(strips(mask.shape[::-1]))
+    if mask.all() or not mask.any():
+        yield from ((rows, mask[rows].astype(np.float32)) for rows in parts)
+        return
+    depth, deepest = np.empty(0), 0.0
+    for rows in parts:
+        depth = _depth(mask, rows, 2 * width)
+        deepest = max(deepest, float(depth.max()))
+        if deepest >= 2 * width:
+            break
+    rise = min(float(width), deepest / 2)
+    for rows in parts:
+        depth = depth if len(parts) == 1 else _depth(mask, rows, 2 * width)
+        yield rows, np.clip(depth / (rise + 1.0), 0.0, 1.0) if rise > 1.0 else mask[rows].astype(np.float32)
+
+
+def _depth(mask: np.ndarray, rows: slice, reach: int) -> np.ndarray:
+    """(h, W) float32: distance to the nearest pixel outside the mask; exact up to `reach`, at least that beyond."""
+    depth = np.zeros((rows.stop - rows.start, mask.shape[1]), np.float32)
+    columns = np.flatnonzero(mask[rows].any(axis=0))
+    if columns.size == 0:
+        return depth
+    top, left = max(0, rows.start - reach - 1), max(0, int(columns[0]) - 1)
+    around = mask[top : rows.stop + reach + 1, left : int(columns[-1]) + 2]
+    here = slice(rows.start - top, rows.stop - top), slice(left, left + around.shape[1])
+    if around.all():
+        depth[:, here[1]] = reach + 1
+    else:
+        depth[:, here[1]] = ndimage.distance_transform_edt(around)[here[0]]
+    return depth
 
 
 def feather_width(size: tuple[int, int], side: int) -> int:
@@ -144,24 +195,21 @@ def feather_width(size: tuple[int, int], side: int) -> int:
     return max(1, math.ceil(max(size) / side))
 
 
-def write_edit(picture: Picture, edit: np.ndarray, mask: np.ndarray | None, feather: int = 1) -> Picture:
-    """Put the edit onto the picture's own pixels.
+def write_edit(picture: Picture, edit: np.ndarray, mask: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Put an edit onto a picture's own pixels.
 
     Args:
         picture: the source.
         edit: (H, W, 3) float32 in [0, 255].
-        mask: (H, W) bool; outside it every value stays exactly the source's. None writes everywhere.
-        feather: width in pixels of the blend, inside the mask.
+        mask: (H, W) bool; outside it every value stays exactly the source's.
+        weights: (H, W) float32 in [0, 1], of the edit inside the mask.
 
     Returns:
-        The edited picture, in the source's size, mode and depth.
+        The picture's new `colour`.
     """
-    drawn = from_rgb(edit, picture)
-    if mask is None:
-        return picture.with_colour(_quantise(drawn, picture))
-    weights = feather_weights(mask, feather)[:, :, None]
+    drawn, weights = from_rgb(edit, picture), weights[:, :, None]
     blended = _quantise(picture.colour * (1.0 - weights) + drawn * weights, picture)
-    return picture.with_colour(np.where(mask[:, :, None], blended, picture.colour))
+    return np.where(mask[:, :, None], blended, picture.colour)
 
 
 def _quantise(values: np.ndarray, like: Picture) -> np.ndarray:
@@ -176,22 +224,34 @@ def paste_edit(
     """Bring what the model drew onto the picture's own pixels.
 
     With the lock, a change of tone (the model's mask covers more than 60 % of the picture) is added to the
-    source, so that its fine detail stays; any other edit replaces what was there.
+    source, so that its fine detail stays; any other edit replaces what was there, blended in over one pixel of the
+    model inside the mask.
 
     Args:
         picture: the source.
         evidence: what the model drew.
         own_mask: (H, W) bool, the user's; None takes the model's.
-        background_lock: False writes the whole picture.
+        background_lock: outside the mask every value stays exactly the source's. False writes the whole picture.
 
     Returns:
-        The edited picture and the mask.
+        The edited picture, in the source's size, mode and depth, and the mask, without pixels of alpha 0: what
+        nobody sees is no edit.
     """
     mask = native_mask(evidence, picture.size) if own_mask is None else own_mask
+    mask = mask if picture.visible is None else mask & picture.visible
+    colour = np.empty_like(picture.colour)
     if not background_lock:
-        return write_edit(picture, native_edit(picture, evidence, keep_detail=False), None), mask
-    edit = native_edit(picture, evidence, keep_detail=evidence.is_global)
-    return write_edit(picture, edit, mask, feather_width(picture.size, evidence.edited.shape[0])), mask
+        for rows in strips(picture.size):
+            edit = native_edit(picture, evidence, keep_detail=False, rows=rows)
+            colour[rows] = _quantise(from_rgb(edit, picture), picture)
+        return picture.with_colour(colour), mask
+    for rows, weights in feather_strips(mask, feather_width(picture.size, evidence.edited.shape[0])):
+        if not mask[rows].any():
+            colour[rows] = picture.colour[rows]
+            continue
+        edit = native_edit(picture, evidence, keep_detail=evidence.is_global, rows=rows)
+        colour[rows] = write_edit(picture.rows(rows), edit, mask[rows], weights)
+    return picture.with_colour(colour), mask
 
 
 def psnr(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> float | None:
@@ -207,7 +267,9 @@ def psnr(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> float | No
     """
     if not where.any():
         return None
-    error = np.square(first[where].astype(np.float32) - second[where].astype(np.float32)).mean(
-        dtype=np.float64
-    )
+    total = 0.0
+    for rows in strips(where.shape[::-1]):
+        one, other = first[rows][where[rows]], second[rows][where[rows]]
+        total += float(np.square(one.astype(np.float32) - other.astype(np.float32)).sum(dtype=np.float64))
+    error = total / (int(where.sum()) * first.shape[2])
     return math.inf if error == 0 else float(10.0 * math.log10(255.0**2 / error))

@@ -46,7 +46,7 @@ from insightedit.picture_files import is_picture_file as is_picture_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-STRIP_PIXELS = 2**22  # what is computed in floats is computed so many pixels at a time
+STRIP_PIXELS = 2**24  # what is computed in floats is computed so many pixels at a time
 _WIDENED = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 _WIDENED.update(dict.fromkeys(("YCbCr", "HSV", "LAB"), "RGB"))
 _MODE_OF_CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -401,16 +401,25 @@ def squash(rgb: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def stretch(values: np.ndarray, size: tuple[int, int], *, smooth: bool = True) -> np.ndarray:
-    """(h, w, C) float32 -> (H, W, C) float32 for `size` = (W, H): bicubic, or bilinear without overshoot."""
+def stretch(
+    values: np.ndarray, size: tuple[int, int], *, smooth: bool = True, rows: slice | None = None
+) -> np.ndarray:
+    """(h, w, C) float32 -> (H, W, C) float32 for `size` = (W, H): bicubic, or bilinear without overshoot.
+
+    With `rows` only these of the result.
+    """
     method = Image.Resampling.BICUBIC if smooth else Image.Resampling.BILINEAR
+    part = slice(0, size[1]) if rows is None else rows
     if values.shape[1::-1] == size:
-        return values.astype(np.float32)
+        return values[part].astype(np.float32)
+    share = values.shape[0] / size[1]
+    box = (0.0, part.start * share, float(values.shape[1]), min(part.stop * share, float(values.shape[0])))
+    out = (size[0], part.stop - part.start)
     planes = [
         Image.fromarray(np.ascontiguousarray(values[:, :, c], dtype=np.float32))
         for c in range(values.shape[2])
     ]
-    return np.dstack([np.asarray(plane.resize(size, method)) for plane in planes])
+    return np.dstack([np.asarray(plane.resize(out, method, box)) for plane in planes])
 
 
 def pixels_to_tensor(rgb: np.ndarray) -> Tensor:

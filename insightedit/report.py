@@ -19,9 +19,9 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
-from insightedit.background import native_edit, psnr
+from insightedit.background import EditEvidence, native_edit, psnr
 from insightedit.files import write_text
-from insightedit.imaging import Picture, PictureInput, read_picture, to_rgb
+from insightedit.imaging import Picture, PictureInput, read_picture, strips, to_rgb
 
 if TYPE_CHECKING:
     from insightedit.pipeline import InsightEditOutput
@@ -40,8 +40,8 @@ class EditReport:
         expressive_instruction: what the language model made of it, if it was asked to.
         width: pixels.
         height: pixels.
-        changed_ratio: share of pixels inside the mask, 0..1.
-        different_ratio: share of pixels whose value differs from the source's, 0..1.
+        changed_ratio: share of the visible pixels (alpha above 0) inside the mask, 0..1.
+        different_ratio: share of the visible pixels whose value differs from the source's, 0..1.
         psnr_outside: dB outside the mask, of the picture as given; None if exact or without an outside.
         psnr_outside_unlocked: dB outside the mask, of the model's picture without the lock.
         exact_outside: whether every pixel outside the mask equals the source's; None without an outside.
@@ -90,26 +90,44 @@ def build_report(
     picture = read_picture(source)
     edited = read_picture(output.images[index])
     before, after = to_rgb(picture), to_rgb(edited)
-    unlocked = native_edit(picture, output.evidence[index], keep_detail=False)
     mask = output.masks[index]
     outside = psnr(before, after, ~mask)
-    exact = None if outside is None else bool(np.array_equal(picture.colour[~mask], edited.colour[~mask]))
+    parts = list(strips(picture.size))
+    exact = all(
+        np.array_equal(picture.colour[rows][~mask[rows]], edited.colour[rows][~mask[rows]]) for rows in parts
+    )
+    different = sum(int((before[rows] != after[rows]).any(axis=2).sum()) for rows in parts)
+    visible = mask.size if picture.visible is None else int(picture.visible.sum())
     return EditReport(
         instruction=instruction,
         expressive_instruction=output.expressive_instructions[index],
         width=picture.size[0],
         height=picture.size[1],
-        changed_ratio=float(mask.mean()),
-        different_ratio=float((before != after).any(axis=2).mean()),
+        changed_ratio=changed_ratio(mask, picture),
+        different_ratio=different / max(visible, 1),
         psnr_outside=None if outside is None or math.isinf(outside) else outside,
-        psnr_outside_unlocked=psnr(before, np.rint(unlocked), ~mask),
-        exact_outside=exact,
+        psnr_outside_unlocked=psnr(before, _unlocked(picture, output.evidence[index]), ~mask),
+        exact_outside=None if outside is None else exact,
         seed=output.seeds[index],
         seconds=seconds,
         settings=dict(settings or {}),
         versions=dict(output.versions),
         warnings=[warning.message for warning in output.warnings[index]],
     )
+
+
+def changed_ratio(mask: np.ndarray, picture: Picture) -> float:
+    """Share of a picture inside a mask (H, W), 0..1; what is fully transparent counts as no part of the picture."""
+    visible = picture.visible
+    return float(mask.mean()) if visible is None else float(mask.sum() / max(int(visible.sum()), 1))
+
+
+def _unlocked(picture: Picture, evidence: EditEvidence) -> np.ndarray:
+    """(H, W, 3) uint8: what the model drew, in the picture's size."""
+    drawn = np.empty((*picture.colour.shape[:2], 3), np.uint8)
+    for rows in strips(picture.size):
+        drawn[rows] = np.rint(native_edit(picture, evidence, keep_detail=False, rows=rows))
+    return drawn
 
 
 def write_report(
@@ -122,15 +140,13 @@ def write_report(
 
 def render_report(report: EditReport, source: Picture, output: InsightEditOutput, *, index: int = 0) -> str:
     """The report as HTML text."""
-    before = to_rgb(source)
-    after = to_rgb(read_picture(output.images[index]))
-    mask = np.repeat(output.masks[index][:, :, None], 3, axis=2).astype(np.uint8) * 255
+    before = _shown(to_rgb(source))
     pictures = {
         "before": before,
-        "after": after,
-        "heat": heat_overlay(before, output.edit_maps[index]),
-        "mask": mask,
-        "unlocked": np.rint(native_edit(source, output.evidence[index], keep_detail=False)).astype(np.uint8),
+        "after": _shown(to_rgb(read_picture(output.images[index]))),
+        "heat": heat_overlay(before, _shown(output.edit_maps[index])),
+        "mask": _shown(output.masks[index].astype(np.uint8) * 255),
+        "unlocked": _shown(_unlocked(source, output.evidence[index])),
     }
     template = files("insightedit").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -172,10 +188,18 @@ def side_by_side(before: np.ndarray, after: np.ndarray, gap: int = 8) -> Image.I
     return Image.fromarray(np.concatenate([before, space, after], axis=1))
 
 
-def data_address(rgb: np.ndarray) -> str:
-    """(H, W, 3) uint8 as a PNG inside a data address, made smaller than `MAX_SHOWN` where needed."""
-    image = Image.fromarray(rgb)
+def _shown(values: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 or (H, W) float32 or uint8, made smaller than `MAX_SHOWN` where needed."""
+    if max(values.shape[:2]) <= MAX_SHOWN:
+        return values
+    image = Image.fromarray(values)
     image.thumbnail((MAX_SHOWN, MAX_SHOWN))
+    return np.asarray(image)
+
+
+def data_address(values: np.ndarray) -> str:
+    """(H, W, 3) or (H, W) uint8 as a PNG inside a data address, made smaller than `MAX_SHOWN` where needed."""
+    image = Image.fromarray(_shown(values))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -128,6 +128,8 @@ def make_picture(mode: str, size: tuple[int, int], seed: int = 0) -> Image.Image
     if mode in ("I;16", "I"):
         values = rng.integers(0, 65536, (height, width))
         return Image.fromarray(values.astype(np.uint16 if mode == "I;16" else np.int32))
+    if mode == "F":
+        return Image.fromarray(rng.random((height, width), np.float32))
     if mode in ("L", "1", "LA", "RGB", "RGBA", "CMYK"):
         bands = {"L": 1, "1": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}[mode]
         planes = [

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from insightedit.background import (
     feather_weights,
     feather_width,
     find_mask,
     gather_evidence,
+    hidden_share,
     native_edit,
     native_map,
     native_mask,
@@ -21,9 +23,9 @@ from insightedit.background import (
     psnr,
     write_edit,
 )
-from insightedit.imaging import read_picture, to_rgb
+from insightedit.imaging import read_picture, stretch, to_rgb
 
-MODES = ["L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "P", "1"]
+MODES = ["L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "P", "1"]
 
 
 def evidence_of_square(side=32, value=200.0, background=100.0):
@@ -47,7 +49,7 @@ def test_outside_the_mask_nothing_changes(picture_of, size, mode, coverage, feat
     picture = read_picture(picture_of(mode, size, seed))
     mask = rng.random((size[1], size[0])) < coverage
     edit = rng.random((size[1], size[0], 3)).astype(np.float32) * 255
-    edited = write_edit(picture, edit, mask, feather)
+    edited = picture.with_colour(write_edit(picture, edit, mask, feather_weights(mask, feather)))
     assert edited.colour.dtype == picture.colour.dtype
     assert edited.mode == picture.mode
     np.testing.assert_array_equal(edited.colour[~mask], picture.colour[~mask])
@@ -182,6 +184,48 @@ def test_native_map_and_mask_have_the_pictures_size():
         assert native_map(evidence, size).shape == size[::-1]
         assert native_mask(evidence, size).shape == size[::-1]
     assert 0 <= native_map(evidence, (90, 90)).min() <= native_map(evidence, (90, 90)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(90, 70), (33, 150), (400, 21)])
+@pytest.mark.parametrize("lock", [True, False])
+def test_a_picture_in_strips_is_the_picture_as_a_whole(monkeypatch, picture_of, size, lock):
+    picture = read_picture(picture_of("RGBA", size))
+    proof = evidence_of_square()
+    whole, mask = paste_edit(picture, proof, None, lock)
+    monkeypatch.setattr("insightedit.imaging.STRIP_PIXELS", 500)
+    striped, same = paste_edit(picture, proof, None, lock)
+    assert (mask == same).mean() > 0.999  # where the strip begins is told to Pillow in 32 bits
+    np.testing.assert_allclose(striped.colour.astype(int), whole.colour, atol=1)
+    np.testing.assert_array_equal(striped.colour[~same & lock], picture.colour[~same & lock])
+    whole_map = stretch(proof.edit_map[..., None], size, smooth=False)[..., 0]
+    np.testing.assert_allclose(native_map(proof, size), whole_map.clip(0, 1), atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)), width=st.integers(1, 9), seed=st.integers(0, 99)
+)
+def test_feathering_in_strips_is_exact(size, width, seed):
+    rng = np.random.default_rng(seed)
+    mask = np.kron(rng.random((6, 6)) < 0.7, np.ones((10, 10), bool))[: size[1], : size[0]]
+    whole = feather_weights(mask, width)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("insightedit.imaging.STRIP_PIXELS", 3 * size[0])
+        np.testing.assert_array_equal(feather_weights(mask, width), whole)
+
+
+def test_what_is_fully_transparent_is_no_edit(picture_of):
+    image = picture_of("RGBA", (64, 64))
+    alpha = np.zeros((64, 64), np.uint8)
+    alpha[:, 20:] = 9
+    image.putalpha(Image.fromarray(alpha))
+    picture, proof = read_picture(image), evidence_of_square()
+    edited, mask = paste_edit(picture, proof, None, background_lock=True)
+    assert mask.any() and not mask[:, :20].any()
+    np.testing.assert_array_equal(edited.colour[:, :20], picture.colour[:, :20])
+    drawn = native_mask(proof, (64, 64))
+    assert hidden_share(picture, proof) == drawn[:, :20].sum() / drawn.sum()
+    assert hidden_share(read_picture(image.convert("RGB")), proof) == 0
 
 
 def test_psnr():

@@ -263,7 +263,10 @@ def _read(name: str, folder: Path, split: str | None, limit: int | None) -> Benc
     if limit is not None and limit < len(benchmark):
         told = f"--limit: the first {limit} of {len(benchmark)} samples, whose means are no result."
         benchmark = replace(
-            benchmark, samples=benchmark.samples[:limit], warnings=(*benchmark.warnings, told)
+            benchmark,
+            samples=benchmark.samples[:limit],
+            warnings=(*benchmark.warnings, told),
+            differs=(*benchmark.differs, told),
         )
     for warning in benchmark.warnings:
         typer.secho(f"{benchmark.card.title}: {warning}", err=True, fg=typer.colors.YELLOW)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from insightedit.evaluation.typesetting import Grid
 
 FORMATS = ("markdown", "latex")
+NOT_BESIDE = "These numbers do not stand beside the published ones: the notes say why."
 
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `insightedit eval BENCHMARK` wrote.")]
 Format = Annotated[str, typer.Option("--format", help="markdown or latex.")]
@@ -82,6 +83,16 @@ class RunsRead:
             for column in card.protocol["columns"]
         }
 
+    @property
+    def apart(self) -> dict[str, tuple[str, ...]]:
+        """Method -> why it may not be ranked; none of those that may."""
+        return {card.method: card.apart for card in self.cards if card.apart}
+
+    def part(self, *, apart: bool) -> RunsRead | None:
+        """Only those runs that may be ranked, or only those that may not; None where there are none."""
+        pairs = [(f, c) for f, c in zip(self.folders, self.cards, strict=True) if bool(c.apart) == apart]
+        return RunsRead(*zip(*pairs, strict=True)) if pairs else None
+
     def columns(self) -> list[MetricColumn]:
         """All columns of the runs that could be measured, in their order."""
         from insightedit.evaluation.tables import MetricColumn
@@ -121,9 +132,12 @@ def grid_of(folders: Sequence[Path], how: Resampling | None = None) -> Grid:
         ProtocolMixError: if two protocols meet in a column.
         FileNotFoundError, ValueError: if a folder holds no run, or nothing was measured.
     """
+    return _own_grid(RunsRead.open(folders), how)
+
+
+def _own_grid(runs: RunsRead, how: Resampling | None, remark: str = "") -> Grid:
     from insightedit.evaluation.tables import results_grid
 
-    runs = RunsRead.open(folders)
     columns = runs.columns()
     if not columns:
         raise ValueError(f"nothing was measured: {' '.join(runs.notes()) or 'the runs have no records.'}")
@@ -134,13 +148,17 @@ def grid_of(folders: Sequence[Path], how: Resampling | None = None) -> Grid:
         title=", ".join(named),
         binary=("subj_found",),
         protocols=runs.protocols,
+        apart=runs.apart,
         how=how,
     )
-    return replace(grid, remarks=(*grid.remarks, *runs.notes()))
+    return replace(grid, remarks=(*((remark,) if remark else ()), *grid.remarks, *runs.notes()))
 
 
 def published_grids(folders: Sequence[Path], how: Resampling | None = None) -> list[Grid]:
     """Runs below the papers' rows: each table whose rule is ours, or, if there is none, each on the same pictures.
+
+    Runs that are not finished, on other data or warned of do not stand beside the papers': they have a table of their
+    own, the last one.
 
     Raises:
         ProtocolMixError: if two protocols meet in a column.
@@ -148,7 +166,11 @@ def published_grids(folders: Sequence[Path], how: Resampling | None = None) -> l
     """
     from insightedit.evaluation.tables import beside_published
 
-    runs = RunsRead.open(folders)
+    every = RunsRead.open(folders)
+    runs, others = every.part(apart=False), every.part(apart=True)
+    left = [] if others is None else [_own_grid(others, how, NOT_BESIDE)]
+    if runs is None:
+        return left
     columns = runs.columns()
     grids = []
     for table in _tables_beside(runs, columns):
@@ -161,7 +183,7 @@ def published_grids(folders: Sequence[Path], how: Resampling | None = None) -> l
         raise ValueError(
             f"no published table has a column for what was measured on {benches}: leave --published out."
         )
-    return grids
+    return grids + left
 
 
 def _tables_beside(runs: RunsRead, columns: Sequence[MetricColumn]) -> list[PublishedTable]:
@@ -313,6 +335,10 @@ def paired(
             primary=primary or (),
             how=Resampling(resamples=resamples),
         )
+        told = [
+            f"{name}: {' '.join(card.apart)}" for name, card in zip(names, cards, strict=True) if card.apart
+        ]
+        grid = replace(grid, remarks=(*grid.remarks, *told))
         typer.echo(to_latex(grid) if form == "latex" else to_markdown(grid))
 
 

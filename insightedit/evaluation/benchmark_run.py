@@ -301,6 +301,7 @@ class _Run:
             "version": bench.version,
             "samples": len(bench),
             "warnings": list(bench.warnings),
+            "differs": list(bench.differs),
         }
         columns = [
             {

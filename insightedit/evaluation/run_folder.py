@@ -44,7 +44,7 @@ class RunCard:
         run_id: follows from all that decides about the numbers, so a resumed run keeps it.
         method: row of the table.
         benchmark: `name`, `title`, `paper`, `obtain`, `licence`, `is_non_commercial`, `folder`, `split`, `version`,
-            `samples` (their number) and `warnings` of the loader.
+            `samples` (their number), `warnings` of the loader, and `differs`, those that make it other data.
         protocol: `name`, `title`, `source`, `averaging`, `caveats`, `hash` (of the rules alone), and `columns`: a list
             of {`metric_name`, `metric_variant`, `hash` (of the rules and the weights that this column was measured
             with: the `protocol_hash` of its records), `why` (what sets strict apart from paper, or "")}.
@@ -74,6 +74,15 @@ class RunCard:
     started: str = ""
     finished: str | None = None
     seconds: float | None = None
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """Why no number of this run may be ranked beside others: it is partial, on other data, or warned of."""
+        told = self.benchmark.get("differs")
+        if told is None:  # of an earlier version, which did not tell them apart
+            told = [one for one in self.benchmark.get("warnings", ()) if "licence" not in one]
+        unfinished = ["It is not finished: run the same command again."] if self.finished is None else []
+        return (*unfinished, *told, *self.outputs.get("warnings", ()))
 
     def column_hashes(self) -> dict[tuple[str, str], str]:
         """(metric name, variant) -> the `protocol_hash` of its records."""

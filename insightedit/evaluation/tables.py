@@ -53,11 +53,12 @@ BETTER_OF_OURS = {
     "VIEScore_O": "higher",
 }
 PRESERVATION = frozenset({"PSNR", "SSIM", "LPIPS", "L1", "L2", "DINO", "CLIP_I"})
-OURS, CONTROL_GROUP = "Measured here", "Controls"
+OURS, APART, CONTROL_GROUP = "Measured here", "Not comparable", "Controls"
 UNRANKED = "Shown, but not ranked beside the published rows: the rule behind them is not published."
 OTHER_PROTOCOL = (
     "Shown, but not ranked beside the published rows, which follow {wanted}: ours were measured by {found}."
 )
+UNEQUAL = "Not ranked: the rows measured here do not have the same samples; compare them in pairs instead."
 STRICT = "Strict variant: what we hold to be right; no paper reports it."
 FEW_NOTE = f"{FEW_MARK}: fewer than {FEW} samples."
 PRESERVATION_NOTE = (
@@ -126,12 +127,32 @@ class _Measured:
     binary: Collection[str]
     how: Resampling
     protocols: Mapping[str, str]
+    apart: Mapping[str, Sequence[str]]
+    notes: _Notes = field(default_factory=_Notes)
 
     @property
     def methods(self) -> list[str]:
-        """Methods in the order of the records, controls last."""
+        """Methods in the order of the records, those that stand apart next to last, controls last."""
         names = list(dict.fromkeys(key.method for key in self.columns))
-        return sorted(names, key=is_control)
+        return sorted(names, key=lambda name: (is_control(name), bool(self.apart.get(name))))
+
+    def group(self, method: str) -> str:
+        """The heading that a row stands below."""
+        return CONTROL_GROUP if is_control(method) else APART if self.apart.get(method) else OURS
+
+    def why_unranked(self, column: Column) -> list[str]:
+        """Sentences on why one of our numbers may not be ranked; none where it may, or is a control's."""
+        key = column.key
+        if is_control(key.method):
+            return []
+        if reasons := self.apart.get(key.method):
+            return [f"{key.method} is not ranked. {' '.join(reasons)}"]
+        peers = [
+            frozenset(one.values)
+            for other, one in self.columns.items()
+            if replace(other, method="") == replace(key, method="") and self.group(other.method) == OURS
+        ]
+        return [UNEQUAL] if len(set(peers)) > 1 else []
 
     def column(self, method: str, part: str, metric_name: str, variant: str) -> Column | None:
         return self.columns.get(ColumnKey(part, metric_name, variant, method))
@@ -142,18 +163,20 @@ class _Measured:
         values, clusters = column.take(list(column.values))
         return mean_interval(values, clusters, binary=column.key.metric_name in self.binary, how=self.how)
 
-    def cell(
-        self, column: Column | None, template: str, *, is_ranked: bool, notes: tuple[int, ...] = ()
-    ) -> Cell:
+    def cell(self, column: Column | None, template: str, *, why_not: Sequence[str] = ()) -> Cell:
+        """A value; ranked unless a sentence says why it is not, or it is a control's."""
         interval = None if column is None else self.interval(column)
-        if interval is None:
+        if interval is None or column is None:
             return Cell()
         text = template.format(interval.value)
+        why = self.why_unranked(column)
+        if not self.apart.get(column.key.method):
+            why = list(why_not) or why
         return Cell(
             text=text + (FEW_MARK if interval.is_small else ""),
             interval=interval_text(interval, template),
-            number=float(text) if is_ranked else None,
-            notes=notes,
+            number=None if why or is_control(column.key.method) else float(text),
+            notes=self.notes.numbers(why),
         )
 
 
@@ -204,6 +227,7 @@ def beside_published(
     extra: Sequence[MetricColumn] = (),
     binary: Collection[str] = (),
     protocols: Mapping[str, str] | None = None,
+    apart: Mapping[str, Sequence[str]] | None = None,
     how: Resampling | None = None,
 ) -> Grid:
     """Our rows below the published ones, in the paper's layout, with intervals, warnings and what is missing.
@@ -218,6 +242,7 @@ def beside_published(
         binary: names of metrics whose values are 0 or 1.
         protocols: hash -> name of the protocol, e.g. {"0123...": "smartedit_v1"}. Where it names another protocol than
             the column's, our value is shown but not ranked; hashes that it does not have count as the column's.
+        apart: method -> why none of its numbers is ranked (`RunCard.apart`); it stands in a group of its own, marked.
         how: resamples, seed, method and confidence.
 
     Raises:
@@ -233,14 +258,16 @@ def beside_published(
             return None
         return next((one.name for one in benchmarks if one.holds(record.bench, record.category)), None)
 
-    measured = _Measured(gather(records, part=part), binary, how or Resampling(), protocols or {})
+    measured = _Measured(
+        gather(records, part=part), binary, how or Resampling(), protocols or {}, apart or {}
+    )
     if not measured.columns:
         named = ", ".join(sorted({one.bench for one in benchmarks if one.bench})) or "none of ours"
         raise ValueError(
             f"no record belongs to {table.paper} table {table.number}: its benchmark is {named}, its metrics are "
             f"{', '.join(dict.fromkeys(column.key for column in table.columns))}."
         )
-    notes = _Notes()
+    notes = measured.notes
     headings: list[Heading] = []
     lines: dict[str, list[Cell]] = {row.method: [] for row in table.rows}
     ours: dict[str, list[Cell]] = {method: [] for method in measured.methods}
@@ -253,7 +280,7 @@ def beside_published(
             for row in table.rows:
                 lines[row.method].append(_published_cells(table, row)[place])
             for method, cells in ours.items():
-                cells.append(_cell_beside(measured, method, column, notes))
+                cells.append(_cell_beside(measured, method, column))
         over = headings[-1].over if len(benchmarks) > 1 else ""
         for column in extra:
             strict = (STRICT,) if column.metric_variant == "strict" else ()
@@ -262,31 +289,30 @@ def beside_published(
                 cells.append(Cell())
             for method, cells in ours.items():
                 found = measured.column(method, benchmark.name, column.metric_name, column.metric_variant)
-                cells.append(measured.cell(found, column.template, is_ranked=not is_control(method)))
+                cells.append(measured.cell(found, column.template))
     printed = [Line(row.method, tuple(lines[row.method]), row.group) for row in table.rows]
     remarks = [f"Published rows: {table.source}; they give no intervals.", *_unnamed_remarks(measured)]
     titles = {one.name: one.title for one in benchmarks}
     return Grid(
         title=table.title,
         headings=tuple(headings),
-        lines=(*printed, *_our_lines(ours)),
+        lines=(*printed, *_our_lines(ours, measured)),
         notes=tuple(notes.sentences),
         remarks=(*remarks, *_remarks(measured, titles)),
     )
 
 
-def _cell_beside(measured: _Measured, method: str, column: PublishedColumn, notes: _Notes) -> Cell:
+def _cell_beside(measured: _Measured, method: str, column: PublishedColumn) -> Cell:
     found = measured.column(method, column.benchmark.name, column.key, "paper")
     rule = column.comparability
     if found is None or rule is None:
         return Cell()
-    ranked, why = rule.is_ranked, ()
-    if not ranked:
-        why = (UNRANKED,)
+    why = []
+    if not rule.is_ranked:
+        why = [UNRANKED]
     elif (name := measured.protocols.get(found.protocol_hash, rule.protocol)) != rule.protocol:
-        ranked, why = False, (OTHER_PROTOCOL.format(wanted=rule.protocol, found=name),)
-    cell = measured.cell(found, column.template, is_ranked=ranked and not is_control(method))
-    return replace(cell, notes=notes.numbers(why)) if cell.text else cell
+        why = [OTHER_PROTOCOL.format(wanted=rule.protocol, found=name)]
+    return measured.cell(found, column.template, why_not=why)
 
 
 def _unnamed_remarks(measured: _Measured) -> list[str]:
@@ -297,11 +323,8 @@ def _unnamed_remarks(measured: _Measured) -> list[str]:
     return [f"No name was given for protocol {', '.join(unnamed)}: that it is the column's was not checked."]
 
 
-def _our_lines(ours: Mapping[str, Sequence[Cell]]) -> list[Line]:
-    return [
-        Line(method, tuple(cells), CONTROL_GROUP if is_control(method) else OURS)
-        for method, cells in ours.items()
-    ]
+def _our_lines(ours: Mapping[str, Sequence[Cell]], measured: _Measured) -> list[Line]:
+    return [Line(method, tuple(cells), measured.group(method)) for method, cells in ours.items()]
 
 
 def results_grid(
@@ -311,6 +334,7 @@ def results_grid(
     title: str = "Results",
     binary: Collection[str] = (),
     protocols: Mapping[str, str] | None = None,
+    apart: Mapping[str, Sequence[str]] | None = None,
     how: Resampling | None = None,
 ) -> Grid:
     """Our methods alone: a row each, a column for every metric, benchmark by benchmark.
@@ -321,13 +345,14 @@ def results_grid(
         title: caption.
         binary: see `beside_published`.
         protocols: hash -> name, for the remarks.
+        apart: see `beside_published`.
         how: see `beside_published`.
 
     Raises:
         ProtocolMixError: if two protocols meet in a column.
         ValueError: if no record has one of the metrics.
     """
-    measured = _Measured(gather(records), binary, how or Resampling(), protocols or {})
+    measured = _Measured(gather(records), binary, how or Resampling(), protocols or {}, apart or {})
     found = dict.fromkeys((key.part, key.metric_name, key.metric_variant) for key in measured.columns)
     parts = list(dict.fromkeys(part for part, _, _ in found))
     chosen = columns or [MetricColumn(*place) for place in dict.fromkeys(place[1:] for place in found)]
@@ -340,7 +365,7 @@ def results_grid(
     if not places:
         named = ", ".join(f"{one.metric_name} ({one.metric_variant})" for one in chosen) or "any metric"
         raise ValueError(f"no record has {named}: name metrics of the records.")
-    notes = _Notes()
+    notes = measured.notes
     headings = tuple(
         column.heading(
             part if len(parts) > 1 else "",
@@ -351,9 +376,7 @@ def results_grid(
     ours = {
         method: [
             measured.cell(
-                measured.column(method, part, column.metric_name, column.metric_variant),
-                column.template,
-                is_ranked=not is_control(method),
+                measured.column(method, part, column.metric_name, column.metric_variant), column.template
             )
             for part, column in places
         ]
@@ -365,7 +388,7 @@ def results_grid(
     return Grid(
         title,
         headings,
-        tuple(_our_lines(ours)),
+        tuple(_our_lines(ours, measured)),
         tuple(notes.sentences),
         _remarks(replace(measured, columns=kept), titles),
     )

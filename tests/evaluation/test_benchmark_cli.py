@@ -127,10 +127,53 @@ def test_a_run_over_finished_pictures(runs: dict[str, Path], weights: list[str])
     assert "the published 1,053" in again or "1053" in again  # the loader's warning: a part of the set
 
 
-def test_tables_stand_beside_the_papers(runs: dict[str, Path]) -> None:
+def as_published(run: Path, folder: Path) -> Path:
+    """A copy of a run that says that its benchmark is the published one."""
+    shutil.copytree(run, folder)
+    card = read_run(folder)
+    write_run(replace(card, benchmark={**card.benchmark, "differs": []}), folder)
+    return folder
+
+
+def test_a_part_of_a_benchmark_stands_apart(runs: dict[str, Path], tmp_path: Path) -> None:
+    whole = as_published(runs["second"], tmp_path / "whole")
+    for form, best in (("markdown", "**"), ("latex", "textbf")):
+        own = invoke("table", runs["first"], whole, "--resamples", 200, "--format", form).output
+        rows = [line for line in own.splitlines() if "first" in line and ("&" in line or "|" in line)]
+        assert "Not comparable" in own and rows and not any(best in row for row in rows)
+        assert "first is not ranked. 6 of the 1053 published samples are here" in own
+        beside = invoke(
+            "table", runs["first"], whole, "--published", "--resamples", 200, "--format", form
+        ).output
+        start = beside.index("These numbers do not stand beside the published ones: the notes say why.")
+        assert "SmartEdit-13B" in beside[:start] and "Not comparable" in beside
+        assert beside.rindex("SmartEdit-13B") < beside.index("Not comparable")  # a table of its own
+        alone = invoke("table", runs["first"], "--published", "--resamples", 200, "--format", form).output
+        assert (
+            "SmartEdit-13B" not in alone
+            and "first is not ranked." in alone
+            and best not in alone.split("[")[0][20:]
+        )
+    shown = ok("paired", runs["first"], whole, "--metric", "L1", "--resamples", 200)
+    assert "first: 6 of the 1053 published samples are here" in shown
+
+
+def test_earlier_runs_do_not_compare_either_if_warned(runs: dict[str, Path], tmp_path: Path) -> None:
+    card = read_run(runs["first"])
+    old = {name: value for name, value in card.benchmark.items() if name != "differs"}
+    licence = "The licence excludes commercial use: CC-BY-NC."
+    assert replace(card, benchmark={**old, "warnings": ["odd", licence]}).apart == ("odd",)
+    assert replace(card, benchmark={**old, "warnings": [licence]}).apart == ()
+    limited = ok(
+        "magicbrush", runs["files"], "--results", runs["first results"], "--out", tmp_path, "--limit", 2
+    )
+    assert "--limit: the first 2 of 6 samples" in " ".join(read_run(tmp_path).apart) and limited
+
+
+def test_tables_stand_beside_the_papers(runs: dict[str, Path], tmp_path: Path) -> None:
     both = ok("table", runs["first"], runs["second"], "--resamples", 200)
     assert "| first" in both and "| second" in both and both.count("| copy_source") == 1
-    beside = ok("table", runs["first"], "--published", "--resamples", 200)
+    beside = ok("table", as_published(runs["first"], tmp_path / "a"), "--published", "--resamples", 200)
     assert "MagicBrush-168" in beside and "SmartEdit-13B" in beside and "| first" in beside
     assert "MIGE /only_edit data" not in beside  # that table follows another protocol
     assert "No name was given for protocol" not in beside
@@ -357,7 +400,8 @@ def test_other_faults_of_runs_are_told(runs: dict[str, Path], tmp_path: Path) ->
     assert "share no column" in words(
         invoke("paired", runs["first"], folder_without_records(runs["second"], tmp_path / "empty"))
     )
-    assert "no published table has a column" in words(invoke("table", tmp_path / "empty", "--published"))
+    whole = folder_without_records(as_published(runs["second"], tmp_path / "b"), tmp_path / "none")
+    assert "no published table has a column" in words(invoke("table", whole, "--published"))
 
 
 def folder_without_records(run: Path, folder: Path) -> Path:

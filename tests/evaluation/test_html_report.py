@@ -31,10 +31,11 @@ from insightedit.evaluation.reporting.choice import by_hash, choose, from_best
 from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.reporting.runs import merge_runs, with_votes
 from insightedit.evaluation.reporting.scenes_pictures import keep_pictures, write_examples
-from insightedit.evaluation.run_folder import RunCard, RunSample, write_run, write_samples
+from insightedit.evaluation.run_folder import RunCard, RunSample, read_run, write_run, write_samples
 from insightedit.evaluation.scenes import evaluate
 from insightedit.evaluation.significance import Interval, Resampling
 from insightedit.evaluation.statistics import Rate
+from insightedit.evaluation.tables import APART, CONTROL_GROUP, OURS
 from tests.evaluation.test_scenes_benchmark import always_left, dim
 from tests.evaluation.toy import SIZE, ToySampler
 
@@ -116,6 +117,7 @@ def write_benchmark_run(folder: Path, method: str = "editor", shift: float = 0.0
             "licence": "none stated",
             "is_non_commercial": False,
             "warnings": ["Masks are JPEG."],
+            "differs": [],
         },
         "protocol": {
             "name": "smartedit_v1",
@@ -199,6 +201,37 @@ def test_the_page_is_whole_and_holds_every_part(html: str) -> None:
     ):
         assert words in reader.words, words
     assert sum(tag == "table" for tag, _ in reader.tags) >= 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"finished": None}, "It is not finished: run the same command again."),
+        (
+            {"benchmark": {"differs": ["12 of the 219 published samples are here."]}},
+            "12 of the 219 published",
+        ),
+        ({"outputs": {"warnings": ["2 of 30 results are missing."]}}, "2 of 30 results are missing."),
+    ],
+    ids=["unfinished", "other data", "missing results"],
+)
+def test_runs_that_do_not_compare_stand_apart(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    card = read_run(folder)
+    changes = {
+        name: {**getattr(card, name), **value} if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    other = write_benchmark_run(tmp_path / "b", "blur", 100.0, **changes)
+    runs = merge_runs([read_report_run(one) for one in (other, folder)])
+    grid = grids.main_grid(runs, HOW)
+    assert [line.group for line in grid.lines] == [OURS, APART, CONTROL_GROUP]
+    assert grid.ranks() == [[0, 0, 0]] * 3  # the best of one is none
+    assert [note for note in grid.notes if note.startswith("blur is not ranked.") and told in note]
+    beside = grids.published_grids(runs, HOW)
+    assert beside and not [line for one in beside for line in one.lines if line.label == "blur"]
+    assert grids.published_grids(runs[:1], HOW) == []
 
 
 def test_the_page_loads_nothing(html: str) -> None:

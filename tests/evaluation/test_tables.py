@@ -15,7 +15,9 @@ from insightedit.evaluation.published import load_published
 from insightedit.evaluation.records import MetricRecord
 from insightedit.evaluation.significance import Resampling, mean_interval
 from insightedit.evaluation.tables import (
+    APART,
     OURS,
+    UNEQUAL,
     MetricColumn,
     beside_published,
     is_control,
@@ -152,6 +154,32 @@ def test_another_protocol_is_shown_but_not_ranked() -> None:
     assert any(
         "which follow smartedit_v1: ours were measured by magicbrush_v1" in note for note in other.notes
     )
+
+
+def test_runs_that_do_not_compare_stand_apart_without_a_rank() -> None:
+    reasons = {"good": ("12 of the 219 published samples are here.", "It is not finished.")}
+    for grid in (
+        beside_published(measured(), TABLE_3, apart=reasons, how=HOW),
+        results_grid(measured(), apart=reasons, how=HOW),
+    ):
+        labels = [(line.label, line.group) for line in grid.lines[-3:]]
+        assert labels == [("bad", OURS), ("good", APART), ("copy-source", "Controls")]
+        (good,) = [line for line in grid.lines if line.label == "good"]
+        assert all(cell.number is None for cell in good.cells)
+        note = "good is not ranked. 12 of the 219 published samples are here. It is not finished."
+        assert all(note in [grid.notes[one] for one in cell.notes] for cell in good.cells if cell.text)
+        for text, best in ((to_markdown(grid), "**"), (to_latex(grid), "textbf")):
+            rows = [line for line in text.splitlines() if re.search(r"(\||&) good ", line)]
+            assert rows and not any(best in row for row in rows) and "Not comparable" in text
+
+
+def test_rows_of_unequal_samples_are_not_ranked_against_each_other() -> None:
+    partial = [one for one in measured() if one.method != "good" or one.sample_id > "010"]
+    ours = results_grid(partial, [MetricColumn("PSNR")], how=HOW)
+    assert [line.cells[0].number for line in ours.lines] == [None] * 3
+    assert ours.notes == (UNEQUAL,)
+    beside = beside_published(partial, TABLE_3, how=HOW)
+    assert cells(to_markdown(beside))["InsightEdit with AdvancedEdit"][2] == "**24.503**"
 
 
 def test_protocols_and_versions_are_never_mixed() -> None:

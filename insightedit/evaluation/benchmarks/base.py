@@ -123,6 +123,7 @@ class Benchmark:
             equal captions, JPEG masks ...).
         version: first 16 hex digits of a SHA-256 over ids, instructions and picture sizes in bytes.
         split: which of the card's splits it is; "" where there is one only.
+        differs: those of the warnings that tell of other data than the published: no number is comparable then.
     """
 
     card: Card
@@ -131,6 +132,7 @@ class Benchmark:
     warnings: tuple[str, ...]
     version: str
     split: str = ""
+    differs: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)

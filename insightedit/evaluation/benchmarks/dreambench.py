@@ -109,7 +109,7 @@ def _subjects(notes: Notes, classes: dict[str, str]) -> dict[str, tuple[Path, ..
     if len(missing) == len(classes):
         notes.fault("It holds none of the subjects' folders, e.g. backpack: get the whole folder again.")
     elif missing:
-        notes.warn(f"{len(missing)} of {len(classes)} subjects are missing ({some(missing)}).")
+        notes.warn(f"{len(missing)} of {len(classes)} subjects are missing ({some(missing)}).", differs=True)
     if strangers := sorted(set(folders) - set(classes), key=natural):
         notes.warn(f"Folders without a class in prompts_and_classes.txt are left out: {some(strangers)}.")
     subjects = {}
@@ -120,7 +120,8 @@ def _subjects(notes: Notes, classes: dict[str, str]) -> dict[str, tuple[Path, ..
     number = sum(len(pictures) for pictures in subjects.values())
     if not missing and number != PICTURES:
         notes.warn(
-            f"{number} pictures of subjects are here, {PICTURES} are published: this is another edition."
+            f"{number} pictures of subjects are here, {PICTURES} are published: this is another edition.",
+            differs=True,
         )
     return subjects
 

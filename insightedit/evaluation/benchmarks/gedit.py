@@ -65,7 +65,7 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     samples = [sample for row in of_split if (sample := _sample(notes, row)) is not None]
     samples.sort(key=lambda sample: (sample.category, natural(sample.sample_id)))
     if unknown := sorted({sample.category for sample in samples} - set(GROUPS)):
-        notes.warn(f"Groups that are not published are here: {some(unknown)}.")
+        notes.warn(f"Groups that are not published are here: {some(unknown)}.", differs=True)
     return finish(notes, samples, split=split)
 
 
@@ -106,7 +106,8 @@ def _check_languages(notes: Notes, rows: list[Row]) -> None:
         notes.fault(f"Rows have an `instruction_language` that is neither en nor cn: {some(strange)}.")
     if numbers["en"] != numbers["cn"]:
         notes.warn(
-            f"{numbers['en']} English and {numbers['cn']} Chinese instructions are here: one is incomplete."
+            f"{numbers['en']} English and {numbers['cn']} Chinese instructions are here: one is incomplete.",
+            differs=True,
         )
 
 

@@ -132,7 +132,7 @@ def _sample(notes: Notes, root: Path, split: str, key: str, entry: dict[str, str
 def _check_texts(notes: Notes, samples: Iterable[BenchmarkSample], split: str) -> None:
     unknown = sorted({sample.category for sample in samples} - set(GROUPS))
     if split == "basic" and unknown:
-        notes.warn(f"Groups that are not published are here: {some(unknown)}.")
+        notes.warn(f"Groups that are not published are here: {some(unknown)}.", differs=True)
     if broken := [sample.sample_id for sample in samples if MISREAD in sample.instruction]:
         notes.warn(
             f"{len(broken)} instructions have a damaged apostrophe, as published ({some(broken)}): they are left so."

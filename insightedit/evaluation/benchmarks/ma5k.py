@@ -116,5 +116,6 @@ def _check_experts(notes: Notes, samples: list[BenchmarkSample]) -> None:
         per_photograph[sample.cluster] = per_photograph.get(sample.cluster, 0) + 1
     if odd := [name for name, number in per_photograph.items() if number != EXPERTS]:
         notes.warn(
-            f"{len(odd)} photographs have not the five targets that are published ({some(odd)}): this is a subset."
+            f"{len(odd)} photographs have not the five targets that are published ({some(odd)}): this is a subset.",
+            differs=True,
         )

@@ -62,7 +62,8 @@ def write_mask(notes: Notes, region: np.ndarray, name: str) -> Path | None:
         write_bytes(into, packed.getvalue())
     except OSError as error:
         notes.warn(
-            f"Masks are left out: {notes.short(into.parent)} cannot be written ({error.strerror or error})."
+            f"Masks are left out: {notes.short(into.parent)} cannot be written ({error.strerror or error}).",
+            differs=True,
         )
         return None
     return into

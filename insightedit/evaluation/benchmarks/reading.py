@@ -55,6 +55,7 @@ class Notes:
         self.folder = Path(folder)
         self.faults: list[str] = []
         self.warnings: list[str] = []
+        self.differs: list[str] = []
         if not self.folder.exists():
             raise BenchmarkError(card, self.folder, ["There is no such folder; check the path."])
         if zipfile.is_zipfile(self.folder):
@@ -69,10 +70,11 @@ class Notes:
         if sentence not in self.faults:
             self.faults.append(sentence)
 
-    def warn(self, sentence: str) -> None:
-        """Something odd that does not stop the measurement."""
+    def warn(self, sentence: str, *, differs: bool = False) -> None:
+        """Something odd that does not stop the measurement; `differs`: the data are not those that were published."""
         if sentence not in self.warnings:
             self.warnings.append(sentence)
+            self.differs += [sentence] if differs else []
 
     def stop(self) -> None:
         """End here if anything is wrong: what follows cannot be read without what is missing.
@@ -416,7 +418,13 @@ def finish(
     _compare_sizes(notes, samples, sizes)
     _compare_counts(notes, samples, notes.card.counts if published is None else published)
     return Benchmark(
-        notes.card, notes.folder, tuple(samples), tuple(notes.warnings), version_of(samples), split
+        notes.card,
+        notes.folder,
+        tuple(samples),
+        tuple(notes.warnings),
+        version_of(samples),
+        split,
+        tuple(notes.differs),
     )
 
 
@@ -471,17 +479,19 @@ def _compare_counts(notes: Notes, samples: Sequence[BenchmarkSample], published:
     total = published.get("all")
     if total is not None and counts["all"] < total:
         notes.warn(
-            f"{counts['all']} of the {total} published samples are here: numbers do not compare with published ones."
+            f"{counts['all']} of the {total} published samples are here: numbers do not compare with published ones.",
+            differs=True,
         )
     elif total is not None and counts["all"] > total:
-        notes.warn(f"{counts['all']} samples are here, {total} are published: this is another edition.")
+        told = f"{counts['all']} samples are here, {total} are published: this is another edition."
+        notes.warn(told, differs=True)
     odd = [
         f"{group} {counts.get(group, 0)} of {number}"
         for group, number in published.items()
         if counts.get(group, 0) != number and group != "all"
     ]
     if odd:
-        notes.warn(f"Groups differ from the published counts: {some(odd, 12)}.")
+        notes.warn(f"Groups differ from the published counts: {some(odd, 12)}.", differs=True)
 
 
 def version_of(samples: Sequence[BenchmarkSample]) -> str:

@@ -91,7 +91,8 @@ def _find_groups(notes: Notes) -> dict[str, Path]:
         notes.fault(f"It holds none of the folders {', '.join(GROUPS)}.")
         notes.stop()
     if missing := [group for group in GROUPS if group not in found]:
-        notes.warn(f"Folders are missing: {', '.join(missing)}; averages are over the others.")
+        told = f"Folders are missing: {', '.join(missing)}; averages are over the others."
+        notes.warn(told, differs=True)
     return {group: found[group] for group in GROUPS if group in found}
 
 

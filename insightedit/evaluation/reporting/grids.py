@@ -22,9 +22,11 @@ from insightedit.evaluation.significance import (
     power_hint,
 )
 from insightedit.evaluation.tables import (
+    APART,
     CONTROL_GROUP,
     FEW_NOTE,
     OURS,
+    STRICT,
     MetricColumn,
     beside_published,
     interval_text,
@@ -75,18 +77,22 @@ def main_grid(runs: Sequence[ReportRun], how: Resampling) -> Grid:
     columns = list(dict.fromkeys(column for run in runs for column in run.columns))
     names = {value: name for run in runs for value, name in run.protocols.items()}
     title = f"Results on {runs[0].benchmark}"
-    grid = results_grid(all_records(runs), columns, title=title, binary=BINARY, protocols=names, how=how)
-    own = {run.method for run in runs}
+    apart = {run.method: run.apart for run in runs}
+    grid = results_grid(
+        all_records(runs), columns, title=title, binary=BINARY, protocols=names, apart=apart, how=how
+    )
+    own = {run.method: APART if run.apart else OURS for run in runs}
     lines = [
         replace(
             line,
-            group=OURS if line.label in own else CONTROL_GROUP,
+            group=own.get(line.label, CONTROL_GROUP),
             cells=line.cells if line.label in own else tuple(replace(one, number=None) for one in line.cells),
         )
         for line in grid.lines
     ]
     order = list(dict.fromkeys(record.method for record in all_records(runs)))
-    lines.sort(key=lambda line: (line.group != OURS, order.index(line.label)))
+    groups = (OURS, APART, CONTROL_GROUP)
+    lines.sort(key=lambda line: (groups.index(line.group), order.index(line.label)))
     told = tuple(remark for remark in grid.remarks if "a gap under" not in remark)  # stands below the table
     grid = replace(grid, lines=tuple(lines), remarks=told)
     return _without_strict(grid) if all(one.metric_variant == "strict" for one in columns) else grid
@@ -99,8 +105,10 @@ def power(run: ReportRun) -> str:
 
 def _without_strict(grid: Grid) -> Grid:
     """Where there is one variant only, headings need not say which."""
-    headings = tuple(replace(one, label=re.sub(" strict$", "", one.label), notes=()) for one in grid.headings)
-    return replace(grid, headings=headings, notes=())
+    headings = tuple(replace(one, label=re.sub(" strict$", "", one.label)) for one in grid.headings)
+    if grid.notes != (STRICT,):
+        return replace(grid, headings=headings)
+    return replace(grid, headings=tuple(replace(one, notes=()) for one in headings), notes=())
 
 
 def category_tables(run: ReportRun, how: Resampling) -> dict[MetricColumn, CategoryTable]:
@@ -147,7 +155,10 @@ def _cell(interval: Interval | None, metric: MetricColumn, n: int) -> Cell:
 
 
 def published_grids(runs: Sequence[ReportRun], how: Resampling) -> list[Grid]:
-    """The papers' tables that our numbers belong to, ours beside theirs where the protocol allows."""
+    """The papers' tables that our numbers belong to, ours beside theirs where protocol and data allow."""
+    runs = [run for run in runs if not run.apart]
+    if not runs:
+        return []
     names = {value: name for run in runs for value, name in run.protocols.items()}
     columns = list(dict.fromkeys(column for run in runs for column in run.columns))
     places = {(column.metric_name, column.metric_variant) for column in columns}

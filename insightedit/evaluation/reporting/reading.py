@@ -100,6 +100,7 @@ def _benchmark_run(folder: Path) -> ReportRun:
         title=f"{card.method} on {bench.get('title') or bench.get('name')}",
         facts=_benchmark_facts(card),
         warnings=_benchmark_warnings(card),
+        apart=card.apart,
         records=records,
         samples=samples,
         columns=columns,

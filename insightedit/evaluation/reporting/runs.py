@@ -57,6 +57,7 @@ class ReportRun:
         protocols: hash of a column -> name of the protocol.
         headline: the metric by category and in the trade-off.
         order: the metric that tells best from worst samples.
+        apart: why its numbers are not ranked, nor stand beside published ones; empty where they may.
         why_missing: what could not be measured at all -> why.
         failures: the taxonomy, empty without verdicts.
         counted: what the taxonomy counts: "samples", or raters' "votes".
@@ -82,6 +83,7 @@ class ReportRun:
     counted: str = "samples"
     verdicts: Mapping[str, int] = field(default_factory=dict)
     image_guidance_scale: float | None = None
+    apart: tuple[str, ...] = ()
 
     @cached_property
     def own(self) -> Mapping[tuple[str, str], Column]:

@@ -20,6 +20,7 @@ from insightedit.evaluation.significance import (
 from insightedit.evaluation.tables import FEW_NOTE, MetricColumn, interval_text
 from insightedit.evaluation.typesetting import FEW_MARK, Cell, Grid, Heading, Line
 
+ONE_CLUSTER = "One source picture or session alone shows nothing about others: no interval, and p is 1."
 SUMMARY = {"micro": "all samples alike (micro)", "macro": "all categories alike (macro)"}
 
 
@@ -154,6 +155,7 @@ def comparison_grid(
             f"Difference: {first} minus the other. Interval: {METHODS[how.method]} bootstrap of source pictures or "
             f"sessions, {how.resamples:,} resamples, seed {how.seed}; p: sign flips of the same.",
             f"Holm's correction over the primary metrics: {', '.join(primary) or 'none was named'}.",
+            *((ONE_CLUSTER,) if any(one.difference.clusters < 2 for one in results.values()) else ()),
             *((f"Left out as only one of two has them: {missing} values.",) if missing else ()),
         ),
         corner="against",

@@ -185,7 +185,7 @@ def paired_difference(
         clusters: see `mean_interval`.
         how: see `mean_interval`; the p-value takes as many random sign flips of the clusters' differences as there
             are resamples, or all of them if they are not more. For outcomes of 0 and 1 without clusters that is
-            McNemar's test, exact if all flips are tried.
+            McNemar's test, exact if all flips are tried. One cluster shows nothing: p is 1.
 
     Raises:
         ValueError: see `mean_interval`; if the numbers of samples differ.
@@ -199,6 +199,9 @@ def paired_difference(
         raise ValueError(f"{sizes[0]} and {sizes[1]} samples: compare methods on the same samples.")
     units = _units(clusters, sizes[0])
     sums = np.bincount(units, _contrast(arms))
+    means = [float(arm.means.mean()) for arm in arms]
+    if len(sums) < 2:  # a flip of all changes nothing
+        return Comparison(_interval(arms, units, how), 1.0, *means)
     test = stats.permutation_test(
         (sums,),
         lambda flipped, axis: flipped.sum(axis=axis),
@@ -208,7 +211,6 @@ def paired_difference(
         batch=max(1, BATCH // len(sums)),
         rng=np.random.default_rng(how.seed),
     )
-    means = [float(arm.means.mean()) for arm in arms]
     return Comparison(_interval(arms, units, how), float(test.pvalue), *means)
 
 

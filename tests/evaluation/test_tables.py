@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from insightedit.evaluation.breakdown import category_grid, comparison_grid
+from insightedit.evaluation.breakdown import ONE_CLUSTER, category_grid, comparison_grid
 from insightedit.evaluation.columns import ProtocolMixError, gather
 from insightedit.evaluation.published import load_published
 from insightedit.evaluation.records import MetricRecord
@@ -288,6 +289,13 @@ def test_one_method_against_the_others() -> None:
     assert success.cells[4].text == "+0.500" and success.cells[5].text == "[0.500, 0.500]"
     assert success.cells[6].text == "0.001" and success.cells[7].text == "0.002"  # Holm: twice, of two
     assert any("primary metrics: success" in remark for remark in grid.remarks)
+
+
+def test_one_session_shows_nothing() -> None:
+    alone = [replace(one, cluster="session") for one in measured() if one.method != "copy-source"]
+    grid = comparison_grid(alone, "good", [MetricColumn("PSNR")], bench="reason-edit", how=HOW)
+    assert ONE_CLUSTER in grid.remarks
+    assert [cell.text for cell in grid.lines[0].cells][-4:] == ["+20.000", "", "1.000", ""]
 
 
 def test_left_out_samples_are_counted() -> None:

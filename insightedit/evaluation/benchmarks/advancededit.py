@@ -103,6 +103,9 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
             sample = _sample(notes, index, record, split)
             samples += [] if sample is None else [sample]
     _note_judge(notes, [record for group in groups for record in group])
+    notes.warn(
+        "The published pairs are not released: these are others, and no number compares.", differs=True
+    )
     return finish(notes, samples, split=split)
 
 

@@ -87,6 +87,7 @@ def test_right_splits_of_full_length_are_left_alone(tmp_path: Path) -> None:
     rows = {"test": whole("test", ROWS["test"]), "validation": whole("validation", ROWS["validation"])}
     benchmark = load(write_emu_parquet(tmp_path / "hub", rows), split="validation")
     assert len(benchmark) == 2022 and not any("other way round" in text for text in benchmark.warnings)
+    assert not benchmark.differs
     assert Counter(sample.category for sample in benchmark)["global"] == 2022 // 8
 
 

@@ -143,7 +143,9 @@ def test_earlier_steps_are_not_read(root: Path) -> None:
     write_json(root / "settings.json", {"colour": "red"})
     benchmark = load(root)
     assert len(benchmark) == 4 and "settings.json holds no records and is left out." in benchmark.warnings
-    assert "The published pairs are not released: these are others, and no number compares." in benchmark.differs
+    assert (
+        "The published pairs are not released: these are others, and no number compares." in benchmark.differs
+    )
 
 
 @pytest.mark.parametrize(

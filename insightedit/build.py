@@ -34,7 +34,7 @@ PIPELINE = (
 CLIP = "a CLIP model in transformers' format"
 
 
-def build_editor(config: Config) -> Editor | InterleavedEditor:
+def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor | InterleavedEditor:
     """Load the base models, build the bridge, and compose the editor that `config.stage` needs.
 
     Stage 1 (`align`) does not draw: no UNet, no autoencoder, no image encoder are loaded. With
@@ -42,9 +42,10 @@ def build_editor(config: Config) -> Editor | InterleavedEditor:
 
     Args:
         config: a whole, frozen config.
+        dtype: of the frozen language model; None = as it is stored. All else is float32.
 
     Returns:
-        The editor in float32, on the CPU, everything that is not the stage's to train frozen by the caller.
+        The editor on the CPU, everything that is not the stage's to train frozen by the caller.
 
     Raises:
         ConfigError: where base models do not fit each other.
@@ -57,7 +58,7 @@ def build_editor(config: Config) -> Editor | InterleavedEditor:
             "bridge.fusion and generation.transformer work on instructions with pictures: set comprehension.reader "
             "too, or leave both out."
         )
-    comprehension = build_comprehension(config)
+    comprehension = build_comprehension(config, dtype)
     text_encoder, tokenizer = build_text_encoder(config)
     draws = config.stage.objective != "align"
     parts = build_generator(config) if draws else {}
@@ -145,9 +146,11 @@ def build_interleaved_editor(config: Config, part: ReaderConfig) -> InterleavedE
     )
 
 
-def build_comprehension(config: Config) -> LlavaComprehension:
-    """The MLLM behind its adapter, edit tokens added, LoRA attached."""
+def build_comprehension(config: Config, dtype: torch.dtype | None = None) -> LlavaComprehension:
+    """The MLLM behind its adapter, edit tokens added, LoRA attached; `dtype` as for `build_editor`."""
     part = config.comprehension
+    if part.quantization != "none":
+        dtype = dtype or torch.float32  # of what is not quantised
     with opened("comprehension.model", part.model, "a LLaVA model in transformers' format") as folder:
         return LlavaComprehension.from_pretrained(
             folder,
@@ -157,6 +160,7 @@ def build_comprehension(config: Config) -> LlavaComprehension:
             quantization=part.quantization,
             lora=part.lora,
             train_embeddings=part.train_embeddings,
+            dtype=dtype,
             states_before_tokens=part.states_before_tokens,
             templates=TEMPLATE_SETS[part.templates],
         )

@@ -255,7 +255,7 @@ def export_run(
     from insightedit.exporting import scene_samples
     from insightedit.training.contract import load_stage_weights
 
-    editor: Any = build_editor(config)
+    editor: Any = build_editor(config, torch.float32 if dtype == "fp32" else None)
     load_stage_weights(editor, run, ema=ema)
     if isinstance(samples, int):
         samples = scene_samples(samples, config.generation.resolution)

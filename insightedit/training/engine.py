@@ -177,8 +177,8 @@ class TorchEngine:
 def build_engine(module: TrainingStep, processes: Processes) -> Engine:
     """The engine that the config and the launcher ask for, with the module on its device."""
     kind = engine_kind(module.config.train)
-    if module.config.train.precision == "bf16" and processes.device.type == "cuda":
-        shrink_language_model(module.editor)
+    if module.config.train.precision == "bf16":
+        shrink_language_model(module.editor, float32=processes.device.type == "cuda")
     if kind == "torch":
         return TorchEngine(module, processes)
     from insightedit.training.deepspeed_engine import DeepSpeedEngine
@@ -186,12 +186,18 @@ def build_engine(module: TrainingStep, processes: Processes) -> Engine:
     return DeepSpeedEngine(module, processes)
 
 
-def shrink_language_model(editor: nn.Module) -> None:
-    """Hold the language model's frozen weights in bfloat16: half the memory, the same under autocast."""
+def shrink_language_model(editor: nn.Module, *, float32: bool = True) -> None:
+    """Hold the language model's frozen weights in bfloat16: half the memory, the same under autocast.
+
+    Args:
+        editor: whose weights are frozen already.
+        float32: those that are stored in float32, too; else float16 alone, which autocast to bfloat16 cannot mix in.
+    """
     for name, parameter in editor.named_parameters():
         if (
             name.startswith("comprehension.")
             and not parameter.requires_grad
             and parameter.is_floating_point()
+            and (float32 or parameter.dtype == torch.float16)
         ):
             parameter.data = parameter.data.to(torch.bfloat16)

@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from insightedit.command_line import one_sentence_errors
 from insightedit.config.load import ConfigError, load_config
 from insightedit.files import lock_folder
@@ -203,7 +205,8 @@ def _build(config: Config) -> Any:
     from insightedit.build import build_editor
 
     try:
-        return build_editor(config)
+        # under autocast the frozen language model computes in bfloat16 in whatever type it is held
+        return build_editor(config, torch.float32 if config.train.precision == "fp32" else None)
     except ConfigError:
         raise
     except ValueError as error:

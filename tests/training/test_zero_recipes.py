@@ -8,6 +8,8 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,26 +39,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.multi_process, pytest.mark.timeout(9
 
 
 @pytest.fixture(scope="module")
-def starts(tmp_path_factory) -> dict[str, list[str]]:
-    """The command line of each recipe's last stage; the stages before are trained."""
-    runs, found = tmp_path_factory.mktemp("starts"), {}
-    for recipe in list_recipes():
-        *before, _ = load_config(recipe).stages
+def wanted(tmp_path_factory) -> Callable[[str], tuple[list[str], dict[str, torch.Tensor], list[float]]]:
+    """Recipe -> the command line of its last stage, and what one process gives that plays both; once each."""
+
+    @cache
+    def train(recipe: str) -> tuple[list[str], dict[str, torch.Tensor], list[float]]:
+        runs = tmp_path_factory.mktemp(recipe)
+        *before, last = load_config(recipe).stages
         for number in before:
-            STAGES[number](["--recipe", recipe, *WORDS, f"output_dir={runs}/{recipe}/stage{number}"])
-        begin = ["--init-from", f"{runs}/{recipe}/stage{before[-1]}"] if before else []
-        found[recipe] = ["--recipe", recipe, *WORDS, *begin]
-    return found
+            STAGES[number](["--recipe", recipe, *WORDS, f"output_dir={runs}/stage{number}"])
+        begin = ["--init-from", f"{runs}/stage{before[-1]}"] if before else []
+        words = ["--recipe", recipe, *WORDS, *begin]
+        return words, *two_in_one.train(last, words, runs / "both")
 
-
-@pytest.fixture(scope="module")
-def wanted(starts, tmp_path_factory) -> dict[str, tuple[dict[str, torch.Tensor], list[float]]]:
-    """What one process gives that plays both."""
-    runs = tmp_path_factory.mktemp("wanted")
-    return {
-        recipe: two_in_one.train(load_config(recipe).stages[-1], words, runs / recipe)
-        for recipe, words in starts.items()
-    }
+    return train
 
 
 def start(recipe: str, words: list[str], run_dir: Path, processes: int) -> None:
@@ -95,24 +91,20 @@ def ends(tmp_path_factory) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
 
 @pytest.mark.parametrize("zero", ["zero0", "zero2", "zero3"])
 @pytest.mark.parametrize("recipe", list_recipes())
-def test_it_trains_stops_and_goes_on(starts, wanted, ends, tmp_path, recipe, zero):
-    words = [*starts[recipe], "train.engine=deepspeed", f"train.deepspeed={zero}"]
-    weights, their_losses = wanted[recipe]
-    start(recipe, words, tmp_path / "straight", 2)
-    straight = stage_weights(tmp_path / "straight")
-    assert losses(tmp_path / "straight") == pytest.approx(their_losses, rel=LOSS)
-    assert farthest(straight, weights) < WEIGHT
-
-    start(recipe, [*words, "train.max_minutes=0"], tmp_path / "stopped", 2)
-    shutil.copytree(tmp_path / "stopped", tmp_path / "two-one")
-    start(recipe, words, tmp_path / "stopped", 2)
-    again = stage_weights(tmp_path / "stopped")
-    assert all(torch.equal(again[name], value) for name, value in straight.items())
+def test_it_trains_stops_and_goes_on(wanted, ends, tmp_path, recipe, zero):
+    begin, weights, their_losses = wanted(recipe)
+    words = [*begin, "train.engine=deepspeed", f"train.deepspeed={zero}"]
+    start(recipe, [*words, "train.max_minutes=0"], tmp_path / "two", 2)
+    shutil.copytree(tmp_path / "two", tmp_path / "two-one")
+    start(recipe, words, tmp_path / "two", 2)
+    assert losses(tmp_path / "two") == pytest.approx(their_losses, rel=LOSS)
+    assert farthest(stage_weights(tmp_path / "two"), weights) < WEIGHT
 
     start(recipe, words, tmp_path / "two-one", 1)
-    start(recipe, [*words, "train.max_minutes=0"], tmp_path / "one-two", 1)
+    last = load_config(recipe).stages[-1]
+    STAGES[last]([*begin, "train.max_minutes=0", f"output_dir={tmp_path}/one-two"])  # plain torch
     start(recipe, words, tmp_path / "one-two", 2)
-    for way in ("straight", "two-one", "one-two"):
+    for way in ("two", "two-one", "one-two"):
         log = (tmp_path / way / "log.jsonl").read_text().splitlines()
         assert [json.loads(line)["step"] for line in log] == [1, 2, 3]
         end = stage_weights(tmp_path / way)

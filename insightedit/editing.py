@@ -6,20 +6,21 @@ Functions of finished parts. The pipeline, previews during training and measurem
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from insightedit.background import EditEvidence, gather_evidence
-from insightedit.generation.autoencoder import decode, encode_source
-from insightedit.generation.sampling import denoise, initial_noise, step_generators
+from insightedit.generation.autoencoder import decode, encode_source, latent_scale
+from insightedit.generation.sampling import StepCallback, denoise, initial_noise, step_generators
 from insightedit.imaging import tensor_to_pixels
+from insightedit.offloading import execution_device
 from insightedit.types import EditCondition
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from insightedit.comprehension.llava import LlavaComprehension
     from insightedit.generation.transformer import EditTransformer
     from insightedit.generation.unet import EditUNet
-
-StepCallback = Callable[[int, Tensor, Tensor], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -75,21 +74,14 @@ def understand(
         The condition for the UNet, in the bridge's dtype.
     """
     tokens = comprehension.tokenize(list(instructions), list(images), replies=replies)
-    device = comprehension.device
-    tokens = replace(
-        tokens,
-        input_ids=tokens.input_ids.to(device),
-        attention_mask=tokens.attention_mask.to(device),
-        labels=None,
-        pixel_values=None if tokens.pixel_values is None else tokens.pixel_values.to(device),
-    )
-    understood = comprehension(tokens)
-    features = understood.image_features
+    understood = comprehension(replace(tokens, labels=None).to(comprehension.device))
+    features, embeddings = understood.image_features, understood.edit_embeddings
+    there: Any = {"device": execution_device(bridge), "dtype": bridge.dtype}
     return bridge(
-        understood.edit_hidden_states.to(bridge.dtype),
-        None if features is None else features.to(bridge.dtype),
+        understood.edit_hidden_states.to(**there),
+        None if features is None else features.to(**there),
         latent_size,
-        understood.edit_embeddings,
+        None if embeddings is None else embeddings.to(there["device"]),
     )
 
 
@@ -103,6 +95,9 @@ def draw(
     seeds: Sequence[int],
     settings: DrawSettings,
     callback: StepCallback | None = None,
+    *,
+    latents: Tensor | None = None,
+    negative: EditCondition | None = None,
 ) -> Tensor:
     """Generation: noise -> latents of the edited picture.
 
@@ -114,17 +109,21 @@ def draw(
         null_text_states: (Q, D_text), the bridge's.
         seeds: one per sample.
         settings: how to draw.
-        callback: called after each step with (step, timestep, latents); a returned tensor replaces the
-            latents.
+        callback: see `insightedit.generation.sampling.denoise`.
+        latents: (B, C, h, w) standard normal to start from; None draws them from the seeds.
+        negative: see `insightedit.generation.guidance.null_branches`.
 
     Returns:
         (B, C, h, w) float32 latents, scaled.
     """
-    shape = (unet.config.in_channels, *source_latents.shape[-2:])
+    device = source_latents.device
+    if latents is None:
+        shape = (unet.config.in_channels, *source_latents.shape[-2:])
+        latents = initial_noise(seeds, shape, device=device)
     return denoise(
         unet,
         scheduler,
-        initial_noise(seeds, shape, device=source_latents.device),
+        latents.to(device),
         source_latents.to(unet.dtype),
         condition,
         null_text_states,
@@ -133,6 +132,7 @@ def draw(
         settings.num_inference_steps,
         callback,
         generators=step_generators(seeds),
+        negative=negative,
     )
 
 
@@ -147,6 +147,7 @@ def edit_pixels(
     seeds: Sequence[int],
     settings: DrawSettings,
     callback: StepCallback | None = None,
+    **start: Any,
 ) -> tuple[Tensor, Tensor]:
     """Encode the source and draw the edit.
 
@@ -160,15 +161,18 @@ def edit_pixels(
         seeds: one per sample.
         settings: how to draw.
         callback: see `draw`.
+        **start: `latents` and `negative` of `draw`.
 
     Returns:
         Scaled latents of the edited picture and of the source, both (B, C, h, w).
     """
     mode = encode_source(vae, source_pixels, scaled=False)
-    scaled = mode * vae.config.scaling_factor
+    scaled = mode * latent_scale(vae)
     source_latents = scaled if settings.scale_source_latents else mode
     unet.set_image_prompt_scale(settings.image_prompt_scale)
-    edited = draw(unet, scheduler, source_latents, condition, null_text_states, seeds, settings, callback)
+    edited = draw(
+        unet, scheduler, source_latents, condition, null_text_states, seeds, settings, callback, **start
+    )
     return edited, scaled
 
 

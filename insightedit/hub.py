@@ -344,7 +344,8 @@ def export_editor(
         mllm = _on_cpu(mllm, dtype)
     else:
         processor = editor.comprehension.processor
-        mllm = AdaptedMllm(editor.comprehension.mllm, base=config.comprehension.model, dtype=dtype)
+        base = config.comprehension.model
+        mllm = AdaptedMllm(editor.comprehension.mllm, base=base, dtype=dtype, tokenizer=processor.tokenizer)
     pipeline = _compose(
         editor,
         config,

@@ -55,8 +55,7 @@ def read_instruction(
         semantic_tokens = reader.see(tokens.pixel_values)
         latents = encode_source(vae, tokens.reference_pixels, scaled=False)
         visual_features = transformer.patch_features(latents)
-        dtype = bridge.fusion.out.weight.dtype
-        picture_tokens = bridge(semantic_tokens.to(dtype), visual_features.to(dtype))
+        picture_tokens = bridge(semantic_tokens.to(bridge.dtype), visual_features.to(bridge.dtype))
     states = reader.read(tokens, picture_tokens)
     return EditCondition(states, encoder_attention_mask=tokens.attention_mask)
 

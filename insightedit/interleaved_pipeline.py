@@ -9,14 +9,13 @@ Sibling of `insightedit.pipeline.InsightEditPipeline`: the same output, the same
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, SchedulerMixin
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, SchedulerMixin
 from diffusers import (
     ModelMixin as ModelMixin,
 )  # diffusers' loader finds our classes and these bases of theirs here
@@ -24,18 +23,26 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase, T5EncoderModel
 from transformers import PreTrainedModel as PreTrainedModel
 
-from insightedit.background import EditEvidence, native_map, paste_edit
+from insightedit.background import EditEvidence
 from insightedit.bridging.fusion import FusionBridge
 from insightedit.comprehension.interleaved import Blip2PictureEncoder, InterleavedReader
 from insightedit.comprehension.interleaved_prompts import check_placeholders
-from insightedit.editing import DrawSettings, draw, evaluating, see_evidence, software_versions
-from insightedit.generation.autoencoder import decode, encode_source, latent_factor
+from insightedit.editing import DrawSettings, draw, evaluating, see_evidence
+from insightedit.generation.autoencoder import decode, encode_source, latent_factor, latent_scale
+from insightedit.generation.sampling import StepCallback
 from insightedit.generation.transformer import EditTransformer
 from insightedit.imaging import Picture, PictureInput, read_picture, read_pictures, tensor_to_pixels, to_rgb
 from insightedit.interleaved_editor import read_instruction
-from insightedit.pipeline import InsightEditOutput
-from insightedit.pipeline_base import EditPipeline, PipelineCallback, convert
-from insightedit.request import choose_seeds, pair_references, read_masks
+from insightedit.pipeline import InsightEditOutput, finish
+from insightedit.pipeline_base import EditPipeline, PipelineCallback, tensor_inputs
+from insightedit.request import (
+    EditRequest,
+    check_latents,
+    choose_seeds,
+    pair_references,
+    read_masks,
+)
+from insightedit.types import EditCondition
 
 UNUSED_PROMPT_SCALE = 1.0  # lambda of an image branch, which a transformer does not have
 
@@ -43,8 +50,7 @@ UNUSED_PROMPT_SCALE = 1.0  # lambda of an image branch, which a transformer does
 class InterleavedEditPipeline(EditPipeline):
     """Edits, and draws given subjects, by instructions that carry pictures.
 
-    Parts cannot be offloaded to the CPU one by one: the transformer's patch embedder and BLIP-2's projection work
-    between the calls of other parts.
+    Settings that are not given: see `InsightEditPipeline`.
 
     Args:
         picture_encoder: BLIP-2's vision tower, Q-Former and projection.
@@ -72,6 +78,22 @@ class InterleavedEditPipeline(EditPipeline):
         ValueError: if `resolution` does not fit the latent grid.
     """
 
+    model_cpu_offload_seq = "picture_encoder->text_encoder->bridge->transformer->vae"
+    _settings: ClassVar[dict[str, Any]] = {
+        "resolution": 512,
+        "max_length": 256,
+        "max_references": 4,
+        "scale_source_latents": True,
+        "default_guidance_scale": 5.0,
+        "default_image_guidance_scale": 1.0,
+        "default_num_inference_steps": 60,
+        "default_creation_guidance_scale": 7.0,
+        "default_creation_inference_steps": 50,
+        "source_in_text": True,
+        "known_words": None,
+        "lowercase_instructions": False,
+    }
+
     def __init__(
         self,
         picture_encoder: Blip2PictureEncoder,
@@ -79,22 +101,23 @@ class InterleavedEditPipeline(EditPipeline):
         text_encoder: T5EncoderModel,
         tokenizer: PreTrainedTokenizerBase,
         bridge: FusionBridge,
-        vae: AutoencoderKL | AutoencoderDC,
+        vae: AutoencoderKL | AutoencoderDC | AutoencoderTiny,
         transformer: EditTransformer,
         scheduler: SchedulerMixin,
-        resolution: int = 512,
-        max_length: int = 256,
-        max_references: int = 4,
-        scale_source_latents: bool = True,
-        default_guidance_scale: float = 5.0,
-        default_image_guidance_scale: float = 1.0,
-        default_num_inference_steps: int = 60,
-        default_creation_guidance_scale: float = 7.0,
-        default_creation_inference_steps: int = 50,
-        source_in_text: bool = True,
+        resolution: int | None = None,
+        max_length: int | None = None,
+        max_references: int | None = None,
+        scale_source_latents: bool | None = None,
+        default_guidance_scale: float | None = None,
+        default_image_guidance_scale: float | None = None,
+        default_num_inference_steps: int | None = None,
+        default_creation_guidance_scale: float | None = None,
+        default_creation_inference_steps: int | None = None,
+        source_in_text: bool | None = None,
         known_words: str | None = None,
-        lowercase_instructions: bool = False,
+        lowercase_instructions: bool | None = None,
     ) -> None:
+        given = dict(locals())
         super().__init__()
         self.register_modules(
             picture_encoder=picture_encoder,
@@ -106,20 +129,8 @@ class InterleavedEditPipeline(EditPipeline):
             transformer=transformer,
             scheduler=scheduler,
         )
-        self.register_to_config(
-            resolution=resolution,
-            max_length=max_length,
-            max_references=max_references,
-            source_in_text=source_in_text,
-            scale_source_latents=scale_source_latents,
-            default_guidance_scale=default_guidance_scale,
-            default_image_guidance_scale=default_image_guidance_scale,
-            default_num_inference_steps=default_num_inference_steps,
-            default_creation_guidance_scale=default_creation_guidance_scale,
-            default_creation_inference_steps=default_creation_inference_steps,
-            known_words=known_words,
-            lowercase_instructions=lowercase_instructions,
-        )
+        self._register_settings(bridge, given)
+        resolution = self.config.resolution
         grid = latent_factor(vae) * transformer.config.patch_size
         if resolution % grid:
             raise ValueError(
@@ -163,6 +174,9 @@ class InterleavedEditPipeline(EditPipeline):
         background_lock: bool = True,
         mask: PictureInput | Sequence[PictureInput] | None = None,
         mask_threshold: float | None = None,
+        num_images_per_prompt: int = 1,
+        latents: Tensor | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         batch_size: int = 1,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -186,6 +200,9 @@ class InterleavedEditPipeline(EditPipeline):
             background_lock: as in `InsightEditPipeline`; nothing to lock on a blank canvas.
             mask: where editing is allowed (white), in the source's size; replaces the model's estimate.
             mask_threshold: see `insightedit.background.find_mask`; None adapts to the model's noise.
+            num_images_per_prompt: as in `InsightEditPipeline`.
+            latents: as in `InsightEditPipeline`.
+            negative_prompt: what to keep away from, in words alone; else as in `InsightEditPipeline`.
             batch_size: how many pictures share a forward pass. 1 gives the same bytes whatever else is in the
                 call; more is faster on an accelerator and equal up to rounding.
             output_type: "pil", "np" (float32 in [0, 1]), "pt" or "latent".
@@ -210,53 +227,41 @@ class InterleavedEditPipeline(EditPipeline):
         for text, own in zip(instructions, references, strict=True):
             check_placeholders(text, len(own), self.config.max_references)
         settings = self._fill_in(blank, num_inference_steps, guidance_scale, image_guidance_scale)
-        self.check_inputs(settings, batch_size, output_type, callback_on_step_end_tensor_inputs)
-        seeds = choose_seeds(len(pictures), seed, generator)
+        names = tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        self.check_inputs(settings, batch_size, output_type, names)
         if blank and (mask is not None or mask_threshold is not None):
             raise ValueError("a mask was given, but a blank canvas has nothing to keep: leave it out.")
-        masks = [None] * len(pictures) if blank else read_masks(mask, pictures, background_lock)
+        request = EditRequest(
+            pictures,
+            instructions,
+            choose_seeds(len(pictures), seed, generator, num_images_per_prompt),
+            [None] * len(pictures) if blank else read_masks(mask, pictures, background_lock),
+            self.pair_negatives(negative_prompt, len(pictures), settings),
+            latents,
+            references,
+        ).times(num_images_per_prompt)
+        check_latents(latents, (len(request.pictures), *self._latent_shape()))
 
         # 2. Draw at the model's own resolution, `batch_size` pictures at a time
-        latents: list[Tensor] = []
+        results: list[Tensor] = []
         evidence: list[EditEvidence] = []
         drawn: list[Picture] = []
-        steps = settings.num_inference_steps * math.ceil(len(pictures) / batch_size)
-        parts = evaluating(self.comprehension, self.bridge, self.transformer, self.vae)
-        with parts, self.progress_bar(total=steps) as bar:
-            callback = self._step_callback(bar, callback_on_step_end)
-            for start in range(0, len(pictures), batch_size):
-                part = slice(start, start + batch_size)
-                rgb = [None if blank else to_rgb(picture) for picture in pictures[part]]
-                edited, source = self._draw(
-                    instructions[part], rgb, references[part], seeds[part], settings, callback
-                )
-                latents.append(edited)
+        with evaluating(self.comprehension, self.bridge, self.transformer, self.vae):
+            for part, callback in self._parts(request, settings, batch_size, callback_on_step_end, names):
+                edited, source = self._draw(part, settings, callback)
+                results.append(edited)
                 if blank and output_type != "latent":
                     drawn += map(_as_picture, decode(self.vae, edited))
                 elif output_type != "latent":
                     evidence += see_evidence(self.vae, edited, source, mask_threshold)
+        count = sum(map(len, results))  # an interrupted call gives what it began
         self.maybe_free_model_hooks()
 
         # 3. Back onto the users' own pixels
         used = {k: v for k, v in asdict(settings).items() if k != "image_prompt_scale"}
         used |= {"background_lock": background_lock, "own_mask": mask is not None, "batch_size": batch_size}
-        used["reference_images"] = [len(own) for own in references]
-        results = [_whole(picture) for picture in drawn] + [
-            (*paste_edit(picture, proof, own_mask, background_lock), native_map(proof, picture.size))
-            for picture, proof, own_mask in zip(pictures, evidence, masks, strict=False)  # none for latents
-        ]
-        images: Any = [convert(picture, output_type) for picture, _, _ in results]
-        output = InsightEditOutput(
-            images=torch.cat(latents) if output_type == "latent" else images,
-            edit_maps=[edit_map for _, _, edit_map in results],
-            masks=[where for _, where, _ in results],
-            expressive_instructions=[None] * len(pictures),
-            seeds=seeds,
-            versions=software_versions(),
-            settings=used,
-            evidence=evidence,
-            warnings=self.find_warnings(instructions, [m for _, m, _ in results], None, settings, blank),
-        )
+        used["reference_images"] = [len(own) for own in request.references[:count]]
+        output = finish(self, request, results, evidence, [None] * count, settings, used, output_type, drawn)
         return output if return_dict else output.to_tuple()
 
     def reference_options(self, references: Sequence[PictureInput]) -> dict[str, Any]:
@@ -264,32 +269,50 @@ class InterleavedEditPipeline(EditPipeline):
         return {"reference_images": list(references)} if references else {}
 
     def _draw(
-        self,
-        instructions: Sequence[str],
-        images: Sequence[np.ndarray | None],
-        references: Sequence[Sequence[Picture]],
-        seeds: Sequence[int],
-        settings: DrawSettings,
-        callback: Callable[[int, Tensor, Tensor], Tensor | None],
+        self, request: EditRequest, settings: DrawSettings, callback: StepCallback
     ) -> tuple[Tensor, Tensor]:
         """Scaled latents of what was drawn and of the source (zeros for a blank canvas), both (B, C, h, w)."""
-        pictures = [[to_rgb(reference) for reference in own] for own in references]
-        tokens = self.comprehension.tokenize(instructions, images, pictures).to(self._execution_device)
-        condition = read_instruction(self.comprehension, self.bridge, self.transformer, self.vae, tokens)
+        images = [None if picture is None else to_rgb(picture) for picture in request.pictures]
+        references = [[to_rgb(reference) for reference in own] for own in request.references or []]
+        condition = self._read(request.instructions, images, references)
+        negative, negatives = None, request.negatives
+        if negatives is not None:
+            negative = self._read(negatives, [None] * len(negatives), [[]] * len(negatives))
         if images[0] is None:
-            side = self.config.resolution // latent_factor(self.vae)
-            channels = self.transformer.config.source_channels
-            scaled = torch.zeros(len(images), channels, side, side, device=self._execution_device)
-            source_latents = scaled
+            source_latents = scaled = torch.zeros(
+                len(images), *self._latent_shape(), device=self._execution_device
+            )
         else:
             mode = encode_source(self.vae, self.prepare_image_pixels(images), scaled=False)
-            scaled = mode * self.vae.config.scaling_factor
+            scaled = mode * latent_scale(self.vae)
             source_latents = scaled if settings.scale_source_latents else mode
         null = self.bridge.null_states()
         edited = draw(
-            self.transformer, self.scheduler, source_latents, condition, null, seeds, settings, callback
+            self.transformer,
+            self.scheduler,
+            source_latents,
+            condition,
+            null,
+            request.seeds,
+            settings,
+            callback,
+            latents=request.latents,
+            negative=negative,
         )
         return edited, scaled
+
+    def _read(
+        self,
+        instructions: Sequence[str],
+        images: Sequence[np.ndarray | None],
+        pictures: Sequence[Sequence[np.ndarray]],
+    ) -> EditCondition:
+        tokens = self.comprehension.tokenize(instructions, images, pictures).to(self._execution_device)
+        return read_instruction(self.comprehension, self.bridge, self.transformer, self.vae, tokens)
+
+    def _latent_shape(self) -> tuple[int, int, int]:
+        side = self.config.resolution // latent_factor(self.vae)
+        return self.transformer.config.in_channels, side, side
 
     def _usual(self, blank: bool) -> DrawSettings:
         return self._fill_in(blank, None, None, None)
@@ -309,12 +332,6 @@ class InterleavedEditPipeline(EditPipeline):
             image_prompt_scale=UNUSED_PROMPT_SCALE,
             scale_source_latents=config.scale_source_latents,
         )
-
-
-def _whole(picture: Picture) -> tuple[Picture, np.ndarray, np.ndarray]:
-    """A new picture with its mask and its edit map: all of it was drawn."""
-    everywhere = np.ones(picture.size[::-1], dtype=bool)
-    return picture, everywhere, everywhere.astype(np.float32)
 
 
 def _as_picture(pixels: Tensor) -> Picture:

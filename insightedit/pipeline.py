@@ -10,14 +10,13 @@ with the background lock every pixel outside the edit mask stays exactly the sou
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, SchedulerMixin
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, SchedulerMixin
 from diffusers import (
     ModelMixin as ModelMixin,  # diffusers' loader finds our classes and this base of theirs here
 )
@@ -40,14 +39,23 @@ from insightedit.editing import (
     understand,
 )
 from insightedit.generation.autoencoder import latent_factor
+from insightedit.generation.sampling import StepCallback
 from insightedit.generation.unet import EditUNet
 from insightedit.imaging import (
+    Picture,
     PictureInput,
     read_pictures,
     to_rgb,
 )
-from insightedit.pipeline_base import EditPipeline, PipelineCallback, convert
-from insightedit.request import choose_seeds, read_masks
+from insightedit.offloading import execution_device
+from insightedit.pipeline_base import (
+    EditPipeline,
+    PipelineCallback,
+    UNetPipelineMixin,
+    convert,
+    tensor_inputs,
+)
+from insightedit.request import EditRequest, check_latents, choose_seeds, read_masks
 from insightedit.types import EditCondition
 from insightedit.words import EditWarning
 
@@ -84,8 +92,63 @@ class InsightEditOutput(BaseOutput):
     warnings: list[list[EditWarning]]
 
 
-class InsightEditPipeline(EditPipeline):
+def finish(
+    pipeline: EditPipeline,
+    request: EditRequest,
+    latents: list[Tensor],
+    evidence: list[EditEvidence],
+    texts: list[str | None],
+    settings: DrawSettings,
+    used: dict[str, Any],
+    output_type: str,
+    whole: Sequence[Picture] = (),
+) -> InsightEditOutput:
+    """Bring what was drawn onto the users' own pixels.
+
+    Args:
+        pipeline: what drew.
+        request: what was asked for; an interrupted call gives what it began.
+        latents: what was drawn, (B, C, h, w) for each forward pass.
+        evidence: of edits; none where latents are asked for.
+        texts: what the language model said.
+        settings: how it was drawn.
+        used: all settings of the call, for the result.
+        output_type: "pil", "np", "pt" or "latent".
+        whole: pictures that were drawn from blank, in place of evidence.
+    """
+    finished: list[Any] = [drawn_from_blank(picture) for picture in whole]
+    for picture, proof, mask in zip(request.pictures, evidence, request.masks, strict=False):
+        pasted = paste_edit(picture, proof, mask, used["background_lock"])
+        finished.append((*pasted, native_map(proof, picture.size)))
+    masks = [where for _, where, _ in finished]
+    return InsightEditOutput(
+        images=torch.cat(latents)
+        if output_type == "latent"
+        else [convert(picture, output_type) for picture, _, _ in finished],
+        edit_maps=[edit_map for _, _, edit_map in finished],
+        masks=masks,
+        expressive_instructions=texts,
+        seeds=request.seeds[: len(texts)],
+        versions=software_versions(),
+        settings=used,
+        evidence=evidence,
+        warnings=pipeline.find_warnings(
+            request.instructions[: len(texts)], masks, texts, settings, request.pictures[0] is None
+        ),
+    )
+
+
+def drawn_from_blank(picture: Picture) -> tuple[Picture, np.ndarray, np.ndarray]:
+    """A new picture with its mask and its edit map: all of it was drawn."""
+    everywhere = np.ones(picture.size[::-1], dtype=bool)
+    return picture, everywhere, everywhere.astype(np.float32)
+
+
+class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
     """Edits pictures by instruction.
+
+    A setting (`resolution` and what follows) that is not given is that of the pipeline whose `components` the parts
+    are, else the default of `_settings`.
 
     Args:
         mllm: LLaVA-shaped model whose tokenizer knows the edit tokens.
@@ -119,33 +182,51 @@ class InsightEditPipeline(EditPipeline):
 
     model_cpu_offload_seq = "mllm->bridge->image_encoder->unet->vae"
     _optional_components = ["image_encoder", "feature_extractor"]  # noqa: RUF012 - diffusers' contract
+    _settings: ClassVar[dict[str, Any]] = {
+        "resolution": 256,
+        "num_edit_tokens": 32,
+        "edit_token": "<img_{index}>",
+        "scale_source_latents": False,
+        "default_guidance_scale": 7.5,
+        "default_image_guidance_scale": 1.5,
+        "default_num_inference_steps": 50,
+        "image_prompt_scale": 1.0,
+        "describe_prompt": DESCRIBE_PROMPT,
+        "expressive": False,
+        "max_new_tokens": 64,
+        "no_repeat_ngram_size": 0,
+        "states_before_tokens": False,
+        "known_words": None,
+        "lowercase_instructions": False,
+    }
 
     def __init__(
         self,
         mllm: PreTrainedModel,
         processor: ProcessorMixin,
         bridge: EditBridge,
-        vae: AutoencoderKL | AutoencoderDC,
+        vae: AutoencoderKL | AutoencoderDC | AutoencoderTiny,
         unet: EditUNet,
         scheduler: SchedulerMixin,
         image_encoder: CLIPVisionModelWithProjection | None = None,
         feature_extractor: CLIPImageProcessor | None = None,
-        resolution: int = 256,
-        num_edit_tokens: int = 32,
-        edit_token: str = "<img_{index}>",
-        scale_source_latents: bool = False,
-        default_guidance_scale: float = 7.5,
-        default_image_guidance_scale: float = 1.5,
-        default_num_inference_steps: int = 50,
-        image_prompt_scale: float = 1.0,
-        describe_prompt: str = DESCRIBE_PROMPT,
-        expressive: bool = False,
-        max_new_tokens: int = 64,
-        no_repeat_ngram_size: int = 0,
-        states_before_tokens: bool = False,
+        resolution: int | None = None,
+        num_edit_tokens: int | None = None,
+        edit_token: str | None = None,
+        scale_source_latents: bool | None = None,
+        default_guidance_scale: float | None = None,
+        default_image_guidance_scale: float | None = None,
+        default_num_inference_steps: int | None = None,
+        image_prompt_scale: float | None = None,
+        describe_prompt: str | None = None,
+        expressive: bool | None = None,
+        max_new_tokens: int | None = None,
+        no_repeat_ngram_size: int | None = None,
+        states_before_tokens: bool | None = None,
         known_words: str | None = None,
-        lowercase_instructions: bool = False,
+        lowercase_instructions: bool | None = None,
     ) -> None:
+        given = dict(locals())
         super().__init__()
         self.register_modules(
             mllm=mllm,
@@ -157,23 +238,8 @@ class InsightEditPipeline(EditPipeline):
             image_encoder=image_encoder,
             feature_extractor=feature_extractor,
         )
-        self.register_to_config(
-            resolution=resolution,
-            num_edit_tokens=num_edit_tokens,
-            edit_token=edit_token,
-            scale_source_latents=scale_source_latents,
-            default_guidance_scale=default_guidance_scale,
-            default_image_guidance_scale=default_image_guidance_scale,
-            default_num_inference_steps=default_num_inference_steps,
-            image_prompt_scale=image_prompt_scale,
-            describe_prompt=describe_prompt,
-            expressive=expressive,
-            max_new_tokens=max_new_tokens,
-            no_repeat_ngram_size=no_repeat_ngram_size,
-            states_before_tokens=states_before_tokens,
-            known_words=known_words,
-            lowercase_instructions=lowercase_instructions,
-        )
+        self._register_settings(bridge, given)
+        resolution = self.config.resolution
         grid = latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1)
         if resolution % grid:
             raise ValueError(
@@ -214,6 +280,9 @@ class InsightEditPipeline(EditPipeline):
         background_lock: bool = True,
         mask: PictureInput | Sequence[PictureInput] | None = None,
         mask_threshold: float | None = None,
+        num_images_per_prompt: int = 1,
+        latents: Tensor | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         reference_image: PictureInput | None = None,
         reference_images: Any = None,
         describe: bool = False,
@@ -242,6 +311,11 @@ class InsightEditPipeline(EditPipeline):
                 picture is the model's, brought to the source's size.
             mask: where editing is allowed (white), in the source's size; replaces the model's estimate.
             mask_threshold: see `insightedit.background.find_mask`; None adapts to the model's noise.
+            num_images_per_prompt: images of each picture; the further ones take the next seeds.
+            latents: (B, C, h, w) standard normal noise to start from, one for each image; None draws it from the
+                seeds.
+            negative_prompt: instruction to keep away from, one for all pictures or one each; it stands where guidance
+                would have no text, so guidance has to be at work.
             reference_image: picture whose CLIP embedding is used instead of the predicted one.
             reference_images: refused, this model reads no pictures inside an instruction; see
                 `InterleavedEditPipeline`.
@@ -250,9 +324,10 @@ class InsightEditPipeline(EditPipeline):
                 call; more is faster on an accelerator and equal up to rounding.
             output_type: "pil", "np" (float32 in [0, 1]), "pt" or "latent".
             return_dict: False gives the fields as a tuple.
-            callback_on_step_end: called as (pipeline, step, timestep, {"latents": ...}) after each step; a
-                returned dict with "latents" replaces them.
-            callback_on_step_end_tensor_inputs: names of what the callback gets; "latents" is what there is.
+            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; tensors that it
+                returns replace what it got. It may set `_guidance_scale` and `_interrupt` of the pipeline, and may be
+                one of `diffusers.callbacks`.
+            callback_on_step_end_tensor_inputs: names of what the callback gets: "latents", "prompt_embeds".
 
         Returns:
             Pictures, edit maps, masks, seeds and versions.
@@ -272,28 +347,33 @@ class InsightEditPipeline(EditPipeline):
         settings = self._fill_in(
             num_inference_steps, guidance_scale, image_guidance_scale, image_prompt_scale
         )
-        self.check_inputs(settings, batch_size, output_type, callback_on_step_end_tensor_inputs)
-        seeds = choose_seeds(len(pictures), seed, generator)
-        masks = read_masks(mask, pictures, background_lock)
+        names = tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        self.check_inputs(settings, batch_size, output_type, names)
+        request = EditRequest(
+            pictures,
+            instructions,
+            choose_seeds(len(pictures), seed, generator, num_images_per_prompt),
+            read_masks(mask, pictures, background_lock),
+            self.pair_negatives(negative_prompt, len(pictures), settings),
+            latents,
+        ).times(num_images_per_prompt)
+        pictures = request.pictures
+        check_latents(latents, (len(pictures), self.unet.config.in_channels, *self._latent_size()))
         image_embeds = None if reference_image is None else self.encode_reference(reference_image)
 
         # 2. Edit at the model's own resolution, `batch_size` pictures at a time
-        latents: list[Tensor] = []
+        drawn: list[Tensor] = []
         evidence: list[EditEvidence] = []
         texts: list[str | None] = []
-        steps = settings.num_inference_steps * math.ceil(len(pictures) / batch_size)
-        parts = (self.comprehension, self.bridge, self.unet, self.vae)
-        with evaluating(*parts), self.progress_bar(total=steps) as bar:
-            for start in range(0, len(pictures), batch_size):
-                part = slice(start, start + batch_size)
-                rgb = [to_rgb(picture) for picture in pictures[part]]
+        with evaluating(self.comprehension, self.bridge, self.unet, self.vae):
+            for part, callback in self._parts(request, settings, batch_size, callback_on_step_end, names):
+                rgb = [to_rgb(picture) for picture in part.pictures]
                 speaks = describe or self.config.expressive
-                words = self.describe_edit(instructions[part], rgb) if speaks else [None] * len(rgb)
-                condition = self.encode_instruction(instructions[part], rgb, image_embeds, words)
+                words = self.describe_edit(part.instructions, rgb) if speaks else [None] * len(rgb)
+                condition = self.encode_instruction(part.instructions, rgb, image_embeds, words)
                 texts += words
-                callback = self._step_callback(bar, callback_on_step_end)
-                edited, source = self._draw(rgb, condition, seeds[part], settings, callback)
-                latents.append(edited)
+                edited, source = self._draw(part, rgb, condition, settings, callback)
+                drawn.append(edited)
                 if output_type != "latent":
                     evidence += see_evidence(self.vae, edited, source, mask_threshold)
         self.maybe_free_model_hooks()
@@ -301,22 +381,7 @@ class InsightEditPipeline(EditPipeline):
         # 3. Back onto the users' own pixels
         used = {**asdict(settings), "background_lock": background_lock, "own_mask": mask is not None}
         used |= {"reference_image": reference_image is not None, "batch_size": batch_size}
-        pasted = [
-            paste_edit(picture, proof, own_mask, background_lock)
-            for picture, proof, own_mask in zip(pictures, evidence, masks, strict=False)  # none for latents
-        ]
-        images = [convert(picture, output_type) for picture, _ in pasted]
-        output = InsightEditOutput(
-            images=torch.cat(latents) if output_type == "latent" else images,
-            edit_maps=[native_map(e, p.size) for e, p in zip(evidence, pictures, strict=False)],
-            masks=[mask for _, mask in pasted],
-            expressive_instructions=texts,
-            seeds=seeds,
-            versions=software_versions(),
-            settings=used,
-            evidence=evidence,
-            warnings=self.find_warnings(instructions, [mask for _, mask in pasted], texts, settings),
-        )
+        output = finish(self, request, drawn, evidence, texts, settings, used, output_type)
         return output if return_dict else output.to_tuple()
 
     def encode_instruction(
@@ -334,9 +399,6 @@ class InsightEditPipeline(EditPipeline):
             image_embeds: (1, D_img) embedding of a real picture in place of the predicted one.
             expressive_instructions: B texts that the language model wrote; an `expressive` model reads them again.
         """
-        if hasattr(self.mllm, "_hf_hook"):  # offloading waits for a call of the whole; ours calls its parts
-            self.mllm._hf_hook.pre_forward(self.mllm)
-        self.comprehension.to(self.mllm.device)
         words = expressive_instructions if self.config.expressive else None
         condition = understand(
             self.comprehension, self.bridge, instructions, images, self._latent_size(), words
@@ -391,23 +453,31 @@ class InsightEditPipeline(EditPipeline):
 
     def _draw(
         self,
+        request: EditRequest,
         images: Sequence[np.ndarray],
         condition: EditCondition,
-        seeds: Sequence[int],
         settings: DrawSettings,
-        callback: Callable[[int, Tensor, Tensor], Tensor | None],
+        callback: StepCallback,
     ) -> tuple[Tensor, Tensor]:
+        negatives = request.negatives
+        null = self.bridge.null_states(self.comprehension.edit_embeddings.to(execution_device(self.bridge)))
         return edit_pixels(
             self.vae,
             self.unet,
             self.scheduler,
             self.prepare_image_pixels(images),
             condition,
-            self.bridge.null_states(self.comprehension.edit_embeddings.to(self.bridge.device)),
-            seeds,
+            null,
+            request.seeds,
             settings,
             callback,
+            latents=request.latents,
+            negative=None if negatives is None else self.encode_instruction(negatives, images),
         )
+
+    def set_ip_adapter_scale(self, scale: float) -> None:
+        """Weight of the image branch from here to the end of a picture; what diffusers' callbacks call."""
+        self.unet.set_image_prompt_scale(scale)
 
     def _latent_size(self) -> tuple[int, int]:
         side = self.config.resolution // latent_factor(self.vae)

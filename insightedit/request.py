@@ -4,16 +4,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from insightedit.editing import DrawSettings
+from insightedit.generation.guidance import branch_weights
+from insightedit.generation.sampling import sample_seeds
 from insightedit.imaging import Picture, PictureInput, read_mask, read_picture
 from insightedit.words import clean_instruction
 
 MAX_SEED = 2**32
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """Everything that is to be drawn; each list has one entry per image.
+
+    Attributes:
+        pictures: to edit; None for a blank canvas.
+        instructions: what to change.
+        seeds: of the noise.
+        masks: the user's, or None.
+        negatives: what to keep away from; None where nothing is named.
+        latents: (B, C, h, w) to start from, or None.
+        references: pictures that the instruction names.
+    """
+
+    pictures: list[Any]
+    instructions: list[str]
+    seeds: list[int]
+    masks: list[np.ndarray | None]
+    negatives: list[str] | None = None
+    latents: Tensor | None = None
+    references: list[list[Picture]] | None = None
+
+    def part(self, where: slice) -> EditRequest:
+        """The images of a slice."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return EditRequest(**{name: None if v is None else v[where] for name, v in values.items()})
+
+    def times(self, each: int) -> EditRequest:
+        """Every image `each` times, one after the other; of seeds and latents there are that many already."""
+        repeated = {
+            field.name: [value for value in getattr(self, field.name) for _ in range(each)]
+            for field in fields(self)
+            if field.name not in ("seeds", "latents") and getattr(self, field.name) is not None
+        }
+        return replace(self, **repeated)
 
 
 def pair_up(
@@ -82,6 +124,50 @@ def pair_references(
     return [[read_picture(one) for one in own] for own in several]
 
 
+def pair_negatives(
+    negative: str | Sequence[str] | None, count: int, settings: DrawSettings, lowercase: bool = False
+) -> list[str] | None:
+    """What is to be avoided, one text per picture; None where nothing is named.
+
+    Args:
+        negative: one for all pictures, one each, or None.
+        count: number of pictures.
+        settings: whose guidance has to look at more than text and picture.
+        lowercase: see `insightedit.words.clean_instruction`.
+
+    Raises:
+        ValueError: if numbers do not fit, a text is empty, or guidance has no use for it.
+    """
+    if negative is None:
+        return None
+    scales = (settings.guidance_scale, settings.image_guidance_scale)
+    if len(branch_weights(*scales)) == 1:
+        raise ValueError(
+            "`negative_prompt` was given, but with `guidance_scale` and `image_guidance_scale` 1 nothing is compared "
+            "with it: leave it out, or take a guidance_scale above 1, with a model that was trained for one."
+        )
+    negatives = [negative] * count if isinstance(negative, str) else list(negative)
+    _check_count("negative_prompt", len(negatives), count)
+    return [clean_instruction(text, lowercase) for text in negatives]
+
+
+def check_latents(latents: Tensor | None, shape: tuple[int, int, int, int]) -> None:
+    """Refuse latents to start from that are not the model's.
+
+    Raises:
+        ValueError: if the shape is another than (B, C, h, w) = `shape`, or a value is not finite.
+    """
+    if latents is None:
+        return
+    if tuple(latents.shape) != shape:
+        raise ValueError(
+            f"`latents` has shape {tuple(latents.shape)}, expected {shape}: standard normal noise, one for each "
+            "image that is asked for, in the model's own size."
+        )
+    if not bool(torch.isfinite(latents).all()):
+        raise ValueError("`latents` holds values that are not finite: give standard normal noise.")
+
+
 def check_settings(settings: DrawSettings, batch_size: int, output_type: str) -> None:
     """Refuse numbers that cannot work.
 
@@ -130,36 +216,43 @@ def choose_seeds(
     count: int,
     seed: int | Sequence[int] | None = None,
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    each: int = 1,
 ) -> list[int]:
-    """One seed per picture.
+    """One seed per picture, and as many more as there are to be images of it.
 
     Args:
         count: number of pictures.
-        seed: one for all (each picture then comes out as it would alone with that seed), one each, or None.
+        seed: one for all (each picture then comes out as it would alone with that seed), one each, or None. Further
+            images of a picture take the next seeds.
         generator: draws the seeds: one for all, or one each. Without either, they are drawn at random.
+        each: images per picture.
 
     Returns:
-        `count` seeds in [0, 2**32).
+        `count * each` seeds in [0, 2**32), picture by picture.
 
     Raises:
         ValueError: if both are given, numbers do not fit, or a seed is out of range.
     """
+    if each < 1:
+        raise ValueError(f"`num_images_per_prompt` is {each}: at least 1 image is drawn.")
     if seed is not None and generator is not None:
         raise ValueError("both `seed` and `generator` were given: choose one.")
-    if generator is not None:
-        generators = [generator] * count if isinstance(generator, torch.Generator) else list(generator)
-        _check_count("generator", len(generators), count)
-        return [int(torch.randint(MAX_SEED, (1,), generator=g, device=g.device)) for g in generators]
     if seed is None:
-        fresh = torch.Generator()
-        fresh.seed()
-        return [int(torch.randint(MAX_SEED, (1,), generator=fresh)) for _ in range(count)]
+        if generator is None:
+            generator = torch.Generator()
+            generator.seed()
+        one_for_all = isinstance(generator, torch.Generator)
+        several = [generator] * (count * each) if one_for_all else list(generator)
+        if len(several) != count * each:
+            _check_count("generator", len(several), count)
+            several = [one for one in several for _ in range(each)]
+        return [int(torch.randint(MAX_SEED, (1,), generator=g, device=g.device)) for g in several]
     seeds = [seed] * count if isinstance(seed, int) else [int(s) for s in seed]
     _check_count("seed", len(seeds), count)
     for value in seeds:
         if not 0 <= value < MAX_SEED:
             raise ValueError(f"`seed` {value} is out of range: take a whole number from 0 to {MAX_SEED - 1}.")
-    return seeds
+    return [one for value in seeds for one in sample_seeds(value, each)]
 
 
 def _check_count(name: str, given: int, count: int) -> None:

@@ -9,6 +9,7 @@ import math
 from typing import Literal
 
 import torch.nn.functional as F
+from diffusers.models.modeling_utils import get_parameter_dtype
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -99,7 +100,7 @@ class BIM(nn.Module):
             ValueError: if P is not a square number.
         """
         grid_size = _grid_size(image_features.shape[1])
-        dtype = self.text_in.weight.dtype
+        dtype = get_parameter_dtype(self)  # not a layer's, which may store fewer bits than it computes in
         exchange = self.one_sided if self.two_way is None else self.two_way
         tokens, image = exchange(
             self.text_in(text_states.to(dtype)),

@@ -6,20 +6,21 @@ from typing import Literal
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from insightedit.bridging.bim import BIM, BimKind
 from insightedit.bridging.edit_head import EditHead
 from insightedit.bridging.iaa import IAA
 from insightedit.bridging.qformer import QFormer
+from insightedit.offloading import in_forward
 from insightedit.types import EditCondition
+from insightedit.whole_model import WholeModel
 
 NullText = Literal["empty", "zero_states"]
 NULL_TEXTS: tuple[NullText, ...] = ("empty", "zero_states")
 
 
-class EditBridge(ModelMixin, ConfigMixin):
+class EditBridge(WholeModel, ConfigMixin):
     """Text branch (Q-Former or edit head, then BIM) and image branch (IAA) side by side.
 
     `bridge.use_bim` and `bridge.use_iaa` switch a branch off for a while (stage 2 trains without BIM); they
@@ -62,6 +63,10 @@ class EditBridge(ModelMixin, ConfigMixin):
     Source: InsightEdit, section 4.2; edit head and learned null: MGIE, section 3.2 and released code.
     """
 
+    _skip_layerwise_casting_patterns = (
+        "norm",
+        "edit_head",
+    )  # torch's transformer reads its layers' weights itself
     null_text_states: Tensor
 
     @register_to_config
@@ -200,10 +205,8 @@ class EditBridge(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if an edit head is given no embeddings.
         """
-        if self.qformer is not None:
-            return self.qformer(edit_hidden_states)
-        assert self.edit_head is not None, "exactly one of the two is built"
-        return self.edit_head(edit_hidden_states, _needed(edit_embeddings))
+        with in_forward(self):
+            return self._text_states(edit_hidden_states, edit_embeddings)
 
     def null_states(self, edit_embeddings: Tensor | None = None) -> Tensor:
         """(Q, D_text) states that stand for "no text" in condition dropout and guidance.
@@ -215,10 +218,11 @@ class EditBridge(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if the text branch has to be computed and the embeddings are missing.
         """
-        if self.config["null_text"] == "empty":
-            return self.null_text_states
-        embeddings = _needed(edit_embeddings)
-        return self.text_states(torch.zeros_like(embeddings)[None], embeddings)[0]
+        with in_forward(self):
+            if self.config["null_text"] == "empty":
+                return self.null_text_states.clone()  # an offloaded buffer is emptied afterwards
+            embeddings = _needed(edit_embeddings)
+            return self._text_states(torch.zeros_like(embeddings)[None], embeddings)[0]
 
     def forward(
         self,
@@ -241,7 +245,7 @@ class EditBridge(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if BIM runs and `latent_size` is None, or an edit head is given no embeddings.
         """
-        text_states = self.text_states(edit_hidden_states, edit_embeddings)
+        text_states = self._text_states(edit_hidden_states, edit_embeddings)
         spatial_residual = None
         if self.bim is not None and self.use_bim and image_features is not None:
             if latent_size is None:
@@ -251,6 +255,12 @@ class EditBridge(ModelMixin, ConfigMixin):
             text_states, spatial_residual = self.bim(text_states, image_features, latent_size)
         image_embeds = self.iaa(edit_hidden_states) if self.iaa is not None and self.use_iaa else None
         return EditCondition(text_states, spatial_residual, image_embeds)
+
+    def _text_states(self, edit_hidden_states: Tensor, edit_embeddings: Tensor | None) -> Tensor:
+        if self.qformer is not None:
+            return self.qformer(edit_hidden_states)
+        assert self.edit_head is not None, "exactly one of the two is built"
+        return self.edit_head(edit_hidden_states, _needed(edit_embeddings))
 
 
 def _check_image_branch(iaa_hidden_dim: int | None, image_embed_dim: int | None) -> None:

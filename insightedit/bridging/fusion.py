@@ -10,10 +10,11 @@ from typing import Literal
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from insightedit.bridging.attention import Attention
+from insightedit.offloading import in_forward
+from insightedit.whole_model import WholeModel
 
 NULL_SEED = 0  # the null text is part of no checkpoint: every build has to draw the same one
 
@@ -67,7 +68,7 @@ class FeatureFusion(nn.Module):
         return self.norm(semantic_tokens + self.out(self.activation(attended)))
 
 
-class FusionBridge(ModelMixin, ConfigMixin):
+class FusionBridge(WholeModel, ConfigMixin):
     """Between reading and drawing where instructions carry pictures, as one diffusers component.
 
     Holds the feature fusion and the states that stand for "no text": a fixed random buffer, never trained, all of
@@ -107,7 +108,8 @@ class FusionBridge(ModelMixin, ConfigMixin):
 
     def null_states(self, edit_embeddings: Tensor | None = None) -> Tensor:
         """(T, D_text) states that stand for "no text", as `EditBridge.null_states`; nothing else is read."""
-        return self.null_text_states
+        with in_forward(self):
+            return self.null_text_states.clone()  # an offloaded buffer is emptied afterwards
 
     def forward(self, semantic_tokens: Tensor, visual_features: Tensor) -> Tensor:
         """(N, Q, token_width), (N, P, visual_width) -> (N, Q, token_width); see `FeatureFusion`."""

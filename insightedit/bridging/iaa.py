@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from diffusers.models.modeling_utils import get_parameter_dtype
 from torch import Tensor, nn
 
 
@@ -55,6 +56,6 @@ class IAA(nn.Module):
         Returns:
             (B, D_img) embedding in CLIP's own scale, not normalised.
         """
-        states = self.mlp(edit_hidden_states.to(self.out.weight.dtype))  # (B, R, hidden)
+        states = self.mlp(edit_hidden_states.to(get_parameter_dtype(self)))  # (B, R, hidden)
         weights = self.score(states).softmax(dim=1)  # (B, R, 1)
         return self.out((weights * states).sum(dim=1))

@@ -66,12 +66,13 @@ class AdaptedMllm(ModelMixin):
         mllm: model behind peft, as `lora.attach` returns it; left as it is.
         base: id of the model below the adapter.
         dtype: what merged weights are to be rounded to.
+        tokenizer: knows the edit tokens; saved beside the adapter, so that `peft.AutoPeftModel` can load the folder.
 
     Raises:
         ValueError: if there is no adapter, or it sits on rounded (4-bit, 8-bit) weights.
     """
 
-    def __init__(self, mllm: nn.Module, *, base: str, dtype: torch.dtype) -> None:
+    def __init__(self, mllm: nn.Module, *, base: str, dtype: torch.dtype, tokenizer: Any = None) -> None:
         super().__init__()
         if not isinstance(mllm, PeftModel):
             raise ValueError(
@@ -84,6 +85,7 @@ class AdaptedMllm(ModelMixin):
                 "else on the full ones: export with --merge-lora."
             )
         self.mllm = mllm
+        self.tokenizer = tokenizer
         self.base = BaseModel(
             model=base,
             vocabulary=vocabulary_tables(stock)[0].shape[0],
@@ -97,6 +99,10 @@ class AdaptedMllm(ModelMixin):
         folder = save_adapter(self.mllm, Path(save_directory))
         config = copy.deepcopy(self.mllm.peft_config[ADAPTER_NAME])
         config.base_model_name_or_path, config.inference_mode = self.base.model, True
+        stock: Any = self.mllm.get_base_model()
+        config.auto_mapping = {"base_model_class": type(stock).__name__, "parent_library": "transformers"}
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
         config.save_pretrained(str(folder))
         (folder / BASE_FILE).write_text(json.dumps(asdict(self.base), indent=1) + "\n", encoding="utf-8")
 

@@ -22,6 +22,7 @@ from transformers.models.blip_2.modeling_blip_2 import (
 
 from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
+from insightedit.offloading import execution_device, in_forward
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
@@ -74,7 +75,8 @@ class Blip2PictureEncoder(Blip2PreTrainedModel):
 
     def project(self, tokens: Tensor) -> Tensor:
         """(N, Q, D) tokens -> (N, Q, D_text), the text encoder's input width."""
-        return self.language_projection(tokens.to(self.language_projection.weight.dtype))
+        with in_forward(self):
+            return self.language_projection(tokens.to(self.language_projection.weight.dtype))
 
 
 def load_eyes(
@@ -163,7 +165,7 @@ class InterleavedReader(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the text encoder reads its tokens."""
-        return self.text_encoder.device
+        return execution_device(self.text_encoder)
 
     @property
     def token_width(self) -> int:
@@ -189,7 +191,7 @@ class InterleavedReader(nn.Module):
             (N, Q, D) Q-Former tokens.
         """
         tower = self.picture_encoder.vision_model
-        return self.picture_encoder(pixel_values.to(device=self.device, dtype=tower.dtype))
+        return self.picture_encoder(pixel_values.to(execution_device(self.picture_encoder), tower.dtype))
 
     def read(self, tokens: TokenBatch, picture_tokens: Tensor | None) -> Tensor:
         """Words and pictures together, in their order.
@@ -204,7 +206,8 @@ class InterleavedReader(nn.Module):
         Raises:
             ValueError: if pictures and their positions in the text differ in number.
         """
-        inputs_embeds = self.text_encoder.get_input_embeddings()(tokens.input_ids)
+        with in_forward(self.text_encoder):
+            inputs_embeds = self.text_encoder.get_input_embeddings()(tokens.input_ids)
         positions = tokens.image_positions
         wanted = 0 if positions is None else int(positions.sum())
         given = 0 if picture_tokens is None else picture_tokens.shape[0] * picture_tokens.shape[1]
@@ -214,7 +217,7 @@ class InterleavedReader(nn.Module):
                 "own `tokenize`, and give `read` the tokens of all its pictures."
             )
         if positions is not None and picture_tokens is not None:
-            projected = self.picture_encoder.project(picture_tokens).to(inputs_embeds.dtype)
+            projected = self.picture_encoder.project(picture_tokens).to(inputs_embeds)
             inputs_embeds = inputs_embeds.masked_scatter(positions[..., None], projected)
         return self.text_encoder(
             inputs_embeds=inputs_embeds, attention_mask=tokens.attention_mask

@@ -26,6 +26,7 @@ from insightedit.comprehension.vocabulary import (
     edit_token_names,
     find_edit_tokens,
 )
+from insightedit.offloading import execution_device, in_forward
 from insightedit.types import Comprehension, TokenBatch
 
 if TYPE_CHECKING:
@@ -156,8 +157,8 @@ class LlavaComprehension(nn.Module):
     @property
     def edit_embeddings(self) -> Tensor:
         """(R, D_llm) input embeddings of the edit tokens, as they stand."""
-        table = self.stock.get_input_embeddings()
-        return table(torch.tensor(self.edit_token_ids, device=table.weight.device))
+        with in_forward(self.mllm):
+            return self.stock.get_input_embeddings()(torch.tensor(self.edit_token_ids, device=self.device))
 
     @property
     def vision_hidden_size(self) -> int:
@@ -185,7 +186,7 @@ class LlavaComprehension(nn.Module):
             ValueError: if a row does not hold R edit tokens, or placeholders and picture patches differ in number.
         """
         is_edit = self._is_edit(tokens.input_ids)
-        with self._one_precision():
+        with in_forward(self.mllm), self._one_precision():
             inputs_embeds, image_features = self._embed(tokens)
             outputs = self.stock.model.language_model(
                 inputs_embeds=inputs_embeds, attention_mask=tokens.attention_mask, use_cache=False
@@ -193,6 +194,7 @@ class LlavaComprehension(nn.Module):
             hidden_states = outputs.last_hidden_state  # (B, T, D_llm)
             lm_loss = None if tokens.labels is None else self._lm_loss(hidden_states, tokens.labels)
         read_at = is_edit.roll(-1, dims=1) if self.states_before_tokens else is_edit
+        read_at = read_at.to(hidden_states.device)  # a language model on several devices ends on the last
         return Comprehension(
             edit_hidden_states=hidden_states[read_at].unflatten(0, (-1, self.num_edit_tokens)),
             image_features=image_features,
@@ -226,7 +228,7 @@ class LlavaComprehension(nn.Module):
         picture = (
             {} if tokens.pixel_values is None else {"pixel_values": self._vision_input(tokens.pixel_values)}
         )
-        with _eval_mode(self), self._one_precision():
+        with _eval_mode(self), in_forward(self.mllm), self._one_precision():
             generated = self.stock.generate(
                 input_ids=tokens.input_ids.to(device),
                 attention_mask=tokens.attention_mask.to(device),
@@ -255,7 +257,7 @@ class LlavaComprehension(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the language model reads its tokens."""
-        return self.stock.device
+        return execution_device(self.mllm)
 
     def _embed(self, tokens: TokenBatch) -> tuple[Tensor, Tensor | None]:
         """(B, T, D_llm) input embeddings with the picture spliced in, and (B, P, D_vis) patches."""
@@ -263,7 +265,7 @@ class LlavaComprehension(nn.Module):
         if tokens.pixel_values is None:
             return inputs_embeds, None
         states, patches = self._see(tokens.pixel_values)
-        projected = self.stock.model.multi_modal_projector(states).to(inputs_embeds.dtype)
+        projected = self.stock.model.multi_modal_projector(states).to(inputs_embeds)
         is_image = tokens.input_ids == self.stock.config.image_token_id
         if int(is_image.sum()) != projected.shape[0] * projected.shape[1]:
             raise ValueError(
@@ -282,7 +284,7 @@ class LlavaComprehension(nn.Module):
 
     def _vision_input(self, pixel_values: Tensor) -> Tensor:
         tower = self.stock.model.vision_tower
-        return pixel_values.to(device=tower.device, dtype=tower.dtype)
+        return pixel_values.to(device=execution_device(tower), dtype=tower.dtype)
 
     def _is_edit(self, input_ids: Tensor) -> Tensor:
         """(B, T) bool: where the edit tokens are, R in each row."""
@@ -309,7 +311,7 @@ class LlavaComprehension(nn.Module):
         return torch.autocast(self.device.type, layers) if table != layers else nullcontext()
 
     def _lm_loss(self, hidden_states: Tensor, labels: Tensor) -> Tensor:
-        wanted = labels[:, 1:]
+        wanted = labels[:, 1:].to(hidden_states.device)
         labelled = wanted != IGNORE  # logits are computed here only: the vocabulary is the widest layer
         logits = self.stock.lm_head(hidden_states[:, :-1][labelled])
         return F.cross_entropy(logits.float(), wanted[labelled])

@@ -1,26 +1,36 @@
 """Pictures in [-1, 1] <-> latents, with any diffusers autoencoder.
 
 Stable Diffusion's `AutoencoderKL` has a posterior to sample from; a deterministic one (`AutoencoderDC`, which the
-miniature models use because it does nearly all its work on the small grid) has one latent per picture.
+miniature models use because it does nearly all its work on the small grid) has one latent per picture, and so has its
+distilled stand-in (`AutoencoderTiny`), whose latents come scaled already.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderDC, AutoencoderKL
+from insightedit.offloading import in_forward
 
-    Autoencoder = AutoencoderKL | AutoencoderDC
+if TYPE_CHECKING:
+    from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
+
+    Autoencoder = AutoencoderKL | AutoencoderDC | AutoencoderTiny
+
+SD_SCALE = 0.18215  # of Stable Diffusion 1 and 2, in whose scaled latents their tiny stand-in speaks
 
 
 def latent_factor(vae: Autoencoder) -> int:
     """Pixels per latent cell, along one side."""
     blocks = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
     return 2 ** (len(blocks) - 1)
+
+
+def latent_scale(vae: Autoencoder) -> float:
+    """What latents as the autoencoder's encoder gives them are multiplied with to have about unit variance."""
+    return SD_SCALE if _is_tiny(vae) else vae.config.scaling_factor
 
 
 @torch.no_grad()
@@ -38,7 +48,7 @@ def encode_target(vae: Autoencoder, pixels: Tensor, generator: torch.Generator |
     Raises:
         ValueError: if the pixels do not fit the latent grid.
     """
-    return _encode(vae, pixels, generator, sample=True) * vae.config.scaling_factor
+    return _encode(vae, pixels, generator, sample=True) * latent_scale(vae)
 
 
 @torch.no_grad()
@@ -57,7 +67,7 @@ def encode_source(vae: Autoencoder, pixels: Tensor, *, scaled: bool) -> Tensor:
         ValueError: if the pixels do not fit the latent grid.
     """
     mode = _encode(vae, pixels, None, sample=False)
-    return mode * vae.config.scaling_factor if scaled else mode
+    return mode * latent_scale(vae) if scaled else mode
 
 
 @torch.no_grad()
@@ -70,9 +80,32 @@ def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
 
     Returns:
         (B, 3, H, W) float32 in [-1, 1].
+
+    Raises:
+        ValueError: if a pixel is not finite.
     """
-    pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+    scale = 1.0 if _is_tiny(vae) else vae.config.scaling_factor
+    with in_forward(vae):
+        pixels = vae.decode(latents.to(vae.dtype) / scale).sample
+    check_finite(pixels, "the autoencoder's picture")
     return pixels.float().clamp(-1, 1)
+
+
+def check_finite(values: Tensor, what: str) -> None:
+    """Refuse results that are no numbers, which would pass for "nothing changed".
+
+    Raises:
+        ValueError: if a value is infinite or NaN.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(
+            f"{what} holds values that are not finite: take smaller guidance scales, or float32 or bfloat16 weights; "
+            "a model that gives such values with its own defaults is damaged."
+        )
+
+
+def _is_tiny(vae: Autoencoder) -> bool:
+    return "latent_magnitude" in vae.config
 
 
 def _encode(vae: Autoencoder, pixels: Tensor, generator: torch.Generator | None, *, sample: bool) -> Tensor:
@@ -83,7 +116,10 @@ def _encode(vae: Autoencoder, pixels: Tensor, generator: torch.Generator | None,
             f"a picture of {height}x{width} pixels does not fit the latent grid: both sides have to be "
             f"multiples of {factor}. Resize it first."
         )
-    encoded = vae.encode(pixels.to(vae.dtype))
+    with in_forward(vae):
+        encoded: Any = vae.encode(pixels.to(vae.dtype))
+    if _is_tiny(vae):
+        return encoded.latents / SD_SCALE
     if hasattr(encoded, "latent"):
         return encoded.latent
     return encoded.latent_dist.sample(generator) if sample else encoded.latent_dist.mode()

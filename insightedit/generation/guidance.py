@@ -82,6 +82,7 @@ def null_branches(
     source_latents: Tensor,
     null_text_states: Tensor,
     branches: tuple[Branch, ...] = BRANCHES,
+    negative: EditCondition | None = None,
 ) -> tuple[EditCondition, Tensor]:
     """The same samples once per branch, concatenated along the batch.
 
@@ -90,12 +91,19 @@ def null_branches(
         source_latents: (B, C, h, w) z_src.
         null_text_states: (Q, D_text) text states of "".
         branches: which branches, in this order.
+        negative: what is to be avoided, in B samples; its text stands where there would be none.
 
     Returns:
         Condition and source latents of len(branches) * B samples, branch after branch.
     """
     everywhere = torch.ones(len(source_latents), dtype=torch.bool, device=source_latents.device)
     without_text = _hide_text(condition, null_text_states, everywhere)
+    if negative is not None:
+        without_text = replace(
+            without_text,
+            encoder_hidden_states=negative.encoder_hidden_states,
+            encoder_attention_mask=negative.encoder_attention_mask,
+        )
     parts: dict[Branch, tuple[EditCondition, Tensor]] = {
         "text_image": (condition, source_latents),
         "image": (without_text, source_latents),

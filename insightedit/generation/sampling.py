@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from insightedit.generation.autoencoder import check_finite
 from insightedit.generation.guidance import BRANCHES, branch_weights, guide, null_branches
-from insightedit.generation.transformer import EditTransformer
+from insightedit.generation.noise import PREDICTION_TYPES
+from insightedit.generation.transformer import EditTransformer, predict_noise
 from insightedit.generation.unet_input import image_prompt, unet_input
+from insightedit.offloading import unwrapped
 from insightedit.types import EditCondition
 
 if TYPE_CHECKING:
@@ -23,7 +27,29 @@ if TYPE_CHECKING:
 
     from insightedit.generation.unet import EditUNet
 
-StepCallback = Callable[[int, Tensor, Tensor], Tensor | None]
+
+@dataclass
+class DrawState:
+    """What a callback sees after a step, and may change before the next.
+
+    Attributes:
+        latents: (B, C, h, w) float32.
+        condition: what bridging made.
+        guidance_scale: s_T.
+        image_guidance_scale: s_I.
+        num_timesteps: calls of the denoiser in all.
+        stopped: no further step is wanted.
+    """
+
+    latents: Tensor
+    condition: EditCondition
+    guidance_scale: float
+    image_guidance_scale: float
+    num_timesteps: int
+    stopped: bool = False
+
+
+StepCallback = Callable[[int, Tensor, DrawState], None]
 
 
 def sample_seeds(seed: int, count: int) -> list[int]:
@@ -87,6 +113,7 @@ def denoise(
     callback: StepCallback | None = None,
     *,
     generators: list[torch.Generator] | None = None,
+    negative: EditCondition | None = None,
 ) -> Tensor:
     """Walk the schedule from noise to latents, under two-scale guidance.
 
@@ -100,37 +127,47 @@ def denoise(
         guidance_scale: s_T, how strongly the text is followed.
         image_guidance_scale: s_I, how strongly the source picture is kept.
         num_inference_steps: steps of the schedule.
-        callback: called after each step with (step number, timestep, latents); a tensor it returns replaces
-            the latents.
+        callback: called after each step with (step number, timestep, `DrawState`), which it may change.
         generators: from `step_generators`; needed to repeat a run of a scheduler that adds noise (as Euler
             ancestral does).
+        negative: see `null_branches`.
 
     Returns:
         (B, C, h, w) float32 latents for `decode`.
 
     Raises:
-        ValueError: if there is not one generator per sample.
+        ValueError: if there is not one generator per sample, the scheduler does not fit the model, or the result is
+            not finite.
     """
     if generators is not None and len(generators) != len(latents):
         raise ValueError(f"got {len(generators)} generators for {len(latents)} samples: give one per sample.")
-    scheduler.set_timesteps(num_inference_steps, device=latents.device)
+    _set_timesteps(scheduler, num_inference_steps, latents.device, unwrapped(unet).config)
     step_options = _step_options(scheduler, generators)
-    branches = tuple(branch_weights(guidance_scale, image_guidance_scale))
-    branch_condition, branch_source = null_branches(condition, source_latents, null_text_states, branches)
-    latents = latents.float() * scheduler.init_noise_sigma
-
+    state = DrawState(
+        latents.float() * scheduler.init_noise_sigma,
+        condition,
+        guidance_scale,
+        image_guidance_scale,
+        len(scheduler.timesteps),
+    )
+    prepared: Any = None
     for number, timestep in enumerate(scheduler.timesteps):
-        noisy_latents = scheduler.scale_model_input(latents, timestep)
-        prediction = predict(
-            unet, torch.cat([noisy_latents] * len(branches)), timestep, branch_source, branch_condition
-        )
+        scales = (state.guidance_scale, state.image_guidance_scale)
+        if prepared is None or prepared[0] != scales or prepared[1] is not state.condition:
+            branches = tuple(branch_weights(*scales))
+            parts = null_branches(state.condition, source_latents, null_text_states, branches, negative)
+            prepared = (scales, state.condition)
+        noisy_latents = scheduler.scale_model_input(state.latents, timestep)
+        prediction = predict(unet, torch.cat([noisy_latents] * len(branches)), timestep, parts[1], parts[0])
         by_branch = dict(zip(branches, prediction.float().chunk(len(branches)), strict=True))
-        guided = guide(*(by_branch.get(branch) for branch in BRANCHES), guidance_scale, image_guidance_scale)
-        latents = scheduler.step(guided, timestep, latents, **step_options, return_dict=False)[0]
+        guided = guide(*(by_branch.get(branch) for branch in BRANCHES), *scales)
+        state.latents = scheduler.step(guided, timestep, state.latents, **step_options, return_dict=False)[0]
         if callback is not None:
-            replaced = callback(number, timestep, latents)
-            latents = latents if replaced is None else replaced
-    return latents
+            callback(number, timestep, state)
+        if state.stopped:
+            break
+    check_finite(state.latents, f"what was drawn with guidance scales {scales[0]:g} and {scales[1]:g}")
+    return state.latents
 
 
 def predict(
@@ -152,8 +189,8 @@ def predict(
     Returns:
         (B, C, h, w) prediction in the scheduler's prediction type, in the denoiser's dtype.
     """
-    if isinstance(unet, EditTransformer):
-        return unet.predict(noisy_latents, timestep, source_latents, condition)
+    if isinstance(unwrapped(unet), EditTransformer):
+        return predict_noise(unet, noisy_latents, timestep, source_latents, condition)
     return unet(
         unet_input(
             noisy_latents.to(unet.dtype),
@@ -168,7 +205,29 @@ def predict(
     )[0]
 
 
+def _set_timesteps(scheduler: SchedulerMixin, steps: int, device: torch.device, config: Any) -> None:
+    """Set the schedule, and refuse one that the denoiser was not made for."""
+    name, kind = type(scheduler).__name__, scheduler.config.get("prediction_type")
+    known = ("sample",) if config.get("source_prior") else PREDICTION_TYPES
+    if kind not in known:
+        raise ValueError(
+            f"{name} takes the denoiser's output for {kind or 'a velocity of another kind'}, and this model gives "
+            f"{' or '.join(known)}: build the scheduler with `from_config(pipeline.scheduler.config)`."
+        )
+    scheduler.set_timesteps(steps, device=device)
+    first, last = scheduler.timesteps.max(), scheduler.timesteps.min()
+    if last < 0 or first >= scheduler.config.num_train_timesteps:
+        raise ValueError(
+            f"{name} counts time from {first:g} to {last:g}, and this model was trained on the timesteps 0 to "
+            f"{scheduler.config.num_train_timesteps - 1}: take a scheduler of diffusion in discrete time."
+        )
+
+
 def _step_options(scheduler: SchedulerMixin, generators: list[torch.Generator] | None) -> dict[str, Any]:
-    """Generators for the schedulers whose `step` takes them."""
+    """Generators for the schedulers whose `step` takes them; others that draw noise take seeds."""
+    if generators is None:
+        return {}
+    if hasattr(scheduler, "noise_sampler_seed"):
+        scheduler.noise_sampler_seed = [generator.initial_seed() for generator in generators]
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    return {"generator": generators} if takes_generator and generators is not None else {}
+    return {"generator": generators} if takes_generator else {}

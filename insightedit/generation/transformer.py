@@ -12,27 +12,30 @@ from typing import Any
 
 import torch
 from diffusers import PixArtTransformer2DModel
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from einops import rearrange
 from torch import Tensor, nn
 
-from insightedit.generation.unet import TRAIN_TIMESTEPS, source_prediction
+from insightedit.generation.unet import TRAIN_TIMESTEPS, alpha_at, source_prediction
+from insightedit.offloading import in_forward
 from insightedit.types import EditCondition, NoisePrediction
+from insightedit.whole_model import WholeModel
 
 PLACE_KEYS = ("place_out.weight", "place_out.bias")
 BLANK_PRIOR = 1.0  # latents of a whole picture have about unit variance
 
 
-class EditTransformer(PixArtTransformer2DModel):
+class EditTransformer(WholeModel, PixArtTransformer2DModel):
     """Denoiser of [z_t, z_src] by text states of any length, with a mask over them.
 
     `config.in_channels` stays the number of channels of z_t. `forward` has the stock signature and output: with a
-    learned variance that is 2 * in_channels channels, the noise and then the variance. `predict` is what this
-    package calls: it gives the noise alone. Training on it leaves the variance half as it was loaded, and
+    learned variance that is 2 * in_channels channels, the noise and then the variance. `predict` gives the noise
+    alone. Training on it leaves the variance half as it was loaded, and
     DPM-Solver++ never reads it.
 
     Args:
         source_channels: channels of z_src, the source picture's latents.
-        source_prior: expected size of the change in latent units; above 0 `predict` gives the latents themselves,
+        source_prior: expected size of the change in latent units; above 0 the output is the predicted latents,
             composed by `source_prediction` (ours, for a transformer trained from nothing and scheduler prediction
             type `sample`). A sample with a blank source is expected to differ from it by a whole picture.
         place_head: build a linear layer that reads from the features half-way which patches change; only training
@@ -148,55 +151,57 @@ class EditTransformer(PixArtTransformer2DModel):
             )
         self.alphas_cumprod.copy_(alphas_cumprod)
 
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        timestep: Tensor | None = None,
+        *args: Any,
+        return_dict: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """As the stock transformer, on channels [z_t, z_src].
+
+        Args:
+            hidden_states: (B, in_channels + source_channels, h, w), any float dtype.
+            encoder_hidden_states: (B, T, D_text), as in the stock class.
+            timestep: (B,).
+            *args: as in the stock class.
+            return_dict: a `Transformer2DModelOutput` rather than a tuple.
+            **kwargs: as in the stock class.
+
+        Returns:
+            (B, out_channels, h, w) as `.sample`; with `source_prior` (B, in_channels, h, w), predicted latents.
+        """
+        layers = super().forward
+        (output,) = layers(
+            hidden_states.to(self.dtype), encoder_hidden_states, timestep, *args, return_dict=False, **kwargs
+        )
+        if self.config.source_prior:
+            channels = self.config.in_channels
+            noisy, source = hidden_states.split([channels, self.config.source_channels], dim=1)
+            is_blank = (source == 0).flatten(1).all(dim=1)[:, None, None, None]
+            prior = torch.where(is_blank, BLANK_PRIOR, self.config.source_prior)
+            alpha = alpha_at(self.alphas_cumprod, timestep)
+            output = source_prediction(output[:, :channels], noisy, source, alpha, prior)
+        return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+
     def predict(
         self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition
     ) -> Tensor:
-        """One call, in the transformer's dtype.
-
-        Args:
-            noisy_latents: (B, C, h, w) z_t.
-            timesteps: (B,) int64, or a scalar for the whole batch.
-            source_latents: (B, C_src, h, w) z_src; zeros for a blank canvas.
-            condition: text states and their mask.
-
-        Returns:
-            (B, C, h, w) prediction in the scheduler's prediction type: the first C channels of the output.
-
-        Raises:
-            ValueError: if the condition holds what only a UNet can use.
-        """
-        return self.predict_and_mark(noisy_latents, timesteps, source_latents, condition).noise
+        """As `predict_noise`, of this transformer."""
+        return predict_noise(self, noisy_latents, timesteps, source_latents, condition)
 
     def predict_and_mark(
         self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition
     ) -> NoisePrediction:
         """As `predict`, and with a place head which patches change: (B, 1, h / patch, w / patch) logits."""
-        if condition.spatial_residual is not None or condition.image_embeds is not None:
-            raise ValueError(
-                "the condition holds v' or an image embedding, which a transformer has no place for: build the "
-                "bridge without BIM and IAA (bridge.fusion)."
-            )
-        sample = torch.cat([noisy_latents, source_latents], dim=1).to(self.dtype)
         with self._half_way() as features:
-            (output,) = self(
-                sample,
-                encoder_hidden_states=condition.encoder_hidden_states.to(self.dtype),
-                timestep=timesteps.expand(len(sample)),
-                added_cond_kwargs={"resolution": None, "aspect_ratio": None},
-                encoder_attention_mask=condition.encoder_attention_mask,
-                return_dict=False,
-            )
-        marks = None
-        if self.place_out is not None:
-            width = sample.shape[-1] // self.config.patch_size
-            marks = rearrange(self.place_out(features[0]), "b (h w) c -> b c h w", w=width)
-        output = output[:, : self.config.in_channels]
-        if not self.config.source_prior:
-            return NoisePrediction(output, marks)
-        alpha = self.alphas_cumprod[timesteps].float().reshape(-1, 1, 1, 1)
-        is_blank = (source_latents == 0).flatten(1).all(dim=1)[:, None, None, None]
-        prior = torch.where(is_blank, BLANK_PRIOR, self.config.source_prior)
-        return NoisePrediction(source_prediction(output, noisy_latents, source_latents, alpha, prior), marks)
+            noise = self.predict(noisy_latents, timesteps, source_latents, condition)
+        if self.place_out is None:
+            return NoisePrediction(noise)
+        width = noise.shape[-1] // self.config.patch_size
+        return NoisePrediction(noise, rearrange(self.place_out(features[0]), "b (h w) c -> b c h w", w=width))
 
     def patch_features(self, latents: Tensor) -> Tensor:
         """Latents as this transformer's own patch embedder sees them, without position: a picture's visual features.
@@ -210,7 +215,8 @@ class EditTransformer(PixArtTransformer2DModel):
         Source: MIGE's released code: the channels of the source are zeros here.
         """
         blank = latents.new_zeros(len(latents), self.config.source_channels, *latents.shape[2:])
-        patches = self.pos_embed.proj(torch.cat([latents, blank], dim=1).to(self.dtype))
+        with in_forward(self):
+            patches = self.pos_embed.proj(torch.cat([latents, blank], dim=1).to(self.dtype))
         return patches.flatten(2).transpose(1, 2)
 
     @contextmanager
@@ -232,6 +238,44 @@ class EditTransformer(PixArtTransformer2DModel):
         """Config keys that a class is built from: for this one, the stock transformer's and its own."""
         keys = PixArtTransformer2DModel._get_init_keys(input_class)
         return keys | _stock_config_keys() if issubclass(input_class, EditTransformer) else keys
+
+
+def predict_noise(
+    transformer: EditTransformer,
+    noisy_latents: Tensor,
+    timesteps: Tensor,
+    source_latents: Tensor,
+    condition: EditCondition,
+) -> Tensor:
+    """One call of a transformer, which may be compiled or behind peft.
+
+    Args:
+        transformer: the denoiser.
+        noisy_latents: (B, C, h, w) z_t.
+        timesteps: (B,), or a scalar for the whole batch.
+        source_latents: (B, C_src, h, w) z_src; zeros for a blank canvas.
+        condition: text states and their mask.
+
+    Returns:
+        (B, C, h, w) prediction in the scheduler's prediction type: the first C channels of the output.
+
+    Raises:
+        ValueError: if the condition holds what only a UNet can use.
+    """
+    if condition.spatial_residual is not None or condition.image_embeds is not None:
+        raise ValueError(
+            "the condition holds v' or an image embedding, which a transformer has no place for: build the "
+            "bridge without BIM and IAA (bridge.fusion)."
+        )
+    (output,) = transformer(
+        torch.cat([noisy_latents, source_latents], dim=1),
+        encoder_hidden_states=condition.encoder_hidden_states.to(transformer.dtype),
+        timestep=timesteps.expand(len(noisy_latents)),
+        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+        encoder_attention_mask=condition.encoder_attention_mask,
+        return_dict=False,
+    )
+    return output[:, : transformer.config.in_channels]
 
 
 def _with_place_head(weights: dict[str, Tensor], head: nn.Linear | None) -> dict[str, Tensor]:

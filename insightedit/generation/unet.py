@@ -6,22 +6,30 @@ unexpected. Every stock key keeps its name, so stock weights load.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
+from diffusers.models.attention_processor import (
+    Attention,
+    IPAdapterAttnProcessor2_0,
+    IPAdapterXFormersAttnProcessor,
+)
 from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
 from insightedit.generation.unet_input import EditConvIn
+from insightedit.whole_model import WholeModel
 
 TRAIN_TIMESTEPS = 1000
+IMAGE_PROCESSORS = (IPAdapterAttnProcessor2_0, IPAdapterXFormersAttnProcessor)
 
 
-class EditUNet(UNet2DConditionModel):
+class EditUNet(WholeModel, UNet2DConditionModel):
     """Denoiser of [z_t, z_src], with v' after `conv_in` and an image prompt by decoupled cross-attention.
 
     `config.in_channels` stays what it is in a text-to-image UNet, the number of channels of z_t; a pipeline
@@ -47,6 +55,11 @@ class EditUNet(UNet2DConditionModel):
 
     Source: InsightEdit, section 4.3; the image branch is diffusers' IP-Adapter.
     """
+
+    _skip_layerwise_casting_patterns = (
+        "norm",
+        "encoder_hid_proj",
+    )  # diffusers reads the latter's dtype itself
 
     def __init__(
         self,
@@ -172,7 +185,7 @@ class EditUNet(UNet2DConditionModel):
         (output,) = super().forward(sample, timestep, *args, return_dict=False, **kwargs)
         if self.config.source_prior:
             first, last = self.config.in_channels, self.config.in_channels + self.config.source_channels
-            alpha = self.alphas_cumprod[timestep].float().reshape(-1, 1, 1, 1)
+            alpha = alpha_at(self.alphas_cumprod, timestep)
             output = source_prediction(
                 output, sample[:, :first], sample[:, first:last], alpha, self.config.source_prior
             )
@@ -203,7 +216,7 @@ class EditUNet(UNet2DConditionModel):
         return [
             (name, module)
             for name, module in self.named_modules()
-            if isinstance(module, Attention) and isinstance(module.processor, IPAdapterAttnProcessor2_0)
+            if isinstance(module, Attention) and isinstance(module.processor, IMAGE_PROCESSORS)
         ]
 
     def set_image_prompt_scale(self, scale: float) -> None:
@@ -214,6 +227,39 @@ class EditUNet(UNet2DConditionModel):
         """
         for _, attention in self.image_attentions():
             attention.processor.scale = [float(scale)]
+
+    def set_attn_processor(self, processor: Any) -> None:
+        """As in diffusers, but image attentions, whose processor holds trained weights, keep it.
+
+        So do they under all that diffusers builds on this: `set_default_attn_processor`, `fuse_qkv_projections`.
+
+        Args:
+            processor: one for all, or name -> processor; an image attention takes another image processor only.
+        """
+        with self._image_branch_kept():
+            super().set_attn_processor(processor)
+
+    def set_attention_slice(self, slice_size: str | int | list[int] | None = "auto") -> None:
+        """As in diffusers, but image attentions, whose processor holds trained weights, are not sliced."""
+        with self._image_branch_kept():
+            super().set_attention_slice(slice_size)  # type: ignore[arg-type]
+
+    def unfuse_qkv_projections(self) -> None:
+        """As in diffusers, and the fused copies go, so that the UNet can be saved again."""
+        super().unfuse_qkv_projections()
+        for attention in (module for module in self.modules() if isinstance(module, Attention)):
+            for copied in ("to_qkv", "to_kv"):
+                if hasattr(attention, copied):
+                    delattr(attention, copied)
+            attention.fused_projections = False
+
+    @contextmanager
+    def _image_branch_kept(self) -> Iterator[None]:
+        held = [(attention, attention.processor) for _, attention in self.image_attentions()]
+        yield
+        for attention, processor in held:
+            if not isinstance(attention.processor, IMAGE_PROCESSORS):
+                attention.set_processor(processor)
 
     def process_encoder_hidden_states(
         self, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Any] | None
@@ -292,6 +338,25 @@ class EditUNet(UNet2DConditionModel):
                 "the encoder that the UNet was built for."
             )
         return image_embeds
+
+
+def alpha_at(alphas_cumprod: Tensor, timestep: Tensor | float) -> Tensor:
+    """The noise schedule's a at any timestep; between two whole ones, on the line from one to the other.
+
+    Args:
+        alphas_cumprod: (T,) of the training schedule.
+        timestep: scalar or (B,), whole or not; what lies beyond the schedule counts as its end.
+
+    Returns:
+        (B, 1, 1, 1) float32, or (1, 1, 1, 1) of a scalar.
+    """
+    alphas = alphas_cumprod.float()
+    # float32 holds whole timesteps exactly
+    at = (
+        torch.as_tensor(timestep, device=alphas.device).float().clamp(0, len(alphas) - 1).reshape(-1, 1, 1, 1)
+    )
+    low = at.floor().long()
+    return torch.lerp(alphas[low], alphas[(low + 1).clamp(max=len(alphas) - 1)], at - low)
 
 
 def source_prediction(

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from insightedit.generation.sampling import denoise, initial_noise, sample_seeds, step_generators
+from insightedit.generation.sampling import DrawState, denoise, initial_noise, sample_seeds, step_generators
 from insightedit.types import EditCondition
 
 SEEDS = [11, 12, 13]
@@ -100,9 +100,11 @@ def test_runs_only_the_branches_that_count(
 def test_callback_sees_and_replaces_the_latents(edit_unet, condition, null_text_states) -> None:
     seen = []
 
-    def callback(number: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor | None:
+    def callback(number: int, timestep: torch.Tensor, state: DrawState) -> None:
         seen.append((number, int(timestep)))
-        return torch.zeros_like(latents) if number == 2 else None
+        assert state.num_timesteps == 3
+        if number == 2:
+            state.latents = torch.zeros_like(state.latents)
 
     scheduler = DDIMScheduler()
     latents = denoise(

@@ -60,7 +60,13 @@ class TestAdapter:
         editor, config = trained
         folder = export_editor(editor, config, tmp_path / "m", merge_lora=False) / "mllm"
         names = {path.name for path in folder.iterdir()}
-        assert names == {"adapter_config.json", "adapter_model.safetensors", "base.json"}
+        assert names > {
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "base.json",
+            "tokenizer_config.json",
+        }
+        assert not [name for name in names if name.endswith((".bin", ".py"))]
         assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
             tiny_root / "llava"
         )
@@ -77,6 +83,17 @@ class TestAdapter:
             torch.testing.assert_close(
                 theirs(input_ids=ids).logits, ours(input_ids=ids).logits, atol=1e-5, rtol=1e-5
             )
+
+    def test_peft_finds_the_base_itself(self, trained, tmp_path):
+        from peft import AutoPeftModel
+
+        editor, config = trained
+        folder = export_editor(editor, config, tmp_path / "m", merge_lora=False) / "mllm"
+        theirs = AutoPeftModel.from_pretrained(folder).eval()
+        ids = torch.tensor([[5, 6, *editor.comprehension.edit_token_ids]])
+        with torch.no_grad():
+            expected = merge(editor.comprehension.mllm)(input_ids=ids).logits
+            torch.testing.assert_close(theirs(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-5)
 
     def test_a_loaded_adapter_is_saved_whole(self, trained, tmp_path):
         editor, config = trained

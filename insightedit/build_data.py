@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from insightedit.companions import companion_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import CLIPImageProcessor, CLIPTokenizer
 
     from insightedit.config.schema import Config, SourceConfig
+    from insightedit.data.records import EditRecord
     from insightedit.editor import Editor
 
 
@@ -86,8 +89,37 @@ def _mixture(config: Config, entries: list[SourceConfig], *, held_out: bool) -> 
         lambda entry: build_source(entry, size=size, seed=seed, expressive=expressive, held_out=held_out),
     )
     return Mixture(
-        {leaf.name: leaf.source for leaf in mixed}, {leaf.name: leaf.weight for leaf in mixed}, seed
+        {leaf.name: leaf.source for leaf in mixed},
+        {leaf.name: leaf.weight for leaf in mixed},
+        seed,
+        prepare=partial(prepared, config),
     )
+
+
+def prepared(config: Config, record: EditRecord) -> EditRecord:
+    """A record as a recipe's stage takes it; the same for training and preview.
+
+    Where the model writes what will change before it edits, a record without such words repeats its instruction: then
+    the model learns to speak before every edit, which is what it does when it is used.
+
+    Raises:
+        ValueError: if the recipe cannot use it.
+    """
+    if config.stage.objective == "align":
+        return record
+    draws_from_blank = config.comprehension.reader is not None
+    lacking = ""
+    if record.source_image is None and not draws_from_blank:
+        lacking = "no source picture, and this recipe edits one"
+    elif record.target_image is None and (draws_from_blank or not record.reply):
+        lacking = "no target picture"
+    elif record.reference_images and not draws_from_blank:
+        lacking = "reference pictures, which this recipe does not read"
+    if lacking:
+        raise ValueError(f"record {record.key} has {lacking}.")
+    if config.comprehension.expressive and record.is_edit and not record.reply:
+        return replace(record, reply=record.instruction)
+    return record
 
 
 def build_collator(config: Config, editor: Editor | InterleavedEditor) -> Collator | InterleavedCollator:

@@ -48,8 +48,8 @@ def data(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="advancededit, magicbrush, instructpix2pix, mige, ai_toolkit, jsonl, parquet, webdataset, arrow. "
-            "Default: told by the files."
+            help="A kind of `data.sources`: jsonl, csv, parquet, webdataset, arrow, imagefolder, folders, magicbrush, "
+            "instructpix2pix, advancededit, reasonedit, mige. Default: told by the files."
         ),
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Only this split; repeat it. Default: all.")] = None,
@@ -61,6 +61,13 @@ def data(
         ),
     ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Only the first records of each split.")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder that paths in the files start from. Default: the files' own.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="ROLE=NAME", help="E.g. source=before target=after; repeat it."),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Also write the suspicious pairs to this .html or .png.")
     ] = None,
@@ -77,7 +84,14 @@ def data(
             check_sheet_path(sheet)
         with counting_bar("records") as told:
             diagnosis = examine(
-                path, kind=kind, splits=split or (), against=against or (), count=count, progress=told
+                path,
+                kind=kind,
+                splits=split or (),
+                against=against or (),
+                count=count,
+                images=images,
+                columns=dict(word.partition("=")[::2] for word in columns or ()),
+                progress=told,
             )
         if as_json:
             typer.echo(json.dumps(diagnosis.as_dict(), ensure_ascii=False, indent=1))

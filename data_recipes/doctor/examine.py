@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from data_recipes.doctor.testsets import named, signatures_of
 from data_recipes.formats.kinds import guess_kind, splits_of
 from data_recipes.pipeline.inputs import Input, InputConfig, open_input
 from data_recipes.pipeline.records import Record, Rejected
+from insightedit.data.columns import ColumnsError
 
 SHOWN = 8  # pairs of each fault that are kept to be looked at
 SIDE = 256  # pixels of their longer side
@@ -167,6 +168,8 @@ def examine(
     splits: Sequence[str] = (),
     against: Sequence[str] = (),
     count: int | None = None,
+    images: str | None = None,
+    columns: Mapping[str, str] | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Diagnosis:
     """Look at a data set; nothing is written or changed.
@@ -177,6 +180,8 @@ def examine(
         splits: to look at; all that there are if none is named.
         against: test sets, each a folder or NAME=FOLDER.
         count: so many records of each split at most.
+        images: folder that paths in tables and lists start from; None for their own.
+        columns: role -> column, where a table has names of its own.
         progress: told (records done, records in all) as far as they are known.
 
     Raises:
@@ -195,7 +200,8 @@ def examine(
     done = total = 0
     for split in splits or splits_of(kind, path):
         left = count
-        for config in parts(kind, path, split):
+        whole = InputConfig(kind, str(path), split, max_side=None, images=images, columns=dict(columns or {}))
+        for config in parts(whole):
             opened = _open(config, doctor, split)
             size = 0 if opened is None else len(opened) if left is None else min(left, len(opened))
             total += size
@@ -218,6 +224,8 @@ def _open(config: InputConfig, doctor: Doctor, split: str) -> Input | None:
     """The input, or None with a finding where the file is damaged as a whole."""
     try:
         return open_input(config)
+    except ColumnsError:
+        raise
     except ValueError as error:
         if config.path is None or not Path(config.path).is_file():
             raise

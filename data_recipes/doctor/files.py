@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_recipes.doctor.findings import Finding
-from data_recipes.formats.advancededit import step_of
-from data_recipes.formats.reading import ReadError, load_json
-from data_recipes.formats.tables import KINDS
 from data_recipes.pipeline.inputs import InputConfig
-from insightedit.data.sources import data_files, is_arrow
-from insightedit.evaluation.benchmarks.reading import is_junk, natural
+from insightedit.data.advancededit import json_files, step_of
+from insightedit.data.reading import ReadError, load_json
+from insightedit.data.table_files import ENDINGS, data_files
+from insightedit.data.tables import is_arrow
 
 MADE = re.compile(r"(.+)_\d+_.+")  # <photo>_<number>_<what was done>.png
 
 
-def parts(kind: str, path: Path, split: str) -> list[InputConfig]:
+def parts(config: InputConfig) -> list[InputConfig]:
     """The inputs of a split: one for each file of a table, so that a damaged one does not hide the others."""
-    if kind in KINDS and kind != "arrow" and not path.is_file() and not is_arrow(path):
-        files = data_files(kind, path, split)
-        return [InputConfig(kind, str(file), split, max_side=None) for file in files]
-    return [InputConfig(kind, str(path), split, max_side=None)]
+    path = Path(str(config.path))
+    if config.kind not in ENDINGS or path.is_file() or is_arrow(path):
+        return [config]
+    files = data_files(config.kind, path, config.split)
+    return [replace(config, path=str(file), split="train") for file in files]  # a file is one split
 
 
 def json_faults(root: Path) -> Iterator[Finding]:
@@ -32,8 +33,7 @@ def json_faults(root: Path) -> Iterator[Finding]:
     Made pictures are called after their photo: where the photo is the target of a removal, or the source of an
     addition, the two are swapped.
     """
-    files = [path for path in root.rglob("*.json") if not is_junk(path.relative_to(root))]
-    for path in sorted(files, key=lambda path: natural(path.as_posix())):
+    for path in json_files(root):
         step = step_of(path, root)
         if step is None:
             continue

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.formats import reading
+from insightedit.data import reading
 
 FAULTS: dict[str, tuple[str, str]] = {
     "swapped": ("source and target swapped", "exchange the two pictures, or the columns they come from"),
@@ -31,6 +31,8 @@ FAULTS: dict[str, tuple[str, str]] = {
     "no_instruction": ("instruction is empty", "write one, or drop the pair"),
     "missing": ("file is missing", "get it again, or drop the pair"),
     "incomplete": ("record is incomplete", "complete it, or drop it"),
+    "not_utf8": ("text is not in UTF-8", "save the file in UTF-8"),
+    "unreadable_mask": ("mask cannot be read", "get it again, or leave the mask out; training does without"),
     "not_json": ("file is not valid JSON", "write it again as JSON, or drop it"),
 }
 OF_REASON = {
@@ -41,6 +43,8 @@ OF_REASON = {
     reading.FIELDS: "incomplete",
     reading.NOT_JSON: "not_json",
     reading.AMBIGUOUS: "incomplete",
+    reading.NOT_TEXT: "not_utf8",
+    reading.BAD_MASK: "unreadable_mask",
 }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_recipes.doctor.signatures import Signatures, signature
-from data_recipes.formats.reading import ReadError, picture_files, read_pixels
-from data_recipes.formats.tables import open_rows
+from insightedit.data.reading import ReadError, picture_files, read_pixels
+from insightedit.data.tables import open_rows
 
 MASK_WORDS = ("mask", "segmentation")
 
@@ -57,8 +58,9 @@ def _pictures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         files = [path] if path.suffix == ending else sorted(path.rglob(f"*{ending}")) if path.is_dir() else []
         for file in files:
             rows = open_rows(kind, file, "train")
-            for number in range(len(rows.keys)):
-                yield from _row_pictures(f"{file.name}/{rows.keys[number]}", rows.row(number))
+            for number in range(len(rows)):
+                with suppress(ReadError):
+                    yield from _row_pictures(f"{file.name}/{rows.key(number)}", rows.row(number))
 
 
 def _row_pictures(name: str, row: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

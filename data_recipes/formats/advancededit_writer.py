@@ -20,11 +20,11 @@ from data_recipes.formats.advancededit import (
     PAIRS,
     QUALITY,
     RECAPTION,
-    TASKS,
 )
-from data_recipes.formats.reading import unique_keys
 from data_recipes.formats.run_lengths import encode_mask
 from data_recipes.pipeline.records import Record, Thing
+from insightedit.data.advancededit import TASKS
+from insightedit.data.reading import unique_keys
 
 PHOTOS = "photos"  # published without
 SC, PQ = ("instruction_follow", "non_overedit"), ("naturalness", "no_artifacts")

@@ -17,7 +17,7 @@ WRITERS = {
     "magicbrush": "data_recipes.formats.published_writers:write_magicbrush",
     "instructpix2pix": "data_recipes.formats.published_writers:write_instructpix2pix",
     "mige": "data_recipes.formats.mige:write_mige",
-    "ai_toolkit": "data_recipes.formats.ai_toolkit:write_ai_toolkit",
+    "ai_toolkit": "data_recipes.formats.published_writers:write_ai_toolkit",
     "jsonl": "data_recipes.formats.published_writers:write_jsonl",
 }
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from data_recipes.formats.ai_toolkit import CONTROLS, TARGETS
-from data_recipes.formats.published import SEEDS, SESSIONS
-from insightedit.data.sources import LOADERS, is_arrow
+from insightedit.data.advancededit import PATHS
+from insightedit.data.layouts import CONTROLS, SEEDS, SESSIONS, TARGETS
+from insightedit.data.reading import ReadError, is_junk, load_json
+from insightedit.data.table_files import ENDINGS, SPLITS, has_table, splits_in
+from insightedit.data.tables import KINDS, is_arrow, saved_splits
 
-SPLITS = ("train", "val", "validation", "dev", "test")
 STEPS = ("1_", "2_mask", "3_editing", "4_instruction", "5_quality")
 
 
@@ -33,14 +33,12 @@ def guess_kind(path: Path) -> str:
         return "arrow"
     if any(one.name.startswith(STEPS) and one.is_dir() for one in path.iterdir()):
         return "advancededit"
-    for kind, pattern in LOADERS.items():
-        if kind != "arrow" and any(
-            any(place.glob(pattern)) for place in [*places, path / "data"] if place.is_dir()
-        ):
-            return kind
+    tables = ("imagefolder", *(kind for kind in KINDS if kind not in ("arrow", "imagefolder")))
+    if kind := next((kind for kind in tables if has_table(kind, path)), ""):
+        return kind
     for file in sorted(path.glob("*.json")):
-        if _is_mige(file):
-            return "mige"
+        if kind := _kind_of_json(file):
+            return kind
     if any(_has(place, TARGETS) and _has(place, CONTROLS) for place in places):
         return "ai_toolkit"
     raise ValueError(
@@ -49,23 +47,29 @@ def guess_kind(path: Path) -> str:
 
 
 def _kind_of_file(path: Path) -> str:
-    endings = {".tar": "webdataset", ".parquet": "parquet", ".jsonl": "jsonl"}
-    if path.suffix in endings:
-        return endings[path.suffix]
-    if path.suffix == ".json" and _is_mige(path):
-        return "mige"
+    endings = {ending: kind for kind in reversed(KINDS) if kind in ENDINGS for ending in ENDINGS[kind]}
+    if path.suffix.lower() in endings:
+        return endings[path.suffix.lower()]
+    if path.suffix == ".json" and (kind := _kind_of_json(path)):
+        return kind
     raise ValueError(
-        f"{path} is no file of pairs: name a folder, or a .jsonl, .parquet, .tar or MIGE's .json."
+        f"{path} is no file of pairs: name a folder, or a .jsonl, .csv, .parquet, .tar, or a .json of MIGE's or "
+        "AdvancedEdit's shape."
     )
 
 
-def _is_mige(file: Path) -> bool:
+def _kind_of_json(file: Path) -> str:
+    """MIGE's list, or one object of AdvancedEdit's entries; "" for anything else."""
+    if is_junk(file):
+        return ""
     try:
-        entries = json.loads(file.read_bytes())
-    except ValueError:
-        return False
-    first = entries[0] if isinstance(entries, list) and entries else None
-    return isinstance(first, dict) and "multi_prompt" in first
+        entries = load_json(file)
+    except ReadError:
+        return ""
+    if isinstance(entries, list):
+        return "mige" if entries and isinstance(entries[0], dict) and "multi_prompt" in entries[0] else ""
+    first = next(iter(entries.values()), None) if isinstance(entries, dict) else None
+    return "reasonedit" if isinstance(first, dict) and PATHS[0][0] in first else ""
 
 
 def _has(place: Path, names: tuple[str, ...]) -> bool:
@@ -81,22 +85,15 @@ def splits_of(kind: str, path: Path) -> list[str]:
     if path.is_file():
         return ["train"]
     if kind == "instructpix2pix" and (path / SEEDS).is_file():
-        return ["train", "val", "test"] if len(json.loads((path / SEEDS).read_bytes())) >= 20 else ["all"]
-    if kind == "arrow":
-        table = path / "dataset_dict.json"
-        return list(json.loads(table.read_bytes())["splits"]) if table.is_file() else ["train"]
-    if kind in ("magicbrush", "ai_toolkit"):
-        wanted = (SESSIONS,) if kind == "magicbrush" else TARGETS
-        found = [split for split in SPLITS if any((path / split / name).exists() for name in wanted)]
-        return found or ["train"]
-    if kind in LOADERS:
-        return _splits_of_files(path, LOADERS[kind])
-    return ["train"]
-
-
-def _splits_of_files(path: Path, pattern: str) -> list[str]:
-    found = []
-    for split in SPLITS:
-        if any((path / split).glob(pattern)) or any(path.glob(f"{split}{pattern}")):
-            found.append(split)
-    return found or ["train"]
+        return ["train", "val", "test"] if len(load_json(path / SEEDS)) >= 20 else ["all"]
+    if is_arrow(path):
+        return saved_splits(path)
+    wanted = (SESSIONS,) if kind == "magicbrush" else TARGETS if kind in ("folders", "ai_toolkit") else ()
+    below = sorted((one for one in path.iterdir() if one.is_dir()), key=lambda one: one.name)
+    found = [one.name for one in below if wanted and any((one / name).exists() for name in wanted)]
+    if wanted and not any((path / name).exists() for name in wanted) and found:
+        return sorted(
+            found, key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
+        )
+    is_hub = kind in ("magicbrush", "instructpix2pix")
+    return splits_in("parquet" if is_hub else kind, path) or ["train"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from data_recipes.formats.reading import Listed, picture_files, place_of, read_pixels, unique_keys
+from data_recipes.formats.reading import Listed, place_of
 from data_recipes.pipeline.inputs import Input, InputConfig
 from data_recipes.pipeline.records import Record
+from insightedit.data.reading import picture_files, read_pixels, unique_keys
 from insightedit.imaging import PICTURE_SUFFIXES
 
 

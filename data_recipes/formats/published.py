@@ -1,320 +1,151 @@
-"""Editing pairs as others publish them: MagicBrush, InstructPix2Pix, and tables with typed columns.
+"""Editing pairs as others publish them, for recipes and the doctor: what training reads, masks, captions, all wordings.
 
-Columns, files and splits are those of `insightedit.data`, which trains on the same folders; here masks, captions and
-all wordings come along too, and nothing is drawn by chance.
+Which records can be used is decided in `insightedit.data.pairs`, for all of them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from data_recipes.formats.reading import (
-    FIELDS,
-    NO_TEXT,
-    Listed,
-    ReadError,
-    inside,
-    load_json,
-    place_of,
-    read_pixels,
-    read_region,
-    words,
-)
-from data_recipes.formats.tables import Row, Rows, open_rows
+from data_recipes.formats.reading import Listed, place_of
+from data_recipes.formats.run_lengths import decode_mask
 from data_recipes.pipeline.inputs import Input, InputConfig
 from data_recipes.pipeline.records import TASKS, Record
-from insightedit.data.editing_sets import SPLIT_SHARES
-from insightedit.data.sources import (
-    EXPRESSIVE_COLUMNS,
-    INSTRUCTION_COLUMNS,
-    REFERENCE_COLUMNS,
-    SOURCE_COLUMNS,
-    TARGET_COLUMNS,
-)
+from insightedit.config.schema import SourceConfig
+from insightedit.data.columns import ColumnsError
+from insightedit.data.layouts import open_listing
+from insightedit.data.pairs import Listing, Pair, open_pictures
+from insightedit.data.reading import BAD_MASK, ReadError, read_region_of
+from insightedit.data.records import REFERENCE_PLACEHOLDER
 
-MASK_COLUMNS = ("mask", "mask_img", "mask_image")
-CAPTION_COLUMNS = ("caption_source", "caption", "img_caption", "input_caption", "original_prompt")
-TASK_COLUMNS = ("task", "task_type", "edit_type")
-PICTURES = {
-    "source": SOURCE_COLUMNS,
-    "target": TARGET_COLUMNS,
-    "mask": MASK_COLUMNS,
-    "references": REFERENCE_COLUMNS,
-}
-FIELDS_OF_RECORDS = ("class_origin", "class_target", "detailed_origin", "detailed_target")
-IGNORED = ("__key__", "key", "split")
-SESSIONS, SEEDS = "edit_sessions.json", "seeds.json"
+ASPECT = 0.02  # sides may differ by so much in their proportion and still be one picture at two sizes
 
 
-def open_table(config: InputConfig) -> Input:
-    """JSON lines with paths, parquet with pictures, or tar shards.
-
-    A row becomes a pair by the names of its columns (`source`, `source_image`, `source_img` ...); columns that a record
-    has no place for are kept in its notes.
+def open_pairs(config: InputConfig) -> Input:
+    """The pairs of any layout that training reads.
 
     Raises:
-        ValueError: if the config names no path, or there are no such files.
-        FileNotFoundError: if nothing is there.
-    """
-    rows = open_rows(config.kind, place_of(config), config.split)
-    return _listed(rows, config)
-
-
-def _listed(rows: Rows, config: InputConfig) -> Listed:
-    keys = rows.keys
-
-    def make(number: int) -> Record:
-        row = rows.row(number)
-        key = row.get("key")
-        key = key if isinstance(key, str) and key else keys[number]
-        try:
-            return record_of_row(row, key, rows.folder(number), config.max_side)
-        except ReadError as error:
-            raise ReadError(error.reason, error.detail, key) from None
-
-    return Listed(keys, make)
-
-
-def record_of_row(row: Row, key: str, folder: Path, max_side: int | None) -> Record:
-    """A row as a record.
-
-    Args:
-        row: column -> value; pictures as content, or as a path below `folder`.
-        key: of the record.
-        folder: where paths start.
-        max_side: of the pictures.
-
-    Raises:
-        ReadError: if a picture or the instruction is missing or cannot be read.
-    """
-    rest = {name: value for name, value in row.items() if value is not None}
-    found = {role: _take(rest, names) for role, names in PICTURES.items()}
-    instructions = _instructions(rest)
-    scores, truth, kept = (_json_column(rest.pop(name, {})) for name in ("scores", "truth", "notes"))
-    task = str(_take(rest, TASK_COLUMNS) or "")
-    captions = _take(rest, CAPTION_COLUMNS)
-    told = {name: str(rest.pop(name, "")) for name in FIELDS_OF_RECORDS}
-    sizes = _json_column(rest.pop("reference_sizes", []))
-    references = _references(found["references"], sizes, folder, max_side)
-    mask = found["mask"]
-    source = None if found["source"] is None else _pixels(found["source"], folder, max_side)
-    if found["target"] is None:
-        raise ReadError(FIELDS, f"no target picture among {', '.join(row)}")
-    notes = {name: value for name, value in rest.items() if name not in IGNORED and _is_plain(value)}
-    notes |= kept if isinstance(kept, dict) else {}
-    if task and task not in TASKS:
-        notes["task"] = task
-    return Record(
-        key,
-        caption=captions if isinstance(captions, str) else "",
-        task=task if task in TASKS else "edit" if source is not None else "subject",
-        source=source,
-        target=_pixels(found["target"], folder, max_side),
-        mask=None if mask is None else read_region(_content(mask, folder), max_side),
-        instructions=instructions,
-        references=references,
-        scores=scores if isinstance(scores, dict) else {},
-        truth=truth if isinstance(truth, dict) else {},
-        notes=notes,
-        **told,
-    )
-
-
-def _take(row: Row, names: tuple[str, ...]) -> Any:
-    """The value of the first of the columns that is there, taken out of the row."""
-    for name in names:
-        for column in (name, f"{name}.png", f"{name}.jpg"):
-            if column in row:
-                return row.pop(column)
-    return None
-
-
-def _instructions(row: Row) -> dict[str, tuple[str, ...]]:
-    """Wordings by kind: `instructions` (kind -> texts), else `instruction`, whose kind `style` tells."""
-    told = _json_column(row.pop("instructions", None))
-    one = _take(row, INSTRUCTION_COLUMNS)
-    found: dict[str, tuple[str, ...]] = {}
-    if isinstance(told, dict):
-        told = [{"kind": kind, "text": text} for kind, texts in told.items() for text in texts or ()]
-    for wording in told if isinstance(told, list) else ():
-        found[wording["kind"]] = (*found.get(wording["kind"], ()), wording["text"])
-    if not found:
-        texts = [text.strip() for text in (one if isinstance(one, list) else [one]) if isinstance(text, str)]
-        kind = row.get("style") if row.get("style") in ("simple", "advanced") else "simple"
-        found = {str(kind): tuple(text for text in texts if text)} if any(texts) else {}
-    if not found:
-        raise ReadError(NO_TEXT, f"`instruction` is {one!r:.40}")
-    expressive = _take(row, EXPRESSIVE_COLUMNS)
-    if isinstance(expressive, str) and expressive.strip() and "expressive" not in found:
-        found["expressive"] = (expressive.strip(),)
-    return found
-
-
-def _references(value: Any, sizes: Any, folder: Path, max_side: int | None) -> tuple[np.ndarray, ...]:
-    """A list of pictures, or one picture of squares side by side, as tar files hold them.
-
-    `sizes` are heights and widths of what stands in the middle of each square; empty where all of it counts.
-    """
-    if value is None:
-        return ()
-    if isinstance(value, list):
-        return tuple(_pixels(one, folder, max_side) for one in value)
-    strip = _pixels(value, folder, None)
-    height, width = strip.shape[:2]
-    if width % height:
-        raise ReadError(FIELDS, f"references of {width} x {height} pixels are no squares side by side")
-    squares = [strip[:, left : left + height] for left in range(0, width, height)]
-    if isinstance(sizes, list) and len(sizes) == len(squares):
-        squares = [_middle(square, *size) for square, size in zip(squares, sizes, strict=True)]
-    return tuple(np.ascontiguousarray(square) for square in squares)
-
-
-def _middle(square: np.ndarray, height: int, width: int) -> np.ndarray:
-    top, left = (square.shape[0] - height) // 2, (square.shape[1] - width) // 2
-    return square[top : top + height, left : left + width]
-
-
-def _json_column(value: Any) -> Any:
-    """A value that may stand in its column as JSON."""
-    return json.loads(value) if isinstance(value, str) and value[:1] in ("{", "[") else value
-
-
-def _pixels(value: Any, folder: Path, max_side: int | None) -> np.ndarray:
-    return read_pixels(_content(value, folder), max_side)
-
-
-def _content(value: Any, folder: Path) -> Path | bytes:
-    """A picture's content, or the path of its file."""
-    if isinstance(value, Mapping):
-        if value.get("bytes") is not None:
-            return value["bytes"]
-        value = value.get("path")
-    return value if isinstance(value, bytes) else inside(folder, value)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether JSON can hold it."""
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(map(_is_plain, value.values()))
-    return isinstance(value, str | int | float | bool)
-
-
-def open_magicbrush(config: InputConfig) -> Input:
-    """MagicBrush as a folder with `edit_sessions.json`, or the hub's rows. Every turn is a record, `SESSION/TURN`.
-
-    Masks, white or a hole in a picture, and captions come along where they are.
-
-    Raises:
-        ValueError: if the config names no path, or the folder holds neither.
+        ValueError: if the config names no path, or what is there is not of the layout.
         FileNotFoundError: if nothing is there.
     """
     place = place_of(config)
-    root = place / config.split if (place / config.split / SESSIONS).is_file() else place
-    if not (root / SESSIONS).is_file():
-        return _listed(_hub_rows(config, place, SESSIONS), config)
-    sessions = _json(root / SESSIONS, dict, "{id: [{input, mask, output, instruction}, ...]}")
-    turns = [
-        (name, number, turn) for name, session in sessions.items() for number, turn in enumerate(session, 1)
-    ]
-    captions = {kind: _captions(root / f"{kind}_descriptions.json") for kind in ("global", "local")}
-    keys = [f"{name}/{number}" for name, number, _ in turns]
-
-    def make(index: int) -> Record:
-        name, _, turn = turns[index]
-        folder = inside(root / "images", name)
-        mask = turn.get("mask")
-        notes = {"caption_target": captions["global"].get(name, {}).get(turn.get("output"), "")}
-        notes["local_description"] = captions["local"].get(name, {}).get(turn.get("output"), "")
-        return Record(
-            keys[index],
-            caption=captions["global"].get(name, {}).get(turn.get("input"), ""),
-            task="edit",
-            instructions={"simple": (words(turn.get("instruction")),)},
-            source=read_pixels(inside(folder, turn.get("input")), config.max_side),
-            target=read_pixels(inside(folder, turn.get("output")), config.max_side),
-            mask=read_region(inside(folder, mask), config.max_side) if mask else None,
-            notes={what: text for what, text in notes.items() if text},
+    listing = open_listing(
+        SourceConfig(
+            kind=config.kind,
+            path=str(place),
+            split=config.split,
+            images=config.images,
+            columns=config.columns,
         )
+    )
+    if listing.is_text:
+        raise ColumnsError(
+            f"{place} holds texts alone ({', '.join(listing.columns)}): here pairs of pictures are read."
+        )
+    return Listed(_Keys(listing), lambda number: record_of(listing, number, config.max_side))
 
-    return Listed(keys, make)
+
+@dataclass(frozen=True)
+class _Keys(Sequence[str]):
+    """Names of a listing's pairs, made when they are asked for."""
+
+    listing: Listing
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.listing.key(number)
 
 
-def open_instructpix2pix(config: InputConfig) -> Input:
-    """InstructPix2Pix as a folder with `seeds.json`, or the hub's rows. Every seed is a record, `FOLDER/SEED`.
+def record_of(listing: Listing, number: int, max_side: int | None) -> Record:
+    """A pair as a record.
 
-    The split is train, val or test (90, 5 and 5 % of the list, by order), or all.
+    Args:
+        listing: of any layout.
+        number: of the pair.
+        max_side: of the pictures; None leaves them.
 
     Raises:
-        ValueError: if the config names no path, there is no such split, or the folder holds neither.
-        FileNotFoundError: if nothing is there.
+        ReadError: if training could not use it either, or its mask cannot be read.
     """
-    root = place_of(config)
-    if not (root / SEEDS).is_file():
-        return _listed(_hub_rows(config, root, SEEDS), config)
-    entries = _json(root / SEEDS, list, "[[folder, [seed, ...]], ...]")
-    shares = {**SPLIT_SHARES, "all": (0.0, 1.0)}
-    if config.split not in shares:
-        raise ValueError(f"source.split is {config.split!r}: InstructPix2Pix has {', '.join(shares)}.")
-    begin, end = (round(share * len(entries)) for share in shares[config.split])
-    pairs = [(str(folder), str(seed)) for folder, seeds in entries[begin:end] for seed in seeds]
-    keys = [f"{folder}/{seed}" for folder, seed in pairs]
-
-    def make(index: int) -> Record:
-        name, seed = pairs[index]
-        folder = inside(root, name)
-        prompt = load_json(folder / "prompt.json")
-        output = str(prompt.get("output") or "")
-        return Record(
-            keys[index],
-            caption=str(prompt.get("input") or ""),
-            task="edit",
-            instructions={"simple": (words(prompt.get("edit")),)},
-            source=read_pixels(folder / f"{seed}_0.jpg", config.max_side),
-            target=read_pixels(folder / f"{seed}_1.jpg", config.max_side),
-            notes={"caption_target": output} if output else {},
-        )
-
-    return Listed(keys, make)
-
-
-def _json(path: Path, wanted: type, shape: str) -> Any:
+    pair = listing.pair(number)
     try:
-        value = load_json(path)
+        opened = open_pictures(pair, max_side)
+        source, target = opened.source, opened.target
+        assert target is not None, "a listing that is no text gives pairs with targets"
+        if listing.is_fitted and source is not None:
+            source, target = _one_size(source, target)
+        mask = _mask_of(pair, target.shape[:2] if listing.is_fitted else None, max_side)
     except ReadError as error:
-        raise ValueError(f"{path} cannot be read: {error.detail}.") from None
-    if not isinstance(value, wanted) or not value:
-        raise ValueError(f"{path} holds another kind of JSON: it has to be {shape}.")
-    return value
+        raise ReadError(error.reason, error.detail, pair.key) from None
+    facts = {name: value for name, value in pair.facts.items() if value}
+    if pair.task and pair.task not in TASKS:
+        facts["notes"] = {**facts.get("notes", {}), "task": pair.task}
+    return Record(
+        pair.key,
+        caption=pair.caption,
+        task=pair.task if pair.task in TASKS else "edit" if source is not None else "subject",
+        source=source,
+        target=target,
+        mask=mask,
+        instructions=_fitting(pair, len(opened.references)),
+        references=opened.references,
+        **facts,
+    )
 
 
-def _captions(path: Path) -> dict[str, Any]:
-    """Session -> file -> caption; nothing where there is no such file."""
+def _fitting(pair: Pair, num_references: int) -> dict[str, tuple[str, ...]]:
+    """The wordings that name all references, or none."""
+    found = {
+        kind: tuple(text for text in texts if text.count(REFERENCE_PLACEHOLDER) in (0, num_references))
+        for kind, texts in pair.instructions.items()
+    }
+    return {kind: texts for kind, texts in found.items() if texts}
+
+
+def _mask_of(pair: Pair, size: tuple[int, int] | None, max_side: int | None) -> np.ndarray | None:
+    """(H, W) bool, or None where there is none; at `size` if it is of that form."""
     try:
-        value = load_json(path)
-    except ReadError:
-        return {}
-    return (
-        {name: told for name, told in value.items() if isinstance(told, dict)}
-        if isinstance(value, dict)
-        else {}
-    )
+        if isinstance(pair.mask, ReadError):
+            raise pair.mask
+        if pair.mask is None or isinstance(pair.mask, Mapping):
+            mask = decode_mask(pair.mask)
+        else:
+            mask = read_region_of(pair.mask, max_side)
+    except ReadError as error:
+        raise ReadError(BAD_MASK, str(error)) from None
+    if mask is not None and size is not None and _is_same_form(mask.shape, size):
+        return resized_mask(mask, size)
+    return mask
 
 
-def _hub_rows(config: InputConfig, place: Path, wanted: str) -> Rows:
-    """The hub's copy: parquet files, also below `data/`, or a folder that `save_to_disk` wrote."""
-    for folder in (place, place / "data"):
-        try:
-            return open_rows("parquet", folder, config.split)
-        except ValueError:
-            continue
-    raise ValueError(
-        f"{place} holds no {wanted}, no *.parquet file and no folder of `save_to_disk`: kind {config.kind} reads "
-        "one of them; check the path."
-    )
+def _is_same_form(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two sizes are of one proportion."""
+    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= ASPECT
+
+
+def _one_size(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The larger of two pictures of one proportion at the smaller one's size; others stay as they are."""
+    if source.shape == target.shape or not _is_same_form(source.shape, target.shape):
+        return source, target
+    size = min(source.shape[:2], target.shape[:2])
+    fitted = [
+        picture
+        if picture.shape[:2] == size
+        else np.array(Image.fromarray(picture).resize(size[::-1], Image.Resampling.LANCZOS))
+        for picture in (source, target)
+    ]
+    return fitted[0], fitted[1]
+
+
+def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) bool -> (H, W) bool for `size` = (H, W)."""
+    if mask.shape == size:
+        return mask
+    return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))

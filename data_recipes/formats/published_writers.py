@@ -1,4 +1,4 @@
-"""Writes pairs as MagicBrush, InstructPix2Pix and JSON lines, in the folders that `insightedit.data` trains on."""
+"""Writes pairs as MagicBrush, InstructPix2Pix, JSON lines and folders side by side, as `insightedit.data` reads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_recipes.formats.published import SEEDS, SESSIONS
-from data_recipes.formats.reading import unique_keys
 from data_recipes.pipeline.records import Record
+from insightedit.data.layouts import SEEDS, SESSIONS
+from insightedit.data.reading import unique_keys
 
 QUALITY = 95  # of InstructPix2Pix's pictures, which are JPEG
 
@@ -161,6 +161,36 @@ def write_jsonl(records: Iterable[Record], out: Path) -> int:
             row |= {"scores": dict(record.scores)} if record.scores else {}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
+    return count
+
+
+def write_ai_toolkit(records: Iterable[Record], out: Path) -> int:
+    """Write `target/`, `control/`, and where there are any `mask/`, `control_2/` ...
+
+    Args:
+        records: pairs; of several wordings the first is written.
+        out: new or empty folder.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        ValueError: if a record is no pair.
+    """
+    count = 0
+    for record in records:
+        record.check()
+        assert record.target is not None
+        name = record.key.replace("/", "-")
+        pictures = {"target": record.target, "control": record.source}
+        pictures |= {f"control_{number}": one for number, one in enumerate(record.references, 2)}
+        pictures["mask"] = None if record.mask is None else record.mask.astype(np.uint8) * 255
+        for folder, picture in pictures.items():
+            if picture is not None:
+                (out / folder).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(out / folder / f"{name}.png", compress_level=1)
+        (out / "target" / f"{name}.txt").write_text(record.wordings[0] + "\n", encoding="utf-8")
+        count += 1
     return count
 
 

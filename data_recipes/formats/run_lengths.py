@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.formats.reading import FIELDS, ReadError
+from insightedit.data.reading import FIELDS, ReadError
 from insightedit.data.segmentation import coco_mask
 
 

@@ -157,7 +157,7 @@ def measure_run(folder: Path) -> OracleReport:
     Raises:
         ValueError: if it is no finished run.
     """
-    from data_recipes.formats.published import open_table
+    from data_recipes.formats.published import open_pairs
 
     manifest, refused = folder / "manifest.json", folder / "rejected.jsonl"
     if not manifest.is_file() or not refused.is_file():
@@ -168,7 +168,7 @@ def measure_run(folder: Path) -> OracleReport:
     output = told["settings"]["output"]
     config = InputConfig(kind=output["format"], path=str(folder), split=output["split"], max_side=None)
     report = OracleReport()
-    pairs = open_table(config) if told["pairs"] else ()
+    pairs = open_pairs(config) if told["pairs"] else ()
     for number in range(len(pairs)):
         report.take(pairs[number])
     for line in refused.read_text(encoding="utf-8").splitlines():

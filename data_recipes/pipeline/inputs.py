@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol
 
@@ -17,14 +17,13 @@ INPUTS: dict[str, str] = {
     "couples": "data_recipes.smartedit_synthetic.couples:open_couples",
     "scene_couples": "data_recipes.smartedit_synthetic.couples:open_scene_couples",
     "advancededit": "data_recipes.formats.advancededit:open_advancededit",
-    "magicbrush": "data_recipes.formats.published:open_magicbrush",
-    "instructpix2pix": "data_recipes.formats.published:open_instructpix2pix",
-    "mige": "data_recipes.formats.mige:open_mige",
-    "ai_toolkit": "data_recipes.formats.ai_toolkit:open_ai_toolkit",
-    "jsonl": "data_recipes.formats.published:open_table",
-    "parquet": "data_recipes.formats.published:open_table",
-    "webdataset": "data_recipes.formats.published:open_table",
-    "arrow": "data_recipes.formats.published:open_table",
+    **dict.fromkeys(
+        ("magicbrush", "instructpix2pix", "reasonedit", "mige", "folders", "ai_toolkit", "jsonl", "csv"),
+        "data_recipes.formats.published:open_pairs",
+    ),
+    **dict.fromkeys(
+        ("imagefolder", "parquet", "webdataset", "arrow"), "data_recipes.formats.published:open_pairs"
+    ),
 }
 
 
@@ -41,6 +40,8 @@ class InputConfig:
         size: side in pixels that scenes are rendered at; photographs are read as they are.
         max_side: photographs with a longer side are made smaller; None leaves them. AdvancedEdit: 640.
         seed: of scenes, and of which photos are a couple.
+        images: folder that paths in tables and lists start from; None for their own.
+        columns: role -> column, where a table has names of its own.
     """
 
     kind: str = "folder"
@@ -51,6 +52,8 @@ class InputConfig:
     size: int = 128
     max_side: int | None = 640
     seed: int = 0
+    images: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
 
 
 class Input(Protocol):

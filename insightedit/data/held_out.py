@@ -8,6 +8,7 @@ from typing import Any
 from insightedit.config.load import ConfigError
 from insightedit.data.cascade import num_records
 from insightedit.data.records import EditRecord
+from insightedit.data.sources import ENDLESS
 
 
 class Part:
@@ -44,8 +45,13 @@ def part_of(source: Any, fraction: float, *, held_out: bool, name: str) -> Part:
         name: of the source, for messages.
 
     Raises:
-        ConfigError: if nothing falls into the part.
+        ConfigError: if nothing falls into the part, or the source never ends.
     """
+    if num_records(source) >= ENDLESS:
+        raise ConfigError(
+            f"data.sources: {name} never ends, so no share of it can be held out: leave `val_fraction` out; rendered "
+            "scenes have a split `val`."
+        )
     groups = getattr(source, "groups", None) or [str(number) for number in range(num_records(source))]
     numbers = [number for number, group in enumerate(groups) if (_place(group) < fraction) == held_out]
     if not numbers:

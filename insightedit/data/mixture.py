@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from insightedit.config.load import ConfigError
 from insightedit.data.cascade import num_records
@@ -17,7 +17,7 @@ from insightedit.data.sources import ENDLESS, Source
 logger = logging.getLogger(__name__)
 MAX_BROKEN_IN_A_ROW = 100
 SHOWN_REASONS = 3
-BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, Image.DecompressionBombError)
+BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError)
 """What a record that cannot be used raises: damaged or missing files, missing fields, values of a wrong kind."""
 
 
@@ -28,12 +28,19 @@ class Mixture:
         sources: name -> source.
         weights: name -> relative weight, > 0; normalised here.
         seed: everything about the order follows from it.
+        prepare: makes a record ready for the stage, or raises a ValueError for one that it cannot use.
 
     Raises:
         ValueError: if there is no source or a weight is not positive.
     """
 
-    def __init__(self, sources: dict[str, Source], weights: dict[str, float], seed: int) -> None:
+    def __init__(
+        self,
+        sources: dict[str, Source],
+        weights: dict[str, float],
+        seed: int,
+        prepare: Callable[[EditRecord], EditRecord] = lambda record: record,
+    ) -> None:
         if not sources:
             raise ValueError("data.sources is empty: name at least one source, e.g. [{kind: scenes}].")
         for name in sources:
@@ -42,7 +49,7 @@ class Mixture:
         self.names = list(sources)
         self.sources = sources
         self.probabilities = np.array([weights[n] for n in self.names]) / sum(weights[n] for n in self.names)
-        self.seed = seed
+        self.seed, self.prepare = seed, prepare
         self.broken: Counter[str] = Counter()
 
     @property
@@ -65,11 +72,14 @@ class Mixture:
         for attempt in range(MAX_BROKEN_IN_A_ROW):
             name, position = self.place(index, attempt)
             try:
-                return name, self.sources[name][position]
+                return name, self.prepare(self.sources[name][position])
             except BROKEN as error:
                 self.broken[name] += 1
                 number = position % num_records(self.sources[name])
-                told = f"record {number} of {name}, {' '.join(str(error).split()).rstrip('.')}"
+                which = f"record {number} of {name}" + (
+                    f" ({key})" if (key := getattr(error, "key", "")) else ""
+                )
+                told = f"{which}, {' '.join(str(error).split()).rstrip('.')}"
                 reasons += [told] if told not in reasons else []
                 logger.warning(
                     "skipped broken record %s of %s (%d so far): %s", number, name, self.broken[name], error

@@ -9,17 +9,16 @@ import numpy as np
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.data.files import folder, only_file, read_json
+from insightedit.data.reading import decoded, folder_of, inside, json_of, only_file, read_pixels
 from insightedit.data.records import EditRecord
-from insightedit.data.sources import Source
+from insightedit.data.tables import Lines
 from insightedit.data.varied import Varied
-from insightedit.imaging import read_rgb
 
 PLACEHOLDER = re.compile(r"\s*<image>\s*")
 URL = re.compile(r"https?://")
 
 
-def llava_instruct(config: SourceConfig) -> Source:
+def llava_instruct(config: SourceConfig) -> Varied:
     """LLaVA-Instruct-150k: [{id, image, conversations: [{from: human | gpt, value}, ...]}, ...].
 
     A record is a conversation; each visit draws one of its rounds, with the rounds before it as context. Nothing is
@@ -31,8 +30,8 @@ def llava_instruct(config: SourceConfig) -> Source:
         ConfigError: if a file or folder is missing, or of another shape.
     """
     file = only_file(Path(str(config.path)), ("llava_instruct*.json", "*.json"), config.kind)
-    images = folder(config.images or file.parent, config.kind, "the pictures")
-    rows = read_json(file, list, config.kind, "a list of {image, conversations: [{from, value}, ...]}")
+    images = folder_of(config.images or file.parent, config.kind, "the pictures")
+    rows = json_of(file, list, "a list of {image, conversations: [{from, value}, ...]}")
 
     def make(number: int, rng: np.random.Generator) -> EditRecord:
         row = rows[number]
@@ -44,36 +43,32 @@ def llava_instruct(config: SourceConfig) -> Source:
         return EditRecord(
             key=key,
             instruction=before + question,
-            source_image=read_rgb(images / row["image"]),
+            source_image=read_pixels(inside(images, row["image"])),
             reply=answer,
         )
 
-    return Varied(len(rows), make)
+    return Varied(len(rows), make, (file,))
 
 
-def cc12m(config: SourceConfig) -> Source:
+def cc12m(config: SourceConfig) -> Varied:
     """CC12M, and other lists of captions: lines of `URL<tab>caption` or `caption<tab>URL`. Pictures are not opened.
 
-    `path` is the file, or the folder with it; it is memory-mapped through `datasets`, twelve million lines or not.
+    `path` is the file, or the folder with it; only where its lines begin is kept in memory, 8 bytes each.
 
     Raises:
         ConfigError: if there is no such file.
     """
-    from datasets import load_dataset
-
     file = only_file(Path(str(config.path)), ("*.tsv",), config.kind)
     if not file.is_file() or not file.stat().st_size:
-        raise ConfigError(
-            f"data.sources: {file} is empty: kind `{config.kind}` reads lines `URL<tab>caption`."
-        )
-    lines = load_dataset("text", data_files=[str(file)], split="train")
+        raise ConfigError(f"{file} is empty: kind `{config.kind}` reads lines `URL<tab>caption`.")
+    lines = Lines([file])
 
     def make(number: int, rng: np.random.Generator) -> EditRecord:
         key = f"{config.kind}/{number}"
-        caption = _caption(key, lines[number]["text"])
+        caption = _caption(key, decoded(lines.content(number), key).strip("\r\n"))
         return EditRecord(key=key, instruction=caption, caption=caption)
 
-    return Varied(len(lines), make)
+    return Varied(len(lines), make, (file,))
 
 
 def _rounds(key: str, turns: list[dict[str, str]]) -> list[tuple[str, str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +16,7 @@ Choice = TypeVar("Choice")
 VISITS = 2**20  # a record drawn this often comes out the same again
 
 
-@dataclass(frozen=True)
+@dataclass
 class Varied:
     """A source whose records hold a choice: one of several instructions, a colour, a round of a conversation.
 
@@ -24,10 +26,19 @@ class Varied:
     Attributes:
         num_records: how many records the files hold; what `weight: null` counts.
         make: (number, random numbers of this visit) -> record.
+        read: files that tell the records.
     """
 
     num_records: int
     make: Callable[[int, np.random.Generator], EditRecord]
+    read: Sequence[Path] = ()
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Name -> bytes of what is read, pictures left out; names below the folder that all are in."""
+        parents = [str(file.absolute().parent) for file in self.read]
+        root = Path(os.path.commonpath(parents)) if parents else Path()
+        return {file.absolute().relative_to(root).as_posix(): file.stat().st_size for file in self.read}
 
     def __len__(self) -> int:
         return self.num_records * VISITS

@@ -172,14 +172,16 @@ def test_sources_explain_what_is_wrong(tmp_path) -> None:
 
 def test_jsonl_without_text_is_refused(tmp_path) -> None:
     (tmp_path / "train.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(ConfigError, match="none of which holds a text"):
+    with pytest.raises(
+        ConfigError, match="has the columns a; none of them is known as picture before the edit"
+    ):
         build_source(SourceConfig(kind="jsonl", path=str(tmp_path)), size=32, seed=0)
 
 
 def test_jsonl_captions(tmp_path) -> None:
     (tmp_path / "train.jsonl").write_text('{"caption": "a photo with a dog"}\n{"caption": "a cat"}\n')
     source = build_source(SourceConfig(kind="jsonl", path=str(tmp_path)), size=32, seed=0)
-    assert len(source) == 2
+    assert source.num_records == 2
     assert source[0].caption == "a photo with a dog"
 
 

@@ -68,7 +68,7 @@ def test_the_mixture_never_draws_what_is_held_out(tmp_path):
 
 
 def test_rendered_scenes_hold_nothing_out():
-    with pytest.raises(ConfigError, match="kind `scenes` never ends, so no share of it can be held out"):
+    with pytest.raises(ConfigError, match="scenes never ends, so no share of it can be held out"):
         build_source(SourceConfig(val_fraction=0.1), size=32, seed=0)
     with pytest.raises(ConfigError, match="val_fraction is 1.5: it has to be at least 0 and below 1"):
         build_mixture(

@@ -72,14 +72,14 @@ def test_adding_and_replacing_a_subject(tmp_path: Path) -> None:
         "entity_path": ["scene.png", "dog.png"],
     }
     source = published(tmp_path, ADD, replace)
-    assert len(source) == 2
+    assert source.num_records == 2
     for record in (source[0], source[1]):
         assert record.task == "subject_editing" and shown(record) == ["dog"]
         assert (record.source_image == COLOURS["scene"]).all()
         assert (record.target_image == COLOURS["wanted"]).all() and record.target_image.shape == (6, 8, 3)
     assert source[0].instruction == "add <imagehere> to the picture at the left"
     assert source[1].instruction == "In the picture, swap the cat for <imagehere>."
-    assert source[0].key == "train.json/0" and source[3].key == "train.json/1"
+    assert source[0].key == "mige/000000" and source[3].key == "mige/000001"
 
 
 def test_drawing_from_blank_and_editing_by_words(tmp_path: Path) -> None:
@@ -132,16 +132,16 @@ def test_pictures_may_lie_elsewhere(tmp_path: Path) -> None:
     [
         (
             {"multi_prompt": ""},
-            "train.json/0 needs `image` and `multi_prompt`: complete the entry or drop it",
+            "instruction is empty: `multi_prompt` is ''",
         ),
-        ({"image": None}, "train.json/0 needs `image` and `multi_prompt`"),
+        ({"image": None}, "None in place of a picture's name: write the file name there"),
         (
             {"source_path": ["scene.png", "hat.png"]},
-            "has 2 pictures in `source_path`: an edit has one, or none",
+            "2 pictures in `source_path`: an edit has one, or none",
         ),
         (
             {"multi_prompt": "add <imagehere>"},
-            "has 1 <imagehere> for 2 pictures in `entity_path`: there has to be one",
+            "1 <imagehere> for 2 pictures in `entity_path`",
         ),
     ],
 )
@@ -156,17 +156,17 @@ def test_broken_records_are_skipped_counted_and_named(
     caplog.set_level(logging.WARNING)
     source = published(tmp_path, ADD, {**ADD, "image": "lost.png"}, "nonsense")
     mixture = Mixture({"mige": source}, {"mige": 1.0}, seed=0)
-    assert {mixture[i].key for i in range(30)} == {"train.json/0"}
+    assert {mixture[i].key for i in range(30)} == {"mige/000000"}
     assert mixture.broken["mige"] > 5
-    assert "lost.png" in caplog.text and "train.json/2 needs `image`" in caplog.text
+    assert "lost.png" in caplog.text and "the entry is 'nonsense'" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "cannot read .*one JSON list of entries"),
-        ("{}", "holds no list of entries"),
-        ("[]", "holds no list"),
+        ("{", "train.json cannot be read as JSON"),
+        ("{}", "holds an empty dict: it has to be a list of {image, multi_prompt"),
+        ("[]", "holds an empty list: it has to be a list"),
     ],
 )
 def test_files_of_another_shape_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -176,9 +176,7 @@ def test_files_of_another_shape_are_refused(tmp_path: Path, text: str, message: 
 
 
 def test_a_missing_file_is_told() -> None:
-    with pytest.raises(
-        ConfigError, match=r"data.sources: cannot read none.json .*: kind `mige` reads one JSON list"
-    ):
+    with pytest.raises(ConfigError, match=r"data.sources: none.json holds no \*.json: kind `mige` needs one"):
         build_source(SourceConfig(kind="mige", path="none.json"), size=32, seed=0)
     with pytest.raises(ConfigError, match="kind `mige` reads files: give its `path`"):
         build_source(SourceConfig(kind="mige"), size=32, seed=0)

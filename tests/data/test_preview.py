@@ -215,7 +215,7 @@ def test_the_config_of_a_run_says_its_own_stage(tmp_path):
         ),
         (
             ["insightedit", "--overlay", "tiny", "data.sources=[{kind: jsonl, path: gone}]"],
-            "gone holds no *.jsonl file",
+            "gone does not exist: name the folder of the *.jsonl files",
         ),
         (
             ["mige", "--overlay", "tiny", "--init-from", "default"],

@@ -240,7 +240,7 @@ def test_later_steps_count_and_failed_judges_are_named(tmp_path):
     [
         ({"task_type": "paint"}, "record is incomplete", "`task_type` is 'paint': it has to be one of remove, add"),
         ({"instruction": ["  "]}, "instruction is empty", "`instruction` is"),
-        ({"segmentation": {"size": [2, 2], "counts": "99"}}, "record is incomplete", "not COCO's run lengths"),
+        ({"segmentation": {"size": [2, 2], "counts": "99"}}, "mask cannot be read", "not COCO's run lengths"),
         ({"class_origin": "kettle"}, "file is missing", "its path is blank, and 0 pictures are called 1543_\\*_kettle"),
         ({"origin_img_path": "gone.jpg"}, "file is missing", "gone.jpg"),
     ],

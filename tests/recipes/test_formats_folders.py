@@ -8,12 +8,11 @@ import os
 import pytest
 from typer.testing import CliRunner
 
-from data_recipes.formats.ai_toolkit import write_ai_toolkit
 from data_recipes.formats.cli import app
 from data_recipes.formats.export import WRITERS, export, writer
 from data_recipes.formats.kinds import guess_kind, splits_of
 from data_recipes.formats.mige import write_mige
-from data_recipes.formats.published_writers import write_magicbrush
+from data_recipes.formats.published_writers import write_ai_toolkit, write_magicbrush
 from data_recipes.pipeline.inputs import InputConfig
 from data_recipes.pipeline.records import Record
 from insightedit.config.schema import SourceConfig
@@ -46,7 +45,7 @@ def test_mige_comes_back_with_references_and_sources(tmp_path):
     assert (entries[0]["width"], entries[0]["height"]) == (24, 20)
     assert_same(records(opened("mige", tmp_path)), mixed(), f"{FIELDS} caption")
     source = build_source(SourceConfig(kind="mige", path=str(tmp_path / "mige.json")), size=32, seed=0)
-    assert source[1].instruction == "put <imagehere> into the picture"
+    assert source[1].instruction == "put <imagehere> into the photo"
     assert [same(a, b) for a, b in zip(source[2].reference_images, mixed()[2].references, strict=True)] == [
         True,
         True,
@@ -91,13 +90,15 @@ def test_faulty_prompts_are_told(tmp_path, changes, reason, detail):
 
 
 def test_other_json_is_no_list_of_prompts(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no \*.json: let source.path name MIGE's JSON list."):
+    with pytest.raises(ValueError, match=r"holds no \*.json: kind `mige` needs one; check the path."):
         opened("mige", tmp_path)
     dump(tmp_path / "a.json", "{broken")
-    with pytest.raises(ValueError, match="a.json is not valid JSON"):
+    with pytest.raises(ValueError, match="a.json cannot be read as JSON: file is not valid JSON"):
         opened("mige", tmp_path)
     dump(tmp_path / "a.json", {})
-    with pytest.raises(ValueError, match="a.json holds no list of entries: kind mige reads a JSON list"):
+    with pytest.raises(
+        ValueError, match="a.json holds an empty dict: it has to be a list of {image, multi_prompt"
+    ):
         opened("mige", tmp_path)
 
 

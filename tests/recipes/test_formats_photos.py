@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.formats.reading import Finder, ReadError, inside, read_region, unique_keys
 from data_recipes.pipeline.inputs import InputConfig, open_input
+from insightedit.data.reading import Finder, ReadError, inside, read_region_of, unique_keys
 from tests.recipes.format_files import noise, opened, records, rejected, save
 
 
@@ -97,7 +97,7 @@ def test_masks_are_white_or_a_hole(tmp_path):
         np.dstack([np.repeat(region[..., None] * np.uint8(255), 3, 2), np.full((6, 8), 255, np.uint8)]),
     )
     for path in (white, hole, opaque):
-        assert np.array_equal(read_region(path), region)
+        assert np.array_equal(read_region_of(path), region)
 
 
 def test_keys_are_unique_and_never_hold_a_slash():

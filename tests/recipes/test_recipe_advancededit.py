@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_recipes.backends.registry import KINDS, load_backend
-from data_recipes.formats.published import open_table
+from data_recipes.formats.published import open_pairs
 from data_recipes.oracle.report import main, measure_run
 from data_recipes.pipeline.config import load_config
 from data_recipes.pipeline.inputs import InputConfig
@@ -118,7 +118,7 @@ def finished(tmp_path_factory):
 
 def test_a_run_gives_pairs_that_can_be_read_again(finished):
     out, manifest = finished
-    source = open_table(InputConfig(kind="parquet", path=str(out), split="train", max_side=None))
+    source = open_pairs(InputConfig(kind="parquet", path=str(out), split="train", max_side=None))
     assert len(source) == manifest["pairs"] > 10
     record = source[0]
     record.check()
@@ -156,7 +156,7 @@ def test_scenes_pass_through_their_recipe(tmp_path):
     words = ["source.kind=scene_pairs", "source.count=6", "source.size=32", f"output.path={tmp_path / 'out'}"]
     config = load_config(None, ["recipe=scenes", *words])
     assert run_recipe(config)["pairs"] == 6
-    source = open_table(InputConfig(kind="parquet", path=str(tmp_path / "out"), split="train"))
+    source = open_pairs(InputConfig(kind="parquet", path=str(tmp_path / "out"), split="train"))
     from data_recipes.scenes import SceneSampler
 
     for index in range(6):

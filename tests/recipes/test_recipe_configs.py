@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_recipes.backends.registry import load_backend
-from data_recipes.formats.published import open_table
+from data_recipes.formats.published import open_pairs
 from data_recipes.pipeline.bench import Bench
 from data_recipes.pipeline.config import load_config
 from data_recipes.pipeline.inputs import InputConfig
@@ -62,7 +62,7 @@ def test_a_run_over_scenes_gives_what_its_steps_give(name: str, tmp_path: Path):
     assert manifest["complete"] and manifest["pairs"] == len(wanted) > 0
     assert set(manifest["tasks"]) <= tasks
     assert sum(sum(reasons.values()) for reasons in manifest["rejects"].values()) == len(rejected)
-    source = open_table(InputConfig(kind="parquet", path=str(tmp_path / "out"), max_side=None))
+    source = open_pairs(InputConfig(kind="parquet", path=str(tmp_path / "out"), max_side=None))
     found = [source[number] for number in range(len(source))]
     for record, told in zip(found, wanted, strict=True):
         assert isinstance(record, Record) and record.key == told.key and record.task == told.task

@@ -20,6 +20,8 @@ import numpy as np
 from PIL import Image
 
 from data_recipes.expressive.texts import QUESTION, SUMMARY_PROMPT, cut_answer
+from insightedit.data.cascade import num_records
+from insightedit.data.pairs import PairSource
 from insightedit.files import write_atomically
 
 Describe = Callable[[Sequence[str], Sequence[np.ndarray]], list[str]]
@@ -91,7 +93,7 @@ class Settings:
 
     def total(self, source: Any) -> int:
         """Rows to be written."""
-        return len(source) if self.count is None else min(self.count, len(source))
+        return num_records(source) if self.count is None else min(self.count, num_records(source))
 
 
 def write_answers(
@@ -234,13 +236,15 @@ def _row(out: Path, source: Any, index: int, expressive: str) -> dict[str, Any]:
 
 
 def _picture(out: Path, source: Any, index: int, role: str, pixels: np.ndarray) -> str:
-    """Path of a picture relative to `out`: the data set's own file, or a PNG of its pixels."""
-    column = getattr(source, role, None)
-    value = source.row(index).get(column) if column else None
-    if isinstance(value, str):
-        return Path(os.path.relpath(source.folder / value, out)).as_posix()
+    """Path of a picture below `out`: a link to the data set's own file, or a PNG of its pixels."""
     path = out / "images" / f"{index:07d}_{role}.png"
     path.parent.mkdir(exist_ok=True)
+    file = getattr(source.listing.pair(index), role) if isinstance(source, PairSource) else None
+    if isinstance(file, Path):
+        path = path.with_suffix(file.suffix.lower())
+        if not path.is_symlink():
+            path.symlink_to(os.path.relpath(file, path.parent))
+        return path.relative_to(out).as_posix()
     with write_atomically(path) as aside:
         Image.fromarray(pixels).save(aside, format="PNG")
     return path.relative_to(out).as_posix()

@@ -202,18 +202,16 @@ def build_source(
             is none to choose.
     """
     if config.val_fraction > 0 or held_out:
-        from insightedit.data.held_out import (
-            part_of,
-        )  # which counts records as `cascade` does, and that knows sources
+        from insightedit.data.held_out import part_of  # it knows sources, too
 
         whole = build_source(replace(config, val_fraction=0.0), size=size, seed=seed, expressive=expressive)
         return part_of(whole, config.val_fraction, held_out=held_out, name=str(config.path or config.kind))
     if config.kind in SCENE_SOURCES and config.path is None:
-        source = SCENE_SOURCES[config.kind]
+        rendered = SCENE_SOURCES[config.kind]
         if config.style is None:
-            return source(split=config.split, size=size, seed=seed)
-        if isinstance(source, type) and issubclass(source, SceneSource):
-            return source(split=config.split, size=size, seed=seed, style=config.style)
+            return rendered(split=config.split, size=size, seed=seed)
+        if isinstance(rendered, type) and issubclass(rendered, SceneSource):
+            return rendered(split=config.split, size=size, seed=seed, style=config.style)
     if config.style is not None:
         raise ConfigError(
             f"data.sources: kind `{config.kind}` has no style `{config.style}` to choose: leave `style` out; rendered "

@@ -30,8 +30,8 @@ LOOKED_AT = 100  # rows that tell which columns JSON lines and tars have
 class Rows(Protocol):
     """Rows of files, one file after the other."""
 
-    files: Sequence[Path]
-    columns: Sequence[str]
+    files: list[Path]
+    columns: list[str]
 
     def __len__(self) -> int: ...
 
@@ -297,7 +297,8 @@ class ArrowRows:
         import pyarrow
 
         self.split = split
-        self.files, self.batches = [], []
+        self.files = list[Path]()
+        self.batches = list[Any]()
         folder = _split_folder(path, split)
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -311,7 +312,7 @@ class ArrowRows:
             raise ConfigError(
                 f"{folder} keeps its rows in another order than its files: load it and `save_to_disk` it anew."
             )
-        self.columns = self.batches[0].schema.names if self.batches else []
+        self.columns: list[str] = self.batches[0].schema.names if self.batches else []
         self.starts = [0, *accumulate(len(batch) for batch in self.batches)]
 
     def __len__(self) -> int:

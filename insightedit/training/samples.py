@@ -130,9 +130,10 @@ def _sample(record: EditRecord) -> Any:
 
 def _whole_records(source: Source, count: int) -> Iterator[EditRecord]:
     """The first `count` records without the broken ones; while training, the mixture skips and names those."""
+    from insightedit.data.cascade import num_records
     from insightedit.data.mixture import BROKEN
 
-    for index in range(min(count, len(source))):
+    for index in range(min(count, num_records(source))):
         with suppress(*BROKEN):
             yield source[index]
 

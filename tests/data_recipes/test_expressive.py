@@ -322,8 +322,8 @@ def test_from_the_command_line_to_a_training_batch(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--data": "nowhere"}, "holds no .jsonl file: check the path"),
-        ({"--kind": "csv"}, "unknown kind `csv`"),
+        ({"--data": "nowhere"}, "does not exist: name the folder of the .jsonl files"),
+        ({"--kind": "xls"}, "unknown kind `xls`"),
         ({"--device": "toaster"}, "'toaster' is no device"),
         ({"--device": "cuda:9"}, "cuda:9 is not there"),
     ],

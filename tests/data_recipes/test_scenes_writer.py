@@ -35,7 +35,7 @@ def test_training_reads_what_was_written(tmp_path, cache, format):
     write_dataset(tmp_path / "out", settings)
     source = build_source(SourceConfig(kind=format, path=str(tmp_path / "out"), split="val"), size=64, seed=0)
     sampler = SceneSampler("val", 32, 3)
-    assert len(source) == 7
+    assert source.num_records == 7
     for number in range(7):
         record, sample = source[number], sampler[10 + number]
         assert record.instruction == sample.instruction

@@ -40,7 +40,7 @@ def test_training_reads_what_was_written(tmp_path, task, format):
     assert sum(manifest["tasks"].values()) == 12 and manifest["settings"]["task"] == task
     source = build_source(SourceConfig(kind=format, path=str(tmp_path / "out"), split="val"), size=64, seed=0)
     sampler = SAMPLERS[task]("val", 32, 3)
-    assert len(source) == 12
+    assert source.num_records == 12
     counts = set()
     for number in range(12):
         record, sample = source[number], sampler[10 + number]
@@ -153,5 +153,5 @@ def test_references_that_are_no_squares_are_told(tmp_path):
     path = Path(tmp_path / "val.parquet")
     Dataset.from_dict(rows, features=features).to_parquet(path)
     source = build_source(SourceConfig(kind="parquet", path=str(path), split="val"), size=16, seed=0)
-    with pytest.raises(ValueError, match="has references of 30 x 16 pixels: put squares side by side"):
+    with pytest.raises(ValueError, match="references of 30 x 16 pixels are no squares side by side"):
         source[0]

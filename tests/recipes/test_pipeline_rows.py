@@ -124,7 +124,7 @@ def test_training_reads_a_row_as_it_was(tmp_path, format):
     )
     written(tmp_path, format, record, record.but(key="a/2"))
     source = build_source(SourceConfig(kind=format, path=str(tmp_path)), size=8, seed=0, expressive=True)
-    assert len(source) == 2
+    assert source.num_records == 2
     row = source[0]
     assert (row.instruction, row.reply, row.task) == (
         "put <imagehere> on <imagehere>",
@@ -134,14 +134,8 @@ def test_training_reads_a_row_as_it_was(tmp_path, format):
     assert np.array_equal(row.source_image, record.source)
     assert np.array_equal(row.target_image, record.target)
     first, second = row.reference_images
-    if format == "parquet":
-        assert np.array_equal(first, record.references[0])
-        assert np.array_equal(second, record.references[1])
-    else:  # squares on white
-        assert first.shape == second.shape == (9, 9, 3)
-        assert np.array_equal(first[2:6], record.references[0])
-        assert np.array_equal(second[1:8, 3:5], record.references[1])
-        assert (second[0] == 255).all()
+    assert np.array_equal(first, record.references[0])  # without the white that makes squares of them in tars
+    assert np.array_equal(second, record.references[1])
 
 
 def test_a_row_keeps_everything(tmp_path):

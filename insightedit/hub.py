@@ -37,6 +37,7 @@ from insightedit.exporting import (
     read_run,
     taught_words,
 )
+from insightedit.fetching import fetch_model
 from insightedit.files import replace_folder, staging
 from insightedit.interleaved_editor import InterleavedEditor
 from insightedit.interleaved_hub import compose_interleaved
@@ -131,11 +132,13 @@ def load_pipeline(
     device = find_device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     name = find_model(model)
+    place = name if Path(name).is_dir() else str(fetch_model(name))
     try:
-        pipeline = _pipeline_class(name).from_pretrained(name, dtype=dtype)
+        pipeline = _pipeline_class(place).from_pretrained(place, dtype=dtype)
     except OSError as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"Cannot load the model {name}: {first_line}") from error
+    pipeline.register_to_config(_name_or_path=name)
     return pipeline.to(device)
 
 

@@ -25,6 +25,8 @@ REPLACED = [
     "*.model",
     "*.jinja",
 ]  # what loading reads; stale ones would confuse
+PATIENCE = 20.0  # seconds for an answer of the hub, where only a few bytes are asked for
+UPLOAD_PATIENCE = 300.0  # seconds: it puts large files in their places before it answers
 ALWAYS_THERE = {".gitattributes", "README.md"}  # the hub's own beginnings of a repository
 
 
@@ -58,7 +60,7 @@ def check_target(repo: str, *, private: bool = False) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
         raise ValueError(f"{repo!r} is no hub id: write owner/name, e.g. your-name/my-editor.")
-    with hub_errors(repo):
+    with hub_errors(repo), patience(PATIENCE):
         api = _api()
         api.whoami()
         _remote_files(api, repo, private)
@@ -90,7 +92,7 @@ def push_folder(
         raise ValueError(f"{folder} holds no {MODEL_INDEX}, so it is no model folder: export a run first.")
     check_target(repo, private=private)
     again = f"`insightedit push {folder} {repo}` goes on where it stopped"
-    with hub_errors(repo, again):
+    with hub_errors(repo, again), patience(UPLOAD_PATIENCE):
         api = _api()
         remote = _remote_files(api, repo, private)
         _check_content(folder, repo, remote or {}, replace)
@@ -150,6 +152,19 @@ def hub_errors(repo: str, again: str | None = None) -> Iterator[None]:
         raise ValueError(_explain(error, repo, again)) from None  # `from None`: causes carry request headers
 
 
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """A limit on how long the hub's client waits for the next bytes; by itself it waits for ever."""
+    from huggingface_hub import get_session
+
+    session: Any = get_session()
+    before, session.timeout = getattr(session, "timeout", None), seconds
+    try:
+        yield
+    finally:
+        session.timeout = before
+
+
 def _api() -> Any:
     """The client, if it has a token and may use the network."""
     from huggingface_hub import HfApi, constants, get_token
@@ -170,7 +185,7 @@ def _remote_files(api: Any, repo: str, private: bool) -> dict[str, Any] | None:
     try:
         info = api.repo_info(repo)
     except RepositoryNotFoundError as error:
-        if _status(error) == 401:
+        if status_of(error) == 401:
             raise
         return None
     if private and info.private is False:
@@ -222,11 +237,9 @@ def _same(path: Path, entry: Any) -> bool:
 
 def _explain(error: BaseException, repo: str, again: str | None) -> str:
     """One sentence: what happened and what to do."""
-    from huggingface_hub import constants
-
-    chain = list(_chain(error))
-    status = next((code for code in map(_status, chain) if code), None)
-    endpoint = re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)  # without a password in it
+    chain = list(reasons(error))
+    status = next((code for code in map(status_of, chain) if code), None)
+    endpoint = hub_address()
     then = f" Nothing is lost: {again}." if again else ""
     sentence: str
     if status == 401:
@@ -243,21 +256,29 @@ def _explain(error: BaseException, repo: str, again: str | None) -> str:
         sentence = f"{repo} changed while it was written to: run the same command again."
     elif status is not None and status >= 500:
         sentence = f"The hub at {endpoint} failed (status {status}).{then or ' Try again later.'}"
-    elif any(_is_network(cause) for cause in chain):
+    elif any(is_network(cause) for cause in chain):
         sentence = f"The hub at {endpoint} cannot be reached: check the network and HF_ENDPOINT.{then}"
     else:
         said = " ".join(str(error).split()) or type(error).__name__
         sentence = f"The hub refused {repo}: {said[:300].rstrip('.')}.{then}"
-    return _without_token(sentence)
+    return without_token(sentence)
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def hub_address() -> str:
+    """Where the client looks for the hub, without a password in it."""
+    from huggingface_hub import constants
+
+    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)
+
+
+def reasons(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
     """HTTP status behind an error: of its response, or in the words of the uploader that is not written in Python."""
     code = getattr(getattr(error, "response", None), "status_code", None)
     if code is not None:
@@ -268,7 +289,7 @@ def _status(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def _is_network(error: BaseException) -> bool:
+def is_network(error: BaseException) -> bool:
     """Connection and time-out errors of whichever HTTP client `huggingface_hub` is built on."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -279,7 +300,8 @@ def _is_network(error: BaseException) -> bool:
     return isinstance(error, ConnectionError | TimeoutError | client) or words(str(error)) is not None
 
 
-def _without_token(text: str) -> str:
+def without_token(text: str) -> str:
+    """A message with every token blanked out."""
     from huggingface_hub import get_token
 
     token = get_token()

@@ -105,20 +105,16 @@ def find_start(name: str) -> str:
 
 
 def _fetch(name: str) -> str:
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    from insightedit.pipeline import InsightEditPipeline
+    from insightedit.fetching import fetch_model
 
     try:
-        return InsightEditPipeline.download(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if isinstance(error, RepositoryNotFoundError):
-            reason = "it shows none; for a private one log in with `hf auth login`"
+        return str(fetch_model(name))
+    except ValueError as error:
         raise StageError(
-            f"--init-from {name}: there is no such folder here, and the hub gave no model of that name ({reason}). "
-            "Name the run folder of an earlier stage, a model's folder, or a hub id owner/name."
-        ) from error
+            f"--init-from {name}: there is no such folder here, and the hub gave no model of that name "
+            f"({str(error).rstrip('.')}). Name the run folder of an earlier stage, a model's folder, or a hub id "
+            "owner/name."
+        ) from None
 
 
 def model_behind(config: Config) -> Path | None:

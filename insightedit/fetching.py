@@ -81,7 +81,12 @@ def _may_be_cached(error: BaseException) -> bool:
 
 
 def _explain(error: BaseException, repo: str) -> str:
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     chain = list(reasons(error))
     status = next((code for code in map(status_of, chain) if code), None)
@@ -96,7 +101,7 @@ def _explain(error: BaseException, repo: str) -> str:
             f"The hub at {hub} shows no model {repo}: check the name; for a private one log in with `hf auth login`, "
             "or set HF_TOKEN."
         )
-    if any(isinstance(cause, EntryNotFoundError) for cause in chain[:1]):
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return f"{repo} holds no {MODEL_INDEX}, so it is no model that edits pictures."
     if status == 429:
         return f"The hub at {hub} gets too many requests from here: wait some minutes, or log in with `hf auth login`."

@@ -144,8 +144,9 @@ def test_a_model_on_the_hub_is_trained_on(command, hub, tiny_runs, tmp_path):
     assert facts["license"] == "apache-2.0"
     nowhere = command("--overlay", "tiny", "--init-from", "tester/nothing", module="insightedit.stage3")
     assert nowhere.returncode == 2
-    assert "insightedit: --init-from tester/nothing: there is no such folder here, and the hub gave no model" in (
-        nowhere.stderr
+    assert (
+        "insightedit: --init-from tester/nothing: there is no such folder here, and the hub gave no model"
+        in (nowhere.stderr)
     )
     assert "(it shows none; for a private one log in with `hf auth login`)" in nowhere.stderr
 

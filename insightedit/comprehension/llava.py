@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -125,6 +125,7 @@ class LlavaComprehension(nn.Module):
             dtype=dtype or "auto",
             quantization_config=_quantization_config(quantization, dtype or torch.float32),
         )
+        _compute_odd_widths_plainly(mllm)
         processor = load_processor(model, mllm.config)
         if vision_feature_layer is not None:
             mllm.config.vision_feature_layer = vision_feature_layer
@@ -336,6 +337,14 @@ def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> Bits
             llm_int8_skip_modules=skipped,
         )
     raise ValueError(f"quantization is {quantization!r}; it is one of none, 4bit, 8bit.")
+
+
+def _compute_odd_widths_plainly(mllm: nn.Module) -> None:
+    """Keep 4-bit layers that are not made of whole blocks from bitsandbytes' fast path on CPUs, which fails on them."""
+    for layer in cast("Any", mllm.modules()):
+        fast = getattr(layer, "support_avx512bf16_for_cpu", False)
+        if fast and (layer.out_features % 32 or layer.in_features % 64):
+            layer.support_avx512bf16_for_cpu = False
 
 
 @contextmanager

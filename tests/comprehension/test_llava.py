@@ -225,6 +225,16 @@ def wide_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.mark.filterwarnings("default")  # bitsandbytes announces its casts
+def test_any_width_is_quantised_on_the_cpu(load: Callable[..., LlavaComprehension], images: list) -> None:
+    """bitsandbytes' fast path, which is for evaluation alone, wants whole blocks: "N must be divisible by block_n"."""
+    pytest.importorskip("bitsandbytes")
+    comprehension = load(quantization="4bit").eval()
+    with torch.no_grad():
+        states = comprehension(comprehension.tokenize(["the dog"], images[:1])).edit_hidden_states
+    assert states.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("quantization", "layer", "tolerance"), [("4bit", "Linear4bit", 1e-5), ("8bit", "Linear8bitLt", 0.1)]
 )

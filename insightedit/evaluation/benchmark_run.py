@@ -34,6 +34,7 @@ from insightedit.evaluation.run_folder import (
     write_run,
     write_samples,
 )
+from insightedit.files import lock_folder
 
 RoundTrip = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 Key = tuple[str, str, int | None, str, str]  # method, sample, seed, metric, variant
@@ -98,8 +99,8 @@ def run_benchmark(
         What `run.json` says.
 
     Raises:
-        ValueError: if the folder holds another run, a picture was changed since it was measured, or the method has the
-            name of a control.
+        ValueError: if the folder holds another run or one is at work in it, a picture was changed since it was
+            measured, or the method has the name of a control.
         JudgeError, MissingReplyError: if a judge gives no reply at all; the run can go on later.
     """
     from insightedit.evaluation.tables import is_control
@@ -108,11 +109,15 @@ def run_benchmark(
         raise ValueError(f"method is {editor.method!r}, the name of a control row: choose another one.")
     started = time.perf_counter()
     run = _Run(benchmark, protocol, editor, instruments, out)
-    card = run.begin()
-    write_records(run.records(progress), out / RECORDS, append=True)
-    seconds = round(time.perf_counter() - started, 1)
-    card = replace(card, finished=_now(), seconds=seconds)
-    write_run(card, out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: name a folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    with lock_folder(out):
+        card = run.begin()
+        write_records(run.records(progress), out / RECORDS, append=True)
+        seconds = round(time.perf_counter() - started, 1)
+        card = replace(card, finished=_now(), seconds=seconds)
+        write_run(card, out)
     return card
 
 
@@ -138,8 +143,6 @@ class _Run:
 
     def begin(self) -> RunCard:
         """Check the folder, take what an earlier run left, write card and samples."""
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"{self.out} is a file: name a folder.")
         if (self.out / RUN).is_file():
             before = read_run(self.out)
             _check_same_run(before, self.card, self.out)

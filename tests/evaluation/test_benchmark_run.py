@@ -27,6 +27,7 @@ from insightedit.evaluation.judge.replies import Reply
 from insightedit.evaluation.metrics.encoders import ClipEncoder
 from insightedit.evaluation.protocols import PROTOCOLS
 from insightedit.evaluation.run_folder import RunSample, read_run, read_samples, write_samples
+from insightedit.files import lock_folder
 from tests.evaluation.benchmark_runs import (
     folder_editor,
     networks,
@@ -414,6 +415,12 @@ def test_a_file_or_strange_records_in_the_way_are_refused(tmp_path: Path) -> Non
     benchmark = magicbrush(tmp_path)
     editor = folder_editor(benchmark, write_results(benchmark, tmp_path / "results"))
     nets = tools(MAGICBRUSH, benchmark)
+    (tmp_path / "busy").mkdir()
+    with (
+        lock_folder(tmp_path / "busy"),
+        pytest.raises(ValueError, match="busy is in use by process .* wait until it ends"),
+    ):
+        run_benchmark(benchmark, MAGICBRUSH, editor, nets, tmp_path / "busy")
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="file is a file: name a folder"):
         run_benchmark(benchmark, MAGICBRUSH, editor, nets, tmp_path / "file")

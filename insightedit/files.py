@@ -68,6 +68,27 @@ def check_paths(outputs: Mapping[str, Paths], inputs: Mapping[str, Paths] | None
         taken[key] = f"{name} {path}"
 
 
+def check_outside(name: str, folder: PathLike, other: str, source: PathLike | None) -> None:
+    """Refuse a folder to write to that is what is read, or lies in it: the next run would read what this one wrote.
+
+    Args:
+        name: of the option, for the message.
+        folder: to be written.
+        other: what is read, in words.
+        source: folder that is read; anything else passes.
+
+    Raises:
+        ValueError: names both.
+    """
+    if source is None or not os.path.isdir(source):
+        return
+    real, inside = Path(os.path.realpath(source)), Path(os.path.realpath(folder))
+    if inside == real or real in inside.parents:
+        raise ValueError(
+            f"{name} {folder} lies in {other} {source}, which is read: write to a folder outside of it."
+        )
+
+
 def check_others(outputs: Mapping[str, Paths], instead: str = "write to another one") -> None:
     """Refuse outputs that are there and that this package did not write; empty files may be filled.
 

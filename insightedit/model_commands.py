@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -145,18 +147,27 @@ def info(
         from insightedit.hub import describe_model
 
         devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        for name, value in {**software_versions(), "devices": ", ".join(devices)}.items():
-            typer.echo(f"{name:<14}{value}")
+        _print_facts({**software_versions(), "devices": "; ".join(devices)})
         try:
             facts = describe_model(model)
         except FileNotFoundError as error:
             if model is not None:
                 raise
-            typer.echo(f"{'model':<14}{error}")
+            _print_facts({"model": str(error)})
             return
         typer.echo("model")
-        for name, value in facts.items():
-            typer.echo(f"  {name:<12}{value}")
+        _print_facts(facts, "  ")
+
+
+def _print_facts(facts: dict[str, str], indent: str = "") -> None:
+    """One line for each thing that is said, wrapped where the terminal ends."""
+    width = max(shutil.get_terminal_size((100, 24)).columns, 40)
+    options = {"width": width, "break_long_words": False, "break_on_hyphens": False}
+    for name, value in facts.items():
+        first, after = f"{indent}{name:<{14 - len(indent)}}", " " * 14
+        for line in value.split("; "):
+            typer.echo(textwrap.fill(line, initial_indent=first, subsequent_indent=after + "  ", **options))
+            first = after
 
 
 def _push(folder: Path, repository: str, private: bool, replace: bool) -> None:

@@ -78,10 +78,15 @@ def data(
         from data_recipes.doctor.examine import examine
         from data_recipes.doctor.report import print_report, write_sheet
         from insightedit.evaluation.terminal import console, counting_bar
+        from insightedit.files import check_outside, check_paths
         from insightedit.pair_sheet import check_sheet_path
 
         if sheet is not None:
             check_sheet_path(sheet)
+            inputs = [path, *(word.rpartition("=")[2] for word in against or ())]
+            check_paths({"--sheet": sheet}, {"the data": inputs})
+            for folder in inputs if sheet.exists() else ():
+                check_outside("--sheet", sheet, "the data", folder)
         with counting_bar("records") as told:
             diagnosis = examine(
                 path,

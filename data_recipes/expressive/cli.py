@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data_recipes.expressive.writer import Settings, write_answers, write_summaries
 from insightedit.command_line import one_sentence_errors
+from insightedit.files import check_outside
 from insightedit.options import MAX_BATCH, MAX_RECORDS, Command, Device
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def write(
     """
     with one_sentence_errors("the same command goes on from the last row."):
         settings = Settings(data, kind, split, llava, summariser, max_new_tokens, count)
+        check_outside("--out", out, "--data", data)
         place = _device(device)
         _quiet_libraries()
         source = settings.source()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from data_recipes.pipeline.inputs import Input, InputConfig, open_input
 from data_recipes.pipeline.records import Record, Rejected
+from insightedit.files import check_outside
 
 WRITERS = {
     "advancededit": "data_recipes.formats.advancededit_writer:write_advancededit",
@@ -71,6 +72,7 @@ def export(
     opened = open_input(config)
     if out.is_file():
         raise ValueError(f"{out} is a file: name a folder.")
+    check_outside("--out", out, "the source", config.path)
     if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out} holds files: name a new or empty folder.")
     out.mkdir(parents=True, exist_ok=True)

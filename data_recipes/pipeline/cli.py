@@ -96,6 +96,7 @@ def _run(
     from data_recipes.pipeline.run import run_recipe, usage_of
     from data_recipes.pipeline.watch import Interrupted
     from data_recipes.recipes import recipe_module
+    from insightedit.files import check_outside
 
     settings = load_config(config, given, named=named)
     if not settings.recipe:
@@ -108,6 +109,7 @@ def _run(
         return
     if settings.output.path is None:
         raise ValueError("nowhere to write: name a folder with --out, or look first with --dry-run.")
+    check_outside("--out", settings.output.path, "the source", settings.source.path)
     try:
         with terminal.watching() as watch:
             manifest = run_recipe(settings, watch)

@@ -67,7 +67,8 @@ Rules = Annotated[str | None, typer.Option(help="By which rules; `insightedit ev
 Split = Annotated[str | None, typer.Option(help="Part of the benchmark. Default: the first one.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to write. Default: runs/eval/BENCHMARK.")]
 Dump = Annotated[
-    Path | None, typer.Option(help="Only write samples.jsonl with ids, instructions and pictures there.")
+    Path | None,
+    typer.Option(help="Only write samples.jsonl with ids and instructions there, and the pictures."),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first samples, to try things out.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Measure what --results has, if some are missing.")]
@@ -275,9 +276,15 @@ def _read(name: str, folder: Path, split: str | None, limit: int | None) -> Benc
 
 def _dump(benchmark: Benchmark, folder: Path) -> None:
     from insightedit.evaluation.run_folder import RunSample, write_samples
+    from insightedit.files import check_outside, write_bytes
 
-    def place(path: Path | None) -> str | None:
-        return None if path is None else str(path.absolute())
+    check_outside("--dump", folder, "the benchmark", benchmark.folder)
+
+    def copied(path: Path, name: str) -> str:
+        copy = (folder / "pictures" / name).with_suffix(path.suffix)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(copy, path.read_bytes())
+        return str(copy.absolute())
 
     lines = [
         RunSample(
@@ -286,8 +293,11 @@ def _dump(benchmark: Benchmark, folder: Path) -> None:
             sample.earlier,
             sample.category,
             sample.cluster,
-            place(sample.source),
-            references=tuple(str(path.absolute()) for path in sample.references),
+            None if sample.source is None else copied(sample.source, f"{sample.sample_id}.png"),
+            references=tuple(
+                copied(path, f"{sample.sample_id}_{number}.png")
+                for number, path in enumerate(sample.references, start=1)
+            ),
         )
         for sample in benchmark
     ]

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors
+from insightedit.files import check_others
 from insightedit.options import MAX_SEED, Resamples
 
 
@@ -45,6 +46,7 @@ def report(
 
         if out is not None and out.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--out {out}: name a file that ends in .html.")
+        check_others({"--out": out})
         if bool(votes) != (key is not None):
             raise ValueError(
                 "--votes and --key go together: name the raters' files and their page's key.json."

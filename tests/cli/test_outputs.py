@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from insightedit.edit_jobs import plan_edits
+from insightedit.files import check_outside
 from tests.cli.test_cli import WORDS, one_sentence, photo, run
 
 __all__ = ["photo", "run"]
@@ -171,7 +173,9 @@ def test_settings_far_from_the_model_s_own_are_told(run, photo):
     assert run("edit", photo, WORDS, "--steps", 9, "-o", "o2.png", "--strict").exit_code == 3
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stop_in_a_folder_counts_what_is_written(tiny_folder, tmp_path, number, code):
     for name in range(30):
         picture(tmp_path / f"album/{name:02}.png", name)
@@ -200,3 +204,41 @@ def test_a_stop_in_a_folder_counts_what_is_written(tiny_folder, tmp_path, number
     assert process.returncode == code
     assert files == [f"{name:02}.png" for name in range(len(files))] and 2 <= len(files) < 30
     assert f"stopped; {len(files)} files were written before that, the last is out/{files[-1]}." in told
+
+
+def test_info_says_one_thing_a_line(run):
+    told = run("info", "--model", ROOT / "insightedit/weights/default").output
+    assert all(len(line) <= 100 or "/" in line for line in told.splitlines()), told
+    assert "  steps       1" in told.splitlines()
+
+
+def test_a_sheet_never_replaces_a_picture_of_the_data(run):
+    from insightedit.pair_sheet import Sheet, write_pair_sheet
+
+    Path("data").mkdir()
+    picture("data/a.png")
+    one_sentence(run("doctor", "data", "data", "--sheet", "data/a.png"), "was not written by insightedit")
+    write_pair_sheet(Sheet("title"), Path("data/b.png"))
+    before = Path("data/b.png").read_bytes()
+    one_sentence(run("doctor", "data", "data", "--sheet", "data/b.png"), "lies in the data data")
+    assert Path("data/b.png").read_bytes() == before
+    one_sentence(
+        run("data", "preview", "insightedit", "--sheet", "data/a.png"), "was not written by insightedit"
+    )
+    write_pair_sheet(Sheet("other"), Path("data/b.png"))  # its own earlier output, elsewhere a free place
+
+
+@pytest.mark.parametrize("out", ["pairs", "pairs/out", "link/out"])
+def test_what_a_recipe_writes_lies_outside_of_what_it_reads(run, out):
+    from data_recipes.formats.cli import app as formats
+
+    Path("pairs").mkdir()
+    Path("link").symlink_to("pairs")
+    picture("pairs/a.png")
+    Path("pairs/pairs.jsonl").write_text('{"source": "a.png", "target": "a.png", "instruction": "b"}\n')
+    with pytest.raises(ValueError, match="lies in the source pairs, which is read"):
+        check_outside("--out", out, "the source", "pairs")
+    result = CliRunner().invoke(
+        formats, ["pairs", "--kind", "jsonl", "--to", "magicbrush", "-o", "pairs/out"]
+    )
+    one_sentence(result, "--out pairs/out lies in the source pairs")

@@ -301,7 +301,13 @@ def test_a_dump_tells_ids_and_instructions_and_no_targets(runs: dict[str, Path],
     lines = list(read_samples(tmp_path / "dump"))
     assert "3 samples" in shown and [line.sample_id for line in lines] == ["30_1", "139_iter_3", "149_iter_2"]
     assert lines[1].earlier == ("do 139.1", "do 139.2") and lines[1].target is None
-    assert Path(str(lines[1].source)).is_file()
+    assert (
+        Path(str(lines[1].source)).parent == tmp_path / "dump/pictures"
+        and Path(str(lines[1].source)).is_file()
+    )
+    assert "lies in the benchmark" in words(
+        invoke("magicbrush", runs["files"], "--dump", runs["files"] / "dump")
+    )
 
 
 Arguments = Callable[[dict[str, Path]], list[Any]]

@@ -110,7 +110,15 @@ Steps = Annotated[int | None, typer.Option(min=1, max=MAX_STEPS, help="Denoising
 TextScale = Annotated[float | None, _scale("How hard to follow the instruction.")]
 ImageScale = Annotated[float | None, _scale("How hard to keep to the picture.")]
 PromptScale = Annotated[float | None, _scale("Weight of the image branch.")]
-BatchSize = Annotated[int, typer.Option(min=1, max=MAX_BATCH, help="Pictures per forward pass.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=MAX_BATCH,
+        help="Pictures per forward pass: 1 gives each picture the bytes it has alone; more is faster, and rounds "
+        "otherwise (by a grey level here and there).",
+    ),
+]
 SceneSeed = Annotated[int, typer.Option(min=0, max=MAX_SCENE_SEED, help="Of the scenes and of the noise.")]
 SceneSide = Annotated[
     int | None,

@@ -121,7 +121,7 @@ def scenes(
         bool,
         typer.Option("--background-lock/--no-background-lock", help="Off measures the model's own skill."),
     ] = False,
-    batch_size: BatchSize = 16,
+    batch_size: BatchSize = 1,
     device: Device = None,
 ) -> None:
     """Edit scenes whose right answer is known, and count how often it is met; beside control rows."""

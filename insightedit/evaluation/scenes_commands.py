@@ -42,7 +42,7 @@ def tradeoff(
     ),
     steps: Steps = None,
     guidance_scale: TextScale = None,
-    batch_size: BatchSize = 16,
+    batch_size: BatchSize = 1,
     device: Device = None,
 ) -> None:
     """Edit the same scenes at several image guidance scales: success against the kept background, and a plot."""
@@ -89,7 +89,7 @@ def drift(
     steps: Steps = None,
     guidance_scale: TextScale = None,
     image_guidance_scale: ImageScale = None,
-    batch_size: BatchSize = 16,
+    batch_size: BatchSize = 1,
     device: Device = None,
 ) -> None:
     """Let a model edit its own pictures: a null instruction, an edit and its undoing, several edits in a row."""

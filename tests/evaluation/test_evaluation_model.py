@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from insightedit.evaluation import cli
+from insightedit.evaluation import cli, scenes_commands
 from insightedit.evaluation.model import edit_with, noise_seed, round_trip_of, to_uint8
 from insightedit.hub import export_pipeline
 from insightedit.pipeline import InsightEditPipeline
@@ -32,6 +34,21 @@ def test_a_pipeline_is_measured_the_same_in_any_batches(pipeline: InsightEditPip
     )
     assert first.records == second.records
     assert {row.name for row in first.rows} >= {"autoencoder_source", "autoencoder_target"}
+
+
+@pytest.mark.parametrize("command", [cli.scenes, scenes_commands.tradeoff, scenes_commands.drift])
+def test_each_picture_is_drawn_as_it_would_be_alone(command: Callable[..., None]) -> None:
+    assert signature(command).parameters["batch_size"].default == 1
+
+
+def test_a_picture_does_not_depend_on_the_others(pipeline: InsightEditPipeline) -> None:
+    sampler = ToySampler()
+    samples = [sampler[index] for index in range(5)]
+    alone = [edit_with(pipeline)([sample])[0] for sample in samples]
+    assert [one.tobytes() for one in edit_with(pipeline)(samples)] == [one.tobytes() for one in alone]
+    for size in (2, 5):  # rounds otherwise
+        for one, other in zip(edit_with(pipeline, batch_size=size)(samples), alone, strict=True):
+            assert np.abs(one.astype(int) - other).max() <= 1
 
 
 def test_settings_and_seed_reach_the_pipeline(pipeline: InsightEditPipeline) -> None:

@@ -33,6 +33,7 @@ from insightedit.options import (
 
 if TYPE_CHECKING:
     from insightedit.edit_jobs import EditJob, EditPlan
+    from insightedit.imaging import Picture
     from insightedit.interleaved_pipeline import InterleavedEditPipeline
     from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
 
@@ -211,17 +212,18 @@ def check_early(instruction: str, plan: EditPlan, settings: dict[str, Any], refe
         FileNotFoundError: if a picture is missing.
     """
     from insightedit.imaging import read_picture
-    from insightedit.provenance import check_suffix
+    from insightedit.provenance import check_output
     from insightedit.request import read_masks
     from insightedit.words import clean_instruction
 
     clean_instruction(instruction)
     first = plan.jobs[0]
-    for path in filter(None, (first.output, first.before_after)):
-        check_suffix(path)
     for path in references:
         read_picture(path)
     pictures = [] if first.image is None or plan.is_folder else [read_picture(first.image)]
+    check_output(first.output, *pictures)
+    if first.before_after:
+        check_output(first.before_after)
     mask = settings.get("mask")
     if mask is not None and not pictures:
         read_picture(mask)
@@ -298,7 +300,7 @@ def _run_job(
     software = f"insightedit {package_version()}"
     note = Provenance(software, instruction, result.seeds[0], locked, tuple(warnings))
     save_picture(result.images[0], job.output, note)
-    changed = _what_changed(result) if source is not None else ", drawn on a blank canvas"
+    changed = ", drawn on a blank canvas" if source is None else _what_changed(result, source)
     typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{changed}")
     if result.expressive_instructions[0]:
         typer.echo(f"Understood as: {result.expressive_instructions[0]}")
@@ -322,9 +324,12 @@ def _tell(warnings: list[str], job: EditJob) -> None:
         typer.secho(f"Warning: {job.output}: {message}", err=True, fg=typer.colors.YELLOW)
 
 
-def _what_changed(result: InsightEditOutput) -> str:
-    ratio = float(result.masks[0].mean())
-    return ", the model changed nothing" if ratio == 0 else f", {100 * ratio:.0f} % of the picture edited"
+def _what_changed(result: InsightEditOutput, source: Picture) -> str:
+    from insightedit.report import changed_ratio
+
+    ratio = changed_ratio(result.masks[0], source)
+    seen = "picture" if source.visible is None else "visible part"
+    return ", the model changed nothing" if ratio == 0 else f", {100 * ratio:.0f} % of the {seen} edited"
 
 
 def _group(name: str, module: str, text: str) -> None:

@@ -24,7 +24,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection, PreTrainedModel, ProcessorMixin
 
-from insightedit.background import EditEvidence, native_map, paste_edit
+from insightedit.background import EditEvidence, hidden_share, native_map, paste_edit
 from insightedit.bridging.bridge import EditBridge
 from insightedit.comprehension.adapted import (
     AdaptedMllm as AdaptedMllm,  # folders with an adapter name it; see `ModelMixin` above
@@ -133,7 +133,15 @@ def finish(
         settings=used,
         evidence=evidence,
         warnings=pipeline.find_warnings(
-            request.instructions[: len(texts)], masks, texts, settings, request.pictures[0] is None
+            request.instructions[: len(texts)],
+            masks,
+            texts,
+            settings,
+            request.pictures[0] is None,
+            [
+                hidden_share(picture, proof)
+                for picture, proof in zip(request.pictures, evidence, strict=False)
+            ],
         ),
     )
 

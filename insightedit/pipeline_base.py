@@ -31,7 +31,7 @@ from insightedit.generation.guidance import branch_weights
 from insightedit.generation.sampling import DrawState, StepCallback
 from insightedit.imaging import Picture, pixels_to_tensor, read_picture, squash, to_float, to_pil
 from insightedit.request import EditRequest, check_settings, pair_negatives, pair_up
-from insightedit.words import EditWarning, find_warnings, unusual_settings
+from insightedit.words import EditWarning, find_warnings, unseen_edit, unusual_settings
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
 
@@ -195,6 +195,7 @@ class EditPipeline(DiffusionPipeline):
         understood: Sequence[str | None] | None,
         settings: DrawSettings,
         blank: bool = False,
+        hidden: Sequence[float] = (),
     ) -> list[list[EditWarning]]:
         """What a user should know about each edit; without masks (latents) only what words and settings tell."""
         known = self.config["known_words"]
@@ -204,9 +205,11 @@ class EditPipeline(DiffusionPipeline):
         }
         changed = [bool(mask.any()) for mask in masks] or [True] * len(instructions)
         texts = [text.replace(REFERENCE_PLACEHOLDER, "picture") for text in instructions]
+        whole = unusual_settings(settings, self._usual(blank))
+        given = zip(texts, understood or [None] * len(texts), changed, strict=True)
         return [
-            find_warnings(*one, **options) + unusual_settings(settings, self._usual(blank))
-            for one in zip(texts, understood or [None] * len(texts), changed, strict=True)
+            find_warnings(*one, **options) + unseen_edit(share) + whole
+            for one, share in zip(given, hidden or [0.0] * len(texts), strict=True)
         ]
 
     def _usual(self, blank: bool) -> DrawSettings:

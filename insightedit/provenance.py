@@ -9,18 +9,26 @@ source is not copied, so a signature of the source never claims the edit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from insightedit.colour_profiles import is_srgb
 from insightedit.files import write_atomically
+from insightedit.imaging import Picture, read_picture, to_rgb
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-LOSSY = {".jpg", ".jpeg", ".webp"}
+JPEG = (".jpg", ".jpeg", ".jfif")
+LOSSY = {*JPEG, ".webp"}
+WEBP_SIDE = 16_383  # pixels, of the format
+MAX_NOTE = 8_000  # letters: a JPEG file holds 64 KB of XMP
 
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -34,14 +42,17 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 </rdf:Description></rdf:RDF></x:xmpmeta>
 <?xpacket end="w"?>"""
 
+_PRESS = {"L", "RGB", "CMYK"}
+_DEEP = {"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"}
 _MODES = {
-    ".png": {"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"},
-    ".jpg": {"L", "RGB", "CMYK"},
-    ".jpeg": {"L", "RGB", "CMYK"},
+    ".png": {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"},
+    ".jpg": _PRESS,
+    ".jpeg": _PRESS,
+    ".jfif": _PRESS,
     ".webp": {"RGB", "RGBA"},
     ".bmp": {"1", "L", "P", "RGB"},
-    ".tif": {"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I"},
-    ".tiff": {"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I"},
+    ".tif": _DEEP,
+    ".tiff": _DEEP,
 }
 
 
@@ -75,17 +86,17 @@ class Provenance:
         return _XMP.format(
             software=quoteattr(self.software),
             source_type=quoteattr(self.digital_source_type),
-            description=escape(description),
+            description=escape(_plain(description[:MAX_NOTE])),
         ).encode("utf-8")
 
     def png_text(self) -> PngInfo:
         """The note as PNG text fields, XMP included."""
         text = PngInfo()
         text.add_text("Software", self.software)
-        text.add_itxt("Instruction", self.instruction)
+        text.add_itxt("Instruction", _plain(self.instruction))
         text.add_text("Seed", str(self.seed))
         if self.warnings:
-            text.add_itxt("Warning", "\n".join(self.warnings))
+            text.add_itxt("Warning", _plain("\n".join(self.warnings)))
         text.add_text("DigitalSourceType", self.digital_source_type)
         text.add_itxt("XML:com.adobe.xmp", self.xmp().decode("utf-8"))
         return text
@@ -95,54 +106,84 @@ def save_picture(image: Image.Image, path: Path, provenance: Provenance | None =
     """Write a picture; an old file is replaced only once the new one is whole.
 
     Args:
-        image: any mode; CMYK and 16-bit pictures are converted to RGB or 8 bits only where the format has no
-            place for them and nothing visible is lost, else the error says which format to take.
-        path: ending one of .png .jpg .jpeg .webp .bmp .tif .tiff.
+        image: any mode; it is converted only where the format has no place for it and nothing visible is lost (CMYK
+            to sRGB, in PNG floats and 32-bit integers to 16 bits), else the error says which format to take.
+        path: ending one of .png .jpg .jpeg .jfif .webp .bmp .tif .tiff.
         provenance: the note to write.
 
     Raises:
-        ValueError: for an unknown ending, or a mode that the format cannot hold.
+        ValueError: for an unknown ending, or a mode or colour profile that the format cannot hold.
         FileNotFoundError: if the folder does not exist.
     """
     suffix = path.suffix.lower()
-    check_suffix(path)
+    check_output(path)
     image = _fit_mode(image, suffix)
     options: dict[str, Any] = {key: image.info[key] for key in ("icc_profile", "dpi") if key in image.info}
-    if suffix in (".jpg", ".jpeg"):
+    if suffix in JPEG:
         options["quality"] = 95
     if suffix == ".webp":
         options["lossless"] = True
     if provenance is not None and suffix == ".png":
         options["pnginfo"] = provenance.png_text()
-    elif provenance is not None and suffix in (".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
-        options["xmp" if not suffix.startswith(".tif") else "tiffinfo"] = (
-            provenance.xmp() if not suffix.startswith(".tif") else {700: provenance.xmp()}
-        )
-    file_format = Image.registered_extensions()[suffix]
+    elif provenance is not None and suffix.startswith(".tif"):
+        options["tiffinfo"] = {700: provenance.xmp()}
+    elif provenance is not None and suffix in LOSSY:
+        options["xmp"] = provenance.xmp()
     with write_atomically(path) as aside:
-        image.save(aside, format=file_format, **options)
+        image.save(aside, format=Image.registered_extensions()[suffix], **options)
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse a file ending that no picture can be written to, before any work is done.
+def check_output(path: Path, picture: Picture | None = None) -> None:
+    """Refuse a file that a picture cannot be written to, before any work is done.
+
+    Args:
+        path: of the file.
+        picture: to be written, in its size and mode; None where only the ending is to be looked at.
 
     Raises:
-        ValueError: names the endings that can be written.
+        ValueError: names what can be written instead.
     """
-    if path.suffix.lower() not in _MODES:
+    suffix = path.suffix.lower()
+    if suffix not in _MODES:
         raise ValueError(
             f"Cannot write {path.name!r}: name a file that ends in one of {', '.join(sorted(_MODES))}."
         )
+    if picture is not None and picture.mode is not None:
+        _check_mode(picture.mode, picture.info, suffix)
+        if suffix == ".webp" and max(picture.size) > WEBP_SIDE:
+            raise ValueError(f".webp files hold up to {WEBP_SIDE:,} px a side: write a .png instead.")
+
+
+def _check_mode(mode: str, info: Mapping[str, Any], suffix: str) -> None:
+    if suffix == ".bmp" and mode in ("L", "RGB") and not is_srgb(info.get("icc_profile"), len(mode)):
+        raise ValueError(".bmp files cannot hold the picture's colour profile: write a .png instead.")
+    if mode in _MODES[suffix] or suffix == ".png":
+        return
+    if mode in ("LA", "RGBA") and suffix != ".webp":
+        raise ValueError(f"{suffix} files cannot hold the picture's transparency: write a .png instead.")
+    if mode in ("I;16", "I", "F"):
+        depth = "floats" if mode == "F" else "16 bits"
+        raise ValueError(f"{suffix} files cannot hold the picture's {depth}: write a .png or .tif instead.")
 
 
 def _fit_mode(image: Image.Image, suffix: str) -> Image.Image:
+    _check_mode(image.mode, image.info, suffix)
     if image.mode in _MODES[suffix]:
         return image
-    if image.mode in ("LA", "RGBA") and suffix != ".webp":
-        raise ValueError(f"{suffix} files cannot hold the picture's transparency: write a .png instead.")
-    if image.mode in ("I;16", "I"):
-        raise ValueError(f"{suffix} files cannot hold the picture's 16 bits: write a .png or .tif instead.")
-    converted = image.convert("RGBA" if image.mode == "LA" else "RGB")
-    if image.mode == "CMYK":
-        converted.info.pop("icc_profile", None)  # it describes inks
-    return converted
+    if image.mode in ("I", "F"):  # PNG: 0..65535, [0, 1]
+        values = np.rint(np.asarray(image) * (65535.0 if image.mode == "F" else 1.0)).astype(np.uint16)
+        fitted = Image.fromarray(values)
+        fitted.info.update(image.info)
+        return fitted
+    picture = read_picture(image)
+    rgb = to_rgb(replace(picture, alpha=None))  # sRGB, so the profile is not written
+    fitted = Image.fromarray(rgb)
+    if picture.alpha is not None:
+        fitted.putalpha(Image.fromarray(picture.alpha))
+    fitted.info.update({key: value for key, value in picture.info.items() if key != "icc_profile"})
+    return fitted
+
+
+def _plain(text: str) -> str:
+    """A text as XML can hold it: control characters and halves of characters become the sign for that."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

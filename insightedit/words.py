@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from insightedit.editing import DrawSettings
 
+MUCH_HIDDEN = 0.25  # of an edit: a little of its border may lie under full transparency
 SHOWN_WORDS = 5  # of the unknown ones; the rest is counted
 _JOINERS = "\u200c\u200d"  # invisible, but parts of Persian words and of emoji
 _GROUPS = {
@@ -40,7 +41,7 @@ class EditWarning:
 
     Attributes:
         kind: "words" (the model does not know them), "understood" (it read something else), "unchanged" (it changed
-            nothing), "settings" (they are far from the model's own).
+            nothing), "settings" (they are far from the model's own), "unseen" (the edit lies under full transparency).
         message: one sentence for a person.
     """
 
@@ -110,6 +111,20 @@ def find_warnings(
     if not changed:
         warnings.append(EditWarning("unchanged", "the model changed nothing"))
     return warnings
+
+
+def unseen_edit(hidden: float) -> list[EditWarning]:
+    """Whether much of an edit lies where nobody sees it.
+
+    Args:
+        hidden: share of the edit under full transparency, 0..1.
+    """
+    if hidden < MUCH_HIDDEN:
+        return []
+    text = (
+        f"{100 * hidden:.0f} % of the edit lies where the picture is fully transparent, so nobody sees it: "
+    )
+    return [EditWarning("unseen", text + "put the picture on a background first")]
 
 
 def unusual_settings(given: DrawSettings, usual: DrawSettings) -> list[EditWarning]:

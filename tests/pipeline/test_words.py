@@ -173,6 +173,16 @@ class TestPipeline:
         assert [w.kind for w in result.warnings[0]] == ["unchanged"]
         assert result.warnings[0][0].message == "the model changed nothing"
 
+    def test_an_edit_under_full_transparency(self, tiny_pipeline, photo):
+        alpha = np.full((30, 50), 255, np.uint8)
+        alpha[:, 5:] = 0
+        result = tiny_pipeline(np.dstack([photo, alpha]), "remove the dog", seed=0)
+        assert not result.masks[0][:, 5:].any()
+        (warning,) = result.warnings[0]
+        assert warning.kind == "unseen"
+        assert "% of the edit lies where the picture is fully transparent" in warning.message
+        np.testing.assert_array_equal(np.asarray(result.images[0])[:, 5:, :3], photo[:, 5:])
+
     def test_the_models_own_words_and_case(self, tiny_root, tiny_pipeline, photo):
         from insightedit.pipeline import InsightEditPipeline
 

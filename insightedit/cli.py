@@ -21,6 +21,7 @@ from insightedit.command_line import in_one_sentence, one_sentence_errors, quiet
 from insightedit.model_commands import export, import_, info, push
 from insightedit.options import (
     MAX_SEED,
+    Command,
     Device,
     Group,
     ImageScale,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 WARNED = 3  # exit code of --strict
 
 app = typer.Typer(
+    rich_markup_mode=None,
     name="insightedit",
     help="Edit pictures by instruction, measure how well it works, and hand models on.",
     cls=Group,
@@ -112,7 +114,7 @@ References = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def edit(
     image: Picture,
     instruction: Words = None,
@@ -348,7 +350,7 @@ _group("doctor", "data_recipes.doctor.cli", "Find faults in a data set: `insight
 _group(
     "data", "insightedit.data.cli", "See what a stage would see: `insightedit data preview RECIPE --stage 3`."
 )
-app.command()(export)
-app.command()(push)
-app.command("import")(import_)
-app.command()(info)
+app.command(cls=Command)(export)
+app.command(cls=Command)(push)
+app.command("import", cls=Command)(import_)
+app.command(cls=Command)(info)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -28,7 +30,15 @@ MAX_SIDE = 65_536  # pixels of a picture
 
 
 class _OneSentence:
-    """Ends wrong usage as every other mistake: one sentence on stderr and exit code 2."""
+    """Ends wrong usage as every other mistake: one sentence on stderr and exit code 2; keeps examples in one piece."""
+
+    help: str | None
+    epilog: str | None
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help; the two arguments are click's. Indented lines are commands to copy and stay as they are."""
+        self.help, self.epilog = _unwrapped(self.help), _unwrapped(self.epilog)
+        super().format_help(ctx, formatter)  # type: ignore[misc]
 
     def main(self, *arguments: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run the command line; click's own method, which prints a box of several lines."""
@@ -45,6 +55,15 @@ class _OneSentence:
                 say(_usage_sentence(error, extra.get("args") or sys.argv[1:]))
             raise SystemExit(2) from None
         raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _unwrapped(text: str | None) -> str | None:
+    """A help text with click's mark before each paragraph that holds indented lines."""
+    if text is None:
+        return None
+    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
+    marked = [f"\b\n{p}" if re.search(r"^  +\S", p, re.M) and p[0] != "\b" else p for p in paragraphs]
+    return "\n\n".join(marked)
 
 
 def _usage_sentence(error: Any, words: Sequence[str]) -> str:

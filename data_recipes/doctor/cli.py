@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors
-from insightedit.options import Group
+from insightedit.options import Command, Group
 
 EXAMPLES = """For example:
 
@@ -27,6 +27,7 @@ pixels on. Crops and mirrored copies are not recognised as duplicates.
 """
 
 app = typer.Typer(
+    rich_markup_mode=None,
     help="Find what is wrong before hours are spent on it.",
     cls=Group,
     no_args_is_help=True,
@@ -40,7 +41,7 @@ def root() -> None:
     """Find what is wrong before hours are spent on it."""
 
 
-@app.command(epilog=EXAMPLES, no_args_is_help=True)
+@app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
 def data(
     path: Annotated[
         Path, typer.Argument(help="File or folder of editing pairs, in any layout that is read.")

@@ -34,7 +34,7 @@ Two passes, one model in memory at a time: {LLAVA} needs about 15 GB in half pre
 {SUMMARISER} about 22 GB, google/flan-t5-large 2 GB.
 """
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:

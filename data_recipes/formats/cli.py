@@ -22,7 +22,7 @@ Layouts that are read: advancededit, magicbrush, instructpix2pix, mige, ai_toolk
 Layouts that are written: advancededit, magicbrush, instructpix2pix, mige, ai_toolkit, jsonl.
 """
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:

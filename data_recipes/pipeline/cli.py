@@ -18,7 +18,7 @@ EXAMPLES = """Examples:
 
   {program} source.path=photos/ --out pairs/ --workers 4 backends.chat.kind=endpoint
 
-  {program} --config my.yaml --out pairs/ schedule=step 'devices=\\[cuda:0, cuda:1]'
+  {program} --config my.yaml --out pairs/ schedule=step 'devices=[cuda:0, cuda:1]'
 
   {program} --config my.yaml --out pairs/ --engine ray engine.address=auto engine.num_gpus=1
 
@@ -38,7 +38,7 @@ def main(recipe_name: str | None = None) -> None:
         recipe_name: the recipe that is run; None lets the first word or the config name it.
     """
     program = "python -m data_recipes" + (f".{recipe_name}" if recipe_name else "")
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     epilog = EXAMPLES.format(
         program=program if recipe_name else f"{program} advancededit", config="scenes_oracle"
     )

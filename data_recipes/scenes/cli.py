@@ -29,7 +29,7 @@ EXAMPLES = """Examples:
 The same command again goes on where a run was stopped. One folder holds one split.
 """
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors, quiet_libraries
-from insightedit.options import Group
+from insightedit.options import Command, Group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,7 @@ autoencoder gets them. Only tokenizers and processors of the base models are loa
 """
 
 app = typer.Typer(
+    rich_markup_mode=None,
     help="Look at training data.",
     cls=Group,
     no_args_is_help=True,
@@ -45,7 +46,7 @@ def root() -> None:
     """Look at training data."""
 
 
-@app.command(epilog=EXAMPLES, no_args_is_help=True)
+@app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
 def preview(
     config: Annotated[
         str, typer.Argument(help="Recipe by name or YAML file, or the config.yaml of a run folder.")

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from insightedit.command_line import one_sentence_errors, quiet_libraries
 from insightedit.evaluation import benchmark_listing
@@ -28,6 +27,7 @@ from insightedit.evaluation.terminal import progress_bar
 from insightedit.options import (
     MAX_SEED,
     BatchSize,
+    Command,
     Device,
     ImageScale,
     PromptScale,
@@ -125,7 +125,7 @@ JudgeRate = Annotated[
 ]
 
 
-class BenchmarkCommand(TyperCommand):
+class BenchmarkCommand(Command):
     """A command whose help says where its benchmark comes from; the loader is read when help is asked for."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -140,10 +140,10 @@ def register(app: typer.Typer) -> None:
 
     for name, line in SHORT.items():
         app.command(name, cls=BenchmarkCommand, help=line, rich_help_panel=PANEL)(evaluate)
-    app.command("list")(benchmark_listing.list_benchmarks)
+    app.command("list", cls=Command)(benchmark_listing.list_benchmarks)
     commands = {**benchmark_reading.COMMANDS, **benchmark_judging.COMMANDS, "report": report_cli.report}
     for name, command in commands.items():
-        app.command(name)(command)
+        app.command(name, cls=Command)(command)
 
 
 def evaluate(

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 def long_help(name: str) -> str:
     """Help of a benchmark: paper, licence, how to get it, tree, splits, protocols, examples."""
-    from rich.markup import escape
-
     from insightedit.evaluation.protocols import protocols_for
 
     card = benchmark_loader(name).CARD
@@ -40,7 +38,7 @@ def long_help(name: str) -> str:
         f"insightedit eval {name} FOLDER --dump to_edit/   # ids and instructions, for any editor\n"
         "insightedit eval table runs/eval/ours runs/eval/ultraedit --published",
     ]
-    return "\n\n".join(escape(part) for part in parts)
+    return "\n\n".join(parts)
 
 
 def _counts(card: Card) -> str:

@@ -27,6 +27,7 @@ from insightedit.options import (
     MAX_SCENES,
     SCENE_SIDES,
     BatchSize,
+    Command,
     Device,
     Group,
     ImageScale,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 SIZE_WITHOUT_MODEL = 128  # pixels
 
 app = typer.Typer(
+    rich_markup_mode=None,
     help="Measure editors.",
     cls=Group,
     no_args_is_help=True,
@@ -53,7 +55,7 @@ app = typer.Typer(
 
 
 for command in (scenes_commands.tradeoff, scenes_commands.drift, scenes_commands.baselines):
-    app.command()(command)
+    app.command(cls=Command)(command)
 benchmark_cli.register(app)
 
 
@@ -79,7 +81,7 @@ class SceneOptions:
         return self.count + 2 * self.pairs
 
 
-@app.command()
+@app.command(cls=Command)
 def scenes(
     model: Model = None,
     count: Annotated[int, typer.Option(min=1, max=MAX_SCENES, help="Scenes.")] = 600,
@@ -270,7 +272,7 @@ def _finish(report: SceneReport, out: Path, task: str, results: Path | None = No
         typer.echo(path)
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     folders: Annotated[
         list[Path], typer.Argument(help="Report folders; the others are tested against the first.")

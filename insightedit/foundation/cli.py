@@ -13,13 +13,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from insightedit.options import MAX_BATCH, MAX_TRAINING_STEPS, Group, finite
+from insightedit.options import MAX_BATCH, MAX_TRAINING_STEPS, Command, Group, finite
 
 MAX_MINUTES = 1_000_000  # two years
 ORDER = ("vision", "clip", "vae", "llava", "sd", "ip2p")
 DRAWS_LATENTS = ("sd", "ip2p", "pixart")  # what they learn is worth nothing on another autoencoder
 
 app = typer.Typer(
+    rich_markup_mode=None,
     cls=Group,
     add_completion=False,
     no_args_is_help=True,
@@ -61,7 +62,7 @@ ThreadsOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def tokenizer(size: SizeOption = "mini", root: RootOption = None, fresh: FreshOption = False) -> None:
     """Train both tokenizers and write all models with random weights around them."""
     _ensure_built(size, _root(size, root), fresh=fresh)

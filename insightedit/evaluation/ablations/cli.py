@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m insightedit.evaluation.ablations"
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command(cls=Command)

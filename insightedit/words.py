@@ -97,7 +97,8 @@ def find_warnings(
         Warnings, most serious first; empty for most edits.
     """
     warnings = []
-    reading = f"; it understood: {understood}" if understood else ""
+    told = "".join(" " if unicodedata.category(c)[0] == "C" else c for c in understood or "").strip()
+    reading = f"; it understood: {told}" if told else ""
     words = split_words(instruction)
     unknown = [word for word in dict.fromkeys(words) if not _is_known(word, known, tokenizer)]
     if understood and known is not None and PLAIN.issuperset(unknown):
@@ -107,7 +108,7 @@ def find_warnings(
     elif unknown:
         warnings.append(EditWarning("words", f"the model does not know {_quoted(unknown)}{reading}"))
     elif understood and known is not None and not agrees(instruction, understood):
-        warnings.append(EditWarning("understood", f"the model understood something else: {understood}"))
+        warnings.append(EditWarning("understood", f"the model understood something else: {told}"))
     if not changed:
         warnings.append(EditWarning("unchanged", "the model changed nothing"))
     return warnings

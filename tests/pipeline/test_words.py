@@ -154,6 +154,10 @@ class TestUnderstood:
         (warning,) = find_warnings(instruction, understood, known=set(split_words(instruction)))
         assert warning == EditWarning("understood", f"the model understood something else: {understood}")
 
+    def test_what_a_model_writes_breaks_no_note(self):
+        (warning,) = find_warnings("make it rain", "make the\x1b[31m dog\x07 smaller\ud800", known=KNOWN)
+        assert warning.message == "the model understood something else: make the [31m dog  smaller"
+
     def test_a_model_of_a_whole_language_is_not_judged_by_our_few_words(self):
         assert kinds("plant a lawn", "add a meadow") == []
 

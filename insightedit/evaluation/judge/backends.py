@@ -193,7 +193,7 @@ class EndpointJudge:
         temperature: of the sampling.
         max_tokens: longest reply.
         timeout: seconds of silence after which an attempt failed.
-        total_timeout: seconds after which an attempt failed, however lively the server is.
+        total_timeout: seconds after which an attempt failed, however lively the server is; None: five times `timeout`.
         max_attempts: requests per question before giving up, at least 1.
         requests_per_minute: no more than these; None for no limit.
         price: per million tokens, (input, output); None if unknown.
@@ -214,7 +214,7 @@ class EndpointJudge:
         temperature: float = 0.0,
         max_tokens: int = 1024,
         timeout: float = 120.0,
-        total_timeout: float = 600.0,
+        total_timeout: float | None = None,
         max_attempts: int = 6,
         requests_per_minute: float | None = None,
         price: tuple[float, float] | None = None,
@@ -238,7 +238,7 @@ class EndpointJudge:
         self._next_turn, self._lock = 0.0, threading.Lock()
         self._random = random.Random()
         auth = None if key_variable is None else self._authorise
-        self._total_timeout = total_timeout
+        self._total_timeout = 5 * timeout if total_timeout is None else total_timeout
         self._client = httpx.Client(
             timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
             auth=auth,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from insightedit.devices import fast_cpu_attention
-from insightedit.files import write_atomically
+from insightedit.files import lock_folder, write_atomically
 from insightedit.foundation.progress import progress
 
 if TYPE_CHECKING:
@@ -119,8 +119,17 @@ def train(part: Part, folder: str | Path, options: TrainOptions) -> TrainSummary
 
     Returns:
         What was done.
+
+    Raises:
+        ValueError: if another process trains in `folder`.
     """
     run = _Run(part, Path(folder), options)
+    with lock_folder(folder):
+        return _train(run)
+
+
+def _train(run: _Run) -> TrainSummary:
+    part, options = run.part, run.options
     run.resume()
     first = run.step
     started = time.monotonic()

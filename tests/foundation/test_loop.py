@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from insightedit.files import lock_folder
 from insightedit.foundation.loop import TrainOptions, learning_rate, train
 
 OPTIONS = TrainOptions(steps=6, warmup_steps=2, workers=0, show_progress=False, ema_decay=0.9)
@@ -52,6 +53,11 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path) -> None:
     assert whole.metrics == rest.metrics
     for name, value in straight.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name])
+
+
+def test_a_folder_belongs_to_one_training(tmp_path: Path) -> None:
+    with lock_folder(tmp_path), pytest.raises(ValueError, match="is in use by process .* wait until it ends"):
+        train(Line(), tmp_path, OPTIONS)
 
 
 def test_the_moving_average_is_exported_and_the_weights_come_back(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -97,3 +98,12 @@ def test_it_trains_stops_and_goes_on(tmp_path, recipe):
         for way in WAYS:
             assert losses(tmp_path / zero / way) == pytest.approx(losses(tmp_path / ZERO[0] / way), rel=LOSS)
             assert farthest(ends[zero, way], ends[ZERO[0], way]) < WEIGHT, (zero, way)
+
+
+def test_every_saving_of_memory_trains_at_once(tmp_path):
+    """ZeRO-3, recomputed activations and bfloat16, as the overlay for many GPUs has them."""
+    words = ["--recipe", "mgie", *WORDS, "train.engine=deepspeed", "train.deepspeed=zero3"]
+    savings = ["train.precision=bf16", "train.gradient_checkpointing=true", "train.deepspeed_files=false"]
+    start([(3, [*words, *savings, f"output_dir={tmp_path}/run"])], tmp_path / "two.json", 2)
+    assert all(map(math.isfinite, losses(tmp_path / "run")))
+    assert not (tmp_path / f"run/checkpoints/step-00000{STEPS}/deepspeed").exists()

@@ -161,7 +161,13 @@ def denoise(
         prediction = predict(unet, torch.cat([noisy_latents] * len(branches)), timestep, parts[1], parts[0])
         by_branch = dict(zip(branches, prediction.float().chunk(len(branches)), strict=True))
         guided = guide(*(by_branch.get(branch) for branch in BRANCHES), *scales)
-        state.latents = scheduler.step(guided, timestep, state.latents, **step_options, return_dict=False)[0]
+        try:
+            stepped = scheduler.step(guided, timestep, state.latents, **step_options, return_dict=False)
+        except (
+            NotImplementedError
+        ) as error:  # the lack of a prediction type, which is found at the first step
+            raise ValueError(f"{type(scheduler).__name__} does not fit this model: {error}.") from error
+        state.latents = stepped[0]
         if callback is not None:
             callback(number, timestep, state)
         if state.stopped:
@@ -209,17 +215,18 @@ def _set_timesteps(scheduler: SchedulerMixin, steps: int, device: torch.device, 
     """Set the schedule, and refuse one that the denoiser was not made for."""
     name, kind = type(scheduler).__name__, scheduler.config.get("prediction_type")
     known = ("sample",) if config.get("source_prior") else PREDICTION_TYPES
-    if kind not in known:
+    length = scheduler.config.get("num_train_timesteps")
+    if kind not in known or length is None or not hasattr(scheduler, "init_noise_sigma"):
         raise ValueError(
             f"{name} takes the denoiser's output for {kind or 'a velocity of another kind'}, and this model gives "
             f"{' or '.join(known)}: build the scheduler with `from_config(pipeline.scheduler.config)`."
         )
     scheduler.set_timesteps(steps, device=device)
     first, last = scheduler.timesteps.max(), scheduler.timesteps.min()
-    if last < 0 or first >= scheduler.config.num_train_timesteps:
+    if last < 0 or first >= length:
         raise ValueError(
             f"{name} counts time from {first:g} to {last:g}, and this model was trained on the timesteps 0 to "
-            f"{scheduler.config.num_train_timesteps - 1}: take a scheduler of diffusion in discrete time."
+            f"{length - 1}: take a scheduler of diffusion in discrete time."
         )
 
 

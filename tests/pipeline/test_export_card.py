@@ -104,11 +104,11 @@ def test_a_card_without_any_facts_says_so(tiny_folder):
 
 
 def test_the_cards_code_runs(tiny_runs, tmp_path, monkeypatch):
-    """Both snippets, as they stand in the card."""
+    """The three snippets, as they stand in the card."""
     monkeypatch.chdir(tmp_path)
     folder = export_run(tiny_runs / "stage3", "models/tiny", merge_lora=False)
     text = (folder / "README.md").read_text()
-    python = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    python, plain = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     shell = re.search(r"```\n(insightedit .*?)\n```", text, re.DOTALL)[1]
     Image.new("RGB", (50, 30), "teal").save("photo.png")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -118,6 +118,11 @@ def test_the_cards_code_runs(tiny_runs, tmp_path, monkeypatch):
     with Image.open("edited.png") as edited:
         assert edited.size == (50, 30)
     Path("edited.png").unlink()
+    environment["HF_MODULES_CACHE"] = str(tmp_path / "modules")
+    plain += "\nassert type(pipe).__name__ == 'InsightEditPipeline'"
+    subprocess.run(
+        [sys.executable, "-c", plain], check=True, capture_output=True, env=environment, timeout=300
+    )
     done = CliRunner().invoke(app, shlex.split(shell)[1:])
     assert done.exit_code == 0, done.output
     with Image.open("edited.png") as edited:

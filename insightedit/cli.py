@@ -83,7 +83,7 @@ def root(
     """Edit pictures by instruction, measure how well it works, and hand models on."""
 
 
-Picture = Annotated[
+PictureName = Annotated[
     str,
     typer.Argument(
         metavar="[IMAGE]",
@@ -116,7 +116,7 @@ References = Annotated[
 
 @app.command(cls=Command)
 def edit(
-    image: Picture,
+    image: PictureName,
     instruction: Words = None,
     output: Output = None,
     model: Model = None,

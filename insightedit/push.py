@@ -18,13 +18,7 @@ from typing import Any
 
 MODEL_INDEX = "model_index.json"
 FACTS = "export.json"  # what `insightedit.card` wrote about the model
-REPLACED = [
-    "*.json",
-    "*.safetensors",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-]  # what loading reads; stale ones would confuse
+PART_ENDINGS = (".json", ".safetensors", ".txt", ".model", ".jinja")  # of what loading reads
 PATIENCE = 20.0  # seconds for an answer of the hub, where only a few bytes are asked for
 UPLOAD_PATIENCE = 300.0  # seconds: it puts large files in their places before it answers
 ALWAYS_THERE = {".gitattributes", "README.md"}  # the hub's own beginnings of a repository
@@ -106,7 +100,7 @@ def push_folder(
             folder_path=folder,
             commit_message="Upload an insightedit model",
             ignore_patterns=[".*"],
-            delete_patterns=REPLACED if replace else None,
+            delete_patterns=_stale(files, remote or {}) if replace else None,
         )
     return Pushed(f"{api.endpoint}/{repo}", commit.oid, len(files), there)
 
@@ -214,6 +208,19 @@ def _check_content(folder: Path, repo: str, remote: dict[str, Any], replace: boo
             f"{repo} exists and holds another model ({len(other)} of its weight files differ, e.g. {other[0]}): "
             "give --replace to make this one its newest version, or name another repository."
         )
+
+
+def _stale(files: set[str], remote: dict[str, Any]) -> list[str]:
+    """Files of the repository's older model that the new one lacks; what else lies there stays."""
+    parts = {name.partition("/")[0] for name in files if "/" in name}
+    parts |= {
+        name.partition("/")[0] for name in remote if name.count("/") == 1 and name.endswith("config.json")
+    }
+    return [
+        name
+        for name in remote
+        if name not in files and name.endswith(PART_ENDINGS) and name.partition("/")[0] in parts
+    ]
 
 
 def _files(folder: Path) -> set[str]:

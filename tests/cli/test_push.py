@@ -244,11 +244,17 @@ class TestRefusals:
         done = command("push", small, REPO)
         refused(done, f"{REPO} exists and holds another model (2 of its weight files differ", "--replace")
         assert hub.repositories[REPO].files == before
+        theirs = {
+            "data/train.json": (b"{}", False),
+            "notes.txt": (b"mine", False),
+            "unet/notes.md": (b"", False),
+        }
+        hub.repositories[REPO].files |= theirs
         done = command("push", small, REPO, "--replace")
         assert done.returncode == 0, done.stderr
         now = hub.repositories[REPO].files
         assert now["unet/part-1.safetensors"][0] == b"x" * 1000
-        assert "unet/part-0.safetensors" not in now
+        assert "unet/part-0.safetensors" not in now and theirs.items() <= now.items()
         assert "unet/other.safetensors" in now
         assert ".gitattributes" in now
 

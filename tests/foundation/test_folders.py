@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from insightedit.foundation import folders, resolve
 from insightedit.foundation.folders import replace_folder, tiny_root
@@ -74,6 +76,18 @@ def test_replaced_folder_holds_the_new_files_only(tmp_path: Path) -> None:
             (folder / name).write_text(name)
     assert [p.name for p in place.iterdir()] == ["new"]
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("value", [0o022, 0o027])
+def test_others_may_read_what_the_umask_allows(tmp_path: Path, value: int) -> None:
+    before = os.umask(value)
+    try:
+        with replace_folder(tmp_path / "model") as folder:
+            save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o777 & ~value
+    assert (tmp_path / "model/model.safetensors").stat().st_mode & 0o777 == 0o666 & ~value
 
 
 def test_a_failed_write_leaves_the_old_folder(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 import random
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from insightedit import files
 from insightedit.training import checkpoint
@@ -113,6 +115,19 @@ def test_a_shortened_file_makes_a_checkpoint_incomplete(tmp_path, caplog):
     assert folder.latest().name == "step-000001"
     assert folder.clean() == ["step-000002"]
     assert "removed the incomplete checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize("value", [0o022, 0o027])
+def test_others_may_read_what_the_umask_allows(tmp_path, value):
+    before = os.umask(value)
+    try:
+        with CheckpointFolder(tmp_path, keep=1).writing(1, ALONE) as path:
+            checkpoint.save_tensors(path / "a.safetensors", {"a": torch.zeros(1)})
+            save_file({"a": torch.zeros(1)}, path / "b.safetensors")
+    finally:
+        os.umask(before)
+    for name in ("a.safetensors", "b.safetensors"):
+        assert (tmp_path / "step-000001" / name).stat().st_mode & 0o777 == 0o666 & ~value
 
 
 def test_small_files_are_replaced_whole(tmp_path, monkeypatch):

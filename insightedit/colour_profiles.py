@@ -67,10 +67,12 @@ def _transforms(profile: bytes, channels: int) -> _Transforms | None:
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         srgb = ImageCms.createProfile("sRGB")
-        how = {
-            "renderingIntent": ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            "flags": ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        }
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        if channels == 1:
+            flags |= (
+                ImageCms.Flags.NOOPTIMIZE
+            )  # which would tabulate grey at 33 points, too few for a linear one
+        how = {"renderingIntent": ImageCms.Intent.RELATIVE_COLORIMETRIC, "flags": flags}
         made = _Transforms(
             ImageCms.buildTransform(own, srgb, mode, "RGB", **how),
             ImageCms.buildTransform(srgb, own, "RGB", mode, **how),

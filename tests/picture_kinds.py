@@ -33,14 +33,14 @@ def noise(channels: int, seed: int = 0) -> np.ndarray:
     return np.dstack([np.asarray(plane) for plane in planes])
 
 
-def _alpha() -> np.ndarray:
+def stripes() -> np.ndarray:
     """Clear, half and full in stripes."""
     return np.broadcast_to(np.resize(np.repeat(np.array([0, 128, 255], np.uint8), 4), SIZE[0]), SIZE[::-1])
 
 
 def _deep(channels: int) -> bytes:
     """A PNG of 16 bits a channel, which Pillow does not write."""
-    values = noise(channels).astype(np.uint16) * 257 + 3
+    values = noise(channels).astype(np.uint16) * 256 + 128
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     colour_type = {1: 0, 3: 2, 4: 6}[channels]
     parts = [
@@ -64,9 +64,9 @@ def _turned(orientation: int) -> Callable[[], tuple[Image.Image, dict]]:
 def _plain(mode: str, **options: object) -> Callable[[], tuple[Image.Image, dict]]:
     def make() -> tuple[Image.Image, dict]:
         if mode in ("I;16", "I;16B", "I", "F"):
-            values = noise(1)[..., 0].astype(np.uint16) * 257 + 3
+            values = noise(1)[..., 0].astype(np.uint16) * 256 + 128
             if mode == "F":
-                return Image.fromarray(values.astype(np.float32) / np.float32(65538)), {}
+                return Image.fromarray(values.astype(np.float32) / np.float32(65535)), {}
             if mode == "I;16B":
                 return Image.frombytes("I;16B", SIZE, values.astype(">u2").tobytes()), {}
             return Image.fromarray(values if mode == "I;16" else values.astype(np.int32)), {}
@@ -75,7 +75,7 @@ def _plain(mode: str, **options: object) -> Callable[[], tuple[Image.Image, dict
             noise(bands)[..., 0] if bands == 1 else noise(bands), "CMYK" if bands == 4 else None
         )
         if mode in ("LA", "RGBA"):
-            image.putalpha(Image.fromarray(_alpha().copy()))
+            image.putalpha(Image.fromarray(stripes().copy()))
         given = dict(options)
         if mode == "P" and "transparency" in given:
             image = image.quantize(32)

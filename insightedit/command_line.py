@@ -108,7 +108,9 @@ def in_one_sentence(error: BaseException) -> str:
 def _written(before: int) -> str:
     from insightedit.files import finished_files
 
-    files = list(dict.fromkeys(finished_files()[before:]))
+    files = [
+        path for path in dict.fromkeys(finished_files()[before:]) if path.exists()
+    ]  # not the temporary ones
     if not files:
         return "nothing was written."
     count = "1 file was" if len(files) == 1 else f"{len(files)} files were"

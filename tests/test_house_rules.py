@@ -94,6 +94,19 @@ def test_pickles_are_never_loaded_from_outside():
         assert not calls(path, "pickle.load"), short(path)
 
 
+def test_one_place_writes_files_whole():
+    """`insightedit.files` keeps permissions, others' files and names of temporary ones right; copies of it did not."""
+    temporary = {  # places for what ends with the process
+        "insightedit/training/processes.py",
+        "insightedit/pipeline_base.py",
+        "data_recipes/pipeline/cluster.py",
+    }
+    for path in LIBRARY:
+        if short(path) not in {"insightedit/files.py", *temporary}:
+            for name in ("os.replace", "os.rename", "tempfile.mkstemp", "tempfile.mkdtemp"):
+                assert not calls(path, name), f"{short(path)} calls {name}: write through insightedit.files"
+
+
 def asks_for_a_recipe(source: str) -> list[int]:
     """Lines that compare a recipe's name, match on it, or look something up by it."""
 

@@ -90,6 +90,11 @@ def test_a_stop_tells_what_was_written(tmp_path, capsys):
             raise KeyboardInterrupt
         assert ended.value.code == 130
         assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit), one_sentence_errors():
+        write_text(tmp_path / "aside", "")
+        (tmp_path / "aside").unlink()  # as what lay in a temporary folder
+        raise KeyboardInterrupt
+    assert "nothing was written" in capsys.readouterr().err
     with pytest.raises(SystemExit), one_sentence_errors("the same command goes on."):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "insightedit: stopped; the same command goes on.\n"

@@ -90,7 +90,9 @@ def ablations(
     with one_sentence_errors("the same command goes on where it was."):
         from insightedit.evaluation.ablations.experiment import Experiment
         from insightedit.evaluation.ablations.studies import find_studies
+        from insightedit.files import check_others
 
+        check_others({"--write": write})
         chosen = find_studies(tuple(name.strip() for name in studies.split(",") if name.strip()))
         given = {
             "scale": scale,

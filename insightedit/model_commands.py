@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from insightedit.command_line import one_sentence_errors, quiet_libraries
+from insightedit.options import MAX_TRAINING_STEPS
 
 
 def export(
@@ -32,7 +33,7 @@ def export(
         Path | None, typer.Option(help="report.json of `insightedit eval scenes`, for the model card.")
     ] = None,
     scenes: Annotated[
-        int, typer.Option(min=0, help="Validation scenes to edit for the model card; 0 for none.")
+        int, typer.Option(min=0, max=64, help="Validation scenes to edit for the model card; 0 for none.")
     ] = 4,
     sample: Annotated[
         list[str] | None,
@@ -95,7 +96,10 @@ def import_(
         list[str] | None,
         typer.Option(help="PART=MODEL: what the checkpoint leaves out, a folder or hub id; repeat it."),
     ] = None,
-    step: Annotated[int | None, typer.Option(help="Training step, where the folder holds several.")] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(min=0, max=MAX_TRAINING_STEPS, help="Training step, where the folder holds several."),
+    ] = None,
     dtype: Annotated[
         str, typer.Option(help="Weights on disk: stored (as published), fp32, fp16 or bf16.")
     ] = "stored",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from insightedit.editing import DrawSettings
 
+MAX_LETTERS = 10_000  # of an instruction: no model reads on, and tokenizers take minutes for a megabyte
 MUCH_HIDDEN = 0.25  # of an edit: a little of its border may lie under full transparency
 SHOWN_WORDS = 5  # of the unknown ones; the rest is counted
 _JOINERS = "\u200c\u200d"  # invisible, but parts of Persian words and of emoji
@@ -58,10 +59,14 @@ def clean_instruction(text: str, lowercase: bool = False) -> str:
 
     Raises:
         TypeError: if it is no text.
-        ValueError: if it is empty, or holds what is no text (control characters, halves of characters).
+        ValueError: if it is empty or longer than `MAX_LETTERS`, or holds what is no text (control characters, halves of characters).
     """
     if not isinstance(text, str):
         raise TypeError(f"`instruction` is a {type(text).__name__}: give a text.")
+    if len(text) > MAX_LETTERS:
+        raise ValueError(
+            f"`instruction` has {len(text)} characters: say what to change in at most {MAX_LETTERS}."
+        )
     for character in text:
         category = unicodedata.category(character)
         broken = category in ("Cc", "Cs") or ord(character) & 0xFFFE == 0xFFFE

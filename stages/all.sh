@@ -11,17 +11,22 @@
 #   RUNS    folder of the runs (default runs/RECIPE)   EXPORT  where the pipeline goes (default RUNS/model)
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
-python=${PYTHON:-python}
+source "$here/python.sh"
+export PYTHON=$python
 recipe=${RECIPE:-insightedit}
 list='
 import sys
-from insightedit.config import ConfigError, load_config
-try:
-    print(*load_config(sys.argv[1]).stages)
-except ConfigError as error:
-    sys.stderr.write(f"error: {error}\n")
-    sys.exit(2)'
+from insightedit.command_line import one_sentence_errors
+from insightedit.config import load_config
+with one_sentence_errors():
+    print(*load_config(sys.argv[1]).stages)'
 stages=${STAGES:-$("$python" -c "$list" "$recipe")}
+for number in $stages; do
+    if [[ ! $number =~ ^[123]$ ]]; then
+        echo "error: STAGES is '$stages', must be numbers from 1 to 3 with spaces between them" >&2
+        exit 2
+    fi
+done
 runs=${RUNS:-runs/$recipe}
 export_to=${EXPORT:-$runs/model}
 

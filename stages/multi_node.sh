@@ -16,4 +16,6 @@ if [[ ! -f $hostfile ]]; then
 fi
 number=$1
 shift
-exec "${PYTHON:-python}" -m deepspeed.launcher.runner --hostfile "$hostfile" --module "insightedit.stage$number" "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
+require deepspeed "several processes need it: pip install 'insightedit[train]'"
+exec "$python" -m deepspeed.launcher.runner --hostfile "$hostfile" --module "insightedit.stage$number" "$@"

@@ -37,7 +37,16 @@ def main(recipe_name: str | None = None) -> None:
     Args:
         recipe_name: the recipe that is run; None lets the first word or the config name it.
     """
-    program = "python -m data_recipes" + (f".{recipe_name}" if recipe_name else "")
+    command_line(recipe_name)(prog_name=_program(recipe_name))
+
+
+def _program(recipe_name: str | None) -> str:
+    return "python -m data_recipes" + (f".{recipe_name}" if recipe_name else "")
+
+
+def command_line(recipe_name: str | None = None) -> typer.Typer:
+    """The command line of all recipes, or of one."""
+    program = _program(recipe_name)
     app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     epilog = EXAMPLES.format(
         program=program if recipe_name else f"{program} advancededit", config="scenes_oracle"
@@ -84,7 +93,7 @@ def main(recipe_name: str | None = None) -> None:
         with one_sentence_errors("what is finished is kept, and the same command goes on from there."):
             _run(named, config, given, out, sample if dry_run else None)
 
-    app(prog_name=program)
+    return app
 
 
 def _run(

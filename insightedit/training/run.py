@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -111,9 +111,17 @@ def run_from_command_line(main: Callable[[], Any]) -> None:
         stop_processes()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells wrong usage in one sentence, as every other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line; argparse's own method, which prints several lines."""
+        raise ConfigError(f"{message}; `{self.prog} --help` tells what it takes.")
+
+
 def parse_arguments(number: int, argv: Sequence[str], description: str | None = None) -> argparse.Namespace:
     """The command line of a stage."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"python -m insightedit.stage{number}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

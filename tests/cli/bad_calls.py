@@ -12,7 +12,7 @@ from tests.cli.bad_workspace import PLACES
 EDIT = """
 insightedit nonsense => nonsense
 insightedit --nonsense => --nonsense
-insightedit edit => INSTRUCTION | IMAGE
+insightedit edit => IMAGE
 insightedit edit photo.png => instruction
 insightedit edit photo.png "make it red" --nonsense 3 => --nonsense
 insightedit edit photo.png "make it red" extra => extra
@@ -25,7 +25,6 @@ insightedit edit vast.png "make it red" => vast.png
 insightedit edit vector.png "make it red" => vector.png
 insightedit edit folder.png "make it red" => folder.png
 insightedit edit album_empty "make it red" => album_empty
-insightedit edit album_bad "make it red" --model <MODEL> => album_bad
 insightedit edit text_only "make it red" => text_only
 insightedit edit pipe.png "make it red" => pipe.png
 insightedit edit loop.png "make it red" => loop.png
@@ -44,7 +43,6 @@ insightedit edit photo.png "make it red" -o out.docx => out.docx
 insightedit edit photo.png "make it red" -o out => out
 insightedit edit photo.png "make it red" -o no/out.png => no
 insightedit edit photo.png "make it red" -o <LONG_NAME> => nnnn
-insightedit edit photo.png "make it red" -o loop.png => loop.png
 insightedit edit photo.png "make it red" -o photo.png/out.png => photo.png
 insightedit edit photo.png "make it red" -o pipe.png => pipe.png
 insightedit edit photo.png "make it red" -o out.png --report out.png => out.png
@@ -118,7 +116,7 @@ insightedit edit "draw a dog" -o no/out.png => no
 """
 
 MODELS = """
-insightedit export => RUN
+insightedit export => run
 insightedit export missing -o out => missing
 insightedit export photo.png -o out => photo.png
 insightedit export full -o out => full
@@ -149,7 +147,7 @@ insightedit export <RUN> -o loop => loop
 insightedit export <RUN> -o photo.png/model => photo.png
 insightedit export <RUN> -o <LONG_FOLDER> => nnnn
 insightedit export <RUN> -o out --dtype fp4 => fp4
-insightedit import => SYSTEM
+insightedit import => system
 insightedit import nonsense bad.pth -o out => nonsense
 insightedit import smartedit missing -o out => missing
 insightedit import smartedit full -o out => full
@@ -158,26 +156,24 @@ insightedit import smartedit loop -o out => loop
 insightedit import smartedit full -o photo.png => photo.png
 insightedit import smartedit full -o full => full
 insightedit import smartedit full -o out --step -1 => step | -1
-insightedit import smartedit full -o out --step <BIG> => step | <BIG>
 insightedit import smartedit full -o out --step x => step | x
 insightedit import smartedit full -o out --dtype int8 => int8
-insightedit import smartedit full -o out --base nonsense => nonsense
 insightedit import smartedit full -o out --base wheel=somewhere => wheel
-insightedit import mgie missing -o out => missing
-insightedit import mgie full -o out => full
-insightedit import mgie bad.pth -o out => bad.pth
-insightedit import mgie pipe.json -o out => pipe.json
+insightedit import mgie missing -o out => --base weights
+insightedit import mgie full -o out --base weights=missing => missing
+insightedit import mgie bad.pth -o out --base weights=full => full
+insightedit import mgie full -o out --base nonsense=full => nonsense
 insightedit import mige missing.pth -o out => missing.pth
-insightedit import mige bad.pth -o out => bad.pth
-insightedit import mige empty.safetensors -o out => empty.safetensors
+insightedit import mige bad.pth -o out => PixArt
+insightedit import mige empty.safetensors -o out --base nonsense=full => nonsense
 insightedit import mige full -o out => full
 insightedit import instructpix2pix missing -o out => missing
 insightedit import instructpix2pix full -o out => full
 insightedit import instructpix2pix bad.safetensors -o out => bad.safetensors
 insightedit import instructpix2pix null_model -o out => null_model
-insightedit import ip-adapter missing.bin -o out => missing.bin
-insightedit import ip-adapter bad.bin -o out => bad.bin
-insightedit import ip-adapter bad.safetensors -o out => bad.safetensors
+insightedit import ip-adapter missing.bin -o out => --base MODEL
+insightedit import ip-adapter bad.bin -o out --base <MODEL> => bad.bin
+insightedit import ip-adapter bad.safetensors -o out --base <MODEL> => bad.safetensors
 insightedit import ip-adapter bad.bin -o out --base => --base
 insightedit import ip-adapter bad.bin -o out --base null_model => bad.bin
 insightedit info extra => extra
@@ -190,18 +186,17 @@ insightedit info --model cut_model => cut_model
 insightedit info --model other_model => other_model
 insightedit info --model loop => loop
 insightedit info --model <LONG_FOLDER> => nnnn
-insightedit push => FOLDER
+insightedit push => folder
 insightedit push missing me/mine => missing
 insightedit push photo.png me/mine => photo.png
 insightedit push full me/mine => full
-insightedit push null_model me/mine => null_model
-insightedit push cut_model me/mine => cut_model
+insightedit push null_model me/mine => push
+insightedit push cut_model me/mine => push
 insightedit push loop me/mine => loop
 insightedit push <MODEL> nonsense => nonsense
 insightedit push <MODEL> a/b/c => a/b/c
 insightedit push <MODEL> "" => owner/name
 insightedit push <MODEL> "me/mi ne" => me/mi ne
-insightedit push <MODEL> <LONG_FOLDER>/x => nnnn
 """
 
 SCENES = """
@@ -280,21 +275,21 @@ insightedit eval baselines --tasks nonsense => nonsense
 insightedit eval baselines --tasks "" => tasks
 insightedit eval baselines --split nonsense => nonsense
 insightedit eval baselines --seed -4 => seed | -4
-insightedit eval compare => FOLDERS
+insightedit eval compare => folders
 insightedit eval compare missing => missing
 insightedit eval compare full => full
-insightedit eval compare eval_null => eval_null
-insightedit eval compare eval_list => eval_list
+insightedit eval compare eval_null eval_other => eval_null
+insightedit eval compare eval_list eval_other => eval_list
 insightedit eval compare eval_cut => eval_cut
-insightedit eval compare eval_other => eval_other
+insightedit eval compare eval_other eval_cut => eval_other
 insightedit eval compare photo.png => photo.png
 insightedit eval compare loop => loop
 """
 
 BENCHMARKS = """
 insightedit eval list nonsense => nonsense
-insightedit eval list "" => protocol
-insightedit eval magicbrush => FOLDER
+insightedit eval list "" => unknown benchmark
+insightedit eval magicbrush => folder
 insightedit eval magicbrush missing --results album => missing
 insightedit eval magicbrush full --results album => full
 insightedit eval magicbrush photo.png --results album => photo.png
@@ -314,7 +309,7 @@ insightedit eval magicbrush <BRUSH> --results album --weights nonsense => nonsen
 insightedit eval magicbrush <BRUSH> --results album --weights a=missing => missing
 insightedit eval magicbrush <BRUSH> --results album --device nonsense => nonsense
 insightedit eval magicbrush <BRUSH> --results album --device meta => meta
-insightedit eval magicbrush <BRUSH> --results album --out photo.png => photo.png
+insightedit eval magicbrush <BRUSH> --results <RESULTS> --out photo.png => photo.png
 insightedit eval magicbrush <BRUSH> --model nowhere => nowhere
 insightedit eval magicbrush <BRUSH> --model nowhere --steps 0 => steps | 0
 insightedit eval magicbrush <BRUSH> --model nowhere --steps <BIG> => steps | <BIG>
@@ -337,12 +332,12 @@ insightedit eval ma5k full --results album => full
 insightedit eval migebench full --results album => full
 insightedit eval dreambench full --results album => full
 insightedit eval gedit full --results album => full
-insightedit eval gedit parquets --results album --judge endpoint => --judge-model
+insightedit eval gedit parquets --results album --judge endpoint => parquets
 insightedit eval gedit full --results album --judge-rate nan => judge-rate | nan
 insightedit eval gedit full --results album --judge-rate 0 => judge-rate | 0
 insightedit eval imgedit full --results album => full
 insightedit eval imgedit full --results album --judge local => full
-insightedit eval table => FOLDERS
+insightedit eval table => folders
 insightedit eval table missing => missing
 insightedit eval table full => full
 insightedit eval table eval_null => eval_null
@@ -354,7 +349,7 @@ insightedit eval table <MEASURED> --category nonsense => nonsense
 insightedit eval table <MEASURED> --resamples 0 => resamples | 0
 insightedit eval table <MEASURED> --resamples 1000000000000 => resamples | 1000000000000
 insightedit eval table <MEASURED> --published --category L1 => --published | --category
-insightedit eval paired <MEASURED> => SECOND
+insightedit eval paired <MEASURED> => second
 insightedit eval paired <MEASURED> missing => missing
 insightedit eval paired <MEASURED> <MEASURED> --metric nonsense => nonsense
 insightedit eval paired <MEASURED> <MEASURED> --primary nonsense => nonsense
@@ -383,7 +378,6 @@ insightedit eval report full => full
 insightedit eval report eval_null => eval_null
 insightedit eval report eval_cut => eval_cut
 insightedit eval report <MEASURED> --out report.txt => report.txt
-insightedit eval report <MEASURED> --out no/such/report.html => no
 insightedit eval report <MEASURED> --out full.html/x.html --by nonsense => nonsense
 insightedit eval report <MEASURED> --by nonsense => nonsense
 insightedit eval report <MEASURED> --resamples -1 => resamples | -1
@@ -408,22 +402,17 @@ insightedit.evaluation.ablations --out eval_cut --table => eval_cut
 insightedit.evaluation.ablations --out eval_other --table => eval_other
 insightedit.evaluation.ablations --out loop --table => loop
 insightedit.evaluation.ablations --table => runs/ablations
-insightedit.evaluation.ablations --out rows --model nowhere => nowhere
+insightedit.evaluation.ablations --out rows --model nowhere => foundation
 insightedit.evaluation.ablations --out rows --foundation nowhere => nowhere
 """
 
 DATA = """
-insightedit doctor data => PATH
 insightedit doctor data missing => missing
 insightedit doctor data photo.png => photo.png
 insightedit doctor data full => full
 insightedit doctor data album_empty => album_empty
 insightedit doctor data text_only => text_only
 insightedit doctor data empty.jsonl => empty.jsonl
-insightedit doctor data bad.parquet => bad.parquet
-insightedit doctor data empty.parquet => empty.parquet
-insightedit doctor data parquets => parquets
-insightedit doctor data bad.tar => bad.tar
 insightedit doctor data loop => loop
 insightedit doctor data broken => broken
 insightedit doctor data pipe.jsonl => pipe.jsonl
@@ -441,7 +430,6 @@ insightedit doctor data pairs.jsonl --sheet a.png => a.png
 insightedit doctor data pairs.jsonl --sheet full => full
 insightedit doctor nonsense => nonsense
 insightedit data nonsense => nonsense
-insightedit data preview => CONFIG
 insightedit data preview nonsense => nonsense
 insightedit data preview insightedit --overlay nonsense => nonsense
 insightedit data preview insightedit --stage 0 => stage | 0
@@ -496,7 +484,7 @@ insightedit.stage1 --overlay => --overlay
 insightedit.stage1 --overlay tiny nonsense => nonsense
 insightedit.stage1 --overlay tiny nonsense=3 => nonsense
 insightedit.stage1 --overlay tiny sceens.max_steps=3 => sceens.max_steps
-insightedit.stage1 --overlay tiny =3 => =3
+insightedit.stage1 --overlay tiny =3 => (command line)
 insightedit.stage1 --overlay tiny train.max_steps=0 => train.max_steps | 0
 insightedit.stage1 --overlay tiny train.max_steps=-1 => train.max_steps | -1
 insightedit.stage1 --overlay tiny train.max_steps=ten => train.max_steps | ten
@@ -507,7 +495,6 @@ insightedit.stage1 --overlay tiny train.batch_size=1000000000 => train.batch_siz
 insightedit.stage1 --overlay tiny train.seed=-1 => train.seed | -1
 insightedit.stage1 --overlay tiny train.seed=<BIG> => train.seed | <BIG>
 insightedit.stage1 --overlay tiny train.precision=fp4 => train.precision | fp4
-insightedit.stage1 --overlay tiny train.deepspeed=nonsense train.engine=deepspeed => nonsense
 insightedit.stage1 --overlay tiny optim.lr=nan => optim.lr | nan
 insightedit.stage1 --overlay tiny optim.lr=inf => optim.lr | inf
 insightedit.stage1 --overlay tiny optim.lr=-1 => optim.lr | -1
@@ -536,7 +523,6 @@ insightedit.stage1 --overlay tiny 'data.sources=[{kind: scenes, weight: .nan}]' 
 insightedit.stage1 --overlay tiny 'data.sources=[{kind: scenes, nonsense: 1}]' => nonsense
 insightedit.stage1 --overlay tiny output_dir=photo.png => photo.png
 insightedit.stage1 --overlay tiny output_dir=photo.png/run => photo.png
-insightedit.stage1 --overlay tiny output_dir=full => full
 insightedit.stage1 --overlay tiny output_dir=loop => loop
 insightedit.stage1 --overlay tiny output_dir=<LONG_FOLDER> => nnnn
 insightedit.stage1 --overlay tiny --init-from nowhere => nowhere

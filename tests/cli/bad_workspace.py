@@ -35,7 +35,7 @@ PLACES = {
     "HUGE_STEP": "9" * 400,
 }  # <NAME> in a call -> what stands there; <MODEL> is the tiny model's folder
 ROOM = 6 * 2**30  # bytes that a call may take; what wants more gets a MemoryError, not the machine
-LONGEST = 20  # seconds after which a call is ended
+LONGEST = 60  # seconds after which a call is ended
 
 
 def fill(folder: Path) -> None:
@@ -160,7 +160,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call ended: its exit code, what it said, and after how many seconds; `crash` where it raised."""
+    """How a call ended: its exit code, what it said, and after how many seconds of a processor; `crash` where it raised."""
 
     code: object
     stdout: str
@@ -199,7 +199,7 @@ def call(module: str, words: list[str]) -> Ended:
     err.reconfigure(errors="backslashreplace")
     before, sys.argv = sys.argv, [module, *words]
     code, crash = 0, None
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         with (
             contextlib.redirect_stdout(out),
@@ -215,7 +215,7 @@ def call(module: str, words: list[str]) -> Ended:
         code, crash = 1, error
     finally:
         sys.argv = before
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     if seconds > 1:
         gc.collect()
     texts = [stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err)]

@@ -50,6 +50,8 @@ def picture_and_words(image: str, instruction: str | None) -> tuple[Path | None,
     """
     from insightedit.imaging import PICTURE_SUFFIXES
 
+    if not image:
+        raise ValueError("The name of the picture is empty: name the picture that is to be edited.")
     if instruction is not None:
         return Path(image), instruction
     names_picture = Path(image).suffix.lower() in PICTURE_SUFFIXES

@@ -59,7 +59,8 @@ def clean_instruction(text: str, lowercase: bool = False) -> str:
 
     Raises:
         TypeError: if it is no text.
-        ValueError: if it is empty or longer than `MAX_LETTERS`, or holds what is no text (control characters, halves of characters).
+        ValueError: if it is empty or longer than `MAX_LETTERS`, or holds what is no text
+            (control characters, halves of characters).
     """
     if not isinstance(text, str):
         raise TypeError(f"`instruction` is a {type(text).__name__}: give a text.")

@@ -10,7 +10,9 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 import typing
 from importlib import import_module
 from pathlib import Path
@@ -37,12 +39,14 @@ PLACEHOLDERS = ("NAME", "BENCHMARK", "FOLDER", "RECIPE", "PATH", "MODEL", "OUT",
 
 def blocks(path: Path) -> list[str]:
     """Commands of a text's code blocks in order, without comments."""
-    found = []
-    for block in re.findall(r"^```(?:bash)?\n(.*?)^```", path.read_text("utf-8"), re.M | re.S):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True) if re.match(PROGRAM + r"\b|pip |source ", line) else []
-            found += [shlex.join(words)] if words else []
-    return found
+    found, inside, kept = [], False, False
+    for line in path.read_text("utf-8").replace("\\\n", " ").splitlines():
+        if line.startswith("```"):
+            inside = not inside
+            kept = inside and line in ("```", "```bash")
+        elif kept and re.match(rf"{PROGRAM} |pip |source ", line):
+            found.append(shlex.join(shlex.split(line, comments=True)))
+    return [re.sub(r"^'([A-Z]+=\S+)'", r"\1", line) for line in found]
 
 
 def inline(path: Path) -> list[str]:
@@ -99,10 +103,8 @@ def parse(line: str) -> None:
     if words[0] == "make":
         subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
     elif words[0] == "pip":
-        from tests.test_packaging import EXTRAS
-
-        named = re.search(r"\[(.+)\]", words[-1])
-        assert not named or set(named[1].split(",")) <= set(EXTRAS)
+        for extra in re.findall(r"\[(\w+)\]", line):
+            assert re.search(rf'"{extra}"(: |\] = )\[', (ROOT / "setup.py").read_text("utf-8")), extra
     elif words[0].startswith("stages/"):
         assert os.access(ROOT / words[0], os.X_OK), words[0]
         number = re.search(r"stage(\d)\.sh", words[0])
@@ -166,7 +168,9 @@ def printed() -> list[tuple[str, str]]:
     """Every command that is printed somewhere, and where."""
     found = {}
     for path in TEXTS:
-        lines = [*blocks(path), *filter(is_whole, inline(path))]
+        lines = blocks(path)
+        if path.name == "README.md" and path.parent == ROOT:
+            lines += filter(is_whole, inline(path))
         found |= {line: path.relative_to(ROOT).as_posix() for line in lines}
     for path in MODULES:
         found |= {line: path.relative_to(ROOT).as_posix() for line in filter(is_whole, examples(path))}
@@ -186,3 +190,145 @@ def test_a_printed_command_can_begin(line, place):
 def test_there_are_commands_to_check():
     assert len(PRINTED) > 60
     assert len(blocks(ROOT / "README.md")) > 20
+
+
+PARSED_ONLY = (  # what needs a network, GPUs, hours or somebody's photographs: checked by `parse` alone
+    "make test",
+    "pip install",
+    "SIZE=mini",
+    "NPROC=8",
+    "deepspeed",
+    "insightedit import",
+    "source.path=photos/",
+)
+SHORTER = {  # the same command over less
+    " --count 60": " --count 2",
+    " --config scenes_oracle": " --config scenes_oracle source.count=8",
+    " --push-to your-name/my-adapter": "",
+    "data preview insightedit": "data preview insightedit --draws 100 --samples 2",
+}
+ENDS = {"insightedit doctor": (0, 1)}  # 1: it found something
+
+
+def shortened(line: str) -> str:
+    for whole, less in SHORTER.items():
+        line = line.replace(whole, less)
+    return line
+
+
+def fresh_copy(place: Path) -> Path:
+    """The tree as a clone has it, with a `.venv` as `make venv` leaves it."""
+    import site
+    import venv
+
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True
+    )
+    for name in filter(None, os.fsdecode(listed.stdout).split("\0")):
+        if (ROOT / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, place / name)
+    venv.create(place / ".venv", symlinks=True)
+    (packages,) = (place / ".venv/lib").glob("python*/site-packages")
+    lines = [str(place), *site.getsitepackages()]
+    (packages / "installed.pth").write_text("\n".join(lines) + "\n")
+    script = place / ".venv/bin/insightedit"
+    script.write_text(f"#!{place}/.venv/bin/python\nfrom insightedit.cli import main\nmain()\n")
+    script.chmod(0o755)
+    for stamp in (".base", ".dev"):
+        (place / ".venv" / stamp).touch()
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_readme_works_as_printed(tmp_path):
+    """In order, in one shell, in a fresh copy, from an environment that is not activated."""
+    place = fresh_copy(tmp_path / "clone")
+    script = ['fail() { echo "FAILED with $1: $2" >&2; exit 1; }']
+    lines = [line for line in blocks(ROOT / "README.md") if not line.startswith(PARSED_ONLY)]
+    lines = [line for line in lines if not any(part in line for part in PARSED_ONLY)]
+    assert len(lines) > 12
+    for line in lines:
+        allowed = next((codes for start, codes in ENDS.items() if line.startswith(start)), (0,))
+        good = " || ".join(f"[ $code = {code} ]" for code in allowed)
+        script += [
+            f"echo {shlex.quote(line)}",
+            shortened(line),
+            "code=$?",
+            f"{good} || fail $code {shlex.quote(line)}",
+        ]
+    gone = ("VIRTUAL_ENV", "PYTHONPATH", "CONDA_PREFIX", "PYTHON")
+    env = {name: value for name, value in os.environ.items() if name not in gone}
+    env["PATH"] = ":".join(
+        part for part in env["PATH"].split(":") if part != str(Path(sys.executable).parent)
+    )
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)], cwd=place, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
+
+
+LACKING = [
+    ("insightedit", "edit photo.png words --before-after x.png -o y.png", "omegaconf", "omegaconf"),
+    ("data_recipes", "", "pyarrow", None),
+    ("data_recipes.advancededit", "--help", "pyarrow", None),
+    ("data_recipes", "--config scenes_oracle --out out --count 2", "pyarrow", "insightedit[data]"),
+    ("data_recipes", "--config scenes_oracle --out out --count 2 --engine ray", "ray", "insightedit[ray]"),
+    ("data_recipes.scenes", "--out out --count 2 --format parquet", "pyarrow", "insightedit[data]"),
+    ("data_recipes.formats", "bad.parquet --to jsonl -o out", "pyarrow", "insightedit[data]"),
+    ("data_recipes.expressive", "--data x.jsonl --out out", "datasets", "insightedit[data]"),
+    ("insightedit", "doctor data parquets", "pyarrow", "insightedit[data]"),
+    ("insightedit", "eval tradeoff", "matplotlib", "insightedit[eval]"),
+    ("insightedit", "eval rate a b --page out", "pydantic", "insightedit[eval]"),
+    ("insightedit", "eval emu-edit parquets --results album", "pyarrow", "insightedit[data]"),
+    (
+        "insightedit.stage1",
+        "--overlay tiny comprehension.quantization=4bit",
+        "bitsandbytes",
+        "insightedit[train]",
+    ),
+    ("insightedit.stage1", "--overlay tiny optim.name=adamw8bit", "bitsandbytes", "insightedit[train]"),
+    (
+        "insightedit.stage1",
+        "--overlay tiny PARQUET",
+        "datasets",
+        "insightedit[data]",
+    ),
+    (
+        "insightedit.stage1",
+        "--overlay tiny TARS",
+        "webdataset",
+        "insightedit[data]",
+    ),
+]  # module, words, what is not installed, what the sentence names; None: it works without
+WITHOUT = """
+import runpy, sys
+missing, module = sys.argv[1:3]
+sys.modules[missing] = None
+sys.argv = sys.argv[2:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "words", "missing", "named"), LACKING)
+def test_a_missing_extra_is_named(module, words, missing, named, tmp_path):
+    """A base install runs what needs no extra, and tells which one the rest needs."""
+    from tests.cli.bad_workspace import fill
+
+    words = words.replace("PARQUET", "'data.sources=[{kind: parquet, path: parquets}]'")
+    words = words.replace("TARS", "'data.sources=[{kind: webdataset, path: bad_tars}]'")
+    fill(tmp_path / "work")
+    command = [sys.executable, "-c", WITHOUT, missing, module, *shlex.split(words)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path / "work", env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+    told = done.stderr.strip().splitlines()
+    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    if named is None:
+        assert (done.returncode, told) == (0, []), done.stderr[-2000:]
+    else:
+        assert (done.returncode, len(told)) == (2, 1), done.stderr[-2000:]
+        assert missing in told[0] and named in told[0], told[0]

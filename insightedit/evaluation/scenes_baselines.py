@@ -17,6 +17,7 @@ from rich import box
 from rich.table import Table
 from scipy import ndimage
 
+from data_recipes.scenes import TASKS as SCENE_TASKS
 from data_recipes.scenes import EditSample, SceneSampler
 from insightedit.evaluation import scenes_metrics as metrics
 from insightedit.evaluation.scenes import case_of, tinted
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 NOISE = 12.0  # grey levels, standard deviation
 BLUR = 1.0  # pixels at 128 px, standard deviation
 TASKS = ("recolour",)
+OBJECT_TASKS = "name tasks that mean an object (remove, replace, recolour, resize)"
 MAX_TRIES = 200  # scenes looked at for each that is kept
 
 
@@ -117,6 +119,8 @@ def measure_baselines(
     """
     if count < 1:
         raise ValueError(f"count is {count}: it has to be at least 1.")
+    if unknown := [task for task in tasks if task not in SCENE_TASKS]:
+        raise ValueError(f"there is no task {unknown[0]!r}: {OBJECT_TASKS}.")
     scored: dict[str, list[dict]] = {}
     for sample, case in _fitting(SceneSampler(split, size, seed), count, tasks):
         truth = DetailCase(sample, case)
@@ -149,8 +153,8 @@ def _fitting(
             if found == count:
                 return
     raise ValueError(
-        f"{found} of {MAX_TRIES * count} scenes are a {' or '.join(tasks)} edit of one object among others: name "
-        "tasks that mean an object (remove, replace, recolour, resize)."
+        f"{found} of {MAX_TRIES * count} scenes are a {' or '.join(tasks)} edit of one object among others: "
+        f"{OBJECT_TASKS}."
     )
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from insightedit.evaluation.scenes_metrics import PSNR_CAP
 from insightedit.evaluation.statistics import Rate
 from insightedit.files import write_atomically, write_text
+from insightedit.options import MAX_SCALE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,8 +150,8 @@ def check_scales(scales: Sequence[float]) -> None:
     if len(set(scales)) < max(2, len(scales)):
         told = ", ".join(f"{scale:g}" for scale in scales) or "none"
         raise ValueError(f"scales are {told}: name at least two, each once, e.g. 1.0,1.4,1.8.")
-    if any(scale <= 0 for scale in scales):
-        raise ValueError(f"a scale is {min(scales):g}: image guidance scales are above 0.")
+    if wrong := [scale for scale in scales if not 0 < scale <= MAX_SCALE]:
+        raise ValueError(f"a scale is {wrong[0]:g}: image guidance scales are above 0, up to {MAX_SCALE:g}.")
 
 
 def _point(name: str, row: SceneRow) -> TradeoffPoint:

@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -77,20 +78,34 @@ def run_stage(
                     with lock_folder(run_dir):  # nor under the hands of one that is at work
                         pass
                 set_aside(run_dir)
-            _make_folder(run_dir)
+            held.push(_nothing_half_made(run_dir, _make_folder(run_dir)))
             held.enter_context(lock_folder(run_dir))
             claim_run_folder(run_dir, config, processes.world_size)
         processes.barrier()
         return _train(config, run_dir, processes, command, arguments.accept_changed_data)
 
 
-def _make_folder(run_dir: Path) -> None:
+def _make_folder(run_dir: Path) -> Path | None:
+    """The outermost folder that had to be made."""
+    missing = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"output_dir={run_dir} cannot be made ({error.strerror or error}): name a folder in a place that is yours."
         ) from error
+    return missing[-1] if missing else None
+
+
+def _nothing_half_made(run_dir: Path, made: Path | None) -> Callable[..., None]:
+    """What ends a run: a mistake that is found before the first step leaves no folder."""
+
+    def end(kind: type[BaseException] | None, *_: Any) -> None:
+        began = (run_dir / "log.jsonl").exists() or (run_dir / "checkpoints").exists()
+        if made is not None and kind is not None and issubclass(kind, Exception) and not began:
+            shutil.rmtree(made, ignore_errors=True)
+
+    return end
 
 
 def run_from_command_line(main: Callable[[], Any]) -> None:

@@ -160,7 +160,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call ended: its exit code, what it said, and after how many seconds of a processor; `crash` where it raised."""
+    """How a call ended: its exit code, what it said, after how many seconds of a processor; `crash` if it raised."""
 
     code: object
     stdout: str

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_recipes.scenes.assets import SPLITS
 from insightedit.evaluation.ablations.studies import Cost, Row, Stage
 from insightedit.files import write_text
 
@@ -45,6 +46,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise ValueError(f"scale is {self.scale!r}: choose one of {', '.join(SCALES)}.")
+        if self.split not in SPLITS:
+            raise ValueError(f"split is {self.split!r}: choose one of {', '.join(SPLITS)}.")
         for name in ("steps", "batch_size", "count"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it has to be at least 1.")
@@ -119,7 +122,12 @@ class Experiment:
         held = _read_json(folder / EXPERIMENT)
         if held is None:
             return cls(folder, Settings(**wanted), command=command)
-        settings = Settings(**held["settings"])
+        try:
+            settings, bases, began = Settings(**held["settings"]), held["bases"], held["command"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{folder / EXPERIMENT} is damaged, or of another program ({error}): delete it, or name another folder."
+            ) from error
         odd = [
             f"{name} was {getattr(settings, name)}, is {value}"
             for name, value in wanted.items()
@@ -130,7 +138,7 @@ class Experiment:
                 f"{folder} holds runs of other settings ({'; '.join(odd)}): leave these options out to go on, or name "
                 "another folder with --out."
             )
-        return cls(folder, settings, held["bases"], held["command"])
+        return cls(folder, settings, bases, began)
 
     def keep(self, bases: Mapping[str, str]) -> Experiment:
         """Write the experiment down, with the weights that its next runs start from.

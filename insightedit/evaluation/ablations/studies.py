@@ -409,10 +409,9 @@ def find_studies(names: tuple[str, ...]) -> tuple[Study, ...]:
     groups = {"core": CORE, "all": tuple(known)}
     wanted = {found for name in names for found in groups.get(name, (name,))}
     unknown = sorted(wanted - set(known))
-    if unknown:
-        raise ValueError(
-            f"unknown study {', '.join(unknown)}: choose from {', '.join(known)}, core ({', '.join(CORE)}) or all."
-        )
+    if unknown or not wanted:
+        told = f"unknown study {', '.join(unknown)}" if unknown else "no studies are named"
+        raise ValueError(f"{told}: choose from {', '.join(known)}, core ({', '.join(CORE)}) or all.")
     return tuple(study for study in STUDIES if study.name in wanted)
 
 

@@ -82,9 +82,15 @@ def backend_class(name: str, kind: str) -> Any:
         raise ValueError(f"backends.{name}.kind is {kind!r}: {_choose(kind, KINDS[name])}.")
     module, _, attribute = place.partition(":")
     try:
-        return getattr(import_module(module), attribute)
-    except AttributeError as error:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
         raise ValueError(f"backends.{name}.kind is {kind!r}, which cannot be imported: {error}.") from error
+    wanted = [method for method in vars(BACKENDS[name]) if not method.startswith("_")]
+    if not inspect.isclass(found) or not all(hasattr(found, method) for method in wanted):
+        raise ValueError(
+            f"backends.{name}.kind is {kind!r}, which is no {name}: name a class with {', '.join(wanted)}."
+        )
+    return found
 
 
 def _choose(wrong: str, known: Any) -> str:

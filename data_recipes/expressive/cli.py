@@ -85,7 +85,8 @@ def _run(
     device, dtype = place
     total = settings.total(source)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
         answers = bar.add_task("answers", total=total)
         write_answers(
             out,

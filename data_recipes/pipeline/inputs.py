@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -81,6 +82,10 @@ def open_input(config: InputConfig) -> Input:
         told = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(INPUTS)}."
         raise ValueError(f"source.kind is {config.kind!r}: {told}")
     module, _, name = place.partition(":")
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(
+            f"source.kind is {config.kind!r}, which opens no records: name a function of your own."
+        )
     try:
         opened: Callable[[InputConfig], Input] = getattr(import_module(module), name)
     except (ModuleNotFoundError, AttributeError) as error:

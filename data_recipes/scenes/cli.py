@@ -95,7 +95,8 @@ def _write_dataset(out: Path, settings: Settings, assets: Assets) -> None:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
         task = bar.add_task("pairs", total=settings.count, rate="")
 
         def advance(pairs: int) -> None:

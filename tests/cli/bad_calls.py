@@ -583,9 +583,8 @@ data_recipes advancededit --config anchor.yaml --out out => anchor.yaml
 data_recipes advancededit --config deep.yaml --out out => deep.yaml
 data_recipes advancededit --config pipe.yaml --out out => pipe.yaml
 data_recipes advancededit --config unknown.yaml --out out => sceens
-data_recipes advancededit --config shell.yaml source.path=album --out out => os:system
+data_recipes scenes --config shell.yaml --out out => advancededit
 data_recipes advancededit --config folder.png --out out => folder.png
-data_recipes --config scenes_oracle => --out
 data_recipes --config scenes_oracle --out photo.png => photo.png
 data_recipes --config scenes_oracle --out full => full
 data_recipes --config scenes_oracle --out loop => loop
@@ -636,7 +635,6 @@ data_recipes.advancededit --config scenes_oracle --out out steps.masks.nonsense=
 data_recipes.advancededit --config advancededit --out out => source.path
 data_recipes.advancededit --config advancededit source.path=missing --out out => missing
 data_recipes.advancededit --config advancededit source.path=album_empty --out out => album_empty
-data_recipes.advancededit --config advancededit source.path=photo.png --out out => photo.png
 data_recipes.advancededit --config advancededit source.path=loop --out out => loop
 data_recipes.advancededit --config smartedit_synthetic_oracle --out out => smartedit_synthetic
 data_recipes.smartedit_synthetic --config smartedit_synthetic_oracle --out photo.png => photo.png
@@ -691,7 +689,6 @@ data_recipes.scenes --out out --count 2 --assets photo.png => photo.png
 data_recipes.scenes --sheet sheet.txt => sheet.txt
 data_recipes.scenes --sheet no/sheet.png => no
 data_recipes.scenes --sheet full => full
-data_recipes.formats => SRC
 data_recipes.formats missing --to jsonl -o out => missing
 data_recipes.formats pairs.jsonl --to nonsense -o out => nonsense
 data_recipes.formats pairs.jsonl -o out => --to

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -85,10 +86,9 @@ def backend_class(name: str, kind: str) -> Any:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"backends.{name}.kind is {kind!r}, which cannot be imported: {error}.") from error
-    wanted = [method for method in vars(BACKENDS[name]) if not method.startswith("_")]
-    if not inspect.isclass(found) or not all(hasattr(found, method) for method in wanted):
+    if not inspect.isclass(found) or module.partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(
-            f"backends.{name}.kind is {kind!r}, which is no {name}: name a class with {', '.join(wanted)}."
+            f"backends.{name}.kind is {kind!r}, which is no backend: {_choose(kind, KINDS[name])}."
         )
     return found
 

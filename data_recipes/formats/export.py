@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -77,10 +78,14 @@ def export(
         raise ValueError(f"{out} holds files: name a new or empty folder.")
     out.mkdir(parents=True, exist_ok=True)
     done = Exported()
-    done.written = write(_readable(opened, config, done, progress), out)
-    if not done.written:
-        reasons = ", ".join(done.rejected) or "there are none"
-        raise ValueError(f"no record of {config.path} could be written: {reasons}.")
+    try:
+        done.written = write(_readable(opened, config, done, progress), out)
+        if not done.written:
+            reasons = ", ".join(done.rejected) or f"there are none from {config.start} on"
+            raise ValueError(f"no record of {config.path} could be written: {reasons}.")
+    except Exception:
+        shutil.rmtree(out)  # which was new or empty
+        raise
     return done
 
 

@@ -260,7 +260,7 @@ class InterleavedEditPipeline(EditPipeline):
         # 3. Back onto the users' own pixels
         used = {k: v for k, v in asdict(settings).items() if k != "image_prompt_scale"}
         used |= {"background_lock": background_lock, "own_mask": mask is not None, "batch_size": batch_size}
-        used["reference_images"] = [len(own) for own in request.references[:count]]
+        used["reference_images"] = [len(own) for own in (request.references or [])[:count]]
         output = finish(self, request, results, evidence, [None] * count, settings, used, output_type, drawn)
         return output if return_dict else output.to_tuple()
 

@@ -73,7 +73,9 @@ def open_judge(options: JudgeOptions, device: str) -> Iterator[Judge | None]:
             raise ValueError(str(error)) from error
         return
     if options.kind == "local":
-        yield backends.RecordingJudge(backends.LocalJudge(options.model, device=device), store)
+        from insightedit.evaluation.judge.local import LocalJudge
+
+        yield backends.RecordingJudge(LocalJudge(options.model, device=device), store)
         return
     asked = backends.EndpointJudge(
         options.model,

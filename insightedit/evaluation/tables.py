@@ -43,15 +43,9 @@ CONTROLS = (
     "constant_tint",
 )
 BETTER_OF_OURS = {
-    "success": "higher",
-    "progress": "higher",
-    "balanced": "higher",
-    "leak": "lower",
-    "iou": "higher",
-    "VIEScore_SC": "higher",
-    "VIEScore_PQ": "higher",
-    "VIEScore_O": "higher",
-}
+    "success": "higher", "progress": "higher", "balanced": "higher", "leak": "lower", "iou": "higher",
+    "VIEScore_SC": "higher", "VIEScore_PQ": "higher", "VIEScore_O": "higher",
+}  # fmt: skip
 PRESERVATION = frozenset({"PSNR", "SSIM", "LPIPS", "L1", "L2", "DINO", "CLIP_I"})
 OURS, APART, CONTROL_GROUP = "Measured here", "Not comparable", "Controls"
 UNRANKED = "Shown, but not ranked beside the published rows: the rule behind them is not published."

@@ -22,11 +22,11 @@ from PIL import Image
 from insightedit.evaluation.judge.backends import (
     EndpointJudge,
     JudgeError,
-    LocalJudge,
     MissingReplyError,
     RecordedJudge,
     RecordingJudge,
 )
+from insightedit.evaluation.judge.local import LocalJudge
 from insightedit.evaluation.judge.replies import Missing, Reply, ReplyKey, ReplyStore, Scale, parse_reply
 from tests.evaluation.judge.chat_server import ChatServer, completion
 

@@ -29,6 +29,8 @@ MOST, FITS, MIN_ERROR = 32.0, 12.0, 3.0  # of 255: differences of shifted pictur
 MIN_TEXTURE = 200  # pixels with structure that alignment needs
 STRUCTURE, STRONG = 60, 85  # percentiles of the steps between neighbours
 EVIDENCE = 0.3  # from here on an edge is on one side only; measured on scenes
+STANDS_OUT = 1.5  # so many times the edges around it
+FRAMED = 3  # sides of the picture that a frame touches
 MIN_TONE = 4.0  # of 255: means that differ
 
 
@@ -211,6 +213,7 @@ def edge_evidence(with_it: np.ndarray, without: np.ndarray, mask: np.ndarray | N
     """Whether something stands in the first picture and not in the second, -1 to 1.
 
     The border of what changes is an edge where the thing stands, and runs through the background where it does not.
+    A border that is no stronger than the edges around it says nothing, and nor does a frame.
     Where the background has the thing's own colours nothing changes: such holes are closed first, for their borders
     are edges of the background. What a mask's border says otherwise is not believed either.
     """
@@ -221,8 +224,14 @@ def edge_evidence(with_it: np.ndarray, without: np.ndarray, mask: np.ndarray | N
     room = np.pad(visible, reach, mode="edge")
     closed = binary_closing(room, iterations=reach)[reach:-reach, reach:-reach]
     visible = np.asarray(binary_fill_holes(closed), dtype=bool)
+    if sum(side.any() for side in (visible[0], visible[-1], visible[:, 0], visible[:, -1])) >= FRAMED:
+        return None  # a frame: its border is the picture's own
     evidence = _edge_balance(with_it, without, visible)
-    if evidence is None or mask is None or evidence > 0:
+    if evidence is None or evidence > 0:
+        return evidence
+    if not _stands_out(without, visible):
+        return None
+    if mask is None:
         return evidence
     by_mask = _edge_balance(with_it, without, mask)
     return None if by_mask is not None and by_mask > 0.05 else evidence
@@ -234,6 +243,24 @@ def _edge_balance(one: np.ndarray, other: np.ndarray, region: np.ndarray) -> flo
     if len(steps[0]) < 20 or steps[0].mean() + steps[1].mean() < 8:
         return None
     return float((steps[0].mean() - steps[1].mean()) / (steps[0].mean() + steps[1].mean()))
+
+
+def _stands_out(picture: np.ndarray, region: np.ndarray) -> bool:
+    """Whether a region's border is more of an edge than the picture has around it anyway: gravel is full of edges."""
+    reach = max(3, round(0.04 * max(region.shape)))
+    around = binary_dilation(region, iterations=reach) & ~binary_dilation(region, iterations=2)
+    values = picture.astype(np.int16)
+    steps = []
+    for axis in (0, 1):
+        one, other = (
+            values.take(range(region.shape[axis] - 2), axis),
+            values.take(range(2, region.shape[axis]), axis),
+        )
+        steps.append(np.abs(one - other).mean(axis=-1)[around.take(range(region.shape[axis] - 2), axis)])
+    texture = np.concatenate(steps)
+    return len(texture) < 20 or float(_border_steps(picture, region).mean()) > STANDS_OUT * float(
+        texture.mean()
+    )
 
 
 def _border_steps(picture: np.ndarray, region: np.ndarray) -> np.ndarray:

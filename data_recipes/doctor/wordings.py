@@ -18,6 +18,10 @@ GONE = re.compile(r"\bdo(?: not|n't) want to see\b|\bmake\b.* disappear\b")
 ADD = re.compile(r"\b(?:add|insert|attach)(?:ing)?\b|\b(?:include|including)\b")
 PUT = re.compile(r"\b(?:put|place|draw|show|set|want|want to see) (?:an?|another|some|the|<imagehere>)\b")
 PLACED = re.compile(r"\b(?:put|place|draw|want|want to see) (?:an?|another|<imagehere>)\b")
+THERE = re.compile(r"\bthere\b|\bthat (?:place|spot)\b")
+POLITE = re.compile(
+    r"\W*(?:(?:please|now|just|could you|can you|would you|i|i would like (?:you )?to|let us)\W*)*"
+)
 STRONG_REPLACE = re.compile(
     r"\b(?:replac(?:e|ing)|swap|substitute|exchange)\b|\bin place of\b|\b(?:turn|convert|transform)\b.+\binto an?\b"
     r"|\bchange\b.+\b(?:to|into) an?\b"
@@ -45,7 +49,7 @@ TONES = {
     "sharper": re.compile(r"\bsharp(?:er)?\b"),
 }
 PAINTS = re.compile(
-    rf"^(?:please )?(?:make|paint|colou?r)\b(?!.*\b(?:into|with)\b).*\b(?:{NAMED_COLOURS})\W*$"
+    rf"^(?:please )?(?:make|paint|colou?r)\b(?!.*\b(?:into|with)\b).*(?<!\ban )\b(?:{NAMED_COLOURS})\W*$"
 )
 CHECKED = ("remove", "add", "replace", "recolour", "resize", "photometric")
 
@@ -65,7 +69,10 @@ def tasks_named(text: str) -> set[str]:
         return set()
     if removes:
         return {"remove"}
-    if adds or (PLACED.search(text) and not (named_tone(text) or GONE.search(text))):
+    placed = None if named_tone(text) or GONE.search(text) else PLACED.search(text)
+    if not adds and placed and (THERE.search(text) or not POLITE.fullmatch(text[: placed.start()])):
+        return {"add", "replace"}  # "find the drum and put a horse there"
+    if adds or placed:
         return {"add"}
     if named_tone(text) and WHOLE.search(text) and not PUT.search(text):
         return {"photometric"}

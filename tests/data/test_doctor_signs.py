@@ -205,3 +205,39 @@ def test_other_colours_are_another_picture_and_flat_ones_have_no_signature():
     for number in range(2500):
         many.add(signature(picture), str(number))
     assert len(many.all) == 2500
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("Find the thing you beat and put an animal that people ride there.", "replace"),
+        ("Look for the bus at the top left, then place a teapot there.", "replace"),
+        ("Make the fruit an orange.", "replace"),
+        ("Please put a ball on the table.", "add"),
+    ],
+)
+def test_good_wordings_are_no_other_task(text, task):
+    assert wordings.contradiction(text, task) == ""
+
+
+def test_a_plain_addition_is_no_replacement():
+    assert wordings.contradiction("Please put a ball on the table.", "replace") == "add, not replace"
+
+
+def test_a_frame_has_no_direction():
+    for seed in range(8):
+        source = photo(seed)
+        target = source.copy()
+        target[:12], target[-12:], target[:, :12], target[:, -12:] = 0, 0, 0, 0
+        assert pixels.direction("add a black frame", "add", source, target) is None
+
+
+def test_a_border_within_gravel_accuses_nobody():
+    """A soft spot in a picture full of edges: the source's edges there are its own, not those of a thing."""
+    rng = np.random.default_rng(0)
+    gravel = (rng.random((96, 96, 3)).repeat(2, 0).repeat(2, 1)[:96, :96] * 60).astype(np.uint8)
+    rows, columns = np.mgrid[:96, :96]
+    soft = np.exp(-((rows - 48) ** 2 + (columns - 48) ** 2) / 200.0)[..., None]
+    target = (gravel * (1 - soft) + 90 * soft).astype(np.uint8)
+    way = pixels.direction("add a ball", "add", gravel, target)
+    assert way is None or way > -pixels.EVIDENCE

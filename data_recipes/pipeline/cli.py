@@ -114,7 +114,10 @@ def _run(
     if out is not None:
         settings.output.path = str(out)
     if sample is not None:
-        terminal.show_estimate(dry_run(settings, sample), settings.engine.workers)
+        estimate = dry_run(settings, sample)
+        terminal.show_estimate(estimate, settings.engine.workers)
+        if not estimate.pairs:
+            raise ValueError(terminal.nothing_came(estimate))
         return
     if settings.output.path is None:
         raise ValueError("nowhere to write: name a folder with --out, or look first with --dry-run.")

@@ -189,6 +189,19 @@ def show_estimate(estimate: Estimate, workers: int) -> None:
         console.print(f"{name}: about {_used(used)}")
 
 
+def nothing_came(estimate: Estimate) -> str:
+    """Why a dry run gave no pair, as a sentence."""
+    told = [
+        f"{step.name} rejected {step.rejected} of {step.records} ({'; '.join(step.reasons[:3])})"
+        for step in estimate.steps
+        if step.rejected
+    ]
+    return (
+        f"{estimate.sampled} inputs were tried and gave no pair: {', '.join(told) or 'no step gave a reason'}. Put "
+        "that right before the whole run."
+    )
+
+
 def _used(used: Mapping[str, float]) -> str:
     told = [f"{used.get('calls', 0):,.0f} questions, {used.get('asked', 0):,.0f} of them asked anew"]
     tokens = used.get("input_tokens", 0), used.get("output_tokens", 0)

@@ -83,6 +83,10 @@ def preview(
         from insightedit.training.model_start import begin_from
 
         whole = begin_from(read_config(config, stage, overlay or (), overrides or ()), init_from)
+        if init_from is not None and not Path(str(whole.init_from)).is_dir():
+            raise ValueError(
+                f"--init-from {init_from}: there is no such folder; check the path, or leave it out."
+            )
         quiet_libraries()
         from insightedit.data.preview import preview as look
         from insightedit.evaluation.terminal import console
@@ -106,10 +110,15 @@ def read_config(
     """
     import yaml
 
-    from insightedit.config.load import load_config
+    from insightedit.config.load import ConfigError, load_config
 
     if stage is None:
-        told = yaml.safe_load(Path(name).read_text(encoding="utf-8")) if Path(name).is_file() else {}
+        try:
+            told = yaml.safe_load(Path(name).read_text(encoding="utf-8")) if Path(name).is_file() else {}
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise ConfigError(
+                f"{name} is no YAML that can be read ({' '.join(str(error).split())[:200]})."
+            ) from None
         is_run = isinstance(told, dict) and isinstance(told.get("stage"), dict) and "number" in told["stage"]
         stage = None if is_run else LAST_STAGE
     return load_config(name, stage, overlays, overrides)

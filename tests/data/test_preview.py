@@ -207,7 +207,7 @@ def test_the_config_of_a_run_says_its_own_stage(tmp_path):
     ("words", "told"),
     [
         (["insightedlt"], "the recipe `insightedlt` is not known (did you mean insightedit?)"),
-        (["insightedit", "--stage", "7"], "is not known"),
+        (["insightedit", "--stage", "7"], "less than or equal to 3"),
         (["insightedit", "--overlay", "tiny", "train.batchsize=3"], "no such setting (did you mean"),
         (
             ["insightedit", "--overlay", "tiny", "--sheet", "x.jpg"],
@@ -292,3 +292,22 @@ def test_pictures_without_words_are_told(tmp_path):
     assert done.exit_code == 2
     assert "100 broken records in a row" in done.output
     assert not Path(tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "told"),
+    [
+        (b"a: [1", [], "is no YAML that can be read"),
+        (b"\xff\xfe\x00", [], "is no YAML that can be read"),
+        (
+            b"train: {seed: 7}",
+            ["--overlay", "tiny", "--init-from", "nope"],
+            "--init-from nope: there is no such folder",
+        ),
+    ],
+)
+def test_a_file_or_model_that_is_none_is_told(tmp_path, content, words, told):
+    (tmp_path / "own.yaml").write_bytes(content)
+    done = invoke(tmp_path / "own.yaml", *words, "--sheet", tmp_path / "x.html")
+    assert done.exit_code == 2
+    assert told in " ".join(done.output.split())

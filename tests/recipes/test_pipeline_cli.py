@@ -248,3 +248,15 @@ def test_lines_tell_where_nobody_watches():
         "a worker was lost (killed by signal 9); unit 3 is given to another one",
         "stopping after the units in work; once more ends them",
     ]
+
+
+def test_a_dry_run_without_a_pair_says_which_step_refused_what():
+    from data_recipes.pipeline.dry_run import Estimate, StepEstimate
+    from data_recipes.pipeline.terminal import nothing_came
+
+    step = StepEstimate("detect", 4, None, 4, ("model cannot be loaded",))
+    estimate = Estimate(4, 100, 0, (step,), 0.0, 0.0, {}, 0.0)
+    told = nothing_came(estimate)
+    assert told.startswith(
+        "4 inputs were tried and gave no pair: detect rejected 4 of 4 (model cannot be loaded)."
+    )

@@ -187,7 +187,7 @@ def read_jsonl(notes: Notes, path: Path, shape: str) -> list[dict[str, Any]] | N
         return None
     rows, name = [], notes.short(path)
     bad = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # U+2028 is no end of a line
         if not line.strip():
             continue
         try:

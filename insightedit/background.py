@@ -186,7 +186,7 @@ def _depth(mask: np.ndarray, rows: slice, reach: int) -> np.ndarray:
     if around.all():
         depth[:, here[1]] = reach + 1
     else:
-        depth[:, here[1]] = ndimage.distance_transform_edt(around)[here[0]]
+        depth[:, here[1]] = np.asarray(ndimage.distance_transform_edt(around))[here[0]]
     return depth
 
 
@@ -238,7 +238,8 @@ def paste_edit(
         nobody sees is no edit.
     """
     mask = native_mask(evidence, picture.size) if own_mask is None else own_mask
-    mask = mask if picture.visible is None else mask & picture.visible
+    visible = picture.visible
+    mask = mask if visible is None else mask & visible
     colour = np.empty_like(picture.colour)
     if not background_lock:
         for rows in strips(picture.size):

@@ -20,6 +20,7 @@ from insightedit.generation.transformer import EditTransformer
 from insightedit.generation.unet import EditUNet
 from insightedit.interleaved_editor import InterleavedEditor
 from insightedit.opening import opened
+from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,8 +172,8 @@ def build_text_encoder(config: Config) -> tuple[CLIPTextModel, CLIPTokenizer]:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     with opened("generation.model", config.generation.model, PIPELINE) as folder:
-        encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32)
-        return encoder, CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+        encoder = load_pretrained(CLIPTextModel, folder, subfolder="text_encoder", dtype=torch.float32)
+        return encoder, load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer")
 
 
 def build_bridge(
@@ -272,7 +273,8 @@ def build_autoencoder(config: Config) -> tuple[Any, DDIMScheduler]:
 
     part = config.generation
     with opened("generation.model", part.model, PIPELINE) as folder:
-        scheduler: Any = DDIMScheduler.from_pretrained(
+        scheduler: Any = load_pretrained(
+            DDIMScheduler,
             folder,
             subfolder="scheduler",
             prediction_type=part.prediction_type,
@@ -280,7 +282,7 @@ def build_autoencoder(config: Config) -> tuple[Any, DDIMScheduler]:
             timestep_spacing="trailing",
             clip_sample=False,
         )
-        vae = AutoModel.from_pretrained(folder, subfolder="vae")
+        vae = load_pretrained(AutoModel, folder, subfolder="vae")
     return vae, scheduler
 
 
@@ -307,7 +309,7 @@ def build_image_encoder(config: Config) -> CLIPVisionModelWithProjection:
     from transformers import CLIPVisionModelWithProjection
 
     with opened("generation.image_encoder", config.generation.image_encoder, CLIP) as folder:
-        return CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
+        return load_pretrained(CLIPVisionModelWithProjection, folder, dtype=torch.float32)
 
 
 @torch.no_grad()
@@ -335,7 +337,7 @@ def _image_embed_dim(config: Config) -> int | None:
     from transformers import AutoConfig
 
     with opened("generation.image_encoder", config.generation.image_encoder, CLIP) as folder:
-        encoder = AutoConfig.from_pretrained(folder)
+        encoder = load_pretrained(AutoConfig, folder)
     dim = getattr(encoder, "projection_dim", None)
     if dim is None:
         raise ConfigError(

@@ -20,6 +20,7 @@ from insightedit.data.sources import build_source
 from insightedit.foundation import resolve
 from insightedit.interleaved_editor import InterleavedEditor
 from insightedit.opening import opened
+from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessor, CLIPTokenizer
@@ -153,7 +154,7 @@ def build_weightless_collator(config: Config) -> Collator | InterleavedCollator:
         )
     align = config.stage.objective == "align"
     with opened("generation.model", config.generation.model, "a pipeline with tokenizer/") as folder:
-        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer") if align else None
+        tokenizer = load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer") if align else None
     return _collator(config, words, tokenizer, config.bridge.iaa is not None and not align)
 
 
@@ -166,7 +167,7 @@ def load_image_processor(model: str) -> CLIPImageProcessor:
     from transformers import CLIPImageProcessor
 
     with opened("generation.image_encoder", model, "a CLIP model with its image processor") as folder:
-        return CLIPImageProcessor.from_pretrained(companion_of(folder, "feature_extractor"))
+        return load_pretrained(CLIPImageProcessor, companion_of(folder, "feature_extractor"))
 
 
 def _collator(

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,9 @@ from insightedit.files import replace_folder, staging
 from insightedit.interleaved_editor import InterleavedEditor
 from insightedit.interleaved_hub import compose_interleaved
 from insightedit.interleaved_pipeline import InterleavedEditPipeline
+from insightedit.model_files import read_json
+from insightedit.model_folder import INDEX, check_model_folder, pipeline_class
+from insightedit.model_folder import PIPELINES as PIPELINES
 from insightedit.pipeline import InsightEditPipeline
 from insightedit.push import FACTS
 from insightedit.training.contract import base_models
@@ -61,10 +65,6 @@ from {home} import {name}
 
 __all__ = ["{name}"]
 """
-PIPELINES: dict[str, type[InsightEditPipeline | InterleavedEditPipeline]] = {
-    "InsightEditPipeline": InsightEditPipeline,
-    "InterleavedEditPipeline": InterleavedEditPipeline,
-}
 
 
 def default_model() -> Path:
@@ -143,13 +143,10 @@ def load_pipeline(
 
 
 def _pipeline_class(model: str) -> type[InsightEditPipeline | InterleavedEditPipeline]:
-    named = InsightEditPipeline.load_config(model).get("_class_name")
-    if named not in PIPELINES:
-        raise ValueError(
-            f"{model} holds a pipeline of the class {named}, which this package does not run: it runs "
-            f"{' and '.join(PIPELINES)}."
-        )
-    return PIPELINES[named]
+    index = Path(model) / INDEX
+    return pipeline_class(
+        read_json(index) if index.is_file() else InsightEditPipeline.load_config(model), model
+    )
 
 
 def pipeline_from_editor(
@@ -458,7 +455,9 @@ def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
     folder = Path(find_model(model))
     if not folder.is_dir():
         raise ValueError(f"{model} is not a folder on this machine: `info` reads local model folders.")
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    kind = check_model_folder(folder, finite=False)
+    defaults = {name: parameter.default for name, parameter in signature(kind.__init__).parameters.items()}
+    index = {**defaults, **read_json(folder / INDEX)}
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     facts = {
         "folder": str(folder),
@@ -469,26 +468,31 @@ def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
     }
     card = folder / "README.md"
     if card.is_file():
-        text = card.read_text(encoding="utf-8")
+        text = card.read_text(encoding="utf-8", errors="replace")
         license_line = re.search(r"^license: (.+)$", text, re.MULTILINE)
         facts["license"] = license_line.group(1) if license_line else "not stated"
         facts["card"] = str(card)
     if (folder / FACTS).is_file():
-        facts |= _told(json.loads((folder / FACTS).read_text(encoding="utf-8")))
-    return facts
+        facts |= _told(read_json(folder / FACTS))
+    return {name: _printable(value) for name, value in facts.items()}
 
 
 def _told(export: dict[str, Any]) -> dict[str, str]:
-    """What an export noted about the model, one line a fact."""
-    facts = {"recipe": export["recipe"]}
-    names = {"dtype": "weights", "language_model": "language", "weights": "taken from"}
-    facts |= {name: str(export[key]) for key, name in names.items() if export.get(key)}
-    if export.get("bases"):
-        facts["bases"] = "; ".join(f"{base['model']} ({base['license']})" for base in export["bases"])
+    """What an export noted about the model, one line a fact; other programs' notes under the same names, too."""
+    names = {"recipe": "recipe", "dtype": "weights", "language_model": "language", "weights": "taken from"}
+    facts = {name: str(export[key]) for key, name in names.items() if export.get(key)}
+    bases = export.get("bases")
+    rows = [base for base in bases if isinstance(base, dict)] if isinstance(bases, list) else []
+    if rows:
+        facts["bases"] = "; ".join(f"{row.get('model')} ({row.get('license')})" for row in rows)
     for key in ("steps", "data", "skill", "limits"):
         value = export.get(key)
         if value:
-            facts["training" if key == "steps" else key] = (
-                value if isinstance(value, str) else "; ".join(value)
-            )
+            lines = value if isinstance(value, list) else [value]
+            facts["training" if key == "steps" else key] = "; ".join(map(str, lines))
     return facts
+
+
+def _printable(text: str) -> str:
+    """A line for a terminal, without the control characters that a folder from elsewhere may hold."""
+    return "".join(one if one.isprintable() else " " for one in text)

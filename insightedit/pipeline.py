@@ -55,7 +55,7 @@ from insightedit.pipeline_base import (
     convert,
     tensor_inputs,
 )
-from insightedit.request import EditRequest, check_latents, choose_seeds, read_masks
+from insightedit.request import EditRequest, check_latents, check_slots, choose_seeds, read_masks
 from insightedit.types import EditCondition
 from insightedit.words import EditWarning
 
@@ -247,6 +247,8 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
             feature_extractor=feature_extractor,
         )
         self._register_settings(bridge, given)
+        check_slots("`describe_prompt`", self.config.describe_prompt, "instruction")
+        check_slots("`edit_token`", self.config.edit_token, "index")
         resolution = self.config.resolution
         grid = latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1)
         if resolution % grid:

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -99,13 +100,29 @@ class EditPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
         """Load a model folder or hub id; arguments as in diffusers.
 
-        Two defaults differ: weights are read from safetensors only, and without `dtype` every part becomes
-        float32 (folders hold float16, which a CPU computes slowly).
+        The folder is checked first, see `insightedit.model_folder.check_model_folder`. Two defaults differ: weights
+        are read from safetensors only, and without `dtype` every part becomes float32 (folders hold float16, which a
+        CPU computes slowly).
+
+        Raises:
+            FileNotFoundError: if the folder lacks a file.
+            ValueError: in one sentence, if it is no whole model, or does what a model folder must not do.
         """
+        from insightedit.model_folder import check_model_folder, explained
+        from insightedit.pretrained import never_asked
+
         if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
             kwargs["dtype"] = torch.float32
-        kwargs.setdefault("use_safetensors", True)
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if not kwargs.setdefault("use_safetensors", True):
+            raise ValueError("use_safetensors=False was given: pickles are not read, export the model again.")
+        name = str(pretrained_model_name_or_path)
+        folder = name if os.path.isdir(name) else cls.download(name, **kwargs)
+        given = [part for part in inspect.signature(cls.__init__).parameters if part in kwargs]
+        check_model_folder(folder, variant=kwargs.get("variant"), given=given)
+        with explained(Path(folder), cls), never_asked():
+            pipeline = super().from_pretrained(folder, **kwargs)
+        pipeline.register_to_config(_name_or_path=name)
+        return pipeline
 
     def enable_group_offload(
         self,

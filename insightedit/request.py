@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -19,6 +20,28 @@ from insightedit.words import clean_instruction
 
 MAX_SEED = 2**32
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+MAX_PATTERN = 2000  # characters of a sentence with a slot
+
+
+def check_slots(name: str, text: str, slot: str) -> None:
+    """Refuse a sentence that `str.format` cannot fill, or fills with more than one text.
+
+    Args:
+        name: of the setting, for the message.
+        text: the sentence.
+        slot: the one name that may stand in braces.
+
+    Raises:
+        ValueError: if it is too long, or has other slots.
+    """
+    try:
+        slots = {one[1:] for one in string.Formatter().parse(text) if one[1] is not None}
+    except ValueError:  # a single brace
+        slots = {None}
+    if len(text) > MAX_PATTERN or slots - {(slot, "", None)}:
+        raise ValueError(
+            f"{name} is {text[:60]!r}: it may have {MAX_PATTERN} characters, and no other slot than {{{slot}}}."
+        )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from data_recipes.backends.base import Question, Usage
 from data_recipes.backends.loading import DTYPES, UsageCounter, check_above, check_choice, model_name, place
+from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -313,10 +314,10 @@ class LocalChat:
         from insightedit.foundation import resolve
 
         where, device_dtype = resolve(self._model_id), place(self._device, self.settings["dtype"])
-        config = AutoConfig.from_pretrained(where, revision=self._revision)
+        config = load_pretrained(AutoConfig, where, revision=self._revision)
         self._sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-        reader: Any = (AutoProcessor if self._sees else AutoTokenizer).from_pretrained(
-            where, revision=self._revision
+        reader: Any = load_pretrained(
+            AutoProcessor if self._sees else AutoTokenizer, where, revision=self._revision
         )
         if not getattr(reader, "chat_template", None):
             raise ValueError(
@@ -329,7 +330,7 @@ class LocalChat:
             tokenizer.pad_token = tokenizer.eos_token
         model_class: Any = AutoModelForImageTextToText if self._sees else AutoModelForCausalLM
         extra = quantized(self.settings["quantization"], *device_dtype)
-        model = model_class.from_pretrained(where, revision=self._revision, dtype=device_dtype[1], **extra)
+        model = load_pretrained(model_class, where, revision=self._revision, dtype=device_dtype[1], **extra)
         self._model = (model if extra else model.to(device_dtype[0])).requires_grad_(False).eval()
         self._reader = reader
 

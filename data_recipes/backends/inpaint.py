@@ -347,6 +347,7 @@ class _Pipeline:
         import diffusers
 
         from insightedit.foundation import resolve
+        from insightedit.pretrained import load_pretrained, never_asked
 
         device, dtype = place(*self._where, half="float16")
         chosen = self._class or ("DiffusionPipeline" if "custom_pipeline" in self._versions else self._auto)
@@ -354,11 +355,12 @@ class _Pipeline:
         has_new_name = hasattr(diffusers.utils.deprecation_utils, "_resolve_dtype")
         precision = {"dtype" if has_new_name else "torch_dtype": dtype}
         parts = {
-            name: class_named(part["class"], "diffusers").from_pretrained(part["model"], **precision)
+            name: load_pretrained(class_named(part["class"], "diffusers"), part["model"], **precision)
             for name, part in self._components.items()
         }
         load = getattr(made, "from_pretrained", made)
-        pipeline: Any = load(resolve(self._model_id), **precision, **self._versions, **parts)
+        with never_asked():
+            pipeline: Any = load(resolve(self._model_id), **precision, **self._versions, **parts)
         pipeline.to(device)
         pipeline.set_progress_bar_config(disable=True)
         diffusers.utils.logging.disable_progress_bar()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_recipes.backends.base import Usage
+from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -162,6 +163,6 @@ class VisionModel:
 
     def _place(self, model_class: Any, processor_class: Any) -> None:
         device, dtype = place(self._device, self.settings["dtype"], half="float32")
-        self._processor = processor_class.from_pretrained(self._model_id, revision=self._revision)
-        loaded = model_class.from_pretrained(self._model_id, revision=self._revision, dtype=dtype)
+        self._processor = load_pretrained(processor_class, self._model_id, revision=self._revision)
+        loaded = load_pretrained(model_class, self._model_id, revision=self._revision, dtype=dtype)
         self._model = loaded.requires_grad_(False).eval().to(device)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from data_recipes.expressive.texts import SUMMARY_PROMPT, question
+from insightedit.pretrained import load_pretrained
 
 BEAMS = 5
 SUMMARY_TOKENS = (5, 64)
@@ -56,8 +57,8 @@ class Summariser:
     def __init__(self, model: str, *, device: str, dtype: torch.dtype) -> None:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
-        loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(model, dtype=dtype)
+        self.tokenizer: Any = load_pretrained(AutoTokenizer, model)
+        loaded: Any = load_pretrained(AutoModelForSeq2SeqLM, model, dtype=dtype)
         self.model = loaded.requires_grad_(False).eval().to(device)
 
     @torch.no_grad()

@@ -15,24 +15,36 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
-from peft import PeftConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel, TrainableTokensConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from insightedit.comprehension.lora import ADAPTER_NAME, load_adapter, save_adapter, wrap
 from insightedit.comprehension.vocabulary import edit_token_parameters, vocabulary_tables
 from insightedit.foundation import resolve
+from insightedit.model_files import check_settings, read_json
+from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BASE_FILE = "base.json"
+DTYPES = ("float32", "float16", "bfloat16")
+PEFT_KINDS: dict[str, Any] = {"LORA": LoraConfig, "TRAINABLE_TOKENS": TrainableTokensConfig}
+OWN_SETTINGS = {
+    "peft_type", "peft_version", "base_model_name_or_path", "inference_mode", "r", "lora_alpha", "lora_dropout",
+    "target_modules", "trainable_token_indices", "token_indices", "revision", "auto_mapping",
+}  # fmt: skip
+# what `lora.language_model_layers` writes; another pattern could take for ever to match
+LAYERS = re.compile(
+    r"\.\*\\blanguage_model\\\.layers\\\.\\d\+\\\.\.\*\\b\([\w|]+\)"
+)  # see `lora.language_model_layers`
 SAMPLED = 64  # values of each tensor that the fingerprint reads
 _WRAPPERS = re.compile(r"\.(base_layer|token_adapter|original_module)(?=\.)")
 _ADAPTER_PARTS = re.compile(r"lora_|trainable_tokens_|modules_to_save")
@@ -123,8 +135,7 @@ class AdaptedMllm(ModelMixin):
             ValueError: if the base model is not to be had, or is another one than the adapter was trained on.
         """
         folder = Path(folder)
-        base = BaseModel(**json.loads((folder / BASE_FILE).read_text(encoding="utf-8")))
-        config = PeftConfig.from_pretrained(str(folder))
+        base, config = read_adapter(folder)
         config.base_model_name_or_path = None  # peft would warn that our names for miniatures are not its own
         model = wrap(_load_base(base, folder), config)
         if fingerprint(model) != base.fingerprint:
@@ -150,11 +161,51 @@ class AdaptedMllm(ModelMixin):
         return merged
 
 
+def read_adapter(folder: Path) -> tuple[BaseModel, PeftConfig]:
+    """What an adapter's folder says about itself, checked; nothing is loaded.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if it is no adapter that this package wrote.
+    """
+    place, config_file = folder / BASE_FILE, folder / "adapter_config.json"
+    held = read_json(place)
+    check_settings(place, held)
+    types = {"vocabulary": int, "vision_feature_layer": int}
+    wrong = [
+        one.name for one in fields(BaseModel) if type(held.get(one.name)) is not types.get(one.name, str)
+    ]
+    wrong += sorted(held.keys() - {one.name for one in fields(BaseModel)})
+    if wrong or held["dtype"] not in DTYPES or held["vocabulary"] < 1:
+        raise ValueError(
+            f"{place} is not as this package writes it ({(wrong or ['a value'])[0]}): export the run again."
+        )
+    written = read_json(config_file)
+    check_settings(config_file, written)
+    kind = PEFT_KINDS.get(str(written.get("peft_type")))
+    usual = json.loads(json.dumps(kind().to_dict(), default=list)) if kind else {}
+    # peft's other settings import modules by name, copy layers, or compute for hours
+    other = sorted(
+        name
+        for name, value in written.items()
+        if value and name not in OWN_SETTINGS and value != usual.get(name)
+    )
+    layers = written.get("target_modules")
+    if isinstance(layers, str) and not LAYERS.fullmatch(layers):
+        other.append("target_modules")
+    if kind is None or other:
+        raise ValueError(
+            f"{config_file} describes an adapter that this package does not write "
+            f"({other[0] if other else written.get('peft_type')!s:.100}): export the run again."
+        )
+    return BaseModel(**held), PeftConfig.from_pretrained(str(folder))
+
+
 def _load_base(base: BaseModel, folder: Path) -> PreTrainedModel:
     from transformers import AutoModelForImageTextToText
 
     try:
-        model = AutoModelForImageTextToText.from_pretrained(resolve(base.model), dtype="auto")
+        model = load_pretrained(AutoModelForImageTextToText, resolve(base.model), dtype="auto")
     except OSError as error:
         first_line = str(error).strip().splitlines()[0]
         raise ValueError(

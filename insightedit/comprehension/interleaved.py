@@ -23,6 +23,7 @@ from transformers.models.blip_2.modeling_blip_2 import (
 from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
 from insightedit.offloading import execution_device, in_forward
+from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
@@ -58,14 +59,7 @@ class Blip2PictureEncoder(Blip2PreTrainedModel):
         Raises:
             ValueError: if the folder lacks weights of vision tower, Q-Former or projection.
         """
-        loaded: Any = cls.from_pretrained(model, dtype=dtype, output_loading_info=True)
-        encoder, info = loaded
-        if info["missing_keys"]:
-            raise ValueError(
-                f"{model} holds no whole BLIP-2: {len(info['missing_keys'])} weights are missing, e.g. "
-                f"{sorted(info['missing_keys'])[0]}. Name a model such as Salesforce/blip2-flan-t5-xxl."
-            )
-        return encoder
+        return load_pretrained(cls, model, dtype=dtype)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pixels -> (N, Q, D) Q-Former tokens, D its own width (before the projection)."""
@@ -83,7 +77,7 @@ def load_eyes(
     vision: str, dtype: torch.dtype = torch.float32
 ) -> tuple[Blip2PictureEncoder, BaseImageProcessor]:
     """BLIP-2 without language model, and its image processor, from a folder or hub id."""
-    processor = AutoImageProcessor.from_pretrained(companion_of(vision, "image_processor"))
+    processor = load_pretrained(AutoImageProcessor, companion_of(vision, "image_processor"))
     return Blip2PictureEncoder.from_stock(vision, dtype), processor
 
 
@@ -91,8 +85,8 @@ def load_words(
     text_encoder: str, dtype: torch.dtype = torch.float32
 ) -> tuple[T5EncoderModel, PreTrainedTokenizerBase]:
     """T5's encoder (of a whole T5, too) and its tokenizer, from a folder or hub id."""
-    tokenizer = AutoTokenizer.from_pretrained(companion_of(text_encoder, "tokenizer"))
-    return T5EncoderModel.from_pretrained(text_encoder, dtype=dtype), tokenizer
+    tokenizer = load_pretrained(AutoTokenizer, companion_of(text_encoder, "tokenizer"))
+    return load_pretrained(T5EncoderModel, text_encoder, dtype=dtype), tokenizer
 
 
 class InterleavedReader(nn.Module):

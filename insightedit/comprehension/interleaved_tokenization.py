@@ -15,6 +15,7 @@ from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
 from insightedit.data.records import REFERENCE_PLACEHOLDER, Task, task_of
 from insightedit.imaging import pixels_to_tensor, squash
+from insightedit.pretrained import load_pretrained
 from insightedit.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ class InterleavedTokenizer:
         """
         from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
-        config: Any = AutoConfig.from_pretrained(vision)
+        config: Any = load_pretrained(AutoConfig, vision)
         return cls(
-            AutoTokenizer.from_pretrained(companion_of(text_encoder, "tokenizer")),
-            AutoImageProcessor.from_pretrained(companion_of(vision, "image_processor")),
+            load_pretrained(AutoTokenizer, companion_of(text_encoder, "tokenizer")),
+            load_pretrained(AutoImageProcessor, companion_of(vision, "image_processor")),
             tokens_per_image=config.num_query_tokens,
             **options,
         )

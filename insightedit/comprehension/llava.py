@@ -27,6 +27,7 @@ from insightedit.comprehension.vocabulary import (
     find_edit_tokens,
 )
 from insightedit.offloading import execution_device, in_forward
+from insightedit.pretrained import load_pretrained
 from insightedit.types import Comprehension, TokenBatch
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ class LlavaComprehension(nn.Module):
             The adapter, in eval mode. Trainable parameters match `*lora_*` and `*trainable_tokens_delta*`, or, with
             `train_embeddings`, `*embed_tokens.weight` and `*lm_head.weight`.
         """
-        mllm = AutoModelForImageTextToText.from_pretrained(
+        mllm = load_pretrained(
+            AutoModelForImageTextToText,
             model,
             dtype=dtype or "auto",
             quantization_config=_quantization_config(quantization, dtype or torch.float32),

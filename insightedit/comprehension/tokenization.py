@@ -25,6 +25,7 @@ from insightedit.comprehension.prompts import (
 )
 from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_words, edit_token_names
 from insightedit.imaging import read_rgb
+from insightedit.pretrained import load_pretrained
 from insightedit.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class EditTokenizer:
         """What `LlavaComprehension.from_pretrained` tokenises with, from a folder or hub id, without its weights."""
         from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(model)
+        config = load_pretrained(AutoConfig, model)
         processor: Any = load_processor(model, config)
         add_edit_words(processor.tokenizer, edit_token, num_edit_tokens)
         max_positions = config.get_text_config().max_position_embeddings
@@ -260,7 +261,7 @@ def load_processor(model: str, config: PreTrainedConfig) -> Any:
     """
     from transformers import AutoProcessor
 
-    processor: Any = AutoProcessor.from_pretrained(companion_of(model, "processor"))
+    processor: Any = load_pretrained(AutoProcessor, companion_of(model, "processor"))
     if processor.patch_size is None:  # checkpoints converted before the processor counted the placeholders
         known: Any = config
         processor.patch_size = known.vision_config.patch_size

@@ -14,6 +14,7 @@ from insightedit.foundation.builders import text_tower
 from insightedit.foundation.folders import replace_folder
 from insightedit.foundation.loop import TrainOptions
 from insightedit.foundation.pictures import VAL_COUNT, Sampler, captioned_pictures, to_clip_pixels
+from insightedit.pretrained import load_pretrained
 
 BATCH_SIZE = 64
 OPTIONS = TrainOptions(steps=2000, minutes=3.0, lr=1e-3, weight_decay=0.05)
@@ -35,9 +36,9 @@ class ClipPart:
     def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
         self.root = root
         self.train, self.val, self.batch_size = train, val, batch_size
-        self.model = CLIPModel.from_pretrained(root / "clip")
-        self.tokenizer = CLIPTokenizer.from_pretrained(root / "clip")
-        self.image_processor = CLIPImageProcessor.from_pretrained(root / "clip")
+        self.model = load_pretrained(CLIPModel, root / "clip")
+        self.tokenizer = load_pretrained(CLIPTokenizer, root / "clip")
+        self.image_processor = load_pretrained(CLIPImageProcessor, root / "clip")
         self.hot_modules = [self.model]
 
     def batch(self, step: int) -> dict[str, Tensor]:

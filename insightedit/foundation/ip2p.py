@@ -29,6 +29,7 @@ from insightedit.foundation.pictures import Sampler, stack, to_vae_pixels
 from insightedit.generation.autoencoder import encode_source
 from insightedit.generation.noise import changed_area_weights, draw_timesteps, noise_loss, relative_weights
 from insightedit.generation.unet import EditUNet
+from insightedit.pretrained import load_pretrained
 
 BATCH_SIZE = 16
 OPTIONS = TrainOptions(steps=20_000, minutes=60.0, lr=8e-4, warmup_steps=100, ema_decay=0.998)
@@ -58,10 +59,14 @@ class Ip2pPart:
         self.root = root
         self.train, self.val, self.batch_size = train, val, batch_size
         folder = root / "sd"
-        self.vae = AutoModel.from_pretrained(str(folder / "vae")).requires_grad_(False)
-        self.tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
-        self.scheduler = DDIMScheduler.from_pretrained(
-            folder, subfolder="scheduler", prediction_type="sample", rescale_betas_zero_snr=True
+        self.vae = load_pretrained(AutoModel, str(folder / "vae")).requires_grad_(False)
+        self.tokenizer = load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer")
+        self.scheduler = load_pretrained(
+            DDIMScheduler,
+            folder,
+            subfolder="scheduler",
+            prediction_type="sample",
+            rescale_betas_zero_snr=True,
         )
         self.unet = EditUNet.from_unet(
             folder,
@@ -74,7 +79,7 @@ class Ip2pPart:
             alphas_cumprod=self.scheduler.alphas_cumprod,
             position_embedding=True,
         )
-        self.text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
+        self.text_encoder = load_pretrained(CLIPTextModel, folder, subfolder="text_encoder")
         decoder = self.unet.up_blocks[0]
         self.model = nn.ModuleDict(
             {

@@ -25,6 +25,7 @@ from insightedit.foundation.builders import copy_vision_tower
 from insightedit.foundation.folders import replace_folder
 from insightedit.foundation.loop import TrainOptions
 from insightedit.foundation.pictures import VAL_COUNT, Sampler, stack, to_clip_pixels
+from insightedit.pretrained import load_pretrained
 
 BATCH_SIZE = 16
 OPTIONS = TrainOptions(steps=5000, minutes=8.0, lr=1e-3, weight_decay=0.02)
@@ -61,9 +62,9 @@ class LlavaPart:
     def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
         self.folder = root / "llava"
         self.train, self.val, self.batch_size = train, val, batch_size
-        self.model = LlavaForConditionalGeneration.from_pretrained(self.folder)
-        self.processor = LlavaProcessor.from_pretrained(self.folder)
-        copy_vision_tower(CLIPModel.from_pretrained(root / "clip"), self.model)
+        self.model = load_pretrained(LlavaForConditionalGeneration, self.folder)
+        self.processor = load_pretrained(LlavaProcessor, self.folder)
+        copy_vision_tower(load_pretrained(CLIPModel, root / "clip"), self.model)
         tokenizer = self.processor.tokenizer
         patches = "<image>" * self.model.config.image_seq_length
         self.prefix = tokenizer(question_turn("").head.split("<image>")[0] + patches).input_ids

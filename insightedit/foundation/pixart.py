@@ -27,6 +27,7 @@ from insightedit.foundation.pictures import Sampler, stack, to_vae_pixels
 from insightedit.generation.autoencoder import encode_source
 from insightedit.generation.noise import changed_area_weights, draw_timesteps, noise_loss, relative_weights
 from insightedit.generation.transformer import EditTransformer
+from insightedit.pretrained import load_pretrained
 from insightedit.types import EditCondition
 
 BATCH_SIZE = 16
@@ -56,11 +57,15 @@ class PixartPart:
     def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
         self.root = root
         self.train, self.val, self.batch_size = train, val, batch_size
-        self.vae = AutoModel.from_pretrained(str(root / "sd" / "vae")).requires_grad_(False)
-        self.tokenizer = AutoTokenizer.from_pretrained(root / "t5")
-        self.text_encoder = T5EncoderModel.from_pretrained(root / "t5")
-        self.scheduler = DDIMScheduler.from_pretrained(
-            root / "sd", subfolder="scheduler", prediction_type="sample", rescale_betas_zero_snr=True
+        self.vae = load_pretrained(AutoModel, str(root / "sd" / "vae")).requires_grad_(False)
+        self.tokenizer = load_pretrained(AutoTokenizer, root / "t5")
+        self.text_encoder = load_pretrained(T5EncoderModel, root / "t5")
+        self.scheduler = load_pretrained(
+            DDIMScheduler,
+            root / "sd",
+            subfolder="scheduler",
+            prediction_type="sample",
+            rescale_betas_zero_snr=True,
         )
         self.transformer = EditTransformer.from_transformer(
             root / "pixart",

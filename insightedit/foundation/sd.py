@@ -15,6 +15,7 @@ from insightedit.foundation.folders import replace_folder
 from insightedit.foundation.loop import TrainOptions
 from insightedit.foundation.pictures import Sampler, captioned_pictures, to_vae_pixels
 from insightedit.generation.autoencoder import encode_source
+from insightedit.pretrained import load_pretrained
 
 BATCH_SIZE = 16
 OPTIONS = TrainOptions(steps=4000, minutes=6.0, lr=8e-4, ema_decay=0.995)
@@ -37,13 +38,13 @@ class SdPart:
     def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
         self.folder = root / "sd"
         self.train, self.val, self.batch_size = train, val, batch_size
-        self.model = UNet2DConditionModel.from_pretrained(self.folder, subfolder="unet")
-        self.vae = AutoModel.from_pretrained(str(self.folder / "vae")).requires_grad_(False)
-        self.text_encoder = CLIPTextModel.from_pretrained(
-            self.folder, subfolder="text_encoder"
+        self.model = load_pretrained(UNet2DConditionModel, self.folder, subfolder="unet")
+        self.vae = load_pretrained(AutoModel, str(self.folder / "vae")).requires_grad_(False)
+        self.text_encoder = load_pretrained(
+            CLIPTextModel, self.folder, subfolder="text_encoder"
         ).requires_grad_(False)
-        self.tokenizer = CLIPTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
-        self.scheduler = DDIMScheduler.from_pretrained(self.folder, subfolder="scheduler")
+        self.tokenizer = load_pretrained(CLIPTokenizer, self.folder, subfolder="tokenizer")
+        self.scheduler = load_pretrained(DDIMScheduler, self.folder, subfolder="scheduler")
         self.null_ids = self._ids([""])
         self.hot_modules = [self.model]
 

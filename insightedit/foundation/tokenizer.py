@@ -16,6 +16,8 @@ import sentencepiece
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer, LlamaTokenizer, T5Tokenizer
 
+from insightedit.pretrained import load_pretrained
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -114,7 +116,8 @@ def train_llava_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_si
             num_threads=1,
             minloglevel=2,
         )
-    tokenizer = LlamaTokenizer.from_pretrained(
+    tokenizer = load_pretrained(
+        LlamaTokenizer,
         folder,
         model_max_length=1024,
         padding_side="left",
@@ -192,7 +195,7 @@ def train_t5_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_size:
             num_threads=1,
             minloglevel=2,
         )
-    tokenizer = T5Tokenizer.from_pretrained(folder, extra_ids=T5_SENTINELS)
+    tokenizer = load_pretrained(T5Tokenizer, folder, extra_ids=T5_SENTINELS)
     tokenizer.save_pretrained(folder)
     model.unlink()  # tokenizer.json says it all, and how many sentinels there are
     return tokenizer

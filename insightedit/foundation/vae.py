@@ -21,6 +21,7 @@ from insightedit.foundation.folders import replace_folder
 from insightedit.foundation.loop import TrainOptions
 from insightedit.foundation.pictures import VAL_COUNT, Sampler, stack, to_vae_pixels
 from insightedit.generation.autoencoder import encode_source
+from insightedit.pretrained import load_pretrained
 
 BATCH_SIZE = 16
 OPTIONS = TrainOptions(steps=4000, minutes=8.0, lr=1e-3, weight_decay=1e-4)
@@ -43,7 +44,7 @@ class VaePart:
     def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
         self.folder = root / "sd" / "vae"
         self.train, self.val, self.batch_size = train, val, batch_size
-        self.model = AutoModel.from_pretrained(str(self.folder))
+        self.model = load_pretrained(AutoModel, str(self.folder))
         self.hot_modules = [self.model.encoder, self.model.decoder]
 
     def batch(self, step: int) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from data_recipes.scenes import CLASSES, COLOURS
 from insightedit.foundation.folders import replace_folder
 from insightedit.foundation.loop import TrainOptions
 from insightedit.foundation.pictures import VAL_COUNT, Sampler, stack, to_clip_pixels
+from insightedit.pretrained import load_pretrained
 
 BATCH_SIZE = 64
 OPTIONS = TrainOptions(steps=4000, minutes=6.0, lr=1e-3, weight_decay=0.05)
@@ -47,7 +48,7 @@ class VisionPart:
     def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
         self.folder = root / "clip"
         self.train, self.val, self.batch_size = train, val, batch_size
-        self.clip = CLIPModel.from_pretrained(self.folder)
+        self.clip = load_pretrained(CLIPModel, self.folder)
         config = self.clip.config.vision_config
         self.grid = int(config.image_size) // int(config.patch_size)  # type: ignore[arg-type]
         self.model = nn.ModuleDict(
@@ -84,8 +85,8 @@ class VisionPart:
 
     def export(self) -> None:
         """Save CLIP with its new vision tower."""
-        tokenizer = CLIPTokenizer.from_pretrained(self.folder)
-        processor = CLIPImageProcessor.from_pretrained(self.folder)
+        tokenizer = load_pretrained(CLIPTokenizer, self.folder)
+        processor = load_pretrained(CLIPImageProcessor, self.folder)
         with replace_folder(self.folder) as folder:
             self.clip.save_pretrained(folder)
             tokenizer.save_pretrained(folder)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from insightedit.generation.unet import TRAIN_TIMESTEPS, alpha_at, source_prediction
 from insightedit.offloading import in_forward
+from insightedit.pretrained import load_pretrained
 from insightedit.types import EditCondition, NoisePrediction
 from insightedit.whole_model import WholeModel
 
@@ -301,4 +302,4 @@ def _load_any(folder: str | Path, subfolder: str | None) -> PixArtTransformer2DM
     """A stock transformer or an `EditTransformer`, whichever the folder holds."""
     saved_as = EditTransformer.load_config(folder, subfolder=subfolder).get("_class_name")
     loader = EditTransformer if saved_as == EditTransformer.__name__ else PixArtTransformer2DModel
-    return loader.from_pretrained(folder, subfolder=subfolder)
+    return load_pretrained(loader, folder, subfolder=subfolder)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from insightedit.generation.unet_input import EditConvIn
 from insightedit.whole_model import WholeModel
+from insightedit.pretrained import load_pretrained
 
 TRAIN_TIMESTEPS = 1000
 IMAGE_PROCESSORS = (IPAdapterAttnProcessor2_0, IPAdapterXFormersAttnProcessor)
@@ -395,7 +396,7 @@ def _load_any(folder: str | Path, subfolder: str | None) -> UNet2DConditionModel
     """A stock UNet or an `EditUNet`, whichever the folder holds."""
     saved_as = EditUNet.load_config(folder, subfolder=subfolder).get("_class_name")
     loader = EditUNet if saved_as == EditUNet.__name__ else UNet2DConditionModel
-    return loader.from_pretrained(folder, subfolder=subfolder)
+    return load_pretrained(loader, folder, subfolder=subfolder)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from insightedit.card import base_facts, shown
 from insightedit.foundation import resolve
+from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,9 +118,12 @@ def _load_drawing(folder: str) -> Drawing:
 
     from insightedit.build import null_text_states
 
-    text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32).eval()
-    tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
-    scheduler = DDIMScheduler.from_pretrained(
+    text_encoder = load_pretrained(
+        CLIPTextModel, folder, subfolder="text_encoder", dtype=torch.float32
+    ).eval()
+    tokenizer = load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer")
+    scheduler = load_pretrained(
+        DDIMScheduler,
         folder,
         subfolder="scheduler",
         prediction_type="epsilon",
@@ -128,7 +132,7 @@ def _load_drawing(folder: str) -> Drawing:
         clip_sample=False,
     )
     return Drawing(
-        vae=AutoencoderKL.from_pretrained(folder, subfolder="vae").eval(),
+        vae=load_pretrained(AutoencoderKL, folder, subfolder="vae").eval(),
         scheduler=scheduler,
         null_text=null_text_states(text_encoder, tokenizer),
         unet_config=stock_config(UNet2DConditionModel, folder, "unet"),

@@ -18,6 +18,7 @@ from insightedit.importers.files import read_checkpoint
 from insightedit.importers.mapping import Rule, fill, translate
 from insightedit.importers.report import ImportReport
 from insightedit.importers.write import Imported
+from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,10 +101,10 @@ def _text_parts(model: str, report: ImportReport) -> dict[str, Any]:
         return {}
     for part in ("text_encoder", "tokenizer"):
         report.taken(part, shown(model))
-    encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32)
+    encoder = load_pretrained(CLIPTextModel, folder, subfolder="text_encoder", dtype=torch.float32)
     return {
         "text_encoder": encoder,
-        "tokenizer": CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
+        "tokenizer": load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer"),
     }
 
 
@@ -115,7 +116,7 @@ def _open_unet(folder: str) -> Any:
     subfolder = None if (Path(folder) / "config.json").is_file() else "unet"
     kind = EditUNet.load_config(folder, subfolder=subfolder).get("_class_name")
     loader = EditUNet if kind == EditUNet.__name__ else UNet2DConditionModel
-    return loader.from_pretrained(folder, subfolder=subfolder)
+    return load_pretrained(loader, folder, subfolder=subfolder)
 
 
 def _numbers(tensors: Mapping[str, Tensor], source: Path) -> list[int]:
@@ -238,5 +239,5 @@ def _open_encoder(folder: str) -> tuple[Any, Any]:
     config = json.loads((Path(folder) / "config.json").read_text("utf-8")) if Path(folder).is_dir() else {}
     if config and "clip" not in str(config.get("model_type")):
         raise ValueError(f"its config.json says {config.get('model_type')}")
-    encoder = CLIPVisionModelWithProjection.from_pretrained(folder)
-    return encoder.eval(), CLIPImageProcessor.from_pretrained(folder)
+    encoder = load_pretrained(CLIPVisionModelWithProjection, folder)
+    return encoder.eval(), load_pretrained(CLIPImageProcessor, folder)

@@ -20,6 +20,7 @@ from insightedit.card import shown
 from insightedit.importers.bases import load_base
 from insightedit.importers.mapping import Rule, fill
 from insightedit.importers.report import ImportReport
+from insightedit.pretrained import load_pretrained
 
 LAYERS = "model.language_model.layers"
 FREQUENCIES = "rotary frequencies, which the model computes from its config"
@@ -141,19 +142,19 @@ def open_llava(llava: str, vision: str) -> LlavaShell:
 def _load_llava(folder: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoProcessor
 
-    config = AutoConfig.from_pretrained(folder)
+    config = load_pretrained(AutoConfig, folder)
     if config.model_type != "llava":
         raise ValueError(f"its config.json says {config.model_type}")
-    return config, AutoProcessor.from_pretrained(folder)
+    return config, load_pretrained(AutoProcessor, folder)
 
 
 def _load_vision(folder: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, CLIPImageProcessor, CLIPVisionModel
 
-    kind = AutoConfig.from_pretrained(folder).model_type
+    kind = load_pretrained(AutoConfig, folder).model_type
     if kind not in ("clip", "clip_vision_model"):
         raise ValueError(f"its config.json says {kind}")
-    return CLIPVisionModel.from_pretrained(folder), CLIPImageProcessor.from_pretrained(folder)
+    return load_pretrained(CLIPVisionModel, folder), load_pretrained(CLIPImageProcessor, folder)
 
 
 @dataclass(frozen=True)

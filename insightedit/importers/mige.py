@@ -17,6 +17,7 @@ from insightedit.importers.files import read_checkpoint
 from insightedit.importers.mapping import Rule, fill, translate
 from insightedit.importers.report import ImportReport
 from insightedit.importers.write import Imported
+from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,7 +184,8 @@ def _shared_table(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _load_vae(folder: str) -> tuple[Any, Any]:
     from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
 
-    scheduler = DPMSolverMultistepScheduler.from_pretrained(
+    scheduler = load_pretrained(
+        DPMSolverMultistepScheduler,
         folder,
         subfolder="scheduler",
         algorithm_type="dpmsolver++",
@@ -192,7 +194,7 @@ def _load_vae(folder: str) -> tuple[Any, Any]:
         prediction_type="epsilon",
         rescale_betas_zero_snr=False,
     )
-    return AutoencoderKL.from_pretrained(folder, subfolder="vae").eval(), scheduler
+    return load_pretrained(AutoencoderKL, folder, subfolder="vae").eval(), scheduler
 
 
 def _empty_picture_encoder(folder: str) -> tuple[Any, Any]:
@@ -201,20 +203,20 @@ def _empty_picture_encoder(folder: str) -> tuple[Any, Any]:
 
     from insightedit.comprehension.interleaved import Blip2PictureEncoder
 
-    config: Any = Blip2Config.from_pretrained(folder)
+    config: Any = load_pretrained(Blip2Config, folder)
     with init_empty_weights(include_buffers=False):
         encoder = Blip2PictureEncoder(config)
-    return encoder, AutoImageProcessor.from_pretrained(folder)
+    return encoder, load_pretrained(AutoImageProcessor, folder)
 
 
 def _empty_text_encoder(folder: str) -> tuple[Any, Any]:
     from accelerate import init_empty_weights
     from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
-    config: Any = T5Config.from_pretrained(folder)
+    config: Any = load_pretrained(T5Config, folder)
     with init_empty_weights(include_buffers=False):
         encoder = T5EncoderModel(config)
-    return encoder, AutoTokenizer.from_pretrained(folder)
+    return encoder, load_pretrained(AutoTokenizer, folder)
 
 
 def _empty_transformer(folder: str) -> Any:

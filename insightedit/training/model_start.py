@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from insightedit.pretrained import load_pretrained
 from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
 from insightedit.training.run_folder import previous_run, started_from
@@ -235,7 +236,7 @@ def _load_part(part: nn.Module, folder: Path, name: str) -> Any:
     loader: Any = type(part)
     stored = {"dtype": "auto"} if isinstance(part, PreTrainedModel) else {}
     try:
-        return loader.from_pretrained(folder / name, **stored)
+        return load_pretrained(loader, folder / name, **stored)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StageError(

@@ -225,7 +225,8 @@ class TestLoading:
         del weights["query_tokens"]
         save_file(weights, tmp_path / "blip2" / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(
-            ValueError, match="holds no whole BLIP-2: 1 weights are missing, e.g. query_tokens"
+            ValueError,
+            match="lacks 1 weights of a Blip2PictureEncoder, e.g. query_tokens, which would be random",
         ):
             Blip2PictureEncoder.from_stock(str(tmp_path / "blip2"))
 

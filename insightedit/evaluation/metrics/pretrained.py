@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from insightedit.model_files import check_no_code
 
 DIGEST_DIGITS = 16  # hex, of SHA-256
 
@@ -107,7 +110,8 @@ def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any
     """
     name = os.fspath(source)
     try:
-        return from_pretrained(name, **options)
+        check_no_code(Path(name))
+        return from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:  # a tokenizer without files is a ValueError
         if os.path.isdir(name):
             said = f"{name} is not a complete model folder ({first_line(error)}): download it again."

@@ -45,7 +45,6 @@ from insightedit.interleaved_hub import compose_interleaved
 from insightedit.interleaved_pipeline import InterleavedEditPipeline
 from insightedit.model_files import read_json
 from insightedit.model_folder import INDEX, check_model_folder, pipeline_class
-from insightedit.model_folder import PIPELINES as PIPELINES
 from insightedit.pipeline import InsightEditPipeline
 from insightedit.push import FACTS
 from insightedit.training.contract import base_models
@@ -430,6 +429,7 @@ def export_pipeline(
         (new / "pipeline.py").write_text(_shim(pipeline), encoding="utf-8")
         (new / "README.md").write_text(model_card(pipeline, facts), encoding="utf-8")
         (new / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        check_model_folder(new)
         if samples:
             draw_sheet(load_pipeline(new), samples, new / SHEET)
         replace_folder(new, folder, owned)
@@ -456,8 +456,8 @@ def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
     if not folder.is_dir():
         raise ValueError(f"{model} is not a folder on this machine: `info` reads local model folders.")
     kind = check_model_folder(folder, finite=False)
-    defaults = {name: parameter.default for name, parameter in signature(kind.__init__).parameters.items()}
-    index = {**defaults, **read_json(folder / INDEX)}
+    usual = {name: parameter.default for name, parameter in signature(kind.__init__).parameters.items()}
+    index = usual | read_json(folder / INDEX)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     facts = {
         "folder": str(folder),
@@ -482,14 +482,13 @@ def _told(export: dict[str, Any]) -> dict[str, str]:
     names = {"recipe": "recipe", "dtype": "weights", "language_model": "language", "weights": "taken from"}
     facts = {name: str(export[key]) for key, name in names.items() if export.get(key)}
     bases = export.get("bases")
-    rows = [base for base in bases if isinstance(base, dict)] if isinstance(bases, list) else []
-    if rows:
+    if rows := [base for base in bases if isinstance(base, dict)] if isinstance(bases, list) else []:
         facts["bases"] = "; ".join(f"{row.get('model')} ({row.get('license')})" for row in rows)
     for key in ("steps", "data", "skill", "limits"):
         value = export.get(key)
         if value:
-            lines = value if isinstance(value, list) else [value]
-            facts["training" if key == "steps" else key] = "; ".join(map(str, lines))
+            lines = map(str, value) if isinstance(value, list) else [str(value)]
+            facts["training" if key == "steps" else key] = "; ".join(lines)
     return facts
 
 

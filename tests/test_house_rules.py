@@ -107,6 +107,51 @@ def test_one_place_writes_files_whole():
                 assert not calls(path, name), f"{short(path)} calls {name}: write through insightedit.files"
 
 
+def loads_what_may_bring_code(path: Path) -> list[int]:
+    """Lines where `from_pretrained` of a class that is none of ours stands without `trust_remote_code=False`."""
+    own = {node.name for one in LIBRARY for node in tree(one).body if isinstance(node, ast.ClassDef)}
+    lines = []
+    for node in ast.walk(tree(path)):
+        if not (isinstance(node, ast.Attribute) and node.attr == "from_pretrained"):
+            continue
+        home = ast.unparse(node.value)
+        if home not in own and home not in {"cls", "super()", "PeftConfig", "_pipeline_class(name)"}:
+            lines.append(node.lineno)
+    return lines
+
+
+def test_no_repository_s_code_is_run_or_asked_about():
+    """All is loaded in one place, `load_pretrained`, which says so; or handed to `read`, which says so, too."""
+    told = ROOT / "insightedit/pretrained.py", ROOT / "insightedit/evaluation/metrics/pretrained.py"
+    for path in told:
+        assert (
+            'trust_remote_code"] = False' in path.read_text() or "trust_remote_code=False" in path.read_text()
+        )
+    metrics = {f"{short(path)}:{line}" for path in told for line in loads_what_may_bring_code(path)}
+    found = {
+        f"{short(path)}:{line}" for path in LIBRARY for line in loads_what_may_bring_code(path)
+    } - metrics
+    in_read = {
+        f"{short(path)}:{argument.lineno}"
+        for path in LIBRARY
+        for call in calls(path, "read")
+        for argument in call.args
+    }
+    said = {
+        f"{short(path)}:{call.lineno}"
+        for path in LIBRARY
+        for call in ast.walk(tree(path))
+        if isinstance(call, ast.Call)
+        and any(k.arg == "trust_remote_code" and ast.unparse(k.value) == "False" for k in call.keywords)
+    }
+    assert not found - in_read - said, "load it through insightedit.pretrained.load_pretrained"
+    assert not [
+        short(path)
+        for path in PYTHON
+        if re.search(r"trust_remote_code['\"]?\]?\s*[=:]\s*Tr" + "ue", path.read_text())
+    ]
+
+
 def asks_for_a_recipe(source: str) -> list[int]:
     """Lines that compare a recipe's name, match on it, or look something up by it."""
 

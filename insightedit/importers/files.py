@@ -11,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MAX_NESTING = 8
+_NESTED = (
+    "{path} nests its groups of tensors in each other without end: no file of weights does. Fetch it again."
+)
 ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -48,7 +52,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path} ends in {path.suffix or 'nothing'}: a checkpoint ends in {', '.join(ENDINGS)}."
         )
     held = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    tensors = _flatten(path, _weights_in(held))
+    tensors = _flatten(path, _weights_in(path, held))
     if not tensors:
         raise ValueError(f"{path} holds no tensors: name the file that holds the weights.")
     return Checkpoint(path, tensors)
@@ -89,25 +93,47 @@ def _damaged(path: Path) -> str:
     )
 
 
-def _weights_in(held: dict[str, Any]) -> dict[str, Any]:
+def _weights_in(path: Path, held: dict[str, Any]) -> dict[str, Any]:
     """Inside of a training file: the weights without optimiser, counters and settings."""
-    for name in ("state_dict", "module", "model"):
-        if isinstance(held.get(name), dict):
-            return _weights_in(held[name])
-    return held
+    for _ in range(MAX_NESTING):
+        inner = [held[name] for name in ("state_dict", "module", "model") if isinstance(held.get(name), dict)]
+        if not inner:
+            return held
+        held = inner[0]
+    raise ValueError(_NESTED.format(path=path))
 
 
-def _flatten(path: Path, held: dict[Any, Any], prefix: str = "") -> dict[str, Tensor]:
+def _flatten(path: Path, held: dict[Any, Any]) -> dict[str, Tensor]:
+    """Nested groups of tensors -> tensors by their dotted names."""
     tensors: dict[str, Tensor] = {}
-    for key, value in held.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            tensors |= _flatten(path, value, f"{name}.")
-        elif isinstance(value, Tensor):
-            tensors[name] = value.detach()
-        else:
-            raise ValueError(
-                f"{path}: {name} is a {type(value).__name__}, not a tensor: this is no file of weights as it was "
-                "published. Fetch it again."
-            )
+    groups, seen = [("", held, 0)], set()
+    while groups:
+        prefix, group, depth = groups.pop()
+        if (
+            id(group) in seen or depth > MAX_NESTING
+        ):  # a group within itself, or one that stands for very many
+            raise ValueError(_NESTED.format(path=path))
+        seen.add(id(group))
+        for key, value in group.items():
+            name = f"{prefix}{key}"
+            if isinstance(value, dict):
+                groups.append((f"{name}.", value, depth + 1))
+            elif isinstance(value, Tensor):
+                tensors[name] = _plain(path, name, value)
+            else:
+                raise ValueError(
+                    f"{path}: {name} is a {type(value).__name__}, not a tensor: this is no file of weights as it was "
+                    "published. Fetch it again."
+                )
     return tensors
+
+
+def _plain(path: Path, name: str, value: Tensor) -> Tensor:
+    """A tensor whose values all lie in the file: not sparse, not quantised, not one value seen as very many."""
+    is_plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+    if is_plain and value.numel() * value.element_size() <= value.untyped_storage().nbytes():
+        return value.detach()
+    raise ValueError(
+        f"{path}: {name} is no plain tensor (sparse, quantised, or larger than what the file holds): this is no "
+        "file of weights as it was published. Fetch it again."
+    )

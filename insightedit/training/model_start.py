@@ -8,7 +8,6 @@ does not have (a branch that is new here) starts untrained.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from insightedit.model_files import read_json
 from insightedit.pretrained import load_pretrained
 from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
@@ -154,17 +154,28 @@ def adopt_model(config: Config, folder: str | Path) -> Config:
     _check_branches(folder, config)
     _check_settings(folder, _settings(folder, index), config)
     if config.comprehension.reader is not None:
+        _check_whole(folder)
         return _with_own_reader(config, config.comprehension.reader, folder)
     if not (folder / "mllm" / "config.json").is_file():
         raise StageError(
             f"{folder} holds an adapter in place of a language model: export the run again with --merge-lora, or start "
             "from the run folder itself."
         )
+    _check_whole(folder)
     return replace(
         config,
         comprehension=replace(config.comprehension, model=str(folder / "mllm")),
         generation=_with_own_bases(config.generation, folder),
     )
+
+
+def _check_whole(folder: Path) -> None:
+    from insightedit.model_folder import check_model_folder
+
+    try:
+        check_model_folder(folder, for_training=True)
+    except (OSError, ValueError) as error:
+        raise StageError(f"{folder} is no whole model: {error}") from error
 
 
 def _with_own_reader(config: Config, reader: ReaderConfig, folder: Path) -> Config:
@@ -265,7 +276,7 @@ def _settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        return read_json(folder / name)
     except (OSError, ValueError) as error:
         raise StageError(
             f"{folder} is no whole model: its {name} cannot be read ({error}). Export or import it again."

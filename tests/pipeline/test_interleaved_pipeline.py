@@ -9,8 +9,9 @@ from PIL import Image
 
 from insightedit.build import build_editor
 from insightedit.config import load_config
-from insightedit.hub import PIPELINES, export_editor, load_pipeline, pipeline_from_editor
+from insightedit.hub import export_editor, load_pipeline, pipeline_from_editor
 from insightedit.interleaved_pipeline import InterleavedEditPipeline
+from insightedit.model_folder import PIPELINES
 from insightedit.request import pair_references
 
 RANDOM = np.random.default_rng(0)

@@ -38,6 +38,11 @@ from insightedit.evaluation.metrics.preprocess import (
 )
 from insightedit.evaluation.metrics.pretrained import first_line, load_model, load_tokenizer, weights_digest
 
+ARCHIVED_NUMBERS = (
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+)  # beside the weights in OpenAI's archives
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -326,16 +331,13 @@ def _cached_open_clip(
 
 
 def _read_open_clip(open_clip: Any, model: str, path: Path) -> Any:
-    # An archive of TorchScript, as OpenAI publishes CLIP, is no pickle: torch hands it to its own reader, and only if
-    # `weights_only` is off. Everything else is read as weights and nothing but weights.
-    is_archive = _is_torchscript(path)
     try:
-        with warnings.catch_warnings():
-            if is_archive:
-                warnings.simplefilter("ignore")  # that torch does so, and that it will not for ever
-            return open_clip.create_model(
-                model, pretrained=str(path), precision="fp32", weights_only=not is_archive
-            )
+        if not _is_torchscript(path):
+            return open_clip.create_model(model, pretrained=str(path), precision="fp32", weights_only=True)
+        network = open_clip.create_model(model, precision="fp32")
+        weights = _archived_weights(path)
+        network.load_state_dict({k: v for k, v in weights.items() if k not in ARCHIVED_NUMBERS})
+        return network
     except (RuntimeError, OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
         raise ValueError(
             f"{path} does not hold the weights of {model} ({type(error).__name__}: {first_line(error)}): name the "
@@ -344,11 +346,26 @@ def _read_open_clip(open_clip: Any, model: str, path: Path) -> Any:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Whether a file is what `torch.jit.save` writes; a state dict of `torch.save` has no `constants.pkl`."""
+    """Whether a file calls itself an archive of TorchScript, as OpenAI publishes CLIP."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _archived_weights(path: Path) -> dict[str, Tensor]:
+    """Weights of an archive of TorchScript, by torch's own reader of those, which runs no pickle.
+
+    Raises:
+        ValueError: if the archive brings code that runs while it is read.
+    """
+    with zipfile.ZipFile(path) as archive:
+        code = [name for name in archive.namelist() if name.endswith(".py")]
+        if any(b"__setstate__" in archive.read(name) for name in code):
+            raise ValueError("the archive brings code that would run while it is read")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch keeps TorchScript for old files only
+        return torch.jit.load(str(path), map_location="cpu").state_dict()
 
 
 def _device(model: nn.Module) -> torch.device:

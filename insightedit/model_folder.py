@@ -47,6 +47,7 @@ PIPELINES: dict[str, type[InsightEditPipeline | InterleavedEditPipeline]] = {
     "InterleavedEditPipeline": InterleavedEditPipeline,
 }
 SLOTS = {"describe_prompt": "instruction", "edit_token": "index"}
+ANY_SIDE = 512  # pixels that every denoiser may be asked for
 MAX_SIDES = 4  # times the side that the denoiser was made for: its attention takes memory by the fourth power
 
 
@@ -304,10 +305,11 @@ def _check_together(folder: Path, resolution: int, built: Mapping[str, Any]) -> 
         return
     if vae is not None and isinstance(denoiser.config.sample_size, int):
         side = denoiser.config.sample_size * latent_factor(vae)
-        if resolution > MAX_SIDES * side:
+        most = max(ANY_SIDE, MAX_SIDES * side)
+        if resolution > most:
             raise ValueError(
                 f"{folder / INDEX}: resolution is {resolution}: the denoiser was made for {side} pixels, and more than "
-                f"{MAX_SIDES * side} would take all memory."
+                f"{most} would take all memory."
             )
     steps = scheduler.config.num_train_timesteps if scheduler is not None else TRAIN_TIMESTEPS
     if denoiser.config.get("source_prior") and steps != TRAIN_TIMESTEPS:

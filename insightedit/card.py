@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from jinja2 import Environment
-from omegaconf import OmegaConf
 from torch import nn
 
 from insightedit.data.cascade import leaves
 from insightedit.foundation.folders import PREFIX, resolve
+from insightedit.secrets import read_plain_yaml
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.run_folder import stages_behind, started_from
 
@@ -166,7 +166,7 @@ def data_facts(run: Path) -> list[str]:
     """
     lines: dict[str, None] = dict.fromkeys(_model_facts(run, "data"))
     for folder in stages_behind(run):
-        for source in leaves(OmegaConf.load(folder / "config.yaml").data.sources):
+        for source in leaves(read_plain_yaml(folder / "config.yaml").data.sources):
             kind, split, path = source.kind, source.split, source.get("path")
             origin = Path(path).name if path else "scenes drawn by this package, `data_recipes/scenes`"
             lines[f"{kind}, split {split}: {origin}"] = None
@@ -181,7 +181,7 @@ def training_facts(run: Path) -> list[str]:
     """
     facts = _model_facts(run, "steps")
     for current in stages_behind(run):
-        config: Any = OmegaConf.load(current / "config.yaml")
+        config: Any = read_plain_yaml(current / "config.yaml")
         log = current / "log.jsonl"
         lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
         steps = f"{json.loads(lines[-1])['step']} steps" if lines else "an unknown number of steps"

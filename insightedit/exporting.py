@@ -15,6 +15,7 @@ from torch import nn
 
 from insightedit.files import sweep
 from insightedit.push import FACTS, MODEL_INDEX
+from insightedit.secrets import read_plain_yaml
 from insightedit.training.checkpoint import EMA, TRAINER, CheckpointFolder, stage_weights
 from insightedit.training.contract import CONTRACT, base_models, read_contract
 from insightedit.training.errors import StageError
@@ -121,7 +122,7 @@ def read_run(run: Path) -> Config:
     from insightedit.config.schema import Config
 
     try:
-        loaded = OmegaConf.load(run / "config.yaml")
+        loaded = read_plain_yaml(run / "config.yaml")
         merged: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), loaded))
     except (OmegaConfBaseException, YAMLError, TypeError) as error:
         raise ValueError(

@@ -47,6 +47,7 @@ from insightedit.model_files import read_json
 from insightedit.model_folder import INDEX, check_model_folder, pipeline_class
 from insightedit.pipeline import InsightEditPipeline
 from insightedit.push import FACTS
+from insightedit.secrets import without_secrets
 from insightedit.training.contract import base_models
 
 if TYPE_CHECKING:
@@ -419,7 +420,7 @@ def export_pipeline(
     folder = Path(folder)
     check_destination(folder)
     owned = owned_files(folder)
-    facts = {**DEFAULTS, **(card or {}), **({"samples": SHEET} if samples else {})}
+    facts = without_secrets({**DEFAULTS, **(card or {}), **({"samples": SHEET} if samples else {})})
     with staging(folder, owned) as place:
         new = place / "new"
         pipeline.save_pretrained(new)

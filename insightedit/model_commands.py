@@ -180,3 +180,5 @@ def _push(folder: Path, repository: str, private: bool, replace: bool) -> None:
     done = push_folder(folder, repository, private=private, replace=replace)
     there = f", {done.already_there} of them were there already" if done.already_there else ""
     typer.echo(f"{done.url}  {done.files} files{there}")
+    if done.left_out:
+        typer.echo(f"{done.left_out} other files in {folder} stay here: a push takes what an export wrote.")

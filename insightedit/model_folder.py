@@ -19,7 +19,13 @@ from typing import Any
 import torch
 from diffusers import SchedulerMixin
 from torch import nn
-from transformers import BaseImageProcessor, CLIPTextModel, PreTrainedModel
+from transformers import (
+    BaseImageProcessor,
+    CLIPTextModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 from transformers.utils import logging as transformers_logging
 
 from insightedit.comprehension.adapted import AdaptedMllm, read_adapter
@@ -46,6 +52,10 @@ PIPELINES: dict[str, type[InsightEditPipeline | InterleavedEditPipeline]] = {
     "InsightEditPipeline": InsightEditPipeline,
     "InterleavedEditPipeline": InterleavedEditPipeline,
 }
+NEEDED = {
+    "*processor_config.json": (BaseImageProcessor, ProcessorMixin),
+    "tokenizer_config.json": (PreTrainedTokenizerBase, ProcessorMixin),
+}  # without which transformers takes settings of its own
 SLOTS = {"describe_prompt": "instruction", "edit_token": "index"}
 ANY_SIDE = 512  # pixels that every denoiser may be asked for
 MAX_SIDES = 4  # times the side that the denoiser was made for: its attention takes memory by the fourth power
@@ -204,6 +214,11 @@ def _check_part(folder: Path, kind: Any, finite: bool, variant: str | None) -> A
         files = weight_files(folder, f"{stem}.{variant}" if variant else stem)
         built = _compare(folder, kind, read_all_shapes(files), variant)
     else:
+        for pattern, bases in NEEDED.items():
+            if issubclass(kind, bases) and not any(folder.glob(pattern)):
+                raise FileNotFoundError(
+                    f"{folder} holds no {pattern.replace('*', '')}: the model is not whole, export or fetch it again."
+                )
         for path in sorted(folder.glob("*config.json")):
             if not path.name.startswith(
                 "tokenizer"

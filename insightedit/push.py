@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ FACTS = "export.json"  # what `insightedit.card` wrote about the model
 PART_ENDINGS = (".json", ".safetensors", ".txt", ".model", ".jinja")  # of what loading reads
 PATIENCE = 20.0  # seconds for an answer of the hub, where only a few bytes are asked for
 UPLOAD_PATIENCE = 300.0  # seconds: it puts large files in their places before it answers
+LICENCES = {"LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt"}
 ALWAYS_THERE = {".gitattributes", "README.md"}  # the hub's own beginnings of a repository
 
 
@@ -33,12 +35,14 @@ class Pushed:
         commit: id of the newest commit there.
         files: files that the folder holds.
         already_there: how many of them the hub had already, byte for byte.
+        left_out: how many other files lie in the folder, which are not uploaded.
     """
 
     url: str
     commit: str
     files: int
     already_there: int
+    left_out: int
 
 
 def check_target(repo: str, *, private: bool = False) -> None:
@@ -69,7 +73,7 @@ def push_folder(
     `replace` is set; then the new model becomes its newest version, and its history keeps the old one.
 
     Args:
-        folder: as `insightedit.hub.export_pipeline` writes it.
+        folder: as `insightedit.hub.export_pipeline` writes it; other files in it stay here.
         repo: `owner/name`; made if missing.
         private: make it private; an existing repository stays as it is.
         replace: put this model in the place of another one.
@@ -99,10 +103,11 @@ def push_folder(
             repo_id=repo,
             folder_path=folder,
             commit_message="Upload an insightedit model",
-            ignore_patterns=[".*"],
+            allow_patterns=[escape(name) for name in sorted(files)],
             delete_patterns=_stale(files, remote or {}) if replace else None,
         )
-    return Pushed(f"{api.endpoint}/{repo}", commit.oid, len(files), there)
+    others = sum(path.is_file() for path in folder.rglob("*")) - len(files)
+    return Pushed(f"{api.endpoint}/{repo}", commit.oid, len(files), there, others)
 
 
 def address_card(folder: Path, repo: str) -> None:
@@ -224,8 +229,25 @@ def _stale(files: set[str], remote: dict[str, Any]) -> list[str]:
 
 
 def _files(folder: Path) -> set[str]:
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix() for path in found if not path.name.startswith(".")}
+    """What is uploaded: files that an export wrote, and a licence; nothing else, whatever lies in the folder.
+
+    Raises:
+        ValueError: if one of them is a symbolic link, which could lead to any file of this machine.
+    """
+    from insightedit.exporting import owned_files
+
+    owned, names = owned_files(folder), set()
+    for path in sorted(folder.rglob("*")):
+        inner = path.relative_to(folder)
+        is_ours = owned(inner) or inner.as_posix() in LICENCES
+        if path.is_symlink() and (is_ours or owned(inner / "config.json")):
+            raise ValueError(
+                f"{path} is a symbolic link, and what it leads to is not uploaded: copy the folder with its files (cp "
+                "-rL) and push the copy."
+            )
+        if is_ours and path.is_file():
+            names.add(inner.as_posix())
+    return names
 
 
 def _same(path: Path, entry: Any) -> bool:

@@ -30,6 +30,7 @@ import difflib
 import inspect
 import logging
 import threading
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -358,7 +359,7 @@ class _Pipeline:
             name: load_pretrained(class_named(part["class"], "diffusers"), part["model"], **precision)
             for name, part in self._components.items()
         }
-        load = getattr(made, "from_pretrained", made)
+        load = getattr(made, "from_pretrained", None) or _annotated(chosen, made)
         with never_asked():
             pipeline: Any = load(resolve(self._model_id), **precision, **self._versions, **parts)
         pipeline.to(device)
@@ -376,6 +377,23 @@ class _Pipeline:
             f"{type(self._pipeline).__name__} takes no argument {name}: {told} `names`, `removal`, `painting` and "
             "`options` say what it is called with."
         )
+
+
+def _annotated(name: str, made: Any) -> Any:
+    """A function of the user's own, if it says that it makes a pipeline.
+
+    Raises:
+        ValueError: for anything else, which would be called with the model's name.
+    """
+    from diffusers import DiffusionPipeline
+
+    said = typing.get_type_hints(made).get("return") if inspect.isfunction(made) else None
+    if isinstance(said, type) and issubclass(said, DiffusionPipeline):
+        return made
+    raise ValueError(
+        f"pipeline_class is {name}, which makes no pipeline: name a class with `from_pretrained`, or a function whose "
+        "return annotation is a pipeline of diffusers."
+    )
 
 
 def _filled(value: Any, told: Mapping[str, str]) -> Any:

@@ -25,6 +25,7 @@ from insightedit.options import (
     MAX_SIDE,
     SCENE_SIDES,
 )
+from insightedit.secrets import without_secrets
 
 COMMAND_LINE = "command line"
 UNDECIDING = (  # settings of backends that change how they are asked, not what they answer
@@ -133,13 +134,13 @@ class RecipeConfig:
         return self.output.split or self.source.split
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide about the bytes of the result, ready for JSON."""
+        """The settings that decide about the bytes of the result, ready for JSON and without secrets."""
         output = {"format": self.output.format, "shard_size": self.output.shard_size, "split": self.split}
         backends = {
             name: {key: value for key, value in entry.items() if key not in UNDECIDING}
             for name, entry in self.backends.items()
         }
-        return {
+        held = {
             "recipe": self.recipe,
             "seed": self.seed,
             "source": asdict(self.source),
@@ -148,6 +149,7 @@ class RecipeConfig:
             "steps": self.steps,
             "faults": self.faults,
         }
+        return without_secrets(held)
 
     @property
     def digest(self) -> str:

@@ -73,13 +73,13 @@ def small(tmp_path: Path) -> Path:
     """What looks like a model folder to the hub, in a few bytes."""
     model = tmp_path / "small"
     (model / "unet").mkdir(parents=True)
-    (model / "model_index.json").write_text("{}")
+    (model / "model_index.json").write_text('{"unet": []}')
     (model / "README.md").write_text(
         '---\nlicense: mit\n---\n`from_pretrained("small")` and `--model small -o out.png`\n'
     )
     (model / "export.json").write_text(json.dumps({"name": "small", "recipe": "insightedit"}))
     for number in range(4):
-        (model / "unet" / f"part-{number}.safetensors").write_bytes(bytes([number]) * 1000)
+        (model / "unet" / f"model-{number}.safetensors").write_bytes(bytes([number]) * 1000)
     return model
 
 
@@ -239,8 +239,8 @@ class TestRefusals:
     def test_another_model_is_there(self, command, hub, small):
         assert command("push", small, REPO).returncode == 0
         before = dict(hub.repositories[REPO].files)
-        (small / "unet" / "part-0.safetensors").rename(small / "unet" / "other.safetensors")
-        (small / "unet" / "part-1.safetensors").write_bytes(b"x" * 1000)
+        (small / "unet" / "model-0.safetensors").rename(small / "unet" / "model-other.safetensors")
+        (small / "unet" / "model-1.safetensors").write_bytes(b"x" * 1000)
         done = command("push", small, REPO)
         refused(done, f"{REPO} exists and holds another model (2 of its weight files differ", "--replace")
         assert hub.repositories[REPO].files == before
@@ -253,8 +253,8 @@ class TestRefusals:
         done = command("push", small, REPO, "--replace")
         assert done.returncode == 0, done.stderr
         now = hub.repositories[REPO].files
-        assert now["unet/part-1.safetensors"][0] == b"x" * 1000
-        assert "unet/part-0.safetensors" not in now and theirs.items() <= now.items()
+        assert now["unet/model-1.safetensors"][0] == b"x" * 1000
+        assert "unet/model-0.safetensors" not in now and theirs.items() <= now.items()
         assert "unet/other.safetensors" in now
         assert ".gitattributes" in now
 

@@ -255,7 +255,7 @@ class TestRefusals:
         now = hub.repositories[REPO].files
         assert now["unet/model-1.safetensors"][0] == b"x" * 1000
         assert "unet/model-0.safetensors" not in now and theirs.items() <= now.items()
-        assert "unet/other.safetensors" in now
+        assert "unet/model-other.safetensors" in now
         assert ".gitattributes" in now
 
     def test_a_new_card_needs_no_permission(self, command, hub, small):

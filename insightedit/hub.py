@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import re
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -457,8 +456,7 @@ def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
     if not folder.is_dir():
         raise ValueError(f"{model} is not a folder on this machine: `info` reads local model folders.")
     kind = check_model_folder(folder, finite=False)
-    usual = {name: parameter.default for name, parameter in signature(kind.__init__).parameters.items()}
-    index = usual | read_json(folder / INDEX)
+    index = kind._settings | read_json(folder / INDEX)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     facts = {
         "folder": str(folder),

@@ -12,7 +12,7 @@ import sys
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from inspect import Parameter, signature
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +179,9 @@ def _find_class(kind: Any, name: str, library: str, class_name: str) -> type | N
 
 def _check_values(path: Path, index: Mapping[str, Any], kind: Any) -> None:
     """Settings of the pipeline itself: of the type of their defaults."""
-    for name, parameter in signature(kind.__init__).parameters.items():
-        default, value = parameter.default, index.get(name)
-        if default in (None, Parameter.empty) or name not in index:
+    for name, default in kind._settings.items():
+        value = index.get(name)
+        if default is None or name not in index:
             continue
         fits = isinstance(value, bool) == isinstance(default, bool) and isinstance(
             value, (int, float) if isinstance(default, float) else type(default)

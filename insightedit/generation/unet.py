@@ -23,8 +23,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
 from insightedit.generation.unet_input import EditConvIn
-from insightedit.whole_model import WholeModel
 from insightedit.pretrained import load_pretrained
+from insightedit.whole_model import WholeModel
 
 TRAIN_TIMESTEPS = 1000
 IMAGE_PROCESSORS = (IPAdapterAttnProcessor2_0, IPAdapterXFormersAttnProcessor)

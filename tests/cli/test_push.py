@@ -329,3 +329,43 @@ def test_the_card_names_the_repository(small):
     assert json.loads((small / "export.json").read_text())["name"] == REPO
     address_card(small, REPO)
     assert (small / "README.md").read_text() == text
+
+
+class TestWhatIsSent:
+    """An allow list: the files of an export and a licence."""
+
+    def test_nothing_else_leaves_this_machine(self, small):
+        from insightedit.push import _files
+
+        ours = _files(small)
+        (small / "LICENSE").write_text("free")
+        for name in (
+            ".env",
+            "token.txt",
+            "unet/.env",
+            "unet/token.txt",
+            "unet/notes.json",
+            "keys/config.json",
+            "id_rsa",
+        ):
+            (small / name).parent.mkdir(exist_ok=True)
+            (small / name).write_text("hf_secret")
+        assert _files(small) == ours | {"LICENSE"}
+
+    @pytest.mark.parametrize("name", ["unet/config.json", "README.md", "unet/model-9.safetensors"])
+    def test_a_link_is_not_followed(self, small, tmp_path, name):
+        from insightedit.push import _files
+
+        (tmp_path / "private").write_text("secret")
+        (small / name).unlink(missing_ok=True)
+        (small / name).symlink_to(tmp_path / "private")
+        with pytest.raises(ValueError, match="is a symbolic link, and what it leads to is not uploaded"):
+            _files(small)
+
+    def test_a_linked_part_is_not_followed(self, small, tmp_path):
+        from insightedit.push import _files
+
+        (small / "unet").rename(tmp_path / "elsewhere")
+        (small / "unet").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ValueError, match="unet is a symbolic link"):
+            _files(small)

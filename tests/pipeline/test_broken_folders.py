@@ -28,7 +28,7 @@ from tests.pipeline.broken_folders import (
     weight_faults,
 )
 
-SECONDS = 8.0  # on a loaded machine; alone each takes a few hundredths
+SECONDS = 20.0  # on a loaded machine; alone each takes a few hundredths
 LONGEST = 700  # characters of a sentence
 
 
@@ -91,15 +91,16 @@ def try_all(faults, source: Path, place: Path, *calls) -> list[str]:
     return through
 
 
-def test_every_broken_folder_is_refused_in_one_sentence(tiny_folder, place):
+@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_broken_folder_is_refused_in_one_sentence(tiny_folder, place, part):
     """All faults of all files, through the one check that everything that opens a folder begins with."""
     faults = all_faults(tiny_folder)
-    assert len(faults) > 400
-    assert try_all(faults, tiny_folder, place, check_model_folder) == []
+    assert len(faults) > 500
+    assert try_all(faults[part::2], tiny_folder, place, check_model_folder) == []
 
 
 def test_info_and_loading_refuse_them_as_well(tiny_folder, place):
-    faults = all_faults(tiny_folder)[::12]
+    faults = all_faults(tiny_folder)[1::25]
     unseen = ("NaN", "infinity")  # by `info`, which reads no weights
     through = try_all(faults, tiny_folder, place, describe_model, load)
     assert [what for what in through if not what.endswith(unseen) or what.startswith("load")] == []
@@ -130,7 +131,7 @@ def test_other_numbers_load_and_edit_or_are_refused(tiny_folder, place):
     names = settings_files(tiny_folder)
     changes = [change for name in names for change in field_changes(tiny_folder, name)]
     assert len(changes) > 1000
-    try_all(changes[::31], tiny_folder, place, check_model_folder, load, edit)
+    try_all(changes[::61], tiny_folder, place, check_model_folder, load, edit)
 
 
 @pytest.mark.slow

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 import sys
+import zipfile
 
 import open_clip
 import pytest
@@ -376,6 +378,33 @@ def test_a_pickle_that_runs_code_does_not(tmp_path):
     with pytest.raises(ValueError, match="evil.pt does not hold the weights"):
         load_open_clip(TINY, checkpoint=tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("place", ["archive/constants.pkl", "archive/more/constants.pkl", "constants.pkl"])
+@pytest.mark.parametrize("first", [b"", b"pickle"])
+def test_a_pickle_that_calls_itself_torchscript_does_not_run_either(tmp_path, place, first):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    evil = tmp_path / "evil.pt"
+    torch.save({"weights": Evil()}, evil)
+    with zipfile.ZipFile(evil, "a") as archive:
+        archive.writestr(place, pickle.dumps(Evil()))
+    if first:  # a file that is both: the old format at its beginning, an archive at its end
+        evil.write_bytes(pickle.dumps(Evil()) + evil.read_bytes())
+    register_open_clip(tmp_path)
+    with pytest.raises(ValueError, match="evil.pt does not hold the weights"):
+        load_open_clip(TINY, checkpoint=evil)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_archive_with_code_that_runs_while_it_is_read(folder, tmp_path):
+    shutil.copy(folder / "archive.pt", tmp_path / "code.pt")
+    with zipfile.ZipFile(tmp_path / "code.pt", "a") as archive:
+        archive.writestr("archive/code/__torch__/evil.py", "def __setstate__(self, state):\n  pass\n")
+    with pytest.raises(ValueError, match="brings code that would run while it is read"):
+        load_open_clip(TINY, checkpoint=tmp_path / "code.pt")
 
 
 def test_models_and_tokenizers_can_be_read_alone(folder):

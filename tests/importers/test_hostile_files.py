@@ -48,6 +48,7 @@ def test_as_deep_as_checkpoints_are(tmp_path):
     assert list(read_checkpoint(tmp_path / "a.pt").tensors) == ["a." * MAX_NESTING + "weight"]
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 @pytest.mark.parametrize(
     "tensor",
     [

@@ -392,7 +392,7 @@ def test_a_pickle_that_calls_itself_torchscript_does_not_run_either(tmp_path, pl
     with zipfile.ZipFile(evil, "a") as archive:
         archive.writestr(place, pickle.dumps(Evil()))
     if first:  # a file that is both: the old format at its beginning, an archive at its end
-        evil.write_bytes(pickle.dumps(Evil()) + evil.read_bytes())
+        evil.write_bytes(pickle.dumps(Evil(), protocol=2) + evil.read_bytes())
     register_open_clip(tmp_path)
     with pytest.raises(ValueError, match="evil.pt does not hold the weights"):
         load_open_clip(TINY, checkpoint=evil)

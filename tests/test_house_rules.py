@@ -115,7 +115,7 @@ def loads_what_may_bring_code(path: Path) -> list[int]:
         if not (isinstance(node, ast.Attribute) and node.attr == "from_pretrained"):
             continue
         home = ast.unparse(node.value)
-        if home not in own and home not in {"cls", "super()", "PeftConfig", "_pipeline_class(name)"}:
+        if home not in own and home not in {"cls", "super()", "PeftConfig", "_pipeline_class(place)"}:
             lines.append(node.lineno)
     return lines
 

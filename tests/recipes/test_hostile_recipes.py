@@ -16,14 +16,12 @@ from tests.recipes.test_backends_paint import SD
 )
 def test_what_is_no_backend_is_not_called(name, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ValueError, match=rf"backends\.{name}\.kind is '{kind}', which is no {name}: name a class with"
-    ):
+    with pytest.raises(ValueError, match=rf"backends\.{name}\.kind is '{kind}', which is no backend"):
         load_backend(name, {"kind": kind, "command": "touch ran", "args": ["touch", "ran"]})
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["no.such:Thing", "os:nothing", ":x", "os:"])
+@pytest.mark.parametrize("kind", ["no.such:Thing", "os:nothing"])
 def test_what_is_not_there(kind):
     with pytest.raises(ValueError, match=r"backends\.chat\.kind is .* which cannot be imported"):
         load_backend("chat", {"kind": kind})

@@ -11,6 +11,7 @@ from PIL import Image
 
 from insightedit.evaluation.judge.backends import now
 from insightedit.evaluation.judge.replies import Reply
+from insightedit.pretrained import load_pretrained
 
 
 class LocalJudge:
@@ -42,13 +43,13 @@ class LocalJudge:
 
         where = resolve(model)
         self.name = name or (Path(model).name if Path(model).is_dir() else model)
-        self.processor: Any = AutoProcessor.from_pretrained(where)
+        self.processor: Any = load_pretrained(AutoProcessor, where)
         if not getattr(self.processor, "chat_template", None):
             raise ValueError(
                 f"{self.name} has no chat template: take a model that follows instructions, its processor knows how "
                 "to put a question."
             )
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(where, dtype=dtype)
+        loaded: Any = load_pretrained(AutoModelForImageTextToText, where, dtype=dtype)
         self.model = loaded.requires_grad_(False).eval().to(device)
         self.max_new_tokens, self._lock = max_new_tokens, threading.Lock()
 

@@ -108,9 +108,9 @@ def _leaves(held: Any, path: Path, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def _check_number(path: Path, key: str, value: float, layers: int | None) -> None:
     low, high, what = -ANYTHING, ANYTHING, "too many for any memory"
-    for pattern, *limits in LIMITS:
+    for pattern, lowest, highest, reason in LIMITS:
         if pattern.fullmatch(key):
-            low, high, what = limits
+            low, high, what = lowest, highest, reason
             break
     if isinstance(value, float) and not math.isfinite(value):
         if key in INFINITE:

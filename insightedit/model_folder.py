@@ -193,7 +193,7 @@ def _check_values(path: Path, index: Mapping[str, Any], kind: Any) -> None:
             )
         if name in SLOTS:
             check_slots(f"{path}: {name}", str(value), SLOTS[name])
-        elif isinstance(default, int | float) and not 0 <= value <= 1e6:
+        elif isinstance(default, int | float) and isinstance(value, int | float) and not 0 <= value <= 1e6:
             raise ValueError(f"{path}: {name} is {value}: it may be 0 to 1e6.")
     for name in ("num_edit_tokens", "default_num_inference_steps", "max_new_tokens", "max_length"):
         if not 1 <= index.get(name, 1) <= 4096:
@@ -251,7 +251,7 @@ def _compare(folder: Path, kind: Any, shapes: Shapes, variant: str | None) -> An
         return module
     with explained(folder, kind), _without_bars():
         # transformers knows older names of its tensors, so it has to compare them itself
-        _, report = kind.from_pretrained(
+        _, report = kind.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - a pair with loading info
             folder,
             device_map="meta",
             dtype=torch.float32,

@@ -248,7 +248,8 @@ def _edge_balance(one: np.ndarray, other: np.ndarray, region: np.ndarray) -> flo
 def _stands_out(picture: np.ndarray, region: np.ndarray) -> bool:
     """Whether a region's border is more of an edge than the picture has around it anyway: gravel is full of edges."""
     reach = max(3, round(0.04 * max(region.shape)))
-    around = binary_dilation(region, iterations=reach) & ~binary_dilation(region, iterations=2)
+    near = np.asarray(binary_dilation(region, iterations=2), dtype=bool)
+    around = binary_dilation(region, iterations=reach) & ~near
     values = picture.astype(np.int16)
     steps = []
     for axis in (0, 1):

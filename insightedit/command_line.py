@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -34,6 +35,17 @@ EXTRAS = {
     "webdataset": "data",
 }
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_SYSTEM = {
+    errno.EACCES: "may not be opened or written by you: change its permissions, or name another place",
+    errno.EEXIST: "is there already: name another place",
+    errno.EISDIR: "is a folder, and a file is needed: name a file",
+    errno.ELOOP: "is a link that leads to itself: name a real file or folder",
+    errno.ENAMETOOLONG: "is too long a name: shorten it",
+    errno.ENOENT: "is not there: check the path",
+    errno.ENOTDIR: "is no folder, or does not lie in one: check the path",
+    errno.EROFS: "lies on a disk that cannot be written: name another place",
+}
+MAX_PATH = 200  # letters of a path that are shown
 
 
 class Terminated(KeyboardInterrupt):
@@ -97,12 +109,22 @@ def in_one_sentence(error: BaseException) -> str:
         extra = EXTRAS.get(error.name.partition(".")[0])
         wanted = f"insightedit[{extra}]" if extra else error.name
         return f"{error.name} is not installed, which this needs: pip install '{wanted}'."
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return _of_a_path(error)
     if isinstance(error, ValueError | TypeError | OSError):
         return said
     return (
         f"something went wrong that should not ({type(error).__name__}: {said}): this is a fault of insightedit, "
         f"please report it; {TRACEBACK}=1 before the command shows where."
     )
+
+
+def _of_a_path(error: OSError) -> str:
+    """What the system says of a file, with what to do."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    name = name if len(name) <= MAX_PATH else f"...{name[-MAX_PATH:]}"
+    told = _SYSTEM.get(error.errno or 0)
+    return f"{name} {told}." if told else f"{name}: {error.strerror}; check the path and the disk."
 
 
 def _written(before: int) -> str:
@@ -142,6 +164,8 @@ def quiet_libraries() -> None:
     import diffusers
     import transformers
 
+    # diffusers hands it to huggingface_hub for every file of a hub's model
+    warnings.filterwarnings("ignore", ".*local_dir_use_symlinks", UserWarning)
     diffusers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

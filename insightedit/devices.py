@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,9 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some names are of backends that torch gave up
+            found = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"`device` {device!r} is no device: use cpu, cuda, cuda:0 or mps.") from error
     count = getattr(getattr(torch, found.type, None), "device_count", lambda: 0)()

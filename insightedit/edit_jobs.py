@@ -120,7 +120,11 @@ def _plan_one(
     for path in filter(None, (output, report, before_after)):
         if not os.path.isdir(path.parent):
             raise FileNotFoundError(f"No folder {path.parent}: make it first, or write elsewhere.")
-    return EditJob(image, output / name if os.path.isdir(output) else output, report, before_after)
+    job = EditJob(image, output / name if os.path.isdir(output) else output, report, before_after)
+    for path in filter(None, (job.output, report, before_after)):
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is there and is no file: write to another name.")
+    return job
 
 
 def _plan_folder(image: Path, output: Path | None, single: Path | None) -> EditPlan:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from insightedit.files import sweep
+from insightedit.files import check_folder, sweep
 from insightedit.push import FACTS, MODEL_INDEX
 from insightedit.secrets import read_plain_yaml
 from insightedit.training.checkpoint import EMA, TRAINER, CheckpointFolder, stage_weights
@@ -68,9 +68,8 @@ def check_destination(folder: Path) -> None:
     Raises:
         ValueError: if `folder` is a file, or a folder that holds other things than a model that `export` wrote.
     """
+    check_folder(folder)
     sweep(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a new folder to export into.")
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (folder / MODEL_INDEX).is_file():
@@ -126,7 +125,8 @@ def read_run(run: Path) -> Config:
         merged: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), loaded))
     except (OmegaConfBaseException, YAMLError, TypeError) as error:
         raise ValueError(
-            f"{run / 'config.yaml'} is no config of this version of insightedit: {str(error).splitlines()[0]}"
+            f"{run / 'config.yaml'} is no config of this version of insightedit: "
+            f"{' '.join(str(error).split())[:200]}"
         ) from error
     return merged
 

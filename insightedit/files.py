@@ -89,6 +89,23 @@ def check_outside(name: str, folder: PathLike, other: str, source: PathLike | No
         )
 
 
+def check_folder(folder: PathLike) -> None:
+    """Refuse, before any work, a folder to write to that cannot be one.
+
+    Args:
+        folder: to be written; it need not be there.
+
+    Raises:
+        ValueError: if it, or what it would lie in, is there and is no folder.
+    """
+    for place in (Path(folder), *Path(folder).parents):
+        if os.path.isdir(place):
+            return
+        if os.path.lexists(place):
+            what = "a file" if os.path.isfile(place) else "no folder"
+            raise ValueError(f"{place} is {what}: name a folder.")
+
+
 def check_others(outputs: Mapping[str, Paths], instead: str = "write to another one") -> None:
     """Refuse outputs that are there and that this package did not write; empty files may be filled.
 

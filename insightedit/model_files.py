@@ -67,8 +67,9 @@ def read_json(path: str | Path, limit: int = MAX_SETTINGS) -> dict[str, Any]:
             f"{path} cannot be read as JSON ({reason}): it is damaged or no settings; export or fetch the model again."
         ) from error
     if not isinstance(held, dict):
+        what = "null" if held is None else f"a {type(held).__name__}"
         raise ValueError(
-            f"{path} holds a {type(held).__name__} in place of settings by name: export or fetch the model again."
+            f"{path} holds {what} in place of settings by name: export or fetch the model again."
         )
     return held
 

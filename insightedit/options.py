@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from insightedit.command_line import say
 
-LONGEST = 300  # letters of what is told of wrong usage
+LONGEST = 420  # letters of what is told of wrong usage
 MAX_SEED = 2**32 - 1  # of the noise
 MAX_SCENE_SEED = 2**24 - 1  # the scenes' sampler uses so many bits
 MAX_STEPS = 1000  # noise schedules have no more

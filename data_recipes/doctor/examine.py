@@ -189,6 +189,9 @@ def examine(
         OSError: if a path does not exist.
     """
     started = time.perf_counter()
+    is_chosen = (
+        bool(kind or splits) and path.is_file()
+    )  # then what cannot be opened was called by a wrong name
     kind = kind or guess_kind(path)
     doctor = Doctor(Diagnosis(str(path), kind))
     for word in against:
@@ -202,7 +205,7 @@ def examine(
         left = count
         whole = InputConfig(kind, str(path), split, max_side=None, images=images, columns=dict(columns or {}))
         for config in parts(whole):
-            opened = _open(config, doctor, split)
+            opened = open_input(config) if is_chosen else _open(config, doctor, split)
             size = 0 if opened is None else len(opened) if left is None else min(left, len(opened))
             total += size
             for number in range(size):

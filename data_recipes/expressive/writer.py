@@ -22,7 +22,7 @@ from PIL import Image
 from data_recipes.expressive.texts import QUESTION, SUMMARY_PROMPT, cut_answer
 from insightedit.data.cascade import num_records
 from insightedit.data.pairs import PairSource
-from insightedit.files import write_atomically
+from insightedit.files import check_folder, write_atomically
 
 Describe = Callable[[Sequence[str], Sequence[np.ndarray]], list[str]]
 Summarise = Callable[[Sequence[str]], list[str]]
@@ -75,6 +75,7 @@ class Settings:
                     "another folder with --out."
                 )
             return
+        check_folder(out)
         if out.exists() and any(out.iterdir()):
             raise ValueError(f"{out} holds other files: name a new folder with --out.")
         out.mkdir(parents=True, exist_ok=True)

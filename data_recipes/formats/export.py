@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data_recipes.pipeline.inputs import Input, InputConfig, open_input
 from data_recipes.pipeline.records import Record, Rejected
-from insightedit.files import check_outside
+from insightedit.files import check_folder, check_outside
 
 WRITERS = {
     "advancededit": "data_recipes.formats.advancededit_writer:write_advancededit",
@@ -71,8 +71,7 @@ def export(
     """
     write = writer(layout)
     opened = open_input(config)
-    if out.is_file():
-        raise ValueError(f"{out} is a file: name a folder.")
+    check_folder(out)
     check_outside("--out", out, "the source", config.path)
     if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out} holds files: name a new or empty folder.")

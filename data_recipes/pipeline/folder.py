@@ -22,6 +22,7 @@ from typing import IO, Any
 from data_recipes.pipeline.config import RecipeConfig
 from data_recipes.pipeline.flow import RunStopped, Unit
 from data_recipes.pipeline.rows import ENDINGS
+from insightedit.files import check_folder
 
 MANIFEST, LOG, UNITS, WORK = "manifest.json", "log.jsonl", "units", "work"
 PART = ".part"
@@ -60,11 +61,9 @@ class OutFolder:
         """Make the folder this run's, or find that it is.
 
         Raises:
-            NotADirectoryError: if it is a file.
-            ValueError: if it holds something else, or a run with other settings.
+            ValueError: if it is a file, or holds something else, or a run with other settings.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise NotADirectoryError(f"{self.path} is a file: name a folder with --out.")
+        check_folder(self.path)
         manifest = self.read_manifest()
         if manifest is None:
             found = [] if not self.path.is_dir() else [one.name for one in self.path.iterdir()]

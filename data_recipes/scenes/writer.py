@@ -25,7 +25,7 @@ from data_recipes.scenes.assets import SPLITS, Assets
 from data_recipes.scenes.card import dataset_card
 from data_recipes.scenes.sampler import EditSample, SceneSampler
 from data_recipes.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler
-from insightedit.files import write_text
+from insightedit.files import check_folder, write_text
 from insightedit.imaging import read_rgb
 from insightedit.options import MAX_RECORDS, MAX_SCENE_SEED, SCENE_SIDES
 
@@ -160,11 +160,9 @@ def open_manifest(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """The manifest in `out`, or a new one in a new or empty folder.
 
     Raises:
-        ValueError: if `out` holds a data set of other settings, files but no manifest, or a broken one.
-        NotADirectoryError: if `out` is a file.
+        ValueError: if `out` is a file, or holds a data set of other settings, files but no manifest, or a broken one.
     """
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file: name a folder with --out.")
+    check_folder(out)
     path = out / MANIFEST
     if not path.is_file():
         if out.is_dir() and any(not name.name.startswith(".") for name in out.iterdir()):

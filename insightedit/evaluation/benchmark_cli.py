@@ -276,8 +276,9 @@ def _read(name: str, folder: Path, split: str | None, limit: int | None) -> Benc
 
 def _dump(benchmark: Benchmark, folder: Path) -> None:
     from insightedit.evaluation.run_folder import RunSample, write_samples
-    from insightedit.files import check_outside, write_bytes
+    from insightedit.files import check_folder, check_outside, write_bytes
 
+    check_folder(folder)
     check_outside("--dump", folder, "the benchmark", benchmark.folder)
 
     def copied(path: Path, name: str) -> str:

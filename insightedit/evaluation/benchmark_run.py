@@ -34,7 +34,7 @@ from insightedit.evaluation.run_folder import (
     write_run,
     write_samples,
 )
-from insightedit.files import lock_folder
+from insightedit.files import check_folder, lock_folder
 
 RoundTrip = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 Key = tuple[str, str, int | None, str, str]  # method, sample, seed, metric, variant
@@ -109,8 +109,7 @@ def run_benchmark(
         raise ValueError(f"method is {editor.method!r}, the name of a control row: choose another one.")
     started = time.perf_counter()
     run = _Run(benchmark, protocol, editor, instruments, out)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: name a folder.")
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     with lock_folder(out):
         card = run.begin()

@@ -23,6 +23,7 @@ import typer
 from insightedit.command_line import one_sentence_errors
 from insightedit.evaluation import benchmark_cli, scenes_commands
 from insightedit.evaluation.terminal import console, progress_bar
+from insightedit.files import check_folder
 from insightedit.options import (
     MAX_SCENES,
     SCENE_SIDES,
@@ -157,8 +158,7 @@ def _check_paths(model: str | None, results: Path | None, dump: Path | None, out
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude each other: name one of them.")
     for folder in filter(None, (out, dump)):
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder} is a file: name a folder.")
+        check_folder(folder)
 
 
 def _check_unused(settings: dict[str, Any]) -> None:

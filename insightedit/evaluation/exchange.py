@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from insightedit.evaluation.scenes import Sampler, sample_id
-from insightedit.files import write_text
+from insightedit.files import check_folder, write_text
 from insightedit.imaging import is_picture_file, read_picture, to_rgb
 from insightedit.provenance import save_picture
 
@@ -64,8 +64,7 @@ def dump_samples(
     Raises:
         ValueError: if `folder` is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a folder to write the samples to.")
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     names = sample_ids(count=count, size=size, split=split, seed=seed, pairs=pairs, task=task)

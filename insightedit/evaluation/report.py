@@ -13,7 +13,7 @@ from rich.table import Table
 from insightedit.evaluation.failures import FAILURES
 from insightedit.evaluation.sheets import contact_sheet
 from insightedit.evaluation.statistics import Rate, mcnemar
-from insightedit.files import write_text
+from insightedit.files import check_folder, write_text
 from insightedit.provenance import save_picture
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def write_report(report: SceneReport, folder: Path) -> list[Path]:
     Raises:
         ValueError: if `folder` is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a folder for the report.")
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]
     text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -248,6 +247,12 @@ def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         records = [json.loads(line) for line in (folder / FILES[1]).read_text(encoding="utf-8").splitlines()]
     except json.JSONDecodeError as error:
         raise ValueError(f"The report in {folder} is damaged ({error}): evaluate again.") from error
+    protocol, rows = (
+        (report.get("protocol"), report.get("rows")) if isinstance(report, dict) else (None, None)
+    )
+    is_whole = isinstance(protocol, dict) and "hash" in protocol and isinstance(rows, list) and len(rows) > 0
+    if not is_whole or not all(isinstance(one, dict) for one in (*rows, *records)):
+        raise ValueError(f"The report in {folder} lacks its protocol or its rows: evaluate again.")
     return report, records
 
 

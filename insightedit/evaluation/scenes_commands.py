@@ -15,6 +15,7 @@ import typer
 
 from insightedit.command_line import one_sentence_errors
 from insightedit.evaluation.terminal import console, progress_bar
+from insightedit.files import check_folder
 from insightedit.options import (
     MAX_SCENES,
     SCENE_SIDES,
@@ -57,7 +58,7 @@ def tradeoff(
             raise ValueError(
                 "the plot needs matplotlib, which is not installed: pip install 'insightedit[eval]'."
             )
-        _check_folder(out)
+        check_folder(out)
         call = {"num_inference_steps": steps, "guidance_scale": guidance_scale, "batch_size": batch_size}
         scene_sampler("editing", split=split, size=size or 64, seed=seed)  # told before the model is loaded
         pipeline = _load(model, device)
@@ -98,7 +99,7 @@ def drift(
         from insightedit.evaluation.scenes import scene_sampler
         from insightedit.evaluation.scenes_drift import drift_table, measure_drift, write_drift
 
-        _check_folder(out)
+        check_folder(out)
         scene_sampler("editing", split=split, size=size or 64, seed=seed)
         call = {
             "num_inference_steps": steps,
@@ -154,11 +155,6 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--scales {text}: numbers between commas are needed, e.g. 1.0,1.4,1.8.") from None
-
-
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: name a folder.")
 
 
 def _load(model: str | None, device: str | None) -> Any:

@@ -28,7 +28,7 @@ from data_recipes.scenes.wordings import TEMPLATES, fix_articles, place
 from insightedit.evaluation import scenes_metrics as metrics
 from insightedit.evaluation.exchange import fit
 from insightedit.evaluation.statistics import mean
-from insightedit.files import write_text
+from insightedit.files import check_folder, write_text
 
 if TYPE_CHECKING:
     from insightedit.evaluation.scenes import EditFn, RoundTripFn
@@ -358,8 +358,7 @@ def write_drift(report: DriftReport, folder: Path, settings: dict[str, Any]) -> 
     Raises:
         ValueError: if `folder` is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a folder for the report.")
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     values = replace(report, settings=settings).to_dict()
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

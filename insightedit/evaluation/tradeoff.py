@@ -16,7 +16,7 @@ from rich.table import Table
 
 from insightedit.evaluation.scenes_metrics import PSNR_CAP
 from insightedit.evaluation.statistics import Rate
-from insightedit.files import write_atomically, write_text
+from insightedit.files import check_folder, write_atomically, write_text
 from insightedit.options import MAX_SCALE
 
 if TYPE_CHECKING:
@@ -243,8 +243,7 @@ def write_tradeoff(tradeoff: Tradeoff, folder: Path) -> list[Path]:
     Raises:
         ValueError: if `folder` is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a folder for the curve.")
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]
     text = json.dumps(tradeoff.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

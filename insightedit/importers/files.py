@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,13 +72,17 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 def _read_pickle(path: Path) -> dict[str, Any]:
     mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be mapped
     try:
-        held = torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of pickles by another protocol; what cannot be read is told below
+            held = torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is no file of weights alone: it asks for code to be run, or is damaged. Nothing in it was run. "
             "Fetch it again from its authors, or ask them for safetensors."
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(_damaged(path)) from error
     if not isinstance(held, dict):
         raise ValueError(

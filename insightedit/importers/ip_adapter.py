@@ -18,6 +18,7 @@ from insightedit.importers.files import read_checkpoint
 from insightedit.importers.mapping import Rule, fill, translate
 from insightedit.importers.report import ImportReport
 from insightedit.importers.write import Imported
+from insightedit.model_files import read_json
 from insightedit.pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def import_ip_adapter(
             "ip-adapter fills the image branch of a model: name it with --base MODEL, a model folder of this package "
             "or a UNet that edits (`insightedit import instructpix2pix` makes one)."
         )
+    is_pipeline = _is_pipeline(bases["model"])
     checkpoint = read_checkpoint(source)
-    pipeline = _open_pipeline(bases["model"])
+    pipeline = _open_pipeline(bases["model"]) if is_pipeline else None
     unet = pipeline.unet if pipeline is not None else load_base("a UNet", bases["model"], _open_unet)
     rules = _rules(unet, _numbers(checkpoint.tensors, source))
     given = translate(checkpoint, rules, report)
@@ -76,14 +78,21 @@ def import_ip_adapter(
     )
 
 
-def _open_pipeline(model: str) -> Any:
-    """The pipeline of a folder or hub id of this package; None where it is something else."""
+def _is_pipeline(model: str) -> bool:
+    """Whether a folder or hub id holds a pipeline of this package; else it is a UNet.
+
+    Raises:
+        ValueError: if its index is damaged.
+    """
     from insightedit.foundation import resolve
-    from insightedit.pipeline import InsightEditPipeline
 
     index = Path(resolve(model)) / "model_index.json"
-    if not index.is_file() or "InsightEditPipeline" not in index.read_text(encoding="utf-8"):
-        return None
+    return index.is_file() and read_json(index).get("_class_name") == "InsightEditPipeline"
+
+
+def _open_pipeline(model: str) -> Any:
+    from insightedit.pipeline import InsightEditPipeline
+
     return load_base(
         "a model folder of this package", model, lambda f: InsightEditPipeline.from_pretrained(f)
     )

@@ -133,9 +133,9 @@ insightedit export cut_run -o out --scenes many => scenes | many
 insightedit export cut_run -o out --sample photo.png => photo.png
 insightedit export cut_run -o out --sample =words => =words
 insightedit export cut_run -o out --sample missing.png=words => missing.png
-insightedit export cut_run -o out --report missing.json => missing.json
-insightedit export cut_run -o out --report cut.json => cut.json
-insightedit export cut_run -o out --report null.json => null.json
+insightedit export <RUN> -o out --report missing.json => missing.json
+insightedit export <RUN> -o out --report cut.json => cut.json
+insightedit export <RUN> -o out --report null.json => null.json
 insightedit export cut_run -o out --private => --private
 insightedit export cut_run -o out --replace => --replace
 insightedit export cut_run -o out --push-to nonsense => nonsense
@@ -160,8 +160,8 @@ insightedit import smartedit full -o out --step x => step | x
 insightedit import smartedit full -o out --dtype int8 => int8
 insightedit import smartedit full -o out --base wheel=somewhere => wheel
 insightedit import mgie missing -o out => --base weights
-insightedit import mgie full -o out --base weights=missing => missing
-insightedit import mgie bad.pth -o out --base weights=full => full
+insightedit import mgie full -o out --base weights=missing => full
+insightedit import mgie bad.pth -o out --base weights=full => bad.pth
 insightedit import mgie full -o out --base nonsense=full => nonsense
 insightedit import mige missing.pth -o out => missing.pth
 insightedit import mige bad.pth -o out => PixArt
@@ -175,7 +175,10 @@ insightedit import ip-adapter missing.bin -o out => --base MODEL
 insightedit import ip-adapter bad.bin -o out --base <MODEL> => bad.bin
 insightedit import ip-adapter bad.safetensors -o out --base <MODEL> => bad.safetensors
 insightedit import ip-adapter bad.bin -o out --base => --base
-insightedit import ip-adapter bad.bin -o out --base null_model => bad.bin
+insightedit import ip-adapter bad.bin -o out --base null_model => null_model
+insightedit import ip-adapter bad.bin -o out --base list_model => list_model
+insightedit import ip-adapter bad.bin -o out --base cut_model => cut_model
+insightedit import ip-adapter bad.bin -o out --base other_model => bad.bin
 insightedit info extra => extra
 insightedit info --model nowhere => nowhere
 insightedit info --model photo.png => photo.png
@@ -704,7 +707,6 @@ data_recipes.formats pairs.jsonl --to jsonl -o out --max-side 3 => max-side | 3
 data_recipes.formats pairs.jsonl --to jsonl -o out --max-side <BIG> => max-side | <BIG>
 data_recipes.formats empty.jsonl --to jsonl -o out => empty.jsonl
 data_recipes.formats cut.jsonl --to jsonl -o out => cut.jsonl
-data_recipes.formats columns.jsonl --to jsonl -o out => columns.jsonl
 data_recipes.formats pipe.jsonl --to jsonl -o out => pipe.jsonl
 data_recipes.formats text_only --to jsonl -o out => text_only
 data_recipes.formats bad.parquet --to jsonl -o out => bad.parquet

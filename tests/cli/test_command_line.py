@@ -35,6 +35,12 @@ def deep() -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "more memory than there is"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (ModuleNotFoundError("no", name="pyarrow.lib"), "pip install 'insightedit[data]'"),
+        (FileExistsError(17, "File exists", "out"), "insightedit: out is there already: name another place."),
+        (OSError(36, "File name too long", "n" * 300), "nnn is too long a name: shorten it."),
+        (
+            OSError(5, "Input/output error", "a.png"),
+            "a.png: Input/output error; check the path and the disk.",
+        ),
         (ModuleNotFoundError("no", name="spacy"), "pip install 'spacy'"),
         (KeyError("recipe"), "fault of insightedit"),
         (AttributeError("x"), "fault of insightedit"),

@@ -87,7 +87,9 @@ def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, options, message
 def test_folders_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     assert "file is a file: name a folder" in sentence(run("--out", tmp_path / "file", "--count", 1))
-    assert "Not a directory" in sentence(run("--out", tmp_path / "file" / "below", "--count", 1))
+    assert "file is a file: name a folder" in sentence(
+        run("--out", tmp_path / "file" / "below", "--count", 1)
+    )
     assert "holds files but no manifest.json" in sentence(run("--out", tmp_path, "--count", 1))
     (tmp_path / "dir.png").mkdir()
     assert "is a folder: name a file" in sentence(run("--sheet", tmp_path / "dir.png"))

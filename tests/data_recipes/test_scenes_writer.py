@@ -167,7 +167,7 @@ def test_other_folders_are_left_alone(tmp_path):
         ValueError, match="holds files but no manifest.json of scenes: name a new or empty folder"
     ):
         write_dataset(tmp_path, Settings("train", 2, 16))
-    with pytest.raises(NotADirectoryError, match=r"notes.txt is a file: name a folder with --out"):
+    with pytest.raises(ValueError, match=r"notes.txt is a file: name a folder"):
         write_dataset(tmp_path / "notes.txt", Settings("train", 2, 16))
     (tmp_path / MANIFEST).write_text("[]")
     with pytest.raises(ValueError, match="is not a manifest of scenes"):

@@ -134,7 +134,7 @@ def test_comparison_refuses_to_mix_protocols(tmp_path: Path) -> None:
 
 def test_errors_of_files_teach(report: SceneReport, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match="file is a file: name a folder for the report"):
+    with pytest.raises(ValueError, match="file is a file: name a folder"):
         reports.write_report(report, tmp_path / "file")
     with pytest.raises(FileNotFoundError, match=r"No report\.json in .*: name a folder that"):
         reports.read_report(tmp_path)

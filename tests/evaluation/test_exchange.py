@@ -60,5 +60,5 @@ def test_errors_teach(tmp_path: Path) -> None:
     ):
         read_results(folder, names)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match="file is a file: name a folder to write the samples to"):
+    with pytest.raises(ValueError, match="file is a file: name a folder"):
         dump_samples(tmp_path / "file", ToySampler(), **SCENES)

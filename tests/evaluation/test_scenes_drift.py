@@ -129,7 +129,7 @@ def test_files_and_table(report: DriftReport, tmp_path: Path) -> None:
     text = console.file.getvalue()
     assert "copy source" in text and "+0.00" in text and "-0.00" not in text
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match="file is a file: name a folder for the report"):
+    with pytest.raises(ValueError, match="file is a file: name a folder"):
         write_drift(report, tmp_path / "file", {})
 
 

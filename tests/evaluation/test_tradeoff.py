@@ -140,7 +140,7 @@ def test_files_and_plot(swept: tradeoff.Tradeoff, tmp_path: Path) -> None:
     texts = {text.get_text() for text in tradeoff.draw_tradeoff(swept).axes[0].texts}
     assert texts >= {"1", "1.5", "2.5", "oracle", "copy source", "autoencoder target"}
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match="file is a file: name a folder for the curve"):
+    with pytest.raises(ValueError, match="file is a file: name a folder"):
         tradeoff.write_tradeoff(swept, tmp_path / "file")
 
 

@@ -72,7 +72,7 @@ def test_nothing_is_trained_on_the_latents_of_an_untrained_autoencoder(tmp_path:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["llava", "--size", "huge"], "huge is no size: choose one of tiny, mini."),
+        (["llava", "--size", "huge"], "huge is no size: choose one of tiny, mini"),
         (["all", "--size", "huge"], "huge is no size"),
         (["tokenizer", "--size", "tiny", "--root", "FILE/models"], "cannot be made"),
         (["vae", "--size", "tiny", "--minutes", "-1"], "greater than or equal to 0"),

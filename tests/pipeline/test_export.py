@@ -195,7 +195,7 @@ class TestEditorExport:
 
     def test_a_file_is_no_destination(self, trained, tmp_path):
         (tmp_path / "m").write_text("a file")
-        with pytest.raises(ValueError, match="is a file: name a new folder"):
+        with pytest.raises(ValueError, match="is a file: name a folder"):
             export_editor(*trained, tmp_path / "m")
 
 

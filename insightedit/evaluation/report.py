@@ -251,7 +251,7 @@ def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         (report.get("protocol"), report.get("rows")) if isinstance(report, dict) else (None, None)
     )
     is_whole = isinstance(protocol, dict) and "hash" in protocol and isinstance(rows, list) and len(rows) > 0
-    if not is_whole or not all(isinstance(one, dict) for one in (*rows, *records)):
+    if not is_whole or not all(isinstance(one, dict) for one in [*(rows or ()), *records]):
         raise ValueError(f"The report in {folder} lacks its protocol or its rows: evaluate again.")
     return report, records
 

@@ -64,6 +64,27 @@ def fetch_model(repo: str) -> Path:
         raise ValueError(without_token(_explain(error, repo))) from None  # causes carry request headers
 
 
+def check_on_hub(repo: str, revision: str | None = None) -> None:
+    """Ask the hub for a model before a library does, which tries for minutes and then names another reason.
+
+    What the cache holds is not asked for, nor anything with HF_HUB_OFFLINE set.
+
+    Raises:
+        ValueError: in one sentence, if there is no such model, it is not for this user, or the hub gives no answer.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        snapshot_download(repo, revision=revision, local_files_only=True)
+    except (OSError, ValueError):
+        try:
+            HfApi(library_name="insightedit").model_info(repo, revision=revision, timeout=PATIENCE)
+        except Exception as error:
+            raise ValueError(without_token(_explain(error, repo))) from None
+
+
 def _cached(repo: str) -> Path | None:
     from huggingface_hub import snapshot_download
 

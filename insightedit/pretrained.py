@@ -24,12 +24,16 @@ def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
         **options: of its `from_pretrained`.
 
     Raises:
-        OSError, ValueError: as the class does; and if a local folder names code or files elsewhere, or weights are
-            missing or not finite.
+        OSError, ValueError: as the class does; and if a local folder names code or files elsewhere, weights are
+            missing or not finite, or the hub does not give the model.
     """
     from torch import nn
 
     check_no_code(Path(source, options.get("subfolder") or ""))
+    if not os.path.exists(source):
+        from insightedit.fetching import check_on_hub
+
+        check_on_hub(str(source), options.get("revision"))
     if cls.__module__.startswith("diffusers.") and cls.__name__ == "AutoModel":
         cls = _named_class(source, options)
     if any(base.__module__.startswith("transformers.") for base in cls.__mro__):

@@ -113,6 +113,7 @@ def _run(
     recipe_module(settings.recipe)
     if out is not None:
         settings.output.path = str(out)
+    terminal.show_models(settings.backends)
     if sample is not None:
         estimate = dry_run(settings, sample)
         terminal.show_estimate(estimate, settings.engine.workers)

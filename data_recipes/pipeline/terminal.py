@@ -140,6 +140,19 @@ def output_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)
 
 
+def show_models(backends: Mapping[str, Any]) -> None:
+    """Tell which models will be loaded before the first takes its minutes; `backends` is the config's section."""
+    users: dict[str, list[str]] = {}
+    for name, entry in backends.items():
+        if "model" in entry and entry.get("kind") != "endpoint":
+            users.setdefault(str(entry["model"]), []).append(name)
+    if users:
+        told = "; ".join(f"{model} ({', '.join(names)})" for model, names in users.items())
+        output_console().print(
+            f"Loads {told}. What is not on this machine is downloaded first.", highlight=False, markup=False
+        )
+
+
 def show_result(manifest: Mapping[str, Any], out: str, usage: Mapping[str, Mapping[str, float]]) -> None:
     """What a run has made, what it rejected and why, and where to look."""
     console = output_console()

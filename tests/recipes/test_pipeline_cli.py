@@ -260,3 +260,16 @@ def test_a_dry_run_without_a_pair_says_which_step_refused_what():
     assert told.startswith(
         "4 inputs were tried and gave no pair: detect rejected 4 of 4 (model cannot be loaded)."
     )
+
+
+def test_the_models_that_will_be_loaded_are_named_first(capsys):
+    from data_recipes.pipeline.terminal import show_models
+
+    endpoint, oracle = {"kind": "endpoint", "model": "gpt-4o"}, {"kind": "oracle"}
+    show_models({"judge": endpoint, "segmenter": oracle})
+    assert not capsys.readouterr().out
+    local = {"kind": "transformers", "model": "owner/seven"}
+    show_models({"chat": local, "summariser": local, "judge": endpoint})
+    assert (
+        capsys.readouterr().out.split("\n")[0].startswith("Loads owner/seven (chat, summariser). What is not")
+    )

@@ -39,7 +39,7 @@ BASE = [
 EXTRAS = {
     "train": [
         "bitsandbytes; sys_platform != 'darwin'",
-        "deepspeed; sys_platform == 'linux'",  # elsewhere the same loop runs on plain torch
+        "deepspeed>=0.19.8; sys_platform == 'linux'",  # elsewhere the same loop runs on plain torch
         "matplotlib",
         "ninja",
         "tensorboard",

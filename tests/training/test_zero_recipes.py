@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import socket
@@ -31,11 +30,15 @@ WORDS = [
     "train.log_every=1",
     "train.num_samples=2",
 ]
-LOSS, WEIGHT = 1e-4, 5e-4
-"""Largest relative difference of a loss, and largest difference of a weight, between ways to split the same sum.
+LOSS, WEIGHT = 1e-4, 2e-4
+"""Largest relative difference of a loss, and of a weight's numbers (root mean square), between ways to split a sum.
 
-Weights move by the learning rate, 1e-3, a step, whatever the gradient's size: Adam enlarges its rounding.
+Adam moves a number by up to the learning rate, 1e-3, a step, whatever its gradient's size: where that is mere rounding,
+single numbers end up to 1e-3 apart. All numbers of a weight are up to 8e-5 apart (biases before a normalisation), and
+some 5e-4 where moments are lost.
 """
+ROUNDED = 2e-2
+"""Largest relative difference of a loss in bfloat16."""
 pytestmark = [pytest.mark.slow, pytest.mark.multi_process, pytest.mark.timeout(3600)]
 
 
@@ -66,9 +69,9 @@ def losses(run_dir: Path) -> list[float]:
 
 
 def farthest(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
-    """Largest difference of a weight."""
+    """Root mean square of the difference, of the weight that differs most."""
     assert ours.keys() >= theirs.keys()
-    return max(float((ours[name] - value).abs().max()) for name, value in theirs.items())
+    return max(float((ours[name] - value).square().mean().sqrt()) for name, value in theirs.items())
 
 
 @pytest.mark.parametrize("recipe", list_recipes())
@@ -100,10 +103,22 @@ def test_it_trains_stops_and_goes_on(tmp_path, recipe):
             assert farthest(ends[zero, way], ends[ZERO[0], way]) < WEIGHT, (zero, way)
 
 
-def test_every_saving_of_memory_trains_at_once(tmp_path):
-    """ZeRO-3, recomputed activations and bfloat16, as the overlay for many GPUs has them."""
-    words = ["--recipe", "mgie", *WORDS, "train.engine=deepspeed", "train.deepspeed=zero3"]
-    savings = ["train.precision=bf16", "train.gradient_checkpointing=true", "train.deepspeed_files=false"]
-    start([(3, [*words, *savings, f"output_dir={tmp_path}/run"])], tmp_path / "two.json", 2)
-    assert all(map(math.isfinite, losses(tmp_path / "run")))
-    assert not (tmp_path / f"run/checkpoints/step-00000{STEPS}/deepspeed").exists()
+@pytest.mark.parametrize("recipe", list_recipes())
+def test_every_saving_of_memory_trains_at_once(tmp_path, recipe):
+    """ZeRO-3 and recomputed activations change nothing, bfloat16 little, in each of a recipe's stages."""
+    saving = ["train.deepspeed=zero3", "train.gradient_checkpointing=true", "train.deepspeed_files=false"]
+    kinds = {"plain": ["train.deepspeed=zero0"], "split": saving, "small": [*saving, "train.precision=bf16"]}
+    stages = load_config(recipe).stages
+    sessions = []
+    for kind, settings in kinds.items():
+        for before, stage in zip([None, *stages], stages, strict=False):
+            begin = ["--init-from", f"{tmp_path}/plain/{before}"] if before else []
+            words = ["--recipe", recipe, *WORDS, "train.engine=deepspeed", *settings, *begin]
+            sessions.append((stage, [*words, f"output_dir={tmp_path}/{kind}/{stage}"]))
+    start(sessions, tmp_path / "two.json", 2)
+    for stage in stages:
+        plain, split, small = (tmp_path / kind / str(stage) for kind in kinds)
+        assert losses(split) == pytest.approx(losses(plain), rel=LOSS), stage
+        assert farthest(stage_weights(split), stage_weights(plain)) < WEIGHT, stage
+        assert losses(small) == pytest.approx(losses(plain), rel=ROUNDED), stage
+        assert not (small / f"checkpoints/step-00000{STEPS}/deepspeed").exists()

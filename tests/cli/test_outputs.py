@@ -151,7 +151,7 @@ def test_the_folder_one_stands_in(run, monkeypatch):
         (("--image-prompt-scale", "inf"), "--image-prompt-scale"),
         (("--mask", "mask.png", "--no-background-lock"), "drop one of the two"),
         (("--mask", "small.png"), "5 x 5 px"),
-        (("-o", "a" * 260 + ".png"), "longer than 255 bytes"),
+        (("-o", "a" * 260 + ".png"), "too long a name"),
     ],
 )
 def test_numbers_are_refused_before_the_model_is_loaded(run, photo, given, told):
@@ -193,7 +193,14 @@ def test_a_stop_in_a_folder_counts_what_is_written(tiny_folder, tmp_path, number
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a suite in the background of a shell inherits that SIGINT is ignored, and hands that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(3)]

@@ -67,17 +67,20 @@ def fetch_model(repo: str) -> Path:
 def check_on_hub(repo: str, revision: str | None = None) -> None:
     """Ask the hub for a model before a library does, which tries for minutes and then names another reason.
 
-    What the cache holds is not asked for, nor anything with HF_HUB_OFFLINE set.
+    What the cache holds is not asked for, nor what no name on the hub can be, nor anything with HF_HUB_OFFLINE set.
 
     Raises:
         ValueError: in one sentence, if there is no such model, it is not for this user, or the hub gives no answer.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     if constants.HF_HUB_OFFLINE:
         return
     try:
         snapshot_download(repo, revision=revision, local_files_only=True)
+    except HFValidationError:
+        return
     except (OSError, ValueError):
         try:
             HfApi(library_name="insightedit").model_info(repo, revision=revision, timeout=PATIENCE)

@@ -196,7 +196,7 @@ def test_the_command_line_trains_and_goes_on_bit_for_bit(
     command = [sys.executable, "-m", "insightedit.stage3", *TINY, "train.max_minutes=0"]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the tests run: sums are grouped by thread
     done = subprocess.run(command, cwd=tmp_path, env=one_thread, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 75, done.stderr  # not finished: the same command goes on
     monkeypatch.chdir(tmp_path)
     assert stage3.main(TINY).resumed_from == 1
     name = Path("checkpoints") / "step-000004" / "trainable.safetensors"

@@ -79,7 +79,11 @@ def test_a_stage_ends_in_one_sentence(tmp_path, capsys):
         assert ended.value.code == 2
         return capsys.readouterr().err
 
-    assert "error: comprehension.model: no/such" in told("insightedit", 1, "comprehension.model=no/such")
-    assert "error: output_dir=" in told("insightedit", 1, f"output_dir={tmp_path}/file/run")
+    assert "insightedit: comprehension.model: no/such" in told(
+        "insightedit", 1, "comprehension.model=no/such"
+    )
+    assert "insightedit: output_dir=" in told("insightedit", 1, f"output_dir={tmp_path}/file/run")
     clip = "comprehension.reader.text_encoder=foundation:tiny/clip"
-    assert "error: this BLIP-2 projects its tokens to width 32" in told("mige", 3, clip)
+    assert "comprehension.reader.text_encoder: foundation:tiny/clip cannot be loaded as a T5" in told(
+        "mige", 3, clip
+    )

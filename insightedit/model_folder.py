@@ -286,9 +286,9 @@ def explained(folder: Path, kind: type) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, OSError | ValueError) and 0 < len(str(error)) < 400 and "\n" not in str(error):
+        if isinstance(error, OSError | ValueError) and 0 < len(str(error)) < 2000 and "\n" not in str(error):
             raise
-        reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
+        reason = next(iter(str(error).strip().splitlines()), "")[:600] or type(error).__name__
         raise ValueError(
             f"{folder} describes no {kind.__name__} ({type(error).__name__}: {reason.rstrip('.')}): its settings are "
             "damaged or of another version; export or fetch the model again."

@@ -35,6 +35,16 @@ def fast_cpu_attention(device: torch.device) -> Iterator[None]:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)
 
 
+def avoid_cudnn_attention() -> None:
+    """Train on a GPU without cuDNN's attention, for the whole process.
+
+    With torch 2.11 on an H200 its bfloat16 backward pass gave the miniature UNet gradients that are not finite within
+    five steps; flash and memory-efficient attention did not (docs/gpu.md). A switch of the process, not a context:
+    what is recomputed in the backward pass has to come from the same kernel, and no context is open then.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def find_device(device: str | torch.device | None = None) -> torch.device:
     """A device of this machine.
 

@@ -94,3 +94,11 @@ def never_asked() -> Iterator[None]:
         yield
     finally:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
+
+
+def recompute_activations(model: Any) -> None:
+    """Recompute a transformers model's layers in the backward pass; before 5.24 the method has its old name."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable()
+    else:
+        model.gradient_checkpointing_enable()

@@ -23,7 +23,7 @@ from transformers.models.blip_2.modeling_blip_2 import (
 from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
 from insightedit.offloading import execution_device, in_forward
-from insightedit.pretrained import load_pretrained
+from insightedit.pretrained import load_pretrained, recompute_activations
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
@@ -219,4 +219,4 @@ class InterleavedReader(nn.Module):
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the text encoder's layers in the backward pass; memory for time, in train mode only."""
-        self.text_encoder.activation_checkpointing_enable()
+        recompute_activations(self.text_encoder)

@@ -27,7 +27,7 @@ from insightedit.comprehension.vocabulary import (
     find_edit_tokens,
 )
 from insightedit.offloading import execution_device, in_forward
-from insightedit.pretrained import load_pretrained
+from insightedit.pretrained import load_pretrained, recompute_activations
 from insightedit.types import Comprehension, TokenBatch
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class LlavaComprehension(nn.Module):
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the language model's layers in the backward pass; memory for time, in train mode only."""
-        self.stock.model.language_model.activation_checkpointing_enable()
+        recompute_activations(self.stock.model.language_model)
 
     def merged(self) -> tuple[PreTrainedModel, ProcessorMixin]:
         """Stock model with LoRA and token rows folded in, and processor, for export; this one is left as it is."""

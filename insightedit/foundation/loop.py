@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from insightedit.devices import fast_cpu_attention
+from insightedit.devices import avoid_cudnn_attention, fast_cpu_attention
 from insightedit.files import lock_folder, write_atomically
 from insightedit.foundation.progress import progress
 
@@ -163,6 +163,7 @@ class _Run:
         self.part, self.folder, self.options = part, folder, options
         self.step = 0
         self.device = next(part.model.parameters()).device
+        avoid_cudnn_attention()
         self.parameters = [p for p in part.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.parameters, options)
         self.average = [p.detach().clone() for p in self.parameters] if options.ema_decay else None

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from insightedit.files import write_atomically, write_text
@@ -153,6 +154,7 @@ class RunLog:
             "time": round(time.time(), 3),
             "samples_per_second": self.samples_per_step / max(seconds, 1e-9),
             "eta_seconds": seconds * (self.max_steps - step),
+            **_peak_memory(),
         }
 
     def _open_bar(self) -> None:
@@ -177,6 +179,13 @@ class RunLog:
             left = timedelta(seconds=round(record["eta_seconds"]))
             speed = record["samples_per_second"]
             logger.info("step %d of %d  %s  %.3g samples/s  %s left", step, self.max_steps, text, speed, left)
+
+
+def _peak_memory() -> dict[str, float]:
+    """The most memory that tensors took on this process' GPU so far, in GB (1e9 bytes); nothing without one."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9}
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

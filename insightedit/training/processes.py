@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from insightedit.config.load import ConfigError
+from insightedit.devices import avoid_cudnn_attention
 
 if TYPE_CHECKING:
     from insightedit.config.schema import TrainConfig
@@ -130,4 +131,5 @@ def _device() -> torch.device:
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     torch.cuda.set_device(device)
+    avoid_cudnn_attention()
     return device

@@ -73,3 +73,16 @@ def test_one_process_waits_for_nobody():
     alone.barrier()
     assert alone.is_main and alone.any(True) and not alone.any(False)
     assert not Processes(rank=1, world_size=2).is_main
+
+
+def test_a_gpu_trains_without_cudnn_attention(monkeypatch):
+    """Its bfloat16 gradients were not finite (docs/gpu.md)."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        assert processes._device() == torch.device("cuda", 0)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)

@@ -65,7 +65,7 @@ wheel: .venv/.dev ## dist/*.whl
 	$(BIN)/python -m build --wheel
 
 foundation: .venv/.dev ## train the miniature base models (hours on a CPU, resumable)
-	$(BIN)/python -m insightedit.foundation all --size mini $(ARGS)
+	$(BIN)/python -m insightedit.miniatures all --size mini $(ARGS)
 
 train: foundation ## train the embedded default's three stages on them (resumable)
 	PYTHON=$(BIN)/python stages/all.sh --overlay mini

@@ -6,9 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(
-    r'^__version__ = "(.+)"$', (HERE / "insightedit/__init__.py").read_text(encoding="utf-8"), re.M
-)
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "insightedit/__init__.py").read_text(encoding="utf-8"), re.M)
 assert VERSION is not None, "insightedit/__init__.py holds no `__version__ = ...`"
 README = HERE / "README.md"
 
@@ -66,6 +64,8 @@ EXTRAS["dev"] = [
     "wheel",
 ]
 
+DATA = ("html", "webp", "jpg", "png", "json", "jsonl", "txt", "md", "yaml")  # endings of files beside the code
+
 setup(
     name="insightedit",
     version=VERSION[1],
@@ -81,27 +81,9 @@ setup(
     ],
     package_dir={"insightedit.configs": "configs"},
     package_data={
-        "insightedit": [
-            "py.typed",
-            "templates/*",
-            "weights/**/*",
-            "**/*.json",
-            "**/*.yaml",
-            "**/*.html",
-            "**/*.md",
-        ],
+        "insightedit": ["py.typed", "templates/*", "weights/**/*", *(f"**/*.{ending}" for ending in DATA)],
         "insightedit.configs": ["**/*.yaml", "**/*.json", "**/*.md"],
-        "data_recipes": [
-            "**/*.html",
-            "**/*.webp",
-            "**/*.jpg",
-            "**/*.png",
-            "**/*.json",
-            "**/*.jsonl",
-            "**/*.txt",
-            "**/*.md",
-            "**/*.yaml",
-        ],
+        "data_recipes": [f"**/*.{ending}" for ending in DATA],
     },
     install_requires=BASE,
     extras_require=EXTRAS,

@@ -19,12 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # runs without an installati
 
 from insightedit.training.attention import UnfusedAttention
 
-SHAPES = (
-    (16, 4, 256, 256, 64),
-    (16, 4, 256, 77, 64),
-    (16, 4, 64, 64, 64),
-    (16, 8, 256, 256, 40),
-)  # B, H, N, M, D
+SHAPES = ((16, 4, 256, 256, 64), (16, 4, 256, 77, 64), (16, 4, 64, 64, 64), (16, 8, 256, 256, 40))  # B, H, N, M, D
 REPEATS = 5
 
 
@@ -45,9 +40,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for batch, heads, queries, keys, width in SHAPES:
         lengths = (queries, keys, keys)
-        given = [
-            torch.randn(batch, heads, n, width, dtype=torch.bfloat16, requires_grad=True) for n in lengths
-        ]
+        given = [torch.randn(batch, heads, n, width, dtype=torch.bfloat16, requires_grad=True) for n in lengths]
         fused, ours = milliseconds(given, nullcontext()), milliseconds(given, UnfusedAttention())
         typer.echo(
             f"batch {batch}, {heads} heads of {width}, {queries} queries, {keys} keys: fused {fused:.1f} ms, "

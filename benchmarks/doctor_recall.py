@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # runs without an installati
 from data_recipes.doctor.examine import Doctor
 from data_recipes.doctor.findings import Diagnosis
 from data_recipes.pipeline.records import Record
-from data_recipes.scenes import SceneSampler
-from insightedit.imaging import read_rgb
+from insightedit.images.reading import read_rgb
+from insightedit.scenes import SceneSampler
 
 QUALITIES = (None, 90, 75)  # of JPEG; None = lossless
 WORSE = 8  # a copy of the source is compressed so much more

@@ -46,9 +46,7 @@ def measure(side: int, report: bool) -> tuple[float, float]:
 
 def main() -> None:
     """Measure once and say it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=13_300)
     parser.add_argument("--report", action="store_true")
     given = parser.parse_args()

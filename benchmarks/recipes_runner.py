@@ -40,9 +40,7 @@ class Photos:
         rng = np.random.default_rng(0)
         ramps = np.linspace(0, 200, config.size)
         smooth = (ramps[:, None, None] * rng.random(3) + ramps[None, :, None] * rng.random(3)) / 2
-        self.pictures = [
-            (smooth + rng.integers(0, 8, smooth.shape) + offset).astype(np.uint8) for offset in range(40)
-        ]
+        self.pictures = [(smooth + rng.integers(0, 8, smooth.shape) + offset).astype(np.uint8) for offset in range(40)]
 
     def __len__(self) -> int:
         return 10**9
@@ -65,11 +63,7 @@ class Swap(EachRecord):
         mask[:, half:] = True
         words = {"template": ("let left and right change places",)}
         return record.but(
-            task="edit",
-            source=record.image,
-            target=np.roll(record.image, half, axis=1),
-            mask=mask,
-            instructions=words,
+            task="edit", source=record.image, target=np.roll(record.image, half, axis=1), mask=mask, instructions=words
         )
 
 

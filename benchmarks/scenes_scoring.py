@@ -17,10 +17,10 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs without an installation
 
-from insightedit.evaluation.scenes import evaluate
+from insightedit.evaluation.scenes.benchmark import evaluate
 
 if TYPE_CHECKING:
-    from data_recipes.scenes import EditSample
+    from insightedit.scenes import EditSample
 
 SCENES = 600
 BAR = 60  # seconds for so many scenes at 128 px on two cores

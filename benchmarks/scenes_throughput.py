@@ -16,8 +16,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs without an installation
 
-from data_recipes.scenes import SceneSampler
 from data_recipes.scenes.writer import FORMATS, Settings, write_dataset
+from insightedit.scenes import SceneSampler
 
 BARS = {64: 150, 128: 60}  # pairs a second, written
 

@@ -70,14 +70,10 @@ def configured(step: type[T], settings: Settings) -> T:
     known = [one.name for one in fields(step) if one.init]  # type: ignore[arg-type]
     for key in given:
         if key not in known:
-            raise ValueError(
-                f"steps.{name}.{key}: the step {name} has no such setting; {_choose(key, known)}."
-            )
+            raise ValueError(f"steps.{name}.{key}: the step {name} has no such setting; {_choose(key, known)}.")
     return step(**given)
 
 
 def _choose(wrong: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(wrong, list(known), n=1)
-    return (
-        f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known) or 'none, there are none'}"
-    )
+    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known) or 'none, there are none'}"

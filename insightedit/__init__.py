@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,12 +28,12 @@ if TYPE_CHECKING:
     from insightedit.comprehension.llava import LlavaComprehension
     from insightedit.config.load import ConfigError, load_config
     from insightedit.config.schema import Config
-    from insightedit.editor import Editor
     from insightedit.generation.unet import EditUNet
-    from insightedit.hub import load_pipeline
-    from insightedit.interleaved_editor import InterleavedEditor
-    from insightedit.interleaved_pipeline import InterleavedEditPipeline
-    from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
+    from insightedit.model.editor import Editor
+    from insightedit.model.interleaved_editor import InterleavedEditor
+    from insightedit.pipelines.edit import InsightEditOutput, InsightEditPipeline
+    from insightedit.pipelines.interleaved import InterleavedEditPipeline
+    from insightedit.pipelines.loading import load_pipeline
 
 __version__ = "0.1.0"
 
@@ -42,17 +44,28 @@ _HOMES = {
     "EditBridge": "insightedit.bridging.bridge",
     "EditHead": "insightedit.bridging.edit_head",
     "EditUNet": "insightedit.generation.unet",
-    "Editor": "insightedit.editor",
+    "Editor": "insightedit.model.editor",
     "IAA": "insightedit.bridging.iaa",
-    "InsightEditOutput": "insightedit.pipeline",
-    "InsightEditPipeline": "insightedit.pipeline",
-    "InterleavedEditPipeline": "insightedit.interleaved_pipeline",
-    "InterleavedEditor": "insightedit.interleaved_editor",
+    "InsightEditOutput": "insightedit.pipelines.edit",
+    "InsightEditPipeline": "insightedit.pipelines.edit",
+    "InterleavedEditPipeline": "insightedit.pipelines.interleaved",
+    "InterleavedEditor": "insightedit.model.interleaved_editor",
     "LlavaComprehension": "insightedit.comprehension.llava",
     "QFormer": "insightedit.bridging.qformer",
     "load_config": "insightedit.config.load",
-    "load_pipeline": "insightedit.hub",
+    "load_pipeline": "insightedit.pipelines.loading",
 }
+
+# What model folders name and few people import; diffusers' loader looks here for its own base classes, too
+_HOMES |= {
+    "AdaptedMllm": "insightedit.comprehension.adapted",
+    "Blip2PictureEncoder": "insightedit.comprehension.interleaved",
+    "EditTransformer": "insightedit.generation.transformer",
+    "FusionBridge": "insightedit.bridging.fusion",
+    "ModelMixin": "diffusers",
+    "PreTrainedModel": "transformers",
+}
+OLD_HOMES = ("insightedit.pipeline", "insightedit.interleaved_pipeline")  # of classes, in folders that 0.1.0 wrote
 
 __all__ = [
     "BIM",
@@ -85,6 +98,17 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+class _OldHome(ModuleType):
+    """A module that is no more: its names are the package's."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.modules[__name__], name)
+
+
+for _name in OLD_HOMES:
+    sys.modules[_name] = _OldHome(_name)
 
 
 def __dir__() -> list[str]:

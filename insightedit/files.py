@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import sys
@@ -59,9 +60,7 @@ def check_paths(outputs: Mapping[str, Paths], inputs: Mapping[str, Paths] | None
         taken.setdefault(_identity(path), f"{name} {path}")
     for name, path in _flat(outputs):
         if len(os.fsencode(Path(path).name)) > MAX_NAME:
-            raise ValueError(
-                f"{name} {Path(path).name[:40]}... is longer than {MAX_NAME} bytes: shorten the name."
-            )
+            raise ValueError(f"{name} {Path(path).name[:40]}... is longer than {MAX_NAME} bytes: shorten the name.")
         key = _identity(path)
         if key in taken:
             raise ValueError(f"{name} {path} is the same file as {taken[key]}: write to another one.")
@@ -84,9 +83,7 @@ def check_outside(name: str, folder: PathLike, other: str, source: PathLike | No
         return
     real, inside = Path(os.path.realpath(source)), Path(os.path.realpath(folder))
     if inside == real or real in inside.parents:
-        raise ValueError(
-            f"{name} {folder} lies in {other} {source}, which is read: write to a folder outside of it."
-        )
+        raise ValueError(f"{name} {folder} lies in {other} {source}, which is read: write to a folder outside of it.")
 
 
 def check_folder(folder: PathLike) -> None:
@@ -267,9 +264,7 @@ def staging(
             _clear(temporary, folder, marker)
 
 
-def replace_folder(
-    new: Path, folder: PathLike, owned: Callable[[Path], bool], *, marker: str = MARKER
-) -> None:
+def replace_folder(new: Path, folder: PathLike, owned: Callable[[Path], bool], *, marker: str = MARKER) -> None:
     """Put a folder in the place of an older one, of which only files of ours go.
 
     A folder that holds nothing else changes in one step. Else it stays, and its files change one by one: `marker`
@@ -421,3 +416,36 @@ def _holder(note: Path) -> str:
         return f"process {held['pid']} on {held['host']} since {held['since']} ({held['command'][:200]})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which `turn_10` comes after `turn_2`."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def is_junk(path: Path) -> bool:
+    """Whether an operating system or an archive left this file: `.DS_Store`, `._a.png`, `__MACOSX/`, `Thumbs.db`."""
+    return path.name.startswith(".") or path.name == "Thumbs.db" or "__MACOSX" in path.parts
+
+
+def drop_cut_line(path: Path) -> int:
+    """Remove what follows the last line break of a file, which a killed run leaves behind.
+
+    Returns:
+        Bytes removed; 0 for a whole, an empty or a missing file.
+    """
+    if not path.is_file():
+        return 0
+    with path.open("r+b") as stream:
+        size = end = stream.seek(0, 2)
+        while end > 0:
+            start = max(0, end - 65536)
+            stream.seek(start)
+            cut = stream.read(end - start).rfind(b"\n")
+            if cut >= 0:
+                end = start + cut + 1
+                break
+            end = start
+        stream.truncate(end)
+    return size - end

@@ -16,7 +16,7 @@ export PYTHON=$python
 recipe=${RECIPE:-insightedit}
 list='
 import sys
-from insightedit.command_line import one_sentence_errors
+from insightedit.console import one_sentence_errors
 from insightedit.config import load_config
 with one_sentence_errors():
     print(*load_config(sys.argv[1]).stages)'
@@ -31,7 +31,7 @@ runs=${RUNS:-runs/$recipe}
 export_to=${EXPORT:-$runs/model}
 
 if [[ -n ${SIZE:-} ]]; then
-    "$python" -m insightedit.foundation all --size "$SIZE"
+    "$python" -m insightedit.miniatures all --size "$SIZE"
 fi
 last=""
 for number in $stages; do

@@ -38,9 +38,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     def guarded(self: socket.socket, address: object) -> None:
         if isinstance(address, tuple) and address[0] not in LOCAL_ADDRESSES:
-            raise RuntimeError(
-                f"a test tried to reach {address[0]!r}; mark it `network` or give it local files"
-            )
+            raise RuntimeError(f"a test tried to reach {address[0]!r}; mark it `network` or give it local files")
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)

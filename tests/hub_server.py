@@ -132,9 +132,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return b"".join(parts)
             return self.rfile.read(int(self.headers.get("content-length") or 0))
 
-        def reply(
-            self, content: Any = None, status: int = 200, headers: dict[str, str] | None = None
-        ) -> None:
+        def reply(self, content: Any = None, status: int = 200, headers: dict[str, str] | None = None) -> None:
             raw = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
             for name, value in {"Content-Length": str(len(raw)), **(headers or {})}.items():
@@ -150,9 +148,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def may_write(self, token: str, repo: str) -> bool:
             if token == TOKEN and repo.partition("/")[0] not in hub.readers:
                 return True
-            self.refuse(
-                403 if token == TOKEN else 401, "You don't have the rights to write to this repository"
-            )
+            self.refuse(403 if token == TOKEN else 401, "You don't have the rights to write to this repository")
             return False
 
         def found(self, token: str, repo: str) -> Repository | None:

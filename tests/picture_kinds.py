@@ -71,9 +71,7 @@ def _plain(mode: str, **options: object) -> Callable[[], tuple[Image.Image, dict
                 return Image.frombytes("I;16B", SIZE, values.astype(">u2").tobytes()), {}
             return Image.fromarray(values if mode == "I;16" else values.astype(np.int32)), {}
         bands = {"L": 1, "LA": 1, "CMYK": 4}.get(mode, 3)
-        image = Image.fromarray(
-            noise(bands)[..., 0] if bands == 1 else noise(bands), "CMYK" if bands == 4 else None
-        )
+        image = Image.fromarray(noise(bands)[..., 0] if bands == 1 else noise(bands), "CMYK" if bands == 4 else None)
         if mode in ("LA", "RGBA"):
             image.putalpha(Image.fromarray(stripes().copy()))
         given = dict(options)

@@ -39,10 +39,7 @@ def _gamma(value: float) -> bytes:
 @cache
 def adobe_rgb() -> bytes:
     """Wider primaries, gamma 2.2."""
-    tags = {
-        name: b"XYZ \0\0\0\0" + _fixed(xyz)
-        for name, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), ADOBE, strict=True)
-    }
+    tags = {name: b"XYZ \0\0\0\0" + _fixed(xyz) for name, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), ADOBE, strict=True)}
     return _profile(b"mntr", b"RGB ", b"XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _gamma(2.2)))
 
 

@@ -38,18 +38,16 @@ def tree(path: Path) -> ast.Module:
 
 
 def calls(path: Path, name: str) -> list[ast.Call]:
-    return [
-        node for node in ast.walk(tree(path)) if isinstance(node, ast.Call) and ast.unparse(node.func) == name
-    ]
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call) and ast.unparse(node.func) == name]
 
 
 def test_one_reader_opens_pictures():
     """Editing, training, recipes, doctor and evaluation see the same pixels: all go through one module."""
     readers = {short(path) for path in LIBRARY if calls(path, "Image.open") or calls(path, "open_heif")}
-    assert readers == {"insightedit/picture_files.py"}
+    assert readers == {"insightedit/images/picture_files.py"}
     users = {short(path) for path in LIBRARY if calls(path, "open_picture")}
     assert users == {
-        "insightedit/imaging.py",
+        "insightedit/images/reading.py",
         "insightedit/evaluation/benchmarks/masks.py",  # whether there is transparency
         "insightedit/evaluation/benchmarks/reading.py",  # size and end mark, without decoding
     }
@@ -58,9 +56,7 @@ def test_one_reader_opens_pictures():
 def docstring_lines(node: ast.AST) -> int:
     """Lines of the docstrings in a module, class or function, those of its parts included."""
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    found = [
-        n.body[0] for n in ast.walk(node) if isinstance(n, documented) and ast.get_docstring(n) is not None
-    ]
+    found = [n.body[0] for n in ast.walk(node) if isinstance(n, documented) and ast.get_docstring(n) is not None]
     return sum((text.end_lineno or 0) - text.lineno + 1 for text in found)
 
 
@@ -98,7 +94,7 @@ def test_one_place_writes_files_whole():
     """`insightedit.files` keeps permissions, others' files and names of temporary ones right; copies of it did not."""
     temporary = {  # places for what ends with the process
         "insightedit/training/processes.py",
-        "insightedit/pipeline_base.py",
+        "insightedit/pipelines/base.py",
         "data_recipes/pipeline/cluster.py",
     }
     for path in LIBRARY:
@@ -122,15 +118,11 @@ def loads_what_may_bring_code(path: Path) -> list[int]:
 
 def test_no_repository_s_code_is_run_or_asked_about():
     """All is loaded in one place, `load_pretrained`, which says so; or handed to `read`, which says so, too."""
-    told = ROOT / "insightedit/pretrained.py", ROOT / "insightedit/evaluation/metrics/pretrained.py"
+    told = ROOT / "insightedit/modeling/pretrained.py", ROOT / "insightedit/evaluation/metrics/pretrained.py"
     for path in told:
-        assert (
-            'trust_remote_code"] = False' in path.read_text() or "trust_remote_code=False" in path.read_text()
-        )
+        assert 'trust_remote_code"] = False' in path.read_text() or "trust_remote_code=False" in path.read_text()
     metrics = {f"{short(path)}:{line}" for path in told for line in loads_what_may_bring_code(path)}
-    found = {
-        f"{short(path)}:{line}" for path in LIBRARY for line in loads_what_may_bring_code(path)
-    } - metrics
+    found = {f"{short(path)}:{line}" for path in LIBRARY for line in loads_what_may_bring_code(path)} - metrics
     in_read = {
         f"{short(path)}:{argument.lineno}"
         for path in LIBRARY
@@ -144,7 +136,7 @@ def test_no_repository_s_code_is_run_or_asked_about():
         if isinstance(call, ast.Call)
         and any(k.arg == "trust_remote_code" and ast.unparse(k.value) == "False" for k in call.keywords)
     }
-    assert not found - in_read - said, "load it through insightedit.pretrained.load_pretrained"
+    assert not found - in_read - said, "load it through insightedit.modeling.pretrained.load_pretrained"
 
 
 def asks_for_a_recipe(source: str) -> list[int]:
@@ -153,9 +145,7 @@ def asks_for_a_recipe(source: str) -> list[int]:
     def is_recipe(node: ast.AST | None) -> bool:
         if isinstance(node, ast.Subscript):
             node = node.slice
-        name = (
-            node.value if isinstance(node, ast.Constant) else getattr(node, "id", getattr(node, "attr", None))
-        )
+        name = node.value if isinstance(node, ast.Constant) else getattr(node, "id", getattr(node, "attr", None))
         return name in {"recipe", "recipe_name"}
 
     lines = []
@@ -180,9 +170,7 @@ def asks_for_a_recipe(source: str) -> list[int]:
 
 
 def test_a_recipe_is_a_yaml_plus_nothing():
-    found = [
-        f"{short(path)}:{line}" for path in LIBRARY for line in asks_for_a_recipe(path.read_text("utf-8"))
-    ]
+    found = [f"{short(path)}:{line}" for path in LIBRARY for line in asks_for_a_recipe(path.read_text("utf-8"))]
     assert not found, f"no code asks for a recipe's name: {found}"
 
 
@@ -203,9 +191,7 @@ def test_asking_for_a_recipe_is_noticed(code):
     assert asks_for_a_recipe(code) == [1]
 
 
-@pytest.mark.parametrize(
-    "code", ['x = {"recipe": config.recipe}', 'x = card["recipe"]', 'y = Path("runs") / recipe']
-)
+@pytest.mark.parametrize("code", ['x = {"recipe": config.recipe}', 'x = card["recipe"]', 'y = Path("runs") / recipe'])
 def test_naming_a_recipe_is_not_asking_for_it(code):
     assert asks_for_a_recipe(code) == []
 
@@ -268,9 +254,7 @@ def test_imports_are_silent(tmp_path):
     """Every module, in one process: no text, no file, no change of the environment or of the random state."""
     import json
 
-    needs_more = {
-        "insightedit.training.deepspeed_engine"
-    }  # deepspeed itself compiles, prints and sets variables
+    needs_more = {"insightedit.training.deepspeed_engine"}  # deepspeed itself compiles, prints and sets variables
     done = run(tmp_path, "-c", SILENT, json.dumps([name for name in modules() if name not in needs_more]))
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -278,7 +262,11 @@ def test_imports_are_silent(tmp_path):
 
 def test_no_library_talks_either(tmp_path):
     """Where nothing else was imported before; what the commands import says nothing on the way."""
-    done = run(tmp_path, "-c", "import insightedit.stage3, insightedit.hub, insightedit.evaluation.model")
+    done = run(
+        tmp_path,
+        "-c",
+        "import insightedit.stage3, insightedit.export.folder, insightedit.evaluation.core.editing_methods",
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -45,10 +45,7 @@ def test_edit_image(tmp_path, monkeypatch):
     assert all("understood as: " in line for line in shown[:3])  # what it can do is shown without a warning
     assert 'does not know the words "like", "winter"' in shown[3]
     drawn = [
-        output
-        for cell in done.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
+        output for cell in done.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
     assert len(drawn) == 2
     assert "model_index.json" in outputs(done, "export_pipeline(pipeline")

@@ -44,9 +44,7 @@ def wheel(tmp_path_factory) -> Path:
 
 def travelling(folder: str, *suffixes: str) -> set[str]:
     """Files of the checkout that a wheel must hold, as the wheel names them."""
-    files = (
-        path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    )
+    files = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {p.relative_to(ROOT).as_posix() for p in files if not suffixes or p.suffix in suffixes}
 
 
@@ -74,7 +72,7 @@ def test_the_wheel_says_what_it_is(wheel):
     for extra in ("train", "data", "eval", "notebook", "dev"):
         assert f"Provides-Extra: {extra}\n" in text
     entry = next(n for n in files.namelist() if n.endswith("entry_points.txt"))
-    assert "insightedit = insightedit.cli:main" in files.read(entry).decode()
+    assert "insightedit = insightedit.cli.main:main" in files.read(entry).decode()
 
 
 def imported(path: Path) -> set[str]:
@@ -89,17 +87,14 @@ def test_every_import_is_declared(wheel):
     files = zipfile.ZipFile(wheel)
     metadata = files.read(next(n for n in files.namelist() if n.endswith(".dist-info/METADATA"))).decode()
     declared = {
-        name.lower().replace("_", "-")
-        for name in re.findall(r"^Requires-Dist: ([\w.-]+)", metadata, re.MULTILINE)
+        name.lower().replace("_", "-") for name in re.findall(r"^Requires-Dist: ([\w.-]+)", metadata, re.MULTILINE)
     }
     homes = packages_distributions()
     paths = [path for folder in ("insightedit", "data_recipes") for path in (ROOT / folder).rglob("*.py")]
     for path in paths:
         for name in imported(path) - {"insightedit", "data_recipes"}:
             candidates = {home.lower().replace("_", "-") for home in homes.get(name, [name])}
-            assert candidates & declared, (
-                f"{path.relative_to(ROOT)} imports {name}, setup.py does not name it"
-            )
+            assert candidates & declared, f"{path.relative_to(ROOT)} imports {name}, setup.py does not name it"
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +108,7 @@ def bin_folder(wheel, tmp_path_factory) -> Path:
     (site / "other_packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
     command = scripts / "insightedit"
     command.write_text(
-        f"#!{scripts / 'python'}\nimport sys\nfrom insightedit.cli import main\nsys.exit(main())\n"
+        f"#!{scripts / 'python'}\nimport sys\nfrom insightedit.cli.main import main\nsys.exit(main())\n"
     )
     command.chmod(0o755)
     return scripts
@@ -122,13 +117,7 @@ def bin_folder(wheel, tmp_path_factory) -> Path:
 def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "INSIGHTEDIT"))}
     done = subprocess.run(
-        [str(word) for word in words],
-        cwd=folder,
-        env=clean,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
+        [str(word) for word in words], cwd=folder, env=clean, capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     return done
@@ -136,9 +125,7 @@ def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_installed_package_is_the_wheels(bin_folder, tmp_path):
-    code = (
-        "import insightedit, insightedit.config as c; print(insightedit.__file__, c.config_root(), sep='*')"
-    )
+    code = "import insightedit, insightedit.config as c; print(insightedit.__file__, c.config_root(), sep='*')"
     for line in run(tmp_path, bin_folder / "python", "-c", code).stdout.strip().split("*"):
         assert Path(line).is_relative_to(bin_folder.parent)
 
@@ -170,16 +157,6 @@ def test_the_installed_package_edits(bin_folder, tmp_path):
     from PIL import Image
 
     Image.new("RGB", (96, 64), "teal").save(tmp_path / "source.png")
-    run(
-        tmp_path,
-        bin_folder / "insightedit",
-        "edit",
-        "source.png",
-        "make it darker",
-        "-o",
-        "out.png",
-        "--seed",
-        0,
-    )
+    run(tmp_path, bin_folder / "insightedit", "edit", "source.png", "make it darker", "-o", "out.png", "--seed", 0)
     with Image.open(tmp_path / "out.png") as edited:
         assert edited.size == (96, 64)

@@ -21,14 +21,10 @@ import pytest
 import typer
 
 ROOT = Path(__file__).parents[1]
-GROUPS = {
-    "eval": "insightedit.evaluation.cli",
-    "doctor": "data_recipes.doctor.cli",
-    "data": "insightedit.data.cli",
-}
+GROUPS = {"eval": "insightedit.cli.eval", "doctor": "data_recipes.doctor.cli", "data": "insightedit.cli.data"}
 APPS = {
-    "insightedit.foundation": "insightedit.foundation.cli",
-    "insightedit.evaluation.ablations": "insightedit.evaluation.ablations.cli",
+    "insightedit.miniatures": "insightedit.training.miniatures.cli",
+    "benchmarks.ablations": "benchmarks.ablations.cli",
     "data_recipes.scenes": "data_recipes.scenes.cli",
     "data_recipes.formats": "data_recipes.formats.cli",
     "data_recipes.expressive": "data_recipes.expressive.cli",
@@ -66,8 +62,7 @@ def examples(path: Path) -> list[str]:
     for text in texts:
         lines = re.findall(rf"^ *({PROGRAM} [^\n]+)$", text, re.M)
         found += [
-            re.split(r"  +|\s#", line.replace("{{", "{").replace("}}", "}").replace("\\[", "["))[0]
-            for line in lines
+            re.split(r"  +|\s#", line.replace("{{", "{").replace("}}", "}").replace("\\[", "["))[0] for line in lines
         ]
     return [line for line in found if "`" not in line]
 
@@ -75,7 +70,7 @@ def examples(path: Path) -> list[str]:
 def resolve(words: list[str]) -> tuple[typing.Any, list[str]]:
     """The command that takes the words, and what it is given."""
     if words[0] == "insightedit":
-        named, words = "insightedit.cli", words[1:]
+        named, words = "insightedit.cli.main", words[1:]
         if words and words[0] in GROUPS:
             named, words = GROUPS[words[0]], words[1:]
         app = import_module(named).app
@@ -180,9 +175,7 @@ def printed() -> list[tuple[str, str]]:
 PRINTED = printed()
 
 
-@pytest.mark.parametrize(
-    ("line", "place"), PRINTED, ids=[f"{place}: {line}"[:120] for line, place in PRINTED]
-)
+@pytest.mark.parametrize(("line", "place"), PRINTED, ids=[f"{place}: {line}"[:120] for line, place in PRINTED])
 def test_a_printed_command_can_begin(line, place):
     parse(line)
 
@@ -233,7 +226,7 @@ def fresh_copy(place: Path) -> Path:
     lines = [str(place), *site.getsitepackages()]
     (packages / "installed.pth").write_text("\n".join(lines) + "\n")
     script = place / ".venv/bin/insightedit"
-    script.write_text(f"#!{place}/.venv/bin/python\nfrom insightedit.cli import main\nmain()\n")
+    script.write_text(f"#!{place}/.venv/bin/python\nfrom insightedit.cli.main import main\nmain()\n")
     script.chmod(0o755)
     for stamp in (".base", ".dev"):
         (place / ".venv" / stamp).touch()
@@ -260,9 +253,7 @@ def test_readme_works_as_printed(tmp_path):
         ]
     gone = ("VIRTUAL_ENV", "PYTHONPATH", "CONDA_PREFIX", "PYTHON")
     env = {name: value for name, value in os.environ.items() if name not in gone}
-    env["PATH"] = ":".join(
-        part for part in env["PATH"].split(":") if part != str(Path(sys.executable).parent)
-    )
+    env["PATH"] = ":".join(part for part in env["PATH"].split(":") if part != str(Path(sys.executable).parent))
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)], cwd=place, env=env, capture_output=True, text=True, check=False
     )
@@ -282,25 +273,10 @@ LACKING = [
     ("insightedit", "eval tradeoff", "matplotlib", "insightedit[eval]"),
     ("insightedit", "eval rate a b --page out", "pydantic", "insightedit[eval]"),
     ("insightedit", "eval emu-edit parquets --results album", "pyarrow", "insightedit[data]"),
-    (
-        "insightedit.stage1",
-        "--overlay tiny comprehension.quantization=4bit",
-        "bitsandbytes",
-        "insightedit[train]",
-    ),
+    ("insightedit.stage1", "--overlay tiny comprehension.quantization=4bit", "bitsandbytes", "insightedit[train]"),
     ("insightedit.stage1", "--overlay tiny optim.name=adamw8bit", "bitsandbytes", "insightedit[train]"),
-    (
-        "insightedit.stage1",
-        "--overlay tiny PARQUET",
-        "datasets",
-        "insightedit[data]",
-    ),
-    (
-        "insightedit.stage1",
-        "--overlay tiny TARS",
-        "webdataset",
-        "insightedit[data]",
-    ),
+    ("insightedit.stage1", "--overlay tiny PARQUET", "datasets", "insightedit[data]"),
+    ("insightedit.stage1", "--overlay tiny TARS", "webdataset", "insightedit[data]"),
 ]  # module, words, what is not installed, what the sentence names; None: it works without
 WITHOUT = """
 import runpy, sys

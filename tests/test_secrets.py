@@ -7,8 +7,8 @@ import json
 import pytest
 
 from data_recipes.pipeline.config import load_config
-from insightedit.exporting import read_run
-from insightedit.secrets import read_plain_yaml, without_secrets
+from insightedit.export.checks import read_run
+from insightedit.hub.secrets import read_plain_yaml, without_secrets
 
 SECRET = "hf_abcdefgh12345678"
 
@@ -22,12 +22,7 @@ def _variables(monkeypatch):
 
 
 def test_values_become_names_wherever_they_stand():
-    held = {
-        "a": [SECRET, 3, None, True],
-        "b": {"c": f"Bearer {SECRET}!"},
-        "d": ("sk-0123456789",),
-        "e": "a photo",
-    }
+    held = {"a": [SECRET, 3, None, True], "b": {"c": f"Bearer {SECRET}!"}, "d": ("sk-0123456789",), "e": "a photo"}
     hidden = without_secrets(held)
     assert hidden == {
         "a": ["${oc.env:HF_TOKEN}", 3, None, True],

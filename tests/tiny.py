@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from insightedit.foundation.folders import tiny_root
+from insightedit.miniatures.folders import tiny_root
 
 
 @cache
@@ -13,6 +13,6 @@ def tiny_foundation() -> Path:
     """Root folder of the tiny base models (`clip/`, `llava/`, `sd/`), built once per machine; read only.
 
     Returns:
-        Path whose parts are the same as `insightedit.foundation.resolve("foundation:tiny/PART")`.
+        Path whose parts are the same as `insightedit.miniatures.resolve("foundation:tiny/PART")`.
     """
     return tiny_root()

@@ -34,11 +34,7 @@ STAGE3 = [
     "data.sources=[{kind: scenes, split: train}]",
 ]
 SETTINGS = {  # of stage 3, beside the recipe's own
-    "single_gpu: 4 bit, 8-bit Adam, recomputation, batch 4": [
-        "--overlay",
-        "single_gpu",
-        "train.batch_size=4",
-    ],
+    "single_gpu: 4 bit, 8-bit Adam, recomputation, batch 4": ["--overlay", "single_gpu", "train.batch_size=4"],
     "deepspeed zero2, bf16, batch 8": ["train.batch_size=8"],
     "plain torch, bf16, batch 16": ["train.engine=torch", "train.batch_size=16"],
 }
@@ -46,9 +42,7 @@ SETTINGS = {  # of stage 3, beside the recipe's own
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    work: Annotated[Path, typer.Option(help="Folder for models and runs: 40 GB, emptied.")] = Path(
-        "/dev/shm/gpu"
-    ),
+    work: Annotated[Path, typer.Option(help="Folder for models and runs: 40 GB, emptied.")] = Path("/dev/shm/gpu"),
     rehearse: Annotated[bool, typer.Option(help="Toy size on the CPU.")] = False,
     settings: Annotated[int, typer.Option(help="Train in the first so many settings.")] = len(SETTINGS),
     minutes: Annotated[float, typer.Option(help="No new step begins after so long.")] = 4.0,
@@ -73,10 +67,7 @@ def main(
         return row["exit"] == 0
 
     this = [sys.executable, str(Path(__file__).parent)]
-    step(
-        "base models",
-        [*this[:1], str(Path(__file__)), "--write-models", str(work), *(["--rehearse"] * rehearse)],
-    )
+    step("base models", [*this[:1], str(Path(__file__)), "--write-models", str(work), *(["--rehearse"] * rehearse)])
     trained: Path | None = None
     for number, (name, words) in enumerate(list(SETTINGS.items())[:settings]):
         run_dir = work / f"run{number}"
@@ -84,9 +75,7 @@ def main(
             results["rows"][-1] |= cost(run_dir / "log.jsonl")
             print({key: results["rows"][-1][key] for key in COST}, flush=True)
             trained, before = run_dir, trained
-            shutil.rmtree(
-                before or work / "none", ignore_errors=True
-            )  # one run's weights fit beside the models
+            shutil.rmtree(before or work / "none", ignore_errors=True)  # one run's weights fit beside the models
     model = work / "model"
     step("export", [sys.executable, "-m", "insightedit", "export", str(trained), "-o", str(model)])
     step("edits of 50 steps at 256 px", [sys.executable, str(Path(__file__)), "--edit", str(model)])
@@ -137,13 +126,7 @@ def run(command: list[str], log: Path, seconds: float) -> dict[str, Any]:
     with log.open("w") as file:
         try:
             code: int | str = subprocess.run(
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                timeout=seconds,
-                env=environment,
-                check=False,
+                command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, timeout=seconds, env=environment, check=False
             ).returncode
         except subprocess.TimeoutExpired:
             code = "stopped: no time left"
@@ -173,9 +156,7 @@ def edit(folder: str) -> None:
     image = Image.open(ROOT / "docs/assets/sample.png")
     for number in range(3):
         started = time.perf_counter()
-        pipeline(
-            image, "make it winter", num_inference_steps=50, generator=torch.Generator().manual_seed(number)
-        )
+        pipeline(image, "make it winter", num_inference_steps=50, generator=torch.Generator().manual_seed(number))
         print(f"edit {time.perf_counter() - started:.2f} s", flush=True)
     if device == "cuda":
         print(f"peak memory {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")

@@ -25,12 +25,7 @@ from transformers import (
     LlavaProcessor,
 )
 
-from insightedit.foundation.tokenizer import (
-    IMAGE_TOKEN,
-    small_corpus,
-    train_clip_tokenizer,
-    train_llava_tokenizer,
-)
+from insightedit.miniatures.tokenizer import IMAGE_TOKEN, small_corpus, train_clip_tokenizer, train_llava_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,9 +127,7 @@ def _clip(shapes: Shapes, tokenizer: CLIPTokenizer, root: Path) -> CLIPModel:
     )
     vision = CLIPVisionConfig(**_vision(shapes, shapes.clip_pixels))
     clip = CLIPModel(
-        CLIPConfig(
-            text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=shapes.text_width
-        )
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=shapes.text_width)
     )
     clip.save_pretrained(root / "clip")
     _processor(shapes.clip_pixels).save_pretrained(root / "clip")

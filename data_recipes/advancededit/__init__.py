@@ -14,9 +14,7 @@ from data_recipes.steps.pairs import Pairs
 from data_recipes.steps.quality import Quality
 from data_recipes.steps.wording import Wording
 
-ABOUT = (
-    "Photos to removals, additions and replacements: caption, mask, inpaint, reword, judge (AdvancedEdit)."
-)
+ABOUT = "Photos to removals, additions and replacements: caption, mask, inpaint, reword, judge (AdvancedEdit)."
 
 
 def steps(settings: Settings) -> list[Step]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation.judge.replies import Reply, ReplyKey, ReplyStore
+from insightedit.chat.replies import Reply, ReplyKey, ReplyStore
 
 
 class AnswerFiles:

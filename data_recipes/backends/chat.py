@@ -19,13 +19,13 @@ from PIL import Image
 
 from data_recipes.backends.base import Question, Usage
 from data_recipes.backends.loading import DTYPES, UsageCounter, check_above, check_choice, model_name, place
-from insightedit.pretrained import load_pretrained
+from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from insightedit.evaluation.judge.backends import EndpointJudge, Judge
-    from insightedit.evaluation.judge.replies import Reply
+    from insightedit.chat.clients import EndpointJudge, Judge
+    from insightedit.chat.replies import Reply
 
 OPENAI = "https://api.openai.com/v1"
 UNANSWERABLE = (400, 413, 422)  # what an endpoint says of one question: too long, too large, not understood
@@ -108,10 +108,7 @@ class EndpointChat:
                 "requests_per_minute": requests_per_minute,
                 "options": options,
             },
-            {
-                "endpoint": f"{url.rstrip('/')}/chat/completions",
-                **{k: v for k, v in body.items() if v is not None},
-            },
+            {"endpoint": f"{url.rstrip('/')}/chat/completions", **{k: v for k, v in body.items() if v is not None}},
             self._counter,
         )
         self._judge: Judge | None = None
@@ -137,7 +134,7 @@ class EndpointChat:
                 are kept.
             ValueError: if the stored answers were given with other settings, or key or address are unusable.
         """
-        from insightedit.evaluation.judge.replies import ReplyKey
+        from insightedit.chat.replies import ReplyKey
 
         if not questions:
             return []
@@ -170,7 +167,7 @@ class EndpointChat:
                 judge: Judge = self._endpoint
                 if self._replies is not None:
                     from data_recipes.backends.answers import AnswerFiles
-                    from insightedit.evaluation.judge.backends import RecordingJudge
+                    from insightedit.chat.clients import RecordingJudge
 
                     store: Any = AnswerFiles(Path(self._replies))
                     judge, self._has_answered = RecordingJudge(judge, store), len(store) > 0
@@ -185,8 +182,8 @@ class EndpointChat:
         self, judge: Judge, question: Question, pictures: list[Image.Image], stop: threading.Event
     ) -> str | Exception:
         """An answer, or the refusal of this question alone; nothing more is asked after `stop`."""
-        from insightedit.evaluation.judge.backends import JudgeError
-        from insightedit.evaluation.judge.replies import FILTERED
+        from insightedit.chat.clients import JudgeError
+        from insightedit.chat.replies import FILTERED
 
         if stop.is_set():
             return ""
@@ -205,9 +202,7 @@ class _Endpoint:
 
     sleep: Callable[[float], object] = staticmethod(time.sleep)
 
-    def __init__(
-        self, name: str, arguments: dict[str, Any], settings: dict[str, Any], counter: UsageCounter
-    ) -> None:
+    def __init__(self, name: str, arguments: dict[str, Any], settings: dict[str, Any], counter: UsageCounter) -> None:
         self.name, self.settings = name, settings
         self._arguments, self._counter, self._lock = arguments, counter, threading.Lock()
         self._judge: EndpointJudge | None = None
@@ -219,11 +214,9 @@ class _Endpoint:
         if judge is not None:
             judge.close()
 
-    def ask(
-        self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0
-    ) -> Reply:
+    def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
         """See `Judge`."""
-        from insightedit.evaluation.judge.backends import EndpointJudge
+        from insightedit.chat.clients import EndpointJudge
 
         with self._lock:
             if self._judge is None:
@@ -311,14 +304,12 @@ class LocalChat:
             AutoTokenizer,
         )
 
-        from insightedit.foundation import resolve
+        from insightedit.miniatures import resolve
 
         where, device_dtype = resolve(self._model_id), place(self._device, self.settings["dtype"])
         config = load_pretrained(AutoConfig, where, revision=self._revision)
         self._sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-        reader: Any = load_pretrained(
-            AutoProcessor if self._sees else AutoTokenizer, where, revision=self._revision
-        )
+        reader: Any = load_pretrained(AutoProcessor if self._sees else AutoTokenizer, where, revision=self._revision)
         if not getattr(reader, "chat_template", None):
             raise ValueError(
                 f"{self.name} has no chat template: take a model that follows instructions, which knows how to put a "
@@ -359,9 +350,7 @@ class LocalChat:
         ends = torch.tensor(ends if isinstance(ends, list) else [ends or -1], device=written.device)
         is_after_end = torch.isin(written, ends).cumsum(dim=1) > 1  # its padding may be the same token
         tokens = written.numel() - int(is_after_end.sum())
-        self._counter.add(
-            asked=len(questions), input_tokens=int(inputs["attention_mask"].sum()), output_tokens=tokens
-        )
+        self._counter.add(asked=len(questions), input_tokens=int(inputs["attention_mask"].sum()), output_tokens=tokens)
         return [plain_answer(text) for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
     def _read(self, questions: list[Question]) -> Any:
@@ -369,12 +358,7 @@ class LocalChat:
         talks = [[{"role": "user", "content": self._content(question)}] for question in questions]
         padding = {"processor_kwargs": {"padding": True}} if self._sees else {"padding": True}
         inputs = self._reader.apply_chat_template(
-            talks,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            **padding,
+            talks, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **padding
         )
         kind = {"dtype": self._model.dtype} if self._sees else {}
         return inputs.to(self._model.device, **kind)
@@ -402,10 +386,7 @@ def quantized(quantization: str, device: Any, dtype: Any) -> dict[str, Any]:
         config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     else:
         config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=skipped,
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=skipped
         )
     return {"quantization_config": config, "device_map": {"": device}}
 

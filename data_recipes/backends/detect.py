@@ -94,9 +94,7 @@ class GroundingDino(VisionModel):
                 texts.append(([(phrase, 0, len(words))], f"{words}."))
         return texts
 
-    def _run(
-        self, pictures: list[np.ndarray], chosen: list[tuple[int, list[Span], str]]
-    ) -> list[list[Detection]]:
+    def _run(self, pictures: list[np.ndarray], chosen: list[tuple[int, list[Span], str]]) -> list[list[Detection]]:
         """Boxes in pictures of one size, by the phrases of each."""
         import torch
         from PIL import Image
@@ -111,10 +109,7 @@ class GroundingDino(VisionModel):
             max_length=self._model.config.max_text_len,
         )
         places = self._processor.tokenizer(
-            texts,
-            return_offsets_mapping=True,
-            truncation=True,
-            max_length=self._model.config.max_text_len,
+            texts, return_offsets_mapping=True, truncation=True, max_length=self._model.config.max_text_len
         )["offset_mapping"]
         with torch.no_grad():
             outputs = self._model(**inputs.to(self._model.device, dtype=self._model.dtype))

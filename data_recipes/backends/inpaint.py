@@ -48,10 +48,7 @@ from data_recipes.backends.loading import (
 )
 from data_recipes.backends.windows import put_back, resized, window_around, working_size
 
-REMOVAL = {
-    "prompt": "empty background, nothing there",
-    "negative_prompt": "object, person, animal, text, artifact",
-}
+REMOVAL = {"prompt": "empty background, nothing there", "negative_prompt": "object, person, animal, text, artifact"}
 PAINTING = {"prompt": "{prompt}", "negative_prompt": "{negative_prompt}"}
 HARMONY = "a photograph, natural light, consistent colours"
 logger = logging.getLogger(__name__)
@@ -214,9 +211,7 @@ class DiffusersHarmoniser:
     ) -> None:
         _check_numbers(dtype, steps, strength, size, multiple)
         if int(steps * strength) < 1:
-            raise ValueError(
-                f"steps {steps} at strength {strength} leave no step to be done: raise one of them."
-            )
+            raise ValueError(f"steps {steps} at strength {strength} leave no step to be done: raise one of them.")
         self.name = model_name(model, revision)
         self.settings = {
             "pipeline_class": pipeline_class or "auto",
@@ -231,9 +226,7 @@ class DiffusersHarmoniser:
             "dtype": dtype,
         }
         versions = {"revision": revision, "variant": variant}
-        self._loaded = _Pipeline(
-            "AutoPipelineForImage2Image", model, versions, pipeline_class, {}, (device, dtype)
-        )
+        self._loaded = _Pipeline("AutoPipelineForImage2Image", model, versions, pipeline_class, {}, (device, dtype))
         self._counter, self._lock = UsageCounter(), threading.Lock()
 
     @property
@@ -347,8 +340,8 @@ class _Pipeline:
     def _load(self) -> None:
         import diffusers
 
-        from insightedit.foundation import resolve
-        from insightedit.pretrained import load_pretrained, never_asked
+        from insightedit.miniatures import resolve
+        from insightedit.modeling.pretrained import load_pretrained, never_asked
 
         device, dtype = place(*self._where, half="float16")
         chosen = self._class or ("DiffusionPipeline" if "custom_pipeline" in self._versions else self._auto)
@@ -412,9 +405,7 @@ def _check_numbers(dtype: str, steps: int, strength: float, size: int, multiple:
     if not 0 < strength <= 1:
         raise ValueError(f"strength is {strength}: give a number above 0, up to 1.")
     if size < multiple:
-        raise ValueError(
-            f"size is {size} px: the model needs at least {multiple} px, a good size is 512 or 640."
-        )
+        raise ValueError(f"size is {size} px: the model needs at least {multiple} px, a good size is 512 or 640.")
 
 
 def _check_mask(picture: np.ndarray, mask: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_recipes.backends.base import Usage
-from insightedit.pretrained import load_pretrained
+from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ def place(device: str | None, dtype: str, half: str = "bfloat16") -> tuple[torch
     """
     import torch
 
-    from insightedit.devices import find_device
+    from insightedit.modeling.devices import find_device
 
     found = find_device(device)
     chosen = (half if found.type == "cuda" else "float32") if dtype == "auto" else dtype
@@ -76,9 +76,7 @@ def class_named(path: str, default: str) -> Any:
     module, _, name = path.rpartition(":")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # diffusers' automatic classes import all pipelines
+            warnings.simplefilter("ignore", FutureWarning)  # diffusers' automatic classes import all pipelines
             return getattr(import_module(module or default), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(
@@ -144,9 +142,7 @@ class VisionModel:
         ValueError: if a setting is out of range.
     """
 
-    def __init__(
-        self, model: str, revision: str | None, device: str | None, dtype: str, batch_size: int
-    ) -> None:
+    def __init__(self, model: str, revision: str | None, device: str | None, dtype: str, batch_size: int) -> None:
         check_choice("dtype", dtype, DTYPES)
         check_above("batch_size", batch_size)
         self.name = model_name(model, revision)

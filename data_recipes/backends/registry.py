@@ -66,9 +66,7 @@ def load_backend(name: str, entry: Mapping[str, Any]) -> Any:
     known = [key for key in inspect.signature(made).parameters if key != "self"]
     for key in given:
         if key not in known:
-            raise ValueError(
-                f"backends.{name}.{key}: the kind {kind} has no such setting; {_choose(key, known)}."
-            )
+            raise ValueError(f"backends.{name}.{key}: the kind {kind} has no such setting; {_choose(key, known)}.")
     return made(**given)
 
 
@@ -87,9 +85,7 @@ def backend_class(name: str, kind: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"backends.{name}.kind is {kind!r}, which cannot be imported: {error}.") from error
     if not inspect.isclass(found) or module.partition(".")[0] in sys.stdlib_module_names:
-        raise ValueError(
-            f"backends.{name}.kind is {kind!r}, which is no backend: {_choose(kind, KINDS[name])}."
-        )
+        raise ValueError(f"backends.{name}.kind is {kind!r}, which is no backend: {_choose(kind, KINDS[name])}.")
     return found
 
 

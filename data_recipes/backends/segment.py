@@ -43,9 +43,7 @@ class _BoxSegmenter(VisionModel, ABC):
         import torch
         from PIL import Image
 
-        longest = max(
-            len(some) for some in boxes
-        )  # all have to have as many: the last one again, to be cut off
+        longest = max(len(some) for some in boxes)  # all have to have as many: the last one again, to be cut off
         filled = [[list(box) for box in (*some, *[some[-1]] * (longest - len(some)))] for some in boxes]
         inputs = self._processor(
             images=[Image.fromarray(picture) for picture in pictures], input_boxes=filled, return_tensors="pt"

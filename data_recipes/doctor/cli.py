@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from insightedit.command_line import one_sentence_errors
-from insightedit.options import Command, Group
+from insightedit.console import Command, Group, one_sentence_errors
 
 EXAMPLES = """For example:
 
@@ -43,9 +42,7 @@ def root() -> None:
 
 @app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
 def data(
-    path: Annotated[
-        Path, typer.Argument(help="File or folder of editing pairs, in any layout that is read.")
-    ],
+    path: Annotated[Path, typer.Argument(help="File or folder of editing pairs, in any layout that is read.")],
     kind: Annotated[
         str | None,
         typer.Option(
@@ -69,18 +66,16 @@ def data(
         list[str] | None,
         typer.Option("--column", metavar="ROLE=NAME", help="E.g. source=before target=after; repeat it."),
     ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Also write the suspicious pairs to this .html or .png.")
-    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Also write the suspicious pairs to this .html or .png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
 ) -> None:
     """Look for swapped, shifted, resized, doubled and leaked pairs, bad masks, wrong instructions, damaged files."""
     with one_sentence_errors():
         from data_recipes.doctor.examine import examine
         from data_recipes.doctor.report import print_report, write_sheet
-        from insightedit.evaluation.terminal import console, counting_bar
+        from insightedit.console import console, counting_bar
         from insightedit.files import check_outside, check_paths
-        from insightedit.pair_sheet import check_sheet_path
+        from insightedit.images.pair_sheet import check_sheet_path
 
         if sheet is not None:
             check_sheet_path(sheet)

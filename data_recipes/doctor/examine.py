@@ -20,7 +20,7 @@ from data_recipes.doctor.testsets import named, signatures_of
 from data_recipes.formats.kinds import guess_kind, splits_of
 from data_recipes.pipeline.inputs import Input, InputConfig, open_input
 from data_recipes.pipeline.records import Record, Rejected
-from insightedit.data.columns import ColumnsError
+from insightedit.datasets.columns import ColumnsError
 
 SHOWN = 8  # pairs of each fault that are kept to be looked at
 SIDE = 256  # pixels of their longer side
@@ -104,11 +104,7 @@ class Doctor:
             self._undirected += 1
             return []
         self.directions.append(way)
-        return (
-            [("swapped", f"the source looks like the result of {text!r:.60}")]
-            if way < -pixels.EVIDENCE
-            else []
-        )
+        return [("swapped", f"the source looks like the result of {text!r:.60}")] if way < -pixels.EVIDENCE else []
 
     def _known(self, record: Record, split: str) -> list[tuple[str, str]]:
         """Near-duplicates, and pictures of test sets; what is new is remembered."""
@@ -189,9 +185,7 @@ def examine(
         OSError: if a path does not exist.
     """
     started = time.perf_counter()
-    is_chosen = (
-        bool(kind or splits) and path.is_file()
-    )  # then what cannot be opened was called by a wrong name
+    is_chosen = bool(kind or splits) and path.is_file()  # then what cannot be opened was called by a wrong name
     kind = kind or guess_kind(path)
     doctor = Doctor(Diagnosis(str(path), kind))
     for word in against:
@@ -281,9 +275,7 @@ def _told_shift(shift: pixels.Shift) -> str:
 
 def _small(record: Record) -> dict[str, np.ndarray]:
     """The pictures of a pair, small."""
-    mask = (
-        None if record.mask is None else np.repeat(record.mask[..., None].astype(np.uint8) * 255, 3, axis=2)
-    )
+    mask = None if record.mask is None else np.repeat(record.mask[..., None].astype(np.uint8) * 255, 3, axis=2)
     found = {"source": record.source, "target": record.target, "mask": mask}
     small = {}
     for name, picture in found.items():

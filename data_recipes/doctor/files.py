@@ -10,10 +10,10 @@ from typing import Any
 
 from data_recipes.doctor.findings import Finding
 from data_recipes.pipeline.inputs import InputConfig
-from insightedit.data.advancededit import json_files, step_of
-from insightedit.data.reading import ReadError, load_json
-from insightedit.data.table_files import ENDINGS, data_files
-from insightedit.data.tables import is_arrow
+from insightedit.datasets.advancededit import json_files, step_of
+from insightedit.datasets.reading import ReadError, load_json
+from insightedit.datasets.table_files import ENDINGS, data_files
+from insightedit.datasets.tables import is_arrow
 
 MADE = re.compile(r"(.+)_\d+_.+")  # <photo>_<number>_<what was done>.png
 
@@ -52,8 +52,7 @@ def json_faults(root: Path) -> Iterator[Finding]:
 
 def _contradiction(entry: dict[str, Any]) -> str:
     origin, target = (
-        PurePosixPath(str(entry.get(f"{end}_img_path") or "").replace("\\", "/"))
-        for end in ("origin", "target")
+        PurePosixPath(str(entry.get(f"{end}_img_path") or "").replace("\\", "/")) for end in ("origin", "target")
     )
     made = MADE.fullmatch(origin.stem), MADE.fullmatch(target.stem)
     starts_from_photo = bool(made[1] and made[1][1] == origin.stem)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from insightedit.data import reading
+from insightedit.datasets import reading
 
 FAULTS: dict[str, tuple[str, str]] = {
     "swapped": ("source and target swapped", "exchange the two pictures, or the columns they come from"),
@@ -23,10 +23,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "split_leak": ("picture is in two splits", "move all pairs of a picture into one split"),
     "test_leak": ("picture is in a test set", "drop the pair, or results on that test set are worth nothing"),
     "unreadable": ("picture cannot be read", "get the file again, or drop the pair"),
-    "unsafe_path": (
-        "path leads out of its folder",
-        "do not unpack it; ask whoever made it, or write it anew",
-    ),
+    "unsafe_path": ("path leads out of its folder", "do not unpack it; ask whoever made it, or write it anew"),
     "identical": ("nothing changes between source and target", "drop the pair, or find its real target"),
     "no_instruction": ("instruction is empty", "write one, or drop the pair"),
     "missing": ("file is missing", "get it again, or drop the pair"),
@@ -48,7 +45,7 @@ OF_REASON = {
 }
 
 UNUSABLE = {*OF_REASON.values()} - {"unreadable_mask"}
-"""Faults of records that training leaves out, all of which `insightedit.data` names."""
+"""Faults of records that training leaves out, all of which `insightedit.datasets` names."""
 
 
 @dataclass(frozen=True)

@@ -100,9 +100,7 @@ def shift_between(source: np.ndarray, target: np.ndarray) -> Shift | None:
     return Shift(*best, errors[best][1])
 
 
-def _error(
-    one: np.ndarray, other: np.ndarray, structured: np.ndarray, right: int, down: int
-) -> tuple[float, float]:
+def _error(one: np.ndarray, other: np.ndarray, structured: np.ndarray, right: int, down: int) -> tuple[float, float]:
     """Mean difference of the structured pixels where the second picture is moved back, and the share that fits.
 
     Differences count up to `MOST` only, so that what the edit changes does not decide.
@@ -141,10 +139,7 @@ def _phase_shift(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
     peaks = irfft2(cross / np.maximum(np.abs(cross), 1e-6), s=shape)
     down, right = np.unravel_index(int(peaks.argmax()), peaks.shape)
     down, right = int(down), int(right)
-    return (
-        right - width if right > width // 2 else right,
-        down - height if down > height // 2 else down,
-    )
+    return (right - width if right > width // 2 else right, down - height if down > height // 2 else down)
 
 
 def _overlap(shift: int, side: int) -> tuple[slice, slice]:
@@ -259,9 +254,7 @@ def _stands_out(picture: np.ndarray, region: np.ndarray) -> bool:
         )
         steps.append(np.abs(one - other).mean(axis=-1)[around.take(range(region.shape[axis] - 2), axis)])
     texture = np.concatenate(steps)
-    return len(texture) < 20 or float(_border_steps(picture, region).mean()) > STANDS_OUT * float(
-        texture.mean()
-    )
+    return len(texture) < 20 or float(_border_steps(picture, region).mean()) > STANDS_OUT * float(texture.mean())
 
 
 def _border_steps(picture: np.ndarray, region: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_recipes.doctor.findings import FAULTS, Diagnosis, examples
-from insightedit.pair_sheet import Card, Line, Section, Sheet, Table, Tile, write_pair_sheet
+from insightedit.images.pair_sheet import Card, Line, Section, Sheet, Table, Tile, write_pair_sheet
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,9 +79,7 @@ def write_sheet(diagnosis: Diagnosis, path: Path) -> None:
         )  # fmt: skip
         title = f"{FAULTS[fault][0]} ({count})"
         sections.append(Section(title, cards or listed, f"What to do: {FAULTS[fault][1]}."))
-    rows = tuple(
-        (FAULTS[fault][0], str(count), FAULTS[fault][1]) for fault, count in diagnosis.counts.items()
-    )
+    rows = tuple((FAULTS[fault][0], str(count), FAULTS[fault][1]) for fault, count in diagnosis.counts.items())
     tables = (Table("What was found", ("fault", "found", "what to do"), rows),) if rows else ()
     notes = (*summary(diagnosis), *diagnosis.unchecked)
     write_pair_sheet(Sheet(f"Pair doctor: {Path(diagnosis.path).name}", notes, tables, tuple(sections)), path)

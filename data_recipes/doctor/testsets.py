@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from data_recipes.doctor.signatures import Signatures, signature
-from insightedit.data.reading import ReadError, picture_files, read_pixels
-from insightedit.data.tables import open_rows
+from insightedit.datasets.reading import ReadError, picture_files, read_pixels
+from insightedit.datasets.tables import open_rows
 
 MASK_WORDS = ("mask", "segmentation")
 

@@ -8,9 +8,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (225, 30, 40), "orange": (245, 135, 20), "yellow": (245, 220, 40), "green": (40, 170, 60),
     "blue": (40, 90, 225), "purple": (145, 50, 190), "violet": (145, 50, 190), "pink": (245, 130, 190),
 }  # fmt: skip
-NAMED_COLOURS = "|".join(
-    [*COLOURS, "white", "black", "brown", "gr[ae]y", "golden?", "silver", "cyan", "magenta"]
-)
+NAMED_COLOURS = "|".join([*COLOURS, "white", "black", "brown", "gr[ae]y", "golden?", "silver", "cyan", "magenta"])
 _TAKE = r"\btak(?:e|ing)\b(?:\W+\w+){1,8}?\W+(?:out|away|off)\b|\btak(?:e|ing) (?:out|away|off)\b"
 _DROP = r"\b(?:remov(?:e|ing)|delete|deleting|eras(?:e|ing)|eliminat(?:e|ing))\b|\bget(?:ting)? rid of\b"
 REMOVE = re.compile(rf"{_DROP}|{_TAKE}|\bnever been\b")
@@ -19,9 +17,7 @@ ADD = re.compile(r"\b(?:add|insert|attach)(?:ing)?\b|\b(?:include|including)\b")
 PUT = re.compile(r"\b(?:put|place|draw|show|set|want|want to see) (?:an?|another|some|the|<imagehere>)\b")
 PLACED = re.compile(r"\b(?:put|place|draw|want|want to see) (?:an?|another|<imagehere>)\b")
 THERE = re.compile(r"\bthere\b|\bthat (?:place|spot)\b")
-POLITE = re.compile(
-    r"\W*(?:(?:please|now|just|could you|can you|would you|i|i would like (?:you )?to|let us)\W*)*"
-)
+POLITE = re.compile(r"\W*(?:(?:please|now|just|could you|can you|would you|i|i would like (?:you )?to|let us)\W*)*")
 STRONG_REPLACE = re.compile(
     r"\b(?:replac(?:e|ing)|swap|substitute|exchange)\b|\bin place of\b|\b(?:turn|convert|transform)\b.+\binto an?\b"
     r"|\bchange\b.+\b(?:to|into) an?\b"
@@ -98,9 +94,7 @@ def contradiction(text: str, task: str) -> str:
 
 def goes_backwards(text: str, origin: str, target: str) -> bool:
     """Whether "replace A with B" names the classes the other way round."""
-    found = re.search(
-        r"\b(?:replace|swap|change|turn|exchange)\b(.+?)\b(?:with|by|for|to|into)\b(.+)", text.lower()
-    )
+    found = re.search(r"\b(?:replace|swap|change|turn|exchange)\b(.+?)\b(?:with|by|for|to|into)\b(.+)", text.lower())
     if not found or not origin or not target:
         return False
     one, other = (_words(name) for name in (origin, target))

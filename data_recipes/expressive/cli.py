@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes.expressive.writer import Settings, write_answers, write_summaries
-from insightedit.command_line import one_sentence_errors
+from insightedit.console import MAX_BATCH, MAX_RECORDS, Command, Device, one_sentence_errors
 from insightedit.files import check_outside
-from insightedit.options import MAX_BATCH, MAX_RECORDS, Command, Device
 
 if TYPE_CHECKING:
     import torch
@@ -92,9 +91,7 @@ def _run(
             out,
             settings,
             source,
-            lambda: Describer(
-                settings.llava, device=device, dtype=dtype, max_new_tokens=settings.max_new_tokens
-            ),
+            lambda: Describer(settings.llava, device=device, dtype=dtype, max_new_tokens=settings.max_new_tokens),
             batch_size=batch_size,
             progress=lambda rows: bar.advance(answers, rows),
         )
@@ -117,7 +114,7 @@ def _device(name: str | None) -> tuple[str, torch.dtype]:
     """
     import torch
 
-    from insightedit.devices import find_device
+    from insightedit.modeling.devices import find_device
 
     found = find_device(name)
     return str(found), torch.bfloat16 if found.type == "cuda" else torch.float32

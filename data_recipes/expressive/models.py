@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from data_recipes.expressive.texts import SUMMARY_PROMPT, question
-from insightedit.pretrained import load_pretrained
+from insightedit.modeling.pretrained import load_pretrained
 
 BEAMS = 5
 SUMMARY_TOKENS = (5, 64)
@@ -28,7 +28,7 @@ class Describer:
 
     def __init__(self, model: str, *, device: str, dtype: torch.dtype, max_new_tokens: int) -> None:
         from insightedit.comprehension.llava import LlavaComprehension
-        from insightedit.foundation import resolve
+        from insightedit.miniatures import resolve
 
         # whole tables instead of wrapped rows: nothing trains here, and this is the stock model, unwrapped
         comprehension = LlavaComprehension.from_pretrained(
@@ -76,6 +76,4 @@ class Summariser:
             max_length=longest,
             no_repeat_ngram_size=NO_REPEAT,
         )
-        return [
-            " ".join(text.split()) for text in self.tokenizer.batch_decode(written, skip_special_tokens=True)
-        ]
+        return [" ".join(text.split()) for text in self.tokenizer.batch_decode(written, skip_special_tokens=True)]

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from data_recipes.expressive.texts import QUESTION, SUMMARY_PROMPT, cut_answer
-from insightedit.data.cascade import num_records
-from insightedit.data.pairs import PairSource
+from insightedit.datasets.cascade import num_records
+from insightedit.datasets.pairs import PairSource
 from insightedit.files import check_folder, write_atomically
 
 Describe = Callable[[Sequence[str], Sequence[np.ndarray]], list[str]]
@@ -65,9 +65,7 @@ class Settings:
         if path.is_file():
             begun = json.loads(path.read_text(encoding="utf-8"))
             changed = [
-                f"{name} was {begun.get(name)}, is {value}"
-                for name, value in mine.items()
-                if begun.get(name) != value
+                f"{name} was {begun.get(name)}, is {value}" for name, value in mine.items() if begun.get(name) != value
             ]
             if changed:
                 raise ValueError(
@@ -88,7 +86,7 @@ class Settings:
             ConfigError: if there is none of this kind.
         """
         from insightedit.config.schema import SourceConfig
-        from insightedit.data.sources import build_source
+        from insightedit.datasets.sources import build_source
 
         return build_source(SourceConfig(kind=self.kind, path=self.data, split=self.split), size=256, seed=0)
 

@@ -1,6 +1,6 @@
 """AdvancedEdit's published JSON: one file for each photo and step of InsightEdit's data pipeline.
 
-Its pairs are read by `insightedit.data.advancededit`, which trains on them; here also photos of the steps before.
+Its pairs are read by `insightedit.datasets.advancededit`, which trains on them; here also photos of the steps before.
 
 Source: the released sample of the pipeline's output, and the paper, section 3.
 """
@@ -19,8 +19,8 @@ from data_recipes.formats.reading import Listed, place_of
 from data_recipes.formats.run_lengths import decode_mask
 from data_recipes.pipeline.inputs import Input, InputConfig
 from data_recipes.pipeline.records import Record, Thing
-from insightedit.data.advancededit import by_stem, is_told, json_files, pair_files, step_of
-from insightedit.data.reading import FIELDS, Finder, ReadError, load_json, natural, read_pixels
+from insightedit.datasets.advancededit import by_stem, is_told, json_files, pair_files, step_of
+from insightedit.datasets.reading import FIELDS, Finder, ReadError, load_json, natural, read_pixels
 
 CAPTION = Path("1_caption_object_extraction/1_1_recaption")
 OBJECTS = Path("1_caption_object_extraction/1_2_object_extraction")
@@ -100,9 +100,7 @@ class Layout:
                 for one in details.get("object_list", [])
             ]
             image = self._photo(name, None)
-            return Record(
-                name, image=image, caption=str(details.get("img_caption", "")), things=tuple(things)
-            )
+            return Record(name, image=image, caption=str(details.get("img_caption", "")), things=tuple(things))
         simple = {name: str(one.get("obj_simple_caption", "")) for name, one in listed.items()}
         told = load_json(files[2.0])
         image = self._photo(name, told.get("image_path"))
@@ -111,14 +109,10 @@ class Layout:
 
     def _photo(self, name: str, path: object) -> np.ndarray:
         """The photo of a name, (H, W, 3) uint8."""
-        return read_pixels(
-            self.finder.find(path) if is_told(path) else by_stem(self.finder, name), self.max_side
-        )
+        return read_pixels(self.finder.find(path) if is_told(path) else by_stem(self.finder, name), self.max_side)
 
 
-def _thing(
-    one: Mapping[str, Any], simple: Mapping[str, str], told: Mapping[str, Any], size: tuple[int, int]
-) -> Thing:
+def _thing(one: Mapping[str, Any], simple: Mapping[str, str], told: Mapping[str, Any], size: tuple[int, int]) -> Thing:
     """An annotation of step 2, in pixels of the photo as it was read."""
     name = str(one.get("class_name", "")).replace("_", " ")
     height, width = size

@@ -13,18 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_recipes.formats.advancededit import (
-    CAPTION,
-    MASKS,
-    OBJECTS,
-    PAIRS,
-    QUALITY,
-    RECAPTION,
-)
+from data_recipes.formats.advancededit import CAPTION, MASKS, OBJECTS, PAIRS, QUALITY, RECAPTION
 from data_recipes.formats.run_lengths import encode_mask
 from data_recipes.pipeline.records import Record, Thing
-from insightedit.data.advancededit import TASKS
-from insightedit.data.reading import unique_keys
+from insightedit.datasets.advancededit import TASKS
+from insightedit.datasets.reading import unique_keys
 
 PHOTOS = "photos"  # published without
 SC, PQ = ("instruction_follow", "non_overedit"), ("naturalness", "no_artifacts")
@@ -49,9 +42,7 @@ def write_advancededit(records: Iterable[Record], out: Path) -> int:
     count, done = 0, set()
     for photo, group in groupby(records, key=lambda record: record.key.split("/")[0]):
         if photo in done:
-            raise ValueError(
-                f"the records of {photo} do not stand together: sort them by key before writing."
-            )
+            raise ValueError(f"the records of {photo} do not stand together: sort them by key before writing.")
         done.add(photo)
         page = _Page(out, unique_keys([photo])[0])
         for record in group:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from insightedit.command_line import one_sentence_errors
-from insightedit.options import MAX_RECORDS, MAX_SIDE, Command
+from insightedit.console import MAX_RECORDS, MAX_SIDE, Command, one_sentence_errors
 
 EXAMPLES = """Examples:
 
@@ -38,14 +37,10 @@ def write(
     kind: Annotated[str | None, typer.Option(help="Layout of SRC. Default: told by its files.")] = None,
     split: Annotated[str, typer.Option(help="Which split of SRC.")] = "train",
     start: Annotated[int, typer.Option(min=0, max=MAX_RECORDS, help="First record.")] = 0,
-    count: Annotated[
-        int | None, typer.Option(min=1, max=MAX_RECORDS, help="So many records at most.")
-    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, max=MAX_RECORDS, help="So many records at most.")] = None,
     max_side: Annotated[
         int | None,
-        typer.Option(
-            min=16, max=MAX_SIDE, help="Longer sides are brought to so many pixels. Default: as they are."
-        ),
+        typer.Option(min=16, max=MAX_SIDE, help="Longer sides are brought to so many pixels. Default: as they are."),
     ] = None,
 ) -> None:
     """Write editing pairs in another published layout. Records that cannot be read are counted and named."""
@@ -53,7 +48,7 @@ def write(
         from data_recipes.formats.export import export
         from data_recipes.formats.kinds import guess_kind
         from data_recipes.pipeline.inputs import InputConfig
-        from insightedit.evaluation.terminal import progress_bar
+        from insightedit.console import progress_bar
 
         config = InputConfig(kind or guess_kind(source), str(source), split, count, start, max_side=max_side)
         with progress_bar(count or 0, "pairs") as advance:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from insightedit.data.advancededit import PATHS
-from insightedit.data.layouts import CONTROLS, SEEDS, SESSIONS, TARGETS
-from insightedit.data.reading import ReadError, is_junk, load_json
-from insightedit.data.table_files import ENDINGS, SPLITS, has_table, splits_in
-from insightedit.data.tables import KINDS, is_arrow, saved_splits
+from insightedit.datasets.advancededit import PATHS
+from insightedit.datasets.layouts import CONTROLS, SEEDS, SESSIONS, TARGETS
+from insightedit.datasets.reading import ReadError, is_junk, load_json
+from insightedit.datasets.table_files import ENDINGS, SPLITS, has_table, splits_in
+from insightedit.datasets.tables import KINDS, is_arrow, saved_splits
 
 STEPS = ("1_", "2_mask", "3_editing", "4_instruction", "5_quality")
 
@@ -92,8 +92,6 @@ def splits_of(kind: str, path: Path) -> list[str]:
     below = sorted((one for one in path.iterdir() if one.is_dir()), key=lambda one: one.name)
     found = [one.name for one in below if wanted and any((one / name).exists() for name in wanted)]
     if wanted and not any((path / name).exists() for name in wanted) and found:
-        return sorted(
-            found, key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
-        )
+        return sorted(found, key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split))
     is_hub = kind in ("magicbrush", "instructpix2pix")
     return splits_in("parquet" if is_hub else kind, path) or ["train"]

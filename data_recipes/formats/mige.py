@@ -1,6 +1,6 @@
 """MIGE's JSON: one list of prompts in which pictures stand, `<imagehere>` for each.
 
-Source: the files of MIGE's training data and of MIGEBench; `insightedit.data.layouts` reads them.
+Source: the files of MIGE's training data and of MIGEBench; `insightedit.datasets.layouts` reads them.
 """
 
 from __future__ import annotations

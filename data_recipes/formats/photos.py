@@ -5,8 +5,8 @@ from __future__ import annotations
 from data_recipes.formats.reading import Listed, place_of
 from data_recipes.pipeline.inputs import Input, InputConfig
 from data_recipes.pipeline.records import Record
-from insightedit.data.reading import picture_files, read_pixels, unique_keys
-from insightedit.imaging import PICTURE_SUFFIXES
+from insightedit.datasets.reading import picture_files, read_pixels, unique_keys
+from insightedit.images.reading import PICTURE_SUFFIXES
 
 
 def open_folder(config: InputConfig) -> Input:

@@ -1,6 +1,6 @@
 """Editing pairs as others publish them, for recipes and the doctor: what training reads, masks, captions, all wordings.
 
-Which records can be used is decided in `insightedit.data.pairs`, for all of them.
+Which records can be used is decided in `insightedit.datasets.pairs`, for all of them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from data_recipes.formats.run_lengths import decode_mask
 from data_recipes.pipeline.inputs import Input, InputConfig
 from data_recipes.pipeline.records import TASKS, Record
 from insightedit.config.schema import SourceConfig
-from insightedit.data.columns import ColumnsError
-from insightedit.data.layouts import open_listing
-from insightedit.data.pairs import Listing, Pair, open_pictures
-from insightedit.data.reading import BAD_MASK, ReadError, read_region_of
-from insightedit.data.records import REFERENCE_PLACEHOLDER
+from insightedit.datasets.columns import ColumnsError
+from insightedit.datasets.layouts import open_listing
+from insightedit.datasets.pairs import Listing, Pair, open_pictures
+from insightedit.datasets.reading import BAD_MASK, ReadError, read_region_of
+from insightedit.types import REFERENCE_PLACEHOLDER
 
 ASPECT = 0.02  # sides may differ by so much in their proportion and still be one picture at two sizes
 
@@ -36,11 +36,7 @@ def open_pairs(config: InputConfig) -> Input:
     place = place_of(config)
     listing = open_listing(
         SourceConfig(
-            kind=config.kind,
-            path=str(place),
-            split=config.split,
-            images=config.images,
-            columns=config.columns,
+            kind=config.kind, path=str(place), split=config.split, images=config.images, columns=config.columns
         )
     )
     if listing.is_text:

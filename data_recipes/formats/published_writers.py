@@ -1,4 +1,4 @@
-"""Writes pairs as MagicBrush, InstructPix2Pix, JSON lines and folders side by side, as `insightedit.data` reads."""
+"""Writes pairs as MagicBrush, InstructPix2Pix, JSON lines and folders side by side, as `insightedit.datasets` reads."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from data_recipes.pipeline.records import Record
-from insightedit.data.layouts import SEEDS, SESSIONS
-from insightedit.data.reading import unique_keys
+from insightedit.datasets.layouts import SEEDS, SESSIONS
+from insightedit.datasets.reading import unique_keys
 
 QUALITY = 95  # of InstructPix2Pix's pictures, which are JPEG
 
@@ -41,15 +41,11 @@ def write_magicbrush(records: Iterable[Record], out: Path) -> int:
             plain = session[0].key.split("/")[0]
             used[plain] = used.get(plain, 0) + 1
             name = unique_keys([plain])[0] + (f"-{used[plain]}" if used[plain] > 1 else "")
-            put(
-                name,
-                [_turn(out / "images" / name, name, number, one) for number, one in enumerate(session, 1)],
-            )
+            put(name, [_turn(out / "images" / name, name, number, one) for number, one in enumerate(session, 1)])
             count += len(session)
             told = {f"{name}-input.png": session[0].caption}
             told |= {
-                f"{name}-output{n}.png": str(one.notes.get("caption_target", ""))
-                for n, one in enumerate(session, 1)
+                f"{name}-output{n}.png": str(one.notes.get("caption_target", "")) for n, one in enumerate(session, 1)
             }
             globally[name] = {file: text for file, text in told.items() if text}
             told = {
@@ -140,11 +136,7 @@ def write_jsonl(records: Iterable[Record], out: Path) -> int:
         for record in records:
             record.check()
             name = record.key.replace("/", "-")
-            row: dict[str, Any] = {
-                "key": record.key,
-                "task": record.task,
-                "instruction": list(record.wordings),
-            }
+            row: dict[str, Any] = {"key": record.key, "task": record.task, "instruction": list(record.wordings)}
             row["instructions"] = {kind: list(texts) for kind, texts in record.instructions.items()}
             mask = None if record.mask is None else record.mask.astype(np.uint8) * 255
             for role, picture in (("source", record.source), ("target", record.target), ("mask", mask)):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from data_recipes.pipeline.inputs import InputConfig
 from data_recipes.pipeline.records import Record, Rejected
-from insightedit.data.pairs import FAULTS_OF_FIELDS
-from insightedit.data.reading import FIELDS, ReadError
+from insightedit.datasets.pairs import FAULTS_OF_FIELDS
+from insightedit.datasets.reading import FIELDS, ReadError
 
 STEP = "read"
 

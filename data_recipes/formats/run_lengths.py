@@ -1,6 +1,7 @@
 """Masks as COCO's compressed run lengths, the form in which AdvancedEdit publishes them.
 
-Source: the format of COCO's annotations (cocodataset/cocoapi, maskApi); reading is `insightedit.data.segmentation`'s.
+Source: the format of COCO's annotations (cocodataset/cocoapi, maskApi); reading is
+`insightedit.datasets.segmentation`'s.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from insightedit.data.reading import FIELDS, ReadError
-from insightedit.data.segmentation import coco_mask
+from insightedit.datasets.reading import FIELDS, ReadError
+from insightedit.datasets.segmentation import coco_mask
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

@@ -25,15 +25,7 @@ FORMS = tuple(
         r"(?:please )?put (?P<new>.+?) in (?:the )?place of (?P<old>.+)",
     )
 )
-WHOLE = (
-    "it",
-    "this",
-    "photo",
-    "picture",
-    "image",
-    "scene",
-    "background",
-)  # what styles and places are changed of
+WHOLE = ("it", "this", "photo", "picture", "image", "scene", "background")  # what styles and places are changed of
 
 
 def is_finished(record: Record) -> bool:

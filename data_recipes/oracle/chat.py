@@ -27,10 +27,10 @@ import numpy as np
 from data_recipes.backends.base import Question, Usage
 from data_recipes.oracle.words import Phrase, detailed_caption, fact_of, read_phrase, simple_caption
 from data_recipes.oracle.world import World, world_of
-from data_recipes.scenes.assets import Assets
-from data_recipes.scenes.scene import SceneObject
-from data_recipes.scenes.wordings import PLACEHOLDER, article, place
 from data_recipes.steps.asking import bare
+from insightedit.scenes.assets import Assets
+from insightedit.scenes.scene import SceneObject
+from insightedit.scenes.wordings import PLACEHOLDER, article, place
 
 LIKE = 10  # a proposal is one of so many classes whose outline is most like that of the old thing
 BROKEN = ("", "I am sorry, I cannot see that.", '{"object_list": [', "[]", '{"flags": "all"}')
@@ -115,9 +115,7 @@ class OracleChat:
 
     def _one(self, question: Question) -> str:
         if question.task not in _ANSWERS:
-            raise ValueError(
-                f"the oracle chat was asked for {question.task!r}: it answers {', '.join(_ANSWERS)}."
-            )
+            raise ValueError(f"the oracle chat was asked for {question.task!r}: it answers {', '.join(_ANSWERS)}.")
         told = json.dumps([dict(question.truth), question.task, question.prompt], sort_keys=True, default=str)
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "little"))
         if question.attempt == 0 and rng.random() < self.broken:
@@ -157,9 +155,7 @@ def _propose(world: World, about: About, rng: np.random.Generator) -> dict[str, 
     present = {thing.name for thing in world.scene.objects}
     facts = {fact_of(name) for name in present} - {""}
     classes = [
-        name
-        for name in world.sample.renderer.assets.classes
-        if name not in present and fact_of(name) not in facts
+        name for name in world.sample.renderer.assets.classes if name not in present and fact_of(name) not in facts
     ]
     shape = _aspect(world, old.name)
     near = sorted(classes, key=lambda name: (abs(np.log(_aspect(world, name) / shape)), name))[:LIKE]
@@ -191,9 +187,7 @@ def _reasoning(world: World, about: About, rng: np.random.Generator) -> dict[str
     old, new = (read_phrase(str(about[f"detailed_{name}"])) for name in ("origin", "target"))
     known = old or new
     if known is None or known.slot is None:
-        raise ValueError(
-            f"the oracle cannot tell where {dict(about)!r} is: it reads its own detailed captions."
-        )
+        raise ValueError(f"the oracle cannot tell where {dict(about)!r} is: it reads its own detailed captions.")
     others = tuple(thing for thing in world.scene.objects if thing.slot != known.slot)
     words = {
         "where": place(known.slot),

@@ -38,10 +38,10 @@ from data_recipes.oracle.words import read_phrase, simple_caption
 from data_recipes.oracle.world import World, box_of, world_of
 from data_recipes.pipeline.records import Record, Rejected
 from data_recipes.pipeline.steps import Context, Outcome, Step
-from data_recipes.scenes.scene import COLOURS, SLOTS
-from data_recipes.scenes.wordings import place
 from data_recipes.steps.pairs import box_mask, grown
 from data_recipes.steps.wording import SIMPLE_TEMPLATES
+from insightedit.scenes.scene import COLOURS, SLOTS
+from insightedit.scenes.wordings import place
 
 MARK = "planted"
 MEASURED = "quality"
@@ -87,9 +87,7 @@ def shares_of(faults: Mapping[str, float]) -> dict[str, float]:
         for one in KINDS if kind == "all" else (kind,):
             shares[one] += share / len(KINDS) if kind == "all" else share
     if sum(shares.values()) > 1:
-        raise ValueError(
-            f"the shares of faults add up to {sum(shares.values()):g}: no more than 1 can be spoilt."
-        )
+        raise ValueError(f"the shares of faults add up to {sum(shares.values()):g}: no more than 1 can be spoilt.")
     return {kind: share for kind, share in shares.items() if share}
 
 
@@ -274,10 +272,7 @@ def _told(record: Record, rng: np.random.Generator, task: str, words: Mapping[st
     old = record.wordings[int(rng.integers(len(record.wordings)))]
     if text in record.wordings:
         return None
-    told = {
-        kind: tuple(text if one == old else one for one in texts)
-        for kind, texts in record.instructions.items()
-    }
+    told = {kind: tuple(text if one == old else one for one in texts) for kind, texts in record.instructions.items()}
     return record.but(instructions=told, notes={**record.notes, MARK: {"text": text}})
 
 
@@ -367,9 +362,7 @@ def _wrong_replacement(record: Record, world: World, rng: np.random.Generator) -
     """Another thing than the one that is named stands in the painted picture."""
     if record.task != "replace" or record.mask is None or record.source is None:
         return None
-    named = {
-        phrase.name for words in (record.class_origin, record.class_target) if (phrase := read_phrase(words))
-    }
+    named = {phrase.name for words in (record.class_origin, record.class_target) if (phrase := read_phrase(words))}
     present = {thing.name for thing in world.scene.objects} | named
     classes = [name for name in world.sample.renderer.assets.classes if name not in present]
     old = record.class_target if record.notes.get("swapped") else record.class_origin

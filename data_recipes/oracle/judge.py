@@ -17,7 +17,7 @@ from data_recipes.oracle.meaning import Meaning, read_instruction
 from data_recipes.oracle.pictures import Reader, Reading
 from data_recipes.oracle.words import Phrase
 from data_recipes.oracle.world import World, world_of
-from data_recipes.scenes.scene import BIGGER, SMALLER, Scene, SceneObject
+from insightedit.scenes.scene import BIGGER, SMALLER, Scene, SceneObject
 
 HIGH = 5
 # share of the edited things' area that is not as it should be -> success, cleanness
@@ -88,8 +88,7 @@ def quality_scores(world: World, seen: Reading) -> tuple[tuple[int, int], str]:
     """Naturalness and cleanness of one picture, 0 to 5: by what no scene explains."""
     share = float(seen.unexplained.mean())
     spoilt = max(
-        (float((seen.unexplained & area).sum() / area.sum()) for area in _areas(world, seen.scene)),
-        default=0.0,
+        (float((seen.unexplained & area).sum() / area.sum()) for area in _areas(world, seen.scene)), default=0.0
     )
     cleanness = min(_score(share, OUTSIDE), _score(spoilt, INSIDE))
     naturalness = min(5, cleanness + 1)
@@ -97,9 +96,7 @@ def quality_scores(world: World, seen: Reading) -> tuple[tuple[int, int], str]:
     return (naturalness, cleanness), told
 
 
-def edit_scores(
-    world: World, before: Reading, after: Reading, instruction: str
-) -> tuple[tuple[int, int], str]:
+def edit_scores(world: World, before: Reading, after: Reading, instruction: str) -> tuple[tuple[int, int], str]:
     """Success and restraint of an edit, 0 to 5: what was done against what the words ask for, and what else differs."""
     edited = _edited_area(world, before.scene, after.scene)
     unexplained = before.unexplained | after.unexplained
@@ -162,8 +159,7 @@ def _meant(phrases: tuple[Phrase, ...], things: tuple[SceneObject, ...]) -> list
 def _is_new(phrase: Phrase | None, thing: SceneObject, after: Scene) -> bool:
     """Whether a thing is what was asked for; its size is the picture's to choose."""
     return phrase is not None and (
-        replace(phrase, size=None, rank=None).fits(thing)
-        and (phrase.rank is None or _has_rank(phrase, thing, after))
+        replace(phrase, size=None, rank=None).fits(thing) and (phrase.rank is None or _has_rank(phrase, thing, after))
     )
 
 
@@ -172,9 +168,7 @@ def _has_rank(phrase: Phrase, thing: SceneObject, after: Scene) -> bool:
 
 
 def _same_names(gone: Sequence[SceneObject], come: Sequence[SceneObject]) -> bool:
-    return sorted((one.name, str(one.colour)) for one in gone) == sorted(
-        (one.name, str(one.colour)) for one in come
-    )
+    return sorted((one.name, str(one.colour)) for one in gone) == sorted((one.name, str(one.colour)) for one in come)
 
 
 def _edited_area(world: World, before: Scene, after: Scene) -> np.ndarray:
@@ -190,11 +184,7 @@ def _areas(world: World, scene: Scene) -> list[np.ndarray]:
         for thing in scene.objects
     ]
     areas = [np.asarray((one != drawn).any(axis=-1)) for one in shown]
-    areas += [
-        mask
-        for thing, mask in zip(world.scene.objects, world.masks, strict=True)
-        if thing not in scene.objects
-    ]
+    areas += [mask for thing, mask in zip(world.scene.objects, world.masks, strict=True) if thing not in scene.objects]
     return [area for area in areas if area.any()]
 
 

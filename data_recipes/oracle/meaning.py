@@ -13,9 +13,9 @@ from functools import lru_cache
 
 from data_recipes.oracle import chat
 from data_recipes.oracle.words import Phrase, read_phrase
-from data_recipes.scenes.scene import COLOURS, PHOTOMETRIC
-from data_recipes.scenes.wordings import PLACES, TEMPLATES, operation_words
 from data_recipes.steps import wording
+from insightedit.scenes.scene import COLOURS, PHOTOMETRIC
+from insightedit.scenes.wordings import PLACES, TEMPLATES, operation_words
 
 EXPRESSIVE = {
     "remove": ("remove {ref}",),
@@ -60,9 +60,7 @@ class Meaning:
 def read_instruction(text: str) -> tuple[Meaning, ...]:
     """All that an instruction can mean, each once; nothing if it is not understood."""
     words = " ".join(text.lower().split()).rstrip(" .!")
-    found = (
-        _meaning(task, match.groupdict()) for task, known in _forms() if (match := known.fullmatch(words))
-    )
+    found = (_meaning(task, match.groupdict()) for task, known in _forms() if (match := known.fullmatch(words)))
     return tuple(dict.fromkeys(meaning for meaning in found if meaning is not None))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from data_recipes.backends.base import Painting, Usage
 from data_recipes.oracle.words import read_phrase
 from data_recipes.oracle.world import Box, World, box_of, world_of
-from data_recipes.scenes.scene import SLOT_CENTRES, Scene, SceneObject
+from insightedit.scenes.scene import SLOT_CENTRES, Scene, SceneObject
 
 COVERED = 0.5  # share of a thing's pixels in the mask from which on it is painted over
 MIN_HEIGHT = 6  # pixels, of a new thing that has to fit into a small mask

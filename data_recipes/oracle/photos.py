@@ -8,8 +8,8 @@ from data_recipes.oracle.words import detailed_caption, simple_caption
 from data_recipes.oracle.world import truth_of
 from data_recipes.pipeline.inputs import InputConfig
 from data_recipes.pipeline.records import Record
-from data_recipes.scenes.sampler import EditSample, SceneSampler
-from data_recipes.scenes.wordings import article
+from insightedit.scenes.sampler import EditSample, SceneSampler
+from insightedit.scenes.wordings import article
 
 ENDLESS = 1 << 31  # scenes have no end; a length has to be a number
 TASK_OF = {"resize": "edit", "photometric": "edit"}  # else the scene's own name
@@ -56,10 +56,7 @@ class ScenePairs:
             class_target=after,
             detailed_origin=origin,
             detailed_target=target,
-            instructions={
-                sample.style: (sample.instruction,),
-                "expressive": (sample.expressive_instruction,),
-            },
+            instructions={sample.style: (sample.instruction,), "expressive": (sample.expressive_instruction,)},
             truth=_truth(self.sampler, index),
             notes={"category": sample.category, "template_id": sample.template_id},
         )

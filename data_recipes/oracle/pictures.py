@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 
 from data_recipes.oracle.world import World
-from data_recipes.scenes.scene import Scene, SceneObject
+from insightedit.scenes.scene import Scene, SceneObject
 
 SEEN = 12  # grey levels from which on two pixels differ
 TOUCHED = 0.1  # share of a thing's pixels that differ, from which on it may be gone or another one

@@ -23,7 +23,7 @@ from data_recipes.oracle.faults import KINDS, MEASURED, is_caught, planted
 from data_recipes.oracle.world import world_of
 from data_recipes.pipeline.inputs import InputConfig
 from data_recipes.pipeline.records import Record, Rejected
-from insightedit.command_line import one_sentence_errors
+from insightedit.console import one_sentence_errors
 
 
 @dataclass
@@ -71,9 +71,7 @@ class OracleReport:
     @property
     def all_caught(self) -> Tally:
         """Over all kinds."""
-        return Tally(
-            sum(one.hits for one in self.caught.values()), sum(one.of for one in self.caught.values())
-        )
+        return Tally(sum(one.hits for one in self.caught.values()), sum(one.of for one in self.caught.values()))
 
     def take(self, outcome: Record | Rejected) -> None:
         """Count what became of a pair; what was refused before the measured step is left out."""
@@ -161,9 +159,7 @@ def measure_run(folder: Path) -> OracleReport:
 
     manifest, refused = folder / "manifest.json", folder / "rejected.jsonl"
     if not manifest.is_file() or not refused.is_file():
-        raise ValueError(
-            f"{folder} holds no finished run of a recipe: name the folder that was given with --out."
-        )
+        raise ValueError(f"{folder} holds no finished run of a recipe: name the folder that was given with --out.")
     told = json.loads(manifest.read_text(encoding="utf-8"))
     output = told["settings"]["output"]
     config = InputConfig(kind=output["format"], path=str(folder), split=output["split"], max_side=None)

@@ -57,10 +57,7 @@ class OracleDetector:
     ) -> list[list[Detection]]:
         """See `backends.base.Detector`. A phrase that means several things finds all of them."""
         self._calls += len(pictures)
-        return [
-            self._one(world_of(truth), wanted)
-            for _, wanted, truth in zip(pictures, phrases, truths, strict=True)
-        ]
+        return [self._one(world_of(truth), wanted) for _, wanted, truth in zip(pictures, phrases, truths, strict=True)]
 
     def _one(self, world: World, phrases: Sequence[str]) -> list[Detection]:
         found = []

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from data_recipes.scenes.assets import Assets
-from data_recipes.scenes.scene import COLOURS, HEIGHTS, SLOTS, Scene, SceneObject
-from data_recipes.scenes.wordings import PLACES, article, describe, place
+from insightedit.scenes.assets import Assets
+from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOTS, Scene, SceneObject
+from insightedit.scenes.wordings import PLACES, article, describe, place
 
 SIZES = ("small", "medium-sized", "large")
 _BOUNDS = ((HEIGHTS["small"] + HEIGHTS["medium"]) // 2, (HEIGHTS["medium"] + HEIGHTS["large"]) // 2)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from data_recipes.oracle.words import read_phrase
-from data_recipes.scenes.render import draw_mirror, photometric
-from data_recipes.scenes.sampler import EditSample, SceneSampler
-from data_recipes.scenes.scene import Scene, SceneObject
+from insightedit.scenes.render import draw_mirror, photometric
+from insightedit.scenes.sampler import EditSample, SceneSampler
+from insightedit.scenes.scene import Scene, SceneObject
 
 KIND = "scenes"
 Box = tuple[float, float, float, float]
@@ -77,8 +77,7 @@ class World:
     def masks(self) -> tuple[np.ndarray, ...]:
         """(size, size) bool for each thing: the pixels that show it; all False where it is hidden."""
         return tuple(
-            (self.draw(self.without(number)) != self.photo).any(axis=-1)
-            for number in range(len(self.scene.objects))
+            (self.draw(self.without(number)) != self.photo).any(axis=-1) for number in range(len(self.scene.objects))
         )
 
     def find(self, words: str) -> tuple[int, ...]:

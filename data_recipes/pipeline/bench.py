@@ -62,9 +62,7 @@ def plan_steps(config: RecipeConfig) -> list[Step]:
     names = [step.name for step in steps]
     for name in names:
         if not name or names.count(name) > 1:
-            raise ValueError(
-                f"the recipe {config.recipe} has steps named {names}: each needs a name of its own."
-            )
+            raise ValueError(f"the recipe {config.recipe} has steps named {names}: each needs a name of its own.")
     for step in steps:
         for need in step.needs:
             Context(config.seed, step.name, config.backends).backend(need)
@@ -210,10 +208,7 @@ class Bench:
             return entry
         known = inspect.signature(backend_class(name, str(entry.get("kind")))).parameters
         out = self.config.output.path
-        ours = {
-            "device": self.device,
-            "replies": None if out is None else str(Path(out) / REPLIES / f"{name}.jsonl"),
-        }
+        ours = {"device": self.device, "replies": None if out is None else str(Path(out) / REPLIES / f"{name}.jsonl")}
         return {**{key: value for key, value in ours.items() if value is not None and key in known}, **entry}
 
     def drop(self, names: Iterable[str]) -> None:

@@ -148,12 +148,7 @@ def _rejects(total: Counts) -> str:
     ]
     if not rows:
         return "No record was rejected.\n"
-    head = [
-        "Rejected, record by record in `rejected.jsonl`:",
-        "",
-        "| step | reason | records |",
-        "|---|---|---|",
-    ]
+    head = ["Rejected, record by record in `rejected.jsonl`:", "", "| step | reason | records |", "|---|---|---|"]
     return "\n".join([*head, *rows]) + "\n"
 
 

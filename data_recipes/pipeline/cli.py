@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from insightedit.command_line import one_sentence_errors
-from insightedit.options import Command
+from insightedit.console import Command, one_sentence_errors
 
 EXAMPLES = """Examples:
 
@@ -48,26 +47,20 @@ def command_line(recipe_name: str | None = None) -> typer.Typer:
     """The command line of all recipes, or of one."""
     program = _program(recipe_name)
     app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-    epilog = EXAMPLES.format(
-        program=program if recipe_name else f"{program} advancededit", config="scenes_oracle"
-    )
+    epilog = EXAMPLES.format(program=program if recipe_name else f"{program} advancededit", config="scenes_oracle")
 
     @app.command(cls=Command, epilog=epilog, help=_help(recipe_name))
     def run(
         words: Annotated[
             list[str] | None,
-            typer.Argument(
-                metavar="KEY=VALUE", help="Settings that differ from the file.", show_default=False
-            ),
+            typer.Argument(metavar="KEY=VALUE", help="Settings that differ from the file.", show_default=False),
         ] = None,
         config: Annotated[
             str | None, typer.Option(help="YAML file, or a name of configs/data.", show_default=False)
         ] = None,
         out: Annotated[
             Path | None,
-            typer.Option(
-                help="Folder to write; new, empty, or begun by the same command.", show_default=False
-            ),
+            typer.Option(help="Folder to write; new, empty, or begun by the same command.", show_default=False),
         ] = None,
         engine: Annotated[
             str | None, typer.Option(help="local (processes) or ray (a cluster).", show_default=False)
@@ -75,9 +68,7 @@ def command_line(recipe_name: str | None = None) -> typer.Typer:
         workers: Annotated[
             int | None, typer.Option(help="Processes, or Ray actors of each model.", show_default=False)
         ] = None,
-        count: Annotated[
-            int | None, typer.Option(help="Only so many inputs.", min=1, show_default=False)
-        ] = None,
+        count: Annotated[int | None, typer.Option(help="Only so many inputs.", min=1, show_default=False)] = None,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Try some inputs; tell time, rejects, tokens and cost.")
         ] = False,
@@ -96,9 +87,7 @@ def command_line(recipe_name: str | None = None) -> typer.Typer:
     return app
 
 
-def _run(
-    named: str | None, config: str | None, given: list[str], out: Path | None, sample: int | None
-) -> None:
+def _run(named: str | None, config: str | None, given: list[str], out: Path | None, sample: int | None) -> None:
     from data_recipes.pipeline import terminal
     from data_recipes.pipeline.config import load_config
     from data_recipes.pipeline.dry_run import dry_run

@@ -119,9 +119,7 @@ class Told:
         if Path(self.cwd).is_dir():
             os.chdir(self.cwd)
         engine = self.job.config.engine
-        device = (
-            "cuda" if engine.num_gpus else (engine.devices or [None])[0]
-        )  # Ray shows an actor its own GPUs only
+        device = "cuda" if engine.num_gpus else (engine.devices or [None])[0]  # Ray shows an actor its own GPUs only
         return Bench(self.job.config, device=device)
 
 
@@ -235,19 +233,13 @@ def connected(config: RecipeConfig, pools: int) -> Iterator[None]:
 
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    quiet: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "configure_logging": False,
-    }
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     place, ours = None, not ray.is_initialized()
     if ours and config.engine.address is not None:
         with _muffled():
             ray.init(address=config.engine.address, **quiet)
     elif ours:
-        place = tempfile.mkdtemp(
-            prefix="ir", dir=None
-        )  # short: names of sockets may not be longer than 107 bytes
+        place = tempfile.mkdtemp(prefix="ir", dir=None)  # short: names of sockets may not be longer than 107 bytes
         wanted = config.engine.num_cpus * config.engine.workers * (pools + 1) + 1
         with _muffled():
             ray.init(

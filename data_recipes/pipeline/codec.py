@@ -51,10 +51,7 @@ def write_chunks(file: IO[bytes], chunks: Iterable[Chunk]) -> None:
 
 def read_chunks(source: Path | IO[bytes]) -> Iterator[Chunk]:
     """Chunks as they were written, one after the other."""
-    with (
-        pa.OSFile(str(source)) if isinstance(source, Path) else source as file,
-        pa.ipc.open_stream(file) as reader,
-    ):
+    with pa.OSFile(str(source)) if isinstance(source, Path) else source as file, pa.ipc.open_stream(file) as reader:
         for batch in reader:
             yield _unpack(batch)
 
@@ -69,20 +66,15 @@ def _pack(chunk: Chunk) -> pa.RecordBatch:
         "passed": chunk.passed,
     }
     told["arrays"] = [[list(one.shape), one.dtype.str] for one in arrays.arrays]
-    pixels = [
-        _bits(one) if one.dtype == bool else np.ascontiguousarray(one).tobytes() for one in arrays.arrays
-    ]
-    return pa.record_batch(
-        {"text": [dumps(told), *([None] * len(pixels))], "pixels": [None, *pixels]}, schema=SCHEMA
-    )
+    pixels = [_bits(one) if one.dtype == bool else np.ascontiguousarray(one).tobytes() for one in arrays.arrays]
+    return pa.record_batch({"text": [dumps(told), *([None] * len(pixels))], "pixels": [None, *pixels]}, schema=SCHEMA)
 
 
 def _unpack(batch: pa.RecordBatch) -> Chunk:
     told = json.loads(batch.column("text")[0].as_py())
     column = batch.column("pixels")
     arrays = [
-        _array(column[number + 1].as_buffer(), shape, dtype)
-        for number, (shape, dtype) in enumerate(told["arrays"])
+        _array(column[number + 1].as_buffer(), shape, dtype) for number, (shape, dtype) in enumerate(told["arrays"])
     ]
     seen = [_restored(one, arrays) for one in told["last_seen"]]
     return Chunk(
@@ -98,12 +90,7 @@ def _record(record: Record, arrays: _Arrays) -> dict[str, Any]:
     plain = {name: getattr(record, name) for name in PLAIN}
     pictures = {name: arrays.number(getattr(record, name)) for name in PICTURES}
     things = [{**vars(thing), "mask": arrays.number(thing.mask)} for thing in record.things]
-    return {
-        **plain,
-        **pictures,
-        "things": things,
-        "references": [arrays.number(one) for one in record.references],
-    }
+    return {**plain, **pictures, "things": things, "references": [arrays.number(one) for one in record.references]}
 
 
 def _restored(told: dict[str, Any], arrays: list[np.ndarray]) -> Record:
@@ -117,9 +104,7 @@ def _restored(told: dict[str, Any], arrays: list[np.ndarray]) -> Record:
     )
     wordings = {kind: tuple(texts) for kind, texts in told["instructions"].items()}
     references = tuple(arrays[number] for number in told["references"])
-    return Record(
-        **{**told, **pictures, "things": things, "references": references, "instructions": wordings}
-    )
+    return Record(**{**told, **pictures, "things": things, "references": references, "instructions": wordings})
 
 
 def _bits(mask: np.ndarray) -> bytes:

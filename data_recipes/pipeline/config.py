@@ -17,15 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_recipes.pipeline.inputs import InputConfig
 from insightedit.config.load import ConfigError, config_root
-from insightedit.options import (
-    MAX_BATCH,
-    MAX_RECORDS,
-    MAX_SCENE_SEED,
-    MAX_SEED,
-    MAX_SIDE,
-    SCENE_SIDES,
-)
-from insightedit.secrets import without_secrets
+from insightedit.console import MAX_BATCH, MAX_RECORDS, MAX_SCENE_SEED, MAX_SEED, MAX_SIDE, SCENE_SIDES
+from insightedit.hub.secrets import without_secrets
 
 COMMAND_LINE = "command line"
 UNDECIDING = (  # settings of backends that change how they are asked, not what they answer
@@ -177,9 +170,7 @@ def load_config(
         values = _parse(path, faults) if path else {}
         told = values.get("recipe")
         if named and told and told != named:
-            faults.append(
-                f"{config} is for the recipe {told}, not {named}: run `python -m data_recipes {told}`."
-            )
+            faults.append(f"{config} is for the recipe {told}, not {named}: run `python -m data_recipes {told}`.")
         merged = OmegaConf.merge(merged, _clean(values, RecipeConfig, "", str(config), faults))
     for word in overrides:
         merged = OmegaConf.merge(merged, _override(word, faults))
@@ -206,7 +197,7 @@ def check(config: RecipeConfig) -> None:
     if not (split and split.replace("-", "").replace("_", "").isalnum()):
         faults.append(f"output.split is {split!r}: files are named by it, so letters, digits, - and _ only.")
     if config.engine.devices:
-        from insightedit.devices import find_device
+        from insightedit.modeling.devices import find_device
 
         for device in config.engine.devices:
             try:
@@ -267,9 +258,7 @@ def _parse(path: Path, faults: list[str]) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", loaded)
 
 
-def _clean(
-    values: Mapping[Any, Any], schema: Any, prefix: str, origin: str, faults: list[str]
-) -> dict[str, Any]:
+def _clean(values: Mapping[Any, Any], schema: Any, prefix: str, origin: str, faults: list[str]) -> dict[str, Any]:
     """The part of `values` that fits the dataclass `schema`; the rest becomes faults."""
     hints = typing.get_type_hints(schema)
     kept: dict[str, Any] = {}

@@ -95,9 +95,7 @@ def dry_run(config: RecipeConfig, sample: int = 8) -> Estimate:
     tried = min(sample, plan.inputs)
     indices = [config.source.start + number * plan.inputs // tried for number in range(tried)]
     devices = config.engine.devices
-    bench = Bench(
-        config, device=devices[0] if devices else None, source=_Spread(open_input(config.source), indices)
-    )
+    bench = Bench(config, device=devices[0] if devices else None, source=_Spread(open_input(config.source), indices))
     units = [Unit(0, 0, 1), *([Unit(1, 1, tried - 1)] if tried > 1 else [])]
     with tempfile.TemporaryDirectory() as place:
         folder = OutFolder(Path(place), config, durable=False)  # waiting belongs to a unit, not to its inputs
@@ -138,10 +136,7 @@ def _step(name: str, reports: list[dict[str, Any]], seconds: float, counted: int
     elif name == WRITE:
         entered, warm = sum(report["counts"]["pairs"] for report in reports), last["counts"]["pairs"]
     else:
-        entered, warm = (
-            sum(report["entered"].get(name, 0) for report in reports),
-            last["entered"].get(name, 0),
-        )
+        entered, warm = (sum(report["entered"].get(name, 0) for report in reports), last["entered"].get(name, 0))
     reasons = tuple(reason for reason, _ in rejects.most_common())
     return StepEstimate(name, entered, seconds / warm if warm else None, rejects.total(), reasons)
 

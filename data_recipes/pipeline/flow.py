@@ -11,7 +11,7 @@ from typing import Any
 
 from data_recipes.pipeline.records import Record, Rejected
 from data_recipes.pipeline.steps import Context, Outcome, Step
-from insightedit.evaluation.judge.backends import JudgeError, MissingReplyError
+from insightedit.chat.clients import JudgeError, MissingReplyError
 
 FAILED = "failed"  # the reason of records that a step has no answer for
 FEW = 8  # failures that may be the records' fault
@@ -185,9 +185,7 @@ def _unanswered(step: Step, problem: Exception) -> str:
     )
 
 
-def _stop_if_most_fail(
-    step: Step, outcomes: Sequence[Sequence[Outcome]], patience: Patience, effort: Effort
-) -> None:
+def _stop_if_most_fail(step: Step, outcomes: Sequence[Sequence[Outcome]], patience: Patience, effort: Effort) -> None:
     failed, entered = effort.failed[step.name], effort.entered[step.name]
     if failed >= FEW and failed > patience.max_failed * entered:
         last = next(
@@ -213,9 +211,7 @@ def _check_keys(step: Step, records: Sequence[Record], outcomes: Sequence[Sequen
                     f"below it, such as {record.key}/1."
                 )
             if outcome.key in seen:
-                raise RunStopped(
-                    f"the step {step.name} gave the key {outcome.key} twice: number its results."
-                )
+                raise RunStopped(f"the step {step.name} gave the key {outcome.key} twice: number its results.")
             seen.add(outcome.key)
 
 

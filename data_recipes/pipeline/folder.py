@@ -196,11 +196,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 def is_whole(path: Path, entry: dict[str, Any]) -> bool:
     """Whether the file is there as `describe` saw it."""
-    return (
-        path.is_file()
-        and path.stat().st_size == entry["bytes"]
-        and describe(path)["sha256"] == entry["sha256"]
-    )
+    return path.is_file() and path.stat().st_size == entry["bytes"] and describe(path)["sha256"] == entry["sha256"]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -22,9 +22,7 @@ INPUTS: dict[str, str] = {
         ("magicbrush", "instructpix2pix", "reasonedit", "mige", "folders", "ai_toolkit", "jsonl", "csv"),
         "data_recipes.formats.published:open_pairs",
     ),
-    **dict.fromkeys(
-        ("imagefolder", "parquet", "webdataset", "arrow"), "data_recipes.formats.published:open_pairs"
-    ),
+    **dict.fromkeys(("imagefolder", "parquet", "webdataset", "arrow"), "data_recipes.formats.published:open_pairs"),
 }
 
 
@@ -83,9 +81,7 @@ def open_input(config: InputConfig) -> Input:
         raise ValueError(f"source.kind is {config.kind!r}: {told}")
     module, _, name = place.partition(":")
     if module.partition(".")[0] in sys.stdlib_module_names:
-        raise ValueError(
-            f"source.kind is {config.kind!r}, which opens no records: name a function of your own."
-        )
+        raise ValueError(f"source.kind is {config.kind!r}, which opens no records: name a function of your own.")
     try:
         opened: Callable[[InputConfig], Input] = getattr(import_module(module), name)
     except (ModuleNotFoundError, AttributeError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from insightedit.data.records import REFERENCE_PLACEHOLDER
+from insightedit.types import REFERENCE_PLACEHOLDER
 
 TASKS = ("remove", "add", "replace", "recolour", "subject", "reasoning", "edit")
 
@@ -101,9 +101,7 @@ class Record:
             missing = "target picture" if self.target is None else "instruction"
             raise ValueError(f"{self.key} has no {missing}: the recipe lacks the step that makes it.")
         if self.task not in TASKS:
-            raise ValueError(
-                f"{self.key} is of the task {self.task!r}: it has to be one of {', '.join(TASKS)}."
-            )
+            raise ValueError(f"{self.key} is of the task {self.task!r}: it has to be one of {', '.join(TASKS)}.")
         size = self.target.shape[:2]
         for name, picture in (("source", self.source), ("mask", self.mask)):
             if picture is not None and picture.shape[:2] != size:

@@ -17,8 +17,8 @@ from data_recipes.formats.shards import RowGroups, ShardWriter
 from data_recipes.pipeline.codec import dumps
 from data_recipes.pipeline.flow import RunStopped
 from data_recipes.pipeline.records import Record
-from insightedit.data.records import REFERENCE_PLACEHOLDER
-from insightedit.imaging import read_rgb
+from insightedit.images.reading import read_rgb
+from insightedit.types import REFERENCE_PLACEHOLDER
 
 ENDINGS = {"parquet": "parquet", "webdataset": "tar"}
 PICTURES = ("source", "target", "mask")

@@ -117,10 +117,7 @@ def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: Watch, st
     write_json(folder.path / MANIFEST, {**begun, "complete": False})
     engine = plan.config.engine
     folder.note(
-        what="begin",
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        engine=vars(engine),
-        units=len(open_units),
+        what="begin", at=datetime.now(UTC).isoformat(timespec="seconds"), engine=vars(engine), units=len(open_units)
     )
     phased = engine.schedule == "step" and engine.name == "local"
     job = Job(plan.config, folder.path, plan.inputs, phased)
@@ -223,9 +220,7 @@ def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, A
                 for one in counts["rejects"]:
                     file.write((json.dumps(one, ensure_ascii=False) + "\n").encode())
                 if counts["shard"] is not None:
-                    shards.append(
-                        {**counts["shard"], "pairs": counts["pairs"], "tasks": counts["counts"]["tasks"]}
-                    )
+                    shards.append({**counts["shard"], "pairs": counts["pairs"], "tasks": counts["counts"]["tasks"]})
                 yield counts
 
     total = add_up(units(), [step.name for step in plan.steps])

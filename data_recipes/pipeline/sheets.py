@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from insightedit.imaging import read_rgb
+from insightedit.images.reading import read_rgb
 
 ON_SHEET = 24
 COLUMNS = 3
@@ -59,11 +59,7 @@ def contact_sheet(cells: Sequence[Cell], title: str) -> bytes:
 
 
 def _draw(
-    sheet: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    corner: tuple[int, int],
-    cell: Cell,
-    sizes: tuple[int, int, int],
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], cell: Cell, sizes: tuple[int, int, int]
 ) -> None:
     (left, top), (high, pitch, width) = corner, sizes
     for place, text in enumerate(cell["pictures"]):

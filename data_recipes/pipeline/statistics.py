@@ -65,9 +65,7 @@ def _plots(total: Counts) -> Iterator[tuple[str, Any]]:
         if counts[name]:
             yield title, _bars(_top(counts[name]), f"{title} ({len(counts[name]):,} categories)")
     if counts["mask_areas"]:
-        areas = {
-            (int(step) + 0.5) * 100 / MASK_STEPS: number for step, number in counts["mask_areas"].items()
-        }
+        areas = {(int(step) + 0.5) * 100 / MASK_STEPS: number for step, number in counts["mask_areas"].items()}
         yield "Mask areas", _histogram(areas, 100 / MASK_STEPS, "Area of the mask, % of the picture: pairs")
     if counts["words"]:
         words = {float(key): number for key, number in counts["words"].items()}
@@ -82,10 +80,7 @@ def _plots(total: Counts) -> Iterator[tuple[str, Any]]:
 def _sheets(cells: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     told = {
         "accepted": ("Pairs", "Drawn at random: references, before, after, mask, as far as there are any."),
-        "refused": (
-            "Refused pairs",
-            "Drawn at random among what was a pair when a step refused it, and why.",
-        ),
+        "refused": ("Refused pairs", "Drawn at random among what was a pair when a step refused it, and why."),
     }
     for what, (title, about) in told.items():
         if cells[what]:

@@ -43,9 +43,7 @@ class Lines(Watch):
             self.count(report["counts"])
         if time.monotonic() - self.last >= EVERY:
             self.last = time.monotonic()
-            self.say(
-                f"{self.done} of {self.units} units: {self.pairs:,} pairs, {self.rejected:,} rejected", "dim"
-            )
+            self.say(f"{self.done} of {self.units} units: {self.pairs:,} pairs, {self.rejected:,} rejected", "dim")
 
     def worker_died(self, unit: int, why: str) -> None:
         """See `Watch`."""
@@ -79,9 +77,7 @@ class Bars(Lines):
         """See `Watch`."""
         super().begin(inputs, units, steps)
         self.rows[""] = self.progress.add_task("inputs", total=inputs, told="")
-        self.rows |= {
-            name: self.progress.add_task(f"  {name}", total=None, told="", visible=True) for name in steps
-        }
+        self.rows |= {name: self.progress.add_task(f"  {name}", total=None, told="", visible=True) for name in steps}
 
     def kept(self, inputs: int, counts: Mapping[str, Any]) -> None:
         """See `Watch`."""
@@ -172,9 +168,7 @@ def show_result(manifest: Mapping[str, Any], out: str, usage: Mapping[str, Mappi
         console.print(table)
     for name, used in usage.items():
         console.print(f"{name}: {_used(used)}")
-    console.print(
-        f"Look at {out}/statistics.html and {out}/README.md; each reject is in {out}/rejected.jsonl"
-    )
+    console.print(f"Look at {out}/statistics.html and {out}/README.md; each reject is in {out}/rejected.jsonl")
 
 
 def show_estimate(estimate: Estimate, workers: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_recipes.scenes.assets import Assets
-from data_recipes.scenes.credits import card_licence, credit_table, read_credits
+from insightedit.scenes.assets import Assets
+from insightedit.scenes.credits import card_licence, credit_table, read_credits
 
 SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 TEMPLATE = """---
@@ -87,11 +87,7 @@ the new object, and the exactly rendered result. `<imagehere>` stands for the pi
 light paper, of which half are tinted. It is added, or replaces an object, and looks in the target as the reference
 shows it; the paper does not matter. {NOT_IN_NATURE}""",
 }
-WHAT = {
-    "edits": "edits",
-    "subjects": "new pictures of subjects",
-    "subject_edits": "edits that put in a subject",
-}
+WHAT = {"edits": "edits", "subjects": "new pictures of subjects", "subject_edits": "edits that put in a subject"}
 COMBINATIONS = {
     "edits": "(class, task)",
     "subjects": "(class, tint)",
@@ -108,9 +104,7 @@ COLUMN_ROWS = (
     ("caption_target", "what the target shows"),
     ("qa", "questions about the source and what the instruction means, with answers"),
 )
-KINDS_ROW = (
-    "| `task`, `category`, `style`, `template_id` | the kind of {}, of {}, of wording, and which wording |"
-)
+KINDS_ROW = "| `task`, `category`, `style`, `template_id` | the kind of {}, of {}, of wording, and which wording |"
 SIDE_BY_SIDE = ", side by side, squares as high as the picture"
 
 

@@ -9,11 +9,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_recipes.scenes.assets import Assets
 from data_recipes.scenes.sheet import check_sheet_path, write_sheet
 from data_recipes.scenes.writer import COLUMNS, PICTURES, Settings, write_dataset
-from insightedit.command_line import one_sentence_errors
-from insightedit.options import Command
+from insightedit.console import Command, one_sentence_errors
+from insightedit.scenes.assets import Assets
 
 ON_SHEET = 24
 EXAMPLES = """Examples:
@@ -48,12 +47,8 @@ def write(
     format: Annotated[str, typer.Option(help="webdataset (tar) or parquet.")] = "webdataset",
     seed: Annotated[int, typer.Option(help="Another seed gives other scenes of the same kind.")] = 0,
     shard_size: Annotated[int, typer.Option(help="Pairs a file.")] = 1000,
-    start_index: Annotated[
-        int, typer.Option(help="First sample, to share one data set out among machines.")
-    ] = 0,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Also draw the first 24 samples on a PNG to look at.")
-    ] = None,
+    start_index: Annotated[int, typer.Option(help="First sample, to share one data set out among machines.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Also draw the first 24 samples on a PNG to look at.")] = None,
     assets: Annotated[Path | None, typer.Option(help="Folder of your own sprites and photographs.")] = None,
     task: Annotated[
         str,

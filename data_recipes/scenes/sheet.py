@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data_recipes.scenes.sampler import EditSample
-from data_recipes.scenes.subjects import SubjectSample
 from insightedit.files import check_others
-from insightedit.pair_sheet import save_sheet
+from insightedit.images.pair_sheet import save_sheet
+from insightedit.scenes.sampler import EditSample
+from insightedit.scenes.subjects import SubjectSample
 
 Sample = EditSample | SubjectSample
 

@@ -21,13 +21,13 @@ import numpy as np
 from PIL import Image
 
 from data_recipes.formats.shards import RowGroups, ShardWriter
-from data_recipes.scenes.assets import SPLITS, Assets
 from data_recipes.scenes.card import dataset_card
-from data_recipes.scenes.sampler import EditSample, SceneSampler
-from data_recipes.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler
+from insightedit.console import MAX_RECORDS, MAX_SCENE_SEED, SCENE_SIDES
 from insightedit.files import check_folder, write_text
-from insightedit.imaging import read_rgb
-from insightedit.options import MAX_RECORDS, MAX_SCENE_SEED, SCENE_SIDES
+from insightedit.images.reading import read_rgb
+from insightedit.scenes.assets import SPLITS, Assets
+from insightedit.scenes.sampler import EditSample, SceneSampler
+from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler
 
 Sampler = SceneSampler | SubjectSampler | SubjectEditSampler
 
@@ -166,9 +166,7 @@ def open_manifest(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     path = out / MANIFEST
     if not path.is_file():
         if out.is_dir() and any(not name.name.startswith(".") for name in out.iterdir()):
-            raise ValueError(
-                f"{out} holds files but no {MANIFEST} of scenes: name a new or empty folder with --out."
-            )
+            raise ValueError(f"{out} holds files but no {MANIFEST} of scenes: name a new or empty folder with --out.")
         out.mkdir(parents=True, exist_ok=True)
         manifest = {"name": "scenes", "settings": settings, "complete": False, "shards": []}
         write_manifest(out, manifest)
@@ -177,15 +175,11 @@ def open_manifest(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         begun, _ = {"task": "edits", **manifest["settings"]}, manifest["shards"]  # older ones name no task
     except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(
-            f"{path} is not a manifest of scenes: name a new or empty folder with --out."
-        ) from None
+        raise ValueError(f"{path} is not a manifest of scenes: name a new or empty folder with --out.") from None
     differing = [key for key in settings if begun.get(key) != settings[key]]
     if differing:
         told = ", ".join(f"{key} {begun.get(key)} (now {settings[key]})" for key in differing)
-        raise ValueError(
-            f"{out} was begun with {told}: give the same settings to go on, or name another folder."
-        )
+        raise ValueError(f"{out} was begun with {told}: give the same settings to go on, or name another folder.")
     manifest["settings"] = settings
     return manifest
 
@@ -331,9 +325,7 @@ class ParquetShard:
     def write(self, row: dict[str, Any]) -> None:
         """Take one row of `row_of`."""
         pictures: dict[str, Any] = {
-            name: {"bytes": row[name], "path": f"{key_of(row)}.{name}.png"}
-            for name in PICTURES
-            if name in row
+            name: {"bytes": row[name], "path": f"{key_of(row)}.{name}.png"} for name in PICTURES if name in row
         }
         if "references" in row:
             pictures["references"] = [

@@ -37,9 +37,7 @@ ABOUT = "Two photos to an addition and a replacement: cut out, inpaint, paste, h
 
 def steps(settings: Settings) -> list[Step]:
     """The steps; `quality` is the last one where the config names it, `quality: {}` is enough."""
-    made: list[Step] = [
-        configured(step, settings) for step in (Captions, Masks, Donor, Swap, Wording, Relations)
-    ]
+    made: list[Step] = [configured(step, settings) for step in (Captions, Masks, Donor, Swap, Wording, Relations)]
     if isinstance(settings.get(Quality.name), Mapping):
         made.append(configured(Quality, settings))
     return made

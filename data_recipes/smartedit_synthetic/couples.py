@@ -41,14 +41,10 @@ class Couples:
         if isinstance(first, Rejected):
             return first
         if isinstance(second, Rejected):
-            return Rejected(
-                first.key, "read", "second photo cannot be read", f"{second.key}: {second.reason}"
-            )
+            return Rejected(first.key, "read", "second photo cannot be read", f"{second.key}: {second.reason}")
         assert second.image is not None, "sources of photos give photos"
         truth = {**first.truth, "partner": dict(second.truth)} if first.truth else {}
-        return first.but(
-            references=(second.image,), truth=truth, notes={**first.notes, "second_photo": second.key}
-        )
+        return first.but(references=(second.image,), truth=truth, notes={**first.notes, "second_photo": second.key})
 
 
 def open_couples(config: InputConfig) -> Couples:

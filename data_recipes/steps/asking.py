@@ -74,9 +74,7 @@ def ask_all(
     for attempt in range(attempts):
         if not open_ones:
             break
-        texts = chat.answer(
-            [_again(questions[number], answers[number].fault, attempt) for number in open_ones]
-        )
+        texts = chat.answer([_again(questions[number], answers[number].fault, attempt) for number in open_ones])
         for number, text in zip(open_ones, texts, strict=True):
             try:
                 answers[number] = Answer(readers[number](text), attempts=attempt + 1)
@@ -189,13 +187,4 @@ def _object_in(answer: str) -> Any:
         raise UnusableError("the answer is not JSON") from None
 
 
-__all__ = [
-    "Answer",
-    "Form",
-    "UnusableError",
-    "ask_all",
-    "bare",
-    "read_form",
-    "read_instructions",
-    "read_text",
-]
+__all__ = ["Answer", "Form", "UnusableError", "ask_all", "bare", "read_form", "read_instructions", "read_text"]

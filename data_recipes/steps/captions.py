@@ -90,9 +90,7 @@ class Captions(DataclassStep):
         return None
 
     def _captions(self, chat: object, records: Sequence[Record]) -> list[Outcome]:
-        questions = [
-            Question(CAPTION_PROMPT, (_photo(record),), "caption", truth=record.truth) for record in records
-        ]
+        questions = [Question(CAPTION_PROMPT, (_photo(record),), "caption", truth=record.truth) for record in records]
         answers = ask_all(chat, questions, [read_text] * len(records), self.attempts)
         return [
             Rejected(record.key, self.name, "no usable caption", answer.fault)
@@ -131,9 +129,7 @@ class Captions(DataclassStep):
         things: dict[str, Thing] = {}
         for one in listed.object_list:
             known = Thing(
-                one.category.replace("_", " "),
-                one.obj_simple_caption.replace("_", " "),
-                one.obj_detailed_caption,
+                one.category.replace("_", " "), one.obj_simple_caption.replace("_", " "), one.obj_detailed_caption
             )
             things.setdefault(known.caption.lower(), known)
         return tuple(things.values())[: self.max_things]

@@ -49,8 +49,7 @@ class Masks(DataclassStep):
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records whose things have boxes, masks and scores; refused: nothing found, no mask is usable, no photo."""
         outcomes: list[Outcome | None] = [
-            Rejected(record.key, self.name, "has no photo") if record.image is None else None
-            for record in records
+            Rejected(record.key, self.name, "has no photo") if record.image is None else None for record in records
         ]
         seen = [record for record in records if record.image is not None]
         pictures = [record.image for record in seen]
@@ -81,9 +80,7 @@ class Masks(DataclassStep):
             taken.append(replace(open_things.pop(one.phrase), box=tuple(one.box), score=float(one.score)))
         for words in open_things:
             found_by = {one.phrase for one in good}
-            reason = (
-                "box is another's" if words in found_by else "low score" if words in weak else "not found"
-            )
+            reason = "box is another's" if words in found_by else "low score" if words in weak else "not found"
             lost[reason] += 1
         lost["beyond max_things"] += max(0, len(taken) - self.max_things)
         return taken[: self.max_things], lost

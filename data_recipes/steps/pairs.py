@@ -131,9 +131,7 @@ class Pairs:
             if tasks & set(self.tasks) and may(record, kind)[number]
         ]
 
-    def _with_proposals(
-        self, jobs: Sequence[_Job], outcomes: list[list[Outcome]], context: Context
-    ) -> list[_Job]:
+    def _with_proposals(self, jobs: Sequence[_Job], outcomes: list[list[Outcome]], context: Context) -> list[_Job]:
         """The jobs that can be done, replacements with what comes; the others are refused."""
         asking = [job for job in jobs if job.kind == "replace"]
         if not asking:
@@ -221,9 +219,7 @@ class _Job:
         back = "replace-back" if self.proposal else "add"
         given = [forward] if self.kind in tasks else []
         is_wanted = swap if self.proposal else "add" in tasks
-        return (
-            [*given, swapped(forward, f"{self.record.key}/{self.number}-{back}")] if is_wanted else [*given]
-        )
+        return [*given, swapped(forward, f"{self.record.key}/{self.number}-{back}")] if is_wanted else [*given]
 
 
 def swapped(record: Record, key: str) -> Record:

@@ -24,10 +24,7 @@ def article(noun: str) -> str:
 def centre(mask: np.ndarray) -> tuple[float, float]:
     """Across and down, as shares of the picture, of the middle of a mask's box; (H, W) bool, not empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return (
-        float(columns[0] + columns[-1] + 1) / 2 / mask.shape[1],
-        float(rows[0] + rows[-1] + 1) / 2 / mask.shape[0],
-    )
+    return (float(columns[0] + columns[-1] + 1) / 2 / mask.shape[1], float(rows[0] + rows[-1] + 1) / 2 / mask.shape[0])
 
 
 def place_words(mask: np.ndarray) -> str:
@@ -52,9 +49,7 @@ def told_apart(things: Sequence[Thing], number: int) -> tuple[str, ...]:
         All that is true and clear; nothing where it is the only one, or neither side nor size tells them apart.
     """
     name = things[number].name
-    same = [
-        i for i, thing in enumerate(things) if thing.mask is not None and thing.name.lower() == name.lower()
-    ]
+    same = [i for i, thing in enumerate(things) if thing.mask is not None and thing.name.lower() == name.lower()]
     if not 2 <= len(same) <= 3 or number not in same:
         return ()
     found = []

@@ -21,7 +21,7 @@ from data_recipes.backends.base import Question
 from data_recipes.pipeline.records import Record, Rejected
 from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Answer, UnusableError, ask_all, check_attempts
-from insightedit.evaluation.judge.replies import Scale, parse_reply
+from insightedit.chat.replies import Scale, parse_reply
 from insightedit.evaluation.judge.rubrics import RUBRICS, Rubric
 
 Scores = tuple[float, ...]
@@ -142,10 +142,7 @@ class Quality(DataclassStep):
         """First PQ, which needs one answer a pair; then SC of the pairs that are left."""
         judge = context.backend("judge")
         pictures = [self._pictures(record) for record in records]
-        asked = [
-            Question(self._prompt("PQ"), seen[-1:], "pq", truth=r.truth)
-            for r, seen in _zip(records, pictures)
-        ]
+        asked = [Question(self._prompt("PQ"), seen[-1:], "pq", truth=r.truth) for r, seen in _zip(records, pictures)]
         answers = self._ask(judge, "PQ", asked)
         outcomes = [self._with_pq(record, answer) for record, answer in _zip(records, answers)]
         texts = [self._texts(outcome) if isinstance(outcome, Record) else () for outcome in outcomes]
@@ -199,9 +196,7 @@ class Quality(DataclassStep):
         first = next(iter(said))
         if not fits or (self.first_must_fit and first in known and first not in fits):
             best = known[first] if first in known else max(known.values(), key=min)
-            return Rejected(
-                record.key, self.name, "SC is too low", _told(dict(zip(names, best, strict=True)))
-            )
+            return Rejected(record.key, self.name, "SC is too low", _told(dict(zip(names, best, strict=True))))
         worst = min(fits.values(), key=min)
         unread = set(said) - set(known) if self.on_missing == "keep" else set()
         out = [text for text in said if text not in fits and text not in unread]

@@ -30,18 +30,8 @@ TEMPLATES: dict[str, str] = {  # published
     "replace": "replace the {origin} with the {target}",
 }
 SIMPLE_TEMPLATES: dict[str, tuple[str, ...]] = {
-    "remove": (
-        "delete the {origin}",
-        "take out the {origin}",
-        "get rid of the {origin}",
-        "erase the {origin}",
-    ),
-    "add": (
-        "put in the {target}",
-        "insert the {target}",
-        "place the {target} in the picture",
-        "draw the {target}",
-    ),
+    "remove": ("delete the {origin}", "take out the {origin}", "get rid of the {origin}", "erase the {origin}"),
+    "add": ("put in the {target}", "insert the {target}", "place the {target} in the picture", "draw the {target}"),
     "replace": (
         "swap the {origin} for the {target}",
         "change the {origin} to the {target}",
@@ -162,10 +152,7 @@ class Wording:
     def _reader(self, kind: str, record: Record) -> partial[tuple[str, ...]]:
         names = [words for words in (record.class_origin, record.class_target) if words]
         return partial(
-            read_instructions,
-            count=COUNTS[kind],
-            max_words=self.max_words,
-            keep=names if kind == "simple" else (),
+            read_instructions, count=COUNTS[kind], max_words=self.max_words, keep=names if kind == "simple" else ()
         )
 
     def _with(self, kind: str, record: Record, answer: Answer[tuple[str, ...]]) -> Outcome:

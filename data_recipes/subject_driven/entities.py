@@ -12,15 +12,7 @@ from pydantic import Field
 from data_recipes.backends.base import Question
 from data_recipes.pipeline.records import REFERENCE_PLACEHOLDER, Record, Rejected, Thing
 from data_recipes.pipeline.steps import Context, DataclassStep, EachRecord, Outcome
-from data_recipes.steps.asking import (
-    Answer,
-    Form,
-    UnusableError,
-    bare,
-    check_attempts,
-    read_form,
-    read_text,
-)
+from data_recipes.steps.asking import Answer, Form, UnusableError, bare, check_attempts, read_form, read_text
 from data_recipes.steps.captions import CAPTION_PROMPT
 from data_recipes.steps.cutouts import MARGIN, cut_out
 from data_recipes.steps.each import Asking, ask_each

@@ -103,9 +103,7 @@ class BIM(nn.Module):
         dtype = get_parameter_dtype(self)  # not a layer's, which may store fewer bits than it computes in
         exchange = self.one_sided if self.two_way is None else self.two_way
         tokens, image = exchange(
-            self.text_in(text_states.to(dtype)),
-            self.image_in(image_features.to(dtype)),
-            self.positions(grid_size),
+            self.text_in(text_states.to(dtype)), self.image_in(image_features.to(dtype)), self.positions(grid_size)
         )
         image = rearrange(image, "b (gy gx) d -> b d gy gx", gy=grid_size)
         image = F.interpolate(image, size=latent_size, mode="bilinear", align_corners=False)

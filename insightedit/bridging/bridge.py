@@ -12,9 +12,9 @@ from insightedit.bridging.bim import BIM, BimKind
 from insightedit.bridging.edit_head import EditHead
 from insightedit.bridging.iaa import IAA
 from insightedit.bridging.qformer import QFormer
-from insightedit.offloading import in_forward
+from insightedit.modeling.offloading import in_forward
+from insightedit.modeling.whole_model import WholeModel
 from insightedit.types import EditCondition
-from insightedit.whole_model import WholeModel
 
 NullText = Literal["empty", "zero_states"]
 NULL_TEXTS: tuple[NullText, ...] = ("empty", "zero_states")
@@ -63,10 +63,7 @@ class EditBridge(WholeModel, ConfigMixin):
     Source: InsightEdit, section 4.2; edit head and learned null: MGIE, section 3.2 and released code.
     """
 
-    _skip_layerwise_casting_patterns = (
-        "norm",
-        "edit_head",
-    )  # torch's transformer reads its layers' weights itself
+    _skip_layerwise_casting_patterns = ("norm", "edit_head")  # torch's transformer reads its layers' weights itself
     null_text_states: Tensor
 
     @register_to_config
@@ -138,10 +135,7 @@ class EditBridge(WholeModel, ConfigMixin):
         self.iaa: IAA | None = None
         if iaa_hidden_dim is not None and image_embed_dim is not None:
             self.iaa = IAA(
-                llm_width=llm_width,
-                hidden_dim=iaa_hidden_dim,
-                num_layers=iaa_layers,
-                image_embed_dim=image_embed_dim,
+                llm_width=llm_width, hidden_dim=iaa_hidden_dim, num_layers=iaa_layers, image_embed_dim=image_embed_dim
             )
         self.token_out = nn.Linear(text_width, text_width) if token_head else None
         self.register_buffer("null_text_states", torch.zeros(num_queries, text_width))
@@ -156,9 +150,7 @@ class EditBridge(WholeModel, ConfigMixin):
     @use_bim.setter
     def use_bim(self, value: bool) -> None:
         if value and self.bim is None:
-            raise ValueError(
-                "this bridge was built without BIM: build it with bim_width set to switch BIM on."
-            )
+            raise ValueError("this bridge was built without BIM: build it with bim_width set to switch BIM on.")
         self._use_bim = value
 
     @property
@@ -169,9 +161,7 @@ class EditBridge(WholeModel, ConfigMixin):
     @use_iaa.setter
     def use_iaa(self, value: bool) -> None:
         if value and self.iaa is None:
-            raise ValueError(
-                "this bridge was built without IAA: build it with iaa_hidden_dim set to switch IAA on."
-            )
+            raise ValueError("this bridge was built without IAA: build it with iaa_hidden_dim set to switch IAA on.")
         self._use_iaa = value
 
     @torch.no_grad()
@@ -249,9 +239,7 @@ class EditBridge(WholeModel, ConfigMixin):
         spatial_residual = None
         if self.bim is not None and self.use_bim and image_features is not None:
             if latent_size is None:
-                raise ValueError(
-                    "BIM makes v' at the size of the latent grid: give latent_size=(h, w), got None."
-                )
+                raise ValueError("BIM makes v' at the size of the latent grid: give latent_size=(h, w), got None.")
             text_states, spatial_residual = self.bim(text_states, image_features, latent_size)
         image_embeds = self.iaa(edit_hidden_states) if self.iaa is not None and self.use_iaa else None
         return EditCondition(text_states, spatial_residual, image_embeds)
@@ -281,9 +269,7 @@ def _check_text_branch(qformer_layers: int | None, edit_head_width: int | None, 
         raise ValueError(f"null_text is {null_text!r}; it is one of {', '.join(NULL_TEXTS)}.")
 
 
-def _build_edit_head(
-    num_queries: int, text_width: int, llm_width: int, inner: tuple[int, int, int, int]
-) -> EditHead:
+def _build_edit_head(num_queries: int, text_width: int, llm_width: int, inner: tuple[int, int, int, int]) -> EditHead:
     """An edit head of (width, layers, heads, feed-forward width)."""
     width, num_layers, num_heads, ffn_dim = inner
     return EditHead(

@@ -13,8 +13,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 
 from insightedit.bridging.attention import Attention
-from insightedit.offloading import in_forward
-from insightedit.whole_model import WholeModel
+from insightedit.modeling.offloading import in_forward
+from insightedit.modeling.whole_model import WholeModel
 
 NULL_SEED = 0  # the null text is part of no checkpoint: every build has to draw the same one
 
@@ -38,9 +38,7 @@ class FeatureFusion(nn.Module):
     Source: MIGE, section 3.2.1.
     """
 
-    def __init__(
-        self, *, width: int, visual_width: int, num_heads: int, activation: Activation = "relu"
-    ) -> None:
+    def __init__(self, *, width: int, visual_width: int, num_heads: int, activation: Activation = "relu") -> None:
         super().__init__()
         self.query = nn.Sequential(nn.Linear(width, width, bias=False), nn.LayerNorm(width))
         self.key = _two_layers(visual_width, width)
@@ -62,9 +60,7 @@ class FeatureFusion(nn.Module):
         Returns:
             (N, Q, width) fused tokens.
         """
-        attended = self.attention(
-            self.query(semantic_tokens), self.key(visual_features), self.value(visual_features)
-        )
+        attended = self.attention(self.query(semantic_tokens), self.key(visual_features), self.value(visual_features))
         return self.norm(semantic_tokens + self.out(self.activation(attended)))
 
 

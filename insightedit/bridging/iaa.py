@@ -35,9 +35,7 @@ class IAA(nn.Module):
     def __init__(self, *, llm_width: int, hidden_dim: int, num_layers: int, image_embed_dim: int) -> None:
         super().__init__()
         if num_layers < 2:
-            raise ValueError(
-                f"IAA needs num_layers >= 2 (one before and one after the mean), got {num_layers}."
-            )
+            raise ValueError(f"IAA needs num_layers >= 2 (one before and one after the mean), got {num_layers}.")
         widths = [llm_width] + [hidden_dim] * (num_layers - 1)
         layers: list[nn.Module] = [nn.LayerNorm(llm_width)]
         for width_in, width_out in pairwise(widths):

@@ -21,9 +21,7 @@ class QFormerLayer(nn.Module):
     `encoder_width=None` builds a layer without cross-attention.
     """
 
-    def __init__(
-        self, *, width: int, num_heads: int, ffn_dim: int, encoder_width: int | None, dropout: float
-    ) -> None:
+    def __init__(self, *, width: int, num_heads: int, ffn_dim: int, encoder_width: int | None, dropout: float) -> None:
         super().__init__()
         self.self_attn = Attention(width, num_heads=num_heads, dropout=dropout)
         self.self_attn_norm = nn.LayerNorm(width, eps=BERT_NORM_EPS)

@@ -35,16 +35,12 @@ class FourierPositions(nn.Module):
     def __init__(self, width: int, scale: float = 1.0) -> None:
         super().__init__()
         if width % 2:
-            raise ValueError(
-                f"the Fourier position code needs an even width (sines and cosines), got {width}."
-            )
+            raise ValueError(f"the Fourier position code needs an even width (sines and cosines), got {width}.")
         self.register_buffer("frequencies", scale * torch.randn(2, width // 2))
 
     def forward(self, grid_size: int) -> Tensor:
         """(grid_size * grid_size, width) code of the cell centres, rows first."""
-        centres = (
-            torch.arange(grid_size, device=self.frequencies.device, dtype=torch.float32) + 0.5
-        ) / grid_size
+        centres = (torch.arange(grid_size, device=self.frequencies.device, dtype=torch.float32) + 0.5) / grid_size
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         places = rearrange(torch.stack([x, y], dim=-1), "gy gx xy -> (gy gx) xy")
         angles = 2 * math.pi * (2 * places - 1).to(self.frequencies.dtype) @ self.frequencies
@@ -62,9 +58,7 @@ class TwoWayBlock(nn.Module):
         is_first: the first block's self-attention has neither position code nor residual.
     """
 
-    def __init__(
-        self, *, width: int, num_heads: int, mlp_dim: int, downsample_rate: int, is_first: bool
-    ) -> None:
+    def __init__(self, *, width: int, num_heads: int, mlp_dim: int, downsample_rate: int, is_first: bool) -> None:
         super().__init__()
         inner_width = width // downsample_rate
         self.is_first = is_first
@@ -120,17 +114,11 @@ class TwoWayTransformer(nn.Module):
         downsample_rate: cross-attention works at `width // downsample_rate`.
     """
 
-    def __init__(
-        self, *, depth: int, width: int, num_heads: int, mlp_dim: int, downsample_rate: int = 2
-    ) -> None:
+    def __init__(self, *, depth: int, width: int, num_heads: int, mlp_dim: int, downsample_rate: int = 2) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             TwoWayBlock(
-                width=width,
-                num_heads=num_heads,
-                mlp_dim=mlp_dim,
-                downsample_rate=downsample_rate,
-                is_first=index == 0,
+                width=width, num_heads=num_heads, mlp_dim=mlp_dim, downsample_rate=downsample_rate, is_first=index == 0
             )
             for index in range(depth)
         )

@@ -27,9 +27,9 @@ from torch import nn
 
 from insightedit.comprehension.lora import ADAPTER_NAME, load_adapter, save_adapter, wrap
 from insightedit.comprehension.vocabulary import edit_token_parameters, vocabulary_tables
-from insightedit.foundation import resolve
-from insightedit.model_files import check_settings, read_json
-from insightedit.pretrained import load_pretrained
+from insightedit.miniatures import resolve
+from insightedit.modeling.model_files import check_settings, read_json
+from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -87,9 +87,7 @@ class AdaptedMllm(ModelMixin):
     def __init__(self, mllm: nn.Module, *, base: str, dtype: torch.dtype, tokenizer: Any = None) -> None:
         super().__init__()
         if not isinstance(mllm, PeftModel):
-            raise ValueError(
-                "this model's language model has no adapter: export it with its weights (--merge-lora)."
-            )
+            raise ValueError("this model's language model has no adapter: export it with its weights (--merge-lora).")
         stock: Any = mllm.get_base_model()
         if getattr(stock, "is_quantized", False):
             raise ValueError(
@@ -147,17 +145,11 @@ class AdaptedMllm(ModelMixin):
             rows.data = rows.data.float()
         load_adapter(model, folder)
         for layer in model.modules():
-            if isinstance(
-                layer, BaseTunerLayer
-            ):  # as in training, the sum is taken in float32 and rounded once
+            if isinstance(layer, BaseTunerLayer):  # as in training, the sum is taken in float32 and rounded once
                 layer.float()
         merged = model.merge_and_unload().requires_grad_(False).eval()
-        for (
-            weight
-        ) in merged.parameters():  # not the buffers: rotary frequencies stay float32, as in every loading
-            weight.data = weight.data.to(getattr(torch, base.dtype)).to(
-                torch_dtype or getattr(torch, base.dtype)
-            )
+        for weight in merged.parameters():  # not the buffers: rotary frequencies stay float32, as in every loading
+            weight.data = weight.data.to(getattr(torch, base.dtype)).to(torch_dtype or getattr(torch, base.dtype))
         return merged
 
 
@@ -172,9 +164,7 @@ def read_adapter(folder: Path) -> tuple[BaseModel, PeftConfig]:
     held = read_json(place)
     check_settings(place, held)
     types = {"vocabulary": int, "vision_feature_layer": int}
-    wrong = [
-        one.name for one in fields(BaseModel) if type(held.get(one.name)) is not types.get(one.name, str)
-    ]
+    wrong = [one.name for one in fields(BaseModel) if type(held.get(one.name)) is not types.get(one.name, str)]
     wrong += sorted(held.keys() - {one.name for one in fields(BaseModel)})
     if wrong or held["dtype"] not in DTYPES or held["vocabulary"] < 1:
         raise ValueError(
@@ -186,9 +176,7 @@ def read_adapter(folder: Path) -> tuple[BaseModel, PeftConfig]:
     usual = json.loads(json.dumps(kind().to_dict(), default=list)) if kind else {}
     # peft's other settings import modules by name, copy layers, or compute for hours
     other = sorted(
-        name
-        for name, value in written.items()
-        if value and name not in OWN_SETTINGS and value != usual.get(name)
+        name for name, value in written.items() if value and name not in OWN_SETTINGS and value != usual.get(name)
     )
     layers = written.get("target_modules")
     if isinstance(layers, str) and not LAYERS.fullmatch(layers):

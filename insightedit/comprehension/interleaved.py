@@ -14,16 +14,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoTokenizer, T5EncoderModel
 from transformers.models.blip_2.configuration_blip_2 import Blip2Config
-from transformers.models.blip_2.modeling_blip_2 import (
-    Blip2PreTrainedModel,
-    Blip2QFormerModel,
-    Blip2VisionModel,
-)
+from transformers.models.blip_2.modeling_blip_2 import Blip2PreTrainedModel, Blip2QFormerModel, Blip2VisionModel
 
-from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
-from insightedit.offloading import execution_device, in_forward
-from insightedit.pretrained import load_pretrained, recompute_activations
+from insightedit.modeling.offloading import execution_device, in_forward
+from insightedit.modeling.pretrained import load_pretrained, recompute_activations
+from insightedit.modeling.processor_path import companion_of
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
@@ -73,9 +69,7 @@ class Blip2PictureEncoder(Blip2PreTrainedModel):
             return self.language_projection(tokens.to(self.language_projection.weight.dtype))
 
 
-def load_eyes(
-    vision: str, dtype: torch.dtype = torch.float32
-) -> tuple[Blip2PictureEncoder, BaseImageProcessor]:
+def load_eyes(vision: str, dtype: torch.dtype = torch.float32) -> tuple[Blip2PictureEncoder, BaseImageProcessor]:
     """BLIP-2 without language model, and its image processor, from a folder or hub id."""
     processor = load_pretrained(AutoImageProcessor, companion_of(vision, "image_processor"))
     return Blip2PictureEncoder.from_stock(vision, dtype), processor
@@ -213,9 +207,7 @@ class InterleavedReader(nn.Module):
         if positions is not None and picture_tokens is not None:
             projected = self.picture_encoder.project(picture_tokens).to(inputs_embeds)
             inputs_embeds = inputs_embeds.masked_scatter(positions[..., None], projected)
-        return self.text_encoder(
-            inputs_embeds=inputs_embeds, attention_mask=tokens.attention_mask
-        ).last_hidden_state
+        return self.text_encoder(inputs_embeds=inputs_embeds, attention_mask=tokens.attention_mask).last_hidden_state
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the text encoder's layers in the backward pass; memory for time, in train mode only."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from insightedit.data.records import REFERENCE_PLACEHOLDER, Task
+from insightedit.types import REFERENCE_PLACEHOLDER, Task
 
 # MIGE puts one sentence per task before the instruction; the wording is ours.
 TASK_PREFIXES: dict[Task, str] = {

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from insightedit.companions import companion_of
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
-from insightedit.data.records import REFERENCE_PLACEHOLDER, Task, task_of
-from insightedit.imaging import pixels_to_tensor, squash
-from insightedit.pretrained import load_pretrained
-from insightedit.types import TokenBatch
+from insightedit.images.reading import pixels_to_tensor, squash
+from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.processor_path import companion_of
+from insightedit.types import REFERENCE_PLACEHOLDER, Task, TokenBatch, task_of
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
@@ -168,9 +167,7 @@ class InterleavedTokenizer:
         return torch.stack([pixels_to_tensor(squash(picture, self.resolution)) for picture in pictures])
 
 
-def _with_source(
-    text: str, source: np.ndarray | None, references: list[np.ndarray]
-) -> tuple[str, list[np.ndarray]]:
+def _with_source(text: str, source: np.ndarray | None, references: list[np.ndarray]) -> tuple[str, list[np.ndarray]]:
     """Text and pictures with the source among them, in reading order."""
     text = " ".join(text.split())
     if source is None:

@@ -20,14 +20,9 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from insightedit.comprehension.lora import attach, merge
 from insightedit.comprehension.prompts import FEW, TemplateSet
 from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture, load_processor
-from insightedit.comprehension.vocabulary import (
-    EDIT_TOKEN,
-    add_edit_tokens,
-    edit_token_names,
-    find_edit_tokens,
-)
-from insightedit.offloading import execution_device, in_forward
-from insightedit.pretrained import load_pretrained, recompute_activations
+from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_tokens, edit_token_names, find_edit_tokens
+from insightedit.modeling.offloading import execution_device, in_forward
+from insightedit.modeling.pretrained import load_pretrained, recompute_activations
 from insightedit.types import Comprehension, TokenBatch
 
 if TYPE_CHECKING:
@@ -168,9 +163,7 @@ class LlavaComprehension(nn.Module):
         """D_vis, width of the vision patches."""
         return self.stock.config.vision_config.hidden_size
 
-    def tokenize(
-        self, instructions: Sequence[str], images: Sequence[Picture] | None, **options: Any
-    ) -> TokenBatch:
+    def tokenize(self, instructions: Sequence[str], images: Sequence[Picture] | None, **options: Any) -> TokenBatch:
         """Prompt + reply + R edit tokens on the CPU; arguments as `EditTokenizer.tokenize`."""
         return self.tokenizer.tokenize(instructions, images, **options)
 
@@ -228,9 +221,7 @@ class LlavaComprehension(nn.Module):
         tokenizer = self.processor.tokenizer
         tokens = self.tokenizer.tokenize_questions(instructions, images)
         device = self.device
-        picture = (
-            {} if tokens.pixel_values is None else {"pixel_values": self._vision_input(tokens.pixel_values)}
-        )
+        picture = {} if tokens.pixel_values is None else {"pixel_values": self._vision_input(tokens.pixel_values)}
         with _eval_mode(self), in_forward(self.mllm), self._one_precision():
             generated = self.stock.generate(
                 input_ids=tokens.input_ids.to(device),
@@ -324,19 +315,12 @@ def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> Bits
     """bitsandbytes' description; vision tower, projector and vocabulary stay in floating point."""
     if quantization == "none":
         return None
-    skipped = [
-        ".*vision_tower",
-        ".*multi_modal_projector",
-        "lm_head",
-    ]  # regular expressions from the name's start
+    skipped = [".*vision_tower", ".*multi_modal_projector", "lm_head"]  # regular expressions from the name's start
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     if quantization == "4bit":
         return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=skipped,
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=skipped
         )
     raise ValueError(f"quantization is {quantization!r}; it is one of none, 4bit, 8bit.")
 

@@ -38,11 +38,7 @@ VOCABULARY_LAYERS = ("embed_tokens", "lm_head")
 
 
 def attach(
-    mllm: PreTrainedModel,
-    edit_token_ids: list[int],
-    lora: LoraConfig | None,
-    *,
-    train_embeddings: bool = False,
+    mllm: PreTrainedModel, edit_token_ids: list[int], lora: LoraConfig | None, *, train_embeddings: bool = False
 ) -> PeftModel | PreTrainedModel:
     """Freeze the model; add LoRA (unless None) and trainable rows for the edit tokens.
 
@@ -107,9 +103,7 @@ def language_model_layers(mllm: nn.Module, names: list[str]) -> str:
     """
     pattern = rf".*\blanguage_model\.layers\.\d+\..*\b({'|'.join(re.escape(name) for name in names)})"
     if not any(re.fullmatch(pattern, name) for name, _ in mllm.named_modules()):
-        linear = {
-            name.rsplit(".", 1)[-1] for name, module in mllm.named_modules() if isinstance(module, nn.Linear)
-        }
+        linear = {name.rsplit(".", 1)[-1] for name, module in mllm.named_modules() if isinstance(module, nn.Linear)}
         raise ValueError(
             f"lora.target_modules is {names}, none of which is a layer of this language model; the whole model has "
             f"{sorted(linear)}: set comprehension.lora.target_modules to some of them, e.g. [q_proj, v_proj]."
@@ -131,9 +125,7 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
     Raises:
         ValueError: if the model trains its vocabulary tables whole, which an adapter does not hold.
     """
-    tables = tuple(
-        f"{layer}.weight" for layer in VOCABULARY_LAYERS
-    )  # behind token rows they have other names
+    tables = tuple(f"{layer}.weight" for layer in VOCABULARY_LAYERS)  # behind token rows they have other names
     if any(p.requires_grad for name, p in model.named_parameters() if name.endswith(tables)):
         raise ValueError(
             "this model trains embed_tokens and lm_head whole (comprehension.train_embeddings), and an adapter holds "
@@ -156,14 +148,10 @@ def load_adapter(model: PeftModel, folder: str | Path) -> None:
     """
     path = Path(folder) / ADAPTER_FILE
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no {ADAPTER_FILE}: write one with `save_adapter(model, folder)`."
-        )
+        raise FileNotFoundError(f"{folder} holds no {ADAPTER_FILE}: write one with `save_adapter(model, folder)`.")
     state, wanted = load_file(path), get_peft_model_state_dict(model)
     if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in wanted.items()}:
-        differing = sorted(set(state) ^ set(wanted)) or [
-            n for n in state if state[n].shape != wanted[n].shape
-        ]
+        differing = sorted(set(state) ^ set(wanted)) or [n for n in state if state[n].shape != wanted[n].shape]
         raise ValueError(
             f"{path} does not fit this model: {len(differing)} tensors differ, first {differing[0]}. "
             "Use the num_edit_tokens and lora settings that the adapter was trained with."
@@ -203,7 +191,5 @@ def wrap(mllm: PreTrainedModel, config: PeftConfig) -> PeftModel:
         # peft 0.21 reads a property that transformers 5 has renamed ...
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         # ... and warns about tied tables before it ties the trained rows, as it does
-        warnings.filterwarnings(
-            "ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning
-        )
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
         return get_peft_model(mllm, config)  # type: ignore[return-value]

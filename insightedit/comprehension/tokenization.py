@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from insightedit.companions import companion_of
 from insightedit.comprehension.prompts import (
     FEW,
     IMAGE_TOKEN,
@@ -24,8 +23,9 @@ from insightedit.comprehension.prompts import (
     question_turn,
 )
 from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_words, edit_token_names
-from insightedit.imaging import read_rgb
-from insightedit.pretrained import load_pretrained
+from insightedit.images.reading import read_rgb
+from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.processor_path import companion_of
 from insightedit.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ class EditTokenizer:
     """
 
     def __init__(
-        self,
-        processor: ProcessorMixin,
-        edit_tokens: Sequence[str],
-        max_positions: int,
-        templates: TemplateSet = FEW,
+        self, processor: ProcessorMixin, edit_tokens: Sequence[str], max_positions: int, templates: TemplateSet = FEW
     ) -> None:
         self.processor: Any = processor
         self.templates = templates
@@ -65,12 +61,7 @@ class EditTokenizer:
 
     @classmethod
     def from_pretrained(
-        cls,
-        model: str,
-        *,
-        num_edit_tokens: int,
-        edit_token: str = EDIT_TOKEN,
-        templates: TemplateSet = FEW,
+        cls, model: str, *, num_edit_tokens: int, edit_token: str = EDIT_TOKEN, templates: TemplateSet = FEW
     ) -> EditTokenizer:
         """What `LlavaComprehension.from_pretrained` tokenises with, from a folder or hub id, without its weights."""
         from transformers import AutoConfig
@@ -151,12 +142,8 @@ class EditTokenizer:
         template_indices: Sequence[int] | None,
     ) -> list[Turn]:
         if caption and images is not None:
-            raise ValueError(
-                "caption=True is text only, but images were given: pass images=None or caption=False."
-            )
-        _check_lengths(
-            instructions, images=images, replies=replies, chats=chats, template_indices=template_indices
-        )
+            raise ValueError("caption=True is text only, but images were given: pass images=None or caption=False.")
+        _check_lengths(instructions, images=images, replies=replies, chats=chats, template_indices=template_indices)
         indices = [0] * len(instructions) if template_indices is None else template_indices
         replies = [None] * len(instructions) if replies is None else replies
         answers = [None if reply is None else self._plain(reply) for reply in replies]
@@ -188,18 +175,12 @@ class EditTokenizer:
         """One line, control tokens taken apart so that the tokenizer does not see them."""
         return self._control_tokens.sub(lambda found: f"{found[0][0]} {found[0][1:]}", " ".join(text.split()))
 
-    def _encode(
-        self, texts: list[str], images: Sequence[Picture] | None, *, padding_side: str
-    ) -> dict[str, Tensor]:
+    def _encode(self, texts: list[str], images: Sequence[Picture] | None, *, padding_side: str) -> dict[str, Tensor]:
         """One processor call: (B, T) ids and mask, (B, T, 2) offsets, (B, 3, S, S) pixels where there are images."""
         pictures = {}
         if images is not None:
             image_token = self.processor.image_token
-            texts = (
-                [text.replace(IMAGE_TOKEN, image_token) for text in texts]
-                if image_token != IMAGE_TOKEN
-                else texts
-            )
+            texts = [text.replace(IMAGE_TOKEN, image_token) for text in texts] if image_token != IMAGE_TOKEN else texts
             square = {"size": _square(self.processor.image_processor), "do_center_crop": False}
             pictures = {"images": [_rgb(image) for image in images], "images_kwargs": square}
         text_options = {"padding": True, "padding_side": padding_side, "return_offsets_mapping": True}
@@ -227,21 +208,15 @@ class EditTokenizer:
     def _too_long(self, turn: Turn, length: int, limit: int, *, shorten: bool) -> str:
         given = f"{turn.instruction[:40]!r} makes {length} tokens, {self.num_edit_tokens} of them edit tokens"
         if shorten:
-            return (
-                f"{given}; its frame alone is longer than max_length {limit}: raise comprehension.max_length."
-            )
+            return f"{given}; its frame alone is longer than max_length {limit}: raise comprehension.max_length."
         return f"{given}; the model reads at most {limit}: use a shorter instruction, or pass max_length to cut it."
 
     def _warn_once(self, length: int, limit: int) -> None:
         if not self._warned:
-            logger.warning(
-                "a sequence of %d tokens was cut to comprehension.max_length %d; said once.", length, limit
-            )
+            logger.warning("a sequence of %d tokens was cut to comprehension.max_length %d; said once.", length, limit)
             self._warned = True
 
-    def _compact(
-        self, ids: Tensor, mask: Tensor, labels: Tensor, keep: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _compact(self, ids: Tensor, mask: Tensor, labels: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Close the gaps that `keep` leaves and pad on the right again."""
         pad = self.processor.tokenizer.pad_token_id
 
@@ -285,9 +260,7 @@ def _rgb(image: Picture) -> np.ndarray:
     if isinstance(image, Image.Image):
         return read_rgb(image)
     if not isinstance(image, np.ndarray):
-        raise TypeError(
-            f"a picture is a {type(image).__name__}; give PIL images or (H, W, 3) uint8 numpy arrays."
-        )
+        raise TypeError(f"a picture is a {type(image).__name__}; give PIL images or (H, W, 3) uint8 numpy arrays.")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"a picture is {image.shape} {image.dtype}; numpy pictures are (H, W, 3) uint8 RGB.")
     return image if image.flags.writeable else image.copy()  # torch warns of arrays that it cannot write to
@@ -300,6 +273,4 @@ def _check_lengths(instructions: Sequence[str], **others: Sequence[Any] | None) 
         raise ValueError("instructions is empty; a batch has at least one.")
     for name, values in others.items():
         if values is not None and len(values) != len(instructions):
-            raise ValueError(
-                f"{len(instructions)} instructions but {len(values)} {name}: give one per instruction."
-            )
+            raise ValueError(f"{len(instructions)} instructions but {len(values)} {name}: give one per instruction.")

@@ -45,9 +45,7 @@ def edit_token_names(edit_token: str, num_edit_tokens: int) -> list[str]:
     return [edit_token.format(index=index) for index in range(num_edit_tokens)]
 
 
-def find_edit_tokens(
-    tokenizer: PreTrainedTokenizerBase, edit_token: str, num_edit_tokens: int
-) -> list[int] | None:
+def find_edit_tokens(tokenizer: PreTrainedTokenizerBase, edit_token: str, num_edit_tokens: int) -> list[int] | None:
     """Ids of the edit tokens, or None where the tokenizer has none of them.
 
     Raises:

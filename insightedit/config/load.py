@@ -136,12 +136,8 @@ def _file_layers(
     layers = [_Layer({"recipe": Path(recipe).stem}, "file name"), general]
     if stage is not None:
         own, more = _read("stages", stage if isinstance(stage, Path) else section or "", faults)
-        faults += [
-            f"{name} ({own.origin}): a stage's own file cannot hold sections of stages." for name in more
-        ]
-        number = (
-            own.values.get("stage", {}).get("number") if isinstance(own.values.get("stage"), dict) else None
-        )
+        faults += [f"{name} ({own.origin}): a stage's own file cannot hold sections of stages." for name in more]
+        number = own.values.get("stage", {}).get("number") if isinstance(own.values.get("stage"), dict) else None
         section = f"stage{number}" if number is not None else section
         layers.append(own)
     layers += [layer for name, layer in special.items() if name == section]
@@ -177,9 +173,7 @@ def _read(kind: str, name: str | Path, faults: list[str]) -> tuple[_Layer, dict[
         if isinstance(section, dict):
             sections[key] = _Layer(section, f"{origin}, section {key}")
         elif section is not None:
-            faults.append(
-                f"{key} ({origin}): holds settings of that stage, got {section!r}: indent them below it."
-            )
+            faults.append(f"{key} ({origin}): holds settings of that stage, got {section!r}: indent them below it.")
     return _Layer(values, origin), sections
 
 
@@ -189,9 +183,7 @@ def _find(kind: str, name: str | Path, faults: list[str]) -> Path | None:
     if isinstance(name, Path) or text.endswith((".yaml", ".yml")):
         if Path(text).is_file():
             return Path(text)
-        faults.append(
-            f"the file {text} does not exist: give the path of a YAML file, or a name of configs/{kind}."
-        )
+        faults.append(f"the file {text} does not exist: give the path of a YAML file, or a name of configs/{kind}.")
         return None
     path = config_root() / kind / f"{text}.yaml"
     if path.is_file():
@@ -246,16 +238,12 @@ def _for_present_sections(values: dict[str, Any], merged: Any) -> dict[str, Any]
     """Settings without those of sections that are switched off so far."""
     nested = {key: value for key, value in values.items() if isinstance(value, dict)}
     present = {
-        key: _for_present_sections(value, merged[key])
-        for key, value in nested.items()
-        if merged[key] is not None
+        key: _for_present_sections(value, merged[key]) for key, value in nested.items() if merged[key] is not None
     }
     return {key: value for key, value in values.items() if key not in nested} | present
 
 
-def _clean(
-    values: Mapping[Any, Any], schema: type, prefix: str, origin: str, faults: list[str]
-) -> dict[str, Any]:
+def _clean(values: Mapping[Any, Any], schema: type, prefix: str, origin: str, faults: list[str]) -> dict[str, Any]:
     """The part of `values` that fits the dataclass `schema`; the rest becomes faults."""
     hints = typing.get_type_hints(schema)
     kept: dict[str, Any] = {}
@@ -265,15 +253,8 @@ def _clean(
             faults.append(_unknown(path, [f"{prefix}{name}" for name in hints], origin))
             continue
         nested, is_list = _nested(hints[key])
-        if (
-            nested
-            and is_list
-            and isinstance(value, list)
-            and all(isinstance(entry, Mapping) for entry in value)
-        ):
-            kept[key] = [
-                _clean(entry, nested, f"{path}[{i}].", origin, faults) for i, entry in enumerate(value)
-            ]
+        if nested and is_list and isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value):
+            kept[key] = [_clean(entry, nested, f"{path}[{i}].", origin, faults) for i, entry in enumerate(value)]
         elif nested and not is_list and isinstance(value, Mapping):
             kept[key] = _clean(value, nested, f"{path}.", origin, faults)
         elif problem := _misfit(schema, key, value, hints[key]):
@@ -387,9 +368,7 @@ def _override_entry(merged: Any, path: str, value: Any, faults: list[str]) -> An
     match = re.fullmatch(r"([\w.]+)\[(\d+)\]\.(\w+)", path)
     entries = OmegaConf.select(merged, match[1]) if match else None
     if match is None or not OmegaConf.is_list(entries):
-        faults.append(
-            f"{path} ({COMMAND_LINE}): no such setting; entries of lists read data.sources[0].path."
-        )
+        faults.append(f"{path} ({COMMAND_LINE}): no such setting; entries of lists read data.sources[0].path.")
         return merged
     entries = typing.cast("list[Any]", OmegaConf.to_container(entries, resolve=False))
     if int(match[2]) >= len(entries):
@@ -405,9 +384,7 @@ def _override_entry(merged: Any, path: str, value: Any, faults: list[str]) -> An
 def _full_path(key: str, faults: list[str]) -> str | None:
     """Complete a key that leaves out its first parts; None and a fault if that is not possible in one way."""
     head, bracket, rest = key.partition("[")
-    found = [path for path in _paths() if path == head] or [
-        path for path in _paths() if path.endswith(f".{head}")
-    ]
+    found = [path for path in _paths() if path == head] or [path for path in _paths() if path.endswith(f".{head}")]
     if len(found) == 1:
         return found[0] + bracket + rest
     if found:
@@ -418,9 +395,7 @@ def _full_path(key: str, faults: list[str]) -> str | None:
         leaves.setdefault(path if "." in key else path.rpartition(".")[2], path)
     near = difflib.get_close_matches(key, leaves, n=1, cutoff=0.6)
     hint = _synonym(head.rpartition(".")[2]) or (
-        f" (did you mean {leaves[near[0]]}?)"
-        if near
-        else "; sections are " + ", ".join(typing.get_type_hints(Config))
+        f" (did you mean {leaves[near[0]]}?)" if near else "; sections are " + ", ".join(typing.get_type_hints(Config))
     )
     faults.append(f"{key} ({COMMAND_LINE}): no such setting{hint}.")
     return None

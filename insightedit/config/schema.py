@@ -24,15 +24,11 @@ class LoraConfig:
 class ReaderConfig:
     """Reads instructions with pictures in them, in place of the language model (MIGE)."""
 
-    vision: str = (
-        "Salesforce/blip2-flan-t5-xxl"  # BLIP-2, of which vision tower, Q-Former and projection are used
-    )
+    vision: str = "Salesforce/blip2-flan-t5-xxl"  # BLIP-2, of which vision tower, Q-Former and projection are used
     text_encoder: str = "google/flan-t5-xxl"  # paper; released code: google/t5-v1_1-xxl
     max_length: int = 256  # tokens of one instruction, 32 for each picture included
     max_references: int = 4  # reference images of one instruction, the source not counted
-    source_in_text: bool = (
-        True  # the source is one of the instruction's pictures; false = MIGE's ablation without
-    )
+    source_in_text: bool = True  # the source is one of the instruction's pictures; false = MIGE's ablation without
 
 
 @dataclass
@@ -45,25 +41,15 @@ class ComprehensionConfig:
     vision_feature_layer: int = -2  # LLaVA-1.5
     quantization: Literal["none", "4bit", "8bit"] = "none"
     lora: LoraConfig | None = field(default_factory=LoraConfig)
-    describe_prompt: str = (
-        "How does the picture look after this edit: {instruction}"  # for `--describe` (ours)
-    )
+    describe_prompt: str = "How does the picture look after this edit: {instruction}"  # for `--describe` (ours)
     expressive: bool = False  # write what will change, then edit (MGIE); train on source kind `descriptions`
     max_new_tokens: int = 64  # longest text it writes, in tokens; MGIE: 96
-    no_repeat_ngram_size: int = (
-        0  # so many tokens in a row do not come twice, the question's included; MGIE: 3
-    )
-    states_before_tokens: bool = (
-        False  # read the states that predict the edit tokens, one position before (MGIE)
-    )
-    train_embeddings: bool = (
-        False  # let all rows of embed_tokens and lm_head train, not the edit tokens' (MGIE)
-    )
+    no_repeat_ngram_size: int = 0  # so many tokens in a row do not come twice, the question's included; MGIE: 3
+    states_before_tokens: bool = False  # read the states that predict the edit tokens, one position before (MGIE)
+    train_embeddings: bool = False  # let all rows of embed_tokens and lm_head train, not the edit tokens' (MGIE)
     max_length: int = 1024  # tokens, image placeholders included (ours)
     templates: Literal["few", "thirty"] = "few"  # paraphrases in training; SmartEdit: thirty
-    reader: ReaderConfig | None = (
-        None  # set: reads instead of `model`; needs bridge.fusion, generation.transformer
-    )
+    reader: ReaderConfig | None = None  # set: reads instead of `model`; needs bridge.fusion, generation.transformer
 
 
 @dataclass
@@ -145,24 +131,16 @@ class TransformerConfig:
 class GenerationConfig:
     """The denoiser, its autoencoder and encoders."""
 
-    model: str = (
-        "stable-diffusion-v1-5/stable-diffusion-v1-5"  # folder or hub id of a Stable Diffusion pipeline
-    )
-    unet: str | None = (
-        None  # another UNet folder, e.g. timbrooks/instruct-pix2pix (subfolder unet); None = model
-    )
-    image_encoder: str = (
-        "openai/clip-vit-large-patch14"  # CLIP whose image embedding IAA predicts (768, ours)
-    )
+    model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # folder or hub id of a Stable Diffusion pipeline
+    unet: str | None = None  # another UNet folder, e.g. timbrooks/instruct-pix2pix (subfolder unet); None = model
+    image_encoder: str = "openai/clip-vit-large-patch14"  # CLIP whose image embedding IAA predicts (768, ours)
     resolution: int = 256  # pixels, SmartEdit
     scale_source_latents: bool = False  # InstructPix2Pix and SmartEdit: source latents are the unscaled mode
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     source_prior: float = 0.0  # expected size of a change in latent units; 0 = off (ours; needs `sample`)
     zero_terminal_snr: bool = False
     image_prompt_scale: float = 1.0  # lambda; InsightEdit does not give it (ours)
-    transformer: TransformerConfig | None = (
-        None  # with comprehension.reader; `model` still gives VAE and schedule
-    )
+    transformer: TransformerConfig | None = None  # with comprehension.reader; `model` still gives VAE and schedule
 
 
 @dataclass
@@ -172,9 +150,7 @@ class GuidanceConfig:
     drop_text: float = 0.05
     drop_image: float = 0.05
     drop_both: float = 0.05
-    null_text: Literal["empty", "zero_states"] = (
-        "empty"  # CLIP's "", or the text branch on zero states (MGIE)
-    )
+    null_text: Literal["empty", "zero_states"] = "empty"  # CLIP's "", or the text branch on zero states (MGIE)
     guidance_scale: float = 7.5
     image_guidance_scale: float = 1.5
     num_inference_steps: int = 50  # SmartEdit: 100; ours, DPM-free schedulers converge by 50
@@ -193,9 +169,7 @@ class LossConfig:
     token: float = 1.0  # with a token_head in the bridge, stage 1 (ours)
     place: float = 1.0  # with a place_head in bridge.bim or generation.transformer (ours)
     changed_area_weight: float = 1.0  # pixels that differ between source and target count this much (ours)
-    change_floor: float | None = (
-        None  # weigh each edit by 1 / max(this, its latent change); None = off (ours)
-    )
+    change_floor: float | None = None  # weigh each edit by 1 / max(this, its latent change); None = off (ours)
     min_snr_gamma: float | None = None
     min_timestep: int = 0  # first timestep that is trained; 0 = all, as in the papers (ours)
 
@@ -231,9 +205,7 @@ class SourceConfig:
         default_factory=dict
     )  # role -> column of your table, e.g. {source: before, target: after, instruction: words}
     val_fraction: float = 0.0  # share of the records that is held out for the validation loss
-    sources: list[SourceConfig] = field(
-        default_factory=list
-    )  # of kind `mixture`: a mixture within the mixture
+    sources: list[SourceConfig] = field(default_factory=list)  # of kind `mixture`: a mixture within the mixture
 
 
 @dataclass
@@ -265,9 +237,7 @@ class TrainConfig:
     num_samples: int = 8
     validate_every: int = 500  # steps between two validation losses, of sources with a val_fraction
     num_validation: int = 64  # held-out records of one validation loss
-    max_minutes: float | None = (
-        None  # stop early, checkpointed, after this wall time; the same command goes on
-    )
+    max_minutes: float | None = None  # stop early, checkpointed, after this wall time; the same command goes on
     seed: int = 0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from insightedit.offloading import in_forward
+from insightedit.modeling.offloading import in_forward
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny

@@ -146,9 +146,7 @@ def guide(
             f"branches {list(needed)}; {lacking} is None. Run the UNet on what `branch_weights` names."
         )
     # What counts nothing cancels, whatever stands in its place.
-    counting = [
-        prediction for prediction in (noise_image, noise_null, noise_text_image) if prediction is not None
-    ]
+    counting = [prediction for prediction in (noise_image, noise_null, noise_text_image) if prediction is not None]
     text_image, image, null = (counting[0] if p is None else p for p in given.values())
     return null + guidance_scale * (text_image - image) + image_guidance_scale * (image - null)
 
@@ -161,9 +159,7 @@ def _hide_text(condition: EditCondition, null_text_states: Tensor, hides: Tensor
         condition,
         encoder_hidden_states=hidden,
         image_embeds=None if embeds is None else _hide(embeds, hides),
-        encoder_attention_mask=None
-        if mask is None
-        else mask.masked_fill(hides[:, None], 1),  # all of the null
+        encoder_attention_mask=None if mask is None else mask.masked_fill(hides[:, None], 1),  # all of the null
     )
 
 

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
-def draw_timesteps(
-    batch_size: int, num_train_timesteps: int, generator: torch.Generator, *, begin: int = 0
-) -> Tensor:
+def draw_timesteps(batch_size: int, num_train_timesteps: int, generator: torch.Generator, *, begin: int = 0) -> Tensor:
     """One timestep per sample, uniform over the schedule from `begin` on.
 
     Args:
@@ -37,9 +35,7 @@ def draw_timesteps(
             f"min_timestep is {begin}, but the schedule has the timesteps 0 to {num_train_timesteps - 1}: "
             "give one of them; 0 trains all."
         )
-    return torch.randint(
-        begin, num_train_timesteps, (batch_size,), generator=generator, device=generator.device
-    )
+    return torch.randint(begin, num_train_timesteps, (batch_size,), generator=generator, device=generator.device)
 
 
 def noise_target(scheduler: SchedulerMixin, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -86,9 +82,7 @@ def snr_weights(scheduler: SchedulerMixin, timesteps: Tensor, gamma: float) -> T
     Source: Hang et al., Efficient Diffusion Training via Min-SNR Weighting Strategy, section 3.4.
     """
     if gamma <= 0:
-        raise ValueError(
-            f"min_snr_gamma has to be positive, got {gamma}; 5 is usual, None turns the weighting off."
-        )
+        raise ValueError(f"min_snr_gamma has to be positive, got {gamma}; 5 is usual, None turns the weighting off.")
     alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()
     snr = alphas / (1 - alphas)
     match _prediction_type(scheduler):
@@ -100,9 +94,7 @@ def snr_weights(scheduler: SchedulerMixin, timesteps: Tensor, gamma: float) -> T
             return snr.clamp(max=gamma)
 
 
-def changed_area_weights(
-    changed_mask: Tensor | None, *, latent_size: tuple[int, int], weight: float
-) -> Tensor:
+def changed_area_weights(changed_mask: Tensor | None, *, latent_size: tuple[int, int], weight: float) -> Tensor:
     """Weight map that lets the changed area of a picture count more than the rest.
 
     A latent cell is changed if any of its pixels is, or a neighbouring cell (the autoencoder looks that far).

@@ -19,7 +19,7 @@ from insightedit.generation.guidance import BRANCHES, branch_weights, guide, nul
 from insightedit.generation.noise import PREDICTION_TYPES
 from insightedit.generation.transformer import EditTransformer, predict_noise
 from insightedit.generation.unet_input import image_prompt, unet_input
-from insightedit.offloading import unwrapped
+from insightedit.modeling.offloading import unwrapped
 from insightedit.types import EditCondition
 
 if TYPE_CHECKING:
@@ -163,9 +163,7 @@ def denoise(
         guided = guide(*(by_branch.get(branch) for branch in BRANCHES), *scales)
         try:
             stepped = scheduler.step(guided, timestep, state.latents, **step_options, return_dict=False)
-        except (
-            NotImplementedError
-        ) as error:  # the lack of a prediction type, which is found at the first step
+        except NotImplementedError as error:  # the lack of a prediction type, which is found at the first step
             raise ValueError(f"{type(scheduler).__name__} does not fit this model: {error}.") from error
         state.latents = stepped[0]
         if callback is not None:
@@ -199,10 +197,7 @@ def predict(
         return predict_noise(unet, noisy_latents, timestep, source_latents, condition)
     return unet(
         unet_input(
-            noisy_latents.to(unet.dtype),
-            source_latents,
-            condition.spatial_residual,
-            unet.config.residual_channels,
+            noisy_latents.to(unet.dtype), source_latents, condition.spatial_residual, unet.config.residual_channels
         ),
         timestep,
         encoder_hidden_states=condition.encoder_hidden_states.to(unet.dtype),

@@ -17,10 +17,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from insightedit.generation.unet import TRAIN_TIMESTEPS, alpha_at, source_prediction
-from insightedit.offloading import in_forward
-from insightedit.pretrained import load_pretrained
+from insightedit.modeling.offloading import in_forward
+from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.whole_model import WholeModel
 from insightedit.types import EditCondition, NoisePrediction
-from insightedit.whole_model import WholeModel
 
 PLACE_KEYS = ("place_out.weight", "place_out.bias")
 BLANK_PRIOR = 1.0  # latents of a whole picture have about unit variance
@@ -50,12 +50,7 @@ class EditTransformer(WholeModel, PixArtTransformer2DModel):
     """
 
     def __init__(
-        self,
-        *,
-        source_channels: int = 4,
-        source_prior: float = 0.0,
-        place_head: bool = False,
-        **stock_config: Any,
+        self, *, source_channels: int = 4, source_prior: float = 0.0, place_head: bool = False, **stock_config: Any
     ) -> None:
         super().__init__(**stock_config)
         if source_channels < 0:
@@ -63,9 +58,7 @@ class EditTransformer(WholeModel, PixArtTransformer2DModel):
                 f"source_channels is {source_channels}: give the number of the autoencoder's latent channels, 0 for "
                 "no source."
             )
-        self.register_to_config(
-            source_channels=source_channels, source_prior=source_prior, place_head=place_head
-        )
+        self.register_to_config(source_channels=source_channels, source_prior=source_prior, place_head=place_head)
         stock = self.pos_embed.proj
         self.pos_embed.proj = nn.Conv2d(
             stock.in_channels + source_channels, stock.out_channels, stock.kernel_size, stock.stride

@@ -13,18 +13,14 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import (
-    Attention,
-    IPAdapterAttnProcessor2_0,
-    IPAdapterXFormersAttnProcessor,
-)
+from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0, IPAdapterXFormersAttnProcessor
 from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
 from insightedit.generation.unet_input import EditConvIn
-from insightedit.pretrained import load_pretrained
-from insightedit.whole_model import WholeModel
+from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.whole_model import WholeModel
 
 TRAIN_TIMESTEPS = 1000
 IMAGE_PROCESSORS = (IPAdapterAttnProcessor2_0, IPAdapterXFormersAttnProcessor)
@@ -57,10 +53,7 @@ class EditUNet(WholeModel, UNet2DConditionModel):
     Source: InsightEdit, section 4.3; the image branch is diffusers' IP-Adapter.
     """
 
-    _skip_layerwise_casting_patterns = (
-        "norm",
-        "encoder_hid_proj",
-    )  # diffusers reads the latter's dtype itself
+    _skip_layerwise_casting_patterns = ("norm", "encoder_hid_proj")  # diffusers reads the latter's dtype itself
 
     def __init__(
         self,
@@ -168,9 +161,7 @@ class EditUNet(WholeModel, UNet2DConditionModel):
             edit_unet.start_from_source(alphas_cumprod)
         return edit_unet if edit_unet.dtype == unet.dtype else edit_unet.to(unet.dtype)
 
-    def forward(
-        self, sample: Tensor, timestep: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any
-    ) -> Any:
+    def forward(self, sample: Tensor, timestep: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
         """As the stock UNet, on channels [z_t, z_src, v'].
 
         Args:
@@ -353,9 +344,7 @@ def alpha_at(alphas_cumprod: Tensor, timestep: Tensor | float) -> Tensor:
     """
     alphas = alphas_cumprod.float()
     # float32 holds whole timesteps exactly
-    at = (
-        torch.as_tensor(timestep, device=alphas.device).float().clamp(0, len(alphas) - 1).reshape(-1, 1, 1, 1)
-    )
+    at = torch.as_tensor(timestep, device=alphas.device).float().clamp(0, len(alphas) - 1).reshape(-1, 1, 1, 1)
     low = at.floor().long()
     return torch.lerp(alphas[low], alphas[(low + 1).clamp(max=len(alphas) - 1)], at - low)
 

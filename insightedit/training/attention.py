@@ -54,16 +54,8 @@ def _attention(
 ) -> torch.Tensor:
     """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E); arguments as torch's."""
     scale = others.get("scale")
-    if (
-        dropout_p
-        or is_causal
-        or others.get("enable_gqa")
-        or query.dim() != 4
-        or query.shape[1] != key.shape[1]
-    ):
-        return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask, dropout_p, is_causal, **others
-        )
+    if dropout_p or is_causal or others.get("enable_gqa") or query.dim() != 4 or query.shape[1] != key.shape[1]:
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **others)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     heads = query.shape[:2]
     query, key, value = (states.flatten(0, 1) for states in (query, key, value))

@@ -120,9 +120,7 @@ def is_complete(folder: Path) -> bool:
     """Whether every file that the save listed is there in full size."""
     try:
         sizes = json.loads((folder / COMPLETE).read_text())
-        return folder.suffix != ".tmp" and all(
-            (folder / name).stat().st_size == size for name, size in sizes.items()
-        )
+        return folder.suffix != ".tmp" and all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError):
         return False
 
@@ -189,12 +187,7 @@ def set_rng_state(state: Mapping[str, Any], generator: torch.Generator) -> None:
         torch.cuda.set_rng_state(state["cuda"][0])
     saved = state["numpy"]
     inner = {"key": saved["key"].numpy().astype(np.uint32), "pos": saved["pos"]}
-    whole = {
-        "bit_generator": "MT19937",
-        "state": inner,
-        "has_gauss": saved["has_gauss"],
-        "gauss": saved["gauss"],
-    }
+    whole = {"bit_generator": "MT19937", "state": inner, "has_gauss": saved["has_gauss"], "gauss": saved["gauss"]}
     np.random.set_state(whole)  # noqa: NPY002 - see rng_state
     python = state["python"]
     random.setstate((python["version"], tuple(python["words"]), python["gauss"]))

@@ -87,17 +87,13 @@ def read_contract(run_dir: Path, *, command: str | None = None) -> dict[str, Any
     """
     make = f" Run `{command}` first" if command else " Run that stage first"
     if not run_dir.is_dir():
-        raise StageError(
-            f"the run folder {run_dir} does not exist.{make}, or name another one with --init-from DIR."
-        )
+        raise StageError(f"the run folder {run_dir} does not exist.{make}, or name another one with --init-from DIR.")
     path = run_dir / CONTRACT
     if not path.is_file():
         newest = CheckpointFolder(run_dir / "checkpoints").latest()
         state = f"it stopped at {newest.name}" if newest else "it has no checkpoint yet"
         again = f"Run `{command}` again, it goes on" if command else "Run that stage again, it goes on"
-        raise StageError(
-            f"the stage in {run_dir} has not finished: {state} and there is no {CONTRACT}. {again}."
-        )
+        raise StageError(f"the stage in {run_dir} has not finished: {state} and there is no {CONTRACT}. {again}.")
     try:
         return json.loads(path.read_text())
     except ValueError as error:

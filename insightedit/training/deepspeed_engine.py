@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from insightedit.config.load import ConfigError, config_root
-from insightedit.devices import fast_cpu_attention
+from insightedit.modeling.devices import fast_cpu_attention
 from insightedit.training.optim import build_optimizer, build_schedule
 from insightedit.training.optimizer_state import (
     MOMENTS,
@@ -66,16 +66,10 @@ class DeepSpeedEngine:
         self.processes, self.device = processes, processes.device
         self.own_files = config.train.deepspeed_files
         self.accumulation = config.train.gradient_accumulation_steps
-        for tensor in [
-            *module.parameters(),
-            *module.buffers(),
-        ]:  # DeepSpeed cannot send channels_last weights
+        for tensor in [*module.parameters(), *module.buffers()]:  # DeepSpeed cannot send channels_last weights
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
         self.optimizer = build_optimizer(
-            self.parameters.items(),
-            config.optim,
-            device=processes.device,
-            offloaded="offload_optimizer" in zero,
+            self.parameters.items(), config.optim, device=processes.device, offloaded="offload_optimizer" in zero
         )
         self.engine, _, _, self.schedule = deepspeed.initialize(
             model=module,
@@ -92,9 +86,7 @@ class DeepSpeedEngine:
             total, losses = self.engine(batch, generator)
             self.engine.backward(total)
         if self.zero_stage == 0 and self.engine.is_gradient_accumulation_boundary():
-            self._norm = torch.nn.utils.get_total_norm(
-                p.grad for p in self.parameters.values() if p.grad is not None
-            )
+            self._norm = torch.nn.utils.get_total_norm(p.grad for p in self.parameters.values() if p.grad is not None)
         self.engine.step()
         return total.detach(), losses
 
@@ -155,9 +147,7 @@ class DeepSpeedEngine:
         zero = self.engine.optimizer
         if self.zero_stage == 0:
             return list(self.parameters.values())
-        return list(
-            zero.fp32_partitioned_groups_flat if self.partitioned else zero.single_partition_of_fp32_groups
-        )
+        return list(zero.fp32_partitioned_groups_flat if self.partitioned else zero.single_partition_of_fp32_groups)
 
     def _state(self, parameter: nn.Parameter, key: str) -> Tensor | None:
         """A weight's whole state, gathered from all processes."""
@@ -223,9 +213,7 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"train.deepspeed: {path} is not JSON: {error}.") from error
     for key in OWNED_KEYS.keys() & settings.keys():
-        raise ConfigError(
-            f"train.deepspeed: {path} sets `{key}`, which `{OWNED_KEYS[key]}` decides: remove it there."
-        )
+        raise ConfigError(f"train.deepspeed: {path} sets `{key}`, which `{OWNED_KEYS[key]}` decides: remove it there.")
     return {
         **settings,
         "train_micro_batch_size_per_gpu": config.train.batch_size,
@@ -250,7 +238,5 @@ def deepspeed_file(name: str) -> Path:
     path = folder / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(f.stem for f in folder.glob("*.json")))
-        raise ConfigError(
-            f"train.deepspeed={name} is not known: one of {known}, or the path of a .json file."
-        )
+        raise ConfigError(f"train.deepspeed={name} is not known: one of {known}, or the path of a .json file.")
     return path

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from insightedit.devices import fast_cpu_attention
+from insightedit.modeling.devices import fast_cpu_attention
 from insightedit.training.optim import build_optimizer, build_schedule
 from insightedit.training.optimizer_state import (
     gather_state,

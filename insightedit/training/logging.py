@@ -112,9 +112,7 @@ class RunLog:
             return
         means = self.meter.means()
         _refuse_divergence(step, means, self.run_dir)
-        self.last = {
-            name.removeprefix("loss/"): value for name, value in means.items() if name.startswith("loss")
-        }
+        self.last = {name.removeprefix("loss/"): value for name, value in means.items() if name.startswith("loss")}
         record = {"step": step, **self._speed(step), "lr": learning_rate, **means}
         self.meter.reset()
         self._since, self._steps_since = time.perf_counter(), 0
@@ -133,9 +131,7 @@ class RunLog:
 
     def _write(self, step: int, record: Mapping[str, float]) -> None:
         with (self.run_dir / LOG).open("a") as file:
-            file.write(
-                json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in record.items()}) + "\n"
-            )
+            file.write(json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in record.items()}) + "\n")
         if self._board is not None:
             for name, value in record.items():
                 if name not in ("step", "time"):
@@ -241,9 +237,7 @@ def _tensorboard(folder: Path, start_step: int) -> Any:
 
 def _refuse_divergence(step: int, means: Mapping[str, float], run_dir: Path) -> None:
     bad = [
-        name
-        for name, value in means.items()
-        if name.startswith(("loss", "grad_norm")) and not math.isfinite(value)
+        name for name, value in means.items() if name.startswith(("loss", "grad_norm")) and not math.isfinite(value)
     ]
     if bad:
         raise StageError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from insightedit.command_line import STOPPED, TERMINATED
+from insightedit.console import STOPPED, TERMINATED
 from insightedit.training.checkpoint import CheckpointFolder, undisturbed
 from insightedit.training.engine import Engine, build_engine
 from insightedit.training.logging import RunLog
@@ -123,18 +123,14 @@ def fit(
         run_dir,
         max_steps=config.train.max_steps,
         log_every=config.train.log_every,
-        samples_per_step=config.train.batch_size
-        * config.train.gradient_accumulation_steps
-        * processes.world_size,
+        samples_per_step=config.train.batch_size * config.train.gradient_accumulation_steps * processes.world_size,
         start_step=progress.step,
         enabled=processes.is_main,
     )
     with log, stop_signals() as stop:
         code = _train(config.train, snapshot, progress, log, painter, validation, stop)
     finished = progress.step >= config.train.max_steps
-    return RunSummary(
-        run_dir, progress.step, progress.losses, progress.seconds, progress.resumed_from, finished, code
-    )
+    return RunSummary(run_dir, progress.step, progress.losses, progress.seconds, progress.resumed_from, finished, code)
 
 
 def _train(
@@ -178,9 +174,7 @@ def _train(
         if stopping and not last:
             if processes.is_main:
                 logger.info(
-                    "stopped at step %d of %d, saved: the same command goes on",
-                    progress.step,
-                    train.max_steps,
+                    "stopped at step %d of %d, saved: the same command goes on", progress.step, train.max_steps
                 )
             return code
     return 0

@@ -18,16 +18,16 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from insightedit.model_files import read_json
-from insightedit.pretrained import load_pretrained
+from insightedit.modeling.model_files import read_json
+from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
 from insightedit.training.run_folder import previous_run, started_from
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config, GenerationConfig, ReaderConfig
-    from insightedit.editor import Editor
-    from insightedit.interleaved_editor import InterleavedEditor
+    from insightedit.model.editor import Editor
+    from insightedit.model.interleaved_editor import InterleavedEditor
 
 INDEX = "model_index.json"
 DEFAULT = "default"
@@ -55,10 +55,7 @@ BRIDGE_SETTINGS = {
     "activation": "fusion.activation",
 }
 """Key of a model's bridge/config.json -> key below `bridge` in a stage's config; shapes alone do not tell heads."""
-BRANCHES = {
-    "bim": "bim_width",
-    "iaa": "iaa_hidden_dim",
-}  # key below `bridge` -> in a model's bridge/config.json
+BRANCHES = {"bim": "bim_width", "iaa": "iaa_hidden_dim"}  # key below `bridge` -> in a model's bridge/config.json
 TOLERANCE = 2e-3  # of two autoencoders, of which one may have been rounded to float16 or bfloat16
 
 
@@ -99,14 +96,14 @@ def find_start(name: str) -> str:
     if Path(name).exists():
         return name
     if name == DEFAULT:
-        from insightedit.hub import default_model
+        from insightedit.pipelines.loading import default_model
 
         return str(default_model())
     return _fetch(name) if HUB_ID.fullmatch(name) else name
 
 
 def _fetch(name: str) -> str:
-    from insightedit.fetching import fetch_model
+    from insightedit.hub.fetching import fetch_model
 
     try:
         return str(fetch_model(name))
@@ -170,7 +167,7 @@ def adopt_model(config: Config, folder: str | Path) -> Config:
 
 
 def _check_whole(folder: Path) -> None:
-    from insightedit.model_folder import check_model_folder
+    from insightedit.pipelines.model_folder import check_model_folder
 
     try:
         check_model_folder(folder, for_training=True)
@@ -181,9 +178,7 @@ def _check_whole(folder: Path) -> None:
 def _with_own_reader(config: Config, reader: ReaderConfig, folder: Path) -> Config:
     """All parts of a model for instructions with pictures lie in its folder."""
     transformer = config.generation.transformer and replace(config.generation.transformer, model=str(folder))
-    reader = replace(
-        reader, vision=str(folder / "picture_encoder"), text_encoder=str(folder / "text_encoder")
-    )
+    reader = replace(reader, vision=str(folder / "picture_encoder"), text_encoder=str(folder / "text_encoder"))
     return replace(
         config,
         comprehension=replace(config.comprehension, reader=reader),
@@ -197,10 +192,7 @@ def _with_own_bases(part: GenerationConfig, folder: Path) -> GenerationConfig:
         return part
     encoder = folder / "image_encoder"
     return replace(
-        part,
-        model=str(folder),
-        unet=None,
-        image_encoder=str(encoder) if encoder.is_dir() else part.image_encoder,
+        part, model=str(folder), unet=None, image_encoder=str(encoder) if encoder.is_dir() else part.image_encoder
     )
 
 
@@ -230,7 +222,7 @@ def load_model_weights(editor: Editor | InterleavedEditor, folder: str | Path) -
 
 def _parts(editor: Editor | InterleavedEditor) -> dict[str, nn.Module | None]:
     """Attribute path -> module, of what a model folder has under the path's last name."""
-    from insightedit.editor import Editor
+    from insightedit.model.editor import Editor
 
     if isinstance(editor, Editor):
         return {"bridge": editor.bridge, "unet": editor.unet}

@@ -29,7 +29,7 @@ from insightedit.types import Comprehension, EditBatch, EditCondition
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
-    from insightedit.editor import Editor
+    from insightedit.model.editor import Editor
 
 TOKEN_SCALE = 4.0  # of logits against unit embeddings, so that they can be sure at once
 IGNORE = -100  # torch's label for "no loss here"
@@ -89,9 +89,7 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
         drop_image=config.guidance.drop_image,
         drop_both=config.guidance.drop_both,
     )
-    losses |= _drawing_losses(
-        editor, batch, config, generator, target_latents, source_latents, condition, weights
-    )
+    losses |= _drawing_losses(editor, batch, config, generator, target_latents, source_latents, condition, weights)
     if condition.encoder_attention_mask is None:  # the states are a Q-Former's; padding would blur the number
         losses["metric/qformer_spread"] = spread(condition.encoder_hidden_states.detach())
     return losses
@@ -176,10 +174,7 @@ def _drawing_losses(
     scheduler = editor.noise_scheduler
     noise = torch.randn(target_latents.shape, generator=generator).to(target_latents)
     timesteps = draw_timesteps(
-        len(target_latents),
-        scheduler.config.num_train_timesteps,
-        generator,
-        begin=config.loss.min_timestep,
+        len(target_latents), scheduler.config.num_train_timesteps, generator, begin=config.loss.min_timestep
     )
     timesteps = timesteps.to(target_latents.device)
     noisy_latents = scheduler.add_noise(target_latents, noise, timesteps)

@@ -28,11 +28,7 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: fl
 
 
 def build_optimizer(
-    named: Iterable[tuple[str, nn.Parameter]],
-    config: OptimConfig,
-    *,
-    device: torch.device,
-    offloaded: bool = False,
+    named: Iterable[tuple[str, nn.Parameter]], config: OptimConfig, *, device: torch.device, offloaded: bool = False
 ) -> torch.optim.Optimizer:
     """AdamW over the trainable parameters.
 
@@ -90,9 +86,7 @@ class Ema:
 
     def __init__(self, decay: float, values: Mapping[str, Tensor]) -> None:
         if not 0.0 <= decay < 1.0:
-            raise ConfigError(
-                f"train.ema_decay is {decay}, must lie in [0, 1), e.g. 0.999; null switches it off."
-            )
+            raise ConfigError(f"train.ema_decay is {decay}, must lie in [0, 1), e.g. 0.999; null switches it off.")
         self.decay = decay
         self.updates = 0
         self.shadow = {name: value.detach().float().clone() for name, value in values.items()}
@@ -117,13 +111,9 @@ def _adamw8bit(
     groups: list[dict[str, Any]], settings: dict[str, Any], device: torch.device, offloaded: bool
 ) -> torch.optim.Optimizer:
     if offloaded:
-        raise ConfigError(
-            "optim.name=adamw8bit cannot be offloaded: use optim.name=adamw, or train.deepspeed=zero2."
-        )
+        raise ConfigError("optim.name=adamw8bit cannot be offloaded: use optim.name=adamw, or train.deepspeed=zero2.")
     if device.type != "cuda":
-        raise ConfigError(
-            f"optim.name=adamw8bit needs a GPU, training runs on {device.type}: set optim.name=adamw."
-        )
+        raise ConfigError(f"optim.name=adamw8bit needs a GPU, training runs on {device.type}: set optim.name=adamw.")
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:

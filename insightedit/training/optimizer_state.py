@@ -119,8 +119,7 @@ def load_blocks(folder: Path, rank: int, optimizer: torch.optim.Optimizer, tenso
         )
     for tensor, state in zip(tensors, states, strict=True):
         optimizer.state[tensor] = {
-            key: value.to(tensor.device) if isinstance(value, Tensor) else value
-            for key, value in state.items()
+            key: value.to(tensor.device) if isinstance(value, Tensor) else value for key, value in state.items()
         }
 
 

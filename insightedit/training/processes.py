@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from insightedit.config.load import ConfigError
-from insightedit.devices import avoid_cudnn_attention
+from insightedit.modeling.devices import avoid_cudnn_attention
 
 if TYPE_CHECKING:
     from insightedit.config.schema import TrainConfig
@@ -87,9 +87,7 @@ def start_processes(config: TrainConfig) -> Processes:
         os.environ.setdefault("LOCAL_RANK", "0")  # deepspeed.initialize insists on it
         if not torch.distributed.is_initialized():
             meeting = os.path.join(tempfile.mkdtemp(prefix="insightedit-"), "meeting")
-            torch.distributed.init_process_group(
-                backend, init_method=f"file://{meeting}", rank=0, world_size=1
-            )
+            torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
         deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
     return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from insightedit.command_line import one_sentence_errors
 from insightedit.config.load import ConfigError, load_config
+from insightedit.console import one_sentence_errors
 from insightedit.files import lock_folder
 from insightedit.training.checkpoint import CheckpointFolder, load_tensors, save_tensors
 from insightedit.training.contract import (
@@ -39,15 +39,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from insightedit.config.schema import Config
-    from insightedit.editor import Editor
+    from insightedit.model.editor import Editor
 
 logger = logging.getLogger(__name__)
 INHERITED = "inherited.safetensors"
 
 
-def run_stage(
-    number: int, argv: Sequence[str] | None = None, *, description: str | None = None
-) -> RunSummary:
+def run_stage(number: int, argv: Sequence[str] | None = None, *, description: str | None = None) -> RunSummary:
     """Run one stage: config, previous stage, editor, loop, contract.
 
     Args:
@@ -71,9 +69,7 @@ def run_stage(
     with ExitStack() as held:
         if processes.is_main:
             if arguments.restart:
-                _checked_previous_run(
-                    config, command
-                )  # first: nothing is renamed for a run that cannot start
+                _checked_previous_run(config, command)  # first: nothing is renamed for a run that cannot start
                 if run_dir.is_dir():
                     with lock_folder(run_dir):  # nor under the hands of one that is at work
                         pass
@@ -141,15 +137,9 @@ def parse_arguments(number: int, argv: Sequence[str], description: str | None = 
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--recipe", default="insightedit", help="configs/recipes/NAME.yaml (default: insightedit)")
     parser.add_argument(
-        "--recipe", default="insightedit", help="configs/recipes/NAME.yaml (default: insightedit)"
-    )
-    parser.add_argument(
-        "--overlay",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="configs/overlays/NAME.yaml; may be repeated",
+        "--overlay", action="append", default=[], metavar="NAME", help="configs/overlays/NAME.yaml; may be repeated"
     )
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE", help="your own YAML, after the overlays"
@@ -160,9 +150,7 @@ def parse_arguments(number: int, argv: Sequence[str], description: str | None = 
         help="run folder of the stage before (default: beside this one), or a finished model: its folder, its hub id, "
         "or `default` for the one that comes with the package",
     )
-    parser.add_argument(
-        "--restart", action="store_true", help="start anew; the old run folder is kept as *.old-N"
-    )
+    parser.add_argument("--restart", action="store_true", help="start anew; the old run folder is kept as *.old-N")
     parser.add_argument(
         "--accept-changed-data",
         action="store_true",
@@ -171,9 +159,7 @@ def parse_arguments(number: int, argv: Sequence[str], description: str | None = 
     parser.add_argument(
         "--local_rank", "--local-rank", type=int, default=None, help=argparse.SUPPRESS
     )  # from launchers
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8 optim.lr=1e-4"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8 optim.lr=1e-4")
     return parser.parse_intermixed_args(argv)
 
 
@@ -185,8 +171,8 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
 
 
 def _train(config: Config, run_dir: Path, processes: Processes, command: str, accepts: bool) -> RunSummary:
-    from insightedit.build import sample_edits
-    from insightedit.build_data import build_held_out_loader, build_loader
+    from insightedit.pipelines.compose import sample_edits
+    from insightedit.training.data import build_held_out_loader, build_loader
     from insightedit.training.objectives import OBJECTIVES
 
     quiet_libraries()
@@ -225,7 +211,7 @@ def _train(config: Config, run_dir: Path, processes: Processes, command: str, ac
 
 def _build(config: Config) -> Any:
     """The editor; parts that do not fit each other are the user's mistake."""
-    from insightedit.build import build_editor
+    from insightedit.model.build import build_editor
 
     try:
         # under autocast the frozen language model computes in bfloat16 in whatever type it is held

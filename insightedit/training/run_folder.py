@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from insightedit.config.schema import Config, SourceConfig
-from insightedit.data.mixture import fingerprint_changes
+from insightedit.datasets.mixture import fingerprint_changes
 from insightedit.files import write_text
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.errors import StageError
@@ -140,9 +140,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
     before, after, defaults = _flat(old), _flat(new), _flat(asdict(Config()))
     free = FREE_KEYS | ({"train.max_steps"} if new["optim"]["schedule"] == "constant" else set())
     gained = {key for key in after.keys() - before.keys() if after[key] == defaults.get(key, after)}
-    gained = {
-        key for key in gained if not any(key.startswith(f"{part}.") for part in before)
-    }  # part was null
+    gained = {key for key in gained if not any(key.startswith(f"{part}.") for part in before)}  # part was null
     parts = {key.rpartition(".")[0] for key in [*after, *defaults]}
     lost = {key for key in before.keys() - after.keys() if key not in defaults and key not in parts}
     keys = [key for key in {**before, **after} if key not in free | gained | lost]
@@ -194,9 +192,7 @@ def _stage_settings(run: Path) -> dict[str, Any] | None:
         config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
     except yaml.YAMLError:
         return None
-    has_number = (
-        isinstance(config, dict) and isinstance(config.get("stage"), dict) and "number" in config["stage"]
-    )
+    has_number = isinstance(config, dict) and isinstance(config.get("stage"), dict) and "number" in config["stage"]
     return config if has_number else None
 
 

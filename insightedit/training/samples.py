@@ -19,11 +19,11 @@ from insightedit.training.checkpoint import undisturbed
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
-    from insightedit.data.records import EditRecord
-    from insightedit.data.sources import Source
+    from insightedit.datasets.sources import Source
     from insightedit.training.engine import Engine
     from insightedit.training.optim import Ema
     from insightedit.training.processes import Processes
+    from insightedit.types import EditRecord
 
 logger = logging.getLogger(__name__)
 EditFn = Callable[[Sequence[Any]], list[np.ndarray]]
@@ -65,11 +65,7 @@ class Painter:
         if self.processes.is_main:
             averaged = self.ema.shadow if self.ema is not None else {}
             self.engine.eval_mode()
-            with (
-                undisturbed(self.generator),
-                torch.no_grad(),
-                swapped(self.engine.trainable_state(), averaged),
-            ):
+            with undisturbed(self.generator), torch.no_grad(), swapped(self.engine.trainable_state(), averaged):
                 edited = self.edit_fn(self.samples)
             draw_samples(self.samples, edited, self._path(step))
             self.engine.train_mode()
@@ -100,8 +96,8 @@ def fixed_samples(config: Config) -> list[Any]:
     """
     from itertools import chain, zip_longest
 
-    from insightedit.data.cascade import leaves
-    from insightedit.data.sources import SCENE_SOURCES, build_source
+    from insightedit.datasets.cascade import leaves
+    from insightedit.datasets.sources import SCENE_SOURCES, build_source
 
     draws_from_blank = config.comprehension.reader is not None
     found: list[list[Any]] = []
@@ -130,8 +126,8 @@ def _sample(record: EditRecord) -> Any:
 
 def _whole_records(source: Source, count: int) -> Iterator[EditRecord]:
     """The first `count` records without the broken ones; while training, the mixture skips and names those."""
-    from insightedit.data.cascade import num_records
-    from insightedit.data.mixture import BROKEN
+    from insightedit.datasets.cascade import num_records
+    from insightedit.datasets.mixture import BROKEN
 
     for index in range(min(count, num_records(source))):
         with suppress(*BROKEN):
@@ -151,9 +147,7 @@ def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Pat
         ValueError: if there is not one edited picture per sample.
     """
     if len(edited) != len(samples):
-        raise ValueError(
-            f"{len(samples)} samples came back as {len(edited)} edited pictures: there must be one each."
-        )
+        raise ValueError(f"{len(samples)} samples came back as {len(edited)} edited pictures: there must be one each.")
     height = CELL + CAPTION
     columns = 3 if all(sample.target is not None for sample in samples) else 2
     grid = Image.new("RGB", (columns * (CELL + GAP) - GAP, len(samples) * height), "white")

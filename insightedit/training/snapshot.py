@@ -99,9 +99,7 @@ class Snapshot:
         if self.ema is not None and self.processes.is_main:
             self.ema.load(load_tensors(path / EMA), trainer["ema_updates"])
         if trainer["world_size"] == self.processes.world_size:
-            state = torch.load(
-                path / f"rng-{self.processes.rank:03d}.pt", map_location="cpu", weights_only=True
-            )
+            state = torch.load(path / f"rng-{self.processes.rank:03d}.pt", map_location="cpu", weights_only=True)
             set_rng_state(state, self.generator)
         else:
             fresh = seed_everything(seed + SEED_STRIDE * trainer["step"], self.processes.rank)

@@ -30,9 +30,7 @@ class TrainingStep(nn.Module):
         config: whole config.
     """
 
-    def __init__(
-        self, editor: nn.Module, objective: Callable[..., dict[str, Tensor]], config: Config
-    ) -> None:
+    def __init__(self, editor: nn.Module, objective: Callable[..., dict[str, Tensor]], config: Config) -> None:
         super().__init__()
         self.editor = editor
         self.objective = objective
@@ -79,6 +77,4 @@ def total_loss(losses: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
 
 def trainable_parameters(module: TrainingStep) -> dict[str, nn.Parameter]:
     """Trainable parameters by their name in the editor."""
-    return {
-        name: parameter for name, parameter in module.editor.named_parameters() if parameter.requires_grad
-    }
+    return {name: parameter for name, parameter in module.editor.named_parameters() if parameter.requires_grad}

@@ -54,9 +54,7 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
     """
     if not patterns:
         raise ConfigError("stage.trainable is empty: name what this stage trains, e.g. [bridge.qformer.*].")
-    everything = dict(
-        editor.named_parameters(remove_duplicate=False)
-    )  # tied weights answer to each of their names
+    everything = dict(editor.named_parameters(remove_duplicate=False))  # tied weights answer to each of their names
     chosen = {id(everything[name]) for name in _matches(everything, patterns)}
     names = []
     for name, parameter in editor.named_parameters():
@@ -111,9 +109,7 @@ def _matches(everything: dict[str, nn.Parameter], patterns: Sequence[str]) -> se
 
 def _no_match(pattern: str, names: list[str]) -> str:
     """One sentence that names the nearest existing parameters."""
-    prefixes = {
-        ".".join(name.split(".")[:depth]) + ".*" for name in names for depth in range(1, name.count(".") + 1)
-    }
+    prefixes = {".".join(name.split(".")[:depth]) + ".*" for name in names for depth in range(1, name.count(".") + 1)}
     near = difflib.get_close_matches(pattern.removeprefix("!"), sorted(prefixes) + names, n=4, cutoff=0.5)
     parts = sorted({name.split(".")[0] for name in names})
     hint = f"nearest: {', '.join(near)}" if near else f"parts: {', '.join(parts)}"

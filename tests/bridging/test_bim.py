@@ -6,14 +6,7 @@ import torch
 from insightedit.bridging.bim import BIM
 from insightedit.bridging.two_way import FourierPositions
 
-SMALL = {
-    "text_width": 16,
-    "vision_width": 24,
-    "width": 32,
-    "num_heads": 2,
-    "mlp_dim": 48,
-    "residual_channels": 6,
-}
+SMALL = {"text_width": 16, "vision_width": 24, "width": 32, "num_heads": 2, "mlp_dim": 48, "residual_channels": 6}
 
 
 @pytest.fixture

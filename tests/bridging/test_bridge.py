@@ -76,9 +76,7 @@ def test_branches_switch_off_and_on(bridge: EditBridge) -> None:
 
 
 def test_without_bim_and_iaa(tmp_path) -> None:
-    bridge = EditBridge(
-        **{**SMALL, "bim_width": None, "iaa_hidden_dim": None, "image_embed_dim": None}
-    ).eval()
+    bridge = EditBridge(**{**SMALL, "bim_width": None, "iaa_hidden_dim": None, "image_embed_dim": None}).eval()
     condition = bridge(STATES, IMAGE, (4, 4))
     assert condition.spatial_residual is None
     assert condition.image_embeds is None

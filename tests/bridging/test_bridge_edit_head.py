@@ -59,9 +59,7 @@ def test_round_trip(bridge: EditBridge, tmp_path) -> None:
 
 
 def test_bim_can_follow_an_edit_head() -> None:
-    bridge = EditBridge(
-        **{**SMALL, "bim_width": 32}, **HEAD, bim_heads=2, bim_mlp_dim=48, residual_channels=6
-    )
+    bridge = EditBridge(**{**SMALL, "bim_width": 32}, **HEAD, bim_heads=2, bim_mlp_dim=48, residual_channels=6)
     condition = bridge(STATES, torch.randn(2, 9, 20), (4, 4), EMBEDDINGS)
     assert condition.encoder_hidden_states.shape == (2, 7, 16)
     assert condition.spatial_residual.shape == (2, 6, 4, 4)

@@ -52,9 +52,7 @@ def test_a_row_does_not_depend_on_the_others(head: EditHead) -> None:
 def test_the_embeddings_tell_the_tokens_apart(head: EditHead) -> None:
     """Attention has no order: with equal states, tokens in another order say the same, with other embeddings not."""
     states, embeddings = torch.zeros(1, 5, 24), torch.randn(5, 24)
-    torch.testing.assert_close(
-        head(states, embeddings), head(states, embeddings.flip(0)), atol=1e-6, rtol=1e-5
-    )
+    torch.testing.assert_close(head(states, embeddings), head(states, embeddings.flip(0)), atol=1e-6, rtol=1e-5)
     assert not torch.allclose(head(states, embeddings), head(states, 2 * embeddings), atol=1e-3)
 
 

@@ -201,12 +201,7 @@ def call(module: str, words: list[str]) -> Ended:
     code, crash = 0, None
     started = time.process_time()
     try:
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            warnings.catch_warnings(),
-            bounds(),
-        ):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings(), bounds():
             warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:

@@ -31,8 +31,7 @@ def cases() -> list:
     for lines in CALLS.values():
         for number, (words, named) in enumerate(lines):
             is_slow = any(place in words for place in MADE) or (
-                number % 10
-                and words.startswith(("insightedit.stage", "insightedit data preview insightedit"))
+                number % 10 and words.startswith(("insightedit.stage", "insightedit data preview insightedit"))
             )
             marks = [pytest.mark.slow] if is_slow else []
             found.append(pytest.param(words, named, id=words[:110], marks=marks))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.cli import app
+from insightedit.cli.main import app
 
 WORDS = "make the dog red"
 
@@ -27,7 +27,7 @@ def photo(tmp_path):
 @pytest.fixture
 def run(tiny_folder, tmp_path, monkeypatch):
     """`run("edit", ...)` in an empty folder, with the tiny model as the default."""
-    from insightedit import hub
+    from insightedit.export import folder as hub
 
     monkeypatch.setattr(hub, "DEFAULT_MODEL", tiny_folder)
     monkeypatch.chdir(tmp_path)
@@ -166,7 +166,7 @@ class TestMistakes:
         one_sentence(run("edit", photo, WORDS, "--model", "junk"), "no model_index.json")
 
     def test_no_default_model(self, run, photo, monkeypatch, tmp_path):
-        from insightedit import hub
+        from insightedit.export import folder as hub
 
         monkeypatch.setattr(hub, "DEFAULT_MODEL", tmp_path / "none")
         one_sentence(run("edit", photo, WORDS), "No default model")
@@ -191,9 +191,7 @@ class TestMistakes:
 
     def test_mask_without_lock(self, run, photo):
         Image.new("L", (50, 30)).save("m.png")
-        one_sentence(
-            run("edit", photo, WORDS, "--mask", "m.png", "--no-background-lock"), "drop one of the two"
-        )
+        one_sentence(run("edit", photo, WORDS, "--mask", "m.png", "--no-background-lock"), "drop one of the two")
 
     def test_bad_settings(self, run, photo):
         one_sentence(run("edit", photo, WORDS, "--steps", 0), "Invalid value '0' for '--steps'")
@@ -223,7 +221,7 @@ def test_info(run, tiny_folder):
 
 
 def test_info_without_default_model(run, monkeypatch, tmp_path):
-    from insightedit import hub
+    from insightedit.export import folder as hub
 
     monkeypatch.setattr(hub, "DEFAULT_MODEL", tmp_path / "none")
     result = run("info")
@@ -245,7 +243,7 @@ def test_eval_hands_over(run):
 
 def test_help_is_quick_and_light():
     root = Path(__file__).parents[2]
-    code = "import sys, insightedit.cli; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
+    code = "import sys, insightedit.cli.main; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     command = [sys.executable, "-m", "insightedit", "--help"]

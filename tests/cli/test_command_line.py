@@ -14,7 +14,7 @@ import torch
 import typer
 from safetensors import SafetensorError
 
-from insightedit.command_line import one_sentence_errors
+from insightedit.console import one_sentence_errors
 from insightedit.files import write_text
 
 ROOT = Path(__file__).parents[2]
@@ -37,10 +37,7 @@ def deep() -> None:
         (ModuleNotFoundError("no", name="pyarrow.lib"), "pip install 'insightedit[data]'"),
         (FileExistsError(17, "File exists", "out"), "insightedit: out is there already: name another place."),
         (OSError(36, "File name too long", "n" * 300), "nnn is too long a name: shorten it."),
-        (
-            OSError(5, "Input/output error", "a.png"),
-            "a.png: Input/output error; check the path and the disk.",
-        ),
+        (OSError(5, "Input/output error", "a.png"), "a.png: Input/output error; check the path and the disk."),
         (ModuleNotFoundError("no", name="spacy"), "pip install 'spacy'"),
         (KeyError("recipe"), "fault of insightedit"),
         (AttributeError("x"), "fault of insightedit"),
@@ -108,7 +105,7 @@ def test_a_stop_tells_what_was_written(tmp_path, capsys):
 
 STOPPED = """
 import sys, time
-from insightedit.command_line import one_sentence_errors
+from insightedit.console import one_sentence_errors
 from insightedit.files import write_atomically
 with one_sentence_errors(), write_atomically(sys.argv[1]) as aside:
     sys.stdout.write("begin\\n"); sys.stdout.flush()
@@ -139,12 +136,10 @@ def test_signals_leave_nothing_temporary(tmp_path, number, code):
 
 def test_a_closed_pipe_is_silent():
     code = (
-        "import sys\nfrom insightedit.command_line import one_sentence_errors\n"
+        "import sys\nfrom insightedit.console import one_sentence_errors\n"
         "with one_sentence_errors():\n    while True: sys.stdout.write('x' * 9999)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.read(10)
     process.stdout.close()

@@ -50,7 +50,7 @@ for name in sys.argv[1:]:
     assert time.monotonic() - started < 5, name
 for name in ("missing", "silent"):
     from transformers import AutoConfig
-    from insightedit.pretrained import load_pretrained
+    from insightedit.modeling.pretrained import load_pretrained
     started = time.monotonic()
     try:
         load_pretrained(AutoConfig, "someone/" + name)
@@ -94,11 +94,7 @@ def endpoint() -> Iterator[str]:
 
 def python(tmp_path: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
-    environment = kept | {
-        "HF_HOME": str(tmp_path / "hf"),
-        "PYTHONPATH": str(ROOT),
-        "HF_TOKEN": "hf_abcdefghijk",
-    }
+    environment = kept | {"HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT), "HF_TOKEN": "hf_abcdefghijk"}
     return subprocess.run(
         [sys.executable, *words], cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=300,
         check=False,

@@ -9,14 +9,10 @@ import shlex
 import pytest
 from typer.main import get_command
 
-GROUPS = {
-    "eval": "insightedit.evaluation.cli",
-    "doctor": "data_recipes.doctor.cli",
-    "data": "insightedit.data.cli",
-}
+GROUPS = {"eval": "insightedit.cli.eval", "doctor": "data_recipes.doctor.cli", "data": "insightedit.cli.data"}
 MODULES = {
-    "insightedit.evaluation.ablations": "insightedit.evaluation.ablations.cli",
-    "insightedit.foundation": "insightedit.foundation.cli",
+    "benchmarks.ablations": "benchmarks.ablations.cli",
+    "insightedit.miniatures": "insightedit.training.miniatures.cli",
     "data_recipes.scenes": "data_recipes.scenes.cli",
     "data_recipes.expressive": "data_recipes.expressive.cli",
     "data_recipes.formats": "data_recipes.formats.cli",
@@ -25,20 +21,13 @@ MODULES = {
 
 def commands() -> dict[str, object]:
     """Every command by the words that call it."""
-    from insightedit.cli import app
+    from insightedit.cli.main import app
 
     found = {}
     for words, command in [
-        *(
-            (("insightedit", name), one)
-            for name, one in get_command(app).commands.items()
-            if name not in GROUPS
-        ),
+        *((("insightedit", name), one) for name, one in get_command(app).commands.items() if name not in GROUPS),
         *((("insightedit", name), get_command(importlib.import_module(m).app)) for name, m in GROUPS.items()),
-        *(
-            (("python", "-m", name), get_command(importlib.import_module(m).app))
-            for name, m in MODULES.items()
-        ),
+        *((("python", "-m", name), get_command(importlib.import_module(m).app)) for name, m in MODULES.items()),
     ]:
         if hasattr(command, "commands"):
             found |= {shlex.join([*words, name]): one for name, one in command.commands.items()}
@@ -51,9 +40,7 @@ COMMANDS = commands()
 
 
 def shown(command) -> str:
-    context = command.make_context(
-        command.name, [], resilient_parsing=True, terminal_width=80, max_content_width=80
-    )
+    context = command.make_context(command.name, [], resilient_parsing=True, terminal_width=80, max_content_width=80)
     return command.get_help(context)
 
 
@@ -72,9 +59,7 @@ def test_examples_are_calls_that_exist(name):
     for line in lines:
         called = max((n for n in COMMANDS if f"{line} ".startswith(f"{n} ")), key=len, default=None)
         if called is None:
-            assert not re.match(
-                r"insightedit \w+ |python -m data_recipes\.(scenes|formats|expressive) ", line
-            ), line
+            assert not re.match(r"insightedit \w+ |python -m data_recipes\.(scenes|formats|expressive) ", line), line
             continue
         words = shlex.split(line, comments=True)[len(shlex.split(called)) :]
         assert words, f"{line} is cut"

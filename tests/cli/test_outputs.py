@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.edit_jobs import plan_edits
+from insightedit.cli.edit_jobs import plan_edits
 from insightedit.files import check_outside
 from tests.cli.test_cli import WORDS, one_sentence, photo, run
 
@@ -66,15 +66,11 @@ def test_the_source_itself(run, inputs, option, name):
 
 @pytest.mark.parametrize(("option", "name"), [("--report", "new.png"), ("--before-after", "./NEW.png")])
 def test_two_outputs_of_one_name_are_refused(run, photo, option, name):
-    one_sentence(
-        run("edit", photo, WORDS, "-o", "new.png", option, name), "is the same file as the output new.png"
-    )
+    one_sentence(run("edit", photo, WORDS, "-o", "new.png", option, name), "is the same file as the output new.png")
     assert not Path("new.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("option", "name"), [("-o", "a.png"), ("--report", "a.html"), ("--before-after", "a.jpg")]
-)
+@pytest.mark.parametrize(("option", "name"), [("-o", "a.png"), ("--report", "a.html"), ("--before-after", "a.jpg")])
 def test_files_of_others_stay(run, photo, option, name):
     Path(name).write_bytes(b"precious")
     call = ("edit", photo, WORDS, "-o", "o.png", "--steps", 1, option, name)
@@ -179,18 +175,7 @@ def test_settings_far_from_the_model_s_own_are_told(run, photo):
 def test_a_stop_in_a_folder_counts_what_is_written(tiny_folder, tmp_path, number, code):
     for name in range(30):
         picture(tmp_path / f"album/{name:02}.png", name)
-    command = [
-        sys.executable,
-        "-m",
-        "insightedit",
-        "edit",
-        "album",
-        WORDS,
-        "--model",
-        str(tiny_folder),
-        "-o",
-        "out",
-    ]
+    command = [sys.executable, "-m", "insightedit", "edit", "album", WORDS, "--model", str(tiny_folder), "-o", "out"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command,
@@ -220,7 +205,7 @@ def test_info_says_one_thing_a_line(run):
 
 
 def test_a_sheet_never_replaces_a_picture_of_the_data(run):
-    from insightedit.pair_sheet import Sheet, write_pair_sheet
+    from insightedit.images.pair_sheet import Sheet, write_pair_sheet
 
     Path("data").mkdir()
     picture("data/a.png")
@@ -229,9 +214,7 @@ def test_a_sheet_never_replaces_a_picture_of_the_data(run):
     before = Path("data/b.png").read_bytes()
     one_sentence(run("doctor", "data", "data", "--sheet", "data/b.png"), "lies in the data data")
     assert Path("data/b.png").read_bytes() == before
-    one_sentence(
-        run("data", "preview", "insightedit", "--sheet", "data/a.png"), "was not written by insightedit"
-    )
+    one_sentence(run("data", "preview", "insightedit", "--sheet", "data/a.png"), "was not written by insightedit")
     write_pair_sheet(Sheet("other"), Path("data/b.png"))  # its own earlier output, elsewhere a free place
 
 
@@ -245,7 +228,5 @@ def test_what_a_recipe_writes_lies_outside_of_what_it_reads(run, out):
     Path("pairs/pairs.jsonl").write_text('{"source": "a.png", "target": "a.png", "instruction": "b"}\n')
     with pytest.raises(ValueError, match="lies in the source pairs, which is read"):
         check_outside("--out", out, "the source", "pairs")
-    result = CliRunner().invoke(
-        formats, ["pairs", "--kind", "jsonl", "--to", "magicbrush", "-o", "pairs/out"]
-    )
+    result = CliRunner().invoke(formats, ["pairs", "--kind", "jsonl", "--to", "magicbrush", "-o", "pairs/out"])
     one_sentence(result, "--out pairs/out lies in the source pairs")

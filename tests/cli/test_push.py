@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from insightedit.push import _explain, address_card, check_target, push_folder
+from insightedit.export.push import _explain, address_card, check_target, push_folder
 from tests.hub_server import TOKEN, Hub, Repository
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +49,7 @@ def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
 def command(environment: dict[str, str], tmp_path: Path) -> Cli:
     """`command("push", ...)`: the command line in a process of its own; the token is never in what it says."""
 
-    def run(
-        *words: object, module: str = "insightedit", **more: str | None
-    ) -> subprocess.CompletedProcess[str]:
+    def run(*words: object, module: str = "insightedit", **more: str | None) -> subprocess.CompletedProcess[str]:
         changed = {k: v for k, v in {**environment, **more}.items() if v is not None}
         done = subprocess.run(
             [sys.executable, "-m", module, *map(str, words)],
@@ -110,7 +108,7 @@ def test_export_push_reload_gives_the_same_pixels(command, hub, tiny_runs, tmp_p
 
 
 def test_an_adapter_comes_back_from_the_hub_too(command, hub, tiny_runs, tmp_path):
-    from insightedit.hub import export_run
+    from insightedit.export.folder import export_run
 
     folder = export_run(tiny_runs / "stage3", tmp_path / "model", merge_lora=False, dtype="fp32")
     done = command("push", folder, REPO)
@@ -124,15 +122,7 @@ def test_a_model_on_the_hub_is_trained_on(command, hub, tiny_runs, tmp_path):
     """`--init-from OWNER/NAME` fetches the model once; what comes of it says what it stands on."""
     done = command("export", tiny_runs / "stage3", "-o", "model", "--scenes", 0, "--push-to", REPO)
     assert done.returncode == 0, done.stderr
-    words = (
-        "--overlay",
-        "tiny",
-        "--init-from",
-        REPO,
-        "output_dir=mine",
-        "train.max_steps=2",
-        "train.num_samples=0",
-    )
+    words = ("--overlay", "tiny", "--init-from", REPO, "output_dir=mine", "train.max_steps=2", "train.num_samples=0")
     done = command(*words, module="insightedit.stage3")
     assert done.returncode == 0, done.stderr
     assert hub.count("GET", rf"/{REPO}/resolve/.*unet.*safetensors") == 1
@@ -144,16 +134,15 @@ def test_a_model_on_the_hub_is_trained_on(command, hub, tiny_runs, tmp_path):
     assert facts["license"] == "apache-2.0"
     nowhere = command("--overlay", "tiny", "--init-from", "tester/nothing", module="insightedit.stage3")
     assert nowhere.returncode == 2
-    assert (
-        "insightedit: --init-from tester/nothing: there is no such folder here, and the hub gave no model"
-        in (nowhere.stderr)
+    assert "insightedit: --init-from tester/nothing: there is no such folder here, and the hub gave no model" in (
+        nowhere.stderr
     )
     assert "shows no model tester/nothing: check the name; for a private one log in with" in nowhere.stderr
 
 
 def drawn_here_and_from_the_hub(command: Cli, folder: Path, tmp_path: Path) -> list[np.ndarray]:
     """The same edit by the folder, in this process, and by the hub's id, in one that has never seen the folder."""
-    from insightedit.hub import load_pipeline
+    from insightedit.pipelines.loading import load_pipeline
 
     noise = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.png")
@@ -202,9 +191,7 @@ class TestInterrupted:
 
     def test_a_refused_file_says_how_to_go_on(self, command, hub, small):
         hub.failing["/lfs/"] = 507
-        refused(
-            command("push", small, REPO), "failed (status 507)", f"`insightedit push {small} {REPO}` goes on"
-        )
+        refused(command("push", small, REPO), "failed (status 507)", f"`insightedit push {small} {REPO}` goes on")
 
 
 class TestRefusals:
@@ -244,11 +231,7 @@ class TestRefusals:
         done = command("push", small, REPO)
         refused(done, f"{REPO} exists and holds another model (2 of its weight files differ", "--replace")
         assert hub.repositories[REPO].files == before
-        theirs = {
-            "data/train.json": (b"{}", False),
-            "notes.txt": (b"mine", False),
-            "unet/notes.md": (b"", False),
-        }
+        theirs = {"data/train.json": (b"{}", False), "notes.txt": (b"mine", False), "unet/notes.md": (b"", False)}
         hub.repositories[REPO].files |= theirs
         done = command("push", small, REPO, "--replace")
         assert done.returncode == 0, done.stderr
@@ -335,7 +318,7 @@ class TestWhatIsSent:
     """An allow list: the files of an export and a licence."""
 
     def test_nothing_else_leaves_this_machine(self, small):
-        from insightedit.push import _files
+        from insightedit.export.push import _files
 
         ours = _files(small)
         (small / "LICENSE").write_text("free")
@@ -354,7 +337,7 @@ class TestWhatIsSent:
 
     @pytest.mark.parametrize("name", ["unet/config.json", "README.md", "unet/model-9.safetensors"])
     def test_a_link_is_not_followed(self, small, tmp_path, name):
-        from insightedit.push import _files
+        from insightedit.export.push import _files
 
         (tmp_path / "private").write_text("secret")
         (small / name).unlink(missing_ok=True)
@@ -363,7 +346,7 @@ class TestWhatIsSent:
             _files(small)
 
     def test_a_linked_part_is_not_followed(self, small, tmp_path):
-        from insightedit.push import _files
+        from insightedit.export.push import _files
 
         (small / "unet").rename(tmp_path / "elsewhere")
         (small / "unet").symlink_to(tmp_path / "elsewhere")

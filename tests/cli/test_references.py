@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.build import build_editor
-from insightedit.cli import app
+from insightedit.cli.main import app
 from insightedit.config import load_config
-from insightedit.hub import export_editor
+from insightedit.export.folder import export_editor
+from insightedit.model.build import build_editor
 from tests.cli.test_cli import one_sentence
 
 
@@ -26,9 +26,7 @@ def model(tmp_path_factory) -> Path:
 def run(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, size in (("photo.png", (50, 30)), ("dog.png", (20, 20)), ("cat.png", (16, 24))):
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(
-            name
-        )
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(name)
 
     def call(*words: object):
         return CliRunner().invoke(app, ["edit", *map(str, words), "--model", str(model)])
@@ -65,9 +63,7 @@ def test_the_order_of_references_is_theirs_on_the_line(run):
 
 class TestMistakes:
     def test_references_without_placeholders(self, run):
-        one_sentence(
-            run("photo.png", "add a dog", "--reference", "dog.png"), "has 0 <imagehere> and 1 reference"
-        )
+        one_sentence(run("photo.png", "add a dog", "--reference", "dog.png"), "has 0 <imagehere> and 1 reference")
 
     def test_a_reference_that_is_not_there(self, run):
         one_sentence(run("photo.png", "add <imagehere>", "--reference", "fox.png"), "No file at fox.png")

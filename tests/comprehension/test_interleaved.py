@@ -12,9 +12,8 @@ from transformers.models.blip_2.configuration_blip_2 import Blip2Config, Blip2QF
 
 from insightedit.comprehension.interleaved import Blip2PictureEncoder, InterleavedReader
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
-from insightedit.data.records import TASKS, EditRecord, task_of
-from insightedit.foundation import resolve
-from insightedit.types import TokenBatch
+from insightedit.miniatures import resolve
+from insightedit.types import TASKS, EditRecord, TokenBatch, task_of
 
 DOG, CAT, PARK = (np.full((20, 30, 3), value, np.uint8) for value in (30, 120, 220))
 
@@ -33,11 +32,7 @@ class TestWords:
             ("remove the dog", "remove the dog <imagehere>", 0),
             ("make The Picture bright", "make <imagehere> bright", 0),
             ("add <imagehere> to the photo", "add <imagehere> to <imagehere>", 1),
-            (
-                "in the image, show <imagehere> in the image",
-                "in <imagehere>, show <imagehere> in the image",
-                0,
-            ),
+            ("in the image, show <imagehere> in the image", "in <imagehere>, show <imagehere> in the image", 0),
             ("turn <imagehere> into <imagehere>", "turn <imagehere> into <imagehere> <imagehere>", 2),
             ("photos of the pictures", "photos of the pictures <imagehere>", 0),
         ],
@@ -87,11 +82,7 @@ class TestTokens:
 
     def test_pictures_come_in_reading_order(self, reader):
         tokens = reader.tokenize(
-            [
-                "put <imagehere> in the photo",
-                "draw <imagehere> and <imagehere>",
-                "in the photo, add <imagehere>",
-            ],
+            ["put <imagehere> in the photo", "draw <imagehere> and <imagehere>", "in the photo, add <imagehere>"],
             [PARK, None, PARK],
             [[DOG], [DOG, CAT], [CAT]],
         )
@@ -114,9 +105,7 @@ class TestTokens:
 
     def test_a_long_text_loses_its_end_and_never_a_picture(self, reader, caplog):
         long = "add <imagehere> " + "and a very green fish " * 30
-        with pytest.raises(
-            ValueError, match=r"tokens too long: this model reads 64, 8 of which its 2 pictures"
-        ):
+        with pytest.raises(ValueError, match=r"tokens too long: this model reads 64, 8 of which its 2 pictures"):
             reader.tokenize([long], [PARK], [[DOG]])
         reader.tokenizer._warned = False
         tokens = reader.tokenize([long, long], [PARK, None], [[DOG], [DOG]], shorten=True)
@@ -135,9 +124,7 @@ class TestTokens:
 
 class TestReading:
     def test_a_picture_reaches_the_states_through_its_own_tokens(self, reader):
-        tokens = reader.tokenize(
-            ["add <imagehere> here", "add <imagehere> here"], [None, None], [[DOG], [CAT]]
-        )
+        tokens = reader.tokenize(["add <imagehere> here", "add <imagehere> here"], [None, None], [[DOG], [CAT]])
         seen = reader.see(tokens.pixel_values)
         assert seen.shape == (2, 4, 32) and not torch.allclose(seen[0], seen[1])
         states = reader.read(tokens, seen)
@@ -155,9 +142,7 @@ class TestReading:
         )
         embeds = reader.text_encoder.get_input_embeddings()(tokens.input_ids).clone()
         embeds[0, tokens.image_positions[0]] = image_features[0]
-        expected = reader.text_encoder(
-            inputs_embeds=embeds, attention_mask=tokens.attention_mask
-        ).last_hidden_state
+        expected = reader.text_encoder(inputs_embeds=embeds, attention_mask=tokens.attention_mask).last_hidden_state
         ours = reader.read(tokens, reader.see(tokens.pixel_values))
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
@@ -212,9 +197,7 @@ class TestLoading:
         config = T5Config.from_pretrained(folder, d_model=64)
         T5ForConditionalGeneration(config).save_pretrained(tmp_path)
         AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
-        with pytest.raises(
-            ValueError, match="projects its tokens to width 32, the text encoder reads width 64"
-        ):
+        with pytest.raises(ValueError, match="projects its tokens to width 32, the text encoder reads width 64"):
             InterleavedReader.from_pretrained(resolve("foundation:tiny/blip2"), str(tmp_path), resolution=32)
 
     def test_a_blip2_that_is_not_whole_is_refused(self, tmp_path):
@@ -225,8 +208,7 @@ class TestLoading:
         del weights["query_tokens"]
         save_file(weights, tmp_path / "blip2" / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(
-            ValueError,
-            match="lacks 1 weights of a Blip2PictureEncoder, e.g. query_tokens, which would be random",
+            ValueError, match="lacks 1 weights of a Blip2PictureEncoder, e.g. query_tokens, which would be random"
         ):
             Blip2PictureEncoder.from_stock(str(tmp_path / "blip2"))
 

@@ -20,11 +20,7 @@ def _grads(comprehension: LlavaComprehension) -> dict[str, torch.Tensor]:
 
 def test_shapes(comprehension: LlavaComprehension, images: list, instructions: list[str]) -> None:
     understood = comprehension(comprehension.tokenize(instructions, images))
-    assert understood.edit_hidden_states.shape == (
-        3,
-        comprehension.num_edit_tokens,
-        comprehension.hidden_size,
-    )
+    assert understood.edit_hidden_states.shape == (3, comprehension.num_edit_tokens, comprehension.hidden_size)
     assert understood.image_features.shape == (3, 16, comprehension.vision_hidden_size)
     assert understood.lm_loss.shape == ()
 
@@ -56,17 +52,13 @@ def test_the_vision_tower_runs_once(comprehension: LlavaComprehension, images: l
 
 
 def test_text_only(comprehension: LlavaComprehension) -> None:
-    understood = comprehension(
-        comprehension.tokenize(["A picture.", "A dog on the left."], None, caption=True)
-    )
+    understood = comprehension(comprehension.tokenize(["A picture.", "A dog on the left."], None, caption=True))
     assert understood.image_features is None
     assert understood.edit_hidden_states.shape == (2, 4, 48)
     assert torch.isfinite(understood.lm_loss)
 
 
-def test_a_batch_is_its_rows(
-    comprehension: LlavaComprehension, images: list, instructions: list[str]
-) -> None:
+def test_a_batch_is_its_rows(comprehension: LlavaComprehension, images: list, instructions: list[str]) -> None:
     batch = comprehension(comprehension.tokenize(instructions, images))
     for row, (instruction, image) in enumerate(zip(instructions, images, strict=True)):
         single = comprehension(comprehension.tokenize([instruction], [image]))
@@ -74,9 +66,7 @@ def test_a_batch_is_its_rows(
         torch.testing.assert_close(single.image_features[0], batch.image_features[row])
 
 
-def test_picture_and_words_both_reach_the_edit_tokens(
-    comprehension: LlavaComprehension, images: list
-) -> None:
+def test_picture_and_words_both_reach_the_edit_tokens(comprehension: LlavaComprehension, images: list) -> None:
     states = comprehension(comprehension.tokenize(["the dog", "the cat"], [images[0]] * 2)).edit_hidden_states
     assert (states[0] - states[1]).abs().max() > 1e-4
     states = comprehension(comprehension.tokenize(["the dog"] * 2, images[:2])).edit_hidden_states
@@ -184,17 +174,14 @@ def test_generated_text_is_greedy_and_never_holds_edit_tokens(
     texts = comprehension.generate_text(questions, images, max_new_tokens=6)
     assert texts == comprehension.generate_text(questions, images, max_new_tokens=6)
     assert texts == [
-        comprehension.generate_text([q], [i], max_new_tokens=6)[0]
-        for q, i in zip(questions, images, strict=True)
+        comprehension.generate_text([q], [i], max_new_tokens=6)[0] for q, i in zip(questions, images, strict=True)
     ]
     assert all(text and "<i" not in text and text == text.strip() for text in texts)
     assert comprehension.training
     assert comprehension.generate_text(["What is it?"], None, max_new_tokens=3)
 
 
-def test_generated_text_ends_where_drawing_begins(
-    load: Callable[..., LlavaComprehension], images: list
-) -> None:
+def test_generated_text_ends_where_drawing_begins(load: Callable[..., LlavaComprehension], images: list) -> None:
     comprehension = load()
     rows = comprehension.stock.lm_head.token_adapter.trainable_tokens_delta["default"]
     endings = []
@@ -216,8 +203,8 @@ def test_unknown_quantization(load: Callable[..., LlavaComprehension]) -> None:
 @pytest.fixture(scope="module")
 def wide_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LLaVA whose layers are as wide as one block of 4-bit quantisation, 64."""
-    from insightedit.foundation import build
-    from insightedit.foundation.sizes import get_size
+    from insightedit.miniatures import build
+    from insightedit.miniatures.sizes import get_size
 
     size = get_size("tiny")
     return build(

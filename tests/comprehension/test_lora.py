@@ -121,9 +121,7 @@ def test_adapter_round_trip(load: Callable[..., LlavaComprehension], tmp_path: P
     assert all(torch.equal(wanted[name], loaded[name]) for name in wanted)
 
 
-def test_an_adapter_that_does_not_fit_is_refused(
-    load: Callable[..., LlavaComprehension], tmp_path: Path
-) -> None:
+def test_an_adapter_that_does_not_fit_is_refused(load: Callable[..., LlavaComprehension], tmp_path: Path) -> None:
     save_adapter(load(lora=LoraConfig(rank=4)).mllm, tmp_path)
     with pytest.raises(ValueError, match="does not fit this model"):
         load_adapter(load().mllm, tmp_path)
@@ -131,9 +129,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
         load_adapter(load().mllm, tmp_path / "nowhere")
 
 
-def test_rows_of_a_half_precision_model_train_in_full_precision(
-    load: Callable[..., LlavaComprehension],
-) -> None:
+def test_rows_of_a_half_precision_model_train_in_full_precision(load: Callable[..., LlavaComprehension]) -> None:
     comprehension = load(dtype=torch.bfloat16)
     assert {p.dtype for p in comprehension.parameters() if p.requires_grad} == {torch.float32}
     before = {name: p.detach().clone() for name, p in edit_token_parameters(comprehension).items()}

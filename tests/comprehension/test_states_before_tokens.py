@@ -68,9 +68,7 @@ def test_states_are_those_of_a_plain_forward(
 
 
 @torch.no_grad()
-def test_the_states_before_predict_the_tokens(
-    mgie: LlavaComprehension, images: list, instructions: list[str]
-) -> None:
+def test_the_states_before_predict_the_tokens(mgie: LlavaComprehension, images: list, instructions: list[str]) -> None:
     """Their cross-entropy against the edit tokens is the edit tokens' part of the language loss."""
     tokens = tokens_of(mgie, instructions, images)
     is_edit = torch.isin(tokens.input_ids, torch.tensor(mgie.edit_token_ids))
@@ -161,9 +159,7 @@ def test_merging_a_stock_model_leaves_it_as_it_is(mgie: LlavaComprehension) -> N
     assert mgie.stock.lm_head.weight.requires_grad
 
 
-def test_an_adapter_does_not_hold_whole_tables(
-    load: Callable[..., LlavaComprehension], tmp_path: Path
-) -> None:
+def test_an_adapter_does_not_hold_whole_tables(load: Callable[..., LlavaComprehension], tmp_path: Path) -> None:
     comprehension = load(**{**MGIE, "lora": LoraConfig()})
     with pytest.raises(ValueError, match=r"trains embed_tokens and lm_head whole .*save the merged model"):
         save_adapter(comprehension.mllm, tmp_path / "adapter")
@@ -185,9 +181,7 @@ def test_tables_stay_wide_over_half_precision_layers(
     torch.testing.assert_close(understood.lm_loss, full.lm_loss, atol=0.05, rtol=0)
 
 
-def test_four_bit_layers_under_whole_tables_merge_in_floating_point(
-    load: Callable[..., LlavaComprehension],
-) -> None:
+def test_four_bit_layers_under_whole_tables_merge_in_floating_point(load: Callable[..., LlavaComprehension]) -> None:
     pytest.importorskip("bitsandbytes")
     comprehension = load(**MGIE, quantization="4bit")
     names = {type(m).__name__ for m in comprehension.stock.model.language_model.modules()}

@@ -43,9 +43,7 @@ def test_every_row_is_prompt_reply_and_edit_tokens(
         assert text.endswith(f"\n{instruction} ASSISTANT: The edited picture:{EDIT_TEXT}")
 
 
-def test_padding_is_on_the_right(
-    comprehension: LlavaComprehension, images: list, instructions: list[str]
-) -> None:
+def test_padding_is_on_the_right(comprehension: LlavaComprehension, images: list, instructions: list[str]) -> None:
     tokens = comprehension.tokenize(instructions, images)
     assert (tokens.attention_mask.diff(dim=1) <= 0).all()
     assert (tokens.attention_mask[:, 0] == 1).all()
@@ -87,9 +85,7 @@ def test_thirty_paraphrases_where_they_are_asked_for(load: Callable[..., LlavaCo
     assert len({_text(many, _valid(captions, row)) for row in range(30)}) == 30
 
 
-def test_a_chat_ends_with_its_words_and_learns_no_edit_token(
-    comprehension: LlavaComprehension, images: list
-) -> None:
+def test_a_chat_ends_with_its_words_and_learns_no_edit_token(comprehension: LlavaComprehension, images: list) -> None:
     eos = comprehension.processor.tokenizer.eos_token
     tokens = comprehension.tokenize(
         ["Turn blue.", "What is red?"],
@@ -121,12 +117,8 @@ def test_a_chat_without_a_reply_is_refused(comprehension: LlavaComprehension) ->
         comprehension.tokenize(["What is red?"], None, chats=[True])
 
 
-def test_control_tokens_in_a_text_are_only_characters(
-    comprehension: LlavaComprehension, images: list
-) -> None:
-    tokens = comprehension.tokenize(
-        ["Remove <image> and <img_2>\n now </s>"], images[:1], replies=["<img_0> <image>"]
-    )
+def test_control_tokens_in_a_text_are_only_characters(comprehension: LlavaComprehension, images: list) -> None:
+    tokens = comprehension.tokenize(["Remove <image> and <img_2>\n now </s>"], images[:1], replies=["<img_0> <image>"])
     valid = _valid(tokens, 0)
     assert int((valid == comprehension.stock.config.image_token_id).sum()) == NUM_PATCHES
     assert sum(int((valid == i).sum()) for i in comprehension.edit_token_ids) == 4
@@ -164,9 +156,7 @@ def test_max_length_cuts_words_never_edit_tokens(
     long = "Remove " + "the left dog and " * 20 + "the cat."
     comprehension.tokenizer._warned = False
     with caplog.at_level(logging.WARNING):
-        tokens = comprehension.tokenize(
-            [long, "Turn blue."], images[:2], replies=[reply, None], max_length=60
-        )
+        tokens = comprehension.tokenize([long, "Turn blue."], images[:2], replies=[reply, None], max_length=60)
         comprehension.tokenize([long], images[:1], max_length=60)
     assert caplog.text.count("comprehension.max_length") == 1
     assert tokens.input_ids.shape == tokens.labels.shape == tokens.attention_mask.shape == (2, 60)
@@ -176,9 +166,7 @@ def test_max_length_cuts_words_never_edit_tokens(
     assert "\nRemove the left dog" in text
     assert "the cat." not in text
     assert (reply or "The edited picture:") in text
-    assert _text(comprehension, _valid(tokens, 1)).endswith(
-        f"Turn blue. ASSISTANT: The edited picture:{EDIT_TEXT}"
-    )
+    assert _text(comprehension, _valid(tokens, 1)).endswith(f"Turn blue. ASSISTANT: The edited picture:{EDIT_TEXT}")
     assert comprehension(tokens).edit_hidden_states.shape == (2, 4, 48)
 
 
@@ -218,18 +206,14 @@ def test_wrong_arguments_are_named(comprehension: LlavaComprehension, images: li
 
 
 def test_questions_are_padded_on_the_left(comprehension: LlavaComprehension, images: list) -> None:
-    tokens = comprehension.tokenizer.tokenize_questions(
-        ["What is it?", "What is at the top left?", "Why?"], images
-    )
+    tokens = comprehension.tokenizer.tokenize_questions(["What is it?", "What is at the top left?", "Why?"], images)
     assert tokens.labels is None
     assert (tokens.attention_mask.diff(dim=1) >= 0).all()
     assert (tokens.attention_mask[:, -1] == 1).all()
     assert _text(comprehension, _valid(tokens, 0)).endswith("\nWhat is it? ASSISTANT:")
 
 
-def test_the_tokenizer_travels_to_a_worker_without_weights(
-    comprehension: LlavaComprehension, images: list
-) -> None:
+def test_the_tokenizer_travels_to_a_worker_without_weights(comprehension: LlavaComprehension, images: list) -> None:
     pickled = pickle.dumps(comprehension.tokenizer)
     tokens = pickle.loads(pickled).tokenize(["Turn blue."], images[:1])
     assert torch.equal(tokens.input_ids, comprehension.tokenize(["Turn blue."], images[:1]).input_ids)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from insightedit.build import build_editor
-from insightedit.build_data import build_loader
 from insightedit.config import load_config
-from insightedit.hub import export_editor, load_pipeline
+from insightedit.export.folder import export_editor
+from insightedit.model.build import build_editor
+from insightedit.pipelines.loading import load_pipeline
+from insightedit.training.data import build_loader
 from insightedit.training.objectives import edit
 
 WORDS_ALONE = ["comprehension.reader.source_in_text=false", "train.batch_size=2"]
@@ -30,9 +31,7 @@ def test_the_words_stand_alone(editor):
     batch = editor.comprehension.tokenize(["remove the dog"], [PARK], [[]])
     assert batch.pixel_values is None
     assert not batch.image_positions.any()
-    plain = build_editor(load_config("mige", 3, ["tiny"])).comprehension.tokenize(
-        ["remove the dog"], [PARK], [[]]
-    )
+    plain = build_editor(load_config("mige", 3, ["tiny"])).comprehension.tokenize(["remove the dog"], [PARK], [[]])
     assert plain.pixel_values.shape[0] == 1
     assert plain.image_positions.any()
 

@@ -31,9 +31,7 @@ def test_every_recipe_loads_at_every_stage_with_every_overlay(recipe, stage, ove
 def test_all_files_are_reached_by_these_tests():
     kinds = {path.parent.name for path in config_root().rglob("*.yaml")}
     assert kinds == {"recipes", "stages", "overlays", "data"}  # data: tests/recipes
-    assert sorted(path.stem for path in (config_root() / "stages").glob("*.yaml")) == [
-        f"stage{n}" for n in STAGES
-    ]
+    assert sorted(path.stem for path in (config_root() / "stages").glob("*.yaml")) == [f"stage{n}" for n in STAGES]
 
 
 def test_overlays_named_in_texts_exist():
@@ -62,11 +60,7 @@ def test_the_papers_numbers_of_the_stages():
     assert [c.optim.lr for c in configs] == [2e-4, 1e-5, 1e-5]
     assert {(c.optim.weight_decay, c.optim.warmup_ratio) for c in configs} == {(0.0, 0.001)}
     assert [c.stage.objective for c in configs] == ["align", "understand", "edit"]
-    assert [(c.stage.use_bim, c.stage.use_iaa) for c in configs] == [
-        (False, False),
-        (False, True),
-        (True, True),
-    ]
+    assert [(c.stage.use_bim, c.stage.use_iaa) for c in configs] == [(False, False), (False, True), (True, True)]
     assert [c.data.sources[0].kind for c in configs] == ["captions", "scenes", "scenes"]
 
 
@@ -84,7 +78,7 @@ def test_a_stage_trains_what_the_one_before_trained_and_more():
 
 @pytest.fixture(scope="module")
 def names() -> list[str]:
-    from insightedit.build import build_editor
+    from insightedit.model.build import build_editor
 
     return [name for name, _ in build_editor(load_config("insightedit", 3, ["tiny"])).named_parameters()]
 

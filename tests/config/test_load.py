@@ -12,15 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insightedit.config import (
-    Config,
-    ConfigError,
-    config_root,
-    dump_config,
-    list_overlays,
-    list_recipes,
-    load_config,
-)
+from insightedit.config import Config, ConfigError, config_root, dump_config, list_overlays, list_recipes, load_config
 from insightedit.config.load import _paths
 from insightedit.config.synonyms import SYNONYMS
 
@@ -146,9 +138,7 @@ def test_a_wrong_word_is_answered(word, answer):
 
 def test_all_faults_come_at_once_with_their_file(tmp_path):
     recipe = written(tmp_path, "r.yaml", "train: {lr: 1}\nzzz: 1")
-    overlay = written(
-        tmp_path, "o.yaml", "stage1: {optim: {lr: abc}}\ndata: {sources: [{kid: x, weight: q}]}"
-    )
+    overlay = written(tmp_path, "o.yaml", "stage1: {optim: {lr: abc}}\ndata: {sources: [{kid: x, weight: q}]}")
     text = refused(recipe, 3, [overlay, "tinny"], ["max_steps=x"])
     assert text.startswith("7 faults in the settings:\n  - ")
     for part in (
@@ -239,9 +229,7 @@ def test_settings_may_name_each_other():
 
 def test_other_trainers_names_are_answered_with_ours():
     with pytest.raises(ConfigError) as refused:
-        load_config(
-            "insightedit", 3, [], ["optim.learning_rate=1", "save_steps=2", "train.max_train_steps=3"]
-        )
+        load_config("insightedit", 3, [], ["optim.learning_rate=1", "save_steps=2", "train.max_train_steps=3"])
     told = [re.search("did you mean (.*)\\?", fault)[1] for fault in refused.value.faults]
     assert told == ["optim.lr", "train.save_every", "train.max_steps"]
     assert set(SYNONYMS.values()) <= set(_paths())

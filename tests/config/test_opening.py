@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from safetensors import SafetensorError
 
-from insightedit.build import build_editor, check_resolution
 from insightedit.config import ConfigError, load_config
-from insightedit.opening import opened
+from insightedit.model.build import build_editor, check_resolution
+from insightedit.model.opening import opened
 from insightedit.training.run import run_from_command_line, run_stage
 
 
@@ -57,9 +57,7 @@ def test_every_base_model_is_told_by_its_key(recipe, stage, key, what, tmp_path)
 def test_pictures_have_to_fit_autoencoder_and_denoiser(recipe, stage):
     """Before training, not at the first sample or at the export."""
     config = load_config(recipe, stage, ["tiny"], ["generation.resolution=33"])
-    with pytest.raises(
-        ConfigError, match=r"generation\.resolution is 33: .* a multiple of 8, e\.g\. 32 or 40\."
-    ):
+    with pytest.raises(ConfigError, match=r"generation\.resolution is 33: .* a multiple of 8, e\.g\. 32 or 40\."):
         build_editor(config)
     check_resolution(32, 8)
     with pytest.raises(ConfigError, match=r"resolution is 36: .* a multiple of 8, e\.g\. 32 or 40\."):
@@ -79,11 +77,7 @@ def test_a_stage_ends_in_one_sentence(tmp_path, capsys):
         assert ended.value.code == 2
         return capsys.readouterr().err
 
-    assert "insightedit: comprehension.model: no/such" in told(
-        "insightedit", 1, "comprehension.model=no/such"
-    )
+    assert "insightedit: comprehension.model: no/such" in told("insightedit", 1, "comprehension.model=no/such")
     assert "insightedit: output_dir=" in told("insightedit", 1, f"output_dir={tmp_path}/file/run")
     clip = "comprehension.reader.text_encoder=foundation:tiny/clip"
-    assert "comprehension.reader.text_encoder: foundation:tiny/clip cannot be loaded as a T5" in told(
-        "mige", 3, clip
-    )
+    assert "comprehension.reader.text_encoder: foundation:tiny/clip cannot be loaded as a T5" in told("mige", 3, clip)

@@ -8,12 +8,7 @@ import pytest
 
 from insightedit.config import ConfigError, list_recipes, load_config
 from insightedit.config.ranges import COUNT, RANGES, RATE, Range, _numbers
-from insightedit.config.schema import (
-    Config,
-    EditHeadConfig,
-    FusionConfig,
-    ReaderConfig,
-)
+from insightedit.config.schema import Config, EditHeadConfig, FusionConfig, ReaderConfig
 
 STAGES = {"stage.number", "stages"}
 """Numbers that are checked against the recipe."""
@@ -30,10 +25,7 @@ STAGES = {"stage.number", "stages"}
         ("train.ema_decay=1", "train.ema_decay is 1.0: it has to be at least 0 and below 1."),
         ("guidance.drop_text=1.5", "guidance.drop_text is 1.5: it has to be at least 0 and at most 1."),
         ("loss.min_timestep=1000", "loss.min_timestep is 1000: it has to be at least 0 and at most 999."),
-        (
-            "train.seed=99999999999999999999",
-            "train.seed is 99999999999999999999: it has to be at most 4294967295.",
-        ),
+        ("train.seed=99999999999999999999", "train.seed is 99999999999999999999: it has to be at most 4294967295."),
         ("generation.resolution=100000", "generation.resolution is 100000: it has to be at most 8192."),
         ("generation.resolution=7", "generation.resolution is 7: it has to be at least 8."),
         ("comprehension.num_edit_tokens=1000000000", "it has to be at most 4096."),
@@ -41,10 +33,7 @@ STAGES = {"stage.number", "stages"}
         ("guidance.guidance_scale=1e308", "it has to be at most 1000."),
         ("data.sources=[]", "data.sources is empty: name at least one source, e.g. [{kind: scenes}]."),
         ("data.sources=[{weight: -1}]", "data.sources.weight is -1.0: it has to be above 0."),
-        (
-            "data.sources=[{val_fraction: 1}]",
-            "data.sources.val_fraction is 1.0: it has to be at least 0 and below 1.",
-        ),
+        ("data.sources=[{val_fraction: 1}]", "data.sources.val_fraction is 1.0: it has to be at least 0 and below 1."),
         ("bridge.qformer.num_layers=0", "bridge.qformer.num_layers is 0: it has to be at least 1."),
     ],
 )
@@ -76,10 +65,7 @@ def test_every_number_has_its_range():
     named = {key for key, _ in _numbers(whole)}
     assert named - STAGES <= RANGES.keys()
     known = {
-        f"{section}.{name}"
-        for section, values in asdict(whole).items()
-        if isinstance(values, dict)
-        for name in values
+        f"{section}.{name}" for section, values in asdict(whole).items() if isinstance(values, dict) for name in values
     }
     assert {".".join(key.split(".")[:2]) for key in RANGES} <= known
 
@@ -87,15 +73,9 @@ def test_every_number_has_its_range():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (
-            ["resolution=8192", "train.batch_size=65536"],
-            "generation.resolution and train.batch_size need 98304 GB",
-        ),
+        (["resolution=8192", "train.batch_size=65536"], "generation.resolution and train.batch_size need 98304 GB"),
         (["bridge.bim.width=65536", "bridge.bim.depth=256"], "bridge.bim need"),
-        (
-            ["bridge.qformer=null", "bridge.edit_head={width: 65536, num_layers: 256}"],
-            "bridge.edit_head need",
-        ),
+        (["bridge.qformer=null", "bridge.edit_head={width: 65536, num_layers: 256}"], "bridge.edit_head need"),
     ],
 )
 def test_what_no_memory_holds_is_refused(words, told):

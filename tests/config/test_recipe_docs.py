@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from insightedit.config import list_overlays, list_recipes, load_config
-from insightedit.data.published import PUBLISHED
+from insightedit.datasets.published import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/recipes.md").read_text("utf-8")
@@ -22,9 +22,7 @@ def test_every_recipe_has_a_column_and_a_section():
 
 @pytest.mark.parametrize("recipe", list_recipes())
 def test_its_stages_are_those_of_the_recipe(recipe):
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("|")
-    ]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("|")]
     column = rows[0].index(f"`{recipe}`")
     stages = next(row for row in rows if row[0] == "stages")[column]
     assert [int(n) for n in re.findall(r"\d", stages)] == load_config(recipe).stages

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from insightedit.build import build_editor, null_text_states
 from insightedit.config import load_config
-from insightedit.editor import Editor
 from insightedit.generation.guidance import drop_conditions
-from insightedit.hub import pipeline_from_editor
+from insightedit.model.build import build_editor, null_text_states
+from insightedit.model.editor import Editor
+from insightedit.pipelines.compose import pipeline_from_editor
 from insightedit.types import EditCondition
 
 STAGES = (1, 2, 3)
@@ -70,9 +70,7 @@ def test_what_each_stage_trains(editor: Editor) -> None:
         patterns = load_config("smartedit", stage).stage.trainable
         return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
-    rows = {n for n in names if "trainable_tokens_delta" in n} | {
-        n for n in names if n.startswith("bridge.qformer.")
-    }
+    rows = {n for n in names if "trainable_tokens_delta" in n} | {n for n in names if n.startswith("bridge.qformer.")}
     drawing = {n for n in names if "lora_" in n or n.startswith("unet.")}
     bim = {n for n in names if n.startswith("bridge.bim.")}
     assert rows and drawing and bim
@@ -108,9 +106,7 @@ def test_its_own_sampler_can_draw(editor: Editor) -> None:
     options = {"seed": 0, "num_inference_steps": 3, "background_lock": False, "output_type": "np"}
     before = pipeline(image=picture, instruction="remove the dog", **options).images[0]
     pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
-    drawn, again = (
-        pipeline(image=picture, instruction="remove the dog", **options).images[0] for _ in range(2)
-    )
+    drawn, again = (pipeline(image=picture, instruction="remove the dog", **options).images[0] for _ in range(2))
     assert np.isfinite(drawn).all()
     np.testing.assert_array_equal(drawn, again)
     assert np.abs(drawn - before).max() > 0.01

@@ -83,9 +83,7 @@ def saved(root: Path, name: str, content: bytes | str | None) -> str | None:
     return name
 
 
-def _plain(
-    root: Path, rows: list[Row], names: tuple[str, str, str], folder: str = "pics/"
-) -> list[dict[str, Any]]:
+def _plain(root: Path, rows: list[Row], names: tuple[str, str, str], folder: str = "pics/") -> list[dict[str, Any]]:
     return [
         {
             names[0]: saved(root, f"{folder}{one.name} a.png", one.source),
@@ -103,9 +101,7 @@ def _jsonl(root: Path, rows: list[Row], file: str = "train.jsonl") -> None:
 
 
 def _csv(root: Path, rows: list[Row], file: str = "train-0.csv") -> None:
-    table = _plain(
-        root, rows, ("Source Image", "target_file_name", "instruction"), "" if "meta" in file else "pics/"
-    )
+    table = _plain(root, rows, ("Source Image", "target_file_name", "instruction"), "" if "meta" in file else "pics/")
     with (root / file).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(table[0]), delimiter=";")
         writer.writeheader()
@@ -115,11 +111,7 @@ def _csv(root: Path, rows: list[Row], file: str = "train-0.csv") -> None:
 def _struct(content: bytes | str | None) -> dict[str, Any] | None:
     if content is None:
         return None
-    return (
-        {"bytes": content, "path": "a.png"}
-        if isinstance(content, bytes)
-        else {"bytes": None, "path": content}
-    )
+    return {"bytes": content, "path": "a.png"} if isinstance(content, bytes) else {"bytes": None, "path": content}
 
 
 def _parquet(root: Path, rows: list[Row]) -> None:
@@ -127,9 +119,7 @@ def _parquet(root: Path, rows: list[Row]) -> None:
     from pyarrow import parquet
 
     picture = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
-    schema = pyarrow.schema(
-        [("source_img", picture), ("target_img", picture), ("instruction", pyarrow.string())]
-    )
+    schema = pyarrow.schema([("source_img", picture), ("target_img", picture), ("instruction", pyarrow.string())])
     table = [
         {"source_img": _struct(one.source), "target_img": _struct(one.target), "instruction": one.words}
         for one in rows
@@ -145,13 +135,8 @@ def _arrow(root: Path, rows: list[Row]) -> None:
 
     picture = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
     schema = pyarrow.schema([("source", picture), ("target", picture), ("edit", pyarrow.string())])
-    table = [
-        {"source": _struct(one.source), "target": _struct(one.target), "edit": one.words} for one in rows
-    ]
-    with (
-        pyarrow.OSFile(str(root / "data.arrow"), "wb") as file,
-        pyarrow.ipc.new_stream(file, schema) as writer,
-    ):
+    table = [{"source": _struct(one.source), "target": _struct(one.target), "edit": one.words} for one in rows]
+    with pyarrow.OSFile(str(root / "data.arrow"), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
         for begin in (0, 2):
             writer.write_table(pyarrow.Table.from_pylist(table[begin : begin + 2], schema))
     (root / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))

@@ -82,12 +82,7 @@ def llava(root: Path) -> Path:
 
 def cc12m(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
-    lines = [
-        "http://a.b/1.jpg\ta dog on a sofa",
-        "a cat\thttps://a.b/2.jpg",
-        "no tab at all",
-        "http://a.b/3.jpg\t",
-    ]
+    lines = ["http://a.b/1.jpg\ta dog on a sofa", "a cat\thttps://a.b/2.jpg", "no tab at all", "http://a.b/3.jpg\t"]
     (root / "cc12m.tsv").write_text("\n".join(lines) + "\n")
     return root
 

@@ -10,12 +10,12 @@ import pytest
 
 from data_recipes.doctor.examine import examine
 from data_recipes.doctor.findings import UNUSABLE
-from insightedit.build_data import build_mixture, prepared
 from insightedit.config.load import load_config
 from insightedit.config.schema import Config, SourceConfig
-from insightedit.data.pairs import PairSource
-from insightedit.data.preview import preview
-from insightedit.data.sources import build_source
+from insightedit.datasets.pairs import PairSource
+from insightedit.datasets.sources import build_source
+from insightedit.training.data import build_mixture, prepared
+from insightedit.training.preview import preview
 from tests.data.layout_files import FAULTS, LAYOUTS, row, write_set
 
 CASES = [*product(LAYOUTS, ("none", *FAULTS))]

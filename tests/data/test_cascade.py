@@ -8,10 +8,10 @@ import pytest
 
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
-from insightedit.data.cascade import flatten, leaves
-from insightedit.data.mixture import Mixture
-from insightedit.data.records import EditRecord
-from insightedit.data.sources import ENDLESS
+from insightedit.datasets.cascade import flatten, leaves
+from insightedit.datasets.mixture import Mixture
+from insightedit.datasets.sources import ENDLESS
+from insightedit.types import EditRecord
 
 
 class Sized:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from insightedit.build_data import build_mixture
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
-from insightedit.data.sources import build_source
+from insightedit.datasets.sources import build_source
+from insightedit.training.data import build_mixture
 from tests.data.layout_files import png
 
 
@@ -20,9 +20,7 @@ def written(root: Path, *names: str, **more: object) -> Path:
     for name, seed in (("a.png", 1), ("b.png", 2)):
         (root / name).write_bytes(png(seed))
     row = dict(zip(names, ("a.png", "b.png", "do\u2028it"), strict=True))
-    (root / "train.jsonl").write_text(
-        json.dumps({**row, **more}, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    (root / "train.jsonl").write_text(json.dumps({**row, **more}, ensure_ascii=False) + "\n", encoding="utf-8")
     return root
 
 
@@ -54,9 +52,7 @@ def test_unknown_names_are_refused_and_can_be_told(tmp_path):
         ({"source": "zero"}, "columns names 'zero' as source"),
     ):
         with pytest.raises(ConfigError, match=sentence):
-            build_source(
-                SourceConfig(kind="jsonl", path=str(tmp_path), columns={**told, **wrong}), size=32, seed=0
-            )
+            build_source(SourceConfig(kind="jsonl", path=str(tmp_path), columns={**told, **wrong}), size=32, seed=0)
     with pytest.raises(ConfigError, match="kind `folders` has no columns to name"):
         build_source(SourceConfig(kind="folders", path=str(tmp_path), columns=told), size=32, seed=0)
 

@@ -10,11 +10,11 @@ import torch
 
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
-from insightedit.data.collate import changed_mask, resize_square, to_pixels
-from insightedit.data.loader import StepLoader
-from insightedit.data.mixture import Mixture
-from insightedit.data.records import EditRecord
-from insightedit.data.sources import build_source
+from insightedit.datasets.collate import changed_mask, resize_square, to_pixels
+from insightedit.datasets.loader import StepLoader
+from insightedit.datasets.mixture import Mixture
+from insightedit.datasets.sources import build_source
+from insightedit.types import EditRecord
 
 
 class Numbers:
@@ -142,7 +142,7 @@ def test_changed_mask_marks_what_differs() -> None:
 
 
 def test_scene_sources_agree_with_the_scenes() -> None:
-    from data_recipes.scenes import SceneSampler
+    from insightedit.scenes import SceneSampler
 
     sample = SceneSampler("train", 32, 0)[7]
     record = build_source(SourceConfig(kind="scenes"), size=32, seed=0)[7]
@@ -172,9 +172,7 @@ def test_sources_explain_what_is_wrong(tmp_path) -> None:
 
 def test_jsonl_without_text_is_refused(tmp_path) -> None:
     (tmp_path / "train.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(
-        ConfigError, match="has the columns a; none of them is known as picture before the edit"
-    ):
+    with pytest.raises(ConfigError, match="has the columns a; none of them is known as picture before the edit"):
         build_source(SourceConfig(kind="jsonl", path=str(tmp_path)), size=32, seed=0)
 
 
@@ -186,8 +184,8 @@ def test_jsonl_captions(tmp_path) -> None:
 
 
 def test_batches_of_a_real_editor(tiny_root) -> None:
-    from insightedit.build import build_editor
-    from insightedit.build_data import build_loader
+    from insightedit.model.build import build_editor
+    from insightedit.training.data import build_loader
 
     config = load_config("insightedit", 3, ["tiny"], [])
     editor = build_editor(config)
@@ -203,8 +201,8 @@ def test_batches_of_a_real_editor(tiny_root) -> None:
 
 
 def test_stage_1_reads_pictures_where_the_records_have_them(tiny_root) -> None:
-    from insightedit.build import build_editor
-    from insightedit.build_data import build_collator
+    from insightedit.model.build import build_editor
+    from insightedit.training.data import build_collator
 
     config = load_config("insightedit", 1, ["tiny"], [])
     collator = build_collator(config, build_editor(config))
@@ -213,10 +211,7 @@ def test_stage_1_reads_pictures_where_the_records_have_them(tiny_root) -> None:
     batch = collator([resolved[0], resolved[1]], [0, 1])
     assert batch.tokens.pixel_values.shape[0] == 2
     wanted = collator.tokenizer(
-        [resolved[i].caption for i in range(2)],
-        padding="max_length",
-        truncation=True,
-        return_tensors="pt",
+        [resolved[i].caption for i in range(2)], padding="max_length", truncation=True, return_tensors="pt"
     ).input_ids
     assert torch.equal(batch.text_target_ids, wanted)
     assert collator([captions[0]], [0]).tokens.pixel_values is None

@@ -18,8 +18,8 @@ from data_recipes.doctor.findings import FAULTS, Diagnosis
 from data_recipes.formats.advancededit_writer import write_advancededit
 from data_recipes.formats.export import WRITERS, writer
 from data_recipes.pipeline.records import Record
-from data_recipes.scenes import EditSample, SceneSampler
 from data_recipes.scenes.writer import Settings, write_dataset
+from insightedit.scenes import EditSample, SceneSampler
 
 SIZE = 96
 FOREIGN = SceneSampler("test", SIZE, seed=9)
@@ -82,9 +82,7 @@ def planted(tmp_path_factory) -> tuple[Path, Path, set[tuple[str, str]]]:
         ),
     ]
     writer("jsonl")([*good, *bad], root)
-    assert {one.key for one in bad} == {
-        path.stem for path in (root / "target").iterdir() if not path.stem.isdecimal()
-    }
+    assert {one.key for one in bad} == {path.stem for path in (root / "target").iterdir() if not path.stem.isdecimal()}
     rows = {row["key"]: row for row in map(json.loads, (root / "train.jsonl").read_text().splitlines())}
     (root / "source/unreadable.png").write_bytes((root / "source/unreadable.png").read_bytes()[:2000])
     (root / "target/missing.png").unlink()
@@ -104,10 +102,7 @@ def planted(tmp_path_factory) -> tuple[Path, Path, set[tuple[str, str]]]:
     half.save(tests / "deep/leak.jpg", quality=90)
     Image.new("L", (64, 64)).save(tests / "mask.png")
     keys = {one.key for one in bad} | {"incomplete"}
-    wanted = {(key, key) for key in keys} | {
-        ("split_leak", "leaked"),
-        ("not_json", f"train-{len(lines) - 1:06d}"),
-    }
+    wanted = {(key, key) for key in keys} | {("split_leak", "leaked"), ("not_json", f"train-{len(lines) - 1:06d}")}
     return root, tests, wanted
 
 
@@ -149,11 +144,7 @@ def test_the_command_says_what_to_do_and_fails(planted, tmp_path):
     assert told["counts"]["swapped"] == 1
     assert "split_leak" not in told["counts"]
     swapped = next(one for one in told["findings"] if one["fault"] == "swapped")
-    assert (swapped["where"], swapped["split"], swapped["remedy"]) == (
-        "swapped",
-        "train",
-        FAULTS["swapped"][1],
-    )
+    assert (swapped["where"], swapped["split"], swapped["remedy"]) == ("swapped", "train", FAULTS["swapped"][1])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "webdataset"])
@@ -281,9 +272,7 @@ def test_wrong_words_are_refused_in_one_sentence(tmp_path):
     assert "is of no layout that is known by its files: name it with --kind" in said(tmp_path / "empty")
     assert "holds no *.parquet file" in said(tmp_path / "empty", "--kind", "parquet")
     writer("jsonl")(scenes(1), tmp_path / "set")
-    assert "--against nowhere: there is no nowhere; name a folder" in said(
-        tmp_path / "set", "--against", "nowhere"
-    )
+    assert "--against nowhere: there is no nowhere; name a folder" in said(tmp_path / "set", "--against", "nowhere")
     told = said(tmp_path / "set", "--against", tmp_path / "empty")
     assert "empty holds no pictures to compare with: name the folder of a test set." in told
     assert "has to be a file that ends in .html or .png." in said(tmp_path / "set", "--sheet", "x.jpg")

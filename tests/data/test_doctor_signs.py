@@ -10,8 +10,8 @@ from PIL import Image
 
 from data_recipes.doctor import pixels, wordings
 from data_recipes.doctor.signatures import Signatures, near, signature
-from data_recipes.scenes import SceneSampler
-from data_recipes.scenes.wordings import TEMPLATES
+from insightedit.scenes import SceneSampler
+from insightedit.scenes.wordings import TEMPLATES
 
 SAMPLER = SceneSampler("val", 96)
 
@@ -22,9 +22,7 @@ def photo(seed: int, size: int = 96) -> np.ndarray:
 
 def rescaled(picture: np.ndarray, side: int, quality: int) -> np.ndarray:
     buffer = io.BytesIO()
-    Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS).save(
-        buffer, "JPEG", quality=quality
-    )
+    Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer))
 
 
@@ -74,19 +72,13 @@ def test_masks_of_edits_of_the_whole_picture_may_be_full():
     assert pixels.mask_fault(full, picture, darker) is None
     local = picture.copy()
     local[10:30, 10:30] = 0
-    assert pixels.mask_fault(full, picture, local) == (
-        "full_mask",
-        pixels.mask_fault(full, picture, local)[1],
-    )
+    assert pixels.mask_fault(full, picture, local) == ("full_mask", pixels.mask_fault(full, picture, local)[1])
     assert pixels.mask_fault(~full, picture, local) == ("empty_mask", "")
     assert pixels.mask_fault(~full, None, local) == ("empty_mask", "")
     assert pixels.mask_fault(full, None, local) is None
     corner = np.zeros_like(full)
     corner[60:80, 60:80] = True
-    assert pixels.mask_fault(corner, picture, local) == (
-        "mask_elsewhere",
-        "0 % of what changes lies within it",
-    )
+    assert pixels.mask_fault(corner, picture, local) == ("mask_elsewhere", "0 % of what changes lies within it")
 
 
 def test_the_direction_of_most_removals_additions_colours_and_tones_shows():
@@ -94,9 +86,7 @@ def test_the_direction_of_most_removals_additions_colours_and_tones_shows():
     for number in range(250):
         sample = SAMPLER[number]
         if sample.task in told:
-            told[sample.task].append(
-                pixels.direction(sample.instruction, sample.task, sample.source, sample.target)
-            )
+            told[sample.task].append(pixels.direction(sample.instruction, sample.task, sample.source, sample.target))
     for task, ways in told.items():
         known = np.array([way for way in ways if way is not None])
         assert known.min() > -pixels.EVIDENCE, task
@@ -187,9 +177,7 @@ def test_signatures_survive_scaling_and_compression_and_tell_pictures_apart():
     again = {number: [] for number in range(60)}
     for number, picture in enumerate(pictures):
         assert near(signature(picture), known.all).sum() == 1
-        again[number] = [
-            known.find(signature(rescaled(picture, *how))) for how in ((64, 80), (200, 70), (96, 90))
-        ]
+        again[number] = [known.find(signature(rescaled(picture, *how))) for how in ((64, 80), (200, 70), (96, 90))]
     told = [hit for number, hits in again.items() for hit in hits if hit == str(number)]
     assert len(told) >= 177  # of 180
     assert not [hit for number, hits in again.items() for hit in hits if hit not in (None, str(number))]

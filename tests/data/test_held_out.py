@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from insightedit.build_data import build_held_out, build_mixture
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
-from insightedit.data.held_out import part_of
-from insightedit.data.loader import StepLoader
-from insightedit.data.mixture import Mixture, fingerprint_changes
-from insightedit.data.records import EditRecord
-from insightedit.data.sources import build_source
+from insightedit.datasets.held_out import part_of
+from insightedit.datasets.loader import StepLoader
+from insightedit.datasets.mixture import Mixture, fingerprint_changes
+from insightedit.datasets.sources import build_source
+from insightedit.training.data import build_held_out, build_mixture
+from insightedit.types import EditRecord
 from tests.data.published_files import reasonedit
 
 
@@ -50,9 +50,7 @@ def test_the_mixture_never_draws_what_is_held_out(tmp_path):
         for number in range(12)
     }  # fmt: skip
     (tmp_path / "all.json").write_text(json.dumps(rows))
-    words = [
-        f"data.sources=[{{kind: reasonedit, path: {tmp_path}/all.json, val_fraction: 0.3}}, {{kind: scenes}}]"
-    ]
+    words = [f"data.sources=[{{kind: reasonedit, path: {tmp_path}/all.json, val_fraction: 0.3}}, {{kind: scenes}}]"]
     config = load_config("insightedit", 3, ["tiny"], words)
     held = build_held_out(config)
     assert held is not None
@@ -71,9 +69,7 @@ def test_rendered_scenes_hold_nothing_out():
     with pytest.raises(ConfigError, match="scenes never ends, so no share of it can be held out"):
         build_source(SourceConfig(val_fraction=0.1), size=32, seed=0)
     with pytest.raises(ConfigError, match="val_fraction is 1.5: it has to be at least 0 and below 1"):
-        build_mixture(
-            load_config("insightedit", 3, ["tiny"], ["data.sources=[{kind: scenes, val_fraction: 1.5}]"])
-        )
+        build_mixture(load_config("insightedit", 3, ["tiny"], ["data.sources=[{kind: scenes, val_fraction: 1.5}]"]))
 
 
 def test_fingerprints_tell_what_changed():
@@ -99,9 +95,7 @@ class Dead:
 def test_a_dead_source_ends_in_one_sentence_with_its_first_reasons(workers):
     mixture = Mixture({"dead": Dead()}, {"dead": 1}, seed=0)
     loader = StepLoader(mixture, lambda records, indices: records, batch_size=2, num_workers=workers)
-    with pytest.raises(
-        ConfigError, match="100 broken records in a row; the first: record .*, no picture"
-    ) as caught:
+    with pytest.raises(ConfigError, match="100 broken records in a row; the first: record .*, no picture") as caught:
         next(iter(loader))
     assert str(caught.value).count("record ") == 3
     assert "\n" not in str(caught.value)

@@ -6,21 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from insightedit.build_data import build_mixture
 from insightedit.comprehension.interleaved import InterleavedReader
 from insightedit.config import load_config
-from insightedit.data.interleaved import InterleavedCollator
-from insightedit.data.records import EditRecord
-from insightedit.foundation import resolve
+from insightedit.datasets.interleaved import InterleavedCollator
+from insightedit.miniatures import resolve
+from insightedit.training.data import build_mixture
+from insightedit.types import EditRecord
 
 DOG, CAT, PARK = (np.full((20, 30, 3), value, np.uint8) for value in (30, 120, 220))
 EDITED = PARK.copy()
 EDITED[:, :10] = 0
 RECORDS = [
     EditRecord("edit", "remove the dog from the picture", PARK, EDITED),
-    EditRecord(
-        "draw", "draw <imagehere> and <imagehere>", None, PARK, reference_images=(DOG, CAT), task="subject"
-    ),
+    EditRecord("draw", "draw <imagehere> and <imagehere>", None, PARK, reference_images=(DOG, CAT), task="subject"),
     EditRecord("put", "add <imagehere>", PARK, EDITED, reference_images=(CAT,), task="subject_editing"),
 ]
 
@@ -48,9 +46,7 @@ def test_tasks_share_a_batch(collate):
 def test_a_batch_moves_as_a_whole(collate):
     moved = collate(RECORDS, [0, 1, 2]).to("meta")
     assert {moved.has_source.device.type, moved.tokens.image_positions.device.type} == {"meta"}
-    assert (
-        moved.tokens.reference_pixels.device.type == moved.tokens.to("meta").input_ids.device.type == "meta"
-    )
+    assert moved.tokens.reference_pixels.device.type == moved.tokens.to("meta").input_ids.device.type == "meta"
 
 
 def test_a_record_without_a_target_is_named(collate):

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.scenes import SubjectEditSampler, SubjectSampler
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.data.mixture import Mixture
-from insightedit.data.records import EditRecord, task_of
-from insightedit.data.sources import Source, build_source
+from insightedit.datasets.mixture import Mixture
+from insightedit.datasets.sources import Source, build_source
+from insightedit.scenes import SubjectEditSampler, SubjectSampler
+from insightedit.types import EditRecord, task_of
 
 COLOURS = {"scene": (10, 20, 30), "dog": (200, 0, 0), "hat": (0, 200, 0), "wanted": (5, 5, 250)}
 ADD = {
@@ -99,11 +99,7 @@ def test_drawing_from_blank_and_editing_by_words(tmp_path: Path) -> None:
     source = published(tmp_path, new, edit, plain)
     assert (source[0].task, source[0].source_image, shown(source[0])) == ("subject", None, ["dog", "hat"])
     assert source[0].instruction == "<imagehere> wears <imagehere>"
-    assert (source[1].task, source[1].instruction, shown(source[1])) == (
-        "editing",
-        "make the picture darker",
-        [],
-    )
+    assert (source[1].task, source[1].instruction, shown(source[1])) == ("editing", "make the picture darker", [])
     assert (source[2].task, source[2].instruction) == ("editing", "make it darker")
 
 
@@ -130,19 +126,10 @@ def test_pictures_may_lie_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"multi_prompt": ""},
-            "instruction is empty: `multi_prompt` is ''",
-        ),
+        ({"multi_prompt": ""}, "instruction is empty: `multi_prompt` is ''"),
         ({"image": None}, "None in place of a picture's name: write the file name there"),
-        (
-            {"source_path": ["scene.png", "hat.png"]},
-            "2 pictures in `source_path`: an edit has one, or none",
-        ),
-        (
-            {"multi_prompt": "add <imagehere>"},
-            "1 <imagehere> for 2 pictures in `entity_path`",
-        ),
+        ({"source_path": ["scene.png", "hat.png"]}, "2 pictures in `source_path`: an edit has one, or none"),
+        ({"multi_prompt": "add <imagehere>"}, "1 <imagehere> for 2 pictures in `entity_path`"),
     ],
 )
 def test_broken_records_are_told(tmp_path: Path, change: dict, message: str) -> None:
@@ -150,9 +137,7 @@ def test_broken_records_are_told(tmp_path: Path, change: dict, message: str) -> 
         published(tmp_path, {**ADD, **change})[0]
 
 
-def test_broken_records_are_skipped_counted_and_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_broken_records_are_skipped_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     source = published(tmp_path, ADD, {**ADD, "image": "lost.png"}, "nonsense")
     mixture = Mixture({"mige": source}, {"mige": 1.0}, seed=0)

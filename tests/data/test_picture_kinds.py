@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from insightedit.config.schema import SourceConfig
-from insightedit.data.reading import read_pixels, read_region_of
-from insightedit.data.sources import Source, build_source
+from insightedit.datasets.reading import read_pixels, read_region_of
+from insightedit.datasets.sources import Source, build_source
 from insightedit.evaluation.benchmarks.reading import picture_size
 from insightedit.evaluation.metrics.masks import read_grey
-from insightedit.imaging import read_picture, read_rgb, to_rgb
+from insightedit.images.reading import read_picture, read_rgb, to_rgb
 from tests.picture_kinds import CONTAINERS, KINDS, RAW, SIZE, encoded, noise, stripes
 from tests.recipes.format_files import opened
 
@@ -89,13 +89,7 @@ def test_the_pixels_are_right(files, kind):
     across = rgb.transpose(1, 0, 2)
     turns[4:] = [across, across[:, ::-1], across[::-1, ::-1], across[::-1]]
     means = {f"EXIF {n}": turn for n, turn in enumerate(turns, 1)}
-    means |= {
-        "L": np.repeat(grey, 3, 2),
-        "RGB": rgb,
-        "RGB one clear colour": clear,
-        "RGB 16 bit": rgb,
-        **over_white,
-    }
+    means |= {"L": np.repeat(grey, 3, 2), "RGB": rgb, "RGB one clear colour": clear, "RGB 16 bit": rgb, **over_white}
     means |= dict.fromkeys(("I;16", "I;16B", "I"), np.repeat(shown, 3, 2))
     means["F"] = np.repeat(np.rint(deep.astype(np.float32) / np.float32(65535) * 255).astype(np.uint8), 3, 2)
     if kind in means:

@@ -11,29 +11,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.build import build_editor
-from insightedit.build_data import (
-    build_collator,
-    build_loader,
-    build_mixture,
-    build_weightless_collator,
-)
+from insightedit.cli.data import app, build_sheet, read_config, shares_table
 from insightedit.config.load import dump_config, load_config
-from insightedit.data.cli import app, build_sheet, read_config, shares_table
-from insightedit.data.loader import StepLoader
-from insightedit.data.preview import preview, to_picture, token_runs
-from insightedit.pair_sheet import (
-    Card,
-    Line,
-    Run,
-    Section,
-    Sheet,
-    Table,
-    Tile,
-    draw,
-    render,
-    write_pair_sheet,
-)
+from insightedit.datasets.loader import StepLoader
+from insightedit.images.pair_sheet import Card, Line, Run, Section, Sheet, Table, Tile, draw, render, write_pair_sheet
+from insightedit.model.build import build_editor
+from insightedit.training.data import build_collator, build_loader, build_mixture, build_weightless_collator
+from insightedit.training.preview import preview, to_picture, token_runs
 from tests.data.published_files import as_json, instructpix2pix, llava, picture, reasonedit
 
 TINY = ["tiny"]
@@ -44,8 +28,7 @@ def config(recipe: str = "insightedit", stage: int = 3, *words: str):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "stage"),
-    [("insightedit", 1), ("insightedit", 2), ("insightedit", 3), ("mgie", 3), ("mige", 3)],
+    ("recipe", "stage"), [("insightedit", 1), ("insightedit", 2), ("insightedit", 3), ("mgie", 3), ("mige", 3)]
 )
 def test_the_batches_are_those_that_train(recipe, stage):
     whole = config(recipe, stage)
@@ -175,17 +158,7 @@ def test_the_command_tells_and_draws(tmp_path):
 def test_what_a_stage_would_see_that_starts_from_the_packages_model(tmp_path, monkeypatch):
     """Its tokenizers and processors are all that is needed; the miniature base models are not."""
     monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path / "none"))
-    words = [
-        "insightedit",
-        "--overlay",
-        "mini",
-        "--samples",
-        1,
-        "--draws",
-        10,
-        "--sheet",
-        tmp_path / "x.html",
-    ]
+    words = ["insightedit", "--overlay", "mini", "--samples", 1, "--draws", 10, "--sheet", tmp_path / "x.html"]
     assert "no model in" in invoke(*words).output
     done = invoke(*words, "--init-from", "default")
     assert done.exit_code == 0, done.output
@@ -209,10 +182,7 @@ def test_the_config_of_a_run_says_its_own_stage(tmp_path):
         (["insightedlt"], "the recipe `insightedlt` is not known (did you mean insightedit?)"),
         (["insightedit", "--stage", "7"], "less than or equal to 3"),
         (["insightedit", "--overlay", "tiny", "train.batchsize=3"], "no such setting (did you mean"),
-        (
-            ["insightedit", "--overlay", "tiny", "--sheet", "x.jpg"],
-            "has to be a file that ends in .html or .png.",
-        ),
+        (["insightedit", "--overlay", "tiny", "--sheet", "x.jpg"], "has to be a file that ends in .html or .png."),
         (
             ["insightedit", "--overlay", "tiny", "data.sources=[{kind: jsonl, path: gone}]"],
             "gone does not exist: name the folder of the *.jsonl files",
@@ -230,14 +200,8 @@ def test_wrong_words_are_refused_in_one_sentence(words, told):
 
 
 def sheet(text: str = "a <b> & more") -> Sheet:
-    tiles = (
-        Tile("small", np.zeros((20, 30, 3), np.uint8)),
-        Tile("large", np.full((400, 300, 3), 99, np.uint8)),
-    )
-    lines = (
-        Line.of("word " * 200),
-        Line((Run(text), Run(" learned", "learned"), Run(" pad", "pad")), is_code=True),
-    )
+    tiles = (Tile("small", np.zeros((20, 30, 3), np.uint8)), Tile("large", np.full((400, 300, 3), 99, np.uint8)))
+    lines = (Line.of("word " * 200), Line((Run(text), Run(" learned", "learned"), Run(" pad", "pad")), is_code=True))
     sections = (Section("Part", (Card("one", tiles, lines), Card("two", tiles * 4)), "a note"),)
     return Sheet("Title", ("remark",), (Table("Numbers", ("a", "b"), (("1", "2"),)),), sections)
 
@@ -269,9 +233,7 @@ def test_sheets_are_pictures_as_tall_as_they_need(tmp_path):
 def test_sheets_with_other_names_are_refused(tmp_path):
     with pytest.raises(ValueError, match="has to be a file that ends in .html or .png."):
         write_pair_sheet(sheet(), tmp_path / "x.gif")
-    with pytest.raises(
-        FileNotFoundError, match="no folder .*gone for the sheet: make it first, or write elsewhere."
-    ):
+    with pytest.raises(FileNotFoundError, match="no folder .*gone for the sheet: make it first, or write elsewhere."):
         write_pair_sheet(sheet(), tmp_path / "gone" / "x.png")
 
 

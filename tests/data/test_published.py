@@ -17,10 +17,10 @@ import pytest
 from insightedit import stage1, stage2
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
-from insightedit.data.mixture import Mixture
-from insightedit.data.records import EditRecord
-from insightedit.data.sources import Source, build_source
-from insightedit.data.varied import VISITS, choose
+from insightedit.datasets.mixture import Mixture
+from insightedit.datasets.sources import Source, build_source
+from insightedit.datasets.varied import VISITS, choose
+from insightedit.types import EditRecord
 from tests.data import published_files as files
 
 
@@ -117,8 +117,7 @@ def test_reasonedit_names_the_keys_it_misses(tmp_path) -> None:
 def test_an_empty_instruction_is_broken(tmp_path) -> None:
     root = files.reasonedit(tmp_path)
     files.as_json(
-        root / "train.json",
-        {"0": {"origin_img_path": "a.png", "target_img_path": "b.png", "instruction": " "}},
+        root / "train.json", {"0": {"origin_img_path": "a.png", "target_img_path": "b.png", "instruction": " "}}
     )
     with pytest.raises(ValueError, match="instruction is empty: `instruction` is ' '"):
         build("reasonedit", root)[0]
@@ -263,9 +262,7 @@ def test_a_wrong_folder_is_explained(tmp_path, kind, message) -> None:
 
 def test_missing_parts_of_a_folder_are_named(tmp_path) -> None:
     root = files.coco_stuff(tmp_path / "coco")
-    with pytest.raises(
-        ConfigError, match=r"needs the pictures train2017/\*.jpg \(`images`\): give its folder"
-    ):
+    with pytest.raises(ConfigError, match=r"needs the pictures train2017/\*.jpg \(`images`\): give its folder"):
         build("coco_stuff", root / "maps")
     with pytest.raises(ConfigError, match=r"val2017 holds no \*.png"):
         build("coco_stuff", root / "maps", "val", root)
@@ -303,7 +300,7 @@ def test_wrong_json_is_explained(tmp_path) -> None:
 
 def test_the_cascade_of_the_overlay_has_smartedits_shares(tmp_path, monkeypatch) -> None:
     """15 % synthetic, 10 % of the rest ReasonSeg, then chat by size, then editing or segmentation by size."""
-    from insightedit.data.cascade import flatten
+    from insightedit.datasets.cascade import flatten
 
     monkeypatch.chdir(tmp_path)
     config = load_config("smartedit", 3, ["smartedit_data"])
@@ -344,7 +341,7 @@ def test_the_cascade_of_the_overlay_has_smartedits_shares(tmp_path, monkeypatch)
 
 def whole_mixture(root: Path, monkeypatch: pytest.MonkeyPatch) -> Mixture:
     """The overlay's mixture over small copies at the overlay's own paths."""
-    from insightedit.build_data import build_mixture
+    from insightedit.training.data import build_mixture
 
     monkeypatch.chdir(root)
     data = root / "data"
@@ -364,8 +361,8 @@ def whole_mixture(root: Path, monkeypatch: pytest.MonkeyPatch) -> Mixture:
 
 
 def test_the_whole_mixture_feeds_the_real_collator(tmp_path, monkeypatch) -> None:
-    from insightedit.build import build_editor
-    from insightedit.build_data import build_collator
+    from insightedit.model.build import build_editor
+    from insightedit.training.data import build_collator
 
     mixture = whole_mixture(tmp_path, monkeypatch)
     records = [mixture[index] for index in range(60)]
@@ -397,7 +394,7 @@ def test_smartedit_trains_on_its_own_data(tmp_path, monkeypatch) -> None:
 
 
 def test_every_colour_and_wording_comes_up(tmp_path) -> None:
-    from insightedit.data.segmentation import COLOURS, TEMPLATES
+    from insightedit.datasets.segmentation import COLOURS, TEMPLATES
 
     assert (len(COLOURS), len(set(TEMPLATES))) == (8, 11)
     source = build("reasonseg", files.reasonseg(tmp_path))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_recipes.scenes import SceneSampler
-from data_recipes.scenes.wordings import TEMPLATES
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.data.sources import build_source
+from insightedit.datasets.sources import build_source
+from insightedit.scenes import SceneSampler
+from insightedit.scenes.wordings import TEMPLATES
 
 COUNT = 24
 
@@ -56,9 +56,7 @@ def test_a_full_description_holds_the_summarised_one() -> None:
 def test_a_style_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown style 'curt': choose one of simple, advanced"):
         SceneSampler("train", 32, style="curt")
-    with pytest.raises(
-        ConfigError, match="kind `subjects` has no style `simple` to choose: leave `style` out"
-    ):
+    with pytest.raises(ConfigError, match="kind `subjects` has no style `simple` to choose: leave `style` out"):
         source("subjects", "simple")
     with pytest.raises(ConfigError, match="kind `jsonl` has no style `advanced` to choose"):
         build_source(SourceConfig(kind="jsonl", path="x.jsonl", style="advanced"), size=32, seed=0)

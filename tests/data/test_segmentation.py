@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from insightedit.data.segmentation import coco_mask, paint, polygon_mask, run_length_mask
+from insightedit.datasets.segmentation import coco_mask, paint, polygon_mask, run_length_mask
 
 
 def test_painting_blends_half_and_half_and_touches_nothing_else() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.scenes import EditSample, SceneSampler
+from insightedit.scenes import EditSample, SceneSampler
 
 SPLITS = ("train", "val", "test")
 COUNT = 600

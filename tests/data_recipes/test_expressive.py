@@ -21,23 +21,9 @@ from data_recipes.expressive.cli import app
 from data_recipes.expressive.models import Describer, Summariser
 from data_recipes.expressive.writer import Lines
 from insightedit.config.schema import SourceConfig
-from insightedit.data.sources import build_source
+from insightedit.datasets.sources import build_source
 
-WORDS = [
-    "a",
-    "picture",
-    "will",
-    "show",
-    "red",
-    "blue",
-    "dog",
-    "cat",
-    "ball",
-    "tree",
-    "no",
-    "nothing",
-    "changes",
-]
+WORDS = ["a", "picture", "will", "show", "red", "blue", "dog", "cat", "ball", "tree", "no", "nothing", "changes"]
 ROWS = 7
 
 
@@ -49,11 +35,7 @@ def flan(tmp_path_factory: pytest.TempPathFactory) -> str:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_max_length=64,
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=64
     ).save_pretrained(folder)
     torch.manual_seed(0)
     config = T5Config(
@@ -111,9 +93,7 @@ def summarise(texts: Sequence[str]) -> list[str]:
     return ["" if "6" in text else f"short: {text}" for text in texts]
 
 
-def write(
-    out: Path, settings: Settings, *, describe=describe, summarise=summarise, **options: int
-) -> dict[str, int]:
+def write(out: Path, settings: Settings, *, describe=describe, summarise=summarise, **options: int) -> dict[str, int]:
     source = settings.source()
     settings.claim(out)
     write_answers(out, settings, source, lambda: describe, **options)
@@ -275,12 +255,7 @@ def test_the_summariser_searches_with_five_beams(flan: str, monkeypatch: pytest.
     monkeypatch.setattr(summariser.model, "generate", watched)
     texts = ["a picture will show a red ball.", "no dog."]
     summaries = summariser(texts)
-    assert [seen[name] for name in ("num_beams", "do_sample", "min_length", "max_length")] == [
-        5,
-        False,
-        5,
-        64,
-    ]
+    assert [seen[name] for name in ("num_beams", "do_sample", "min_length", "max_length")] == [5, False, 5, 64]
     assert seen["no_repeat_ngram_size"] == 3
     assert len(summaries) == 2
     assert all(set(text.split()) <= {*WORDS, "<unk>"} for text in summaries)
@@ -290,20 +265,9 @@ def test_the_summariser_searches_with_five_beams(flan: str, monkeypatch: pytest.
     assert "</s>" not in summaries[0]
 
 
-def test_from_the_command_line_to_a_training_batch(
-    tiny_root: Path, flan: str, edits: Path, tmp_path: Path
-) -> None:
+def test_from_the_command_line_to_a_training_batch(tiny_root: Path, flan: str, edits: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = [
-        "--data",
-        str(edits),
-        "--out",
-        str(out),
-        "--llava",
-        str(tiny_root / "llava"),
-        "--summariser",
-        flan,
-    ]
+    arguments = ["--data", str(edits), "--out", str(out), "--llava", str(tiny_root / "llava"), "--summariser", flan]
     arguments += ["--max-new-tokens", "8", "--batch-size", "3", "--device", "cpu"]
     first = CliRunner().invoke(app, [*arguments, "--count", "2"])
     assert first.exit_code == 0, first.output
@@ -311,9 +275,8 @@ def test_from_the_command_line_to_a_training_batch(
     assert done.exit_code == 0, done.output
     rows, rejected = Lines(out / "train.jsonl").rows(), Lines(out / "rejected/train.jsonl").rows()
     assert len(rows) + len(rejected) == ROWS
-    assert (
-        f"Wrote {len(rows)} rows to {out / 'train.jsonl'}; {len(rejected)} rejected"
-        in done.output.replace("\n", "")
+    assert f"Wrote {len(rows)} rows to {out / 'train.jsonl'}; {len(rejected)} rejected" in done.output.replace(
+        "\n", ""
     )
     assert rows, "the tiny models wrote nothing at all"
     assert all(row["expressive"] for row in rows)
@@ -331,12 +294,7 @@ def test_from_the_command_line_to_a_training_batch(
 def test_mistakes_are_one_sentence(edits: Path, tmp_path: Path, changes: dict, message: str) -> None:
     if changes == {"--device": "cuda:9"} and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    given = {
-        "--data": str(edits),
-        "--out": str(tmp_path / "out"),
-        "--llava": "l",
-        "--summariser": "s",
-    } | changes
+    given = {"--data": str(edits), "--out": str(tmp_path / "out"), "--llava": "l", "--summariser": "s"} | changes
     done = CliRunner().invoke(app, [word for pair in given.items() for word in pair])
     assert done.exit_code == 2, done.output
     assert done.output.startswith("insightedit: ")

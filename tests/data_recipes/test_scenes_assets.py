@@ -5,16 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from data_recipes.scenes import CATEGORIES, Assets, SceneSampler
-from data_recipes.scenes.assets import read_metadata
-from data_recipes.scenes.credits import (
-    ATTRIBUTION_ONLY,
-    Credit,
-    card_licence,
-    credit_table,
-    licence_page,
-    read_credits,
-)
+from insightedit.scenes import CATEGORIES, Assets, SceneSampler
+from insightedit.scenes.assets import read_metadata
+from insightedit.scenes.credits import ATTRIBUTION_ONLY, Credit, card_licence, credit_table, licence_page, read_credits
 from tests.data_recipes.conftest import pack_entries, write_pack
 
 
@@ -22,7 +15,7 @@ def test_the_page_of_licences_lists_every_file():
     assets = Assets.embedded()
     credits = read_credits(assets)
     page = (assets.folder / "LICENSES.md").read_text(encoding="utf-8")
-    assert page == licence_page(credits), "python -m data_recipes.scenes.credits writes it anew"
+    assert page == licence_page(credits), "python -m insightedit.scenes.credits writes it anew"
     files = {p.relative_to(assets.folder).as_posix() for p in assets.folder.glob("*/*")}
     assert files == {c.file for c in credits}
     assert all(f"| `{name}` |" in page for name in files)
@@ -37,9 +30,8 @@ def test_credits_of_a_split_leave_the_other_photographs_out():
     assert {c.file for c in credits if c.kind == "photo"} == {
         f"photos/{p.path.name}" for p in assets.photos_of("test")
     }
-    assert (
-        "| sprite | Microsoft | Fluent Emoji (3D), package @lobehub/fluent-emoji-3d | MIT | 62 |"
-        in credit_table(credits)
+    assert "| sprite | Microsoft | Fluent Emoji (3D), package @lobehub/fluent-emoji-3d | MIT | 62 |" in credit_table(
+        credits
     )
 
 
@@ -76,9 +68,7 @@ def test_a_packs_own_facts_are_told(tmp_path):
     assets = Assets.from_folder(write_pack(tmp_path / "facts", entries))
     sampler = SceneSampler("train", 32, assets=assets)
     told = [s.instruction for s in (sampler[i] for i in range(150)) if s.category == "reasoning"]
-    assert told and all("the pet of the house" in text for text in told), (
-        "not what the embedded dog is known for"
-    )
+    assert told and all("the pet of the house" in text for text in told), "not what the embedded dog is known for"
 
 
 def test_metadata_may_be_a_list(pack):
@@ -104,9 +94,7 @@ def test_a_bad_entry_is_named(tmp_path, change, error, message):
 
 
 def test_a_bad_pack_is_refused(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="holds no metadata.json or metadata.jsonl: list each file there"
-    ):
+    with pytest.raises(FileNotFoundError, match="holds no metadata.json or metadata.jsonl: list each file there"):
         Assets.from_folder(tmp_path)
     few = write_pack(tmp_path / "few", pack_entries()[5:])
     with pytest.raises(ValueError, match="has 5 sprites and 5 photos: scenes need at least 8 sprites and"):
@@ -127,8 +115,6 @@ def test_a_pack_whose_edits_change_nothing_is_refused(tmp_path):
     for name in "abcdefghij":
         Image.new("RGBA", (24, 24)).save(folder / f"{name}.png")
     sampler = SceneSampler("train", 16, assets=Assets.from_folder(folder))
-    with pytest.raises(
-        RuntimeError, match="scene in 200 tries: the pack at .* has too few sprites or facts for it"
-    ):
+    with pytest.raises(RuntimeError, match="scene in 200 tries: the pack at .* has too few sprites or facts for it"):
         for index in range(20):
             sampler[index]

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_recipes.scenes import SceneSampler
 from data_recipes.scenes.cli import app
 from data_recipes.scenes.sheet import HEADER, MARGIN, contact_sheet, tile_side, wrap, write_sheet
 from data_recipes.scenes.writer import MANIFEST
+from insightedit.scenes import SceneSampler
 
 
 def run(*arguments: object):
@@ -28,20 +28,7 @@ def sentence(result) -> str:
 @pytest.mark.parametrize("format", ["webdataset", "parquet"])
 def test_one_command_writes_a_data_set(tmp_path, format):
     out = tmp_path / "a" / "b"
-    options = (
-        "--out",
-        out,
-        "--count",
-        5,
-        "--size",
-        16,
-        "--split",
-        "val",
-        "--shard-size",
-        4,
-        "--format",
-        format,
-    )
+    options = ("--out", out, "--count", 5, "--size", 16, "--split", "val", "--shard-size", 4, "--format", format)
     done = run(*options)
     assert done.exit_code == 0, done.output
     assert "Wrote 5 pairs in 2 files" in done.stdout
@@ -87,9 +74,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, options, message
 def test_folders_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     assert "file is a file: name a folder" in sentence(run("--out", tmp_path / "file", "--count", 1))
-    assert "file is a file: name a folder" in sentence(
-        run("--out", tmp_path / "file" / "below", "--count", 1)
-    )
+    assert "file is a file: name a folder" in sentence(run("--out", tmp_path / "file" / "below", "--count", 1))
     assert "holds files but no manifest.json" in sentence(run("--out", tmp_path, "--count", 1))
     (tmp_path / "dir.png").mkdir()
     assert "is a folder: name a file" in sentence(run("--sheet", tmp_path / "dir.png"))
@@ -117,13 +102,7 @@ def test_a_stop_tells_how_to_go_on(tmp_path, monkeypatch):
 
 def test_help_teaches_by_examples():
     text = run("--help").stdout
-    for words in (
-        "--start-index",
-        "--shard-size",
-        "--out data/train --count 10000",
-        "Examples:",
-        "goes on where",
-    ):
+    for words in ("--start-index", "--shard-size", "--out data/train --count 10000", "Examples:", "goes on where"):
         assert words in text
 
 
@@ -135,15 +114,7 @@ def test_a_sheet_needs_samples(tmp_path):
 
 
 def test_tiles_and_lines_fit():
-    assert [tile_side(size) for size in (16, 32, 64, 100, 128, 256, 512)] == [
-        128,
-        128,
-        128,
-        100,
-        128,
-        256,
-        256,
-    ]
+    assert [tile_side(size) for size in (16, 32, 64, 100, 128, 256, 512)] == [128, 128, 128, 100, 128, 256, 256]
     assert wrap("remove the dog", 400) == ["remove the dog"]
     lines = wrap("word " * 100, 200)
     assert len(lines) == 3 and lines[2].endswith(" ...")

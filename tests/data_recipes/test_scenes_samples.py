@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_recipes.scenes import (
+from insightedit.scenes import (
     CATEGORIES,
     COLOURS,
     PHOTOMETRIC,
@@ -21,10 +21,10 @@ from data_recipes.scenes import (
     render_edit,
     text_corpus,
 )
-from data_recipes.scenes.references import refer
-from data_recipes.scenes.render import Renderer
-from data_recipes.scenes.scene import HEIGHTS, SLOT_CENTRES, Background
-from data_recipes.scenes.wordings import PLACES, TEMPLATES
+from insightedit.scenes.references import refer
+from insightedit.scenes.render import Renderer
+from insightedit.scenes.scene import HEIGHTS, SLOT_CENTRES, Background
+from insightedit.scenes.wordings import PLACES, TEMPLATES
 
 SPLITS = ("train", "val", "test")
 # `python -c "from tests.data_recipes.test_scenes_samples import *; print(digest('train', 64, 0, 0))"`
@@ -279,9 +279,7 @@ def test_segmentation_paints_the_objects(samples):
     assert np.array_equal(painted.target[painted.mask], half)
     assert painted.instruction.startswith("mark the ") and painted.instruction.endswith(" in blue")
     whole = next(s for s in samples["test"] if s.task == "photometric")
-    with pytest.raises(
-        ValueError, match="a photometric edit points at no object: segmentation needs one of remove"
-    ):
+    with pytest.raises(ValueError, match="a photometric edit points at no object: segmentation needs one of remove"):
         whole.segmentation_sample()
 
 

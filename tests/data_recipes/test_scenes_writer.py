@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.scenes import Assets, SceneSampler
 from data_recipes.scenes import writer as writing
 from data_recipes.scenes.card import size_category
 from data_recipes.scenes.writer import MANIFEST, Settings, write_dataset
 from insightedit.config.schema import SourceConfig
-from insightedit.data.sources import build_source
+from insightedit.datasets.sources import build_source
+from insightedit.scenes import Assets, SceneSampler
 
 FORMATS = ("webdataset", "parquet")
 
@@ -86,11 +86,7 @@ def test_manifest_and_card_tell_what_is_there(tmp_path):
     assert [entry["count"] for entry in manifest["shards"]] == [2, 2, 1]
     assert manifest["complete"] is True
     assert sum(manifest["tasks"].values()) == sum(manifest["categories"].values()) == 5
-    assert set(contents(tmp_path)) == {
-        "README.md",
-        MANIFEST,
-        *(entry["name"] for entry in manifest["shards"]),
-    }
+    assert set(contents(tmp_path)) == {"README.md", MANIFEST, *(entry["name"] for entry in manifest["shards"])}
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense: cc-by-4.0\n")
     for text in ("- image-to-image", "- n<1K", "held out", "Microsoft", "Aitzol Berasategi", "`test`"):
@@ -153,9 +149,7 @@ def test_a_damaged_shard_is_written_again(tmp_path, harm):
 def test_other_settings_are_refused(tmp_path, pack):
     out = tmp_path / "out"
     write_dataset(out, Settings("train", 2, 16))
-    with pytest.raises(
-        ValueError, match=r"was begun with count 2 \(now 3\), size 16 \(now 32\): give the same"
-    ):
+    with pytest.raises(ValueError, match=r"was begun with count 2 \(now 3\), size 16 \(now 32\): give the same"):
         write_dataset(out, Settings("train", 3, 32))
     with pytest.raises(ValueError, match="was begun with assets .*: give the same settings"):
         write_dataset(out, Settings("train", 2, 16), assets=Assets.from_folder(pack))
@@ -163,9 +157,7 @@ def test_other_settings_are_refused(tmp_path, pack):
 
 def test_other_folders_are_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(
-        ValueError, match="holds files but no manifest.json of scenes: name a new or empty folder"
-    ):
+    with pytest.raises(ValueError, match="holds files but no manifest.json of scenes: name a new or empty folder"):
         write_dataset(tmp_path, Settings("train", 2, 16))
     with pytest.raises(ValueError, match=r"notes.txt is a file: name a folder"):
         write_dataset(tmp_path / "notes.txt", Settings("train", 2, 16))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_recipes.scenes import (
+from insightedit.scenes import (
     Assets,
     SceneSampler,
     SubjectEditSampler,
@@ -18,12 +18,12 @@ from data_recipes.scenes import (
     is_held_out_subject,
     subject_corpus,
 )
-from data_recipes.scenes.render import Renderer
-from data_recipes.scenes.scene import HEIGHTS, SLOT_CENTRES
-from data_recipes.scenes.studio import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Studio, Subject
-from data_recipes.scenes.subjects import MIN_CLEAR, stands_out
-from data_recipes.scenes.wordings import PICTURE_TEMPLATES, PLACEHOLDER, PLACES
-from insightedit.data.records import REFERENCE_PLACEHOLDER
+from insightedit.scenes.render import Renderer
+from insightedit.scenes.scene import HEIGHTS, SLOT_CENTRES
+from insightedit.scenes.studio import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Studio, Subject
+from insightedit.scenes.subjects import MIN_CLEAR, stands_out
+from insightedit.scenes.wordings import PICTURE_TEMPLATES, PLACEHOLDER, PLACES
+from insightedit.types import REFERENCE_PLACEHOLDER
 
 SPLITS = ("train", "val", "test")
 SAMPLERS = {"subjects": SubjectSampler, "subject_edits": SubjectEditSampler}
@@ -136,9 +136,7 @@ def test_a_subject_stands_as_its_reference_shows_it(subject):
     size, centre, colour = box(studio.draw(white, (subject.standing_at(4),)))
     shown_size, shown_centre, shown_colour = box(studio.reference(subject))
     assert np.abs(shown_size - 2 * size).max() <= 4, "twice as large in the reference, each rounded"
-    assert np.abs(centre - 31.5).max() <= 1 and np.abs(shown_centre - 31.5).max() <= 1, (
-        "in the middle of both"
-    )
+    assert np.abs(centre - 31.5).max() <= 1 and np.abs(shown_centre - 31.5).max() <= 1, "in the middle of both"
     assert np.abs(colour - shown_colour).max() < 16, "but for the soft edge"
     other_way = studio.reference(replace(subject, flip=not subject.flip))
     assert not np.array_equal(other_way, studio.reference(subject))
@@ -156,19 +154,13 @@ def test_new_pictures_follow_from_words_and_references(new):
             assert f"{PLACEHOLDER} {tuple(PLACES.values())[slot]}" in sample.instruction
         order = [sample.instruction.index(f"{PLACEHOLDER} {tuple(PLACES.values())[s]}") for s in slots]
         assert order == sorted(order)
-        assert all(
-            (o.x, o.y) == SLOT_CENTRES[o.slot] and o.height == HEIGHTS["medium"] for o in sample.things
-        )
+        assert all((o.x, o.y) == SLOT_CENTRES[o.slot] and o.height == HEIGHTS["medium"] for o in sample.things)
         if backdrop.is_pictured:
             first = sample.instruction.index(PLACEHOLDER)
-            leads = not sample.instruction[first:].startswith(
-                f"{PLACEHOLDER} {tuple(PLACES.values())[slots[0]]}"
-            )
+            leads = not sample.instruction[first:].startswith(f"{PLACEHOLDER} {tuple(PLACES.values())[slots[0]]}")
             assert np.array_equal(sample.references[0 if leads else -1], sample.empty)
         else:
-            assert all(
-                BACKDROP_COLOURS[n] == c for n, c in zip(backdrop.names, backdrop.colours, strict=True)
-            )
+            assert all(BACKDROP_COLOURS[n] == c for n, c in zip(backdrop.names, backdrop.colours, strict=True))
             assert backdrop.words in sample.instruction
         assert np.array_equal(sample.mask, (sample.empty != sample.target).any(-1))
         drawn = sample.studio.draw(backdrop, sample.things)
@@ -343,9 +335,7 @@ def test_a_pack_of_ones_own(kind, pack):
 def test_a_world_too_small_is_told(kind, what, monkeypatch):
     sampler = SAMPLERS[kind]("train", 32)
     monkeypatch.setattr(sampler, "_attempt", lambda *arguments: None)
-    with pytest.raises(
-        RuntimeError, match=f"no valid .*{what} in 200 tries: the pack at .* has too few sprites"
-    ):
+    with pytest.raises(RuntimeError, match=f"no valid .*{what} in 200 tries: the pack at .* has too few sprites"):
         sampler[0]
 
 
@@ -356,6 +346,6 @@ def test_a_pair_that_can_not_be_drawn_is_told(kind, what, monkeypatch):
     sampler = SAMPLERS[kind]("train", 16)
     sample = sampler[0]
     monkeypatch.setattr(sampler, "_attempt", lambda *arguments: sample)
-    monkeypatch.setattr("data_recipes.scenes.subjects.stands_out", lambda before, after: 0.0)
+    monkeypatch.setattr("insightedit.scenes.subjects.stands_out", lambda before, after: 0.0)
     with pytest.raises(RuntimeError, match=f"no valid minimal {what} in 200 tries"):
         sampler.pair(0)

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_recipes.scenes import SubjectEditSampler, SubjectSampler
 from data_recipes.scenes.cli import app
 from data_recipes.scenes.sheet import HEADER, MARGIN, contact_sheet, tiles
 from data_recipes.scenes.writer import COLUMNS, MANIFEST, Settings, write_dataset
 from insightedit.config.schema import SourceConfig
-from insightedit.data.sources import build_source
+from insightedit.datasets.sources import build_source
+from insightedit.scenes import SubjectEditSampler, SubjectSampler
 
 FORMATS = ("webdataset", "parquet")
 SAMPLERS = {"subjects": SubjectSampler, "subject_edits": SubjectEditSampler}
@@ -80,13 +80,7 @@ def test_the_folder_is_a_data_set_of_the_hub(tmp_path, task, format):
 def test_the_card_says_what_is_in_it(tmp_path, task):
     write_dataset(tmp_path, Settings("val", 3, 16, task=task))
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    wanted = [
-        "`references.png`",
-        "side by side",
-        "subject-driven-generation",
-        f"--task {task}",
-        "(class, tint)",
-    ]
+    wanted = ["`references.png`", "side by side", "subject-driven-generation", f"--task {task}", "(class, tint)"]
     assert all(words in card for words in wanted)
     assert ("`source.png`" in card) == (task == "subject_edits")
     assert "`qa`" not in card and "{" not in card.replace("{size}", "")
@@ -99,9 +93,7 @@ def test_a_data_set_begun_before_there_were_tasks_goes_on(tmp_path):
     del manifest["settings"]["task"]
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
     assert write_dataset(tmp_path, settings)["complete"]
-    with pytest.raises(
-        ValueError, match=r"was begun with task edits \(now subjects\): give the same settings"
-    ):
+    with pytest.raises(ValueError, match=r"was begun with task edits \(now subjects\): give the same settings"):
         write_dataset(tmp_path, Settings("train", 4, 16, shard_size=2, task="subjects"))
 
 
@@ -141,15 +133,9 @@ def test_references_that_are_no_squares_are_told(tmp_path):
     from datasets import Dataset, Features, Value
     from datasets import Image as ImageFeature
 
-    features = Features(
-        {"instruction": Value("string"), "target": ImageFeature(), "references": ImageFeature()}
-    )
+    features = Features({"instruction": Value("string"), "target": ImageFeature(), "references": ImageFeature()})
     picture = Image.new("RGB", (16, 16))
-    rows = {
-        "instruction": ["draw <imagehere>"],
-        "target": [picture],
-        "references": [Image.new("RGB", (30, 16))],
-    }
+    rows = {"instruction": ["draw <imagehere>"], "target": [picture], "references": [Image.new("RGB", (30, 16))]}
     path = Path(tmp_path / "val.parquet")
     Dataset.from_dict(rows, features=features).to_parquet(path)
     source = build_source(SourceConfig(kind="parquet", path=str(path), split="val"), size=16, seed=0)

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from insightedit.evaluation.benchmark_outputs import FolderOutputs, ToEdit
-from insightedit.evaluation.benchmark_run import Editor, run_benchmark
 from insightedit.evaluation.benchmarks.base import Benchmark
 from insightedit.evaluation.benchmarks.results import pair_results
-from insightedit.evaluation.instruments import Instruments, load_instruments
+from insightedit.evaluation.core.metric_models import Instruments, load_instruments
+from insightedit.evaluation.core.outputs import FolderOutputs, ToEdit
+from insightedit.evaluation.core.protocol_rules import Protocol
+from insightedit.evaluation.core.records import MetricRecord, read_records
+from insightedit.evaluation.core.run import Editor, run_benchmark
+from insightedit.evaluation.core.run_folder import RunCard
 from insightedit.evaluation.metrics.encoders import ClipEncoder, DinoEncoder
 from insightedit.evaluation.metrics.perceptual import Perceptual, build_perceptual
 from insightedit.evaluation.metrics.preprocess import clip_preprocess, dino_preprocess
-from insightedit.evaluation.protocol_rules import Protocol
-from insightedit.evaluation.records import MetricRecord, read_records
-from insightedit.evaluation.run_folder import RunCard
 from tests.evaluation.metrics.test_subjects import MarkDetector, MarkSegmenter
 from tests.evaluation.metrics.toy_encoders import SIDE, byte_tokenizer, tiny_clip, tiny_dino
 

@@ -14,20 +14,21 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
+from benchmarks.ablations import studies as listed
+from benchmarks.ablations.cli import app
+from benchmarks.ablations.comparisons import crossed, measured
+from benchmarks.ablations.experiment import Experiment, Settings, estimate
+from benchmarks.ablations.runner import Places, RoundTrips, Runner, StoppedError
+from benchmarks.ablations.starts import Start, prepare_start, weights_digest
+from benchmarks.ablations.studies import STUDIES, WHOLE, WITHOUT_IAA, find_studies, rows_of
 from insightedit import stage3
-from insightedit.build_data import build_mixture
 from insightedit.config.load import load_config
 from insightedit.config.schema import Config
-from insightedit.evaluation.ablations import studies as listed
-from insightedit.evaluation.ablations.cli import app
-from insightedit.evaluation.ablations.comparisons import crossed, measured
-from insightedit.evaluation.ablations.experiment import Experiment, Settings, estimate
-from insightedit.evaluation.ablations.runner import Places, RoundTrips, Runner, StoppedError
-from insightedit.evaluation.ablations.starts import Start, prepare_start, weights_digest
-from insightedit.evaluation.ablations.studies import STUDIES, WHOLE, WITHOUT_IAA, find_studies, rows_of
-from insightedit.evaluation.significance import mean_interval
-from insightedit.hub import DEFAULT_MODEL, export_run, load_pipeline
+from insightedit.evaluation.core.significance import mean_interval
+from insightedit.export.folder import export_run
+from insightedit.pipelines.loading import DEFAULT_MODEL, load_pipeline
 from insightedit.training.checkpoint import stage_weights
+from insightedit.training.data import build_mixture
 
 TINY = ["--scale", "tiny", "--steps", "2", "--batch-size", "2", "--count", "3", "--split", "val"]
 IAA = find_studies(("iaa",))[0]
@@ -113,11 +114,7 @@ class TestRows:
             config = config_of(3, runner.arguments(runner.experiment.run(row, 0), row.stages[0]))
             kinds[row.name] = [(s.kind, s.weight) for s in config.data.sources]
             assert config.train.max_steps == (600 if row is listed.JOINT_SAMPLES else 200)
-        assert (
-            kinds["joint"]
-            == [("scenes", 1.0), ("subjects", 1.0), ("subject_edits", 1.0)]
-            == kinds["joint_3x"]
-        )
+        assert kinds["joint"] == [("scenes", 1.0), ("subjects", 1.0), ("subject_edits", 1.0)] == kinds["joint_3x"]
         assert kinds["only_subject"] == [("subjects", 1.0)]
         assert kinds["editing_and_subject"] == [("scenes", 1.0), ("subjects", 1.0)]
 
@@ -151,9 +148,7 @@ class TestStarts:
         held = load_file(DEFAULT_MODEL / "bridge" / "diffusion_pytorch_model.safetensors")
         weights = stage_weights(start.run)
         assert {name.split(".")[1] for name in weights} == {"qformer", "token_out"}
-        assert all(
-            torch.equal(value, held[name.removeprefix("bridge.")].float()) for name, value in weights.items()
-        )
+        assert all(torch.equal(value, held[name.removeprefix("bridge.")].float()) for name, value in weights.items())
 
     def test_it_is_laid_out_once(self, start) -> None:
         before = (start.folder / "llava" / "config.json").stat().st_mtime_ns
@@ -187,11 +182,7 @@ class TestRuns:
         assert record["stages"][0]["steps"] == 2
         assert record["cost"]["samples"] == 4 and record["cost"]["scenes"] == 3
         assert not (run.folder / "stage3" / "checkpoints").exists()  # optimiser states are large
-        assert {p.name for p in run.report("editing").iterdir()} == {
-            "report.json",
-            "records.jsonl",
-            "sheet.png",
-        }
+        assert {p.name for p in run.report("editing").iterdir()} == {"report.json", "records.jsonl", "sheet.png"}
         assert load_pipeline(run.model).bridge.iaa is None
         assert load_pipeline(experiment.run(WHOLE, 1).model).bridge.iaa is not None
 
@@ -201,9 +192,7 @@ class TestRuns:
         again = invoke("--studies", "iaa", "--seeds", "2", "--out", folder / "runs")
         assert again.exit_code == 0, again.output
         assert "All 4 runs" in again.output
-        assert files == {
-            p: p.stat().st_mtime_ns for p in (folder / "runs" / "runs").rglob("*") if p.is_file()
-        }
+        assert files == {p: p.stat().st_mtime_ns for p in (folder / "runs" / "runs").rglob("*") if p.is_file()}
 
     def test_a_killed_run_goes_on_to_the_same_model(self, experiment: Experiment, tmp_path: Path) -> None:
         other = replace(experiment, folder=tmp_path)
@@ -237,9 +226,7 @@ class TestRuns:
         assert {**again, "cost": None} == {**before, "cost": None}
 
     def test_other_settings_are_refused(self, experiment: Experiment) -> None:
-        with pytest.raises(
-            ValueError, match=r"holds runs of other settings \(steps was 2, is 7\): leave these"
-        ):
+        with pytest.raises(ValueError, match=r"holds runs of other settings \(steps was 2, is 7\): leave these"):
             Experiment.open(experiment.folder, {"steps": 7, "count": None})
         with pytest.raises(ValueError, match="start: not the weights that the runs in"):
             replace(experiment, bases={"start": "a"}).keep({"start": "b"})
@@ -352,8 +339,7 @@ class TestNumbers:
         column = listed.PROGRESS
         values = {name: table.values(name, column) for name in ("whole", "without_iaa")}
         expected = [
-            np.mean([values["whole"][s][k] - values["without_iaa"][s][k] for k in values["whole"][s]])
-            for s in (0, 1)
+            np.mean([values["whole"][s][k] - values["without_iaa"][s][k] for k in values["whole"][s]]) for s in (0, 1)
         ]
         found = table.compare("without_iaa", column)
         assert found.difference.by_seed == pytest.approx(expected)
@@ -386,14 +372,12 @@ class TestPages:
         assert "left on one core" in output and "done in 0:00:" in output
         assert "BIM and IAA (InsightEdit)" in output and "autoencoder target" in output
 
-    def test_the_page_tells_what_was_measured(
-        self, finished: tuple[Path, Result], experiment: Experiment
-    ) -> None:
+    def test_the_page_tells_what_was_measured(self, finished: tuple[Path, Result], experiment: Experiment) -> None:
         page = (finished[0] / "page.md").read_text()
         (table,) = measured(experiment, IAA, range(2))
         assert f"Experiment `{experiment.hash}`: 2 steps of 2 samples" in page
         assert f"scenes protocol {table.protocol['hash']}; training seeds 0, 1." in page
-        assert "python -m insightedit.evaluation.ablations --studies iaa --table --write" in page
+        assert "python -m benchmarks.ablations --studies iaa --table --write" in page
         value = table.estimate("without_iaa", listed.PROGRESS)
         line = next(line for line in page.splitlines() if line.startswith("| without IAA"))
         assert f" {value.value:.3f}" in line.replace("*", "").replace("<u>", "").replace("</u>", "")
@@ -423,12 +407,7 @@ def test_a_model_of_the_start_is_whole_again_when_exported(experiment: Experimen
     """Start, stage, export: the language model that was handed on is bit for bit the one that is exported."""
     start = prepare_start(experiment.run(WHOLE, 0).model, tmp_path / "start")
     words = ["--overlay", "tiny", "--init-from", str(start.run), "stages=[3]", "comprehension.lora=null"]
-    short = [
-        "train.max_steps=1",
-        "train.num_samples=0",
-        "stage.trainable=[unet.*]",
-        f"output_dir={tmp_path / 'run'}",
-    ]
+    short = ["train.max_steps=1", "train.num_samples=0", "stage.trainable=[unet.*]", f"output_dir={tmp_path / 'run'}"]
     stage3.main([*words, *short, *start.overrides])
     folder = export_run(tmp_path / "run", tmp_path / "model", dtype="fp16")
     ours, theirs = (load_file(f / "model.safetensors") for f in (folder / "mllm", start.folder / "llava"))

@@ -14,11 +14,12 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from insightedit.evaluation import benchmark_cli, protocols
+from insightedit.cli import eval_benchmarks as benchmark_cli
+from insightedit.console import Group
 from insightedit.evaluation.benchmarks.registry import MODULES, benchmark_loader, load_benchmark
-from insightedit.evaluation.records import write_records
-from insightedit.evaluation.run_folder import read_run, read_samples, write_run
-from insightedit.options import Group
+from insightedit.evaluation.core import protocols
+from insightedit.evaluation.core.records import write_records
+from insightedit.evaluation.core.run_folder import read_run, read_samples, write_run
 from tests.evaluation.benchmark_runs import records, values, write_results
 from tests.evaluation.benchmarks import layouts_one as one
 from tests.evaluation.judge.chat_server import ChatServer, completion
@@ -73,14 +74,7 @@ def test_help_tells_where_a_benchmark_comes_from_and_shows_how() -> None:
     shown = CliRunner().invoke(app, ["magicbrush", "--help"], env={"COLUMNS": "200"})
     text = " ".join(shown.output.split())
     card = benchmark_loader("magicbrush").CARD
-    for part in (
-        card.obtain,
-        card.licence,
-        card.paper,
-        "edit_sessions.json",
-        "final-turn",
-        "--results edited/",
-    ):
+    for part in (card.obtain, card.licence, card.paper, "edit_sessions.json", "final-turn", "--results edited/"):
         assert part in text
     assert "{ID: [{input, mask, output, instruction}, ...]}" in text  # brackets are no markup
     assert "magicbrush_v1 (default)" in text and "emu_mige_v1:" in text
@@ -113,14 +107,7 @@ def test_a_run_over_finished_pictures(runs: dict[str, Path], weights: list[str])
     assert list(values(out, "CLIP_T", method="first")) == [line.sample_id for line in read_samples(out)]
     before = (out / "records.jsonl").read_bytes()
     again = ok(
-        "magicbrush",
-        runs["files"],
-        "--results",
-        runs["first results"],
-        "--out",
-        out,
-        *weights,
-        "--require-all",
+        "magicbrush", runs["files"], "--results", runs["first results"], "--out", out, *weights, "--require-all"
     )
     assert (out / "records.jsonl").read_bytes() == before
     assert "oracle_target" in again and f"insightedit eval table {out} --published" in again
@@ -142,17 +129,13 @@ def test_a_part_of_a_benchmark_stands_apart(runs: dict[str, Path], tmp_path: Pat
         rows = [line for line in own.splitlines() if "first" in line and ("&" in line or "|" in line)]
         assert "Not comparable" in own and rows and not any(best in row for row in rows)
         assert "first is not ranked. 6 of the 1053 published samples are here" in own
-        beside = invoke(
-            "table", runs["first"], whole, "--published", "--resamples", 200, "--format", form
-        ).output
+        beside = invoke("table", runs["first"], whole, "--published", "--resamples", 200, "--format", form).output
         start = beside.index("These numbers do not stand beside the published ones: the notes say why.")
         assert "SmartEdit-13B" in beside[:start] and "Not comparable" in beside
         assert beside.rindex("SmartEdit-13B") < beside.index("Not comparable")  # a table of its own
         alone = invoke("table", runs["first"], "--published", "--resamples", 200, "--format", form).output
         assert (
-            "SmartEdit-13B" not in alone
-            and "first is not ranked." in alone
-            and best not in alone.split("[")[0][20:]
+            "SmartEdit-13B" not in alone and "first is not ranked." in alone and best not in alone.split("[")[0][20:]
         )
     shown = ok("paired", runs["first"], whole, "--metric", "L1", "--resamples", 200)
     assert "first: 6 of the 1053 published samples are here" in shown
@@ -164,9 +147,7 @@ def test_earlier_runs_do_not_compare_either_if_warned(runs: dict[str, Path], tmp
     licence = "The licence excludes commercial use: CC-BY-NC."
     assert replace(card, benchmark={**old, "warnings": ["odd", licence]}).apart == ("odd",)
     assert replace(card, benchmark={**old, "warnings": [licence]}).apart == ()
-    limited = ok(
-        "magicbrush", runs["files"], "--results", runs["first results"], "--out", tmp_path, "--limit", 2
-    )
+    limited = ok("magicbrush", runs["files"], "--results", runs["first results"], "--out", tmp_path, "--limit", 2)
     assert "--limit: the first 2 of 6 samples" in " ".join(read_run(tmp_path).apart) and limited
 
 
@@ -184,9 +165,7 @@ def test_tables_stand_beside_the_papers(runs: dict[str, Path], tmp_path: Path) -
 
 
 def test_pairs_are_tested_on_shared_samples(runs: dict[str, Path], tmp_path: Path) -> None:
-    shown = ok(
-        "paired", runs["first"], runs["second"], "--metric", "L1", "--primary", "L1", "--resamples", 200
-    )
+    shown = ok("paired", runs["first"], runs["second"], "--metric", "L1", "--primary", "L1", "--resamples", 200)
     assert "first against others on magicbrush" in shown
     assert "Holm's correction over the primary metrics: L1" in shown
     copy = shutil.copytree(runs["first"], tmp_path / "copy")
@@ -269,9 +248,7 @@ def test_what_is_missing_is_told_and_the_rest_is_measured(
     assert None not in values(tmp_path / "out", "L1", method="first").values()
 
 
-def test_a_judge_behind_an_endpoint_is_asked_once_and_can_be_replayed(
-    runs: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_judge_behind_an_endpoint_is_asked_once_and_can_be_replayed(runs: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "judged"
     command = ["magicbrush", runs["files"], "--results", runs["first results"], "--out", out, "--limit", 1]
     command += ["--protocol", "viescore_v1", "--partial", "--judge-model", "toy-1"]
@@ -301,13 +278,8 @@ def test_a_dump_tells_ids_and_instructions_and_no_targets(runs: dict[str, Path],
     lines = list(read_samples(tmp_path / "dump"))
     assert "3 samples" in shown and [line.sample_id for line in lines] == ["30_1", "139_iter_3", "149_iter_2"]
     assert lines[1].earlier == ("do 139.1", "do 139.2") and lines[1].target is None
-    assert (
-        Path(str(lines[1].source)).parent == tmp_path / "dump/pictures"
-        and Path(str(lines[1].source)).is_file()
-    )
-    assert "lies in the benchmark" in words(
-        invoke("magicbrush", runs["files"], "--dump", runs["files"] / "dump")
-    )
+    assert Path(str(lines[1].source)).parent == tmp_path / "dump/pictures" and Path(str(lines[1].source)).is_file()
+    assert "lies in the benchmark" in words(invoke("magicbrush", runs["files"], "--dump", runs["files"] / "dump"))
 
 
 Arguments = Callable[[dict[str, Path]], list[Any]]
@@ -322,27 +294,18 @@ Arguments = Callable[[dict[str, Path]], list[Any]]
             "--model and --results exclude each other: name one of them.",
         ),
         (lambda r: ["magicbrush", "nowhere", "--results", "."], "nowhere is not a good copy of MagicBrush"),
-        (
-            lambda r: ["magicbrush", r["files"], "--results", "nowhere"],
-            "does not hold results for MagicBrush",
-        ),
+        (lambda r: ["magicbrush", r["files"], "--results", "nowhere"], "does not hold results for MagicBrush"),
         (
             lambda r: ["magicbrush", r["files"], "--results", ".", "--steps", 3, "--background-lock"],
             "steps, background lock: no model runs without --model; leave these options out.",
         ),
-        (
-            lambda r: ["magicbrush", r["files"], "--model", "nowhere", "--weights", "a"],
-            "--weights a: give NAME=PATH",
-        ),
+        (lambda r: ["magicbrush", r["files"], "--model", "nowhere", "--weights", "a"], "--weights a: give NAME=PATH"),
         (
             lambda r: ["magicbrush", r["files"], "--model", "nowhere", "--weights", "a=nowhere"],
             "--weights a=nowhere: there is no nowhere.",
         ),
         (lambda r: ["magicbrush", r["files"], "--model", "a", "--partial"], "--partial is about --results"),
-        (
-            lambda r: ["magicbrush", r["files"], "--model", "a", "--judge", "x"],
-            "--judge is 'x'; it is one of",
-        ),
+        (lambda r: ["magicbrush", r["files"], "--model", "a", "--judge", "x"], "--judge is 'x'; it is one of"),
         (
             lambda r: ["magicbrush", r["files"], "--model", "a", "--judge", "local"],
             "magicbrush_v1 asks no judge: leave --judge out, or take --protocol viescore_v1.",
@@ -354,10 +317,7 @@ Arguments = Callable[[dict[str, Path]], list[Any]]
             ],
             "--judge local needs --judge-model",
         ),
-        (
-            lambda r: ["magicbrush", r["files"], "--model", "a", "--device", "abacus"],
-            "'abacus' is no device: use cpu",
-        ),
+        (lambda r: ["magicbrush", r["files"], "--model", "a", "--device", "abacus"], "'abacus' is no device: use cpu"),
         (lambda r: ["magicbrush", r["files"], "--model", "a", "--protocol", "x"], "unknown protocol 'x'"),
         (lambda r: ["magicbrush", r["files"], "--model", "a", "--split", "x"], "MagicBrush has no split 'x'"),
         (lambda r: ["list", "magic"], "unknown benchmark 'magic': did you mean magicbrush?"),
@@ -368,21 +328,14 @@ Arguments = Callable[[dict[str, Path]], list[Any]]
             lambda r: ["table", r["first"], "--published", "--category", "L1"],
             "--published and --category exclude each other",
         ),
-        (
-            lambda r: ["table", r["first"], "--category", "PSNR"],
-            "there is no column PSNR:paper: there are L1:paper",
-        ),
+        (lambda r: ["table", r["first"], "--category", "PSNR"], "there is no column PSNR:paper: there are L1:paper"),
         (lambda r: ["rate", r["first"]], "--page FOLDER writes a page, --key key.json counts votes"),
         (lambda r: ["rate", r["first"], r["first"], "--page", "p"], "the runs' methods are first, first"),
         (lambda r: ["judge-replay", r["first"]], "was measured without a judge: name a run that was judged."),
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    arguments: Arguments,
-    message: str,
-    runs: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: Arguments, message: str, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = invoke(*arguments(runs))
@@ -398,9 +351,7 @@ def test_other_faults_of_runs_are_told(runs: dict[str, Path], tmp_path: Path) ->
     write_run(replace(card, benchmark=other, method="third", finished=None), tmp_path)
     (tmp_path / "records.jsonl").write_text("")
     assert "compare on one benchmark" in words(invoke("paired", runs["first"], tmp_path))
-    assert "different benchmarks or copies" in words(
-        invoke("rate", runs["first"], tmp_path, "--page", tmp_path / "p")
-    )
+    assert "different benchmarks or copies" in words(invoke("rate", runs["first"], tmp_path, "--page", tmp_path / "p"))
     assert "nothing was measured: " in words(invoke("table", tmp_path))
     assert "is not finished: run the same command again." in words(invoke("table", tmp_path))
     assert "share no column" in words(

@@ -15,18 +15,18 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from insightedit.evaluation.benchmark_outputs import ModelOutputs, ToEdit
-from insightedit.evaluation.benchmark_reading import grid_of
-from insightedit.evaluation.benchmark_run import Editor, failures, run_benchmark
+from insightedit.chat.clients import JudgeError
+from insightedit.chat.replies import Reply
+from insightedit.cli.eval_reading import grid_of
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.registry import load_benchmark
-from insightedit.evaluation.columns import ProtocolMixError
-from insightedit.evaluation.instruments import Instruments, load_instruments
-from insightedit.evaluation.judge.backends import JudgeError
-from insightedit.evaluation.judge.replies import Reply
+from insightedit.evaluation.core.metric_models import Instruments, load_instruments
+from insightedit.evaluation.core.outputs import ModelOutputs, ToEdit
+from insightedit.evaluation.core.protocols import PROTOCOLS
+from insightedit.evaluation.core.run import Editor, failures, run_benchmark
+from insightedit.evaluation.core.run_folder import RunSample, read_run, read_samples, write_samples
 from insightedit.evaluation.metrics.encoders import ClipEncoder
-from insightedit.evaluation.protocols import PROTOCOLS
-from insightedit.evaluation.run_folder import RunSample, read_run, read_samples, write_samples
+from insightedit.evaluation.reporting.columns import ProtocolMixError
 from insightedit.files import lock_folder
 from tests.evaluation.benchmark_runs import (
     folder_editor,
@@ -87,21 +87,13 @@ def test_smartedit_by_hand(tmp_path: Path) -> None:
         a, b = source / 255.0 * keep, edited / 255.0 * keep
         assert found["PSNR"][sample.sample_id] == pytest.approx(-10 * np.log10(np.mean((a - b) ** 2)))
         ssim = structural_similarity(
-            a,
-            b,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            channel_axis=2,
-            data_range=1.0,
+            a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=2, data_range=1.0
         )
         assert found["SSIM"][sample.sample_id] == pytest.approx(ssim)
         assert found["LPIPS"][sample.sample_id] == pytest.approx(nets["lpips"].distance(a, b))
         rows, columns = np.nonzero(mask)
         crop = edited[rows.min() : rows.max(), columns.min() : columns.max()]
-        score = 100 * cosine(
-            nets["clip"].image_features([crop]), nets["clip"].text_features([sample.local_caption])
-        )
+        score = 100 * cosine(nets["clip"].image_features([crop]), nets["clip"].text_features([sample.local_caption]))
         assert found["CLIPScore"][sample.sample_id] == pytest.approx(max(score, 0.0), abs=1e-4)
 
 
@@ -225,8 +217,7 @@ def test_an_oracle_is_perfect_and_an_autoencoder_is_not(tmp_path: Path) -> None:
     benchmark = magicbrush(tmp_path)
     results = write_results(benchmark, tmp_path / "results")
     editor = replace(
-        folder_editor(benchmark, results),
-        round_trip=lambda pictures: [picture // 16 * 16 for picture in pictures],
+        folder_editor(benchmark, results), round_trip=lambda pictures: [picture // 16 * 16 for picture in pictures]
     )
     card = run_benchmark(benchmark, MAGICBRUSH, editor, tools(MAGICBRUSH, benchmark), tmp_path / "out")
     assert card.controls == ("copy_source", "oracle_target", "autoencoder_source", "autoencoder_target")
@@ -323,14 +314,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(tail: bytes, tmp_pat
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run_benchmark(benchmark, MAGICBRUSH, editor, tools(MAGICBRUSH, benchmark), whole)
     with pytest.raises(Stop):
-        run_benchmark(
-            benchmark,
-            MAGICBRUSH,
-            editor,
-            tools(MAGICBRUSH, benchmark),
-            parts,
-            progress=stop_after(2),
-        )
+        run_benchmark(benchmark, MAGICBRUSH, editor, tools(MAGICBRUSH, benchmark), parts, progress=stop_after(2))
     assert read_run(parts).finished is None
     path = parts / "records.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -388,7 +372,7 @@ def test_a_models_pictures_are_made_once_and_sessions_follow_on_themselves(tmp_p
 
 
 def noise_seed(sample_id: str, number: int) -> int:
-    from insightedit.evaluation.benchmark_outputs import draw_seed
+    from insightedit.evaluation.core.outputs import draw_seed
 
     return draw_seed(sample_id, number, 0)
 
@@ -398,9 +382,7 @@ def test_another_run_or_changed_pictures_are_refused(tmp_path: Path) -> None:
     _, out = run(benchmark, MAGICBRUSH, tmp_path)
     nets = tools(MAGICBRUSH, benchmark)
     other = folder_editor(benchmark, tmp_path / "results", "other")
-    with pytest.raises(
-        ValueError, match="out holds another run .method differ; it is noise on magicbrush by"
-    ):
+    with pytest.raises(ValueError, match="out holds another run .method differ; it is noise on magicbrush by"):
         run_benchmark(benchmark, MAGICBRUSH, other, nets, out)
     editor = folder_editor(benchmark, tmp_path / "results")
     protocol = PROTOCOLS["emu_mige_v1"]
@@ -443,9 +425,7 @@ def test_what_is_missing_is_named_once_and_measured_later(tmp_path: Path) -> Non
     without = load_instruments(NOWHERE, "magicbrush", given={"dino": nets["dino"]})
     assert list(without.missing) == ["clip"]
     assert "`hf download nobody/nothing` fetches it once" in without.missing["clip"]
-    with pytest.raises(
-        ValueError, match=r"--require-all was given, and 1 are missing: \(1\) nobody/nothing: "
-    ):
+    with pytest.raises(ValueError, match=r"--require-all was given, and 1 are missing: \(1\) nobody/nothing: "):
         without.check_all()
     card = run_benchmark(benchmark, NOWHERE, editor, without, out)
     assert list(card.missing) == ["clip"] and list(card.models) == ["dino"]
@@ -465,9 +445,7 @@ def test_what_is_missing_is_named_once_and_measured_later(tmp_path: Path) -> Non
     lines = [sorted((folder / "records.jsonl").read_text().splitlines()) for folder in (out, straight)]
     assert [without_versions(line) for line in lines[0]] == [without_versions(line) for line in lines[1]]
 
-    with pytest.raises(
-        ValueError, match="out was measured with clip, which is missing now and whose numbers"
-    ):
+    with pytest.raises(ValueError, match="out was measured with clip, which is missing now and whose numbers"):
         run_benchmark(benchmark, NOWHERE, editor, without, out)
     assert all(record.value is not None for record in records(out))
 
@@ -482,9 +460,7 @@ def test_weights_that_were_named_have_to_be_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     given = {"dino": networks(NOWHERE)["dino"]}
     with pytest.raises(FileNotFoundError, match="empty is not a complete model folder"):
-        load_instruments(
-            NOWHERE, "magicbrush", given=given, weights={"nobody/nothing": str(tmp_path / "empty")}
-        )
+        load_instruments(NOWHERE, "magicbrush", given=given, weights={"nobody/nothing": str(tmp_path / "empty")})
     with pytest.raises(ValueError, match="a/b: magicbrush_v1 takes openai/clip-vit-base-patch32, facebook"):
         load_instruments(MAGICBRUSH, "magicbrush", weights={"a/b": "c"})
 
@@ -593,11 +569,7 @@ def test_a_judge_that_is_silent_stops_the_run_and_nobody_is_no_judge(tmp_path: P
         run_benchmark(benchmark, protocol, editor, silent, tmp_path / "out")
     answers = PlannedJudge([scores(5, 5)] * 36)
     card = run_benchmark(
-        benchmark,
-        protocol,
-        editor,
-        load_instruments(protocol, "magicbrush", judge=answers),
-        tmp_path / "out",
+        benchmark, protocol, editor, load_instruments(protocol, "magicbrush", judge=answers), tmp_path / "out"
     )
     assert card.finished and set(values(tmp_path / "out", "VIEScore_O").values()) == {5.0}
 

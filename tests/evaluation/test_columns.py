@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from insightedit.evaluation.columns import ColumnKey, ProtocolMixError, gather
-from insightedit.evaluation.records import MetricRecord
+from insightedit.evaluation.core.records import MetricRecord
+from insightedit.evaluation.reporting.columns import ColumnKey, ProtocolMixError, gather
 
 OURS, THEIRS = "0123456789abcdef", "fedcba9876543210"
 
@@ -54,11 +54,7 @@ def test_one_pass_over_an_iterator_sorts_everything() -> None:
 
 
 def test_parts_and_variants_are_chosen() -> None:
-    records = [
-        record("a", category="left"),
-        record("b", category="six"),
-        record("a", metric_variant="strict"),
-    ]
+    records = [record("a", category="left"), record("b", category="six"), record("a", metric_variant="strict")]
     columns = gather(records, part=lambda one: one.category or None, metric_variant="paper")
     assert [key.part for key in columns] == ["left", "six"]
 

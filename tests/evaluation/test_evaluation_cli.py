@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from insightedit.evaluation import cli
-from insightedit.evaluation.exchange import sample_ids
+from insightedit.cli import eval as cli
+from insightedit.evaluation.core.external_results import sample_ids
 from tests.evaluation.toy import SIZE, ToySampler
 
 SCENES = ["--count", "4", "--size", str(SIZE), "--pairs", "2"]

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from insightedit.evaluation import cli, scenes_commands
-from insightedit.evaluation.model import edit_with, noise_seed, round_trip_of, to_uint8
-from insightedit.hub import export_pipeline
-from insightedit.pipeline import InsightEditPipeline
+from insightedit.cli import eval as cli
+from insightedit.cli import eval_scenes as scenes_commands
+from insightedit.evaluation.core.editing_methods import edit_with, noise_seed, round_trip_of, to_uint8
+from insightedit.export.folder import export_pipeline
+from insightedit.pipelines.edit import InsightEditPipeline
 from tests.evaluation.test_scenes_benchmark import run
 from tests.evaluation.toy import ToySample, ToySampler
 from tests.pipeline.conftest import build_pipeline

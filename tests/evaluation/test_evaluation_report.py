@@ -13,10 +13,10 @@ from PIL import Image, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from insightedit.evaluation import report as reports
-from insightedit.evaluation import sheets
-from insightedit.evaluation.results import SceneReport
-from insightedit.evaluation.scenes import evaluate
+from insightedit.evaluation.core.results import SceneReport
+from insightedit.evaluation.reporting import report as reports
+from insightedit.evaluation.reporting import sheets
+from insightedit.evaluation.scenes.benchmark import evaluate
 from tests.evaluation.test_scenes_benchmark import always_left, dim, oracle, run
 from tests.evaluation.toy import ToySampler
 
@@ -34,11 +34,7 @@ def report() -> SceneReport:
 
 def test_files_hold_what_was_measured(report: SceneReport, tmp_path: Path) -> None:
     paths = reports.write_report(report, tmp_path / "new" / "folder")
-    assert (
-        {path.name for path in paths}
-        == {path.name for path in paths[0].parent.iterdir()}
-        == set(reports.FILES)
-    )
+    assert {path.name for path in paths} == {path.name for path in paths[0].parent.iterdir()} == set(reports.FILES)
     written, records = reports.read_report(paths[0].parent)
     assert written["protocol"]["hash"] == report.protocol.hash and written["settings"]["model"] == "toy"
     assert written["rows"][0]["success"]["value"] == 0.5 and written["pairs"]["both"]["n"] == 4
@@ -55,22 +51,13 @@ def test_json_is_strict(report: SceneReport, tmp_path: Path) -> None:
 
 def test_tables_show_the_model_beside_its_controls(report: SceneReport) -> None:
     text = shown(reports.rows_table(report))
-    for words in (
-        "model",
-        "copy source",
-        "oracle",
-        "wrong object",
-        "autoencoder target",
-        report.protocol.hash,
-    ):
+    for words in ("model", "copy source", "oracle", "wrong object", "autoencoder target", report.protocol.hash):
         assert words in text
     assert "50.0 (23.7 - 76.3)" in text and "60.0 (10 capped)" in text and "[50 %]" in text
     groups = shown(reports.groups_table(report.model))
     assert "left right" in groups and "5*" in groups and "macro mean 50.0 %" in groups
     assert reports.verdicts_line(report.model) == "success 5, wrong object 5"
-    assert "both right in 0.0" in reports.pairs_line(report.pairs) and "25.0 %" in reports.pairs_line(
-        report.pairs
-    )
+    assert "both right in 0.0" in reports.pairs_line(report.pairs) and "25.0 %" in reports.pairs_line(report.pairs)
 
 
 def test_numbers_without_meaning_are_dashes() -> None:
@@ -108,10 +95,7 @@ def test_text_is_wrapped_at_spaces() -> None:
     font = ImageFont.load_default(13)
     lines = sheets.wrap("remove the small red fire engine " * 4, 200, font)
     assert len(lines) > 2 and all(font.getlength(line) <= 200 for line in lines)
-    assert (
-        sheets.wrap("immeasurablylongword", 5, font) == ["immeasurablylongword"]
-        and sheets.wrap("", 5, font) == []
-    )
+    assert sheets.wrap("immeasurablylongword", 5, font) == ["immeasurablylongword"] and sheets.wrap("", 5, font) == []
 
 
 def test_comparison_tests_each_editor_against_the_first(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from insightedit.evaluation.exchange import dump_samples, read_results, sample_ids
+from insightedit.evaluation.core.external_results import dump_samples, read_results, sample_ids
 from tests.evaluation.test_scenes_benchmark import run
 from tests.evaluation.toy import SIZE, ToySampler
 
@@ -22,9 +22,7 @@ def edit_elsewhere(folder: Path, scale: int = 1, suffix: str = ".png") -> Path:
     sampler = ToySampler()
     samples = [sampler[i] for i in range(4)] + [sample for i in range(2) for sample in sampler.pair(i)]
     for name, sample in zip(sample_ids(**SCENES), samples, strict=True):
-        picture = Image.fromarray(sample.target).resize(
-            (SIZE * scale, SIZE * scale), Image.Resampling.NEAREST
-        )
+        picture = Image.fromarray(sample.target).resize((SIZE * scale, SIZE * scale), Image.Resampling.NEAREST)
         picture.save(folder / f"{name}{suffix}")
     return folder
 
@@ -55,9 +53,7 @@ def test_errors_teach(tmp_path: Path) -> None:
         read_results(tmp_path / "none", names)
     folder = edit_elsewhere(tmp_path / "some")
     (folder / f"{names[2]}.png").unlink()
-    with pytest.raises(
-        FileNotFoundError, match=f"lacks 1 of 8 pictures, e.g. {names[2]}.png: edit the pictures"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"lacks 1 of 8 pictures, e.g. {names[2]}.png: edit the pictures"):
         read_results(folder, names)
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="file is a file: name a folder"):

@@ -19,23 +19,23 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.evaluation import cli
-from insightedit.evaluation.columns import ProtocolMixError
-from insightedit.evaluation.exchange import sample_ids
-from insightedit.evaluation.html_report import render_html_report, write_html_report, write_sheets
+from insightedit.cli import eval as cli
+from insightedit.evaluation.core.external_results import sample_ids
+from insightedit.evaluation.core.records import MetricRecord, write_records
+from insightedit.evaluation.core.run_folder import RunCard, RunSample, read_run, write_run, write_samples
+from insightedit.evaluation.core.significance import Interval, Resampling
+from insightedit.evaluation.core.statistics import Rate
 from insightedit.evaluation.judge.votes import AlignReport, MethodVotes
-from insightedit.evaluation.records import MetricRecord, write_records
-from insightedit.evaluation.report import write_report
 from insightedit.evaluation.reporting import grids, pictures, plots
 from insightedit.evaluation.reporting.choice import by_hash, choose, from_best
+from insightedit.evaluation.reporting.columns import ProtocolMixError
+from insightedit.evaluation.reporting.html_report import render_html_report, write_html_report, write_sheets
 from insightedit.evaluation.reporting.reading import read_report_run
+from insightedit.evaluation.reporting.report import write_report
 from insightedit.evaluation.reporting.runs import merge_runs, with_votes
 from insightedit.evaluation.reporting.scenes_pictures import keep_pictures, write_examples
-from insightedit.evaluation.run_folder import RunCard, RunSample, read_run, write_run, write_samples
-from insightedit.evaluation.scenes import evaluate
-from insightedit.evaluation.significance import Interval, Resampling
-from insightedit.evaluation.statistics import Rate
-from insightedit.evaluation.tables import APART, CONTROL_GROUP, OURS
+from insightedit.evaluation.reporting.tables import APART, CONTROL_GROUP, OURS
+from insightedit.evaluation.scenes.benchmark import evaluate
 from tests.evaluation.test_scenes_benchmark import always_left, dim
 from tests.evaluation.toy import SIZE, ToySampler
 
@@ -207,10 +207,7 @@ def test_the_page_is_whole_and_holds_every_part(html: str) -> None:
     ("changes", "told"),
     [
         ({"finished": None}, "It is not finished: run the same command again."),
-        (
-            {"benchmark": {"differs": ["12 of the 219 published samples are here."]}},
-            "12 of the 219 published",
-        ),
+        ({"benchmark": {"differs": ["12 of the 219 published samples are here."]}}, "12 of the 219 published"),
         ({"outputs": {"warnings": ["2 of 30 results are missing."]}}, "2 of 30 results are missing."),
     ],
     ids=["unfinished", "other data", "missing results"],
@@ -220,8 +217,7 @@ def test_runs_that_do_not_compare_stand_apart(
 ) -> None:
     card = read_run(folder)
     changes = {
-        name: {**getattr(card, name), **value} if isinstance(value, dict) else value
-        for name, value in changes.items()
+        name: {**getattr(card, name), **value} if isinstance(value, dict) else value for name, value in changes.items()
     }
     other = write_benchmark_run(tmp_path / "b", "blur", 100.0, **changes)
     runs = merge_runs([read_report_run(one) for one in (other, folder)])
@@ -256,11 +252,7 @@ def test_the_page_loads_nothing(html: str) -> None:
 
 def test_text_is_escaped(html: str) -> None:
     assert HOSTILE in "".join(Reader(html).text)
-    assert (
-        "<script>alert" not in html
-        and "<b>refused" not in html
-        and "evil.example/x.png onerror='" not in html
-    )
+    assert "<script>alert" not in html and "<b>refused" not in html and "evil.example/x.png onerror='" not in html
 
 
 def test_pictures_are_small_and_small_ones_exact(folder: Path, html: str) -> None:
@@ -291,16 +283,11 @@ def test_best_worst_random_and_disagreement_follow_their_rules(folder: Path) -> 
     assert random.names == tuple(digests[:16]) and choose(run, seed=1)[2].names != random.names
     with_value = [n for n in range(30) if n != 4]
     places = [
-        {
-            n: sum(f(m) < f(n) for m in with_value) + (sum(f(m) == f(n) for m in with_value) - 1) / 2
-            for n in with_value
-        }
+        {n: sum(f(m) < f(n) for m in with_value) + (sum(f(m) == f(n) for m in with_value) - 1) / 2 for n in with_value}
         for f in (psnr, judged)
     ]
     gap = {n: abs(places[0][n] - places[1][n]) for n in with_value}
-    assert differing.names == tuple(
-        NAMES[n] for n in sorted(with_value, key=lambda n: (-gap[n], NAMES[n]))[:8]
-    )
+    assert differing.names == tuple(NAMES[n] for n in sorted(with_value, key=lambda n: (-gap[n], NAMES[n]))[:8])
     assert set(choose(run, category="5-Multiple-Objects")[2].names) <= set(NAMES[:22])
     (few,) = choose(run, category="6-Reasoning")
     assert few.key == "all" and few.names == tuple(NAMES[n] for n in order if n >= 22)
@@ -324,11 +311,7 @@ def test_equal_input_gives_equal_bytes(folder: Path, html: str, tmp_path: Path) 
     paths = write_html_report([copied], how=HOW)
     assert paths[0].read_text(encoding="utf-8") == html
     names = {path.relative_to(copied).as_posix() for path in paths}
-    assert names == {
-        "report.html",
-        "contact_sheets/5-Multiple-Objects.png",
-        "contact_sheets/6-Reasoning.png",
-    }
+    assert names == {"report.html", "contact_sheets/5-Multiple-Objects.png", "contact_sheets/6-Reasoning.png"}
     for path in paths[1:]:
         assert path.read_bytes() == (folder / path.relative_to(copied)).read_bytes()
 
@@ -346,9 +329,7 @@ def test_categories_are_tabled_with_all_metrics(folder: Path) -> None:
     rows = {line.label: line.cells for line in grid.lines}
     assert [rows[kind][0].text for kind in dict.fromkeys(KINDS)] == ["22", "8†"]
     assert rows["6-Reasoning"][2].text == f"{np.mean([psnr(n) for n in range(22, 30)]):.3f}†"
-    assert "(n = 21)" in rows["5-Multiple-Objects"][1].interval and rows["6-Reasoning"][
-        2
-    ].interval.startswith("[")
+    assert "(n = 21)" in rows["5-Multiple-Objects"][1].interval and rows["6-Reasoning"][2].interval.startswith("[")
     assert {line.label for line in grid.lines if line.group == "Mean"} == set(grids.SUMMARY.values())
 
 
@@ -357,9 +338,7 @@ def test_several_runs_are_tested_against_the_first_and_traded_off(folder: Path, 
     page = write_html_report([folder, other], tmp_path / "new" / "ab.html", how=HOW, with_sheets=False)
     assert page == [tmp_path / "new" / "ab.html"]
     words = Reader(page[0].read_text(encoding="utf-8")).words
-    assert (
-        "editor against others on reason-edit" in words and "Trade-off: VIEScore_O ↑ against PSNR ↑" in words
-    )
+    assert "editor against others on reason-edit" in words and "Trade-off: VIEScore_O ↑ against PSNR ↑" in words
     assert "output, rival" in words and words.count("copy_source") < 30
     runs = merge_runs([read_report_run(folder), read_report_run(other)])
     kept, edited, spots = grids.spots(runs, HOW)
@@ -382,9 +361,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
     run = read_report_run(folder)
     benchmark = {"name": "magicbrush", "version": "v1", "title": "MagicBrush"}
     other = read_report_run(write_benchmark_run(tmp_path / "other", benchmark=benchmark))
-    with pytest.raises(
-        ValueError, match="was measured on magicbrush v1, .* on reason-edit v1: make a report of each"
-    ):
+    with pytest.raises(ValueError, match="was measured on magicbrush v1, .* on reason-edit v1: make a report of each"):
         merge_runs([run, other])
     other = write_benchmark_run(tmp_path / "mixed", method="rival")
     lines = (other / "records.jsonl").read_text().replace(RULES, RULES[::-1])
@@ -394,9 +371,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
 
 
 def test_errors_of_folders_and_metrics_teach(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"No run\.json and no report\.json in .*: name a folder that"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"No run\.json and no report\.json in .*: name a folder that"):
         read_report_run(tmp_path)
     run = read_report_run(folder)
     with pytest.raises(
@@ -408,9 +383,7 @@ def test_errors_of_folders_and_metrics_teach(folder: Path, tmp_path: Path) -> No
     card["protocol"]["columns"][0] |= {"metric_name": "novel", "better": "n/a"}
     (blind / "run.json").write_text(json.dumps(card))
     write_records([metric("novel", 0, 1.0)], blind / "records.jsonl", append=True)
-    with pytest.raises(
-        ValueError, match="novel has no good and bad end: order the samples by another metric"
-    ):
+    with pytest.raises(ValueError, match="novel has no good and bad end: order the samples by another metric"):
         read_report_run(blind).ordered_by("novel")
     (blind / "records.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"has no number of editor yet: No weights of CLIP"):
@@ -480,15 +453,10 @@ def test_plots_show_the_numbers(folder: Path) -> None:
     tables = grids.category_tables(run, HOW)
     axes = plots.category_bars("x", {"editor": tables[run.headline]}).axes[0]
     assert [bar.get_width() for bar in axes.patches] == [r.interval.value for r in tables[run.headline].rows]
-    assert [one.get_text() for one in axes.get_yticklabels()] == [
-        "5-Multiple-Objects  n = 21",
-        "6-Reasoning  n = 8†",
-    ]
+    assert [one.get_text() for one in axes.get_yticklabels()] == ["5-Multiple-Objects  n = 21", "6-Reasoning  n = 8†"]
     figure = plots.distributions([("PSNR", {"a": [1.0, 2.0, 2.0], "b": [3.0]})])
     assert [sum(one.get_data().values) for one in figure.axes[0].patches[::2]] == [3, 1]
-    assert plots.to_svg(figure) == plots.to_svg(
-        plots.distributions([("PSNR", {"a": [1.0, 2.0, 2.0], "b": [3.0]})])
-    )
+    assert plots.to_svg(figure) == plots.to_svg(plots.distributions([("PSNR", {"a": [1.0, 2.0, 2.0], "b": [3.0]})]))
     hostile = plots.Spot(
         "$x^$", Interval(1, None, None, 1, 1, "bca", 1, 0), Interval(1, 0, 2, 1, 1, "bca", 1, 0), None
     )
@@ -506,39 +474,25 @@ def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:
     assert listed == tmp_path / "samples.jsonl"
     lines = [json.loads(line) for line in listed.read_text().splitlines()]
     assert {path.stem for path in (tmp_path / "pictures").iterdir()} == set(names)
-    assert {line["sample_id"] for line in lines} <= set(names[:18]) and lines[0]["outputs"][0][
-        "path"
-    ].startswith("pictures/")
+    assert {line["sample_id"] for line in lines} <= set(names[:18]) and lines[0]["outputs"][0]["path"].startswith(
+        "pictures/"
+    )
     paths = write_html_report([tmp_path], how=HOW)
     assert {path.name for path in paths} == {"report.html", "left_right.png", "plain.png"}
     words = Reader(paths[0].read_text(encoding="utf-8")).words
-    for text in (
-        "toy on scenes",
-        report.protocol.hash,
-        "autoencoder_target",
-        "wrong object",
-        "F2",
-        "progress",
-    ):
+    for text in ("toy on scenes", report.protocol.hash, "autoencoder_target", "wrong object", "F2", "progress"):
         assert text in words
     assert "progress strict" not in words and "no picture" not in words
     run = read_report_run(tmp_path)
     assert run.column(run.headline).n == 18 and run.order.metric_name == "progress"
     rows = {line.label: line for line in grids.main_grid([run], HOW).lines}
     assert rows["toy"].cells[0].text == "0.500†" and rows["oracle"].group == "Controls"
-    controls = [
-        "copy_source",
-        "oracle",
-        "wrong_object",
-        "oracle_tint",
-        "autoencoder_source",
-        "autoencoder_target",
-    ]
+    controls = ["copy_source", "oracle", "wrong_object", "oracle_tint", "autoencoder_source", "autoencoder_target"]
     assert list(rows) == ["toy", *controls] and rows["oracle"].cells[0].number is None
 
 
 def test_the_command_writes_and_teaches(folder: Path, tmp_path: Path) -> None:
-    from insightedit.evaluation import report_cli
+    from insightedit.cli import eval_report as report_cli
 
     def invoke(*arguments: object) -> Any:
         import typer
@@ -548,16 +502,7 @@ def test_the_command_writes_and_teaches(folder: Path, tmp_path: Path) -> None:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
     made = invoke(
-        folder,
-        "--out",
-        tmp_path / "x.html",
-        "--by",
-        "PSNR:strict",
-        "--seed",
-        3,
-        "--resamples",
-        9,
-        "--no-sheets",
+        folder, "--out", tmp_path / "x.html", "--by", "PSNR:strict", "--seed", 3, "--resamples", 9, "--no-sheets"
     )
     assert made.exit_code == 0 and made.output.split() == [str(tmp_path / "x.html")]
     assert "Best: highest PSNR strict" in (tmp_path / "x.html").read_text(encoding="utf-8")

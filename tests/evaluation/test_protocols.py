@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from insightedit.evaluation.benchmark_metrics import MEASURES
 from insightedit.evaluation.benchmarks.registry import MODULES
+from insightedit.evaluation.core.measure import MEASURES
+from insightedit.evaluation.core.protocol_rules import KINDS, Model, Protocol, Rule
+from insightedit.evaluation.core.protocols import DEFAULTS, PROTOCOLS, find_protocol, protocols_for
 from insightedit.evaluation.judge.rubrics import RUBRICS
 from insightedit.evaluation.metrics.preprocess import METHODS
-from insightedit.evaluation.protocol_rules import KINDS, Model, Protocol, Rule
-from insightedit.evaluation.protocols import DEFAULTS, PROTOCOLS, find_protocol, protocols_for
-from insightedit.evaluation.published import load_published
+from insightedit.evaluation.reporting.published import load_published
 
 SMARTEDIT = PROTOCOLS["smartedit_v1"]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -59,9 +59,7 @@ def test_the_protocols_of_the_published_columns_measure_them_on_their_benchmarks
             if column.comparability is None or not column.comparability.protocol:
                 continue
             protocol = PROTOCOLS[column.comparability.protocol]
-            names = {
-                rule.name for rule in protocol.rules_for(column.benchmark.bench) if rule.variant == "paper"
-            }
+            names = {rule.name for rule in protocol.rules_for(column.benchmark.bench) if rule.variant == "paper"}
             assert column.key in names, (table.paper, table.number, column.key)
             seen.add(protocol.name)
     assert seen == {"smartedit_v1", "magicbrush_v1", "emu_mige_v1", "dreambench_v1", "migebench_v1"}
@@ -71,10 +69,7 @@ def test_better_is_as_the_papers_have_it() -> None:
     known = load_published().metrics
     for protocol in PROTOCOLS.values():
         for rule in protocol.rules:
-            assert rule.name not in known or known[rule.name].better == rule.better, (
-                protocol.name,
-                rule.name,
-            )
+            assert rule.name not in known or known[rule.name].better == rule.better, (protocol.name, rule.name)
 
 
 def test_the_hash_follows_every_rule_and_no_wording() -> None:
@@ -142,10 +137,7 @@ def test_what_does_not_exist_or_fit_is_refused(bench: str, name: str | None, mes
     ("rules", "message"),
     [
         ((Rule(name="L1", measure="l1"), Rule(name="L1", measure="l1")), "toy has a column twice"),
-        (
-            (Rule(name="L1", measure="l1", variant="mine"),),
-            "variant is 'mine'; it is one of 'paper', 'strict'",
-        ),
+        ((Rule(name="L1", measure="l1", variant="mine"),), "variant is 'mine'; it is one of 'paper', 'strict'"),
         ((Rule(name="L1", measure="l1", reference="goal"),), "reference is 'goal'"),
         ((Rule(name="L1", measure="l1", caption="title"),), "caption is 'title'"),
         ((Rule(name="L1", measure="l1", equal_captions="?"),), r"equal_captions is '\?'"),

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from insightedit.evaluation.protocols import PROTOCOLS
-from insightedit.evaluation.published import (
+from insightedit.evaluation.core.protocols import PROTOCOLS
+from insightedit.evaluation.reporting.published import (
     COMPARABLE,
     RESULTS,
     PublishedBenchmark,
     PublishedTable,
     load_published,
 )
-from insightedit.evaluation.tables import published_grid
-from insightedit.evaluation.typesetting import to_latex, to_markdown
+from insightedit.evaluation.reporting.table_formatting import to_latex, to_markdown
+from insightedit.evaluation.reporting.tables import published_grid
 
 PUBLISHED = load_published()
 SHARED = ("PSNR", "SSIM", "LPIPS", "CLIPScore")
@@ -176,10 +176,7 @@ def test_what_is_never_comparable() -> None:
     assert never == {
         *(("insightedit", number, "advancededit_eval", "VIEScore") for number in "245"),
         *(("insightedit", "3", f"reason_edit_{part}", "VIEScore") for part in ("understanding", "reasoning")),
-        *(
-            ("smartedit_suppl", "1", f"reason_edit_{part}", "Ins_align")
-            for part in ("understanding", "reasoning")
-        ),
+        *(("smartedit_suppl", "1", f"reason_edit_{part}", "Ins_align") for part in ("understanding", "reasoning")),
         *(("smartedit_suppl", "2", "magicbrush_test", key) for key in ("CLIP_T", "DINO_I")),
         *(("mige", "1", "magicbrush_test", key) for key in ("CLIP_T", "CLIP_dir")),
     }
@@ -196,10 +193,7 @@ def test_every_declared_name_is_used() -> None:
     entries = yaml.safe_load(RESULTS.read_text("utf-8"))
     assert {name for one in entries["comparability"] for name in one["warnings"]} == set(entries["warnings"])
     keys = {
-        (t.paper, t.number, c.key, c.benchmark.name)
-        for t in PUBLISHED.tables
-        for c in t.columns
-        if c.benchmark.bench
+        (t.paper, t.number, c.key, c.benchmark.name) for t in PUBLISHED.tables for c in t.columns if c.benchmark.bench
     }
     for one in entries["comparability"]:
         for key in one["metrics"]:

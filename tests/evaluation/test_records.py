@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from insightedit.evaluation.records import MetricRecord, drop_cut_line, read_records, write_records
+from insightedit.evaluation.core.records import MetricRecord, read_records, write_records
+from insightedit.files import drop_cut_line
 
 SHA = "0123456789abcdef" * 4
 
@@ -179,11 +180,7 @@ def test_fields_that_are_unknown_or_missing_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [
-        ("[1]", "one JSON object, not list"),
-        ("{", "Expecting property name"),
-        ('{"seed": "x"}', "lacks bench"),
-    ],
+    [("[1]", "one JSON object, not list"), ("{", "Expecting property name"), ('{"seed": "x"}', "lacks bench")],
 )
 def test_damage_names_file_and_line(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "records.jsonl"

@@ -10,9 +10,9 @@ import pytest
 from scipy import ndimage
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from data_recipes.scenes import SubjectSampler
-from insightedit.evaluation.scenes_attributes import AttributeCase, Cutout, cut_out, likeness
-from insightedit.evaluation.scenes_graph import GraphCase, SceneGraph, graph_case_of
+from insightedit.evaluation.scenes.attributes import AttributeCase, Cutout, cut_out, likeness
+from insightedit.evaluation.scenes.graph import GraphCase, SceneGraph, graph_case_of
+from insightedit.scenes import SubjectSampler
 from tests.evaluation.test_scenes_parse import of_task
 
 
@@ -35,9 +35,7 @@ def changed(case: GraphCase, **values: object) -> SceneGraph:
     return case.target.put(thing.slot, replace(thing, **values))
 
 
-def disc(
-    colour: tuple[int, int, int], radius: float = 8.0, x: int = 20, y: int = 20, size: int = 64
-) -> Cutout:
+def disc(colour: tuple[int, int, int], radius: float = 8.0, x: int = 20, y: int = 20, size: int = 64) -> Cutout:
     """A striped disc on grey."""
     rows, columns = np.mgrid[:size, :size]
     mask = np.hypot(rows - y, columns - x) <= radius

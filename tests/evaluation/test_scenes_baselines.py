@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from insightedit.evaluation.cli import app
-from insightedit.evaluation.scenes_baselines import BaselineRow, measure_baselines
+from insightedit.cli.eval import app
+from insightedit.evaluation.scenes.baselines import BaselineRow, measure_baselines
 
 NAMES = [
     "oracle", "copy source", "wrong object", "oracle blurred", "oracle tinted", "oracle with noise", "half blend",
@@ -40,13 +40,7 @@ def test_the_rule_of_success_asks_for_the_background_as_well(rows: dict[str, Bas
 def test_background_orders_noise_below_blur_below_nothing(rows: dict[str, BaselineRow]) -> None:
     psnr = {name: row.psnr_background for name, row in rows.items()}
     assert psnr["oracle"] == psnr["copy source"] == psnr["half blend"] == 60.0
-    assert (
-        60.0
-        > psnr["oracle blurred"]
-        > psnr["oracle with noise"]
-        > psnr["oracle tinted"]
-        > psnr["uniform noise"]
-    )
+    assert 60.0 > psnr["oracle blurred"] > psnr["oracle with noise"] > psnr["oracle tinted"] > psnr["uniform noise"]
     assert psnr["oracle with noise"] == pytest.approx(26.8, abs=0.4)  # the study's value: sigma 12 of 255
     assert psnr["wrong object"] < psnr["oracle with noise"]
 
@@ -96,16 +90,12 @@ def test_no_column_orders_all_rows(rows: dict[str, BaselineRow]) -> None:
 def test_errors_teach() -> None:
     with pytest.raises(ValueError, match="count is 0: it has to be at least 1"):
         measure_baselines(count=0)
-    with pytest.raises(
-        ValueError, match="0 of 200 scenes are a add edit of one object among others: name tasks"
-    ):
+    with pytest.raises(ValueError, match="0 of 200 scenes are a add edit of one object among others: name tasks"):
         measure_baselines(count=1, size=16, tasks=("add",))
 
 
 def test_the_command_prints_the_table() -> None:
-    result = CliRunner().invoke(
-        app, ["baselines", "--count", "2", "--size", "32", "--tasks", "recolour,remove"]
-    )
+    result = CliRunner().invoke(app, ["baselines", "--count", "2", "--size", "32", "--tasks", "recolour,remove"])
     assert result.exit_code == 0, result.output
     assert all(name in result.output for name in (*NAMES, "ESR", "raw IoU", "TDA by chance"))
     wrong = CliRunner().invoke(app, ["baselines", "--count", "1", "--size", "16", "--tasks", "paint"])

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from insightedit.evaluation.results import SceneReport
-from insightedit.evaluation.scenes import evaluate, sample_id
+from insightedit.evaluation.core.results import SceneReport
+from insightedit.evaluation.scenes.benchmark import evaluate, sample_id
 from tests.evaluation.toy import SIZE, ToySample, ToySampler
 
 
@@ -43,9 +43,7 @@ def test_control_rows_stand_where_they_must() -> None:
         "autoencoder_target": 1.0,
     }
     rows = {row.name: row for row in report.rows}
-    assert rows["copy_source"].verdicts == {"no edit": 10} and rows["wrong_object"].verdicts == {
-        "wrong object": 10
-    }
+    assert rows["copy_source"].verdicts == {"no edit": 10} and rows["wrong_object"].verdicts == {"wrong object": 10}
     assert rows["copy_source"].capped == 10 and rows["autoencoder_source"].capped == 0
     assert report.model is rows["model"] and report.model.verdicts == {"success": 5, "wrong object": 5}
     assert max(rows["autoencoder_target"].tone_drift) < 0
@@ -55,9 +53,7 @@ def test_without_an_autoencoder_its_rows_are_missing() -> None:
     report = run()
     names = ["model", "copy_source", "oracle", "wrong_object", "oracle_tint"]
     assert [row.name for row in report.rows] == names
-    assert report.settings == {"excess_leak": False} and run(round_trip_fn=dim).settings == {
-        "excess_leak": True
-    }
+    assert report.settings == {"excess_leak": False} and run(round_trip_fn=dim).settings == {"excess_leak": True}
 
 
 def test_groups_count_every_sample_once() -> None:
@@ -96,18 +92,13 @@ def test_records_are_one_flat_line_per_sample_and_row() -> None:
     for record in report.records:
         assert json.loads(json.dumps(record, allow_nan=False))["protocol"] == report.protocol.hash
     first = report.records[0]
-    assert (
-        first["sample_id"] == "test-32px-s0-000000" and first["row"] == "model" and first["success"] is True
-    )
+    assert first["sample_id"] == "test-32px-s0-000000" and first["row"] == "model" and first["success"] is True
     assert {"progress", "leak_4", "leak_20", "psnr_paper", "verdict", "output_sha256", "capped"} <= set(first)
 
 
 def test_protocol_hash_follows_rules_and_scenes_but_not_the_editor() -> None:
     assert run().protocol.hash == run(oracle).protocol.hash == run(round_trip_fn=dim).protocol.hash
-    assert (
-        len({run(**o).protocol.hash for o in ({}, {"count": 9}, {"pairs": 1}, {"seed": 1}, {"split": "val"})})
-        == 5
-    )
+    assert len({run(**o).protocol.hash for o in ({}, {"count": 9}, {"pairs": 1}, {"seed": 1}, {"split": "val"})}) == 5
 
     class OtherScenes(ToySampler):
         def __getitem__(self, index: int) -> ToySample:
@@ -121,8 +112,7 @@ def test_examples_are_chosen_by_rule() -> None:
     assert len(report.worst) == 8 and len(report.random) == 16
     assert all(example.record["verdict"] == "wrong object" for example in report.worst)
     ids = [
-        [example.record["sample_id"] for example in r.random]
-        for r in (report, other_batches, run(oracle, count=40))
+        [example.record["sample_id"] for example in r.random] for r in (report, other_batches, run(oracle, count=40))
     ]
     assert ids[0] == ids[1] == ids[2]
 
@@ -138,14 +128,8 @@ def test_sample_ids_say_where_they_come_from() -> None:
         ({"count": 0}, "count is 0: it has to be at least 1"),
         ({"batch_size": 0}, "batch_size is 0: it has to be at least 1"),
         ({"pairs": -1}, "pairs is -1: it has to be at least 0"),
-        (
-            {"edit_fn": lambda samples: []},
-            "edit_fn returned 0 pictures for 10 samples: return one per sample",
-        ),
-        (
-            {"round_trip_fn": lambda pictures: pictures[:3]},
-            "round_trip_fn returned 3 pictures for 10 samples",
-        ),
+        ({"edit_fn": lambda samples: []}, "edit_fn returned 0 pictures for 10 samples: return one per sample"),
+        ({"round_trip_fn": lambda pictures: pictures[:3]}, "round_trip_fn returned 3 pictures for 10 samples"),
         (
             {"edit_fn": lambda samples: [np.zeros((8, 8, 3), np.uint8)] * len(samples)},
             r"a picture of edit_fn has shape \(8, 8, 3\), the source \(32, 32, 3\)",

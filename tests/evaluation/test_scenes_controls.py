@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data_recipes.scenes import EditSample, SceneSampler
-from insightedit.evaluation.results import SceneReport, SceneRow
-from insightedit.evaluation.scenes import evaluate
+from insightedit.evaluation.core.results import SceneReport, SceneRow
+from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.scenes import EditSample, SceneSampler
 
 COUNT, SIZE = 24, 64
 
@@ -82,13 +82,7 @@ def test_the_ends_of_the_scale_are_exact(rows: dict[str, SceneRow]) -> None:
     assert copy.success.value == 0.0
     assert wrong.success.value == 0.0
     assert oracle.means["progress"] == oracle.means["balanced"] == oracle.means["discriminates"] == 1.0
-    assert (
-        copy.means["progress"]
-        == copy.means["balanced"]
-        == copy.means["discriminates"]
-        == copy.means["iou"]
-        == 0.0
-    )
+    assert copy.means["progress"] == copy.means["balanced"] == copy.means["discriminates"] == copy.means["iou"] == 0.0
     assert oracle.means["psnr_background"] == copy.means["psnr_background"] == 60.0
     assert copy.capped == oracle.capped == COUNT
     assert wrong.means["discriminates"] == 0.0
@@ -142,8 +136,8 @@ def test_editing_too_much_lowers_precision_not_recall(rows: dict[str, SceneRow])
 
 
 def test_every_wrong_candidate_of_every_scene_fails(reports: dict[str, SceneReport]) -> None:
-    from insightedit.evaluation.scenes import case_of
-    from insightedit.evaluation.scoring import score_edit
+    from insightedit.evaluation.core.scoring import score_edit
+    from insightedit.evaluation.scenes.benchmark import case_of
 
     kinds = set()
     for sample in LocalEdits().samples[:30]:
@@ -160,12 +154,7 @@ def test_every_wrong_candidate_of_every_scene_fails(reports: dict[str, SceneRepo
 def test_real_scenes_through_the_whole_benchmark() -> None:
     """Photometric edits, pairs and ids included; the oracle is always right."""
     report = evaluate(
-        lambda samples: [sample.target for sample in samples],
-        count=30,
-        size=32,
-        split="val",
-        seed=7,
-        pairs=10,
+        lambda samples: [sample.target for sample in samples], count=30, size=32, split="val", seed=7, pairs=10
     )
     assert report.model.success.value == report.pairs.both.value == 1.0
     assert sum(rate.n for rate in report.model.groups["task"].values()) == 30

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from data_recipes.scenes import EditSample
-from insightedit.evaluation import report as reports
-from insightedit.evaluation.protocol import SceneProtocol
-from insightedit.evaluation.results import DETAILS, SceneReport, summarise
-from insightedit.evaluation.scenes import evaluate
-from insightedit.evaluation.scenes_details import DetailRules
+from insightedit.evaluation.core.protocol import SceneProtocol
+from insightedit.evaluation.core.results import DETAILS, SceneReport, summarise
+from insightedit.evaluation.reporting import report as reports
+from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.evaluation.scenes.details import DetailRules
+from insightedit.scenes import EditSample
 from tests.evaluation.test_scenes_benchmark import oracle as toy_oracle
 from tests.evaluation.test_scenes_benchmark import run as run_toy
 
@@ -170,6 +170,4 @@ def test_reports_from_before_are_read_summarised_and_compared(report: SceneRepor
     both = shown(reports.comparison_table({"one": (written, records), "two": (written, records)}))
     assert "exact" in both and "F1" in both
     other = {**written, "details": {**written["details"], "hash": "0"}}
-    assert "exact" not in shown(
-        reports.comparison_table({"one": (written, records), "two": (other, records)})
-    )
+    assert "exact" not in shown(reports.comparison_table({"one": (written, records), "two": (other, records)}))

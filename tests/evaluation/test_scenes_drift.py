@@ -12,9 +12,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from data_recipes.scenes import SceneSampler
-from insightedit.evaluation import cli
-from insightedit.evaluation.scenes_drift import (
+from insightedit.cli import eval as cli
+from insightedit.evaluation.scenes.drift import (
     NULL_INSTRUCTIONS,
     DriftReport,
     DriftRow,
@@ -24,7 +23,8 @@ from insightedit.evaluation.scenes_drift import (
     session_of,
     write_drift,
 )
-from insightedit.hub import export_pipeline
+from insightedit.export.folder import export_pipeline
+from insightedit.scenes import SceneSampler
 from tests.pipeline.conftest import build_pipeline
 
 SIZE = 32

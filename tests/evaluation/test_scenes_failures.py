@@ -8,19 +8,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data_recipes.scenes import EditSample, SceneSampler, SubjectEditSampler, SubjectSampler
-from insightedit.evaluation.failures import FAILURES
-from insightedit.evaluation.scenes import case_of, tinted
-from insightedit.evaluation.scenes_details import DetailCase
-from insightedit.evaluation.scenes_failures import (
-    BY_KIND,
-    is_drifted,
-    primary_failure,
-    shift_of,
-    shown_failures,
-)
-from insightedit.evaluation.scenes_graph import GraphCase, graph_case_of
-from insightedit.evaluation.scoring import score_edit
+from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.scoring import score_edit
+from insightedit.evaluation.scenes.benchmark import case_of, tinted
+from insightedit.evaluation.scenes.details import DetailCase
+from insightedit.evaluation.scenes.failures import BY_KIND, is_drifted, primary_failure, shift_of, shown_failures
+from insightedit.evaluation.scenes.graph import GraphCase, graph_case_of
+from insightedit.scenes import EditSample, SceneSampler, SubjectEditSampler, SubjectSampler
 from tests.evaluation.test_scenes_parse import SIZE, of_task, to_bytes
 from tests.evaluation.toy import ToySample
 
@@ -72,9 +66,7 @@ def test_f1_no_edit() -> None:
 
 
 def test_f2_wrong_object_alone_and_beside_the_right_one() -> None:
-    sample = next(
-        s for n in range(9) if "wrong_object" in str((s := of_task("recolour", n)).candidates().keys())
-    )
+    sample = next(s for n in range(9) if "wrong_object" in str((s := of_task("recolour", n)).candidates().keys()))
     wrong = rival(sample, "wrong_object")
     found = codes(sample, wrong)
     assert found[0] == "F2" and "F7" not in found

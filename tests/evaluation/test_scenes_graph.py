@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_recipes.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
-from data_recipes.scenes.scene import SceneObject
-from insightedit.evaluation.scenes_graph import SceneGraph, agreement, graph_case_of, predicates, snap
+from insightedit.evaluation.scenes.graph import SceneGraph, agreement, graph_case_of, predicates, snap
+from insightedit.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
+from insightedit.scenes.scene import SceneObject
 from tests.evaluation.toy import ToySample
 
 DOG = SceneObject("dog", 3, 180, 500, 280)

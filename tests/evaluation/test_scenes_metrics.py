@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio
 
-from insightedit.evaluation import scenes_metrics as metrics
-from insightedit.evaluation import scoring
-from insightedit.evaluation.scenes import case_of
-from insightedit.evaluation.scoring import EditCase
+from insightedit.evaluation.core import scoring
+from insightedit.evaluation.core.scoring import EditCase
+from insightedit.evaluation.scenes import metrics as metrics
+from insightedit.evaluation.scenes.benchmark import case_of
 from tests.evaluation.toy import GREEN, SIZE, ToySample, paint
 
 
@@ -37,9 +37,7 @@ def test_oracle_scores_full_marks(case: EditCase) -> None:
     assert scores.success and scores.nearest == "target" and scores.verdict == "success"
     assert (scores.progress, scores.balanced, scores.leak, scores.recall) == (1.0, 1.0, 0.0, 1.0)
     assert scores.psnr_background == scores.psnr_paper == metrics.PSNR_CAP
-    assert (
-        scores.discriminates and scores.discrimination_margin == 1.0 and scores.discrimination_chance == 0.5
-    )
+    assert scores.discriminates and scores.discrimination_margin == 1.0 and scores.discrimination_chance == 0.5
 
 
 def test_copy_of_the_source_scores_nothing(case: EditCase) -> None:
@@ -86,9 +84,7 @@ def test_a_tie_goes_to_the_rival(case: EditCase) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 90))
-def test_nearest_on_the_whole_picture_equals_nearest_where_any_candidate_changes(
-    seed: int, sigma: float
-) -> None:
+def test_nearest_on_the_whole_picture_equals_nearest_where_any_candidate_changes(seed: int, sigma: float) -> None:
     case = case_of(ToySample())
     names = list(case.rivals)
     output = noisy(case.target if seed % 2 else case.rivals[names[seed % 3]], sigma, seed)
@@ -98,9 +94,7 @@ def test_nearest_on_the_whole_picture_equals_nearest_where_any_candidate_changes
     assert metrics.nearest_candidate(output, case.target, case.rivals) == min(inside, key=inside.__getitem__)
     for name, rival in case.rivals.items():  # and each duel is decided on the pixels where the two differ
         duel = metrics.changed_mask(case.target, rival)
-        wins = metrics.squared_distance(output, case.target, duel) < metrics.squared_distance(
-            output, rival, duel
-        )
+        wins = metrics.squared_distance(output, case.target, duel) < metrics.squared_distance(output, rival, duel)
         assert wins == (inside["target"] < inside[name])
 
 
@@ -157,9 +151,7 @@ def test_strict_psnr_is_that_of_the_background_pixels(case: EditCase) -> None:
     expected = peak_signal_noise_ratio(case.source[case.background], output[case.background], data_range=255)
     assert metrics.strict_psnr(case.source, output, case.background) == pytest.approx(expected, abs=1e-9)
     shifted = case.source + np.uint8(8)
-    assert metrics.strict_psnr(case.source, shifted, case.background) == pytest.approx(
-        -20 * math.log10(8 / 255)
-    )
+    assert metrics.strict_psnr(case.source, shifted, case.background) == pytest.approx(-20 * math.log10(8 / 255))
 
 
 def test_paper_psnr_exceeds_the_strict_one_by_the_share_of_unchanged_pixels(case: EditCase) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data_recipes.scenes import EditSample, SceneSampler, SubjectSampler
-from data_recipes.scenes.scene import SLOT_CENTRES
-from insightedit.evaluation.scenes import case_of
-from insightedit.evaluation.scenes_graph import GraphCase, SceneGraph, agreement, graph_case_of, snap
-from insightedit.evaluation.scenes_parse import parse, tone_shift
+from insightedit.evaluation.scenes.benchmark import case_of
+from insightedit.evaluation.scenes.graph import GraphCase, SceneGraph, agreement, graph_case_of, snap
+from insightedit.evaluation.scenes.scene_from_image import parse, tone_shift
+from insightedit.scenes import EditSample, SceneSampler, SubjectSampler
+from insightedit.scenes.scene import SLOT_CENTRES
 
 SIZE = 64
 NO_SHIFT = np.zeros(3, dtype=np.int32)
@@ -62,9 +62,7 @@ def test_an_exact_picture_is_its_graph(case: GraphCase, start: str) -> None:
 
 
 @pytest.mark.parametrize("start", ["source", "target"])
-@pytest.mark.parametrize(
-    "change", [{"colour": "pink"}, {"colour": "black"}, {"x": 90}, {"y": -80}, {"height": 1.5}]
-)
+@pytest.mark.parametrize("change", [{"colour": "pink"}, {"colour": "black"}, {"x": 90}, {"y": -80}, {"height": 1.5}])
 def test_another_thing_that_changed_is_noticed(case: GraphCase, change: dict, start: str) -> None:
     slot = another(case)
     thing = case.target.at(slot)
@@ -89,9 +87,7 @@ def test_a_thing_that_went_and_one_that_came_are_noticed(case: GraphCase) -> Non
     x, y = SLOT_CENTRES[free]
     thing = case.target.things[0]
     doubled = case.target.put(free, replace(thing, slot=free, x=x, y=y, height=280))
-    assert {(o.slot, o.name) for o in parsed(case, doubled).things} == {
-        (o.slot, o.name) for o in doubled.things
-    }
+    assert {(o.slot, o.name) for o in parsed(case, doubled).things} == {(o.slot, o.name) for o in doubled.things}
 
 
 def test_any_class_is_found_where_the_edit_is() -> None:

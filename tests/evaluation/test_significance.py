@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from insightedit.evaluation.columns import Column, ProtocolMixError, gather
-from insightedit.evaluation.records import MetricRecord
-from insightedit.evaluation.significance import (
+from insightedit.evaluation.core.records import MetricRecord
+from insightedit.evaluation.core.significance import (
     Resampling,
     by_category,
     compare_columns,
@@ -20,7 +19,8 @@ from insightedit.evaluation.significance import (
     paired_difference,
     power_hint,
 )
-from insightedit.evaluation.statistics import mcnemar, wilson_interval
+from insightedit.evaluation.core.statistics import mcnemar, wilson_interval
+from insightedit.evaluation.reporting.columns import Column, ProtocolMixError, gather
 
 FEW_DRAWS = Resampling(resamples=199)
 
@@ -127,13 +127,9 @@ def test_p_values_of_equal_systems_are_even_and_of_unequal_ones_small() -> None:
     clusters = np.repeat(np.arange(15), 4).tolist()
     found = []
     for trial in range(200):
-        pictures = np.repeat(
-            2 * rng.normal(size=15), 4
-        )  # the first is luckier or unluckier on whole pictures
+        pictures = np.repeat(2 * rng.normal(size=15), 4)  # the first is luckier or unluckier on whole pictures
         how = Resampling(199, seed=trial)
-        found.append(
-            paired_difference(rng.normal(size=60) + pictures, rng.normal(size=60), clusters, how=how).p_value
-        )
+        found.append(paired_difference(rng.normal(size=60) + pictures, rng.normal(size=60), clusters, how=how).p_value)
     assert 0.01 < np.mean(np.array(found) < 0.05) < 0.10
     assert np.mean(found) == pytest.approx(0.5, abs=0.07)
     far = rng.normal(size=60)
@@ -276,11 +272,7 @@ def test_a_category_of_one_gives_the_macro_mean_no_interval() -> None:
 
 def test_macro_mean_with_one_picture_in_two_categories() -> None:
     records = [
-        *(
-            record(f"{kind}{n}", float(n), category=kind, cluster=f"{kind}{n}")
-            for kind in "ab"
-            for n in range(6)
-        ),
+        *(record(f"{kind}{n}", float(n), category=kind, cluster=f"{kind}{n}") for kind in "ab" for n in range(6)),
         *(record(f"{kind}-both", 3.0, category=kind, cluster="both") for kind in "ab"),
     ]
     table = by_category(column(records), how=FEW_DRAWS)
@@ -295,10 +287,7 @@ def test_macro_mean_with_one_picture_in_two_categories() -> None:
         (lambda: mean_interval([1.0, float("inf")]), "a value is not finite"),
         (lambda: mean_interval([1.0, 2.0], ["a"]), "1 clusters for 2 samples"),
         (lambda: mean_interval([0.5], binary=True), "binary is True, but a value is neither 0 nor 1"),
-        (
-            lambda: paired_difference([1.0], [1.0, 2.0]),
-            "1 and 2 samples: compare methods on the same samples",
-        ),
+        (lambda: paired_difference([1.0], [1.0, 2.0]), "1 and 2 samples: compare methods on the same samples"),
         (lambda: Resampling(resamples=0), "resamples is 0"),
         (lambda: Resampling(method="basic"), "method is 'basic'; it is one of bca, percentile"),
         (lambda: Resampling(confidence=95), "confidence is 95"),

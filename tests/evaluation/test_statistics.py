@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from insightedit.evaluation.statistics import (
+from insightedit.evaluation.core.statistics import (
     Rate,
     group_by,
     macro_mean,
@@ -17,9 +17,7 @@ from insightedit.evaluation.statistics import (
 )
 
 
-@pytest.mark.parametrize(
-    ("n", "half_width"), [(48, 0.113), (171, 0.060), (219, 0.053), (300, 0.045), (500, 0.035)]
-)
+@pytest.mark.parametrize(("n", "half_width"), [(48, 0.113), (171, 0.060), (219, 0.053), (300, 0.045), (500, 0.035)])
 def test_half_width_at_a_rate_of_four_fifths(n: int, half_width: float) -> None:
     low, high = wilson_interval(round(0.8 * n), n)
     assert (high - low) / 2 == pytest.approx(half_width, abs=0.0025)
@@ -27,10 +25,7 @@ def test_half_width_at_a_rate_of_four_fifths(n: int, half_width: float) -> None:
 
 def test_wilson_by_hand_and_at_the_ends() -> None:
     z = 1.959963984540054
-    centre, spread = (
-        (0.5 + z**2 / 20) / (1 + z**2 / 10),
-        z * np.sqrt(0.25 / 10 + z**2 / 400) / (1 + z**2 / 10),
-    )
+    centre, spread = ((0.5 + z**2 / 20) / (1 + z**2 / 10), z * np.sqrt(0.25 / 10 + z**2 / 400) / (1 + z**2 / 10))
     assert wilson_interval(5, 10) == pytest.approx((centre - spread, centre + spread), abs=1e-9)
     assert wilson_interval(0, 10)[0] == 0.0 and wilson_interval(10, 10)[1] == 1.0
     assert wilson_interval(0, 10)[1] == pytest.approx(z**2 / (10 + z**2))

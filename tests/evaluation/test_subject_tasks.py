@@ -15,19 +15,20 @@ from PIL import Image
 from scipy import ndimage
 from typer.testing import CliRunner, Result
 
-from data_recipes.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
-from insightedit.evaluation import cli, sheets
-from insightedit.evaluation.exchange import dump_samples, fit, read_results, sample_ids
-from insightedit.evaluation.model import (
+from insightedit.cli import eval as cli
+from insightedit.evaluation.core.editing_methods import (
     check_settings_of,
     check_takes_references,
     edit_with,
     noise_seed,
     pictures_of,
 )
-from insightedit.evaluation.report import read_report, write_report
-from insightedit.evaluation.results import SceneReport
-from insightedit.evaluation.scenes import evaluate, sample_id, scene_sampler
+from insightedit.evaluation.core.external_results import dump_samples, fit, read_results, sample_ids
+from insightedit.evaluation.core.results import SceneReport
+from insightedit.evaluation.reporting import sheets
+from insightedit.evaluation.reporting.report import read_report, write_report
+from insightedit.evaluation.scenes.benchmark import evaluate, sample_id, scene_sampler
+from insightedit.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
 
 SIZE, COUNT = 32, 24
 SAMPLERS = {"subject": SubjectSampler, "subject_editing": SubjectEditSampler}
@@ -62,19 +63,11 @@ def reports() -> dict[str, SceneReport]:
 
 def test_the_oracle_succeeds_and_every_control_fails(reports: dict[str, SceneReport]) -> None:
     success = {task: {row.name: row.success.value for row in report.rows} for task, report in reports.items()}
-    always = {
-        "model": 1.0,
-        "oracle": 1.0,
-        "autoencoder_target": 1.0,
-        "wrong_subject": 0.0,
-        "copy_reference": 0.0,
-    }
+    always = {"model": 1.0, "oracle": 1.0, "autoencoder_target": 1.0, "wrong_subject": 0.0, "copy_reference": 0.0}
     creation = {"empty_backdrop": 0.0, "blank_canvas": 0.0, "autoencoder_backdrop": 0.0}
     edit = {"copy_source": 0.0, "wrong_object": 0.0, "autoencoder_source": 0.0}
     for task, rows in success.items():
-        assert rows.pop("oracle_tint") < 0.2, (
-            task
-        )  # where the whole picture changes, there is no background to keep
+        assert rows.pop("oracle_tint") < 0.2, task  # where the whole picture changes, there is no background to keep
     assert success == {"subject": always | creation, "subject_editing": always | edit}
     for report in reports.values():
         assert report.pairs.both.value == 1.0
@@ -99,8 +92,8 @@ def test_controls_say_what_is_wrong_with_them(reports: dict[str, SceneReport]) -
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_wrong_candidate_fails(task: str) -> None:
-    from insightedit.evaluation.scenes import case_of
-    from insightedit.evaluation.scoring import score_edit
+    from insightedit.evaluation.core.scoring import score_edit
+    from insightedit.evaluation.scenes.benchmark import case_of
 
     verdicts = set()
     sampler = SAMPLERS[task]("test", SIZE)
@@ -133,10 +126,7 @@ def test_a_blur_with_the_right_colour_is_partly_right() -> None:
     """The scale between none and all: blurred targets of new pictures on plain backdrops."""
 
     def blurred(samples: Sequence[Any]) -> list[np.ndarray]:
-        return [
-            ndimage.gaussian_filter(s.target.astype(float), (1, 1, 0)).round().astype(np.uint8)
-            for s in samples
-        ]
+        return [ndimage.gaussian_filter(s.target.astype(float), (1, 1, 0)).round().astype(np.uint8) for s in samples]
 
     row = run("subject", blurred).model
     assert 0.2 < row.success.value < 1.0
@@ -181,9 +171,7 @@ def test_names_tell_the_task() -> None:
     name = sample_id("val", 64, 3, 12, "b", "subject_editing")
     assert name == "pair-subject_editing-val-64px-s3-000012-b"
     assert isinstance(scene_sampler("editing", split="val", size=32, seed=0), SceneSampler)
-    with pytest.raises(
-        ValueError, match="unknown task 'movies': choose one of editing, subject, subject_editing"
-    ):
+    with pytest.raises(ValueError, match="unknown task 'movies': choose one of editing, subject, subject_editing"):
         scene_sampler("movies", split="val", size=32, seed=0)
     with pytest.raises(ValueError, match="unknown task 'movies'"):
         evaluate(oracle, count=1, size=32, task="movies")
@@ -275,9 +263,9 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def pipeline(tiny_root: Path) -> Any:
     """The mige recipe's pipeline of tiny, untrained parts."""
-    from insightedit.build import build_editor
     from insightedit.config.load import load_config
-    from insightedit.hub import pipeline_from_editor
+    from insightedit.model.build import build_editor
+    from insightedit.pipelines.compose import pipeline_from_editor
 
     config = load_config("mige", 3, ["tiny"], [])
     pipeline = pipeline_from_editor(build_editor(config), config)
@@ -327,9 +315,7 @@ class WordsOnly:
 
 def test_a_pipeline_without_references_is_refused() -> None:
     check_takes_references(WordsOnly(), "editing")
-    with pytest.raises(
-        ValueError, match="task subject gives reference pictures, which this model does not read"
-    ):
+    with pytest.raises(ValueError, match="task subject gives reference pictures, which this model does not read"):
         check_takes_references(WordsOnly(), "subject")
     with pytest.raises(ValueError, match="task subject_editing gives reference pictures"):
         edit_with(WordsOnly())([SubjectEditSampler("test", SIZE)[0]])
@@ -346,7 +332,7 @@ def test_a_setting_that_the_pipeline_lacks_is_refused() -> None:
 def test_the_command_line_measures_a_model_folder(
     pipeline: Any, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insightedit.hub.load_pipeline", lambda model, device: pipeline)
+    monkeypatch.setattr("insightedit.pipelines.loading.load_pipeline", lambda model, device: pipeline)
     arguments = ["--task", task, "--count", "2", "--steps", "1", "--out", tmp_path / "out"]
     result = invoke("scenes", *arguments)
     assert result.exit_code == 0, result.output
@@ -359,10 +345,8 @@ def test_the_command_line_measures_a_model_folder(
     rows = {row["name"] for row in report["rows"]}
     assert ("autoencoder_backdrop" in rows) == creates and ("autoencoder_source" in rows) != creates
     refused = invoke("scenes", *arguments, "--image-prompt-scale", "1")
-    assert (
-        refused.exit_code == 2 and "image prompt scale: InterleavedEditPipeline has no such" in refused.output
-    )
-    monkeypatch.setattr("insightedit.hub.load_pipeline", lambda model, device: WordsOnlyModel())
+    assert refused.exit_code == 2 and "image prompt scale: InterleavedEditPipeline has no such" in refused.output
+    monkeypatch.setattr("insightedit.pipelines.loading.load_pipeline", lambda model, device: WordsOnlyModel())
     refused = invoke("scenes", *arguments)
     assert refused.exit_code == 2 and "which this model does not read" in refused.output
 

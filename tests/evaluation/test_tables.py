@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from insightedit.evaluation.breakdown import ONE_CLUSTER, category_grid, comparison_grid
-from insightedit.evaluation.columns import ProtocolMixError, gather
-from insightedit.evaluation.published import load_published
-from insightedit.evaluation.records import MetricRecord
-from insightedit.evaluation.significance import Resampling, mean_interval
-from insightedit.evaluation.tables import (
+from insightedit.evaluation.core.records import MetricRecord
+from insightedit.evaluation.core.significance import Resampling, mean_interval
+from insightedit.evaluation.reporting.category_tables import ONE_CLUSTER, category_grid, comparison_grid
+from insightedit.evaluation.reporting.columns import ProtocolMixError, gather
+from insightedit.evaluation.reporting.published import load_published
+from insightedit.evaluation.reporting.table_formatting import Cell, Grid, Heading, Line, mark, to_latex, to_markdown
+from insightedit.evaluation.reporting.tables import (
     APART,
     OURS,
     UNEQUAL,
@@ -25,7 +26,6 @@ from insightedit.evaluation.tables import (
     published_grid,
     results_grid,
 )
-from insightedit.evaluation.typesetting import Cell, Grid, Heading, Line, mark, to_latex, to_markdown
 
 HOW = Resampling(resamples=199)
 PIXELS, JUDGE = "0123456789abcdef", "fedcba9876543210"
@@ -61,9 +61,7 @@ def measured() -> Iterator[MetricRecord]:
             yield record(method, sample, "PSNR", level - 1, metric_variant="strict")
             refused = method == "good" and sample == 3
             yield record(method, sample, "VIEScore", None if refused else 0.99)
-            yield record(
-                method, sample, "success", float(method == "good" or sample % 2), cluster=f"{sample // 2}"
-            )
+            yield record(method, sample, "success", float(method == "good" or sample % 2), cluster=f"{sample // 2}")
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -81,11 +79,7 @@ def cells(text: str) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def grid() -> Grid:
     return beside_published(
-        measured(),
-        TABLE_3,
-        extra=[MetricColumn("PSNR", "strict")],
-        protocols={PIXELS: "smartedit_v1"},
-        how=HOW,
+        measured(), TABLE_3, extra=[MetricColumn("PSNR", "strict")], protocols={PIXELS: "smartedit_v1"}, how=HOW
     )
 
 
@@ -114,8 +108,7 @@ def test_values_and_intervals_are_those_of_the_records(grid: Grid) -> None:
     column = next(
         one
         for key, one in gather(measured(), part=lambda r: r.category).items()
-        if (key.part, key.metric_name, key.metric_variant, key.method)
-        == ("6-Reasoning", "PSNR", "paper", "bad")
+        if (key.part, key.metric_name, key.metric_variant, key.method) == ("6-Reasoning", "PSNR", "paper", "bad")
     )
     interval = mean_interval(*column.take(list(column.values)), how=HOW)
     found = cells(to_markdown(grid))
@@ -152,9 +145,7 @@ def test_another_protocol_is_shown_but_not_ranked() -> None:
     other = beside_published(measured(), TABLE_3, protocols={PIXELS: "magicbrush_v1"}, how=HOW)
     found = cells(to_markdown(other))
     assert "**" not in found["good"][2] and found["InsightEdit with AdvancedEdit"][2] == "**24.503**"
-    assert any(
-        "which follow smartedit_v1: ours were measured by magicbrush_v1" in note for note in other.notes
-    )
+    assert any("which follow smartedit_v1: ours were measured by magicbrush_v1" in note for note in other.notes)
 
 
 def test_runs_that_do_not_compare_stand_apart_without_a_rank() -> None:
@@ -185,17 +176,13 @@ def test_rows_of_unequal_samples_are_not_ranked_against_each_other() -> None:
 
 def test_protocols_and_versions_are_never_mixed() -> None:
     stray = record("bad", 0, "PSNR", 1.0, protocol_hash=JUDGE, seed=1)
-    message = (
-        rf"PSNR \(paper\) on reason_edit_understanding follows two protocols: {PIXELS} \(good\) and {JUDGE}"
-    )
+    message = rf"PSNR \(paper\) on reason_edit_understanding follows two protocols: {PIXELS} \(good\) and {JUDGE}"
     with pytest.raises(ProtocolMixError, match=message):
         beside_published([*measured(), stray], TABLE_3, how=HOW)
     for table in (
         lambda records: results_grid(records, how=HOW),
         lambda records: category_grid(records, MetricColumn("PSNR"), bench="reason-edit", how=HOW),
-        lambda records: comparison_grid(
-            records, "good", [MetricColumn("PSNR")], bench="reason-edit", how=HOW
-        ),
+        lambda records: comparison_grid(records, "good", [MetricColumn("PSNR")], bench="reason-edit", how=HOW),
     ):
         with pytest.raises(ProtocolMixError, match=f"{PIXELS} .*{JUDGE}"):
             table([*measured(), stray])
@@ -268,9 +255,7 @@ def test_failures_and_missing_categories_are_shown() -> None:
 
 def test_one_method_against_the_others() -> None:
     columns = [MetricColumn("PSNR"), MetricColumn("success")]
-    grid = comparison_grid(
-        measured(), "good", columns, bench="reason-edit", primary=["success"], how=Resampling(1999)
-    )
+    grid = comparison_grid(measured(), "good", columns, bench="reason-edit", primary=["success"], how=Resampling(1999))
     assert [(line.label, line.cells[0].text) for line in grid.lines] == [
         ("bad", "PSNR↑"),
         ("copy-source", "PSNR↑"),
@@ -278,13 +263,7 @@ def test_one_method_against_the_others() -> None:
         ("copy-source", "success↑"),
     ]
     psnr, success = grid.lines[0], grid.lines[2]
-    assert [cell.text for cell in psnr.cells[1:6]] == [
-        "52",
-        "30.000",
-        "10.000",
-        "+20.000",
-        "[20.000, 20.000]",
-    ]
+    assert [cell.text for cell in psnr.cells[1:6]] == ["52", "30.000", "10.000", "+20.000", "[20.000, 20.000]"]
     assert psnr.cells[6].text == "0.001" and psnr.cells[7].text == ""
     assert success.cells[4].text == "+0.500" and success.cells[5].text == "[0.500, 0.500]"
     assert success.cells[6].text == "0.001" and success.cells[7].text == "0.002"  # Holm: twice, of two
@@ -323,10 +302,7 @@ def test_controls_are_known_by_name(name: str, expected: bool) -> None:
             lambda: beside_published([record("a", 0, "FID", 1.0)], TABLE_3),
             "no record belongs to insightedit table 3: its benchmark is reason-edit, its metrics are VIEScore, CLIPS",
         ),
-        (
-            lambda: beside_published(measured(), load_published().table("mige", "4")),
-            "its benchmark is none of ours",
-        ),
+        (lambda: beside_published(measured(), load_published().table("mige", "4")), "its benchmark is none of ours"),
         (lambda: results_grid([]), "no record has any metric"),
         (lambda: results_grid(measured(), [MetricColumn("FID")]), r"no record has FID \(paper\)"),
         (lambda: MetricColumn("PSNR", "both"), "metric_variant is 'both'; it is one of paper, strict"),
@@ -339,9 +315,7 @@ def test_controls_are_known_by_name(name: str, expected: bool) -> None:
             r"nobody has no PSNR \(paper\) on reason-edit; good, bad, copy-source has: name one",
         ),
         (
-            lambda: comparison_grid(
-                [record("a", 0, "PSNR", 1.0)], "a", [MetricColumn("PSNR")], bench="reason-edit"
-            ),
+            lambda: comparison_grid([record("a", 0, "PSNR", 1.0)], "a", [MetricColumn("PSNR")], bench="reason-edit"),
             "only a is in the records",
         ),
         (lambda: Grid("t", (Heading("x"),), (Line("a", ()),)), "row a has 0 cells for 1 headings"),
@@ -354,9 +328,7 @@ def test_errors_teach(call: Any, message: str) -> None:
 
 
 def test_ranks_share_and_skip() -> None:
-    lines = tuple(
-        Line(str(n), (Cell(str(n), number=number),)) for n, number in enumerate([1.0, 3.0, 3.0, None, 2.0])
-    )
+    lines = tuple(Line(str(n), (Cell(str(n), number=number),)) for n, number in enumerate([1.0, 3.0, 3.0, None, 2.0]))
     assert Grid("", (Heading("x", better="higher"),), lines).ranks() == [[0], [1], [1], [0], [2]]
     assert Grid("", (Heading("x", better="lower"),), lines).ranks() == [[1], [0], [0], [0], [2]]
     assert Grid("", (Heading("x"),), lines).ranks() == [[0]] * 5

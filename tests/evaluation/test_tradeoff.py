@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.evaluation import cli, tradeoff
-from insightedit.evaluation.results import SceneReport
-from insightedit.evaluation.scenes import evaluate
-from insightedit.hub import export_pipeline
+from insightedit.cli import eval as cli
+from insightedit.evaluation.core.results import SceneReport
+from insightedit.evaluation.scenes import tradeoff
+from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.export.folder import export_pipeline
 from tests.evaluation.test_scenes_benchmark import dim
 from tests.evaluation.toy import SIZE, ToySample, ToySampler
 from tests.pipeline.conftest import build_pipeline
@@ -32,9 +33,7 @@ def edit_with_scale(scale: float) -> object:
     def edit(samples: Sequence[ToySample]) -> list[np.ndarray]:
         noise = np.random.default_rng(0).normal(0, 6 * share, (SIZE, SIZE, 3))
         return [
-            np.rint(s.source + share * (s.target.astype(float) - s.source) + noise)
-            .clip(0, 255)
-            .astype(np.uint8)
+            np.rint(s.source + share * (s.target.astype(float) - s.source) + noise).clip(0, 255).astype(np.uint8)
             for s in samples
         ]
 
@@ -66,9 +65,7 @@ def test_area_is_a_staircase_s() -> None:
 
 
 @given(POINTS, st.tuples(st.floats(0, 60), st.floats(0, 1)))
-def test_one_more_point_never_costs_area(
-    points: list[tuple[float, float]], more: tuple[float, float]
-) -> None:
+def test_one_more_point_never_costs_area(points: list[tuple[float, float]], more: tuple[float, float]) -> None:
     area = tradeoff.front_area(points)
     assert 0 <= area <= 1
     assert tradeoff.front_area([*points, more]) >= area - 1e-12
@@ -178,6 +175,6 @@ def test_mistakes_end_in_one_sentence(
 
 
 def test_a_missing_plotting_library_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("insightedit.evaluation.scenes_commands.find_spec", lambda name: None)
+    monkeypatch.setattr("insightedit.cli.eval_scenes.find_spec", lambda name: None)
     result = CliRunner().invoke(cli.app, ["tradeoff", "--count", "1"])
     assert result.exit_code == 2 and "the plot needs matplotlib" in " ".join(result.output.split())

@@ -69,9 +69,7 @@ class ToySampler:
 
     def __getitem__(self, index: int) -> ToySample:
         if index % 2:
-            return ToySample(
-                instructed=1, instruction=f"make the right square green, {index}", category="plain"
-            )
+            return ToySample(instructed=1, instruction=f"make the right square green, {index}", category="plain")
         return ToySample(instruction=f"make the left square green, {index}")
 
     def pair(self, index: int) -> tuple[ToySample, ToySample]:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from data_recipes.scenes import CLASSES
-from data_recipes.scenes.scene import Background, Scene, SceneObject
+from insightedit.scenes import CLASSES
+from insightedit.scenes.scene import Background, Scene, SceneObject
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
 

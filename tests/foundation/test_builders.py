@@ -7,13 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    AutoModel,
-    DDIMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, AutoModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import (
     AutoProcessor,
     CLIPImageProcessor,
@@ -25,9 +19,9 @@ from transformers import (
     LlavaProcessor,
 )
 
-from insightedit.foundation.builders import build
-from insightedit.foundation.sizes import MINI, TINY, get_size
-from insightedit.foundation.tokenizer import small_corpus
+from insightedit.miniatures.builders import build
+from insightedit.miniatures.sizes import MINI, TINY, get_size
+from insightedit.miniatures.tokenizer import small_corpus
 
 PICTURE = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3).astype(np.uint8)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from insightedit.foundation import pictures, resolve
-from insightedit.foundation.builders import build
-from insightedit.foundation.cli import app
-from insightedit.foundation.tokenizer import small_corpus
+from insightedit.miniatures import resolve
+from insightedit.miniatures.builders import build
+from insightedit.miniatures.tokenizer import small_corpus
+from insightedit.training.miniatures import pictures
+from insightedit.training.miniatures.cli import app
 from tests.foundation.fakes import Squares
 
 
@@ -49,9 +50,7 @@ def test_a_stopped_part_says_how_to_go_on_and_then_finishes(tmp_path: Path) -> N
     assert (tmp_path / ".train" / "vae" / "log.jsonl").is_file()
 
 
-def test_tokenizer_command_writes_folders_that_resolve(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tokenizer_command_writes_folders_that_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["tokenizer", "--size", "tiny", "--root", str(tmp_path)])
     assert result.exit_code == 0, result.output
     monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
@@ -65,7 +64,7 @@ def test_nothing_is_trained_on_the_latents_of_an_untrained_autoencoder(tmp_path:
     assert result.exit_code == 2
     said = " ".join(result.output.replace("│", " ").split())
     assert "has random weights, and what" in said
-    assert "`python -m insightedit.foundation vae --size mini --root" in said
+    assert "`python -m insightedit.miniatures vae --size mini --root" in said
     assert not (tmp_path / ".train").exists()
 
 

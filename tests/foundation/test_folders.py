@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from insightedit.foundation import folders, resolve
-from insightedit.foundation.folders import replace_folder, tiny_root
+from insightedit.miniatures import folders, resolve
+from insightedit.miniatures.folders import replace_folder, tiny_root
 
 
 @pytest.mark.parametrize("model_id", ["llava-hf/llava-1.5-7b-hf", "/some/folder", "runs/foundation/mini/sd"])
@@ -56,13 +56,11 @@ def test_unknown_size_or_part_names_the_known_ones(model_id: str) -> None:
 
 def test_untrained_mini_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"python -m insightedit\.foundation all --size mini"):
+    with pytest.raises(FileNotFoundError, match=r"python -m insightedit\.miniatures all --size mini"):
         resolve("foundation:mini/llava")
 
 
-def test_mini_is_found_below_the_environment_variable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mini_is_found_below_the_environment_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
     (tmp_path / "sd" / "unet").mkdir(parents=True)
     (tmp_path / "sd" / "unet" / "config.json").write_text("{}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from insightedit.files import lock_folder
-from insightedit.foundation.loop import TrainOptions, learning_rate, train
+from insightedit.training.miniatures.loop import TrainOptions, learning_rate, train
 
 OPTIONS = TrainOptions(steps=6, warmup_steps=2, workers=0, show_progress=False, ema_decay=0.9)
 

@@ -12,22 +12,18 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, StableDiffusionPipeline
-from transformers import (
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPTextModel,
-)
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel
 
-from data_recipes.scenes import CLASSES
-from data_recipes.scenes.scene import Background, Scene, SceneObject
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES
 from insightedit.comprehension.prompts import question_turn
-from insightedit.foundation import clip, ip2p, llava, pictures, pixart, sd, vae, vision
-from insightedit.foundation.builders import build_vae
-from insightedit.foundation.loop import TrainOptions, train
-from insightedit.foundation.sizes import TINY, VaeSize
 from insightedit.generation.transformer import EditTransformer
 from insightedit.generation.unet import EditUNet
+from insightedit.miniatures.builders import build_vae
+from insightedit.miniatures.sizes import TINY, VaeSize
+from insightedit.scenes import CLASSES
+from insightedit.scenes.scene import Background, Scene, SceneObject
+from insightedit.training.miniatures import clip, ip2p, llava, pictures, pixart, sd, vae, vision
+from insightedit.training.miniatures.loop import TrainOptions, train
 from tests.foundation.fakes import Squares
 
 SQUARES = Squares(32)
@@ -73,7 +69,7 @@ def _part(name: str, root: Path) -> Any:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_resume_is_exact_and_the_folder_holds_what_was_trained(name: str, root: Path, tmp_path: Path) -> None:
-    options = replace(OPTIONS, ema_decay=import_module(f"insightedit.foundation.{name}").OPTIONS.ema_decay)
+    options = replace(OPTIONS, ema_decay=import_module(f"insightedit.training.miniatures.{name}").OPTIONS.ema_decay)
     straight = _part(name, root)
     before = {k: v.clone() for k, v in straight.model.state_dict().items()}
     resumed_root = Path(shutil.copytree(root, tmp_path / "other"))
@@ -217,9 +213,7 @@ def test_llava_tokens_are_the_processors_tokens(root: Path) -> None:
         assert row["input_ids"][here].tolist() == wanted.tolist()
         assert row["position_ids"][here].tolist() == list(range(len(wanted)))
         answer = row["labels"][row["branch"] == number]
-        assert (
-            part.processor.decode(answer[answer != llava.IGNORE], skip_special_tokens=True) == exchange.answer
-        )
+        assert part.processor.decode(answer[answer != llava.IGNORE], skip_special_tokens=True) == exchange.answer
 
 
 def test_a_packed_branch_is_a_conversation_of_its_own(root: Path) -> None:
@@ -232,12 +226,7 @@ def test_a_packed_branch_is_a_conversation_of_its_own(root: Path) -> None:
     for exchange in exchanges:
         text = question_turn(exchange.question).prompt + f" {exchange.answer}</s>"
         inputs = part.processor(images=SQUARES[0].source, text=text, return_tensors="pt")
-        count = (
-            len(
-                part.processor.tokenizer(f"<image> {exchange.answer}</s>", add_special_tokens=False).input_ids
-            )
-            - 1
-        )
+        count = len(part.processor.tokenizer(f"<image> {exchange.answer}</s>", add_special_tokens=False).input_ids) - 1
         alone = part.model(**inputs).logits[0, -count - 1 : -1]
         torch.testing.assert_close(packed[done : done + count], alone, rtol=1e-4, atol=1e-5)
         assert labels[done : done + count].tolist() == inputs.input_ids[0, -count:].tolist()
@@ -274,10 +263,7 @@ def test_captioned_pictures_come_in_pairs() -> None:
     stacked, captions = pictures.captioned_pictures(SQUARES, first=5, count=4)
     assert stacked.shape == (4, 3, 32, 32)
     assert stacked.dtype == torch.uint8
-    assert captions == [
-        *(SQUARES[i].caption_source for i in (5, 6)),
-        *(SQUARES[i].caption_target for i in (5, 6)),
-    ]
+    assert captions == [*(SQUARES[i].caption_source for i in (5, 6)), *(SQUARES[i].caption_target for i in (5, 6))]
 
 
 def test_pixart_starts_as_a_copy_of_the_source(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

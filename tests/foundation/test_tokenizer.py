@@ -8,7 +8,7 @@ import pytest
 import sentencepiece
 from transformers import AutoTokenizer, CLIPTokenizer
 
-from insightedit.foundation.tokenizer import (
+from insightedit.miniatures.tokenizer import (
     interleaved_corpus,
     small_corpus,
     train_clip_tokenizer,

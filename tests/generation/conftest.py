@@ -38,11 +38,7 @@ def stock_unet() -> Callable[..., UNet2DConditionModel]:
 def edit_unet(stock_unet) -> EditUNet:
     """An EditUNet with every branch, all weights random, so that no branch hides behind a zero."""
     unet = EditUNet.from_unet(
-        stock_unet(),
-        source_channels=4,
-        residual_channels=RESIDUAL,
-        image_tokens=3,
-        image_embed_dim=IMAGE_DIM,
+        stock_unet(), source_channels=4, residual_channels=RESIDUAL, image_tokens=3, image_embed_dim=IMAGE_DIM
     ).eval()
     torch.nn.init.normal_(unet.conv_in.weight, std=0.1)
     return unet

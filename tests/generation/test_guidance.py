@@ -31,11 +31,7 @@ def test_drop_rates_and_order() -> None:
     draw = torch.rand(batch, generator=torch.Generator().manual_seed(0))
     assert torch.equal(no_text, draw < 0.05 + 0.07)
     assert torch.equal(no_image, (draw >= 0.05) & (draw < 0.05 + 0.07 + 0.03))
-    hidden = {
-        "drop_text": no_text & ~no_image,
-        "drop_both": no_text & no_image,
-        "drop_image": ~no_text & no_image,
-    }
+    hidden = {"drop_text": no_text & ~no_image, "drop_both": no_text & no_image, "drop_image": ~no_text & no_image}
     for name, samples in hidden.items():
         sigma = (RATES[name] * (1 - RATES[name]) / batch) ** 0.5
         assert abs(samples.float().mean() - RATES[name]) < 5 * sigma

@@ -72,9 +72,7 @@ def test_dpm_solver_walks_with_the_papers_formula():
 
     def solver() -> DPMSolverMultistepScheduler:
         trained = DDIMScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
-        return DPMSolverMultistepScheduler.from_config(
-            trained.config, algorithm_type="dpmsolver++", solver_order=2
-        )
+        return DPMSolverMultistepScheduler.from_config(trained.config, algorithm_type="dpmsolver++", solver_order=2)
 
     ours = denoise(transformer, solver(), initial_noise([1, 2], (4, 8, 8)), source, condition, NULL, y, s, 4)
     scheduler, latents = solver(), initial_noise([1, 2], (4, 8, 8))

@@ -37,9 +37,7 @@ def test_timesteps_may_begin_late() -> None:
 
 @pytest.mark.parametrize("begin", [-1, 10])
 def test_a_beginning_outside_the_schedule_is_refused(begin: int) -> None:
-    with pytest.raises(
-        ValueError, match=f"min_timestep is {begin}, but the schedule has the timesteps 0 to 9"
-    ):
+    with pytest.raises(ValueError, match=f"min_timestep is {begin}, but the schedule has the timesteps 0 to 9"):
         draw_timesteps(2, 10, torch.Generator(), begin=begin)
 
 
@@ -54,9 +52,7 @@ def test_targets() -> None:
 def test_min_snr_weights() -> None:
     snr = compute_snr(scheduler(), TIMESTEPS)
     capped = snr.clamp(max=5.0)
-    torch.testing.assert_close(
-        snr_weights(scheduler("epsilon"), TIMESTEPS, 5.0), capped / snr, rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(snr_weights(scheduler("epsilon"), TIMESTEPS, 5.0), capped / snr, rtol=1e-4, atol=0)
     torch.testing.assert_close(
         snr_weights(scheduler("v_prediction"), TIMESTEPS, 5.0), capped / (snr + 1), rtol=1e-4, atol=0
     )
@@ -116,9 +112,7 @@ def test_weights_move_the_loss_to_the_changed_area() -> None:
 
 
 def test_rejects_what_has_no_meaning() -> None:
-    with pytest.raises(
-        ValueError, match=r"DDIMScheduler has prediction_type 'flow'; training knows epsilon, v_pred"
-    ):
+    with pytest.raises(ValueError, match=r"DDIMScheduler has prediction_type 'flow'; training knows epsilon, v_pred"):
         noise_target(scheduler("flow"), LATENTS, NOISE, TIMESTEPS)
     with pytest.raises(ValueError, match=r"min_snr_gamma has to be positive, got 0"):
         snr_weights(scheduler(), TIMESTEPS, 0.0)

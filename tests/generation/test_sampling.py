@@ -12,9 +12,7 @@ SEEDS = [11, 12, 13]
 SHAPE = (4, 8, 8)
 SOURCE = torch.randn(3, *SHAPE)
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning"
-)  # diffusers' Euler
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler
 
 
 def pick(condition: EditCondition, index: int) -> EditCondition:
@@ -82,14 +80,7 @@ def test_runs_only_the_branches_that_count(
 
     monkeypatch.setattr(UNet2DConditionModel, "forward", spy)
     latents = denoise(
-        edit_unet,
-        DDIMScheduler(),
-        initial_noise(SEEDS, SHAPE),
-        SOURCE,
-        condition,
-        null_text_states,
-        *scales,
-        2,
+        edit_unet, DDIMScheduler(), initial_noise(SEEDS, SHAPE), SOURCE, condition, null_text_states, *scales, 2
     )
     assert sizes == [3 * branches] * 2
     assert latents.shape == (3, *SHAPE)

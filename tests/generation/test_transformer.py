@@ -166,9 +166,7 @@ class TestPlaceHead:
         assert torch.equal(again.place_out.weight, ours.place_out.weight)
         left = edit(again)
         assert left.place_out is None
-        assert torch.equal(
-            left.predict(Z, STEPS, SOURCE, CONDITION), ours.predict(Z, STEPS, SOURCE, CONDITION)
-        )
+        assert torch.equal(left.predict(Z, STEPS, SOURCE, CONDITION), ours.predict(Z, STEPS, SOURCE, CONDITION))
 
     def test_it_draws_no_random_number(self, stock):
         torch.manual_seed(3)
@@ -181,15 +179,11 @@ class TestPlaceHead:
 
 def test_what_does_not_fit_is_named(stock):
     with pytest.raises(ValueError, match="source_channels is -1: give the number of the autoencoder's"):
-        EditTransformer(
-            source_channels=-1, **{k: v for k, v in stock.config.items() if not k.startswith("_")}
-        )
+        EditTransformer(source_channels=-1, **{k: v for k, v in stock.config.items() if not k.startswith("_")})
     six = edit(stock, source_channels=2)
     with pytest.raises(ValueError, match="reads 6 channels, 4 of them noisy latents.* reads 4 .* or 8"):
         edit(six)
-    with pytest.raises(
-        ValueError, match="holds v' or an image embedding, which a transformer has no place for"
-    ):
+    with pytest.raises(ValueError, match="holds v' or an image embedding, which a transformer has no place for"):
         edit(stock).predict(Z, STEPS, SOURCE, replace(CONDITION, image_embeds=torch.zeros(3, 5)))
 
 

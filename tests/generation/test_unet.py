@@ -68,9 +68,7 @@ def test_zero_residual_is_the_plain_eight_channel_unet(stock_unet) -> None:
 def test_residual_is_added_after_conv_in(edit_unet) -> None:
     latents, residual = torch.cat([NOISY, SOURCE], 1), torch.randn(3, RESIDUAL, 8, 8)
     with torch.no_grad():
-        plain = torch.nn.functional.conv2d(
-            latents, edit_unet.conv_in.weight, edit_unet.conv_in.bias, padding=1
-        )
+        plain = torch.nn.functional.conv2d(latents, edit_unet.conv_in.weight, edit_unet.conv_in.bias, padding=1)
         torch.testing.assert_close(edit_unet.conv_in(torch.cat([latents, residual], 1)), plain + residual)
     assert (run(edit_unet, residual) - run(edit_unet)).abs().max() > 1e-3
 
@@ -194,10 +192,7 @@ def test_trains_under_bfloat16_autocast(edit_unet) -> None:
     embeds = torch.randn(3, IMAGE_DIM, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         prediction = edit_unet(
-            unet_input(NOISY, SOURCE, residual, RESIDUAL),
-            TIMESTEPS,
-            TEXT,
-            added_cond_kwargs={"image_embeds": embeds},
+            unet_input(NOISY, SOURCE, residual, RESIDUAL), TIMESTEPS, TEXT, added_cond_kwargs={"image_embeds": embeds}
         ).sample
         loss = prediction.float().square().mean()
     loss.backward()

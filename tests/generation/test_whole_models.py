@@ -44,14 +44,8 @@ def test_missing_unexpected_and_misshapen_tensors_are_refused(model, tmp_path):
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in whole.items())
     first, last = min(whole), max(whole)
     for state, message in (
-        (
-            {n: t for n, t in whole.items() if n != last},
-            rf"it lacks {last} \(1 tensors missing, 0 unexpected",
-        ),
-        (
-            {**whole, "extra": torch.ones(1)},
-            r"it holds extra, which has no place in it \(0 tensors missing, 1",
-        ),
+        ({n: t for n, t in whole.items() if n != last}, rf"it lacks {last} \(1 tensors missing, 0 unexpected"),
+        ({**whole, "extra": torch.ones(1)}, r"it holds extra, which has no place in it \(0 tensors missing, 1"),
         ({**whole, first: torch.ones(3, 5, 7)}, f"does not fit its config.json: {first} has another shape"),
     ):
         save_file(state, tmp_path / WEIGHTS)

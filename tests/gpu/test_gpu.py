@@ -21,14 +21,7 @@ from insightedit import InsightEditPipeline
 
 pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]
-TINY = [
-    "--overlay",
-    "tiny",
-    "train.max_steps=4",
-    "train.save_every=2",
-    "train.num_samples=0",
-    "train.log_every=1",
-]
+TINY = ["--overlay", "tiny", "train.max_steps=4", "train.save_every=2", "train.num_samples=0", "train.log_every=1"]
 # Stage 3's work as a first stage, which needs no run before it
 STAGE3 = [
     "stage.objective=edit",
@@ -38,9 +31,7 @@ STAGE3 = [
     "data.sources=[{kind: scenes, split: train}]",
 ]
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed")
-needs_bitsandbytes = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes"
-)
+needs_bitsandbytes = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
 
 
 def train(run_dir: Path, *words: str, gpu: bool = True) -> list[dict[str, float]]:
@@ -94,9 +85,7 @@ def test_the_embedded_default_trains_on_in_bf16(tmp_path: Path):
     command = [sys.executable, "-m", "insightedit.stage3", "--overlay", "mini", "--init-from", "default"]
     words = ("train.max_steps=25", "train.batch_size=64", "train.log_every=1", "data.num_workers=3")
     frozen_llm = 'stage.trainable=["bridge.*","unet.*"]'
-    subprocess.run(
-        [*command, *words, frozen_llm, f"output_dir={tmp_path / 'run'}"], cwd=ROOT, check=True, timeout=300
-    )
+    subprocess.run([*command, *words, frozen_llm, f"output_dir={tmp_path / 'run'}"], cwd=ROOT, check=True, timeout=300)
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert len(lines) == 25
     assert all(line["loss/noise"] < 0.7 for line in lines)
@@ -104,12 +93,7 @@ def test_the_embedded_default_trains_on_in_bf16(tmp_path: Path):
 
 @needs_bitsandbytes
 def test_four_bit_and_eight_bit_adam_train_and_go_on(tmp_path: Path):
-    words = (
-        "comprehension.quantization=4bit",
-        "optim.name=adamw8bit",
-        "train.engine=torch",
-        "train.precision=bf16",
-    )
+    words = ("comprehension.quantization=4bit", "optim.name=adamw8bit", "train.engine=torch", "train.precision=bf16")
     words = (*words, "train.gradient_checkpointing=true")
     train(tmp_path / "run", *words, "train.max_steps=2")
     lines = train(tmp_path / "run", *words)
@@ -120,15 +104,7 @@ def test_four_bit_and_eight_bit_adam_train_and_go_on(tmp_path: Path):
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     train(folder / "run", "train.engine=torch", gpu=False)
-    command = [
-        sys.executable,
-        "-m",
-        "insightedit",
-        "export",
-        str(folder / "run"),
-        "-o",
-        str(folder / "model"),
-    ]
+    command = [sys.executable, "-m", "insightedit", "export", str(folder / "run"), "-o", str(folder / "model")]
     subprocess.run(command, cwd=ROOT, check=True, timeout=300)
     return folder / "model"
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from insightedit.importers import import_checkpoint
+from insightedit.export.importers import import_checkpoint
 from tests.importers import published
 
 if TYPE_CHECKING:
@@ -40,12 +40,8 @@ def made(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     out["smartedit"] = (work / "smartedit", files, report)
     files = {**published.mgie(tiny_root), "llava/pytorch_model-00001-of-00001.bin": published.llava_v1()}
     published.write(work / "mgie-source", {n: t for n, t in files.items() if "/" not in n})
-    published.write(
-        work, {"llava/pytorch_model-00001-of-00001.bin": files["llava/pytorch_model-00001-of-00001.bin"]}
-    )
-    report = import_checkpoint(
-        "mgie", work / "mgie-source", work / "mgie", bases=[*bases, f"weights={work}/llava"]
-    )
+    published.write(work, {"llava/pytorch_model-00001-of-00001.bin": files["llava/pytorch_model-00001-of-00001.bin"]})
+    report = import_checkpoint("mgie", work / "mgie-source", work / "mgie", bases=[*bases, f"weights={work}/llava"])
     out["mgie"] = (work / "mgie", files, report)
     files = {"mige.pth": published.mige(tiny_root)}
     torch.save({"state_dict": files["mige.pth"], "epoch": 20, "optimizer": {"lr": 1e-5}}, work / "mige.pth")

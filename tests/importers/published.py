@@ -186,9 +186,7 @@ def llava_v1() -> Tensors:
     return tensors
 
 
-def ip_adapter(
-    tokens: int = 4, width: int = 24, channels: tuple[int, ...] = (32, 64, 64, 64, 32, 32, 64)
-) -> dict:
+def ip_adapter(tokens: int = 4, width: int = 24, channels: tuple[int, ...] = (32, 64, 64, 64, 32, 32, 64)) -> dict:
     """Nested as in the `.bin` files; `channels` of the tiny UNet's cross-attentions, in the order of its processors."""
     layers: Tensors = {}
     for index, rows in enumerate(channels):

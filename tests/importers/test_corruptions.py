@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from insightedit.cli import app
+from insightedit.cli.main import app
 from tests.importers import published
 from tests.importers.conftest import drawing_bases
 
@@ -308,7 +308,7 @@ def test_a_place_that_cannot_be_written(healthy, tiny_root, tmp_path):
 
 
 def test_a_failure_while_writing_leaves_nothing(healthy, tiny_root, tmp_path, monkeypatch):
-    from insightedit import hub
+    from insightedit.export import folder as hub
 
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
@@ -321,14 +321,8 @@ def test_a_failure_while_writing_leaves_nothing(healthy, tiny_root, tmp_path, mo
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (
-            ["gill", "x", "-o", "y"],
-            "'gill' is no system that can be imported: take one of smartedit, mgie, mige",
-        ),
-        (
-            ["smartedit", "x", "-o", "y", "--dtype", "int4"],
-            "`dtype` 'int4' is unknown: take one of stored, fp32",
-        ),
+        (["gill", "x", "-o", "y"], "'gill' is no system that can be imported: take one of smartedit, mgie, mige"),
+        (["smartedit", "x", "-o", "y", "--dtype", "int4"], "`dtype` 'int4' is unknown: take one of stored, fp32"),
     ],
 )
 def test_wrong_arguments(arguments, expected, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from insightedit.importers.files import MAX_NESTING, read_checkpoint
+from insightedit.export.importers.files import MAX_NESTING, read_checkpoint
 
 
 def nested(depth: int, name: str = "a") -> dict:
@@ -51,11 +51,7 @@ def test_as_deep_as_checkpoints_are(tmp_path):
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 @pytest.mark.parametrize(
     "tensor",
-    [
-        torch.eye(4).to_sparse(),
-        torch.zeros(1).expand(2**20, 2**20),
-        torch.zeros(4, device="meta"),
-    ],
+    [torch.eye(4).to_sparse(), torch.zeros(1).expand(2**20, 2**20), torch.zeros(4, device="meta")],
     ids=["sparse", "expanded", "meta"],
 )
 def test_tensors_that_are_not_plain(tmp_path, tensor):

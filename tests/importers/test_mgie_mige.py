@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from insightedit.hub import load_pipeline
-from insightedit.importers import import_checkpoint
+from insightedit.export.importers import import_checkpoint
+from insightedit.pipelines.loading import load_pipeline
 from tests.importers import published
 from tests.importers.conftest import drawing_bases, mige_bases, stored
 
@@ -92,22 +92,14 @@ def mgie_refused(tmp_path, tiny_root, files, expected, *, weights=True, step=Non
 def test_mgie_refuses_what_does_not_fit(made, tiny_root, tmp_path):
     files = made["mgie"][1]
     no_unet = {name: tensors for name, tensors in files.items() if name != "unet.pt"}
-    mgie_refused(
-        tmp_path / "a", tiny_root, no_unet, r"holds 0 files named unet.pt: MGIE publishes mllm.pt and"
-    )
-    mgie_refused(
-        tmp_path / "b", tiny_root, files, r"name the folder of LLaVA-Lightning-7B-v1-1", weights=False
-    )
+    mgie_refused(tmp_path / "a", tiny_root, no_unet, r"holds 0 files named unet.pt: MGIE publishes mllm.pt and")
+    mgie_refused(tmp_path / "b", tiny_root, files, r"name the folder of LLaVA-Lightning-7B-v1-1", weights=False)
     mgie_refused(tmp_path / "c", tiny_root, files, r"--step 3: mgie has no steps in its files", step=3)
     mllm = files["mllm.pt"]
     no_head = {**files, "mllm.pt": {n: t for n, t in mllm.items() if n != "edit_head.query"}}
-    mgie_refused(
-        tmp_path / "d", tiny_root, no_head, r"lacks the tensor for edit_head.queries: the file is not"
-    )
+    mgie_refused(tmp_path / "d", tiny_root, no_head, r"lacks the tensor for edit_head.queries: the file is not")
     longer = {**files, "mllm.pt": {**mllm, "edit_head.query": torch.zeros(1, 20, 16)}}
-    mgie_refused(
-        tmp_path / "e", tiny_root, longer, r"makes text states of shape \(20, 32\), the text encoder of"
-    )
+    mgie_refused(tmp_path / "e", tiny_root, longer, r"makes text states of shape \(20, 32\), the text encoder of")
 
 
 def pixart_name(name: str) -> str:
@@ -189,9 +181,7 @@ def test_miges_eyes_and_text_land_bit_equal(made):
     assert torch.equal(eyes["query_tokens"], source["query_tokens"])
     assert torch.equal(eyes["language_projection.weight"], source["t5_proj.weight"])
     key = "encoder.layer.0.crossattention.{}.key.weight"
-    assert torch.equal(
-        eyes[f"qformer.{key.format('attention')}"], source[f"Qformer.bert.{key.format('self')}"]
-    )
+    assert torch.equal(eyes[f"qformer.{key.format('attention')}"], source[f"Qformer.bert.{key.format('self')}"])
     for name, tensor in text.items():
         assert torch.equal(tensor, source[f"t5_model.{name}"])
     assert report.parts["text_encoder"]["from_base"] == []
@@ -222,9 +212,7 @@ def test_mige_refuses_what_does_not_fit(made, tiny_root, tmp_path):
     def refused(files, expected, source="a/mige.pth", **options):
         published.write(tmp_path / "a", files)
         with pytest.raises(ValueError, match=expected):
-            import_checkpoint(
-                "mige", tmp_path / source, tmp_path / "out", bases=mige_bases(tiny_root), **options
-            )
+            import_checkpoint("mige", tmp_path / source, tmp_path / "out", bases=mige_bases(tiny_root), **options)
         assert not (tmp_path / "out").exists()
 
     half = {n: t for n, t in held.items() if n != "visual_encoder.blocks.1.attn.v_bias"}

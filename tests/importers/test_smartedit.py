@@ -12,7 +12,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
 from transformers.models.sam.modeling_sam import SamTwoWayTransformer
 
-from insightedit.hub import load_pipeline
+from insightedit.pipelines.loading import load_pipeline
 from tests.importers import published
 from tests.importers.conftest import stored
 
@@ -66,9 +66,7 @@ def renamed(name: str, names: dict[str, str]) -> str:
 def test_qformer_and_bim_land_bit_equal(made):
     folder, files, report = made["smartedit"]
     bridge = stored(folder, "bridge")
-    expected = {
-        renamed(n, QFORMER_NAMES): t for n, t in files[QFORMER].items() if n.startswith("sd_qformer.")
-    }
+    expected = {renamed(n, QFORMER_NAMES): t for n, t in files[QFORMER].items() if n.startswith("sd_qformer.")}
     expected.pop("sd_qformer.embeddings.position_ids")
     expected["qformer.queries"] = files[QFORMER]["sd_query_tokens"][0]
     expected |= {renamed(n, BIM_NAMES): t for n, t in files[BIM].items()}
@@ -193,9 +191,7 @@ def test_bim_computes_what_sams_transformer_does(made):
     bim = load_pipeline(folder).bridge.bim
     text, patches = torch.randn(1, published.QUERIES, published.TEXT), torch.randn(1, 16, published.VISION)
     with torch.no_grad():
-        tokens = torch.nn.functional.linear(
-            text, files[BIM]["modulate_head.weight"], files[BIM]["modulate_head.bias"]
-        )
+        tokens = torch.nn.functional.linear(text, files[BIM]["modulate_head.weight"], files[BIM]["modulate_head.bias"])
         grid = patches.reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
         places = bim.positions(4).reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
         read = theirs(tokens[:, None], grid, places, None)[0][:, 0]
@@ -244,7 +240,7 @@ def test_card_and_report_of_the_folder(made):
 
 @pytest.mark.parametrize(("dtype", "kind"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
 def test_weights_can_be_stored_smaller(made, tiny_root, tmp_path, dtype, kind):
-    from insightedit.importers import import_checkpoint
+    from insightedit.export.importers import import_checkpoint
     from tests.importers.conftest import drawing_bases
 
     source = made["smartedit"][0].parent / "smartedit-source"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from insightedit import stage3
-from insightedit.exporting import read_run
-from insightedit.hub import export_run
+from insightedit.export.checks import read_run
+from insightedit.export.folder import export_run
 from insightedit.training.checkpoint import load_tensors, stage_weights
 from insightedit.training.contract import base_models
 from insightedit.training.errors import StageError
@@ -43,23 +43,15 @@ def test_an_imported_model_is_trained_on(made, tmp_path, system):
     assert not (tmp_path / "run" / "checkpoints").exists()
     run_dir = stage3.main([*command, *WORDS[system].split(), "optim.lr=1e-9"]).run_dir
     name, part, key = LANDED[system]
-    torch.testing.assert_close(
-        stage_weights(run_dir)[name], stored(folder, part)[key].float(), rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(stage_weights(run_dir)[name], stored(folder, part)[key].float(), rtol=0, atol=1e-6)
     assert (export_run(run_dir, tmp_path / "again") / "model_index.json").is_file()
-    assert {Path(model) for model in base_models(read_run(run_dir)).values()} <= {
-        folder,
-        *folder.iterdir(),
-        CLIP,
-    }
+    assert {Path(model) for model in base_models(read_run(run_dir)).values()} <= {folder, *folder.iterdir(), CLIP}
 
 
 def test_the_imported_fourier_matrix_stays(made, tmp_path):
     """SmartEdit's BIM reads places by the matrix in its files, not by one drawn here."""
     words = [*WORDS["smartedit"].split(), "--init-from", str(made["smartedit"][0])]
     run_dir = stage3.main(["--recipe", "smartedit", *SHORT, *words, f"output_dir={tmp_path / 'run'}"]).run_dir
-    given = made["smartedit"][1]["modulate-15000/adapter_model.bin"][
-        "pe_layer.positional_encoding_gaussian_matrix"
-    ]
+    given = made["smartedit"][1]["modulate-15000/adapter_model.bin"]["pe_layer.positional_encoding_gaussian_matrix"]
     kept = load_tensors(run_dir / "inherited.safetensors")["bridge.bim.positions.frequencies"]
     assert torch.equal(kept, given)

@@ -12,9 +12,10 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import ImageProjection
 from safetensors.torch import save_file
 
+from insightedit.export.folder import export_pipeline
+from insightedit.export.importers import import_checkpoint
 from insightedit.generation.unet import EditUNet
-from insightedit.hub import export_pipeline, load_pipeline
-from insightedit.importers import import_checkpoint
+from insightedit.pipelines.loading import load_pipeline
 from tests.importers import published
 from tests.importers.conftest import stored
 from tests.pipeline.conftest import tiny_folder, tiny_pipeline
@@ -169,31 +170,23 @@ def test_ip_adapter_refuses_what_does_not_fit(made, tiny_root, tiny_folder, tmp_
     refused(tmp_path, name, file(good), r"--step 2: ip-adapter has no steps", unet, step=2)
     refused(tmp_path, name, file(good), r"reads 4 channels, one that edits reads 8", str(tiny_root / "sd"))
     refused(tmp_path, name, file(good), r"is not a UNet", str(tiny_root / "clip"))
-    refused(
-        tmp_path, name, file(good), r"reads image embeddings 24 wide .* predicts them 32", str(tiny_folder)
-    )
+    refused(tmp_path, name, file(good), r"reads image embeddings 24 wide .* predicts them 32", str(tiny_folder))
     wrong = [str(made["smartedit"][0]), f"image_encoder={tiny_root}/clip"]
-    refused(
-        tmp_path, name, file(good), r"reads image embeddings 24 wide, the image encoder .* gives 32", *wrong
-    )
+    refused(tmp_path, name, file(good), r"reads image embeddings 24 wide, the image encoder .* gives 32", *wrong)
     language = [str(made["smartedit"][0]), f"image_encoder={tiny_root}/llava"]
     refused(tmp_path, name, file(good), r"is not a CLIP image encoder with projection", *language)
     plus = {**good, "image_proj": {"latents": torch.zeros(1, 16, 32)}}
     refused(tmp_path, name, file(plus), r"is a Plus, full-face or FaceID adapter", unet)
     refused(tmp_path, name, file({"a": torch.zeros(2)}), r"it is no IP-Adapter file", unet)
     fewer = published.ip_adapter(channels=(32, 64))
-    refused(
-        tmp_path, name, file(fewer), r"has 2 cross-attentions \(numbers 1 to 3\), .* has 7 \(1 to 13\)", unet
-    )
+    refused(tmp_path, name, file(fewer), r"has 2 cross-attentions \(numbers 1 to 3\), .* has 7 \(1 to 13\)", unet)
     odd = {**good, "image_proj": {**good["image_proj"], "proj.weight": torch.zeros(33, 24)}}
-    refused(
-        tmp_path, name, file(odd), r"image_proj.proj.weight has shape \(33, 24\); .* multiple of 32", unet
-    )
+    refused(tmp_path, name, file(odd), r"image_proj.proj.weight has shape \(33, 24\); .* multiple of 32", unet)
 
 
 def test_the_pipelines_own_exporter_is_used(made, tmp_path):
     """An imported model is exported, described and loaded like any other."""
-    from insightedit.hub import describe_model
+    from insightedit.pipelines.loading import describe_model
 
     facts = describe_model(made["smartedit"][0])
     assert facts["license"] == "other"

@@ -47,9 +47,7 @@ def link_tree(source: Path, target: Path) -> Path:
     """A copy whose files are hard links: `put` leaves the source as it is."""
     for path in source.rglob("*"):
         place = target / path.relative_to(source)
-        place.mkdir(parents=True, exist_ok=True) if path.is_dir() else place.parent.mkdir(
-            parents=True, exist_ok=True
-        )
+        place.mkdir(parents=True, exist_ok=True) if path.is_dir() else place.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             os.link(path, place)
     return target
@@ -92,16 +90,8 @@ def json_faults(name: str) -> Iterator[tuple[str, Break]]:
     )
     if name != "model_index.json":
         for key in ("auto_map", "custom_pipelines"):
-            code = {
-                key: {
-                    "AutoTokenizer": ["other/repository--code.Tokenizer", None],
-                    "AutoConfig": "code.Config",
-                }
-            }
-            yield (
-                f"{name} has {key}",
-                lambda folder, c=code: edit_json(folder / name, lambda held: {**held, **c}),
-            )
+            code = {key: {"AutoTokenizer": ["other/repository--code.Tokenizer", None], "AutoConfig": "code.Config"}}
+            yield (f"{name} has {key}", lambda folder, c=code: edit_json(folder / name, lambda held: {**held, **c}))
             inner = {"image_processor": code}
             yield (
                 f"{name} has {key} inside",

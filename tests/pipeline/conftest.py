@@ -14,9 +14,9 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from insightedit.bridging import EditBridge
 from insightedit.comprehension import LlavaComprehension
 from insightedit.config.schema import Config, LoraConfig
-from insightedit.editor import Editor
 from insightedit.generation import EditUNet
-from insightedit.pipeline import InsightEditPipeline
+from insightedit.model.editor import Editor
+from insightedit.pipelines.edit import InsightEditPipeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +116,7 @@ def tiny_pipeline(tiny_root: Path) -> InsightEditPipeline:
 @pytest.fixture(scope="session")
 def tiny_folder(tiny_pipeline: InsightEditPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny pipeline as an exported model folder."""
-    from insightedit.hub import export_pipeline
+    from insightedit.export.folder import export_pipeline
 
     return export_pipeline(tiny_pipeline, tmp_path_factory.mktemp("models") / "tiny")
 
@@ -132,9 +132,7 @@ def make_picture(mode: str, size: tuple[int, int], seed: int = 0) -> Image.Image
         return Image.fromarray(rng.random((height, width), np.float32))
     if mode in ("L", "1", "LA", "RGB", "RGBA", "CMYK"):
         bands = {"L": 1, "1": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}[mode]
-        planes = [
-            Image.fromarray(rng.integers(0, 256, (height, width), dtype=np.uint8)) for _ in range(bands)
-        ]
+        planes = [Image.fromarray(rng.integers(0, 256, (height, width), dtype=np.uint8)) for _ in range(bands)]
         return planes[0].convert(mode) if bands == 1 else Image.merge(mode, planes)
     return make_picture("RGB", size, seed).convert(mode)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from insightedit.background import (
+from insightedit.images.background import (
     feather_weights,
     feather_width,
     find_mask,
@@ -23,7 +23,7 @@ from insightedit.background import (
     psnr,
     write_edit,
 )
-from insightedit.imaging import read_picture, stretch, to_rgb
+from insightedit.images.reading import read_picture, stretch, to_rgb
 
 MODES = ["L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "P", "1"]
 
@@ -192,7 +192,7 @@ def test_a_picture_in_strips_is_the_picture_as_a_whole(monkeypatch, picture_of, 
     picture = read_picture(picture_of("RGBA", size))
     proof = evidence_of_square()
     whole, mask = paste_edit(picture, proof, None, lock)
-    monkeypatch.setattr("insightedit.imaging.STRIP_PIXELS", 500)
+    monkeypatch.setattr("insightedit.images.reading.STRIP_PIXELS", 500)
     striped, same = paste_edit(picture, proof, None, lock)
     assert (mask == same).mean() > 0.999  # where the strip begins is told to Pillow in 32 bits
     np.testing.assert_allclose(striped.colour.astype(int), whole.colour, atol=1)
@@ -202,15 +202,13 @@ def test_a_picture_in_strips_is_the_picture_as_a_whole(monkeypatch, picture_of, 
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    size=st.tuples(st.integers(1, 60), st.integers(1, 60)), width=st.integers(1, 9), seed=st.integers(0, 99)
-)
+@given(size=st.tuples(st.integers(1, 60), st.integers(1, 60)), width=st.integers(1, 9), seed=st.integers(0, 99))
 def test_feathering_in_strips_is_exact(size, width, seed):
     rng = np.random.default_rng(seed)
     mask = np.kron(rng.random((6, 6)) < 0.7, np.ones((10, 10), bool))[: size[1], : size[0]]
     whole = feather_weights(mask, width)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("insightedit.imaging.STRIP_PIXELS", 3 * size[0])
+        patch.setattr("insightedit.images.reading.STRIP_PIXELS", 3 * size[0])
         np.testing.assert_array_equal(feather_weights(mask, width), whole)
 
 

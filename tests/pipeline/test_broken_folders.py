@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.hub import describe_model, export_editor, load_pipeline
-from insightedit.model_folder import check_model_folder
+from insightedit.export.folder import export_editor
+from insightedit.pipelines.loading import describe_model, load_pipeline
+from insightedit.pipelines.model_folder import check_model_folder
 from tests.pipeline.broken_folders import (
     Break,
     edit_json,
@@ -33,10 +34,7 @@ LONGEST = 700  # characters of a sentence
 
 
 def settings_files(folder: Path) -> list[str]:
-    names = [
-        "model_index.json",
-        *(p.relative_to(folder).as_posix() for p in sorted(folder.glob("*/*config.json"))),
-    ]
+    names = ["model_index.json", *(p.relative_to(folder).as_posix() for p in sorted(folder.glob("*/*config.json")))]
     return [name for name in names if not name.endswith("generation_config.json")]
 
 
@@ -109,15 +107,13 @@ def test_info_and_loading_refuse_them_as_well(tiny_folder, place):
 @pytest.mark.slow
 def test_info_and_loading_refuse_all(tiny_folder, place):
     through = try_all(all_faults(tiny_folder), tiny_folder, place, describe_model, load)
-    assert [
-        what for what in through if not what.endswith(("NaN", "infinity")) or what.startswith("load")
-    ] == []
+    assert [what for what in through if not what.endswith(("NaN", "infinity")) or what.startswith("load")] == []
 
 
 def edit(folder: Path) -> None:
     Image.fromarray(np.full((40, 40, 3), 120, np.uint8)).save("in.png")
     Path("out.png").unlink(missing_ok=True)
-    from insightedit.cli import app
+    from insightedit.cli.main import app
 
     done = CliRunner().invoke(app, ["edit", "in.png", "make it red", "--model", str(folder), "-o", "out.png"])
     if done.exit_code:
@@ -155,13 +151,7 @@ def test_a_folder_with_an_adapter(tiny_editor, tiny_root, place):
         faults.append(
             (key, lambda f, k=key, v=value: edit_json(f / "mllm/adapter_config.json", lambda h: {**h, k: v}))
         )
-    for key, value in {
-        "model": 5,
-        "vocabulary": 10**12,
-        "dtype": "ran",
-        "fingerprint": None,
-        "more": 1,
-    }.items():
+    for key, value in {"model": 5, "vocabulary": 10**12, "dtype": "ran", "fingerprint": None, "more": 1}.items():
         faults.append((key, lambda f, k=key, v=value: edit_json(f / "mllm/base.json", lambda h: {**h, k: v})))
     seen_later = {  # by the loader, since they hang on the base model
         f"check_model_folder: mllm/adapter_model.safetensors {fault}"
@@ -180,9 +170,7 @@ def test_a_base_model_that_brings_code_is_refused(tiny_editor, tiny_root, place)
     editor, config = tiny_editor
     config.comprehension.model = str(link_tree(tiny_root / "llava", place / "llava"))
     folder = export_editor(editor, config, place / "adapter", merge_lora=False)
-    edit_json(
-        place / "llava" / "config.json", lambda held: {**held, "auto_map": {"AutoConfig": "code.Config"}}
-    )
+    edit_json(place / "llava" / "config.json", lambda held: {**held, "auto_map": {"AutoConfig": "code.Config"}})
     put(place / "llava" / "code.py", "open('ran', 'w')")
     with pytest.raises(ValueError, match=r"llava/code\.py is code: code of a model folder is never run here"):
         load(folder)
@@ -211,8 +199,8 @@ def test_settings_that_may_not_be_read(tiny_folder, place):
 
 ASKS = """
 import sys
-from insightedit.hub import load_pipeline
-from insightedit.pretrained import load_pretrained
+from insightedit.export.folder import load_pipeline
+from insightedit.modeling.pretrained import load_pretrained
 from transformers import AutoConfig, AutoTokenizer, AutoProcessor, AutoModelForImageTextToText
 folder = sys.argv[1]
 for call in (
@@ -232,16 +220,10 @@ for call in (
 def test_saying_yes_runs_nothing(tiny_folder, place):
     """transformers asks on the terminal whether to run a folder's code; here nobody is asked, whatever is typed."""
     folder = link_tree(tiny_folder, place / "model")
-    for name, key in (
-        ("processor", "tokenizer_config"),
-        ("processor", "processor_config"),
-        ("mllm", "config"),
-    ):
+    for name, key in (("processor", "tokenizer_config"), ("processor", "processor_config"), ("mllm", "config")):
         code = dict.fromkeys(("AutoConfig", "AutoProcessor", "AutoModelForImageTextToText"), "code.Own")
         code["AutoTokenizer"] = ["code.Own", "code.Own"]
-        edit_json(
-            folder / name / f"{key}.json", lambda held, c=code: {**held, "auto_map": c, "model_type": "own"}
-        )
+        edit_json(folder / name / f"{key}.json", lambda held, c=code: {**held, "auto_map": c, "model_type": "own"})
         put(folder / name / "code.py", "open('ran', 'w')\nclass Own: pass\n")
     done = subprocess.run(
         [sys.executable, "-c", ASKS, str(folder)],
@@ -260,7 +242,7 @@ def test_saying_yes_runs_nothing(tiny_folder, place):
 def test_a_hostile_folder_takes_no_memory(tiny_folder, place):
     """Sizes that no memory holds, where 6 GB of address space beyond what is in use are all there is."""
     code = (
-        "import sys, resource\nfrom insightedit.model_folder import check_model_folder\n"
+        "import sys, resource\nfrom insightedit.pipelines.model_folder import check_model_folder\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 6 * 2**30,) * 2)\n"
         "for folder in sys.argv[1:]:\n"
@@ -305,9 +287,7 @@ class TestInfo:
             folder / "model_index.json",
             json.dumps({"_class_name": name, "unet": ["diffusers", "UNet2DConditionModel"]}),
         )
-        with pytest.raises(
-            ValueError, match="holds a pipeline of the class .* which this package does not run"
-        ):
+        with pytest.raises(ValueError, match="holds a pipeline of the class .* which this package does not run"):
             describe_model(folder)
 
     def test_prompts_are_checked_where_a_pipeline_is_made(self, tiny_pipeline):

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from insightedit.card import data_facts, known_limits, measured_skill, training_facts
 from insightedit.config.load import dump_config, load_config
+from insightedit.export.card import data_facts, known_limits, measured_skill, training_facts
 from insightedit.training.checkpoint import COMPLETE, TRAINER
 
 
@@ -21,11 +21,7 @@ def test_training_facts_follow_the_stages(tmp_path) -> None:
     for stage in (1, 2, 3):
         write_run(tmp_path / f"stage{stage}", stage)
     facts = training_facts(tmp_path / "stage3")
-    assert [fact.split(":")[0] for fact in facts] == [
-        "stage 1 (align)",
-        "stage 2 (understand)",
-        "stage 3 (edit)",
-    ]
+    assert [fact.split(":")[0] for fact in facts] == ["stage 1 (align)", "stage 2 (understand)", "stage 3 (edit)"]
     assert "30 steps of 2 samples from scenes (train)" in facts[2]
 
 
@@ -43,9 +39,7 @@ def test_a_model_for_few_steps_says_so() -> None:
     overrides = ["loss.min_timestep=800", "guidance.num_inference_steps=1"]
     overrides += ["guidance.drop_image=0.0", "guidance.drop_both=0.0"]
     limit, other = known_limits(load_config("insightedit", 3, ["tiny"], overrides))
-    assert (
-        other == "Never trained without the source picture: an image guidance scale other than 1 is a guess."
-    )
+    assert other == "Never trained without the source picture: an image guidance scale other than 1 is a guess."
     assert limit.startswith("Trained on the timesteps from 800 on only: made for 1 denoising step, many more")
 
 

@@ -17,10 +17,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from PIL import Image
 
-from insightedit.build import build_editor
 from insightedit.config import load_config
-from insightedit.hub import pipeline_from_editor
-from insightedit.pipeline import InsightEditPipeline
+from insightedit.model.build import build_editor
+from insightedit.pipelines.compose import pipeline_from_editor
+from insightedit.pipelines.edit import InsightEditPipeline
 
 CONTRACT = {
     "test_save_load_local": "test_save_load_local",

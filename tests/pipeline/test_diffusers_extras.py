@@ -19,18 +19,8 @@ from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from insightedit.pipeline import InsightEditPipeline
-from tests.pipeline.test_diffusers_contract import (  # noqa: F401 - fixtures are imported by name
-    CPU,
-    PICTURE,
-    WORDS,
-    edit_pipe,
-    modules,
-    originals,
-    pipe,
-    run,
-    same,
-)
+from insightedit.pipelines.edit import InsightEditPipeline
+from tests.pipeline.test_diffusers_contract import CPU, PICTURE, WORDS, edit_pipe, modules, originals, pipe, run, same  # noqa: F401 - fixtures are imported by name
 
 
 class TestCallbacks:
@@ -53,9 +43,7 @@ class TestCallbacks:
         assert torch.equal(run(edit_pipe, output_type="latent"), plain)
 
     def test_callbacks_of_other_models_are_refused(self, pipe):  # noqa: F811
-        with pytest.raises(
-            ValueError, match="this pipeline has only .*callbacks of SDXL, SD3 and ControlNet"
-        ):
+        with pytest.raises(ValueError, match="this pipeline has only .*callbacks of SDXL, SD3 and ControlNet"):
             run(pipe, callback_on_step_end=SDXLCFGCutoffCallback(cutoff_step_ratio=0.5))
         cut = SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=0)
         with pytest.raises(ValueError, match="keep one row, so use them with batch_size=1"):
@@ -68,9 +56,7 @@ class TestCallbacks:
             steps.append(step)
             pipeline._interrupt = True
 
-        result = pipe(
-            [PICTURE] * 3, WORDS, seed=1, num_inference_steps=3, callback_on_step_end=stop, output_type="np"
-        )
+        result = pipe([PICTURE] * 3, WORDS, seed=1, num_inference_steps=3, callback_on_step_end=stop, output_type="np")
         assert steps == [0] and pipe.interrupt
         assert len(result.images) == len(result.seeds) == len(result.masks) == len(result.warnings) == 1
         assert len(pipe([PICTURE] * 2, WORDS, seed=1, num_inference_steps=1).images) == 2
@@ -255,7 +241,7 @@ class TestLora:
         logging.getLogger("diffusers").propagate = True
         text = {"text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight": torch.zeros(2, 32)}
         found = []
-        from insightedit import pipeline_base
+        from insightedit.pipelines import base as pipeline_base
 
         handler = logging.Handler()
         handler.emit = lambda record: found.append(record.getMessage())

@@ -13,15 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from insightedit.comprehension.adapted import AdaptedMllm, fingerprint
 from insightedit.comprehension.lora import merge
-from insightedit.exporting import DTYPES
-from insightedit.hub import (
-    describe_model,
-    export_editor,
-    export_run,
-    load_pipeline,
-    pipeline_from_editor,
-)
-from insightedit.pipeline import InsightEditPipeline
+from insightedit.export.checks import DTYPES
+from insightedit.export.folder import export_editor, export_run
+from insightedit.pipelines.compose import pipeline_from_editor
+from insightedit.pipelines.edit import InsightEditPipeline
+from insightedit.pipelines.loading import describe_model, load_pipeline
 from insightedit.training.checkpoint import COMPLETE, TRAINABLE
 
 
@@ -60,12 +56,7 @@ class TestAdapter:
         editor, config = trained
         folder = export_editor(editor, config, tmp_path / "m", merge_lora=False) / "mllm"
         names = {path.name for path in folder.iterdir()}
-        assert names > {
-            "adapter_config.json",
-            "adapter_model.safetensors",
-            "base.json",
-            "tokenizer_config.json",
-        }
+        assert names > {"adapter_config.json", "adapter_model.safetensors", "base.json", "tokenizer_config.json"}
         assert not [name for name in names if name.endswith((".bin", ".py"))]
         assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
             tiny_root / "llava"
@@ -73,16 +64,12 @@ class TestAdapter:
         rows = {n: t for n, t in load_file(folder / "adapter_model.safetensors").items() if "lora" not in n}
         assert {tuple(t.shape) for t in rows.values()} == {(4, editor.comprehension.hidden_size)}
         base = AutoModelForImageTextToText.from_pretrained(tiny_root / "llava")
-        base.resize_token_embeddings(
-            json.loads((folder / "base.json").read_text())["vocabulary"], mean_resizing=False
-        )
+        base.resize_token_embeddings(json.loads((folder / "base.json").read_text())["vocabulary"], mean_resizing=False)
         theirs = PeftModel.from_pretrained(base, folder).eval()
         ours = merge(editor.comprehension.mllm)
         ids = torch.tensor([[5, 6, *editor.comprehension.edit_token_ids]])
         with torch.no_grad():
-            torch.testing.assert_close(
-                theirs(input_ids=ids).logits, ours(input_ids=ids).logits, atol=1e-5, rtol=1e-5
-            )
+            torch.testing.assert_close(theirs(input_ids=ids).logits, ours(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
 
     def test_peft_finds_the_base_itself(self, trained, tmp_path):
         from peft import AutoPeftModel
@@ -158,9 +145,7 @@ class TestAdapter:
         base = AutoModelForImageTextToText.from_pretrained(tiny_root / "llava")
         first = fingerprint(base)
         assert fingerprint(editor.comprehension.mllm) == first
-        assert (
-            fingerprint(base.half().float()) != first
-        )  # tiny weights are no halves; stored halves would be equal
+        assert fingerprint(base.half().float()) != first  # tiny weights are no halves; stored halves would be equal
         assert fingerprint(base.half()) == fingerprint(base.float())
 
 
@@ -232,8 +217,8 @@ class TestRun:
     @pytest.mark.parametrize("stage", [2, 3])
     def test_the_stages_that_draw(self, tiny_runs, tmp_path, picture_of, stage):
         """The folder draws what the run draws."""
-        from insightedit.build import build_editor
-        from insightedit.exporting import read_run
+        from insightedit.export.checks import read_run
+        from insightedit.model.build import build_editor
         from insightedit.training.contract import load_stage_weights
 
         run = tiny_runs / f"stage{stage}"
@@ -283,9 +268,7 @@ class TestRun:
         contract = json.loads((run / "contract.json").read_text())
         models = {**contract["base_models"], "comprehension.model": "another/llava"}
         self.change(run / "contract.json", base_models=models)
-        self.refused(
-            run, "says comprehension.model is another/llava, its config.yaml says foundation:tiny/llava"
-        )
+        self.refused(run, "says comprehension.model is another/llava, its config.yaml says foundation:tiny/llava")
 
     def test_what_earlier_stages_made_is_missing(self, run):
         (run / "inherited.safetensors").unlink(missing_ok=True)
@@ -317,7 +300,7 @@ class TestRun:
     def test_a_full_destination_is_seen_before_the_work(self, run, tmp_path, monkeypatch):
         (tmp_path / "thesis").mkdir()
         (tmp_path / "thesis" / "text.txt").write_text("years of work")
-        monkeypatch.setattr("insightedit.build.build_editor", lambda _: 1 / 0)
+        monkeypatch.setattr("insightedit.model.build.build_editor", lambda _: 1 / 0)
         with pytest.raises(ValueError, match="holds other files"):
             export_run(run, tmp_path / "thesis")
 

@@ -17,10 +17,10 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.card import base_facts, base_license, measured_protocol, training_facts
-from insightedit.cli import app
-from insightedit.exporting import own_samples, scene_samples
-from insightedit.hub import export_run, run_facts
+from insightedit.cli.main import app
+from insightedit.export.card import base_facts, base_license, measured_protocol, training_facts
+from insightedit.export.checks import own_samples, scene_samples
+from insightedit.export.folder import export_run, run_facts
 
 ROOT = Path(__file__).parents[2]
 RATE = {"successes": 3, "n": 10, "value": 0.3, "low": 0.1, "high": 0.6}
@@ -54,22 +54,13 @@ def empty_fields(text: str) -> list[str]:
             found.append(f"table {line}")
         if line.strip() in ("-", "*") or (re.search(r":\s*$", line) and line.startswith("- ")):
             found.append(f"list {line}")
-    found += [
-        f"word {word}" for word in re.findall(r"\b(?:None|nan|undefined|null)\b|\{\{|\{%|``|\(\)|\[\]", body)
-    ]
+    found += [f"word {word}" for word in re.findall(r"\b(?:None|nan|undefined|null)\b|\{\{|\{%|``|\(\)|\[\]", body)]
     return found
 
 
 def test_empty_fields_are_found():
     card = "---\nlicense:\n---\n# T\n\n## A\n\n## B\n| a |  |\n- \n- x:\nrecipe None\n"
-    assert empty_fields(card) == [
-        "header license",
-        "section A",
-        "table | a |  |",
-        "list - ",
-        "list - x:",
-        "word None",
-    ]
+    assert empty_fields(card) == ["header license", "section A", "table | a |  |", "list - ", "list - x:", "word None"]
 
 
 @pytest.mark.parametrize(
@@ -112,17 +103,13 @@ def test_the_cards_code_runs(tiny_runs, tmp_path, monkeypatch):
     shell = re.search(r"```\n(insightedit .*?)\n```", text, re.DOTALL)[1]
     Image.new("RGB", (50, 30), "teal").save("photo.png")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, "-c", python], check=True, capture_output=True, env=environment, timeout=300
-    )
+    subprocess.run([sys.executable, "-c", python], check=True, capture_output=True, env=environment, timeout=300)
     with Image.open("edited.png") as edited:
         assert edited.size == (50, 30)
     Path("edited.png").unlink()
     environment["HF_MODULES_CACHE"] = str(tmp_path / "modules")
     plain += "\nassert type(pipe).__name__ == 'InsightEditPipeline'"
-    subprocess.run(
-        [sys.executable, "-c", plain], check=True, capture_output=True, env=environment, timeout=300
-    )
+    subprocess.run([sys.executable, "-c", plain], check=True, capture_output=True, env=environment, timeout=300)
     done = CliRunner().invoke(app, shlex.split(shell)[1:])
     assert done.exit_code == 0, done.output
     with Image.open("edited.png") as edited:
@@ -147,9 +134,7 @@ class TestLicences:
         import huggingface_hub
 
         self.base(tmp_path / "a", "license: llama2")
-        monkeypatch.setattr(
-            huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "a" / "README.md")
-        )
+        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "a" / "README.md"))
         assert base_license("some/llava") == "llama2"
         monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
         assert base_license("some/llava") == "not stated by the base; check some/llava"
@@ -166,7 +151,7 @@ class TestLicences:
         assert base_facts({"comprehension.model": "no/card"})["base_models"] == ["no/card"]
 
     def test_the_header_names_another_licence_as_the_hub_wants_it(self, tiny_runs, tmp_path, monkeypatch):
-        monkeypatch.setattr("insightedit.card.OWN_LICENSE", "not stated by the base; check it")
+        monkeypatch.setattr("insightedit.export.card.OWN_LICENSE", "not stated by the base; check it")
         text = (export_run(tiny_runs / "stage3", tmp_path / "m") / "README.md").read_text()
         header = yaml.safe_load(text.split("---")[1])
         assert (header["license"], header["license_link"]) == ("other", "README.md")
@@ -191,7 +176,7 @@ def test_a_run_without_its_log_still_has_a_card(tiny_runs, tmp_path):
 
 
 def test_facts_name_the_averaged_weights(tiny_runs, tmp_path):
-    from insightedit.exporting import read_run
+    from insightedit.export.checks import read_run
 
     run = Path(shutil.copytree(tiny_runs / "stage3", tmp_path / "stage3"))
     newest = sorted((run / "checkpoints").glob("step-*"))[-1]

@@ -12,16 +12,11 @@ import pytest
 import torch
 import yaml
 
-from insightedit import hub
-from insightedit.exporting import SHEET
-from insightedit.hub import (
-    describe_model,
-    export_editor,
-    export_pipeline,
-    find_model,
-    load_pipeline,
-    pipeline_from_editor,
-)
+from insightedit.export.checks import SHEET
+from insightedit.export.folder import export_editor, export_pipeline
+from insightedit.pipelines import loading as hub
+from insightedit.pipelines.compose import pipeline_from_editor
+from insightedit.pipelines.loading import describe_model, find_model, load_pipeline
 
 
 class TestFinding:
@@ -74,30 +69,14 @@ def test_bad_device(tiny_folder, device, message):
 class TestExport:
     def test_files(self, tiny_folder):
         names = {path.name for path in tiny_folder.iterdir()}
-        parts = {
-            "mllm",
-            "processor",
-            "bridge",
-            "vae",
-            "unet",
-            "scheduler",
-            "image_encoder",
-            "feature_extractor",
-        }
+        parts = {"mllm", "processor", "bridge", "vae", "unet", "scheduler", "image_encoder", "feature_extractor"}
         assert names == parts | {"model_index.json", "README.md", "pipeline.py", "export.json"}
 
     def test_replaces_an_old_model_only(self, tiny_pipeline, tiny_folder, tmp_path):
         """What an older export wrote goes; whatever else lies in the folder, a clone for one, is not touched."""
         target = export_pipeline(tiny_pipeline, tmp_path / "model")
         stale = ("unet/diffusion_pytorch_model-00001-of-00002.safetensors", "text_encoder/config.json", SHEET)
-        theirs = (
-            ".git/config",
-            "notes.md",
-            "data/model_index.json",
-            "unet/merges.md",
-            ".env",
-            "unet/my.safetensors",
-        )
+        theirs = (".git/config", "notes.md", "data/model_index.json", "unet/merges.md", ".env", "unet/my.safetensors")
         for name in (*stale, *theirs):
             (target / name).parent.mkdir(exist_ok=True)
             (target / name).write_text(name)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from insightedit.imaging import (
+from insightedit.images.reading import (
     MAX_SIDE,
     from_rgb,
     pixels_to_tensor,
@@ -94,14 +94,10 @@ def test_transparent_pixels_are_seen_over_white():
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "I;16"])
 def test_from_rgb_undoes_to_rgb_for_grey_pixels(picture_of, mode):
-    picture = read_picture(
-        picture_of("L", (5, 5)).convert(mode) if mode != "I;16" else picture_of("I;16", (5, 5))
-    )
+    picture = read_picture(picture_of("L", (5, 5)).convert(mode) if mode != "I;16" else picture_of("I;16", (5, 5)))
     again = from_rgb(to_rgb(picture).astype(np.float32), picture)
     tolerance = picture.white / 255
-    expected = (
-        picture.colour if mode != "CMYK" else np.asarray(to_pil(picture).convert("RGB").convert("CMYK"))
-    )
+    expected = picture.colour if mode != "CMYK" else np.asarray(to_pil(picture).convert("RGB").convert("CMYK"))
     np.testing.assert_allclose(again, expected, atol=tolerance)
 
 

@@ -7,17 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from insightedit.build import build_editor
 from insightedit.config import load_config
-from insightedit.hub import export_editor, load_pipeline, pipeline_from_editor
-from insightedit.interleaved_pipeline import InterleavedEditPipeline
-from insightedit.model_folder import PIPELINES
-from insightedit.request import pair_references
+from insightedit.export.folder import export_editor
+from insightedit.model.build import build_editor
+from insightedit.pipelines.compose import pipeline_from_editor
+from insightedit.pipelines.inputs import pair_references
+from insightedit.pipelines.interleaved import InterleavedEditPipeline
+from insightedit.pipelines.loading import load_pipeline
+from insightedit.pipelines.model_folder import PIPELINES
 
 RANDOM = np.random.default_rng(0)
-PHOTO, DOG, CAT = (
-    RANDOM.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((50, 70), (20, 30), (64, 33))
-)
+PHOTO, DOG, CAT = (RANDOM.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((50, 70), (20, 30), (64, 33)))
 EDIT, PUT, DRAW = "make the picture bright", "add <imagehere> here", "draw <imagehere> and <imagehere>"
 
 
@@ -141,9 +141,7 @@ class TestBatches:
             steps.append(step)
             return {"latents": torch.zeros_like(tensors["latents"])}
 
-        result = pipe(
-            instruction="a ball", seed=5, output_type="latent", callback_on_step_end=zero, return_dict=False
-        )
+        result = pipe(instruction="a ball", seed=5, output_type="latent", callback_on_step_end=zero, return_dict=False)
         assert steps == [0, 1] and result[0].abs().sum() == 0
 
 
@@ -154,14 +152,8 @@ class TestFolders:
         loaded.set_progress_bar_config(disable=True)
         assert isinstance(loaded, InterleavedEditPipeline)
         assert type(loaded.scheduler).__name__ == "DPMSolverMultistepScheduler"
-        assert (loaded.scheduler.config.algorithm_type, loaded.scheduler.config.solver_order) == (
-            "dpmsolver++",
-            2,
-        )
-        for arguments in (
-            {"image": PHOTO, "instruction": EDIT},
-            {"instruction": PUT, "reference_images": [DOG]},
-        ):
+        assert (loaded.scheduler.config.algorithm_type, loaded.scheduler.config.solver_order) == ("dpmsolver++", 2)
+        for arguments in ({"image": PHOTO, "instruction": EDIT}, {"instruction": PUT, "reference_images": [DOG]}):
             assert np.array_equal(pixels(pipe(**arguments, seed=7)), pixels(loaded(**arguments, seed=7)))
 
     def test_an_export_loads_and_edits(self, editor, config, tmp_path):
@@ -175,9 +167,7 @@ class TestFolders:
 
     def test_the_pipeline_of_another_package_is_named(self, tmp_path):
         (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-        with pytest.raises(
-            ValueError, match="of the class StableDiffusionPipeline, which this package does not run"
-        ):
+        with pytest.raises(ValueError, match="of the class StableDiffusionPipeline, which this package does not run"):
             load_pipeline(tmp_path)
         assert set(PIPELINES) == {"InsightEditPipeline", "InterleavedEditPipeline"}
 

@@ -12,23 +12,14 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from insightedit.background import gather_evidence, paste_edit
-from insightedit.colour_profiles import from_srgb, is_srgb
-from insightedit.imaging import PictureError, is_picture_file, read_labels, read_picture, read_rgb, to_rgb
+from insightedit.images.background import gather_evidence, paste_edit
+from insightedit.images.colour_profiles import from_srgb, is_srgb
+from insightedit.images.reading import PictureError, is_picture_file, read_labels, read_picture, read_rgb, to_rgb
 from tests.picture_kinds import CONTAINERS, encoded
 from tests.profiles import adobe_rgb, grey, inks
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
-PSD = (
-    b"8BPS\0\1"
-    + b"\0" * 6
-    + b"\0\3"
-    + b"\0\0\0\4\0\0\0\4"
-    + b"\0\x08\0\3"
-    + b"\0" * 12
-    + b"\0\0"
-    + b"\xff" * 48
-)
+PSD = b"8BPS\0\1" + b"\0" * 6 + b"\0\3" + b"\0\0\0\4\0\0\0\4" + b"\0\x08\0\3" + b"\0" * 12 + b"\0\0" + b"\xff" * 48
 
 
 def test_what_counts_as_a_picture_in_a_folder(tmp_path, picture_of):
@@ -58,9 +49,7 @@ def test_what_counts_as_a_picture_in_a_folder(tmp_path, picture_of):
 @pytest.mark.timeout(20)
 def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(
-        PictureError, match="pipe.png is a pipe or device, not a file: save the picture in a file"
-    ):
+    with pytest.raises(PictureError, match="pipe.png is a pipe or device, not a file: save the picture in a file"):
         read_picture(tmp_path / "pipe.png")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s.png"))
@@ -74,9 +63,7 @@ def test_only_pictures_are_opened(tmp_path, monkeypatch, content):
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     (tmp_path / "gs").chmod(0o755)
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(
-        PictureError, match=r"a.png is not an image that can be read here \(AVIF, .*HEIC\): convert"
-    ):
+    with pytest.raises(PictureError, match=r"a.png is not an image that can be read here \(AVIF, .*HEIC\): convert"):
         read_picture(tmp_path / "a.png")
     assert not (tmp_path / "started").exists()
 
@@ -84,16 +71,12 @@ def test_only_pictures_are_opened(tmp_path, monkeypatch, content):
 @pytest.mark.parametrize("name", ["no.png", "no\0.png", "no\udcff.png", "folder/no.png", "a.png/no.png"])
 def test_there_is_no_such_file(tmp_path, picture_of, name):
     picture_of("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(
-        FileNotFoundError, match=r"No file at .*no.*\.png: check the path of the image"
-    ) as caught:
+    with pytest.raises(FileNotFoundError, match=r"No file at .*no.*\.png: check the path of the image") as caught:
         read_picture(tmp_path / name)
     str(caught.value).encode()  # can be printed
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("n" * 300 + ".png", "File name too long"), ("loop.png", "symbolic links")]
-)
+@pytest.mark.parametrize(("name", "why"), [("n" * 300 + ".png", "File name too long"), ("loop.png", "symbolic links")])
 def test_a_name_that_leads_nowhere(tmp_path, name, why):
     (tmp_path / "loop.png").symlink_to("loop.png")
     with pytest.raises(PictureError, match=f"cannot be read .*{why}.*: check its name and rights"):
@@ -198,9 +181,7 @@ class TestHeic:
         content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
         for given, name in ((content, "the given image"), (tmp_path / "a.heic", "a.heic")):
             (tmp_path / "a.heic").write_bytes(content)
-            with pytest.raises(
-                PictureError, match=rf"{name} is a HEIC picture: `pip install insightedit\[heic\]`"
-            ):
+            with pytest.raises(PictureError, match=rf"{name} is a HEIC picture: `pip install insightedit\[heic\]`"):
                 read_picture(given)
 
 
@@ -216,9 +197,7 @@ def test_an_edit_has_the_colours_it_was_drawn_with(picture_of, mode, profile):
     edited, mask = paste_edit(picture, gather_evidence(drawn, ground), None, background_lock=True)
     np.testing.assert_array_equal(edited.colour[~mask], picture.colour[~mask])
     assert edited.info["icc_profile"] == profile
-    wanted = (
-        40 if mode != "CMYK" else to_rgb(edited)[32, 32]
-    )  # ink tables of a few nodes are no exact inverse
+    wanted = 40 if mode != "CMYK" else to_rgb(edited)[32, 32]  # ink tables of a few nodes are no exact inverse
     np.testing.assert_allclose(to_rgb(edited)[26:38, 26:38], np.broadcast_to(wanted, (12, 12, 3)), atol=4)
 
 
@@ -226,7 +205,5 @@ def test_profiles_that_say_nothing():
     for profile in (None, b"", b"garbage", inks(), grey(1.0)):
         assert is_srgb(profile, 3)
     assert not is_srgb(adobe_rgb(), 3)
-    with pytest.raises(
-        ValueError, match="the colour profile says nothing about 3 channels: ask `is_srgb` first"
-    ):
+    with pytest.raises(ValueError, match="the colour profile says nothing about 3 channels: ask `is_srgb` first"):
         from_srgb(np.zeros((1, 1, 3), np.float32), b"garbage", 3)

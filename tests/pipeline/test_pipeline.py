@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler
 
-from insightedit.imaging import read_picture
-from insightedit.pipeline import InsightEditOutput, InsightEditPipeline
+from insightedit.images.reading import read_picture
+from insightedit.pipelines.edit import InsightEditOutput, InsightEditPipeline
 from tests.pipeline.conftest import build_pipeline
 
 WORDS = "make the dog red"
@@ -120,14 +120,14 @@ class TestSaving:
     def test_folder_holds_no_pickles_and_names_public_classes(self, tiny_folder):
         assert not [p for p in tiny_folder.rglob("*") if p.suffix in (".bin", ".pt", ".pkl", ".ckpt")]
         index = json.loads((tiny_folder / "model_index.json").read_text())
-        assert index["unet"] == ["insightedit.pipeline", "EditUNet"]
-        assert index["bridge"] == ["insightedit.pipeline", "EditBridge"]
+        assert index["unet"] == ["insightedit", "EditUNet"]
+        assert index["bridge"] == ["insightedit", "EditBridge"]
         assert index["mllm"] == ["transformers", "LlavaForConditionalGeneration"]
 
     def test_replacing_a_part_keeps_the_public_name(self, tiny_pipeline):
         other = InsightEditPipeline(**tiny_pipeline.components, resolution=32, num_edit_tokens=4)
         other.unet = tiny_pipeline.unet
-        assert other.config.unet == ("insightedit.pipeline", "EditUNet")
+        assert other.config.unet == ("insightedit", "EditUNet")
 
     def test_optional_parts_may_be_missing(self, tiny_pipeline, tmp_path, picture_of):
         parts = {**tiny_pipeline.components, "image_encoder": None, "feature_extractor": None}
@@ -147,9 +147,7 @@ class TestSaving:
         again = InsightEditPipeline.from_pretrained(tmp_path / "half")
         assert {again.unet.dtype, again.mllm.dtype, again.vae.dtype, again.bridge.dtype} == {torch.float32}
 
-    def test_the_generic_loader_finds_the_class(
-        self, tiny_folder, tiny_pipeline, picture_of, tmp_path, monkeypatch
-    ):
+    def test_the_generic_loader_finds_the_class(self, tiny_folder, tiny_pipeline, picture_of, tmp_path, monkeypatch):
         monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path))
         loaded = DiffusionPipeline.from_pretrained(
             tiny_folder, custom_pipeline="pipeline", trust_remote_code=True, dtype=torch.float32
@@ -200,9 +198,7 @@ class TestOutput:
         plain = pipeline(source, WORDS, **options)
         pipeline.register_to_config(expressive=True)
         spoken = pipeline(source, WORDS, **options)
-        assert (
-            spoken.expressive_instructions == pipeline(source, WORDS, describe=True).expressive_instructions
-        )
+        assert spoken.expressive_instructions == pipeline(source, WORDS, describe=True).expressive_instructions
         assert not np.array_equal(spoken.images[0], plain.images[0])
         rgb = np.array(source)
         said = pipeline.encode_instruction([WORDS], [rgb], None, spoken.expressive_instructions)
@@ -227,9 +223,7 @@ def test_callback_sees_and_replaces_latents(tiny_pipeline, picture_of):
         steps.append((pipeline is tiny_pipeline, step, int(timestep)))
         return {"latents": torch.zeros_like(tensors["latents"])}
 
-    result = tiny_pipeline(
-        picture_of("RGB", (8, 8)), WORDS, output_type="latent", callback_on_step_end=callback
-    )
+    result = tiny_pipeline(picture_of("RGB", (8, 8)), WORDS, output_type="latent", callback_on_step_end=callback)
     assert [step for _, step, _ in steps] == [0, 1]
     assert not result.images.any()
 

@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from insightedit.build import build_editor
 from insightedit.config import load_config
-from insightedit.hub import load_pipeline, pipeline_from_editor
+from insightedit.model.build import build_editor
+from insightedit.pipelines.compose import pipeline_from_editor
+from insightedit.pipelines.loading import load_pipeline
 
 PINNED = Path(__file__).parents[1] / "data" / "pixels.npz"
 SAMPLE = Path(__file__).parents[2] / "docs" / "assets" / "sample.png"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from insightedit.imaging import read_picture, to_pil, to_rgb
-from insightedit.provenance import Provenance, check_output, save_picture
+from insightedit.images.provenance import Provenance, check_output, save_picture
+from insightedit.images.reading import read_picture, to_pil, to_rgb
 from tests.profiles import adobe_rgb, grey, inks
 
 NOTE = Provenance("insightedit 1", 'make <it> "red" & größer', 7, background_locked=True)
@@ -42,9 +42,7 @@ def test_xmp_names_the_digital_source_type(tmp_path, picture_of, suffix):
 
 
 def test_without_the_lock_all_is_the_models():
-    assert Provenance("x", "y", 1, background_locked=False).digital_source_type.endswith(
-        "/trainedAlgorithmicMedia"
-    )
+    assert Provenance("x", "y", 1, background_locked=False).digital_source_type.endswith("/trainedAlgorithmicMedia")
 
 
 @pytest.mark.parametrize(
@@ -140,9 +138,7 @@ def test_a_format_without_profiles_is_refused_before_any_work(tmp_path, picture_
     save_picture(image, tmp_path / "out.bmp")  # which is what a file without a profile means
 
 
-@pytest.mark.parametrize(
-    ("mode", "suffix", "profile"), [("CMYK", ".png", inks()), ("LA", ".webp", grey(1.0))]
-)
+@pytest.mark.parametrize(("mode", "suffix", "profile"), [("CMYK", ".png", inks()), ("LA", ".webp", grey(1.0))])
 def test_what_is_converted_keeps_its_look(tmp_path, picture_of, mode, suffix, profile):
     image = picture_of(mode, (8, 8))
     image.info["icc_profile"] = profile

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from insightedit.report import build_report, heat_overlay, render_report, side_by_side, write_report
+from insightedit.pipelines.report import build_report, heat_overlay, render_report, side_by_side, write_report
 
 VOID = {"meta", "img", "input", "br", "link"}
 
@@ -72,7 +72,7 @@ def test_numbers(edit):
 def test_numbers_for_programs(edit):
     source, output = edit
     report = build_report(source, output, instruction="x </script> <!--")
-    from insightedit.imaging import read_picture
+    from insightedit.images.reading import read_picture
 
     html = render_report(report, read_picture(source), output)
     data = re.search(r'<script type="application/json" id="edit-report">(.*?)</script>', html, re.DOTALL)
@@ -80,7 +80,7 @@ def test_numbers_for_programs(edit):
 
 
 def test_pictures_are_the_pictures(edit):
-    from insightedit.imaging import read_picture
+    from insightedit.images.reading import read_picture
 
     source, output = edit
     html = render_report(build_report(source, output, instruction="x"), read_picture(source), output)

@@ -93,9 +93,7 @@ def test_what_does_not_know_the_prediction_type_is_refused(models):
         walk(models, "sample", "EulerAncestralDiscreteScheduler")
     unet, trained = models["sample"]
     other = DDIMScheduler.from_config(trained.config, prediction_type="epsilon")
-    with pytest.raises(
-        ValueError, match="output for epsilon, and this model gives sample: build the scheduler"
-    ):
+    with pytest.raises(ValueError, match="output for epsilon, and this model gives sample: build the scheduler"):
         denoise(unet, other, SOURCE, SOURCE, CONDITION, NULL)
 
 

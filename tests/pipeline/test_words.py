@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from insightedit.hub import DEFAULT_MODEL
-from insightedit.words import EditWarning, agrees, clean_instruction, find_warnings, split_words
+from insightedit.pipelines.loading import DEFAULT_MODEL
+from insightedit.pipelines.warnings import EditWarning, agrees, clean_instruction, find_warnings, split_words
 
 KNOWN = frozenset(json.loads((DEFAULT_MODEL / "model_index.json").read_text())["known_words"].split())
 
@@ -27,9 +27,7 @@ class Speller:
 
 
 class TestClean:
-    @pytest.mark.parametrize(
-        "text", ["remove it", "fünf Äpfel", "把鱼去掉", "أزل", "می\u200cخواهم", "🐟", "a\nb"]
-    )
+    @pytest.mark.parametrize("text", ["remove it", "fünf Äpfel", "把鱼去掉", "أزل", "می\u200cخواهم", "🐟", "a\nb"])
     def test_text_stays_as_it_is(self, text):
         assert clean_instruction(text) == text
 
@@ -59,27 +57,20 @@ class TestClean:
 
 class TestUnknownWords:
     def test_they_are_named_with_what_was_understood(self):
-        (warning,) = find_warnings(
-            "make it look like winter", "make the ladybug smaller", known=KNOWN - {"like"}
-        )
+        (warning,) = find_warnings("make it look like winter", "make the ladybug smaller", known=KNOWN - {"like"})
         assert warning == EditWarning(
-            "words",
-            'the model does not know the words "like", "winter"; it understood: make the ladybug smaller',
+            "words", 'the model does not know the words "like", "winter"; it understood: make the ladybug smaller'
         )
 
     def test_many_are_counted(self):
         (warning,) = find_warnings("q w e r t z u", known=KNOWN)
         assert warning.message == 'the model does not know the words "q", "w", "e", "r", "t" and 2 more'
 
-    @pytest.mark.parametrize(
-        "text", ["把鱼去掉", "أزل السمكة", "🐟", "?!", "put <imagehere> here", "<img_0>"]
-    )
+    @pytest.mark.parametrize("text", ["把鱼去掉", "أزل السمكة", "🐟", "?!", "put <imagehere> here", "<img_0>"])
     def test_other_scripts(self, text):
         assert kinds(text, known=KNOWN) == ["words"]
 
-    @pytest.mark.parametrize(
-        "text", ["remove the fish", "Remove the dog's hat."[:14], "make it black-and-white!"]
-    )
+    @pytest.mark.parametrize("text", ["remove the fish", "Remove the dog's hat."[:14], "make it black-and-white!"])
     def test_taught_words(self, text):
         assert kinds(text, known=KNOWN) == []
 
@@ -103,13 +94,7 @@ class TestUnknownWords:
         assert warning.message == 'the model does not know the word "把鱼"'
 
     def test_words_of_a_text(self):
-        assert split_words("The dog’s light-blue HAT, \U0001f41f ...!") == [
-            "the",
-            "dog",
-            "light",
-            "blue",
-            "hat",
-        ]
+        assert split_words("The dog’s light-blue HAT, \U0001f41f ...!") == ["the", "dog", "light", "blue", "hat"]
 
 
 class TestUnderstood:
@@ -188,7 +173,7 @@ class TestPipeline:
         np.testing.assert_array_equal(np.asarray(result.images[0])[:, 5:, :3], photo[:, 5:])
 
     def test_the_models_own_words_and_case(self, tiny_root, tiny_pipeline, photo):
-        from insightedit.pipeline import InsightEditPipeline
+        from insightedit.pipelines.edit import InsightEditPipeline
 
         settings = {k: v for k, v in tiny_pipeline.config.items() if not k.startswith("_")}
         settings |= tiny_pipeline.components
@@ -208,7 +193,7 @@ class TestPipeline:
 
 class TestTaughtWords:
     def test_the_embedded_model_names_the_words_of_its_scenes(self):
-        from data_recipes.scenes import SceneSampler, known_words
+        from insightedit.scenes import SceneSampler, known_words
 
         assert known_words() == sorted(KNOWN)
         sampler = SceneSampler("train", size=32)
@@ -216,7 +201,7 @@ class TestTaughtWords:
         assert [pair for pair in told if find_warnings(*pair, known=KNOWN)] == []
 
     def test_pictures_in_instructions_bring_words_of_their_own(self):
-        from data_recipes.scenes import known_words
+        from insightedit.scenes import known_words
 
         assert set(known_words()) < set(known_words(pictures_too=True))
 
@@ -224,7 +209,7 @@ class TestTaughtWords:
     def taught(self, tmp_path):
         """`taught(*overrides)`: what an export of such a run would say about its words."""
         from insightedit.config.load import dump_config, load_config
-        from insightedit.exporting import taught_words
+        from insightedit.export.checks import taught_words
 
         def call(*overrides: str, recipe: str = "insightedit") -> dict:
             folder = tmp_path / "stage3"
@@ -241,8 +226,7 @@ class TestTaughtWords:
         assert {"remove", "ladybug"} < set(told["known_words"].split())
 
     @pytest.mark.parametrize(
-        "override",
-        ["comprehension.model=llava-hf/llava-1.5-7b-hf", "data.sources=[{kind: editing, path: own/pairs}]"],
+        "override", ["comprehension.model=llava-hf/llava-1.5-7b-hf", "data.sources=[{kind: editing, path: own/pairs}]"]
     )
     def test_an_export_of_other_words_names_none(self, taught, override):
         assert taught(override) == {}

@@ -52,9 +52,7 @@ def run_steps(
             outcomes += step(records[start : start + batch], context)
         assert len(outcomes) == len(records)
         for record, found in zip(records, outcomes, strict=True):
-            assert found and all(
-                one.key == record.key or one.key.startswith(f"{record.key}/") for one in found
-            )
+            assert found and all(one.key == record.key or one.key.startswith(f"{record.key}/") for one in found)
         flat = [one for found in outcomes for one in found]
         rejected += [one for one in flat if isinstance(one, Rejected)]
         records = [one for one in flat if isinstance(one, Record)]

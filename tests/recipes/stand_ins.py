@@ -23,9 +23,7 @@ class Script:
     usage = Usage()
 
     def __init__(self, **answers: str | list[str]) -> None:
-        self.answers = {
-            task: [told] if isinstance(told, str) else list(told) for task, told in answers.items()
-        }
+        self.answers = {task: [told] if isinstance(told, str) else list(told) for task, told in answers.items()}
         self.asked: list[Question] = []
 
     def answer(self, questions: Sequence[Question]) -> list[str]:

@@ -16,8 +16,8 @@ import pytest
 from data_recipes.backends.answers import AnswerFiles
 from data_recipes.backends.base import Question
 from data_recipes.backends.chat import EndpointChat, plain_answer
-from insightedit.evaluation.judge.backends import JudgeError
-from insightedit.evaluation.judge.replies import Reply, ReplyKey
+from insightedit.chat.clients import JudgeError
+from insightedit.chat.replies import Reply, ReplyKey
 from tests.evaluation.judge.chat_server import ChatServer, completion
 
 SECRET = "sk-ThisKeyMustNeverBeSeen0123456789"
@@ -122,9 +122,7 @@ def test_a_server_that_never_answers_stops_the_run_and_loses_nothing(server: Cha
     assert len(server.bodies) - asked == 2
 
 
-def test_one_question_that_is_refused_stays_without_an_answer(
-    server: ChatServer, caplog: pytest.LogCaptureFixture
-):
+def test_one_question_that_is_refused_stays_without_an_answer(server: ChatServer, caplog: pytest.LogCaptureFixture):
     server.plan.extend([(400, {"error": {"message": f"too long {SECRET}"}}, {}), says("two")])
     model = chat(server)
     with caplog.at_level(logging.WARNING):
@@ -170,9 +168,7 @@ def test_so_many_questions_wait_at_once(monkeypatch: pytest.MonkeyPatch):
 
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-    model = EndpointChat(
-        "m", url=f"http://127.0.0.1:{running.server_address[1]}/v1", key_variable=None, concurrency=3
-    )
+    model = EndpointChat("m", url=f"http://127.0.0.1:{running.server_address[1]}/v1", key_variable=None, concurrency=3)
     assert model.answer([Question(f"{i}?") for i in range(6)]) == ["yes"] * 6
     model.close()
     running.shutdown()

@@ -14,26 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from data_recipes.backends.base import Question
 from data_recipes.backends.chat import LocalChat, quantized
 
-TEMPLATE = (
-    "{% for m in messages %}<s> {{ m['content'] }} {% endfor %}{% if add_generation_prompt %}says{% endif %}"
-)
-WORDS = [
-    "says",
-    "a",
-    "red",
-    "dog",
-    "sits",
-    "on",
-    "the",
-    "grass",
-    "what",
-    "is",
-    "it",
-    "there",
-    "cat",
-    "and",
-    "blue",
-]
+TEMPLATE = "{% for m in messages %}<s> {{ m['content'] }} {% endfor %}{% if add_generation_prompt %}says{% endif %}"
+WORDS = ["says", "a", "red", "dog", "sits", "on", "the", "grass", "what", "is", "it", "there", "cat", "and", "blue"]
 
 
 SEEING = (
@@ -59,11 +41,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> str:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        chat_template=TEMPLATE,
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=TEMPLATE
     ).save_pretrained(folder)
     torch.manual_seed(1)
     config = LlamaConfig(
@@ -114,11 +92,7 @@ def test_its_name_and_settings_are_known_before_it_is_loaded():
 
 def test_a_model_that_only_reads(reader: str):
     model = LocalChat(reader, device="cpu", max_new_tokens=5, batch_size=2)
-    questions = [
-        Question("what is it"),
-        Question("the red dog sits on the grass what is there"),
-        Question("a"),
-    ]
+    questions = [Question("what is it"), Question("the red dog sits on the grass what is there"), Question("a")]
     answers = model.answer(questions)
     assert answers == [model.answer([question])[0] for question in questions] and len(set(answers)) == 3
 

@@ -74,7 +74,7 @@ def test_it_is_what_diffusers_paints(inpainter: DiffusersInpainter):
     import torch
 
     from data_recipes.backends.loading import class_named
-    from insightedit.foundation import resolve
+    from insightedit.miniatures import resolve
 
     pipeline = class_named("AutoPipelineForInpainting", "diffusers").from_pretrained(resolve(SD))
     pipeline.set_progress_bar_config(disable=True)
@@ -104,11 +104,7 @@ def test_a_pipeline_with_other_names_is_described_in_the_config():
             "pipeline_class": f"{ODD}:load_two_prompts",
             "names": {"image": "picture", "mask": "hole"},
             "removal": {"promptA": "empty scene P_ctxt", "promptB": "P_ctxt", "negative_promptA": "P_obj"},
-            "painting": {
-                "promptA": "{prompt} P_obj",
-                "promptB": "{prompt}",
-                "negative_promptA": "{negative_prompt}",
-            },
+            "painting": {"promptA": "{prompt} P_obj", "promptB": "{prompt}", "negative_promptA": "{negative_prompt}"},
             "options": {"tradoff": 0.5},
             "steps": 1,
             "size": 64,
@@ -120,17 +116,9 @@ def test_a_pipeline_with_other_names_is_described_in_the_config():
     one = painting(prompt="a {dog}", negative_prompt="a cat")
     out = made.paint([one, painting(prompt="")])[0]
     drawn, removed = TwoPrompts.seen
-    assert (drawn["promptA"], drawn["promptB"], drawn["negative_promptA"]) == (
-        "a {dog} P_obj",
-        "a {dog}",
-        "a cat",
-    )
+    assert (drawn["promptA"], drawn["promptB"], drawn["negative_promptA"]) == ("a {dog} P_obj", "a {dog}", "a cat")
     assert (removed["promptA"], removed["promptB"]) == ("empty scene P_ctxt", "P_ctxt")
-    assert (
-        removed["negative_promptA"] == "P_obj"
-        and drawn["tradoff"] == 0.5
-        and drawn["num_inference_steps"] == 1
-    )
+    assert removed["negative_promptA"] == "P_obj" and drawn["tradoff"] == 0.5 and drawn["num_inference_steps"] == 1
     assert drawn["picture"].size == drawn["hole"].size == (64, 48)
     shown, mask = np.asarray(drawn["picture"]), np.asarray(drawn["hole"]) > 0
     assert np.array_equal(mask, one.mask) and (shown[mask] == 0).all() and (shown[~mask] > 0).all()
@@ -139,7 +127,7 @@ def test_a_pipeline_with_other_names_is_described_in_the_config():
 
 
 def test_parts_may_be_loaded_one_by_one(inpainter: DiffusersInpainter):
-    from insightedit.foundation import resolve
+    from insightedit.miniatures import resolve
 
     part = {"class": "UNet2DConditionModel", "model": f"{resolve(SD)}/unet"}
     made = DiffusersInpainter(SD, size=64, steps=2, device="cpu", components={"unet": part})
@@ -156,10 +144,7 @@ def test_what_the_safety_checker_blocks_stays_as_it_was(caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (
-            {"options": {"guidance_scales": 2.0}},
-            "takes no argument guidance_scales: did you mean guidance_scale",
-        ),
+        ({"options": {"guidance_scales": 2.0}}, "takes no argument guidance_scales: did you mean guidance_scale"),
         ({"names": {"mask": "qqqq"}}, "takes no argument qqqq: it takes prompt, image"),
         ({"pipeline_class": "NoSuchPipeline"}, "NoSuchPipeline cannot be imported"),
         ({"pipeline_class": "no.such:Thing"}, "no.such:Thing cannot be imported"),

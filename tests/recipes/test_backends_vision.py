@@ -39,9 +39,9 @@ def reference(folder: str, pixels: np.ndarray, text: str, box: float, words: flo
     inputs = processor(images=Image.fromarray(pixels), text=text, return_tensors="pt")
     with torch.no_grad():
         outputs = model(**inputs)
-    return processor.post_process_grounded_object_detection(
-        outputs, inputs.input_ids, box, words, [pixels.shape[:2]]
-    )[0]
+    return processor.post_process_grounded_object_detection(outputs, inputs.input_ids, box, words, [pixels.shape[:2]])[
+        0
+    ]
 
 
 def middle_score(folder: str) -> float:
@@ -71,19 +71,7 @@ def test_the_score_is_that_of_the_phrase_and_not_of_full_stops(dino: str):
     # [CLS] a red dog . the cat . old table . [SEP]
     scores[0, [2, 4, 6]] = 0.5, 0.9, 0.6  # the full stop is best, then "cat"
     scores[1, 4] = 0.9
-    places = [
-        (0, 0),
-        (0, 1),
-        (2, 5),
-        (6, 9),
-        (9, 10),
-        (11, 14),
-        (15, 18),
-        (18, 19),
-        (20, 23),
-        (24, 29),
-        (29, 30),
-    ]
+    places = [(0, 0), (0, 1), (2, 5), (6, 9), (9, 10), (11, 14), (15, 18), (18, 19), (20, 23), (24, 29), (29, 30)]
     boxes = np.array([[0.5, 0.5, 0.5, 0.5], [0.9, 0.1, 0.4, 0.4]], dtype=np.float32)
     model.settings.update(text_threshold=0.3, box_threshold=0.4)
     spans = [("A red dog.", 0, 9), ("the cat", 11, 18), ("old table", 20, 29)]
@@ -95,9 +83,7 @@ def test_the_score_is_that_of_the_phrase_and_not_of_full_stops(dino: str):
 
 
 def test_a_batch_finds_what_single_pictures_do(dino: str):
-    model = GroundingDino(
-        dino, box_threshold=middle_score(dino), text_threshold=0.0, device="cpu", batch_size=2
-    )
+    model = GroundingDino(dino, box_threshold=middle_score(dino), text_threshold=0.0, device="cpu", batch_size=2)
     pictures = [picture(0), picture(1), picture(2, 64, 40), picture(3), picture(4)]
     phrases = [PHRASES, ["a teapot"], PHRASES[:2], [], ["the cat", "the cat", "..."]]
     together = model.detect(pictures, phrases, [{}] * 5)
@@ -141,9 +127,7 @@ def test_published_thresholds_are_the_defaults():
 
 @pytest.fixture(scope="module", params=["sam", "sam2"])
 def segmenter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    write, kind, stock = {"sam": (write_sam, Sam, SamModel), "sam2": (write_sam2, Sam2, Sam2Model)}[
-        request.param
-    ]
+    write, kind, stock = {"sam": (write_sam, Sam, SamModel), "sam2": (write_sam2, Sam2, Sam2Model)}[request.param]
     folder = write(tmp_path_factory.mktemp("models") / request.param)
     made = kind(str(folder), device="cpu", batch_size=3)
     made.stock = stock.from_pretrained(folder).eval()

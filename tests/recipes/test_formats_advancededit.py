@@ -46,9 +46,7 @@ def test_any_mask_comes_back(seed):
     assert decode_mask(encode_mask(np.ones((3, 4), bool))).all()
 
 
-def pair(
-    photo: str, task: str, source: np.ndarray, target: np.ndarray, mask: np.ndarray, **more: object
-) -> Record:
+def pair(photo: str, task: str, source: np.ndarray, target: np.ndarray, mask: np.ndarray, **more: object) -> Record:
     one, other = {"remove": ("red ball", ""), "add": ("", "red ball")}.get(task, ("red ball", "blue cup"))
     fields = {
         "class_origin": one,
@@ -58,9 +56,7 @@ def pair(
         "instructions": {"template": (f"{task} it",), "simple": (f"please {task} it", "once more")},
         **more,
     }
-    return Record(
-        f"{photo}/{task}", task=task, source=source, target=target, mask=mask, caption="A room.", **fields
-    )
+    return Record(f"{photo}/{task}", task=task, source=source, target=target, mask=mask, caption="A room.", **fields)
 
 
 @pytest.fixture
@@ -72,10 +68,7 @@ def run() -> list[Record]:
         other, _ = edited(photo, 8)
         name = f"77{number}"
         made += [pair(name, "remove", photo, without, mask), pair(name, "add", without, photo, mask)]
-        reasoning = {
-            "reasoning": ("What rolls? Replace it.", "Find what is round."),
-            "template": ("swap it",),
-        }
+        reasoning = {"reasoning": ("What rolls? Replace it.", "Find what is round."), "template": ("swap it",)}
         scores = {"instruction_follow": 4.0, "non_overedit": 5.0, "naturalness": 3.0, "mine": 0.5}
         made.append(pair(name, "replace", photo, other, mask, instructions=reasoning, scores=scores))
         swapped = {"class_origin": "blue cup", "class_target": "red ball"}
@@ -110,9 +103,7 @@ def test_files_are_named_and_numbered_as_published(tmp_path, run):
         "task_type",
         "detailed_caption",
     }
-    assert published | {"img_caption", "class_origin", "class_target", "bbox", "segmentation"} <= set(
-        table["0"]
-    )
+    assert published | {"img_caption", "class_origin", "class_target", "bbox", "segmentation"} <= set(table["0"])
     assert table["0"]["bbox"] == [6, 4, 7, 6]
     assert table["0"]["class_origin"] == "red_ball"
     assert (table["1"]["task_type"], table["1"]["class_origin"]) == ("add", "")
@@ -148,11 +139,7 @@ def test_photos_come_back_with_what_was_found_in_them(tmp_path):
     assert len(found.things) == 1
     assert same(found.things[0].mask, mask)
     assert found.things[0].box == thing.box
-    assert (found.things[0].name, found.things[0].caption, found.things[0].score) == (
-        "blue cup",
-        "a cup",
-        0.75,
-    )
+    assert (found.things[0].name, found.things[0].caption, found.things[0].score) == ("blue cup", "a cup", 0.75)
     for file in (tmp_path / "2_mask_generation").iterdir():
         file.unlink()
     (found,) = records(opened("advancededit", tmp_path))
@@ -191,12 +178,7 @@ def published(root, **changes: object) -> dict:
     }  # fmt: skip
     swapped = {**forward, "class_origin": "lantern", "class_target": "teapot"}
     dump(folder / "replace/json_file/1543.json", {"0": forward, "1": swapped})
-    removal = {
-        "task_type": "remove",
-        "class_origin": "teapot",
-        "class_target": "",
-        "instruction": ["remove it"],
-    }
+    removal = {"task_type": "remove", "class_origin": "teapot", "class_target": "", "instruction": ["remove it"]}
     removal |= {"origin_img_path": f"/author/{photo.name}", "target_img_path": "/author/x/1543_2_teapot.png"}
     dump(folder / "remove_add/json_file/1543.json", {"0": removal})
     return forward
@@ -224,11 +206,7 @@ def test_swapped_pairs_with_the_forward_pairs_captions_get_their_own(tmp_path):
 
 def test_later_steps_count_and_failed_judges_are_named(tmp_path):
     forward = published(tmp_path)
-    judged = {
-        **forward,
-        "qwen_VIE_SC": None,
-        "qwen_VIE_PQ": {"naturalness": 3, "no_artifacts": 4, "reasoning": "ok"},
-    }
+    judged = {**forward, "qwen_VIE_SC": None, "qwen_VIE_PQ": {"naturalness": 3, "no_artifacts": 4, "reasoning": "ok"}}
     dump(tmp_path / "5_quality_evaluation/replace/1543.json", {"0": judged})
     _, found = records(opened("advancededit", tmp_path))
     assert found.scores == {"naturalness": 3.0, "no_artifacts": 4.0}
@@ -261,9 +239,7 @@ def test_other_folders_and_records_are_refused(tmp_path):
         opened("advancededit", tmp_path)
     photo = noise(0)
     target, mask = edited(photo)
-    recolour = Record(
-        "1/a", task="recolour", source=photo, target=target, mask=mask, instructions={"simple": ("x",)}
-    )
+    recolour = Record("1/a", task="recolour", source=photo, target=target, mask=mask, instructions={"simple": ("x",)})
     with pytest.raises(
         ValueError, match="1/a is of the task 'recolour': AdvancedEdit's files hold remove, add, replace"
     ):
@@ -276,14 +252,10 @@ def test_other_folders_and_records_are_refused(tmp_path):
 def test_files_of_another_shape_are_told(tmp_path):
     save(tmp_path / "9.png", noise(0))
     dump(
-        tmp_path / "2_mask_generation/9.json",
-        {"image_path": "9.png", "annotations": [{"class_name": "a", "bbox": 1}]},
+        tmp_path / "2_mask_generation/9.json", {"image_path": "9.png", "annotations": [{"class_name": "a", "bbox": 1}]}
     )
     reason, detail = rejected(opened("advancededit", tmp_path))
-    assert (reason, detail) == (
-        "record is incomplete",
-        "the box of a is 1: it has to be [left, top, right, bottom]",
-    )
+    assert (reason, detail) == ("record is incomplete", "the box of a is 1: it has to be [left, top, right, bottom]")
     dump(tmp_path / "2_mask_generation/9.json", [1, 2])
     assert rejected(opened("advancededit", tmp_path))[0] == "record is incomplete"
     dump(tmp_path / PAIRS / "replace/json_file/9.json", [1])

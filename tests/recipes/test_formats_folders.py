@@ -16,7 +16,7 @@ from data_recipes.formats.published_writers import write_ai_toolkit, write_magic
 from data_recipes.pipeline.inputs import InputConfig
 from data_recipes.pipeline.records import Record
 from insightedit.config.schema import SourceConfig
-from insightedit.data.sources import build_source
+from insightedit.datasets.sources import build_source
 from tests.recipes.format_files import assert_same, dump, edits, noise, opened, records, rejected, same, save
 
 FIELDS = "source target mask instructions references task"
@@ -26,9 +26,7 @@ def mixed() -> list[Record]:
     """An edit by words, one with a subject, and a new picture."""
     edit, add = edits(2)
     add = add.but(
-        task="add",
-        references=(noise(50, (9, 9)),),
-        instructions={"simple": ("put <imagehere> into the photo",)},
+        task="add", references=(noise(50, (9, 9)),), instructions={"simple": ("put <imagehere> into the photo",)}
     )
     drawn = Record(
         "5/new", task="subject", target=noise(6), references=(noise(51, (9, 9)), noise(52, (7, 7))),
@@ -46,10 +44,7 @@ def test_mige_comes_back_with_references_and_sources(tmp_path):
     assert_same(records(opened("mige", tmp_path)), mixed(), f"{FIELDS} caption")
     source = build_source(SourceConfig(kind="mige", path=str(tmp_path / "mige.json")), size=32, seed=0)
     assert source[1].instruction == "put <imagehere> into the photo"
-    assert [same(a, b) for a, b in zip(source[2].reference_images, mixed()[2].references, strict=True)] == [
-        True,
-        True,
-    ]
+    assert [same(a, b) for a, b in zip(source[2].reference_images, mixed()[2].references, strict=True)] == [True, True]
 
 
 def test_migebench_is_read_with_its_authors_paths(tmp_path):
@@ -59,11 +54,7 @@ def test_migebench_is_read_with_its_authors_paths(tmp_path):
     row |= {"entity_path": ["/path/to/21_entity_black.jpg", "/path/to/21_source.jpg"]}
     dump(tmp_path / "add_bench.json", [{**row, "source_path": "/path/to/21_source.jpg"}])
     (found,) = records(opened("mige", tmp_path))
-    assert (found.key, found.wordings, len(found.references)) == (
-        "21",
-        ("Add <imagehere> to the picture",),
-        1,
-    )
+    assert (found.key, found.wordings, len(found.references)) == ("21", ("Add <imagehere> to the picture",), 1)
 
 
 @pytest.mark.parametrize(
@@ -71,11 +62,7 @@ def test_migebench_is_read_with_its_authors_paths(tmp_path):
     [
         ({"multi_prompt": ""}, "instruction is empty", "`multi_prompt` is ''"),
         ({"multi_prompt": "none"}, "record is incomplete", "0 <imagehere> for 1 pictures in `entity_path`"),
-        (
-            {"source_path": ["a.png", "a.png"]},
-            "record is incomplete",
-            "2 pictures in `source_path`: an edit has one",
-        ),
+        ({"source_path": ["a.png", "a.png"]}, "record is incomplete", "2 pictures in `source_path`: an edit has one"),
         ({"image": "gone.png"}, "file is missing", "gone.png"),
     ],
 )
@@ -96,26 +83,16 @@ def test_other_json_is_no_list_of_prompts(tmp_path):
     with pytest.raises(ValueError, match="a.json cannot be read as JSON: file is not valid JSON"):
         opened("mige", tmp_path)
     dump(tmp_path / "a.json", {})
-    with pytest.raises(
-        ValueError, match="a.json holds an empty dict: it has to be a list of {image, multi_prompt"
-    ):
+    with pytest.raises(ValueError, match="a.json holds an empty dict: it has to be a list of {image, multi_prompt"):
         opened("mige", tmp_path)
 
 
 def test_folders_side_by_side_come_back(tmp_path):
     assert write_ai_toolkit(mixed(), tmp_path) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "control",
-        "control_2",
-        "control_3",
-        "mask",
-        "target",
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["control", "control_2", "control_3", "mask", "target"]
     assert (tmp_path / "target/000-edit.txt").read_text() == "change number 0\n"
     found = records(opened("ai_toolkit", tmp_path))
-    assert_same(
-        found, [one.but(task="edit" if one.source is not None else "subject") for one in mixed()], FIELDS
-    )
+    assert_same(found, [one.but(task="edit" if one.source is not None else "subject") for one in mixed()], FIELDS)
 
 
 def test_missing_partners_are_told(tmp_path):
@@ -193,24 +170,12 @@ def test_the_command_writes_another_layout_and_names_what_it_left_out(tmp_path):
     done = run(tmp_path / "in", "--to", "magicbrush", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert f"Wrote 3 records as magicbrush to {tmp_path / 'out'}" in done.output
-    assert (
-        "1 left out, file is missing: 002-edit: the target 002-edit.png has no control picture" in done.output
-    )
+    assert "1 left out, file is missing: 002-edit: the target 002-edit.png has no control picture" in done.output
     assert len(records(opened("magicbrush", tmp_path / "out"))) == 3
     again = run(tmp_path / "in", "--to", "magicbrush", "-o", tmp_path / "out")
     assert (again.exit_code, "holds files: name a new or empty folder." in again.output) == (2, True)
     few = run(
-        tmp_path / "in",
-        "--kind",
-        "ai_toolkit",
-        "--to",
-        "jsonl",
-        "-o",
-        tmp_path / "few",
-        "--start",
-        1,
-        "--count",
-        1,
+        tmp_path / "in", "--kind", "ai_toolkit", "--to", "jsonl", "-o", tmp_path / "few", "--start", 1, "--count", 1
     )
     assert few.exit_code == 0
     assert [one.key for one in records(opened("jsonl", tmp_path / "few"))] == ["001-edit"]
@@ -226,7 +191,4 @@ def test_the_command_refuses_in_one_sentence(tmp_path):
     none = run(tmp_path / "in", "--to", "jsonl", "-o", tmp_path / "y")
     assert "no record of" in none.output
     assert "could be written: file is missing." in none.output
-    assert (
-        "is a file: name a folder."
-        in run(tmp_path / "in", "--to", "jsonl", "-o", dump(tmp_path / "z", "")).output
-    )
+    assert "is a file: name a folder." in run(tmp_path / "in", "--to", "jsonl", "-o", dump(tmp_path / "z", "")).output

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_recipes.pipeline.inputs import InputConfig, open_input
-from insightedit.data.reading import Finder, ReadError, inside, read_region_of, unique_keys
+from insightedit.datasets.reading import Finder, ReadError, inside, read_region_of, unique_keys
 from tests.recipes.format_files import noise, opened, records, rejected, save
 
 
@@ -77,9 +77,7 @@ def test_one_file_is_a_folder_of_one(tmp_path):
 
 
 def test_wrong_paths_are_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match="source.path is missing: kind folder reads files, name their folder."
-    ):
+    with pytest.raises(ValueError, match="source.path is missing: kind folder reads files, name their folder."):
         open_input(InputConfig("folder"))
     with pytest.raises(FileNotFoundError, match="nothing is there: check the path"):
         opened("folder", tmp_path / "none")

@@ -14,7 +14,7 @@ from data_recipes.formats.published_writers import write_instructpix2pix, write_
 from data_recipes.pipeline.inputs import InputConfig, open_input
 from data_recipes.pipeline.records import Record
 from insightedit.config.schema import SourceConfig
-from insightedit.data.sources import build_source
+from insightedit.datasets.sources import build_source
 from tests.recipes.format_files import (
     SIZE,
     assert_same,
@@ -80,16 +80,10 @@ def test_instructpix2pix_comes_back_nearly(tmp_path):
     write_instructpix2pix([made[0].but(source=smooth, target=target)], tmp_path / "smooth")
     (near,) = records(opened("instructpix2pix", tmp_path / "smooth", split="all"))
     assert same(near.source, smooth, near=6)
-    assert [len(opened("instructpix2pix", tmp_path, split=split)) for split in ("train", "val", "test")] == [
-        18,
-        1,
-        1,
-    ]
+    assert [len(opened("instructpix2pix", tmp_path, split=split)) for split in ("train", "val", "test")] == [18, 1, 1]
     source = build_source(SourceConfig(kind="instructpix2pix", path=str(tmp_path)), size=32, seed=0)
     assert source[2].instruction == "change number 2"
-    with pytest.raises(
-        ValueError, match="has the splits train, val, test, all, not `dev`: name one of them."
-    ):
+    with pytest.raises(ValueError, match="has the splits train, val, test, all, not `dev`: name one of them."):
         opened("instructpix2pix", tmp_path, split="dev")
 
 
@@ -121,7 +115,7 @@ def test_rendered_tables_are_read_by_number(tmp_path, kind, task):
 
     settings = Settings("train", 5, 32, format=kind, shard_size=3, task=task)
     write_dataset(tmp_path, settings)
-    from data_recipes.scenes.assets import Assets
+    from insightedit.scenes.assets import Assets
 
     sampler = settings.sampler(Assets.embedded())
     found = opened(kind, tmp_path)
@@ -141,10 +135,7 @@ def test_rendered_tables_are_read_by_number(tmp_path, kind, task):
 def test_a_runs_own_shards_come_back(tmp_path, kind):
     from data_recipes.pipeline.rows import PictureEncoder, open_shard, row_of
 
-    told = {
-        "template": ("put <imagehere> and <imagehere>",),
-        "expressive": ("a <imagehere> and a <imagehere>",),
-    }
+    told = {"template": ("put <imagehere> and <imagehere>",), "expressive": ("a <imagehere> and a <imagehere>",)}
     facts = {"scores": {"sc": 4.0}, "truth": {"a": [1]}, "notes": {"step": "x"}, "class_target": "cup"}
     references = (noise(1, (5, 7)), noise(2, (9, 9)))
     made = [one.but(task="replace", references=references, instructions=told, **facts) for one in edits()]
@@ -154,9 +145,7 @@ def test_a_runs_own_shards_come_back(tmp_path, kind):
         for number, record in enumerate(made):
             writer.write(row_of(record, f"{number:06d}", "train", PictureEncoder()))
         writer.close()
-    assert_same(
-        records(opened(kind, tmp_path)), made, f"{PAIR} mask scores truth notes class_target key references"
-    )
+    assert_same(records(opened(kind, tmp_path)), made, f"{PAIR} mask scores truth notes class_target key references")
 
 
 def test_saved_datasets_and_the_hubs_rows_are_read(tmp_path):
@@ -165,12 +154,7 @@ def test_saved_datasets_and_the_hubs_rows_are_read(tmp_path):
     table = rows(("source_img", "instruction", "target_img"))
     table.save_to_disk(tmp_path / "arrow")
     table.to_parquet(tmp_path / "hub" / "data" / "train-00000.parquet")
-    for kind, path in (
-        ("arrow", "arrow"),
-        ("magicbrush", "arrow"),
-        ("magicbrush", "hub"),
-        ("parquet", "hub/data"),
-    ):
+    for kind, path in (("arrow", "arrow"), ("magicbrush", "arrow"), ("magicbrush", "hub"), ("parquet", "hub/data")):
         found = records(opened(kind, tmp_path / path))
         assert [one.wordings for one in found] == [("make it white",), ("whiten it",)]
         assert found[0].target.min() == 255
@@ -278,9 +262,7 @@ def test_pictures_are_brought_to_a_side_together(tmp_path):
 
 def test_layouts_without_a_place_for_a_record_refuse_it(tmp_path):
     drawn = Record("1", task="subject", target=noise(0), instructions={"simple": ("a",)})
-    with pytest.raises(
-        ValueError, match="1 has no source: MagicBrush holds edits of a source by words; write mige"
-    ):
+    with pytest.raises(ValueError, match="1 has no source: MagicBrush holds edits of a source by words; write mige"):
         write_magicbrush([drawn], tmp_path)
     with pytest.raises(ValueError, match="1 has no target picture: the recipe lacks"):
         write_jsonl([drawn.but(target=None)], tmp_path)

@@ -6,8 +6,8 @@ import pytest
 
 from data_recipes.formats.export import writer
 from data_recipes.pipeline.records import Record
-from data_recipes.scenes import SceneSampler, SubjectEditSampler
 from insightedit import stage1, stage2, stage3
+from insightedit.scenes import SceneSampler, SubjectEditSampler
 from tests.data.published_files import instructpix2pix, magicbrush, reasonedit, rows
 from tests.recipes.format_files import noise
 
@@ -46,8 +46,7 @@ def train(folder, before: str, kind: str, path: object) -> float:
 
 
 @pytest.mark.parametrize(
-    "layout",
-    ["magicbrush", *(pytest.param(one, marks=pytest.mark.slow) for one in ("instructpix2pix", "jsonl"))],
+    "layout", ["magicbrush", *(pytest.param(one, marks=pytest.mark.slow) for one in ("instructpix2pix", "jsonl"))]
 )
 def test_a_stage_trains_from_what_is_written(tmp_path, before, layout):
     made = pairs(20 if layout == "instructpix2pix" else 4)
@@ -78,15 +77,11 @@ def test_a_stage_trains_from_a_runs_own_shards(tmp_path, before, kind):
         ("reasonedit", lambda root: reasonedit(root)),
         (
             "parquet",
-            lambda root: (
-                rows(("source", "instruction", "target")).to_parquet(root / "train.parquet") and root
-            ),
+            lambda root: rows(("source", "instruction", "target")).to_parquet(root / "train.parquet") and root,
         ),
         (
             "arrow",
-            lambda root: (
-                rows(("source", "instruction", "target")).save_to_disk(root / "saved") or root / "saved"
-            ),
+            lambda root: rows(("source", "instruction", "target")).save_to_disk(root / "saved") or root / "saved",
         ),
     ],
 )
@@ -127,11 +122,7 @@ def test_the_recipe_mige_trains_from_its_json(tmp_path, monkeypatch):
         for one in [sampler[number]]
     ]  # fmt: skip
     drawn = Record(
-        "new",
-        task="subject",
-        target=noise(0),
-        references=(noise(1),),
-        instructions={"simple": ("a <imagehere>",)},
+        "new", task="subject", target=noise(0), references=(noise(1),), instructions={"simple": ("a <imagehere>",)}
     )
     writer("mige")([*made, drawn], tmp_path / "set")
     source = f"data.sources=[{{kind: mige, path: {tmp_path / 'set/mige.json'}}}]"

@@ -11,9 +11,7 @@ from tests.recipes.test_backends_paint import SD
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-@pytest.mark.parametrize(
-    "kind", ["os:system", "subprocess:Popen", "subprocess:run", "builtins:exec", "pathlib:Path"]
-)
+@pytest.mark.parametrize("kind", ["os:system", "subprocess:Popen", "subprocess:run", "builtins:exec", "pathlib:Path"])
 def test_what_is_no_backend_is_not_called(name, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=rf"backends\.{name}\.kind is '{kind}', which is no backend"):
@@ -29,7 +27,7 @@ def test_what_is_not_there(kind):
 
 @pytest.mark.parametrize("named", ["os:system", "subprocess:run", "builtins:open", "shutil:rmtree"])
 def test_what_makes_no_pipeline_is_not_called(named):
-    from insightedit.foundation import resolve
+    from insightedit.miniatures import resolve
 
     made = DiffusersInpainter(SD, size=32, steps=1, device="cpu", pipeline_class=named)
     with pytest.raises(ValueError, match=f"pipeline_class is {named}, which makes no pipeline"):

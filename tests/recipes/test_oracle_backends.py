@@ -16,8 +16,8 @@ from data_recipes.oracle.vision import OracleDetector, OracleSegmenter
 from data_recipes.oracle.words import simple_caption
 from data_recipes.oracle.world import box_of, truth_of, world_of
 from data_recipes.pipeline.inputs import InputConfig, open_input
-from data_recipes.scenes import SceneSampler
 from data_recipes.steps.pairs import box_mask, grown
+from insightedit.scenes import SceneSampler
 from tests.recipes.stand_ins import SIZE, photo
 
 
@@ -184,9 +184,7 @@ def test_what_is_removed_shows_what_was_behind():
     for number, mask in enumerate(world.masks):
         np.testing.assert_array_equal(paint(record, mask), world.draw(world.without(number)))
     everything = np.ones((SIZE, SIZE), dtype=bool)
-    np.testing.assert_array_equal(
-        paint(record, everything), world.draw(world.without(*range(len(world.masks))))
-    )
+    np.testing.assert_array_equal(paint(record, everything), world.draw(world.without(*range(len(world.masks)))))
 
 
 def test_a_mask_that_is_too_small_leaves_a_rest():
@@ -247,9 +245,7 @@ def test_what_cannot_be_painted_is_told():
     mask = np.ones((SIZE, SIZE), dtype=bool)
     with pytest.raises(ValueError, match="the oracle cannot draw 'a brass lantern': it knows the things of"):
         paint(record, mask, "a brass lantern")
-    with pytest.raises(
-        ValueError, match="the oracle got a mask of 8 x 8 px for a scene of 96 x 96 px: give it"
-    ):
+    with pytest.raises(ValueError, match="the oracle got a mask of 8 x 8 px for a scene of 96 x 96 px: give it"):
         paint(record, np.ones((8, 8), dtype=bool))
     with pytest.raises(ValueError, match="the oracle got a picture of 8 x 8 px"):
         paint(record.but(image=np.zeros((8, 8, 3), np.uint8)), mask)
@@ -298,9 +294,7 @@ def test_wordings_with_a_picture():
     assert len(set(texts)) == 2
     assert all(one.endswith("<imagehere> at the top") for one in texts)
     told = ask("subject_instruction", photo(2), task="replace", class_origin="the donut", count=4)
-    assert all(
-        "the donut" in one and one.count("<imagehere>") == 1 for one in json.loads(told)["instructions"]
-    )
+    assert all("the donut" in one and one.count("<imagehere>") == 1 for one in json.loads(told)["instructions"])
 
 
 def test_broken_answers_come_first_only():
@@ -315,9 +309,7 @@ def test_questions_that_no_oracle_knows():
     with pytest.raises(ValueError, match="the oracle chat was asked for 'poem': it answers caption, objects"):
         ask("poem", photo(0))
     about = dict.fromkeys(("class_origin", "class_target", "detailed_origin", "detailed_target"), "a ghost")
-    with pytest.raises(
-        ValueError, match="the oracle cannot tell where .* is: it reads its own detailed captions"
-    ):
+    with pytest.raises(ValueError, match="the oracle cannot tell where .* is: it reads its own detailed captions"):
         ask("reasoning", photo(0), task="remove", **about)
 
 

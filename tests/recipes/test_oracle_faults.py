@@ -8,16 +8,7 @@ import numpy as np
 import pytest
 
 from data_recipes.formats.run_lengths import encode_mask
-from data_recipes.oracle.faults import (
-    KINDS,
-    MARK,
-    Blindfolded,
-    Faults,
-    is_caught,
-    plant_faults,
-    planted,
-    shares_of,
-)
+from data_recipes.oracle.faults import KINDS, MARK, Blindfolded, Faults, is_caught, plant_faults, planted, shares_of
 from data_recipes.oracle.report import main, measure, measure_run
 from data_recipes.oracle.world import world_of
 from data_recipes.pipeline.records import Record, Rejected
@@ -48,9 +39,7 @@ def spoilt(kind, records, seed=0):
 
 
 def same(one, other):
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("source", "target", "mask")
-    )
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("source", "target", "mask"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -159,14 +148,9 @@ class Curious:
 
 
 def test_marks_are_hidden_and_come_back():
-    kept, out = (
-        Record("a", notes={MARK: {"kind": "residue"}, "x": 1}),
-        Record("b", notes={MARK: {"kind": "bleed"}}),
-    )
+    kept, out = (Record("a", notes={MARK: {"kind": "residue"}, "x": 1}), Record("b", notes={MARK: {"kind": "bleed"}}))
     good = Record("c")
-    inner = Curious(
-        Record("a", notes={"x": 1}), Rejected("b", "quality", "no"), Rejected("c", "quality", "no", "why")
-    )
+    inner = Curious(Record("a", notes={"x": 1}), Rejected("b", "quality", "no"), Rejected("c", "quality", "no", "why"))
     step = Blindfolded(inner)
     found = run(step, [kept, out, good], oracles())
     assert [record.notes for record in inner.seen] == [{"x": 1}, {}, {}]
@@ -174,12 +158,7 @@ def test_marks_are_hidden_and_come_back():
     assert found[1].detail == "[planted: bleed]"
     assert found[2].detail == "why"
     assert [planted(outcome) for outcome in found] == ["residue", "bleed", ""]
-    assert (step.name, step.needs, step.settings, step.prompts) == (
-        "quality",
-        ("judge",),
-        {"a": 1},
-        {"b": "c"},
-    )
+    assert (step.name, step.needs, step.settings, step.prompts) == ("quality", ("judge",), {"a": 1}, {"b": "c"})
 
 
 def test_faults_go_before_quality():
@@ -187,9 +166,7 @@ def test_faults_go_before_quality():
     assert [step.name for step in steps] == ["captions", "masks", "pairs", "wording", "faults", "quality"]
     assert steps[4].settings == {"bleed": 0.05, "residue": 0.1}
     assert steps[4].prompts == {}
-    assert plant_faults([Quality()], {"all": 0.24})[0].settings == dict.fromkeys(
-        sorted(KINDS), pytest.approx(0.02)
-    )
+    assert plant_faults([Quality()], {"all": 0.24})[0].settings == dict.fromkeys(sorted(KINDS), pytest.approx(0.02))
 
 
 @pytest.mark.parametrize(
@@ -208,9 +185,7 @@ def test_wrong_shares_are_told(faults, sentence):
 
 
 def test_a_recipe_without_quality_cannot_be_measured():
-    with pytest.raises(
-        ValueError, match="before the step quality, and this recipe has finished: take the section"
-    ):
+    with pytest.raises(ValueError, match="before the step quality, and this recipe has finished: take the section"):
         plant_faults([Finished()], {"all": 0.1})
 
 
@@ -281,9 +256,7 @@ def test_noise_of_the_backends_shows_in_the_report():
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
-    with pytest.raises(
-        ValueError, match="holds no finished run of a recipe: name the folder that was given with"
-    ):
+    with pytest.raises(ValueError, match="holds no finished run of a recipe: name the folder that was given with"):
         measure_run(tmp_path)
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path)])

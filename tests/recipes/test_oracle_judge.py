@@ -15,13 +15,11 @@ from data_recipes.oracle import pictures
 from data_recipes.oracle.judge import OracleJudge
 from data_recipes.oracle.pictures import Reader, read_picture
 from data_recipes.oracle.world import world_of
-from data_recipes.scenes import SceneSampler
-from data_recipes.scenes.scene import SceneObject
+from insightedit.scenes import SceneSampler
+from insightedit.scenes.scene import SceneObject
 from tests.recipes.stand_ins import SIZE, photo
 
-RECORD = photo(
-    2
-)  # buses at the top and at the top left, a hamburger at the top right, a donut at the right side
+RECORD = photo(2)  # buses at the top and at the top left, a hamburger at the top right, a donut at the right side
 WORLD = world_of(RECORD.truth)
 (DONUT,), (BURGER,) = WORLD.find("donut"), WORLD.find("hamburger")
 WITHOUT = WORLD.draw(WORLD.without(DONUT))
@@ -85,13 +83,9 @@ def test_wrong_edits_have_no_success(source, target, instruction):
 def test_reasons_are_told():
     assert sc(WORLD.photo, WITHOUT, "make it nice")["reasoning"] == "the instruction is not understood"
     assert sc(WORLD.photo, WORLD.photo, "remove the donut")["reasoning"] == "nothing was done"
-    assert sc(WORLD.photo, WITHOUT, "remove the fox")["reasoning"].endswith(
-        "something else: donut became nothing"
-    )
+    assert sc(WORLD.photo, WITHOUT, "remove the fox")["reasoning"].endswith("something else: donut became nothing")
     recoloured = replace(WORLD.scene, photometric="sepia")
-    assert (
-        "nothing became nothing" not in sc(WORLD.photo, WORLD.draw(recoloured), "remove the fox")["reasoning"]
-    )
+    assert "nothing became nothing" not in sc(WORLD.photo, WORLD.draw(recoloured), "remove the fox")["reasoning"]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
@@ -144,21 +138,13 @@ def test_every_edit_of_scenes_is_judged_right_and_wrong_ones_are_not():
         record = photo(index, 64)
         sample = SceneSampler("train", 64)[index]
         assert sc(sample.source, sample.target, sample.instruction, truth=record.truth)["score"] == [5, 5]
-        wrong = [
-            p for name, p in sample.candidates().items() if name.startswith(("wrong_object", "wrong_task"))
-        ]
+        wrong = [p for name, p in sample.candidates().items() if name.startswith(("wrong_object", "wrong_task"))]
         for picture in wrong[:1]:
             assert sc(sample.source, picture, sample.instruction, truth=record.truth)["score"][0] < 4
 
 
 def test_pictures_are_read_by_their_pixels():
-    for scene in (
-        WORLD.scene,
-        WORLD.without(DONUT),
-        WORLD.without(0, DONUT),
-        other("fox"),
-        other("tree", 0.6),
-    ):
+    for scene in (WORLD.scene, WORLD.without(DONUT), WORLD.without(0, DONUT), other("fox"), other("tree", 0.6)):
         found = read_picture(WORLD, WORLD.draw(scene))
         assert not found.unexplained.any()
         np.testing.assert_array_equal(WORLD.draw(found.scene), WORLD.draw(scene))
@@ -187,14 +173,8 @@ def test_it_is_told_of_no_fault():
 @pytest.mark.parametrize(
     ("question", "sentence"),
     [
-        (
-            Question("?", (WORLD.photo,), "beauty", {}, RECORD.truth),
-            "asked for 'beauty': it answers sc and pq",
-        ),
-        (
-            Question("?", (WORLD.photo,), "sc", {}, RECORD.truth),
-            "got 1 pictures for sc: it takes 2, and knows no",
-        ),
+        (Question("?", (WORLD.photo,), "beauty", {}, RECORD.truth), "asked for 'beauty': it answers sc and pq"),
+        (Question("?", (WORLD.photo,), "sc", {}, RECORD.truth), "got 1 pictures for sc: it takes 2, and knows no"),
         (Question("?", (), "pq", {}, RECORD.truth), "got 0 pictures for pq: it takes 1"),
         (
             Question("?", (np.zeros((8, 8, 3), np.uint8),), "pq", {}, RECORD.truth),

@@ -5,17 +5,10 @@ from __future__ import annotations
 import pytest
 
 from data_recipes.oracle.meaning import Meaning, read_instruction
-from data_recipes.oracle.words import (
-    Phrase,
-    detailed_caption,
-    fact_of,
-    read_phrase,
-    simple_caption,
-    size_word,
-)
+from data_recipes.oracle.words import Phrase, detailed_caption, fact_of, read_phrase, simple_caption, size_word
 from data_recipes.oracle.world import world_of
-from data_recipes.scenes import SceneSampler
-from data_recipes.scenes.scene import SLOTS, SceneObject
+from insightedit.scenes import SceneSampler
+from insightedit.scenes.scene import SLOTS, SceneObject
 from tests.recipes.stand_ins import photo
 
 TOP_LEFT = SLOTS.index("top left")
@@ -109,10 +102,7 @@ DOG, FOX = Phrase("dog"), Phrase("fox")
         ("turn the dog red", Meaning("recolour", (DOG,), colour="red")),
         ("turn the dog into a bigger one", Meaning("resize", (DOG,), bigger=True)),
         ("add a fox at the top left", Meaning("add", (), Phrase("fox", slot=TOP_LEFT))),
-        (
-            "There is nothing at the top left, so put a fox there.",
-            Meaning("add", (), Phrase("fox", slot=TOP_LEFT)),
-        ),
+        ("There is nothing at the top left, so put a fox there.", Meaning("add", (), Phrase("fox", slot=TOP_LEFT))),
         ("remove the dog and the fox", Meaning("remove", (DOG, FOX))),
         ("make the photo rich in contrast", Meaning("photometric", operation="more contrast")),
         ("let the fox stand in for the dog", Meaning("replace", (DOG,), FOX)),
@@ -123,9 +113,7 @@ def test_instructions_are_read(text, meaning):
     assert len(read_instruction(text)) == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["", "remove", "remove the ghost", "what a nice dog", "replace the dog with"]
-)
+@pytest.mark.parametrize("text", ["", "remove", "remove the ghost", "what a nice dog", "replace the dog with"])
 def test_what_is_no_instruction_means_nothing(text):
     assert read_instruction(text) == ()
 
@@ -147,7 +135,7 @@ def test_every_instruction_of_scenes_is_understood_and_done_by_its_edit():
 
 def test_wrong_edits_are_not_what_instructions_mean():
     from data_recipes.oracle.judge import is_done
-    from data_recipes.scenes.candidates import candidate_scenes
+    from insightedit.scenes.candidates import candidate_scenes
 
     sampler = SceneSampler("test", 32, seed=3)
     told = 0

@@ -44,9 +44,7 @@ def command(tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_from_the_command_line(command, tmp_path):
-    code, out, _ = command(
-        "--config", "toy.yaml", "--out", "pairs", "--count", "30", "--workers", "1", "batch_size=3"
-    )
+    code, out, _ = command("--config", "toy.yaml", "--out", "pairs", "--count", "30", "--workers", "1", "batch_size=3")
     assert code == 0
     assert "28 pairs of 30 inputs in 3 files" in out
     assert re.search(r"look mask is too small \d", out)
@@ -86,18 +84,10 @@ def test_a_dry_run_estimates_the_whole_run(tmp_path):
 @pytest.mark.parametrize(
     ("words", "recipe", "told"),
     [
-        (
-            ["--config", "toy.yaml"],
-            None,
-            "nowhere to write: name a folder with --out, or look first with --dry-run",
-        ),
+        (["--config", "toy.yaml"], None, "nowhere to write: name a folder with --out, or look first with --dry-run"),
         (["advancededi", "--out", "x"], None, "recipe is 'advancededi': did you mean advancededit?"),
         (["seed=1", "--out", "x"], None, "no recipe is named: write it first"),
-        (
-            ["--config", "toy.yaml", "--out", "x"],
-            "scenes",
-            "toy.yaml is for the recipe tests.recipes.toy, not scenes",
-        ),
+        (["--config", "toy.yaml", "--out", "x"], "scenes", "toy.yaml is for the recipe tests.recipes.toy, not scenes"),
         (["--config", "toy.yaml", "--out", "x", "--engine", "spark"], None, "needs one of local, ray"),
         (["--config", "toy.yaml", "--out", "toy.yaml"], None, "toy.yaml"),
     ],
@@ -112,9 +102,7 @@ def test_errors_are_one_sentence(command, words, recipe, told):
 def test_being_stopped_is_no_error_of_the_user(command, monkeypatch):
     from data_recipes.pipeline.watch import Stopper
 
-    monkeypatch.setattr(
-        Stopper, "__init__", lambda self, watch: self.__dict__.update(asked=True, watch=watch)
-    )
+    monkeypatch.setattr(Stopper, "__init__", lambda self, watch: self.__dict__.update(asked=True, watch=watch))
     code, _, errors = command("--config", "toy.yaml", "--out", "pairs")
     assert code == 130
     assert "stopped as asked; pairs keeps what is finished, and the same command goes on from there" in errors
@@ -257,9 +245,7 @@ def test_a_dry_run_without_a_pair_says_which_step_refused_what():
     step = StepEstimate("detect", 4, None, 4, ("model cannot be loaded",))
     estimate = Estimate(4, 100, 0, (step,), 0.0, 0.0, {}, 0.0)
     told = nothing_came(estimate)
-    assert told.startswith(
-        "4 inputs were tried and gave no pair: detect rejected 4 of 4 (model cannot be loaded)."
-    )
+    assert told.startswith("4 inputs were tried and gave no pair: detect rejected 4 of 4 (model cannot be loaded).")
 
 
 def test_the_models_that_will_be_loaded_are_named_first(capsys):
@@ -270,6 +256,4 @@ def test_the_models_that_will_be_loaded_are_named_first(capsys):
     assert not capsys.readouterr().out
     local = {"kind": "transformers", "model": "owner/seven"}
     show_models({"chat": local, "summariser": local, "judge": endpoint})
-    assert (
-        capsys.readouterr().out.split("\n")[0].startswith("Loads owner/seven (chat, summariser). What is not")
-    )
+    assert capsys.readouterr().out.split("\n")[0].startswith("Loads owner/seven (chat, summariser). What is not")

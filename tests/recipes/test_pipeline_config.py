@@ -26,9 +26,7 @@ def file(tmp_path):
 
 
 def test_layers(file):
-    config = load_config(
-        file, ["shard_size=7", "backends.chat.model=n", "steps.masks.largest=0.5", "workers=3"]
-    )
+    config = load_config(file, ["shard_size=7", "backends.chat.model=n", "steps.masks.largest=0.5", "workers=3"])
     assert isinstance(config, RecipeConfig)
     assert (config.output.shard_size, config.engine.workers, config.source.path) == (7, 3, "photos")
     assert config.backends == {"chat": {"kind": "endpoint", "model": "n"}}
@@ -87,14 +85,10 @@ def test_faults(words, told):
 
 
 def test_faults_of_files(tmp_path, file):
-    with pytest.raises(
-        ConfigError, match=r"mine.yaml is for the recipe advancededit, not scenes: run `python -m"
-    ):
+    with pytest.raises(ConfigError, match=r"mine.yaml is for the recipe advancededit, not scenes: run `python -m"):
         load_config(file, named="scenes")
     assert load_config(file, named="advancededit").recipe == "advancededit"
-    with pytest.raises(
-        ConfigError, match=r"the file .*none.yaml does not exist: give a YAML file, or a name"
-    ):
+    with pytest.raises(ConfigError, match=r"the file .*none.yaml does not exist: give a YAML file, or a name"):
         load_config(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="the config `nothing-like-it` is not known: give "):
         load_config("nothing-like-it")

@@ -14,7 +14,7 @@ from data_recipes.pipeline.watch import Stopper, Watch
 from tests.recipes.toy import contents, toy_config
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # ray's own, which differ by version
+    pytest.mark.filterwarnings("ignore")  # ray's own, which differ by version
 ]
 STORE = 100 * 2**20
 
@@ -98,9 +98,7 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.data", None)
     monkeypatch.setitem(sys.modules, "ray", None)
     config = toy_config(tmp_path / "ray", 20, name="ray")
-    with pytest.raises(
-        RunStopped, match=r"the engine ray needs Ray Data .*: pip install 'insightedit\[ray\]', or"
-    ):
+    with pytest.raises(RunStopped, match=r"the engine ray needs Ray Data .*: pip install 'insightedit\[ray\]', or"):
         run_recipe(config)
     with pytest.raises(RunStopped, match="choose engine.name=local"):
         RayEngine(Job(config, tmp_path, 20, False), Watch(), Stopper(Watch()))

@@ -13,18 +13,11 @@ from PIL import Image
 from data_recipes.pipeline.codec import read_chunks, write_chunks
 from data_recipes.pipeline.flow import Chunk, RunStopped
 from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.rows import (
-    COLUMNS,
-    PictureEncoder,
-    instruction_of,
-    open_shard,
-    parquet_schema,
-    row_of,
-)
+from data_recipes.pipeline.rows import COLUMNS, PictureEncoder, instruction_of, open_shard, parquet_schema, row_of
 from data_recipes.pipeline.run import run_recipe
 from insightedit import stage1, stage2
 from insightedit.config.schema import SourceConfig
-from insightedit.data.sources import build_source
+from insightedit.datasets.sources import build_source
 from tests.recipes.toy import toy_config
 
 
@@ -96,10 +89,7 @@ def test_the_schema_is_the_one_of_the_datasets_library():
 
     types = dict.fromkeys(COLUMNS, Value("string"))
     types |= dict.fromkeys(("source", "target", "mask"), Image())
-    types |= {
-        "references": List(Image()),
-        "instructions": List({"kind": Value("string"), "text": Value("string")}),
-    }
+    types |= {"references": List(Image()), "instructions": List({"kind": Value("string"), "text": Value("string")})}
     ours, theirs = parquet_schema(), Features(types).arrow_schema
     assert ours.equals(theirs)
     assert json.loads(ours.metadata[b"huggingface"]) == json.loads(theirs.metadata[b"huggingface"])
@@ -126,11 +116,7 @@ def test_training_reads_a_row_as_it_was(tmp_path, format):
     source = build_source(SourceConfig(kind=format, path=str(tmp_path)), size=8, seed=0, expressive=True)
     assert source.num_records == 2
     row = source[0]
-    assert (row.instruction, row.reply, row.task) == (
-        "put <imagehere> on <imagehere>",
-        "long",
-        "subject_editing",
-    )
+    assert (row.instruction, row.reply, row.task) == ("put <imagehere> on <imagehere>", "long", "subject_editing")
     assert np.array_equal(row.source_image, record.source)
     assert np.array_equal(row.target_image, record.target)
     first, second = row.reference_images
@@ -142,9 +128,7 @@ def test_a_row_keeps_everything(tmp_path):
     from datasets import load_dataset
 
     record = full_record()
-    path = written(
-        tmp_path, "parquet", record, Record("b", target=picture(5), instructions={"simple": ("x",)})
-    )
+    path = written(tmp_path, "parquet", record, Record("b", target=picture(5), instructions={"simple": ("x",)}))
     table = load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
     assert table.column_names == list(COLUMNS)
     row = table[0]
@@ -152,12 +136,7 @@ def test_a_row_keeps_everything(tmp_path):
     assert row["instructions"][1] == {"kind": "simple", "text": "é"}
     assert json.loads(row["scores"]) == dict(record.scores)
     assert json.loads(row["truth"]) == dict(record.truth)
-    assert (row["key"], row["split"], row["class_origin"], row["caption"]) == (
-        "a/1",
-        "train",
-        "dog",
-        "two dogs",
-    )
+    assert (row["key"], row["split"], row["class_origin"], row["caption"]) == ("a/1", "train", "dog", "two dogs")
     assert (table[1]["source"], table[1]["mask"], table[1]["references"]) == (None, None, [])
 
 

@@ -85,9 +85,7 @@ def test_the_seed_changes_bytes(tmp_path, straight):
     config = toy_config(tmp_path / "out")
     config.seed = 1
     run_recipe(config)
-    assert (tmp_path / "out/train-00000.parquet").read_bytes() != (
-        straight / "train-00000.parquet"
-    ).read_bytes()
+    assert (tmp_path / "out/train-00000.parquet").read_bytes() != (straight / "train-00000.parquet").read_bytes()
 
 
 def test_usage_is_added_up_over_sessions(straight):
@@ -113,9 +111,7 @@ def test_a_record_that_always_fails_is_rejected_and_takes_no_other_with_it(tmp_p
 
     patience = flow.Patience(sleep=waits.append)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "data_recipes.pipeline.bench.Patience", lambda *told: flow.Patience(*told, patience.sleep)
-        )
+        patch.setattr("data_recipes.pipeline.bench.Patience", lambda *told: flow.Patience(*told, patience.sleep))
         manifest = run_recipe(config)
     assert manifest["pairs"] == PAIRS - 1
     assert manifest["rejects"]["fault"] == {"failed": 1}
@@ -140,20 +136,11 @@ def test_a_step_that_succeeds_at_last_loses_nothing(tmp_path, straight):
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        (
-            "down",
-            "the step fault gets no answer: http://127.0.0.1:9 does not answer; what is finished is kept",
-        ),
-        (
-            "no_library",
-            "the step fault cannot import what it needs: No module named 'moonshine'; pip install moonsh",
-        ),
+        ("down", "the step fault gets no answer: http://127.0.0.1:9 does not answer; what is finished is kept"),
+        ("no_library", "the step fault cannot import what it needs: No module named 'moonshine'; pip install moonsh"),
         ("foreign", "the step fault made elsewhere of .*: keys have to be the record's own or below it"),
         ("twice", "the step fault gave the key .* twice: number its results"),
-        (
-            "raise",
-            "the step fault failed for 8 of 8 records, the last time with `no luck with .*`: repair it and",
-        ),
+        ("raise", "the step fault failed for 8 of 8 records, the last time with `no luck with .*`: repair it and"),
         ("nothing", "failed for 8 of 8 .* `the step gave neither a record nor a reason for"),
         ("short", "failed for 8 of 8 .* `the step gave 0 answers for 1 records`"),
     ],
@@ -172,9 +159,7 @@ def test_units_before_a_stop_are_kept_and_not_done_again(tmp_path, straight):
     config = failing(out, "down", 60, at=first)
     with pytest.raises(RunStopped, match="the same command goes on from there"):
         run_recipe(config)
-    assert [path.name for path in sorted(out.glob("*.parquet"))] == [
-        f"train-0000{n}.parquet" for n in range(3)
-    ]
+    assert [path.name for path in sorted(out.glob("*.parquet"))] == [f"train-0000{n}.parquet" for n in range(3)]
     assert not json.loads((out / "manifest.json").read_text())["complete"]
     done = (out / "train-00002.parquet").read_bytes()
     assert done == (straight / "train-00002.parquet").read_bytes()
@@ -231,9 +216,7 @@ class Told(Watch):
 
 def test_a_worker_that_dies_takes_nothing_with_it(tmp_path):
     watch = Told()
-    config = failing(
-        tmp_path / "out", "die_once", 60, at="00007/2-add", path=str(tmp_path / "died"), workers=2
-    )
+    config = failing(tmp_path / "out", "die_once", 60, at="00007/2-add", path=str(tmp_path / "died"), workers=2)
     manifest = run_recipe(config, watch)
     assert watch.deaths == ["killed by signal 9"]
     assert manifest["pairs"] == PAIRS
@@ -266,14 +249,10 @@ def test_a_second_signal_ends_at_once():
 
 def test_a_folder_keeps_other_runs_and_other_files_out(tmp_path, straight):
     config = toy_config(straight, 50)
-    with pytest.raises(
-        ValueError, match=r"begun with other settings \(source.count 60, now 50\): give the same"
-    ):
+    with pytest.raises(ValueError, match=r"begun with other settings \(source.count 60, now 50\): give the same"):
         run_recipe(config)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(
-        ValueError, match=r"holds files but no manifest.json of a recipe: name a new or empty"
-    ):
+    with pytest.raises(ValueError, match=r"holds files but no manifest.json of a recipe: name a new or empty"):
         run_recipe(toy_config(tmp_path))
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(ValueError, match="is not the manifest of a recipe"):
@@ -286,19 +265,14 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     from data_recipes.pipeline.folder import OutFolder
 
     config = toy_config(tmp_path / "out")
-    with (
-        OutFolder(tmp_path / "out", config).lock(),
-        pytest.raises(RunStopped, match="another run is at work in"),
-    ):
+    with OutFolder(tmp_path / "out", config).lock(), pytest.raises(RunStopped, match="another run is at work in"):
         run_recipe(config)
 
 
 def test_a_run_needs_a_place_and_inputs(tmp_path):
     with pytest.raises(ValueError, match="output.path is not set: name a folder with --out"):
         run_recipe(toy_config(None))
-    with pytest.raises(
-        ValueError, match="has 1000000 inputs, and source.start is 1000000: there is nothing to do"
-    ):
+    with pytest.raises(ValueError, match="has 1000000 inputs, and source.start is 1000000: there is nothing to do"):
         run_recipe(toy_config(tmp_path / "out", source={"start": 1_000_000}))
 
 
@@ -308,9 +282,7 @@ def test_recipes_and_backends_are_looked_at_before_anything_is_done(tmp_path):
     with pytest.raises(ValueError, match="the step quality needs a judge, and the config names none"):
         run_recipe(config)
     config.recipe = "tests.recipes.nowhere"
-    with pytest.raises(
-        ValueError, match="the recipe tests.recipes.nowhere cannot be loaded: No module named"
-    ):
+    with pytest.raises(ValueError, match="the recipe tests.recipes.nowhere cannot be loaded: No module named"):
         run_recipe(config)
     config.recipe = "advancededi"
     with pytest.raises(ValueError, match="recipe is 'advancededi': did you mean advancededit?"):
@@ -339,9 +311,7 @@ def test_two_steps_of_one_name_are_refused(tmp_path, monkeypatch):
     from tests.recipes import toy
 
     monkeypatch.setattr(toy.Pairs, "name", "look")
-    with pytest.raises(
-        ValueError, match=r"has steps named \['look', 'look', .*: each needs a name of its own"
-    ):
+    with pytest.raises(ValueError, match=r"has steps named \['look', 'look', .*: each needs a name of its own"):
         Bench(toy_config(tmp_path / "out"))
 
 

@@ -66,10 +66,7 @@ def test_configs_fit_the_steps_and_the_backends(name):
 def test_values_of_the_config_that_are_published():
     config = load_config("advancededit")
     assert config.source.max_side == 640
-    assert (config.backends["detector"]["box_threshold"], config.backends["detector"]["text_threshold"]) == (
-        0.4,
-        0.3,
-    )
+    assert (config.backends["detector"]["box_threshold"], config.backends["detector"]["text_threshold"]) == (0.4, 0.3)
     written = {step.name: step.settings for step in build_steps("advancededit", config.steps)}
     default = {step.name: step.settings for step in build_steps("advancededit", {"editable": {}})}
     assert written == default  # the file shows the defaults, it does not change them
@@ -85,9 +82,7 @@ def test_the_bar_s_config():
 
 
 def test_every_pair_of_a_few_photos_is_good():
-    pairs, refused = drive(
-        build_steps("advancededit", {}), [photo(index, 64) for index in range(4)], oracles()
-    )
+    pairs, refused = drive(build_steps("advancededit", {}), [photo(index, 64) for index in range(4)], oracles())
     assert refused == []
     assert {pair.task for pair in pairs} == {"remove", "add", "replace"}
     for pair in pairs:
@@ -157,7 +152,7 @@ def test_scenes_pass_through_their_recipe(tmp_path):
     config = load_config(None, ["recipe=scenes", *words])
     assert run_recipe(config)["pairs"] == 6
     source = open_pairs(InputConfig(kind="parquet", path=str(tmp_path / "out"), split="train"))
-    from data_recipes.scenes import SceneSampler
+    from insightedit.scenes import SceneSampler
 
     for index in range(6):
         np.testing.assert_array_equal(source[index].target, SceneSampler("train", 32)[index].target)
@@ -175,9 +170,7 @@ def test_the_command_ends_with_the_report(tmp_path, capfd, monkeypatch):
     from data_recipes.pipeline.cli import main as command
 
     words = [*SMALL, "source.count=1", "faults.all=0.5", "backends.chat.broken=0.2"]
-    monkeypatch.setattr(
-        "sys.argv", ["x", "--config", "scenes_oracle", "--out", str(tmp_path / "out"), *words]
-    )
+    monkeypatch.setattr("sys.argv", ["x", "--config", "scenes_oracle", "--out", str(tmp_path / "out"), *words])
     with pytest.raises(SystemExit) as ended:
         command("advancededit")
     assert ended.value.code == 0

@@ -50,12 +50,7 @@ def test_quality_is_judged_where_the_config_names_it(name: str):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_run_over_scenes_gives_what_its_steps_give(name: str, tmp_path: Path):
     count = 12 if name == "mige_replacement" else 4
-    words = [
-        f"source.count={count}",
-        "source.size=64",
-        "output.shard_size=2",
-        f"output.path={tmp_path / 'out'}",
-    ]
+    words = [f"source.count={count}", "source.size=64", "output.shard_size=2", f"output.path={tmp_path / 'out'}"]
     manifest = run_recipe(load_config(f"{name}_oracle", words))
     kind, tasks = RECIPES[name]
     wanted, rejected = run_steps(name, scenes(kind, count, size=64))
@@ -70,9 +65,7 @@ def test_a_run_over_scenes_gives_what_its_steps_give(name: str, tmp_path: Path):
         assert len(record.references) == len(told.references)
         assert all(np.array_equal(a, b) for a, b in zip(record.references, told.references, strict=True))
         assert (record.source is None) == (told.source is None)
-        if (
-            name != "smartedit_synthetic" or told.task == "add"
-        ):  # that config harmonises, `run_steps` does not
+        if name != "smartedit_synthetic" or told.task == "add":  # that config harmonises, `run_steps` does not
             assert np.array_equal(record.target, told.target)
 
 

@@ -77,11 +77,7 @@ def photo(**changed: Any) -> Record:
     mask[10:20, 10:25] = True
     cut_off = np.zeros_like(mask)
     cut_off[:8, :8] = True
-    things = (
-        Thing("dog", "the red dog", mask=mask),
-        Thing("cat", "a cat", mask=cut_off),
-        Thing("sun", "sun"),
-    )
+    things = (Thing("dog", "the red dog", mask=mask), Thing("cat", "a cat", mask=cut_off), Thing("sun", "sun"))
     given = {"image": np.full((30, 40, 3), 9, dtype=np.uint8), "things": things, **changed}
     return Record("a", **given)
 

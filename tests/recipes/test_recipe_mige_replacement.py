@@ -52,9 +52,7 @@ def test_the_reference_is_what_came(pairs: list[Record], run: tuple[list[Record]
         assert np.array_equal(record.source, given[record.key].source)
 
 
-def test_the_words_for_what_came_became_the_picture(
-    pairs: list[Record], run: tuple[list[Record], list[Rejected]]
-):
+def test_the_words_for_what_came_became_the_picture(pairs: list[Record], run: tuple[list[Record], list[Rejected]]):
     given = {pair.key: pair for pair in pairs}
     for record in run[0]:
         (words,) = [texts for kind, texts in given[record.key].instructions.items() if kind != "expressive"]
@@ -88,10 +86,7 @@ def pair(**changed: Any) -> Record:
 def test_try_on_records_pass_untouched():
     cloth = np.zeros((9, 9, 3), dtype=np.uint8)
     ready = pair(
-        task="edit",
-        references=(cloth,),
-        instructions={"simple": ("let her wear <imagehere>",)},
-        class_target="",
+        task="edit", references=(cloth,), instructions={"simple": ("let her wear <imagehere>",)}, class_target=""
     )
     records, rejected = run_steps(RECIPE, [ready])
     assert not rejected and same_records(records, [ready])
@@ -102,9 +97,7 @@ def test_other_records_are_refused_and_say_why():
         "is no pair of source and target": pair(source=None),
         "is no replacement": pair(task="edit", instructions={"simple": ("make it night",)}),
         "has references that its instructions do not name": pair(references=(pair().target,)),
-        "does not name what goes and what comes": pair(
-            class_target="", instructions={"simple": ("make it a fox",)}
-        ),
+        "does not name what goes and what comes": pair(class_target="", instructions={"simple": ("make it a fox",)}),
     }
     for reason, record in known.items():
         found = Replacements().one(record, context(Replacements()))

@@ -49,9 +49,7 @@ def test_every_photo_gives_two_pairs_or_a_reason(run: tuple[list[Record], list[R
     assert len(set(keys)) == len(keys) and all(re.fullmatch(r"\d{6}/(add|replace)", key) for key in keys)
 
 
-def test_the_addition_is_the_photo_without_the_thing_and_the_photo(
-    run: tuple[list[Record], list[Rejected]],
-):
+def test_the_addition_is_the_photo_without_the_thing_and_the_photo(run: tuple[list[Record], list[Rejected]]):
     for record in run[0]:
         if record.task == "add":
             known, number = edited(record)
@@ -122,10 +120,7 @@ def test_one_by_one_gives_the_same_as_together(run: tuple[list[Record], list[Rej
 
 
 def test_the_harmoniser_sees_what_was_pasted():
-    backends = {
-        **oracles(),
-        "harmoniser": load_backend("harmoniser", {"kind": "statistics", "strength": 0.8}),
-    }
+    backends = {**oracles(), "harmoniser": load_backend("harmoniser", {"kind": "statistics", "strength": 0.8})}
     plain, _ = run_steps(RECIPE, scenes("scene_couples", 2))
     moved, _ = run_steps(RECIPE, scenes("scene_couples", 2), backends=backends)
     assert np.array_equal(plain[0].source, moved[0].source)

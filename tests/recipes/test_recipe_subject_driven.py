@@ -70,9 +70,7 @@ def test_a_caption_of_the_source_is_kept():
 
 
 def test_longer_words_go_first_and_marks_are_in_the_order_of_the_caption():
-    text, numbers = marked_caption(
-        "a red dog, a dog and two cats near the tree", ["dog", "red dog", "tree", "cat"]
-    )
+    text, numbers = marked_caption("a red dog, a dog and two cats near the tree", ["dog", "red dog", "tree", "cat"])
     assert text == "<imagehere>, <imagehere> and two cats near <imagehere>" and numbers == [1, 0, 2]
     assert marked_caption("a photo", ["dog"]) == ("a photo", [])
 
@@ -126,11 +124,7 @@ def test_photos_that_cannot_be_composed_are_refused():
 def test_finished_records_pass_untouched():
     grey = np.full((30, 40, 3), 9, dtype=np.uint8)
     ready = Record(
-        "a",
-        task="subject",
-        target=grey,
-        references=(grey,),
-        instructions={"simple": ("<imagehere> on a lawn",)},
+        "a", task="subject", target=grey, references=(grey,), instructions={"simple": ("<imagehere> on a lawn",)}
     )
     records, rejected = run_steps(RECIPE, [ready, *scenes("scenes", 1)])
     assert not rejected and len(records) == 2 and same_records(records[:1], [ready])

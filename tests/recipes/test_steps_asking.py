@@ -7,21 +7,11 @@ import json
 import pytest
 
 from data_recipes.backends.base import Question
-from data_recipes.steps.asking import (
-    AGAIN,
-    UnusableError,
-    ask_all,
-    bare,
-    read_form,
-    read_instructions,
-    read_text,
-)
+from data_recipes.steps.asking import AGAIN, UnusableError, ask_all, bare, read_form, read_instructions, read_text
 from data_recipes.steps.captions import ObjectList
 from tests.recipes.stand_ins import Script
 
-GOOD = {
-    "object_list": [{"category": "dog", "obj_simple_caption": "red dog", "obj_detailed_caption": "a red dog"}]
-}
+GOOD = {"object_list": [{"category": "dog", "obj_simple_caption": "red dog", "obj_detailed_caption": "a red dog"}]}
 TEXT = json.dumps(GOOD)
 
 
@@ -58,10 +48,7 @@ def test_a_list_is_read_however_it_is_wrapped(text):
         ('{"object_list": ["dog"]}', "object_list.0: input should be"),
         (TEXT.replace('"red dog"', "7"), "object_list.0.obj_simple_caption: input should be a valid string"),
         (TEXT.replace('"red dog"', '""'), "object_list.0.obj_simple_caption: string should have at least 1"),
-        (
-            TEXT.replace('"red dog"', '"  "'),
-            "object_list.0.obj_simple_caption: string should have at least 1",
-        ),
+        (TEXT.replace('"red dog"', '"  "'), "object_list.0.obj_simple_caption: string should have at least 1"),
     ],
 )
 def test_unusable_answers_are_refused_with_the_reason(text, why):
@@ -115,10 +102,7 @@ def test_only_unusable_answers_are_asked_for_again_with_what_was_wrong():
     chat = Script(caption=["", "good", "..."])
     questions = [Question(prompt, task="caption") for prompt in ("first", "second")]
     answers = ask_all(chat, questions, [read_text] * 2, 3)
-    assert [(a.value, a.fault, a.attempts) for a in answers] == [
-        (None, "the answer is empty", 3),
-        ("good", "", 1),
-    ]
+    assert [(a.value, a.fault, a.attempts) for a in answers] == [(None, "the answer is empty", 3), ("good", "", 1)]
     assert [(q.prompt, q.attempt) for q in chat.asked] == [
         ("first", 0),
         ("second", 0),

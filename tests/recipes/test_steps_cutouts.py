@@ -94,11 +94,7 @@ def test_things_of_one_kind_are_told_apart_by_side_and_size():
     assert told_apart(two, 2) == ("the left Dog", "the smaller Dog")
     assert told_apart(two, 1) == (), "the only cat needs no telling"
     three = [thing("dog", 5, 40), thing("dog", 5, 20), thing("dog", 20, 5)]
-    assert [told_apart(three, i) for i in range(3)] == [
-        ("the right dog",),
-        ("the middle dog",),
-        ("the left dog",),
-    ]
+    assert [told_apart(three, i) for i in range(3)] == [("the right dog",), ("the middle dog",), ("the left dog",)]
     assert told_apart([*three, thing("dog", 30, 50)], 0) == (), "four are too many"
     above = [thing("dog", 5, 20), thing("dog", 25, 21)]
     assert told_apart(above, 0) == (), "neither side nor size tells"
@@ -114,8 +110,6 @@ def test_a_place_is_told_from_the_nearest_thing():
     assert beside(disc(5, 21, 10), [cat]) == "" and beside(disc(5, 21, 10), [Thing("dog")]) == ""
 
 
-@pytest.mark.parametrize(
-    ("noun", "told"), [("dog", "a dog"), ("old dog", "an old dog"), ("the ape", "an ape")]
-)
+@pytest.mark.parametrize(("noun", "told"), [("dog", "a dog"), ("old dog", "an old dog"), ("the ape", "an ape")])
 def test_articles(noun: str, told: str):
     assert article(noun) == told

@@ -88,16 +88,8 @@ def test_two_phrases_of_one_box_are_one_thing():
         ([], "nothing found", "2 not found"),
         ([(*DOG[:2], 0.39), (*CAT[:2], 0.1)], "nothing found", "2 low score"),
         ([("a bird", (0.0, 0.0, 9.0, 9.0), 0.9)], "nothing found", "2 not found"),
-        (
-            [("red dog", (10.0, 10.0, 16.0, 18.0), 0.9)],
-            "no mask is usable",
-            "1 mask is too small, 1 not found",
-        ),
-        (
-            [("red dog", (0.0, 0.0, 100.0, 60.0), 0.9)],
-            "no mask is usable",
-            "1 mask is too large, 1 not found",
-        ),
+        ([("red dog", (10.0, 10.0, 16.0, 18.0), 0.9)], "no mask is usable", "1 mask is too small, 1 not found"),
+        ([("red dog", (0.0, 0.0, 100.0, 60.0), 0.9)], "no mask is usable", "1 mask is too large, 1 not found"),
     ],
 )
 def test_refusals(boxes, reason, detail):

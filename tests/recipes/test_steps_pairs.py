@@ -99,8 +99,7 @@ def test_so_many_things_at_most_by_chance_but_always_the_same():
 
 
 @pytest.mark.parametrize(
-    ("record", "reason"),
-    [(Record("a"), "has no photo"), (photo(0).but(things=(Thing("dog"),)), "has no masks")],
+    ("record", "reason"), [(Record("a"), "has no photo"), (photo(0).but(things=(Thing("dog"),)), "has no masks")]
 )
 def test_refusals(record, reason):
     refused = only(run(Pairs(), [record], oracles()))

@@ -180,10 +180,7 @@ def test_other_scales():
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        (
-            {"rubric": "imgedit"},
-            "steps.quality.rubric is 'imgedit': choose one of viescore, gedit, insightedit.",
-        ),
+        ({"rubric": "imgedit"}, "steps.quality.rubric is 'imgedit': choose one of viescore, gedit, insightedit."),
         ({"judged": "some"}, "steps.quality.judged is 'some': choose one of each, first."),
         ({"on_missing": "ask"}, "steps.quality.on_missing is 'ask': choose one of reject, keep."),
         ({"min_sc": 6}, "steps.quality.min_sc is 6: it has to be from 0 to 5."),

@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 
 from data_recipes.pipeline.records import Record
-from data_recipes.steps.wording import (
-    ADVANCED_TEMPLATES,
-    KINDS,
-    PROMPTS,
-    SIMPLE_TEMPLATES,
-    TEMPLATES,
-    Wording,
-)
+from data_recipes.steps.wording import ADVANCED_TEMPLATES, KINDS, PROMPTS, SIMPLE_TEMPLATES, TEMPLATES, Wording
 from tests.recipes.stand_ins import Script, only, oracles, photo, run
 
 PICTURE = np.zeros((32, 32, 3), np.uint8)
@@ -64,10 +57,7 @@ def test_the_first_wording_is_the_published_template(task, text):
 def test_templates_without_a_model():
     found = only(run(PLAIN, [pair()], {}))
     words = {"origin": "blue teapot", "target": "brass lantern"}
-    long = {
-        "origin": "blue enamel teapot on the windowsill",
-        "target": "small brass lantern on the windowsill",
-    }
+    long = {"origin": "blue enamel teapot on the windowsill", "target": "small brass lantern on the windowsill"}
     assert found.instructions["simple"][0] in {one.format(**words) for one in SIMPLE_TEMPLATES["replace"]}
     assert found.instructions["advanced"][0] in {one.format(**long) for one in ADVANCED_TEMPLATES["replace"]}
     assert PLAIN.needs == ()
@@ -99,10 +89,7 @@ def test_the_model_writes_every_kind():
     found = only(run(Wording(), [pair()], {"chat": chat}))
     assert list(found.instructions) == ["template", "simple", "advanced", "reasoning"]
     assert found.instructions["simple"][1] == "swap the blue teapot for a brass lantern"
-    assert found.instructions["reasoning"] == (
-        "What pours tea? Replace it.",
-        "Make the vessel a source of light.",
-    )
+    assert found.instructions["reasoning"] == ("What pours tea? Replace it.", "Make the vessel a source of light.")
     asked = {question.task: question for question in chat.asked}
     assert "replace the blue teapot with the brass lantern" in asked["simple"].prompt
     assert "What is edited: A blue enamel teapot on the windowsill." in asked["advanced"].prompt
@@ -162,10 +149,7 @@ def test_prompts_are_told_for_the_kinds_that_are_written():
         ({"on_failure": "stop"}, "steps.wording.on_failure is 'stop': choose keep or reject."),
         ({"max_words": 0}, "steps.wording.max_words is 0: it has to be at least 1."),
         ({"attempts": 0}, "steps.wording.attempts is 0"),
-        (
-            {"by_chat": False},
-            "kinds has reasoning and by_chat is false: only a language model can write it; take",
-        ),
+        ({"by_chat": False}, "kinds has reasoning and by_chat is false: only a language model can write it; take"),
     ],
 )
 def test_wrong_settings_are_told(setting, sentence):
@@ -174,9 +158,7 @@ def test_wrong_settings_are_told(setting, sentence):
 
 
 def test_oracle_writes_all_kinds():
-    record = pair(
-        "remove", class_origin="drum", detailed_origin="a small drum at the top left", truth=photo(0).truth
-    )
+    record = pair("remove", class_origin="drum", detailed_origin="a small drum at the top left", truth=photo(0).truth)
     found = only(run(Wording(), [record], oracles()))
     assert found.instructions["reasoning"] == (
         "What is at the top left? Remove it.",

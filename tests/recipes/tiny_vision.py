@@ -25,23 +25,7 @@ from transformers import (
 
 SIDE = 64
 MARKS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}  # as BERT has them
-WORDS = [
-    "a",
-    "red",
-    "blue",
-    "dog",
-    "cat",
-    "teapot",
-    "on",
-    "the",
-    "left",
-    "of",
-    "an",
-    "old",
-    "table",
-    "two",
-    "wooden",
-]
+WORDS = ["a", "red", "blue", "dog", "cat", "teapot", "on", "the", "left", "of", "an", "old", "table", "two", "wooden"]
 
 
 def write_grounding_dino(folder: Path, max_text_len: int = 16) -> Path:
@@ -121,12 +105,7 @@ def write_sam(folder: Path) -> Path:
             "window_size": 4,
             "global_attn_indexes": [1],
         },
-        prompt_encoder_config={
-            "hidden_size": 16,
-            "image_size": SIDE,
-            "patch_size": 8,
-            "mask_input_channels": 4,
-        },
+        prompt_encoder_config={"hidden_size": 16, "image_size": SIDE, "patch_size": 8, "mask_input_channels": 4},
         mask_decoder_config={
             "hidden_size": 16,
             "mlp_dim": 16,
@@ -168,12 +147,7 @@ def write_sam2(folder: Path) -> Path:
             "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
             "fpn_hidden_size": 16,
         },
-        prompt_encoder_config={
-            "hidden_size": 16,
-            "image_size": SIDE,
-            "patch_size": 16,
-            "mask_input_channels": 4,
-        },
+        prompt_encoder_config={"hidden_size": 16, "image_size": SIDE, "patch_size": 16, "mask_input_channels": 4},
         mask_decoder_config={
             "hidden_size": 16,
             "mlp_dim": 16,

@@ -18,7 +18,7 @@ from data_recipes.pipeline.inputs import InputConfig
 from data_recipes.pipeline.records import Record, Rejected, Thing
 from data_recipes.pipeline.steps import Context, EachRecord, Outcome
 from data_recipes.recipes import Settings, configured
-from insightedit.evaluation.judge.backends import JudgeError
+from insightedit.chat.clients import JudgeError
 
 ABOUT = "Squares on noise: the square goes, or comes."
 COLOURS = {"red": (200, 30, 30), "green": (30, 170, 40), "blue": (30, 60, 200)}
@@ -65,9 +65,7 @@ class Look(EachRecord):
         mask[top:bottom, left:right] = True
         if mask.mean() < self.smallest:
             return self.reject(record, "mask is too small", f"{mask.mean():.1%} of the picture")
-        thing = Thing(
-            "square", f"a {record.truth['colour']} square", "", (left, top, right, bottom), mask, 0.9
-        )
+        thing = Thing("square", f"a {record.truth['colour']} square", "", (left, top, right, bottom), mask, 0.9)
         return record.but(things=(thing,))
 
 

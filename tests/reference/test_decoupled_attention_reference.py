@@ -26,10 +26,7 @@ def as_ip_adapter(unet: EditUNet) -> dict[str, dict[str, torch.Tensor]]:
         if name.endswith("attn2.processor"):
             adapter[f"{index}.to_k_ip.weight"] = processor.to_k_ip[0].weight.detach()
             adapter[f"{index}.to_v_ip.weight"] = processor.to_v_ip[0].weight.detach()
-    return {
-        "image_proj": {k.replace("image_embeds", "proj"): v for k, v in projection.items()},
-        "ip_adapter": adapter,
-    }
+    return {"image_proj": {k.replace("image_embeds", "proj"): v for k, v in projection.items()}, "ip_adapter": adapter}
 
 
 def test_image_branch_equals_ip_adapter() -> None:
@@ -50,9 +47,7 @@ def test_image_branch_equals_ip_adapter() -> None:
     text, embeds = torch.randn(2, 5, TEXT_WIDTH), torch.randn(2, IMAGE_DIM)
     with torch.no_grad():
         expected = stock(noisy, 7, text, added_cond_kwargs={"image_embeds": [embeds[:, None]]}).sample
-        actual = ours(
-            torch.cat([noisy, source], 1), 7, text, added_cond_kwargs={"image_embeds": embeds}
-        ).sample
+        actual = ours(torch.cat([noisy, source], 1), 7, text, added_cond_kwargs={"image_embeds": embeds}).sample
         without = ours(torch.cat([noisy, source], 1), 7, text).sample
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     assert (actual - without).abs().max() > 1e-3

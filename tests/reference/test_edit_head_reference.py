@@ -17,9 +17,7 @@ HEADS, WIDTH = 4, 32
 @pytest.fixture
 def head() -> EditHead:
     torch.manual_seed(0)
-    head = EditHead(
-        num_queries=7, text_width=16, llm_width=24, width=WIDTH, num_layers=4, num_heads=HEADS, ffn_dim=48
-    )
+    head = EditHead(num_queries=7, text_width=16, llm_width=24, width=WIDTH, num_layers=4, num_heads=HEADS, ffn_dim=48)
     with torch.no_grad():  # norms and biases start at 1 and 0; give each its own value
         for parameter in head.parameters():
             if parameter.ndim == 1:

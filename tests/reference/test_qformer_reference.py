@@ -62,9 +62,7 @@ def test_qformer_equals_blip2(every: int) -> None:
     copy_weights(ours, theirs)
     states = torch.randn(3, 5, ENCODER)
     with torch.no_grad():
-        expected = theirs(
-            query_embeds=ours.queries.expand(3, -1, -1), encoder_hidden_states=states
-        ).last_hidden_state
+        expected = theirs(query_embeds=ours.queries.expand(3, -1, -1), encoder_hidden_states=states).last_hidden_state
         actual = ours(states)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     assert sum(p.numel() for p in ours.parameters()) == ours.queries.numel() + sum(

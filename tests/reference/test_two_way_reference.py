@@ -6,11 +6,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import SamMaskDecoderConfig, SamPromptEncoderConfig
-from transformers.models.sam.modeling_sam import (
-    SamPositionalEmbedding,
-    SamTwoWayAttentionBlock,
-    SamTwoWayTransformer,
-)
+from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamTwoWayAttentionBlock, SamTwoWayTransformer
 
 from insightedit.bridging.two_way import FourierPositions, TwoWayBlock, TwoWayTransformer
 
@@ -99,9 +95,7 @@ def test_one_block_equals_sams(is_first: bool) -> None:
 
 
 def test_positions_equal_sam() -> None:
-    theirs = SamPositionalEmbedding(
-        SamPromptEncoderConfig(hidden_size=WIDTH, num_pos_feats=WIDTH // 2, scale=1)
-    )
+    theirs = SamPositionalEmbedding(SamPromptEncoderConfig(hidden_size=WIDTH, num_pos_feats=WIDTH // 2, scale=1))
     ours = FourierPositions(WIDTH)
     ours.frequencies.copy_(theirs.positional_embedding.detach())
     # SAM's own grid: cell centres counted up, divided by the size.

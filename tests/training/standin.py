@@ -66,17 +66,11 @@ class SmallLoader:
         self.position = state["position"]
 
 
-def objective(
-    editor: nn.Module, batch: Batch, config: Config, generator: torch.Generator
-) -> dict[str, Tensor]:
+def objective(editor: nn.Module, batch: Batch, config: Config, generator: torch.Generator) -> dict[str, Tensor]:
     """Denoise; draws from the given generator, and from torch's own through dropout."""
     noise = torch.randn(batch.x.shape, generator=generator).to(batch.x.device)
     prediction = editor(batch.x + noise)
-    return {
-        "noise": (prediction - noise).pow(2).mean(),
-        "lm": None,
-        "metric/spread": prediction.detach().std(),
-    }
+    return {"noise": (prediction - noise).pow(2).mean(), "lm": None, "metric/spread": prediction.detach().std()}
 
 
 def small_config(**train: object) -> Config:

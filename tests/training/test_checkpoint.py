@@ -49,8 +49,7 @@ def test_saved_checkpoints_are_whole_and_the_last_ones_stay(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "moment",
-    ["while writing", "before the marker", "before the rename", "before the pointer", "before the pruning"],
+    "moment", ["while writing", "before the marker", "before the rename", "before the pointer", "before the pruning"]
 )
 def test_a_death_at_any_moment_keeps_a_whole_checkpoint(tmp_path, monkeypatch, moment):
     folder = CheckpointFolder(tmp_path / "checkpoints", keep=1)
@@ -85,15 +84,11 @@ def test_a_death_at_any_moment_keeps_a_whole_checkpoint(tmp_path, monkeypatch, m
     assert names(again) == ["latest", "step-000003"]
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")]
-)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
 def test_full_disk_is_explained_and_loses_nothing(tmp_path, error):
     folder = CheckpointFolder(tmp_path / "checkpoints")
     save(folder, 1)
-    wanted = pytest.raises(
-        StageError, match="could not save step 2 .*step-000001 is untouched.*Free some space"
-    )
+    wanted = pytest.raises(StageError, match="could not save step 2 .*step-000001 is untouched.*Free some space")
     with wanted, folder.writing(2, ALONE) as path:
         (path / "a.txt").write_text("half")
         raise error

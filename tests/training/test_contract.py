@@ -61,10 +61,7 @@ def test_weights_are_handed_over(tmp_path):
     target = editor()
     nn.init.zeros_(target["bridge"].weight)
     loaded = load_stage_weights(target, tmp_path)
-    assert (
-        torch.equal(target["bridge"].weight, loaded["bridge.weight"])
-        and loaded["bridge.weight"].abs().sum() > 0
-    )
+    assert torch.equal(target["bridge"].weight, loaded["bridge.weight"]) and loaded["bridge.weight"].abs().sum() > 0
 
 
 def test_missing_folder_names_the_command(tmp_path):
@@ -82,9 +79,7 @@ def test_missing_folder_without_a_command(tmp_path):
 def test_unfinished_stage_says_how_far_it_is(tmp_path):
     finished(tmp_path)
     (tmp_path / "contract.json").unlink()
-    with pytest.raises(
-        StageError, match="has not finished: it stopped at step-000005.*Run `do it` again, it goes on"
-    ):
+    with pytest.raises(StageError, match="has not finished: it stopped at step-000005.*Run `do it` again, it goes on"):
         read_contract(tmp_path, command="do it")
 
 
@@ -101,9 +96,7 @@ def test_broken_contract(tmp_path):
 
 def test_stage_3_directly_after_1_is_refused(tmp_path):
     contract = finished(tmp_path)
-    with pytest.raises(
-        StageError, match="stage 3 comes after stage 2, but .* holds stage 1: run stage 2 first"
-    ):
+    with pytest.raises(StageError, match="stage 3 comes after stage 2, but .* holds stage 1: run stage 2 first"):
         check_contract(contract, config(3), tmp_path)
 
 
@@ -135,9 +128,7 @@ def test_stage_1_does_not_bind_the_unet(tmp_path):
 
 
 def test_another_number_of_edit_tokens_is_explained(tmp_path):
-    with pytest.raises(
-        StageError, match="2 edit tokens, this stage has 32: set comprehension.num_edit_tokens=2"
-    ):
+    with pytest.raises(StageError, match="2 edit tokens, this stage has 32: set comprehension.num_edit_tokens=2"):
         check_contract(finished(tmp_path), config(2), tmp_path)
 
 

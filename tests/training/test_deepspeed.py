@@ -40,9 +40,7 @@ def test_a_path_is_taken_as_it_is(tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(
-        ConfigError, match="train.deepspeed=zero9 is not known: one of zero0, zero2, zero2_offload"
-    ):
+    with pytest.raises(ConfigError, match="train.deepspeed=zero9 is not known: one of zero0, zero2, zero2_offload"):
         deepspeed_settings(small_config(deepspeed="zero9"))
 
 

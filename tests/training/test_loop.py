@@ -23,9 +23,7 @@ def run(folder, config: Config | None = None, **kwargs) -> tuple[RunSummary, Sma
     editor = SmallEditor()
     kwargs.setdefault("loader", SmallLoader())
     loader = kwargs.pop("loader")
-    return fit(
-        editor, kwargs.pop("objective", objective), loader, config or small_config(), folder, **kwargs
-    ), editor
+    return fit(editor, kwargs.pop("objective", objective), loader, config or small_config(), folder, **kwargs), editor
 
 
 class Killed(Exception):
@@ -70,8 +68,7 @@ def test_log_of_a_killed_run_is_that_of_a_straight_run(tmp_path):
     def lines(folder):
         records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         return [
-            {k: v for k, v in r.items() if k not in ("time", "samples_per_second", "eta_seconds")}
-            for r in records
+            {k: v for k, v in r.items() if k not in ("time", "samples_per_second", "eta_seconds")} for r in records
         ]
 
     run(tmp_path / "straight")
@@ -97,13 +94,7 @@ def test_frozen_parts_stay_in_eval_mode(tmp_path):
         seen.append((editor.body.dropout.training, editor.bridge["bim"].dropout.training))
         return objective(editor, *arguments)
 
-    run(
-        tmp_path,
-        small_config(max_steps=2, sample_every=1),
-        objective=looking,
-        edit_fn=lambda s: s,
-        samples=(),
-    )
+    run(tmp_path, small_config(max_steps=2, sample_every=1), objective=looking, edit_fn=lambda s: s, samples=())
     assert set(seen) == {(False, True)}
 
 
@@ -288,9 +279,7 @@ def test_objective_without_losses_is_named():
 
 def test_weights_of_losses_are_the_configs():
     weights = replace(Config().loss, lm=2.0, noise=0.5)
-    total = total_loss(
-        {"lm": torch.tensor(3.0), "noise": torch.tensor(4.0), "metric/x": torch.tensor(9.0)}, weights
-    )
+    total = total_loss({"lm": torch.tensor(3.0), "noise": torch.tensor(4.0), "metric/x": torch.tensor(9.0)}, weights)
     assert total.item() == 8.0
 
 

@@ -14,13 +14,15 @@ import pytest
 import torch
 
 from insightedit import stage1, stage3
-from insightedit.build import build_bridge, build_editor, build_text_encoder
-from insightedit.build_data import build_loader
 from insightedit.config import ConfigError, load_config
-from insightedit.data.collate import resize_square
-from insightedit.hub import export_run, load_pipeline, pipeline_from_editor
+from insightedit.datasets.collate import resize_square
+from insightedit.export.folder import export_run
+from insightedit.model.build import build_bridge, build_editor, build_text_encoder
+from insightedit.pipelines.compose import pipeline_from_editor
+from insightedit.pipelines.loading import load_pipeline
 from insightedit.training.checkpoint import stage_weights
 from insightedit.training.contract import load_stage_weights
+from insightedit.training.data import build_loader
 from insightedit.training.objectives import OBJECTIVES
 from insightedit.training.step import total_loss
 from insightedit.training.trainable import select_trainable
@@ -115,9 +117,7 @@ def test_the_full_bridge_is_the_edit_head_alone() -> None:
 def test_exactly_one_text_branch(override: str, state: str) -> None:
     config = load_config("mgie", 3, ["tiny"], [override])
     text_encoder, _ = build_text_encoder(config)
-    with pytest.raises(
-        ConfigError, match=f"both {state}: the text branch is one of them, so set the other to null"
-    ):
+    with pytest.raises(ConfigError, match=f"both {state}: the text branch is one of them, so set the other to null"):
         build_bridge(config, None, text_encoder, None)
 
 
@@ -184,8 +184,7 @@ def test_only_what_trains_moves(run: Path) -> None:
     assert contract["edit_token"] == "[IMG{index}]"
     assert set(contract["keys"]) == set(weights) > set(TABLES)
     old_rows = (
-        weights[TABLES[0]][: min(contract["edit_token_ids"])]
-        != before[TABLES[0]][: min(contract["edit_token_ids"])]
+        weights[TABLES[0]][: min(contract["edit_token_ids"])] != before[TABLES[0]][: min(contract["edit_token_ids"])]
     )
     assert old_rows.any(), "rows of old words train, too"
 
@@ -308,9 +307,7 @@ def test_a_recipe_with_stage_1_can_align_an_edit_head() -> None:
 
 def test_the_miniature_overlay_goes_on_top() -> None:
     config = load_config("mgie", 3, ["mini"])
-    assert (config.bridge.qformer, config.bridge.bim, config.bridge.iaa, config.comprehension.lora) == (
-        None,
-    ) * 4
+    assert (config.bridge.qformer, config.bridge.bim, config.bridge.iaa, config.comprehension.lora) == (None,) * 4
     assert (config.bridge.edit_head.width, config.comprehension.no_repeat_ngram_size) == (192, 0)
     assert (config.loss.noise, config.guidance.null_text) == (0.5, "zero_states")
     assert config.comprehension.states_before_tokens
@@ -320,9 +317,7 @@ def test_the_miniature_overlay_goes_on_top() -> None:
 def test_the_script_of_all_stages_refuses_an_unknown_recipe(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "stages" / "all.sh"
     environment = {**os.environ, "RECIPE": "nonsense", "PYTHON": sys.executable}
-    done = subprocess.run(
-        [str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("insightedit: the recipe `nonsense` is not known: one of insightedit, mgie")
     assert not list(tmp_path.iterdir())

@@ -8,13 +8,14 @@ from fnmatch import fnmatchcase
 import pytest
 import torch
 
-from insightedit.build import build_editor, sample_edits
-from insightedit.build_data import build_loader
 from insightedit.config import ConfigError, load_config
-from insightedit.interleaved_editor import InterleavedEditor
+from insightedit.model.build import build_editor
+from insightedit.model.interleaved_editor import InterleavedEditor
+from insightedit.pipelines.compose import sample_edits
 from insightedit.stage3 import main
 from insightedit.training.checkpoint import stage_weights
 from insightedit.training.contract import base_models, read_contract
+from insightedit.training.data import build_loader
 from insightedit.training.objectives import edit
 from insightedit.training.optim import build_optimizer, build_schedule
 from insightedit.training.run import save_memory
@@ -46,11 +47,7 @@ def test_the_papers_numbers():
     assert (optim.lr, optim.weight_decay, optim.eps, optim.max_grad_norm) == (1e-5, 0.03, 1e-10, 0.01)
     assert (optim.warmup_steps, optim.schedule) == (1000, "constant")
     guidance = config.guidance
-    assert (guidance.guidance_scale, guidance.image_guidance_scale, guidance.num_inference_steps) == (
-        5.0,
-        1.0,
-        60,
-    )
+    assert (guidance.guidance_scale, guidance.image_guidance_scale, guidance.num_inference_steps) == (5.0, 1.0, 60)
     assert (guidance.creation_guidance_scale, guidance.creation_inference_steps) == (7.0, 50)
     assert [source.weight for source in config.data.sources] == [1.0, 1.0, 1.0]
 
@@ -118,9 +115,7 @@ def test_a_blank_canvas_is_zero_latents(config, editor, batch, monkeypatch):
 def test_reference_latents_are_not_scaled_and_source_latents_are(config, editor, batch, monkeypatch):
     fed = []
     features = editor.transformer.patch_features
-    monkeypatch.setattr(
-        editor.transformer, "patch_features", lambda latents: fed.append(latents) or features(latents)
-    )
+    monkeypatch.setattr(editor.transformer, "patch_features", lambda latents: fed.append(latents) or features(latents))
     with torch.no_grad():
         editor.understand(batch.tokens, (8, 8))
         modes = editor.vae.encode(batch.tokens.reference_pixels).latent_dist.mode()
@@ -191,9 +186,7 @@ class TestRefusals:
                 build_editor(self.config(word))
 
     def test_fusion_and_transformer_need_a_reader(self):
-        with pytest.raises(
-            ConfigError, match="work on instructions with pictures: set comprehension.reader too"
-        ):
+        with pytest.raises(ConfigError, match="work on instructions with pictures: set comprehension.reader too"):
             build_editor(self.config("comprehension.reader=null"))
 
     def test_stage_1_has_nothing_to_align(self):
@@ -201,14 +194,12 @@ class TestRefusals:
             build_editor(self.config("stage.objective=align"))
 
     def test_transformer_and_autoencoder_belong_together(self, monkeypatch):
-        import insightedit.build as build
+        import insightedit.model.build as build
 
         autoencoder, scheduler = build.build_autoencoder(self.config())
         autoencoder.register_to_config(latent_channels=6)
         monkeypatch.setattr(build, "build_autoencoder", lambda config: (autoencoder, scheduler))
-        with pytest.raises(
-            ConfigError, match=r"denoises 4 channels, the autoencoder of generation.model .* has 6"
-        ):
+        with pytest.raises(ConfigError, match=r"denoises 4 channels, the autoencoder of generation.model .* has 6"):
             build_editor(self.config())
 
 

@@ -12,15 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from insightedit import stage3
-from insightedit.build import build_editor
-from insightedit.build_data import build_loader
-from insightedit.card import data_facts, training_facts
-from insightedit.companions import companion_of
 from insightedit.config import load_config
 from insightedit.config.schema import Config
-from insightedit.exporting import read_run
-from insightedit.hub import default_model, export_run, load_pipeline, run_facts
+from insightedit.export.card import data_facts, training_facts
+from insightedit.export.checks import read_run
+from insightedit.export.folder import export_run, run_facts
+from insightedit.model.build import build_editor
+from insightedit.modeling.processor_path import companion_of
+from insightedit.pipelines.loading import default_model, load_pipeline
 from insightedit.training.contract import base_models, load_stage_weights, load_weights
+from insightedit.training.data import build_loader
 from insightedit.training.errors import StageError
 from insightedit.training.model_start import adopt_model, find_start, load_model_weights
 from insightedit.training.objectives import OBJECTIVES
@@ -80,9 +81,7 @@ def test_it_trains_on_is_exported_and_says_where_it_came_from(recipe, model, tmp
     assert "mllm" not in bases
     assert {row["model"] for row in before["bases"]} <= set(bases)  # the licences' chain goes on
     assert card["steps"] == steps
-    assert len(load_pipeline(again, device="cpu").components) == len(
-        load_pipeline(model, device="cpu").components
-    )
+    assert len(load_pipeline(again, device="cpu").components) == len(load_pipeline(model, device="cpu").components)
 
 
 def test_its_folder_alone_is_enough(run, model):
@@ -171,8 +170,7 @@ class TestRefusals:
 
     def test_another_kind_of_model(self, model):
         with pytest.raises(
-            StageError,
-            match="reads with a language model, which recipe mige does not have: name the model's own",
+            StageError, match="reads with a language model, which recipe mige does not have: name the model's own"
         ):
             adopt_model(of_tiny("mige"), model)
 
@@ -187,9 +185,7 @@ class TestRefusals:
 
     def test_a_folder_that_is_not_whole(self, copy):
         (copy / "bridge" / "config.json").write_text("{")
-        with pytest.raises(
-            StageError, match=r"copy is no whole model: its bridge/config\.json cannot be read"
-        ):
+        with pytest.raises(StageError, match=r"copy is no whole model: its bridge/config\.json cannot be read"):
             adopt_model(of_tiny("insightedit"), copy)
 
     def test_a_part_that_cannot_be_read(self, copy):
@@ -218,15 +214,6 @@ class TestRefusals:
 
     def test_a_branch_that_the_recipe_does_not_have(self, model, tmp_path):
         with pytest.raises(
-            StageError,
-            match=r"a branch that this config does not build \(bridge\.iaa=null\).* leave bridge\.iaa",
+            StageError, match=r"a branch that this config does not build \(bridge\.iaa=null\).* leave bridge\.iaa"
         ):
-            train(
-                "insightedit",
-                3,
-                tmp_path,
-                "--init-from",
-                str(model),
-                "bridge.iaa=null",
-                "stage.use_iaa=false",
-            )
+            train("insightedit", 3, tmp_path, "--init-from", str(model), "bridge.iaa=null", "stage.use_iaa=false")

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from insightedit.build import build_editor
-from insightedit.build_data import build_loader
 from insightedit.config.load import load_config
-from insightedit.editor import Editor
+from insightedit.model.build import build_editor
+from insightedit.model.editor import Editor
+from insightedit.training.data import build_loader
 from insightedit.training.objectives import OBJECTIVES
 from insightedit.training.trainable import select_trainable
 from insightedit.types import NoisePrediction
@@ -94,17 +94,10 @@ class TestObjectives:
     def test_a_place_head_teaches_bim_where_the_edit_is(self) -> None:
         editor, losses = losses_of(3, 0, "bridge.bim.place_head=true")
         assert set(losses) == {"lm", "iaa", "noise", "place", "metric/qformer_spread"}
-        assert float(losses["place"].detach()) == pytest.approx(
-            math.log(2), abs=0.3
-        )  # v' starts at zero: undecided
+        assert float(losses["place"].detach()) == pytest.approx(math.log(2), abs=0.3)  # v' starts at zero: undecided
         losses["place"].backward()
         assert editor.bridge.bim.image_out.weight.grad.abs().max() > 0
-        assert set(losses_of(2, 0, "bridge.bim.place_head=true")[1]) == {
-            "lm",
-            "iaa",
-            "noise",
-            "metric/qformer_spread",
-        }
+        assert set(losses_of(2, 0, "bridge.bim.place_head=true")[1]) == {"lm", "iaa", "noise", "metric/qformer_spread"}
 
     @pytest.mark.parametrize("scaled", [True, False])
     def test_with_a_change_floor_a_copy_costs_one(self, scaled: bool) -> None:
@@ -119,9 +112,7 @@ class TestObjectives:
         assert float(losses["noise"]) == pytest.approx(1.0, rel=1e-4)
 
     def test_dropping_every_condition_silences_the_bridge(self) -> None:
-        editor, losses = losses_of(
-            3, 0, "guidance.drop_text=0.0", "guidance.drop_both=1.0", "guidance.drop_image=0.0"
-        )
+        editor, losses = losses_of(3, 0, "guidance.drop_text=0.0", "guidance.drop_both=1.0", "guidance.drop_image=0.0")
         losses["noise"].backward()
         assert all(p.grad is None or not p.grad.any() for p in editor.bridge.qformer.parameters())
 

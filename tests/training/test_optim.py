@@ -38,12 +38,7 @@ def test_adamw_takes_the_configs_values():
     optimizer = build_optimizer(named(), config, device=CPU)
     assert isinstance(optimizer, torch.optim.AdamW)
     group = optimizer.param_groups[0]
-    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (
-        3e-4,
-        (0.8, 0.95),
-        1e-6,
-        0.2,
-    )
+    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (3e-4, (0.8, 0.95), 1e-6, 0.2)
 
 
 def test_cosine_warms_up_and_falls_to_zero():

@@ -79,9 +79,7 @@ def test_the_learning_rate_comes_back(tmp_path):
 
 
 def test_a_checkpoint_of_an_earlier_version_says_how_to_go_on(tmp_path):
-    with pytest.raises(
-        StageError, match="holds no optimizer.safetensors: it was written by an earlier version"
-    ):
+    with pytest.raises(StageError, match="holds no optimizer.safetensors: it was written by an earlier version"):
         read_state(tmp_path)
 
 

@@ -62,9 +62,7 @@ def test_missing_deepspeed_is_named(monkeypatch):
 
 def test_plain_torch_refuses_many_processes(monkeypatch):
     launched(monkeypatch, 4)
-    with pytest.raises(
-        ConfigError, match="runs in one process, the launcher started 4: set train.engine=deepspeed"
-    ):
+    with pytest.raises(ConfigError, match="runs in one process, the launcher started 4: set train.engine=deepspeed"):
         start_processes(TrainConfig(engine="torch"))
 
 

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from insightedit.build import build_editor
 from insightedit.config import list_recipes, load_config
-from insightedit.exporting import read_run
-from insightedit.hub import export_run, load_pipeline, pipeline_from_editor
+from insightedit.export.checks import read_run
+from insightedit.export.folder import export_run
+from insightedit.model.build import build_editor
+from insightedit.pipelines.compose import pipeline_from_editor
+from insightedit.pipelines.loading import load_pipeline
 from insightedit.training.checkpoint import CheckpointFolder, stage_weights
 from insightedit.training.contract import load_stage_weights
 from insightedit.training.trainable import select_trainable
@@ -100,9 +102,7 @@ def test_the_last_stages_export_edits_a_picture_as_the_run_itself(runs, tmp_path
     for pipeline in (exported, exported, live):
         pipeline.set_progress_bar_config(disable=True)
         results.append(
-            pipeline(
-                image=picture, instruction="remove the dog", seed=3, background_lock=False, output_type="np"
-            )
+            pipeline(image=picture, instruction="remove the dog", seed=3, background_lock=False, output_type="np")
         )
     again, here = results[1].images[0], results[2].images[0]
     edited = results[0].images[0]

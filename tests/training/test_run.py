@@ -64,18 +64,14 @@ def test_the_same_settings_go_on_and_others_are_named(tmp_path):
     claim_run_folder(tmp_path / "run", config)
     assert (tmp_path / "run" / "config.yaml").read_text() == before
     other = changed(replace(config, optim=replace(config.optim, lr=0.5)), batch_size=9)
-    with pytest.raises(
-        StageError, match=r"optim.lr was 0.01, is 0.5; train.batch_size was 4, is 9. .*--restart"
-    ):
+    with pytest.raises(StageError, match=r"optim.lr was 0.01, is 0.5; train.batch_size was 4, is 9. .*--restart"):
         claim_run_folder(tmp_path / "run", other)
 
 
 def test_what_does_not_touch_the_numbers_may_change(tmp_path):
     config = small_config()
     begun(tmp_path, config)
-    claim_run_folder(
-        tmp_path, changed(config, max_minutes=3.0, log_every=7, save_every=9, keep_checkpoints=5)
-    )
+    claim_run_folder(tmp_path, changed(config, max_minutes=3.0, log_every=7, save_every=9, keep_checkpoints=5))
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["max_minutes"] == 3.0
 
 
@@ -98,9 +94,7 @@ def test_a_changed_data_set_is_told_and_can_be_accepted(tmp_path, caplog):
     new = {"0-jsonl": {"records": 2, "columns": ["a", "b"], "files": {"all.jsonl": 7}}}
     check_data(tmp_path, old, fresh=True, accepts=False)
     check_data(tmp_path, old, fresh=False, accepts=False)
-    with pytest.raises(
-        StageError, match=r"changed since .*records were 3 and are 2; 1 files differ.*--accept-c"
-    ):
+    with pytest.raises(StageError, match=r"changed since .*records were 3 and are 2; 1 files differ.*--accept-c"):
         check_data(tmp_path, new, fresh=False, accepts=False)
     check_data(tmp_path, new, fresh=False, accepts=True)
     assert "goes on with changed data: 0-jsonl: records were 3" in caplog.text
@@ -112,9 +106,7 @@ def test_a_run_folder_belongs_to_one_training(tmp_path):
     (tmp_path / "run").mkdir()
     with lock_folder(tmp_path / "run"):
         for restart in ([], ["--restart"]):
-            with pytest.raises(
-                ValueError, match="run is in use by process .* wait until it ends, or name another"
-            ):
+            with pytest.raises(ValueError, match="run is in use by process .* wait until it ends, or name another"):
                 run.run_stage(1, [*words, *restart])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     assert not (tmp_path / "run" / "config.yaml").exists()
@@ -190,9 +182,7 @@ def test_restart_keeps_the_old_folder(tmp_path):
     ],
 )
 def test_where_the_stage_before_is(number, stages, output_dir, init_from, wanted):
-    config = Config(
-        stage=StageConfig(number=number), stages=stages, output_dir=output_dir, init_from=init_from
-    )
+    config = Config(stage=StageConfig(number=number), stages=stages, output_dir=output_dir, init_from=init_from)
     found = previous_run(config)
     assert (found and found.as_posix()) == wanted
 

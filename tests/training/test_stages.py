@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 from insightedit import stage1, stage2, stage3
-from insightedit.build import build_editor
-from insightedit.exporting import read_run
-from insightedit.hub import export_run
+from insightedit.export.checks import read_run
+from insightedit.export.folder import export_run
+from insightedit.model.build import build_editor
 from insightedit.training.checkpoint import CheckpointFolder, load_tensors, save_tensors, stage_weights
 from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
@@ -30,13 +30,7 @@ ROOT = Path(__file__).parents[2]
 TINY = ["--overlay", "tiny"]
 STEPS = 12
 FREQUENCIES = "bridge.bim.positions.frequencies"
-KILLABLE = [
-    *TINY,
-    f"train.max_steps={STEPS}",
-    "train.save_every=1",
-    "train.ema_decay=0.9",
-    "train.keep_checkpoints=2",
-]
+KILLABLE = [*TINY, f"train.max_steps={STEPS}", "train.save_every=1", "train.ema_decay=0.9", "train.keep_checkpoints=2"]
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +163,7 @@ def test_what_was_drawn_at_random_goes_along_whatever_the_seed(runs):
     assert json.loads((run_dir / "contract.json").read_text())["keys"][FREQUENCIES] == list(drawn.shape)
     config = read_run(run_dir)
     assert not torch.equal(drawn_buffers(build_editor(config))[FREQUENCIES], drawn)
-    exported = load_file(
-        export_run(run_dir, "model", dtype="fp32") / "bridge/diffusion_pytorch_model.safetensors"
-    )
+    exported = load_file(export_run(run_dir, "model", dtype="fp32") / "bridge/diffusion_pytorch_model.safetensors")
     assert torch.equal(exported["bim.positions.frequencies"], drawn)
 
 
@@ -189,9 +181,7 @@ def test_a_run_without_its_random_frequencies_is_warned_of(runs, caplog):
 
 
 def test_a_run_folder_goes_on_without_the_stage_before(runs, monkeypatch):
-    straight = stage2.main(
-        [*TINY, "--init-from", str(runs / "stage1"), "output_dir=straight", "train.ema_decay=0.9"]
-    )
+    straight = stage2.main([*TINY, "--init-from", str(runs / "stage1"), "output_dir=straight", "train.ema_decay=0.9"])
     arguments = [*TINY, "train.ema_decay=0.9", "output_dir=broken"]
     stage2.main([*arguments, "--init-from", str(runs / "stage1"), "train.max_minutes=0"])
     resumed = stage2.main(arguments)

@@ -28,8 +28,7 @@ def test_counts_add_up():
 
 def test_a_pattern_without_a_match_names_near_ones():
     with pytest.raises(
-        ConfigError,
-        match=r"`bridge.qfromer.\*` matches none of the 12 parameters \(nearest: .*bridge.qformer",
+        ConfigError, match=r"`bridge.qfromer.\*` matches none of the 12 parameters \(nearest: .*bridge.qformer"
     ):
         select_trainable(SmallEditor(), ["bridge.qfromer.*"])
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from insightedit.build import build_editor
-from insightedit.build_data import build_loader
+from insightedit.model.build import build_editor
 from insightedit.training.checkpoint import rng_state, set_rng_state
+from insightedit.training.data import build_loader
 from insightedit.training.engine import TorchEngine
 from insightedit.training.objectives import OBJECTIVES
 from insightedit.training.processes import Processes

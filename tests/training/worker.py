@@ -36,9 +36,7 @@ def main() -> None:
     rank = int(os.environ.get("RANK", 0))
     try:
         processes = start_processes(config.train)
-        summary = fit(
-            SmallEditor(), objective, SmallLoader(rank), config, arguments.run_dir, processes=processes
-        )
+        summary = fit(SmallEditor(), objective, SmallLoader(rank), config, arguments.run_dir, processes=processes)
         if rank == 0:
             sys.stdout.write(
                 f"steps={summary.steps} resumed={summary.resumed_from} loss={summary.losses['loss']:.6f}\n"

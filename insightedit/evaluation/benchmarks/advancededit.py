@@ -20,18 +20,19 @@ from insightedit.evaluation.benchmarks.reading import (
     PictureIndex,
     as_id,
     finish,
-    is_junk,
-    natural,
     read_json,
     read_jsonl,
     some,
     text_of,
 )
+from insightedit.files import is_junk, natural
 
 TASKS = {"remove": ("class_origin",), "add": ("class_target",), "replace": ("class_origin", "class_target")}
 MANIFESTS = ("manifest.json", "manifest.jsonl")
 FIRST_STEP = 3  # of the published pipeline: before it there are no pairs
-SHAPE = "{task_type, origin_img_path, target_img_path, instruction: [], class_origin, class_target, bbox, segmentation}"
+SHAPE = (
+    "{task_type, origin_img_path, target_img_path, instruction: [], class_origin, class_target, bbox, segmentation}"
+)
 
 CARD = Card(
     name="advancededit",
@@ -103,9 +104,7 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
             sample = _sample(notes, index, record, split)
             samples += [] if sample is None else [sample]
     _note_judge(notes, [record for group in groups for record in group])
-    notes.warn(
-        "The published pairs are not released: these are others, and no number compares.", differs=True
-    )
+    notes.warn("The published pairs are not released: these are others, and no number compares.", differs=True)
     return finish(notes, samples, split=split)
 
 
@@ -198,13 +197,9 @@ def _sample(notes: Notes, index: PictureIndex, record: _Record, split: str) -> B
     task = text_of(notes, fields, "task_type", where)
     if task and task not in TASKS:
         notes.fault(f"{where} has the task_type {task!r}: there are {', '.join(TASKS)}.")
-    paths = [
-        text_of(notes, fields, key, where, needed=False) for key in ("origin_img_path", "target_img_path")
-    ]
+    paths = [text_of(notes, fields, key, where, needed=False) for key in ("origin_img_path", "target_img_path")]
     if not all(paths):
-        notes.fault(
-            f"{where} has a blank path, as in the published sample: write the pictures' file names there."
-        )
+        notes.fault(f"{where} has a blank path, as in the published sample: write the pictures' file names there.")
     instructions = _instructions(notes, record, split)
     classes = _classes(notes, record, task)
     if task not in TASKS or not all(paths) or not instructions:
@@ -238,11 +233,7 @@ def _instructions(notes: Notes, record: _Record, split: str) -> list[str]:
         return [text for text in (first, second) if text] if first else []
     value = record.fields.get("instruction")
     texts = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(texts, list)
-        or not all(isinstance(text, str) for text in texts)
-        or not "".join(texts).strip()
-    ):
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or not "".join(texts).strip():
         notes.fault(f"{record.where} has {value!r:.60} as `instruction`: it has to be a list of texts.")
         return []
     return [text.strip() for text in texts if text.strip()]
@@ -263,7 +254,7 @@ def _classes(notes: Notes, record: _Record, task: str) -> dict[str, str]:
 
 def _mask(notes: Notes, record: _Record) -> Path | None:
     """The region as a picture, from run lengths; None where there are none, or with a fault noted."""
-    from insightedit.data.segmentation import coco_mask
+    from insightedit.datasets.segmentation import coco_mask
 
     code = record.fields.get("segmentation")
     if code is None or code == "" or code == []:
@@ -273,9 +264,7 @@ def _mask(notes: Notes, record: _Record) -> Path | None:
         region = coco_mask(code, height, width)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         why = str(error).rstrip(".")
-        notes.fault(
-            f"{record.where} has a segmentation that cannot be read ({why}): it has to be COCO's run lengths."
-        )
+        notes.fault(f"{record.where} has a segmentation that cannot be read ({why}): it has to be COCO's run lengths.")
         return None
     if not region.any():
         notes.fault(f"{record.where} has an empty segmentation: nothing would be edited.")
@@ -288,9 +277,7 @@ def _check_box(notes: Notes, record: _Record, width: int, height: int) -> None:
     if box is None:
         return
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) for side in box):
-        notes.fault(
-            f"{record.where} has {box!r:.60} as `bbox`: it has to be [x, y, width, height] in pixels."
-        )
+        notes.fault(f"{record.where} has {box!r:.60} as `bbox`: it has to be [x, y, width, height] in pixels.")
     elif box[0] + box[2] > width + 1 or box[1] + box[3] > height + 1:
         notes.fault(
             f"{record.where} has the bbox {box}, which leaves the {width} x {height} picture: it has to be "

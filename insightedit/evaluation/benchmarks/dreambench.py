@@ -11,16 +11,8 @@ import re
 from pathlib import Path
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import (
-    Notes,
-    as_id,
-    finish,
-    is_junk,
-    natural,
-    pictures_by_stem,
-    read_text,
-    some,
-)
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, pictures_by_stem, read_text, some
+from insightedit.files import is_junk, natural
 
 LIVE_CLASSES = ("cat", "dog")
 PROMPTS = 25  # for each subject
@@ -95,9 +87,7 @@ def _prompts(notes: Notes, text: str) -> dict[str, list[str]]:
                 f"prompts_and_classes.txt has {len(found)} {title.lower()}, {PROMPTS} are published: get it again."
             )
         if bad := [prompt for prompt in found if "{0} {1}" not in prompt]:
-            notes.fault(
-                f"prompts_and_classes.txt has prompts without `{{0}} {{1}}` ({some(bad)}): get it again."
-            )
+            notes.fault(f"prompts_and_classes.txt has prompts without `{{0}} {{1}}` ({some(bad)}): get it again.")
         prompts[group] = found
     return prompts
 
@@ -120,15 +110,12 @@ def _subjects(notes: Notes, classes: dict[str, str]) -> dict[str, tuple[Path, ..
     number = sum(len(pictures) for pictures in subjects.values())
     if not missing and number != PICTURES:
         notes.warn(
-            f"{number} pictures of subjects are here, {PICTURES} are published: this is another edition.",
-            differs=True,
+            f"{number} pictures of subjects are here, {PICTURES} are published: this is another edition.", differs=True
         )
     return subjects
 
 
-def _samples(
-    name: str, kind: str, prompts: dict[str, list[str]], pictures: tuple[Path, ...]
-) -> list[BenchmarkSample]:
+def _samples(name: str, kind: str, prompts: dict[str, list[str]], pictures: tuple[Path, ...]) -> list[BenchmarkSample]:
     group = "live" if kind in LIVE_CLASSES else "object"
     return [
         BenchmarkSample(

@@ -10,25 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import (
-    Benchmark,
-    BenchmarkSample,
-    Card,
-    check_split,
-    non_commercial,
-)
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split, non_commercial
 from insightedit.evaluation.benchmarks.reading import (
     Notes,
     PictureIndex,
     as_id,
     finish,
-    is_junk,
     read_json,
     read_jsonl,
     some,
     text_of,
 )
 from insightedit.evaluation.benchmarks.tables import table_files, table_shape, unpack
+from insightedit.files import is_junk
 
 TASKS = {
     "text": 534,
@@ -80,12 +74,8 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     """
     split = check_split(CARD, split, CARD.splits)
     notes = Notes(CARD, folder)
-    rows = (
-        _rows_of_tables(notes, split) if any(notes.folder.rglob("*.parquet")) else _rows_of_json(notes, split)
-    )
-    samples = [
-        sample for number, row in enumerate(rows) if (sample := _sample(notes, number, row)) is not None
-    ]
+    rows = _rows_of_tables(notes, split) if any(notes.folder.rglob("*.parquet")) else _rows_of_json(notes, split)
+    samples = [sample for number, row in enumerate(rows) if (sample := _sample(notes, number, row)) is not None]
     _note_captions(notes, samples)
     notes.warn(non_commercial(CARD))
     published = CARD.counts if split == "test" else {"all": ROWS["validation"]}
@@ -148,11 +138,7 @@ def _true_name(notes: Notes, split: str, shapes: Mapping[str, tuple[int, Sequenc
 
 def _rows_of_json(notes: Notes, split: str) -> list[dict[str, Any]]:
     """Rows with paths in place of pictures, from a list in JSON or JSON lines."""
-    files = [
-        path
-        for path in notes.folder.glob("*.json*")
-        if path.suffix in (".json", ".jsonl") and not is_junk(path)
-    ]
+    files = [path for path in notes.folder.glob("*.json*") if path.suffix in (".json", ".jsonl") and not is_junk(path)]
     named = sorted(path for path in files if split in path.stem) or sorted(files)
     if len(named) != 1:
         has = some(path.name for path in named) if named else "neither *.parquet nor *.json"
@@ -178,13 +164,9 @@ def _check_split_of_rows(notes: Notes, split: str, path: Path, rows: Sequence[Ma
     """The rows say themselves of which split they are, and so does a whole split's number of rows."""
     other = OTHER[split]
     if len(rows) == ROWS[other]:
-        notes.fault(
-            f"{path.name} has {len(rows)} rows, the number of the {other} split: ask for split {other!r}."
-        )
+        notes.fault(f"{path.name} has {len(rows)} rows, the number of the {other} split: ask for split {other!r}.")
     elif wrong := [row for row in rows if row.get("split", split) != split]:
-        notes.fault(
-            f"{path.name} has {len(wrong)} rows of the split {wrong[0]['split']!r}: {split} was asked for."
-        )
+        notes.fault(f"{path.name} has {len(wrong)} rows of the split {wrong[0]['split']!r}: {split} was asked for.")
 
 
 def _sample(notes: Notes, number: int, row: Mapping[str, Any]) -> BenchmarkSample | None:

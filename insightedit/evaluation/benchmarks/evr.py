@@ -50,9 +50,7 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     rows = read_json(notes, found[0], list, SHAPE)
     notes.stop()
     index = PictureIndex(notes, notes.folder)
-    pairs = [
-        pair for number, row in enumerate(rows) if (pair := _pair(notes, index, number, row)) is not None
-    ]
+    pairs = [pair for number, row in enumerate(rows) if (pair := _pair(notes, index, number, row)) is not None]
     published = REQUESTS[part] if split.endswith(EVERY) else PAIRS[part]
     return finish(notes, samples_of(notes, pairs, split), published={"all": published}, split=split)
 

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, natural, packed, some, text_of
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, packed, some, text_of
 from insightedit.evaluation.benchmarks.tables import UNPACKED, Row, table_shape, unpack
+from insightedit.files import natural
 
 GROUPS = (
     "background_change", "color_alter", "material_alter", "motion_change", "ps_human", "style_change", "subject-add",
@@ -82,9 +83,7 @@ def _tables(notes: Notes) -> list[Path]:
         archives = [packed(path) for path in notes.folder.glob("*.zip")]
         notes.fault(" ".join(["It holds no *.parquet and no *.arrow file.", *archives]))
     if len({path.suffix for path in found}) > 1:
-        notes.fault(
-            "It holds *.parquet and *.arrow files: keep one of the two, or samples would occur twice."
-        )
+        notes.fault("It holds *.parquet and *.arrow files: keep one of the two, or samples would occur twice.")
     return sorted(found, key=lambda path: natural(path.relative_to(notes.folder).as_posix()))
 
 

@@ -50,12 +50,8 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     rows = read_json(notes, _find_list(notes, f"{part}_sess_3.json"), list, SHAPE)
     notes.stop()
     index = PictureIndex(notes, notes.folder)
-    pairs = [
-        pair for number, row in enumerate(rows) if (pair := _pair(notes, index, number, row)) is not None
-    ]
-    published = (
-        {} if split.endswith(EVERY) else {"all": PAIRS[part]}
-    )  # requests are published for all parts at once
+    pairs = [pair for number, row in enumerate(rows) if (pair := _pair(notes, index, number, row)) is not None]
+    published = {} if split.endswith(EVERY) else {"all": PAIRS[part]}  # requests are published for all parts at once
     return finish(notes, samples_of(notes, pairs, split), published=published, split=split)
 
 
@@ -63,9 +59,7 @@ def _find_list(notes: Notes, name: str) -> Path:
     found = [path for place in PLACES if (path := notes.folder / place / name).is_file()]
     whole = [path.name for path in notes.folder.glob("*.json") if path.name in ("IER2.json", "GIER.json")]
     if not found and whole:
-        notes.fault(
-            f"It holds {whole[0]}, which has no splits: put {name} of the T2ONet repository beside it."
-        )
+        notes.fault(f"It holds {whole[0]}, which has no splits: put {name} of the T2ONet repository beside it.")
     elif not found:
         notes.fault(f"It holds no {name}, neither itself nor in {' nor in '.join(PLACES[1:])}.")
     elif len(found) > 1:

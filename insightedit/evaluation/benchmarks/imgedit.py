@@ -11,21 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import (
-    Notes,
-    as_id,
-    finish,
-    inside,
-    natural,
-    read_json,
-    some,
-    text_of,
-)
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, inside, read_json, some, text_of
+from insightedit.files import natural
 
-LISTS = {
-    "basic": ("basic_edit.json", "singleturn.json"),
-    "uge": ("UGE_edit.json",),
-}
+LISTS = {"basic": ("basic_edit.json", "singleturn.json"), "uge": ("UGE_edit.json",)}
 PLACES = {
     "basic": ("", "singleturn", "Basic", "Benchmark/singleturn", "Benchmark/Basic", "original_images"),
     "uge": ("", "hard", "UGE", "Benchmark/hard", "Benchmark/UGE", "original_images"),
@@ -78,9 +67,7 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     samples = [_sample(notes, root, split, key, entry) for key, entry in entries.items()]
     samples.sort(key=lambda sample: natural(sample.sample_id))
     _check_texts(notes, samples, split)
-    return finish(
-        notes, samples, published=CARD.counts if split == "basic" else {"all": UGE_NUMBER}, split=split
-    )
+    return finish(notes, samples, published=CARD.counts if split == "basic" else {"all": UGE_NUMBER}, split=split)
 
 
 def _entries(notes: Notes, split: str) -> dict[str, Any]:

@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import (
-    Notes,
-    as_id,
-    finish,
-    inside,
-    natural,
-    read_json,
-    some,
-    text_of,
-)
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, inside, read_json, some, text_of
+from insightedit.files import natural
 
 NUMBERS = {"test": 4950, "val": 2475, "train": 17325, "all": 24750}
 ROW = "{input, output, request}"

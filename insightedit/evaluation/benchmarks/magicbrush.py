@@ -22,8 +22,6 @@ from insightedit.evaluation.benchmarks.reading import (
     as_id,
     finish,
     inside,
-    is_junk,
-    natural,
     packed,
     pictures_by_stem,
     read_json,
@@ -31,6 +29,7 @@ from insightedit.evaluation.benchmarks.reading import (
     text_of,
 )
 from insightedit.evaluation.benchmarks.tables import Row, table_files, table_shape, unpack
+from insightedit.files import is_junk, natural
 
 SESSIONS = "edit_sessions.json"
 COLUMNS = ("source_img", "mask_img", "target_img")
@@ -110,9 +109,7 @@ def _find_sessions(notes: Notes, part: str) -> Path | None:
             other = {"test": "dev", "dev": "test"}[part]
             if root.resolve().name == other:
                 wanted = "a split that begins with dev-" if other == "dev" else "all-turn or final-turn"
-                notes.fault(
-                    f"The folder is called {other}, and the {part} split was asked for: ask for {wanted}."
-                )
+                notes.fault(f"The folder is called {other}, and the {part} split was asked for: ask for {wanted}.")
                 notes.stop()
             return root
     if part == "dev" and table_files(notes.folder, part):
@@ -133,9 +130,7 @@ def _find_sessions(notes: Notes, part: str) -> Path | None:
 def _read_sessions(notes: Notes, root: Path) -> dict[str, list[_Turn]]:
     table = read_json(notes, root / SESSIONS, dict, "{ID: [{input, mask, output, instruction}, ...]}")
     if not (root / "images").is_dir():
-        notes.fault(
-            f"{notes.short(root / 'images')} is missing: it holds a folder of pictures for each session."
-        )
+        notes.fault(f"{notes.short(root / 'images')} is missing: it holds a folder of pictures for each session.")
     notes.stop()
     sessions: dict[str, list[_Turn]] = {}
     for name in sorted(table, key=natural):
@@ -145,9 +140,7 @@ def _read_sessions(notes: Notes, root: Path) -> dict[str, list[_Turn]]:
             if folder is not None:
                 notes.fault(f"{where} holds {table[name]!r:.40}: it has to be a list of turns.")
             continue
-        turns = [
-            _read_turn(notes, folder, f"{where}, entry {i}", row) for i, row in enumerate(table[name], 1)
-        ]
+        turns = [_read_turn(notes, folder, f"{where}, entry {i}", row) for i, row in enumerate(table[name], 1)]
         sessions[name] = _in_order(notes, where, [turn for turn in turns if turn is not None])
         if None not in turns:
             _check_chain(notes, where, folder, name, sessions[name])
@@ -167,9 +160,7 @@ def _read_turn(notes: Notes, folder: Path, where: str, row: Any) -> _Turn | None
         return None
     number = re.search(r"-output(\d+)\.\w+$", texts["output"])
     if number is None:
-        notes.fault(
-            f"{where} has the output {texts['output']!r}: it has to end in -outputN.png, N being its turn."
-        )
+        notes.fault(f"{where} has the output {texts['output']!r}: it has to end in -outputN.png, N being its turn.")
         return None
     mask = text_of(notes, row, "mask", where, needed=False)
     paths = [inside(notes, folder, name, where) for name in (texts["input"], texts["output"], mask) if name]
@@ -184,9 +175,7 @@ def _in_order(notes: Notes, where: str, turns: Sequence[_Turn]) -> list[_Turn]:
     ordered = sorted(turns, key=lambda turn: turn.number)
     numbers = [turn.number for turn in ordered]
     if ordered != list(turns):
-        notes.warn(
-            f"{where} has its turns in another order ({', '.join(str(t.number) for t in turns)}): sorted."
-        )
+        notes.warn(f"{where} has its turns in another order ({', '.join(str(t.number) for t in turns)}): sorted.")
     if numbers and numbers != list(range(1, len(numbers) + 1)):
         listed = ", ".join(map(str, numbers))
         missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
@@ -207,9 +196,7 @@ def _check_chain(notes: Notes, where: str, folder: Path, name: str, turns: Seque
         outputs = {s: p for s, p in pictures_by_stem(notes, folder).items() if s.startswith(f"{name}-output")}
         known = {turn.target.stem for turn in turns}
         if left := [path.name for stem, path in outputs.items() if stem not in known]:
-            notes.fault(
-                f"{where} has no turn for {some(left)}: {SESSIONS} lacks it, or the picture is of elsewhere."
-            )
+            notes.fault(f"{where} has no turn for {some(left)}: {SESSIONS} lacks it, or the picture is of elsewhere.")
 
 
 def _read_captions(notes: Notes, root: Path, kind: str) -> Mapping[str, Any]:
@@ -236,9 +223,7 @@ def _read_tables(notes: Notes, part: str) -> dict[str, list[_Turn]]:
         if turn is not None:
             sessions.setdefault(str(row["img_id"]), []).append(turn)
     notes.warn("The hub's rows have no captions: CLIP-T needs those of the zip.")
-    return {
-        name: _in_order(notes, f"Session {name}", sessions[name]) for name in sorted(sessions, key=natural)
-    }
+    return {name: _in_order(notes, f"Session {name}", sessions[name]) for name in sorted(sessions, key=natural)}
 
 
 def _row_turn(notes: Notes, row: Row) -> _Turn | None:
@@ -299,9 +284,7 @@ def _note_captions(notes: Notes, samples: Sequence[BenchmarkSample]) -> None:
     for kind, field in (("local", "local_caption"), ("global", "target_caption")):
         bare = [sample.sample_id for sample in samples if not getattr(sample, field)]
         if bare and len(bare) < len(samples):
-            notes.warn(
-                f"{len(bare)} targets have no {kind} caption ({some(bare)}): they are left out of CLIP-T."
-            )
+            notes.warn(f"{len(bare)} targets have no {kind} caption ({some(bare)}): they are left out of CLIP-T.")
     if equal := [sample.sample_id for sample in samples if sample.extra]:
         notes.warn(
             f"{len(equal)} of {len(samples)} samples have equal global captions before and after ({some(equal)}): "

@@ -10,7 +10,7 @@ from PIL import Image
 
 from insightedit.evaluation.benchmarks.reading import Notes
 from insightedit.files import write_bytes
-from insightedit.imaging import PictureError, open_picture, read_region
+from insightedit.images.reading import PictureError, open_picture, read_region
 
 FOLDER = Path("unpacked") / "masks"
 

@@ -14,16 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import (
-    Notes,
-    as_id,
-    check_pictures,
-    finish,
-    natural,
-    read_json,
-    some,
-    text_of,
-)
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, check_pictures, finish, read_json, some, text_of
+from insightedit.files import natural
 
 ROLES = ("entity", "mask", "source", "target")
 PLACEHOLDER = "<imagehere>"
@@ -67,9 +59,7 @@ class _Record:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         known = [f"{self.task}_{role}" for role in ROLES]
         if len(parts) < 2 or parts[-2] not in known or parts[-1] == ".." or len(parts[-1].encode()) > 255:
-            self.notes.fault(
-                f"{self.where} names {name!r:.80} as `{key}`: pictures lie in {', '.join(known)}."
-            )
+            self.notes.fault(f"{self.where} names {name!r:.80} as `{key}`: pictures lie in {', '.join(known)}.")
             return None
         below = self.notes.folder / self.task
         return (below if below.is_dir() else self.notes.folder) / parts[-2] / parts[-1]
@@ -93,17 +83,10 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     split = check_split(CARD, split)
     notes = Notes(CARD, folder)
     tasks = ("add", "replace") if split == "all" else (split,)
-    tables = {
-        task: read_json(notes, notes.folder / f"{task}_bench.json", list, f"[{RECORD}]") for task in tasks
-    }
+    tables = {task: read_json(notes, notes.folder / f"{task}_bench.json", list, f"[{RECORD}]") for task in tasks}
     _check_folders(notes, tasks)
     notes.stop()
-    samples = [
-        sample
-        for task, rows in tables.items()
-        for sample in _samples(notes, task, rows)
-        if sample is not None
-    ]
+    samples = [sample for task, rows in tables.items() for sample in _samples(notes, task, rows) if sample is not None]
     samples.sort(key=lambda sample: natural(sample.sample_id))
     white = [("white subject", Path(sample.extra["subject_white"])) for sample in samples]
     check_pictures(notes, white)
@@ -153,9 +136,7 @@ def _sample(record: _Record) -> BenchmarkSample | None:
         )
     subjects = tuple(path for path in references if path != source[0])
     if len(subjects) != 1:
-        notes.fault(
-            f"{record.where} has {len(subjects)} subjects besides the source in `entity_path`, not one."
-        )
+        notes.fault(f"{record.where} has {len(subjects)} subjects besides the source in `entity_path`, not one.")
     return BenchmarkSample(
         as_id(record.task, row.get("idx")),
         re.sub(PLACEHOLDER, PLACEHOLDER, instruction, flags=re.IGNORECASE),
@@ -187,18 +168,13 @@ def _warn(notes: Notes, samples: Iterable[BenchmarkSample]) -> None:
         silent += [] if sample.target_caption else [sample.sample_id]
         nameless += [] if sample.extra["object"] else [sample.sample_id]
         endings = (*[path.stem for path in sample.subjects], Path(sample.extra["subject_white"]).stem)
-        swapped = [
-            stem for stem, word in zip(endings, ("black", "white"), strict=False) if not stem.endswith(word)
-        ]
+        swapped = [stem for stem, word in zip(endings, ("black", "white"), strict=False) if not stem.endswith(word)]
         grounds += [sample.sample_id] if swapped else []
     for found, sentence in (
         (strangers, "name pictures whose numbers are not their own `idx`: check that they belong together"),
         (silent, "have no `target_caption`: CLIP-T leaves them out"),
         (nameless, "have no `object`: their subject cannot be searched for"),
-        (
-            grounds,
-            "have other subjects than `_entity_black` in the instruction and `_entity_white` beside it",
-        ),
+        (grounds, "have other subjects than `_entity_black` in the instruction and `_entity_white` beside it"),
     ):
         if found:
             notes.warn(f"{len(found)} samples ({some(found)}) {sentence}.")

@@ -62,13 +62,9 @@ def samples_of(notes: Notes, pairs: Sequence[Pair], split: str) -> list[Benchmar
             "Pairs have several requests, and it is not published which one counts: the first is taken; the split "
             f"{split + EVERY} takes all."
         )
-    moving = sorted(
-        {path.name for pair in pairs for path in (pair.source, pair.target) if path.suffix == ".gif"}
-    )
+    moving = sorted({path.name for pair in pairs for path in (pair.source, pair.target) if path.suffix == ".gif"})
     if moving:
-        notes.warn(
-            f"{len(moving)} pictures are GIFs ({some(moving)}): of an animation the first frame counts."
-        )
+        notes.warn(f"{len(moving)} pictures are GIFs ({some(moving)}): of an animation the first frame counts.")
     samples = []
     for name, pair in zip(names, pairs, strict=True):
         for number, request in enumerate(pair.requests if every else pair.requests[:1], 1):

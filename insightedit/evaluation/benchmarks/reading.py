@@ -15,14 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import (
-    Benchmark,
-    BenchmarkError,
-    BenchmarkSample,
-    Card,
-    non_commercial,
-)
-from insightedit.imaging import PictureError, is_picture_file, open_picture, upright_size
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkError, BenchmarkSample, Card, non_commercial
+from insightedit.files import is_junk, natural
+from insightedit.images.reading import PictureError, is_picture_file, open_picture, upright_size
 
 LOSSY = (".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif")
 LFS = b"version https://git-lfs"
@@ -61,9 +56,7 @@ class Notes:
         if zipfile.is_zipfile(self.folder):
             raise BenchmarkError(card, self.folder, [packed(self.folder)])
         if not self.folder.is_dir():
-            raise BenchmarkError(
-                card, self.folder, ["It is a file: name the folder that holds the benchmark."]
-            )
+            raise BenchmarkError(card, self.folder, ["It is a file: name the folder that holds the benchmark."])
 
     def fault(self, sentence: str) -> None:
         """Something that makes a measurement wrong or impossible."""
@@ -107,12 +100,6 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
-
-
-def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which `turn_10` comes after `turn_2`."""
-    parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part)
 
 
 def as_id(*parts: object) -> str:
@@ -239,9 +226,7 @@ def inside(notes: Notes, folder: Path, name: str, where: str) -> Path | None:
     parts = PurePosixPath(name.replace("\\", "/"))
     leads_out = parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", name)
     if not name.strip() or leads_out or _is_too_long(parts):
-        notes.fault(
-            f"{where} names the path {name!r:.80}: it has to be relative, without `..`, within the folder."
-        )
+        notes.fault(f"{where} names the path {name!r:.80}: it has to be relative, without `..`, within the folder.")
         return None
     return folder / parts
 
@@ -259,15 +244,8 @@ def numbered(notes: Notes, names: Sequence[str], what: str) -> list[str]:
         seen[name] += 1
         unique.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
     if twice := [name for name, number in seen.items() if number > 1]:
-        notes.warn(
-            f"{len(twice)} {what} occur more than once ({some(twice)}): the later ones end in -2, -3 ..."
-        )
+        notes.warn(f"{len(twice)} {what} occur more than once ({some(twice)}): the later ones end in -2, -3 ...")
     return unique
-
-
-def is_junk(path: Path) -> bool:
-    """Whether an operating system or an archive left this file: `.DS_Store`, `._a.png`, `__MACOSX/`, `Thumbs.db`."""
-    return path.name.startswith(".") or path.name == "Thumbs.db" or "__MACOSX" in path.parts
 
 
 def pictures_by_stem(notes: Notes, folder: Path) -> dict[str, Path]:
@@ -381,11 +359,7 @@ def pictures_of(sample: BenchmarkSample) -> list[tuple[str, Path]]:
 
 
 def finish(
-    notes: Notes,
-    samples: Sequence[BenchmarkSample],
-    *,
-    published: Mapping[str, int] | None = None,
-    split: str = "",
+    notes: Notes, samples: Sequence[BenchmarkSample], *, published: Mapping[str, int] | None = None, split: str = ""
 ) -> Benchmark:
     """Check every picture and the counts, and give the benchmark.
 
@@ -400,16 +374,12 @@ def finish(
     """
     if not samples and not notes.faults:
         notes.fault("It holds no samples.")
-    repeated = [
-        name for name, number in Counter(sample.sample_id for sample in samples).items() if number > 1
-    ]
+    repeated = [name for name, number in Counter(sample.sample_id for sample in samples).items() if number > 1]
     if repeated:
         notes.fault(f"Ids occur more than once ({some(repeated)}): each names one result file.")
     if bad := [sample.sample_id for sample in samples if sample.sample_id != as_id(sample.sample_id)]:
         notes.fault(f"Ids cannot be names of files ({some(bad)}): use letters, digits, `_`, `-` and dots.")
-    if silent := [
-        one.sample_id for one in samples if not all(map(str.strip, (*one.earlier, one.instruction)))
-    ]:
+    if silent := [one.sample_id for one in samples if not all(map(str.strip, (*one.earlier, one.instruction)))]:
         notes.fault(f"Samples have no instruction ({some(silent)}).")
     sizes = check_pictures(notes, [picture for sample in samples for picture in pictures_of(sample)])
     notes.stop()
@@ -450,13 +420,8 @@ def check_pictures(notes: Notes, pictures: Iterable[tuple[str, Path]]) -> dict[P
     return sizes
 
 
-def _compare_sizes(
-    notes: Notes, samples: Sequence[BenchmarkSample], sizes: Mapping[Path, tuple[int, int]]
-) -> None:
-    for role, remark in (
-        ("target", "the protocol resizes them"),
-        ("mask", "they are stretched to the source's"),
-    ):
+def _compare_sizes(notes: Notes, samples: Sequence[BenchmarkSample], sizes: Mapping[Path, tuple[int, int]]) -> None:
+    for role, remark in (("target", "the protocol resizes them"), ("mask", "they are stretched to the source's")):
         odd = [
             sample.sample_id
             for sample in samples

@@ -10,15 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import (
-    Notes,
-    as_id,
-    finish,
-    natural,
-    pictures_by_stem,
-    read_text,
-    some,
-)
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, pictures_by_stem, read_text, some
+from insightedit.files import natural
 
 GROUPS = {  # folder: (text file, folder of results in the published scripts)
     "1-Left-Right": ("Left_Right_text.txt", "LeftRight_metrics_1"),
@@ -82,9 +75,7 @@ def _find_groups(notes: Notes) -> dict[str, Path]:
     for path in sorted([*notes.folder.glob("*/"), *notes.folder.glob("*/*/")]):
         group = OTHER_NAMES.get(path.name, path.name)
         if group in found:
-            notes.fault(
-                f"{notes.short(found[group])} and {notes.short(path)} are the same group: remove one."
-            )
+            notes.fault(f"{notes.short(found[group])} and {notes.short(path)} are the same group: remove one.")
         elif group in GROUPS:
             found[group] = path
     if not found:
@@ -164,8 +155,6 @@ def _split_line(notes: Notes, where: str, line: str) -> tuple[str, str] | None:
         notes.fault(f"{where} has no label after {LABEL.strip()!r}.")
     else:
         if len(labels) > 1:
-            notes.warn(
-                f"{where} has {LABEL.strip()!r} twice: the label stands between, as in the published script."
-            )
+            notes.warn(f"{where} has {LABEL.strip()!r} twice: the label stands between, as in the published script.")
         return instruction.rstrip(), labels[0]
     return None

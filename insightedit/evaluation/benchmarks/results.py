@@ -7,17 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
-from insightedit.evaluation.benchmarks.reading import (
-    LOSSY,
-    REMEDIES,
-    PictureFault,
-    as_id,
-    is_junk,
-    natural,
-    picture_size,
-    some,
-)
-from insightedit.imaging import is_picture_file
+from insightedit.evaluation.benchmarks.reading import LOSSY, REMEDIES, PictureFault, as_id, picture_size, some
+from insightedit.files import is_junk, natural
+from insightedit.images.reading import is_picture_file
 
 
 class ResultsError(ValueError):
@@ -25,9 +17,7 @@ class ResultsError(ValueError):
 
     def __init__(self, folder: Path, benchmark: Benchmark, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
-        super().__init__(
-            f"{folder} does not hold results for {benchmark.card.title}: {' '.join(self.faults)}"
-        )
+        super().__init__(f"{folder} does not hold results for {benchmark.card.title}: {' '.join(self.faults)}")
 
 
 @dataclass(frozen=True)
@@ -62,21 +52,15 @@ def pair_results(folder: str | Path, benchmark: Benchmark, *, partial: bool = Fa
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ResultsError(
-            folder, benchmark, ["There is no such folder: name the one with the edited pictures."]
-        )
+        raise ResultsError(folder, benchmark, ["There is no such folder: name the one with the edited pictures."])
     files = [path for path in folder.rglob("*") if is_picture_file(path)]
-    files = sorted(
-        (path for path in files if not is_junk(path.relative_to(folder))), key=lambda p: natural(str(p))
-    )
+    files = sorted((path for path in files if not is_junk(path.relative_to(folder))), key=lambda p: natural(str(p)))
     faults: list[str] = []
     paths, doubled = _pair(files, benchmark.samples)
     for sample_id, several in doubled.items():
         listed = some(path.relative_to(folder).as_posix() for path in several)
         faults.append(f"{sample_id} has several results ({listed}): leave the one that is meant.")
-    missing = [
-        s.sample_id for s in benchmark.samples if s.sample_id not in paths and s.sample_id not in doubled
-    ]
+    missing = [s.sample_id for s in benchmark.samples if s.sample_id not in paths and s.sample_id not in doubled]
     told = f"{len(missing)} of {len(benchmark)} results are missing, e.g. {some(f'{name}.png' for name in missing)}"
     warnings = []
     if missing and (not partial or not paths):
@@ -99,9 +83,7 @@ def pair_results(folder: str | Path, benchmark: Benchmark, *, partial: bool = Fa
     return Results(folder, paths, tuple(warnings))
 
 
-def _pair(
-    files: Sequence[Path], samples: Sequence[BenchmarkSample]
-) -> tuple[dict[str, Path], dict[str, list[Path]]]:
+def _pair(files: Sequence[Path], samples: Sequence[BenchmarkSample]) -> tuple[dict[str, Path], dict[str, list[Path]]]:
     """(id -> file, id -> several files)."""
     by_stem: dict[str, list[Path]] = {}
     by_folder: dict[str, list[Path]] = {}
@@ -135,8 +117,7 @@ def _sizes(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, tuple[int
         except PictureFault as fault:
             troubles.setdefault(str(fault), []).append(path.relative_to(folder).as_posix())
     return sizes, [
-        f"{trouble} results ({len(names)}): {some(names)}; {REMEDIES[trouble]}."
-        for trouble, names in troubles.items()
+        f"{trouble} results ({len(names)}): {some(names)}; {REMEDIES[trouble]}." for trouble, names in troubles.items()
     ]
 
 
@@ -149,9 +130,7 @@ def _own_sources(paths: Mapping[str, Path], samples: Sequence[BenchmarkSample]) 
     }
     if not own:
         return []
-    return [
-        f"{len(own)} results are the benchmark's own pictures ({some(sorted(own))}): name the editor's folder."
-    ]
+    return [f"{len(own)} results are the benchmark's own pictures ({some(sorted(own))}): name the editor's folder."]
 
 
 def _odd_sizes(sizes: Mapping[str, tuple[int, int]], samples: Sequence[BenchmarkSample]) -> list[str]:
@@ -163,6 +142,4 @@ def _odd_sizes(sizes: Mapping[str, tuple[int, int]], samples: Sequence[Benchmark
             odd.append(f"{sample.sample_id} {sizes[sample.sample_id][0]} x {sizes[sample.sample_id][1]}")
     if not odd:
         return []
-    return [
-        f"{len(odd)} results have another size than their sources ({some(odd)}): the protocol resizes them."
-    ]
+    return [f"{len(odd)} results have another size than their sources ({some(odd)}): the protocol resizes them."]

@@ -30,10 +30,10 @@ from insightedit.evaluation.benchmarks.reading import (
     some,
     text_of,
 )
-from insightedit.imaging import read_rgb
+from insightedit.images.reading import read_rgb
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.scenes import Sample, Sampler
+    from insightedit.evaluation.scenes.benchmark import Sample, Sampler
 
 PLACEHOLDER = "<imagehere>"
 CAPTIONS, ODD = "captions.json", "odd.json"  # what is kept beside the pictures
@@ -60,7 +60,7 @@ FOLDER/
 
 @dataclass(frozen=True)
 class SceneName:
-    """What a scene's id says; see `insightedit.evaluation.scenes.sample_id`."""
+    """What a scene's id says; see `insightedit.evaluation.scenes.benchmark.sample_id`."""
 
     task: str
     split: str
@@ -99,9 +99,7 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     notes = Notes(CARD, folder)
     rows = read_jsonl(notes, notes.folder / "instructions.jsonl", LINE) or []
     notes.stop()
-    found = [
-        sample for number, row in enumerate(rows, 1) if (sample := _sample(notes, number, row)) is not None
-    ]
+    found = [sample for number, row in enumerate(rows, 1) if (sample := _sample(notes, number, row)) is not None]
     notes.stop()
     return finish(notes, _with_answers(notes, found))
 
@@ -147,9 +145,7 @@ def _with_answers(notes: Notes, samples: list[BenchmarkSample]) -> list[Benchmar
     there = [name for name, path in answers.items() if path.is_file()]
     if there and len(there) < len(samples):
         lacking = [name for name in answers if name not in set(there)]
-        notes.fault(
-            f"targets lacks {len(lacking)} of {len(samples)} pictures ({some(lacking)}): add or remove all."
-        )
+        notes.fault(f"targets lacks {len(lacking)} of {len(samples)} pictures ({some(lacking)}): add or remove all.")
         return samples
     if there:
         return [_answered(sample, notes.folder) for sample in samples]
@@ -169,11 +165,9 @@ def _answered(sample: BenchmarkSample, folder: Path) -> BenchmarkSample:
     return replace(sample, target=target, mask=mask if mask.is_file() else None)
 
 
-def _rendered(
-    notes: Notes, samples: list[BenchmarkSample], names: Mapping[str, SceneName]
-) -> list[BenchmarkSample]:
+def _rendered(notes: Notes, samples: list[BenchmarkSample], names: Mapping[str, SceneName]) -> list[BenchmarkSample]:
     """Draw what the ids say, check that it is what the dump shows, and keep the answers for the next visit."""
-    from insightedit.foundation.folders import cache_dir, replace_folder
+    from insightedit.miniatures.folders import cache_dir, replace_folder
 
     if odd := [sample.sample_id for sample in samples if not _fits(sample, names[sample.sample_id])]:
         return _without_answers(notes, samples, odd)
@@ -246,7 +240,7 @@ def _draw_answers(folder: Path, samples: list[BenchmarkSample], names: Mapping[s
 
 def _draw(samplers: dict[tuple[str, str, int, int], Sampler], name: SceneName) -> Sample:
     """The scene of a name; its sampler is made once."""
-    from insightedit.evaluation.scenes import scene_sampler
+    from insightedit.evaluation.scenes.benchmark import scene_sampler
 
     if name.world not in samplers:
         samplers[name.world] = scene_sampler(name.task, split=name.split, size=name.size, seed=name.seed)

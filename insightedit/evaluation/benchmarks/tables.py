@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation.benchmarks.reading import LFS, Notes, as_id, natural, some
-from insightedit.files import write_text
+from insightedit.evaluation.benchmarks.reading import LFS, Notes, as_id, some
+from insightedit.files import natural, write_text
 
 UNPACKED = "unpacked"
 INDEX = "index.json"
@@ -103,25 +103,18 @@ def unpack(
     try:
         into.mkdir(parents=True, exist_ok=True)
         rows = [_write(into, row, pictures, stem) for row in _rows(files, columns)]
-        kept = [
-            {key: value.name if isinstance(value, Path) else value for key, value in row.items()}
-            for row in rows
-        ]
+        kept = [{key: value.name if isinstance(value, Path) else value for key, value in row.items()} for row in rows]
         text = json.dumps({"tables": stamp, "pictures": list(pictures), "rows": kept}, default=str)
         write_text(into / INDEX, text)
     except PermissionError:
-        notes.fault(
-            f"{notes.short(into)} cannot be written, where pictures are unpacked to: give the right to."
-        )
+        notes.fault(f"{notes.short(into)} cannot be written, where pictures are unpacked to: give the right to.")
         return []
     except (OSError, ValueError) as error:
         notes.fault(f"The pictures of {files[0].name} cannot be unpacked to {notes.short(into)} ({error}).")
         return []
     names = Counter(str(path) for row in rows for path in row.values() if isinstance(path, Path))
     if twice := [Path(path).stem for path, number in names.items() if number > 1]:
-        notes.fault(
-            f"Several rows of {files[0].name} have the same number ({some(twice)}): one would be lost."
-        )
+        notes.fault(f"Several rows of {files[0].name} have the same number ({some(twice)}): one would be lost.")
     return rows
 
 
@@ -132,8 +125,7 @@ def _from_index(into: Path, stamp: list[list[Any]], pictures: Sequence[str]) -> 
         if index["tables"] != stamp or index["pictures"] != list(pictures):
             return None
         rows = [
-            {key: into / Path(v).name if key in pictures and v else v for key, v in r.items()}
-            for r in index["rows"]
+            {key: into / Path(v).name if key in pictures and v else v for key, v in r.items()} for r in index["rows"]
         ]
     except (OSError, ValueError, KeyError, TypeError):
         return None

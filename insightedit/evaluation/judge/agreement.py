@@ -27,9 +27,7 @@ def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
     """
     table = np.asarray(counts, dtype=float)
     if table.ndim != 2 or not table.size:
-        raise ValueError(
-            f"counts have the shape {table.shape}: give one row per item, one number per category."
-        )
+        raise ValueError(f"counts have the shape {table.shape}: give one row per item, one number per category.")
     raters = table.sum(axis=1)
     if raters.min() != raters.max() or raters[0] < 2:
         raise ValueError(

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 
 from PIL import Image
 
-from insightedit.evaluation.judge.replies import Scale
+from insightedit.chat.replies import Scale
 
 INSIGHTEDIT_SIDE = 1500  # pixels
 
@@ -214,9 +214,7 @@ class Rubric:
         if self.pictures == "both at the smaller size":
             sizes = [_limited(picture.size, INSIGHTEDIT_SIDE) for picture in (source, edited)]
             size = min(sizes, key=lambda side: side[0] * side[1])
-            return _resize(source, size, Image.Resampling.LANCZOS), _resize(
-                edited, size, Image.Resampling.LANCZOS
-            )
+            return _resize(source, size, Image.Resampling.LANCZOS), _resize(edited, size, Image.Resampling.LANCZOS)
         return source, edited
 
 
@@ -234,10 +232,7 @@ def _viescore(name: str, high: int, pictures: str) -> Rubric:
     questions = (
         Question("SC", _SC.replace("HIGH", str(high)), Scale(("success", "restraint"), 0, high)),
         Question(
-            "PQ",
-            _PQ.replace("HIGH", str(high)),
-            Scale(("naturalness", "cleanness"), 0, high),
-            sees_source=False,
+            "PQ", _PQ.replace("HIGH", str(high)), Scale(("naturalness", "cleanness"), 0, high), sees_source=False
         ),
     )
     return Rubric(name, {"": questions}, ("O", "SC", "PQ"), pictures)

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from insightedit.chat.replies import Missing, Parsed, parse_reply
+from insightedit.evaluation.core.statistics import FEW, group_by, mean
 from insightedit.evaluation.judge.agreement import ratings_kappa
-from insightedit.evaluation.judge.replies import Missing, Parsed, parse_reply
 from insightedit.evaluation.judge.rubrics import Question, Rubric
-from insightedit.evaluation.statistics import FEW, group_by, mean
-from insightedit.imaging import read_picture, to_rgb
+from insightedit.images.reading import read_picture, to_rgb
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.judge.backends import Judge
+    from insightedit.chat.clients import Judge
 
 REPEATS = 3
 MAX_ATTEMPTS = 3  # per question
@@ -155,12 +155,7 @@ def judge_edit(
 
 
 def _ask(
-    judge: Judge,
-    question: Question,
-    prompt: str,
-    pictures: Sequence[Image.Image],
-    repeat: int,
-    max_attempts: int,
+    judge: Judge, question: Question, prompt: str, pictures: Sequence[Image.Image], repeat: int, max_attempts: int
 ) -> tuple[Parsed, int, str]:
     """The first readable reply, or the last one; how often was asked; the date of that reply."""
     parsed, date, attempt = Parsed(None, Missing.EMPTY), "", 0
@@ -205,9 +200,7 @@ def judge_edits(
     edits = list(edits)
     twice = [name for name, count in Counter(edit.sample_id for edit in edits).items() if count > 1]
     if twice:
-        raise ValueError(
-            f"{len(twice)} ids stand more than once, e.g. {twice[0]!r}: judge one method at a time."
-        )
+        raise ValueError(f"{len(twice)} ids stand more than once, e.g. {twice[0]!r}: judge one method at a time.")
 
     failed = threading.Event()
 

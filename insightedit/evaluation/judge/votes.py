@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from insightedit.evaluation.failures import FAILURES
+from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.statistics import Rate, group_by, mean, rate
 from insightedit.evaluation.judge.agreement import fleiss_kappa
-from insightedit.evaluation.statistics import Rate, group_by, mean, rate
 from insightedit.files import write_text
-from insightedit.imaging import read_picture, to_rgb
+from insightedit.images.reading import read_picture, to_rgb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -247,9 +247,7 @@ def read_votes(path: Path) -> RaterFile:
         else:
             found = RaterFile.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ValueError(
-            f"{path} is no rater's file ({_first_fault(error)}): save it from the page again."
-        ) from error
+        raise ValueError(f"{path} is no rater's file ({_first_fault(error)}): save it from the page again.") from error
     except ValueError as error:
         raise ValueError(f"{path} is no rater's file ({error}): save it from the page again.") from error
     twice = [item for item, number in Counter(vote.item for vote in found.votes).items() if number > 1]
@@ -391,9 +389,7 @@ def _check_rater(key: RatingKey, one: RaterFile) -> None:
         raise ValueError(f"rater {one.rater} rated, but the page is for {key.raters} raters: check the file.")
     items = {vote.item for vote in one.votes}
     if unknown := sorted(items - set(key.items)):
-        raise ValueError(
-            f"rater {one.rater} rated item {unknown[0]}, which the page does not have: check the file."
-        )
+        raise ValueError(f"rater {one.rater} rated item {unknown[0]}, which the page does not have: check the file.")
     if missing := len(set(key.items) - items):
         raise ValueError(
             f"rater {one.rater} answered {len(items)} of {len(key.items)} items, {missing} are missing: let the rater "
@@ -401,9 +397,7 @@ def _check_rater(key: RatingKey, one: RaterFile) -> None:
         )
 
 
-def _row(
-    method: str, codes: Sequence[str], key: RatingKey, votes: Mapping[str, Sequence[Vote]]
-) -> MethodVotes:
+def _row(method: str, codes: Sequence[str], key: RatingKey, votes: Mapping[str, Sequence[Vote]]) -> MethodVotes:
     mine = [votes[code] for code in codes]
     failures = Counter(vote.failure for group in mine for vote in group if vote.failure)
     by_category = group_by(codes, lambda code: key.items[code].category)

@@ -29,20 +29,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from insightedit.evaluation.metrics.preprocess import (
-    CLIP_MEAN,
-    CLIP_STD,
-    Preprocess,
-    clip_preprocess,
-    dino_preprocess,
-)
+from insightedit.evaluation.metrics.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, clip_preprocess, dino_preprocess
 from insightedit.evaluation.metrics.pretrained import first_line, load_model, load_tokenizer, weights_digest
 
-ARCHIVED_NUMBERS = (
-    "input_resolution",
-    "context_length",
-    "vocab_size",
-)  # beside the weights in OpenAI's archives
+ARCHIVED_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's archives
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -99,12 +89,7 @@ class OpenClipEncoder:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        tokenizer: Callable[[list[str]], Tensor],
-        *,
-        name: str,
-        preprocess: Preprocess,
+        self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor], *, name: str, preprocess: Preprocess
     ) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.name, self.preprocess = name, preprocess
@@ -278,11 +263,7 @@ def load_open_clip(
     size = network.visual.image_size
     side = size if isinstance(size, int) else size[0]
     way = Preprocess(
-        preprocess,
-        side,
-        side,
-        tuple(settings.get("mean", CLIP_MEAN)),
-        tuple(settings.get("std", CLIP_STD)),
+        preprocess, side, side, tuple(settings.get("mean", CLIP_MEAN)), tuple(settings.get("std", CLIP_STD))
     )
     return OpenClipEncoder(
         network, open_clip.get_tokenizer(model), name=f"open_clip:{model}/{pretrained}", preprocess=way
@@ -303,9 +284,7 @@ def _other_activation(model: str) -> str:
     return model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
 
 
-def _cached_open_clip(
-    open_clip: Any, model: str, pretrained: str, cache_dir: str | os.PathLike | None
-) -> Path:
+def _cached_open_clip(open_clip: Any, model: str, pretrained: str, cache_dir: str | os.PathLike | None) -> Path:
     """Where open_clip or OpenAI's `clip` put the weights."""
     from huggingface_hub import try_to_load_from_cache
 

@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from insightedit.evaluation.scoring import check_picture
-from insightedit.imaging import read_picture, to_rgb
+from insightedit.evaluation.core.scoring import check_picture
+from insightedit.images.reading import read_picture, to_rgb
 
 SIDE = 256  # pixels, SmartEdit's frame
 THRESHOLD = 127  # grey levels; brighter is to be edited
@@ -123,9 +123,7 @@ def to_unit(picture: np.ndarray, name: str) -> np.ndarray:
     if picture.dtype.kind != "f":
         raise TypeError(f"{name} has dtype {picture.dtype}; pictures are uint8, or floats in 0..1.")
     if not (picture.min() >= 0.0 and picture.max() <= 1.0):
-        raise ValueError(
-            f"{name} holds floats from {picture.min():.3g} to {picture.max():.3g}; bring them into 0..1."
-        )
+        raise ValueError(f"{name} holds floats from {picture.min():.3g} to {picture.max():.3g}; bring them into 0..1.")
     return picture.astype(np.float64)
 
 
@@ -316,12 +314,7 @@ def paper_crop(edited: np.ndarray, mask: np.ndarray, *, side: int = SIDE) -> np.
 
 
 def strict_crop(
-    edited: np.ndarray,
-    mask: np.ndarray,
-    *,
-    size: tuple[int, int],
-    resize: Resize = "letterbox",
-    side: int = SIDE,
+    edited: np.ndarray, mask: np.ndarray, *, size: tuple[int, int], resize: Resize = "letterbox", side: int = SIDE
 ) -> np.ndarray:
     """The edited region inside `strict_box`.
 
@@ -367,9 +360,7 @@ def _check_sizes(size: tuple[int, int], **given: np.ndarray) -> None:
             )
 
 
-def _pair(
-    source: np.ndarray, edited: np.ndarray, keep: np.ndarray, frame: Frame, variant: Variant
-) -> MaskedPair:
+def _pair(source: np.ndarray, edited: np.ndarray, keep: np.ndarray, frame: Frame, variant: Variant) -> MaskedPair:
     """Paint both black where `keep`, given for the frame's content, is 0."""
     left, top, right, bottom = frame.content
     weights = np.zeros((frame.height, frame.width))

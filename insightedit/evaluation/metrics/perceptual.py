@@ -104,9 +104,7 @@ class Perceptual:
         if batch:
             yield from self._measure(batch)
 
-    def background_distances(
-        self, pairs: Iterable[MaskedPair], *, batch_size: int = BATCH_SIZE
-    ) -> Iterator[float]:
+    def background_distances(self, pairs: Iterable[MaskedPair], *, batch_size: int = BATCH_SIZE) -> Iterator[float]:
         """LPIPS of masked pairs: `paper` over the black-painted frame, `strict` over the kept pixels' map.
 
         Args:
@@ -116,19 +114,14 @@ class Perceptual:
         Yields:
             As `distances`.
         """
-        return self.distances(
-            ((pair.source, pair.edited, pair.region) for pair in pairs), batch_size=batch_size
-        )
+        return self.distances(((pair.source, pair.edited, pair.region) for pair in pairs), batch_size=batch_size)
 
     def _measure(self, batch: list[Pair]) -> list[float]:
         """One pass through the net, in full float32 on every device."""
         self._network.spatial = batch[0][2] is not None
         firsts = self._to_tensor([first for first, _, _ in batch])
         seconds = self._to_tensor([second for _, second, _ in batch])
-        with (
-            torch.inference_mode(),
-            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-        ):
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             values = self._network(firsts, seconds).cpu().double().numpy()[:, 0]  # [b, h, w] or [b, 1, 1]
         return [
             float(value.mean() if keep is None else value[keep].mean())
@@ -176,9 +169,7 @@ def build_perceptual(
     else:
         origin = _load_trunk(network.net, trunk or trunk_path(net), net)
     heads = heads_path(net)
-    network.load_state_dict(
-        torch.load(heads, map_location="cpu", weights_only=True), strict=False, assign=True
-    )
+    network.load_state_dict(torch.load(heads, map_location="cpu", weights_only=True), strict=False, assign=True)
     identity = {
         "net": net,
         "heads": check_digest(heads, SOURCES[net].heads, "pip install --force-reinstall lpips==0.1.4"),
@@ -289,13 +280,9 @@ def _load_trunk(trunk: nn.Module, path: Path, net: Net) -> str:
 
 def _check(first: np.ndarray, second: np.ndarray, keep: np.ndarray | None) -> None:
     if first.shape != second.shape:
-        raise ValueError(
-            f"the pictures have shapes {first.shape} and {second.shape}: bring them to one size first."
-        )
+        raise ValueError(f"the pictures have shapes {first.shape} and {second.shape}: bring them to one size first.")
     if min(first.shape[:2]) < MIN_SIDE:
-        raise ValueError(
-            f"the pictures have {first.shape[1]} x {first.shape[0]} px; LPIPS needs {MIN_SIDE} each way."
-        )
+        raise ValueError(f"the pictures have {first.shape[1]} x {first.shape[0]} px; LPIPS needs {MIN_SIDE} each way.")
     if keep is None:
         return
     if keep.dtype != np.bool_:

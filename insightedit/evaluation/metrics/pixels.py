@@ -87,9 +87,7 @@ def l2(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None)
     return float(np.square(_difference(first, second, keep)).mean())
 
 
-def psnr(
-    first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None, cap: float = PSNR_CAP
-) -> Psnr:
+def psnr(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None, cap: float = PSNR_CAP) -> Psnr:
     """Peak signal-to-noise ratio for a peak of 1.
 
     Args:
@@ -107,11 +105,7 @@ def psnr(
 
 
 def ssim(
-    first: np.ndarray,
-    second: np.ndarray,
-    *,
-    keep: np.ndarray | None = None,
-    crop_border: int = CROP_BORDER,
+    first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None, crop_border: int = CROP_BORDER
 ) -> float:
     """Structural similarity: Gaussian window of sigma 1.5, k1 = .01, k2 = .03, mean over channels and pixels.
 
@@ -148,9 +142,7 @@ def ssim(
     return float(_kept(similarity, keep).mean())
 
 
-def background_scores(
-    pair: MaskedPair, *, crop_border: int = CROP_BORDER, cap: float = PSNR_CAP
-) -> BackgroundScores:
+def background_scores(pair: MaskedPair, *, crop_border: int = CROP_BORDER, cap: float = PSNR_CAP) -> BackgroundScores:
     """All numbers of one masked pair.
 
     Args:
@@ -220,9 +212,7 @@ def smartedit_scores(
 
 def _both(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if first.shape != second.shape:
-        raise ValueError(
-            f"the pictures have shapes {first.shape} and {second.shape}: bring them to one size first."
-        )
+        raise ValueError(f"the pictures have shapes {first.shape} and {second.shape}: bring them to one size first.")
     return to_unit(first, "first"), to_unit(second, "second")
 
 

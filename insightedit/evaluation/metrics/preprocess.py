@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from insightedit.evaluation.scoring import check_picture
+from insightedit.evaluation.core.scoring import check_picture
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from insightedit.model_files import check_no_code
+from insightedit.modeling.model_files import check_no_code
 
 DIGEST_DIGITS = 16  # hex, of SHA-256
 
@@ -46,9 +46,7 @@ def load_model(
     kind = cls.config_class.model_type
     found = read(cls.config_class.get_config_dict, source, **where)[0].get("model_type")
     if found is None:
-        raise FileNotFoundError(
-            f"{source} is not a complete model folder (no config.json): download it again."
-        )
+        raise FileNotFoundError(f"{source} is not a complete model folder (no config.json): download it again.")
     if found != kind:
         raise ValueError(f"{source} holds a model of type {found!r}, not {kind!r}: name another one.")
     try:

@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from insightedit.evaluation.core.statistics import mean
 from insightedit.evaluation.metrics.encoders import ImageEncoder, ImageTextEncoder
-from insightedit.evaluation.statistics import mean
 
 BATCH_SIZE = 16
 NO_DIRECTION = 1e-5  # unit features nearer than this differ by the rounding of float32 only
@@ -350,9 +350,7 @@ def _input_feature(references: Tensor, row: GeneratedSubject) -> Tensor:
 
 def _check_text(text: str) -> str:
     if not text.strip():
-        raise ValueError(
-            "a caption is empty, and an encoder has a feature even for nothing: leave the row out."
-        )
+        raise ValueError("a caption is empty, and an encoder has a feature even for nothing: leave the row out.")
     return text
 
 

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from insightedit.evaluation.core.scoring import check_picture
+from insightedit.evaluation.core.statistics import Rate, mean, rate
 from insightedit.evaluation.metrics.encoders import ImageEncoder
 from insightedit.evaluation.metrics.masks import Box, crop
 from insightedit.evaluation.metrics.pretrained import check_tokenizer, load_model, read, weights_digest
 from insightedit.evaluation.metrics.similarity import BATCH_SIZE, batches, image_similarity
-from insightedit.evaluation.scoring import check_picture
-from insightedit.evaluation.statistics import Rate, mean, rate
 
 if TYPE_CHECKING:
     import os
@@ -99,9 +99,7 @@ class GroundingDinoDetector:
         ValueError: if the threshold is out of range.
     """
 
-    def __init__(
-        self, model: Any, processor: Any, *, name: str, box_threshold: float = BOX_THRESHOLD
-    ) -> None:
+    def __init__(self, model: Any, processor: Any, *, name: str, box_threshold: float = BOX_THRESHOLD) -> None:
         if not 0 <= box_threshold <= 1:
             raise ValueError(f"box_threshold is {box_threshold}: it lies between 0 and 1, in MIGEBench 0.3.")
         self.model, self.processor, self.name = model.eval(), processor, name
@@ -154,9 +152,7 @@ class SamSegmenter:
     @torch.no_grad()
     def segment(self, picture: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
         """See `Segmenter`."""
-        inputs = self.processor(
-            images=Image.fromarray(picture), input_boxes=[[list(box)]], return_tensors="pt"
-        )
+        inputs = self.processor(images=Image.fromarray(picture), input_boxes=[[list(box)]], return_tensors="pt")
         outputs = self.model(
             pixel_values=inputs.pixel_values.to(self.model.device),
             input_boxes=inputs.input_boxes.float().to(self.model.device),  # the processor makes them float64
@@ -189,9 +185,7 @@ def load_detector(
     from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
     network = load_model(GroundingDinoForObjectDetection, model, cache_dir=cache_dir, device=device)
-    processor = read(
-        GroundingDinoProcessor.from_pretrained, model, cache_dir=cache_dir, local_files_only=True
-    )
+    processor = read(GroundingDinoProcessor.from_pretrained, model, cache_dir=cache_dir, local_files_only=True)
     check_tokenizer(processor.tokenizer, model)
     return GroundingDinoDetector(network, processor, name=str(model), box_threshold=box_threshold)
 
@@ -336,13 +330,10 @@ def subject_preservation(
     if not encoders:
         raise ValueError("no encoder: give at least one, e.g. {'DINO': load_dino()}.")
     for batch in batches(pairs, batch_size):
-        cuts = [
-            cut_subject(pair.edited, pair.phrase, detector=detector, segmenter=segmenter) for pair in batch
-        ]
+        cuts = [cut_subject(pair.edited, pair.phrase, detector=detector, segmenter=segmenter) for pair in batch]
         couples = [(cut.picture, pair.subject) for cut, pair in zip(cuts, batch, strict=True)]
         columns = {
-            name: list(image_similarity(encoder, couples, batch_size=batch_size))
-            for name, encoder in encoders.items()
+            name: list(image_similarity(encoder, couples, batch_size=batch_size)) for name, encoder in encoders.items()
         }
         for i, cut in enumerate(cuts):
             yield SubjectScore({name: column[i] for name, column in columns.items()}, cut.detection)
@@ -360,8 +351,7 @@ def summarise_subjects(scores: Iterable[SubjectScore]) -> SubjectSummary:
     return SubjectSummary(
         means={name: mean(score.values[name] for score in scores) for name in names},
         means_detected={
-            name: mean(score.values[name] for score in scores if score.detection is not None)
-            for name in names
+            name: mean(score.values[name] for score in scores if score.detection is not None) for name in names
         },
         detection_rate=found,
     )

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from scipy.stats import rankdata
 
-from insightedit.evaluation.columns import Column
+from insightedit.evaluation.reporting.columns import Column
 from insightedit.evaluation.reporting.runs import JUDGES, ReportRun
-from insightedit.evaluation.tables import MetricColumn
+from insightedit.evaluation.reporting.tables import MetricColumn
 
 NUM_EXTREME = 8
 NUM_RANDOM = 16
@@ -101,9 +101,7 @@ def disagreement(run: ReportRun, names: Sequence[str]) -> Block | None:
     if len(shared) < 2:
         return None
     ranks = [_ranks(one, value, shared) for one, value in zip(pair, values, strict=True)]
-    gaps = {
-        name: abs(a - b) for name, a, b in zip(shared, *ranks, strict=True)
-    }  # exact: whole or half numbers
+    gaps = {name: abs(a - b) for name, a, b in zip(shared, *ranks, strict=True)}  # exact: whole or half numbers
     labels = [run.label(one) for one in pair]
     most = len(shared) - 1
     notes = {

@@ -7,13 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from insightedit.evaluation.breakdown import SUMMARY, comparison_grid
-from insightedit.evaluation.columns import gather
-from insightedit.evaluation.published import PublishedTable, load_published
-from insightedit.evaluation.records import MetricRecord
-from insightedit.evaluation.reporting.plots import Spot
-from insightedit.evaluation.reporting.runs import BINARY, ReportRun
-from insightedit.evaluation.significance import (
+from insightedit.evaluation.core.records import MetricRecord
+from insightedit.evaluation.core.significance import (
     CategoryTable,
     Interval,
     Resampling,
@@ -21,7 +16,13 @@ from insightedit.evaluation.significance import (
     mean_interval,
     power_hint,
 )
-from insightedit.evaluation.tables import (
+from insightedit.evaluation.reporting.category_tables import SUMMARY, comparison_grid
+from insightedit.evaluation.reporting.columns import gather
+from insightedit.evaluation.reporting.plots import Spot
+from insightedit.evaluation.reporting.published import PublishedTable, load_published
+from insightedit.evaluation.reporting.runs import BINARY, ReportRun
+from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Grid, Heading, Line
+from insightedit.evaluation.reporting.tables import (
     APART,
     CONTROL_GROUP,
     FEW_NOTE,
@@ -32,18 +33,9 @@ from insightedit.evaluation.tables import (
     interval_text,
     results_grid,
 )
-from insightedit.evaluation.typesetting import FEW_MARK, Cell, Grid, Heading, Line
 
 REASON_LENGTH = 300  # letters of a reason that are shown
-KEPT = (
-    "psnr_background",
-    "PSNR",
-    "SSIM",
-    "CLIP_I",
-    "DINO",
-    "LPIPS",
-    "L1",
-)  # of a trade-off's horizontal axis
+KEPT = ("psnr_background", "PSNR", "SSIM", "CLIP_I", "DINO", "LPIPS", "L1")  # of a trade-off's horizontal axis
 
 
 @dataclass(frozen=True)
@@ -78,9 +70,7 @@ def main_grid(runs: Sequence[ReportRun], how: Resampling) -> Grid:
     names = {value: name for run in runs for value, name in run.protocols.items()}
     title = f"Results on {runs[0].benchmark}"
     apart = {run.method: run.apart for run in runs}
-    grid = results_grid(
-        all_records(runs), columns, title=title, binary=BINARY, protocols=names, apart=apart, how=how
-    )
+    grid = results_grid(all_records(runs), columns, title=title, binary=BINARY, protocols=names, apart=apart, how=how)
     own = {run.method: APART if run.apart else OURS for run in runs}
     lines = [
         replace(
@@ -131,8 +121,7 @@ def category_grid(run: ReportRun, tables: Mapping[MetricColumn, CategoryTable]) 
         found = [next((row for row in table.rows if row.name == name), None) for table in tables.values()]
         n = max((row.n + row.failed for row in found if row is not None), default=0)
         cells = [
-            _cell(None if row is None else row.interval, metric, n)
-            for row, metric in zip(found, tables, strict=True)
+            _cell(None if row is None else row.interval, metric, n) for row, metric in zip(found, tables, strict=True)
         ]
         small = any(row is None or row.is_small for row in found)
         lines.append(Line(name or "(none)", (Cell(f"{n}{FEW_MARK if small else ''}"), *cells)))
@@ -183,9 +172,7 @@ def _has(table: PublishedTable, name: str) -> bool:
 def _tables_beside(bench: str, columns: Sequence[MetricColumn], protocols: set[str]) -> list[PublishedTable]:
     """The tables with one of our numbers by our rule; where there is none, with one of our numbers by any rule."""
     mine = {one.metric_name for one in columns if one.metric_variant == "paper"}
-    fitting = [
-        table for table in load_published().tables_on(bench) if mine & {one.key for one in table.columns}
-    ]
+    fitting = [table for table in load_published().tables_on(bench) if mine & {one.key for one in table.columns}]
     same_rule = [
         table
         for table in fitting
@@ -204,9 +191,7 @@ def pair_grid(runs: Sequence[ReportRun], how: Resampling) -> Grid | None:
     own = {run.method for run in runs}
     records = [record for record in all_records(runs) if record.method in own]
     shared = [
-        one
-        for one in runs[0].columns
-        if one.heading().better != "n/a" and all(run.column(one).values for run in runs)
+        one for one in runs[0].columns if one.heading().better != "n/a" and all(run.column(one).values for run in runs)
     ]
     if not shared:
         return None

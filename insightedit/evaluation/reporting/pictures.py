@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
+from insightedit.evaluation.core.run_folder import RunSample
 from insightedit.evaluation.reporting.choice import Block, means_of
 from insightedit.evaluation.reporting.runs import BINARY, ReportRun
-from insightedit.evaluation.run_folder import RunSample
-from insightedit.evaluation.scenes_metrics import largest_change
-from insightedit.evaluation.sheets import CELL, FAINT, GAP, INK, LINE, PAPER, wrap
-from insightedit.evaluation.tables import MetricColumn
-from insightedit.imaging import read_picture, to_rgb
-from insightedit.report import heat_overlay
+from insightedit.evaluation.reporting.sheets import CELL, FAINT, GAP, INK, LINE, PAPER, wrap
+from insightedit.evaluation.reporting.tables import MetricColumn
+from insightedit.evaluation.scenes.metrics import largest_change
+from insightedit.images.reading import read_picture, to_rgb
+from insightedit.pipelines.report import heat_overlay
 
 SIDE = 256  # pixels of the longer side of a thumbnail, at most
 SMALL = 128  # pixels of the longer side up to which pictures are kept exactly
@@ -84,8 +84,7 @@ class CardMaker:
     def __init__(self, runs: Sequence[ReportRun]) -> None:
         self._runs = runs
         self._means = [
-            [(one, means_of(run.column(one))) for one in run.columns if one.heading().better != "n/a"]
-            for run in runs
+            [(one, means_of(run.column(one))) for one in run.columns if one.heading().better != "n/a"] for run in runs
         ]
         self._made: dict[str, Card] = {}
 
@@ -119,9 +118,7 @@ class CardMaker:
     def _numbers(self, name: str) -> tuple[tuple[str, str], ...]:
         told = []
         for run, columns in zip(self._runs, self._means, strict=True):
-            texts = [
-                f"{run.label(one)} {_value_text(one, means[name])}" for one, means in columns if name in means
-            ]
+            texts = [f"{run.label(one)} {_value_text(one, means[name])}" for one, means in columns if name in means]
             told.append((run.method, ", ".join(texts) or "no value"))
         return tuple(told)
 

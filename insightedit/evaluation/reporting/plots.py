@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from insightedit.evaluation.significance import CategoryTable, Interval
-from insightedit.evaluation.typesetting import FEW_MARK
+from insightedit.evaluation.core.significance import CategoryTable, Interval
+from insightedit.evaluation.reporting.table_formatting import FEW_MARK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,9 +48,7 @@ def to_svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def distributions(
-    columns: Sequence[tuple[str, Mapping[str, Sequence[float]]]],
-) -> Figure:
+def distributions(columns: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> Figure:
     """A histogram per metric, one outline per method; the line below marks each mean.
 
     Args:
@@ -140,9 +138,7 @@ def tradeoff(kept: str, edited: str, spots: Sequence[Spot]) -> Figure:
     figure, (axes,) = _figure(7.2, 4.6, 1, 1)
     scaled = sorted((one for one in spots if one.scale is not None), key=lambda one: one.scale or 0.0)
     if len({one.scale for one in scaled}) > 1:
-        axes.plot(
-            [one.kept.value for one in scaled], [one.edited.value for one in scaled], color=FAINT, linewidth=1
-        )
+        axes.plot([one.kept.value for one in scaled], [one.edited.value for one in scaled], color=FAINT, linewidth=1)
     for number, one in enumerate(spots):
         colour = COLOURS[number % len(COLOURS)]
         axes.errorbar(
@@ -155,9 +151,7 @@ def tradeoff(kept: str, edited: str, spots: Sequence[Spot]) -> Figure:
                 xytext=(6, 6 if number % 2 == 0 else -13), fontsize=8, color=colour,
             )  # fmt: skip
     title = "beside the points: scale of image guidance" if scaled else None
-    figure.legend(
-        loc="outside upper center", ncols=2, fontsize=8, frameon=False, title=title, title_fontsize=8
-    )
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False, title=title, title_fontsize=8)
     axes.set_xlabel(_plain(kept), fontsize=9, color=INK)
     axes.set_ylabel(_plain(edited), fontsize=9, color=INK)
     axes.margins(0.2)

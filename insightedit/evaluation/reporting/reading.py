@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation import run_folder
-from insightedit.evaluation.failures import FAILURES
-from insightedit.evaluation.records import MetricRecord, read_records
-from insightedit.evaluation.report import CONTROLS, read_report
+from insightedit.evaluation.core import run_folder
+from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.records import MetricRecord, read_records
+from insightedit.evaluation.core.run_folder import RunCard, RunSample
+from insightedit.evaluation.reporting.report import CONTROLS, read_report
 from insightedit.evaluation.reporting.runs import FailureCount, ReportRun
-from insightedit.evaluation.run_folder import RunCard, RunSample
-from insightedit.evaluation.tables import MetricColumn
+from insightedit.evaluation.reporting.tables import MetricColumn
 
 SCENES_ROW = "model"
 SCENES_COLUMNS = {  # field of a scenes record -> the column it fills
@@ -31,28 +31,8 @@ SCENES_COLUMNS = {  # field of a scenes record -> the column it fills
     "predicate_f1": MetricColumn("predicate_f1", "strict", "higher", "predicate F1"),
 }
 HEADLINES = (
-    *(
-        "success",
-        "VIEScore_O",
-        "VIEScore_SC",
-        "VIEScore",
-        "VIEScore_PQ",
-        "Ins_align",
-        "CLIPScore",
-        "CLIP_dir",
-    ),
-    *(
-        "CLIP_T",
-        "edit_CLIP_T",
-        "CLIP_I",
-        "edit_CLIP_I",
-        "DINO",
-        "edit_DINO",
-        "CVS",
-        "subj_DINO",
-        "PSNR",
-        "SSIM",
-    ),
+    *("success", "VIEScore_O", "VIEScore_SC", "VIEScore", "VIEScore_PQ", "Ins_align", "CLIPScore", "CLIP_dir"),
+    *("CLIP_T", "edit_CLIP_T", "CLIP_I", "edit_CLIP_I", "DINO", "edit_DINO", "CVS", "subj_DINO", "PSNR", "SSIM"),
     *("LPIPS", "L1", "L2"),
 )  # what a table's readers look at first
 
@@ -78,9 +58,7 @@ def _benchmark_run(folder: Path) -> ReportRun:
     records = tuple(read_records(folder / run_folder.RECORDS))
     samples = {one.sample_id: _located(one, folder) for one in run_folder.read_samples(folder)}
     bench, protocol = card.benchmark, card.protocol
-    there = {
-        (r.metric_name, r.metric_variant) for r in records if r.method == card.method and r.value is not None
-    }
+    there = {(r.metric_name, r.metric_variant) for r in records if r.method == card.method and r.value is not None}
     columns = tuple(
         MetricColumn(one["metric_name"], one["metric_variant"], one.get("better"))
         for one in protocol["columns"]
@@ -225,9 +203,7 @@ def _scenes_facts(report: Mapping[str, Any], own: str) -> tuple[tuple[str, str],
         "Method": own,
         "Model": settings.get("model"),
         "Results": settings.get("results"),
-        "Settings": _pairs(
-            {k: v for k, v in settings.items() if k not in ("model", "results", "versions", "date")}
-        ),
+        "Settings": _pairs({k: v for k, v in settings.items() if k not in ("model", "results", "versions", "date")}),
         "Details": _pairs(report.get("details") or {}),
         "Measured": settings.get("date") or "not recorded",
         "Libraries": _pairs(settings.get("versions") or {}),

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from insightedit.evaluation.columns import Column, ColumnKey, gather
-from insightedit.evaluation.failures import FAILURES
-from insightedit.evaluation.records import MetricRecord
-from insightedit.evaluation.run_folder import RunSample
-from insightedit.evaluation.tables import MetricColumn
+from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.records import MetricRecord
+from insightedit.evaluation.core.run_folder import RunSample
+from insightedit.evaluation.reporting.columns import Column, ColumnKey, gather
+from insightedit.evaluation.reporting.tables import MetricColumn
 
 if TYPE_CHECKING:
     from insightedit.evaluation.judge.votes import AlignReport
@@ -164,9 +164,7 @@ def with_votes(run: ReportRun, votes: AlignReport) -> ReportRun:
     """
     rows = {row.method: row for row in votes.rows}
     if run.method not in rows:
-        raise ValueError(
-            f"the raters' page is about {', '.join(rows)}, not {run.method}: give the run's own votes."
-        )
+        raise ValueError(f"the raters' page is about {', '.join(rows)}, not {run.method}: give the run's own votes.")
     kinds = {record.sample_id: (record.category, record.cluster) for record in run.records}
     shape = {"run_id": votes.page, "method": run.method, "bench": run.benchmark, "bench_version": run.version}
     rated = [
@@ -183,8 +181,6 @@ def with_votes(run: ReportRun, votes: AlignReport) -> ReportRun:
         for name, value in votes.samples[run.method].items()
     ]
     found = rows[run.method].failures
-    failures = tuple(
-        FailureCount(code, text, found[code], None) for code, text in FAILURES.items() if code in found
-    )
+    failures = tuple(FailureCount(code, text, found[code], None) for code, text in FAILURES.items() if code in found)
     columns = (*run.columns, MetricColumn("Ins_align"))
     return replace(run, records=(*run.records, *rated), columns=columns, failures=failures, counted="votes")

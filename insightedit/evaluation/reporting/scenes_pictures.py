@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from insightedit.evaluation.core.run_folder import PICTURES, RunSample, shorten, write_samples
 from insightedit.evaluation.reporting.choice import choose
 from insightedit.evaluation.reporting.reading import read_report_run
-from insightedit.evaluation.run_folder import PICTURES, RunSample, shorten, write_samples
-from insightedit.evaluation.scenes import starting_picture
-from insightedit.evaluation.scenes_metrics import largest_change
-from insightedit.imaging import is_picture_file
-from insightedit.provenance import save_picture
+from insightedit.evaluation.scenes.benchmark import starting_picture
+from insightedit.evaluation.scenes.metrics import largest_change
+from insightedit.images.provenance import save_picture
+from insightedit.images.reading import is_picture_file
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.scenes import EditFn, Sample, Sampler
+    from insightedit.evaluation.scenes.benchmark import EditFn, Sample, Sampler
 
 
 def keep_pictures(edit_fn: EditFn, folder: Path, names: Sequence[str]) -> EditFn:
@@ -41,9 +41,7 @@ def keep_pictures(edit_fn: EditFn, folder: Path, names: Sequence[str]) -> EditFn
     return edit
 
 
-def write_examples(
-    folder: Path, sampler: Sampler, names: Sequence[str], pictures: Path | None = None
-) -> list[Path]:
+def write_examples(folder: Path, sampler: Sampler, names: Sequence[str], pictures: Path | None = None) -> list[Path]:
     """Write `samples.jsonl`, and source, target, mask and references of every sample that a sheet shows.
 
     Args:
@@ -60,9 +58,7 @@ def write_examples(
     """
     run = read_report_run(folder)
     categories = dict.fromkeys(run.column(run.order).categories.values())
-    chosen = {
-        name for kind in (None, *categories) for block in choose(run, category=kind) for name in block.names
-    }
+    chosen = {name for kind in (None, *categories) for block in choose(run, category=kind) for name in block.names}
     where = pictures or folder / PICTURES
     outputs = {path.stem: path for path in sorted(where.iterdir()) if is_picture_file(path)}
     samples = [
@@ -77,7 +73,7 @@ def write_scenes_html(
     folder: Path, sampler: Sampler, names: Sequence[str], pictures: Path | None = None
 ) -> list[Path]:
     """Write `report.html` and the contact sheets beside a scenes report; arguments as of `write_examples`."""
-    from insightedit.evaluation.html_report import write_html_report
+    from insightedit.evaluation.reporting.html_report import write_html_report
 
     write_examples(folder, sampler, names, pictures)
     return write_html_report([folder])

@@ -90,12 +90,7 @@ def write_magicbrush(folder: Path, turns: dict[str, int] | None = None, part: st
         for i in range(1, number + 1):
             picture_with_hole(root / "images" / name / f"{name}-mask{i}.png")
         sessions[name] = [
-            {
-                "input": files[i - 1],
-                "mask": f"{name}-mask{i}.png",
-                "output": files[i],
-                "instruction": f"do {name}.{i}",
-            }
+            {"input": files[i - 1], "mask": f"{name}-mask{i}.png", "output": files[i], "instruction": f"do {name}.{i}"}
             for i in range(1, number + 1)
         ]
         captions["local"][name] = {file: f"local {file}" for file in files[1:]}
@@ -190,9 +185,7 @@ def write_gier(folder: Path, split: str = "test") -> Path:
     return folder
 
 
-def run_lengths(
-    size: tuple[int, int] = (16, 12), box: tuple[int, int, int, int] = (4, 4, 6, 5)
-) -> dict[str, Any]:
+def run_lengths(size: tuple[int, int] = (16, 12), box: tuple[int, int, int, int] = (4, 4, 6, 5)) -> dict[str, Any]:
     """A box [x, y, w, h] as COCO's run lengths, column after column."""
     region = np.zeros((size[1], size[0]), dtype=np.uint8)
     region[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = 1
@@ -202,9 +195,7 @@ def run_lengths(
     return {"size": [size[1], size[0]], "counts": runs[runs > 0].tolist()}
 
 
-def write_advancededit(
-    folder: Path, *, step: str = "3_editing_pair_construction", reasoning: bool = False
-) -> Path:
+def write_advancededit(folder: Path, *, step: str = "3_editing_pair_construction", reasoning: bool = False) -> Path:
     """One photo with a removal, its swapped addition, a replacement and its swap, as the pipeline writes them."""
     picture(folder / "photos" / "77.jpg", shade=77)
     pairs = {"remove_add": "77_0_blue_teapot.png", "replace": "77_2_teapot_to_lantern.png"}

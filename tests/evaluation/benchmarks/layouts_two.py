@@ -19,9 +19,7 @@ GEDIT_COLUMNS = (
 def picture(path: Path, shade: int = 90, size: tuple[int, int] = (12, 8)) -> Path:
     """A small picture; the ending says its format."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.linear_gradient("L").resize(size).point(lambda value: (value + shade) % 256).convert("RGB").save(
-        path
-    )
+    Image.linear_gradient("L").resize(size).point(lambda value: (value + shade) % 256).convert("RGB").save(path)
     return path
 
 
@@ -81,9 +79,7 @@ def migebench_record(task: str, number: int) -> dict[str, Any]:
         "width": 1024,
         "height": 1024,
         "object": "a signboard",
-        "multi_prompt": "Add<imagehere>to<imagehere>."
-        if add
-        else "replace the pencil in<imagehere>with<imagehere>",
+        "multi_prompt": "Add<imagehere>to<imagehere>." if add else "replace the pencil in<imagehere>with<imagehere>",
         "target_caption": "an alley with a signboard",
         "mask_path": [f"{root}mask/{number}_mask.jpg"],
         "entity_path": [entity, source] if add else [source, entity],
@@ -115,10 +111,7 @@ def dreambench_text(objects: int = 25, live: int = 25) -> str:
     """`prompts_and_classes.txt` as it is published."""
     classes = "\n".join(f"{name},{kind}" for name, (kind, _) in SUBJECTS.items())
     lists = []
-    for title, number, word in (
-        ("Object Prompts", objects, "on a rug"),
-        ("Live Subject Prompts", live, "in a hat"),
-    ):
+    for title, number, word in (("Object Prompts", objects, "on a rug"), ("Live Subject Prompts", live, "in a hat")):
         texts = [*TOKEN_PROMPTS, *(f"a {{0}} {{1}} {word} {i}" for i in range(25))][:number]
         body = ",\n".join(f"'{text}'.format(unique_token, class_token)" for text in texts)
         lists.append(f"{title}\n\nprompt_list = [\n{body}\n]\n")
@@ -186,10 +179,7 @@ def write_imgedit(folder: Path) -> Path:
     write_json(folder / "singleturn/singleturn.json", imgedit_entries())
     for entry in imgedit_entries().values():
         picture(folder / "singleturn" / entry["id"])
-    hard = {
-        "1": {"id": "000029784.jpg", "prompt": "Remove the lemon."},
-        "2": {"id": "000065904.jpg", "prompt": "Go."},
-    }
+    hard = {"1": {"id": "000029784.jpg", "prompt": "Remove the lemon."}, "2": {"id": "000065904.jpg", "prompt": "Go."}}
     write_json(folder / "hard/UGE_edit.json", hard)
     for entry in hard.values():
         picture(folder / "hard" / entry["id"])
@@ -198,8 +188,8 @@ def write_imgedit(folder: Path) -> Path:
 
 def write_scenes(folder: Path, task: str = "editing", count: int = 3, pairs: int = 1, size: int = 32) -> Path:
     """What `insightedit eval scenes --dump` writes."""
-    from insightedit.evaluation.exchange import dump_samples
-    from insightedit.evaluation.scenes import scene_sampler
+    from insightedit.evaluation.core.external_results import dump_samples
+    from insightedit.evaluation.scenes.benchmark import scene_sampler
 
     sampler = scene_sampler(task, split="test", size=size, seed=5)
     dump_samples(folder, sampler, count=count, size=size, split="test", seed=5, pairs=pairs, task=task)

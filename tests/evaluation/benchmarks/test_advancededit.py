@@ -48,11 +48,7 @@ def test_good_copy(root: Path) -> None:
     assert (removed.source, removed.target, removed.category) == (photo, made, "remove")
     assert (added.source, added.target, added.category) == (made, photo, "add")
     assert removed.instruction == "first remove_add" and removed.extra["rewordings"] == "in other words"
-    assert (removed.local_caption, added.local_caption, replaced.local_caption) == (
-        "",
-        "blue teapot",
-        "brass lantern",
-    )
+    assert (removed.local_caption, added.local_caption, replaced.local_caption) == ("", "blue teapot", "brass lantern")
     assert {sample.cluster for sample in samples.values()} == {"77"}
     assert removed.source_caption == added.target_caption == "A window in the morning."
     assert back.source_caption == "" and back.category == "replace"
@@ -69,18 +65,14 @@ def test_swapped_replacements_get_their_captions_swapped(root: Path) -> None:
         "A lantern.",
         "A teapot.",
     )
-    assert any(
-        "1 swapped replacements keep the captions of the forward ones" in text for text in benchmark.warnings
-    )
+    assert any("1 swapped replacements keep the captions of the forward ones" in text for text in benchmark.warnings)
 
     def put_right(table: dict) -> None:
         table["1"].update(detailed_caption_origin="A lantern.", detailed_caption_target="A teapot.")
 
     change_json(replacements(root), put_right)
     right = load(root)
-    assert right.samples[3].extra == back.extra and not any(
-        "keep the captions" in text for text in right.warnings
-    )
+    assert right.samples[3].extra == back.extra and not any("keep the captions" in text for text in right.warnings)
 
 
 def test_run_lengths_become_a_mask(root: Path) -> None:
@@ -94,9 +86,7 @@ def test_run_lengths_become_a_mask(root: Path) -> None:
 
 
 def test_masks_need_not_be_there(root: Path) -> None:
-    change_json(
-        removals(root), lambda table: [table[key].update(segmentation=None, bbox=None) for key in table]
-    )
+    change_json(removals(root), lambda table: [table[key].update(segmentation=None, bbox=None) for key in table])
     assert by_id(root)["77-0-remove_add"].mask is None
 
 
@@ -106,9 +96,7 @@ def test_the_last_step_counts(root: Path) -> None:
         for picture in path.iterdir():
             picture.unlink()
     later = root / "5_quality_evaluation/replace/json_file/77.json"
-    change_json(
-        later, lambda table: table["0"].update(instruction=["later words"], qwen_VIE_SC=None, qwen_VIE_PQ={})
-    )
+    change_json(later, lambda table: table["0"].update(instruction=["later words"], qwen_VIE_SC=None, qwen_VIE_PQ={}))
     benchmark = load(root)
     assert len(benchmark) == 4 and benchmark.samples[2].instruction == "later words"
     assert any("1 records have no score of the pipeline's judge" in text for text in benchmark.warnings)
@@ -143,9 +131,7 @@ def test_earlier_steps_are_not_read(root: Path) -> None:
     write_json(root / "settings.json", {"colour": "red"})
     benchmark = load(root)
     assert len(benchmark) == 4 and "settings.json holds no records and is left out." in benchmark.warnings
-    assert (
-        "The published pairs are not released: these are others, and no number compares." in benchmark.differs
-    )
+    assert "The published pairs are not released: these are others, and no number compares." in benchmark.differs
 
 
 @pytest.mark.parametrize(
@@ -183,31 +169,22 @@ def test_an_addition_that_is_not_swapped(root: Path) -> None:
 
 def test_the_same_photo_twice_in_a_step(root: Path) -> None:
     write_json(root / STEP / "again" / "77.json", json.loads(removals(root).read_text()))
-    assert (
-        only_fault(load, root) == f"{STEP}/remove_add/json_file/77.json is there twice in step 3: remove one."
-    )
+    assert only_fault(load, root) == f"{STEP}/remove_add/json_file/77.json is there twice in step 3: remove one."
 
 
 def test_all_faults_at_once(root: Path) -> None:
-    change_json(
-        removals(root), lambda table: table.update({"0": [], "1": {**table["1"], "class_target": ""}})
-    )
+    change_json(removals(root), lambda table: table.update({"0": [], "1": {**table["1"], "class_target": ""}}))
     (root / "photos/77.jpg").write_bytes(b"<!DOCTYPE html><html>sign in</html>")
     faults = faults_of(load, root)
     assert faults[0].startswith(
         f"{STEP}/remove_add/json_file/77.json, entry 0, is []: it should hold {{task_type, orig"
     )
     assert faults[1].endswith("entry 1 has an empty `class_target`.")
-    assert faults[2].startswith(
-        "Web pages in place of target pictures (1): photos/77.jpg; download them again"
-    )
+    assert faults[2].startswith("Web pages in place of target pictures (1): photos/77.jpg; download them again")
 
 
 def test_manifest_of_ones_own(root: Path) -> None:
-    rows = [
-        *json.loads(removals(root).read_text()).values(),
-        *json.loads(replacements(root).read_text()).values(),
-    ]
+    rows = [*json.loads(removals(root).read_text()).values(), *json.loads(replacements(root).read_text()).values()]
     for number, row in enumerate(rows):
         row["id"] = f"pair {number}"
     write_json(root / "manifest.json", rows)

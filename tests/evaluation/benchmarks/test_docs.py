@@ -10,15 +10,7 @@ import pytest
 from insightedit.evaluation.benchmarks.registry import MODULES, benchmark_loader
 
 PAGE = Path(__file__).parents[3] / "docs/benchmarks.md"
-PARTS = (
-    "Get it",
-    "Licence",
-    "Counts",
-    "Splits",
-    "Read as",
-    "Protocol",
-    "Known faults of the published files",
-)
+PARTS = ("Get it", "Licence", "Counts", "Splits", "Read as", "Protocol", "Known faults of the published files")
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +32,7 @@ def test_a_section_says_what_the_card_says(name: str, sections: dict[str, str]) 
     assert [part for part in PARTS if f"- **{part}**:" not in text] == []
     assert [split for split in card.splits if f"`{split}`" not in text] == []
     numbers = text.replace(",", "")
-    assert [
-        count for group, count in card.counts.items() if group != "all" and str(count) not in numbers
-    ] == []
+    assert [count for group, count in card.counts.items() if group != "all" and str(count) not in numbers] == []
     row = next(line for line in sections[""].splitlines() if line.startswith(f"| [`{name}`](#{name})"))
     assert row.endswith(f" | {card.licence} |")
     assert f"{card.counts['all']:,}" in row if card.counts else "any" in row

@@ -19,11 +19,7 @@ def test_every_subject_meets_its_prompts(tmp_path: Path) -> None:
     first, red, dog = by_id["bear_plushie-00"], by_id["backpack-01"], by_id["dog-02"]
     assert first.instruction == "a <imagehere> in the jungle"
     assert first.target_caption == "a stuffed animal in the jungle"
-    assert first.extra == {
-        "subject": "bear_plushie",
-        "class": "stuffed animal",
-        "prompt": "a {0} {1} in the jungle",
-    }
+    assert first.extra == {"subject": "bear_plushie", "class": "stuffed animal", "prompt": "a {0} {1} in the jungle"}
     assert red.instruction == "a red <imagehere>" and red.target_caption == "a red backpack"
     assert red.subjects == tuple(tmp_path / f"dataset/backpack/0{n}.jpg" for n in (0, 2, 4))
     assert red.references == red.subjects[:1] and red.source is None and red.target is None
@@ -50,9 +46,7 @@ def test_a_part_of_the_subjects_is_a_warning(tmp_path: Path) -> None:
 
 def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     folder = write_dreambench(tmp_path) / "dataset"
-    text = (
-        dreambench_text(objects=24).replace("dog,dog", "dog,dog,live").replace("a red {0} {1}", "a red {1}")
-    )
+    text = dreambench_text(objects=24).replace("dog,dog", "dog,dog,live").replace("a red {0} {1}", "a red {1}")
     (folder / "prompts_and_classes.txt").write_text(text, encoding="utf-8")
     with pytest.raises(BenchmarkError) as caught:
         load(folder)

@@ -38,16 +38,9 @@ def test_rows_as_json(tmp_path: Path) -> None:
 
 def test_equal_captions_are_counted_and_marked(tmp_path: Path) -> None:
     benchmark = load(write_emu_json(tmp_path))
-    assert [s.sample_id for s in benchmark if s.extra.get("equal_captions") == "yes"] == [
-        "0",
-        "5",
-        "10",
-        "15",
-    ]
+    assert [s.sample_id for s in benchmark if s.extra.get("equal_captions") == "yes"] == ["0", "5", "10", "15"]
     assert any(
-        text.startswith(
-            "4 of 20 rows have equal captions before and after (0, 5, 10 and 1 more): CLIP-T and CLIP"
-        )
+        text.startswith("4 of 20 rows have equal captions before and after (0, 5, 10 and 1 more): CLIP-T and CLIP")
         and text.endswith("are taken over the other 16, as in MIGE.")
         for text in benchmark.warnings
     )
@@ -124,18 +117,14 @@ def test_json_of_the_other_split(tmp_path: Path) -> None:
 
 
 def test_no_rows_or_several_files_of_rows(tmp_path: Path) -> None:
-    assert only_fault(load, tmp_path).startswith(
-        "It holds neither *.parquet nor *.json: one test.json or test.jsonl"
-    )
+    assert only_fault(load, tmp_path).startswith("It holds neither *.parquet nor *.json: one test.json or test.jsonl")
     write_json(tmp_path / "a.json", [1])
     assert only_fault(load, tmp_path) == (
         "a.json has rows that are no objects (0): each should hold {instruction, image, task, split, idx, hash, "
         "input_caption, output_caption}."
     )
     write_json(tmp_path / "b.json", [1])
-    assert only_fault(load, tmp_path).startswith(
-        "It holds a.json, b.json: one test.json or test.jsonl is read"
-    )
+    assert only_fault(load, tmp_path).startswith("It holds a.json, b.json: one test.json or test.jsonl is read")
 
 
 def test_jsonl(tmp_path: Path) -> None:
@@ -146,9 +135,7 @@ def test_jsonl(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text("\n".join(json.dumps(row) for row in emu_rows(3)) + "\n")
     assert len(load(tmp_path)) == 3
     (tmp_path / "test.jsonl").write_text("{}\n[]\nnothing\n")
-    assert only_fault(load, tmp_path).startswith(
-        "test.jsonl has lines that are no JSON objects (2, 3): each should"
-    )
+    assert only_fault(load, tmp_path).startswith("test.jsonl has lines that are no JSON objects (2, 3): each should")
 
 
 @pytest.mark.parametrize(
@@ -172,8 +159,7 @@ def test_pictures_are_found_by_name_unless_two_have_it(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/2.jpg").write_bytes((tmp_path / "data/2.jpg").read_bytes())
     assert (
-        "names '/path/to/emuedit_test_set/2.jpg', and several pictures have that name"
-        in faults_of(load, tmp_path)[0]
+        "names '/path/to/emuedit_test_set/2.jpg', and several pictures have that name" in faults_of(load, tmp_path)[0]
     )
     change_json(tmp_path / "test.json", lambda rows: rows[2].update(image="other/2.jpg"))
     assert load(tmp_path).samples[2].source == tmp_path / "other/2.jpg"

@@ -111,11 +111,7 @@ def test_pairs_of_one_name_are_numbered_and_silent_ones_left_out(tmp_path: Path)
 
 def test_gier_takes_experts_before_amateurs(tmp_path: Path) -> None:
     benchmark = gier.load(write_gier(tmp_path))
-    assert [s.instruction for s in benchmark] == [
-        "increase brightness 0",
-        "Brighten 1",
-        "increase brightness 2",
-    ]
+    assert [s.instruction for s in benchmark] == ["increase brightness 0", "Brighten 1", "increase brightness 2"]
     last = benchmark.samples[2]
     assert last.sample_id == "6c8env_out2" and last.source == tmp_path / "images/6c8env_6c8env.jpg"
     assert last.extra["operators"] == "brightness, inpaint_obj" and last.extra["is_local"] == "yes"
@@ -126,11 +122,7 @@ def test_gier_takes_experts_before_amateurs(tmp_path: Path) -> None:
 def test_gier_takes_each_request(tmp_path: Path) -> None:
     benchmark = gier.load(write_gier(tmp_path), split="test-requests")
     assert len(benchmark) == 3 + 2 + 3
-    assert {sample.cluster for sample in benchmark} == {
-        "2l7rum_2l7rum.jpg",
-        "3t13w2_3t13w2.jpg",
-        "6c8env_6c8env.jpg",
-    }
+    assert {sample.cluster for sample in benchmark} == {"2l7rum_2l7rum.jpg", "3t13w2_3t13w2.jpg", "6c8env_6c8env.jpg"}
     assert not any("published samples" in text for text in benchmark.warnings)
 
 

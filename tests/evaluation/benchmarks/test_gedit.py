@@ -24,11 +24,7 @@ def test_one_language_at_a_time_with_the_pictures_of_the_table(tmp_path: Path) -
     assert [s.category for s in english] == ["style_change", "subject-add", "text_change"]
     assert [s.instruction for s in chinese] == ["换 2", "换 1", "换 0"] and chinese.split == "cn"
     last = english.samples[-1]
-    assert last.extra == {
-        "key": "k0",
-        "language": "en",
-        "intersection": "true",
-    }
+    assert last.extra == {"key": "k0", "language": "en", "intersection": "true"}
     assert last.source.read_bytes() == picture_bytes(1) and last.source.parent == tmp_path / "unpacked/gedit"
     assert english.samples[1].extra["intersection"] == "false"
     assert english.samples[1].cluster == last.cluster != english.samples[0].cluster
@@ -110,8 +106,5 @@ def test_results_in_the_published_tree_are_found(tmp_path: Path) -> None:
         picture(place / f"{sample.extra['key']}.png")
         picture(place / f"{sample.extra['key']}_SRCIMG.png")
     results = pair_results(tmp_path / "results", benchmark)
-    assert (
-        results.paths["en-k0"] == tmp_path / "results/fullset/text_change/en/k0.png"
-        and len(results.paths) == 3
-    )
+    assert results.paths["en-k0"] == tmp_path / "results/fullset/text_change/en/k0.png" and len(results.paths) == 3
     assert "3 pictures belong to no sample and are left out" in results.warnings[0]

@@ -17,10 +17,7 @@ def test_the_archive_as_it_is_unpacked(tmp_path: Path) -> None:
     assert [sample.sample_id for sample in benchmark] == ["97", "673", "1082"]
     last = benchmark.samples[-1]
     assert last.category == "adjust" and last.instruction == "Make the shell smooth."
-    assert (
-        last.extra == {"id": "animal/000342021.jpg", "edit_type": "alter"}
-        and last.cluster == last.extra["id"]
-    )
+    assert last.extra == {"id": "animal/000342021.jpg", "edit_type": "alter"} and last.cluster == last.extra["id"]
     assert last.source == tmp_path / "Benchmark/singleturn/animal/000342021.jpg"
     assert benchmark.samples[0].source.parent.name == "daily object"
     assert "3 of the 737 published samples" in " ".join(benchmark.warnings)
@@ -56,9 +53,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     }
     write_json(tmp_path / "singleturn/singleturn.json", entries)
     (tmp_path / "singleturn/style/000278574.jpg").unlink()
-    (tmp_path / "singleturn/animal/000342021.jpg").write_bytes(
-        b"version https://git-lfs.github.com/spec/v1\n"
-    )
+    (tmp_path / "singleturn/animal/000342021.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(BenchmarkError) as caught:
         load(tmp_path)
     assert set(caught.value.faults) == {
@@ -76,9 +71,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
 def test_a_folder_without_a_list(tmp_path: Path) -> None:
     write_imgedit(tmp_path)
     shutil.rmtree(tmp_path / "singleturn")
-    with pytest.raises(
-        BenchmarkError, match="It holds no basic_edit.json or singleturn.json, neither itself nor in"
-    ):
+    with pytest.raises(BenchmarkError, match="It holds no basic_edit.json or singleturn.json, neither itself nor in"):
         load(tmp_path)
     (tmp_path / "basic_edit.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(BenchmarkError, match="basic_edit.json holds a list: it should hold {key: {id:"):

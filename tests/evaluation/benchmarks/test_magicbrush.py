@@ -33,22 +33,13 @@ def ids(folder: Path, split: str | None = None) -> list[str]:
 def test_all_turns_start_from_the_true_picture_before(root: Path) -> None:
     benchmark = load(root.parent)
     assert benchmark.split == "all-turn"
-    assert [s.sample_id for s in benchmark] == [
-        "30_1",
-        "139_1",
-        "139_inde_2",
-        "139_inde_3",
-        "149_1",
-        "149_inde_2",
-    ]
+    assert [s.sample_id for s in benchmark] == ["30_1", "139_1", "139_inde_2", "139_inde_3", "149_1", "149_inde_2"]
     third = benchmark.samples[3]
     images = root / "images" / "139"
     assert (third.source, third.target) == (images / "139-output2.png", images / "139-output3.png")
     assert (third.instruction, third.turn, third.cluster, third.earlier) == ("do 139.3", 3, "139", ())
     assert third.local_caption == "local 139-output3.png"
-    assert (
-        third.source_caption == "global 139-output2.png" and third.target_caption == "global 139-output3.png"
-    )
+    assert third.source_caption == "global 139-output2.png" and third.target_caption == "global 139-output3.png"
 
 
 def test_final_turns_follow_one_another(root: Path) -> None:
@@ -70,8 +61,7 @@ def test_turns_are_in_numeric_order_whatever_the_file_says(tmp_path: Path) -> No
     assert benchmark.samples[9].sample_id == "7_inde_10"
     assert ids(root, "final-turn") == ["7_iter_12"]
     assert any(
-        text.startswith("Session 7 has its turns in another order (1, 10, 11, 12, 2")
-        for text in benchmark.warnings
+        text.startswith("Session 7 has its turns in another order (1, 10, 11, 12, 2") for text in benchmark.warnings
     )
 
 
@@ -106,9 +96,7 @@ def test_turn_there_twice(root: Path) -> None:
 
 
 def test_a_turn_starts_from_the_result_before(root: Path) -> None:
-    change_json(
-        root / "edit_sessions.json", lambda sessions: sessions["149"][1].update(input="149-input.png")
-    )
+    change_json(root / "edit_sessions.json", lambda sessions: sessions["149"][1].update(input="149-input.png"))
     assert only_fault(load, root) == (
         "Session 149, turn 2, starts from 149-input.png: it has to start from 149-output1.png, the result of the "
         "turn before."
@@ -213,13 +201,8 @@ def test_wrong_folders(tmp_path: Path) -> None:
     assert only_fault(load, tmp_path) == "It holds no edit_sessions.json, neither itself nor in test/."
     dev = write_magicbrush(tmp_path, part="dev")
     told = only_fault(load, dev)
-    assert (
-        told
-        == "The folder is called dev, and the test split was asked for: ask for a split that begins with dev-."
-    )
-    assert (
-        ids(dev, "dev-final-turn") == ids(tmp_path, "dev-final-turn") == ["30_1", "139_iter_3", "149_iter_2"]
-    )
+    assert told == "The folder is called dev, and the test split was asked for: ask for a split that begins with dev-."
+    assert ids(dev, "dev-final-turn") == ids(tmp_path, "dev-final-turn") == ["30_1", "139_iter_3", "149_iter_2"]
     with pytest.raises(
         ValueError, match="MagicBrush has no split 'test': choose one of all-turn, final-turn, dev-all"
     ):
@@ -231,10 +214,7 @@ def hub_copy(folder: Path, turns: list[tuple[int, int]]) -> Path:
     import pyarrow.parquet as parquet
 
     def cell(name: str, shade: int) -> dict:
-        return {
-            "bytes": picture(folder.parent / "pool" / f"{name}.png", shade).read_bytes(),
-            "path": f"{name}.png",
-        }
+        return {"bytes": picture(folder.parent / "pool" / f"{name}.png", shade).read_bytes(), "path": f"{name}.png"}
 
     rows = [
         {
@@ -261,9 +241,7 @@ def test_the_hubs_dev_rows(tmp_path: Path) -> None:
     assert second.target.read_bytes() == (tmp_path / "pool" / "7-2.png").read_bytes()
     assert "The hub's rows have no captions: CLIP-T needs those of the zip." in benchmark.warnings
     assert ids(folder, "dev-final-turn") == ["7_iter_2", "30_1"]
-    assert only_fault(load, folder).startswith(
-        "It holds the hub's parquet files, which have train and dev only:"
-    )
+    assert only_fault(load, folder).startswith("It holds the hub's parquet files, which have train and dev only:")
 
 
 def test_the_hubs_rows_lack_a_turn(tmp_path: Path) -> None:
@@ -277,6 +255,4 @@ def test_broken_sessions_file(root: Path) -> None:
     (root / "edit_sessions.json").write_text('{"30": [')
     assert only_fault(load, root).startswith("edit_sessions.json is not valid JSON (Expecting value")
     write_json(root / "edit_sessions.json", [])
-    assert only_fault(load, root).startswith(
-        "edit_sessions.json holds an empty list: it should hold {ID: [{input,"
-    )
+    assert only_fault(load, root).startswith("edit_sessions.json holds an empty list: it should hold {ID: [{input,")

@@ -65,9 +65,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     faults = "\n".join(caught.value.faults)
     assert "record 1 has 1 <imagehere> in its instruction and 2 pictures in `entity_path`" in faults
     assert "record 2 has 0 subjects besides the source in `entity_path`, not one." in faults
-    assert (
-        "record 3 names '/elsewhere/3_target.jpg' as `image`: pictures lie in add_entity, add_mask" in faults
-    )
+    assert "record 3 names '/elsewhere/3_target.jpg' as `image`: pictures lie in add_entity, add_mask" in faults
     assert "record 4 has [] as `mask_path`: it should name the mask." in faults
     assert "record 5 has None as `idx`: it should be the sample's number." in faults
     assert "record 6 is a str: it should be {idx, multi_prompt" in faults
@@ -87,9 +85,7 @@ def test_archives_that_were_not_unpacked_are_named(tmp_path: Path) -> None:
     )
     (tmp_path / "add.zip").unlink()
     shutil.rmtree(tmp_path / "replace/replace_mask")
-    with pytest.raises(
-        BenchmarkError, match="The folders replace_mask of the task replace are missing[.] Get"
-    ):
+    with pytest.raises(BenchmarkError, match="The folders replace_mask of the task replace are missing[.] Get"):
         load(tmp_path, split="replace")
 
 

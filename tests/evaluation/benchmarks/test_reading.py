@@ -19,9 +19,7 @@ from insightedit.evaluation.benchmarks.registry import load_benchmark
 from tests.evaluation.benchmarks import layouts_one as layouts
 from tests.evaluation.benchmarks.layouts_one import mask, picture, picture_with_hole
 
-CARD = Card(
-    "toy", "Toy", "nobody", "Draw it yourself.", "none stated", "pictures", counts={"all": 2, "a": 1, "b": 1}
-)
+CARD = Card("toy", "Toy", "nobody", "Draw it yourself.", "none stated", "pictures", counts={"all": 2, "a": 1, "b": 1})
 
 
 @pytest.fixture
@@ -44,8 +42,7 @@ def samples(folder: Path, **changes: Any) -> list[BenchmarkSample]:
 
 def test_folder_has_to_be_a_folder(tmp_path: Path) -> None:
     with pytest.raises(
-        BenchmarkError,
-        match="nowhere is not a good copy of Toy: There is no such folder; check the path. Draw",
+        BenchmarkError, match="nowhere is not a good copy of Toy: There is no such folder; check the path. Draw"
     ):
         Notes(CARD, tmp_path / "nowhere")
     with pytest.raises(BenchmarkError, match="It is a file: name the folder that holds the benchmark."):
@@ -64,10 +61,7 @@ def test_all_faults_are_named_and_no_fault_twice(notes: Notes) -> None:
 def test_names_in_messages_and_orders() -> None:
     assert reading.some("abc") == "a, b, c" and reading.some("abcde") == "a, b, c and 2 more"
     assert sorted(["t10", "t2", "t1b", "t1"], key=reading.natural) == ["t1", "t1b", "t2", "t10"]
-    assert (
-        reading.as_id("1-Left-Right", "a b/c", 3, "") == "1-Left-Right-a_b_c-3"
-        and reading.as_id("../x") == "x"
-    )
+    assert reading.as_id("1-Left-Right", "a b/c", 3, "") == "1-Left-Right-a_b_c-3" and reading.as_id("../x") == "x"
 
 
 @pytest.mark.parametrize(
@@ -130,9 +124,7 @@ def test_texts_of_records(notes: Notes) -> None:
 )
 def test_paths_stay_in_the_folder(notes: Notes, name: str) -> None:
     assert reading.inside(notes, notes.folder, name, "Row 1") is None
-    assert notes.faults[0].startswith(
-        f"Row 1 names the path {name!r:.80}: it has to be relative, without `..`"
-    )
+    assert notes.faults[0].startswith(f"Row 1 names the path {name!r:.80}: it has to be relative, without `..`")
 
 
 def test_paths_with_either_separator(notes: Notes) -> None:
@@ -141,9 +133,7 @@ def test_paths_with_either_separator(notes: Notes) -> None:
 
 def test_pictures_of_a_folder(notes: Notes) -> None:
     for name in ("10.png", "2.png", "2.JPG", "._2.png", "note.txt", "in/3.png"):
-        picture(notes.folder / name) if name[0] != "." and name[-1] != "t" else (
-            notes.folder / name
-        ).write_text("x")
+        picture(notes.folder / name) if name[0] != "." and name[-1] != "t" else (notes.folder / name).write_text("x")
     assert list(reading.pictures_by_stem(notes, notes.folder)) == ["2", "10"]
     assert notes.faults == [". holds 2.JPG and 2.png: remove the one that is not meant."]
     assert reading.is_junk(Path("__MACOSX/a.png")) and reading.is_junk(Path("Thumbs.db"))
@@ -223,10 +213,7 @@ def test_finish_gives_samples_and_a_version_that_tells_changes(notes: Notes) -> 
 def test_finish_tells_of_every_bad_picture_and_sample(notes: Notes) -> None:
     made = samples(notes.folder)
     gone = notes.folder / "gone.png"
-    made += [
-        BenchmarkSample("s0", " ", source=gone, target=gone, references=(gone,)),
-        BenchmarkSample("a/b", "do"),
-    ]
+    made += [BenchmarkSample("s0", " ", source=gone, target=gone, references=(gone,)), BenchmarkSample("a/b", "do")]
     (notes.folder / "0.png").write_bytes(b"hello")
     with pytest.raises(BenchmarkError) as caught:
         finish(notes, made)

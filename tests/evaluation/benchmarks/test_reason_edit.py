@@ -67,9 +67,7 @@ def test_missing_folders_are_a_warning_and_no_folder_is_a_fault(root: Path, tmp_
         (root / group).rename(tmp_path / f"elsewhere-{group}")
     benchmark = load(root)
     assert len(benchmark) == 8
-    assert (
-        "Folders are missing: 2-Relative-Size, 3-Mirror; averages are over the others." in benchmark.warnings
-    )
+    assert "Folders are missing: 2-Relative-Size, 3-Mirror; averages are over the others." in benchmark.warnings
     (tmp_path / "empty").mkdir()
     assert only_fault(load, tmp_path / "empty").startswith("It holds none of the folders 1-Left-Right, 2-Rel")
 
@@ -83,9 +81,7 @@ def test_one_picture_too_many_shifts_all_that_follow(root: Path) -> None:
     picture(root / "1-Left-Right/003.png")
     faults = faults_of(load, root)
     assert faults[0] == "1-Left-Right has pictures without a mask (1): 003.png."
-    assert faults[1].startswith(
-        "1-Left-Right holds 3 pictures and Left_Right_text.txt 2 lines: they go together"
-    )
+    assert faults[1].startswith("1-Left-Right holds 3 pictures and Left_Right_text.txt 2 lines: they go together")
     assert len(faults) == 2
 
 

@@ -12,12 +12,7 @@ from PIL import Image
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.magicbrush import load as load_magicbrush
 from insightedit.evaluation.benchmarks.reason_edit import load as load_reason_edit
-from insightedit.evaluation.benchmarks.registry import (
-    MODULES,
-    benchmark_loader,
-    benchmark_name,
-    load_benchmark,
-)
+from insightedit.evaluation.benchmarks.registry import MODULES, benchmark_loader, benchmark_name, load_benchmark
 from insightedit.evaluation.benchmarks.results import ResultsError, pair_results
 from tests.evaluation.benchmarks.layouts_one import picture, write_evr, write_magicbrush, write_reason_edit
 
@@ -25,9 +20,7 @@ CARD = Card("toy", "Toy", "nobody", "Draw it yourself.", "none stated", "picture
 
 
 def toy(folder: Path, names: str = "abc") -> Benchmark:
-    made = [
-        BenchmarkSample(name, "do", source=picture(folder / f"{name}.png", i)) for i, name in enumerate(names)
-    ]
+    made = [BenchmarkSample(name, "do", source=picture(folder / f"{name}.png", i)) for i, name in enumerate(names)]
     return Benchmark(CARD, folder, tuple(made), (), "0")
 
 
@@ -111,14 +104,7 @@ def test_results_in_folders_of_categories_and_under_published_names(tmp_path: Pa
 def test_results_as_magicbrush_names_them(tmp_path: Path) -> None:
     root = write_magicbrush(tmp_path)
     out = tmp_path / "out"
-    for name in (
-        "30/30_1",
-        "139/139_1",
-        "139/139_inde_2",
-        "139/139_inde_3",
-        "139/139_iter_2",
-        "139/139_iter_3",
-    ):
+    for name in ("30/30_1", "139/139_1", "139/139_inde_2", "139/139_inde_3", "139/139_iter_2", "139/139_iter_3"):
         picture(out / f"{name}.png")
     for name in ("149/149_1", "149/149_inde_2", "149/149_iter_2"):
         picture(out / f"{name}.png")
@@ -144,10 +130,7 @@ def test_missing_results(tmp_path: Path) -> None:
     (tmp_path / "out/b.png").unlink()
     with pytest.raises(ResultsError, match="3 of 3 results are missing"):
         pair_results(tmp_path / "out", benchmark, partial=True)
-    assert (
-        fault(tmp_path / "none", benchmark)
-        == "There is no such folder: name the one with the edited pictures."
-    )
+    assert fault(tmp_path / "none", benchmark) == "There is no such folder: name the one with the edited pictures."
 
 
 def test_extra_results_and_other_sizes_are_warnings(tmp_path: Path) -> None:
@@ -167,9 +150,7 @@ def test_doubled_and_damaged_results(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "c.png", "x/a.jpg"):
         picture(tmp_path / "out" / name)
     (tmp_path / "out/b.png").write_bytes(b"")
-    with pytest.raises(
-        ResultsError, match="out does not hold results for Toy: a has several results"
-    ) as caught:
+    with pytest.raises(ResultsError, match="out does not hold results for Toy: a has several results") as caught:
         pair_results(tmp_path / "out", benchmark)
     assert caught.value.faults == (
         "a has several results (a.png, x/a.jpg): leave the one that is meant.",

@@ -13,7 +13,7 @@ from PIL import Image
 from insightedit.evaluation.benchmarks import scenes
 from insightedit.evaluation.benchmarks.base import BenchmarkError
 from insightedit.evaluation.benchmarks.scenes import SceneName, load
-from insightedit.evaluation.scenes import sample_id, scene_sampler
+from insightedit.evaluation.scenes.benchmark import sample_id, scene_sampler
 from tests.evaluation.benchmarks.layouts_two import picture, write_scenes
 
 
@@ -55,9 +55,7 @@ def test_answers_are_those_of_the_sampler(tmp_path: Path, task: str) -> None:
     assert not (folder / "targets").exists()  # the dump is left as it is
 
 
-def test_a_second_visit_draws_nothing_until_the_dump_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_visit_draws_nothing_until_the_dump_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_scenes(tmp_path / "dump")
     first = load(folder)
     monkeypatch.setattr(scenes, "_draw", lambda *_: pytest.fail("a scene is drawn again"))
@@ -75,9 +73,7 @@ def test_answers_beside_the_dump_are_read(tmp_path: Path, cache: Path) -> None:
     sample = load(folder).samples[0]
     assert sample.target.parent == folder / "targets" and sample.mask is None and not cache.exists()
     sample.target.unlink()
-    with pytest.raises(
-        BenchmarkError, match=r"targets lacks 1 of 5 pictures \(test-32px-s5-000000\): add or remove"
-    ):
+    with pytest.raises(BenchmarkError, match=r"targets lacks 1 of 5 pictures \(test-32px-s5-000000\): add or remove"):
         load(folder)
 
 
@@ -89,8 +85,7 @@ def test_dumps_of_another_version_have_no_answers(tmp_path: Path) -> None:
     benchmark = load(folder)
     assert all(sample.target is None for sample in benchmark)
     assert (
-        "belong to other sources or instructions (test-32px-s5-000001, test-32px-s5-000002)"
-        in benchmark.warnings[0]
+        "belong to other sources or instructions (test-32px-s5-000001, test-32px-s5-000002)" in benchmark.warnings[0]
     )
     assert load(folder).warnings == benchmark.warnings
     Image.fromarray(pixels(source)[:16, :16]).save(source)
@@ -115,10 +110,7 @@ def test_all_faults_of_lines_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError) as caught:
         load(folder)
     faults = "\n".join(caught.value.faults)
-    assert (
-        "line 1 has 0 <imagehere> in its instruction and 1 references: there has to be one for each."
-        in faults
-    )
+    assert "line 1 has 0 <imagehere> in its instruction and 1 references: there has to be one for each." in faults
     assert "line 2 names the path '../outside.png': it has to be relative" in faults
     assert "line 3 has 'a.png' as `references`: it should be a list of paths." in faults
     assert (
@@ -138,13 +130,9 @@ def test_faults_of_files(tmp_path: Path) -> None:
         "Unreadable source pictures (1): sources/test-32px-s5-000002.png; Pillow has to be able to open them.",
     )
     (folder / "instructions.jsonl").unlink()
-    with pytest.raises(
-        BenchmarkError, match="instructions.jsonl is missing. Run `insightedit eval scenes --dump"
-    ):
+    with pytest.raises(BenchmarkError, match="instructions.jsonl is missing. Run `insightedit eval scenes --dump"):
         load(folder)
-    with pytest.raises(
-        ValueError, match="the scenes benchmark has no split 'val': it has one only, leave it out"
-    ):
+    with pytest.raises(ValueError, match="the scenes benchmark has no split 'val': it has one only, leave it out"):
         load(folder, split="val")
 
 

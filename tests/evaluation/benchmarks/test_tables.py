@@ -22,9 +22,7 @@ def notes(tmp_path: Path) -> Notes:
 
 
 def rows_of(notes: Notes) -> list[dict]:
-    return unpack(
-        notes, table_files(notes.folder, "test"), "test", ("image", "other"), lambda row: row["idx"]
-    )
+    return unpack(notes, table_files(notes.folder, "test"), "test", ("image", "other"), lambda row: row["idx"])
 
 
 def test_files_of_a_split_are_those_with_its_name_as_a_word(tmp_path: Path) -> None:
@@ -85,9 +83,7 @@ def test_damaged_tables(notes: Notes) -> None:
 def test_rows_of_the_same_number(notes: Notes) -> None:
     files = table_files(notes.folder, "test")
     unpack(notes, files, "test", ("image",), lambda _: "same")
-    assert notes.faults == [
-        f"Several rows of {files[0].name} have the same number (same-image): one would be lost."
-    ]
+    assert notes.faults == [f"Several rows of {files[0].name} have the same number (same-image): one would be lost."]
 
 
 def test_a_folder_that_cannot_be_written(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,14 +93,10 @@ def test_a_folder_that_cannot_be_written(notes: Notes, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", refuse)
         assert rows_of(notes) == []
-    assert notes.faults == [
-        "unpacked/test cannot be written, where pictures are unpacked to: give the right to."
-    ]
+    assert notes.faults == ["unpacked/test cannot be written, where pictures are unpacked to: give the right to."]
 
 
-def test_without_pyarrow_the_message_says_what_to_install(
-    notes: Notes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pyarrow_the_message_says_what_to_install(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
     files = table_files(notes.folder, "test")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)

@@ -11,11 +11,7 @@ from typing import Any
 
 def completion(text: str, *, finish_reason: str = "stop", **message: Any) -> dict[str, Any]:
     """A whole answer: 1000 tokens read, 10 written."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text, **message},
-        "finish_reason": finish_reason,
-    }
+    choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish_reason}
     usage = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010}
     return {"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice], "usage": usage}
 
@@ -65,20 +61,14 @@ def _handler(chat: ChatServer) -> type[BaseHTTPRequestHandler]:
             chat.bodies.append(json.loads(body))
             chat.keys.append(self.headers.get("authorization"))
             chat.paths.append(self.path)
-            step = (
-                chat.plan.popleft()
-                if chat.plan
-                else (200, completion('{"score": [8, 7], "reasoning": ""}'), {})
-            )
+            step = chat.plan.popleft() if chat.plan else (200, completion('{"score": [8, 7], "reasoning": ""}'), {})
             if isinstance(step, float):
                 chat.released.wait(step)
                 self.close_connection = True
                 return
             status, content, headers = step
             slowly = content if isinstance(content, list) and b" " in content else []
-            raw = b"".join(slowly) or (
-                content if isinstance(content, bytes) else json.dumps(content).encode()
-            )
+            raw = b"".join(slowly) or (content if isinstance(content, bytes) else json.dumps(content).encode())
             self.send_response(status)
             for name, value in {"Content-Length": str(len(raw)), **headers}.items():
                 self.send_header(name, value)

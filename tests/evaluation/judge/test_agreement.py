@@ -57,10 +57,7 @@ def test_correlation_knows_ties_and_constants() -> None:
         (lambda: fleiss_kappa([]), "counts have the shape .0,.: give one row per item"),
         (lambda: fleiss_kappa([[1, 2], [1, 1]]), "items have 2 to 3 ratings: each needs the same number"),
         (lambda: fleiss_kappa([[1, 0], [0, 1]]), "items have 1 to 1 ratings: .* at least 2"),
-        (
-            lambda: correlate({"a": 1, "b": 2, "c": None}, {"a": 1, "b": 2, "c": 3}),
-            "scored 2 edits in common",
-        ),
+        (lambda: correlate({"a": 1, "b": 2, "c": None}, {"a": 1, "b": 2, "c": 3}), "scored 2 edits in common"),
     ],
 )
 def test_errors_teach(call: object, message: str) -> None:

@@ -19,15 +19,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from insightedit.evaluation.judge.backends import (
-    EndpointJudge,
-    JudgeError,
-    MissingReplyError,
-    RecordedJudge,
-    RecordingJudge,
-)
-from insightedit.evaluation.judge.local import LocalJudge
-from insightedit.evaluation.judge.replies import Missing, Reply, ReplyKey, ReplyStore, Scale, parse_reply
+from insightedit.chat.clients import EndpointJudge, JudgeError, MissingReplyError, RecordedJudge, RecordingJudge
+from insightedit.chat.local import LocalJudge
+from insightedit.chat.replies import Missing, Reply, ReplyKey, ReplyStore, Scale, parse_reply
 from tests.evaluation.judge.chat_server import ChatServer, completion
 
 SECRET = "sk-ThisKeyMustNeverBeSeen0123456789"
@@ -66,12 +60,7 @@ def judge(chat: ChatServer, waits: list[float]) -> Iterator[EndpointJudge]:
 
 def test_a_question_and_its_reply(chat: ChatServer, judge: EndpointJudge) -> None:
     reply = judge.ask("which is better?", [RED, BLUE])
-    assert (reply.text, reply.finish_reason, reply.input_tokens, reply.output_tokens) == (
-        GOOD,
-        "stop",
-        1000,
-        10,
-    )
+    assert (reply.text, reply.finish_reason, reply.input_tokens, reply.output_tokens) == (GOOD, "stop", 1000, 10)
     assert abs(datetime.fromisoformat(reply.date) - datetime.now(UTC)) < timedelta(minutes=1)
     assert chat.paths == ["/v1/chat/completions"] and chat.keys == [f"Bearer {SECRET}"]
     (body,) = chat.bodies
@@ -107,18 +96,11 @@ def test_options_replace_and_remove_entries(chat: ChatServer) -> None:
     assert "max_tokens" not in chat.bodies[0] and chat.bodies[0]["max_completion_tokens"] == 99
     assert chat.keys == [None]
     endpoint = chat.base_url + "/chat/completions"
-    assert judge.settings == {
-        "endpoint": endpoint,
-        "temperature": 0.0,
-        "max_completion_tokens": 99,
-        "seed": 1,
-    }
+    assert judge.settings == {"endpoint": endpoint, "temperature": 0.0, "max_completion_tokens": 99, "seed": 1}
     assert judge.cost is None
 
 
-def test_failures_that_pass_are_waited_out(
-    chat: ChatServer, judge: EndpointJudge, waits: list[float]
-) -> None:
+def test_failures_that_pass_are_waited_out(chat: ChatServer, judge: EndpointJudge, waits: list[float]) -> None:
     chat.plan += [0.6, (500, b"<html>oops", {}), (200, b'{"choices": [{"mess', {})]  # a time-out comes first
     assert judge.ask("?", [RED]).text == GOOD
     assert len(chat.bodies) == 4 and all(body == chat.bodies[0] for body in chat.bodies)
@@ -160,33 +142,26 @@ def test_failures_that_stay_are_told(
     chat: ChatServer, judge: EndpointJudge, waits: list[float], step: Any, named: str
 ) -> None:
     chat.plan += [step] * 4
-    with pytest.raises(
-        JudgeError, match=f"seer-1 at 127.0.0.1 gave no reply in 4 attempts, the last time: .*{named}"
-    ):
+    with pytest.raises(JudgeError, match=f"seer-1 at 127.0.0.1 gave no reply in 4 attempts, the last time: .*{named}"):
         judge.ask("?", [RED])
     assert len(chat.bodies) == 4 and len(waits) == 3
 
 
 def test_a_server_that_is_not_there(chat: ChatServer, waits: list[float]) -> None:
-    judge = EndpointJudge(
-        "m", base_url="http://127.0.0.1:9", key_variable=None, max_attempts=2, sleep=waits.append
-    )
+    judge = EndpointJudge("m", base_url="http://127.0.0.1:9", key_variable=None, max_attempts=2, sleep=waits.append)
     with pytest.raises(JudgeError, match="in 2 attempts, the last time: ConnectError"):
         judge.ask("?", [])
     judge.close()
 
 
 @pytest.mark.parametrize(
-    ("status", "code"),
-    [(400, "invalid_request"), (401, "invalid_api_key"), (404, None), (429, "insufficient_quota")],
+    ("status", "code"), [(400, "invalid_request"), (401, "invalid_api_key"), (404, None), (429, "insufficient_quota")]
 )
 def test_what_no_waiting_heals_is_not_repeated(
     chat: ChatServer, judge: EndpointJudge, status: int, code: str | None
 ) -> None:
     chat.plan += [(status, {"error": {"code": code, "message": "no such thing"}}, {})]
-    with pytest.raises(
-        JudgeError, match=f"refuses: status {status}, .*no such thing.*Check model, key and options"
-    ):
+    with pytest.raises(JudgeError, match=f"refuses: status {status}, .*no such thing.*Check model, key and options"):
         judge.ask("?", [RED])
     assert len(chat.bodies) == 1
 
@@ -263,12 +238,8 @@ def test_a_reply_without_end_is_cut(chat: ChatServer, waits: list[float]) -> Non
 def test_each_wait_is_told(chat: ChatServer, judge: EndpointJudge, caplog: pytest.LogCaptureFixture) -> None:
     chat.plan += [0.6, (500, b"oops", {})]
     judge.ask("?", [RED])
-    first, second = [
-        record.getMessage() for record in caplog.records if record.name.endswith("judge.backends")
-    ]
-    assert re.fullmatch(
-        r"seer-1 at 127.0.0.1: attempt 1 of 4 failed, the next one in 1 s: ReadTimeout .*", first
-    )
+    first, second = [record.getMessage() for record in caplog.records if record.name.endswith("judge.backends")]
+    assert re.fullmatch(r"seer-1 at 127.0.0.1: attempt 1 of 4 failed, the next one in 1 s: ReadTimeout .*", first)
     assert re.search("attempt 2 of 4 failed, the next one in [23] s: status 500, 'oops'", second)
 
 
@@ -287,9 +258,7 @@ def test_no_proxy_hears_the_key(chat: ChatServer, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_rate_limit_spreads_requests(chat: ChatServer, waits: list[float]) -> None:
-    judge = EndpointJudge(
-        "m", base_url=chat.base_url, key_variable=None, requests_per_minute=30, sleep=waits.append
-    )
+    judge = EndpointJudge("m", base_url=chat.base_url, key_variable=None, requests_per_minute=30, sleep=waits.append)
     for _ in range(3):
         judge.ask("?", [])
     judge.close()
@@ -332,27 +301,19 @@ def test_the_key_is_never_seen(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            {"key_variable": "NO_SUCH_KEY"},
-            "the environment variable NO_SUCH_KEY is not set: put the endpoint's key",
-        ),
+        ({"key_variable": "NO_SUCH_KEY"}, "the environment variable NO_SUCH_KEY is not set: put the endpoint's key"),
         ({"key_variable": "BAD_KEY"}, "BAD_KEY holds spaces, line breaks or other letters"),
         ({"base_url": "localhost:8000"}, "base_url is 'localhost:8000': give an address like https://api"),
         ({"base_url": "https://me:pw@host/v1"}, "base_url holds a user, a password or a query"),
         ({"base_url": "https://host/v1?key=1"}, "base_url holds a user, a password or a query"),
         ({"base_url": "http://judge.example/v1"}, "the key would travel unencrypted: use https"),
-        (
-            {"base_url": f"https://host/{SECRET}/v1"},
-            "hold the key of JUDGE_KEY, and both are written to files",
-        ),
+        ({"base_url": f"https://host/{SECRET}/v1"}, "hold the key of JUDGE_KEY, and both are written to files"),
         ({"options": {"extra": {"key": SECRET}}}, "hold the key of JUDGE_KEY, and both are written to files"),
         ({"max_attempts": 0}, "max_attempts is 0: a question takes at least one"),
         ({"requests_per_minute": 0}, "requests_per_minute is 0: give a number above 0, or None"),
     ],
 )
-def test_arguments_are_checked(
-    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
-) -> None:
+def test_arguments_are_checked(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str) -> None:
     monkeypatch.setenv("JUDGE_KEY", SECRET)
     monkeypatch.setenv("BAD_KEY", SECRET + "\n")
     with pytest.raises(ValueError, match=message) as caught:
@@ -434,12 +395,7 @@ def test_a_local_model_replies_the_same_every_time(llava: Path, tmp_path: Path) 
 
     judge = LocalJudge(str(llava), max_new_tokens=6)
     assert judge.name == "tiny-judge"
-    assert judge.settings == {
-        "deterministic": True,
-        "dtype": "float32",
-        "max_new_tokens": 6,
-        "revision": None,
-    }
+    assert judge.settings == {"deterministic": True, "dtype": "float32", "max_new_tokens": 6, "revision": None}
     first, second = judge.ask("how good?", [RED, BLUE]), judge.ask("how good?", [RED, BLUE], repeat=1)
     assert (first.text, first.input_tokens) == (second.text, second.input_tokens)
     assert first.output_tokens == 6 and first.finish_reason == "length"
@@ -460,8 +416,6 @@ def test_a_local_model_replies_the_same_every_time(llava: Path, tmp_path: Path) 
 
 
 def test_a_model_without_a_chat_template_is_no_judge(tiny_root: Path) -> None:
-    with pytest.raises(
-        ValueError, match=re.escape("foundation:tiny/llava has no chat template: take a model that")
-    ):
+    with pytest.raises(ValueError, match=re.escape("foundation:tiny/llava has no chat template: take a model that")):
         LocalJudge("foundation:tiny/llava")
     assert not (tiny_root / "llava" / "chat_template.jinja").exists()

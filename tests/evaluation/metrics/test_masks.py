@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from insightedit import imaging
 from insightedit.evaluation.metrics import masks
 from insightedit.evaluation.metrics.masks import Box
+from insightedit.images import reading as imaging
 
 
 def rectangle(box: Box, *, width: int = 512, height: int = 512) -> np.ndarray:
@@ -165,9 +165,7 @@ def test_an_output_of_another_shape_is_brought_to_the_sources():
     assert pair.source.shape == pair.edited.shape == (256, 256, 3)
     assert np.abs(pair.source - pair.edited)[..., :2].max() < 0.03  # the smooth channels; a shift would show
     assert not pair.keep[:32].any() and not pair.keep[224:].any()
-    expected = masks.binary_keep(
-        np.asarray(Image.fromarray(mask).resize((256, 192), Image.Resampling.NEAREST))
-    )
+    expected = masks.binary_keep(np.asarray(Image.fromarray(mask).resize((256, 192), Image.Resampling.NEAREST)))
     assert pair.kept_ratio == expected.mean() == pair.keep[32:224].mean()
 
 

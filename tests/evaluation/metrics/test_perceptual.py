@@ -131,9 +131,7 @@ def test_strict_is_the_mean_of_the_spatial_map_over_kept_pixels(
     assert ours.distance(picture, other, keep=~keep) == pytest.approx(spatial[~keep].mean(), abs=1e-6)
     everywhere = ours.distance(picture, other, keep=np.ones_like(keep))
     assert everywhere == pytest.approx(spatial.mean(), abs=1e-6)
-    assert everywhere == pytest.approx(
-        ours.distance(picture, other), rel=0.05
-    )  # the layers' maps, interpolated
+    assert everywhere == pytest.approx(ours.distance(picture, other), rel=0.05)  # the layers' maps, interpolated
 
 
 def test_background_distances_read_the_mask_as_told_and_do_not_see_the_edit(
@@ -147,9 +145,7 @@ def test_background_distances_read_the_mask_as_told_and_do_not_see_the_edit(
     ours = built["squeeze"]
     values = list(ours.background_distances([paper, strict]))
     assert values[0] == ours.distance(paper.source, paper.edited)
-    assert values[1] == pytest.approx(
-        ours.distance(strict.source, strict.edited, keep=strict.region), abs=1e-7
-    )
+    assert values[1] == pytest.approx(ours.distance(strict.source, strict.edited, keep=strict.region), abs=1e-7)
     assert values[0] > 0 and values[1] > 0 and values[0] != values[1]
     edited = picture.copy()
     edited[16:48, 16:48] = 255 - edited[16:48, 16:48]
@@ -161,11 +157,7 @@ def test_batches_do_not_change_values_nor_their_order(built: dict[str, Perceptua
     ours, wide = built["alex"], np.tile(picture, (1, 2, 1))
     pairs: list[perceptual.Pair] = [(picture, noisy(picture, seed), None) for seed in range(3)]
     pairs += [(picture, noisy(picture, seed), half()) for seed in range(2)]
-    pairs += [
-        (wide, noisy(wide), None),
-        (picture, noisy(picture, 9), None),
-        (picture, noisy(picture, 9), ~half()),
-    ]
+    pairs += [(wide, noisy(wide), None), (picture, noisy(picture, 9), None), (picture, noisy(picture, 9), ~half())]
     single = [ours.distance(first, second, keep=keep) for first, second, keep in pairs]
     assert len(set(single)) == len(pairs)
     for batch_size in (1, 2, 8):
@@ -195,9 +187,7 @@ def test_uint8_and_floats_are_the_same_picture(built: dict[str, Perceptual], pic
     assert built["alex"].distance(picture, other) == built["alex"].distance(picture / 255, other / 255)
 
 
-def test_a_trunk_is_read_as_lpips_reads_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: np.ndarray
-):
+def test_a_trunk_is_read_as_lpips_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: np.ndarray):
     """`lpips` itself finds a file of random weights in torchvision's folder; ours is given the same file."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     cache = tmp_path / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
@@ -216,9 +206,7 @@ def test_a_trunk_is_read_as_lpips_reads_it(
         expected = float(published(signed(picture), signed(other)))
     assert ours.distance(picture, other) == pytest.approx(expected, abs=1e-7) and expected > 1e-4
     assert perceptual.trunk_path("squeeze") == cache
-    with pytest.raises(
-        TrunkError, match=f"SHA-256 {digest}..., not b8a52dc0...\\): delete it and get it again"
-    ):
+    with pytest.raises(TrunkError, match=f"SHA-256 {digest}..., not b8a52dc0...\\): delete it and get it again"):
         build_perceptual("squeeze")  # random weights under the name of the published ones
 
 
@@ -238,10 +226,7 @@ def test_missing_weights_are_not_fetched_but_explained(
         build_perceptual(net)
     message = str(caught.value)
     assert isinstance(caught.value, FileNotFoundError)
-    assert (
-        f"LPIPS ({net}) needs the ImageNet weights {file}, and {tmp_path / 'hub' / 'checkpoints' / file}"
-        in message
-    )
+    assert f"LPIPS ({net}) needs the ImageNet weights {file}, and {tmp_path / 'hub' / 'checkpoints' / file}" in message
     assert size in message and "or copy the file there" in message
     command = re.search(r'python -c "(.+?)"', message)
     assert command is not None
@@ -259,9 +244,7 @@ def test_a_file_of_anything_else_is_refused(tmp_path: Path):
         build_perceptual("alex", trunk=tmp_path / "none.pth")
     text = tmp_path / "text.pth"
     text.write_text("no weights")
-    with pytest.raises(
-        TrunkError, match=r"text.pth does not hold torchvision's weights of LPIPS's trunk \(alex\)"
-    ):
+    with pytest.raises(TrunkError, match=r"text.pth does not hold torchvision's weights of LPIPS's trunk \(alex\)"):
         build_perceptual("alex", trunk=text)
     squeeze = tmp_path / "squeeze.pth"
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), squeeze)
@@ -307,9 +290,7 @@ def test_a_random_trunk_follows_its_seed_and_leaves_the_global_state_alone(pictu
 
 
 @pytest.mark.parametrize("net", list(HEADS))
-def test_the_smallest_side_goes_through_every_net(
-    net: str, built: dict[str, Perceptual], picture: np.ndarray
-):
+def test_the_smallest_side_goes_through_every_net(net: str, built: dict[str, Perceptual], picture: np.ndarray):
     small = picture[:32, :40]
     assert built[net].distance(small, noisy(small)) > 0
     assert built[net].distance(small, noisy(small), keep=np.ones((32, 40), dtype=bool)) > 0
@@ -340,8 +321,7 @@ def test_errors_say_what_holds(built: dict[str, Perceptual], picture: np.ndarray
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(
-        ValueError,
-        match=r"needs the package lpips, which is not installed: pip install 'insightedit\[eval\]'",
+        ValueError, match=r"needs the package lpips, which is not installed: pip install 'insightedit\[eval\]'"
     ):
         build_perceptual("alex", random_seed=0)
 

@@ -15,7 +15,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio as torchmetric
 from torchmetrics.functional.image import structural_similarity_index_measure as torchmetrics_ssim
 
 from insightedit.evaluation.metrics import masks, pixels
-from insightedit.evaluation.scenes_metrics import paper_psnr
+from insightedit.evaluation.scenes.metrics import paper_psnr
 
 HOLE = slice(64, 192)
 
@@ -59,9 +59,7 @@ def test_psnr_is_that_of_scikit_image_and_torchmetrics():
     first, second = rng.random((2, 64, 80, 3), dtype=np.float32)
     ours = pixels.psnr(first, second).value
     assert ours == pytest.approx(peak_signal_noise_ratio(first, second, data_range=1), abs=1e-5)
-    assert ours == pytest.approx(
-        float(torchmetrics_psnr(tensor(second), tensor(first), data_range=1.0)), abs=1e-5
-    )
+    assert ours == pytest.approx(float(torchmetrics_psnr(tensor(second), tensor(first), data_range=1.0)), abs=1e-5)
 
 
 def test_grey_levels_do_not_wrap():
@@ -90,9 +88,7 @@ def test_stored_numbers_of_the_stored_pair(pair: tuple[np.ndarray, np.ndarray, n
     assert pixels.ssim(first, second, keep=keep) == pytest.approx(0.63231, abs=5e-6)
     assert pixels.psnr(first, second).value == pytest.approx(27.76, abs=5e-3)
     assert pixels.psnr(first, second, keep=keep).value == pytest.approx(26.51, abs=5e-3)
-    assert structural_similarity(first, second, channel_axis=2, data_range=1) == pytest.approx(
-        0.740, abs=5e-4
-    )
+    assert structural_similarity(first, second, channel_axis=2, data_range=1) == pytest.approx(0.740, abs=5e-4)
 
 
 @pytest.mark.parametrize("shape", [(64, 80, 3), (11, 11, 3), (256, 31, 3)])
@@ -101,13 +97,7 @@ def test_ssim_cropped_is_scikit_image_and_not_cropped_torchmetrics(shape: tuple[
     first = rng.random(shape)
     second = np.clip(first + rng.normal(0, 0.1, shape), 0, 1)
     cropped = structural_similarity(
-        first,
-        second,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-        channel_axis=2,
-        data_range=1,
+        first, second, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=2, data_range=1
     )
     assert pixels.ssim(first, second) == pytest.approx(cropped, abs=1e-9)
     whole, similarity = torchmetrics_ssim(
@@ -206,9 +196,7 @@ def test_errors_say_what_holds(astronaut: np.ndarray):
         pixels.psnr(astronaut, astronaut, keep=keep.astype(np.uint8))
     with pytest.raises(ValueError, match=r"keep has shape \(255, 256\), the pictures \(256, 256, 3\)"):
         pixels.ssim(astronaut, astronaut, keep=keep[1:])
-    with pytest.raises(
-        ValueError, match=r"shapes \(256, 256, 3\) and \(255, 256, 3\): bring them to one size"
-    ):
+    with pytest.raises(ValueError, match=r"shapes \(256, 256, 3\) and \(255, 256, 3\): bring them to one size"):
         pixels.l2(astronaut, astronaut[1:])
     with pytest.raises(ValueError, match="the pictures have 256 x 10 px; SSIM's window needs 11 each way"):
         pixels.ssim(astronaut[:10], astronaut[:10])

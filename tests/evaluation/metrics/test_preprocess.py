@@ -78,8 +78,7 @@ def test_dino_is_that_of_magicbrush(size):
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize(
-    ("method", "processor"),
-    [("processor_pil", CLIPImageProcessorPil), ("processor_torchvision", CLIPImageProcessor)],
+    ("method", "processor"), [("processor_pil", CLIPImageProcessorPil), ("processor_torchvision", CLIPImageProcessor)]
 )
 def test_processors_are_those_of_transformers(size, method, processor):
     picture = gradient(*size)

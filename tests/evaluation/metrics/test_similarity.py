@@ -58,9 +58,7 @@ def test_clip_i_and_cvs_are_cosines_of_pictures(encoder):
     wanted = by_hand(encoder.image_features(edited), encoder.image_features(target))
     pairs = list(zip(edited, target, strict=True))
     assert list(image_similarity(encoder, pairs)) == pytest.approx(wanted, abs=1e-7)
-    assert list(image_similarity(encoder, pairs, scale=100)) == pytest.approx(
-        [100 * w for w in wanted], abs=1e-5
-    )
+    assert list(image_similarity(encoder, pairs, scale=100)) == pytest.approx([100 * w for w in wanted], abs=1e-5)
     assert np.std(wanted) > 0.05, "the pairs should differ"
     assert list(image_similarity(encoder, [(edited[0], edited[0])])) == pytest.approx([1.0])
 
@@ -70,9 +68,7 @@ def test_clip_t_and_cts_are_cosines_with_the_caption(encoder):
     wanted = by_hand(encoder.image_features(edited), encoder.text_features(CAPTIONS))
     pairs = list(zip(edited, CAPTIONS, strict=True))
     assert list(text_similarity(encoder, pairs)) == pytest.approx(wanted, abs=1e-7)
-    assert list(text_similarity(encoder, pairs, scale=100)) == pytest.approx(
-        [100 * w for w in wanted], abs=1e-5
-    )
+    assert list(text_similarity(encoder, pairs, scale=100)) == pytest.approx([100 * w for w in wanted], abs=1e-5)
 
 
 def test_clip_score_cuts_each_picture_below_zero(encoder):
@@ -92,10 +88,7 @@ def test_clip_score_sees_only_the_crop(encoder):
     edge[30, 20:41] = 255 - edge[30, 20:41]
 
     def scores(picture):
-        crops = (
-            paper_crop(picture, mask, side=64),
-            strict_crop(picture, mask, size=(64, 64), resize="none"),
-        )
+        crops = (paper_crop(picture, mask, side=64), strict_crop(picture, mask, size=(64, 64), resize="none"))
         return list(text_similarity(encoder, [(crop, "a red fox") for crop in crops]))
 
     paper, strict = scores(picture)
@@ -144,9 +137,7 @@ def test_clip_score_is_that_of_torchmetrics():
 def rows(count=5):
     pictures = photos(2 * count)
     captions = [*CAPTIONS, *CAPTIONS]
-    return [
-        DirectionRow(pictures[i], pictures[count + i], captions[i], captions[i + 1]) for i in range(count)
-    ]
+    return [DirectionRow(pictures[i], pictures[count + i], captions[i], captions[i + 1]) for i in range(count)]
 
 
 def published_direction(encoder, row):

@@ -285,9 +285,7 @@ def test_preservation_compares_the_cut_and_counts_what_is_not_found():
         for picture, phrase in ((marked(), "disc"), (marked("ring"), "a ring"), (blank, "x"))
     ]
     detector.phrases.clear()
-    scores = list(
-        subject_preservation(encoders, iter(pairs), detector=detector, segmenter=segmenter, batch_size=2)
-    )
+    scores = list(subject_preservation(encoders, iter(pairs), detector=detector, segmenter=segmenter, batch_size=2))
     assert detector.phrases == ["disc", "a ring", "x"], "each picture is searched once, for all encoders"
     assert [score.detection is not None for score in scores] == [True, True, False]
     for name, encoder in encoders.items():
@@ -322,10 +320,7 @@ def test_real_networks_go_through_the_whole_metric():
     by_hand = np.where(mask[:, :, None], picture, 0).astype(np.uint8)[5:35, 4:44]
     (wanted,) = image_similarity(encoder, [(by_hand, photos(2)[1])])
     (score,) = subject_preservation(
-        {"DINO": encoder},
-        [SubjectPair(picture, "fox", photos(2)[1])],
-        detector=Fixed(),
-        segmenter=segmenter,
+        {"DINO": encoder}, [SubjectPair(picture, "fox", photos(2)[1])], detector=Fixed(), segmenter=segmenter
     )
     assert score.values["DINO"] == pytest.approx(wanted)
 
@@ -336,9 +331,7 @@ def test_what_cannot_be_compared_is_refused():
             return super().segment(picture, box).astype(np.uint8)
 
     detector = MarkDetector()
-    with pytest.raises(
-        ValueError, match=r"marks gave a mask of uint8 \(60, 80\) for a picture of \(60, 80\)"
-    ):
+    with pytest.raises(ValueError, match=r"marks gave a mask of uint8 \(60, 80\) for a picture of \(60, 80\)"):
         cut_subject(marked(), "disc", detector=detector, segmenter=Grey())
     with pytest.raises(ValueError, match=r"picture has shape \(60, 80\); pictures are"):
         cut_subject(marked()[:, :, 0], "disc", detector=detector, segmenter=Grey())

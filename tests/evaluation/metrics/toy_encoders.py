@@ -110,13 +110,7 @@ def open_clip_config() -> dict[str, Any]:
             "head_width": WIDTH // HEADS,
             "patch_size": PATCH,
         },
-        "text_cfg": {
-            "context_length": 77,
-            "vocab_size": WORDS,
-            "width": WIDTH,
-            "heads": HEADS,
-            "layers": LAYERS,
-        },
+        "text_cfg": {"context_length": 77, "vocab_size": WORDS, "width": WIDTH, "heads": HEADS, "layers": LAYERS},
     }
 
 
@@ -143,10 +137,7 @@ def open_clip_weights(model: CLIPModel) -> dict[str, Tensor]:
         **_norm("visual.ln_post", model.vision_model.post_layernorm),
         **_norm("ln_final", model.text_model.final_layer_norm),
     }
-    for prefix, tower in (
-        ("visual.transformer", model.vision_model),
-        ("transformer", model.text_model),
-    ):
+    for prefix, tower in (("visual.transformer", model.vision_model), ("transformer", model.text_model)):
         for i, layer in enumerate(tower.encoder.layers):
             theirs.update(_block(f"{prefix}.resblocks.{i}", layer))
     return {name: tensor.detach().clone().contiguous() for name, tensor in theirs.items()}

@@ -1,0 +1,1 @@
+"""Language models that answer: endpoints, local ones, and their replies."""

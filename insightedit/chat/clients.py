@@ -1,0 +1,463 @@
+"""Where judges' replies come from: a file, or any endpoint that speaks OpenAI's protocol; `judge.local` is a third."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from PIL import Image
+
+from insightedit.chat.replies import FILTERED, Reply, ReplyKey, ReplyStore, whole_text
+
+if TYPE_CHECKING:
+    import httpx
+
+OPENAI = "https://api.openai.com/v1"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+BLOCKED = ("content_filter", "content_policy_violation", "moderation_blocked")  # codes of a refused question
+LONGEST_BODY = 2**24  # bytes of a response
+MOST_TOKENS = 2**53
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between attempts
+LONGEST_ASKED_WAIT = 600.0  # seconds that a server may ask for by Retry-After
+CONNECT_TIMEOUT = 10.0  # seconds
+logger = logging.getLogger(__name__)
+
+
+class Judge(Protocol):
+    """Looks at pictures and answers a question about them.
+
+    Attributes:
+        name: of the model, what replies are kept under.
+        settings: what else decides about replies, ready for JSON; `deterministic: True` if the same question
+            always has the same reply, so that it need not be repeated.
+    """
+
+    @property
+    def name(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """See above."""
+        ...
+
+    def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
+        """Reply to a question.
+
+        Args:
+            prompt: the question.
+            pictures: RGB, in the order in which the prompt speaks of them.
+            repeat: which of the repeated questions, from 0.
+            attempt: which attempt after unreadable replies, from 0.
+        """
+        ...
+
+
+class JudgeError(RuntimeError):
+    """A judge that gives no reply at all: what was recorded so far is kept, the run can go on later.
+
+    Attributes:
+        status: of the HTTP response that refused the question; None where it was not refused.
+    """
+
+    status: int | None = None
+
+
+class MissingReplyError(LookupError):
+    """A store without the reply that is asked for."""
+
+
+class RecordedJudge:
+    """Gives the replies of a store; asks nobody.
+
+    Args:
+        store: with replies of the judge.
+        name: of the judge.
+
+    Raises:
+        MissingReplyError: if the store has no reply of this judge.
+    """
+
+    def __init__(self, store: ReplyStore, name: str) -> None:
+        settings = store.settings(name)
+        if settings is None:
+            raise MissingReplyError(f"{store.path} holds no reply of {name}: {_how_to_record(name)}")
+        self.store, self.name, self.settings = store, name, settings
+
+    def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
+        """The stored reply; arguments as in `Judge`.
+
+        Raises:
+            MissingReplyError: if there is none; it says how to record it.
+        """
+        key = ReplyKey.of(self.name, prompt, pictures, repeat=repeat, attempt=attempt)
+        reply = self.store.get(key)
+        if reply is None:
+            raise MissingReplyError(
+                f"{self.store.path} holds no reply of {self.name} to this prompt and these pictures (repeat {repeat}, "
+                f"attempt {attempt}): {_how_to_record(self.name)}"
+            )
+        return reply
+
+
+def _how_to_record(name: str) -> str:
+    how = "`RecordingJudge(judge, store)`, where `judge` is an EndpointJudge or LocalJudge"
+    return f"record it with {how} of the name {name}."
+
+
+class RecordingJudge:
+    """Asks a judge what the store does not hold, and keeps every reply: a stopped run goes on where it was.
+
+    Args:
+        judge: who is asked.
+        store: where replies are kept.
+
+    Raises:
+        ValueError: if the store was begun with other settings of this judge.
+    """
+
+    def __init__(self, judge: Judge, store: ReplyStore) -> None:
+        store.check_settings(judge.name, judge.settings)
+        self.judge, self.store = judge, store
+        self.name, self.settings = judge.name, judge.settings
+
+    def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
+        """The stored reply, or else a new one, stored; arguments as in `Judge`."""
+        key = ReplyKey.of(self.name, prompt, pictures, repeat=repeat, attempt=attempt)
+        reply = self.store.get(key)
+        if reply is None:
+            reply = self.judge.ask(prompt, pictures, repeat=repeat, attempt=attempt)
+            reply = reply if reply.date else replace(reply, date=now())
+            reply = self.store.add(key, reply, settings=self.settings)
+        return reply
+
+
+def now() -> str:
+    """This second, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass
+class Usage:
+    """What an endpoint was asked for.
+
+    Attributes:
+        requests: that were sent, retries included.
+        retries: of them, after a failure.
+        input_tokens: that the endpoint counted.
+        output_tokens: that the endpoint counted.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def cost(self, price: tuple[float, float]) -> float:
+        """Cost at a price per million tokens, (input, output), in the price's currency."""
+        return (self.input_tokens * price[0] + self.output_tokens * price[1]) / 1e6
+
+
+class EndpointJudge:
+    """A model behind `POST BASE_URL/chat/completions`: OpenAI's, or any server that speaks its protocol.
+
+    Pictures are sent as PNG data addresses, without metadata, before the text. The key is read from the environment
+    at each request and kept nowhere else; it is cut out of what a server says. A server on this machine is spoken to
+    directly, whatever proxy the environment names.
+
+    Args:
+        model: as the endpoint calls it; pin a dated version.
+        base_url: of the endpoint; https, or http on this machine (or anywhere, without a key).
+        key_variable: environment variable that holds the key; None for servers without one.
+        temperature: of the sampling.
+        max_tokens: longest reply.
+        timeout: seconds of silence after which an attempt failed.
+        total_timeout: seconds after which an attempt failed, however lively the server is; None: five times `timeout`.
+        max_attempts: requests per question before giving up, at least 1.
+        requests_per_minute: no more than these; None for no limit.
+        price: per million tokens, (input, output); None if unknown.
+        options: further entries of the request body; None takes one of ours out, e.g.
+            {"max_tokens": None, "max_completion_tokens": 2048}.
+        sleep: waits for seconds.
+
+    Raises:
+        ValueError: if an argument is out of range, the address is unsafe for a key, or the variable is not set.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str = OPENAI,
+        key_variable: str | None = "OPENAI_API_KEY",
+        temperature: float = 0.0,
+        max_tokens: int = 1024,
+        timeout: float = 120.0,
+        total_timeout: float | None = None,
+        max_attempts: int = 6,
+        requests_per_minute: float | None = None,
+        price: tuple[float, float] | None = None,
+        options: Mapping[str, Any] | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        import httpx
+
+        _check_address(base_url, key_variable)
+        if max_attempts < 1:
+            raise ValueError(f"max_attempts is {max_attempts}: a question takes at least one.")
+        if requests_per_minute is not None and not requests_per_minute > 0:
+            raise ValueError(f"requests_per_minute is {requests_per_minute}: give a number above 0, or None.")
+        _check_key(key_variable, base_url, options)
+        self.name, self.price, self.usage = model, price, Usage()
+        self._url, self._key_variable = base_url.rstrip("/") + "/chat/completions", key_variable
+        body = {"temperature": temperature, "max_tokens": max_tokens, **(options or {})}
+        self._options = {name: value for name, value in body.items() if value is not None}
+        self._attempts, self._sleep = max_attempts, sleep
+        self._pause = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
+        self._next_turn, self._lock = 0.0, threading.Lock()
+        self._random = random.Random()
+        auth = None if key_variable is None else self._authorise
+        self._total_timeout = 5 * timeout if total_timeout is None else total_timeout
+        self._client = httpx.Client(
+            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+            auth=auth,
+            follow_redirects=False,
+            headers={"Accept-Encoding": "identity"},  # what a few packed bytes unpack to has no bound
+            trust_env=urlsplit(base_url).hostname not in LOOPBACK,
+        )
+
+    def __repr__(self) -> str:
+        return f"EndpointJudge({self.name!r}, base_url={self._url.removesuffix('/chat/completions')!r})"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Address and the request's options."""
+        return {"endpoint": self._url, **self._options}
+
+    @property
+    def cost(self) -> float | None:
+        """Cost so far; None without a price."""
+        return None if self.price is None else self.usage.cost(self.price)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
+        """Ask the endpoint, again after failures that may pass; arguments as in `Judge`.
+
+        A question that the endpoint blocks is a reply with the finish reason "content_filter".
+
+        Raises:
+            JudgeError: if it refuses the request, or gives no reply in all attempts.
+        """
+        content = [{"type": "image_url", "image_url": {"url": png_address(picture)}} for picture in pictures]
+        content.append({"type": "text", "text": prompt})
+        body = {"model": self.name, "messages": [{"role": "user", "content": content}], **self._options}
+        fault = ""
+        for number in range(self._attempts):
+            reply, fault, asked_wait = self._try(body, is_retry=number > 0)
+            if reply is not None:
+                return reply
+            if number + 1 < self._attempts:
+                wait = self._wait(number, asked_wait)
+                told = f"attempt {number + 1} of {self._attempts} failed, the next one in {wait:.0f} s"
+                logger.warning("%s at %s: %s: %s", self.name, urlsplit(self._url).hostname, told, fault)
+                self._sleep(wait)
+        raise JudgeError(
+            f"{self.name} at {urlsplit(self._url).hostname} gave no reply in {self._attempts} attempts, the last time: "
+            f"{fault}. Replies so far are kept if they are recorded; run again later."
+        )
+
+    def _try(self, body: dict[str, Any], *, is_retry: bool) -> tuple[Reply | None, str, float | None]:
+        """One request: the reply, or else what failed and for how many seconds the server asks to wait."""
+        import httpx
+
+        self._wait_for_turn()
+        with self._lock:
+            self.usage.requests += 1
+            self.usage.retries += is_retry
+        try:
+            response = self._post(body)
+        except (httpx.RequestError, TimeoutError) as error:  # httpx has timeouts of its own
+            return None, f"{type(error).__name__} ({self._without_key(str(error))})", None
+        if response.status_code in RETRIED and not _is_out_of_quota(response):
+            return None, self._says(response), _retry_after(response.headers.get("retry-after"))
+        if response.status_code != 200:
+            if _error_code(response) in BLOCKED:
+                return Reply("", FILTERED[0], date=now()), "", None
+            error = JudgeError(
+                f"{self.name} at {urlsplit(self._url).hostname} refuses: {self._says(response)}. "
+                "Check model, key and options."
+            )
+            error.status = response.status_code
+            raise error
+        try:
+            reply = _read_completion(response.json())
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return None, f"status 200 without a completion: {self._says(response)}", None
+        with self._lock:
+            self.usage.input_tokens += reply.input_tokens
+            self.usage.output_tokens += reply.output_tokens
+        return replace(reply, text=self._without_key(reply.text)), "", None
+
+    def _post(self, body: dict[str, Any]) -> httpx.Response:
+        """A whole response of bounded size and time.
+
+        Raises:
+            TimeoutError: if it goes on for too long.
+            httpx.RequestError: if nothing comes, or too much.
+        """
+        import httpx
+
+        end, parts, size = time.monotonic() + self._total_timeout, [], 0
+        with self._client.stream("POST", self._url, json=body) as response:
+            for part in response.iter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > LONGEST_BODY:
+                    raise httpx.RequestError(f"a response of more than {LONGEST_BODY} bytes")
+                if time.monotonic() > end:
+                    raise TimeoutError(f"no whole response in {self._total_timeout:.0f} s")
+        asked = response.headers.get("retry-after")
+        headers = {} if asked is None else {"retry-after": asked}
+        return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
+
+    def _wait(self, number: int, asked: float | None) -> float:
+        """Seconds until the next attempt: what the server asks for, or else doubling, spread by a half."""
+        if asked is not None:
+            if asked > LONGEST_ASKED_WAIT:
+                raise JudgeError(
+                    f"{self.name} at {urlsplit(self._url).hostname} asks to wait for {asked:.0f} s: run again then, "
+                    "or lower requests_per_minute."
+                )
+            return asked
+        return min(LONGEST_WAIT, FIRST_WAIT * 2.0**number) * self._random.uniform(0.75, 1.25)
+
+    def _wait_for_turn(self) -> None:
+        if not self._pause:
+            return
+        with self._lock:
+            start = max(time.monotonic(), self._next_turn)
+            self._next_turn = start + self._pause
+        if (wait := start - time.monotonic()) > 0:
+            self._sleep(wait)
+
+    def _authorise(self, request: httpx.Request) -> httpx.Request:
+        """Put the key into a request; it stands in no variable, so no traceback can show it."""
+        request.headers["Authorization"] = f"Bearer {os.environ.get(self._key_variable or '', '')}"
+        return request
+
+    def _says(self, response: httpx.Response) -> str:
+        text = self._without_key(" ".join(response.text.split()))
+        return f"status {response.status_code}, {text[:300]!r}"
+
+    def _without_key(self, text: str) -> str:
+        key = os.environ.get(self._key_variable or "", "")
+        return text.replace(key, "[key]") if key else text
+
+
+def _check_address(base_url: str, key_variable: str | None) -> None:
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"base_url is {base_url!r}: give an address like {OPENAI}.")
+    if parts.username or parts.password or parts.query:
+        raise ValueError(
+            "base_url holds a user, a password or a query: addresses are written to logs, give the key by an "
+            "environment variable."
+        )
+    if parts.scheme == "http" and key_variable is not None and parts.hostname not in LOOPBACK:
+        raise ValueError(
+            f"base_url is {base_url}, and the key would travel unencrypted: use https, or key_variable=None for a "
+            "server without a key."
+        )
+
+
+def _check_key(key_variable: str | None, base_url: str, options: Mapping[str, Any] | None) -> None:
+    if key_variable is None:
+        return
+    key = os.environ.get(key_variable, "")
+    if not key:
+        raise ValueError(
+            f"the environment variable {key_variable} is not set: put the endpoint's key there, or give "
+            "key_variable=None if it needs none."
+        )
+    if not all("!" <= letter <= "~" for letter in key):  # an error about the header would show it
+        raise ValueError(
+            f"the environment variable {key_variable} holds spaces, line breaks or other letters that no key has: "
+            "set it to the key alone."
+        )
+    if key in base_url or key in json.dumps(options, default=str):
+        raise ValueError(
+            f"base_url or options hold the key of {key_variable}, and both are written to files: leave it out, it is "
+            "sent by itself."
+        )
+
+
+def png_address(picture: Image.Image) -> str:
+    """A picture as PNG inside a data address; nothing but its pixels."""
+    buffer = io.BytesIO()
+    Image.frombytes(picture.mode, picture.size, picture.tobytes()).save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _read_completion(answer: Any) -> Reply:
+    """A `chat.completion` object as a reply; LookupError, TypeError or AttributeError if it is none."""
+    choice, usage = answer["choices"][0], answer.get("usage") or {}
+    message, reason = choice["message"], str(choice.get("finish_reason") or "")
+    text = message.get("content")
+    if isinstance(text, list):  # some servers answer in parts
+        text = "".join(part.get("text", "") for part in text)
+    if message.get("refusal"):
+        text, reason = message["refusal"], FILTERED[1]
+    if not isinstance(text or "", str):
+        raise TypeError("the answer is no text")
+    tokens = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
+    return Reply(whole_text(text or ""), whole_text(reason), tokens[0], tokens[1], now())
+
+
+def _count(value: Any) -> int:
+    """A number of tokens as a server says it; 0 for what is none, for the answer is there and paid for."""
+    is_number = isinstance(value, int | float) and 0 <= value < MOST_TOKENS
+    return int(value) if is_number else 0
+
+
+def _error_code(response: httpx.Response) -> str:
+    """What an error calls itself, "" if it does not."""
+    try:
+        return str(response.json()["error"]["code"] or "")
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+
+
+def _is_out_of_quota(response: httpx.Response) -> bool:
+    return _error_code(response) == "insufficient_quota"  # a 429 that no waiting heals
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, which holds seconds or a date; None without or if it is neither."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,158 @@
+"""What `insightedit edit` is asked for: which pictures, where to, and what is refused before a model is loaded."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, count
+from pathlib import Path
+
+from insightedit.files import check_others, check_paths
+
+MAX_NAME = 255  # letters of a file name; more cannot even be looked up
+
+
+@dataclass(frozen=True)
+class EditJob:
+    """One picture to edit (None: one to draw) and the files to write."""
+
+    image: Path | None
+    output: Path
+    report: Path | None = None
+    before_after: Path | None = None
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """All of a call.
+
+    Attributes:
+        jobs: what is to be done.
+        kept: outputs that are there already and stay.
+        others: what else lies in the folder and is no picture, or a folder of its own.
+        is_folder: whether a folder of pictures was named.
+    """
+
+    jobs: list[EditJob]
+    kept: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    is_folder: bool = False
+
+
+def picture_and_words(image: str, instruction: str | None) -> tuple[Path | None, str]:
+    """Tell `IMAGE INSTRUCTION` from `INSTRUCTION` alone, which draws a new picture.
+
+    Raises:
+        ValueError: if the one word given is a picture, a folder, or looks like a picture's name.
+    """
+    from insightedit.images.reading import PICTURE_SUFFIXES
+
+    if not image:
+        raise ValueError("The name of the picture is empty: name the picture that is to be edited.")
+    if instruction is not None:
+        return Path(image), instruction
+    names_picture = Path(image).suffix.lower() in PICTURE_SUFFIXES
+    if names_picture or (len(image) < MAX_NAME and Path(image).exists()):
+        raise ValueError(f'The instruction for {image} is missing: say what to change, e.g. "make the car red".')
+    return None, image
+
+
+def plan_edits(
+    image: Path | None,
+    output: Path | None = None,
+    report: Path | None = None,
+    before_after: Path | None = None,
+    *,
+    read: dict[str, Path | Sequence[Path] | None] | None = None,
+    overwrite: bool | None = None,
+) -> EditPlan:
+    """Which picture goes where.
+
+    Args:
+        image: picture or folder of pictures; None for one to be drawn.
+        output: where to; None for a place beside it.
+        report: HTML of a single edit.
+        before_after: picture of a single edit.
+        read: what else is read, by its option: nothing is written over it.
+        overwrite: True replaces outputs that are there, False keeps them; None keeps those of a folder, and of a single
+            edit replaces what an earlier one wrote.
+
+    Raises:
+        ValueError: if an output is an input, another output or somebody's file, or a folder or a new picture goes with
+            options for a single edit.
+        FileNotFoundError: if there is no such picture or no picture in the folder.
+    """
+    if image is not None and os.path.isdir(image):
+        plan = _plan_folder(image, output, report or before_after)
+    else:
+        if image is None and (report or before_after):
+            raise ValueError("--report and --before-after compare with a picture to edit: name one.")
+        plan = EditPlan([_plan_one(image, output, report, before_after)])
+    first = plan.jobs[0]
+    outputs = {
+        "the output": [job.output for job in plan.jobs],
+        "--before-after": first.before_after,
+        "--report": first.report,
+    }
+    for path in (first.output, first.report, first.before_after) if not plan.is_folder and image else ():
+        if path and os.path.exists(path) and os.path.exists(image) and os.path.samefile(path, image):
+            raise ValueError(f"{path} is the source itself: write to another file with -o.")
+    inputs = {"the picture": [job.image for job in plan.jobs if job.image], **(read or {})}
+    check_paths(outputs, inputs)
+    if overwrite is None and not plan.is_folder:
+        check_others(outputs, "give --overwrite, or write to another one")
+        return plan
+    there = [job for job in plan.jobs if not overwrite and job.output.exists()]
+    todo = [job for job in plan.jobs if job not in there]
+    return EditPlan(todo, [job.output for job in there], plan.others, plan.is_folder)
+
+
+def _plan_one(image: Path | None, output: Path | None, report: Path | None, before_after: Path | None) -> EditJob:
+    name = "drawn.png" if image is None else f"{image.stem}-edited.png"
+    output = output or Path(name)
+    for path in filter(None, (output, report, before_after)):
+        if not os.path.isdir(path.parent):
+            raise FileNotFoundError(f"No folder {path.parent}: make it first, or write elsewhere.")
+    job = EditJob(image, output / name if os.path.isdir(output) else output, report, before_after)
+    for path in filter(None, (job.output, report, before_after)):
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is there and is no file: write to another name.")
+    return job
+
+
+def _plan_folder(image: Path, output: Path | None, single: Path | None) -> EditPlan:
+    from insightedit.images.reading import PICTURE_SUFFIXES, is_picture_file
+
+    if single:
+        raise ValueError("--report and --before-after are for one picture: name a picture instead of a folder.")
+    found = sorted(image.iterdir())
+    pictures = [path for path in found if is_picture_file(path)]
+    if not pictures:
+        raise FileNotFoundError(f"No pictures in {image}: files should end in {', '.join(sorted(PICTURE_SUFFIXES))}.")
+    place = image if image.name not in ("", "..") else image.resolve()
+    folder = output or place.with_name(f"{place.name}-edited")
+    if folder.exists() and (not folder.is_dir() or folder.samefile(image)):
+        raise ValueError(f"{folder} cannot take the edited pictures: name another folder with -o.")
+    jobs = [EditJob(path, folder / name) for path, name in zip(pictures, _names(pictures), strict=True)]
+    others = [path for path in found if path not in set(pictures) and not path.name.startswith(".")]
+    return EditPlan(jobs, others=others, is_folder=True)
+
+
+def _names(pictures: Sequence[Path]) -> Iterator[str]:
+    """One PNG for each picture, all different, also where `A.png` and `a.png` are one file."""
+    times = Counter(_folded(f"{path.stem}.png") for path in pictures)
+    taken: set[str] = set()
+    for path in pictures:
+        short = f"{path.stem}.png"
+        first = [short] if times[_folded(short)] == 1 else []
+        more = (f"{path.name}-{number}.png" for number in count(2))
+        name = next(n for n in chain(first, [f"{path.name}.png"], more) if _folded(n) not in taken)
+        taken.add(_folded(name))
+        yield name
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

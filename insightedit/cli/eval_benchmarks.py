@@ -1,0 +1,328 @@
+"""`insightedit eval BENCHMARK FOLDER`: measure an editor on a published benchmark.
+
+insightedit eval list                                              # what can be measured, and by which rules
+insightedit eval magicbrush --help                                 # where to get it, its licence and its tree
+insightedit eval magicbrush MagicBrush/test --model runs/insightedit/model --out runs/eval/ours
+insightedit eval magicbrush MagicBrush/test --results edited/ --method UltraEdit --out runs/eval/ultraedit
+insightedit eval table runs/eval/ours runs/eval/ultraedit --published
+insightedit eval paired runs/eval/ours runs/eval/ultraedit
+
+The commands that read what was measured are in `benchmark_reading` and `benchmark_judging`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from insightedit.cli import eval_listing as benchmark_listing
+from insightedit.console import (
+    MAX_SEED,
+    BatchSize,
+    Command,
+    Device,
+    ImageScale,
+    PromptScale,
+    Steps,
+    TextScale,
+    finite,
+    one_sentence_errors,
+    progress_bar,
+    quiet_libraries,
+)
+from insightedit.evaluation.benchmarks.registry import load_benchmark
+
+if TYPE_CHECKING:
+    from insightedit.evaluation.benchmarks.base import Benchmark
+    from insightedit.evaluation.core.protocol_rules import Protocol
+    from insightedit.evaluation.core.run import Editor
+    from insightedit.evaluation.core.run_folder import RunCard
+
+SHORT = {
+    "reason-edit": "Reason-Edit: edits that need understanding or reasoning.",
+    "advancededit": "AdvancedEdit-Eval: remove, add, replace by advanced instructions.",
+    "magicbrush": "MagicBrush: real photographs, edits in several turns.",
+    "emu-edit": "Emu Edit test set: eight tasks with captions, no targets.",
+    "evr": "EVR: requests from the web.",
+    "gier": "GIER: requests from the web, with operations.",
+    "ma5k": "MA5k-Req: photo adjustment.",
+    "migebench": "MIGEBench: a pictured subject is added or replaces something.",
+    "dreambench": "DreamBench: new pictures of thirty subjects.",
+    "gedit": "GEdit-Bench: what real users ask for; needs a judge.",
+    "imgedit": "ImgEdit-Bench: nine types of edits; needs a judge.",
+}  # benchmark -> its line in the list of commands, which is to be printed without reading any loader
+PANEL = "Published benchmarks"
+JUDGES = ("endpoint", "local", "recorded")
+MAX_SEEDS = 100  # pictures per sample
+
+Folder = Annotated[Path, typer.Argument(help="The benchmark's files, as published.", show_default=False)]
+Model = Annotated[str | None, typer.Option(help="Model folder or hub id that edits the pictures.")]
+Results = Annotated[Path | None, typer.Option(help="Folder of pictures that any editor made, SAMPLE_ID.png.")]
+Method = Annotated[str | None, typer.Option(help="Row of the table. Default: name of the folder or model.")]
+Rules = Annotated[str | None, typer.Option(help="By which rules; `insightedit eval list` tells which.")]
+Split = Annotated[str | None, typer.Option(help="Part of the benchmark. Default: the first one.")]
+Out = Annotated[Path | None, typer.Option(help="Folder to write. Default: runs/eval/BENCHMARK.")]
+Dump = Annotated[
+    Path | None, typer.Option(help="Only write samples.jsonl with ids and instructions there, and the pictures.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first samples, to try things out.")]
+Partial = Annotated[bool, typer.Option("--partial", help="Measure what --results has, if some are missing.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED - MAX_SEEDS, rich_help_panel="Model", help="Of the noise.")]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=MAX_SEEDS, rich_help_panel="Model", help="Pictures per sample. Default: the protocol's, mostly 1."
+    ),
+]
+Lock = Annotated[
+    bool,
+    typer.Option(
+        "--background-lock/--no-background-lock", rich_help_panel="Model", help="Off measures the model's own skill."
+    ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=PATH: where the weights of an encoder lie, if not in the cache; repeat it."),
+]
+RequireAll = Annotated[bool, typer.Option("--require-all", help="Stop at once if an encoder is missing.")]
+JudgeKind = Annotated[
+    str | None, typer.Option("--judge", rich_help_panel="Judge", help="endpoint, local or recorded.")
+]
+JudgeModel = Annotated[
+    str | None, typer.Option(rich_help_panel="Judge", help="Name at the endpoint, or folder; pin a dated version.")
+]
+JudgeUrl = Annotated[str | None, typer.Option(rich_help_panel="Judge", help="Of an endpoint. Default: OpenAI's.")]
+JudgeKey = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel="Judge", help="Environment variable with the endpoint's key; '' for a server without one."
+    ),
+]
+JudgeReplies = Annotated[
+    Path | None, typer.Option(rich_help_panel="Judge", help="File of replies. Default: judge.jsonl in --out.")
+]
+JudgeRate = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=1e6, callback=finite, rich_help_panel="Judge", help="Requests per minute at most."),
+]
+
+
+class BenchmarkCommand(Command):
+    """A command whose help says where its benchmark comes from; the loader is read when help is asked for."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help; the two arguments are click's, which typer holds within itself."""
+        self.help = benchmark_listing.long_help(str(self.name))
+        super().format_help(ctx, formatter)
+
+
+def register(app: typer.Typer) -> None:
+    """Add a command for each published benchmark, and those that read what was measured."""
+    from insightedit.cli import eval_judging as benchmark_judging
+    from insightedit.cli import eval_reading as benchmark_reading
+    from insightedit.cli import eval_report as report_cli
+
+    for name, line in SHORT.items():
+        app.command(name, cls=BenchmarkCommand, help=line, rich_help_panel=PANEL)(evaluate)
+    app.command("list", cls=Command)(benchmark_listing.list_benchmarks)
+    commands = {**benchmark_reading.COMMANDS, **benchmark_judging.COMMANDS, "report": report_cli.report}
+    for name, command in commands.items():
+        app.command(name, cls=Command)(command)
+
+
+def evaluate(
+    context: typer.Context,
+    folder: Folder,
+    model: Model = None,
+    results: Results = None,
+    method: Method = None,
+    protocol: Rules = None,
+    split: Split = None,
+    out: Out = None,
+    dump: Dump = None,
+    limit: Limit = None,
+    partial: Partial = False,
+    seed: Seed = 0,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    guidance_scale: TextScale = None,
+    image_guidance_scale: ImageScale = None,
+    image_prompt_scale: PromptScale = None,
+    background_lock: Lock = False,
+    batch_size: BatchSize = 1,
+    device: Device = None,
+    weights: Weights = None,
+    require_all: RequireAll = False,
+    judge: JudgeKind = None,
+    judge_model: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    judge_key: JudgeKey = "OPENAI_API_KEY",
+    judge_replies: JudgeReplies = None,
+    judge_rate: JudgeRate = None,
+) -> None:
+    """Measure an editor on a benchmark."""
+    name = str(context.info_name)
+    with one_sentence_errors("the same command goes on where it was."):
+        from insightedit.evaluation.core import setup
+        from insightedit.evaluation.core.metric_models import load_instruments
+        from insightedit.evaluation.core.protocols import find_protocol
+        from insightedit.modeling.devices import find_device
+
+        rules = find_protocol(name, protocol)
+        call = {
+            "num_inference_steps": steps,
+            "guidance_scale": guidance_scale,
+            "image_guidance_scale": image_guidance_scale,
+            "image_prompt_scale": image_prompt_scale,
+        }
+        _check_options(model, results, dump, rules, judge, partial=partial)
+        if model is None:
+            _check_no_model({**call, "seeds": seeds, "background_lock": background_lock or None})
+        out = out or Path("runs/eval") / name
+        benchmark = _read(name, folder, split, limit)
+        if dump is not None:
+            _dump(benchmark, dump)
+            return
+        asked = setup.JudgeOptions(
+            judge, judge_model, judge_url, judge_key, judge_replies or out / "judge.jsonl", judge_rate
+        )
+        place = str(find_device(device))
+        paths = setup.read_weights(weights or [])
+        quiet_libraries()
+        with setup.open_judge(asked, place) as asking:
+            instruments = load_instruments(rules, name, judge=asking, weights=paths, device=place)
+            if require_all:
+                instruments.check_all()
+            for reason in instruments.missing.values():
+                typer.secho(f"Not measured: {reason}", err=True, fg=typer.colors.YELLOW)
+            if results is not None:
+                benchmark, editor = setup.results_editor(results, benchmark, method, partial=partial)
+            else:
+                wanted = tuple(range(seed, seed + (seeds or rules.seeds)))
+                call |= {"background_lock": background_lock, "batch_size": batch_size}
+                editor = setup.model_editor(str(model), benchmark, out, method, wanted, place, call)
+            _measure(benchmark, rules, editor, instruments, out)
+
+
+def _check_options(
+    model: str | None, results: Path | None, dump: Path | None, rules: Protocol, judge: str | None, *, partial: bool
+) -> None:
+    given = [
+        name for name, value in (("--model", model), ("--results", results), ("--dump", dump)) if value is not None
+    ]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other: name one of them.")
+    if not given:
+        raise ValueError(
+            "nothing to measure: --model FOLDER edits the pictures, --results FOLDER takes pictures that are there."
+        )
+    if partial and results is None:
+        raise ValueError("--partial is about --results: leave it out.")
+    if judge is not None and judge not in JUDGES:
+        raise ValueError(f"--judge is {judge!r}; it is one of {', '.join(JUDGES)}.")
+    if judge is not None and not rules.asks_a_judge:
+        raise ValueError(f"{rules.name} asks no judge: leave --judge out, or take --protocol viescore_v1.")
+    if rules.command:
+        raise ValueError(f"{rules.name} is measured by `{rules.command}`.")
+
+
+def _check_no_model(settings: dict[str, Any]) -> None:
+    given = [name.replace("num_inference_", "") for name, value in settings.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{', '.join(given).replace('_', ' ')}: no model runs without --model; leave these options out."
+        )
+
+
+def _read(name: str, folder: Path, split: str | None, limit: int | None) -> Benchmark:
+    """The benchmark; its warnings are told."""
+    benchmark = load_benchmark(name, folder, split)
+    if limit is not None and limit < len(benchmark):
+        told = f"--limit: the first {limit} of {len(benchmark)} samples, whose means are no result."
+        benchmark = replace(
+            benchmark,
+            samples=benchmark.samples[:limit],
+            warnings=(*benchmark.warnings, told),
+            differs=(*benchmark.differs, told),
+        )
+    for warning in benchmark.warnings:
+        typer.secho(f"{benchmark.card.title}: {warning}", err=True, fg=typer.colors.YELLOW)
+    return benchmark
+
+
+def _dump(benchmark: Benchmark, folder: Path) -> None:
+    from insightedit.evaluation.core.run_folder import RunSample, write_samples
+    from insightedit.files import check_folder, check_outside, write_bytes
+
+    check_folder(folder)
+    check_outside("--dump", folder, "the benchmark", benchmark.folder)
+
+    def copied(path: Path, name: str) -> str:
+        copy = (folder / "pictures" / name).with_suffix(path.suffix)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(copy, path.read_bytes())
+        return str(copy.absolute())
+
+    lines = [
+        RunSample(
+            sample.sample_id,
+            sample.instruction,
+            sample.earlier,
+            sample.category,
+            sample.cluster,
+            None if sample.source is None else copied(sample.source, f"{sample.sample_id}.png"),
+            references=tuple(
+                copied(path, f"{sample.sample_id}_{number}.png")
+                for number, path in enumerate(sample.references, start=1)
+            ),
+        )
+        for sample in benchmark
+    ]
+    typer.echo(f"{write_samples(lines, folder)}  {len(lines)} samples")
+    typer.echo(
+        f"Save each answer as SAMPLE_ID.png, then: insightedit eval {benchmark.card.name} {benchmark.folder} "
+        "--results FOLDER"
+    )
+
+
+def _measure(benchmark: Benchmark, rules: Protocol, editor: Editor, instruments: Any, out: Path) -> None:
+    from insightedit.evaluation.core.run import run_benchmark
+
+    with _judge_errors(), progress_bar(len(benchmark), "Measuring") as advance:
+        card = run_benchmark(benchmark, rules, editor, instruments, out, progress=advance)
+    _print_summary(card, out)
+
+
+def _print_summary(card: RunCard, out: Path) -> None:
+    from insightedit.cli.eval_reading import category_grids, grid_of
+    from insightedit.evaluation.core.records import read_records
+    from insightedit.evaluation.core.run import failures
+    from insightedit.evaluation.core.run_folder import RECORDS, RUN
+    from insightedit.evaluation.reporting.table_formatting import to_markdown
+
+    typer.echo(to_markdown(grid_of([out])))
+    if card.protocol["averaging"] == "macro":
+        first = card.protocol["columns"][0]["metric_name"]
+        for grid in category_grids([out], first) if not card.missing else []:
+            typer.echo(to_markdown(grid))
+    for line in failures(card, read_records(out / RECORDS)):
+        typer.echo(line)
+    for name in (RUN, RECORDS):
+        typer.echo(out / name)
+    typer.echo(f"Beside the papers' rows: insightedit eval table {out} --published")
+
+
+@contextmanager
+def _judge_errors() -> Iterator[None]:
+    """A judge that gives no reply is a sentence for the user, too."""
+    from insightedit.chat.clients import JudgeError, MissingReplyError
+
+    try:
+        yield
+    except (JudgeError, MissingReplyError) as error:
+        raise ValueError(f"{error} The same command goes on where it was.") from error

@@ -1,0 +1,344 @@
+"""The command line: `insightedit edit photo.png "replace the left dog with a fox" -o out.png`.
+
+Heavy libraries are imported inside the commands, so that `--help` answers at once. What a user can get wrong
+ends in one sentence on the error stream and exit code 2.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import sys
+import time
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from insightedit.cli.models import export, import_, info, push
+from insightedit.console import (
+    MAX_SEED,
+    Command,
+    Device,
+    Group,
+    ImageScale,
+    Model,
+    Overwrite,
+    PromptScale,
+    Steps,
+    TextScale,
+    in_one_sentence,
+    one_sentence_errors,
+    quiet_libraries,
+    say,
+)
+
+if TYPE_CHECKING:
+    from insightedit.cli.edit_jobs import EditJob, EditPlan
+    from insightedit.images.reading import Picture
+    from insightedit.pipelines.edit import InsightEditOutput, InsightEditPipeline
+    from insightedit.pipelines.interleaved import InterleavedEditPipeline
+
+WARNED = 3  # exit code of --strict
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    name="insightedit",
+    help="Edit pictures by instruction, measure how well it works, and hand models on.",
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; the entry point of `insightedit` and of `python -m insightedit`."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may be no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="insightedit")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"insightedit {package_version()}")
+        raise typer.Exit
+
+
+def package_version() -> str:
+    """Version of the installed package, "source" where it runs uninstalled."""
+    try:
+        return version("insightedit")
+    except PackageNotFoundError:
+        return "source"
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Edit pictures by instruction, measure how well it works, and hand models on."""
+
+
+PictureName = Annotated[
+    str,
+    typer.Argument(
+        metavar="[IMAGE]",
+        help="Picture to edit, or a folder of pictures. Without one, a model that can draws a new picture.",
+    ),
+]
+Words = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="INSTRUCTION",
+        help="What to change, in plain words; with <imagehere> for each reference picture, where the model "
+        "reads them.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Picture to write (a folder for a folder). Default: IMAGE-edited.png or drawn.png here."
+    ),
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(help="Picture of what the result should look like; or, repeated, those that stand for <imagehere>."),
+]
+
+
+@app.command(cls=Command)
+def edit(
+    image: PictureName,
+    instruction: Words = None,
+    output: Output = None,
+    model: Model = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Same seed, same bytes. Default: drawn, and printed.")
+    ] = None,
+    steps: Steps = None,
+    guidance_scale: TextScale = None,
+    image_guidance_scale: ImageScale = None,
+    image_prompt_scale: PromptScale = None,
+    background_lock: Annotated[
+        bool, typer.Option("--background-lock/--no-background-lock", help="Keep pixels outside the edit exactly.")
+    ] = True,
+    mask: Annotated[
+        Path | None, typer.Option(help="Where editing is allowed: white in a picture of the same size.")
+    ] = None,
+    reference: References = None,
+    describe: Annotated[bool, typer.Option("--describe", help="Let the language model say what it will do.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Also write an HTML report of the edit.")] = None,
+    before_after: Annotated[Path | None, typer.Option(help="Also write source and result side by side.")] = None,
+    overwrite: Overwrite = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing where there is a warning, and exit with 3.")
+    ] = False,
+    device: Device = None,
+) -> None:
+    """Edit a picture, or every picture of a folder, by instruction; or draw a new one."""
+    with one_sentence_errors():
+        from insightedit.cli.edit_jobs import picture_and_words, plan_edits
+
+        place, words = picture_and_words(image, instruction)
+        read = {"--mask": mask, "--reference": reference}
+        plan = plan_edits(place, output, report, before_after, read=read, overwrite=overwrite)
+        _tell_plan(plan)
+        if not plan.jobs:
+            return
+        given = {
+            "num_inference_steps": steps,
+            "guidance_scale": guidance_scale,
+            "image_guidance_scale": image_guidance_scale,
+            "image_prompt_scale": image_prompt_scale,
+            "mask": mask,
+            "describe": describe or None,
+        }
+        settings = {name: value for name, value in given.items() if value is not None}
+        settings["background_lock"] = background_lock
+        check_early(words, plan, settings, reference or [])
+        pipeline = _load(model, device)
+        settings |= pipeline.reference_options(reference or [])
+        check_model(pipeline, plan.jobs, settings)
+        plan.jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
+        _run_jobs(pipeline, plan, words, seed, settings, strict)
+
+
+def _load(model: str | None, device: str | None) -> InsightEditPipeline | InterleavedEditPipeline:
+    """The pipeline, and a line on how long it took."""
+    started = time.perf_counter()
+    quiet_libraries()
+    from insightedit.pipelines.loading import load_pipeline
+
+    pipeline = load_pipeline(model, device)
+    typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
+    return pipeline
+
+
+def check_model(
+    pipeline: InsightEditPipeline | InterleavedEditPipeline, jobs: list[EditJob], settings: dict[str, Any]
+) -> None:
+    """Refuse what the loaded model has no use for.
+
+    Raises:
+        ValueError: for an option of another kind of model, or a blank canvas for one that only edits.
+    """
+    known = inspect.signature(pipeline.__call__).parameters
+    unused = [f"--{name.replace('_', '-')}" for name in settings if name not in known]
+    if unused:
+        raise ValueError(f"This model has no use for {', '.join(unused)}: leave it out.")
+    if jobs[0].image is None and known["image"].default is inspect.Parameter.empty:
+        raise ValueError("This model edits pictures and draws none of its own: give a picture and an instruction.")
+
+
+def check_early(instruction: str, plan: EditPlan, settings: dict[str, Any], references: list[Path]) -> None:
+    """Find what the user got wrong before the model is loaded.
+
+    Raises:
+        ValueError: for an empty instruction, an unreadable picture, or a file ending that cannot be written.
+        FileNotFoundError: if a picture is missing.
+    """
+    from insightedit.images.provenance import check_output
+    from insightedit.images.reading import read_picture
+    from insightedit.pipelines.inputs import read_masks
+    from insightedit.pipelines.warnings import clean_instruction
+
+    clean_instruction(instruction)
+    first = plan.jobs[0]
+    for path in references:
+        read_picture(path)
+    pictures = [] if first.image is None or plan.is_folder else [read_picture(first.image)]
+    check_output(first.output, *pictures)
+    if first.before_after:
+        check_output(first.before_after)
+    mask = settings.get("mask")
+    if mask is not None and not pictures:
+        read_picture(mask)
+    read_masks(mask, pictures, settings["background_lock"])
+
+
+def _tell_plan(plan: EditPlan) -> None:
+    if plan.others:
+        some = ", ".join(path.name for path in plan.others[:3]) + ", ..." * (len(plan.others) > 3)
+        typer.echo(f"Passed over, since no pictures by their endings: {len(plan.others)} ({some})", err=True)
+    if plan.kept:
+        shown = f"{len(plan.kept)} were there already and are kept, e.g. {plan.kept[0]} (--overwrite replaces them)"
+        typer.echo(shown if plan.is_folder else f"{plan.kept[0]} was there already and is kept")
+
+
+def _run_jobs(
+    pipeline: InsightEditPipeline | InterleavedEditPipeline,
+    plan: EditPlan,
+    instruction: str,
+    seed: int | None,
+    settings: dict[str, Any],
+    strict: bool,
+) -> None:
+    jobs, alone = plan.jobs, not plan.is_folder
+    codes = [_try_job(pipeline, job, instruction, seed, settings, alone, strict) for job in jobs]
+    if failed := codes.count(2):
+        raise ValueError(f"{failed} of {len(jobs)} pictures could not be edited; the reasons stand above.")
+    if warned := codes.count(WARNED):
+        typer.secho(f"--strict: {warned} of {len(jobs)} not written, for the warnings above.", err=True)
+        raise typer.Exit(WARNED)
+
+
+def _try_job(
+    pipeline: InsightEditPipeline | InterleavedEditPipeline,
+    job: EditJob,
+    instruction: str,
+    seed: int | None,
+    settings: dict[str, Any],
+    alone: bool,
+    strict: bool,
+) -> int:
+    """0, 2 for an error (of one picture among many), `WARNED` for one that --strict does not write."""
+    try:
+        return 0 if _run_job(pipeline, job, instruction, seed, settings, strict) else WARNED
+    except Exception as error:  # one picture of many does not end the others
+        if alone:
+            raise
+        say(in_one_sentence(error))
+        return 2
+
+
+def _run_job(
+    pipeline: InsightEditPipeline | InterleavedEditPipeline,
+    job: EditJob,
+    instruction: str,
+    seed: int | None,
+    settings: dict[str, Any],
+    strict: bool,
+) -> bool:
+    """Edit and write, unless `strict` and there is a warning."""
+    from insightedit.images.provenance import LOSSY, Provenance, save_picture
+    from insightedit.images.reading import read_picture, to_rgb
+    from insightedit.pipelines.report import build_report, side_by_side, write_report
+
+    source = None if job.image is None else read_picture(job.image)
+    started = time.perf_counter()
+    result: Any = pipeline(image=source, instruction=instruction, seed=seed, **settings)
+    seconds = time.perf_counter() - started
+    locked = bool(settings["background_lock"]) and not result.masks[0].all()
+    warnings = [warning.message for warning in result.warnings[0]]
+    if strict and warnings:
+        _tell(warnings, job)
+        return False
+    software = f"insightedit {package_version()}"
+    note = Provenance(software, instruction, result.seeds[0], locked, tuple(warnings))
+    save_picture(result.images[0], job.output, note)
+    changed = ", drawn on a blank canvas" if source is None else _what_changed(result, source)
+    typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{changed}")
+    if result.expressive_instructions[0]:
+        typer.echo(f"Understood as: {result.expressive_instructions[0]}")
+    _tell(warnings, job)
+    if locked and job.output.suffix.lower() in LOSSY - {".webp"}:
+        typer.echo("JPEG stores all pixels approximately; write a .png to keep the background exactly.")
+    if job.before_after and source is not None:
+        after = to_rgb(read_picture(result.images[0]))
+        save_picture(side_by_side(to_rgb(source), after), job.before_after, note)
+        typer.echo(f"{job.before_after}  before and after")
+    if job.report and source is not None:
+        used = {"model": pipeline.name_or_path, **result.settings}
+        facts = build_report(source, result, instruction=instruction, settings=used, seconds=seconds)
+        write_report(job.report, facts, source, result)
+        typer.echo(f"{job.report}  report")
+    return True
+
+
+def _tell(warnings: list[str], job: EditJob) -> None:
+    for message in warnings:
+        typer.secho(f"Warning: {job.output}: {message}", err=True, fg=typer.colors.YELLOW)
+
+
+def _what_changed(result: InsightEditOutput, source: Picture) -> str:
+    from insightedit.pipelines.report import changed_ratio
+
+    ratio = changed_ratio(result.masks[0], source)
+    seen = "picture" if source.visible is None else "visible part"
+    return ", the model changed nothing" if ratio == 0 else f", {100 * ratio:.0f} % of the {seen} edited"
+
+
+def _group(name: str, module: str, text: str) -> None:
+    """A group of commands that is imported when one of them is called."""
+
+    def forward(context: typer.Context) -> None:
+        with one_sentence_errors():
+            import_module(module).app(args=context.args or ["--help"], prog_name=f"insightedit {name}")
+
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(name, help=text, add_help_option=False, context_settings=settings)(forward)
+
+
+_group("eval", "insightedit.cli.eval", "Measure a model: `insightedit eval scenes --model FOLDER`.")
+_group("doctor", "data_recipes.doctor.cli", "Find faults in a data set: `insightedit doctor data PATH`.")
+_group("data", "insightedit.cli.data", "See what a stage would see: `insightedit data preview RECIPE --stage 3`.")
+app.command(cls=Command)(export)
+app.command(cls=Command)(push)
+app.command("import", cls=Command)(import_)
+app.command(cls=Command)(info)

@@ -1,0 +1,280 @@
+"""AdvancedEdit's published JSON: files of pairs, one for each photo and step, or one list of entries.
+
+What its authors' machine left in the files is put right where it can be: paths that are blank or absolute are resolved
+by file name, and swapped replacements that kept the captions of the forward ones get them exchanged.
+
+Source: the released sample of the pipeline's output, and the paper, section 3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from insightedit.config.load import ConfigError
+from insightedit.config.schema import SourceConfig
+from insightedit.datasets.pairs import Listing, Pair
+from insightedit.datasets.reading import (
+    FIELDS,
+    MISSING,
+    NO_TEXT,
+    Finder,
+    ReadError,
+    folder_of,
+    is_junk,
+    json_of,
+    load_json,
+    natural,
+    only_file,
+)
+
+TASKS = ("remove", "add", "replace")
+JUDGED = ("qwen_VIE_SC", "qwen_VIE_PQ")
+PATHS = (("origin_img_path", "origin_path"), ("target_img_path", "target_path"))  # AdvancedEdit's, SmartEdit's
+
+
+def advancededit(config: SourceConfig) -> Listing:
+    """Pairs that AdvancedEdit's pipeline wrote (steps 3 to 5), of each photo those of the last step that has them.
+
+    Pictures may lie anywhere below the folder.
+
+    Raises:
+        ConfigError: if there is no such folder, or it holds no step's file of pairs.
+    """
+    root = folder_of(config.path, config.kind, "the steps' folders")
+    finder = Finder(folder_of(config.images or root, config.kind, "the pictures"))
+    files = pair_files(root)
+    if not files:
+        raise ConfigError(
+            f"{root} holds no pairs of AdvancedEdit's steps 3 to 5: name the folder around 3_editing_pair_construction."
+        )
+    entries = [(file, kind, key) for file, kind in files for key in _entry_keys(file)]
+    keys = [f"{file.stem}/{kind}-{key}" for file, kind, key in entries]
+
+    def make(number: int) -> Pair:
+        file, _, entry = entries[number]
+        fields = _table(file)[entry]
+        task = fields.get("task_type") if isinstance(fields, dict) else None
+        if task not in TASKS:
+            raise ReadError(FIELDS, f"`task_type` is {task!r:.40}: it has to be one of {', '.join(TASKS)}")
+        return _pair(keys[number], finder, _table(file), entry, file.stem)
+
+    return Listing(len(keys), make, keys.__getitem__, [file for file, _ in files], is_fitted=True)
+
+
+def reasonedit(config: SourceConfig) -> Listing:
+    """One JSON file of entries: SmartEdit's synthetic pairs for understanding and reasoning, and AdvancedEdit's.
+
+    `path` is the file, or the folder with it: {"0000": {origin_img_path, target_img_path, instruction: [...]}, ...}.
+    Pictures are found by their paths below `images` (or the file's folder), else by file name.
+
+    Raises:
+        ConfigError: if there is no such file, or it is of another shape.
+    """
+    file = only_file(Path(str(config.path)), ("*.json",), config.kind)
+    finder = Finder(folder_of(config.images or file.parent, config.kind, "the pictures"))
+    table = json_of(file, dict, "{'0000': {origin_img_path, target_img_path, instruction: [...]}}")
+    keys = list(table)
+    return Listing(
+        len(keys),
+        lambda number: _pair(keys[number], finder, table, keys[number]),
+        keys.__getitem__,
+        [file],
+        is_fitted=True,
+    )
+
+
+def step_of(file: Path, root: Path) -> float | None:
+    """The step whose folder a file lies in, 1.1 to 5; None outside of all."""
+    for part in reversed(file.relative_to(root).parts[:-1]):
+        if found := re.match(r"1_([12])_", part):
+            return 1 + int(found[1]) / 10
+        if found := re.match(r"([2-5])_", part):
+            return float(found[1])
+    return None
+
+
+def json_files(root: Path) -> list[Path]:
+    """The JSON files below a folder, in the natural order of their names."""
+    files = [path for path in root.rglob("*.json") if path.is_file() and not is_junk(path.relative_to(root))]
+    return sorted(files, key=lambda path: natural(path.relative_to(root).as_posix()))
+
+
+def pair_files(root: Path) -> list[tuple[Path, str]]:
+    """(file, "remove_add" or "replace") of the last step that has a photo's pairs, by photo."""
+    last: dict[tuple[str, str], tuple[float, Path]] = {}
+    for file in json_files(root):
+        step = step_of(file, root)
+        if step is None or step < 3:
+            continue
+        kind = "replace" if "replace" in file.relative_to(root).parts else "remove_add"
+        before = last.get((file.stem, kind))
+        if before is None or before[0] < step:
+            last[file.stem, kind] = (step, file)
+    return [(last[key][1], key[1]) for key in sorted(last, key=lambda key: (natural(key[0]), key[1]))]
+
+
+def _pair(key: str, finder: Finder, table: Mapping[str, Any], entry: str, photo: str = "") -> Pair:
+    """One entry; where its paths are blank the names of the photo's pictures are guessed."""
+    fields = table[entry]
+    if not isinstance(fields, dict):
+        raise ReadError(FIELDS, f"the entry is {fields!r:.40}")
+    instructions = instructions_of(fields)
+    origin, wanted, corrected = _captions(table, entry, fields)
+    scores, notes = scores_of(fields)
+    if corrected:
+        notes["corrected"] = "the captions were those of the forward pair"
+    pictures = [
+        _picture(finder, fields, names, guess)
+        for names, guess in zip(PATHS, guesses(photo, entry, fields) if photo else (None, None), strict=True)
+    ]
+    classes = {name: _class(fields, name) for name in ("class_origin", "class_target")}
+    return Pair(
+        key,
+        instructions,
+        *pictures,
+        mask=_segmentation(fields.get("segmentation")),
+        task=str(fields.get("task_type") or "edit"),
+        caption=str(fields.get("img_caption") or ""),
+        facts={**classes, "detailed_origin": origin, "detailed_target": wanted, "scores": scores, "notes": notes},
+    )
+
+
+def _segmentation(told: Any) -> Mapping[str, Any] | ReadError | None:
+    if not told:
+        return None
+    return told if isinstance(told, dict) else ReadError(FIELDS, f"`segmentation` is {told!r:.40}")
+
+
+def _picture(finder: Finder, fields: Mapping[str, Any], names: Sequence[str], guess: str | None) -> Path:
+    told = next((fields[name] for name in names if is_told(fields.get(name))), None)
+    if told is not None:
+        return finder.find(told)
+    if guess is None:
+        raise ReadError(FIELDS, f"no {' or '.join(names)} among {', '.join(fields)}")
+    return by_stem(finder, guess)
+
+
+def by_stem(finder: Finder, pattern: str) -> Path:
+    """The only picture whose stem has this form (`*` = any words).
+
+    Raises:
+        ReadError: if there is none, or several.
+    """
+    form = re.compile("[^/]*".join(re.escape(part) for part in pattern.split("*")))
+    found = [path for path in finder.pictures() if form.fullmatch(path.stem)]
+    if len(found) != 1:
+        raise ReadError(
+            MISSING, f"its path is blank, and {len(found)} pictures are called {pattern}: write the file name"
+        )
+    return found[0]
+
+
+def is_told(path: object) -> bool:
+    """Whether there is a path."""
+    return isinstance(path, str) and bool(path.strip())
+
+
+def _table(file: Path) -> dict[str, Any]:
+    """The entries of a file of pairs, from memory while it does not change.
+
+    Raises:
+        ReadError: if it is no JSON object.
+    """
+    return _loaded(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _loaded(file: Path, _written: int) -> dict[str, Any]:
+    table = load_json(file)
+    if not isinstance(table, dict):
+        raise ReadError(FIELDS, f"{file.name} holds a {type(table).__name__} in place of numbered entries")
+    return table
+
+
+def _entry_keys(file: Path) -> list[str]:
+    """Names of the entries; one that stands for the whole file where it cannot be read."""
+    try:
+        return sorted(_table(file), key=natural)
+    except ReadError:
+        return ["0"]
+
+
+def guesses(photo: str, entry: str, fields: Mapping[str, Any]) -> tuple[str, str]:
+    """What source and target should be called where the paths are blank, by the published naming; `*` = a number."""
+    before, after = (str(fields.get(f"class_{end}") or "").replace(" ", "_") for end in ("origin", "target"))
+    is_forward = {"remove": True, "add": False}.get(str(fields.get("task_type")), not _is_odd(entry))
+    one, other = (before, after) if is_forward else (after, before)
+    made = f"{photo}_*_{one}_to_{other}" if other else f"{photo}_*_{one}"
+    return (photo, made) if is_forward else (made, photo)
+
+
+def _is_odd(entry: str) -> bool:
+    return entry.isdecimal() and int(entry) % 2 == 1
+
+
+def instructions_of(fields: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Wordings by kind: the first is the template, the others are rewordings; reasoning stands in keys of its own.
+
+    Raises:
+        ReadError: if there is none.
+    """
+    value = fields.get("instruction")
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    told = fields.get("instruction_kinds")
+    kinds = told if isinstance(told, list) and len(told) == len(texts) else ["template", *["simple"] * len(texts)]
+    found: dict[str, tuple[str, ...]] = {}
+    pairs = list(zip(kinds, texts, strict=False))
+    pairs += [("reasoning", fields.get(f"reasoning_instruction{number}")) for number in (1, 2)]
+    pairs += [("expressive", fields.get("expressive_instruction"))]
+    for kind, text in pairs:
+        if isinstance(text, str) and text.strip():
+            found[str(kind)] = (*found.get(str(kind), ()), text.strip())
+    if not found:
+        raise ReadError(NO_TEXT, f"`instruction` is {value!r:.40}")
+    return found
+
+
+def _class(fields: Mapping[str, Any], name: str) -> str:
+    """A class; names are published with underlines."""
+    return str(fields.get(name) or "").replace("_", " ").strip()
+
+
+def _captions(table: Mapping[str, Any], entry: str, fields: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Detailed captions of what is edited and of what comes, and whether they had to be exchanged."""
+    task = fields.get("task_type")
+    if task != "replace":
+        told = str(fields.get("detailed_caption") or "")
+        return (told, "", False) if task == "remove" else ("", told, False)
+    ends = [str(fields.get(f"detailed_caption_{end}") or "") for end in ("origin", "target")]
+    forward = table.get(str(int(entry) - 1)) if _is_odd(entry) else None
+    if isinstance(forward, dict) and ends[0] != ends[1]:
+        before = [str(forward.get(f"detailed_caption_{end}") or "") for end in ("origin", "target")]
+        classes = [_class(forward, "class_target"), _class(forward, "class_origin")]
+        if ends == before and classes == [_class(fields, "class_origin"), _class(fields, "class_target")]:
+            return ends[1], ends[0], True
+    return ends[0], ends[1], False
+
+
+def scores_of(fields: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Scores of the judge, and what else it said; a judgement that failed is named."""
+    scores: dict[str, float] = {}
+    notes: dict[str, Any] = {}
+    for name in JUDGED:
+        told = fields.get(name, {})
+        if told is None:
+            notes.setdefault("judge_failed", []).append(name)
+        if not isinstance(told, dict):
+            continue
+        for key, value in told.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                scores[key] = float(value)
+            elif isinstance(value, str) and value:
+                notes[f"{name} {key}"] = value
+    more = fields.get("scores")
+    if isinstance(more, dict):
+        scores |= {str(key): float(value) for key, value in more.items()}
+    return scores, notes

@@ -1,0 +1,100 @@
+"""The loader: batch number `step` of rank r is a pure function of the seed, so its state is three integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.utils.data import DataLoader, Dataset
+
+from insightedit.config.load import ConfigError
+from insightedit.datasets.collate import Collator
+from insightedit.datasets.mixture import Mixture
+from insightedit.types import EditBatch
+
+
+class StepLoader:
+    """Endless batches with an exact position.
+
+    Args:
+        mixture: endless stream of records.
+        collate: records -> batch.
+        batch_size: samples per process and micro-step.
+        rank: this process.
+        world_size: how many processes draw from the same stream.
+        num_workers: worker processes that render and tokenise ahead; 0 = in this process.
+        prefetch_factor: batches each worker prepares ahead.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        collate: Collator,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        prefetch_factor: int = 4,
+    ) -> None:
+        self.batches = _Batches(mixture, collate, batch_size, rank, world_size)
+        self.stride = batch_size * world_size
+        self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
+        self.position = 0
+
+    def __iter__(self) -> Iterator[EditBatch]:
+        """Batches from the current position on; the position counts the batches handed out."""
+        loader = DataLoader(
+            self.batches,
+            batch_size=None,
+            sampler=_count_from(self.position),
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor if self.num_workers else None,
+            multiprocessing_context="fork" if self.num_workers else None,
+        )
+        for batch in loader:
+            if isinstance(batch, ConfigError):  # raised in a worker, it would carry the worker's traceback
+                raise batch
+            self.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Position of the next batch, and of the first one among the samples; samples of all processes a batch."""
+        return {"position": self.position, "offset": self.batches.offset, "stride": self.stride}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on at the stored position; with another number of processes or batch size, at the next sample."""
+        position, offset = int(state["position"]), int(state.get("offset", 0))
+        stride = int(state.get("stride", self.stride))
+        same = stride == self.stride
+        self.position = position if same else 0
+        self.batches.offset = offset if same else offset + position * stride
+
+
+class _Batches(Dataset):
+    def __init__(self, mixture: Mixture, collate: Collator, batch_size: int, rank: int, world_size: int) -> None:
+        self.mixture, self.collate = mixture, collate
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.offset = 0  # samples before batch 0, drawn by another number of processes
+
+    def __getitem__(self, step: int) -> EditBatch | ConfigError:
+        start = self.offset + (step * self.world_size + self.rank) * self.batch_size
+        indices = list(range(start, start + self.batch_size))
+        try:
+            records = [self.mixture[i] for i in indices]
+        except ConfigError as error:
+            return error
+        return self.collate(records, indices)
+
+
+class _count_from:
+    """Sampler that counts up for ever."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        step = self.start
+        while True:
+            yield step
+            step += 1

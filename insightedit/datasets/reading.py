@@ -1,0 +1,311 @@
+"""What every layout of others needs: reasons why a record cannot be read, paths that stay in their folder, pictures.
+
+One rule for texts: files are UTF-8, with or without a byte order mark; what is not is a record that cannot be read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from insightedit.config.load import ConfigError
+from insightedit.files import is_junk, natural
+from insightedit.images.reading import PICTURE_SUFFIXES, PictureError, is_picture_file, read_region, read_rgb
+
+MISSING = "file is missing"
+DAMAGED = "picture cannot be read"
+NO_TEXT = "instruction is empty"
+OUTSIDE = "path leads out of the folder"
+FIELDS = "record is incomplete"
+NOT_JSON = "file is not valid JSON"
+NOT_TEXT = "text is not in UTF-8"
+AMBIGUOUS = "several files have that name"
+BAD_MASK = "mask cannot be read"  # training does not look at it
+WHITE = 128  # from here on a pixel of a mask is white
+Found = TypeVar("Found")
+Content = Path | bytes
+"""A picture that is not opened yet: its file, or what the file holds."""
+
+
+class ReadError(ValueError):
+    """Why a record cannot be read.
+
+    Attributes:
+        reason: one of this module's constants, the same for all of a kind.
+        detail: about this one.
+        key: of the record, where its own row tells it.
+    """
+
+    def __init__(self, reason: str, detail: str = "", key: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail, self.key = reason, detail, key
+
+
+def read_pixels(source: Content, max_side: int | None = None) -> np.ndarray:
+    """A picture of any kind as a viewer shows it.
+
+    Args:
+        source: file, or its content.
+        max_side: a longer side is brought to so many pixels (Lanczos); None leaves it.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ReadError: if it is missing, or no whole picture.
+    """
+    try:
+        pixels = read_rgb(_present(source))
+    except (PictureError, OSError) as error:
+        raise ReadError(DAMAGED, str(error)) from None
+    return _shrunk(pixels, max_side, Image.Resampling.LANCZOS)
+
+
+def read_region_of(source: Content, max_side: int | None = None) -> np.ndarray:
+    """A mask: white on black, or a picture with a hole (MagicBrush's), in which what is transparent is meant.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        ReadError: as `read_pixels`.
+    """
+    try:
+        region = read_region(_present(source)) >= WHITE
+    except (PictureError, OSError) as error:
+        raise ReadError(DAMAGED, str(error)) from None
+    return _shrunk(region, max_side, Image.Resampling.NEAREST)
+
+
+def _present(source: Content) -> Content:
+    """The same; a path has to be a file that holds bytes, no pipe or device that waits for them."""
+    if isinstance(source, Path) and not source.is_file():
+        raise ReadError(MISSING, str(source))
+    return source
+
+
+def _shrunk(pixels: np.ndarray, max_side: int | None, how: Image.Resampling) -> np.ndarray:
+    if max_side is None or max(pixels.shape[:2]) <= max_side:
+        return pixels
+    share = max_side / max(pixels.shape[:2])
+    height, width = (max(1, round(side * share)) for side in pixels.shape[:2])
+    return np.array(Image.fromarray(pixels).resize((width, height), how))
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Pictures below a folder by name, numbers in their natural order; links are followed, hidden files are not taken.
+
+    A link that leads nowhere is one too, so that its record is told as missing.
+    A file that a link shows a second time is taken once, and a link that leads back up is not walked again.
+    """
+    walked, seen = {folder.resolve()}, set()
+    found: list[Path] = []
+    waiting = [folder]
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            if is_junk(path.relative_to(folder)):
+                continue
+            if path.is_dir():
+                if path.resolve() not in walked:
+                    walked.add(path.resolve())
+                    waiting.append(path)
+            elif is_picture_file(path) or (path.is_symlink() and path.suffix.lower() in PICTURE_SUFFIXES):
+                found.append(path)
+    found.sort(key=lambda path: (path.is_symlink(), natural(path.relative_to(folder).as_posix())))
+    files = [path for path in found if not (path.resolve() in seen or seen.add(path.resolve()))]
+    return sorted(files, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def unique_keys(names: Iterable[str]) -> list[str]:
+    """Keys that file names can hold, each once: what is equal ends in -2, -3 ...; a key holds no `/`."""
+    taken: set[str] = set()
+    keys = []
+    for name in names:
+        plain = re.sub(r"[^\w.-]+", "_", name.replace("/", "-")).strip("._") or "record"
+        key, number = plain, 1
+        while key in taken:
+            number += 1
+            key = f"{plain}-{number}"
+        taken.add(key)
+        keys.append(key)
+    return keys
+
+
+def inside(folder: Path, name: object) -> Path:
+    """A path that a file names, below a folder; backslashes part it too.
+
+    Raises:
+        ReadError: if it is none, or leads out of the folder.
+    """
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise ReadError(FIELDS, f"{name!r:.40} in place of a file's name")
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() and parts.is_relative_to(folder.absolute()):
+        parts = parts.relative_to(folder.absolute())
+    if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", name):
+        raise ReadError(OUTSIDE, name[:200])
+    if any(len(part.encode(errors="replace")) > 255 for part in parts.parts) or len(str(parts)) > 1000:
+        raise ReadError(MISSING, f"{name[:60]} ...")  # no file can be called so
+    return folder / parts
+
+
+def tried(find: Callable[[Any], Found], name: Any) -> Found | ReadError:
+    """What a function finds, or why it does not: for what not everybody needs, who then raises it."""
+    try:
+        return find(name)
+    except ReadError as error:
+        return error
+
+
+class Finder:
+    """Finds pictures below a folder by what files of another machine call them.
+
+    Args:
+        folder: below which they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._by_name: dict[str, list[Path]] = {}
+        self._pictures: list[Path] | None = None
+
+    def pictures(self) -> list[Path]:
+        """All below the folder, looked for once."""
+        if self._pictures is None:
+            self._pictures = picture_files(self.folder)
+        return self._pictures
+
+    def find(self, name: object) -> Path:
+        """By the path below the folder, else by the file's name alone.
+
+        Raises:
+            ReadError: if the name is blank, leads out of the folder, belongs to several files, or to none.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise ReadError(FIELDS, f"{name!r:.40} in place of a picture's name: write the file name there")
+        parts = PurePosixPath(name.strip().replace("\\", "/"))
+        try:
+            if (direct := inside(self.folder, name.strip())).is_file():
+                return direct
+        except ReadError:
+            pass  # the path of another machine: its last part may tell
+        if not self._by_name:
+            for path in self.pictures():
+                self._by_name.setdefault(path.name, []).append(path)
+        found = self._by_name.get(parts.name, [])
+        if len(found) > 1:
+            places = ", ".join(path.relative_to(self.folder).as_posix() for path in found[:3])
+            raise ReadError(AMBIGUOUS, f"{parts.name}: {places}")
+        if not found:
+            raise ReadError(MISSING, name[:200])
+        return found[0]
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ReadError: if it is missing or not valid.
+    """
+    if not path.is_file():
+        raise ReadError(MISSING, str(path))
+    try:
+        return json.loads(read_words(path))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, ReadError):
+            raise
+        raise ReadError(NOT_JSON, f"{path.name}: {error}") from None
+
+
+def json_of(path: Path, wanted: type, shape: str) -> Any:
+    """A JSON file whose outermost value is of a type.
+
+    Raises:
+        ConfigError: if it cannot be read as JSON, or holds another type, or nothing.
+    """
+    try:
+        values = load_json(path)
+    except ReadError as error:
+        raise ConfigError(f"{path} cannot be read as JSON: {error}.") from None
+    if not isinstance(values, wanted) or not values:
+        what = f"an empty {type(values).__name__}" if values in ({}, []) else f"a {type(values).__name__}"
+        raise ConfigError(f"{path} holds {what}: it has to be {shape}.")
+    return values
+
+
+def read_words(path: Path) -> str:
+    """A text file.
+
+    Raises:
+        ReadError: if it is missing or not in UTF-8.
+    """
+    if not path.is_file():
+        raise ReadError(MISSING, str(path))
+    return decoded(path.read_bytes(), path.name)
+
+
+def decoded(content: bytes, name: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        ReadError: if they are not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ReadError(
+            NOT_TEXT, f"{name}, byte {error.start} is 0x{content[error.start]:02x}: save it in UTF-8"
+        ) from None
+
+
+def words(value: object) -> str:
+    """A text without blanks around it.
+
+    Raises:
+        ReadError: if there is none.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ReadError(NO_TEXT, "" if value is None or isinstance(value, str) else f"{value!r:.40}")
+    return " ".join(value.split())
+
+
+def only_file(path: Path, patterns: tuple[str, ...], kind: str) -> Path:
+    """A file itself, or the only one of its kind in a folder.
+
+    Args:
+        path: file or folder, as the user gave it.
+        patterns: names to look for, e.g. `("*.json",)`.
+        kind: name of the layout, for messages.
+
+    Raises:
+        ConfigError: if there is none, or more than one.
+    """
+    if path.is_file():
+        return path
+    found = sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
+    wanted = " or ".join(patterns)
+    if not found:
+        raise ConfigError(f"{path} holds no {wanted}: kind `{kind}` needs one; check the path.")
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise ConfigError(f"{path} holds {names}: let `path` name the one that is meant.")
+    return found[0]
+
+
+def folder_of(path: str | Path | None, kind: str, what: str) -> Path:
+    """A folder that has to be there.
+
+    Raises:
+        ConfigError: if it is not given, or is no folder.
+    """
+    if path is None:
+        raise ConfigError(f"kind `{kind}` needs {what}: give its folder.")
+    if not Path(path).is_dir():
+        raise ConfigError(f"{path} is no folder: kind `{kind}` looks there for {what}.")
+    return Path(path)

@@ -1,0 +1,1 @@
+"""What every benchmark shares: protocols, records, runs and their statistics."""

@@ -1,0 +1,356 @@
+"""One output of one sample by the rules of a protocol: a number, or the reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from insightedit.evaluation.benchmarks.base import BenchmarkSample
+from insightedit.evaluation.core.metric_models import Instruments
+from insightedit.evaluation.core.protocol_rules import Protocol, Rule
+from insightedit.evaluation.core.statistics import mean
+from insightedit.evaluation.judge.rubrics import RUBRICS
+from insightedit.evaluation.judge.viescore import Verdict, judge_edit
+from insightedit.evaluation.metrics import masks, pixels, similarity, subjects
+from insightedit.evaluation.metrics.masks import MaskedPair
+from insightedit.images.reading import read_picture, squash, to_rgb
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A column of one output.
+
+    Attributes:
+        value: None if there is none.
+        capped: whether it was brought down to a limit.
+        error: why there is no value; None exactly if there is one.
+    """
+
+    value: float | None
+    capped: bool = False
+    error: str | None = None
+
+
+class UnmeasuredError(ValueError):
+    """A column that has no meaning, or no means, for this sample."""
+
+
+class SampleView:
+    """A sample with its pictures, each opened when it is first asked for.
+
+    Attributes:
+        sample: what is looked at.
+    """
+
+    def __init__(self, sample: BenchmarkSample) -> None:
+        self.sample = sample
+
+    @cached_property
+    def source(self) -> np.ndarray | None:
+        """(H, W, 3) uint8; None where something is made from nothing."""
+        return open_rgb(self.sample.source)
+
+    @cached_property
+    def target(self) -> np.ndarray | None:
+        """(H, W, 3) uint8; None where there is none."""
+        return open_rgb(self.sample.target)
+
+    @cached_property
+    def mask(self) -> np.ndarray | None:
+        """(H, W) uint8, white where edited; None where there is none."""
+        return None if self.sample.mask is None else masks.read_grey(self.sample.mask)
+
+    @cached_property
+    def references(self) -> tuple[np.ndarray, ...]:
+        """What the editor is given besides."""
+        return _open_all(self.sample.references)
+
+    @cached_property
+    def subjects(self) -> tuple[np.ndarray, ...]:
+        """Real pictures of the subject."""
+        return _open_all(self.sample.subjects)
+
+    def reference(self, name: str) -> np.ndarray:
+        """What an output is compared with, see `Rule.reference`.
+
+        Raises:
+            UnmeasuredError: if the sample has no such picture.
+        """
+        pictures = {
+            "source": lambda: self.source,
+            "target": lambda: self.target,
+            "subject": lambda: next(iter(self.subjects), None),
+            "input subject": lambda: next(iter(self.references), None),
+        }
+        picture = pictures[name]()
+        if picture is None:
+            raise UnmeasuredError(f"the sample has no {name}")
+        return picture
+
+
+def open_rgb(path: Path | None) -> np.ndarray | None:
+    """(H, W, 3) uint8 of a file; None for None."""
+    return None if path is None else to_rgb(read_picture(path))
+
+
+def _open_all(paths: Iterable[Path]) -> tuple[np.ndarray, ...]:
+    return tuple(to_rgb(read_picture(path)) for path in paths)
+
+
+class Output:
+    """One output of a sample, and what several columns of it share.
+
+    Attributes:
+        view: the sample.
+        edited: (H, W, 3) uint8.
+        protocol: its rules.
+        instruments: what it measures with.
+    """
+
+    def __init__(self, view: SampleView, edited: np.ndarray, protocol: Protocol, instruments: Instruments) -> None:
+        self.view, self.edited = view, edited
+        self.protocol, self.instruments = protocol, instruments
+        self._pairs: dict[str, MaskedPair] = {}
+
+    def pair(self, rule: Rule) -> MaskedPair:
+        """Source and output with the edited region black."""
+        if rule.frame not in self._pairs:
+            source, mask = self.view.reference("source"), self._mask()
+            if rule.variant == "paper":
+                made = masks.paper_pair(source, self.edited, mask, resize="squash", side=self.protocol.side)
+            else:
+                made = masks.strict_pair(
+                    source,
+                    self.edited,
+                    mask,
+                    resize="letterbox",
+                    side=self.protocol.side,
+                    threshold=self.protocol.mask_threshold,
+                    dilation=self.protocol.dilation,
+                )
+            self._pairs[rule.frame] = made
+        return self._pairs[rule.frame]
+
+    def crop(self, rule: Rule) -> np.ndarray:
+        """The edited region."""
+        if rule.variant == "paper":
+            return masks.paper_crop(self.edited, self._mask(), side=self.protocol.side)
+        source = self.view.reference("source")
+        size = (source.shape[1], source.shape[0])
+        return masks.strict_crop(self.edited, self._mask(), size=size, side=self.protocol.side)
+
+    def same_size(self, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+        """Output and reference in one frame."""
+        reference = self.view.reference(rule.reference)
+        edited = masks.match_size(self.edited, reference)
+        if rule.frame == "square":
+            return middle_square(edited, self.protocol.side), middle_square(reference, self.protocol.side)
+        return edited, reference
+
+    @cached_property
+    def cut(self) -> subjects.SubjectCut:
+        """The subject, cut out of the output."""
+        phrase = self.view.sample.extra.get("object", "")
+        if not phrase:
+            raise UnmeasuredError("the sample does not say what its subject is")
+        found = self.instruments.found
+        return subjects.cut_subject(self.edited, phrase, detector=found["detector"], segmenter=found["segmenter"])
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """What the judge says, once per repeat."""
+        sample = self.view.sample
+        model = next(one for one in self.protocol.models if one.kind == "judge")
+        return judge_edit(
+            self.instruments.found[model.key],
+            RUBRICS[model.name],
+            Image.fromarray(self.view.reference("source")),
+            Image.fromarray(self.edited),
+            instruction=" Then: ".join((*sample.earlier, sample.instruction)),
+            sample_id=sample.sample_id,
+            category=sample.category,
+            repeats=self.protocol.repeats,
+        )
+
+    def _mask(self) -> np.ndarray:
+        if self.view.mask is None:
+            raise UnmeasuredError("the sample has no mask")
+        return self.view.mask
+
+
+def middle_square(picture: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (side, side, 3) uint8: the middle square, bicubic."""
+    return squash(masks.crop(picture, _middle(picture.shape[1], picture.shape[0])), side)
+
+
+def _middle(width: int, height: int) -> masks.Box:
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return masks.Box(left, top, left + side, top + side)
+
+
+def measure(output: Output, rules: Sequence[Rule]) -> dict[Rule, Outcome]:
+    """All columns of an output.
+
+    Args:
+        output: what is measured.
+        rules: columns of its protocol.
+
+    Returns:
+        Rule -> number or reason; a column whose network is missing, or that fails for this sample, has a reason.
+
+    Raises:
+        JudgeError, MissingReplyError: if a judge gives no reply at all.
+    """
+    return {rule: _measured(output, rule) for rule in rules}
+
+
+def _measured(output: Output, rule: Rule) -> Outcome:
+    lacking = [key for key in rule.models if key in output.instruments.missing]
+    if lacking:
+        return Outcome(None, error=f"not measured: {', '.join(lacking)} is missing, run.json says why")
+    try:
+        return MEASURES[rule.measure](output, rule)
+    except (UnmeasuredError, masks.MaskError) as error:
+        return Outcome(None, error=str(error))
+    except (ValueError, TypeError) as error:
+        return Outcome(None, error=f"failed: {error}")
+
+
+def _background_psnr(output: Output, rule: Rule) -> Outcome:
+    pair = output.pair(rule)
+    found = pixels.psnr(pair.source, pair.edited, keep=pair.region, cap=output.protocol.psnr_cap)
+    return Outcome(found.value, found.capped)
+
+
+def _background_ssim(output: Output, rule: Rule) -> Outcome:
+    pair = output.pair(rule)
+    border = output.protocol.ssim_border
+    return Outcome(pixels.ssim(pair.source, pair.edited, keep=pair.region, crop_border=border))
+
+
+def _background_lpips(output: Output, rule: Rule) -> Outcome:
+    pair = output.pair(rule)
+    return Outcome(_tool(output, rule).distance(pair.source, pair.edited, keep=pair.region))
+
+
+def _crop_clip_score(output: Output, rule: Rule) -> Outcome:
+    label = _caption(output, rule)
+    label = label if rule.variant == "paper" else label.strip()
+    return Outcome(next(similarity.clip_score(_tool(output, rule), [(output.crop(rule), label)])))
+
+
+def _l1(output: Output, rule: Rule) -> Outcome:
+    return Outcome(pixels.l1(*output.same_size(rule)))
+
+
+def _l2(output: Output, rule: Rule) -> Outcome:
+    return Outcome(pixels.l2(*output.same_size(rule)))
+
+
+def _ssim(output: Output, rule: Rule) -> Outcome:
+    return Outcome(pixels.ssim(*output.same_size(rule), crop_border=output.protocol.ssim_border))
+
+
+def _lpips(output: Output, rule: Rule) -> Outcome:
+    return Outcome(_tool(output, rule).distance(*output.same_size(rule)))
+
+
+def _image_similarity(output: Output, rule: Rule) -> Outcome:
+    pair = (output.edited, output.view.reference(rule.reference))
+    return Outcome(next(similarity.image_similarity(_tool(output, rule), [pair], scale=rule.scale)))
+
+
+def _mean_image_similarity(output: Output, rule: Rule) -> Outcome:
+    generated = [similarity.GeneratedSubject(output.edited, "subject")]
+    real = {"subject": output.view.subjects}
+    return Outcome(next(similarity.dreambench_similarity(_tool(output, rule), generated, real, pairing="all")))
+
+
+def _text_similarity(output: Output, rule: Rule) -> Outcome:
+    caption = _caption(output, rule)
+    if rule.equal_captions == "leave out" and _are_captions_equal(output):
+        raise UnmeasuredError("left out: the captions before and after are equal")
+    pair = (output.edited, caption)
+    return Outcome(next(similarity.text_similarity(_tool(output, rule), [pair], scale=rule.scale)))
+
+
+def _direction(output: Output, rule: Rule) -> Outcome:
+    sample, caption = output.view.sample, _caption(output, rule)
+    if not sample.source_caption.strip():
+        raise UnmeasuredError("the sample has no source_caption")
+    row = similarity.DirectionRow(output.view.reference("source"), output.edited, sample.source_caption, caption)
+    found = next(similarity.direction_similarity(_tool(output, rule), [row]))
+    if found.value is not None:
+        return Outcome(found.value)
+    if rule.equal_captions == "zero":
+        return Outcome(0.0)
+    raise UnmeasuredError("left out: the captions before and after are equal")
+
+
+def _subject_similarity(output: Output, rule: Rule) -> Outcome:
+    subject, cut = output.view.reference(rule.reference), output.cut
+    if rule.variant == "strict" and cut.detection is None:
+        raise UnmeasuredError("left out: the subject was not found")
+    return Outcome(next(similarity.image_similarity(_tool(output, rule), [(cut.picture, subject)])))
+
+
+def _subject_found(output: Output, rule: Rule) -> Outcome:
+    return Outcome(float(output.cut.detection is not None))
+
+
+def _judged(output: Output, rule: Rule) -> Outcome:
+    column = rule.measure.removeprefix("judge_")
+    values = [verdict.values[column] for verdict in output.verdicts]
+    if rule.variant == "strict":
+        return Outcome(math.fsum(value or 0.0 for value in values) / len(values))
+    average = mean(values)
+    if average is None:
+        reasons = sorted({reason for verdict in output.verdicts for reason in verdict.missing.values()})
+        raise UnmeasuredError(f"no answer of the judge can be read: {', '.join(reasons)}")
+    return Outcome(average)
+
+
+MEASURES: dict[str, Callable[[Output, Rule], Outcome]] = {
+    "background_psnr": _background_psnr,
+    "background_ssim": _background_ssim,
+    "background_lpips": _background_lpips,
+    "crop_clip_score": _crop_clip_score,
+    "l1": _l1,
+    "l2": _l2,
+    "ssim": _ssim,
+    "lpips": _lpips,
+    "image_similarity": _image_similarity,
+    "mean_image_similarity": _mean_image_similarity,
+    "text_similarity": _text_similarity,
+    "direction": _direction,
+    "subject_similarity": _subject_similarity,
+    "subject_found": _subject_found,
+    "judge_O": _judged,
+    "judge_SC": _judged,
+    "judge_PQ": _judged,
+    "judge_mean": _judged,
+}
+
+
+def _tool(output: Output, rule: Rule) -> Any:
+    return output.instruments.found[rule.models[0]]
+
+
+def _caption(output: Output, rule: Rule) -> str:
+    text: str = getattr(output.view.sample, rule.caption)
+    if not text.strip():
+        raise UnmeasuredError(f"the sample has no {rule.caption}")
+    return text
+
+
+def _are_captions_equal(output: Output) -> bool:
+    sample = output.view.sample
+    return bool(sample.source_caption) and sample.source_caption == sample.target_caption

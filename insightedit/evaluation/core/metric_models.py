@@ -1,0 +1,196 @@
+"""What a protocol measures with: encoders, LPIPS, detector and judge, from the disk; what is missing is named once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from insightedit.evaluation.core.protocol_rules import Model, Protocol
+
+if TYPE_CHECKING:
+    from insightedit.chat.clients import Judge
+
+NO_JUDGE = (
+    "no judge was named: --judge endpoint --judge-model NAME asks a server, --judge local --judge-model FOLDER a model "
+    "on this machine, --judge recorded reads earlier replies."
+)
+
+
+class CachedEncoder:
+    """An encoder that encodes every picture and text once until it is told to forget.
+
+    Pictures go through it one at a time, so that a feature does not depend on what was asked for before: a resumed
+    run gives the same bits.
+
+    Args:
+        encoder: of pictures, maybe of texts too.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder, self.name, self.revision = encoder, encoder.name, encoder.revision
+        self._known: dict[str, Tensor] = {}
+
+    def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """See `insightedit.evaluation.metrics.encoders.ImageEncoder`."""
+        return torch.cat([self._image(picture) for picture in pictures])
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """See `insightedit.evaluation.metrics.encoders.ImageTextEncoder`."""
+        return torch.cat([self._text(text) for text in texts])
+
+    def forget(self) -> None:
+        """Drop all features."""
+        self._known.clear()
+
+    def _image(self, picture: np.ndarray) -> Tensor:
+        """(1, D) float32."""
+        pixels = np.ascontiguousarray(picture)
+        key = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+        if key not in self._known:
+            self._known[key] = self.encoder.image_features([picture])
+        return self._known[key]
+
+    def _text(self, text: str) -> Tensor:
+        if text not in self._known:
+            self._known[text] = self.encoder.text_features([text])
+        return self._known[text]
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What was found of a protocol's models.
+
+    Attributes:
+        found: key in the protocol -> encoder, LPIPS net, detector, segmenter or judge.
+        about: key -> {kind, name, preprocess, revision}; the revision says which weights exactly.
+        missing: key -> why it is not there, with what to do.
+    """
+
+    found: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def revisions(self) -> dict[str, str]:
+        """Key -> which weights; see `Protocol.column_hash`."""
+        return {key: f"{one['name']} {one['revision']}" for key, one in self.about.items()}
+
+    def check_all(self) -> None:
+        """Refuse to go on without all models.
+
+        Raises:
+            ValueError: naming all that are missing, with what to do.
+        """
+        if self.missing:
+            listed = " ".join(f"({i}) {reason}" for i, reason in enumerate(self.missing.values(), 1))
+            raise ValueError(f"--require-all was given, and {len(self.missing)} are missing: {listed}")
+
+    def forget(self) -> None:
+        """Drop cached features, between samples."""
+        for one in self.found.values():
+            if isinstance(one, CachedEncoder):
+                one.forget()
+
+
+def load_instruments(
+    protocol: Protocol,
+    bench: str,
+    *,
+    judge: Judge | None = None,
+    given: Mapping[str, Any] | None = None,
+    weights: Mapping[str, str] | None = None,
+    device: str | torch.device = "cpu",
+) -> Instruments:
+    """Load what a protocol's columns take on a benchmark.
+
+    Args:
+        protocol: whose models.
+        bench: name of the benchmark.
+        judge: who is asked where the protocol asks a judge.
+        given: key in the protocol -> ready object, instead of loading it.
+        weights: name of a model (hub id, or net of LPIPS) -> folder or file that holds it.
+        device: where networks compute.
+
+    Raises:
+        ValueError: if `weights` names what the protocol does not take, or holds what cannot be loaded.
+        FileNotFoundError: if a path of `weights` is not there.
+    """
+    models = protocol.models_for(bench)
+    paths, ready = dict(weights or {}), dict(given or {})
+    if unknown := sorted(set(paths) - {model.name for model in models}):
+        known = ", ".join(model.name for model in models if model.kind != "judge") or "no weights"
+        raise ValueError(f"{', '.join(unknown)}: {protocol.name} takes {known}.")
+    found: dict[str, Any] = {}
+    about: dict[str, dict[str, str]] = {}
+    missing: dict[str, str] = {}
+    for model in models:
+        try:
+            one = ready.get(model.key) or _load(model, paths.get(model.name), judge, device)
+        except (FileNotFoundError, ValueError, RuntimeError, ImportError) as error:
+            if model.name in paths:
+                raise
+            missing[model.key] = f"{model.name}: {' '.join(str(error).split())}"
+            continue
+        is_encoder = model.kind in ("clip", "dino")
+        found[model.key] = CachedEncoder(one) if is_encoder else one
+        about[model.key] = {
+            "kind": model.kind,
+            "name": model.name,
+            "preprocess": model.preprocess,
+            "revision": _revision(model, one),
+            **({"judge": one.name} if model.kind == "judge" else {}),
+        }
+    return Instruments(found, about, missing)
+
+
+def _load(model: Model, path: str | None, judge: Judge | None, device: str | torch.device) -> Any:
+    """The thing itself.
+
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError, ImportError: if it is not there, with what to do.
+    """
+    where = path or model.name
+    if model.kind == "clip":
+        from insightedit.evaluation.metrics.encoders import load_clip
+
+        return load_clip(where, preprocess=model.preprocess, device=device)
+    if model.kind == "dino":
+        from insightedit.evaluation.metrics.encoders import load_dino
+
+        return load_dino(where, preprocess=model.preprocess, device=device)
+    if model.kind == "lpips":
+        from insightedit.evaluation.metrics.perceptual import build_perceptual
+
+        net: Any = model.name
+        return build_perceptual(net, trunk=None if path is None else Path(path), device=device)
+    if model.kind == "detector":
+        from insightedit.evaluation.metrics.subjects import load_detector
+
+        return load_detector(where, device=device)
+    if model.kind == "segmenter":
+        from insightedit.evaluation.metrics.subjects import load_segmenter
+
+        return load_segmenter(where, device=device)
+    if judge is None:
+        raise ValueError(NO_JUDGE)
+    return judge
+
+
+def _revision(model: Model, one: Any) -> str:
+    """Which weights, or which judge with which prompts."""
+    if model.kind == "lpips":
+        return " ".join(f"{name}:{value}" for name, value in sorted(one.identity.items()) if name != "net")
+    if model.kind == "judge":
+        from insightedit.evaluation.judge.rubrics import RUBRICS
+
+        settings = json.dumps(dict(one.settings), sort_keys=True)
+        return f"{one.name} rubric:{RUBRICS[model.name].hash} {settings}"
+    return str(one.revision)

@@ -1,0 +1,252 @@
+"""Where the pictures that are measured come from: a folder of any editor, or a model that makes them as needed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+from PIL import Image
+
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
+from insightedit.evaluation.core.measure import SampleView, open_rgb
+from insightedit.evaluation.core.run_folder import output_path, turn_path
+from insightedit.images.provenance import Provenance, save_picture
+
+if TYPE_CHECKING:
+    from insightedit.evaluation.core.editing_methods import Pipeline
+
+MAX_SEED = 2**32
+
+
+@dataclass(frozen=True)
+class ToEdit:
+    """One call of an editor.
+
+    Attributes:
+        instruction: what to do.
+        source: (H, W, 3) uint8; None where something is made from nothing.
+        references: (h, w, 3) uint8 each.
+        seed: of the noise, 0..2**32-1.
+    """
+
+    instruction: str
+    source: np.ndarray | None
+    references: tuple[np.ndarray, ...]
+    seed: int
+
+
+Editor = Callable[[Sequence[ToEdit]], list[np.ndarray]]  # (H, W, 3) uint8 each
+
+
+class Outputs(Protocol):
+    """Pictures to be measured.
+
+    Attributes:
+        kind: "model" or "results".
+        source: model or folder, for the card.
+        seeds: of the pictures; (None,) where nothing is known of them.
+        batch_size: samples that are prepared together.
+    """
+
+    kind: str
+    source: str
+    seeds: tuple[int | None, ...]
+    batch_size: int
+
+    def prepare(self, samples: Sequence[BenchmarkSample], seed: int | None) -> None:
+        """See to it that the pictures of these samples are there."""
+        ...
+
+    def path(self, sample: BenchmarkSample, seed: int | None) -> Path:
+        """Where a sample's picture lies."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderOutputs:
+    """Pictures that another editor made.
+
+    Attributes:
+        folder: where they lie.
+        paths: sample id -> picture, see `insightedit.evaluation.benchmarks.results`.
+    """
+
+    folder: Path
+    paths: Mapping[str, Path]
+    kind: str = "results"
+    seeds: tuple[int | None, ...] = (None,)
+    batch_size: int = 1
+
+    @property
+    def source(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def prepare(self, samples: Sequence[BenchmarkSample], seed: int | None) -> None:
+        """Nothing is to be done."""
+
+    def path(self, sample: BenchmarkSample, seed: int | None) -> Path:
+        """Where a sample's picture lies."""
+        return self.paths[sample.sample_id]
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """Pictures that a model makes, each saved under the run's folder and never made twice.
+
+    The samples of a batch go through the model together also when a stopped run left some of them: what is made then
+    is, bit for bit, what would have been.
+
+    Attributes:
+        editor: makes pictures.
+        out: folder of the run.
+        source: name of the model, for the card.
+        seeds: runs of the whole benchmark.
+        batch_size: samples at a time.
+        software: for the note in the files.
+        is_locked: whether the background is the source's.
+    """
+
+    editor: Editor
+    out: Path
+    source: str
+    seeds: tuple[int | None, ...] = (0,)
+    batch_size: int = 1
+    software: str = "insightedit"
+    is_locked: bool = False
+    kind: str = field(default="model", init=False)
+
+    def path(self, sample: BenchmarkSample, seed: int | None) -> Path:
+        """Where a sample's picture lies."""
+        return output_path(self.out, sample.sample_id, seed, self.seeds)
+
+    def prepare(self, samples: Sequence[BenchmarkSample], seed: int | None) -> None:
+        """Make what is missing; edits of a session follow one another on the model's own results."""
+        if all(self.path(sample, seed).is_file() for sample in samples):
+            return
+        turns = max(len(sample.earlier) for sample in samples)
+        for number in range(1, turns + 2):
+            chosen = [sample for sample in samples if number <= len(sample.earlier) + 1]
+            requests = [self._request(sample, number, seed) for sample in chosen]
+            for sample, picture in zip(chosen, self.editor(requests), strict=True):
+                self._save(sample, number, seed, picture)
+
+    def _request(self, sample: BenchmarkSample, number: int, seed: int | None) -> ToEdit:
+        view = SampleView(sample)
+        source = view.source if number == 1 else open_rgb(self._turn(sample, number - 1, seed))
+        return ToEdit(
+            (*sample.earlier, sample.instruction)[number - 1],
+            source,
+            view.references,
+            draw_seed(sample.sample_id, number, seed),
+        )
+
+    def _turn(self, sample: BenchmarkSample, number: int, seed: int | None) -> Path:
+        if number == len(sample.earlier) + 1:
+            return self.path(sample, seed)
+        return turn_path(self.out, sample.sample_id, number, seed, self.seeds)
+
+    def _save(self, sample: BenchmarkSample, number: int, seed: int | None, picture: np.ndarray) -> None:
+        path = self._turn(sample, number, seed)
+        if path.is_file():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        instruction = (*sample.earlier, sample.instruction)[number - 1]
+        drawn = draw_seed(sample.sample_id, number, seed)
+        note = Provenance(self.software, instruction, drawn, self.is_locked and sample.source is not None)
+        save_picture(Image.fromarray(picture), path, note)
+
+
+def draw_seed(sample_id: str, number: int, seed: int | None) -> int:
+    """Seed of one call, 0..2**32-1, from the sample, its turn and the run's seed; batches do not matter."""
+    return zlib.crc32(f"{seed}:{sample_id}:{number}".encode())
+
+
+def pipeline_editor(
+    pipeline: Pipeline, *, batch_size: int = 1, background_lock: bool = False, **settings: Any
+) -> Editor:
+    """An editor that calls a pipeline.
+
+    Args:
+        pipeline: from `insightedit.pipelines.loading.load_pipeline`.
+        batch_size: pictures per forward pass.
+        background_lock: off measures the model's own skill; on what users get.
+        **settings: further arguments of the call; None means the model's default.
+
+    Raises:
+        ValueError: if the pipeline's call has no such setting; from the editor, if samples have references and the
+            pipeline takes none.
+    """
+    from insightedit.evaluation.core.editing_methods import check_settings_of, pictures_of, to_uint8
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    check_settings_of(pipeline, given)
+
+    def edit(requests: Sequence[ToEdit]) -> list[np.ndarray]:
+        result = pipeline(
+            **pictures_of(pipeline, cast(Any, requests)),
+            instruction=[one.instruction for one in requests],
+            seed=[one.seed for one in requests],
+            batch_size=batch_size,
+            background_lock=background_lock,
+            output_type="np",
+            **given,
+        )
+        return [to_uint8(np.asarray(picture)) for picture in cast(Any, result).images]
+
+    return edit
+
+
+def check_model_fits(pipeline: Pipeline, benchmark: Benchmark) -> None:
+    """Refuse a benchmark that gives or asks for what the model cannot.
+
+    Raises:
+        ValueError: with what to do.
+    """
+    from insightedit.evaluation.core.editing_methods import check_takes_references
+
+    if any(sample.references for sample in benchmark):
+        try:
+            check_takes_references(pipeline, "subject")
+        except ValueError:
+            raise ValueError(
+                f"{benchmark.card.title} gives reference pictures, which this model does not read: take a model of "
+                "the mige recipe, or --results."
+            ) from None
+
+
+def weights_of(pipeline: Pipeline) -> str:
+    """First 16 hex digits of a SHA-256 over all weights of a pipeline."""
+    import hashlib
+
+    from torch import nn
+
+    from insightedit.evaluation.metrics.pretrained import DIGEST_DIGITS, weights_digest
+
+    parts = sorted(
+        f"{name} {weights_digest(part)}" for name, part in pipeline.components.items() if isinstance(part, nn.Module)
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
+
+
+def settings_of(pipeline: Pipeline, benchmark: Benchmark, call: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the pipeline's calls, defaults filled in where the model has them.
+
+    Args:
+        pipeline: whose defaults.
+        benchmark: whether pictures are edited or made from nothing.
+        call: what was given; None means the model's default.
+    """
+    kind = "creation_" if all(sample.source is None for sample in benchmark) else ""
+    names = {
+        "num_inference_steps": f"default_{kind}num_inference_steps".replace("creation_num", "creation"),
+        "guidance_scale": f"default_{kind}guidance_scale",
+        "image_guidance_scale": "default_image_guidance_scale",
+        "image_prompt_scale": "image_prompt_scale",
+    }
+    defaults = {key: pipeline.config[name] for key, name in names.items() if name in pipeline.config}
+    return {**defaults, **{name: value for name, value in call.items() if value is not None}}

@@ -1,0 +1,213 @@
+"""One measured number: the flat record that every aggregate, interval and table is derived from."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from insightedit.files import drop_cut_line, write_atomically
+
+VARIANTS = ("paper", "strict")  # parity with the publication, and what we hold to be right
+
+_NAMES = ("run_id", "method", "bench", "bench_version", "sample_id", "metric_name", "protocol_hash")
+_TEXTS = ("category", "sampler", "cluster")
+_HEX = {"ckpt_sha": (7, 64), "out_png_sha256": (64, 64), "protocol_hash": (8, 64)}  # field -> digits, least and most
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRecord:
+    """One metric of one output.
+
+    Attributes:
+        run_id: of the run that measured it; one run has one method.
+        method: row of the table, e.g. "InsightEdit with AdvancedEdit" or "copy-source".
+        ckpt_sha: SHA-256 (or its beginning, at least 7 digits) of the weights; None for outputs made elsewhere
+            and for control rows.
+        bench: benchmark, as on the command line, e.g. "reason-edit".
+        bench_version: see `Benchmark.version`.
+        sample_id: unique in the benchmark.
+        category: group of the sample; "" without groups.
+        cluster: source picture or session, what is resampled together; "" = the sample itself.
+        seed: of the generation; None where nothing was drawn.
+        cfg: guidance scales by name, e.g. {"guidance_scale": 7.5}.
+        sampler: name and steps, e.g. "euler-50"; "" where nothing was sampled.
+        out_png_sha256: of the output's file; None if there was no output.
+        metric_name: spelled as in `published_results.yaml`, e.g. "PSNR", "CLIP_I".
+        metric_variant: "paper" or "strict".
+        value: finite; None if the metric failed or has no meaning here, never a guess.
+        capped: whether `value` was brought down to a stated limit, e.g. the PSNR of a copy.
+        error: why there is no value; None exactly if there is one.
+        lib_versions: library -> version, of those that took part.
+        protocol_hash: hex digits of the protocol's hash; numbers of two protocols never share a column.
+
+    Raises:
+        ValueError: if a field is empty, malformed or contradicts another.
+        TypeError: if a field is of the wrong kind.
+    """
+
+    run_id: str
+    method: str
+    bench: str
+    bench_version: str
+    sample_id: str
+    metric_name: str
+    metric_variant: str
+    value: float | None
+    protocol_hash: str
+    category: str = ""
+    cluster: str = ""
+    ckpt_sha: str | None = None
+    seed: int | None = None
+    cfg: Mapping[str, float] = field(default_factory=dict)
+    sampler: str = ""
+    out_png_sha256: str | None = None
+    capped: bool = False
+    error: str | None = None
+    lib_versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (*_NAMES, *_TEXTS):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is {getattr(self, name)!r}: a record's {name} is a string.")
+        for name in _NAMES:
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: a record without it cannot be traced.")
+        if self.metric_variant not in VARIANTS:
+            raise ValueError(f"metric_variant is {self.metric_variant!r}; it is one of {', '.join(VARIANTS)}.")
+        for name, (least, most) in _HEX.items():
+            _check_hex(name, getattr(self, name), least, most)
+        if self.capped not in (True, False):
+            raise TypeError(f"capped is {self.capped!r}: it is True or False.")
+        object.__setattr__(self, "capped", bool(self.capped))
+        if self.seed is not None:
+            if isinstance(self.seed, bool) or not isinstance(self.seed, Integral):
+                raise TypeError(f"seed is {self.seed!r}: it is an integer, or None where nothing was drawn.")
+            object.__setattr__(self, "seed", int(self.seed))
+        self._set_mapping("cfg", Real, "numbers", float)
+        self._set_mapping("lib_versions", str, "strings", str)
+        self._check_value()
+
+    def _set_mapping(self, name: str, kind: type, kinds: str, convert: Callable[[Any], Any]) -> None:
+        """Keep a plain dictionary that JSON can hold."""
+        given = getattr(self, name)
+        if not isinstance(given, Mapping) or not all(isinstance(value, kind) for value in given.values()):
+            raise TypeError(f"{name} is {given!r}: it is a dictionary of {kinds}.")
+        object.__setattr__(self, name, {str(key): convert(value) for key, value in given.items()})
+
+    def _check_value(self) -> None:
+        if self.value is None:
+            if not self.error:
+                raise ValueError(f"value is None and error is {self.error!r}: say why there is no value.")
+            if self.capped:
+                raise ValueError("value is None and capped is True: only a value can be capped.")
+            return
+        if not isinstance(self.value, Real):
+            raise TypeError(f"value is {self.value!r}: it is a number, or None with an error.")
+        if not math.isfinite(self.value):
+            raise ValueError(
+                f"value is {self.value}: cap it and set capped=True, or give None and an error ({self.metric_name})."
+            )
+        if self.error is not None:
+            raise ValueError(f"value is {self.value} and error is {self.error!r}: a failure has the value None.")
+        object.__setattr__(self, "value", float(self.value))
+
+    @property
+    def key(self) -> tuple[str, str, str, int | None, str, str]:
+        """What makes it unique within a protocol: method, bench, sample, seed, metric, variant."""
+        return (self.method, self.bench, self.sample_id, self.seed, self.metric_name, self.metric_variant)
+
+    @property
+    def unit(self) -> str:
+        """What is resampled: the cluster, or the sample itself where it has none."""
+        return self.cluster or self.sample_id
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> MetricRecord:
+        """The record that `to_dict` described.
+
+        Raises:
+            ValueError, TypeError: if fields are unknown, missing or wrong.
+        """
+        known = {one.name for one in fields(cls)}
+        needed = {one.name for one in fields(cls) if one.default is MISSING and one.default_factory is MISSING}
+        if unknown := sorted(set(entries) - known):
+            raise ValueError(f"a record has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+        if missing := sorted(needed - set(entries)):
+            raise ValueError(f"the record lacks {', '.join(missing)}: every record has them.")
+        return cls(**entries)
+
+
+def _check_hex(name: str, text: str | None, least: int, most: int) -> None:
+    if text is None:
+        return
+    if not isinstance(text, str) or not re.fullmatch(rf"[0-9a-f]{{{least},{most}}}", text):
+        size = f"{least}" if least == most else f"{least} to {most}"
+        raise ValueError(f"{name} is {text!r}: it is {size} lower-case hex digits.")
+
+
+def write_records(records: Iterable[MetricRecord], path: Path, *, append: bool = False) -> int:
+    """Write one JSON line per record, one record at a time in memory.
+
+    Args:
+        records: any iterable, also a generator that measures as it goes.
+        path: the `.jsonl` file; its folder is made.
+        append: add to what is there, each line flushed, so that a killed run keeps all whole lines; a line that
+            was cut off by a kill is removed first. Without it the file appears whole or not at all.
+
+    Returns:
+        Number of records written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if append:
+        drop_cut_line(path)
+        with path.open("ab") as stream:
+            return _write_lines(records, stream, flush=True)
+    with write_atomically(path) as aside, aside.open("wb") as stream:
+        return _write_lines(records, stream, flush=False)
+
+
+def _write_lines(records: Iterable[MetricRecord], stream: BinaryIO, *, flush: bool) -> int:
+    count = 0
+    for record in records:
+        line = json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False)
+        stream.write(line.encode("utf-8") + b"\n")
+        if flush:
+            stream.flush()
+        count += 1
+    return count
+
+
+def read_records(path: Path) -> Iterator[MetricRecord]:
+    """Read a file line by line, one record at a time in memory; empty lines are skipped.
+
+    Args:
+        path: from `write_records`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming file and line of the first record that is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No records at {path}: name the .jsonl file that an evaluation wrote.")
+    with path.open("rb") as stream:  # a line cut within a character is a fault of that line
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                entries = json.loads(line)
+                if not isinstance(entries, dict):
+                    raise ValueError(f"a line holds one JSON object, not {type(entries).__name__}.")
+                record = MetricRecord.from_dict(entries)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}:{number} is no record ({error})") from error
+            yield record

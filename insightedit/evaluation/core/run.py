@@ -1,0 +1,410 @@
+"""Measure an editor on a benchmark: every sample's picture by every column of a protocol, and controls beside it.
+
+One sample is in memory at a time. Every number goes to `records.jsonl` as soon as it is there, so a run that was
+stopped goes on where it was and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
+from insightedit.evaluation.core.measure import Output, SampleView, measure, open_rgb
+from insightedit.evaluation.core.metric_models import Instruments
+from insightedit.evaluation.core.outputs import Outputs
+from insightedit.evaluation.core.protocol_rules import Protocol, Rule
+from insightedit.evaluation.core.records import MetricRecord, read_records, write_records
+from insightedit.evaluation.core.run_folder import (
+    RECORDS,
+    RUN,
+    RunCard,
+    RunSample,
+    read_run,
+    shorten,
+    write_run,
+    write_samples,
+)
+from insightedit.files import check_folder, drop_cut_line, lock_folder
+
+RoundTrip = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+Key = tuple[str, str, int | None, str, str]  # method, sample, seed, metric, variant
+
+
+@dataclass(frozen=True)
+class Editor:
+    """Who made the pictures.
+
+    Attributes:
+        method: row of the table.
+        outputs: the pictures.
+        ckpt_sha: of the weights; None if nothing is known of them.
+        settings: of the calls, for the card.
+        cfg: guidance scales, for the records.
+        sampler: name and steps, for the records.
+        round_trip: pictures through the model's autoencoder and back; None without a model.
+        warnings: about the pictures, for the card.
+    """
+
+    method: str
+    outputs: Outputs
+    ckpt_sha: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    cfg: Mapping[str, float] = field(default_factory=dict)
+    sampler: str = ""
+    round_trip: RoundTrip | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def controls_of(sample: BenchmarkSample, *, has_autoencoder: bool) -> list[str]:
+    """The control rows of a sample."""
+    names = ["copy_source"] if sample.source is not None else []
+    names += ["copy_reference"] if sample.source is None and sample.references else []
+    names += ["oracle_target"] if sample.target is not None else []
+    if has_autoencoder:
+        names += ["autoencoder_source"] if sample.source is not None else []
+        names += ["autoencoder_target"] if sample.target is not None else []
+    return names
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    protocol: Protocol,
+    editor: Editor,
+    instruments: Instruments,
+    out: Path,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> RunCard:
+    """Measure, or go on measuring.
+
+    Args:
+        benchmark: samples; all of them are measured.
+        protocol: by which.
+        editor: whose pictures.
+        instruments: from `load_instruments`.
+        out: folder, see `insightedit.evaluation.core.run_folder`; a run in it that was stopped goes on.
+        progress: called with 1 after each sample.
+
+    Returns:
+        What `run.json` says.
+
+    Raises:
+        ValueError: if the folder holds another run or one is at work in it, a picture was changed since it was
+            measured, or the method has the name of a control.
+        JudgeError, MissingReplyError: if a judge gives no reply at all; the run can go on later.
+    """
+    from insightedit.evaluation.reporting.tables import is_control
+
+    if is_control(editor.method):
+        raise ValueError(f"method is {editor.method!r}, the name of a control row: choose another one.")
+    started = time.perf_counter()
+    run = _Run(benchmark, protocol, editor, instruments, out)
+    check_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with lock_folder(out):
+        card = run.begin()
+        write_records(run.records(progress), out / RECORDS, append=True)
+        seconds = round(time.perf_counter() - started, 1)
+        card = replace(card, finished=_now(), seconds=seconds)
+        write_run(card, out)
+    return card
+
+
+@dataclass
+class _Run:
+    """One run; `done` and `measured` come from what an earlier, stopped one left."""
+
+    benchmark: Benchmark
+    protocol: Protocol
+    editor: Editor
+    instruments: Instruments
+    out: Path
+    done: set[Key] = field(default_factory=set)
+    measured: dict[tuple[str, int | None], str] = field(default_factory=dict)
+    card: RunCard = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rules = self.protocol.rules_for(self.benchmark.card.name)
+        revisions = self.instruments.revisions
+        self.hashes = {rule: self.protocol.column_hash(rule, revisions) for rule in self.rules}
+        self.versions = _versions(self.instruments)
+        self.card = self._card()
+
+    def begin(self) -> RunCard:
+        """Check the folder, take what an earlier run left, write card and samples."""
+        if (self.out / RUN).is_file():
+            before = read_run(self.out)
+            _check_same_run(before, self.card, self.out)
+            self.card = replace(self.card, started=before.started)
+        elif (self.out / RECORDS).is_file():
+            raise ValueError(f"{self.out} holds {RECORDS} but no {RUN}: it is no benchmark run, name another folder.")
+        self._resume()
+        write_run(self.card, self.out)
+        write_samples([self._sample_line(sample) for sample in self.benchmark], self.out)
+        return self.card
+
+    def records(self, progress: Callable[[int], object] | None) -> Iterator[MetricRecord]:
+        """All records that are not there yet, sample by sample."""
+        for chunk in _chunks(self.benchmark, self.editor.outputs.batch_size):
+            for seed in self.editor.outputs.seeds:
+                self.editor.outputs.prepare(chunk, seed)
+            for sample in chunk:
+                view = SampleView(sample)
+                for seed in self.editor.outputs.seeds:
+                    yield from self._of_editor(view, seed)
+                yield from self._of_controls(view)
+                self.instruments.forget()
+                if progress is not None:
+                    progress(1)
+
+    def _of_editor(self, view: SampleView, seed: int | None) -> Iterator[MetricRecord]:
+        sample, editor = view.sample, self.editor
+        path = editor.outputs.path(sample, seed)
+        digest = _file_digest(path)
+        if self.measured.get((sample.sample_id, seed), digest) != digest:
+            raise ValueError(
+                f"{path} was changed since it was measured: name another --out, or delete {self.out / RECORDS}."
+            )
+        rules = self._open(editor.method, sample, seed, self.rules)
+        if not rules:
+            return
+        edited = open_rgb(path)
+        assert edited is not None
+        yield from self._measure(
+            view,
+            edited,
+            rules,
+            method=editor.method,
+            seed=seed,
+            ckpt_sha=editor.ckpt_sha,
+            cfg=editor.cfg,
+            sampler=editor.sampler,
+            out_png_sha256=digest,
+        )
+
+    def _of_controls(self, view: SampleView) -> Iterator[MetricRecord]:
+        """Pictures that nobody edited; judges are not asked about them."""
+        silent = [rule for rule in self.rules if not rule.measure.startswith("judge_")]
+        has_autoencoder = self.editor.round_trip is not None
+        for name in controls_of(view.sample, has_autoencoder=has_autoencoder):
+            rules = self._open(name, view.sample, None, silent)
+            if rules:
+                sha = self.editor.ckpt_sha if name.startswith("autoencoder") else None
+                yield from self._measure(view, self._control(name, view), rules, method=name, ckpt_sha=sha)
+
+    def _control(self, name: str, view: SampleView) -> np.ndarray:
+        kind, _, what = name.partition("_")
+        picture = view.reference("input subject" if what == "reference" else what)
+        if kind == "autoencoder" and self.editor.round_trip is not None:
+            return self.editor.round_trip([picture])[0]
+        return picture
+
+    def _open(self, method: str, sample: BenchmarkSample, seed: int | None, rules: Iterable[Rule]) -> list[Rule]:
+        """The columns that have no record yet."""
+        return [rule for rule in rules if (method, sample.sample_id, seed, rule.name, rule.variant) not in self.done]
+
+    def _measure(
+        self, view: SampleView, picture: np.ndarray, rules: list[Rule], *, method: str, **facts: Any
+    ) -> Iterator[MetricRecord]:
+        sample = view.sample
+        found = measure(Output(view, picture, self.protocol, self.instruments), rules)
+        for rule, outcome in found.items():
+            yield MetricRecord(
+                run_id=self.card.run_id,
+                method=method,
+                bench=self.benchmark.card.name,
+                bench_version=self.benchmark.version,
+                sample_id=sample.sample_id,
+                category=sample.category,
+                cluster=sample.cluster,
+                metric_name=rule.name,
+                metric_variant=rule.variant,
+                value=outcome.value,
+                capped=outcome.capped,
+                error=outcome.error,
+                protocol_hash=self.hashes[rule],
+                lib_versions=self.versions,
+                **facts,
+            )
+
+    def _resume(self) -> None:
+        """Take over the records that still hold; drop those of other weights and those a kill cut off."""
+        path = self.out / RECORDS
+        if not path.is_file():
+            return
+        drop_cut_line(path)
+        hashes = {rule.key: value for rule, value in self.hashes.items()}
+        models = {rule.key: rule.models for rule in self.rules}
+        dropped = 0
+        for record in read_records(path):
+            if self._holds(record, hashes):
+                self.done.add((record.method, record.sample_id, record.seed, *_column(record)))
+                if record.out_png_sha256 is not None:
+                    self.measured[record.sample_id, record.seed] = record.out_png_sha256
+                continue
+            dropped += 1
+            gone = [key for key in models.get(_column(record), ()) if key in self.instruments.missing]
+            if gone and record.value is not None:
+                raise ValueError(
+                    f"{self.out} was measured with {', '.join(gone)}, which is missing now and whose numbers would be "
+                    f"lost: {self.instruments.missing[gone[0]]}"
+                )
+        if dropped:
+            write_records((one for one in read_records(path) if self._holds(one, hashes)), path)
+
+    def _holds(self, record: MetricRecord, hashes: Mapping[tuple[str, str], str]) -> bool:
+        return hashes.get(_column(record)) == record.protocol_hash
+
+    def _sample_line(self, sample: BenchmarkSample) -> RunSample:
+        def place(path: Path | None) -> str | None:
+            return None if path is None else shorten(path, self.out)
+
+        outputs = self.editor.outputs
+        return RunSample(
+            sample_id=sample.sample_id,
+            instruction=sample.instruction,
+            earlier=sample.earlier,
+            category=sample.category,
+            cluster=sample.cluster,
+            source=place(sample.source),
+            target=place(sample.target),
+            mask=place(sample.mask),
+            references=tuple(shorten(path, self.out) for path in sample.references),
+            outputs=tuple({"seed": seed, "path": place(outputs.path(sample, seed))} for seed in outputs.seeds),
+        )
+
+    def _card(self) -> RunCard:
+        editor, outputs, bench = self.editor, self.editor.outputs, self.benchmark
+        benchmark = {
+            **{name: getattr(bench.card, name) for name in ("name", "title", "paper", "obtain", "licence")},
+            "is_non_commercial": bench.card.is_non_commercial,
+            "folder": str(bench.folder),
+            "split": bench.split,
+            "version": bench.version,
+            "samples": len(bench),
+            "warnings": list(bench.warnings),
+            "differs": list(bench.differs),
+        }
+        columns = [
+            {
+                "metric_name": rule.name,
+                "metric_variant": rule.variant,
+                "better": rule.better,
+                "hash": value,
+                "why": rule.why,
+            }
+            for rule, value in self.hashes.items()
+        ]
+        told = ("name", "title", "source", "averaging", "hash")
+        protocol = {
+            **{name: getattr(self.protocol, name) for name in told},
+            "caveats": list(self.protocol.caveats),
+            "columns": columns,
+        }
+        made = {
+            "kind": outputs.kind,
+            "source": outputs.source,
+            "ckpt_sha": editor.ckpt_sha,
+            "seeds": list(outputs.seeds),
+            "warnings": list(editor.warnings),
+        }
+        has_autoencoder = editor.round_trip is not None
+        controls = [name for s in bench for name in controls_of(s, has_autoencoder=has_autoencoder)]
+        card = RunCard(
+            run_id="",
+            method=editor.method,
+            benchmark=benchmark,
+            protocol=protocol,
+            models=dict(self.instruments.about),
+            missing=dict(self.instruments.missing),
+            outputs=made,
+            settings=dict(editor.settings),
+            controls=tuple(dict.fromkeys(controls)),
+            versions=self.versions,
+            started=_now(),
+        )
+        digest = hashlib.sha256(json.dumps(_identity(card), sort_keys=True).encode("utf-8")).hexdigest()
+        return replace(card, run_id=digest[:16])
+
+
+def _identity(card: RunCard) -> dict[str, Any]:
+    """What decides about a run's numbers, but for weights of encoders, which are in the columns' hashes."""
+    return {
+        "benchmark": [card.benchmark[name] for name in ("name", "split", "version", "samples")],
+        "protocol": card.protocol["hash"],
+        "method": card.method,
+        "outputs": [card.outputs[name] for name in ("kind", "source", "ckpt_sha", "seeds")],
+        "settings": dict(card.settings),
+    }
+
+
+def _check_same_run(before: RunCard, now: RunCard, out: Path) -> None:
+    if before.run_id == now.run_id:
+        return
+    first, second = _identity(before), _identity(now)
+    differing = [name for name in first if first[name] != second[name]]
+    raise ValueError(
+        f"{out} holds another run ({', '.join(differing)} differ; it is {before.method} on "
+        f"{before.benchmark['name']} by {before.protocol['name']}): name another --out, or delete it."
+    )
+
+
+def _column(record: MetricRecord) -> tuple[str, str]:
+    return record.metric_name, record.metric_variant
+
+
+def _chunks(samples: Iterable[BenchmarkSample], size: int) -> Iterator[list[BenchmarkSample]]:
+    iterator = iter(samples)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _versions(instruments: Instruments) -> dict[str, str]:
+    """Libraries that took part."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    kinds = {one["kind"] for one in instruments.about.values()}
+    names = ["insightedit", "numpy", "pillow", "scikit-image", "scipy"]
+    names += ["torch"] if kinds - {"judge"} else []
+    names += ["transformers"] if kinds & {"clip", "dino", "detector", "segmenter"} else []
+    names += ["lpips"] if "lpips" in kinds else []
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "source"
+    return versions
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def failures(card: RunCard, records: Iterable[MetricRecord]) -> list[str]:
+    """What of the method's outputs has no value, as sentences; missing networks are told elsewhere."""
+    failed: dict[tuple[str, str, str], int] = {}
+    for record in records:
+        if record.method == card.method and record.error and not record.error.startswith("not measured"):
+            key = (record.metric_name, record.metric_variant, record.error)
+            failed[key] = failed.get(key, 0) + 1
+    total = card.benchmark["samples"] * len(card.outputs["seeds"])
+    return [
+        f"{name} ({variant}): no value for {count} of {total}: {error}"
+        for (name, variant, error), count in failed.items()
+    ]

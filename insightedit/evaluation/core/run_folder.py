@@ -1,0 +1,216 @@
+"""The folder that a benchmark run writes: which files it holds and what stands in them.
+
+```
+OUT/
+  run.json             `RunCard`: benchmark, protocol with its hashes, models, outputs, settings, versions
+  samples.jsonl        `RunSample` a line: what was asked, pictures by path, in the order of the benchmark
+  records.jsonl        `insightedit.evaluation.core.records.MetricRecord` a line: every number, controls too
+  pictures/ID.png      made by `--model`: of the first seed
+  pictures/seed-7/ID.png   of each further seed
+  turns/ID-1.png       results of a session's earlier turns; turns/seed-7/ for further seeds
+  judge.jsonl          every reply of a judge, where one was asked
+```
+
+Pictures that another editor made (`--results`) stay where they are. Paths are relative to OUT where they lie in it, and
+absolute elsewhere. run.json and samples.jsonl are there before the first record; `finished` is null until all are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from insightedit.files import write_text
+
+FORMAT = "insightedit-run-1"
+RUN, SAMPLES, RECORDS, PICTURES, TURNS, REPLIES = (
+    "run.json",
+    "samples.jsonl",
+    "records.jsonl",
+    "pictures",
+    "turns",
+    "judge.jsonl",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCard:
+    """What was measured, on what, how; `run.json`.
+
+    Attributes:
+        run_id: follows from all that decides about the numbers, so a resumed run keeps it.
+        method: row of the table.
+        benchmark: `name`, `title`, `paper`, `obtain`, `licence`, `is_non_commercial`, `folder`, `split`, `version`,
+            `samples` (their number), `warnings` of the loader, and `differs`, those that make it other data.
+        protocol: `name`, `title`, `source`, `averaging`, `caveats`, `hash` (of the rules alone), and `columns`: a list
+            of {`metric_name`, `metric_variant`, `hash` (of the rules and the weights that this column was measured
+            with: the `protocol_hash` of its records), `why` (what sets strict apart from paper, or "")}.
+        models: key in the protocol -> {`kind`, `name`, `preprocess`, `revision`, a judge also `judge`, its name}; of
+            those that were there.
+        missing: key in the protocol -> why it was not there, with what to do; its columns have no values.
+        outputs: `kind` ("model" or "results"), `source` (model or folder), `ckpt_sha` (None for results), `seeds`
+            ([None] for results) and `warnings` of the pairing.
+        settings: of the model's calls; empty for results.
+        controls: methods of the control rows in the records, e.g. "copy_source".
+        versions: library -> version.
+        started: ISO 8601, UTC.
+        finished: likewise; None while it runs or after it was stopped.
+        seconds: of the last invocation; None before its end.
+    """
+
+    run_id: str
+    method: str
+    benchmark: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    controls: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    started: str = ""
+    finished: str | None = None
+    seconds: float | None = None
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """Why no number of this run may be ranked beside others: it is partial, on other data, or warned of."""
+        told = self.benchmark.get("differs")
+        if told is None:  # of an earlier version, which did not tell them apart
+            told = [one for one in self.benchmark.get("warnings", ()) if "licence" not in one]
+        unfinished = ["It is not finished: run the same command again."] if self.finished is None else []
+        return (*unfinished, *told, *self.outputs.get("warnings", ()))
+
+    def column_hashes(self) -> dict[tuple[str, str], str]:
+        """(metric name, variant) -> the `protocol_hash` of its records."""
+        return {(one["metric_name"], one["metric_variant"]): one["hash"] for one in self.protocol["columns"]}
+
+
+@dataclass(frozen=True)
+class RunSample:
+    """One line of `samples.jsonl`.
+
+    Attributes:
+        sample_id: see `BenchmarkSample`; so are the others that it shares with it.
+        instruction: what the editor was told.
+        earlier: instructions before it, in sessions.
+        category: group.
+        cluster: what is resampled together.
+        source: path; None where something is made from nothing.
+        target: path; None without.
+        mask: path; None without.
+        references: paths.
+        outputs: [{`seed`: number or None, `path`: of the picture}].
+    """
+
+    sample_id: str
+    instruction: str
+    earlier: tuple[str, ...] = ()
+    category: str = ""
+    cluster: str = ""
+    source: str | None = None
+    target: str | None = None
+    mask: str | None = None
+    references: tuple[str, ...] = ()
+    outputs: tuple[Mapping[str, Any], ...] = ()
+
+
+def write_run(card: RunCard, folder: Path) -> Path:
+    """Write `run.json`, whole or not at all; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": FORMAT, **asdict(card)}, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(folder / RUN, text + "\n")
+    return folder / RUN
+
+
+def read_run(folder: Path) -> RunCard:
+    """Read `run.json`.
+
+    Raises:
+        FileNotFoundError: if the folder has none.
+        ValueError: if it is damaged or of another kind.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No {RUN} in {folder}: name a folder that `insightedit eval BENCHMARK ... --out` wrote."
+        )
+    entries = _read_object(path.read_bytes(), str(path))
+    if entries.pop("format", None) != FORMAT:
+        raise ValueError(f"{path} is no run of this version (format {FORMAT}): measure again.")
+    return _make(RunCard, entries, str(path))
+
+
+def write_samples(samples: list[RunSample], folder: Path) -> Path:
+    """Write `samples.jsonl`, whole or not at all; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(asdict(sample), ensure_ascii=False) for sample in samples]
+    write_text(folder / SAMPLES, "\n".join(lines) + "\n")
+    return folder / SAMPLES
+
+
+def read_samples(folder: Path) -> Iterator[RunSample]:
+    """Read `samples.jsonl` line by line.
+
+    Raises:
+        FileNotFoundError: if the folder has none.
+        ValueError: naming the line that is damaged.
+    """
+    path = folder / SAMPLES
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No {SAMPLES} in {folder}: name a folder that `insightedit eval BENCHMARK ... --out` wrote."
+        )
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                yield _make(RunSample, _read_object(line, f"{path}:{number}"), f"{path}:{number}")
+
+
+def locate(path: str, folder: Path) -> Path:
+    """A path of `samples.jsonl` as it can be opened."""
+    return folder / path
+
+
+def shorten(path: Path, folder: Path) -> str:
+    """A path as it is written: relative to the run's folder where it lies in it."""
+    absolute, root = path.absolute(), folder.absolute()
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
+
+
+def output_path(folder: Path, sample_id: str, seed: int | None, seeds: tuple[int | None, ...]) -> Path:
+    """Where a model's picture of one seed lies; the first seed's lies in `pictures` itself."""
+    return _place(folder / PICTURES, seed, seeds) / f"{sample_id}.png"
+
+
+def turn_path(folder: Path, sample_id: str, turn: int, seed: int | None, seeds: tuple[int | None, ...]) -> Path:
+    """Where the result of an earlier turn (1-based) lies."""
+    return _place(folder / TURNS, seed, seeds) / f"{sample_id}-{turn}.png"
+
+
+def _place(folder: Path, seed: int | None, seeds: tuple[int | None, ...]) -> Path:
+    return folder if seed == seeds[0] else folder / f"seed-{seed}"
+
+
+def _read_object(text: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is damaged ({error}): measure again.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is damaged (no JSON object): measure again.")
+    return value
+
+
+def _make(cls: Any, entries: dict[str, Any], where: str) -> Any:
+    known = {one.name for one in fields(cls)}
+    if unknown := sorted(set(entries) - known):
+        raise ValueError(f"{where} has entries of another version ({', '.join(unknown)}): measure again.")
+    fixed = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
+    try:
+        return cls(**fixed)
+    except TypeError as error:
+        raise ValueError(f"{where} is damaged ({error}): measure again.") from error

@@ -1,0 +1,295 @@
+"""A scenes report as files and as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.statistics import Rate, mcnemar
+from insightedit.evaluation.reporting.sheets import contact_sheet
+from insightedit.files import check_folder, write_text
+from insightedit.images.provenance import save_picture
+
+if TYPE_CHECKING:
+    from insightedit.evaluation.core.results import PairResult, SceneReport, SceneRow
+
+FILES = ("report.json", "records.jsonl", "sheet.png")
+
+MEANING = {
+    "success": "nearest of all candidates to the right one, at least half way there, leak <= 2 %; 95 % CI",
+    "progress": "how far towards the target inside the changed area: 0 no edit, 1 the target, below 0 harm",
+    "balanced": "progress and kept background together: 0 no edit, 1 the target",
+    "leak": "share of the background off by more than 20 of 255 levels, less the autoencoder's own if known",
+    "background": "PSNR of the background, 60 dB at most",
+    "right object": "share in which the object meant changed most; chance in brackets",
+    "overlap": "IoU of what changed with what should change",
+}
+DETAIL_MEANING = {
+    "exact": "the output shows the target's scene, found by drawing: things, tints, 2 % of the side, 15 % of the size",
+    "change, keep, F1": "predicates (what stands where, how many, left of, larger than) that came or went as told; "
+    "that stayed; harmonic mean",
+    "found": "wanted things that stand in the output; the columns after it are about these",
+    "kind": "of the right class",
+    "colour": "CIEDE2000 between mean colours: mean (90th percentile); so are the next three",
+    "place": "distance of the centres, % of the diagonal",
+    "size": "|log2| of the ratio of heights",
+    "count": "things too many or too few in the whole picture",
+    "hist, IoU, SSIM": "colours, outline and structure: likeness to the target's thing, cut out and aligned by moments",
+}
+CONTROLS = {  # of each kind of rules, always asked for
+    "editing": ("copy_source", "oracle", "wrong_object", "oracle_tint", "autoencoder_source", "autoencoder_target"),
+    "new": ("empty_backdrop", "oracle", "oracle_tint", "autoencoder_backdrop", "autoencoder_target"),
+}
+WHY_MISSING = {
+    "wrong_object": "no scene has another object to edit",
+    "autoencoder": "the editor's autoencoder is not known",
+}
+
+
+def write_report(report: SceneReport, folder: Path) -> list[Path]:
+    """Write `report.json`, `records.jsonl` and `sheet.png`, each whole or not at all.
+
+    Args:
+        report: from `insightedit.evaluation.scenes.benchmark.evaluate`.
+        folder: made if missing; older files of the same name are replaced.
+
+    Returns:
+        The three paths.
+
+    Raises:
+        ValueError: if `folder` is a file.
+    """
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in FILES]
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in report.records)
+    write_text(paths[0], text)
+    write_text(paths[1], lines)
+    save_picture(contact_sheet(report), paths[2])
+    return paths
+
+
+def rows_table(report: SceneReport) -> Table:
+    """The editor beside its controls."""
+    protocol = report.protocol
+    what = protocol.name.removesuffix("_v1").replace("_", " ")
+    scenes = f"{protocol.split} split, {protocol.count} at {protocol.size} px"
+    title = f"{what}, {scenes}, protocol {protocol.hash}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for name in ("n", "success %", *list(MEANING)[1:]):
+        table.add_column(name, justify="right")
+    for row in report.rows:
+        table.add_row(*_row_cells(row), style="bold" if row is report.model else None)
+    return table
+
+
+def _row_cells(row: SceneRow) -> list[str]:
+    means = row.means
+    chance = means["discrimination_chance"]
+    right = "-" if chance is None else f"{_percent(means['discriminates'])} [{_percent(chance)}]"
+    return [
+        row.name.replace("_", " "),
+        str(row.success.n),
+        _rate(row.success),
+        _number(means["progress"], 2),
+        _number(means["balanced"], 2),
+        "-" if means["leak"] is None else f"{100 * means['leak']:.1f} %",
+        _number(means["psnr_background"], 1) + (f" ({row.capped} capped)" if row.capped else ""),
+        right,
+        _number(means["iou"], 2),
+    ]
+
+
+def missing_controls(report: SceneReport) -> list[str]:
+    """A line for every control row that could not be computed, with the reason."""
+    present = {row.name for row in report.rows}
+    wanted = CONTROLS["new" if "empty_backdrop" in present else "editing"]
+    return [
+        f"{name.replace('_', ' ')}: not computed, {WHY_MISSING[name if name in WHY_MISSING else name.split('_')[0]]}"
+        for name in wanted
+        if name not in present
+    ]
+
+
+def details_table(report: SceneReport) -> Table | None:
+    """Exactness, predicates and errors of the edited things, the editor beside its controls; None without details."""
+    if all(row.exact is None for row in report.rows):
+        return None
+    title = f"details, {report.details['name']} {report.details['hash']}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for heading in DETAIL_MEANING:
+        for name in heading.split(", "):
+            table.add_column("exact %" if name == "exact" else name, justify="right", no_wrap=True)
+    for row in report.rows:
+        table.add_row(*_detail_cells(row), style="bold" if row is report.model else None)
+    return table
+
+
+def _detail_cells(row: SceneRow) -> list[str]:
+    means = row.means
+
+    def error(name: str, digits: int, factor: float = 1.0) -> str:
+        mean, high = means[name], row.p90[name]
+        if mean is None or high is None:
+            return "-"
+        return f"{factor * mean:.{digits}f} ({factor * high:.{digits}f})"
+
+    return [
+        row.name.replace("_", " "),
+        "-" if row.exact is None else _rate(row.exact),
+        *(_number(means[name], 2) for name in ("change_accuracy", "keep_accuracy", "predicate_f1")),
+        _percent(means["found"]),
+        _percent(means["right_kind"]),
+        error("colour_error", 1),
+        error("position_error", 1, 100.0),
+        error("size_error", 2),
+        error("count_error", 2),
+        *(_number(means[name], 2) for name in ("subject_histogram", "subject_iou", "subject_ssim")),
+    ]
+
+
+def failures_table(row: SceneRow) -> Table | None:
+    """Why samples of one row fail; None if none carries a code."""
+    if not row.failures:
+        return None
+    title = f"{row.name}: why edits fail ({row.success.n - row.success.successes} of {row.success.n})"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("", "failure"):
+        table.add_column(name)
+    for name in ("primary", "carried, successes included"):
+        table.add_column(name, justify="right")
+    for code, count in row.failures.items():
+        table.add_row(code, FAILURES[code], str(row.primary_failures.get(code, 0)), str(count))
+    return table
+
+
+def groups_table(row: SceneRow) -> Table:
+    """Success of one row by category, task and style; groups of fewer than 20 samples carry a star."""
+    table = Table(
+        title=f"{row.name}: success by kind of edit (macro mean {100 * row.macro:.1f} %)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for name in ("", "kind"):
+        table.add_column(name)
+    for name in ("n (*: few)", "success %"):
+        table.add_column(name, justify="right")
+    for grouping, groups in row.groups.items():
+        for position, (name, value) in enumerate(groups.items()):
+            star = "*" if value.is_small else ""
+            table.add_row(grouping if position == 0 else "", name.replace("_", " "), f"{value.n}{star}", _rate(value))
+        table.add_section()
+    return table
+
+
+def verdicts_line(row: SceneRow) -> str:
+    """What became of the samples, most frequent first."""
+    return ", ".join(f"{verdict} {count}" for verdict, count in row.verdicts.items())
+
+
+def pairs_line(pairs: PairResult) -> str:
+    """Minimal pairs in one sentence."""
+    return (
+        f"minimal pairs: both right in {_rate(pairs.both)} % of {pairs.both.n}; "
+        f"single edits {100 * pairs.single.value:.1f} %, whose square is {100 * pairs.if_independent:.1f} %"
+    )
+
+
+def _rate(value: Rate) -> str:
+    return f"{100 * value.value:.1f} ({100 * value.low:.1f} - {100 * value.high:.1f})"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read what `write_report` wrote.
+
+    Returns:
+        The contents of `report.json` and of `records.jsonl`.
+
+    Raises:
+        FileNotFoundError: if the folder holds no report.
+        ValueError: if a file is damaged.
+    """
+    for name in FILES[:2]:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"No {name} in {folder}: name a folder that `insightedit eval scenes --out` wrote."
+            )
+    try:
+        report = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+        records = [json.loads(line) for line in (folder / FILES[1]).read_text(encoding="utf-8").splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The report in {folder} is damaged ({error}): evaluate again.") from error
+    protocol, rows = (report.get("protocol"), report.get("rows")) if isinstance(report, dict) else (None, None)
+    is_whole = isinstance(protocol, dict) and "hash" in protocol and isinstance(rows, list) and len(rows) > 0
+    if not is_whole or not all(isinstance(one, dict) for one in [*(rows or ()), *records]):
+        raise ValueError(f"The report in {folder} lacks its protocol or its rows: evaluate again.")
+    return report, records
+
+
+def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> Table:
+    """Several editors on the same scenes, each tested against the first.
+
+    Reports of an earlier version take part, too; columns of details show if all reports have them by the same rules.
+
+    Args:
+        reports: name -> what `read_report` gave; at least two.
+
+    Raises:
+        ValueError: if there are fewer than two, or if they were measured by different protocols.
+    """
+    if len(reports) < 2:
+        raise ValueError(f"{len(reports)} report to compare: name at least two different report folders.")
+    hashes = {name: report["protocol"]["hash"] for name, (report, _) in reports.items()}
+    if len(set(hashes.values())) > 1:
+        different = ", ".join(f"{name} {value}" for name, value in hashes.items())
+        raise ValueError(f"The reports follow different protocols ({different}): evaluate all on the same scenes.")
+    table = Table(title=f"protocol {next(iter(hashes.values()))}", title_justify="left", box=box.SIMPLE_HEAD)
+    details = {report.get("details", {}).get("hash") for report, _ in reports.values()}
+    in_detail = len(details) == 1 and None not in details
+    table.add_column("")
+    more = ("exact %", "F1") if in_detail else ()
+    for name in ("success %", "progress", "balanced", "leak", *more, "McNemar p against the first"):
+        table.add_column(name, justify="right")
+    outcomes = {name: _outcomes(records) for name, (_, records) in reports.items()}
+    first = next(iter(outcomes.values()))
+    for name, (report, _) in reports.items():
+        row = report["rows"][0]
+        p_value = (
+            "" if outcomes[name] is first else f"{mcnemar(list(first.values()), _aligned(outcomes[name], first)):.3g}"
+        )
+        means = row["means"]
+        cells = (_number(means[key], 2) for key in ("progress", "balanced"))
+        extra = _exactness(row) if in_detail else ()
+        table.add_row(name, _rate(Rate(**row["success"])), *cells, _number(means["leak"], 4), *extra, p_value)
+    return table
+
+
+def _exactness(row: Mapping[str, Any]) -> tuple[str, str]:
+    exact = row["exact"]
+    return "-" if exact is None else _rate(Rate(**exact)), _number(row["means"]["predicate_f1"], 2)
+
+
+def _outcomes(records: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
+    chosen = (r for r in records if r["row"] == "model" and not r["sample_id"].startswith("pair-"))
+    return {record["sample_id"]: record["success"] for record in chosen}
+
+
+def _aligned(outcomes: Mapping[str, bool], order: Iterable[str]) -> list[bool]:
+    return [outcomes[name] for name in order]

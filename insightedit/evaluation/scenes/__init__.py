@@ -1,0 +1,1 @@
+"""Scenes, a benchmark whose right answers are known exactly."""

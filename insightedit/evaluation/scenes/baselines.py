@@ -1,0 +1,197 @@
+"""Eight fixed outputs with a known order: what the metrics of scenes say when the truth is known.
+
+No single column orders all rows: copying is perfect on the background, a tint is nearly perfect on the edit, a half-way
+blend leaks nothing. Only together they tell.
+
+Source: the project's prototype study of these metrics (128 px, 60 recolour edits a row, threshold of 20 of 255 levels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from scipy import ndimage
+
+from insightedit.evaluation.core.scoring import EditCase, score_edit
+from insightedit.evaluation.core.statistics import Rate, mean, rate
+from insightedit.evaluation.scenes import metrics
+from insightedit.evaluation.scenes.benchmark import case_of, tinted
+from insightedit.evaluation.scenes.details import DetailCase
+from insightedit.scenes import TASKS as SCENE_TASKS
+from insightedit.scenes import EditSample, SceneSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOISE = 12.0  # grey levels, standard deviation
+BLUR = 1.0  # pixels at 128 px, standard deviation
+TASKS = ("recolour",)
+OBJECT_TASKS = "name tasks that mean an object (remove, replace, recolour, resize)"
+MAX_TRIES = 200  # scenes looked at for each that is kept
+
+
+@dataclass(frozen=True)
+class BaselineRow:
+    """One line of the table: rates and means over the same scenes.
+
+    Attributes:
+        name: of the output.
+        exact: ESR, see `scenes_graph`.
+        success: by the rule of the protocol.
+        psnr_background: strict, dB.
+        leak: at 20 grey levels, 0..1.
+        raw_iou: overlap without the smoothing box, 0..1.
+        iou: with it.
+        progress: RPS.
+        balanced: BES.
+        discriminates: TDA, 0..1.
+        chance: of TDA.
+        predicate_f1: see `scenes_graph`.
+    """
+
+    name: str
+    exact: Rate
+    success: Rate
+    psnr_background: float
+    leak: float
+    raw_iou: float
+    iou: float
+    progress: float
+    balanced: float
+    discriminates: float
+    chance: float
+    predicate_f1: float
+
+
+def baseline_outputs(sample: EditSample, case: EditCase) -> dict[str, np.ndarray]:
+    """Name -> (H, W, 3) uint8 output, in the table's order; chance depends on the sample's number alone.
+
+    Args:
+        sample: of the scenes.
+        case: its truth, with at least one wrong object among the rivals.
+    """
+    source, target = case.source.astype(np.float64), case.target.astype(np.float64)
+    rng = np.random.default_rng(sample.index)
+    width = BLUR * len(target) / metrics.REFERENCE_SIZE
+    wrong = next(picture for name, picture in case.rivals.items() if name.startswith("wrong_object:"))
+    return {
+        "oracle": case.target,
+        "copy source": case.source,
+        "wrong object": wrong,
+        "oracle blurred": _to_bytes(ndimage.gaussian_filter(target, (width, width, 0))),
+        "oracle tinted": tinted(case.target),
+        "oracle with noise": _to_bytes(target + rng.normal(0, NOISE, target.shape)),
+        "half blend": _to_bytes((source + target) / 2),
+        "uniform noise": rng.integers(0, 256, target.shape, dtype=np.uint8),
+    }
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    return np.rint(values).clip(0, 255).astype(np.uint8)
+
+
+def measure_baselines(
+    *,
+    count: int = 60,
+    size: int = 128,
+    tasks: Sequence[str] = TASKS,
+    split: str = "test",
+    seed: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[BaselineRow, ...]:
+    """Score the eight outputs on scenes in which another object could be edited by mistake.
+
+    Args:
+        count: scenes, at least 1; the first ones of the split that fit.
+        size: pixels of a side.
+        tasks: which edits.
+        split: of the scenes.
+        seed: of the scenes.
+        progress: called with 1 after each scene.
+
+    Raises:
+        ValueError: if `count` is below 1, or if too few scenes fit, as with a task that does not exist.
+    """
+    if count < 1:
+        raise ValueError(f"count is {count}: it has to be at least 1.")
+    if unknown := [task for task in tasks if task not in SCENE_TASKS]:
+        raise ValueError(f"there is no task {unknown[0]!r}: {OBJECT_TASKS}.")
+    scored: dict[str, list[dict]] = {}
+    for sample, case in _fitting(SceneSampler(split, size, seed), count, tasks):
+        truth = DetailCase(sample, case)
+        largest = int(metrics.largest_change(case.source, case.target).max())
+        for name, output in baseline_outputs(sample, case).items():
+            scores = score_edit(case, output)
+            change = metrics.largest_change(case.source, output)
+            raw_iou, _, _ = metrics.localisation_of(change, largest, case.changed, width=1)
+            scored.setdefault(name, []).append({**vars(scores), **truth.of(scores, output), "raw_iou": raw_iou})
+        if progress is not None:
+            progress(1)
+    return tuple(_row(name, records) for name, records in scored.items())
+
+
+def _fitting(sampler: SceneSampler, count: int, tasks: Sequence[str]) -> Iterator[tuple[EditSample, EditCase]]:
+    """The first scenes of the wanted tasks with a wrong object and a background."""
+    found = 0
+    for index in range(MAX_TRIES * count):
+        sample = sampler[index]
+        if sample.task not in tasks:
+            continue
+        case = case_of(sample)
+        if case.background.any() and any(name.startswith("wrong_object:") for name in case.rivals):
+            yield sample, case
+            found += 1
+            if found == count:
+                return
+    raise ValueError(
+        f"{found} of {MAX_TRIES * count} scenes are a {' or '.join(tasks)} edit of one object among others: "
+        f"{OBJECT_TASKS}."
+    )
+
+
+def _row(name: str, records: Sequence[dict]) -> BaselineRow:
+    def average(metric: str) -> float:
+        return mean(record[metric] for record in records) or 0.0
+
+    return BaselineRow(
+        name,
+        rate(record["exact"] for record in records),
+        rate(record["success"] for record in records),
+        psnr_background=average("psnr_background"),
+        leak=average("leak"),
+        raw_iou=average("raw_iou"),
+        iou=average("iou"),
+        progress=average("progress"),
+        balanced=average("balanced"),
+        discriminates=average("discriminates"),
+        chance=average("discrimination_chance"),
+        predicate_f1=average("predicate_f1"),
+    )
+
+
+def baselines_table(rows: Sequence[BaselineRow]) -> Table:
+    """The rows as they are printed."""
+    n, chance = rows[0].exact.n, rows[0].chance
+    title = f"fixed outputs on {n} scenes; TDA by chance {chance:.2f}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("output")
+    headings = ("ESR", "BG-PSNR", "leak", "raw IoU", "RPS", "TDA", "BES", "IoU", "F1", "success")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        capped = " (cap)" if row.psnr_background >= metrics.PSNR_CAP else ""
+        numbers = (row.leak, row.raw_iou, row.progress, row.discriminates, row.balanced, row.iou, row.predicate_f1)
+        table.add_row(
+            row.name,
+            f"{row.exact.value:.2f}",
+            f"{row.psnr_background:.1f}{capped}",
+            f"{numbers[0]:.3f}",
+            *(f"{number:.2f}" for number in numbers[1:]),
+            f"{row.success.value:.2f}",
+        )
+    return table

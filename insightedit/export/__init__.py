@@ -1,0 +1,1 @@
+"""Model folders: written, described, pushed, and made of published checkpoints."""

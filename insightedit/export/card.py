@@ -1,0 +1,276 @@
+"""The model card: the README.md of a model folder, and the facts behind it."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from jinja2 import Environment
+from torch import nn
+
+from insightedit.datasets.cascade import leaves
+from insightedit.hub.secrets import read_plain_yaml
+from insightedit.miniatures.folders import PREFIX, resolve
+from insightedit.training.checkpoint import TRAINER, CheckpointFolder
+from insightedit.training.run_folder import stages_behind, started_from
+
+if TYPE_CHECKING:
+    from insightedit.pipelines.edit import InsightEditPipeline
+
+DEFAULTS = {"title": "InsightEdit model", "recipe": "insightedit", "license": "apache-2.0", "name": "."}
+ROLES = {
+    "comprehension.model": "language model",
+    "comprehension.reader.vision": "vision tower and Q-Former",
+    "comprehension.reader.text_encoder": "text encoder",
+    "generation.model": "image generator",
+    "generation.unet": "UNet that training started from",
+    "generation.transformer.model": "transformer that training started from",
+    "generation.image_encoder": "image encoder",
+}
+EXPORT = "export.json"
+STARTED_FROM = "finished model that training started from"
+OWN_LICENSE = "apache-2.0"
+NOT_STATED = "not stated by the base; check {model}"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_CACHED = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)[/\\]snapshots[/\\]")
+
+
+def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None) -> str:
+    """The README.md of a model folder, with the header that the hub reads.
+
+    Args:
+        pipeline: gives sizes and defaults.
+        card: fields that only training knows: `title`, `name` (what `from_pretrained` takes), `recipe`, `license`,
+            `base_models`, `bases` (see `base_facts`), `datasets`, `data`, `steps`, `weights`, `language_model`,
+            `dtype`, `skill`, `protocol`, `samples` (file of the grid), `limits`; texts or lists of texts.
+    """
+    template = files("insightedit").joinpath("templates/model_card.md").read_text(encoding="utf-8")
+    parameters = {
+        name: sum(p.numel() for p in module.parameters())
+        for name, module in pipeline.components.items()
+        if isinstance(module, nn.Module)
+    }
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment.filters["lines"] = lambda value: [value] if isinstance(value, str) else list(value or [])
+    return environment.from_string(template).render(
+        card={**DEFAULTS, **(card or {})},
+        config=pipeline.config,
+        parameters=parameters,
+        pipeline_class=type(pipeline).__name__,
+    )
+
+
+def base_facts(models: dict[str, str]) -> dict[str, Any]:
+    """The base models and what follows from their licences for this model.
+
+    Args:
+        models: config key -> folder or hub id, see `insightedit.training.contract.base_models`.
+
+    Returns:
+        `bases`: one {role, model, license} each, with those of a finished model that training started from;
+        `base_models`: those with a hub id; `license`: theirs if all state the same one, else "other".
+    """
+    bases: list[dict[str, str]] = []
+    hub_ids: list[str] = []
+    for key, model in models.items():
+        if key == "generation.unet" and model == models.get("generation.model"):
+            continue  # one folder holds both
+        finished = _finished_model(model)
+        if finished is not None:
+            rows, ids = _chain(finished)
+        else:
+            rows = [{"role": ROLES.get(key, key), "model": shown(model), "license": base_license(model)}]
+            ids = [model] if _is_hub_id(model) else []
+        bases += [row for row in rows if row not in bases]
+        hub_ids += ids
+    stated = {row["license"] for row in bases}
+    license_ = stated.pop() if len(stated) == 1 else "other"
+    return {
+        "bases": bases,
+        "base_models": list(dict.fromkeys(hub_ids)),
+        "license": license_ if re.fullmatch(r"[a-z0-9.-]+", license_) else "other",
+    }
+
+
+def base_license(model: str) -> str:
+    """The licence that a base model's own card states, as the hub spells it.
+
+    Args:
+        model: folder, hub id (of which only a card in the local cache is read), or a miniature's id.
+    """
+    if model.startswith(PREFIX):
+        return OWN_LICENSE  # trained by this package on its own scenes
+    card = (_finished_model(model) or Path(model)) / "README.md"
+    if _is_hub_id(model):
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(model, "README.md")
+        card = Path(cached) if isinstance(cached, str) else card
+    stated = _header(card).get("license") if card.is_file() else None
+    if isinstance(stated, list):
+        stated = ", ".join(map(str, stated))
+    return str(stated) if stated else NOT_STATED.format(model=shown(model))
+
+
+def _finished_model(model: str) -> Path | None:
+    """The finished model that a base model is, or is a part of; it has one card for all its parts."""
+    folder = Path(model)
+    candidates = (folder, folder.parent) if folder.is_dir() else ()
+    return next((candidate for candidate in candidates if (candidate / EXPORT).is_file()), None)
+
+
+def _chain(finished: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Rows for a finished model and the bases that it stands on, and those of them with a hub id."""
+    told = json.loads((finished / EXPORT).read_text(encoding="utf-8"))
+    name = shown(str(finished))
+    rows = [{"role": STARTED_FROM, "model": name, "license": base_license(str(finished))}]
+    rows += [{**row, "role": f"{row['role']} of {name}"} for row in told.get("bases") or []]
+    return rows, [name] * bool(_CACHED.search(str(finished))) + list(told.get("base_models") or [])
+
+
+def _header(card: Path) -> dict[str, Any]:
+    """The YAML between the first two `---` of a card; empty where there is none or it is broken."""
+    found = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL)
+    try:
+        header = yaml.safe_load(found[1]) if found else {}
+    except yaml.YAMLError:
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _is_hub_id(model: str) -> bool:
+    return bool(_HUB_ID.fullmatch(model)) and not Path(resolve(model)).exists()
+
+
+def shown(model: str) -> str:
+    """A base model as a card names it: an absolute path tells a reader nothing, its last name does.
+
+    Of a part of a finished model (`MODEL/mllm`) it is the finished model's name, of one in the hub's cache its id.
+    """
+    path = _finished_model(model) or Path(model)
+    cached = _CACHED.search(str(path))
+    if cached:
+        return f"{cached['owner']}/{cached['name']}"
+    return path.name if path.is_absolute() else str(path) if path != Path(model) else model
+
+
+def data_facts(run: Path) -> list[str]:
+    """One line per data source of all stages that led to a run.
+
+    Args:
+        run: run folder of the last stage.
+    """
+    lines: dict[str, None] = dict.fromkeys(_model_facts(run, "data"))
+    for folder in stages_behind(run):
+        for source in leaves(read_plain_yaml(folder / "config.yaml").data.sources):
+            kind, split, path = source.kind, source.split, source.get("path")
+            origin = Path(path).name if path else "scenes drawn by this package, `data_recipes/scenes`"
+            lines[f"{kind}, split {split}: {origin}"] = None
+    return list(lines)
+
+
+def training_facts(run: Path) -> list[str]:
+    """One line per stage that led to a run: steps, batch, what it was trained to do; read from the run folders.
+
+    Args:
+        run: run folder of the last stage.
+    """
+    facts = _model_facts(run, "steps")
+    for current in stages_behind(run):
+        config: Any = read_plain_yaml(current / "config.yaml")
+        log = current / "log.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        steps = f"{json.loads(lines[-1])['step']} steps" if lines else "an unknown number of steps"
+        batch = config.train.batch_size * config.train.gradient_accumulation_steps * _world_size(current)
+        sources = ", ".join(f"{s.kind} ({s.split})" for s in leaves(config.data.sources))
+        facts.append(
+            f"stage {config.stage.number} ({config.stage.objective}): {steps} of {batch} samples from "
+            f"{sources}; {config.optim.name}, learning rate {config.optim.lr:g}"
+        )
+    return facts
+
+
+def _model_facts(run: Path, field: str) -> list[str]:
+    """Lines of the card of the finished model that the first of these stages started from; none without one."""
+    start = started_from(run)
+    export = Path(start or "") / EXPORT
+    told = json.loads(export.read_text(encoding="utf-8")).get(field) if start and export.is_file() else None
+    return [told] if isinstance(told, str) else list(told or [])
+
+
+def known_limits(config: Any) -> list[str]:
+    """What the settings of a run keep its model from doing.
+
+    Args:
+        config: the run's `Config`.
+    """
+    limits = []
+    if first := config.loss.min_timestep:
+        steps = config.guidance.num_inference_steps
+        limits.append(
+            f"Trained on the timesteps from {first} on only: made for {steps} denoising step{'s' * (steps > 1)}, "
+            "many more make its pictures worse."
+        )
+    if not config.guidance.drop_image + config.guidance.drop_both:
+        limits.append("Never trained without the source picture: an image guidance scale other than 1 is a guess.")
+    return limits
+
+
+def _world_size(run: Path) -> int:
+    """How many processes trained a run together, as its newest checkpoint says."""
+    newest = CheckpointFolder(run / "checkpoints").latest()
+    return json.loads((newest / TRAINER).read_text(encoding="utf-8"))["world_size"] if newest else 1
+
+
+def measured_skill(report: Path) -> list[str]:
+    """Lines on edit success from the `report.json` that `insightedit eval scenes` writes.
+
+    Args:
+        report: the file.
+
+    Raises:
+        ValueError: if the file is no such report.
+    """
+    try:
+        found = json.loads(Path(report).read_text(encoding="utf-8"))
+        model, hash_ = found["rows"][0], found["protocol"]["hash"]
+        success, tasks = model["success"], model["groups"]["task"]
+    except (KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{report} is no report of `insightedit eval scenes`: give the report.json of its --out folder."
+        ) from error
+    lines = [f"edit success on {success['n']} held-out scenes: {_rate(success)} (protocol {hash_})"]
+    return lines + [f"{task}: {_rate(rate)}" for task, rate in sorted(tasks.items())]
+
+
+def _rate(rate: dict[str, Any]) -> str:
+    return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}], n = {rate['n']}"
+
+
+def measured_protocol(report: Path) -> list[str]:
+    """How `measured_skill` was measured: scenes, rules, settings, and what doing nothing would have got.
+
+    Args:
+        report: the file, already read by `measured_skill`.
+    """
+    from insightedit.evaluation.reporting.report import MEANING
+
+    found = json.loads(Path(report).read_text(encoding="utf-8"))
+    protocol, settings = found["protocol"], found.get("settings", {})
+    lines = [f"success: {MEANING['success']}"]
+    if "name" in protocol:
+        lines.append(
+            f"{protocol['name']}: {protocol['count']} scenes of the split {protocol['split']} at "
+            f"{protocol['size']} px, seed {protocol['seed']}; protocol {protocol['hash']}"
+        )
+    if "num_inference_steps" in settings:
+        lines.append(
+            f"drawn with {settings['num_inference_steps']} steps, guidance {settings['guidance_scale']} text and "
+            f"{settings['image_guidance_scale']} image, on {settings['device']}"
+        )
+    controls = [f"{row['name'].replace('_', ' ')} {row['success']['value']:.3f}" for row in found["rows"][1:]]
+    return lines + ([f"controls on the same scenes: {', '.join(controls)}"] if controls else [])

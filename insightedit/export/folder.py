@@ -1,0 +1,289 @@
+"""Model folders: find the default, load one, export a trained editor as one, describe it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from insightedit.comprehension.adapted import AdaptedMllm
+from insightedit.export.card import (
+    DEFAULTS,
+    base_facts,
+    data_facts,
+    known_limits,
+    measured_protocol,
+    measured_skill,
+    model_card,
+    shown,
+    training_facts,
+)
+from insightedit.export.checks import (
+    DTYPES,
+    SHEET,
+    Sample,
+    check_destination,
+    check_finite,
+    check_run,
+    draw_sheet,
+    kind_of_weights,
+    owned_files,
+    read_run,
+    taught_words,
+)
+from insightedit.files import replace_folder, staging
+from insightedit.hub.network import FACTS
+from insightedit.hub.secrets import without_secrets
+from insightedit.model.interleaved_editor import InterleavedEditor
+from insightedit.pipelines.compose import compose_pipeline
+from insightedit.pipelines.compose_interleaved import compose_interleaved
+from insightedit.pipelines.edit import InsightEditPipeline
+from insightedit.pipelines.interleaved import InterleavedEditPipeline
+from insightedit.pipelines.loading import load_pipeline
+from insightedit.pipelines.model_folder import check_model_folder
+from insightedit.training.contract import base_models
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from insightedit.config.schema import Config
+    from insightedit.model.editor import Editor
+
+
+_PIPELINE_SHIM = """# Only for plain diffusers, which runs code of a folder only where its user allows it;
+# InsightEditPipeline.from_pretrained and `insightedit edit` never do.
+from insightedit import {name}
+
+__all__ = ["{name}"]
+"""
+
+
+def export_run(
+    run: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    ema: bool = True,
+    report: str | os.PathLike | None = None,
+    merge_lora: bool = True,
+    dtype: str = "fp16",
+    samples: Sequence[Sample] | int = 0,
+    name: str | None = None,
+) -> Path:
+    """Write the newest checkpoint of a finished run as a pipeline folder.
+
+    Args:
+        run: run folder of stage 2 or 3, with its `config.yaml`, `contract.json` and `checkpoints/`.
+        folder: where to.
+        ema: take the running average of the weights where the run kept one.
+        report: `report.json` of `insightedit eval scenes`, whose numbers go into the model card.
+        merge_lora: fold the language model's adapter into its weights; False writes the adapter alone, which needs
+            the base model wherever it is loaded.
+        dtype: fp32, fp16 or bf16, of the weights on disk.
+        samples: what the card shows; a number takes that many scenes.
+        name: hub id or path that the card's commands name; None for `folder` itself.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: if `run` is no run folder.
+        ValueError: if the run is not whole, its stage does not draw, or its weights do not fit `dtype`. Then
+            nothing is written.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"`dtype` {dtype!r} is unknown: take one of {', '.join(DTYPES)}.")
+    run, folder = Path(run), Path(folder)
+    config = read_run(run)
+    check_run(run, config, ema=ema, merge_lora=merge_lora)
+    check_destination(folder)
+    card = run_facts(run, config, ema=ema, report=report)
+    card["name"] = name or (folder.name if folder.is_absolute() else folder.as_posix())
+
+    from insightedit.export.checks import scene_samples
+    from insightedit.model.build import build_editor
+    from insightedit.training.contract import load_stage_weights
+
+    editor: Any = build_editor(config, torch.float32 if dtype == "fp32" else None)
+    load_stage_weights(editor, run, ema=ema)
+    if isinstance(samples, int):
+        samples = scene_samples(samples, config.generation.resolution)
+    return export_editor(
+        editor,
+        config,
+        folder,
+        DTYPES[dtype],
+        card=card,
+        merge_lora=merge_lora,
+        samples=samples,
+        taught=taught_words(run),
+    )
+
+
+def run_facts(
+    run: Path, config: Config, *, ema: bool = True, report: str | os.PathLike | None = None
+) -> dict[str, Any]:
+    """What the model card says about a run; see `insightedit.export.card.model_card` for the fields.
+
+    Raises:
+        ValueError: if `report` is no report.
+    """
+    facts = {
+        **base_facts({k: m for k, m in base_models(config).items() if k not in _unused(config)}),
+        "data": data_facts(run),
+        "steps": training_facts(run),
+        "weights": kind_of_weights(run, ema=ema),
+        "limits": known_limits(config),
+    }
+    if report is not None:
+        facts |= {"skill": measured_skill(Path(report)), "protocol": measured_protocol(Path(report))}
+    return facts
+
+
+def _unused(config: Config) -> set[str]:
+    """Base models that a config names and its editor does not load."""
+    return set() if config.bridge.iaa is not None else {"generation.image_encoder"}
+
+
+def export_editor(
+    editor: Editor | InterleavedEditor,
+    config: Config,
+    folder: str | os.PathLike,
+    dtype: torch.dtype = torch.float16,
+    *,
+    include_image_encoder: bool = True,
+    card: dict[str, Any] | None = None,
+    merge_lora: bool = True,
+    samples: Sequence[Sample] = (),
+    taught: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a trained editor as a pipeline folder: safetensors and model card.
+
+    The editor itself stays as it is. Which weights it holds (last or averaged) is the caller's choice. An old
+    folder of that name is replaced only once the new one is whole.
+
+    Args:
+        editor: any editor with a generator.
+        config: the run's config.
+        folder: where to.
+        dtype: of the weights on disk.
+        include_image_encoder: whether reference images can be used later; costs the encoder's size.
+        card: fields of the model card, see `insightedit.export.card.model_card`.
+        merge_lora: fold LoRA and token rows into the language model; False writes them as a peft adapter beside the
+            base model's name, see `insightedit.comprehension.adapted`.
+        samples: edits to draw for the card, with the folder as it will be loaded.
+        taught: settings of the pipeline, from `insightedit.export.checks.taught_words`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the editor has no generator or no adapter, `dtype` cannot hold its weights, or `folder` exists
+            and is no model folder.
+    """
+    check_destination(Path(folder))
+    stored = {"recipe": config.recipe, "dtype": str(dtype).removeprefix("torch.")}
+    if isinstance(editor, InterleavedEditor):
+        pipeline = compose_interleaved(editor, config, dtype)
+        pipeline.register_to_config(**(taught or {}))
+        _check_parts(pipeline, dtype)
+        return export_pipeline(pipeline, folder, card={**stored, **(card or {})}, samples=samples)
+    if merge_lora:
+        mllm, processor = editor.comprehension.merged()
+        mllm = _on_cpu(mllm, dtype)
+    else:
+        processor = editor.comprehension.processor
+        base = config.comprehension.model
+        mllm = AdaptedMllm(editor.comprehension.mllm, base=base, dtype=dtype, tokenizer=processor.tokenizer)
+    pipeline = compose_pipeline(
+        editor,
+        config,
+        mllm=mllm,
+        processor=processor,
+        bridge=_on_cpu(_in_use(editor.bridge), dtype),
+        vae=_on_cpu(editor.vae, dtype),
+        unet=_on_cpu(editor.unet, dtype),
+        image_encoder=_on_cpu(editor.image_encoder, dtype) if include_image_encoder else None,
+    )
+    pipeline.register_to_config(**(taught or {}))
+    _check_parts(pipeline, dtype)
+    kept = "whole, its adapter merged" if merge_lora else f"peft adapter on {shown(config.comprehension.model)}"
+    stored["language_model"] = kept
+    for_training = {"text_encoder": _on_cpu(editor.text_encoder, dtype), "tokenizer": editor.tokenizer}
+    return export_pipeline(
+        pipeline, folder, card={**stored, **(card or {})}, samples=samples, for_training=for_training
+    )
+
+
+def _check_parts(pipeline: InsightEditPipeline | InterleavedEditPipeline, dtype: torch.dtype) -> None:
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            check_finite(name, part, dtype)
+
+
+def _in_use(bridge: Any) -> Any:
+    """The bridge without branches that are switched off: loaded again, they would be on, and nobody trained them."""
+    off: dict[str, Any] = {}
+    if getattr(bridge, "bim", None) is not None and not bridge.use_bim:
+        off |= {"bim_width": None, "bim_place_head": False}
+    if getattr(bridge, "iaa", None) is not None and not bridge.use_iaa:
+        off["iaa_hidden_dim"] = None
+    if not off:
+        return bridge
+    smaller = type(bridge).from_config({**bridge.config, **off})
+    held = bridge.state_dict()
+    smaller.load_state_dict({name: held[name] for name in smaller.state_dict()})
+    return smaller
+
+
+def _on_cpu(module: Any, dtype: torch.dtype) -> Any:
+    return None if module is None else copy.deepcopy(module).to(device="cpu", dtype=dtype).eval()
+
+
+def export_pipeline(
+    pipeline: InsightEditPipeline | InterleavedEditPipeline,
+    folder: str | os.PathLike,
+    *,
+    card: dict[str, Any] | None = None,
+    samples: Sequence[Sample] = (),
+    for_training: Mapping[str, Any] | None = None,
+) -> Path:
+    """Save a pipeline with its model card, whole or not at all.
+
+    Args:
+        pipeline: finished parts.
+        folder: where to.
+        card: fields of the model card, see `insightedit.export.card.model_card`; also kept as `export.json`.
+        samples: edits for the card; the folder is loaded again to draw them, and so is known to load.
+        for_training: folder name -> what else a stage needs that starts from this model (`--init-from`) and editing
+            does not; each has a `save_pretrained`. None values are left out.
+
+    Raises:
+        ValueError: if `folder` exists and is neither empty nor a model folder.
+    """
+    folder = Path(folder)
+    check_destination(folder)
+    owned = owned_files(folder)
+    facts = without_secrets({**DEFAULTS, **(card or {}), **({"samples": SHEET} if samples else {})})
+    with staging(folder, owned) as place:
+        new = place / "new"
+        pipeline.save_pretrained(new)
+        for part, held in (for_training or {}).items():
+            if held is not None:
+                held.save_pretrained(new / part)
+        (new / "pipeline.py").write_text(_shim(pipeline), encoding="utf-8")
+        (new / "README.md").write_text(model_card(pipeline, facts), encoding="utf-8")
+        (new / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        check_model_folder(new)
+        if samples:
+            draw_sheet(load_pipeline(new), samples, new / SHEET)
+        replace_folder(new, folder, owned)
+    return folder
+
+
+def _shim(pipeline: InsightEditPipeline | InterleavedEditPipeline) -> str:
+    """`pipeline.py` of a model folder: for diffusers' own loader, which takes code only if it is told to."""
+    return _PIPELINE_SHIM.format(name=type(pipeline).__name__)

@@ -1,0 +1,266 @@
+"""LLaVA of version 1.1 (Vicuna, one linear projector, CLIP at 224 px) -> transformers' stock LLaVA.
+
+The projector of stock LLaVA has two linear layers with an activation between them. Version 1.1 has one. With the
+activation `linear`, which does nothing, and the identity as second layer the stock class computes the same numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken
+from torch import Tensor
+
+from insightedit.export.card import shown
+from insightedit.export.importers.bases import load_base
+from insightedit.export.importers.mapping import Rule, fill
+from insightedit.export.importers.report import ImportReport
+from insightedit.modeling.pretrained import load_pretrained
+
+LAYERS = "model.language_model.layers"
+FREQUENCIES = "rotary frequencies, which the model computes from its config"
+TABLES = {"model.language_model.embed_tokens.weight": "input", "lm_head.weight": "output"}
+
+
+def llama_rules(prefix: str) -> list[Rule]:
+    """Rules for a Llama's layers behind a prefix (a regular expression)."""
+    layer = rf"{prefix}layers\.(\d+)\."
+    kept = r"(self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj|input_layernorm|post_attention_layernorm)"
+    return [
+        Rule(rf"{layer}self_attn\.rotary_emb\.inv_freq", None, FREQUENCIES),
+        Rule(rf"{layer}{kept}(?:\.base_layer)?\.weight", rf"{LAYERS}.\1.\2.weight"),
+        Rule(rf"{layer}{kept}\.lora_([AB])(?:\.default)?\.weight", rf"{LAYERS}.\1.\2.lora_\3"),
+        Rule(rf"{prefix}norm\.weight", "model.language_model.norm.weight"),
+        Rule(rf"{prefix}embed_tokens\.weight", "model.language_model.embed_tokens.weight"),
+    ]
+
+
+def projector_rules(prefix: str = "") -> list[Rule]:
+    """Rules for the linear projector."""
+    return [Rule(rf"{prefix}mm_projector\.(weight|bias)", r"model.multi_modal_projector.linear_1.\1")]
+
+
+def merge_lora(tensors: dict[str, Tensor], alpha: float, rank: int, source: Path) -> dict[str, Tensor]:
+    """Fold low-rank pairs into their layers: W + alpha / r * B A, computed and kept in float32.
+
+    A layer in bfloat16 would round away most of what a learning rate of 1e-5 has taught its adapter.
+
+    Args:
+        tensors: by our names, pairs as `....lora_A` (r, D_in) and `....lora_B` (D_out, r).
+        alpha: of the adapter.
+        rank: r.
+        source: file for messages.
+
+    Returns:
+        The tensors without pairs.
+
+    Raises:
+        ValueError: if one of a pair is missing, its layer is, or shapes do not fit.
+    """
+    merged = {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
+    layers = sorted({name.rpartition(".lora_")[0] for name in tensors if ".lora_" in name})
+    for layer in layers:
+        down, up = tensors.get(f"{layer}.lora_A"), tensors.get(f"{layer}.lora_B")
+        weight = merged.get(f"{layer}.weight")
+        if down is None or up is None or weight is None:
+            lost = "lora_A" if down is None else "lora_B" if up is None else "weight"
+            raise ValueError(
+                f"{source}: {layer} has no {lost} beside the rest of its adapter: the file is not whole. Fetch it "
+                "again."
+            )
+        shapes = (tuple(down.shape), tuple(up.shape))
+        if shapes != ((rank, weight.shape[1]), (weight.shape[0], rank)):
+            raise ValueError(
+                f"{source}: the adapter of {layer} has shapes {shapes} and its layer {tuple(weight.shape)}; "
+                f"adapter_config.json says rank {rank}: files of different models are mixed."
+            )
+        merged[f"{layer}.weight"] = weight.float() + alpha / rank * (up.float() @ down.float())
+    return merged
+
+
+@dataclass(frozen=True)
+class LlavaShell:
+    """A stock LLaVA without weights of its own: config, processor, and the vision tower's weights.
+
+    Attributes:
+        name: what the base is called.
+        config: `LlavaConfig`, changed freely by the importer.
+        processor: `LlavaProcessor`, likewise.
+        tower: weights of the vision tower by the model's names.
+        vision: what the tower's source is called.
+    """
+
+    name: str
+    config: Any
+    processor: Any
+    tower: dict[str, Tensor]
+    vision: str
+
+    @property
+    def hidden_size(self) -> int:
+        """D_llm."""
+        return int(self.config.text_config.hidden_size)
+
+    @property
+    def vision_width(self) -> int:
+        """D_vis."""
+        return int(self.config.vision_config.hidden_size)
+
+
+def open_llava(llava: str, vision: str) -> LlavaShell:
+    """Config and processor of a stock LLaVA, made to see with another vision tower.
+
+    Args:
+        llava: base whose Llama config and tokenizer are used; no weight of it is.
+        vision: CLIP model whose vision tower and preprocessing are used.
+
+    Raises:
+        ValueError: if one of them is something else.
+    """
+    config, processor = load_base("a LLaVA model in transformers' format", llava, _load_llava)
+    tower, image_processor = load_base("a CLIP model with its image processor", vision, _load_vision)
+    config.vision_config = copy.deepcopy(tower.config)
+    config.vision_feature_layer = -2
+    config.vision_feature_select_strategy = "default"
+    config.projector_hidden_act = "linear"
+    config.multimodal_projector_bias = True
+    config.image_seq_length = (tower.config.image_size // tower.config.patch_size) ** 2
+    config.tie_word_embeddings = False
+    processor.image_processor = image_processor
+    processor.patch_size = tower.config.patch_size
+    processor.num_additional_image_tokens = 1
+    processor.vision_feature_select_strategy = "default"
+    weights = {f"model.vision_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
+    return LlavaShell(shown(llava), config, processor, weights, shown(vision))
+
+
+def _load_llava(folder: str) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoProcessor
+
+    config = load_pretrained(AutoConfig, folder)
+    if config.model_type != "llava":
+        raise ValueError(f"its config.json says {config.model_type}")
+    return config, load_pretrained(AutoProcessor, folder)
+
+
+def _load_vision(folder: str) -> tuple[Any, Any]:
+    from transformers import AutoConfig, CLIPImageProcessor, CLIPVisionModel
+
+    kind = load_pretrained(AutoConfig, folder).model_type
+    if kind not in ("clip", "clip_vision_model"):
+        raise ValueError(f"its config.json says {kind}")
+    return load_pretrained(CLIPVisionModel, folder), load_pretrained(CLIPImageProcessor, folder)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which rows a checkpoint's tables have behind the text rows of its tokenizer.
+
+    Attributes:
+        added: names in the order of their ids; None for a row that is not needed.
+    """
+
+    added: Sequence[str | None]
+
+    def text_rows(self, rows: int) -> int:
+        """Rows of the tokenizer's own text."""
+        return rows - len(self.added)
+
+
+def rebase_tables(
+    tensors: dict[str, Tensor], shell: LlavaShell, vocabulary: Vocabulary, source: Path, report: ImportReport
+) -> dict[str, Tensor]:
+    """Move the vocabulary tables' rows to the ids that our tokenizer gives the same tokens.
+
+    New tokens are added to the shell's tokenizer and found there by name. Rows of tokens that only the base's
+    tokenizer has (`<image>`, `<pad>`) become the mean of the text rows; nothing reads them.
+
+    Args:
+        tensors: by our names; both tables among them.
+        shell: tokenizer and config, changed in place.
+        vocabulary: the checkpoint's rows.
+        source: file for messages.
+        report: gets old and new ids.
+
+    Returns:
+        The tensors with tables of our tokenizer's length.
+
+    Raises:
+        ValueError: if a table is missing, or its length or width do not fit the base.
+    """
+    tokenizer = shell.processor.tokenizer
+    text_rows = int(tokenizer.vocab_size)
+    for name in TABLES:
+        if name not in tensors:
+            raise ValueError(f"{source} lacks the vocabulary table {name}: the file is not whole.")
+        rows, width = tensors[name].shape
+        if width != shell.hidden_size:
+            raise ValueError(
+                f"{source} is {width} wide, the base {shell.name} {shell.hidden_size}: a 7B model is 4096 wide, a 13B "
+                "one 5120. Name the base of the same size with --base llava=."
+            )
+        if rows != text_rows + len(vocabulary.added):
+            raise ValueError(
+                f"{source}: {name} has {rows} rows; the tokenizer of {shell.name} has {text_rows} tokens of text and "
+                f"the system adds {len(vocabulary.added)}, {text_rows + len(vocabulary.added)} in all. Name the base "
+                "with the checkpoint's own tokenizer, or check that the file is as published."
+            )
+    held = tokenizer.get_vocab()
+    new: list[str | AddedToken] = [
+        AddedToken(name, special=True, normalized=False)
+        for name in vocabulary.added
+        if name is not None and name not in held
+    ]
+    tokenizer.add_tokens(new, special_tokens=True)
+    ids = tokenizer.get_vocab()
+    moved = {text_rows + row: ids[name] for row, name in enumerate(vocabulary.added) if name is not None}
+    shell.config.text_config.vocab_size = len(tokenizer)
+    report.facts["token_ids"] = {
+        "text": f"0-{text_rows - 1}, unchanged",
+        "added": {name: [old, ids[name]] for old, name in zip(moved, filter(None, vocabulary.added), strict=True)},
+    }
+    return {
+        name: _moved(tensor, text_rows, moved, len(tokenizer)) if name in TABLES else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _moved(table: Tensor, text_rows: int, moved: Mapping[int, int], length: int) -> Tensor:
+    new = table[:text_rows].float().mean(dim=0).to(table.dtype).expand(length, -1).clone()
+    new[:text_rows] = table[:text_rows]
+    new[list(moved.values())] = table[list(moved)]
+    return new
+
+
+def identity_projector(hidden_size: int) -> dict[str, Tensor]:
+    """The second layer of a projector that has one: x I + 0."""
+    return {
+        "model.multi_modal_projector.linear_2.weight": torch.eye(hidden_size),
+        "model.multi_modal_projector.linear_2.bias": torch.zeros(hidden_size),
+    }
+
+
+def build_llava(shell: LlavaShell, tensors: Mapping[str, Tensor], report: ImportReport, source: str) -> Any:
+    """The stock model, filled.
+
+    Raises:
+        ValueError: if the tensors are not exactly the language model's and projector's.
+    """
+    from accelerate import init_empty_weights
+    from transformers import LlavaForConditionalGeneration
+
+    with init_empty_weights(include_buffers=False):  # buffers are computed, not loaded
+        mllm = LlavaForConditionalGeneration(shell.config)
+    base = {**shell.tower, **identity_projector(shell.hidden_size)}
+    name = f"{shell.vision} (vision tower); an identity (projector's second layer)"
+    fill("mllm", mllm, tensors, report, source=source, base=base, base_name=name)
+    tokenizer = shell.processor.tokenizer
+    mllm.generation_config.bos_token_id = tokenizer.bos_token_id
+    mllm.generation_config.eos_token_id = tokenizer.eos_token_id
+    mllm.generation_config.pad_token_id = tokenizer.pad_token_id
+    return mllm

@@ -1,0 +1,207 @@
+"""MGIE's two files -> a pipeline.
+
+SRC/mllm.pt   both vocabulary tables, `edit_head.*`
+SRC/unet.pt   UNet of eight input channels, names without prefix
+
+The language model's layers and the projector are those of LLaVA-Lightning-7B v1.1, which MGIE leaves as they are and
+does not publish again: name that folder, in its authors' format, with `--base weights=`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from insightedit.export.card import shown
+from insightedit.export.importers.bases import card_of, open_stable_diffusion, source_files
+from insightedit.export.importers.files import read_checkpoint
+from insightedit.export.importers.language import (
+    TABLES,
+    Vocabulary,
+    build_llava,
+    llama_rules,
+    open_llava,
+    projector_rules,
+    rebase_tables,
+)
+from insightedit.export.importers.mapping import Rule, count_layers, fill, translate
+from insightedit.export.importers.report import ImportReport
+from insightedit.export.importers.smartedit import build_unet
+from insightedit.export.importers.write import Imported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from insightedit.export.importers.bases import Drawing
+
+NAME = "mgie"
+BASES: dict[str, str | None] = {
+    "weights": None,
+    "llava": "llava-hf/llava-1.5-7b-hf",
+    "vision": "openai/clip-vit-large-patch14",
+    "sd": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+}
+LICENCE = "CC-BY-NC for the weights, Apple's own terms for the code"
+NUM_EDIT_TOKENS = 8
+EDIT_TOKEN = "[IMG{index}]"
+# LLaVA 1.1 adds three tokens; the first marks the picture's places and is replaced by its patches
+ADDED = (None, "<im_start>", "<im_end>", *(EDIT_TOKEN.format(index=index) for index in range(NUM_EDIT_TOKENS)))
+HEADS = 4  # of the edit head; the files do not say it
+
+MLLM_RULES = [
+    Rule(r"(?:model\.)?embed_tokens\.weight", "model.language_model.embed_tokens.weight"),
+    Rule(r"lm_head\.weight", "lm_head.weight"),
+    Rule(r"edit_head\.llm2hid\.(weight|bias)", r"edit_head.proj_in.\1"),
+    Rule(r"edit_head\.query", "edit_head.queries", squeeze=True),
+    Rule(r"edit_head\.mapper\.(.+)", r"edit_head.transformer.\1"),
+    Rule(r"edit_head\.hid2feat\.(weight|bias)", r"edit_head.proj_out.\1"),
+]
+OWN_TABLE = "MGIE brings both vocabulary tables itself"
+WEIGHT_RULES = [
+    Rule(r"model\.embed_tokens\.weight", None, OWN_TABLE),
+    Rule(r"lm_head\.weight", None, OWN_TABLE),
+    Rule(r"model\.vision_tower\..*", None, "the vision tower comes from --base vision="),
+    *llama_rules(r"model\."),
+    *projector_rules(r"model\."),
+]
+
+
+def import_mgie(source: Path, bases: dict[str, str], report: ImportReport, step: int | None) -> Imported:
+    """Read, check, place.
+
+    Args:
+        source: folder with `mllm.pt` and `unet.pt`.
+        bases: see `BASES`.
+        report: filled.
+        step: none is known here.
+
+    Returns:
+        A finished pipeline and its card.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if the files do not fit each other or the bases.
+    """
+    if step is not None:
+        raise ValueError(f"--step {step}: {NAME} has no steps in its files; leave it out.")
+    if "weights" not in bases:
+        raise ValueError(
+            "mgie publishes no weights of the language model's layers: name the folder of LLaVA-Lightning-7B-v1-1 (its "
+            "delta applied to Vicuna) with --base weights=FOLDER."
+        )
+    mllm_path, unet_path = (_named(source, stem) for stem in ("mllm", "unet"))
+    shell = open_llava(bases["llava"], bases["vision"])
+    drawing = open_stable_diffusion(bases["sd"], report)
+    named = translate(read_checkpoint(mllm_path), MLLM_RULES, report)
+    tables = {name: tensor for name, tensor in named.items() if name in TABLES}
+    tables = rebase_tables(tables, shell, Vocabulary(ADDED), mllm_path, report)
+    language = {**tables, **read_language(Path(bases["weights"]), report)}
+    mllm = build_llava(shell, language, report, f"{mllm_path} with {bases['weights']}")
+    head = {name: tensor for name, tensor in named.items() if name.startswith("edit_head.")}
+    bridge = build_bridge(head, shell.hidden_size, shell.vision_width, drawing, report, mllm_path, bases)
+    unet = build_unet(read_checkpoint(unet_path), drawing, 0, report)
+    return Imported(
+        pipeline=_pipeline(mllm, shell.processor, bridge, unet, drawing),
+        for_training=drawing.text,
+        card=card_of(NAME, "MGIE", "MGIE", LICENCE, bases),
+    )
+
+
+def _named(source: Path, stem: str) -> Path:
+    """The file of that name in the folder."""
+    files = [file for file in source_files(source) if file.stem == stem]
+    if len(files) != 1:
+        raise FileNotFoundError(
+            f"{source} holds {len(files)} files named {stem}.pt: MGIE publishes mllm.pt and unet.pt in one folder."
+        )
+    return files[0]
+
+
+def read_language(folder: Path, report: ImportReport) -> dict[str, Tensor]:
+    """Layers and projector of a LLaVA 1.1 in its authors' format, all its files together.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if they hold something else.
+    """
+    language: dict[str, Tensor] = {}
+    for file in source_files(folder):
+        language |= translate(read_checkpoint(file), WEIGHT_RULES, report)
+    return language
+
+
+def build_bridge(
+    head: Mapping[str, Tensor],
+    llm_width: int,
+    vision_width: int,
+    drawing: Drawing,
+    report: ImportReport,
+    path: Path,
+    bases: dict[str, str],
+) -> Any:
+    """The edit head at the sizes that its tensors have.
+
+    Raises:
+        ValueError: if it is not whole, or fits the text states or the language model not.
+    """
+    from insightedit.bridging import EditBridge
+
+    for name in ("edit_head.queries", "edit_head.proj_in.weight", "edit_head.proj_out.weight"):
+        if name not in head:
+            raise ValueError(f"{path} lacks the tensor for {name}: the file is not whole. Fetch it again.")
+    queries, text = head["edit_head.queries"], head["edit_head.proj_out.weight"]
+    made = (queries.shape[0], text.shape[0])
+    if made != tuple(drawing.null_text.shape):
+        raise ValueError(
+            f"{path} makes text states of shape {made}, the text encoder of {bases['sd']} of shape "
+            f"{tuple(drawing.null_text.shape)}: name Stable Diffusion 1.5 with --base sd=."
+        )
+    inner = head.get("edit_head.transformer.encoder.layers.0.linear1.weight")
+    with torch.device("meta"):
+        bridge = EditBridge(
+            num_queries=made[0],
+            text_width=made[1],
+            llm_width=llm_width,
+            vision_width=vision_width,
+            qformer_layers=None,
+            edit_head_width=queries.shape[1],
+            edit_head_layers=max(1, count_layers(head, r"edit_head\.transformer\.encoder\.layers\.(\d+)\.")),
+            edit_head_heads=HEADS,
+            edit_head_ffn_dim=2048 if inner is None else inner.shape[0],
+            null_text="zero_states",
+            bim_width=None,
+            residual_channels=0,
+            iaa_hidden_dim=None,
+            image_embed_dim=None,
+        )
+    base = {"null_text_states": drawing.null_text}
+    fill("bridge", bridge, head, report, source=str(path), base=base, base_name=shown(bases["sd"]))
+    return bridge
+
+
+def _pipeline(mllm: Any, processor: Any, bridge: Any, unet: Any, drawing: Drawing) -> Any:
+    from insightedit.pipelines.edit import InsightEditPipeline
+
+    return InsightEditPipeline(
+        mllm=mllm,
+        processor=processor,
+        bridge=bridge,
+        vae=drawing.vae,
+        unet=unet,
+        scheduler=drawing.scheduler,
+        resolution=256,
+        num_edit_tokens=NUM_EDIT_TOKENS,
+        edit_token=EDIT_TOKEN,
+        default_guidance_scale=7.5,
+        default_image_guidance_scale=1.5,
+        default_num_inference_steps=100,
+        describe_prompt="{instruction}",
+        expressive=True,
+        max_new_tokens=96,
+        no_repeat_ngram_size=3,
+        states_before_tokens=True,
+    )

@@ -1,0 +1,334 @@
+"""SmartEdit's published folder -> a pipeline.
+
+SRC/LLM-N/adapter_model.bin                                   Vicuna, its LoRA beside it; adapter_config.json
+SRC/embeddings_qformer/checkpoint-N_embeddings_qformer.bin    Q-Former, its queries, projector, lm_head
+SRC/unet-N/adapter_model.bin                                  UNet of eight input channels
+SRC/modulate-N/adapter_model.bin                              BIM
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from insightedit.export.card import shown
+from insightedit.export.importers.bases import Drawing, card_of, empty_unet, open_stable_diffusion, source_files
+from insightedit.export.importers.files import Checkpoint, read_checkpoint
+from insightedit.export.importers.language import (
+    Vocabulary,
+    build_llava,
+    llama_rules,
+    merge_lora,
+    open_llava,
+    projector_rules,
+    rebase_tables,
+)
+from insightedit.export.importers.mapping import Rule, count_layers, fill, translate
+from insightedit.export.importers.report import ImportReport
+from insightedit.export.importers.write import Imported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+NAME = "smartedit"
+BASES: dict[str, str | None] = {
+    "llava": "llava-hf/llava-1.5-7b-hf",
+    "vision": "openai/clip-vit-large-patch14",
+    "sd": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+}
+LICENCE = "none stated by its authors (no licence file in their repository): ask them before you use or share it"
+NUM_EDIT_TOKENS = 32
+ADDED = ("<img>", "<im_start>", "<im_end>", *(f"<img_{index}>" for index in range(NUM_EDIT_TOKENS)))
+HEAD_WIDTH = 64  # of a BERT attention head; the files do not say it
+BIM_HEADS = 8  # likewise
+
+FILES = {
+    "llm": r"LLM-(\d+)/adapter_model\.\w+",
+    "qformer": r"embeddings_qformer/checkpoint-(\d+)_embeddings_qformer\.\w+",
+    "unet": r"unet-(\d+)/adapter_model\.\w+",
+    "bim": r"modulate-(\d+)/adapter_model\.\w+",
+}
+SHOWN_FILES = {
+    "llm": "LLM-N/adapter_model.bin",
+    "qformer": "embeddings_qformer/checkpoint-N_embeddings_qformer.bin",
+    "unet": "unet-N/adapter_model.bin",
+    "bim": "modulate-N/adapter_model.bin",
+}
+
+LLM_RULES = llama_rules(r"(?:model\.)?base_model\.model\.(?:model\.)?")
+
+
+def bert_rules(prefix: str, ours: str) -> list[Rule]:
+    """Rules for a Q-Former in BERT's names (BLIP-2's), whose text half was taken out.
+
+    Args:
+        prefix: regular expression for what stands before `embeddings` and `encoder`.
+        ours: what stands before our names, ending in a dot.
+    """
+    layer, new = rf"{prefix}encoder\.layer\.(\d+)\.", rf"{ours}layers.\1."
+    rules = [
+        Rule(rf"{prefix}embeddings\.position_ids", None, "a row of counters; queries have no positions"),
+        Rule(rf"{prefix}embeddings\.LayerNorm\.(weight|bias)", rf"{ours}norm.\1"),
+        Rule(rf"{layer}intermediate_query\.dense\.(weight|bias)", rf"{new}ffn.0.\2"),
+        Rule(rf"{layer}output_query\.dense\.(weight|bias)", rf"{new}ffn.2.\2"),
+        Rule(rf"{layer}output_query\.LayerNorm\.(weight|bias)", rf"{new}ffn_norm.\2"),
+    ]
+    for theirs, attention in (("attention", "self_attn"), ("crossattention", "cross_attn")):
+        for projection in ("query", "key", "value"):
+            old = rf"{layer}{theirs}\.self\.{projection}\.(weight|bias)"
+            rules.append(Rule(old, rf"{new}{attention}.{projection[0]}_proj.\2"))
+        out = rf"{layer}{theirs}\.output\."
+        rules.append(Rule(rf"{out}dense\.(weight|bias)", rf"{new}{attention}.out_proj.\2"))
+        rules.append(Rule(rf"{out}LayerNorm\.(weight|bias)", rf"{new}{attention}_norm.\2"))
+    return rules
+
+
+QFORMER_RULES = [
+    *bert_rules(r"sd_qformer\.(?:bert\.)?", "qformer."),
+    Rule(r"sd_query_tokens", "qformer.queries", squeeze=True),
+    Rule(r"lm_head\.weight", "lm_head.weight"),
+    *projector_rules(),
+]
+
+
+def _bim_rules() -> list[Rule]:
+    """SAM's names for the two-way transformer, SmartEdit's own for the rest."""
+    ends = r"\.(weight|bias)"
+    layer, new = r"modulate_transformer\.layers\.(\d+)\.", r"bim.two_way.blocks.\1."
+    rules = [
+        Rule(rf"modulate_head{ends}", r"bim.text_in.\1"),
+        Rule(r"pe_layer\.positional_encoding_gaussian_matrix", "bim.positions.frequencies"),
+        Rule(rf"dimension_reduction_head_zeroconv{ends}", r"bim.image_out.\1"),
+        Rule(rf"dimension_reduction_head_qformer_out{ends}", r"bim.text_out.\1"),
+        Rule(rf"{layer}mlp\.lin1{ends}", rf"{new}mlp.0.\2"),
+        Rule(rf"{layer}mlp\.lin2{ends}", rf"{new}mlp.2.\2"),
+        Rule(
+            rf"modulate_transformer\.final_attn_token_to_image\.([qkv]|out)_proj{ends}",
+            r"bim.two_way.final_attn.\1_proj.\2",
+        ),
+        Rule(rf"modulate_transformer\.norm_final_attn{ends}", r"bim.two_way.final_norm.\1"),
+    ]
+    attentions = {
+        "self_attn": "self_attn",
+        "cross_attn_token_to_image": "token_to_image",
+        "cross_attn_image_to_token": "image_to_token",
+    }
+    for theirs, ours in attentions.items():
+        rules.append(Rule(rf"{layer}{theirs}\.([qkv]|out)_proj{ends}", rf"{new}{ours}.\2_proj.\3"))
+    norms = ("self_attn_norm", "token_to_image_norm", "mlp_norm", "image_to_token_norm")
+    rules += [Rule(rf"{layer}norm{n}{ends}", rf"{new}{ours}.\2") for n, ours in enumerate(norms, 1)]
+    return rules
+
+
+BIM_RULES = _bim_rules()
+UNET_RULES = [Rule(r"(?:unet\.)?(.+)", r"\1")]
+
+
+def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, step: int | None) -> Imported:
+    """Read, check, place.
+
+    Args:
+        source: the published folder.
+        bases: see `BASES`.
+        report: filled.
+        step: N, where the folder holds several.
+
+    Returns:
+        A finished pipeline and its card.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if the files do not fit each other or the bases.
+    """
+    files = find_files(source, step)
+    report.facts["step"] = step_of(files)
+    shell = open_llava(bases["llava"], bases["vision"])
+    drawing = open_stable_diffusion(bases["sd"], report)
+    llm, qformer = read_checkpoint(files["llm"]), read_checkpoint(files["qformer"])
+    named = translate(qformer, QFORMER_RULES, report)
+    language = {k: v for k, v in named.items() if not k.startswith("qformer.")}
+    language |= translate(llm, LLM_RULES, report)
+    rank, alpha = adapter_scale(files["llm"])
+    report.facts["lora"] = {"rank": rank, "alpha": alpha, "merged_in": "float32"}
+    language = merge_lora(language, alpha, rank, files["llm"])
+    language = rebase_tables(language, shell, Vocabulary(ADDED), files["llm"], report)
+    mllm = build_llava(shell, language, report, str(files["llm"]))
+    queries = {name: tensor for name, tensor in named.items() if name.startswith("qformer.")}
+    bim = translate(read_checkpoint(files["bim"]), BIM_RULES, report)
+    bridge = build_bridge({**queries, **bim}, shell.hidden_size, shell.vision_width, drawing, report, bases, files)
+    unet = build_unet(read_checkpoint(files["unet"]), drawing, bim["bim.image_out.weight"].shape[0], report)
+    return Imported(
+        pipeline=_pipeline(mllm, shell.processor, bridge, unet, drawing),
+        for_training=drawing.text,
+        card=card_of(NAME, "SmartEdit", f"SmartEdit, step {step_of(files)}", LICENCE, bases),
+    )
+
+
+def find_files(source: Path, step: int | None) -> dict[str, Path]:
+    """The four files of one step.
+
+    Raises:
+        FileNotFoundError: if one is missing.
+        ValueError: if there are several steps and none is chosen, or two formats of a file.
+    """
+    found: dict[str, dict[int, Path]] = {part: {} for part in FILES}
+    for file in source_files(source):
+        name = file.relative_to(source).as_posix() if source.is_dir() else file.name
+        for part, pattern in FILES.items():
+            if match := re.fullmatch(pattern, name):
+                number = int(match[1])
+                if number in found[part]:
+                    raise ValueError(f"{source} holds {found[part][number].name} and {file.name}: keep one of them.")
+                found[part][number] = file
+    steps = sorted(set().union(*found.values()))
+    if step is None and len(steps) > 1:
+        raise ValueError(
+            f"{source} holds files of the steps {', '.join(map(str, steps))}: say which with --step; all four files "
+            "have to be of one step."
+        )
+    chosen = step if step is not None else next(iter(steps), None)
+    missing = [SHOWN_FILES[part] for part, files in found.items() if chosen not in files]
+    if chosen is None or missing:
+        at = "" if chosen is None else f" for step {chosen}"
+        raise FileNotFoundError(
+            f"{source} lacks {', '.join(missing)}{at}: SmartEdit publishes {', '.join(SHOWN_FILES.values())} in one "
+            "folder."
+        )
+    return {part: files[chosen] for part, files in found.items()}
+
+
+def step_of(files: dict[str, Path]) -> int:
+    """N."""
+    return int(files["llm"].parent.name.removeprefix("LLM-"))
+
+
+def adapter_scale(llm: Path) -> tuple[int, float]:
+    """Rank and alpha from `adapter_config.json` beside the language model or above it; else the published 8 and 16.
+
+    Raises:
+        ValueError: if the file is broken.
+    """
+    for folder in (llm.parent, llm.parent.parent):
+        path = folder / "adapter_config.json"
+        if path.is_file():
+            try:
+                held = json.loads(path.read_text(encoding="utf-8"))
+                return int(held["r"]), float(held["lora_alpha"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path} does not say r and lora_alpha: fetch it again.") from error
+    return 8, 16.0
+
+
+def build_bridge(
+    tensors: Mapping[str, Tensor],
+    llm_width: int,
+    vision_width: int,
+    drawing: Drawing,
+    report: ImportReport,
+    bases: dict[str, str],
+    files: dict[str, Path],
+) -> Any:
+    """Q-Former and BIM, at the sizes that the tensors have.
+
+    Raises:
+        ValueError: if they do not fit the language model, the vision tower or the text states.
+    """
+    from insightedit.bridging import EditBridge
+
+    source = f"{files['qformer']} with {files['bim']}"
+    queries = _needed(tensors, "qformer.queries", files["qformer"])
+    ffn = _needed(tensors, "qformer.layers.0.ffn.0.weight", files["qformer"])
+    reads = _needed(tensors, "qformer.layers.0.cross_attn.k_proj.weight", files["qformer"])
+    text_in = _needed(tensors, "bim.text_in.weight", files["bim"])
+    inner = _needed(tensors, "bim.two_way.final_attn.q_proj.weight", files["bim"])
+    mlp = _needed(tensors, "bim.two_way.blocks.0.mlp.0.weight", files["bim"])
+    image_out = _needed(tensors, "bim.image_out.weight", files["bim"])
+    if reads.shape[1] != llm_width:
+        raise ValueError(
+            f"{files['qformer']} reads a language model {reads.shape[1]} wide, {files['llm']} is {llm_width} wide: "
+            "files of the 7B model (4096) and of the 13B one (5120) are mixed."
+        )
+    if text_in.shape[0] != vision_width:
+        raise ValueError(
+            f"{files['bim']} reads vision patches {text_in.shape[0]} wide, {bases['vision']} has {vision_width}: name "
+            "the CLIP model that it was trained with (--base vision=openai/clip-vit-large-patch14)."
+        )
+    if queries.shape != drawing.null_text.shape:
+        raise ValueError(
+            f"{files['qformer']} makes text states of shape {tuple(queries.shape)}, the text encoder of {bases['sd']} "
+            f"of shape {tuple(drawing.null_text.shape)}: name Stable Diffusion 1.5 with --base sd=."
+        )
+    reading = [n for n in tensors if re.fullmatch(r"qformer\.layers\.\d+\.cross_attn\.k_proj\.weight", n)]
+    layers = count_layers(tensors, r"qformer\.layers\.(\d+)\.")
+    with torch.device("meta"):
+        bridge = EditBridge(
+            num_queries=queries.shape[0],
+            text_width=queries.shape[1],
+            llm_width=llm_width,
+            vision_width=vision_width,
+            qformer_layers=layers,
+            qformer_heads=max(1, queries.shape[1] // HEAD_WIDTH),
+            qformer_ffn_dim=ffn.shape[0],
+            qformer_cross_attention_every=max(1, round(layers / len(reading))),
+            bim_width=text_in.shape[0],
+            bim_depth=count_layers(tensors, r"bim\.two_way\.blocks\.(\d+)\."),
+            bim_heads=BIM_HEADS,
+            bim_mlp_dim=mlp.shape[0],
+            bim_downsample_rate=text_in.shape[0] // inner.shape[0],
+            residual_channels=image_out.shape[0],
+            iaa_hidden_dim=None,
+            image_embed_dim=None,
+        )
+    base = {"null_text_states": drawing.null_text}
+    fill("bridge", bridge, tensors, report, source=source, base=base, base_name=shown(bases["sd"]))
+    return bridge
+
+
+def _needed(tensors: Mapping[str, Tensor], name: str, path: Path) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"{path} lacks the tensor for {name}: the file is not whole. Fetch it again.")
+    return tensors[name]
+
+
+def build_unet(checkpoint: Checkpoint, drawing: Drawing, residual: int, report: ImportReport) -> Any:
+    """The UNet of eight input channels; with a residual where there is BIM.
+
+    Raises:
+        ValueError: if the tensors do not fit Stable Diffusion's UNet.
+    """
+    latents = int(drawing.unet_config["out_channels"])
+    width = int(drawing.unet_config["block_out_channels"][0])
+    if residual not in (0, width):
+        raise ValueError(
+            f"BIM writes {residual} channels, the UNet of the base has {width} after its first layer: name Stable "
+            "Diffusion 1.5 with --base sd=."
+        )
+    unet = empty_unet(
+        drawing.unet_config, source_channels=latents, residual_channels=residual, image_tokens=0, image_embed_dim=0
+    )
+    fill("unet", unet, translate(checkpoint, UNET_RULES, report), report, source=str(checkpoint.path))
+    return unet
+
+
+def _pipeline(mllm: Any, processor: Any, bridge: Any, unet: Any, drawing: Drawing) -> Any:
+    from insightedit.pipelines.edit import InsightEditPipeline
+
+    return InsightEditPipeline(
+        mllm=mllm,
+        processor=processor,
+        bridge=bridge,
+        vae=drawing.vae,
+        unet=unet,
+        scheduler=drawing.scheduler,
+        resolution=256,
+        num_edit_tokens=NUM_EDIT_TOKENS,
+        default_guidance_scale=7.5,
+        default_image_guidance_scale=1.5,
+        default_num_inference_steps=100,
+    )

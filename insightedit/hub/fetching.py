@@ -1,0 +1,145 @@
+"""Models from the hub: fetched once, with time limits, and the true reason in one sentence where there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from insightedit.hub.network import (
+    MODEL_INDEX,
+    PATIENCE,
+    hub_address,
+    is_network,
+    patience,
+    reasons,
+    status_of,
+    without_token,
+)
+
+PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")  # of a part; pickles are never fetched
+ROOT_FILES = ("model_index.json", "export.json", "README.md")
+MORE_PARTS = ("text_encoder", "tokenizer")  # what training on needs and the index does not name
+
+
+def fetch_model(repo: str) -> Path:
+    """Fetch a model, or find it in the hub's cache; where the hub cannot be reached, the cached copy is taken.
+
+    Args:
+        repo: `owner/name`.
+
+    Returns:
+        Its folder in the cache.
+
+    Raises:
+        ValueError: in one sentence, if there is no such model, it is not for this user, or the hub gives no answer.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    if constants.HF_HUB_OFFLINE:
+        kept = _cached(repo)
+        if kept is None:
+            raise ValueError(
+                f"{repo} is not in this machine's cache, and HF_HUB_OFFLINE keeps the hub's client from fetching it: "
+                "unset that, or name a model folder."
+            )
+        return kept
+    try:
+        with patience(PATIENCE):
+            commit = HfApi(library_name="insightedit").model_info(repo, timeout=PATIENCE).sha
+            options: dict[str, Any] = {"revision": commit, "etag_timeout": PATIENCE, "max_workers": 4}
+            place = Path(snapshot_download(repo, allow_patterns=list(ROOT_FILES), **options))
+            if not (place / MODEL_INDEX).is_file():
+                raise ValueError(f"{repo} holds no {MODEL_INDEX}, so it is no model that edits pictures.")
+            index = json.loads((place / MODEL_INDEX).read_text(encoding="utf-8"))
+            parts = [name for name in [*index, *MORE_PARTS] if "/" not in name and not name.startswith("_")]
+            patterns = [f"{part}/{pattern}" for part in parts for pattern in PATTERNS]
+            return Path(snapshot_download(repo, allow_patterns=patterns, **options))
+    except Exception as error:
+        if type(error) is ValueError and error.__cause__ is None:
+            raise  # one of our own
+        kept = _cached(repo) if _may_be_cached(error) else None
+        if kept is not None:
+            return kept
+        raise ValueError(without_token(_explain(error, repo))) from None  # causes carry request headers
+
+
+def check_on_hub(repo: str, revision: str | None = None) -> None:
+    """Ask the hub for a model before a library does, which tries for minutes and then names another reason.
+
+    What the cache holds is not asked for, nor what no name on the hub can be, nor anything with HF_HUB_OFFLINE set.
+
+    Raises:
+        ValueError: in one sentence, if there is no such model, it is not for this user, or the hub gives no answer.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        snapshot_download(repo, revision=revision, local_files_only=True)
+    except HFValidationError:
+        return
+    except (OSError, ValueError):
+        try:
+            HfApi(library_name="insightedit").model_info(repo, revision=revision, timeout=PATIENCE)
+        except Exception as error:
+            raise ValueError(without_token(_explain(error, repo))) from None
+
+
+def _cached(repo: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        place = Path(snapshot_download(repo, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    return place if (place / MODEL_INDEX).is_file() else None
+
+
+def _may_be_cached(error: BaseException) -> bool:
+    """Whether the hub itself failed; one that says no is believed."""
+    status = next((code for code in map(status_of, reasons(error)) if code), None)
+    return any(map(is_network, reasons(error))) if status is None else status == 429 or status >= 500
+
+
+def _explain(error: BaseException, repo: str) -> str:
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    chain = list(reasons(error))
+    status = next((code for code in map(status_of, chain) if code), None)
+    hub = hub_address()
+    if any(isinstance(cause, GatedRepoError) for cause in chain) or status == 403:
+        return (
+            f"{repo} is gated: ask for access at {hub}/{repo}, then log in with `hf auth login` (or set HF_TOKEN) as "
+            "the user who was let in."
+        )
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in chain) or status == 401:
+        return (
+            f"The hub at {hub} shows no model {repo}: check the name; for a private one log in with `hf auth login`, "
+            "or set HF_TOKEN."
+        )
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return f"{repo} holds no {MODEL_INDEX}, so it is no model that edits pictures."
+    if status == 429:
+        return f"The hub at {hub} gets too many requests from here: wait some minutes, or log in with `hf auth login`."
+    if status is not None and status >= 500:
+        return f"The hub at {hub} failed (status {status}) and {repo} is not in this machine's cache: try again later."
+    if any(map(is_network, chain)):
+        return (
+            f"The hub at {hub} gives no answer and {repo} is not in this machine's cache: check the network and "
+            "HF_ENDPOINT, or name a model folder."
+        )
+    if any(isinstance(cause, json.JSONDecodeError | KeyError | TypeError) for cause in chain):
+        return (
+            f"What answers at {hub} is no hub (a network's log-in page?): check the network and HF_ENDPOINT, then try "
+            f"{repo} again."
+        )
+    said = " ".join(str(error).split()) or type(error).__name__
+    return f"The hub at {hub} did not give {repo}: {said[:300].rstrip('.')}."

@@ -1,0 +1,1 @@
+"""Pictures in and out: one reader, one way to save, sheets of pairs."""

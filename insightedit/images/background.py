@@ -1,0 +1,270 @@
+"""Where the edit went, and the lock that keeps every other pixel as it was.
+
+The evidence is the model's own: its edited picture against the autoencoder's round trip of the source, both
+at the model's resolution, so that what the autoencoder alone changes cancels out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from skimage.filters import apply_hysteresis_threshold
+from skimage.morphology import disk, remove_small_holes, remove_small_objects
+
+from insightedit.images.reading import Picture, from_rgb, stretch, strips, to_rgb
+
+GLOBAL_COVERAGE = 0.6  # an edit over more of the picture than this is a change of tone: keep native detail
+
+
+@dataclass(frozen=True)
+class EditEvidence:
+    """What one edit changed, at the model's resolution.
+
+    Attributes:
+        edited: (S, S, 3) float32 in [0, 255], what the model drew.
+        round_trip: (S, S, 3) float32 in [0, 255], the source through the autoencoder and back.
+        edit_map: (S, S) float32 in [0, 1], smoothed mean absolute difference of the two over the channels.
+        mask: (S, S) bool, where the edit went.
+    """
+
+    edited: np.ndarray
+    round_trip: np.ndarray
+    edit_map: np.ndarray
+    mask: np.ndarray
+
+    @property
+    def is_global(self) -> bool:
+        """Whether the edit covers so much that it is taken for a change of tone."""
+        return float(self.mask.mean()) > GLOBAL_COVERAGE
+
+
+def gather_evidence(edited: np.ndarray, round_trip: np.ndarray, threshold: float | None = None) -> EditEvidence:
+    """Edit map and mask of one edit.
+
+    Args:
+        edited: (S, S, 3) float32 in [0, 255].
+        round_trip: (S, S, 3) float32 in [0, 255].
+        threshold: see `find_mask`.
+    """
+    difference = (edited - round_trip) / 255.0
+    side = edited.shape[0]
+    edit_map = ndimage.gaussian_filter(np.abs(difference).mean(axis=2), sigma=side / 64).clip(0, 1).astype(np.float32)
+    return EditEvidence(edited, round_trip, edit_map, find_mask(difference, edit_map, threshold))
+
+
+def find_mask(difference: np.ndarray, edit_map: np.ndarray, threshold: float | None = None) -> np.ndarray:
+    """Hysteresis threshold of the edit map, without specks and pinholes, grown a little.
+
+    Without a `threshold` it adapts to the model's noise: three times the map's median, held within 0.08 to
+    0.16; for a change of tone, whose difference keeps its sign over most of the picture, the median is no
+    noise and 0.08 is used.
+
+    Args:
+        difference: (S, S, 3) float, edited minus round trip, of a picture in [0, 1].
+        edit_map: (S, S) float32 in [0, 1].
+        threshold: difference in 0..1 that a changed region has to reach somewhere; it extends down to half of
+            that.
+
+    Returns:
+        (S, S) bool.
+    """
+    side = edit_map.shape[0]
+    if threshold is None:
+        threshold = 0.08
+        if not _changes_tone(difference):
+            threshold = float(np.clip(3.0 * np.median(edit_map), 0.08, 0.16))
+    mask = apply_hysteresis_threshold(edit_map, threshold / 2, threshold)
+    speck = max(1, side * side // 1000)
+    mask = remove_small_objects(mask, max_size=speck)
+    mask = remove_small_holes(mask, max_size=speck)
+    return ndimage.binary_dilation(mask, structure=disk(max(1, round(side / 64))))
+
+
+def _changes_tone(difference: np.ndarray) -> bool:
+    """Noise has no sign over large areas; a change of tone has one over most of the picture."""
+    sigma = difference.shape[0] / 16
+    drift = np.abs(ndimage.gaussian_filter(difference, sigma=(sigma, sigma, 0))).mean(axis=2)
+    return float((drift > 0.04).mean()) > GLOBAL_COVERAGE
+
+
+def native_map(evidence: EditEvidence, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: the edit map at the picture's own `size` = (W, H)."""
+    native = np.empty(size[::-1], np.float32)
+    for rows in strips(size):
+        part = stretch(evidence.edit_map[:, :, None], size, smooth=False, rows=rows)
+        native[rows] = part[:, :, 0].clip(0, 1)
+    return native
+
+
+def native_mask(evidence: EditEvidence, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the mask at the picture's own `size` = (W, H)."""
+    mask, native = evidence.mask[:, :, None].astype(np.float32), np.empty(size[::-1], np.bool_)
+    for rows in strips(size):
+        native[rows] = stretch(mask, size, smooth=False, rows=rows)[:, :, 0] >= 0.5
+    return native
+
+
+def hidden_share(picture: Picture, evidence: EditEvidence) -> float:
+    """How much of the edit lies where the picture is fully transparent, 0..1."""
+    visible = picture.visible
+    mask = None if visible is None else native_mask(evidence, picture.size)
+    if visible is None or mask is None or not mask.any():
+        return 0.0
+    return float((mask & ~visible).sum() / mask.sum())
+
+
+def native_edit(
+    picture: Picture, evidence: EditEvidence, *, keep_detail: bool, rows: slice | None = None
+) -> np.ndarray:
+    """The edit on the picture's own pixels.
+
+    Args:
+        picture: the source.
+        evidence: what the model drew.
+        keep_detail: add the model's *change* to the source (fine detail survives a change of tone) instead of
+            taking the model's picture as it is (needed where objects appear or vanish).
+        rows: of the picture, the part that is wanted; None for all.
+
+    Returns:
+        (H, W, 3) float32 in [0, 255], H of `rows`.
+    """
+    if keep_detail:
+        change = stretch(evidence.edited - evidence.round_trip, picture.size, rows=rows)
+        return np.clip(to_rgb(picture if rows is None else picture.rows(rows)) + change, 0.0, 255.0)
+    return np.clip(stretch(evidence.edited, picture.size, rows=rows), 0.0, 255.0)
+
+
+def feather_weights(mask: np.ndarray, width: int) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: 0 outside the mask, rising to 1 over `width` pixels *inside* it.
+
+    The picture's own border is no border of the mask. Parts thinner than twice the width rise over half their
+    depth.
+    """
+    weights = np.empty(mask.shape, np.float32)
+    for rows, part in feather_strips(mask, width):
+        weights[rows] = part
+    return weights
+
+
+def feather_strips(mask: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """`feather_weights` strip by strip: distances take ten times the memory of what they are taken of."""
+    parts = list(strips(mask.shape[::-1]))
+    if mask.all() or not mask.any():
+        yield from ((rows, mask[rows].astype(np.float32)) for rows in parts)
+        return
+    depth, deepest = np.empty(0), 0.0
+    for rows in parts:
+        depth = _depth(mask, rows, 2 * width)
+        deepest = max(deepest, float(depth.max()))
+        if deepest >= 2 * width:
+            break
+    rise = min(float(width), deepest / 2)
+    for rows in parts:
+        depth = depth if len(parts) == 1 else _depth(mask, rows, 2 * width)
+        yield rows, np.clip(depth / (rise + 1.0), 0.0, 1.0) if rise > 1.0 else mask[rows].astype(np.float32)
+
+
+def _depth(mask: np.ndarray, rows: slice, reach: int) -> np.ndarray:
+    """(h, W) float32: distance to the nearest pixel outside the mask; exact up to `reach`, at least that beyond."""
+    depth = np.zeros((rows.stop - rows.start, mask.shape[1]), np.float32)
+    columns = np.flatnonzero(mask[rows].any(axis=0))
+    if columns.size == 0:
+        return depth
+    top, left = max(0, rows.start - reach - 1), max(0, int(columns[0]) - 1)
+    around = mask[top : rows.stop + reach + 1, left : int(columns[-1]) + 2]
+    here = slice(rows.start - top, rows.stop - top), slice(left, left + around.shape[1])
+    if around.all():
+        depth[:, here[1]] = reach + 1
+    else:
+        depth[:, here[1]] = np.asarray(ndimage.distance_transform_edt(around))[here[0]]
+    return depth
+
+
+def feather_width(size: tuple[int, int], side: int) -> int:
+    """Native pixels that one pixel of the model covers: the sharpest border that the model can draw."""
+    return max(1, math.ceil(max(size) / side))
+
+
+def write_edit(picture: Picture, edit: np.ndarray, mask: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Put an edit onto a picture's own pixels.
+
+    Args:
+        picture: the source.
+        edit: (H, W, 3) float32 in [0, 255].
+        mask: (H, W) bool; outside it every value stays exactly the source's.
+        weights: (H, W) float32 in [0, 1], of the edit inside the mask.
+
+    Returns:
+        The picture's new `colour`.
+    """
+    drawn, weights = from_rgb(edit, picture), weights[:, :, None]
+    blended = _quantise(picture.colour * (1.0 - weights) + drawn * weights, picture)
+    return np.where(mask[:, :, None], blended, picture.colour)
+
+
+def _quantise(values: np.ndarray, like: Picture) -> np.ndarray:
+    values = np.clip(values, 0.0, like.white)
+    values = values if like.colour.dtype.kind == "f" else np.rint(values)
+    return values.astype(like.colour.dtype)
+
+
+def paste_edit(
+    picture: Picture, evidence: EditEvidence, own_mask: np.ndarray | None, background_lock: bool
+) -> tuple[Picture, np.ndarray]:
+    """Bring what the model drew onto the picture's own pixels.
+
+    With the lock, a change of tone (the model's mask covers more than 60 % of the picture) is added to the
+    source, so that its fine detail stays; any other edit replaces what was there, blended in over one pixel of the
+    model inside the mask.
+
+    Args:
+        picture: the source.
+        evidence: what the model drew.
+        own_mask: (H, W) bool, the user's; None takes the model's.
+        background_lock: outside the mask every value stays exactly the source's. False writes the whole picture.
+
+    Returns:
+        The edited picture, in the source's size, mode and depth, and the mask, without pixels of alpha 0: what
+        nobody sees is no edit.
+    """
+    mask = native_mask(evidence, picture.size) if own_mask is None else own_mask
+    visible = picture.visible
+    mask = mask if visible is None else mask & visible
+    colour = np.empty_like(picture.colour)
+    if not background_lock:
+        for rows in strips(picture.size):
+            edit = native_edit(picture, evidence, keep_detail=False, rows=rows)
+            colour[rows] = _quantise(from_rgb(edit, picture), picture)
+        return picture.with_colour(colour), mask
+    for rows, weights in feather_strips(mask, feather_width(picture.size, evidence.edited.shape[0])):
+        if not mask[rows].any():
+            colour[rows] = picture.colour[rows]
+            continue
+        edit = native_edit(picture, evidence, keep_detail=evidence.is_global, rows=rows)
+        colour[rows] = write_edit(picture.rows(rows), edit, mask[rows], weights)
+    return picture.with_colour(colour), mask
+
+
+def psnr(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> float | None:
+    """Peak signal-to-noise ratio in dB over the chosen pixels only.
+
+    Args:
+        first: (H, W, 3) in 0..255.
+        second: (H, W, 3) in 0..255.
+        where: (H, W) bool, the pixels that count.
+
+    Returns:
+        The ratio, infinity for equal pixels, None if no pixel counts.
+    """
+    if not where.any():
+        return None
+    total = 0.0
+    for rows in strips(where.shape[::-1]):
+        one, other = first[rows][where[rows]], second[rows][where[rows]]
+        total += float(np.square(one.astype(np.float32) - other.astype(np.float32)).sum(dtype=np.float64))
+    error = total / (int(where.sum()) * first.shape[2])
+    return math.inf if error == 0 else float(10.0 * math.log10(255.0**2 / error))

@@ -1,0 +1,170 @@
+"""Files of pictures: which there are, and the one way to open them, with one list of formats and one error."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+MAX_SIDE = 16_384  # pixels
+MAX_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
+
+# Explicit, since Pillow goes by content: an EPS named .png would start Ghostscript. Of layered or vector formats
+# (PSD, WMF) only a preview could be read.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+PICTURE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif"}
+    | {".tiff", ".webp"}
+)
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+
+# Pillow stops at 1 MB of text or profile a chunk: whole pictures with long prompts or printer profiles do not open.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+
+
+class PictureError(ValueError):
+    """A picture that cannot be used: damaged, of no known kind, empty, too large, or with values out of range."""
+
+
+def is_picture_file(path: str | os.PathLike) -> bool:
+    """Whether a file found in a folder is to be taken for a picture: by its ending, nothing is opened.
+
+    Hidden files (also `._photo.jpg`, what macOS leaves beside one), folders, pipes and links that lead nowhere are
+    none.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
+        return False
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+@contextmanager
+def open_picture(source: Any, name: str | None = None) -> Iterator[Image.Image]:
+    """The package's only way to open a picture: one list of formats, one limit of size, one type of error.
+
+    Args:
+        source: path, content, binary file object or Pillow image.
+        name: what messages call it; by default its path.
+
+    Yields:
+        Pillow's image; whatever Pillow raises while it is decoded inside becomes a `PictureError`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        PictureError: see `read_picture`.
+        TypeError: if `source` is of another kind.
+    """
+    if not (isinstance(source, str | os.PathLike | bytes | Image.Image) or hasattr(source, "read")):
+        raise TypeError(
+            f"`image` is a {type(source).__name__}; pass a path, bytes, a binary file, a PIL image, an array "
+            "(H, W, C) or a tensor (C, H, W)."
+        )
+    name = name or name_of(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata are no faults, and large pictures have our own limit
+            if isinstance(source, Image.Image):
+                check_size(*source.size, name)
+                yield source
+                return
+            with _stream(source, name) as stream, _opened(stream, name) as image:
+                check_size(*image.size, name)
+                yield image
+    except (PictureError, FileNotFoundError):
+        raise
+    except UnidentifiedImageError as error:
+        kinds = ", ".join((*FORMATS, "HEIC"))
+        raise PictureError(
+            f"{name} is not an image that can be read here ({kinds}): convert it to PNG or JPEG."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(_too_large(name, "more pixels than that")) from error
+    except MemoryError as error:
+        raise PictureError(f"{name} needs more memory than there is: scale it down.") from error
+    except Exception as error:
+        # for damaged data Pillow raises anything: RuntimeError, SyntaxError, struct.error, zlib.error ...
+        told = str(error) or type(error).__name__
+        raise PictureError(f"{name} is damaged or cut off ({told}): copy or export it again.") from error
+
+
+def name_of(source: Any) -> str:
+    """What messages call a picture: its path in letters that can be printed."""
+    if isinstance(source, str | os.PathLike):
+        return str(source).encode("utf-8", "replace").decode()
+    return "the given image"
+
+
+@contextmanager
+def _stream(source: Any, name: str) -> Iterator[IO[bytes]]:
+    """A seekable binary file; only what is opened here is closed."""
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+    elif hasattr(source, "read"):
+        yield source if source.seekable() else io.BytesIO(source.read())
+    else:
+        with _file(source, name) as file:
+            yield file
+
+
+def _file(path: str | os.PathLike, name: str) -> IO[bytes]:
+    """The file, open; a pipe is refused before it is opened, which would wait for a writer."""
+    try:
+        kind = os.stat(path).st_mode
+        if stat.S_ISDIR(kind):
+            raise PictureError(f"{name} is a folder, not an image: name one picture in it.")
+        if not stat.S_ISREG(kind):
+            raise PictureError(f"{name} is a pipe or device, not a file: save the picture in a file.")
+        return open(path, "rb")
+    except PictureError:
+        raise
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character in it
+        raise FileNotFoundError(f"No file at {name}: check the path of the image.") from error
+    except OSError as error:
+        raise PictureError(f"{name} cannot be read ({error.strerror}): check its name and rights.") from error
+
+
+def _opened(stream: IO[bytes], name: str) -> Image.Image:
+    """Pillow's image, its header read; HEIC through pillow-heif."""
+    start = stream.tell()
+    head = stream.read(64)
+    stream.seek(start)
+    if not (head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS) or b"avi" in head[8:]:
+        return Image.open(stream, formats=FORMATS)
+    try:
+        from pillow_heif import open_heif
+    except ImportError:
+        raise PictureError(
+            f"{name} is a HEIC picture: `pip install insightedit[heic]` to read it, or convert it to JPEG or PNG."
+        ) from None
+    heif = open_heif(stream)
+    check_size(*heif.size, name)
+    return heif.to_pillow()
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """Refuse what has no pixel, or more than memory and time are meant for.
+
+    Raises:
+        PictureError: names the limits.
+    """
+    if width < 1 or height < 1:
+        raise PictureError(f"{name} is empty ({width} x {height} px): give a picture with at least one pixel.")
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise PictureError(_too_large(name, f"{width:,} x {height:,} px"))
+
+
+def _too_large(name: str, size: str) -> str:
+    return (
+        f"{name} is too large ({size}): the limit is {MAX_SIDE:,} px a side, {MAX_PIXELS:,} pixels in all; "
+        "scale it down or cut out the part to edit."
+    )

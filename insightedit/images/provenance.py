@@ -1,0 +1,187 @@
+"""Writing edited pictures: atomically, and with a note of how they were made.
+
+The note is what the IPTC asks for in pictures made with trained models: a digital source type in XMP
+(`compositeWithTrainedAlgorithmicMedia` where the background was locked, else `trainedAlgorithmicMedia`), the
+software, the instruction and the seed; PNG files also get them as text fields. PNG, JPEG, WebP and TIFF carry
+the note, other formats do not. It is a statement, not a signature: anybody can remove it. Metadata of the
+source is not copied, so a signature of the source never claims the edit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from insightedit.files import write_atomically
+from insightedit.images.colour_profiles import is_srgb
+from insightedit.images.reading import Picture, read_picture, to_rgb
+
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+JPEG = (".jpg", ".jpeg", ".jfif")
+LOSSY = {*JPEG, ".webp"}
+WEBP_SIDE = 16_383  # pixels, of the format
+MAX_NOTE = 8_000  # letters: a JPEG file holds 64 KB of XMP
+
+_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about=""
+ xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+ xmlns:dc="http://purl.org/dc/elements/1.1/"
+ xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ xmp:CreatorTool={software}
+ Iptc4xmpExt:DigitalSourceType={source_type}>
+<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{description}</rdf:li></rdf:Alt></dc:description>
+</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""
+
+_PRESS = {"L", "RGB", "CMYK"}
+_DEEP = {"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"}
+_MODES = {
+    ".png": {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"},
+    ".jpg": _PRESS,
+    ".jpeg": _PRESS,
+    ".jfif": _PRESS,
+    ".webp": {"RGB", "RGBA"},
+    ".bmp": {"1", "L", "P", "RGB"},
+    ".tif": _DEEP,
+    ".tiff": _DEEP,
+}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a picture was made.
+
+    Attributes:
+        software: name and version of the program.
+        instruction: what the user asked for.
+        seed: of the noise.
+        background_locked: whether pixels of the source remain in the picture.
+        warnings: why the picture may not be what was asked for.
+    """
+
+    software: str
+    instruction: str
+    seed: int
+    background_locked: bool
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def digital_source_type(self) -> str:
+        """IPTC's address for the kind of picture."""
+        return SOURCE_TYPES + ("compositeWithT" if self.background_locked else "t") + "rainedAlgorithmicMedia"
+
+    def xmp(self) -> bytes:
+        """The note as an XMP packet."""
+        description = f"Edited by instruction: {self.instruction} (seed {self.seed})"
+        description += "".join(f". Warning: {message}" for message in self.warnings)
+        return _XMP.format(
+            software=quoteattr(self.software),
+            source_type=quoteattr(self.digital_source_type),
+            description=escape(_plain(description[:MAX_NOTE])),
+        ).encode("utf-8")
+
+    def png_text(self) -> PngInfo:
+        """The note as PNG text fields, XMP included."""
+        text = PngInfo()
+        text.add_text("Software", self.software)
+        text.add_itxt("Instruction", _plain(self.instruction))
+        text.add_text("Seed", str(self.seed))
+        if self.warnings:
+            text.add_itxt("Warning", _plain("\n".join(self.warnings)))
+        text.add_text("DigitalSourceType", self.digital_source_type)
+        text.add_itxt("XML:com.adobe.xmp", self.xmp().decode("utf-8"))
+        return text
+
+
+def save_picture(image: Image.Image, path: Path, provenance: Provenance | None = None) -> None:
+    """Write a picture; an old file is replaced only once the new one is whole.
+
+    Args:
+        image: any mode; it is converted only where the format has no place for it and nothing visible is lost (CMYK
+            to sRGB, in PNG floats and 32-bit integers to 16 bits), else the error says which format to take.
+        path: ending one of .png .jpg .jpeg .jfif .webp .bmp .tif .tiff.
+        provenance: the note to write.
+
+    Raises:
+        ValueError: for an unknown ending, or a mode or colour profile that the format cannot hold.
+        FileNotFoundError: if the folder does not exist.
+    """
+    suffix = path.suffix.lower()
+    check_output(path)
+    image = _fit_mode(image, suffix)
+    options: dict[str, Any] = {key: image.info[key] for key in ("icc_profile", "dpi") if key in image.info}
+    if suffix in JPEG:
+        options["quality"] = 95
+    if suffix == ".webp":
+        options["lossless"] = True
+    if provenance is not None and suffix == ".png":
+        options["pnginfo"] = provenance.png_text()
+    elif provenance is not None and suffix.startswith(".tif"):
+        options["tiffinfo"] = {700: provenance.xmp()}
+    elif provenance is not None and suffix in LOSSY:
+        options["xmp"] = provenance.xmp()
+    with write_atomically(path) as aside:
+        image.save(aside, format=Image.registered_extensions()[suffix], **options)
+
+
+def check_output(path: Path, picture: Picture | None = None) -> None:
+    """Refuse a file that a picture cannot be written to, before any work is done.
+
+    Args:
+        path: of the file.
+        picture: to be written, in its size and mode; None where only the ending is to be looked at.
+
+    Raises:
+        ValueError: names what can be written instead.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _MODES:
+        raise ValueError(f"Cannot write {path.name!r}: name a file that ends in one of {', '.join(sorted(_MODES))}.")
+    if picture is not None and picture.mode is not None:
+        _check_mode(picture.mode, picture.info, suffix)
+        if suffix == ".webp" and max(picture.size) > WEBP_SIDE:
+            raise ValueError(f".webp files hold up to {WEBP_SIDE:,} px a side: write a .png instead.")
+
+
+def _check_mode(mode: str, info: Mapping[str, Any], suffix: str) -> None:
+    if suffix == ".bmp" and mode in ("L", "RGB") and not is_srgb(info.get("icc_profile"), len(mode)):
+        raise ValueError(".bmp files cannot hold the picture's colour profile: write a .png instead.")
+    if mode in _MODES[suffix] or suffix == ".png":
+        return
+    if mode in ("LA", "RGBA") and suffix != ".webp":
+        raise ValueError(f"{suffix} files cannot hold the picture's transparency: write a .png instead.")
+    if mode in ("I;16", "I", "F"):
+        depth = "floats" if mode == "F" else "16 bits"
+        raise ValueError(f"{suffix} files cannot hold the picture's {depth}: write a .png or .tif instead.")
+
+
+def _fit_mode(image: Image.Image, suffix: str) -> Image.Image:
+    _check_mode(image.mode, image.info, suffix)
+    if image.mode in _MODES[suffix]:
+        return image
+    if image.mode in ("I", "F"):  # PNG: 0..65535, [0, 1]
+        values = np.rint(np.asarray(image) * (65535.0 if image.mode == "F" else 1.0)).astype(np.uint16)
+        fitted = Image.fromarray(values)
+        fitted.info.update(image.info)
+        return fitted
+    picture = read_picture(image)
+    rgb = to_rgb(replace(picture, alpha=None))  # sRGB, so the profile is not written
+    fitted = Image.fromarray(rgb)
+    if picture.alpha is not None:
+        fitted.putalpha(Image.fromarray(picture.alpha))
+    fitted.info.update({key: value for key, value in picture.info.items() if key != "icc_profile"})
+    return fitted
+
+
+def _plain(text: str) -> str:
+    """A text as XML can hold it: control characters and halves of characters become the sign for that."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

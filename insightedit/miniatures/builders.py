@@ -1,0 +1,319 @@
+"""Random-weight miniature models in the stock folder formats of transformers and diffusers.
+
+<root>/clip/    CLIPModel, CLIPTokenizer, CLIPImageProcessor
+<root>/llava/   LlavaForConditionalGeneration, LlavaProcessor
+<root>/sd/      StableDiffusionPipeline: vae, unet, scheduler, text_encoder, tokenizer
+<root>/ip2p/    unet of an InstructPix2Pix pipeline, which reads the source's latents too
+and those of `interleaved_builders`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionModel,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaTokenizer,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+
+from insightedit.miniatures.folders import replace_folder
+from insightedit.miniatures.interleaved_builders import build_drawer, build_reader
+from insightedit.miniatures.sizes import Size, get_size
+from insightedit.miniatures.tokenizer import (
+    IMAGE_TOKEN,
+    interleaved_corpus,
+    scenes_corpus,
+    small_corpus,
+    train_clip_tokenizer,
+    train_llava_tokenizer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PARTS = ("clip", "llava", "sd", "ip2p", "blip2", "t5", "pixart")
+# `scaling_factor` of an autoencoder with random weights; training measures the true one
+UNTRAINED_SCALE = 1.0
+
+
+def build(
+    size: str | Size,
+    root: str | Path,
+    seed: int = 0,
+    *,
+    corpus: Sequence[str] | None = None,
+    parts: Sequence[str] = PARTS,
+) -> Path:
+    """Build miniature base models with random weights.
+
+    Args:
+        size: "tiny", "mini", or a `Size` of your own.
+        root: folder that gets a folder for each part; one that exists there is replaced.
+        seed: of the weights; the same seed gives the same bytes.
+        corpus: text for the tokenizers; by default the fixed small corpus for tiny, the scenes' text otherwise
+            (with that of the tasks with pictures for `t5`).
+        parts: which ones; `clip`, `llava`, `sd` and `ip2p` belong together, `blip2` and `t5` too.
+
+    Returns:
+        `root` as a path.
+
+    Raises:
+        ValueError: if `size` is unknown.
+    """
+    size = get_size(size) if isinstance(size, str) else size
+    extra: list[str] = []
+    if corpus is None:
+        corpus = small_corpus() if size.name == "tiny" else scenes_corpus()
+        extra = [] if size.name == "tiny" or "t5" not in parts else interleaved_corpus()
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        if {"clip", "llava", "sd", "ip2p"} & set(parts):
+            _build_main(size, root, corpus, seed)
+        if {"blip2", "t5"} & set(parts):
+            build_reader(size, root, [*corpus, *extra], seed)
+        if "pixart" in parts:
+            build_drawer(size, root, seed)
+    return root
+
+
+def _build_main(size: Size, root: Path, corpus: Sequence[str], seed: int) -> None:
+    torch.manual_seed(seed)
+    with replace_folder(root / "clip") as folder:
+        tokenizer = train_clip_tokenizer(corpus, folder, size.clip.vocab_size, size.clip.text_positions)
+        clip = build_clip(size, tokenizer)
+        clip.save_pretrained(folder)
+        image_processor(size).save_pretrained(folder)
+    with replace_folder(root / "llava") as folder:
+        llava_tokenizer = train_llava_tokenizer(corpus, folder, size.llava.vocab_size)
+        build_llava(size, clip, llava_tokenizer).save_pretrained(folder)
+        build_llava_processor(size, llava_tokenizer).save_pretrained(folder)
+    with replace_folder(root / "sd") as folder:
+        save_generator(size, clip, tokenizer, folder)
+    with replace_folder(root / "ip2p") as folder:
+        build_unet(size, reads_source=True).save_pretrained(folder / "unet")
+
+
+def build_clip(size: Size, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """CLIP whose pooled text state is read at the tokenizer's own end token."""
+    part = size.clip
+    act = "gelu"  # OpenAI's is quick_gelu, three memory passes instead of one on the CPU
+    text = {
+        "hidden_act": act,
+        "vocab_size": len(tokenizer),
+        "hidden_size": part.text_width,
+        "intermediate_size": 4 * part.text_width,
+        "num_hidden_layers": part.text_layers,
+        "num_attention_heads": part.text_heads,
+        "max_position_embeddings": part.text_positions,
+        "projection_dim": part.projection_dim,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "hidden_act": act,
+        "hidden_size": part.vision_width,
+        "intermediate_size": 4 * part.vision_width,
+        "num_hidden_layers": part.vision_layers,
+        "num_attention_heads": part.vision_heads,
+        "image_size": size.image_size,
+        "patch_size": size.patch_size,
+        "projection_dim": part.projection_dim,
+    }
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=part.projection_dim))
+
+
+def build_llava(size: Size, clip: CLIPModel, tokenizer: LlamaTokenizer) -> LlavaForConditionalGeneration:
+    """LLaVA with `clip`'s vision tower; it reads the tower's last layer, all patches, without the class token."""
+    part = size.llava
+    text_config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=part.hidden_size,
+        intermediate_size=part.ffn_dim,
+        num_hidden_layers=part.num_layers,
+        num_attention_heads=part.num_heads,
+        num_key_value_heads=part.num_heads,
+        max_position_embeddings=1024,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = LlavaConfig(
+        vision_config=clip.config.vision_config,
+        text_config=text_config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_seq_length=size.num_patches,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False,
+    )
+    model = LlavaForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    copy_vision_tower(clip, model)
+    return model
+
+
+def copy_vision_tower(clip: CLIPModel, llava: LlavaForConditionalGeneration) -> None:
+    """Put CLIP's vision weights into LLaVA's tower."""
+    tower: CLIPVisionModel = llava.model.vision_tower
+    tower.load_state_dict(clip.vision_model.state_dict())
+
+
+def build_llava_processor(size: Size, tokenizer: LlamaTokenizer) -> LlavaProcessor:
+    """Processor that expands `<image>` to one placeholder per patch."""
+    return LlavaProcessor(
+        image_processor=image_processor(size),
+        tokenizer=tokenizer,
+        patch_size=size.patch_size,
+        vision_feature_select_strategy="default",
+        image_token=IMAGE_TOKEN,
+        num_additional_image_tokens=1,
+    )
+
+
+def image_processor(size: Size) -> CLIPImageProcessor:
+    """OpenAI CLIP's preprocessing (bicubic, centre crop, CLIP mean and deviation) at the miniature's size."""
+    pixels = size.image_size
+    return CLIPImageProcessor(size={"shortest_edge": pixels}, crop_size={"height": pixels, "width": pixels})
+
+
+def save_generator(size: Size, clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write the subfolders of a text-to-image pipeline around `clip`'s text tower, without safety checker.
+
+    With an AutoencoderKL the folder is a stock `StableDiffusionPipeline`. That pipeline cannot drive an AutoencoderDC
+    (it reads `block_out_channels` and decodes with a generator); the same subfolders, each in its stock format, are
+    then written without `model_index.json`.
+    """
+    parts = {
+        "vae": build_vae(size),
+        "text_encoder": text_tower(clip),
+        "tokenizer": tokenizer,
+        "unet": build_unet(size),
+        "scheduler": noise_scheduler(),
+    }
+    if size.vae.kind == "kl":
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+        pipeline.save_pretrained(folder)
+        return
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+
+
+def text_tower(clip: CLIPModel) -> CLIPTextModel:
+    """A copy of CLIP's text tower as the stand-alone model that diffusers pipelines hold."""
+    tower = CLIPTextModel(clip.config.text_config)
+    tower.load_state_dict(clip.text_model.state_dict())
+    return tower
+
+
+def build_vae(size: Size) -> AutoencoderKL | AutoencoderDC:
+    """The autoencoder of this size, with random weights."""
+    return _build_dc(size) if size.vae.kind == "dc" else _build_kl(size)
+
+
+def _build_dc(size: Size) -> AutoencoderDC:
+    """No layer on the pixel grid, one on the grid half as fine, the rest on the latent grid; no attention."""
+    part = size.vae
+    blocks = len(part.block_out_channels)
+    layers = (0, *(1,) * (blocks - 2), part.layers_per_block)
+    return AutoencoderDC(
+        latent_channels=part.latent_channels,
+        encoder_block_out_channels=part.block_out_channels,
+        decoder_block_out_channels=part.block_out_channels,
+        encoder_layers_per_block=layers,
+        decoder_layers_per_block=layers,
+        encoder_qkv_multiscales=((),) * blocks,
+        decoder_qkv_multiscales=((),) * blocks,
+        scaling_factor=UNTRAINED_SCALE,
+    )
+
+
+def _build_kl(size: Size) -> AutoencoderKL:
+    """Autoencoder without mid-block attention: at these sizes it costs time and buys nothing.
+
+    Its posterior starts narrow (deviation exp(-3)): from diffusers' own start, deviation one, the first hundreds of
+    steps go into learning to be quiet.
+    """
+    part = size.vae
+    blocks = len(part.block_out_channels)
+    vae = AutoencoderKL(
+        latent_channels=part.latent_channels,
+        block_out_channels=part.block_out_channels,
+        layers_per_block=part.layers_per_block,
+        norm_num_groups=part.norm_num_groups,
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        mid_block_add_attention=False,
+        sample_size=size.image_size,
+        scaling_factor=UNTRAINED_SCALE,
+    )
+    assert vae.quant_conv is not None and vae.quant_conv.bias is not None
+    torch.nn.init.zeros_(vae.quant_conv.weight[part.latent_channels :])
+    torch.nn.init.constant_(vae.quant_conv.bias[part.latent_channels :], -6.0)
+    return vae
+
+
+def build_unet(size: Size, *, reads_source: bool = False) -> UNet2DConditionModel:
+    """Text-to-image UNet on the autoencoder's latents; InstructPix2Pix' kind if it reads the source's beside them."""
+    part = size.unet
+    latent_channels = size.vae.latent_channels
+    down = tuple("CrossAttnDownBlock2D" if cross else "DownBlock2D" for cross in part.cross_attention)
+    up = tuple("CrossAttnUpBlock2D" if cross else "UpBlock2D" for cross in reversed(part.cross_attention))
+    global_text: dict[str, Any] = {}
+    if part.global_text:
+        global_text = {
+            "addition_embed_type": "text",
+            "addition_embed_type_num_heads": size.clip.text_heads,
+            "resnet_time_scale_shift": "scale_shift",
+        }
+    return UNet2DConditionModel(
+        sample_size=size.image_size // size.latent_factor,
+        in_channels=2 * latent_channels if reads_source else latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=part.block_out_channels,
+        layers_per_block=part.layers_per_block,
+        down_block_types=down,
+        up_block_types=up,
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        cross_attention_dim=size.clip.text_width,
+        attention_head_dim=part.heads,  # diffusers' name for the number of heads (SD-1.5 compatibility)
+        **global_text,
+    )
+
+
+def noise_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's betas, rescaled to end in pure noise.
+
+    Source: Lin et al., "Common diffusion noise schedules and sample steps are flawed" (v-prediction, trailing steps).
+    """
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )

@@ -1,0 +1,146 @@
+"""Where the miniature models live: ids to folders, and folders that appear or change all at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from insightedit import files
+from insightedit.miniatures.sizes import SIZES, TINY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "foundation:"
+RECIPE_FILES = (
+    "builders.py",
+    "interleaved_builders.py",
+    "sizes.py",
+    "tokenizer.py",
+)  # what the cached tiny models depend on
+MARKERS = {
+    "clip": "clip/model.safetensors",
+    "llava": "llava/model.safetensors",
+    "sd": "sd/unet/config.json",
+    "ip2p": "ip2p/unet/config.json",
+    "blip2": "blip2/model.safetensors",
+    "t5": "t5/model.safetensors",
+    "pixart": "pixart/transformer/config.json",
+}
+INTERLEAVED = ("blip2", "t5", "pixart")  # what reads instructions with pictures, and draws
+WAIT_SECONDS = 120.0
+DEFAULT_MINI_ROOT = Path("runs/foundation/mini")
+
+
+def resolve(model_id: str) -> str:
+    """Turn a miniature's id into a folder; every other id stays as it is.
+
+    Args:
+        model_id: `foundation:SIZE/PART` (SIZE tiny or mini; PART clip, llava, sd, ip2p, blip2, t5 or pixart), a
+            folder, or a hub id.
+
+    Returns:
+        For `foundation:tiny/PART` a folder in the user's cache, built with random weights on first use. For
+        `foundation:mini/PART` the folder below `$INSIGHTEDIT_FOUNDATION`, or below `runs/foundation/mini`.
+
+    Raises:
+        ValueError: if size or part do not exist.
+        FileNotFoundError: if mini was not trained here yet; the message names the command.
+    """
+    if not model_id.startswith(PREFIX):
+        return model_id
+    size, _, part = model_id.removeprefix(PREFIX).partition("/")
+    if size not in SIZES or part not in MARKERS:
+        raise ValueError(
+            f"{model_id!r} is not a miniature model: write {PREFIX}SIZE/PART with SIZE one of "
+            f"{', '.join(sorted(SIZES))} and PART one of {', '.join(MARKERS)}"
+        )
+    root = tiny_root() if size == TINY.name else mini_root()
+    if not (root / MARKERS[part]).is_file():
+        command = "pixart" if part in INTERLEAVED else "all"
+        raise FileNotFoundError(
+            f"{model_id}: no model in {root / part}. Train the miniature base models with "
+            f"`python -m insightedit.miniatures {command} --size mini`, or set INSIGHTEDIT_FOUNDATION to the folder "
+            "that holds clip/, llava/, sd/ and the others."
+        )
+    return str(root / part)
+
+
+def mini_root() -> Path:
+    """`$INSIGHTEDIT_FOUNDATION` if set, else `runs/foundation/mini` below the working directory."""
+    return Path(os.environ.get("INSIGHTEDIT_FOUNDATION") or DEFAULT_MINI_ROOT)
+
+
+def tiny_root() -> Path:
+    """The cached tiny models; built on first use, safely with several processes at once."""
+    import transformers
+
+    recipe = transformers.__version__.encode()
+    recipe += b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE_FILES)
+    root = cache_dir() / f"foundation-tiny-{hashlib.sha256(recipe).hexdigest()[:12]}"
+    if not _is_complete(root):
+        _build_tiny(root)
+    return root
+
+
+def _is_complete(root: Path) -> bool:
+    return all((root / marker).is_file() for marker in MARKERS.values())
+
+
+def _build_tiny(root: Path) -> None:
+    """Build into the cache. In a distributed run rank 0 does: transformers saves nothing on the other ranks."""
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        _wait_for(root)
+        return
+    from insightedit.miniatures.builders import build
+
+    with replace_folder(root, keep_existing=not root.is_dir()) as folder:
+        build(TINY, folder)
+
+
+def _wait_for(root: Path) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not _is_complete(root):
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"rank 0 did not build the tiny models in {root} within {WAIT_SECONDS:.0f} s; build them before the "
+                "launch with `python -c \"from insightedit.miniatures import resolve; resolve('foundation:tiny/sd')\"`"
+            )
+        time.sleep(0.2)
+
+
+def cache_dir() -> Path:
+    """`$INSIGHTEDIT_CACHE`, else `insightedit` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
+    chosen = os.environ.get("INSIGHTEDIT_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "insightedit"
+
+
+@contextmanager
+def replace_folder(folder: Path, *, keep_existing: bool = False) -> Iterator[Path]:
+    """Write a whole folder aside, then put it in place of the old one in two renames.
+
+    Args:
+        folder: the place. If the body raises, what is there stays untouched.
+        keep_existing: if a folder has appeared there meanwhile, keep that one and drop the new one.
+
+    Yields:
+        An empty folder beside it, to be filled.
+    """
+    with files.staging(folder) as place:
+        fresh = place / "new"
+        fresh.mkdir()
+        yield fresh
+        files.open_to_others(fresh)
+        if not keep_existing:
+            files.replace_folder(fresh, folder, lambda _: True)
+            return
+        with suppress(OSError):  # a folder that is not empty cannot be renamed over
+            fresh.rename(folder)

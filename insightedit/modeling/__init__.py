@@ -1,0 +1,1 @@
+"""What all models share: devices, offloading, loading whole or not at all."""

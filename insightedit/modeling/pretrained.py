@@ -1,0 +1,104 @@
+"""Models, tokenizers and schedulers of transformers and diffusers, as everything here loads them: whole, and no code.
+
+transformers runs a repository's own code where `trust_remote_code` is on, asks on the terminal where it is left out,
+and fills weights that are missing with random numbers. Here it is off, in one place, and what is missing is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from insightedit.modeling.model_files import check_no_code, is_finite
+
+
+def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
+    """`cls.from_pretrained`, without code, and with every weight that the class has.
+
+    Args:
+        cls: a class of transformers or diffusers, or derived from theirs.
+        source: folder or hub id.
+        **options: of its `from_pretrained`.
+
+    Raises:
+        OSError, ValueError: as the class does; and if a local folder names code or files elsewhere, weights are
+            missing or not finite, or the hub does not give the model.
+    """
+    from torch import nn
+
+    check_no_code(Path(source, options.get("subfolder") or ""))
+    if not os.path.exists(source):
+        from insightedit.hub.fetching import check_on_hub
+
+        check_on_hub(str(source), options.get("revision"))
+    if cls.__module__.startswith("diffusers.") and cls.__name__ == "AutoModel":
+        cls = _named_class(source, options)
+    if any(base.__module__.startswith("transformers.") for base in cls.__mro__):
+        options["trust_remote_code"] = False
+    is_model = issubclass(cls, nn.Module) or cls.__name__.startswith("AutoModel")
+    if not is_model:
+        return cls.from_pretrained(source, **options)
+    model, report = cls.from_pretrained(source, output_loading_info=True, **options)
+    check_loaded(model, report, source)
+    return model
+
+
+def check_loaded(model: Any, report: Any, source: str | os.PathLike) -> None:
+    """Refuse a model with weights that its files did not give, or that are not finite.
+
+    Args:
+        model: just loaded.
+        report: what `output_loading_info=True` gives.
+        source: where from, for the message.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"{source} lacks {len(missing)} weights of a {type(model).__name__}, e.g. {missing[0]}, which would be "
+            "random numbers: fetch it again, or name another model."
+        )
+    for name, weight in model.named_parameters():
+        if not weight.is_meta and not is_finite(weight.detach()):
+            raise ValueError(f"{source}: {name} holds numbers that are not finite: fetch it again.")
+
+
+def _named_class(source: str | os.PathLike, options: Mapping[str, Any]) -> Any:
+    """The model class of diffusers that a `config.json` names; diffusers' own search would take any class."""
+    import diffusers
+
+    where = {key: options[key] for key in ("subfolder", "revision") if key in options}
+    name = str(diffusers.AutoencoderKL.load_config(source, **where).get("_class_name"))
+    found = getattr(diffusers, name, None)
+    if not (isinstance(found, type) and issubclass(found, diffusers.ModelMixin)):
+        raise ValueError(
+            f"{source} names the class {name[:100]}, which is no model of diffusers: name another folder."
+        )
+    return found
+
+
+@contextmanager
+def never_asked() -> Iterator[None]:
+    """Inside, transformers refuses a repository's own code where it would ask on the terminal.
+
+    For loaders of diffusers, which hand no `trust_remote_code` on to the parts of a pipeline.
+    """
+    from transformers import dynamic_module_utils
+
+    seconds, dynamic_module_utils.TIME_OUT_REMOTE_CODE = dynamic_module_utils.TIME_OUT_REMOTE_CODE, 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
+
+
+def recompute_activations(model: Any) -> None:
+    """Recompute a transformers model's layers in the backward pass; before 5.24 the method has its old name."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable()
+    else:
+        model.gradient_checkpointing_enable()

@@ -1,0 +1,1 @@
+"""Pipelines as diffusers has them: load a model folder, edit pictures."""

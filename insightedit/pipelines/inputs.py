@@ -1,0 +1,277 @@
+"""What a call asks for: pictures and instructions paired up, masks read, seeds chosen."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from insightedit.generation.guidance import branch_weights
+from insightedit.generation.sampling import sample_seeds
+from insightedit.images.reading import Picture, PictureInput, read_mask, read_picture
+from insightedit.pipelines.functional import DrawSettings
+from insightedit.pipelines.warnings import clean_instruction
+
+MAX_SEED = 2**32
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+MAX_PATTERN = 2000  # characters of a sentence with a slot
+
+
+def check_slots(name: str, text: str, slot: str) -> None:
+    """Refuse a sentence that `str.format` cannot fill, or fills with more than one text.
+
+    Args:
+        name: of the setting, for the message.
+        text: the sentence.
+        slot: the one name that may stand in braces.
+
+    Raises:
+        ValueError: if it is too long, or has other slots.
+    """
+    try:
+        slots = {one[1:] for one in string.Formatter().parse(text) if one[1] is not None}
+    except ValueError:  # a single brace
+        slots = {None}
+    if len(text) > MAX_PATTERN or slots - {(slot, "", None)}:
+        raise ValueError(
+            f"{name} is {text[:60]!r}: it may have {MAX_PATTERN} characters, and no other slot than {{{slot}}}."
+        )
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """Everything that is to be drawn; each list has one entry per image.
+
+    Attributes:
+        pictures: to edit; None for a blank canvas.
+        instructions: what to change.
+        seeds: of the noise.
+        masks: the user's, or None.
+        negatives: what to keep away from; None where nothing is named.
+        latents: (B, C, h, w) to start from, or None.
+        references: pictures that the instruction names.
+    """
+
+    pictures: list[Any]
+    instructions: list[str]
+    seeds: list[int]
+    masks: list[np.ndarray | None]
+    negatives: list[str] | None = None
+    latents: Tensor | None = None
+    references: list[list[Picture]] | None = None
+
+    def part(self, where: slice) -> EditRequest:
+        """The images of a slice."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return EditRequest(**{name: None if v is None else v[where] for name, v in values.items()})
+
+    def times(self, each: int) -> EditRequest:
+        """Every image `each` times, one after the other; of seeds and latents there are that many already."""
+        repeated = {
+            field.name: [value for value in getattr(self, field.name) for _ in range(each)]
+            for field in fields(self)
+            if field.name not in ("seeds", "latents") and getattr(self, field.name) is not None
+        }
+        return replace(self, **repeated)
+
+
+def pair_up(
+    pictures: list[Picture],
+    instruction: str | Sequence[str] | None,
+    prompt: str | Sequence[str] | None = None,
+    lowercase: bool = False,
+) -> tuple[list[Picture], list[str]]:
+    """As many pictures as instructions; a single one of either goes with all of the other.
+
+    Args:
+        pictures: at least one.
+        instruction: one or several.
+        prompt: the same under its other name.
+        lowercase: see `insightedit.pipelines.warnings.clean_instruction`.
+
+    Raises:
+        ValueError: if numbers do not fit, an instruction is empty or no text, or it was given under both names.
+    """
+    if prompt is not None and instruction is not None:
+        raise ValueError("both `instruction` and `prompt` were given: they are two names of one thing, choose one.")
+    instruction = prompt if instruction is None else instruction
+    if instruction is None:
+        raise ValueError('`instruction` is missing: say what to change, e.g. "make the car red".')
+    instructions = [instruction] if isinstance(instruction, str) else list(instruction)
+    if not instructions:
+        raise ValueError('`instruction` is empty: say what to change, e.g. "make the car red".')
+    instructions = [clean_instruction(text, lowercase) for text in instructions]
+    count = max(len(pictures), len(instructions))
+    pictures = pictures * count if len(pictures) == 1 else pictures
+    instructions = instructions * count if len(instructions) == 1 else instructions
+    if len(pictures) != len(instructions):
+        raise ValueError(
+            f"got {len(pictures)} pictures and {len(instructions)} instructions: one for all, or one each."
+        )
+    return pictures, instructions
+
+
+def pair_references(
+    references: PictureInput | Sequence[PictureInput] | Sequence[Sequence[PictureInput]] | None, count: int
+) -> list[list[Picture]]:
+    """One list of reference pictures per instruction.
+
+    Args:
+        references: one picture or a list of them for every instruction, a list of lists for one each, or None.
+        count: number of instructions.
+
+    Raises:
+        ValueError: if a list of lists has another length.
+    """
+    if references is None:
+        return [[] for _ in range(count)]
+    several: list = list(references) if isinstance(references, list | tuple) else [references]
+    if not several:
+        return [[] for _ in range(count)]
+    if not all(isinstance(one, list | tuple) for one in several):
+        same = [read_picture(one) for one in several]
+        return [same for _ in range(count)]
+    if len(several) != count:
+        raise ValueError(
+            f"`reference_images` holds {len(several)} lists and there are {count} instructions: give one list for "
+            "each, or one plain list for all."
+        )
+    return [[read_picture(one) for one in own] for own in several]
+
+
+def pair_negatives(
+    negative: str | Sequence[str] | None, count: int, settings: DrawSettings, lowercase: bool = False
+) -> list[str] | None:
+    """What is to be avoided, one text per picture; None where nothing is named.
+
+    Args:
+        negative: one for all pictures, one each, or None.
+        count: number of pictures.
+        settings: whose guidance has to look at more than text and picture.
+        lowercase: see `insightedit.pipelines.warnings.clean_instruction`.
+
+    Raises:
+        ValueError: if numbers do not fit, a text is empty, or guidance has no use for it.
+    """
+    if negative is None:
+        return None
+    scales = (settings.guidance_scale, settings.image_guidance_scale)
+    if len(branch_weights(*scales)) == 1:
+        raise ValueError(
+            "`negative_prompt` was given, but with `guidance_scale` and `image_guidance_scale` 1 nothing is compared "
+            "with it: leave it out, or take a guidance_scale above 1, with a model that was trained for one."
+        )
+    negatives = [negative] * count if isinstance(negative, str) else list(negative)
+    _check_count("negative_prompt", len(negatives), count)
+    return [clean_instruction(text, lowercase) for text in negatives]
+
+
+def check_latents(latents: Tensor | None, shape: tuple[int, int, int, int]) -> None:
+    """Refuse latents to start from that are not the model's.
+
+    Raises:
+        ValueError: if the shape is another than (B, C, h, w) = `shape`, or a value is not finite.
+    """
+    if latents is None:
+        return
+    if tuple(latents.shape) != shape:
+        raise ValueError(
+            f"`latents` has shape {tuple(latents.shape)}, expected {shape}: standard normal noise, one for each "
+            "image that is asked for, in the model's own size."
+        )
+    if not bool(torch.isfinite(latents).all()):
+        raise ValueError("`latents` holds values that are not finite: give standard normal noise.")
+
+
+def check_settings(settings: DrawSettings, batch_size: int, output_type: str) -> None:
+    """Refuse numbers that cannot work.
+
+    Raises:
+        ValueError: names the argument, its value and what holds.
+    """
+    if settings.num_inference_steps < 1:
+        raise ValueError(f"`num_inference_steps` is {settings.num_inference_steps}: at least 1 step is needed.")
+    for name in ("guidance_scale", "image_guidance_scale", "image_prompt_scale"):
+        value = getattr(settings, name)
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"`{name}` is {value}: take a number from 0 upwards.")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size}: at least 1 picture goes through at a time.")
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"`output_type` is {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
+
+
+def read_masks(
+    mask: PictureInput | Sequence[PictureInput] | None, pictures: Sequence[Picture], background_lock: bool
+) -> list[np.ndarray | None]:
+    """The user's masks, one per picture; None where the model's estimate is to be used.
+
+    Args:
+        mask: one for all pictures, one each, or None.
+        pictures: whose sizes the masks have to have.
+        background_lock: a mask without the lock would be ignored, so it is refused.
+
+    Raises:
+        ValueError: if numbers or sizes do not fit.
+    """
+    if mask is None:
+        return [None] * len(pictures)
+    if not background_lock:
+        raise ValueError("`mask` says what to keep, but background_lock=False keeps nothing: drop one of the two.")
+    masks: list = list(mask) if isinstance(mask, list | tuple) else [mask] * len(pictures)
+    _check_count("mask", len(masks), len(pictures))
+    return [read_mask(m, picture.size) for m, picture in zip(masks, pictures, strict=True)]
+
+
+def choose_seeds(
+    count: int,
+    seed: int | Sequence[int] | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    each: int = 1,
+) -> list[int]:
+    """One seed per picture, and as many more as there are to be images of it.
+
+    Args:
+        count: number of pictures.
+        seed: one for all (each picture then comes out as it would alone with that seed), one each, or None. Further
+            images of a picture take the next seeds.
+        generator: draws the seeds: one for all, or one each. Without either, they are drawn at random.
+        each: images per picture.
+
+    Returns:
+        `count * each` seeds in [0, 2**32), picture by picture.
+
+    Raises:
+        ValueError: if both are given, numbers do not fit, or a seed is out of range.
+    """
+    if each < 1:
+        raise ValueError(f"`num_images_per_prompt` is {each}: at least 1 image is drawn.")
+    if seed is not None and generator is not None:
+        raise ValueError("both `seed` and `generator` were given: choose one.")
+    if seed is None:
+        if generator is None:
+            generator = torch.Generator()
+            generator.seed()
+        one_for_all = isinstance(generator, torch.Generator)
+        several = [generator] * (count * each) if one_for_all else list(generator)
+        if len(several) != count * each:
+            _check_count("generator", len(several), count)
+            several = [one for one in several for _ in range(each)]
+        return [int(torch.randint(MAX_SEED, (1,), generator=g, device=g.device)) for g in several]
+    seeds = [seed] * count if isinstance(seed, int) else [int(s) for s in seed]
+    _check_count("seed", len(seeds), count)
+    for value in seeds:
+        if not 0 <= value < MAX_SEED:
+            raise ValueError(f"`seed` {value} is out of range: take a whole number from 0 to {MAX_SEED - 1}.")
+    return [one for value in seeds for one in sample_seeds(value, each)]
+
+
+def _check_count(name: str, given: int, count: int) -> None:
+    if given != count:
+        raise ValueError(f"got {given} values for `{name}` and {count} pictures: give one for all, or one each.")

@@ -1,0 +1,159 @@
+"""Model folders: find the default, load one, describe it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from insightedit.hub.fetching import fetch_model
+from insightedit.hub.network import FACTS
+from insightedit.modeling.devices import find_device
+from insightedit.modeling.model_files import read_json
+from insightedit.pipelines.edit import InsightEditPipeline
+from insightedit.pipelines.interleaved import InterleavedEditPipeline
+from insightedit.pipelines.model_folder import INDEX, check_model_folder, pipeline_class
+
+if TYPE_CHECKING:
+    pass
+
+
+DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "default"
+
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def default_model() -> Path:
+    """The folder of the model that comes with the package.
+
+    Raises:
+        FileNotFoundError: if this installation holds no weights; says how to get some.
+    """
+    if not (DEFAULT_MODEL / "model_index.json").is_file():
+        raise FileNotFoundError(
+            f"No default model at {DEFAULT_MODEL}: this installation comes without weights. Name a model "
+            "folder or hub id with --model, or train one (stages 1 to 3) and export it there."
+        )
+    return DEFAULT_MODEL
+
+
+def find_model(model: str | os.PathLike | None = None) -> str:
+    """Turn what the user named into something that `from_pretrained` takes.
+
+    Args:
+        model: folder, training run folder with a `model/` in it, hub id `owner/name`, or None (or `default`, where no
+            folder has that name) for the one that comes with the package.
+
+    Returns:
+        Folder path or hub id.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if the folder holds no pipeline.
+    """
+    if model is None or (str(model) == "default" and not Path(model).exists()):
+        return str(default_model())
+    folder = Path(model)
+    if folder.is_dir():
+        for candidate in (folder, folder / "model"):
+            if (candidate / "model_index.json").is_file():
+                return str(candidate)
+        raise ValueError(
+            f"{folder} holds no model_index.json, so it is no model folder: export a finished run into one "
+            "with `insightedit export RUN -o FOLDER`."
+        )
+    if not folder.exists() and _HUB_ID.fullmatch(str(model)) and not str(model).startswith("."):
+        return str(model)
+    raise FileNotFoundError(
+        f"No model folder at {model}: give a folder with a model_index.json, or a hub id owner/name."
+    )
+
+
+def load_pipeline(
+    model: str | os.PathLike | None = None, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> InsightEditPipeline | InterleavedEditPipeline:
+    """Load a pipeline, ready to edit: of whichever class the model's `model_index.json` names.
+
+    Args:
+        model: folder or hub id; None for the model that comes with the package.
+        device: "cpu", "cuda", "cuda:1", "mps"; None takes the accelerator if there is one.
+        dtype: of the weights; None means float16 on a CUDA device and float32 elsewhere.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if the model cannot be loaded, or the device is not there.
+    """
+    device = find_device(device)
+    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
+    name = find_model(model)
+    place = name if Path(name).is_dir() else str(fetch_model(name))
+    try:
+        pipeline = _pipeline_class(place).from_pretrained(place, dtype=dtype)
+    except OSError as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"Cannot load the model {name}: {first_line}") from error
+    pipeline.register_to_config(_name_or_path=name)
+    return pipeline.to(device)
+
+
+def _pipeline_class(model: str) -> type[InsightEditPipeline | InterleavedEditPipeline]:
+    index = Path(model) / INDEX
+    return pipeline_class(read_json(index) if index.is_file() else InsightEditPipeline.load_config(model), model)
+
+
+def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
+    """What a model folder says about itself, without loading it.
+
+    Args:
+        model: folder; None for the default.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it is not a local model folder.
+    """
+    folder = Path(find_model(model))
+    if not folder.is_dir():
+        raise ValueError(f"{model} is not a folder on this machine: `info` reads local model folders.")
+    kind = check_model_folder(folder, finite=False)
+    index = kind._settings | read_json(folder / INDEX)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    facts = {
+        "folder": str(folder),
+        "size": f"{size / 1e6:.1f} MB",
+        "resolution": f"{index['resolution']} px",
+        "steps": str(index["default_num_inference_steps"]),
+        "guidance": f"{index['default_guidance_scale']} text, {index['default_image_guidance_scale']} image",
+    }
+    card = folder / "README.md"
+    if card.is_file():
+        text = card.read_text(encoding="utf-8", errors="replace")
+        license_line = re.search(r"^license: (.+)$", text, re.MULTILINE)
+        facts["license"] = license_line.group(1) if license_line else "not stated"
+        facts["card"] = str(card)
+    if (folder / FACTS).is_file():
+        facts |= _told(read_json(folder / FACTS))
+    return {name: _printable(value) for name, value in facts.items()}
+
+
+def _told(export: dict[str, Any]) -> dict[str, str]:
+    """What an export noted about the model, one line a fact; other programs' notes under the same names, too."""
+    names = {"recipe": "recipe", "dtype": "weights", "language_model": "language", "weights": "taken from"}
+    facts = {name: str(export[key]) for key, name in names.items() if export.get(key)}
+    bases = export.get("bases")
+    if rows := [base for base in bases if isinstance(base, dict)] if isinstance(bases, list) else []:
+        facts["bases"] = "; ".join(f"{row.get('model')} ({row.get('license')})" for row in rows)
+    for key in ("steps", "data", "skill", "limits"):
+        value = export.get(key)
+        if value:
+            lines = map(str, value) if isinstance(value, list) else [str(value)]
+            facts["training" if key == "steps" else key] = "; ".join(lines)
+    return facts
+
+
+def _printable(text: str) -> str:
+    """A line for a terminal, without the control characters that a folder from elsewhere may hold."""
+    return "".join(one if one.isprintable() else " " for one in text)

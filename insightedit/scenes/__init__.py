@@ -1,0 +1,97 @@
+"""A world where everything is known: named sprites on photographs, and every edit of them rendered exactly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from insightedit.scenes.assets import Assets
+from insightedit.scenes.render import Renderer
+from insightedit.scenes.sampler import EditSample, SceneSampler, SegmentationSample, is_held_out_combination
+from insightedit.scenes.scene import CATEGORIES, COLOURS, PHOTOMETRIC, SLOTS, TASKS, Edit, Scene, apply_edit
+from insightedit.scenes.studio import Subject, is_held_out_subject
+from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
+from insightedit.scenes.wordings import PICTURE_TEMPLATES, PLACES, TEMPLATES, operation_words
+
+CLASSES: tuple[str, ...] = Assets.embedded().classes
+
+
+def render_edit(scene: Scene, edit: Edit, *, size: int, assets: Assets | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a scene before and after an edit.
+
+    Args:
+        scene: what the source shows.
+        edit: what changes.
+        size: side of the square pictures in pixels, at least 16.
+        assets: sprites and photographs; the embedded ones by default.
+
+    Returns:
+        Source and target, each (size, size, 3) uint8 RGB.
+    """
+    renderer = Renderer(assets or Assets.embedded(), size)
+    return renderer.render(scene), renderer.render(apply_edit(scene, edit))
+
+
+def known_words(pictures_too: bool = False) -> list[str]:
+    """Every word of the training split's instructions, sorted.
+
+    Args:
+        pictures_too: of those with pictures in them as well.
+    """
+    tables = (TEMPLATES, PICTURE_TEMPLATES) if pictures_too else (TEMPLATES,)
+    told = [t.text for table in tables for group in table.values() for t in group if not t.held_out]
+    told += [*COLOURS, *PLACES.values(), *map(operation_words, PHOTOMETRIC)]
+    told += ["both", "bigger", "smaller", "in front of the mirror"]
+    for sprite in Assets.embedded().sprites.values():
+        told += [sprite.name, f"{sprite.name}{'es' if sprite.name.endswith('s') else 's'}", sprite.fact, "an"]
+    return sorted(set(re.sub(r"\{\w+\}|<\w+>", "", " ".join(told)).split()))
+
+
+def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
+    """Sentences of every kind that scenes are told in, for training tokenizers.
+
+    Args:
+        count: scenes of the training split to tell; each gives about ten sentences.
+        seed: seed of those scenes.
+
+    Yields:
+        Instructions, expressive instructions, captions, and questions followed by their answers.
+    """
+    sampler = SceneSampler(split="train", size=32, seed=seed)
+    for index in range(count):
+        sample = sampler[index]
+        yield sample.instruction
+        yield sample.expressive_instruction
+        yield sample.caption_source
+        yield sample.caption_target
+        for question, answer in sample.qa():
+            yield f"{question} {answer}"
+
+
+__all__ = [
+    "CATEGORIES",
+    "CLASSES",
+    "COLOURS",
+    "PHOTOMETRIC",
+    "SLOTS",
+    "TASKS",
+    "Assets",
+    "Edit",
+    "EditSample",
+    "Scene",
+    "SceneSampler",
+    "SegmentationSample",
+    "Subject",
+    "SubjectEditSampler",
+    "SubjectSample",
+    "SubjectSampler",
+    "apply_edit",
+    "is_held_out_combination",
+    "is_held_out_subject",
+    "known_words",
+    "render_edit",
+    "subject_corpus",
+    "text_corpus",
+]

@@ -1,0 +1,385 @@
+"""MIGE's tasks in the world of scenes: instructions in which a picture stands in place of words.
+
+* `SubjectSampler`: subject-driven generation. One or two subjects, each shown by a reference picture, are put on a
+  backdrop that words or another reference picture tell. There is no source.
+* `SubjectEditSampler`: a subject shown by a reference picture is added to a scene, or replaces an object of it; both in
+  equal shares, as in MIGE's training.
+
+Like scenes, samples are pure functions of (split, size, seed, index), and the right answer follows from what is given.
+A subject looks in the answer as its reference shows it: class, tint and direction; half of them are tinted, so that the
+class alone does not tell how to draw them. What is held out, besides photographs, wordings and the (class, task)
+combinations of scenes: the (class, tint) pairs of `is_held_out_subject`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from string import Formatter
+from typing import TypeVar
+
+import numpy as np
+
+from insightedit.scenes import wordings
+from insightedit.scenes.assets import SPLITS, Assets
+from insightedit.scenes.candidates import candidate_drawings
+from insightedit.scenes.draws import MAX_TRIES, draw_background, random_stream, weighted
+from insightedit.scenes.references import arrange, refer
+from insightedit.scenes.render import Renderer
+from insightedit.scenes.sampler import MIN_CHANGED, EditSample, distinct, is_held_out_combination
+from insightedit.scenes.scene import Edit, Scene, SceneObject
+from insightedit.scenes.studio import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Studio, Subject, is_held_out_subject
+
+BACKDROP_WEIGHTS = {"plain": 40, "gradient": 20, "swatch": 20, "photo": 20}
+CATEGORY_WEIGHTS = {"plain": 50, "left_right": 15, "relative_size": 10, "colour": 15, "reasoning": 10}
+TWO_SUBJECTS = 40  # of a hundred new pictures whose backdrop is told in words
+CLEAR = 20  # grey levels of 255 by which a pixel of a subject has to stand out
+MIN_CLEAR = 0.012  # share of the pixels that stand out at least, for each subject
+BLANK = 128  # grey level of the blank canvas: zero, where pixels are told in [-1, 1]
+
+
+@dataclass(frozen=True)
+class SubjectSample:
+    """One new picture of subjects that reference pictures show.
+
+    Attributes:
+        index: its number in the sampler.
+        backdrop: what the subjects stand on.
+        subjects: what the references of subjects show.
+        slots: where each subject stands, indices into `SLOTS`.
+        style: `simple` or `advanced` wording.
+        template_id: which wording.
+        instruction: what a user would say, with one `<imagehere>` per reference.
+        studio: makes the pictures.
+        backdrop_first: whether the instruction tells the backdrop before the subjects.
+    """
+
+    index: int
+    backdrop: Backdrop
+    subjects: tuple[Subject, ...]
+    slots: tuple[int, ...]
+    style: str
+    template_id: str
+    instruction: str
+    studio: Studio
+    backdrop_first: bool = False
+
+    @property
+    def source(self) -> None:
+        """There is none: the picture is drawn on a blank canvas."""
+        return
+
+    @cached_property
+    def blank(self) -> np.ndarray:
+        """(H, W, 3) uint8, the blank canvas: plain grey."""
+        return np.full_like(self.target, BLANK)
+
+    @cached_property
+    def empty(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the backdrop before the subjects stand on it."""
+        return self.studio.backdrop(self.backdrop)
+
+    @cached_property
+    def target(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the wanted picture."""
+        return self.studio.draw(self.backdrop, self.things)
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """(H, W) bool: pixels of the subjects."""
+        return (self.empty != self.target).any(axis=-1)
+
+    @cached_property
+    def references(self) -> tuple[np.ndarray, ...]:
+        """Pictures (H, W, 3) uint8 RGB for the instruction's `<imagehere>`, in order."""
+        shown = tuple(self.studio.reference(subject) for subject in self.subjects)
+        if not self.backdrop.is_pictured:
+            return shown
+        return (self.empty, *shown) if self.backdrop_first else (*shown, self.empty)
+
+    @property
+    def things(self) -> tuple[SceneObject, ...]:
+        """The subjects in their places."""
+        return tuple(s.standing_at(slot) for s, slot in zip(self.subjects, self.slots, strict=True))
+
+    @property
+    def task(self) -> str:
+        """`one_subject` or `two_subjects`."""
+        return "one_subject" if len(self.subjects) == 1 else "two_subjects"
+
+    @property
+    def category(self) -> str:
+        """Kind of backdrop: `plain`, `gradient`, `swatch` or `photo`."""
+        return self.backdrop.kind
+
+    @property
+    def expressive_instruction(self) -> str:
+        """The instruction with words for what the pictures show."""
+        return f"draw {self._told_things()} on {self.backdrop.meaning}"
+
+    @property
+    def caption_target(self) -> str:
+        """What the picture shows."""
+        return f"{self.backdrop.meaning} with {self._told_things()}"
+
+    def _told_things(self) -> str:
+        told = (f"{wordings.article(wordings.describe(o))} {wordings.place(o.slot)}" for o in self.things)
+        return " and ".join(told)
+
+    def candidates(self) -> dict[str, np.ndarray]:
+        """Every picture that might have been drawn, none equal to the target.
+
+        `source` is the empty backdrop, `blank_canvas` and `copy_reference` are what an idle model might give; the
+        others are wrong subjects, tints, places and backdrops.
+        """
+        drawings = candidate_drawings(self.backdrop, self.things, self.studio.renderer.assets.classes)
+        wrong = {"blank_canvas": self.blank, "copy_reference": self.studio.reference(self.subjects[0])}
+        wrong |= {name: self.studio.draw(*drawing) for name, drawing in drawings.items()}
+        return distinct({"source": self.empty, "target": self.target}, wrong)
+
+    def is_clear(self) -> bool:
+        """Whether every subject stands out from the backdrop."""
+        return all(
+            stands_out(self.empty, self.studio.draw(self.backdrop, (thing,))) >= MIN_CLEAR for thing in self.things
+        )
+
+
+class SubjectSampler:
+    """Endless, random-access new pictures of subjects.
+
+    Args:
+        split: train, val or test.
+        size: side of the square pictures in pixels, references included.
+        seed: another seed gives other pictures of the same kind.
+        assets: sprites and photographs; the embedded ones by default.
+
+    Raises:
+        ValueError: for an unknown split.
+    """
+
+    def __init__(self, split: str = "train", size: int = 64, seed: int = 0, assets: Assets | None = None) -> None:
+        _check_split(split)
+        self.split, self.size, self.seed = split, size, seed
+        self.assets = assets or Assets.embedded()
+        self.studio = Studio(Renderer(self.assets, size))
+
+    def __getitem__(self, index: int) -> SubjectSample:
+        _check_index(index)
+        rng = random_stream(self.split, self.seed, index, "subjects")
+        return _first(lambda: self._attempt(index, rng), "new picture of subjects", self.assets)
+
+    def pair(self, index: int) -> tuple[SubjectSample, SubjectSample]:
+        """The same instruction twice; one reference shows its subject in another tint."""
+        rng = random_stream(self.split, self.seed, index, "subjects", pair=True)
+
+        def attempt() -> tuple[SubjectSample, SubjectSample] | None:
+            one = self._attempt(index, rng)
+            if one is None:
+                return None
+            subject = _other_tint(rng, one.subjects[0], self.split, self.assets, one.backdrop.names)
+            other = replace(one, subjects=(subject, *one.subjects[1:]))
+            told_apart = stands_out(one.target, other.target) >= MIN_CLEAR
+            return (one, other) if told_apart and other.is_clear() else None
+
+        return _first(attempt, "minimal pair of new pictures", self.assets)
+
+    def _attempt(self, index: int, rng: np.random.Generator) -> SubjectSample | None:
+        backdrop = self._backdrop(rng)
+        subjects = self._subjects(rng, backdrop)
+        template = _template(rng, "create", self.split)
+        slots = tuple(int(s) for s in rng.permutation(9)[: len(subjects)])
+        told = " and ".join(f"{wordings.PLACEHOLDER} {wordings.place(slot)}" for slot in slots)
+        fields = [field for _, field, _, _ in Formatter().parse(template.text) if field]
+        sample = SubjectSample(
+            index,
+            backdrop,
+            subjects,
+            slots,
+            template.style,
+            template.key,
+            template.text.format(things=told, backdrop=backdrop.words),
+            self.studio,
+            fields.index("backdrop") < fields.index("things"),
+        )
+        return sample if sample.is_clear() else None
+
+    def _backdrop(self, rng: np.random.Generator) -> Backdrop:
+        kind = weighted(rng, BACKDROP_WEIGHTS)
+        if kind == "photo":
+            return Backdrop(kind, photo=draw_background(rng, self.split, self.assets))
+        across = bool(rng.integers(2))
+        if kind == "swatch":
+            colours = rng.integers(0, 256, (int(rng.integers(1, 3)), 3)).tolist()
+            return Backdrop(kind, tuple((red, green, blue) for red, green, blue in colours), across=across)
+        known = list(BACKDROP_COLOURS)
+        names = tuple(known[int(i)] for i in rng.permutation(len(known))[: 1 if kind == "plain" else 2])
+        return Backdrop(kind, tuple(BACKDROP_COLOURS[n] for n in names), names, across and kind == "gradient")
+
+    def _subjects(self, rng: np.random.Generator, backdrop: Backdrop) -> tuple[Subject, ...]:
+        """One subject, or two: of different classes, or every third time of one class in two tints.
+
+        There are never more than two references, so a backdrop that is pictured has one subject.
+        """
+        first = draw_subject(rng, self.split, self.assets, avoid=backdrop.names)
+        if backdrop.is_pictured or int(rng.integers(100)) >= TWO_SUBJECTS:
+            return (first,)
+        if rng.integers(3) == 0:
+            return first, _other_tint(rng, first, self.split, self.assets, backdrop.names)
+        others = tuple(name for name in self.assets.classes if name != first.name)
+        return first, draw_subject(rng, self.split, self.assets, others, backdrop.names)
+
+
+class SubjectEditSampler:
+    """Endless, random-access edits that add a subject, or replace an object by it; arguments as `SubjectSampler`."""
+
+    def __init__(self, split: str = "train", size: int = 64, seed: int = 0, assets: Assets | None = None) -> None:
+        _check_split(split)
+        self.split, self.size, self.seed = split, size, seed
+        self.assets = assets or Assets.embedded()
+        self.renderer = Renderer(self.assets, size)
+
+    def __getitem__(self, index: int) -> EditSample:
+        _check_index(index)
+        return self._draw(index, random_stream(self.split, self.seed, index, "subject_edits"))
+
+    def pair(self, index: int) -> tuple[EditSample, EditSample]:
+        """The same source and instruction twice; the reference shows its subject in another tint."""
+        rng = random_stream(self.split, self.seed, index, "subject_edits", pair=True)
+
+        def attempt() -> tuple[EditSample, EditSample] | None:
+            one = self._draw(index, rng)
+            assert one.subject is not None
+            subject = _other_tint(rng, one.subject, self.split, self.assets)
+            other = replace(one, subject=subject, edit=replace(one.edit, colour=subject.colour))
+            told_apart = stands_out(one.target, other.target) >= MIN_CHANGED
+            return (one, other) if told_apart and other.mask.mean() >= MIN_CHANGED else None
+
+        return _first(attempt, "minimal pair of subject edits", self.assets)
+
+    def _draw(self, index: int, rng: np.random.Generator) -> EditSample:
+        task = ("add", "replace")[int(rng.integers(2))]
+        weights = dict(CATEGORY_WEIGHTS)
+        if not any(s.fact and self._may(s.name, task) for s in self.assets.sprites.values()):
+            del weights["reasoning"]  # a pack of one's own may tell few facts, or none
+        category = weighted(rng, weights) if task == "replace" else "plain"
+        what = f"{category} {task} edit of a subject"
+        return _first(lambda: self._attempt(index, rng, task, category), what, self.assets)
+
+    def _attempt(self, index: int, rng: np.random.Generator, task: str, category: str) -> EditSample | None:
+        arranged = arrange(rng, category, self.assets)
+        if arranged is None:
+            return None
+        objects, targets = arranged
+        scene = Scene(draw_background(rng, self.split, self.assets), objects)
+        absent = tuple(n for n in self.assets.classes if n not in {o.name for o in objects})
+        subject = draw_subject(rng, self.split, self.assets, absent)
+        look = {"name": subject.name, "colour": subject.colour, "flip": subject.flip}
+        empty = [s for s in range(9) if s not in {o.slot for o in objects}]
+        edit = (
+            Edit(task, targets, **look)
+            if task == "replace"
+            else Edit(task, slot=empty[int(rng.integers(len(empty)))], **look)
+        )
+        names = (subject.name, *(objects[i].name for i in edit.targets))
+        if not all(self._may(name, task) for name in names):
+            return None
+        template = _template(rng, task, self.split)
+        reference = refer(scene, targets, category, self.assets) if edit.targets else ""
+        text = template.text.format(ref=reference, place=wordings.place(edit.slot or 0))
+        about = (category, template.style, template.key, text)
+        sample = EditSample(index, scene, edit, *about, self.renderer, subject)
+        return sample if stands_out(sample.source, sample.target) >= MIN_CLEAR else None
+
+    def _may(self, name: str, task: str) -> bool:
+        return self.split == "test" or not is_held_out_combination(name, task, self.assets.classes)
+
+
+def subject_corpus(count: int, seed: int = 0) -> Iterator[str]:
+    """Sentences of these tasks, for training tokenizers; `<imagehere>` stands in them as it is.
+
+    Args:
+        count: samples of each of the two training splits to tell.
+        seed: seed of those samples.
+
+    Yields:
+        Instructions, the same with words for the pictures, and captions.
+    """
+    for sampler in (SubjectSampler("train", 32, seed), SubjectEditSampler("train", 32, seed)):
+        for index in range(count):
+            sample = sampler[index]
+            yield from (sample.instruction, sample.expressive_instruction, sample.caption_target)
+
+
+def draw_subject(
+    rng: np.random.Generator, split: str, assets: Assets, names: tuple[str, ...] = (), avoid: tuple[str, ...] = ()
+) -> Subject:
+    """A subject that the split may show, in its own colours or tinted, half and half.
+
+    Args:
+        rng: source of chance.
+        split: outside `test`, pairs of class and tint that are held out do not come.
+        assets: sprites.
+        names: classes to choose from; all by default.
+        avoid: tints that would not be seen.
+    """
+    names = names or assets.classes
+    while True:
+        name, flip = names[int(rng.integers(len(names)))], bool(rng.integers(2))
+        colour = TINTS[int(rng.integers(1, len(TINTS)))] if rng.integers(2) else None
+        paper = int(rng.integers(len(PAPERS)))
+        if colour in _tints(name, split, assets, avoid):
+            return Subject(name, colour, flip, paper)
+
+
+def stands_out(before: np.ndarray, after: np.ndarray) -> float:
+    """Share of the pixels in which two (H, W, 3) uint8 pictures differ by more than `CLEAR` grey levels."""
+    gap = np.abs(before.astype(np.int16) - after.astype(np.int16)).max(axis=-1)
+    return float((gap > CLEAR).mean())
+
+
+def _tints(name: str, split: str, assets: Assets, avoid: tuple[str, ...]) -> list[str | None]:
+    """The tints that the split may show this class in; never empty, since one in eleven is held out."""
+    return [
+        colour
+        for colour in TINTS
+        if colour not in avoid and (split == "test" or not is_held_out_subject(name, colour, assets.classes))
+    ]
+
+
+def _other_tint(
+    rng: np.random.Generator, subject: Subject, split: str, assets: Assets, avoid: tuple[str, ...] = ()
+) -> Subject:
+    """The subject in another tint."""
+    tints = [c for c in _tints(subject.name, split, assets, avoid) if c != subject.colour]
+    return replace(subject, colour=tints[int(rng.integers(len(tints)))])
+
+
+def _template(rng: np.random.Generator, task: str, split: str) -> wordings.Template:
+    held_out = split == "test" and int(rng.integers(3)) == 0
+    choices = [t for t in wordings.PICTURE_TEMPLATES[task] if t.held_out == held_out]
+    return choices[int(rng.integers(len(choices)))]
+
+
+T = TypeVar("T")
+
+
+def _first(attempt: Callable[[], T | None], what: str, assets: Assets) -> T:
+    """The first draw that is usable."""
+    for _ in range(MAX_TRIES):
+        drawn = attempt()
+        if drawn is not None:
+            return drawn
+    raise RuntimeError(
+        f"no valid {what} in {MAX_TRIES} tries: the pack at {assets.folder} has too few sprites or facts for it."
+    )
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}.")
+
+
+def _check_index(index: int) -> None:
+    if index < 0:
+        raise IndexError(f"sample {index} does not exist: indices start at 0 and have no end.")

@@ -1,0 +1,160 @@
+"""Config -> what a stage reads: sources mixed, records collated for an editor, batches in order."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
+from insightedit.comprehension.prompts import TEMPLATE_SETS
+from insightedit.comprehension.tokenization import EditTokenizer
+from insightedit.datasets.cascade import flatten, with_held_out
+from insightedit.datasets.collate import Collator, Tokenizes
+from insightedit.datasets.interleaved import InterleavedCollator
+from insightedit.datasets.loader import StepLoader
+from insightedit.datasets.mixture import Mixture
+from insightedit.datasets.sources import build_source
+from insightedit.miniatures import resolve
+from insightedit.model.interleaved_editor import InterleavedEditor
+from insightedit.model.opening import load_image_processor, opened
+from insightedit.modeling.pretrained import load_pretrained
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+    from insightedit.config.schema import Config, SourceConfig
+    from insightedit.model.editor import Editor
+    from insightedit.types import EditRecord
+
+
+def build_loader(
+    config: Config, editor: Editor | InterleavedEditor, *, rank: int | None = None, world_size: int | None = None
+) -> StepLoader:
+    """The stage's mixture, collated for this editor.
+
+    Args:
+        config: whole config.
+        editor: gives tokenizers and processors.
+        rank: this process; from the launcher's environment when None.
+        world_size: number of processes; likewise.
+    """
+    rank = int(os.environ.get("RANK", 0)) if rank is None else rank
+    world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
+    return StepLoader(
+        build_mixture(config),
+        build_collator(config, editor),
+        batch_size=config.train.batch_size,
+        rank=rank,
+        world_size=world_size,
+        num_workers=config.data.num_workers,
+        prefetch_factor=config.data.prefetch_factor,
+    )
+
+
+def build_held_out_loader(
+    config: Config, editor: Editor | InterleavedEditor, *, rank: int, world_size: int
+) -> StepLoader | None:
+    """Batches of held-out records, collated for this editor; None where no source has a `val_fraction`."""
+    held_out = build_held_out(config)
+    if held_out is None:
+        return None
+    collator = build_collator(config, editor)
+    return StepLoader(held_out, collator, batch_size=config.train.batch_size, rank=rank, world_size=world_size)
+
+
+def build_mixture(config: Config) -> Mixture:
+    """The sources of `data.sources`, mixed by weight, without what is held out."""
+    return _mixture(config, config.data.sources, held_out=False)
+
+
+def build_held_out(config: Config) -> Mixture | None:
+    """The held-out records of the sources that have a `val_fraction`, by the same weights; None where none has."""
+    kept = with_held_out(config.data.sources)
+    return _mixture(config, kept, held_out=True) if kept else None
+
+
+def _mixture(config: Config, entries: list[SourceConfig], *, held_out: bool) -> Mixture:
+    size, seed = config.generation.resolution, config.train.seed
+    expressive = config.comprehension.expressive
+    mixed = flatten(
+        entries, lambda entry: build_source(entry, size=size, seed=seed, expressive=expressive, held_out=held_out)
+    )
+    return Mixture(
+        {leaf.name: leaf.source for leaf in mixed},
+        {leaf.name: leaf.weight for leaf in mixed},
+        seed,
+        prepare=partial(prepared, config),
+    )
+
+
+def prepared(config: Config, record: EditRecord) -> EditRecord:
+    """A record as a recipe's stage takes it; the same for training and preview.
+
+    Where the model writes what will change before it edits, a record without such words repeats its instruction: then
+    the model learns to speak before every edit, which is what it does when it is used.
+
+    Raises:
+        ValueError: if the recipe cannot use it.
+    """
+    if config.stage.objective == "align":
+        return record
+    draws_from_blank = config.comprehension.reader is not None
+    lacking = ""
+    if record.source_image is None and not draws_from_blank:
+        lacking = "no source picture, and this recipe edits one"
+    elif record.target_image is None and (draws_from_blank or not record.reply):
+        lacking = "no target picture"
+    elif record.reference_images and not draws_from_blank:
+        lacking = "reference pictures, which this recipe does not read"
+    if lacking:
+        raise ValueError(f"record {record.key} has {lacking}.")
+    if config.comprehension.expressive and record.is_edit and not record.reply:
+        return replace(record, reply=record.instruction)
+    return record
+
+
+def build_collator(config: Config, editor: Editor | InterleavedEditor) -> Collator | InterleavedCollator:
+    """Records -> batches, as the stage's objective wants them."""
+    if isinstance(editor, InterleavedEditor):
+        return InterleavedCollator(editor.comprehension.tokenizer, config.generation.resolution)
+    return _collator(config, editor.comprehension, editor.tokenizer, editor.image_encoder is not None)
+
+
+def build_weightless_collator(config: Config) -> Collator | InterleavedCollator:
+    """What `build_collator` gives, from the models' tokenizers and processors alone: no weights are loaded."""
+    from transformers import CLIPTokenizer
+
+    reader, part = config.comprehension.reader, config.comprehension
+    if reader is not None:
+        tokens = InterleavedTokenizer.from_pretrained(
+            resolve(reader.vision),
+            resolve(reader.text_encoder),
+            resolution=config.generation.resolution,
+            max_length=reader.max_length,
+            max_references=reader.max_references,
+            source_in_text=reader.source_in_text,
+        )
+        return InterleavedCollator(tokens, config.generation.resolution)
+    with opened("comprehension.model", part.model, "a LLaVA model in transformers' format") as folder:
+        words = EditTokenizer.from_pretrained(
+            folder,
+            num_edit_tokens=part.num_edit_tokens,
+            edit_token=part.edit_token,
+            templates=TEMPLATE_SETS[part.templates],
+        )
+    align = config.stage.objective == "align"
+    with opened("generation.model", config.generation.model, "a pipeline with tokenizer/") as folder:
+        tokenizer = load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer") if align else None
+    return _collator(config, words, tokenizer, config.bridge.iaa is not None and not align)
+
+
+def _collator(config: Config, comprehension: Tokenizes, tokenizer: CLIPTokenizer | None, has_images: bool) -> Collator:
+    return Collator(
+        comprehension=comprehension,
+        resolution=config.generation.resolution,
+        tokenizer=tokenizer if config.stage.objective == "align" else None,
+        clip_image_processor=(load_image_processor(config.generation.image_encoder) if has_images else None),
+        max_length=config.comprehension.max_length,
+    )

@@ -1,0 +1,1 @@
+"""Training of the miniature base models: `python -m insightedit.miniatures`."""

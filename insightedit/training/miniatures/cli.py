@@ -1,0 +1,203 @@
+"""`python -m insightedit.miniatures`: train the miniature base models, each by one command, resumable.
+
+python -m insightedit.miniatures all --size mini
+python -m insightedit.miniatures vae --size mini --root runs/foundation/mini --minutes 8
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from insightedit.console import MAX_BATCH, MAX_TRAINING_STEPS, Command, Group, finite
+
+MAX_MINUTES = 1_000_000  # two years
+ORDER = ("vision", "clip", "vae", "llava", "sd", "ip2p")
+DRAWS_LATENTS = ("sd", "ip2p", "pixart")  # what they learn is worth nothing on another autoencoder
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    cls=Group,
+    add_completion=False,
+    no_args_is_help=True,
+    help="Train the miniature CLIP, LLaVA, autoencoder and text-to-image UNet on rendered scenes. "
+    "Every command resumes where it was stopped; logs and checkpoints lie in ROOT/.train/PART.",
+)
+
+SizeOption = Annotated[str, typer.Option(help="tiny (for tests) or mini (the embedded default's size).")]
+RootOption = Annotated[Path | None, typer.Option(help="Folder of the models. Default: runs/foundation/SIZE.")]
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Optimiser steps of the whole run.")
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=MAX_MINUTES,
+        callback=finite,
+        help="Wall clock of the whole run; the schedule ends with the nearer budget. 0: steps alone.",
+    ),
+]
+BatchOption = Annotated[int | None, typer.Option(min=2, max=MAX_BATCH, help="Pictures a step.")]
+LrOption = Annotated[float | None, typer.Option(min=1e-9, max=1, callback=finite, help="Peak learning rate.")]
+WorkersOption = Annotated[
+    int, typer.Option(min=0, max=1024, help="Processes that render; 0 renders between the steps.")
+]
+StopOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Stop after this many steps and save, to be resumed later."),
+]
+FreshOption = Annotated[bool, typer.Option(help="Forget an earlier run's checkpoint.")]
+CompileOption = Annotated[bool, typer.Option(help="torch.compile; pays off in runs of more than about 10 minutes.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads of the training process.")]
+
+
+@app.command(cls=Command)
+def tokenizer(size: SizeOption = "mini", root: RootOption = None, fresh: FreshOption = False) -> None:
+    """Train both tokenizers and write all models with random weights around them."""
+    _ensure_built(size, _root(size, root), fresh=fresh)
+
+
+def _train_command(name: str, text: str) -> None:
+    def command(
+        size: SizeOption = "mini",
+        root: RootOption = None,
+        steps: StepsOption = None,
+        minutes: MinutesOption = None,
+        batch_size: BatchOption = None,
+        lr: LrOption = None,
+        workers: WorkersOption = 1,
+        stop_after: StopOption = None,
+        fresh: FreshOption = False,
+        compile: CompileOption = False,
+        threads: ThreadsOption = None,
+    ) -> None:
+        given = {"steps": steps, "minutes": minutes, "lr": lr, "workers": workers, "stop_after": stop_after}
+        _train(name, size, _root(size, root), batch_size, fresh, threads, {**given, "compile": compile})
+
+    app.command(name, help=text)(command)
+
+
+_train_command("vision", "Teach CLIP's vision tower what is where (before clip).")
+_train_command("clip", "Train CLIP on pictures and captions; also exports its text tower to sd/.")
+_train_command("vae", "Train the autoencoder and measure its latents' scale.")
+_train_command("llava", "Train LLaVA on captions, questions, instructions and references (after clip).")
+_train_command("sd", "Train the text-to-image UNet (after clip and vae).")
+_train_command("ip2p", "Train the editing UNet that the stages start from, and sd's text tower along (after sd).")
+
+
+_train_command("pixart", "Train the transformer that recipe mige's miniature starts from, and its T5 (after vae).")
+
+
+@app.command(name="all")
+def all_parts(
+    size: SizeOption = "mini",
+    root: RootOption = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=MAX_MINUTES,
+            callback=finite,
+            help="Wall clock for everything, shared out as by default (about 25).",
+        ),
+    ] = None,
+    steps: StepsOption = None,
+    workers: WorkersOption = 1,
+    fresh: FreshOption = False,
+    threads: ThreadsOption = None,
+) -> None:
+    """Everything that the embedded default needs, in order: tokenizers, vision, clip, vae, llava, sd, ip2p."""
+    folder = _root(size, root)
+    default = {name: _module(name).OPTIONS.minutes for name in ORDER}
+    scale = 1.0 if minutes is None else minutes / sum(default.values())
+    for name in ORDER:
+        given = {"steps": steps, "minutes": default[name] * scale, "workers": workers}
+        _train(name, size, folder, None, fresh, threads, given)
+
+
+def _train(
+    name: str, size: str, root: Path, batch_size: int | None, fresh: bool, threads: int | None, given: dict[str, Any]
+) -> None:
+    import torch
+
+    from insightedit.miniatures.sizes import get_size
+    from insightedit.training.miniatures.loop import train, with_overrides
+    from insightedit.training.miniatures.pictures import scene_samplers
+
+    if threads:
+        torch.set_num_threads(threads)
+    _ensure_built(size, root)
+    if name in DRAWS_LATENTS:
+        _check_autoencoder(size, root, name)
+    folder = root / ".train" / name
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    module = _module(name)
+    samplers = scene_samplers(get_size(size).image_size)
+    torch.manual_seed(0)
+    part = getattr(module, f"{name.capitalize()}Part")(root, *samplers, batch_size or module.BATCH_SIZE)
+    part.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    options = with_overrides(module.OPTIONS, **given)
+    if given.get("minutes") == 0:
+        options = with_overrides(options, minutes=float("inf"))
+    summary = train(part, folder, options)
+    state = "trained" if summary.finished else "stopped, run again to go on"
+    spent = f"{summary.step} steps, {summary.minutes:.1f} min, {summary.ms_per_step:.0f} ms/step"
+    numbers = "  ".join(f"{k} {v}" for k, v in summary.metrics.items())
+    Console().print(f"{name}: {state}, {spent}  {numbers}")
+
+
+def _check_autoencoder(size: str, root: Path, name: str) -> None:
+    """Stop before hours go into the latents of random weights; at the size for tests nobody looks at pictures."""
+    from diffusers import AutoModel
+
+    from insightedit.miniatures.builders import UNTRAINED_SCALE
+
+    folder = root / "sd" / "vae"
+    scale = AutoModel.load_config(str(folder))["scaling_factor"]
+    if size != "tiny" and scale == UNTRAINED_SCALE:
+        raise typer.BadParameter(
+            f"the autoencoder in {folder} has random weights, and what {name} learns on its latents could not be "
+            f"drawn later: run `python -m insightedit.miniatures vae --size {size} --root {root}` first, or copy a "
+            f"trained one there.",
+            param_hint="--root",
+        )
+
+
+def _module(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f"insightedit.training.miniatures.{name}")
+
+
+def _root(size: str, root: Path | None) -> Path:
+    """Folder of the models, there and writable."""
+    from insightedit.miniatures.sizes import SIZES
+
+    if size not in SIZES:
+        raise typer.BadParameter(f"{size} is no size: choose one of {', '.join(SIZES)}.", param_hint="--size")
+    folder = Path("runs/foundation") / size if root is None else root
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{folder} cannot be made ({error.strerror or error}): name a folder in a place that is yours.",
+            param_hint="--root",
+        ) from error
+    return folder
+
+
+def _ensure_built(size: str, root: Path, *, fresh: bool = False) -> None:
+    """Random-weight folders for the parts that are not there; trained ones stay as they are."""
+    from insightedit.miniatures.builders import PARTS, build
+
+    missing = [part for part in PARTS if fresh or not (root / part).is_dir()]
+    if not missing:
+        return
+    with Console().status(f"building {size} models in {root}"):
+        build(size, root, parts=missing)

@@ -1,0 +1,220 @@
+"""Train LLaVA: describe, answer, expand an instruction, and say which object an instruction means.
+
+Everything is trained, the vision tower too (ours; LLaVA-1.5 freezes it): a CLIP trained in minutes knows *what* is in
+a picture but its patches hardly know *where*, and edits need where.
+
+Several turns share one picture: they are independent branches after the common prefix `USER: <image>`, each of which
+sees the picture and itself only and counts its positions from there. One row is thus worth as many single-turn
+conversations as it has branches, at the price of one picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPModel, LlavaForConditionalGeneration, LlavaProcessor
+
+from insightedit.comprehension.prompts import question_turn
+from insightedit.miniatures.builders import copy_vision_tower
+from insightedit.miniatures.folders import replace_folder
+from insightedit.modeling.pretrained import load_pretrained
+from insightedit.training.miniatures.loop import TrainOptions
+from insightedit.training.miniatures.pictures import VAL_COUNT, Sampler, stack, to_clip_pixels
+
+BATCH_SIZE = 16
+OPTIONS = TrainOptions(steps=5000, minutes=8.0, lr=1e-3, weight_decay=0.02)
+QUESTIONS_PER_PICTURE = 3  # of the scene's question-and-answer pairs
+KINDS = ("caption", "expressive", "grounding", "vqa")
+CAPTION_QUESTIONS = ("describe the picture", "what does the picture show?", "what is in the picture?")
+GROUNDING_PREFIX = "which object should change?"  # of the scenes' questions about an instruction
+IGNORE = -100
+GREEDY_COUNT = 200
+GREEDY_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One question about a picture and its answer; `kind` is one of KINDS."""
+
+    kind: str
+    question: str
+    answer: str
+
+
+class LlavaPart:
+    """LlavaForConditionalGeneration of `<root>/llava`, its vision tower started from `<root>/clip`.
+
+    Args:
+        root: folder of the miniature models; train `clip` first.
+        train: training scenes.
+        val: held-out scenes.
+        batch_size: pictures a step.
+    """
+
+    name = "llava"
+
+    def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
+        self.folder = root / "llava"
+        self.train, self.val, self.batch_size = train, val, batch_size
+        self.model = load_pretrained(LlavaForConditionalGeneration, self.folder)
+        self.processor = load_pretrained(LlavaProcessor, self.folder)
+        copy_vision_tower(load_pretrained(CLIPModel, root / "clip"), self.model)
+        tokenizer = self.processor.tokenizer
+        patches = "<image>" * self.model.config.image_seq_length
+        self.prefix = tokenizer(question_turn("").head.split("<image>")[0] + patches).input_ids
+        self.hot_modules = [self.model]
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """Packed rows of `batch_size` training scenes; see `pack`."""
+        return self._rows(self.train, step * self.batch_size, self.batch_size)
+
+    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        """Cross-entropy and accuracy of the answers' tokens."""
+        logits, labels, _ = self._answer_logits(batch)
+        right = (logits.argmax(dim=-1) == labels).float().mean()
+        return {"loss": F.cross_entropy(logits, labels), "accuracy": right}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Answer token accuracy per kind, and exact match of greedily decoded grounding answers, on held-out scenes."""
+        right: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        for first in range(0, VAL_COUNT, self.batch_size):
+            batch = self._rows(self.val, first, self.batch_size)
+            logits, labels, kinds = self._answer_logits({k: v.to(self.model.device) for k, v in batch.items()})
+            hits = (logits.argmax(dim=-1) == labels).float()
+            for number, kind in enumerate(KINDS):
+                right[kind] += hits[kinds == number].tolist()
+        scores = {f"accuracy_{kind}": round(float(np.mean(v)), 4) for kind, v in right.items() if v}
+        return scores | {f"exact_{kind}": self._greedy(kind) for kind in ("grounding", "vqa")}
+
+    def export(self) -> None:
+        """Save model and processor."""
+        with replace_folder(self.folder) as folder:
+            for name in ("tokenizer.model",):
+                (folder / name).write_bytes((self.folder / name).read_bytes())
+            self.model.save_pretrained(folder)
+            self.processor.save_pretrained(folder)
+
+    def _rows(self, sampler: Sampler, first: int, count: int) -> dict[str, Tensor]:
+        samples = [sampler[first + i] for i in range(count)]
+        exchanges = [conversation(s, np.random.default_rng([3, first + i])) for i, s in enumerate(samples)]
+        branches = self._branches([e for row in exchanges for e in row])
+        rows = [[next(branches) for _ in row] for row in exchanges]
+        packed = pack(self.prefix, rows, self.processor.tokenizer.pad_token_id)
+        return {"pictures": stack([s.source for s in samples]), **packed}
+
+    def _branches(self, exchanges: list[Exchange]) -> Any:
+        """Token ids (question, answer, kind) of every exchange, in two tokenizer calls.
+
+        Each text starts behind an `<image>` that is cut off again: only so it is split as in the whole prompt.
+        """
+        tokenizer = self.processor.tokenizer
+        prompts = ["<image>" + question_turn(e.question).prompt.split("<image>")[1] for e in exchanges]
+        answers = [f"<image> {e.answer}{tokenizer.eos_token}" for e in exchanges]
+        prompt_ids = tokenizer(prompts, add_special_tokens=False).input_ids
+        answer_ids = tokenizer(answers, add_special_tokens=False).input_ids
+        for exchange, question, answer in zip(exchanges, prompt_ids, answer_ids, strict=True):
+            yield question[1:], answer[1:], KINDS.index(exchange.kind)
+
+    def _answer_logits(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, V) float32 logits that predict the batch's N answer tokens, their (N,) labels and kinds."""
+        states = self.model.model(
+            input_ids=batch["input_ids"],
+            pixel_values=to_clip_pixels(batch["pictures"]),
+            attention_mask=attention_mask(batch["branch"]),
+            position_ids=batch["position_ids"],
+            use_cache=False,
+        ).last_hidden_state
+        answered = batch["labels"][:, 1:] != IGNORE
+        logits = self.model.lm_head(states[:, :-1][answered]).float()
+        return logits, batch["labels"][:, 1:][answered], batch["kinds"][:, 1:][answered]
+
+    def _greedy(self, kind: str) -> float:
+        """Share of the first `GREEDY_COUNT` held-out exchanges of a kind that are answered word for word."""
+        pictures, exchanges = [], []
+        for index in range(GREEDY_COUNT):
+            sample = self.val[index]
+            wanted = [e for e in conversation(sample, np.random.default_rng([4, index])) if e.kind == kind][:1]
+            pictures += [sample.source] * len(wanted)
+            exchanges += wanted
+        hits = 0
+        for first in range(0, len(exchanges), 50):
+            part = exchanges[first : first + 50]
+            prompts = [question_turn(e.question).prompt for e in part]
+            inputs = self.processor(
+                images=pictures[first : first + 50], text=prompts, padding=True, return_tensors="pt"
+            ).to(self.model.device)
+            ids = self.model.generate(**inputs, max_new_tokens=GREEDY_TOKENS, do_sample=False)
+            replies = self.processor.batch_decode(ids[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+            hits += sum(reply.strip() == e.answer for reply, e in zip(replies, part, strict=True))
+        return round(hits / max(1, len(exchanges)), 4)
+
+
+def conversation(sample: Any, random: np.random.Generator) -> list[Exchange]:
+    """What is asked about one scene's source picture.
+
+    Args:
+        sample: an `EditSample` of the scenes.
+        random: chooses wordings and questions.
+
+    Returns:
+        A caption, the expressive instruction, which object the instruction means (where it means one), and some of
+        the scene's other questions.
+    """
+    pairs = sample.qa()
+    asked = CAPTION_QUESTIONS[random.integers(len(CAPTION_QUESTIONS))]
+    grounding = [Exchange("grounding", *pair) for pair in pairs if pair[0].startswith(GROUNDING_PREFIX)]
+    others = [Exchange("vqa", *pair) for pair in pairs if not pair[0].startswith(GROUNDING_PREFIX)]
+    chosen = random.permutation(len(others))[:QUESTIONS_PER_PICTURE]
+    return [
+        Exchange("caption", asked, sample.caption_source),
+        Exchange("expressive", sample.instruction, sample.expressive_instruction),
+        *grounding,
+        *(others[i] for i in chosen),
+    ]
+
+
+def pack(prefix: list[int], rows: list[list[tuple[list[int], list[int], int]]], pad: int) -> dict[str, Tensor]:
+    """Lay the branches of every row behind the common prefix.
+
+    Args:
+        prefix: ids that all branches share: begin, `USER:`, one placeholder per patch.
+        rows: per picture, branches as (question ids, answer ids, kind number).
+        pad: id that fills rows up to a common length, a multiple of 16.
+
+    Returns:
+        `input_ids`, `labels` (-100 except on answers), `position_ids`, `kinds` and `branch` (0 prefix, 1.. branches,
+        -1 padding), all (B, T) int64.
+    """
+    length = max(len(prefix) + sum(len(q) + len(a) for q, a, _ in row) for row in rows)
+    length = -(-length // 16) * 16
+    names = {"input_ids": pad, "labels": IGNORE, "position_ids": 0, "kinds": -1, "branch": -1}
+    table = {name: np.full((len(rows), length), filler, dtype=np.int64) for name, filler in names.items()}
+    for number, row in enumerate(rows):
+        at = len(prefix)
+        table["input_ids"][number, :at] = prefix
+        table["position_ids"][number, :at] = np.arange(at)
+        table["branch"][number, :at] = 0
+        for branch, (question, answer, kind) in enumerate(row, start=1):
+            end = at + len(question) + len(answer)
+            table["input_ids"][number, at:end] = question + answer
+            table["labels"][number, at + len(question) : end] = answer
+            table["position_ids"][number, at:end] = len(prefix) + np.arange(end - at)
+            table["kinds"][number, at:end] = kind
+            table["branch"][number, at:end] = branch
+            at = end
+    return {name: torch.from_numpy(values) for name, values in table.items()}
+
+
+def attention_mask(branch: Tensor) -> Tensor:
+    """(B, T) branch numbers -> (B, 1, T, T) bool, True where a row may look: back, at the prefix and its own branch."""
+    t = branch.shape[1]
+    causal = torch.ones(t, t, dtype=torch.bool, device=branch.device).tril()
+    visible = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    return (causal & visible)[:, None]

@@ -1,0 +1,101 @@
+"""Train the text-to-image UNet: v-prediction on the autoencoder's latents, conditioned on CLIP's text states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoModel, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from insightedit.generation.autoencoder import encode_source
+from insightedit.miniatures.folders import replace_folder
+from insightedit.modeling.pretrained import load_pretrained
+from insightedit.training.miniatures.loop import TrainOptions
+from insightedit.training.miniatures.pictures import Sampler, captioned_pictures, to_vae_pixels
+
+BATCH_SIZE = 16
+OPTIONS = TrainOptions(steps=4000, minutes=6.0, lr=8e-4, ema_decay=0.995)
+DROP_CAPTION = 0.1  # share of captions replaced by the empty text, for classifier-free guidance
+VAL_PICTURES = 128
+
+
+class SdPart:
+    """UNet2DConditionModel of `<root>/sd/unet`; autoencoder and text tower stay frozen.
+
+    Args:
+        root: folder of the miniature models; train `clip` and `vae` first.
+        train: training scenes.
+        val: held-out scenes.
+        batch_size: pictures a step; half sources, half targets.
+    """
+
+    name = "sd"
+
+    def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
+        self.folder = root / "sd"
+        self.train, self.val, self.batch_size = train, val, batch_size
+        self.model = load_pretrained(UNet2DConditionModel, self.folder, subfolder="unet")
+        self.vae = load_pretrained(AutoModel, str(self.folder / "vae")).requires_grad_(False)
+        self.text_encoder = load_pretrained(CLIPTextModel, self.folder, subfolder="text_encoder").requires_grad_(False)
+        self.tokenizer = load_pretrained(CLIPTokenizer, self.folder, subfolder="tokenizer")
+        self.scheduler = load_pretrained(DDIMScheduler, self.folder, subfolder="scheduler")
+        self.null_ids = self._ids([""])
+        self.hot_modules = [self.model]
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """`pictures` (B, 3, H, W) uint8 and `input_ids` (B, Q) int64, padded to the text tower's positions."""
+        return self._pairs(self.train, step * (self.batch_size // 2), self.batch_size)
+
+    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean squared error of the velocity at a uniform random timestep."""
+        ids, device = batch["input_ids"], batch["input_ids"].device
+        dropped = torch.rand(ids.shape[0], 1, device=device, generator=generator) < DROP_CAPTION
+        ids = torch.where(dropped, self.null_ids.to(device), ids)
+        steps = self.scheduler.config.num_train_timesteps
+        timesteps = torch.randint(steps, (ids.shape[0],), device=device, generator=generator)
+        error = self._error(batch["pictures"], ids, timesteps, generator)
+        return {"loss": error.mean()}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Held-out error with the right captions and with the empty text, at 16 timesteps spread evenly."""
+        device = self.model.device
+        batch = {k: v.to(device) for k, v in self._pairs(self.val, 0, VAL_PICTURES).items()}
+        timesteps = torch.linspace(30, self.scheduler.config.num_train_timesteps - 1, 16, device=device).long()
+        timesteps = timesteps.repeat(VAL_PICTURES // 16)
+        scores = {}
+        for name, ids in (("val_error", batch["input_ids"]), ("val_error_null", self.null_ids.to(device))):
+            ids = ids.expand(VAL_PICTURES, -1)
+            error = self._error(batch["pictures"], ids, timesteps, torch.Generator(device).manual_seed(0))
+            scores[name] = round(float(error.mean()), 5)
+        return scores
+
+    def export(self) -> None:
+        """Save the UNet where the stock pipeline looks for it."""
+        with replace_folder(self.folder / "unet") as folder:
+            self.model.save_pretrained(folder)
+
+    def _error(self, pictures: Tensor, ids: Tensor, timesteps: Tensor, generator: torch.Generator) -> Tensor:
+        """(B,) float32 mean squared velocity errors."""
+        with torch.no_grad():
+            latents = encode_source(self.vae.to(pictures.device), to_vae_pixels(pictures), scaled=True).float()
+            states = self.text_encoder.to(ids.device)(ids).last_hidden_state
+            noise = torch.randn(latents.shape, device=latents.device, generator=generator)
+            noisy = self.scheduler.add_noise(latents, noise, timesteps)
+            velocity = self.scheduler.get_velocity(latents, noise, timesteps)
+        predicted = self.model(noisy, timesteps, encoder_hidden_states=states).sample.float()
+        return F.mse_loss(predicted, velocity, reduction="none").mean(dim=(1, 2, 3))
+
+    def _pairs(self, sampler: Sampler, first: int, count: int) -> dict[str, Tensor]:
+        pictures, captions = captioned_pictures(sampler, first, count)
+        return {"pictures": pictures, "input_ids": self._ids(captions)}
+
+    def _ids(self, captions: list[str]) -> Tensor:
+        length = self.text_encoder.config.max_position_embeddings
+        return self.tokenizer(
+            captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).input_ids

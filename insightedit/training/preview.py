@@ -1,0 +1,246 @@
+"""What a stage would see: shares of the sources, and samples as its collator hands them to the model.
+
+The mixture, the loader and the collator are those that train; only the models' weights are not loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from insightedit.comprehension.tokenization import IGNORE
+from insightedit.datasets.cascade import num_records
+from insightedit.datasets.collate import Collator
+from insightedit.datasets.interleaved import InterleavedCollator
+from insightedit.datasets.loader import StepLoader
+from insightedit.datasets.mixture import Mixture
+from insightedit.datasets.sources import ENDLESS
+from insightedit.images.pair_sheet import Run
+from insightedit.training.data import build_mixture, build_weightless_collator
+from insightedit.types import EditRecord
+
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
+    from insightedit.types import EditBatch
+
+BLANKS = {"\u2581": " ", "\u0120": " ", "\u010a": "\n", "\n": "\u21b5"}  # how tokenizers write blanks and line ends
+BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")  # and characters that are not in their vocabulary
+
+
+@dataclass(frozen=True)
+class Share:
+    """One source of the mixture.
+
+    Attributes:
+        name: place in `data.sources` and kind.
+        records: that its files hold; None if it never ends.
+        configured: share of the draws that the weights say.
+        drawn: how many of the draws fell on it.
+        visits: how often the stage visits each record; None if it never ends.
+    """
+
+    name: str
+    records: int | None
+    configured: float
+    drawn: int
+    visits: float | None
+
+
+@dataclass(frozen=True)
+class SeenSample:
+    """One sample as the model gets it.
+
+    Attributes:
+        index: place in the stream.
+        source: name of its source.
+        record: as it was read.
+        runs: the sequence in pieces of text; style `learned` where tokens are trained on, `picture` for the
+            placeholders of pictures, `pad` for the filler.
+        num_tokens: of the sequence, without filler.
+        num_learned: that the language loss is on; None where the text is a condition only.
+        pictures: name -> (H, W, 3) uint8, as the model's square shows them; "changed" is white where the edit is.
+        aligned: the text that stage 1 aligns with.
+    """
+
+    index: int
+    source: str
+    record: EditRecord
+    runs: tuple[Run, ...]
+    num_tokens: int
+    num_learned: int | None
+    pictures: dict[str, np.ndarray]
+    aligned: str = ""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a stage would see.
+
+    Attributes:
+        shares: of the sources, in the order of the config.
+        draws: how many positions of the stream were counted.
+        samples: the first of the stream.
+        broken: source -> records that could not be used, among those that were read.
+        batch_size: per process and micro-step.
+    """
+
+    shares: tuple[Share, ...]
+    draws: int
+    samples: tuple[SeenSample, ...]
+    broken: dict[str, int]
+    batch_size: int
+
+
+class _Remembering(Mixture):
+    """A mixture that keeps what it hands out."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        vars(self).update(vars(mixture))
+        self.handed_out: dict[int, tuple[str, EditRecord]] = {}
+
+    def __getitem__(self, index: int) -> EditRecord:
+        self.handed_out[index] = self.draw(index)
+        return self.handed_out[index][1]
+
+
+def preview(config: Config, *, samples: int = 10, draws: int = 10_000) -> Preview:
+    """Look at what the stage of a config would see.
+
+    Args:
+        config: whole config.
+        samples: how many of the first samples to prepare.
+        draws: over how many positions shares are counted; nothing is read for it.
+
+    Raises:
+        ConfigError: if a source cannot be opened.
+        ValueError: if the records of a source are all broken, or do not go together in a batch.
+        FileNotFoundError: if a base model's folder is missing.
+    """
+    mixture = _Remembering(build_mixture(config))
+    collator = build_weightless_collator(config)
+    found: list[SeenSample] = []
+    loader = StepLoader(mixture, collator, batch_size=config.train.batch_size)
+    batches = iter(loader)
+    while len(found) < samples:
+        batch, first = next(batches), len(found)
+        for row in range(min(config.train.batch_size, samples - first)):
+            found.append(_sample(batch, row, first + row, mixture, collator))
+    return Preview(
+        shares=_shares(mixture, config, draws),
+        draws=draws,
+        samples=tuple(found),
+        broken=dict(mixture.broken),
+        batch_size=config.train.batch_size,
+    )
+
+
+def _shares(mixture: Mixture, config: Config, draws: int) -> tuple[Share, ...]:
+    drawn = Counter(mixture.place(index)[0] for index in range(draws))
+    train = config.train
+    total = train.max_steps * train.batch_size * train.gradient_accumulation_steps
+    shares = []
+    for name, configured in zip(mixture.names, mixture.probabilities.tolist(), strict=True):
+        size = num_records(mixture.sources[name])
+        records = None if size >= ENDLESS else size
+        visits = None if records is None else total * configured / records
+        shares.append(Share(name, records, configured, drawn[name], visits))
+    return tuple(shares)
+
+
+def _sample(
+    batch: EditBatch, row: int, index: int, mixture: _Remembering, collator: Collator | InterleavedCollator
+) -> SeenSample:
+    source, record = mixture.handed_out[index]
+    ids = batch.tokens.input_ids[row]
+    valid = batch.tokens.attention_mask[row].bool()
+    if isinstance(collator, InterleavedCollator):
+        tokenizer: Any = collator.tokenizer.tokenizer
+        assert batch.tokens.image_positions is not None
+        slots, learned = batch.tokens.image_positions[row], None
+    else:
+        words: Any = collator.comprehension
+        tokenizer = words.processor.tokenizer
+        slots = ids == tokenizer.convert_tokens_to_ids(words.processor.image_token)
+        assert batch.tokens.labels is not None
+        learned = batch.tokens.labels[row] != IGNORE
+    return SeenSample(
+        index=index,
+        source=source,
+        record=record,
+        runs=token_runs(tokenizer.convert_ids_to_tokens(ids.tolist()), valid, slots, learned),
+        num_tokens=int(valid.sum()),
+        num_learned=None if learned is None else int(learned.sum()),
+        pictures=_pictures(batch, row, record),
+        aligned=_aligned(batch, row, collator),
+    )
+
+
+def token_runs(tokens: Sequence[str], valid: Tensor, slots: Tensor, learned: Tensor | None) -> tuple[Run, ...]:
+    """A sequence as pieces of text, neighbours of one kind together.
+
+    Args:
+        tokens: T, as the tokenizer calls them.
+        valid: (T,) bool, not filler.
+        slots: (T,) bool, where pictures stand.
+        learned: (T,) bool, where the language loss is; None without one.
+
+    Returns:
+        Pieces; pictures and filler are told by their number of tokens.
+    """
+    styles = []
+    for place in range(len(tokens)):
+        is_learned = learned is not None and bool(learned[place])
+        kind = "pad" if not valid[place] else "picture" if slots[place] else "learned" if is_learned else ""
+        styles.append(kind)
+    runs = []
+    for style, places in groupby(range(len(tokens)), key=styles.__getitem__):
+        pieces = [tokens[place] for place in places]
+        text = "".join(pieces)
+        text = BYTES.sub(_characters, text)
+        for written, meant in BLANKS.items():
+            text = text.replace(written, meant)
+        if style in ("pad", "picture"):
+            text = f"<{'picture' if style == 'picture' else 'filler'}: {len(pieces)} tokens>"
+        runs.append(Run(text, style))
+    return tuple(runs)
+
+
+def _characters(found: re.Match[str]) -> str:
+    """Bytes as the text that they stand for."""
+    return bytes.fromhex(found[0].replace("<0x", "").replace(">", "")).decode("utf-8", "replace")
+
+
+def _pictures(batch: EditBatch, row: int, record: EditRecord) -> dict[str, np.ndarray]:
+    """Pictures from left to right; those of the reference slots as they were read."""
+    found = {}
+    first = "source" if record.source_image is not None else "blank in place of a source"
+    for name, pixels in ((first, batch.source_pixels), ("target", batch.target_pixels)):
+        if pixels is not None:
+            found[name] = to_picture(pixels[row])
+    if batch.changed_mask is not None and found:
+        grey = (batch.changed_mask[row, 0] * 255).byte().numpy()
+        found["changed"] = np.repeat(grey[..., None], 3, axis=2)
+    if not found and record.source_image is not None and batch.tokens.pixel_values is not None:
+        found["source"] = record.source_image
+    found |= {f"reference {number}": one for number, one in enumerate(record.reference_images, 1)}
+    return found
+
+
+def to_picture(pixels: Tensor) -> np.ndarray:
+    """(3, H, W) float in [-1, 1] -> (H, W, 3) uint8."""
+    return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def _aligned(batch: EditBatch, row: int, collator: Collator | InterleavedCollator) -> str:
+    """The text that stage 1 aligns with, as the text encoder's tokenizer reads it."""
+    if batch.text_target_ids is None or not isinstance(collator, Collator) or collator.tokenizer is None:
+        return ""
+    return str(collator.tokenizer.decode(batch.text_target_ids[row], skip_special_tokens=True))

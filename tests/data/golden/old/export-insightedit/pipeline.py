@@ -1,0 +1,5 @@
+# Only for plain diffusers, which runs code of a folder only where its user allows it;
+# InsightEditPipeline.from_pretrained and `insightedit edit` never do.
+from insightedit.pipeline import InsightEditPipeline
+
+__all__ = ["InsightEditPipeline"]

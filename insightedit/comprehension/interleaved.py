@@ -19,7 +19,7 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2PreTrainedModel, Bli
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
 from insightedit.modeling.offloading import execution_device, in_forward
 from insightedit.modeling.pretrained import load_pretrained, recompute_activations
-from insightedit.modeling.processor_path import companion_of
+from insightedit.modeling.processor_path import processor_path
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
@@ -71,7 +71,7 @@ class Blip2PictureEncoder(Blip2PreTrainedModel):
 
 def load_eyes(vision: str, dtype: torch.dtype = torch.float32) -> tuple[Blip2PictureEncoder, BaseImageProcessor]:
     """BLIP-2 without language model, and its image processor, from a folder or hub id."""
-    processor = load_pretrained(AutoImageProcessor, companion_of(vision, "image_processor"))
+    processor = load_pretrained(AutoImageProcessor, processor_path(vision, "image_processor"))
     return Blip2PictureEncoder.from_stock(vision, dtype), processor
 
 
@@ -79,7 +79,7 @@ def load_words(
     text_encoder: str, dtype: torch.dtype = torch.float32
 ) -> tuple[T5EncoderModel, PreTrainedTokenizerBase]:
     """T5's encoder (of a whole T5, too) and its tokenizer, from a folder or hub id."""
-    tokenizer = load_pretrained(AutoTokenizer, companion_of(text_encoder, "tokenizer"))
+    tokenizer = load_pretrained(AutoTokenizer, processor_path(text_encoder, "tokenizer"))
     return load_pretrained(T5EncoderModel, text_encoder, dtype=dtype), tokenizer
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
 from insightedit.images.reading import pixels_to_tensor, squash
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.modeling.processor_path import companion_of
+from insightedit.modeling.processor_path import processor_path
 from insightedit.types import REFERENCE_PLACEHOLDER, Task, TokenBatch, task_of
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class InterleavedTokenizer:
 
         config: Any = load_pretrained(AutoConfig, vision)
         return cls(
-            load_pretrained(AutoTokenizer, companion_of(text_encoder, "tokenizer")),
-            load_pretrained(AutoImageProcessor, companion_of(vision, "image_processor")),
+            load_pretrained(AutoTokenizer, processor_path(text_encoder, "tokenizer")),
+            load_pretrained(AutoImageProcessor, processor_path(vision, "image_processor")),
             tokens_per_image=config.num_query_tokens,
             **options,
         )

@@ -25,7 +25,7 @@ from insightedit.comprehension.prompts import (
 from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_words, edit_token_names
 from insightedit.images.reading import read_rgb
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.modeling.processor_path import companion_of
+from insightedit.modeling.processor_path import processor_path
 from insightedit.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def load_processor(model: str, config: PreTrainedConfig) -> Any:
     """
     from transformers import AutoProcessor
 
-    processor: Any = load_pretrained(AutoProcessor, companion_of(model, "processor"))
+    processor: Any = load_pretrained(AutoProcessor, processor_path(model, "processor"))
     if processor.patch_size is None:  # checkpoints converted before the processor counted the placeholders
         known: Any = config
         processor.patch_size = known.vision_config.patch_size

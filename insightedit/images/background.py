@@ -21,7 +21,7 @@ GLOBAL_COVERAGE = 0.6  # an edit over more of the picture than this is a change 
 
 
 @dataclass(frozen=True)
-class EditEvidence:
+class EditComparison:
     """What one edit changed, at the model's resolution.
 
     Attributes:
@@ -42,7 +42,7 @@ class EditEvidence:
         return float(self.mask.mean()) > GLOBAL_COVERAGE
 
 
-def gather_evidence(edited: np.ndarray, round_trip: np.ndarray, threshold: float | None = None) -> EditEvidence:
+def compute_edit_map(edited: np.ndarray, round_trip: np.ndarray, threshold: float | None = None) -> EditComparison:
     """Edit map and mask of one edit.
 
     Args:
@@ -53,7 +53,7 @@ def gather_evidence(edited: np.ndarray, round_trip: np.ndarray, threshold: float
     difference = (edited - round_trip) / 255.0
     side = edited.shape[0]
     edit_map = ndimage.gaussian_filter(np.abs(difference).mean(axis=2), sigma=side / 64).clip(0, 1).astype(np.float32)
-    return EditEvidence(edited, round_trip, edit_map, find_mask(difference, edit_map, threshold))
+    return EditComparison(edited, round_trip, edit_map, find_mask(difference, edit_map, threshold))
 
 
 def find_mask(difference: np.ndarray, edit_map: np.ndarray, threshold: float | None = None) -> np.ndarray:
@@ -91,7 +91,7 @@ def _changes_tone(difference: np.ndarray) -> bool:
     return float((drift > 0.04).mean()) > GLOBAL_COVERAGE
 
 
-def native_map(evidence: EditEvidence, size: tuple[int, int]) -> np.ndarray:
+def native_map(evidence: EditComparison, size: tuple[int, int]) -> np.ndarray:
     """(H, W) float32 in [0, 1]: the edit map at the picture's own `size` = (W, H)."""
     native = np.empty(size[::-1], np.float32)
     for rows in strips(size):
@@ -100,7 +100,7 @@ def native_map(evidence: EditEvidence, size: tuple[int, int]) -> np.ndarray:
     return native
 
 
-def native_mask(evidence: EditEvidence, size: tuple[int, int]) -> np.ndarray:
+def native_mask(evidence: EditComparison, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: the mask at the picture's own `size` = (W, H)."""
     mask, native = evidence.mask[:, :, None].astype(np.float32), np.empty(size[::-1], np.bool_)
     for rows in strips(size):
@@ -108,7 +108,7 @@ def native_mask(evidence: EditEvidence, size: tuple[int, int]) -> np.ndarray:
     return native
 
 
-def hidden_share(picture: Picture, evidence: EditEvidence) -> float:
+def hidden_share(picture: Picture, evidence: EditComparison) -> float:
     """How much of the edit lies where the picture is fully transparent, 0..1."""
     visible = picture.visible
     mask = None if visible is None else native_mask(evidence, picture.size)
@@ -118,7 +118,7 @@ def hidden_share(picture: Picture, evidence: EditEvidence) -> float:
 
 
 def native_edit(
-    picture: Picture, evidence: EditEvidence, *, keep_detail: bool, rows: slice | None = None
+    picture: Picture, evidence: EditComparison, *, keep_detail: bool, rows: slice | None = None
 ) -> np.ndarray:
     """The edit on the picture's own pixels.
 
@@ -213,7 +213,7 @@ def _quantise(values: np.ndarray, like: Picture) -> np.ndarray:
 
 
 def paste_edit(
-    picture: Picture, evidence: EditEvidence, own_mask: np.ndarray | None, background_lock: bool
+    picture: Picture, evidence: EditComparison, own_mask: np.ndarray | None, background_lock: bool
 ) -> tuple[Picture, np.ndarray]:
     """Bring what the model drew onto the picture's own pixels.
 

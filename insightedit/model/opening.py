@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from insightedit.config.load import ConfigError
 from insightedit.miniatures import resolve
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.modeling.processor_path import companion_of
+from insightedit.modeling.processor_path import processor_path
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessor
@@ -55,4 +55,4 @@ def load_image_processor(model: str) -> CLIPImageProcessor:
     from transformers import CLIPImageProcessor
 
     with opened("generation.image_encoder", model, "a CLIP model with its image processor") as folder:
-        return load_pretrained(CLIPImageProcessor, companion_of(folder, "feature_extractor"))
+        return load_pretrained(CLIPImageProcessor, processor_path(folder, "feature_extractor"))

@@ -13,7 +13,7 @@ PARTS = {
 """Folder of a tokenizer or processor in a model folder -> folder of the part that it belongs to."""
 
 
-def companion_of(model: str, name: str) -> str:
+def processor_path(model: str, name: str) -> str:
     """Folder or hub id that a model's tokenizer or processor is loaded from.
 
     Args:

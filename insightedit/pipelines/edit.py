@@ -29,15 +29,15 @@ from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.generation.autoencoder import latent_factor
 from insightedit.generation.sampling import StepCallback
 from insightedit.generation.unet import EditUNet
-from insightedit.images.background import EditEvidence, hidden_share, native_map, paste_edit
+from insightedit.images.background import EditComparison, hidden_share, native_map, paste_edit
 from insightedit.images.reading import Picture, PictureInput, read_pictures, to_rgb
 from insightedit.modeling.offloading import execution_device
 from insightedit.pipelines.base import EditPipeline, PipelineCallback, UNetPipelineMixin, convert, tensor_inputs
 from insightedit.pipelines.functional import (
     DrawSettings,
+    compare_decoded,
     edit_pixels,
-    evaluating,
-    see_evidence,
+    eval_mode,
     software_versions,
     understand,
 )
@@ -74,7 +74,7 @@ class InsightEditOutput(BaseOutput):
     seeds: list[int]
     versions: dict[str, str]
     settings: dict[str, Any]
-    evidence: list[EditEvidence]
+    evidence: list[EditComparison]
     warnings: list[list[EditWarning]]
 
 
@@ -82,7 +82,7 @@ def finish(
     pipeline: EditPipeline,
     request: EditRequest,
     latents: list[Tensor],
-    evidence: list[EditEvidence],
+    evidence: list[EditComparison],
     texts: list[str | None],
     settings: DrawSettings,
     used: dict[str, Any],
@@ -354,9 +354,9 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
 
         # 2. Edit at the model's own resolution, `batch_size` pictures at a time
         drawn: list[Tensor] = []
-        evidence: list[EditEvidence] = []
+        evidence: list[EditComparison] = []
         texts: list[str | None] = []
-        with evaluating(self.comprehension, self.bridge, self.unet, self.vae):
+        with eval_mode(self.comprehension, self.bridge, self.unet, self.vae):
             for part, callback in self._parts(request, settings, batch_size, callback_on_step_end, names):
                 rgb = [to_rgb(picture) for picture in part.pictures]
                 speaks = describe or self.config.expressive
@@ -366,7 +366,7 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
                 edited, source = self._draw(part, rgb, condition, settings, callback)
                 drawn.append(edited)
                 if output_type != "latent":
-                    evidence += see_evidence(self.vae, edited, source, mask_threshold)
+                    evidence += compare_decoded(self.vae, edited, source, mask_threshold)
         self.maybe_free_model_hooks()
 
         # 3. Back onto the users' own pixels
@@ -421,7 +421,7 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
             raise ValueError("`reference_image` was given, but this model has no image branch to use it in.")
         (picture,) = read_pictures(reference_image)
         pixels = self.feature_extractor(images=to_rgb(picture), return_tensors="pt").pixel_values
-        with evaluating(self.image_encoder):
+        with eval_mode(self.image_encoder):
             encoded = self.image_encoder(pixels.to(self._execution_device, self.image_encoder.dtype))
         return encoded.image_embeds
 

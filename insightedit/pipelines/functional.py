@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from insightedit.generation.autoencoder import decode, encode_source, latent_scale
 from insightedit.generation.sampling import StepCallback, denoise, initial_noise, step_generators
-from insightedit.images.background import EditEvidence, gather_evidence
+from insightedit.images.background import EditComparison, compute_edit_map
 from insightedit.images.reading import tensor_to_pixels
 from insightedit.modeling.offloading import execution_device
 from insightedit.types import EditCondition
@@ -86,7 +86,7 @@ def understand(
 
 
 @torch.no_grad()
-def draw(
+def sample_latents(
     unet: EditUNet | EditTransformer,
     scheduler: SchedulerMixin,
     source_latents: Tensor,
@@ -160,8 +160,8 @@ def edit_pixels(
         null_text_states: (Q, D_text), the bridge's.
         seeds: one per sample.
         settings: how to draw.
-        callback: see `draw`.
-        **start: `latents` and `negative` of `draw`.
+        callback: see `sample_latents`.
+        **start: `latents` and `negative` of `sample_latents`.
 
     Returns:
         Scaled latents of the edited picture and of the source, both (B, C, h, w).
@@ -170,14 +170,16 @@ def edit_pixels(
     scaled = mode * latent_scale(vae)
     source_latents = scaled if settings.scale_source_latents else mode
     unet.set_image_prompt_scale(settings.image_prompt_scale)
-    edited = draw(unet, scheduler, source_latents, condition, null_text_states, seeds, settings, callback, **start)
+    edited = sample_latents(
+        unet, scheduler, source_latents, condition, null_text_states, seeds, settings, callback, **start
+    )
     return edited, scaled
 
 
 @torch.no_grad()
-def see_evidence(
+def compare_decoded(
     vae: AutoencoderKL, edited_latents: Tensor, source_latents: Tensor, threshold: float | None = None
-) -> list[EditEvidence]:
+) -> list[EditComparison]:
     """Decode edit and source alike, and compare.
 
     Args:
@@ -188,13 +190,13 @@ def see_evidence(
     """
     edited, round_trip = decode(vae, edited_latents), decode(vae, source_latents)
     return [
-        gather_evidence(tensor_to_pixels(e), tensor_to_pixels(r), threshold)
+        compute_edit_map(tensor_to_pixels(e), tensor_to_pixels(r), threshold)
         for e, r in zip(edited, round_trip, strict=True)
     ]
 
 
 @contextmanager
-def evaluating(*modules: nn.Module | None) -> Iterator[None]:
+def eval_mode(*modules: nn.Module | None) -> Iterator[None]:
     """Dropout and the like off inside; every part goes back to the mode it was in."""
     modes = [(part, part.training) for module in modules if module is not None for part in module.modules()]
     for part, _ in modes:

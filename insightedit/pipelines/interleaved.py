@@ -25,12 +25,12 @@ from insightedit.comprehension.interleaved_prompts import check_placeholders
 from insightedit.generation.autoencoder import decode, encode_source, latent_factor, latent_scale
 from insightedit.generation.sampling import StepCallback
 from insightedit.generation.transformer import EditTransformer
-from insightedit.images.background import EditEvidence
+from insightedit.images.background import EditComparison
 from insightedit.images.reading import Picture, PictureInput, read_picture, read_pictures, tensor_to_pixels, to_rgb
 from insightedit.model.interleaved_editor import read_instruction
 from insightedit.pipelines.base import EditPipeline, PipelineCallback, tensor_inputs
 from insightedit.pipelines.edit import InsightEditOutput, finish
-from insightedit.pipelines.functional import DrawSettings, draw, evaluating, see_evidence
+from insightedit.pipelines.functional import DrawSettings, compare_decoded, eval_mode, sample_latents
 from insightedit.pipelines.inputs import EditRequest, check_latents, choose_seeds, pair_references, read_masks
 from insightedit.types import EditCondition
 
@@ -231,16 +231,16 @@ class InterleavedEditPipeline(EditPipeline):
 
         # 2. Draw at the model's own resolution, `batch_size` pictures at a time
         results: list[Tensor] = []
-        evidence: list[EditEvidence] = []
+        evidence: list[EditComparison] = []
         drawn: list[Picture] = []
-        with evaluating(self.comprehension, self.bridge, self.transformer, self.vae):
+        with eval_mode(self.comprehension, self.bridge, self.transformer, self.vae):
             for part, callback in self._parts(request, settings, batch_size, callback_on_step_end, names):
                 edited, source = self._draw(part, settings, callback)
                 results.append(edited)
                 if blank and output_type != "latent":
                     drawn += map(_as_picture, decode(self.vae, edited))
                 elif output_type != "latent":
-                    evidence += see_evidence(self.vae, edited, source, mask_threshold)
+                    evidence += compare_decoded(self.vae, edited, source, mask_threshold)
         count = sum(map(len, results))  # an interrupted call gives what it began
         self.maybe_free_model_hooks()
 
@@ -270,7 +270,7 @@ class InterleavedEditPipeline(EditPipeline):
             scaled = mode * latent_scale(self.vae)
             source_latents = scaled if settings.scale_source_latents else mode
         null = self.bridge.null_states()
-        edited = draw(
+        edited = sample_latents(
             self.transformer,
             self.scheduler,
             source_latents,

@@ -20,7 +20,7 @@ from jinja2 import Environment
 from PIL import Image
 
 from insightedit.files import write_text
-from insightedit.images.background import EditEvidence, native_edit, psnr
+from insightedit.images.background import EditComparison, native_edit, psnr
 from insightedit.images.reading import Picture, PictureInput, read_picture, strips, to_rgb
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def changed_ratio(mask: np.ndarray, picture: Picture) -> float:
     return float(mask.mean()) if visible is None else float(mask.sum() / max(int(visible.sum()), 1))
 
 
-def _unlocked(picture: Picture, evidence: EditEvidence) -> np.ndarray:
+def _unlocked(picture: Picture, evidence: EditComparison) -> np.ndarray:
     """(H, W, 3) uint8: what the model drew, in the picture's size."""
     drawn = np.empty((*picture.colour.shape[:2], 3), np.uint8)
     for rows in strips(picture.size):

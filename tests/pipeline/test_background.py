@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from insightedit.images.background import (
+    compute_edit_map,
     feather_weights,
     feather_width,
     find_mask,
-    gather_evidence,
     hidden_share,
     native_edit,
     native_map,
@@ -33,7 +33,7 @@ def evidence_of_square(side=32, value=200.0, background=100.0):
     round_trip = np.full((side, side, 3), background, np.float32)
     edited = round_trip.copy()
     edited[side // 4 : side // 2, side // 4 : side // 2] = value
-    return gather_evidence(edited, round_trip)
+    return compute_edit_map(edited, round_trip)
 
 
 @settings(max_examples=200, deadline=None)
@@ -108,21 +108,21 @@ class TestMask:
         rng = np.random.default_rng(0)
         ground = np.full((64, 64, 3), 128, np.float32)
         noisy = ground + rng.normal(0, 12, ground.shape).astype(np.float32)
-        assert not gather_evidence(noisy, ground).mask.any()
+        assert not compute_edit_map(noisy, ground).mask.any()
 
     def test_a_square_is_found_in_noise(self):
         rng = np.random.default_rng(0)
         ground = np.full((64, 64, 3), 128, np.float32)
         edited = ground + rng.normal(0, 12, ground.shape).astype(np.float32)
         edited[20:36, 20:36] = 20
-        mask = gather_evidence(edited, ground).mask
+        mask = compute_edit_map(edited, ground).mask
         assert mask[20:36, 20:36].all()
         assert mask.mean() < 0.2
 
     @pytest.mark.parametrize("shift", [25.0, -60.0])
     def test_a_change_of_tone_is_everywhere(self, shift):
         ground = np.random.default_rng(0).uniform(70, 180, (64, 64, 3)).astype(np.float32)
-        evidence = gather_evidence(ground + shift, ground)
+        evidence = compute_edit_map(ground + shift, ground)
         assert evidence.is_global
         assert evidence.mask.all()
 
@@ -130,7 +130,7 @@ class TestMask:
         ground = np.zeros((128, 128, 3), np.float32)
         edited = ground.copy()
         edited[60, 60] = 90
-        assert not gather_evidence(edited, ground).mask.any()
+        assert not compute_edit_map(edited, ground).mask.any()
 
     def test_own_threshold(self):
         ground = np.zeros((32, 32, 3), np.float32)
@@ -146,7 +146,7 @@ def test_change_of_tone_keeps_native_detail():
     fine = np.random.default_rng(0).integers(60, 180, (200, 300, 3)).astype(np.uint8)
     picture = read_picture(fine)
     ground = np.full((32, 32, 3), 120, np.float32)
-    evidence = gather_evidence(ground + 40, ground)
+    evidence = compute_edit_map(ground + 40, ground)
     edited, mask = paste_edit(picture, evidence, None, background_lock=True)
     assert mask.all()
     np.testing.assert_array_equal(edited.colour, fine + 40)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from insightedit.images.background import gather_evidence, paste_edit
+from insightedit.images.background import compute_edit_map, paste_edit
 from insightedit.images.colour_profiles import from_srgb, is_srgb
 from insightedit.images.reading import PictureError, is_picture_file, read_labels, read_picture, read_rgb, to_rgb
 from tests.picture_kinds import CONTAINERS, encoded
@@ -194,7 +194,7 @@ def test_an_edit_has_the_colours_it_was_drawn_with(picture_of, mode, profile):
     ground = np.full((32, 32, 3), 100, np.float32)
     drawn = ground.copy()
     drawn[8:24, 8:24] = 40
-    edited, mask = paste_edit(picture, gather_evidence(drawn, ground), None, background_lock=True)
+    edited, mask = paste_edit(picture, compute_edit_map(drawn, ground), None, background_lock=True)
     np.testing.assert_array_equal(edited.colour[~mask], picture.colour[~mask])
     assert edited.info["icc_profile"] == profile
     wanted = 40 if mode != "CMYK" else to_rgb(edited)[32, 32]  # ink tables of a few nodes are no exact inverse

@@ -18,7 +18,7 @@ from insightedit.export.card import data_facts, training_facts
 from insightedit.export.checks import read_run
 from insightedit.export.folder import export_run, run_facts
 from insightedit.model.build import build_editor
-from insightedit.modeling.processor_path import companion_of
+from insightedit.modeling.processor_path import processor_path
 from insightedit.pipelines.loading import default_model, load_pipeline
 from insightedit.training.contract import base_models, load_stage_weights, load_weights
 from insightedit.training.data import build_loader
@@ -126,12 +126,12 @@ def test_the_model_of_the_package_trains_on_anywhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("recipe", ["insightedit"], indirect=True)
 def test_companions_lie_beside_parts_of_a_model(model, tmp_path):
-    assert companion_of(str(model / "mllm"), "processor") == str(model / "processor")
-    assert companion_of("google/flan-t5-xxl", "tokenizer") == "google/flan-t5-xxl"
+    assert processor_path(str(model / "mllm"), "processor") == str(model / "processor")
+    assert processor_path("google/flan-t5-xxl", "tokenizer") == "google/flan-t5-xxl"
     (tmp_path / "image_encoder").mkdir()
     lonely = str(tmp_path / "image_encoder")
-    assert companion_of(lonely, "feature_extractor") == lonely, "nothing beside it"
-    assert companion_of("", "tokenizer") == ""
+    assert processor_path(lonely, "feature_extractor") == lonely, "nothing beside it"
+    assert processor_path("", "tokenizer") == ""
 
 
 def test_another_programs_config_is_no_run(tmp_path):

@@ -38,7 +38,7 @@ KNOWN_CIRCLES = (("comprehension", "miniatures"),)
 """Rooms of one floor that import each other today."""
 CEILINGS = {
     "root modules of insightedit": 8,
-    "lines of insightedit and data_recipes": 62429,
+    "lines of insightedit and data_recipes": 62500,
     "functions with more than 8 parameters": 23,
     "class names defined twice": 25,
     "imports of insightedit from data_recipes": 1,

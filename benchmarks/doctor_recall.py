@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # runs without an installati
 
 from data_recipes.doctor.examine import Doctor
 from data_recipes.doctor.findings import Diagnosis
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.records import Record
 from insightedit.images.reading import read_rgb
 from insightedit.scenes import SceneSampler
 

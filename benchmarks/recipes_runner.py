@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.pipeline.config import OutputConfig, RecipeConfig
-from data_recipes.pipeline.inputs import InputConfig
-from data_recipes.pipeline.records import Record
-from data_recipes.pipeline.run import run_recipe
-from data_recipes.pipeline.steps import Context, EachRecord
-from data_recipes.pipeline.watch import Watch
+from data_recipes.runner.config import OutputConfig, RecipeConfig
+from data_recipes.runner.inputs import InputConfig
+from data_recipes.runner.progress import ProgressReporter
+from data_recipes.runner.records import Record
+from data_recipes.runner.run import run_recipe
+from data_recipes.runner.steps import Context, EachRecord
 
 ABOUT = "Halves of pictures change places."
 BAR_MS = 5.0
@@ -72,7 +72,7 @@ def steps(settings: Any) -> list[Swap]:
     return [Swap()]
 
 
-class Memory(Watch):
+class Memory(ProgressReporter):
     """Notes the peak of memory after every tenth of the units."""
 
     def __init__(self) -> None:
@@ -80,11 +80,11 @@ class Memory(Watch):
         self.peaks: list[float] = []
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         self.units = units
 
     def unit_done(self, report: Any) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         self.done += 1
         if self.done % max(1, self.units // 10) == 0:
             self.peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -1,5 +1,5 @@
 """`python -m data_recipes`."""
 
-from data_recipes.pipeline.cli import main
+from data_recipes.runner.cli import main
 
 main()

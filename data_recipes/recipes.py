@@ -8,7 +8,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any, TypeVar
 
-from data_recipes.pipeline.steps import Step
+from data_recipes.runner.steps import Step
 
 RECIPES: dict[str, str] = {
     "advancededit": "data_recipes.advancededit",

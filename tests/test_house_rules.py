@@ -95,7 +95,7 @@ def test_one_place_writes_files_whole():
     temporary = {  # places for what ends with the process
         "insightedit/training/processes.py",
         "insightedit/pipelines/base.py",
-        "data_recipes/pipeline/cluster.py",
+        "data_recipes/runner/cluster.py",
     }
     for path in LIBRARY:
         if short(path) not in {"insightedit/files.py", *temporary}:

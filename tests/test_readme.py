@@ -79,7 +79,7 @@ def resolve(words: list[str]) -> tuple[typing.Any, list[str]]:
         if module in APPS:
             app = import_module(APPS[module]).app
         else:
-            from data_recipes.pipeline.cli import command_line
+            from data_recipes.runner.cli import command_line
 
             app = command_line(module.partition(".")[2] or None)
     command: typing.Any = typer.main.get_command(app)
@@ -128,7 +128,7 @@ def _parse_stage(number: int, words: list[str]) -> None:
 
 def _check_recipe(words: list[str], given: dict[str, typing.Any]) -> None:
     if words[0] == "python" and words[2].startswith("data_recipes") and "words" in given:
-        from data_recipes.pipeline.config import load_config
+        from data_recipes.runner.config import load_config
 
         settings = [word for word in given["words"] or [] if "=" in word]
         config = given["config"]

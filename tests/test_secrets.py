@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from data_recipes.pipeline.config import load_config
+from data_recipes.runner.config import load_config
 from insightedit.export.checks import read_run
 from insightedit.hub.secrets import read_plain_yaml, without_secrets
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from data_recipes.pipeline.steps import Step
 from data_recipes.recipes import Settings, configured
+from data_recipes.runner.steps import Step
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.editable import Editable
 from data_recipes.steps.masks import Masks

@@ -129,7 +129,7 @@ class Segmenter(Backend, Protocol):
 
 
 @dataclass(frozen=True)
-class Painting:
+class InpaintRequest:
     """What to paint where.
 
     Attributes:
@@ -154,13 +154,13 @@ class Painting:
 class Inpainter(Backend, Protocol):
     """Paints within masks (any inpainting pipeline of diffusers; models of the BrushNet or PowerPaint class)."""
 
-    def paint(self, paintings: Sequence[Painting]) -> list[np.ndarray]:
+    def paint(self, paintings: Sequence[InpaintRequest]) -> list[np.ndarray]:
         """B paintings -> B pictures (H, W, 3) uint8 RGB of the given sizes, unchanged outside the masks."""
         ...
 
 
 @dataclass(frozen=True)
-class Pasting:
+class CompositeRequest:
     """Something pasted into a picture that shall look as if it belonged there.
 
     Attributes:
@@ -181,6 +181,6 @@ class Pasting:
 class Harmoniser(Backend, Protocol):
     """Adapts light and colours of what was pasted (SmartEdit's fourth picture)."""
 
-    def harmonise(self, pastings: Sequence[Pasting]) -> list[np.ndarray]:
+    def harmonise(self, pastings: Sequence[CompositeRequest]) -> list[np.ndarray]:
         """B pastings -> B pictures (H, W, 3) uint8 RGB, unchanged outside the masks."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_recipes.backends.base import Pasting, Usage
+from data_recipes.backends.base import CompositeRequest, Usage
 from data_recipes.backends.loading import UsageCounter
 from data_recipes.backends.windows import box_of
 
@@ -45,13 +45,13 @@ class StatisticsHarmoniser:
         """What was used so far."""
         return self._counter.usage
 
-    def harmonise(self, pastings: Sequence[Pasting]) -> list[np.ndarray]:
+    def harmonise(self, pastings: Sequence[CompositeRequest]) -> list[np.ndarray]:
         """See `base.Harmoniser`; a picture without surroundings or without a thing stays as it is."""
         with self._counter.timed(len(pastings)):
             self._counter.add(asked=len(pastings))
             return [self._one(pasting) for pasting in pastings]
 
-    def _one(self, pasting: Pasting) -> np.ndarray:
+    def _one(self, pasting: CompositeRequest) -> np.ndarray:
         from skimage.color import lab2rgb, rgb2lab
 
         strength = self.settings["strength"]

@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.backends.base import Painting, Pasting, Usage
+from data_recipes.backends.base import CompositeRequest, InpaintRequest, Usage
 from data_recipes.backends.loading import (
     DTYPES,
     UsageCounter,
@@ -144,7 +144,7 @@ class DiffusersInpainter:
         """What was used so far."""
         return self._counter.usage
 
-    def paint(self, paintings: Sequence[Painting]) -> list[np.ndarray]:
+    def paint(self, paintings: Sequence[InpaintRequest]) -> list[np.ndarray]:
         """See `base.Inpainter`. What the model's safety checker blocks comes back as it was.
 
         Raises:
@@ -153,7 +153,7 @@ class DiffusersInpainter:
         with self._counter.timed(len(paintings)), self._lock:
             return [self._one(painting) for painting in paintings]
 
-    def _one(self, painting: Painting) -> np.ndarray:
+    def _one(self, painting: InpaintRequest) -> np.ndarray:
         _check_mask(painting.picture, painting.mask)
         names, picture = self.settings["names"], painting.picture
         if self.settings["blank"]:
@@ -163,7 +163,7 @@ class DiffusersInpainter:
         self._counter.add(asked=1)
         return painted
 
-    def _words(self, painting: Painting) -> dict[str, Any]:
+    def _words(self, painting: InpaintRequest) -> dict[str, Any]:
         """The texts, by the pipeline's names for them."""
         wanted = self.settings["painting" if painting.prompt else "removal"]
         told = {"prompt": painting.prompt, "negative_prompt": painting.negative_prompt}
@@ -234,7 +234,7 @@ class DiffusersHarmoniser:
         """What was used so far."""
         return self._counter.usage
 
-    def harmonise(self, pastings: Sequence[Pasting]) -> list[np.ndarray]:
+    def harmonise(self, pastings: Sequence[CompositeRequest]) -> list[np.ndarray]:
         """See `base.Harmoniser`.
 
         Raises:
@@ -243,7 +243,7 @@ class DiffusersHarmoniser:
         with self._counter.timed(len(pastings)), self._lock:
             return [self._one(pasting) for pasting in pastings]
 
-    def _one(self, pasting: Pasting) -> np.ndarray:
+    def _one(self, pasting: CompositeRequest) -> np.ndarray:
         _check_mask(pasting.picture, pasting.mask)
         words = {"prompt": self.settings["prompt"]}
         drawn = self._loaded.redraw(pasting, {"image": pasting.picture}, words, self.settings)
@@ -280,7 +280,7 @@ class _Pipeline:
 
     def redraw(
         self,
-        work: Painting | Pasting,
+        work: InpaintRequest | CompositeRequest,
         shown: Mapping[str, np.ndarray],
         words: Mapping[str, Any],
         settings: Mapping[str, Any],

@@ -18,8 +18,8 @@ from data_recipes.doctor.findings import FAULTS, OF_REASON, Diagnosis, Finding, 
 from data_recipes.doctor.signatures import DTYPE, Signatures, near, signature
 from data_recipes.doctor.testsets import named, signatures_of
 from data_recipes.formats.kinds import guess_kind, splits_of
-from data_recipes.pipeline.inputs import Input, InputConfig, open_input
-from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.runner.inputs import Input, InputConfig, open_input
+from data_recipes.runner.records import Record, Rejected
 from insightedit.datasets.columns import ColumnsError
 
 SHOWN = 8  # pairs of each fault that are kept to be looked at
@@ -172,7 +172,7 @@ def examine(
 
     Args:
         path: file or folder.
-        kind: of layout, one of `pipeline.inputs.INPUTS`; told by the files if not given.
+        kind: of layout, one of `runner.inputs.INPUTS`; told by the files if not given.
         splits: to look at; all that there are if none is named.
         against: test sets, each a folder or NAME=FOLDER.
         count: so many records of each split at most.

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_recipes.doctor.findings import Finding
-from data_recipes.pipeline.inputs import InputConfig
+from data_recipes.runner.inputs import InputConfig
 from insightedit.datasets.advancededit import json_files, step_of
 from insightedit.datasets.reading import ReadError, load_json
 from insightedit.datasets.table_files import ENDINGS, data_files

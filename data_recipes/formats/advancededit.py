@@ -17,8 +17,8 @@ import numpy as np
 from data_recipes.formats.published import open_pairs, resized_mask
 from data_recipes.formats.reading import Listed, place_of
 from data_recipes.formats.run_lengths import decode_mask
-from data_recipes.pipeline.inputs import Input, InputConfig
-from data_recipes.pipeline.records import Record, Thing
+from data_recipes.runner.inputs import Input, InputConfig
+from data_recipes.runner.records import ObjectAnnotation, Record
 from insightedit.datasets.advancededit import by_stem, is_told, json_files, pair_files, step_of
 from insightedit.datasets.reading import FIELDS, Finder, ReadError, load_json, natural, read_pixels
 
@@ -92,7 +92,7 @@ class Layout:
         listed = {str(one.get("category", "")): one for one in details.get("object_list", [])}
         if 2.0 not in files:
             things = [
-                Thing(
+                ObjectAnnotation(
                     str(one.get("category", "")),
                     str(one.get("obj_simple_caption", "")),
                     str(one.get("obj_detailed_caption", "")),
@@ -112,7 +112,9 @@ class Layout:
         return read_pixels(self.finder.find(path) if is_told(path) else by_stem(self.finder, name), self.max_side)
 
 
-def _thing(one: Mapping[str, Any], simple: Mapping[str, str], told: Mapping[str, Any], size: tuple[int, int]) -> Thing:
+def _thing(
+    one: Mapping[str, Any], simple: Mapping[str, str], told: Mapping[str, Any], size: tuple[int, int]
+) -> ObjectAnnotation:
     """An annotation of step 2, in pixels of the photo as it was read."""
     name = str(one.get("class_name", "")).replace("_", " ")
     height, width = size
@@ -123,7 +125,7 @@ def _thing(one: Mapping[str, Any], simple: Mapping[str, str], told: Mapping[str,
     mask = decode_mask(one.get("segmentation"))
     score = one.get("score")
     score = score[0] if isinstance(score, list) and score else score
-    return Thing(
+    return ObjectAnnotation(
         name,
         caption=simple.get(name) or simple.get(str(one.get("class_name")), ""),
         detailed_caption=str(one.get("detailed_caption", "")),

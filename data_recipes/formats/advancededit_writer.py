@@ -15,7 +15,7 @@ from PIL import Image
 
 from data_recipes.formats.advancededit import CAPTION, MASKS, OBJECTS, PAIRS, QUALITY, RECAPTION
 from data_recipes.formats.run_lengths import encode_mask
-from data_recipes.pipeline.records import Record, Thing
+from data_recipes.runner.records import ObjectAnnotation, Record
 from insightedit.datasets.advancededit import TASKS
 from insightedit.datasets.reading import unique_keys
 
@@ -59,7 +59,7 @@ class _Page:
     out: Path
     photo: str
     caption: str = ""
-    things: tuple[Thing, ...] = ()
+    things: tuple[ObjectAnnotation, ...] = ()
     image: np.ndarray | None = None
     made: dict[bytes, tuple[str, str, int]] = field(default_factory=dict)
     entries: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)

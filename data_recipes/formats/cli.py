@@ -47,7 +47,7 @@ def write(
     with one_sentence_errors():
         from data_recipes.formats.export import export
         from data_recipes.formats.kinds import guess_kind
-        from data_recipes.pipeline.inputs import InputConfig
+        from data_recipes.runner.inputs import InputConfig
         from insightedit.console import progress_bar
 
         config = InputConfig(kind or guess_kind(source), str(source), split, count, start, max_side=max_side)

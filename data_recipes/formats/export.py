@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from data_recipes.pipeline.inputs import Input, InputConfig, open_input
-from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.runner.inputs import Input, InputConfig, open_input
+from data_recipes.runner.records import Record, Rejected
 from insightedit.files import check_folder, check_outside
 
 WRITERS = {

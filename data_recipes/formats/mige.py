@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.records import Record
 
 ANNOTATIONS = "mige.json"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from data_recipes.formats.reading import Listed, place_of
-from data_recipes.pipeline.inputs import Input, InputConfig
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.inputs import Input, InputConfig
+from data_recipes.runner.records import Record
 from insightedit.datasets.reading import picture_files, read_pixels, unique_keys
 from insightedit.images.reading import PICTURE_SUFFIXES
 

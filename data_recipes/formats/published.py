@@ -14,8 +14,8 @@ from PIL import Image
 
 from data_recipes.formats.reading import Listed, place_of
 from data_recipes.formats.run_lengths import decode_mask
-from data_recipes.pipeline.inputs import Input, InputConfig
-from data_recipes.pipeline.records import TASKS, Record
+from data_recipes.runner.inputs import Input, InputConfig
+from data_recipes.runner.records import TASKS, Record
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.columns import ColumnsError
 from insightedit.datasets.layouts import open_listing

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.records import Record
 from insightedit.datasets.layouts import SEEDS, SESSIONS
 from insightedit.datasets.reading import unique_keys
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_recipes.pipeline.inputs import InputConfig
-from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.runner.inputs import InputConfig
+from data_recipes.runner.records import Record, Rejected
 from insightedit.datasets.pairs import FAULTS_OF_FIELDS
 from insightedit.datasets.reading import FIELDS, ReadError
 

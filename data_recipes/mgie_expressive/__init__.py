@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data_recipes.mgie_expressive.expressive import Describe, Summarise
-from data_recipes.pipeline.steps import Step
 from data_recipes.recipes import Settings, configured
+from data_recipes.runner.steps import Step
 from data_recipes.steps.quality import Quality
 
 ABOUT = "Pairs with one more wording each: what will be seen after the edit, summarised (MGIE)."

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from data_recipes.backends.base import Question
 from data_recipes.expressive.texts import QUESTION, SUMMARY_PROMPT, cut_answer, question
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Answer, UnusableError, check_attempts, read_text
 from data_recipes.steps.each import Asking, ask_each
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data_recipes.mige_addition.subject import Addition, MainSubject
-from data_recipes.pipeline.steps import Step
 from data_recipes.recipes import Settings, configured
+from data_recipes.runner.steps import Step
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.quality import Quality

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from data_recipes.backends.base import Painting, Question
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
+from data_recipes.backends.base import InpaintRequest, Question
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Answer, Form, UnusableError, bare, check_attempts, read_form
 from data_recipes.steps.cutouts import MARGIN, cut_out, touches_border
 from data_recipes.steps.each import Asking, ask_each
@@ -126,15 +126,15 @@ class Addition(DataclassStep):
             for record in records
         ]
 
-    def _painting(self, record: Record, context: Context) -> Painting:
+    def _painting(self, record: Record, context: Context) -> InpaintRequest:
         thing = record.things[record.notes[NOTE]]
         assert record.image is not None and thing.mask is not None
         seed = int(context.rng(record).integers(1 << 31))
         about = {"class_origin": thing.caption or thing.name, "class_target": ""}
         mask = grown(thing.mask, self.grow)
-        return Painting(record.image, mask, seed=seed, truth=record.truth, about=about)
+        return InpaintRequest(record.image, mask, seed=seed, truth=record.truth, about=about)
 
-    def _pair(self, record: Record, painting: Painting, empty: object) -> Record:
+    def _pair(self, record: Record, painting: InpaintRequest, empty: object) -> Record:
         thing = record.things[record.notes[NOTE]]
         assert record.image is not None and thing.mask is not None
         return record.but(

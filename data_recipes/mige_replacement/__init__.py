@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data_recipes.mige_replacement.replacements import Marks, Replacements, SubjectMasks
-from data_recipes.pipeline.steps import Step
 from data_recipes.recipes import Settings, configured
+from data_recipes.runner.steps import Step
 from data_recipes.steps.quality import Quality
 
 ABOUT = "Replacements of an editing data set, with what comes shown by a picture in the instruction (MIGE)."

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_recipes.pipeline.records import REFERENCE_PLACEHOLDER, Record, Rejected
-from data_recipes.pipeline.steps import Context, DataclassStep, EachRecord, Outcome
+from data_recipes.runner.records import REFERENCE_PLACEHOLDER, Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, EachRecord, Outcome
 from data_recipes.steps.asking import bare
 from data_recipes.steps.cutouts import MARGIN, cut_out
 from data_recipes.steps.quality import changed_pixels

@@ -32,12 +32,12 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from data_recipes.backends.base import Painting
+from data_recipes.backends.base import InpaintRequest
 from data_recipes.oracle.paint import OracleInpainter
 from data_recipes.oracle.words import read_phrase, simple_caption
 from data_recipes.oracle.world import World, box_of, world_of
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, Outcome, Step
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context, Outcome, Step
 from data_recipes.steps.pairs import box_mask, grown
 from data_recipes.steps.wording import SIMPLE_TEMPLATES
 from insightedit.scenes.scene import COLOURS, SLOTS
@@ -367,7 +367,7 @@ def _wrong_replacement(record: Record, world: World, rng: np.random.Generator) -
     classes = [name for name in world.sample.renderer.assets.classes if name not in present]
     old = record.class_target if record.notes.get("swapped") else record.class_origin
     about = {"class_origin": old, "class_target": classes[int(rng.integers(len(classes)))]}
-    painting = Painting(world.photo, record.mask, truth=record.truth, about=about)
+    painting = InpaintRequest(world.photo, record.mask, truth=record.truth, about=about)
     return record.but(**{_painted(record): OracleInpainter().paint([painting])[0]})
 
 

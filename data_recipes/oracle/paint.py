@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from data_recipes.backends.base import Painting, Usage
+from data_recipes.backends.base import InpaintRequest, Usage
 from data_recipes.oracle.words import read_phrase
 from data_recipes.oracle.world import Box, World, box_of, world_of
 from insightedit.scenes.scene import SLOT_CENTRES, Scene, SceneObject
@@ -40,7 +40,7 @@ class OracleInpainter:
         """Calls; an oracle costs nothing."""
         return Usage(calls=self._calls, asked=self._calls)
 
-    def paint(self, paintings: Sequence[Painting]) -> list[np.ndarray]:
+    def paint(self, paintings: Sequence[InpaintRequest]) -> list[np.ndarray]:
         """See `backends.base.Inpainter`.
 
         Raises:
@@ -49,7 +49,7 @@ class OracleInpainter:
         self._calls += len(paintings)
         return [self._one(painting) for painting in paintings]
 
-    def _one(self, painting: Painting) -> np.ndarray:
+    def _one(self, painting: InpaintRequest) -> np.ndarray:
         world = world_of(painting.truth)
         _check_sizes(painting, world.size)
         if not painting.mask.any():
@@ -113,7 +113,7 @@ def _stand_in(box: Box, size: int) -> SceneObject:
     return SceneObject("", int(np.argmin(near)), x, y, round(1000 * (box[3] - box[1]) / size))
 
 
-def _check_sizes(painting: Painting, size: int) -> None:
+def _check_sizes(painting: InpaintRequest, size: int) -> None:
     for name, shape in (("picture", painting.picture.shape[:2]), ("mask", painting.mask.shape)):
         if shape != (size, size):
             raise ValueError(

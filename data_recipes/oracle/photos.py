@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from data_recipes.oracle.words import detailed_caption, simple_caption
 from data_recipes.oracle.world import truth_of
-from data_recipes.pipeline.inputs import InputConfig
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.inputs import InputConfig
+from data_recipes.runner.records import Record
 from insightedit.scenes.sampler import EditSample, SceneSampler
 from insightedit.scenes.wordings import article
 

@@ -21,13 +21,13 @@ import numpy as np
 from data_recipes.formats.run_lengths import decode_mask
 from data_recipes.oracle.faults import KINDS, MEASURED, is_caught, planted
 from data_recipes.oracle.world import world_of
-from data_recipes.pipeline.inputs import InputConfig
-from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.runner.inputs import InputConfig
+from data_recipes.runner.records import Record, Rejected
 from insightedit.console import one_sentence_errors
 
 
 @dataclass
-class Tally:
+class HitRate:
     """How many of how many."""
 
     hits: int = 0
@@ -59,19 +59,19 @@ class OracleReport:
         recall: pixels that show objects; hits are those in the mask.
     """
 
-    good: Tally = field(default_factory=Tally)
-    wordings: Tally = field(default_factory=Tally)
-    caught: dict[str, Tally] = field(default_factory=dict)
+    good: HitRate = field(default_factory=HitRate)
+    wordings: HitRate = field(default_factory=HitRate)
+    caught: dict[str, HitRate] = field(default_factory=dict)
     passed: list[str] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
-    exact: Tally = field(default_factory=Tally)
-    precision: Tally = field(default_factory=Tally)
-    recall: Tally = field(default_factory=Tally)
+    exact: HitRate = field(default_factory=HitRate)
+    precision: HitRate = field(default_factory=HitRate)
+    recall: HitRate = field(default_factory=HitRate)
 
     @property
-    def all_caught(self) -> Tally:
+    def all_caught(self) -> HitRate:
         """Over all kinds."""
-        return Tally(sum(one.hits for one in self.caught.values()), sum(one.of for one in self.caught.values()))
+        return HitRate(sum(one.hits for one in self.caught.values()), sum(one.of for one in self.caught.values()))
 
     def take(self, outcome: Record | Rejected) -> None:
         """Count what became of a pair; what was refused before the measured step is left out."""
@@ -80,7 +80,7 @@ class OracleReport:
         kind = planted(outcome)
         if kind:
             is_out = is_caught(outcome)
-            self.caught.setdefault(kind, Tally()).add(is_out)
+            self.caught.setdefault(kind, HitRate()).add(is_out)
             self.passed += [] if is_out else [f"{outcome.key} ({kind})"]
             return
         self.good.add(isinstance(outcome, Rejected))
@@ -185,7 +185,7 @@ def write_report(folder: Path) -> OracleReport:
     return report
 
 
-def _line(name: str, tally: Tally) -> str:
+def _line(name: str, tally: HitRate) -> str:
     share = "none" if tally.share is None else f"{tally.share:.2%}"
     return f"{name:40} {share:>8}  ({tally.hits} of {tally.of})"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data_recipes.pipeline.steps import Step
 from data_recipes.recipes import Settings, configured
+from data_recipes.runner.steps import Step
 from data_recipes.steps.finished import Finished
 
 ABOUT = "Rendered scenes with exact edits, masks and wordings, as they come."

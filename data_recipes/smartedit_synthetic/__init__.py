@@ -22,8 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from data_recipes.pipeline.steps import Step
 from data_recipes.recipes import Settings, configured
+from data_recipes.runner.steps import Step
 from data_recipes.smartedit_synthetic.donor import Donor
 from data_recipes.smartedit_synthetic.relations import Relations
 from data_recipes.smartedit_synthetic.swap import Swap

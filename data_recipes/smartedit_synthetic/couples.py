@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from data_recipes.formats.photos import open_folder
 from data_recipes.oracle.photos import open_scenes
-from data_recipes.pipeline.inputs import Input, InputConfig
-from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.runner.inputs import Input, InputConfig
+from data_recipes.runner.records import Record, Rejected
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.cutouts import CutOut, touches_border, trimmed
 from data_recipes.steps.masks import Masks
@@ -76,7 +76,7 @@ class Donor(DataclassStep):
 
     def _chosen(self, record: Record, second: Record, context: Context) -> Outcome:
         present = {thing.name.lower() for thing in record.things}
-        good: list[Thing] = [
+        good: list[ObjectAnnotation] = [
             thing
             for thing in second.things
             if thing.mask is not None and not touches_border(thing.mask) and thing.name.lower() not in present

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_recipes.pipeline.records import Record
-from data_recipes.pipeline.steps import Context, EachRecord, Outcome
+from data_recipes.runner.records import Record
+from data_recipes.runner.steps import Context, EachRecord, Outcome
 from data_recipes.steps.asking import bare
 from data_recipes.steps.places import article, beside, place_words, told_apart
 

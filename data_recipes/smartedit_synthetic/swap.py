@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_recipes.backends.base import Painting, Pasting
+from data_recipes.backends.base import CompositeRequest, InpaintRequest
 from data_recipes.backends.windows import Window, box_of
-from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, Outcome
 from data_recipes.smartedit_synthetic.donor import NOTE
 from data_recipes.steps.cutouts import CutOut
 from data_recipes.steps.pairs import grown
@@ -118,7 +118,7 @@ class _Job:
     seed: int
 
     @property
-    def thing(self) -> Thing:
+    def thing(self) -> ObjectAnnotation:
         return self.record.things[self.number]
 
     @property
@@ -126,15 +126,15 @@ class _Job:
         return self.thing.caption or self.thing.name
 
     @property
-    def painting(self) -> Painting:
+    def painting(self) -> InpaintRequest:
         assert self.record.image is not None
         about = {"class_origin": self.words, "class_target": ""}
-        return Painting(self.record.image, self.hole, seed=self.seed, truth=self.record.truth, about=about)
+        return InpaintRequest(self.record.image, self.hole, seed=self.seed, truth=self.record.truth, about=about)
 
-    def pasting(self, empty: np.ndarray) -> Pasting:
+    def pasting(self, empty: np.ndarray) -> CompositeRequest:
         """y3: the new thing in the emptied photo (H, W, 3) uint8."""
         picture, inside = self.cut.pasted(empty, self.where)
-        return Pasting(picture, inside, empty, self.seed, self.record.truth)
+        return CompositeRequest(picture, inside, empty, self.seed, self.record.truth)
 
     def pairs(self, empty: np.ndarray, pasted: np.ndarray, final: np.ndarray) -> list[Outcome]:
         """Both pairs from y1, the pasted thing's mask, and y4."""

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from data_recipes.backends.base import Question
-from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Form, ask_all, check_attempts, read_form, read_text
 from data_recipes.steps.settings import check_at_least
 
@@ -124,11 +124,11 @@ class Captions(DataclassStep):
                 outcomes.append(Rejected(record.key, self.name, "no objects named"))
         return outcomes
 
-    def _things(self, listed: ObjectList) -> tuple[Thing, ...]:
+    def _things(self, listed: ObjectList) -> tuple[ObjectAnnotation, ...]:
         """The first of each simple caption: what has the same words cannot be told apart."""
-        things: dict[str, Thing] = {}
+        things: dict[str, ObjectAnnotation] = {}
         for one in listed.object_list:
-            known = Thing(
+            known = ObjectAnnotation(
                 one.category.replace("_", " "), one.obj_simple_caption.replace("_", " "), one.obj_detailed_caption
             )
             things.setdefault(known.caption.lower(), known)

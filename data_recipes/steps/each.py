@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from data_recipes.backends.base import Question
-from data_recipes.pipeline.records import Record
-from data_recipes.pipeline.steps import Outcome
+from data_recipes.runner.records import Record
+from data_recipes.runner.steps import Outcome
 from data_recipes.steps.asking import Answer, ask_all
 
 T = TypeVar("T")

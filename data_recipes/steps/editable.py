@@ -8,8 +8,8 @@ from functools import partial
 from typing import Literal
 
 from data_recipes.backends.base import Question
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context, Outcome
 from data_recipes.steps.asking import Answer, Form, UnusableError, ask_all, check_attempts, read_form
 from data_recipes.steps.settings import check_chosen
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from data_recipes.pipeline.records import TASKS, Record
-from data_recipes.pipeline.steps import Context, EachRecord, Outcome
+from data_recipes.runner.records import TASKS, Record
+from data_recipes.runner.steps import Context, EachRecord, Outcome
 from data_recipes.steps.settings import check_chosen
 
 

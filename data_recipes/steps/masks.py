@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_recipes.backends.base import Detection
-from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.settings import check_areas, check_at_least, check_share
 
 SAME_BOX = 0.9  # overlap from which on two captions found one thing
@@ -65,12 +65,12 @@ class Masks(DataclassStep):
         )
         return [[next(done) if outcome is None else outcome] for outcome in outcomes]
 
-    def _located(self, record: Record, found: Sequence[Detection]) -> tuple[list[Thing], Counter[str]]:
+    def _located(self, record: Record, found: Sequence[Detection]) -> tuple[list[ObjectAnnotation], Counter[str]]:
         """Things with a box of their own, best scores first, and why others have none."""
         lost: Counter[str] = Counter()
         good = sorted((one for one in found if one.score >= self.box_threshold), key=lambda one: -one.score)
         weak = {one.phrase for one in found} - {one.phrase for one in good}
-        taken: list[Thing] = []
+        taken: list[ObjectAnnotation] = []
         open_things = {_words(thing): thing for thing in record.things}
         for one in good:
             if one.phrase not in open_things:
@@ -86,11 +86,11 @@ class Masks(DataclassStep):
         return taken[: self.max_things], lost
 
     def _outcome(
-        self, record: Record, things: Sequence[Thing], masks: Sequence[np.ndarray], lost: Counter[str]
+        self, record: Record, things: Sequence[ObjectAnnotation], masks: Sequence[np.ndarray], lost: Counter[str]
     ) -> Outcome:
         if not things:
             return Rejected(record.key, self.name, "nothing found", _told(lost))
-        kept: list[Thing] = []
+        kept: list[ObjectAnnotation] = []
         for thing, mask in zip(things, masks, strict=True):
             reason = self._fault(mask, [one.mask for one in kept if one.mask is not None])
             if reason:
@@ -129,7 +129,7 @@ def box_overlap(one: Sequence[float], other: Sequence[float]) -> float:
     return shared / union if union > 0 else 0.0
 
 
-def _words(thing: Thing) -> str:
+def _words(thing: ObjectAnnotation) -> str:
     return thing.caption or thing.name
 
 

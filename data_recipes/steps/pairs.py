@@ -22,10 +22,10 @@ import numpy as np
 from pydantic import Field
 from scipy import ndimage
 
-from data_recipes.backends.base import Painting, Question
+from data_recipes.backends.base import InpaintRequest, Question
 from data_recipes.formats.run_lengths import encode_mask
-from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.steps import Context, Outcome
 from data_recipes.steps.asking import Answer, Form, UnusableError, ask_all, bare, check_attempts, read_form
 from data_recipes.steps.editable import may
 from data_recipes.steps.settings import check_at_least, check_chosen, check_share
@@ -168,7 +168,7 @@ class _Job:
         return f"{self.record.key}/{self.number}-{self.kind}"
 
     @property
-    def thing(self) -> Thing:
+    def thing(self) -> ObjectAnnotation:
         return self.record.things[self.number]
 
     @property
@@ -182,12 +182,12 @@ class _Job:
         assert self.record.image is not None
         return Question(prompt, (self.record.image,), "propose", about, self.record.truth)
 
-    def painting(self, negative_prompt: str, context: Context) -> Painting:
+    def painting(self, negative_prompt: str, context: Context) -> InpaintRequest:
         assert self.record.image is not None and self.thing.mask is not None
         new = self.proposal.object if self.proposal else ""
         drawn = context.rng(self.record.but(key=self.key))
         area = box_mask(self.thing.mask) if self.proposal else self.thing.mask
-        return Painting(
+        return InpaintRequest(
             self.record.image,
             grown(area, self.grow),
             new,
@@ -255,7 +255,7 @@ def box_mask(mask: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _read_proposal(text: str, known: Sequence[Thing]) -> Proposal:
+def _read_proposal(text: str, known: Sequence[ObjectAnnotation]) -> Proposal:
     proposal = read_form(text, Proposal)
     names = {bare(words).lower() for thing in known for words in (thing.caption, thing.name) if words}
     if bare(proposal.object).lower() in names:

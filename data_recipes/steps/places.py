@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from data_recipes.pipeline.records import Thing
+from data_recipes.runner.records import ObjectAnnotation
 from data_recipes.steps.asking import bare
 
 ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
@@ -38,7 +38,7 @@ def place_words(mask: np.ndarray) -> str:
     return f"at the {column} side" if column else "in the middle"
 
 
-def told_apart(things: Sequence[Thing], number: int) -> tuple[str, ...]:
+def told_apart(things: Sequence[ObjectAnnotation], number: int) -> tuple[str, ...]:
     """What a thing is among others of its name: "the left dog", "the smaller dog".
 
     Args:
@@ -65,7 +65,7 @@ def told_apart(things: Sequence[Thing], number: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def beside(mask: np.ndarray, things: Sequence[Thing]) -> str:
+def beside(mask: np.ndarray, things: Sequence[ObjectAnnotation]) -> str:
     """Where a mask is from the nearest of other things: `to the left of the cat`, `above the table`.
 
     Args:
@@ -92,7 +92,7 @@ def beside(mask: np.ndarray, things: Sequence[Thing]) -> str:
     return f"{'below' if down > 0 else 'above'} the {words}"
 
 
-def _mask(thing: Thing) -> np.ndarray:
+def _mask(thing: ObjectAnnotation) -> np.ndarray:
     assert thing.mask is not None, "chosen by their masks"
     return thing.mask
 

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from data_recipes.backends.base import Question
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Answer, UnusableError, ask_all, check_attempts
 from insightedit.chat.replies import Scale, parse_reply
 from insightedit.evaluation.judge.rubrics import RUBRICS, Rubric

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from data_recipes.backends.base import Question
-from data_recipes.pipeline.records import REFERENCE_PLACEHOLDER, Record, Rejected
-from data_recipes.pipeline.steps import Context, DataclassStep, Outcome
+from data_recipes.runner.records import REFERENCE_PLACEHOLDER, Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, Outcome
 from data_recipes.steps.asking import Answer, UnusableError, bare, check_attempts, read_instructions
 from data_recipes.steps.each import Asking, ask_each
 from data_recipes.steps.settings import check_at_least

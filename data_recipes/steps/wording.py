@@ -17,8 +17,8 @@ from functools import partial
 import numpy as np
 
 from data_recipes.backends.base import Question
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, Outcome
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context, Outcome
 from data_recipes.steps.asking import Answer, ask_all, bare, check_attempts, read_instructions
 from data_recipes.steps.settings import check_at_least, check_chosen
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data_recipes.pipeline.records import Record
-from data_recipes.pipeline.steps import Context, Outcome, Step
 from data_recipes.recipes import Settings, configured
+from data_recipes.runner.records import Record
+from data_recipes.runner.steps import Context, Outcome, Step
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.quality import Quality
 from data_recipes.subject_driven.entities import Compose, Entities, is_finished

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from data_recipes.backends.base import Question
-from data_recipes.pipeline.records import REFERENCE_PLACEHOLDER, Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, DataclassStep, EachRecord, Outcome
+from data_recipes.runner.records import REFERENCE_PLACEHOLDER, ObjectAnnotation, Record, Rejected
+from data_recipes.runner.steps import Context, DataclassStep, EachRecord, Outcome
 from data_recipes.steps.asking import Answer, Form, UnusableError, bare, check_attempts, read_form, read_text
 from data_recipes.steps.captions import CAPTION_PROMPT
 from data_recipes.steps.cutouts import MARGIN, cut_out
@@ -95,7 +95,7 @@ class Entities(DataclassStep):
             return Rejected(record.key, self.name, "no usable list of entities", answer.fault)
         if not answer.value:
             return Rejected(record.key, self.name, "caption names no entity", record.caption)
-        things = tuple(Thing(words, words) for words in answer.value[: self.max_things])
+        things = tuple(ObjectAnnotation(words, words) for words in answer.value[: self.max_things])
         return record.but(things=things)
 
 
@@ -174,7 +174,7 @@ def _read_entities(text: str, caption: str) -> list[str]:
     return list(found.values())
 
 
-def _mask(thing: Thing) -> np.ndarray:
+def _mask(thing: ObjectAnnotation) -> np.ndarray:
     assert thing.mask is not None, "chosen by their masks"
     return thing.mask
 

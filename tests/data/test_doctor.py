@@ -17,7 +17,7 @@ from data_recipes.doctor.examine import examine
 from data_recipes.doctor.findings import FAULTS, Diagnosis
 from data_recipes.formats.advancededit_writer import write_advancededit
 from data_recipes.formats.export import WRITERS, writer
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.records import Record
 from data_recipes.scenes.writer import Settings, write_dataset
 from insightedit.scenes import EditSample, SceneSampler
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_recipes.pipeline.inputs import Input, InputConfig, open_input
-from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.runner.inputs import Input, InputConfig, open_input
+from data_recipes.runner.records import Record, Rejected
 
 SIZE = (20, 24)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from data_recipes.pipeline.flow import RunStopped
-from data_recipes.pipeline.run import run_recipe
-from data_recipes.pipeline.watch import Watch
+from data_recipes.runner.flow import RunStopped
+from data_recipes.runner.progress import ProgressReporter
+from data_recipes.runner.run import run_recipe
 from tests.recipes.toy import toy_config
 
 
-class Say(Watch):
+class Say(ProgressReporter):
     def begin(self, inputs, units, steps):
         sys.stdout.write("begin\n")
         sys.stdout.flush()

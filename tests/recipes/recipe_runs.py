@@ -10,10 +10,10 @@ import numpy as np
 
 from data_recipes.backends.registry import load_backend
 from data_recipes.oracle.world import World, world_of
-from data_recipes.pipeline.inputs import InputConfig, open_input
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context
 from data_recipes.recipes import build_steps
+from data_recipes.runner.inputs import InputConfig, open_input
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context
 
 SIZE = 96
 

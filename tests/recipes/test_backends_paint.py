@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.backends.base import Painting, Pasting
+from data_recipes.backends.base import CompositeRequest, InpaintRequest
 from data_recipes.backends.harmonise import StatisticsHarmoniser
 from data_recipes.backends.inpaint import DiffusersHarmoniser, DiffusersInpainter
 from data_recipes.backends.registry import load_backend
@@ -34,8 +34,8 @@ def hole(top: int, left: int, bottom: int, right: int, height: int = 48, width: 
     return mask
 
 
-def painting(**changed: Any) -> Painting:
-    return Painting(**{"picture": picture(), "mask": hole(10, 20, 30, 44), "prompt": "a red dog", **changed})
+def painting(**changed: Any) -> InpaintRequest:
+    return InpaintRequest(**{"picture": picture(), "mask": hole(10, 20, 30, 44), "prompt": "a red dog", **changed})
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_what_the_safety_checker_blocks_stays_as_it_was(caplog: pytest.LogCaptur
         ({"options": {"guidance_scales": 2.0}}, "takes no argument guidance_scales: did you mean guidance_scale"),
         ({"names": {"mask": "qqqq"}}, "takes no argument qqqq: it takes prompt, image"),
         ({"pipeline_class": "NoSuchPipeline"}, "NoSuchPipeline cannot be imported"),
-        ({"pipeline_class": "no.such:Thing"}, "no.such:Thing cannot be imported"),
+        ({"pipeline_class": "no.such:ObjectAnnotation"}, "no.such:ObjectAnnotation cannot be imported"),
     ],
 )
 def test_a_pipeline_that_does_not_fit(wrong: dict, told: str):
@@ -191,12 +191,12 @@ def test_settings_of_one_kind_out_of_range():
         StatisticsHarmoniser(margin=0)
 
 
-def pasting(mask: np.ndarray) -> Pasting:
+def pasting(mask: np.ndarray) -> CompositeRequest:
     """A reddish thing on a bluish picture."""
     background = np.clip(picture().astype(int) + np.array([-60, -20, 50]), 0, 255).astype(np.uint8)
     pasted = background.copy()
     pasted[mask] = np.clip(picture(1).astype(int) + np.array([40, 0, -40]), 0, 255).astype(np.uint8)[mask]
-    return Pasting(pasted, mask, background)
+    return CompositeRequest(pasted, mask, background)
 
 
 def lab_mean(pixels: np.ndarray) -> np.ndarray:
@@ -220,14 +220,14 @@ def test_colours_move_towards_the_surroundings_as_far_as_is_said():
     assert used.usage.calls == used.usage.asked == 2
     start = np.abs(before - lab_mean(one.background[~mask])).max()
     assert gaps[0.0] == start > 20 and gaps[0.5] == pytest.approx(start / 2, abs=2) and gaps[1.0] < 2
-    flat = Pasting(np.full_like(one.picture, 90), mask, one.background)
+    flat = CompositeRequest(np.full_like(one.picture, 90), mask, one.background)
     moved = StatisticsHarmoniser(1.0).harmonise([flat])[0]
     assert len(np.unique(moved[mask], axis=0)) == 1, "what is flat stays flat"
 
 
 def test_without_surroundings_or_thing_there_is_nothing_to_adapt():
     for mask in (np.ones((48, 64), dtype=bool), np.zeros((48, 64), dtype=bool)):
-        one = Pasting(picture(), mask, picture(1))
+        one = CompositeRequest(picture(), mask, picture(1))
         assert np.array_equal(StatisticsHarmoniser(1.0).harmonise([one])[0], picture())
 
 
@@ -240,7 +240,7 @@ def test_a_pipeline_harmonises_within_the_mask_only():
     assert (out != one.picture)[mask].any(axis=-1).mean() > 0.9
     assert model.usage.calls == 2 and model.name == SD
     with pytest.raises(ValueError, match="an empty mask was given"):
-        model.harmonise([Pasting(picture(), hole(0, 0, 0, 0), picture())])
+        model.harmonise([CompositeRequest(picture(), hole(0, 0, 0, 0), picture())])
 
 
 def test_what_a_model_sees_of_a_picture():

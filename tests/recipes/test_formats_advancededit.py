@@ -9,7 +9,7 @@ import pytest
 
 from data_recipes.formats.advancededit_writer import write_advancededit
 from data_recipes.formats.run_lengths import decode_mask, encode_mask
-from data_recipes.pipeline.records import Record, Thing
+from data_recipes.runner.records import ObjectAnnotation, Record
 from tests.recipes.format_files import assert_same, dump, edited, noise, opened, records, rejected, same, save
 
 OBJECTS = "1_caption_object_extraction/1_2_object_extraction"
@@ -130,8 +130,8 @@ def test_a_rejected_partner_leaves_a_gap(tmp_path, run):
 def test_photos_come_back_with_what_was_found_in_them(tmp_path):
     photo = noise(3)
     mask = edited(photo)[1]
-    thing = Thing("blue cup", "a cup", "A blue cup on a table.", (6.0, 4.0, 13.0, 10.0), mask, 0.75)
-    record = Record("5", image=photo, caption="A table.", things=(thing, Thing("table", "the table")))
+    thing = ObjectAnnotation("blue cup", "a cup", "A blue cup on a table.", (6.0, 4.0, 13.0, 10.0), mask, 0.75)
+    record = Record("5", image=photo, caption="A table.", things=(thing, ObjectAnnotation("table", "the table")))
     write_advancededit([record], tmp_path)
     (found,) = records(opened("advancededit", tmp_path))
     assert (found.key, found.caption) == ("5", "A table.")

@@ -13,8 +13,8 @@ from data_recipes.formats.export import WRITERS, export, writer
 from data_recipes.formats.kinds import guess_kind, splits_of
 from data_recipes.formats.mige import write_mige
 from data_recipes.formats.published_writers import write_ai_toolkit, write_magicbrush
-from data_recipes.pipeline.inputs import InputConfig
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.inputs import InputConfig
+from data_recipes.runner.records import Record
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
 from tests.recipes.format_files import assert_same, dump, edits, noise, opened, records, rejected, same, save

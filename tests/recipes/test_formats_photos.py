@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.pipeline.inputs import InputConfig, open_input
+from data_recipes.runner.inputs import InputConfig, open_input
 from insightedit.datasets.reading import Finder, ReadError, inside, read_region_of, unique_keys
 from tests.recipes.format_files import noise, opened, records, rejected, save
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from data_recipes.formats.published_writers import write_instructpix2pix, write_jsonl, write_magicbrush
-from data_recipes.pipeline.inputs import InputConfig, open_input
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.inputs import InputConfig, open_input
+from data_recipes.runner.records import Record
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
 from tests.recipes.format_files import (
@@ -133,7 +133,7 @@ def test_rendered_tables_are_read_by_number(tmp_path, kind, task):
 
 @pytest.mark.parametrize("kind", ["parquet", "webdataset"])
 def test_a_runs_own_shards_come_back(tmp_path, kind):
-    from data_recipes.pipeline.rows import PictureEncoder, open_shard, row_of
+    from data_recipes.runner.rows import PictureEncoder, open_shard, row_of
 
     told = {"template": ("put <imagehere> and <imagehere>",), "expressive": ("a <imagehere> and a <imagehere>",)}
     facts = {"scores": {"sc": 4.0}, "truth": {"a": [1]}, "notes": {"step": "x"}, "class_target": "cup"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data_recipes.formats.export import writer
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.records import Record
 from insightedit import stage1, stage2, stage3
 from insightedit.scenes import SceneSampler, SubjectEditSampler
 from tests.data.published_files import instructpix2pix, magicbrush, reasonedit, rows
@@ -57,7 +57,7 @@ def test_a_stage_trains_from_what_is_written(tmp_path, before, layout):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "webdataset"])
 def test_a_stage_trains_from_a_runs_own_shards(tmp_path, before, kind):
-    from data_recipes.pipeline.rows import PictureEncoder, open_shard, row_of
+    from data_recipes.runner.rows import PictureEncoder, open_shard, row_of
 
     path = tmp_path / f"train-00000-of-00001.{'tar' if kind == 'webdataset' else kind}"
     with path.open("wb") as file:

@@ -19,7 +19,7 @@ def test_what_is_no_backend_is_not_called(name, kind, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["no.such:Thing", "os:nothing"])
+@pytest.mark.parametrize("kind", ["no.such:ObjectAnnotation", "os:nothing"])
 def test_what_is_not_there(kind):
     with pytest.raises(ValueError, match=r"backends\.chat\.kind is .* which cannot be imported"):
         load_backend("chat", {"kind": kind})

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from data_recipes.backends.base import Painting, Question
+from data_recipes.backends.base import InpaintRequest, Question
 from data_recipes.backends.registry import load_backend
 from data_recipes.oracle.chat import BROKEN, OracleChat
 from data_recipes.oracle.paint import OracleInpainter, covered
@@ -15,7 +15,7 @@ from data_recipes.oracle.photos import open_scene_pairs, open_scenes
 from data_recipes.oracle.vision import OracleDetector, OracleSegmenter
 from data_recipes.oracle.words import simple_caption
 from data_recipes.oracle.world import box_of, truth_of, world_of
-from data_recipes.pipeline.inputs import InputConfig, open_input
+from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.steps.pairs import box_mask, grown
 from insightedit.scenes import SceneSampler
 from tests.recipes.stand_ins import SIZE, photo
@@ -175,7 +175,7 @@ def test_calls_are_counted():
 
 
 def paint(record, mask, prompt="", **about):
-    return OracleInpainter().paint([Painting(record.image, mask, prompt, truth=record.truth, about=about)])[0]
+    return OracleInpainter().paint([InpaintRequest(record.image, mask, prompt, truth=record.truth, about=about)])[0]
 
 
 def test_what_is_removed_shows_what_was_behind():

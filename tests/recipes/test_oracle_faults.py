@@ -11,7 +11,7 @@ from data_recipes.formats.run_lengths import encode_mask
 from data_recipes.oracle.faults import KINDS, MARK, Blindfolded, Faults, is_caught, plant_faults, planted, shares_of
 from data_recipes.oracle.report import main, measure, measure_run
 from data_recipes.oracle.world import world_of
-from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.runner.records import Record, Rejected
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.finished import Finished
 from data_recipes.steps.masks import Masks

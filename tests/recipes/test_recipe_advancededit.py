@@ -13,10 +13,10 @@ import pytest
 from data_recipes.backends.registry import KINDS, load_backend
 from data_recipes.formats.published import open_pairs
 from data_recipes.oracle.report import main, measure_run
-from data_recipes.pipeline.config import load_config
-from data_recipes.pipeline.inputs import InputConfig
-from data_recipes.pipeline.run import plan_run, run_recipe
 from data_recipes.recipes import build_steps
+from data_recipes.runner.config import load_config
+from data_recipes.runner.inputs import InputConfig
+from data_recipes.runner.run import plan_run, run_recipe
 from tests.recipes.stand_ins import drive, oracles, photo
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +167,7 @@ def test_the_readme_names_files_that_are_there():
 
 
 def test_the_command_ends_with_the_report(tmp_path, capfd, monkeypatch):
-    from data_recipes.pipeline.cli import main as command
+    from data_recipes.runner.cli import main as command
 
     words = [*SMALL, "source.count=1", "faults.all=0.5", "backends.chat.broken=0.2"]
     monkeypatch.setattr("sys.argv", ["x", "--config", "scenes_oracle", "--out", str(tmp_path / "out"), *words])

@@ -10,12 +10,12 @@ import pytest
 
 from data_recipes.backends.registry import load_backend
 from data_recipes.formats.published import open_pairs
-from data_recipes.pipeline.bench import Bench
-from data_recipes.pipeline.config import load_config
-from data_recipes.pipeline.inputs import InputConfig
-from data_recipes.pipeline.records import Record
-from data_recipes.pipeline.run import run_recipe
 from data_recipes.recipes import build_steps
+from data_recipes.runner.config import load_config
+from data_recipes.runner.inputs import InputConfig
+from data_recipes.runner.records import Record
+from data_recipes.runner.run import run_recipe
+from data_recipes.runner.worker import Worker
 from tests.recipes.recipe_runs import run_steps, scenes
 
 RECIPES = {
@@ -72,11 +72,11 @@ def test_a_run_over_scenes_gives_what_its_steps_give(name: str, tmp_path: Path):
 def test_answers_of_endpoints_are_kept_in_the_folder_of_the_run(tmp_path: Path):
     words = [f"output.path={tmp_path / 'out'}", "backends.chat.kind=endpoint", "backends.chat.model=m"]
     config = load_config("mige_addition_oracle", words)
-    assert Bench(config).entry("chat")["replies"] == str(tmp_path / "out/replies/chat.jsonl")
-    assert "replies" not in Bench(config).entry("detector")
+    assert Worker(config).entry("chat")["replies"] == str(tmp_path / "out/replies/chat.jsonl")
+    assert "replies" not in Worker(config).entry("detector")
     config.backends["chat"]["replies"] = "elsewhere.jsonl"
-    assert Bench(config).entry("chat")["replies"] == "elsewhere.jsonl"
+    assert Worker(config).entry("chat")["replies"] == "elsewhere.jsonl"
     config.backends["chat"] = {"kind": "transformers", "model": "m"}
-    assert Bench(config, device="cuda:1").entry("chat") == {
+    assert Worker(config, device="cuda:1").entry("chat") == {
         "kind": "transformers", "model": "m", "device": "cuda:1"
     }  # fmt: skip

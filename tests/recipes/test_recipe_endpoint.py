@@ -19,9 +19,9 @@ from PIL import Image
 
 from data_recipes.backends.base import Question
 from data_recipes.oracle.chat import OracleChat
-from data_recipes.pipeline.config import RecipeConfig, load_config
-from data_recipes.pipeline.flow import RunStopped
-from data_recipes.pipeline.run import run_recipe, usage_of
+from data_recipes.runner.config import RecipeConfig, load_config
+from data_recipes.runner.flow import RunStopped
+from data_recipes.runner.run import run_recipe, usage_of
 from tests.evaluation.judge.chat_server import completion
 from tests.recipes.recipe_runs import scenes
 

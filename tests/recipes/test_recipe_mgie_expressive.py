@@ -18,8 +18,8 @@ from data_recipes.expressive import cut_answer, question
 from data_recipes.expressive.models import Summariser
 from data_recipes.expressive.texts import SUMMARY_PROMPT
 from data_recipes.mgie_expressive.expressive import Describe, Summarise
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context
 from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
 from tests.recipes.test_recipe_mige_addition import Said
 

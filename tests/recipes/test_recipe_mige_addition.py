@@ -10,8 +10,8 @@ import pytest
 
 from data_recipes.backends.base import Question, Usage
 from data_recipes.mige_addition.subject import Addition, MainSubject
-from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.steps import Context
 from data_recipes.steps.asking import UnusableError
 from data_recipes.steps.cutouts import cut_out, touches_border
 from data_recipes.steps.subjects import SubjectWording, mark_words, read_marked
@@ -77,7 +77,11 @@ def photo(**changed: Any) -> Record:
     mask[10:20, 10:25] = True
     cut_off = np.zeros_like(mask)
     cut_off[:8, :8] = True
-    things = (Thing("dog", "the red dog", mask=mask), Thing("cat", "a cat", mask=cut_off), Thing("sun", "sun"))
+    things = (
+        ObjectAnnotation("dog", "the red dog", mask=mask),
+        ObjectAnnotation("cat", "a cat", mask=cut_off),
+        ObjectAnnotation("sun", "sun"),
+    )
     given = {"image": np.full((30, 40, 3), 9, dtype=np.uint8), "things": things, **changed}
     return Record("a", **given)
 
@@ -108,7 +112,7 @@ def test_the_model_is_asked_with_the_photo_and_again_after_a_bad_answer():
 
 
 def test_records_that_do_not_fit_are_refused():
-    bare = photo(things=(Thing("dog"),))
+    bare = photo(things=(ObjectAnnotation("dog"),))
     assert MainSubject()([bare], context(MainSubject()))[0][0].reason == "has no masks"  # type: ignore[union-attr]
     assert Addition()([photo()], context(Addition()))[0][0].reason == "has no subject"  # type: ignore[union-attr]
     ((found,),) = SubjectWording()([photo()], context(SubjectWording()))

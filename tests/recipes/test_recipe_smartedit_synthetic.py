@@ -12,9 +12,9 @@ from PIL import Image
 from data_recipes.backends.registry import load_backend
 from data_recipes.backends.windows import Window
 from data_recipes.oracle.world import World, world_of
-from data_recipes.pipeline.inputs import InputConfig, open_input
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context
+from data_recipes.runner.inputs import InputConfig, open_input
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context
 from data_recipes.smartedit_synthetic.couples import Couples
 from data_recipes.smartedit_synthetic.donor import Donor
 from data_recipes.smartedit_synthetic.relations import Relations

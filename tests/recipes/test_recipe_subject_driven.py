@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.steps import Context
 from data_recipes.steps.cutouts import cut_out
 from data_recipes.subject_driven.entities import Compose, Entities, marked_caption
 from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
@@ -81,7 +81,7 @@ def photo(**changed: Any) -> Record:
     given = {
         "image": np.full((30, 40, 3), 9, dtype=np.uint8),
         "caption": "A red dog on a lawn",
-        "things": (Thing("dog", "red dog", mask=mask),),
+        "things": (ObjectAnnotation("dog", "red dog", mask=mask),),
         **changed,
     }
     return Record("a", **given)
@@ -116,7 +116,9 @@ def test_entities_that_will_not_do(changed: dict, answers: list[str], reason: st
 
 def test_photos_that_cannot_be_composed_are_refused():
     step = Compose()
-    assert step.one(photo(things=(Thing("dog"),)), context(step)) == Rejected("a", "compose", "has no masks")
+    assert step.one(photo(things=(ObjectAnnotation("dog"),)), context(step)) == Rejected(
+        "a", "compose", "has no masks"
+    )
     found = step.one(photo(caption="a cat"), context(step))
     assert found == Rejected("a", "compose", "caption names nothing that was found", "a cat")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from data_recipes.oracle.world import world_of
-from data_recipes.pipeline.records import Record, Thing
+from data_recipes.runner.records import ObjectAnnotation, Record
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.editable import Editable, may
 from tests.recipes.stand_ins import Script, only, oracles, photo, run
@@ -111,7 +111,7 @@ def test_wrong_settings_are_told(step, setting, sentence):
 
 
 def listed(*captions):
-    return photo(0).but(caption="A yard.", things=tuple(Thing("x", words) for words in captions))
+    return photo(0).but(caption="A yard.", things=tuple(ObjectAnnotation("x", words) for words in captions))
 
 
 def test_flags_say_what_may_be_edited():
@@ -134,7 +134,7 @@ def test_oracle_lets_edit_what_means_one_thing():
     record = only(run(Captions(), [photo(1)], oracles()))
     found = only(run(Editable(), [record], oracles()))
     assert all(may(found, "remove"))
-    strange = record.but(things=(*record.things, Thing("sky", "sky")))
+    strange = record.but(things=(*record.things, ObjectAnnotation("sky", "sky")))
     assert may(only(run(Editable(), [strange], oracles())), "replace")[-1] is False
 
 

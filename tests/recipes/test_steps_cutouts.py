@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_recipes.backends.windows import Window
-from data_recipes.pipeline.records import Thing
+from data_recipes.runner.records import ObjectAnnotation
 from data_recipes.steps.cutouts import CutOut, cut_out, touches_border, trimmed
 from data_recipes.steps.places import article, beside, centre, place_words, told_apart
 
@@ -21,8 +21,8 @@ def disc(top: int, left: int, side: int, height: int = 40, width: int = 60) -> n
     return (rows - top - middle) ** 2 + (columns - left - middle) ** 2 <= (side / 2) ** 2
 
 
-def thing(name: str, top: int, left: int, side: int = 10, caption: str = "") -> Thing:
-    return Thing(name, caption or name, mask=disc(top, left, side))
+def thing(name: str, top: int, left: int, side: int = 10, caption: str = "") -> ObjectAnnotation:
+    return ObjectAnnotation(name, caption or name, mask=disc(top, left, side))
 
 
 def test_a_reference_shows_the_thing_alone_on_white():
@@ -98,7 +98,7 @@ def test_things_of_one_kind_are_told_apart_by_side_and_size():
     assert told_apart([*three, thing("dog", 30, 50)], 0) == (), "four are too many"
     above = [thing("dog", 5, 20), thing("dog", 25, 21)]
     assert told_apart(above, 0) == (), "neither side nor size tells"
-    assert told_apart([Thing("dog"), *above[:1]], 0) == ()
+    assert told_apart([ObjectAnnotation("dog"), *above[:1]], 0) == ()
 
 
 def test_a_place_is_told_from_the_nearest_thing():
@@ -107,7 +107,7 @@ def test_a_place_is_told_from_the_nearest_thing():
     assert beside(disc(5, 2, 10), [cat, table]) == "to the left of the old cat"
     assert beside(disc(25, 20, 10), [cat]) == "below the old cat"
     assert beside(disc(15, 48, 10), [cat, table]) == "above the table"
-    assert beside(disc(5, 21, 10), [cat]) == "" and beside(disc(5, 21, 10), [Thing("dog")]) == ""
+    assert beside(disc(5, 21, 10), [cat]) == "" and beside(disc(5, 21, 10), [ObjectAnnotation("dog")]) == ""
 
 
 @pytest.mark.parametrize(("noun", "told"), [("dog", "a dog"), ("old dog", "an old dog"), ("the ape", "an ape")])

@@ -9,7 +9,7 @@ import pytest
 
 from data_recipes.backends.base import Detection
 from data_recipes.oracle.world import box_of, world_of
-from data_recipes.pipeline.records import Record, Thing
+from data_recipes.runner.records import ObjectAnnotation, Record
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.masks import Masks, box_overlap
 from tests.recipes.stand_ins import only, oracles, photo, run
@@ -41,7 +41,7 @@ def filled(box):
 def found(step, boxes, names=("dog", "cat"), masks=None):
     seen = Seen([Detection(*one) for one in boxes], masks or {})
     record = Record(
-        "a", np.zeros((SIDE, SIDE, 3), np.uint8), things=tuple(Thing(name, f"red {name}") for name in names)
+        "a", np.zeros((SIDE, SIDE, 3), np.uint8), things=tuple(ObjectAnnotation(name, f"red {name}") for name in names)
     )
     return only(run(step, [record], {"detector": seen, "segmenter": seen}))
 

@@ -9,7 +9,7 @@ import pytest
 
 from data_recipes.formats.run_lengths import decode_mask
 from data_recipes.oracle.world import world_of
-from data_recipes.pipeline.records import Record, Rejected, Thing
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.pairs import PROMPT, Pairs, box_mask, grown, swapped
@@ -99,7 +99,8 @@ def test_so_many_things_at_most_by_chance_but_always_the_same():
 
 
 @pytest.mark.parametrize(
-    ("record", "reason"), [(Record("a"), "has no photo"), (photo(0).but(things=(Thing("dog"),)), "has no masks")]
+    ("record", "reason"),
+    [(Record("a"), "has no photo"), (photo(0).but(things=(ObjectAnnotation("dog"),)), "has no masks")],
 )
 def test_refusals(record, reason):
     refused = only(run(Pairs(), [record], oracles()))

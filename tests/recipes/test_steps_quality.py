@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.records import Record
 from data_recipes.steps.quality import Quality, changed_pixels
 from insightedit.evaluation.judge.rubrics import RUBRICS
 from tests.recipes.stand_ins import Script, only, run

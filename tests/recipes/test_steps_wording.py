@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.records import Record
 from data_recipes.steps.wording import ADVANCED_TEMPLATES, KINDS, PROMPTS, SIMPLE_TEMPLATES, TEMPLATES, Wording
 from tests.recipes.stand_ins import Script, only, oracles, photo, run
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from data_recipes.backends.base import Question, Usage
-from data_recipes.pipeline.config import EngineConfig, OutputConfig, RecipeConfig
-from data_recipes.pipeline.inputs import InputConfig
-from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.steps import Context, EachRecord, Outcome
 from data_recipes.recipes import Settings, configured
+from data_recipes.runner.config import EngineConfig, OutputConfig, RecipeConfig
+from data_recipes.runner.inputs import InputConfig
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.steps import Context, EachRecord, Outcome
 from insightedit.chat.clients import JudgeError
 
 ABOUT = "Squares on noise: the square goes, or comes."
@@ -65,7 +65,9 @@ class Look(EachRecord):
         mask[top:bottom, left:right] = True
         if mask.mean() < self.smallest:
             return self.reject(record, "mask is too small", f"{mask.mean():.1%} of the picture")
-        thing = Thing("square", f"a {record.truth['colour']} square", "", (left, top, right, bottom), mask, 0.9)
+        thing = ObjectAnnotation(
+            "square", f"a {record.truth['colour']} square", "", (left, top, right, bottom), mask, 0.9
+        )
         return record.but(things=(thing,))
 
 

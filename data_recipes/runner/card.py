@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from data_recipes.pipeline.config import RecipeConfig
-from data_recipes.pipeline.measure import Counts
-from data_recipes.pipeline.rows import COLUMNS, ENDINGS, PICTURES
 from data_recipes.recipes import recipe_module
+from data_recipes.runner.config import RecipeConfig
+from data_recipes.runner.measure import Counts
+from data_recipes.runner.rows import COLUMNS, ENDINGS, PICTURES
 from data_recipes.scenes.card import size_category
 
 SHEET = "pairs.png"

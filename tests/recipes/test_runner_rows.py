@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.pipeline.codec import read_chunks, write_chunks
-from data_recipes.pipeline.flow import Chunk, RunStopped
-from data_recipes.pipeline.records import Record, Rejected, Thing
-from data_recipes.pipeline.rows import COLUMNS, PictureEncoder, instruction_of, open_shard, parquet_schema, row_of
-from data_recipes.pipeline.run import run_recipe
+from data_recipes.runner.codec import read_chunks, write_chunks
+from data_recipes.runner.flow import Chunk, RunStopped
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.rows import COLUMNS, PictureEncoder, instruction_of, open_shard, parquet_schema, row_of
+from data_recipes.runner.run import run_recipe
 from insightedit import stage1, stage2
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
@@ -27,9 +27,10 @@ def picture(seed: int, height: int = 6, width: int = 5) -> np.ndarray:
 
 def full_record() -> Record:
     image, mask = picture(0), picture(1)[..., 0] > 99
-    thing = Thing("dog", "a dog", "a dog at the left", (0.5, 1.0, 3.25, 4.0), mask, 0.123456789)
+    thing = ObjectAnnotation("dog", "a dog", "a dog at the left", (0.5, 1.0, 3.25, 4.0), mask, 0.123456789)
     return Record(
-        key="a/1", image=image, caption="two dogs", things=(thing, Thing("cat")), task="replace", source=image,
+        key="a/1", image=image, caption="two dogs", things=(thing, ObjectAnnotation("cat")),
+        task="replace", source=image,
         target=picture(2), mask=mask, class_origin="dog", class_target="cat", detailed_origin="o",
         detailed_target="t", instructions={"simple": ("put <imagehere>", "é"), "expressive": ("long",)},
         references=(picture(3, 4, 9), picture(4, 7, 2)), scores={"sc": 0.1, "pq": float(np.float32(0.1))},
@@ -42,7 +43,7 @@ def same(one: object, other: object) -> bool:
         return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
-    if isinstance(one, Record | Thing):
+    if isinstance(one, Record | ObjectAnnotation):
         return all(same(getattr(one, part.name), getattr(other, part.name)) for part in fields(one))
     return type(one) is type(other) and one == other
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from data_recipes.pipeline.cluster import RayEngine
-from data_recipes.pipeline.flow import RunStopped
-from data_recipes.pipeline.local import Job
-from data_recipes.pipeline.run import run_recipe
-from data_recipes.pipeline.watch import Stopper, Watch
+from data_recipes.runner.cluster import RayEngine
+from data_recipes.runner.flow import RunStopped
+from data_recipes.runner.local import Job
+from data_recipes.runner.progress import ProgressReporter, Stopper
+from data_recipes.runner.run import run_recipe
 from tests.recipes.toy import contents, toy_config
 
 pytestmark = [
@@ -68,7 +68,7 @@ def test_two_nodes_survive_the_loss_of_an_actor_and_of_a_task(tmp_path, straight
 def test_two_nodes_survive_the_loss_of_one(tmp_path, straight, two_nodes):
     cluster, second = two_nodes
 
-    class Cut(Watch):
+    class Cut(ProgressReporter):
         cut = False
 
         def unit_done(self, report):
@@ -101,4 +101,4 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(RunStopped, match=r"the engine ray needs Ray Data .*: pip install 'insightedit\[ray\]', or"):
         run_recipe(config)
     with pytest.raises(RunStopped, match="choose engine.name=local"):
-        RayEngine(Job(config, tmp_path, 20, False), Watch(), Stopper(Watch()))
+        RayEngine(Job(config, tmp_path, 20, False), ProgressReporter(), Stopper(ProgressReporter()))

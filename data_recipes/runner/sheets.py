@@ -26,7 +26,7 @@ def contact_sheet(cells: Sequence[Cell], title: str) -> bytes:
     """PNG of a sheet.
 
     Args:
-        cells: as `measure.Tally` keeps them; the first `ON_SHEET` are shown.
+        cells: as `measure.UnitCounts` keeps them; the first `ON_SHEET` are shown.
         title: above them.
 
     Raises:

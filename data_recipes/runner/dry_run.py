@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_recipes.pipeline.bench import READ, Bench, Task
-from data_recipes.pipeline.config import RecipeConfig
-from data_recipes.pipeline.flow import ENDING, Unit
-from data_recipes.pipeline.folder import OutFolder
-from data_recipes.pipeline.inputs import Input, open_input
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.run import plan_run
+from data_recipes.runner.config import RecipeConfig
+from data_recipes.runner.flow import ENDING, Unit
+from data_recipes.runner.folder import OutFolder
+from data_recipes.runner.inputs import Input, open_input
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.run import plan_run
+from data_recipes.runner.worker import READ, Task, Worker
 
 WRITE = "write"
 
@@ -95,13 +95,13 @@ def dry_run(config: RecipeConfig, sample: int = 8) -> Estimate:
     tried = min(sample, plan.inputs)
     indices = [config.source.start + number * plan.inputs // tried for number in range(tried)]
     devices = config.engine.devices
-    bench = Bench(config, device=devices[0] if devices else None, source=_Spread(open_input(config.source), indices))
+    worker = Worker(config, device=devices[0] if devices else None, source=_Spread(open_input(config.source), indices))
     units = [Unit(0, 0, 1), *([Unit(1, 1, tried - 1)] if tried > 1 else [])]
     with tempfile.TemporaryDirectory() as place:
         folder = OutFolder(Path(place), config, durable=False)  # waiting belongs to a unit, not to its inputs
-        reports = [_try(bench, unit, folder) for unit in units]
+        reports = [_try(worker, unit, folder) for unit in units]
         size = sum(folder.shard(unit).stat().st_size for unit in units if folder.shard(unit).is_file())
-    bench.drop(list(bench.backends))
+    worker.drop(list(worker.backends))
     warm = reports[-1]
     counted = units[-1].count
     seconds = {name: warm["seconds_by_step"].get(name, 0.0) for name in (READ, *warm["steps"])}
@@ -121,8 +121,8 @@ def dry_run(config: RecipeConfig, sample: int = 8) -> Estimate:
     )
 
 
-def _try(bench: Bench, unit: Unit, folder: OutFolder) -> dict[str, Any]:
-    return bench.do(Task(unit, 0, len(bench.steps)), folder, unit.count, lambda step, records: None)
+def _try(worker: Worker, unit: Unit, folder: OutFolder) -> dict[str, Any]:
+    return worker.do(Task(unit, 0, len(worker.steps)), folder, unit.count, lambda step, records: None)
 
 
 def _step(name: str, reports: list[dict[str, Any]], seconds: float, counted: int) -> StepEstimate:

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from data_recipes.pipeline.flow import RunStopped
+from data_recipes.runner.flow import RunStopped
 
 
 class Interrupted(RunStopped):
     """A run that was asked to stop, and did."""
 
 
-class Watch:
+class ProgressReporter:
     """Is told how a run is going; this one keeps it to itself."""
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ class Watch:
         """So many records have just passed a step; "read" is the first."""
 
     def unit_done(self, report: Mapping[str, Any]) -> None:
-        """A task is done; see `Bench.report`."""
+        """A task is done; see `Worker.report`."""
 
     def worker_died(self, unit: int, why: str) -> None:
         """A unit is given to another worker."""
@@ -44,7 +44,7 @@ class Stopper:
         asked: by SIGINT or SIGTERM. The second time `KeyboardInterrupt` is raised.
     """
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: ProgressReporter) -> None:
         self.asked = False
         self.watch = watch
 
@@ -57,7 +57,7 @@ class Stopper:
 
 
 @contextmanager
-def stopping_on_signals(watch: Watch) -> Iterator[Stopper]:
+def stopping_on_signals(watch: ProgressReporter) -> Iterator[Stopper]:
     """Take SIGINT and SIGTERM as a wish to stop; only in the main thread, where Python allows it."""
     stopper = Stopper(watch)
     if threading.current_thread() is not threading.main_thread():

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from data_recipes.backends.registry import load_backend
-from data_recipes.pipeline.bench import Task, doubled, needed_backends, plan_steps
-from data_recipes.pipeline.config import RecipeConfig, check
-from data_recipes.pipeline.flow import RunStopped, Unit, units_of
-from data_recipes.pipeline.folder import LOG, MANIFEST, OutFolder, whole_file, write_json, write_whole
-from data_recipes.pipeline.inputs import open_input
-from data_recipes.pipeline.local import Job, local_engine
-from data_recipes.pipeline.measure import add_up
-from data_recipes.pipeline.steps import Step
-from data_recipes.pipeline.watch import Interrupted, Stopper, Watch, stopping_on_signals
+from data_recipes.runner.config import RecipeConfig, check
+from data_recipes.runner.flow import RunStopped, Unit, units_of
+from data_recipes.runner.folder import LOG, MANIFEST, OutFolder, whole_file, write_json, write_whole
+from data_recipes.runner.inputs import open_input
+from data_recipes.runner.local import Job, local_engine
+from data_recipes.runner.measure import add_up
+from data_recipes.runner.progress import Interrupted, ProgressReporter, Stopper, stopping_on_signals
+from data_recipes.runner.steps import Step
+from data_recipes.runner.worker import Task, doubled, needed_backends, plan_steps
 
 LIBRARIES = ("insightedit", "numpy", "pillow", "pyarrow", "torch", "torchvision", "transformers", "diffusers")
 REJECTED, CARD, STATISTICS = "rejected.jsonl", "README.md", "statistics.html"
@@ -72,7 +72,7 @@ def plan_run(config: RecipeConfig) -> Plan:
     return Plan(config, steps, inputs, units, backends)
 
 
-def run_recipe(config: RecipeConfig, watch: Watch | None = None) -> dict[str, Any]:
+def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> dict[str, Any]:
     """Run a recipe, or finish a run of the same settings in the same folder.
 
     Args:
@@ -88,7 +88,7 @@ def run_recipe(config: RecipeConfig, watch: Watch | None = None) -> dict[str, An
         ValueError: if the settings or the folder do not fit.
         OSError: if files cannot be read or written.
     """
-    watch = watch or Watch()
+    watch = watch or ProgressReporter()
     if config.output.path is None:
         raise ValueError("output.path is not set: name a folder with --out.")
     plan = plan_run(config)
@@ -102,7 +102,7 @@ def run_recipe(config: RecipeConfig, watch: Watch | None = None) -> dict[str, An
         return _finish(folder, plan, begun)
 
 
-def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: Watch, stopper: Stopper) -> None:
+def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: ProgressReporter, stopper: Stopper) -> None:
     keys = Keys()
     open_units = []
     for unit in plan.units:
@@ -136,10 +136,10 @@ def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: Watch, st
     folder.note(what="end", at=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def _engine(job: Job, watch: Watch, stopper: Stopper) -> Any:
+def _engine(job: Job, watch: ProgressReporter, stopper: Stopper) -> Any:
     if job.config.engine.name == "local":
         return local_engine(job, watch, stopper)
-    from data_recipes.pipeline.cluster import RayEngine
+    from data_recipes.runner.cluster import RayEngine
 
     return RayEngine(job, watch, stopper)
 
@@ -207,9 +207,9 @@ def _begin(folder: OutFolder, plan: Plan) -> dict[str, Any]:
 
 def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, Any]:
     """Everything that is said about the whole run, from the counts of its units."""
-    from data_recipes.pipeline.card import SHEET, dataset_card
-    from data_recipes.pipeline.sheets import contact_sheet
-    from data_recipes.pipeline.statistics import statistics_page
+    from data_recipes.runner.card import SHEET, dataset_card
+    from data_recipes.runner.sheets import contact_sheet
+    from data_recipes.runner.statistics import statistics_page
 
     shards = []
 

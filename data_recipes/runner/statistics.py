@@ -8,7 +8,7 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
-from data_recipes.pipeline.measure import MASK_STEPS, Counts
+from data_recipes.runner.measure import MASK_STEPS, Counts
 
 ON_PAGE = 36  # pairs shown of each kind
 TOP = 15  # categories in a plot
@@ -26,7 +26,7 @@ def statistics_page(manifest: Mapping[str, Any], total: Counts, cells: Mapping[s
     """
     from jinja2 import Environment
 
-    text = files("data_recipes.pipeline").joinpath("statistics.html").read_text(encoding="utf-8")
+    text = files("data_recipes.runner").joinpath("statistics.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     most = max((len(cell["pictures"]) for found in cells.values() for cell in found), default=3)
     return environment.from_string(text).render(

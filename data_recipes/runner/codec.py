@@ -15,8 +15,8 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from data_recipes.pipeline.flow import Chunk
-from data_recipes.pipeline.records import Record, Rejected, Thing
+from data_recipes.runner.flow import Chunk
+from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 
 SCHEMA = pa.schema({"text": pa.string(), "pixels": pa.large_binary()})
 PICTURES = ("image", "source", "target", "mask")
@@ -99,7 +99,7 @@ def _restored(told: dict[str, Any], arrays: list[np.ndarray]) -> Record:
 
     pictures = {name: array(told[name]) for name in PICTURES}
     things = tuple(
-        Thing(**{**one, "mask": array(one["mask"]), "box": None if one["box"] is None else tuple(one["box"])})
+        ObjectAnnotation(**{**one, "mask": array(one["mask"]), "box": one["box"] and tuple(one["box"])})
         for one in told["things"]
     )
     wordings = {kind: tuple(texts) for kind, texts in told["instructions"].items()}

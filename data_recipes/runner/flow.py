@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.steps import Context, Outcome, Step
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context, Outcome, Step
 from insightedit.chat.clients import JudgeError, MissingReplyError
 
 FAILED = "failed"  # the reason of records that a step has no answer for
@@ -61,7 +61,7 @@ class Chunk:
 
 
 @dataclass
-class Effort:
+class StepCounts:
     """What was spent, for the log; no part of the result.
 
     Attributes:
@@ -78,7 +78,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How failures are met; see `EngineConfig`."""
 
     batch_size: int = 8
@@ -88,7 +88,7 @@ class Patience:
     sleep: Callable[[float], Any] = time.sleep
 
 
-def advance(chunk: Chunk, step: Step, context: Context, patience: Patience, effort: Effort) -> Chunk:
+def advance(chunk: Chunk, step: Step, context: Context, retry: RetryPolicy, spent: StepCounts) -> Chunk:
     """A chunk after one more step.
 
     Raises:
@@ -97,12 +97,12 @@ def advance(chunk: Chunk, step: Step, context: Context, patience: Patience, effo
     began = time.perf_counter()
     outcomes: list[list[Outcome]] = []
     records = chunk.records
-    for first in range(0, len(records), patience.batch_size):
-        batch = records[first : first + patience.batch_size]
-        effort.entered[step.name] += len(batch)
-        outcomes += _ask(step, batch, context, patience, effort)
-        _stop_if_most_fail(step, outcomes, patience, effort)
-    effort.seconds[step.name] += time.perf_counter() - began
+    for first in range(0, len(records), retry.batch_size):
+        batch = records[first : first + retry.batch_size]
+        spent.entered[step.name] += len(batch)
+        outcomes += _ask(step, batch, context, retry, spent)
+        _stop_if_most_fail(step, outcomes, retry, spent)
+    spent.seconds[step.name] += time.perf_counter() - began
     _check_keys(step, records, outcomes)
     flat = [outcome for found in outcomes for outcome in found]
     kept = [outcome for outcome in flat if isinstance(outcome, Record)]
@@ -141,14 +141,14 @@ def _refusal(record: Record) -> Rejected | None:
 
 
 def _ask(
-    step: Step, batch: Sequence[Record], context: Context, patience: Patience, effort: Effort
+    step: Step, batch: Sequence[Record], context: Context, retry: RetryPolicy, spent: StepCounts
 ) -> list[list[Outcome]]:
     """The step's answer; after so many failures each record alone, then a rejection."""
     error: Exception | None = None
-    for attempt in range(patience.retries + 1):
+    for attempt in range(retry.retries + 1):
         if attempt:
-            effort.retried[step.name] += 1
-            patience.sleep(patience.backoff * 2 ** (attempt - 1))
+            spent.retried[step.name] += 1
+            retry.sleep(retry.backoff * 2 ** (attempt - 1))
         try:
             return _call(step, batch, context)
         except UNHELPFUL as problem:
@@ -158,10 +158,10 @@ def _ask(
             log.debug("the step %s failed", step.name, exc_info=True)
     assert error is not None, "at least one attempt was made"
     if len(batch) == 1:
-        effort.failed[step.name] += 1
+        spent.failed[step.name] += 1
         return [[Rejected(batch[0].key, step.name, FAILED, one_line(error))]]
-    alone = replace(patience, retries=0)
-    return [found for record in batch for found in _ask(step, [record], context, alone, effort)]
+    alone = replace(retry, retries=0)
+    return [found for record in batch for found in _ask(step, [record], context, alone, spent)]
 
 
 def _call(step: Step, batch: Sequence[Record], context: Context) -> list[list[Outcome]]:
@@ -185,9 +185,11 @@ def _unanswered(step: Step, problem: Exception) -> str:
     )
 
 
-def _stop_if_most_fail(step: Step, outcomes: Sequence[Sequence[Outcome]], patience: Patience, effort: Effort) -> None:
-    failed, entered = effort.failed[step.name], effort.entered[step.name]
-    if failed >= FEW and failed > patience.max_failed * entered:
+def _stop_if_most_fail(
+    step: Step, outcomes: Sequence[Sequence[Outcome]], retry: RetryPolicy, spent: StepCounts
+) -> None:
+    failed, entered = spent.failed[step.name], spent.entered[step.name]
+    if failed >= FEW and failed > retry.max_failed * entered:
         last = next(
             outcome.detail
             for found in reversed(outcomes)

@@ -14,16 +14,16 @@ from typing import Any
 
 from data_recipes.backends.base import Usage
 from data_recipes.backends.registry import KINDS, backend_class, load_backend
-from data_recipes.pipeline.codec import read_chunks, write_chunks
-from data_recipes.pipeline.config import RecipeConfig
-from data_recipes.pipeline.flow import Chunk, Effort, Patience, RunStopped, Unit, advance, finish
-from data_recipes.pipeline.folder import OutFolder, describe, whole_file, write_json
-from data_recipes.pipeline.inputs import Input, open_input
-from data_recipes.pipeline.measure import Tally
-from data_recipes.pipeline.records import Record
-from data_recipes.pipeline.rows import PictureEncoder, open_shard, row_of
-from data_recipes.pipeline.steps import Context, Step
 from data_recipes.recipes import build_steps
+from data_recipes.runner.codec import read_chunks, write_chunks
+from data_recipes.runner.config import RecipeConfig
+from data_recipes.runner.flow import Chunk, RetryPolicy, RunStopped, StepCounts, Unit, advance, finish
+from data_recipes.runner.folder import OutFolder, describe, whole_file, write_json
+from data_recipes.runner.inputs import Input, open_input
+from data_recipes.runner.measure import UnitCounts
+from data_recipes.runner.records import Record
+from data_recipes.runner.rows import PictureEncoder, open_shard, row_of
+from data_recipes.runner.steps import Context, Step
 
 READ = "read"
 REPLIES = "replies"  # folder of what endpoints answered: paid for, so it stays
@@ -74,7 +74,7 @@ def needed_backends(steps: Iterable[Step]) -> list[str]:
     return list(dict.fromkeys(need for step in steps for need in step.needs))
 
 
-class Bench:
+class Worker:
     """Does tasks one after the other; loads each model once, and only when a step needs it.
 
     Args:
@@ -98,8 +98,8 @@ class Bench:
         self.steps = plan_steps(config)
         self.backends: dict[str, Any] = {}
         engine = config.engine
-        self.patience = Patience(engine.batch_size, engine.retries, engine.backoff, engine.max_failed)
-        self.effort = Effort()
+        self.retry = RetryPolicy(engine.batch_size, engine.retries, engine.backoff, engine.max_failed)
+        self.step_counts = StepCounts()
         self.spent: dict[str, Usage] = {}
         self._input = source
 
@@ -141,21 +141,21 @@ class Bench:
 
     def begin(self) -> Account:
         """Where the counting of time and usage begins."""
-        self.effort = Effort()
+        self.step_counts = StepCounts()
         return Account(time.perf_counter(), self.usage())
 
     def report(self, task: Task, account: Account, counts: dict[str, Any] | None) -> dict[str, Any]:
         """What was spent since `begin`, as a line for the log."""
-        effort, before = self.effort, account.usage
+        spent, before = self.step_counts, account.usage
         usage = {name: asdict(_minus(now, before.get(name, Usage()))) for name, now in self.usage().items()}
         return {
             "unit": task.unit.number,
             "steps": [step.name for step in self.steps[task.first_step : task.last_step]],
             "seconds": round(time.perf_counter() - account.began, 3),
-            "seconds_by_step": {name: round(value, 4) for name, value in effort.seconds.items()},
-            "entered": dict(effort.entered),
-            "failed": dict(effort.failed),
-            "retried": dict(effort.retried),
+            "seconds_by_step": {name: round(value, 4) for name, value in spent.seconds.items()},
+            "entered": dict(spent.entered),
+            "failed": dict(spent.failed),
+            "retried": dict(spent.retried),
             "usage": {name: used for name, used in usage.items() if used["calls"]},
             **({} if counts is None else {"counts": counts}),
         }
@@ -164,11 +164,11 @@ class Bench:
         """The inputs of a unit, a batch at a time."""
         seen: set[str] = set()
         end = unit.start + unit.count
-        for first in range(unit.start, end, self.patience.batch_size):
-            indices = range(first, min(first + self.patience.batch_size, end))
+        for first in range(unit.start, end, self.retry.batch_size):
+            indices = range(first, min(first + self.retry.batch_size, end))
             began = time.perf_counter()
             found = [self.input[index] for index in indices]
-            self.effort.seconds[READ] += time.perf_counter() - began
+            self.step_counts.seconds[READ] += time.perf_counter() - began
             for one in found:
                 if one.key in seen:
                     raise RunStopped(doubled(one.key))
@@ -187,7 +187,7 @@ class Bench:
         for chunk in chunks:
             for step, context in zip(steps, contexts, strict=True):
                 entered = len(chunk.records)
-                chunk = advance(chunk, step, context, self.patience, self.effort)
+                chunk = advance(chunk, step, context, self.retry, self.step_counts)
                 progress(step.name, entered)
             yield chunk
 
@@ -226,7 +226,7 @@ class Bench:
                 torch.cuda.empty_cache()
 
     def usage(self) -> dict[str, Usage]:
-        """What each backend has used since the bench was made."""
+        """What each backend has used since the worker was made."""
         found = dict(self.spent)
         for name, backend in self.backends.items():
             found[name] = _plus(found.get(name, Usage()), backend.usage)
@@ -234,7 +234,7 @@ class Bench:
 
     def write(self, unit: Unit, folder: OutFolder, inputs: int, chunks: Iterable[Chunk]) -> dict[str, Any]:
         """Write a unit's file, then its counts."""
-        tally, encoder = Tally(self.config.seed, inputs), PictureEncoder()
+        tally, encoder = UnitCounts(self.config.seed, inputs), PictureEncoder()
         path = folder.shard(unit)
         with (
             whole_file(path, durable=folder.durable) as file,

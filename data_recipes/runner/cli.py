@@ -88,12 +88,12 @@ def command_line(recipe_name: str | None = None) -> typer.Typer:
 
 
 def _run(named: str | None, config: str | None, given: list[str], out: Path | None, sample: int | None) -> None:
-    from data_recipes.pipeline import terminal
-    from data_recipes.pipeline.config import load_config
-    from data_recipes.pipeline.dry_run import dry_run
-    from data_recipes.pipeline.run import run_recipe, usage_of
-    from data_recipes.pipeline.watch import Interrupted
     from data_recipes.recipes import recipe_module
+    from data_recipes.runner import terminal
+    from data_recipes.runner.config import load_config
+    from data_recipes.runner.dry_run import dry_run
+    from data_recipes.runner.progress import Interrupted
+    from data_recipes.runner.run import run_recipe, usage_of
     from insightedit.files import check_outside
 
     settings = load_config(config, given, named=named)
@@ -128,9 +128,9 @@ def _run(named: str | None, config: str | None, given: list[str], out: Path | No
 def _list_recipes() -> None:
     from rich.table import Table
 
-    from data_recipes.pipeline.config import list_configs
-    from data_recipes.pipeline.terminal import output_console
     from data_recipes.recipes import RECIPES
+    from data_recipes.runner.config import list_configs
+    from data_recipes.runner.terminal import output_console
 
     console = output_console()
     table = Table("recipe", "what it makes", box=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_recipes.pipeline.config import RecipeConfig, list_configs, load_config
+from data_recipes.runner.config import RecipeConfig, list_configs, load_config
 from insightedit.config.load import ConfigError
 
 YAML = """

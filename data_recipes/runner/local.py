@@ -17,11 +17,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from data_recipes.pipeline.bench import Bench, Task
-from data_recipes.pipeline.config import RecipeConfig
-from data_recipes.pipeline.flow import RunStopped, one_line
-from data_recipes.pipeline.folder import OutFolder
-from data_recipes.pipeline.watch import Stopper, Watch
+from data_recipes.runner.config import RecipeConfig
+from data_recipes.runner.flow import RunStopped, one_line
+from data_recipes.runner.folder import OutFolder
+from data_recipes.runner.progress import ProgressReporter, Stopper
+from data_recipes.runner.worker import Task, Worker
 
 DEATHS = 3  # of workers over one unit
 Report = dict[str, Any]
@@ -40,10 +40,10 @@ class Job:
 class InProcess:
     """Works units off one by one in this process."""
 
-    def __init__(self, job: Job, watch: Watch, stopper: Stopper) -> None:
+    def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
         self.job, self.watch, self.stopper = job, watch, stopper
         devices = job.config.engine.devices
-        self.bench = Bench(job.config, device=devices[0] if devices else None, only_needed=job.only_needed)
+        self.worker = Worker(job.config, device=devices[0] if devices else None, only_needed=job.only_needed)
         self.folder = OutFolder(job.path, job.config)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
@@ -51,19 +51,19 @@ class InProcess:
         for task in tasks:
             if self.stopper.asked:
                 return
-            yield self.bench.do(task, self.folder, self.job.inputs, self.watch.passed)
+            yield self.worker.do(task, self.folder, self.job.inputs, self.watch.passed)
 
     def close(self) -> None:
         """Forget the models."""
-        self.bench.drop(list(self.bench.backends))
+        self.worker.drop(list(self.worker.backends))
 
 
-class Workers:
+class ProcessPool:
     """Works units off in several processes."""
 
-    def __init__(self, job: Job, watch: Watch, stopper: Stopper) -> None:
+    def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
         self.job, self.watch, self.stopper = job, watch, stopper
-        self.workers: list[_Worker] = []
+        self.workers: list[_Process] = []
         self.deaths: Counter[int] = Counter()
         self.problem: str | None = None
 
@@ -116,7 +116,7 @@ class Workers:
             with suppress(OSError):  # a worker that died idle is noticed by its sentinel
                 worker.pipe.send(worker.task)
 
-    def _start(self) -> _Worker:
+    def _start(self) -> _Process:
         places = {worker.place for worker in self.workers}
         place = next(number for number in range(len(places) + 1) if number not in places)
         context = get_context("spawn")
@@ -124,11 +124,11 @@ class Workers:
         process = context.Process(target=_work, args=(self.job, place, theirs), daemon=True)
         process.start()
         theirs.close()
-        worker = _Worker(place, process, ours)
+        worker = _Process(place, process, ours)
         self.workers.append(worker)
         return worker
 
-    def _hear(self, worker: _Worker, waiting: deque[Task]) -> Iterator[Report]:
+    def _hear(self, worker: _Process, waiting: deque[Task]) -> Iterator[Report]:
         try:
             what, value = worker.pipe.recv()
         except (EOFError, OSError):
@@ -143,7 +143,7 @@ class Workers:
         else:
             self.problem = self.problem or value
 
-    def _bury(self, worker: _Worker, waiting: deque[Task]) -> None:
+    def _bury(self, worker: _Process, waiting: deque[Task]) -> None:
         """Give a dead worker's unit back."""
         worker.process.join(10)
         worker.pipe.close()
@@ -166,16 +166,16 @@ class Workers:
 
 
 @dataclass
-class _Worker:
+class _Process:
     place: int
     process: Any
     pipe: Connection
     task: Task | None = None
 
 
-def local_engine(job: Job, watch: Watch, stopper: Stopper) -> InProcess | Workers:
+def local_engine(job: Job, watch: ProgressReporter, stopper: Stopper) -> InProcess | ProcessPool:
     """The engine that `engine.workers` asks for."""
-    return InProcess(job, watch, stopper) if job.config.engine.workers == 1 else Workers(job, watch, stopper)
+    return InProcess(job, watch, stopper) if job.config.engine.workers == 1 else ProcessPool(job, watch, stopper)
 
 
 def _work(job: Job, place: int, pipe: Connection) -> None:
@@ -188,15 +188,15 @@ def _work(job: Job, place: int, pipe: Connection) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // engine.workers)))
     device = engine.devices[place % len(engine.devices)] if engine.devices else None
     folder = OutFolder(job.path, job.config)
-    bench: Bench | None = None
+    worker: Worker | None = None
 
     def passed(step: str, records: int) -> None:
         pipe.send(("passed", (step, records)))
 
     while (task := pipe.recv()) is not None:
         try:
-            bench = bench or Bench(job.config, device=device, only_needed=job.only_needed)
-            answer = ("done", bench.do(task, folder, job.inputs, passed))
+            worker = worker or Worker(job.config, device=device, only_needed=job.only_needed)
+            answer = ("done", worker.do(task, folder, job.inputs, passed))
         except BrokenPipeError:
             return
         except Exception as error:

@@ -19,13 +19,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from data_recipes.pipeline.bench import Bench, Task
-from data_recipes.pipeline.codec import read_chunks, write_chunks
-from data_recipes.pipeline.config import RecipeConfig
-from data_recipes.pipeline.flow import RunStopped, Unit, one_line
-from data_recipes.pipeline.folder import OutFolder
-from data_recipes.pipeline.local import Job, Report
-from data_recipes.pipeline.watch import Stopper, Watch
+from data_recipes.runner.codec import read_chunks, write_chunks
+from data_recipes.runner.config import RecipeConfig
+from data_recipes.runner.flow import RunStopped, Unit, one_line
+from data_recipes.runner.folder import OutFolder
+from data_recipes.runner.local import Job, Report
+from data_recipes.runner.progress import ProgressReporter, Stopper
+from data_recipes.runner.worker import Task, Worker
 
 READING = -1  # the stage before the first step
 QUIET = {
@@ -39,10 +39,10 @@ STORE_BYTES = 2**30  # of the object store of a cluster of our own; units wait i
 class RayEngine:
     """Works units off on a Ray cluster: the one that is connected, the one of `engine.address`, or one of its own."""
 
-    def __init__(self, job: Job, watch: Watch, stopper: Stopper) -> None:
+    def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
         require_ray()
         self.job, self.watch, self.stopper = job, watch, stopper
-        self.needs = [bool(step.needs) for step in Bench(job.config).steps]
+        self.needs = [bool(step.needs) for step in Worker(job.config).steps]
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
         """Reports of tasks as they are done; ends early if asked to stop.
@@ -113,47 +113,47 @@ class Told:
     cwd: str
     paths: tuple[str, ...]
 
-    def bench(self) -> Bench:
-        """A bench in the process of a stage."""
+    def worker(self) -> Worker:
+        """A worker in the process of a stage."""
         sys.path.extend(path for path in self.paths if path not in sys.path)
         if Path(self.cwd).is_dir():
             os.chdir(self.cwd)
         engine = self.job.config.engine
         device = "cuda" if engine.num_gpus else (engine.devices or [None])[0]  # Ray shows an actor its own GPUs only
-        return Bench(self.job.config, device=device)
+        return Worker(self.job.config, device=device)
 
 
 class Stage:
     """An actor that takes units through one step, with its models loaded."""
 
     def __init__(self, told: Told, number: int) -> None:
-        self.told, self.number, self.bench = told, number, told.bench()
+        self.told, self.number, self.worker = told, number, told.worker()
 
     def __call__(self, table: Any) -> Any:
         """A unit after the step."""
-        return _pass(table, self.told.job, self.number, self.bench)
+        return _pass(table, self.told.job, self.number, self.worker)
 
 
-_BENCHES: dict[str, Bench] = {}  # by the run's settings: one for all tasks of a process
+_WORKERS: dict[str, Worker] = {}  # by the run's settings: one for all tasks of a process
 
 
 def pass_stage(table: Any, told: Told, number: int) -> Any:
     """A unit after a step without models; -1 reads it, the number of steps writes it."""
     named = json.dumps(asdict(told.job.config)) + told.cwd
-    if named not in _BENCHES:
-        _BENCHES.clear()
-        _BENCHES[named] = told.bench()
-    return _pass(table, told.job, number, _BENCHES[named])
+    if named not in _WORKERS:
+        _WORKERS.clear()
+        _WORKERS[named] = told.worker()
+    return _pass(table, told.job, number, _WORKERS[named])
 
 
-def _pass(table: Any, job: Job, number: int, bench: Bench) -> Any:
+def _pass(table: Any, job: Job, number: int, worker: Worker) -> Any:
     import pyarrow
 
     row = table.to_pylist()[0]
     if not row["stopped"]:
         before = json.loads(row["report"]) if row["report"] else {}
         try:
-            flow, report = _work(bench, Unit(**json.loads(row["unit"])), number, row["flow"], job)
+            flow, report = _work(worker, Unit(**json.loads(row["unit"])), number, row["flow"], job)
             row = {**row, "flow": flow, "report": json.dumps(_joined(before, report))}
         except Exception as error:  # told to the first process in the row: Ray would wrap it, and retry
             row = {**row, "flow": b"", "stopped": one_line(error)}
@@ -161,18 +161,18 @@ def _pass(table: Any, job: Job, number: int, bench: Bench) -> Any:
     return pyarrow.Table.from_pylist([row], schema=pyarrow.schema(names))
 
 
-def _work(bench: Bench, unit: Unit, number: int, flow: bytes, job: Job) -> tuple[bytes, Report]:
+def _work(worker: Worker, unit: Unit, number: int, flow: bytes, job: Job) -> tuple[bytes, Report]:
     """One stage of a unit: the records after it, and what was spent."""
-    account, last = bench.begin(), len(bench.steps)
+    account, last = worker.begin(), len(worker.steps)
     counts, buffer = None, BytesIO()
     if number == last:
-        counts = bench.write(unit, OutFolder(job.path, job.config), job.inputs, read_chunks(BytesIO(flow)))
+        counts = worker.write(unit, OutFolder(job.path, job.config), job.inputs, read_chunks(BytesIO(flow)))
     elif number == READING:
-        write_chunks(buffer, bench.read(unit, _nobody))
+        write_chunks(buffer, worker.read(unit, _nobody))
     else:
         numbers = range(number, number + 1)
-        write_chunks(buffer, bench.through(read_chunks(BytesIO(flow)), numbers, _nobody))
-    return buffer.getvalue(), bench.report(Task(unit, max(number, 0), number + 1), account, counts)
+        write_chunks(buffer, worker.through(read_chunks(BytesIO(flow)), numbers, _nobody))
+    return buffer.getvalue(), worker.report(Task(unit, max(number, 0), number + 1), account, counts)
 
 
 def _nobody(step: str, records: int) -> None:

@@ -14,7 +14,7 @@ TASKS = ("remove", "add", "replace", "recolour", "subject", "reasoning", "edit")
 
 
 @dataclass(frozen=True)
-class Thing:
+class ObjectAnnotation:
     """An object of a photo, as far as it is known by now.
 
     Attributes:
@@ -62,7 +62,7 @@ class Record:
     key: str
     image: np.ndarray | None = None
     caption: str = ""
-    things: tuple[Thing, ...] = ()
+    things: tuple[ObjectAnnotation, ...] = ()
     task: str = ""
     source: np.ndarray | None = None
     target: np.ndarray | None = None

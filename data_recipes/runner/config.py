@@ -15,7 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data_recipes.pipeline.inputs import InputConfig
+from data_recipes.runner.inputs import InputConfig
 from insightedit.config.load import ConfigError, config_root
 from insightedit.console import MAX_BATCH, MAX_RECORDS, MAX_SCENE_SEED, MAX_SEED, MAX_SIDE, SCENE_SIDES
 from insightedit.hub.secrets import without_secrets

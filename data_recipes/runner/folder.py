@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from data_recipes.pipeline.config import RecipeConfig
-from data_recipes.pipeline.flow import RunStopped, Unit
-from data_recipes.pipeline.rows import ENDINGS
+from data_recipes.runner.config import RecipeConfig
+from data_recipes.runner.flow import RunStopped, Unit
+from data_recipes.runner.rows import ENDINGS
 from insightedit.files import check_folder
 
 MANIFEST, LOG, UNITS, WORK = "manifest.json", "log.jsonl", "units", "work"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from data_recipes.backends.base import Question
-from data_recipes.pipeline.bench import Bench
-from data_recipes.pipeline.flow import RunStopped
-from data_recipes.pipeline.run import Keys, run_recipe, usage_of
-from data_recipes.pipeline.watch import Stopper, Watch
+from data_recipes.runner.flow import RunStopped
+from data_recipes.runner.progress import ProgressReporter, Stopper
+from data_recipes.runner.run import Keys, run_recipe, usage_of
+from data_recipes.runner.worker import Worker
 from tests.recipes.toy import contents, toy_config
 
 PAIRS = 59  # of 60 inputs: 4 cannot be read, 14 are too small, of the 84 pairs of the others 25 are of low quality
@@ -107,11 +107,11 @@ def test_a_unit_without_pairs_has_no_file(tmp_path):
 def test_a_record_that_always_fails_is_rejected_and_takes_no_other_with_it(tmp_path):
     waits: list[float] = []
     config = failing(tmp_path / "out", "raise", 60, at="00007/2-add", backoff=0.5, retries=2)
-    from data_recipes.pipeline import flow
+    from data_recipes.runner import flow
 
-    patience = flow.Patience(sleep=waits.append)
+    retry = flow.RetryPolicy(sleep=waits.append)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_recipes.pipeline.bench.Patience", lambda *told: flow.Patience(*told, patience.sleep))
+        patch.setattr("data_recipes.runner.worker.RetryPolicy", lambda *told: flow.RetryPolicy(*told, retry.sleep))
         manifest = run_recipe(config)
     assert manifest["pairs"] == PAIRS - 1
     assert manifest["rejects"]["fault"] == {"failed": 1}
@@ -194,7 +194,7 @@ def test_keys_are_compared_over_all_units():
 
 
 def test_what_a_killed_worker_left_half_written_goes_away(tmp_path):
-    class Leaving(Watch):
+    class Leaving(ProgressReporter):
         def unit_done(self, report):
             (tmp_path / "out/.train-00000.parquet.00000000.part").touch()
             (tmp_path / "out/units/.00000.json.00000000.part").touch()
@@ -206,7 +206,7 @@ def test_what_a_killed_worker_left_half_written_goes_away(tmp_path):
 # workers
 
 
-class Told(Watch):
+class Told(ProgressReporter):
     def __init__(self) -> None:
         self.deaths: list[str] = []
 
@@ -237,7 +237,7 @@ def test_a_stop_in_a_worker_is_told_in_the_same_words(tmp_path):
 
 
 def test_a_second_signal_ends_at_once():
-    stopper = Stopper(Watch())
+    stopper = Stopper(ProgressReporter())
     stopper.ask()
     assert stopper.asked
     with pytest.raises(KeyboardInterrupt):
@@ -262,7 +262,7 @@ def test_a_folder_keeps_other_runs_and_other_files_out(tmp_path, straight):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
-    from data_recipes.pipeline.folder import OutFolder
+    from data_recipes.runner.folder import OutFolder
 
     config = toy_config(tmp_path / "out")
     with OutFolder(tmp_path / "out", config).lock(), pytest.raises(RunStopped, match="another run is at work in"):
@@ -290,21 +290,21 @@ def test_recipes_and_backends_are_looked_at_before_anything_is_done(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-# the bench
+# the worker
 
 
 def test_a_worker_has_its_device_and_only_the_models_of_its_step(tmp_path):
     config = toy_config(tmp_path / "out")
-    bench = Bench(config, device="cuda:1", only_needed=True)
-    quality = next(step for step in bench.steps if step.name == "quality")
-    judge = bench.context(quality, [quality]).backend("judge")
+    worker = Worker(config, device="cuda:1", only_needed=True)
+    quality = next(step for step in worker.steps if step.name == "quality")
+    judge = worker.context(quality, [quality]).backend("judge")
     assert judge.device == "cuda:1"
     judge.answer([Question("", (np.zeros((2, 2, 3), np.uint8),))])
-    assert bench.context(bench.steps[0], [bench.steps[0]]).backends == {}
-    assert bench.backends == {}
-    assert bench.usage()["judge"].calls == 1
+    assert worker.context(worker.steps[0], [worker.steps[0]]).backends == {}
+    assert worker.backends == {}
+    assert worker.usage()["judge"].calls == 1
     config.backends["judge"]["device"] = "cpu"
-    assert Bench(config, device="cuda:1").entry("judge")["device"] == "cpu"
+    assert Worker(config, device="cuda:1").entry("judge")["device"] == "cpu"
 
 
 def test_two_steps_of_one_name_are_refused(tmp_path, monkeypatch):
@@ -312,11 +312,11 @@ def test_two_steps_of_one_name_are_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(toy.Pairs, "name", "look")
     with pytest.raises(ValueError, match=r"has steps named \['look', 'look', .*: each needs a name of its own"):
-        Bench(toy_config(tmp_path / "out"))
+        Worker(toy_config(tmp_path / "out"))
 
 
 def test_faults_are_planted_before_the_quality_step(tmp_path):
     config = toy_config(tmp_path / "out")
     config.faults = {"empty_mask": 0.5}
-    names = [step.name for step in Bench(config).steps]
+    names = [step.name for step in Worker(config).steps]
     assert names == ["look", "pairs", "faults", "quality", "fault"]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.runner.records import Record, Rejected
 
 Outcome = Record | Rejected
 

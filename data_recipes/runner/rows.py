@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from data_recipes.formats.shards import RowGroups, ShardWriter
-from data_recipes.pipeline.codec import dumps
-from data_recipes.pipeline.flow import RunStopped
-from data_recipes.pipeline.records import Record
+from data_recipes.runner.codec import dumps
+from data_recipes.runner.flow import RunStopped
+from data_recipes.runner.records import Record
 from insightedit.images.reading import read_rgb
 from insightedit.types import REFERENCE_PLACEHOLDER
 

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from data_recipes.pipeline.bench import READ
-from data_recipes.pipeline.dry_run import Estimate
-from data_recipes.pipeline.watch import Watch
+from data_recipes.runner.dry_run import Estimate
+from data_recipes.runner.progress import ProgressReporter
+from data_recipes.runner.worker import READ
 
 EVERY = 10.0  # seconds between lines, where nobody watches
 WIDTH_OF_FILES = 120
 
 
-class Lines(Watch):
+class Lines(ProgressReporter):
     """Tells a log file how a run goes: a line every ten seconds."""
 
     def __init__(self, console: Console) -> None:
@@ -30,15 +30,15 @@ class Lines(Watch):
         self.last = time.monotonic()
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         self.inputs, self.units = inputs, units
 
     def kept(self, inputs: int, counts: Mapping[str, Any]) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         self.count(counts)
 
     def unit_done(self, report: Mapping[str, Any]) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         if "counts" in report:
             self.count(report["counts"])
         if time.monotonic() - self.last >= EVERY:
@@ -46,11 +46,11 @@ class Lines(Watch):
             self.say(f"{self.done} of {self.units} units: {self.pairs:,} pairs, {self.rejected:,} rejected", "dim")
 
     def worker_died(self, unit: int, why: str) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         self.say(f"a worker was lost ({why}); unit {unit} is given to another one", "yellow")
 
     def stopping(self) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         self.say("stopping after the units in work; once more ends them", "yellow")
 
     def count(self, counts: Mapping[str, Any]) -> None:
@@ -74,25 +74,25 @@ class Bars(Lines):
         self.reasons: dict[str, Counter[str]] = {}
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         super().begin(inputs, units, steps)
         self.rows[""] = self.progress.add_task("inputs", total=inputs, told="")
         self.rows |= {name: self.progress.add_task(f"  {name}", total=None, told="", visible=True) for name in steps}
 
     def kept(self, inputs: int, counts: Mapping[str, Any]) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         super().kept(inputs, counts)
         self.progress.advance(self.rows[""], inputs)
         self._tell()
 
     def passed(self, step: str, records: int) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         row = self.rows.get("" if step == READ else step)
         if row is not None:
             self.progress.advance(row, records)
 
     def unit_done(self, report: Mapping[str, Any]) -> None:
-        """See `Watch`."""
+        """See `ProgressReporter`."""
         if "counts" in report:
             self.count(report["counts"])
         self._tell()
@@ -113,7 +113,7 @@ class Bars(Lines):
 
 
 @contextmanager
-def watching() -> Iterator[Watch]:
+def watching() -> Iterator[ProgressReporter]:
     """Bars on the error stream where somebody watches it, else lines."""
     console = Console(stderr=True)
     if not sys.stderr.isatty():

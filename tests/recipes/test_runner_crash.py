@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from data_recipes.pipeline.run import run_recipe
+from data_recipes.runner.run import run_recipe
 from tests.recipes.toy import contents, toy_config
 
 SCRIPT = Path(__file__).with_name("killable.py")

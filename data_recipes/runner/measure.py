@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_recipes.pipeline.flow import Chunk
-from data_recipes.pipeline.records import Record, Rejected
-from data_recipes.pipeline.rows import instruction_of
+from data_recipes.runner.flow import Chunk
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.rows import instruction_of
 
 COUNTED = ("tasks", "origins", "targets", "sizes", "mask_areas", "wordings", "words")
 CELLS = 200  # pictures for contact sheets that a run keeps, of accepted and of refused pairs each, about
@@ -27,7 +27,7 @@ PLACES = 2  # decimals by which scores are counted
 Counts = dict[str, Any]
 
 
-class Tally:
+class UnitCounts:
     """Counts of one unit.
 
     Args:
@@ -139,7 +139,7 @@ def add_up(units: Iterable[Mapping[str, Any]], steps: Iterable[str]) -> Counts:
     """Counts of many units as those of one; keys and rejects are left out.
 
     Args:
-        units: results of `Tally`.
+        units: results of `UnitCounts`.
         steps: names in their order, which rejects are then told in.
     """
     counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTED}

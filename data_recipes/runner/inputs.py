@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol
 
-from data_recipes.pipeline.records import Record, Rejected
+from data_recipes.runner.records import Record, Rejected
 
 INPUTS: dict[str, str] = {
     "folder": "data_recipes.formats.photos:open_folder",

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from data_recipes.pipeline.cli import main
-from data_recipes.pipeline.dry_run import dry_run
-from data_recipes.pipeline.run import run_recipe
-from data_recipes.pipeline.sheets import contact_sheet
+from data_recipes.runner.cli import main
+from data_recipes.runner.dry_run import dry_run
+from data_recipes.runner.run import run_recipe
+from data_recipes.runner.sheets import contact_sheet
 from tests.recipes.toy import toy_config
 
 YAML = """
@@ -100,7 +100,7 @@ def test_errors_are_one_sentence(command, words, recipe, told):
 
 
 def test_being_stopped_is_no_error_of_the_user(command, monkeypatch):
-    from data_recipes.pipeline.watch import Stopper
+    from data_recipes.runner.progress import Stopper
 
     monkeypatch.setattr(Stopper, "__init__", lambda self, watch: self.__dict__.update(asked=True, watch=watch))
     code, _, errors = command("--config", "toy.yaml", "--out", "pairs")
@@ -150,7 +150,7 @@ def test_the_card_can_be_read_by_the_hub(folder):
 
 
 def test_the_settings_of_the_card_make_the_same_data_again(folder, tmp_path):
-    from data_recipes.pipeline.config import load_config
+    from data_recipes.runner.config import load_config
 
     text = (folder / "README.md").read_text().split("```yaml")[1].split("```")[0]
     (tmp_path / "again.yaml").write_text(text)
@@ -180,10 +180,10 @@ def test_a_sheet_needs_a_pair():
 
 
 def test_long_instructions_are_cut_on_sheets():
-    from data_recipes.pipeline.measure import Tally
-    from data_recipes.pipeline.records import Record
+    from data_recipes.runner.measure import UnitCounts
+    from data_recipes.runner.records import Record
 
-    tally = Tally(0, 1)
+    tally = UnitCounts(0, 1)
     wide = np.zeros((30, 300, 3), np.uint8)
     tally.add_pair(
         Record("k", target=wide, source=wide, task="edit", instructions={"s": ("very long " * 80, "W" * 300)})
@@ -199,7 +199,7 @@ def test_bars_count_inputs_steps_and_rejects(tmp_path):
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 
-    from data_recipes.pipeline.terminal import Bars
+    from data_recipes.runner.terminal import Bars
 
     console = Console(file=io.StringIO())
     with Progress(TextColumn("{task.description}"), console=console) as progress:
@@ -219,7 +219,7 @@ def test_bars_count_inputs_steps_and_rejects(tmp_path):
 def test_lines_tell_where_nobody_watches():
     from rich.console import Console
 
-    from data_recipes.pipeline.terminal import Lines
+    from data_recipes.runner.terminal import Lines
 
     file = io.StringIO()
     lines = Lines(Console(file=file, width=200))
@@ -239,8 +239,8 @@ def test_lines_tell_where_nobody_watches():
 
 
 def test_a_dry_run_without_a_pair_says_which_step_refused_what():
-    from data_recipes.pipeline.dry_run import Estimate, StepEstimate
-    from data_recipes.pipeline.terminal import nothing_came
+    from data_recipes.runner.dry_run import Estimate, StepEstimate
+    from data_recipes.runner.terminal import nothing_came
 
     step = StepEstimate("detect", 4, None, 4, ("model cannot be loaded",))
     estimate = Estimate(4, 100, 0, (step,), 0.0, 0.0, {}, 0.0)
@@ -249,7 +249,7 @@ def test_a_dry_run_without_a_pair_says_which_step_refused_what():
 
 
 def test_the_models_that_will_be_loaded_are_named_first(capsys):
-    from data_recipes.pipeline.terminal import show_models
+    from data_recipes.runner.terminal import show_models
 
     endpoint, oracle = {"kind": "endpoint", "model": "gpt-4o"}, {"kind": "oracle"}
     show_models({"judge": endpoint, "segmenter": oracle})

@@ -11,7 +11,7 @@ SOURCES := insightedit data_recipes tests $(wildcard benchmarks notebooks) setup
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev edit test test-all golden lint types style check wheel foundation train clean
+.PHONY: help venv dev edit test test-all golden lint types style check wheel miniatures train clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -64,10 +64,10 @@ check: lint types ## lint and types, no tests
 wheel: .venv/.dev ## dist/*.whl
 	$(BIN)/python -m build --wheel
 
-foundation: .venv/.dev ## train the miniature base models (hours on a CPU, resumable)
+miniatures: .venv/.dev ## train the miniature base models (hours on a CPU, resumable)
 	$(BIN)/python -m insightedit.miniatures all --size mini $(ARGS)
 
-train: foundation ## train the embedded default's three stages on them (resumable)
+train: miniatures ## train the embedded default's three stages on them (resumable)
 	PYTHON=$(BIN)/python stages/all.sh --overlay mini
 
 clean: ## remove caches and build products; runs/, out/ and .venv/ stay

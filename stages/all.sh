@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything of a recipe in order: [foundation] -> its stages -> an exported pipeline folder.
+# Everything of a recipe in order: [miniatures] -> its stages -> an exported pipeline folder.
 # Each step is resumable: give the same command again after a stop, and it goes on where it was.
 #
 #   stages/all.sh --overlay tiny                      a CPU, a minute; random miniature models

@@ -46,7 +46,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def tiny_root() -> Path:
-    """Root folder of the tiny base models; see `tests.tiny.tiny_foundation`."""
-    from tests.tiny import tiny_foundation
+    """Root folder of the tiny base models; see `tests.tiny.tiny_models`."""
+    from tests.tiny import tiny_models
 
-    return tiny_foundation()
+    return tiny_models()

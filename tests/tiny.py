@@ -9,10 +9,10 @@ from insightedit.miniatures.folders import tiny_root
 
 
 @cache
-def tiny_foundation() -> Path:
+def tiny_models() -> Path:
     """Root folder of the tiny base models (`clip/`, `llava/`, `sd/`), built once per machine; read only.
 
     Returns:
-        Path whose parts are the same as `insightedit.miniatures.resolve("foundation:tiny/PART")`.
+        Path whose parts are the same as `insightedit.miniatures.resolve("miniature:tiny/PART")`.
     """
     return tiny_root()

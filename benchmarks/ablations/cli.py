@@ -62,7 +62,7 @@ def ablations(
         typer.Option(help="Exported model whose language model and text branch rows start from. Default: embedded."),
     ] = None,
     foundation: Annotated[
-        Path | None, typer.Option(help="Folder of the miniature base models. Default: runs/foundation/mini.")
+        Path | None, typer.Option(help="Folder of the miniature base models. Default: runs/miniatures/mini.")
     ] = None,
     mige_foundation: Annotated[
         Path | None, typer.Option(help="The same for rows of the recipe mige, if it is another folder.")

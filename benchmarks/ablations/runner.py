@@ -28,7 +28,7 @@ from insightedit.evaluation.core.editing_methods import edit_with, round_trip_of
 from insightedit.evaluation.reporting.report import read_report, write_report
 from insightedit.evaluation.scenes.benchmark import evaluate
 from insightedit.export.folder import export_run
-from insightedit.miniatures import resolve
+from insightedit.miniatures import resolve_model_id
 from insightedit.pipelines.loading import load_pipeline
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Places:
 
     Attributes:
         model: finished model that rows with `from_model` start from; None for the embedded default.
-        foundation: folder of the miniature base models; None for what `foundation:mini/PART` finds.
+        foundation: folder of the miniature base models; None for what `miniature:mini/PART` finds.
         interleaved: the same for rows that read pictures within the text, if it is another folder.
     """
 
@@ -62,11 +62,11 @@ class Places:
     interleaved: Path | None = None
 
     def part(self, row: Row, name: str) -> str:
-        """Folder or id of a part of the foundation."""
+        """Folder or id of a part of the miniature base models."""
         root = self.foundation
         if self.interleaved is not None and any(part == "pixart" for _, part in row.bases):
             root = self.interleaved
-        return f"foundation:mini/{name}" if root is None else str(root / name)
+        return f"miniature:mini/{name}" if root is None else str(root / name)
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Runner:
             for _, part in row.bases:
                 name = f"{row.cost.name}/{part}"
                 if name not in found:
-                    found[name] = weights_digest([Path(resolve(self._part(row, part)))])
+                    found[name] = weights_digest([Path(resolve_model_id(self._part(row, part)))])
             if self._starts_from_model(row):
                 found["start"] = self._start.digest
         return found
@@ -290,7 +290,7 @@ class Runner:
 
     def _part(self, row: Row, name: str) -> str:
         scale = self.experiment.settings.scale
-        return self.places.part(row, name) if scale == "mini" else f"foundation:{scale}/{name}"
+        return self.places.part(row, name) if scale == "mini" else f"miniature:{scale}/{name}"
 
     def _stage_folder(self, run: Run, stage: Stage) -> Path:
         return run.folder / f"stage{stage.number}"

@@ -234,7 +234,7 @@ class LocalChat:
     bits, and so now and then a word, depend on what else is in the batch.
 
     Args:
-        model: hub id, folder, or foundation:SIZE/llava; it needs a chat template.
+        model: hub id, folder, or miniature:SIZE/llava; it needs a chat template.
         revision: of the hub's repository.
         device: "cpu", "cuda", "cuda:1"; None for a GPU if there is one.
         dtype: of the weights; "auto" is bfloat16 on a GPU and float32 elsewhere.
@@ -304,9 +304,9 @@ class LocalChat:
             AutoTokenizer,
         )
 
-        from insightedit.miniatures import resolve
+        from insightedit.miniatures import resolve_model_id
 
-        where, device_dtype = resolve(self._model_id), place(self._device, self.settings["dtype"])
+        where, device_dtype = resolve_model_id(self._model_id), place(self._device, self.settings["dtype"])
         config = load_pretrained(AutoConfig, where, revision=self._revision)
         self._sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         reader: Any = load_pretrained(AutoProcessor if self._sees else AutoTokenizer, where, revision=self._revision)

@@ -256,7 +256,7 @@ class _Pipeline:
 
     Args:
         auto: class of diffusers that chooses the pipeline.
-        model: hub id, folder or foundation:SIZE/sd.
+        model: hub id, folder or miniature:SIZE/sd.
         versions: arguments of `from_pretrained`; those that are None are left out.
         pipeline_class: what is taken in place of `auto`; None for `auto`.
         components: name -> {class, model}.
@@ -340,7 +340,7 @@ class _Pipeline:
     def _load(self) -> None:
         import diffusers
 
-        from insightedit.miniatures import resolve
+        from insightedit.miniatures import resolve_model_id
         from insightedit.modeling.pretrained import load_pretrained, never_asked
 
         device, dtype = place(*self._where, half="float16")
@@ -354,7 +354,7 @@ class _Pipeline:
         }
         load = getattr(made, "from_pretrained", None) or _annotated(chosen, made)
         with never_asked():
-            pipeline: Any = load(resolve(self._model_id), **precision, **self._versions, **parts)
+            pipeline: Any = load(resolve_model_id(self._model_id), **precision, **self._versions, **parts)
         pipeline.to(device)
         pipeline.set_progress_bar_config(disable=True)
         diffusers.utils.logging.disable_progress_bar()

@@ -20,7 +20,7 @@ class Describer:
     """A frozen LLaVA that says, greedily, what a picture will look like after an edit.
 
     Args:
-        model: folder, hub id or foundation:SIZE/llava, in the stock format.
+        model: folder, hub id or miniature:SIZE/llava, in the stock format.
         device: where it runs.
         dtype: of its weights.
         max_new_tokens: longest answer, in tokens.
@@ -28,11 +28,11 @@ class Describer:
 
     def __init__(self, model: str, *, device: str, dtype: torch.dtype, max_new_tokens: int) -> None:
         from insightedit.comprehension.llava import LlavaComprehension
-        from insightedit.miniatures import resolve
+        from insightedit.miniatures import resolve_model_id
 
         # whole tables instead of wrapped rows: nothing trains here, and this is the stock model, unwrapped
         comprehension = LlavaComprehension.from_pretrained(
-            resolve(model), num_edit_tokens=1, train_embeddings=True, dtype=dtype
+            resolve_model_id(model), num_edit_tokens=1, train_embeddings=True, dtype=dtype
         )
         self.comprehension = comprehension.requires_grad_(False).to(device)
         self.max_new_tokens = max_new_tokens

@@ -18,7 +18,7 @@ class LocalJudge:
     """An image-text-to-text model of transformers on this machine; greedy, so the same question has one reply.
 
     Args:
-        model: hub id, folder, or foundation:SIZE/llava; its processor needs a chat template.
+        model: hub id, folder, or miniature:SIZE/llava; its processor needs a chat template.
         name: what replies are kept under; by default the hub id, or the folder's name.
         device: where it runs.
         dtype: of its weights, e.g. "bfloat16"; "auto" as they are stored.
@@ -39,9 +39,9 @@ class LocalJudge:
     ) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        from insightedit.miniatures import resolve
+        from insightedit.miniatures import resolve_model_id
 
-        where = resolve(model)
+        where = resolve_model_id(model)
         self.name = name or (Path(model).name if Path(model).is_dir() else model)
         self.processor: Any = load_pretrained(AutoProcessor, where)
         if not getattr(self.processor, "chat_template", None):

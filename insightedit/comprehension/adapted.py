@@ -27,7 +27,7 @@ from torch import nn
 
 from insightedit.comprehension.lora import ADAPTER_NAME, load_adapter, save_adapter, wrap
 from insightedit.comprehension.vocabulary import edit_token_parameters, vocabulary_tables
-from insightedit.miniatures import resolve
+from insightedit.miniatures import resolve_model_id
 from insightedit.modeling.model_files import check_settings, read_json
 from insightedit.modeling.pretrained import load_pretrained
 
@@ -55,7 +55,7 @@ class BaseModel:
     """The base model of an adapter.
 
     Attributes:
-        model: folder, hub id, or `foundation:SIZE/PART`.
+        model: folder, hub id, or `miniature:SIZE/PART`.
         vocabulary: rows of its tables after the edit tokens were added.
         vision_feature_layer: hidden state of the vision tower that is read.
         dtype: float32, float16 or bfloat16; what the merged weights are rounded to.
@@ -193,7 +193,7 @@ def _load_base(base: BaseModel, folder: Path) -> PreTrainedModel:
     from transformers import AutoModelForImageTextToText
 
     try:
-        model = load_pretrained(AutoModelForImageTextToText, resolve(base.model), dtype="auto")
+        model = load_pretrained(AutoModelForImageTextToText, resolve_model_id(base.model), dtype="auto")
     except OSError as error:
         first_line = str(error).strip().splitlines()[0]
         raise ValueError(

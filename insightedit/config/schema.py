@@ -35,7 +35,7 @@ class ReaderConfig:
 class ComprehensionConfig:
     """The multimodal language model that reads picture and instruction."""
 
-    model: str = "llava-hf/llava-1.5-7b-hf"  # folder, hub id, or foundation:SIZE/llava
+    model: str = "llava-hf/llava-1.5-7b-hf"  # folder, hub id, or miniature:SIZE/llava
     num_edit_tokens: int = 32  # SmartEdit's r; InsightEdit does not give it (ours)
     edit_token: str = "<img_{index}>"  # name of token number `index`
     vision_feature_layer: int = -2  # LLaVA-1.5

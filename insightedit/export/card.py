@@ -14,7 +14,7 @@ from torch import nn
 
 from insightedit.datasets.cascade import leaves
 from insightedit.hub.secrets import read_plain_yaml
-from insightedit.miniatures.folders import PREFIX, resolve
+from insightedit.miniatures.folders import PREFIX, current_id, resolve_model_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.run_folder import stages_behind, started_from
 
@@ -102,7 +102,7 @@ def base_license(model: str) -> str:
     Args:
         model: folder, hub id (of which only a card in the local cache is read), or a miniature's id.
     """
-    if model.startswith(PREFIX):
+    if current_id(model).startswith(PREFIX):
         return OWN_LICENSE  # trained by this package on its own scenes
     card = (_finished_model(model) or Path(model)) / "README.md"
     if _is_hub_id(model):
@@ -143,7 +143,7 @@ def _header(card: Path) -> dict[str, Any]:
 
 
 def _is_hub_id(model: str) -> bool:
-    return bool(_HUB_ID.fullmatch(model)) and not Path(resolve(model)).exists()
+    return bool(_HUB_ID.fullmatch(model)) and not Path(resolve_model_id(model)).exists()
 
 
 def shown(model: str) -> str:

@@ -7,15 +7,16 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from insightedit import files
-from insightedit.miniatures.sizes import SIZES, TINY
+from insightedit.miniatures.sizes import MINI, SIZES, TINY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PREFIX = "foundation:"
+PREFIX = "miniature:"
+OLD_PREFIX = "foundation:"  # in the configs of saved runs and the cards of saved models
 RECIPE_FILES = (
     "builders.py",
     "interleaved_builders.py",
@@ -33,24 +34,32 @@ MARKERS = {
 }
 INTERLEAVED = ("blip2", "t5", "pixart")  # what reads instructions with pictures, and draws
 WAIT_SECONDS = 120.0
-DEFAULT_MINI_ROOT = Path("runs/foundation/mini")
+DEFAULT_ROOT = Path("runs/miniatures")
+OLD_ROOT = Path("runs/foundation")  # where version 0.1 put them
 
 
-def resolve(model_id: str) -> str:
+def current_id(model_id: Any) -> Any:
+    """A miniature's id as it is spelled now; whatever else is given stays as it is."""
+    is_old = isinstance(model_id, str) and model_id.startswith(OLD_PREFIX)
+    return PREFIX + model_id.removeprefix(OLD_PREFIX) if is_old else model_id
+
+
+def resolve_model_id(model_id: str) -> str:
     """Turn a miniature's id into a folder; every other id stays as it is.
 
     Args:
-        model_id: `foundation:SIZE/PART` (SIZE tiny or mini; PART clip, llava, sd, ip2p, blip2, t5 or pixart), a
-            folder, or a hub id.
+        model_id: `miniature:SIZE/PART` (SIZE tiny or mini; PART clip, llava, sd, ip2p, blip2, t5 or pixart;
+            `foundation:` in its place is the spelling of 0.1), a folder, or a hub id.
 
     Returns:
-        For `foundation:tiny/PART` a folder in the user's cache, built with random weights on first use. For
-        `foundation:mini/PART` the folder below `$INSIGHTEDIT_FOUNDATION`, or below `runs/foundation/mini`.
+        For `miniature:tiny/PART` a folder in the user's cache, built with random weights on first use. For
+        `miniature:mini/PART` the folder below `$INSIGHTEDIT_MINIATURES`, or below `runs/miniatures/mini`.
 
     Raises:
         ValueError: if size or part do not exist.
         FileNotFoundError: if mini was not trained here yet; the message names the command.
     """
+    model_id = current_id(model_id)
     if not model_id.startswith(PREFIX):
         return model_id
     size, _, part = model_id.removeprefix(PREFIX).partition("/")
@@ -64,15 +73,22 @@ def resolve(model_id: str) -> str:
         command = "pixart" if part in INTERLEAVED else "all"
         raise FileNotFoundError(
             f"{model_id}: no model in {root / part}. Train the miniature base models with "
-            f"`python -m insightedit.miniatures {command} --size mini`, or set INSIGHTEDIT_FOUNDATION to the folder "
+            f"`python -m insightedit.miniatures {command} --size mini`, or set INSIGHTEDIT_MINIATURES to the folder "
             "that holds clip/, llava/, sd/ and the others."
         )
     return str(root / part)
 
 
 def mini_root() -> Path:
-    """`$INSIGHTEDIT_FOUNDATION` if set, else `runs/foundation/mini` below the working directory."""
-    return Path(os.environ.get("INSIGHTEDIT_FOUNDATION") or DEFAULT_MINI_ROOT)
+    """`$INSIGHTEDIT_MINIATURES` if set (`$INSIGHTEDIT_FOUNDATION` counts, too), else `runs/miniatures/mini`."""
+    chosen = os.environ.get("INSIGHTEDIT_MINIATURES") or os.environ.get("INSIGHTEDIT_FOUNDATION")
+    return Path(chosen) if chosen else default_root(MINI.name)
+
+
+def default_root(size: str) -> Path:
+    """`runs/miniatures/SIZE` below the working directory, or `runs/foundation/SIZE` if models are there alone."""
+    new, old = DEFAULT_ROOT / size, OLD_ROOT / size
+    return old if old.is_dir() and not new.is_dir() else new
 
 
 def tiny_root() -> Path:
@@ -81,7 +97,7 @@ def tiny_root() -> Path:
 
     recipe = transformers.__version__.encode()
     recipe += b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE_FILES)
-    root = cache_dir() / f"foundation-tiny-{hashlib.sha256(recipe).hexdigest()[:12]}"
+    root = cache_dir() / f"miniatures-tiny-{hashlib.sha256(recipe).hexdigest()[:12]}"
     if not _is_complete(root):
         _build_tiny(root)
     return root
@@ -110,7 +126,7 @@ def _wait_for(root: Path) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(
                 f"rank 0 did not build the tiny models in {root} within {WAIT_SECONDS:.0f} s; build them before the "
-                "launch with `python -c \"from insightedit.miniatures import resolve; resolve('foundation:tiny/sd')\"`"
+                "launch with `python -c 'from insightedit.miniatures.folders import tiny_root; tiny_root()'`"
             )
         time.sleep(0.2)
 

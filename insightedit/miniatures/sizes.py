@@ -195,5 +195,5 @@ def get_size(name: str) -> Size:
         ValueError: if there is no such size.
     """
     if name not in SIZES:
-        raise ValueError(f"unknown foundation size {name!r}: choose one of {', '.join(sorted(SIZES))}")
+        raise ValueError(f"unknown miniature size {name!r}: choose one of {', '.join(sorted(SIZES))}")
     return SIZES[name]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from insightedit.config.load import ConfigError
-from insightedit.miniatures import resolve
+from insightedit.miniatures import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.modeling.processor_path import processor_path
 
@@ -33,7 +33,7 @@ def opened(key: str, model: str, what: str) -> Iterator[str]:
         ConfigError: if loading fails, with the first line of the reason.
         FileNotFoundError: if a miniature was not trained; says how to.
     """
-    place = resolve(model)
+    place = resolve_model_id(model)
     try:
         yield place
     except ConfigError:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from insightedit.bridging.two_way import FourierPositions
 from insightedit.files import write_text
+from insightedit.miniatures.folders import current_id
 from insightedit.training.checkpoint import CheckpointFolder, stage_weights
 from insightedit.training.errors import StageError
 
@@ -27,6 +28,10 @@ PACKAGES = ("insightedit", "torch", "transformers", "diffusers", "peft", "safete
 
 def base_models(config: Config) -> dict[str, str]:
     """The pretrained parts that a stage's weights sit on, by config key; stage 1 sees no UNet."""
+    return {key: current_id(model) for key, model in _base_models(config).items()}
+
+
+def _base_models(config: Config) -> dict[str, str]:
     reader, transformer = config.comprehension.reader, config.generation.transformer
     if reader is not None and transformer is not None:
         return {
@@ -95,9 +100,11 @@ def read_contract(run_dir: Path, *, command: str | None = None) -> dict[str, Any
         again = f"Run `{command}` again, it goes on" if command else "Run that stage again, it goes on"
         raise StageError(f"the stage in {run_dir} has not finished: {state} and there is no {CONTRACT}. {again}.")
     try:
-        return json.loads(path.read_text())
+        contract = json.loads(path.read_text())
     except ValueError as error:
         raise StageError(f"{path} is not JSON ({error}): run that stage again with --restart.") from error
+    bases = {key: current_id(model) for key, model in contract["base_models"].items()}
+    return {**contract, "base_models": bases}
 
 
 def check_contract(contract: Mapping[str, Any], config: Config, run_dir: Path) -> None:

@@ -16,7 +16,7 @@ from insightedit.datasets.interleaved import InterleavedCollator
 from insightedit.datasets.loader import StepLoader
 from insightedit.datasets.mixture import Mixture
 from insightedit.datasets.sources import build_source
-from insightedit.miniatures import resolve
+from insightedit.miniatures import resolve_model_id
 from insightedit.model.interleaved_editor import InterleavedEditor
 from insightedit.model.opening import load_image_processor, opened
 from insightedit.modeling.pretrained import load_pretrained
@@ -129,8 +129,8 @@ def build_weightless_collator(config: Config) -> Collator | InterleavedCollator:
     reader, part = config.comprehension.reader, config.comprehension
     if reader is not None:
         tokens = InterleavedTokenizer.from_pretrained(
-            resolve(reader.vision),
-            resolve(reader.text_encoder),
+            resolve_model_id(reader.vision),
+            resolve_model_id(reader.text_encoder),
             resolution=config.generation.resolution,
             max_length=reader.max_length,
             max_references=reader.max_references,

@@ -13,6 +13,7 @@ import yaml
 from insightedit.config.schema import Config, SourceConfig
 from insightedit.datasets.mixture import fingerprint_changes
 from insightedit.files import write_text
+from insightedit.miniatures.folders import current_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.errors import StageError
 
@@ -208,7 +209,7 @@ def _completed(value: Any) -> Any:
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings -> dotted keys; lists are compared whole."""
     if not isinstance(values, dict):
-        return {prefix: values}
+        return {prefix: current_id(values)}
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))

@@ -12,7 +12,7 @@ from transformers.models.blip_2.configuration_blip_2 import Blip2Config, Blip2QF
 
 from insightedit.comprehension.interleaved import Blip2PictureEncoder, InterleavedReader
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
-from insightedit.miniatures import resolve
+from insightedit.miniatures import resolve_model_id
 from insightedit.types import TASKS, EditRecord, TokenBatch, task_of
 
 DOG, CAT, PARK = (np.full((20, 30, 3), value, np.uint8) for value in (30, 120, 220))
@@ -21,7 +21,7 @@ DOG, CAT, PARK = (np.full((20, 30, 3), value, np.uint8) for value in (30, 120, 2
 @pytest.fixture(scope="module")
 def reader() -> InterleavedReader:
     return InterleavedReader.from_pretrained(
-        resolve("foundation:tiny/blip2"), resolve("foundation:tiny/t5"), resolution=32, max_length=64
+        resolve_model_id("miniature:tiny/blip2"), resolve_model_id("miniature:tiny/t5"), resolution=32, max_length=64
     )
 
 
@@ -116,7 +116,10 @@ class TestTokens:
 
     def test_too_many_pictures_cannot_be_shortened(self, reader):
         small = InterleavedReader.from_pretrained(
-            resolve("foundation:tiny/blip2"), resolve("foundation:tiny/t5"), resolution=32, max_length=40
+            resolve_model_id("miniature:tiny/blip2"),
+            resolve_model_id("miniature:tiny/t5"),
+            resolution=32,
+            max_length=40,
         )
         with pytest.raises(ValueError, match="or fewer pictures"):
             small.tokenize(["<imagehere>" * 4], [PARK], [[DOG] * 4], shorten=True)
@@ -134,7 +137,7 @@ class TestReading:
 
     def test_values_are_blip2s_and_t5s_own(self, reader):
         """The stock models, called by hand, on the same picture and embeddings."""
-        stock = Blip2ForConditionalGeneration.from_pretrained(resolve("foundation:tiny/blip2")).eval()
+        stock = Blip2ForConditionalGeneration.from_pretrained(resolve_model_id("miniature:tiny/blip2")).eval()
         tokens = reader.tokenize(["draw <imagehere>"], [None], [[DOG]])
         image_features = stock.get_image_features(tokens.pixel_values).pooler_output
         torch.testing.assert_close(
@@ -174,36 +177,36 @@ class TestReading:
 
 class TestLoading:
     def test_a_stock_blip2_loads_without_its_language_model(self):
-        folder = resolve("foundation:tiny/blip2")
+        folder = resolve_model_id("miniature:tiny/blip2")
         stock = Blip2ForConditionalGeneration.from_pretrained(folder).state_dict()
         ours = Blip2PictureEncoder.from_stock(folder).state_dict()
         assert set(ours) == {name for name in stock if not name.startswith("language_model.")}
         assert all(torch.equal(value, stock[name]) for name, value in ours.items())
 
     def test_the_encoder_of_a_whole_t5_is_taken(self, tmp_path):
-        folder = resolve("foundation:tiny/t5")
+        folder = resolve_model_id("miniature:tiny/t5")
         whole = T5ForConditionalGeneration(T5Config.from_pretrained(folder))
         whole.save_pretrained(tmp_path)
         AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
         reader = InterleavedReader.from_pretrained(
-            resolve("foundation:tiny/blip2"), str(tmp_path), resolution=32, max_length=64
+            resolve_model_id("miniature:tiny/blip2"), str(tmp_path), resolution=32, max_length=64
         )
         expected = whole.encoder.state_dict()
         ours = reader.text_encoder.encoder.state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in ours.items())
 
     def test_widths_have_to_fit(self, tmp_path):
-        folder = resolve("foundation:tiny/t5")
+        folder = resolve_model_id("miniature:tiny/t5")
         config = T5Config.from_pretrained(folder, d_model=64)
         T5ForConditionalGeneration(config).save_pretrained(tmp_path)
         AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="projects its tokens to width 32, the text encoder reads width 64"):
-            InterleavedReader.from_pretrained(resolve("foundation:tiny/blip2"), str(tmp_path), resolution=32)
+            InterleavedReader.from_pretrained(resolve_model_id("miniature:tiny/blip2"), str(tmp_path), resolution=32)
 
     def test_a_blip2_that_is_not_whole_is_refused(self, tmp_path):
         from safetensors.torch import load_file, save_file
 
-        shutil.copytree(resolve("foundation:tiny/blip2"), tmp_path / "blip2")
+        shutil.copytree(resolve_model_id("miniature:tiny/blip2"), tmp_path / "blip2")
         weights = load_file(tmp_path / "blip2" / "model.safetensors")
         del weights["query_tokens"]
         save_file(weights, tmp_path / "blip2" / "model.safetensors", metadata={"format": "pt"})

@@ -24,12 +24,12 @@ def test_a_reason_of_one_line(error):
 
 
 def test_own_words_pass(monkeypatch, tmp_path):
-    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
+    monkeypatch.setenv("INSIGHTEDIT_MINIATURES", str(tmp_path))
     with pytest.raises(ConfigError, match="^told already$"), opened("a.key", "owner/model", "a thing"):
         raise ConfigError("told already")
     with (
-        pytest.raises(FileNotFoundError, match="foundation:mini/llava: no model in"),
-        opened("a.key", "foundation:mini/llava", "a thing"),
+        pytest.raises(FileNotFoundError, match="miniature:mini/llava: no model in"),
+        opened("a.key", "miniature:mini/llava", "a thing"),
     ):
         raise AssertionError("not reached")
 
@@ -79,5 +79,5 @@ def test_a_stage_ends_in_one_sentence(tmp_path, capsys):
 
     assert "insightedit: comprehension.model: no/such" in told("insightedit", 1, "comprehension.model=no/such")
     assert "insightedit: output_dir=" in told("insightedit", 1, f"output_dir={tmp_path}/file/run")
-    clip = "comprehension.reader.text_encoder=foundation:tiny/clip"
-    assert "comprehension.reader.text_encoder: foundation:tiny/clip cannot be loaded as a T5" in told("mige", 3, clip)
+    clip = "comprehension.reader.text_encoder=miniature:tiny/clip"
+    assert "comprehension.reader.text_encoder: miniature:tiny/clip cannot be loaded as a T5" in told("mige", 3, clip)

@@ -9,7 +9,7 @@ import torch
 from insightedit.comprehension.interleaved import InterleavedReader
 from insightedit.config import load_config
 from insightedit.datasets.interleaved import InterleavedCollator
-from insightedit.miniatures import resolve
+from insightedit.miniatures import resolve_model_id
 from insightedit.training.data import build_mixture
 from insightedit.types import EditRecord
 
@@ -26,7 +26,7 @@ RECORDS = [
 @pytest.fixture(scope="module")
 def collate() -> InterleavedCollator:
     reader = InterleavedReader.from_pretrained(
-        resolve("foundation:tiny/blip2"), resolve("foundation:tiny/t5"), resolution=32, max_length=96
+        resolve_model_id("miniature:tiny/blip2"), resolve_model_id("miniature:tiny/t5"), resolution=32, max_length=96
     )
     return InterleavedCollator(reader.tokenizer, 32)
 

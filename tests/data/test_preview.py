@@ -157,7 +157,7 @@ def test_the_command_tells_and_draws(tmp_path):
 
 def test_what_a_stage_would_see_that_starts_from_the_packages_model(tmp_path, monkeypatch):
     """Its tokenizers and processors are all that is needed; the miniature base models are not."""
-    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path / "none"))
+    monkeypatch.setenv("INSIGHTEDIT_MINIATURES", str(tmp_path / "none"))
     words = ["insightedit", "--overlay", "mini", "--samples", 1, "--draws", 10, "--sheet", tmp_path / "x.html"]
     assert "no model in" in invoke(*words).output
     done = invoke(*words, "--init-from", "default")

@@ -265,7 +265,7 @@ class TestRuns:
         places = Places(foundation=Path("a"), interleaved=Path("b"))
         assert places.part(WHOLE, "sd") == "a/sd" and places.part(listed.JOINT, "sd") == "b/sd"
         assert Places(foundation=Path("a")).part(listed.JOINT, "t5") == "a/t5"
-        assert Places().part(WHOLE, "ip2p") == "foundation:mini/ip2p"
+        assert Places().part(WHOLE, "ip2p") == "miniature:mini/ip2p"
 
 
 class TestPlans:

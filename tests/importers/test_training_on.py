@@ -25,7 +25,7 @@ WORDS = {
     "mige": f"{NOISE} bridge.fusion.num_heads=8 bridge.fusion.activation=none",
 }
 """What the published models have and the tiny overlay has not."""
-CLIP = Path("foundation:tiny/clip")  # no part of SmartEdit or MGIE
+CLIP = Path("miniature:tiny/clip")  # no part of SmartEdit or MGIE
 LANDED = {
     "smartedit": ("bridge.bim.positions.frequencies", "bridge", "bim.positions.frequencies"),
     "mgie": ("unet.conv_out.weight", "unet", "conv_out.weight"),

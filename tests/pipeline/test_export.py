@@ -268,7 +268,7 @@ class TestRun:
         contract = json.loads((run / "contract.json").read_text())
         models = {**contract["base_models"], "comprehension.model": "another/llava"}
         self.change(run / "contract.json", base_models=models)
-        self.refused(run, "says comprehension.model is another/llava, its config.yaml says foundation:tiny/llava")
+        self.refused(run, "says comprehension.model is another/llava, its config.yaml says miniature:tiny/llava")
 
     def test_what_earlier_stages_made_is_missing(self, run):
         (run / "inherited.safetensors").unlink(missing_ok=True)
@@ -309,7 +309,7 @@ def test_info_tells_what_was_exported(tiny_runs, tmp_path):
     facts = describe_model(export_run(tiny_runs / "stage3", tmp_path / "m", merge_lora=False))
     assert facts["recipe"] == "insightedit"
     assert facts["weights"] == "float16"
-    assert facts["language"] == "peft adapter on foundation:tiny/llava"
+    assert facts["language"] == "peft adapter on miniature:tiny/llava"
     assert facts["taken from"] == "last training step"
-    assert facts["bases"].startswith("foundation:tiny/llava (apache-2.0); ")
+    assert facts["bases"].startswith("miniature:tiny/llava (apache-2.0); ")
     assert facts["training"].count("; stage ") == 2

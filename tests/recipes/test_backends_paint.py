@@ -18,7 +18,7 @@ from data_recipes.backends.registry import load_backend
 from data_recipes.backends.windows import Window, box_of, put_back, resized, window_around, working_size
 from tests.recipes.odd_pipelines import TwoPrompts
 
-SD = "foundation:tiny/sd"
+SD = "miniature:tiny/sd"
 ODD = "tests.recipes.odd_pipelines"
 
 
@@ -74,9 +74,9 @@ def test_it_is_what_diffusers_paints(inpainter: DiffusersInpainter):
     import torch
 
     from data_recipes.backends.loading import class_named
-    from insightedit.miniatures import resolve
+    from insightedit.miniatures import resolve_model_id
 
-    pipeline = class_named("AutoPipelineForInpainting", "diffusers").from_pretrained(resolve(SD))
+    pipeline = class_named("AutoPipelineForInpainting", "diffusers").from_pretrained(resolve_model_id(SD))
     pipeline.set_progress_bar_config(disable=True)
     one = painting(negative_prompt="a cat", seed=5)
     wanted = pipeline(
@@ -127,9 +127,9 @@ def test_a_pipeline_with_other_names_is_described_in_the_config():
 
 
 def test_parts_may_be_loaded_one_by_one(inpainter: DiffusersInpainter):
-    from insightedit.miniatures import resolve
+    from insightedit.miniatures import resolve_model_id
 
-    part = {"class": "UNet2DConditionModel", "model": f"{resolve(SD)}/unet"}
+    part = {"class": "UNet2DConditionModel", "model": f"{resolve_model_id(SD)}/unet"}
     made = DiffusersInpainter(SD, size=64, steps=2, device="cpu", components={"unet": part})
     assert np.array_equal(made.paint([painting()])[0], inpainter.paint([painting()])[0])
 
@@ -138,7 +138,7 @@ def test_what_the_safety_checker_blocks_stays_as_it_was(caplog: pytest.LogCaptur
     made = DiffusersInpainter(SD, size=32, steps=1, device="cpu", pipeline_class=f"{ODD}:Prudish")
     with caplog.at_level(logging.WARNING):
         assert np.array_equal(made.paint([painting()])[0], picture())
-    assert "the safety checker of foundation:tiny/sd blocked a picture: it stays as it was" in caplog.text
+    assert "the safety checker of miniature:tiny/sd blocked a picture: it stays as it was" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -153,10 +153,10 @@ def test_stage_3_runs_stops_and_goes_on_bit_equal(tmp_path):
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     contract = read_contract(tmp_path / "a")
     assert contract["base_models"] == {
-        "comprehension.reader.vision": "foundation:tiny/blip2",
-        "comprehension.reader.text_encoder": "foundation:tiny/t5",
-        "generation.model": "foundation:tiny/sd",
-        "generation.transformer.model": "foundation:tiny/pixart",
+        "comprehension.reader.vision": "miniature:tiny/blip2",
+        "comprehension.reader.text_encoder": "miniature:tiny/t5",
+        "generation.model": "miniature:tiny/sd",
+        "generation.transformer.model": "miniature:tiny/pixart",
     }
 
 

@@ -114,7 +114,7 @@ def test_a_folder_without_text_encoder_takes_the_config_s_base_models(recipe, tm
 def test_the_model_of_the_package_trains_on_anywhere(tmp_path, monkeypatch):
     """From nothing but the package: what it learned is there from the first step."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
+    monkeypatch.setenv("INSIGHTEDIT_MINIATURES", str(tmp_path))
     words = ["train.batch_size=4", "train.max_steps=1", "train.num_samples=0", "output_dir=mine"]
     run = stage3.main(["--overlay", "mini", "--init-from", "default", *words])
     assert run.finished

@@ -148,6 +148,12 @@ def test_settings_that_came_or_went_with_an_update_do_not_count():
     assert differences(old, new) == {"loss.min_snr_gamma": (None, 5.0)}
 
 
+def test_a_miniatures_id_of_version_0_1_is_the_same_model():
+    old, new = asdict(Config()), asdict(Config())
+    old["comprehension"]["model"], new["comprehension"]["model"] = "foundation:mini/llava", "miniature:mini/llava"
+    assert differences(old, new) == {}
+
+
 def test_sources_outlive_an_update_too():
     old, new = asdict(small_config()), asdict(small_config())
     for setting in ("images", "sources"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from insightedit.export.card import base_facts, shown
-from insightedit.miniatures import resolve
+from insightedit.miniatures import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def load_base(what: str, model: str, load: Callable[[str], Loaded]) -> Loaded:
         ValueError: if it cannot be loaded.
     """
     try:
-        return load(resolve(model))
+        return load(resolve_model_id(model))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"--base {model} is not {what}: {first[:200]}") from error

@@ -82,9 +82,9 @@ def _is_pipeline(model: str) -> bool:
     Raises:
         ValueError: if its index is damaged.
     """
-    from insightedit.miniatures import resolve
+    from insightedit.miniatures import resolve_model_id
 
-    index = Path(resolve(model)) / "model_index.json"
+    index = Path(resolve_model_id(model)) / "model_index.json"
     return index.is_file() and read_json(index).get("_class_name") == "InsightEditPipeline"
 
 
@@ -99,9 +99,9 @@ def _text_parts(model: str, report: ImportReport) -> dict[str, Any]:
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from insightedit.miniatures import resolve
+    from insightedit.miniatures import resolve_model_id
 
-    folder = Path(resolve(model))
+    folder = Path(resolve_model_id(model))
     if not all((folder / part).is_dir() for part in ("text_encoder", "tokenizer")):
         return {}
     for part in ("text_encoder", "tokenizer"):

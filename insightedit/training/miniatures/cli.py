@@ -1,7 +1,7 @@
 """`python -m insightedit.miniatures`: train the miniature base models, each by one command, resumable.
 
 python -m insightedit.miniatures all --size mini
-python -m insightedit.miniatures vae --size mini --root runs/foundation/mini --minutes 8
+python -m insightedit.miniatures vae --size mini --root runs/miniatures/mini --minutes 8
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 SizeOption = Annotated[str, typer.Option(help="tiny (for tests) or mini (the embedded default's size).")]
-RootOption = Annotated[Path | None, typer.Option(help="Folder of the models. Default: runs/foundation/SIZE.")]
+RootOption = Annotated[Path | None, typer.Option(help="Folder of the models. Default: runs/miniatures/SIZE.")]
 StepsOption = Annotated[
     int | None, typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Optimiser steps of the whole run.")
 ]
@@ -177,11 +177,12 @@ def _module(name: str) -> Any:
 
 def _root(size: str, root: Path | None) -> Path:
     """Folder of the models, there and writable."""
+    from insightedit.miniatures.folders import default_root
     from insightedit.miniatures.sizes import SIZES
 
     if size not in SIZES:
         raise typer.BadParameter(f"{size} is no size: choose one of {', '.join(SIZES)}.", param_hint="--size")
-    folder = Path("runs/foundation") / size if root is None else root
+    folder = root or default_root(size)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -416,6 +416,6 @@ def test_a_local_model_replies_the_same_every_time(llava: Path, tmp_path: Path) 
 
 
 def test_a_model_without_a_chat_template_is_no_judge(tiny_root: Path) -> None:
-    with pytest.raises(ValueError, match=re.escape("foundation:tiny/llava has no chat template: take a model that")):
-        LocalJudge("foundation:tiny/llava")
+    with pytest.raises(ValueError, match=re.escape("miniature:tiny/llava has no chat template: take a model that")):
+        LocalJudge("miniature:tiny/llava")
     assert not (tiny_root / "llava" / "chat_template.jinja").exists()

@@ -9,18 +9,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from insightedit.miniatures import folders, resolve
+from insightedit.miniatures import folders, resolve_model_id
 from insightedit.miniatures.folders import replace_folder, tiny_root
 
 
-@pytest.mark.parametrize("model_id", ["llava-hf/llava-1.5-7b-hf", "/some/folder", "runs/foundation/mini/sd"])
+@pytest.mark.parametrize("model_id", ["llava-hf/llava-1.5-7b-hf", "/some/folder", "runs/miniatures/mini/sd"])
 def test_other_ids_stay_as_they_are(model_id: str) -> None:
-    assert resolve(model_id) == model_id
+    assert resolve_model_id(model_id) == model_id
 
 
 @pytest.mark.parametrize("part", ["clip", "llava", "sd", "ip2p"])
 def test_tiny_parts_are_folders_of_the_cache(part: str, tiny_root: Path) -> None:
-    assert resolve(f"foundation:tiny/{part}") == str(tiny_root / part)
+    assert resolve_model_id(f"miniature:tiny/{part}") == str(tiny_root / part)
     assert (tiny_root / part).is_dir()
 
 
@@ -48,23 +48,37 @@ def test_other_ranks_wait_for_rank_0(tmp_path: Path, monkeypatch: pytest.MonkeyP
         tiny_root()
 
 
-@pytest.mark.parametrize("model_id", ["foundation:huge/llava", "foundation:tiny/vae", "foundation:tiny"])
+@pytest.mark.parametrize("model_id", ["miniature:huge/llava", "miniature:tiny/vae", "miniature:tiny"])
 def test_unknown_size_or_part_names_the_known_ones(model_id: str) -> None:
     with pytest.raises(ValueError, match=r"SIZE one of mini, tiny and PART one of clip, llava, sd, ip2p"):
-        resolve(model_id)
+        resolve_model_id(model_id)
 
 
 def test_untrained_mini_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
+    monkeypatch.setenv("INSIGHTEDIT_MINIATURES", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"python -m insightedit\.miniatures all --size mini"):
-        resolve("foundation:mini/llava")
+        resolve_model_id("miniature:mini/llava")
 
 
 def test_mini_is_found_below_the_environment_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
+    monkeypatch.setenv("INSIGHTEDIT_MINIATURES", str(tmp_path))
     (tmp_path / "sd" / "unet").mkdir(parents=True)
     (tmp_path / "sd" / "unet" / "config.json").write_text("{}")
-    assert resolve("foundation:mini/sd") == str(tmp_path / "sd")
+    assert resolve_model_id("miniature:mini/sd") == str(tmp_path / "sd")
+
+
+def test_the_spellings_of_version_0_1_still_mean_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_model_id("foundation:tiny/clip") == resolve_model_id("miniature:tiny/clip")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INSIGHTEDIT_MINIATURES", raising=False)
+    monkeypatch.delenv("INSIGHTEDIT_FOUNDATION", raising=False)
+    assert folders.mini_root() == Path("runs/miniatures/mini")
+    (tmp_path / "runs/foundation/mini").mkdir(parents=True)
+    assert folders.mini_root() == Path("runs/foundation/mini")
+    (tmp_path / "runs/miniatures/mini").mkdir(parents=True)
+    assert folders.mini_root() == Path("runs/miniatures/mini")
+    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", "elsewhere")
+    assert folders.mini_root() == Path("elsewhere")
 
 
 def test_replaced_folder_holds_the_new_files_only(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from insightedit.scenes import CLASSES
 from insightedit.scenes.scene import Background, Scene, SceneObject
 from insightedit.training.miniatures import clip, ip2p, llava, pictures, pixart, sd, vae, vision
 from insightedit.training.miniatures.loop import TrainOptions, train
-from tests.foundation.fakes import Squares
+from tests.miniatures.fakes import Squares
 
 SQUARES = Squares(32)
 OPTIONS = TrainOptions(steps=3, warmup_steps=1, workers=0, show_progress=False, lr=1e-3)

@@ -125,5 +125,5 @@ def test_mini_stays_within_the_embedded_defaults_budget(tmp_path: Path) -> None:
 
 
 def test_unknown_size_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown foundation size 'huge': choose one of mini, tiny"):
+    with pytest.raises(ValueError, match="unknown miniature size 'huge': choose one of mini, tiny"):
         get_size("huge")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from insightedit.miniatures import resolve
+from insightedit.miniatures import resolve_model_id
 from insightedit.miniatures.builders import build
 from insightedit.miniatures.tokenizer import small_corpus
 from insightedit.training.miniatures import pictures
 from insightedit.training.miniatures.cli import app
-from tests.foundation.fakes import Squares
+from tests.miniatures.fakes import Squares
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +53,8 @@ def test_a_stopped_part_says_how_to_go_on_and_then_finishes(tmp_path: Path) -> N
 def test_tokenizer_command_writes_folders_that_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["tokenizer", "--size", "tiny", "--root", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    monkeypatch.setenv("INSIGHTEDIT_FOUNDATION", str(tmp_path))
-    assert resolve("foundation:mini/llava") == str(tmp_path / "llava")
+    monkeypatch.setenv("INSIGHTEDIT_MINIATURES", str(tmp_path))
+    assert resolve_model_id("miniature:mini/llava") == str(tmp_path / "llava")
 
 
 @pytest.mark.parametrize("part", ["sd", "ip2p", "pixart"])

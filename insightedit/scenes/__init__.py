@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from insightedit.scenes.assets import Assets
+from insightedit.scenes.draws import is_held_out_combination
 from insightedit.scenes.render import Renderer
-from insightedit.scenes.sampler import EditSample, SceneSampler, SegmentationSample, is_held_out_combination
+from insightedit.scenes.sampler import EditSample, SceneSampler, SegmentationSample
 from insightedit.scenes.scene import CATEGORIES, COLOURS, PHOTOMETRIC, SLOTS, TASKS, Edit, Scene, apply_edit
 from insightedit.scenes.studio import Subject, is_held_out_subject
 from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
@@ -71,27 +72,8 @@ def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
 
 
 __all__ = [
-    "CATEGORIES",
-    "CLASSES",
-    "COLOURS",
-    "PHOTOMETRIC",
-    "SLOTS",
-    "TASKS",
-    "Assets",
-    "Edit",
-    "EditSample",
-    "Scene",
-    "SceneSampler",
-    "SegmentationSample",
-    "Subject",
-    "SubjectEditSampler",
-    "SubjectSample",
-    "SubjectSampler",
-    "apply_edit",
-    "is_held_out_combination",
-    "is_held_out_subject",
-    "known_words",
-    "render_edit",
-    "subject_corpus",
-    "text_corpus",
-]
+    "CATEGORIES", "CLASSES", "COLOURS", "PHOTOMETRIC", "SLOTS", "TASKS", "Assets", "Edit", "EditSample", "Scene",
+    "SceneSampler", "SegmentationSample", "Subject", "SubjectEditSampler", "SubjectSample", "SubjectSampler",
+    "apply_edit", "is_held_out_combination", "is_held_out_subject", "known_words", "render_edit",
+    "subject_corpus", "text_corpus",
+]  # fmt: skip

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from insightedit.images.reading import read_picture, read_rgb, to_pil
@@ -152,8 +151,3 @@ def load_sprite(path: Path) -> Image.Image:
 def load_photo(path: Path) -> Image.Image:
     """RGB photograph at its own size."""
     return Image.fromarray(read_rgb(path))
-
-
-def image_to_array(image: Image.Image) -> np.ndarray:
-    """(H, W, C) uint8."""
-    return np.asarray(image, dtype=np.uint8)

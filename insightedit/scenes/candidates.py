@@ -36,8 +36,7 @@ def candidate_scenes(scene: Scene, edit: Edit, classes: tuple[str, ...], by_pict
             if colour != edit.colour:
                 edits[f"wrong_tint:{colour or 'its own'}"] = replace(edit, colour=colour)
     if edit.slot is not None:
-        empty = [s for s in range(9) if s not in {o.slot for o in scene.objects} | {edit.slot}]
-        for slot in empty[:WRONG_SLOTS]:
+        for slot in [slot for slot in scene.empty_slots if slot != edit.slot][:WRONG_SLOTS]:
             edits[f"wrong_place:{SLOTS[slot]}"] = replace(edit, slot=slot)
     if edit.task == "recolour":
         for colour in COLOURS:

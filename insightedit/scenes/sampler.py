@@ -18,22 +18,12 @@ from functools import cached_property
 import numpy as np
 
 from insightedit.scenes import wordings
-from insightedit.scenes.assets import SPLITS, Assets
+from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_scenes
-from insightedit.scenes.draws import MAX_TRIES, draw_background, random_stream, weighted
+from insightedit.scenes.draws import MAX_TRIES, RandomAccessSampler, draw_background, weighted
 from insightedit.scenes.references import arrange, refer
 from insightedit.scenes.render import Renderer
-from insightedit.scenes.scene import (  # fmt: skip
-    CATEGORIES,
-    COLOURS,
-    HEIGHTS,
-    PHOTOMETRIC,
-    TASKS,
-    Edit,
-    Scene,
-    SceneObject,
-    apply_edit,
-)
+from insightedit.scenes.scene import COLOURS, HEIGHTS, PHOTOMETRIC, Edit, Scene, apply_edit
 from insightedit.scenes.studio import Studio, Subject
 
 TASK_WEIGHTS = {"remove": 25, "replace": 20, "recolour": 18, "add": 15, "resize": 10, "photometric": 12}
@@ -160,8 +150,8 @@ class SegmentationSample:
     instruction: str
 
 
-class SceneSampler:
-    """Endless, random-access samples of one split.
+class SceneSampler(RandomAccessSampler):
+    """Endless, random-access edits of scenes of one split.
 
     Args:
         split: train, val or test.
@@ -182,62 +172,41 @@ class SceneSampler:
         assets: Assets | None = None,
         style: str | None = None,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}.")
+        super().__init__(split, size, seed, assets)
         if style is not None and style not in wordings.STYLES:
             raise ValueError(f"unknown style {style!r}: choose one of {', '.join(wordings.STYLES)}.")
-        self.split, self.size, self.seed, self.style = split, size, seed, style
-        self.assets = assets or Assets.embedded()
-        self.renderer = Renderer(self.assets, size)
+        self.style = style
 
-    def __getitem__(self, index: int) -> EditSample:
-        if index < 0:
-            raise IndexError(f"sample {index} does not exist: indices start at 0 and have no end.")
-        return self._draw(index, random_stream(self.split, self.seed, index))
-
-    def pair(self, index: int) -> tuple[EditSample, EditSample]:
+    def _pair(self, index: int, rng: np.random.Generator) -> tuple[EditSample, EditSample]:
         """The same picture, two instructions that differ in one word: left/right, bigger/smaller or a colour."""
-        rng = random_stream(self.split, self.seed, index, pair=True)
         category = ("left_right", "relative_size", "colour")[int(rng.integers(3))]
         task = ("remove", "replace", "recolour")[int(rng.integers(3))]
         for _ in range(MAX_TRIES):
-            pair = self._twin_edits(self._draw(index, rng, category, task))
-            if pair[1].mask.mean() >= MIN_CHANGED:  # a purple twin cannot be made purple
-                return pair
+            first = self._draw(index, rng, category, task)
+            second = self._of_twin(first)
+            if second.mask.mean() >= MIN_CHANGED:  # a purple twin cannot be made purple
+                return first, second
         raise RuntimeError(f"no minimal pair of {category} {task} edits in {MAX_TRIES} tries: the pack is too small.")
 
-    def _twin_edits(self, first: EditSample) -> tuple[EditSample, EditSample]:
-        """The sample and the same edit of the twin of its object."""
-        other = next(i for i, o in enumerate(first.scene.objects) if self._is_twin(first, i, o))
-        words = [refer(first.scene, (i,), first.category, self.assets) for i in (first.edit.targets[0], other)]
-        edit = replace(first.edit, targets=(other,))
-        return first, replace(first, edit=edit, instruction=first.instruction.replace(*words))
-
-    @staticmethod
-    def _is_twin(sample: EditSample, number: int, thing: SceneObject) -> bool:
-        target = sample.edit.targets[0]
-        return number != target and thing.name == sample.scene.objects[target].name
+    def _of_twin(self, sample: EditSample) -> EditSample:
+        """The same edit of the other object of the same class."""
+        objects, target = sample.scene.objects, sample.edit.targets[0]
+        other = next(i for i, o in enumerate(objects) if i != target and o.name == objects[target].name)
+        words = [refer(sample.scene, (i,), sample.category, self.assets) for i in (target, other)]
+        edit = replace(sample.edit, targets=(other,))
+        return replace(sample, edit=edit, instruction=sample.instruction.replace(*words))
 
     def _draw(
         self, index: int, rng: np.random.Generator, category: str | None = None, task: str | None = None
     ) -> EditSample:
-        wanted_task = task or weighted(rng, TASK_WEIGHTS)
-        wanted_category = category or self._category(rng, wanted_task)
-        for _ in range(MAX_TRIES):
-            sample = self._attempt(index, rng, wanted_category, wanted_task)
-            if sample is not None and sample.mask.mean() >= MIN_CHANGED:
-                return sample
-        raise RuntimeError(
-            f"no valid {wanted_category} {wanted_task} scene in {MAX_TRIES} tries: the pack at {self.assets.folder} "
-            "has too few sprites or facts for it."
-        )
+        task = task or weighted(rng, TASK_WEIGHTS)
+        category = category or self._category(rng, task)
+        return self._first(lambda: self._attempt(index, rng, category, task), f"{category} {task} scene")
 
     def _category(self, rng: np.random.Generator, task: str) -> str:
         if task in ("photometric", "add"):
             return "plain"
-        weights = dict(CATEGORY_WEIGHTS)
-        if not any(s.fact and self._may(s.name, task) for s in self.assets.sprites.values()):
-            del weights["reasoning"]  # a pack of one's own may tell few facts, or none
+        weights = self._known(CATEGORY_WEIGHTS, task)
         if task in ("replace", "resize"):
             del weights["multiple_objects"]
         if task == "resize":
@@ -251,21 +220,21 @@ class SceneSampler:
         objects, targets = arranged
         scene = Scene(draw_background(rng, self.split, self.assets), objects, mirror=category == "mirror")
         edit = self._edit(rng, task, scene, targets)
-        if edit is None or not self._allowed(scene, edit):
+        names = [objects[i].name for i in edit.targets] + ([edit.name] if edit.name else [])
+        if not all(self._may(name, task) for name in names):
             return None
-        template = self._template(rng, task)
+        template = self._template(rng, wordings.TEMPLATES[task], self.style)
         reference = refer(scene, targets, category, self.assets) if edit.targets else ""
         text = template.text.format(
             ref=reference, new=edit.name, colour=edit.colour, size="bigger" if edit.bigger else "smaller",
             op=wordings.operation_words(edit.operation or ""), place=wordings.place(edit.slot or 0),
         )  # fmt: skip
-        return EditSample(
-            index, scene, edit, category, template.style, template.key, wordings.fix_articles(text), self.renderer
-        )
+        words = (template.style, template.key, wordings.fix_articles(text))
+        sample = EditSample(index, scene, edit, category, *words, self.renderer)
+        return sample if sample.mask.mean() >= MIN_CHANGED else None
 
-    def _edit(self, rng: np.random.Generator, task: str, scene: Scene, targets: tuple[int, ...]) -> Edit | None:
+    def _edit(self, rng: np.random.Generator, task: str, scene: Scene, targets: tuple[int, ...]) -> Edit:
         first = scene.objects[targets[0]]
-        present = {o.name for o in scene.objects}
         if task == "remove":
             return Edit(task, targets)
         if task == "photometric":
@@ -276,26 +245,11 @@ class SceneSampler:
         if task == "resize":
             bigger = first.height <= HEIGHTS["medium"] and (first.height == HEIGHTS["small"] or bool(rng.integers(2)))
             return Edit(task, targets, bigger=bigger)
-        names = [n for n in self.assets.classes if n not in present]
+        names = scene.absent(self.assets.classes)
         name = names[int(rng.integers(len(names)))]
         if task == "replace":
             return Edit(task, targets, name=name)
-        empty = [s for s in range(9) if s not in {o.slot for o in scene.objects}]
-        return Edit(task, name=name, slot=empty[int(rng.integers(len(empty)))])
-
-    def _allowed(self, scene: Scene, edit: Edit) -> bool:
-        names = [scene.objects[i].name for i in edit.targets] + ([edit.name] if edit.name else [])
-        return all(self._may(name, edit.task) for name in names)
-
-    def _may(self, name: str, task: str) -> bool:
-        return self.split == "test" or not is_held_out_combination(name, task, self.assets.classes)
-
-    def _template(self, rng: np.random.Generator, task: str) -> wordings.Template:
-        held_out = self.split == "test" and int(rng.integers(3)) == 0
-        choices = [t for t in wordings.TEMPLATES[task] if t.held_out == held_out]
-        if self.style is not None:
-            choices = [t for t in choices if t.style == self.style]
-        return choices[int(rng.integers(len(choices)))]
+        return Edit(task, name=name, slot=scene.empty_slots[int(rng.integers(len(scene.empty_slots)))])
 
 
 def distinct(pictures: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -305,11 +259,3 @@ def distinct(pictures: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> di
         if not any(np.array_equal(picture, other) for other in kept.values()):
             kept[name] = picture
     return kept
-
-
-def is_held_out_combination(name: str, task: str, classes: tuple[str, ...]) -> bool:
-    """Whether this class never takes part in this task in training: one pair in eleven, spread evenly."""
-    return (classes.index(name) * 7 + TASKS.index(task) * 3) % 11 == 0
-
-
-__all__ = ["CATEGORIES", "EditSample", "SceneSampler", "SegmentationSample", "is_held_out_combination"]

@@ -10,16 +10,10 @@ SLOTS: tuple[str, ...] = (
 SLOT_CENTRES = tuple((x, y) for y in (175, 500, 825) for x in (175, 500, 825))
 HEIGHTS = {"small": 210, "medium": 280, "large": 360}
 COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (225, 30, 40),
-    "orange": (245, 135, 20),
-    "yellow": (245, 220, 40),
-    "green": (40, 170, 60),
-    "blue": (40, 90, 225),
-    "purple": (145, 50, 190),
-    "pink": (245, 130, 190),
-    "white": (240, 240, 240),
+    "red": (225, 30, 40), "orange": (245, 135, 20), "yellow": (245, 220, 40), "green": (40, 170, 60),
+    "blue": (40, 90, 225), "purple": (145, 50, 190), "pink": (245, 130, 190), "white": (240, 240, 240),
     "black": (45, 45, 50),
-}
+}  # fmt: skip
 PHOTOMETRIC: tuple[str, ...] = (
     "brighter", "darker", "black and white", "sepia", "warmer", "cooler", "more contrast", "less contrast",
     "inverted", "blurry",
@@ -84,6 +78,17 @@ class Scene:
     objects: tuple[SceneObject, ...]
     mirror: bool = False
     photometric: str | None = None
+
+    @property
+    def empty_slots(self) -> list[int]:
+        """Places where nothing stands, indices into `SLOTS`."""
+        taken = {thing.slot for thing in self.objects}
+        return [slot for slot in range(len(SLOTS)) if slot not in taken]
+
+    def absent(self, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """The classes of which nothing is there."""
+        present = {thing.name for thing in self.objects}
+        return tuple(name for name in classes if name not in present)
 
 
 @dataclass(frozen=True)

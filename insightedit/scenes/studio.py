@@ -17,7 +17,6 @@ PAPERS: tuple[Colour, ...] = (
 )  # fmt: skip
 TINTS: tuple[str | None, ...] = (None, *(name for name in COLOURS if name != "white"))  # paper is white
 BACKDROP_COLOURS: dict[str, Colour] = {**COLOURS, "grey": (150, 150, 150), "brown": (120, 75, 40)}
-BACKDROPS = ("plain", "gradient", "swatch", "photo")
 CLOSE_UP = 2  # a reference shows the subject twice as large as the picture that it will stand in
 
 

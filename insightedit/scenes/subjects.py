@@ -13,21 +13,19 @@ combinations of scenes: the (class, tint) pairs of `is_held_out_subject`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from string import Formatter
-from typing import TypeVar
 
 import numpy as np
 
 from insightedit.scenes import wordings
-from insightedit.scenes.assets import SPLITS, Assets
+from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_drawings
-from insightedit.scenes.draws import MAX_TRIES, draw_background, random_stream, weighted
+from insightedit.scenes.draws import RandomAccessSampler, draw_background, weighted
 from insightedit.scenes.references import arrange, refer
-from insightedit.scenes.render import Renderer
-from insightedit.scenes.sampler import MIN_CHANGED, EditSample, distinct, is_held_out_combination
+from insightedit.scenes.sampler import MIN_CHANGED, EditSample, distinct
 from insightedit.scenes.scene import Edit, Scene, SceneObject
 from insightedit.scenes.studio import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Studio, Subject, is_held_out_subject
 
@@ -145,33 +143,20 @@ class SubjectSample:
         )
 
 
-class SubjectSampler:
-    """Endless, random-access new pictures of subjects.
+class SubjectSampler(RandomAccessSampler):
+    """New pictures of subjects; arguments as `RandomAccessSampler`, and references have that size too."""
 
-    Args:
-        split: train, val or test.
-        size: side of the square pictures in pixels, references included.
-        seed: another seed gives other pictures of the same kind.
-        assets: sprites and photographs; the embedded ones by default.
-
-    Raises:
-        ValueError: for an unknown split.
-    """
+    stream = "subjects"
 
     def __init__(self, split: str = "train", size: int = 64, seed: int = 0, assets: Assets | None = None) -> None:
-        _check_split(split)
-        self.split, self.size, self.seed = split, size, seed
-        self.assets = assets or Assets.embedded()
-        self.studio = Studio(Renderer(self.assets, size))
+        super().__init__(split, size, seed, assets)
+        self.studio = Studio(self.renderer)
 
-    def __getitem__(self, index: int) -> SubjectSample:
-        _check_index(index)
-        rng = random_stream(self.split, self.seed, index, "subjects")
-        return _first(lambda: self._attempt(index, rng), "new picture of subjects", self.assets)
+    def _draw(self, index: int, rng: np.random.Generator) -> SubjectSample:
+        return self._first(lambda: self._attempt(index, rng), "new picture of subjects")
 
-    def pair(self, index: int) -> tuple[SubjectSample, SubjectSample]:
+    def _pair(self, index: int, rng: np.random.Generator) -> tuple[SubjectSample, SubjectSample]:
         """The same instruction twice; one reference shows its subject in another tint."""
-        rng = random_stream(self.split, self.seed, index, "subjects", pair=True)
 
         def attempt() -> tuple[SubjectSample, SubjectSample] | None:
             one = self._attempt(index, rng)
@@ -182,26 +167,19 @@ class SubjectSampler:
             told_apart = stands_out(one.target, other.target) >= MIN_CLEAR
             return (one, other) if told_apart and other.is_clear() else None
 
-        return _first(attempt, "minimal pair of new pictures", self.assets)
+        return self._first(attempt, "minimal pair of new pictures")
 
     def _attempt(self, index: int, rng: np.random.Generator) -> SubjectSample | None:
         backdrop = self._backdrop(rng)
         subjects = self._subjects(rng, backdrop)
-        template = _template(rng, "create", self.split)
+        template = self._template(rng, wordings.PICTURE_TEMPLATES["create"])
         slots = tuple(int(s) for s in rng.permutation(9)[: len(subjects)])
         told = " and ".join(f"{wordings.PLACEHOLDER} {wordings.place(slot)}" for slot in slots)
         fields = [field for _, field, _, _ in Formatter().parse(template.text) if field]
-        sample = SubjectSample(
-            index,
-            backdrop,
-            subjects,
-            slots,
-            template.style,
-            template.key,
-            template.text.format(things=told, backdrop=backdrop.words),
-            self.studio,
-            fields.index("backdrop") < fields.index("things"),
-        )
+        text = template.text.format(things=told, backdrop=backdrop.words)
+        words = (template.style, template.key, text)
+        backdrop_first = fields.index("backdrop") < fields.index("things")
+        sample = SubjectSample(index, backdrop, subjects, slots, *words, self.studio, backdrop_first)
         return sample if sample.is_clear() else None
 
     def _backdrop(self, rng: np.random.Generator) -> Backdrop:
@@ -230,22 +208,13 @@ class SubjectSampler:
         return first, draw_subject(rng, self.split, self.assets, others, backdrop.names)
 
 
-class SubjectEditSampler:
-    """Endless, random-access edits that add a subject, or replace an object by it; arguments as `SubjectSampler`."""
+class SubjectEditSampler(RandomAccessSampler):
+    """Edits that add a subject, or replace an object by it; arguments as `RandomAccessSampler`."""
 
-    def __init__(self, split: str = "train", size: int = 64, seed: int = 0, assets: Assets | None = None) -> None:
-        _check_split(split)
-        self.split, self.size, self.seed = split, size, seed
-        self.assets = assets or Assets.embedded()
-        self.renderer = Renderer(self.assets, size)
+    stream = "subject_edits"
 
-    def __getitem__(self, index: int) -> EditSample:
-        _check_index(index)
-        return self._draw(index, random_stream(self.split, self.seed, index, "subject_edits"))
-
-    def pair(self, index: int) -> tuple[EditSample, EditSample]:
+    def _pair(self, index: int, rng: np.random.Generator) -> tuple[EditSample, EditSample]:
         """The same source and instruction twice; the reference shows its subject in another tint."""
-        rng = random_stream(self.split, self.seed, index, "subject_edits", pair=True)
 
         def attempt() -> tuple[EditSample, EditSample] | None:
             one = self._draw(index, rng)
@@ -255,16 +224,12 @@ class SubjectEditSampler:
             told_apart = stands_out(one.target, other.target) >= MIN_CHANGED
             return (one, other) if told_apart and other.mask.mean() >= MIN_CHANGED else None
 
-        return _first(attempt, "minimal pair of subject edits", self.assets)
+        return self._first(attempt, "minimal pair of subject edits")
 
     def _draw(self, index: int, rng: np.random.Generator) -> EditSample:
         task = ("add", "replace")[int(rng.integers(2))]
-        weights = dict(CATEGORY_WEIGHTS)
-        if not any(s.fact and self._may(s.name, task) for s in self.assets.sprites.values()):
-            del weights["reasoning"]  # a pack of one's own may tell few facts, or none
-        category = weighted(rng, weights) if task == "replace" else "plain"
-        what = f"{category} {task} edit of a subject"
-        return _first(lambda: self._attempt(index, rng, task, category), what, self.assets)
+        category = weighted(rng, self._known(CATEGORY_WEIGHTS, task)) if task == "replace" else "plain"
+        return self._first(lambda: self._attempt(index, rng, task, category), f"{category} {task} edit of a subject")
 
     def _attempt(self, index: int, rng: np.random.Generator, task: str, category: str) -> EditSample | None:
         arranged = arrange(rng, category, self.assets)
@@ -272,27 +237,21 @@ class SubjectEditSampler:
             return None
         objects, targets = arranged
         scene = Scene(draw_background(rng, self.split, self.assets), objects)
-        absent = tuple(n for n in self.assets.classes if n not in {o.name for o in objects})
-        subject = draw_subject(rng, self.split, self.assets, absent)
-        look = {"name": subject.name, "colour": subject.colour, "flip": subject.flip}
-        empty = [s for s in range(9) if s not in {o.slot for o in objects}]
-        edit = (
-            Edit(task, targets, **look)
-            if task == "replace"
-            else Edit(task, slot=empty[int(rng.integers(len(empty)))], **look)
-        )
+        subject = draw_subject(rng, self.split, self.assets, scene.absent(self.assets.classes))
+        edit = Edit(task, name=subject.name, colour=subject.colour, flip=subject.flip)
+        if task == "replace":
+            edit = replace(edit, targets=targets)
+        else:
+            edit = replace(edit, slot=scene.empty_slots[int(rng.integers(len(scene.empty_slots)))])
         names = (subject.name, *(objects[i].name for i in edit.targets))
         if not all(self._may(name, task) for name in names):
             return None
-        template = _template(rng, task, self.split)
+        template = self._template(rng, wordings.PICTURE_TEMPLATES[task])
         reference = refer(scene, targets, category, self.assets) if edit.targets else ""
         text = template.text.format(ref=reference, place=wordings.place(edit.slot or 0))
         about = (category, template.style, template.key, text)
         sample = EditSample(index, scene, edit, *about, self.renderer, subject)
         return sample if stands_out(sample.source, sample.target) >= MIN_CLEAR else None
-
-    def _may(self, name: str, task: str) -> bool:
-        return self.split == "test" or not is_held_out_combination(name, task, self.assets.classes)
 
 
 def subject_corpus(count: int, seed: int = 0) -> Iterator[str]:
@@ -353,33 +312,3 @@ def _other_tint(
     """The subject in another tint."""
     tints = [c for c in _tints(subject.name, split, assets, avoid) if c != subject.colour]
     return replace(subject, colour=tints[int(rng.integers(len(tints)))])
-
-
-def _template(rng: np.random.Generator, task: str, split: str) -> wordings.Template:
-    held_out = split == "test" and int(rng.integers(3)) == 0
-    choices = [t for t in wordings.PICTURE_TEMPLATES[task] if t.held_out == held_out]
-    return choices[int(rng.integers(len(choices)))]
-
-
-T = TypeVar("T")
-
-
-def _first(attempt: Callable[[], T | None], what: str, assets: Assets) -> T:
-    """The first draw that is usable."""
-    for _ in range(MAX_TRIES):
-        drawn = attempt()
-        if drawn is not None:
-            return drawn
-    raise RuntimeError(
-        f"no valid {what} in {MAX_TRIES} tries: the pack at {assets.folder} has too few sprites or facts for it."
-    )
-
-
-def _check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}.")
-
-
-def _check_index(index: int) -> None:
-    if index < 0:
-        raise IndexError(f"sample {index} does not exist: indices start at 0 and have no end.")

@@ -28,10 +28,7 @@ def _templates(task: str, simple: list[str], advanced: list[str], held_out: list
     return (
         *(Template(f"{task}-simple-{i}", "simple", t) for i, t in enumerate(simple)),
         *(Template(f"{task}-advanced-{i}", "advanced", t) for i, t in enumerate(advanced)),
-        *(
-            Template(f"{task}-heldout-{i}", "simple" if i == 0 else "advanced", t, True)
-            for i, t in enumerate(held_out)
-        ),
+        *(Template(f"{task}-heldout-{i}", STYLES[min(i, 1)], t, True) for i, t in enumerate(held_out)),
     )
 
 
@@ -40,25 +37,19 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
         "remove",
         ["remove {ref}", "delete {ref}", "take away {ref}", "erase {ref}", "get rid of {ref}", "please remove {ref}"],
         [
-            "remove {ref} and show what is behind it",
-            "make the picture look as if {ref} had never been there",
-            "i do not want to see {ref} in this photo",
-            "clean the photo by taking {ref} out of it",
+            "remove {ref} and show what is behind it", "make the picture look as if {ref} had never been there",
+            "i do not want to see {ref} in this photo", "clean the photo by taking {ref} out of it",
         ],
         ["please take away {ref}", "erase {ref} and show the background behind it"],
     ),
     "replace": _templates(
         "replace",
         [
-            "replace {ref} with a {new}",
-            "turn {ref} into a {new}",
-            "change {ref} to a {new}",
-            "swap {ref} for a {new}",
-            "put a {new} in place of {ref}",
+            "replace {ref} with a {new}", "turn {ref} into a {new}", "change {ref} to a {new}",
+            "swap {ref} for a {new}", "put a {new} in place of {ref}",
         ],
         [
-            "i want a {new} to stand where {ref} is now",
-            "take {ref} out of the photo and show a {new} there",
+            "i want a {new} to stand where {ref} is now", "take {ref} out of the photo and show a {new} there",
             "make the picture look as if a {new} had been there and not {ref}",
         ],
         ["please swap {ref} for a {new}", "remove {ref} and put a {new} there"],
@@ -66,15 +57,11 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
     "recolour": _templates(
         "recolour",
         [
-            "make {ref} {colour}",
-            "paint {ref} {colour}",
-            "change the colour of {ref} to {colour}",
-            "turn {ref} {colour}",
-            "colour {ref} {colour}",
+            "make {ref} {colour}", "paint {ref} {colour}", "change the colour of {ref} to {colour}",
+            "turn {ref} {colour}", "colour {ref} {colour}",
         ],
         [
-            "i want {ref} to look {colour} from now on",
-            "give {ref} a {colour} colour and keep all the rest",
+            "i want {ref} to look {colour} from now on", "give {ref} a {colour} colour and keep all the rest",
             "change only the colour of {ref} so that it is {colour}",
         ],
         ["please paint {ref} {colour}", "i want the colour of {ref} to be {colour}"],
@@ -82,10 +69,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
     "add": _templates(
         "add",
         [
-            "add a {new} {place}",
-            "put a {new} {place}",
-            "place a {new} {place}",
-            "draw a {new} {place}",
+            "add a {new} {place}", "put a {new} {place}", "place a {new} {place}", "draw a {new} {place}",
             "insert a {new} {place}",
         ],
         [
@@ -99,8 +83,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
         "resize",
         ["make {ref} {size}", "make {ref} look {size}", "turn {ref} into a {size} one", "let {ref} be {size}"],
         [
-            "i want {ref} to be {size} than it is now",
-            "change only the size of {ref} so that it is {size}",
+            "i want {ref} to be {size} than it is now", "change only the size of {ref} so that it is {size}",
             "keep all the rest but make {ref} {size}",
         ],
         ["please make {ref} {size}", "i want the size of {ref} to be {size}"],
@@ -108,20 +91,16 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
     "photometric": _templates(
         "photometric",
         [
-            "make the picture {op}",
-            "make the photo {op}",
-            "make it {op}",
-            "the picture should be {op}",
+            "make the picture {op}", "make the photo {op}", "make it {op}", "the picture should be {op}",
             "turn the photo {op}",
         ],
         [
-            "i want the whole photo to look {op}",
-            "keep every object but make the whole picture {op}",
+            "i want the whole photo to look {op}", "keep every object but make the whole picture {op}",
             "change the light and the colour so that the picture is {op}",
         ],
         ["please make the whole photo {op}", "the whole picture should look {op}"],
     ),
-}
+}  # fmt: skip
 
 
 def _by_picture(template: Template) -> Template:
@@ -136,21 +115,16 @@ PICTURE_TEMPLATES: dict[str, tuple[Template, ...]] = {
     "create": _templates(
         "create",
         [
-            "draw {things} on {backdrop}",
-            "put {things} on {backdrop}",
-            "show {things} on {backdrop}",
-            "a picture with {things} on {backdrop}",
-            "place {things} of {backdrop}",
+            "draw {things} on {backdrop}", "put {things} on {backdrop}", "show {things} on {backdrop}",
+            "a picture with {things} on {backdrop}", "place {things} of {backdrop}",
         ],
         [
-            "i want a picture with {things} on {backdrop}",
-            "make a new picture of {backdrop} with {things}",
-            "start from {backdrop} and add {things}",
-            "take {backdrop} and draw {things} on it",
+            "i want a picture with {things} on {backdrop}", "make a new picture of {backdrop} with {things}",
+            "start from {backdrop} and add {things}", "take {backdrop} and draw {things} on it",
         ],
         ["please show {things} on {backdrop}", "start from {backdrop} and put {things} on it"],
     ),
-}
+}  # fmt: skip
 OPERATION_WORDS = {"more contrast": "rich in contrast", "less contrast": "poor in contrast"}
 PLACES = {
     "top left": "at the top left", "top": "at the top", "top right": "at the top right", "left": "at the left side",
@@ -229,8 +203,7 @@ def questions(scene: Scene, instruction: str, edit: Edit) -> list[tuple[str, str
             pairs.append((f"where is the {thing.name}?", place(thing.slot)))
     for name in sorted(set(names)):
         pairs.append((f"how many {name}s are there?", str(names.count(name))))
-    empty = [s for s in range(9) if s not in {o.slot for o in scene.objects}]
-    if empty:
+    if empty := scene.empty_slots:
         pairs.append((f"what is {place(empty[len(names) % len(empty)])}?", "nothing"))
     if edit.targets:
         things = [scene.objects[i] for i in edit.targets]

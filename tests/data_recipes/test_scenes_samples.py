@@ -264,7 +264,7 @@ def test_both_halves_of_a_pair_change_something(index):
 
 def test_a_pair_that_can_not_be_drawn_is_told(monkeypatch):
     sampler = SceneSampler("test", 16)
-    monkeypatch.setattr(sampler, "_twin_edits", lambda first: (first, replace(first, edit=Edit("remove"))))
+    monkeypatch.setattr(sampler, "_of_twin", lambda first: replace(first, edit=Edit("remove")))
     with pytest.raises(RuntimeError, match="no minimal pair of .* edits in 200 tries: the pack is too small"):
         sampler.pair(0)
 

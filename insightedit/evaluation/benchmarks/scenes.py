@@ -207,10 +207,10 @@ def _fits(sample: BenchmarkSample, name: SceneName) -> bool:
 
 def _stamp(samples: list[BenchmarkSample]) -> str:
     """The same for the same dump and the same renderer."""
-    import data_recipes.scenes
+    from insightedit import scenes
 
     digest = hashlib.sha256()
-    code = Path(data_recipes.scenes.__file__).parent
+    code = Path(scenes.__file__).parent
     for path in sorted([*code.rglob("*.py"), *code.rglob("*.json")]):
         digest.update(path.name.encode() + path.read_bytes())
     for sample in samples:

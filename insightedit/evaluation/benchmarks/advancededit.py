@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.masks import write_mask
 from insightedit.evaluation.benchmarks.reading import (
     Notes,
     PictureIndex,
     as_id,
-    finish,
     read_json,
     read_jsonl,
+    reads,
     some,
     text_of,
 )
@@ -75,37 +75,24 @@ class _Record:
         return source.startswith(f"{target}_")
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
+@reads(CARD)
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """Samples with task as category, photo as cluster, and what is there afterwards as `local_caption`.
 
-    Args:
-        folder: with a manifest, or the pipeline's output.
-        split: plain (default) takes the first of a record's instructions, reasoning its `reasoning_instruction1`.
-
-    Returns:
-        Samples with task as category, photo as cluster, and what is there afterwards as `local_caption` (empty for
-        removals: which label the paper takes there is not published). `extra` has the classes and detailed captions.
-        Masks are run lengths; they are written once to `unpacked/masks/`.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
+    That is empty for removals: which label the paper takes there is not published. `extra` has the classes and detailed
+    captions. Split plain takes the first of a record's instructions, reasoning its `reasoning_instruction1`. Masks are
+    run lengths; they are written once to `unpacked/masks/`.
     """
-    split = check_split(CARD, split, CARD.splits)
-    notes = Notes(CARD, folder)
     groups = _read_manifest(notes)
     groups = _read_steps(notes) if groups is None else groups
     if not groups and not notes.faults:
         notes.fault("It holds neither a manifest.json nor *.json files of the pipeline's steps 3 to 5.")
     index = PictureIndex(notes, notes.folder)
-    samples = []
-    for group in groups:
-        for record in _put_right(notes, group):
-            sample = _sample(notes, index, record, split)
-            samples += [] if sample is None else [sample]
-    _note_judge(notes, [record for group in groups for record in group])
+    records = [record for group in groups for record in _put_right(notes, group)]
+    samples = [sample for record in records if (sample := _sample(notes, index, record, split)) is not None]
+    _note_judge(notes, records)
     notes.warn("The published pairs are not released: these are others, and no number compares.", differs=True)
-    return finish(notes, samples, split=split)
+    return samples
 
 
 def _read_manifest(notes: Notes) -> list[list[_Record]] | None:

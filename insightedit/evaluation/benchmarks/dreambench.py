@@ -8,10 +8,11 @@ with. `subjects` holds all pictures of the subject: DINO and CLIP-I are means ov
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, pictures_by_stem, read_text, some
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, pictures_by_stem, read_text, reads, some
 from insightedit.files import is_junk, natural
 
 LIVE_CLASSES = ("cat", "dog")
@@ -35,33 +36,22 @@ dataset/
 )
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
-
-    Args:
-        folder: `dataset` of the repository, or the repository.
-        split: all (default), object or live.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
-    """
-    split = check_split(CARD, split)
-    folder = Path(folder)
-    notes = Notes(CARD, folder / "dataset" if (folder / "dataset").is_dir() else folder)
+@reads(CARD, {group: {"all": CARD.counts[group]} for group in ("object", "live")})
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """Four seeds are drawn of each sample; `folder` is `dataset` of the repository, or the repository."""
+    if (notes.folder / "dataset").is_dir():
+        notes.folder = notes.folder / "dataset"
     text = read_text(notes, notes.folder / "prompts_and_classes.txt")
     notes.stop()
     classes, prompts = _classes(notes, text or ""), _prompts(notes, text or "")
     subjects = _subjects(notes, classes) if classes else {}
     notes.stop()
-    samples = [
+    return [
         sample
         for name in sorted(subjects, key=natural)
         for sample in _samples(name, classes[name], prompts, subjects[name])
         if split in ("all", sample.category)
     ]
-    published = CARD.counts if split == "all" else {"all": CARD.counts[split]}
-    return finish(notes, samples, published=published, split=split)
 
 
 def _classes(notes: Notes, text: str) -> dict[str, str]:

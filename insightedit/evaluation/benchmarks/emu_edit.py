@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split, non_commercial
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.reading import (
     Notes,
     PictureIndex,
     as_id,
-    finish,
     read_json,
     read_jsonl,
+    reads,
     some,
     text_of,
 )
@@ -56,30 +56,17 @@ or test.json (validation.json; also .jsonl), a list of rows
 )
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
+@reads(CARD, {"validation": {"all": ROWS["validation"]}})
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """Samples with task as category, from the hub's copy or from rows as JSON with pictures as files.
 
-    Args:
-        folder: the hub's copy, or one with rows as JSON and pictures as files.
-        split: test (default) or validation.
-
-    Returns:
-        Samples with task as category; `extra` holds `hash`, `equal_captions` ("yes" where the two captions are equal,
-        letter by letter) and, from the data set with results, `edited_image` (path of Emu Edit's own result) and
-        `model`.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
+    `extra` holds `hash`, `equal_captions` ("yes" where the two captions are equal, letter by letter) and, from the data
+    set with results, `edited_image` (path of Emu Edit's own result) and `model`.
     """
-    split = check_split(CARD, split, CARD.splits)
-    notes = Notes(CARD, folder)
     rows = _rows_of_tables(notes, split) if any(notes.folder.rglob("*.parquet")) else _rows_of_json(notes, split)
     samples = [sample for number, row in enumerate(rows) if (sample := _sample(notes, number, row)) is not None]
     _note_captions(notes, samples)
-    notes.warn(non_commercial(CARD))
-    published = CARD.counts if split == "test" else {"all": ROWS["validation"]}
-    return finish(notes, samples, published=published, split=split)
+    return samples
 
 
 def _rows_of_tables(notes: Notes, split: str) -> list[dict[str, Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
-from insightedit.evaluation.benchmarks.base import Benchmark, Card, check_split
-from insightedit.evaluation.benchmarks.pairs import EVERY, Pair, samples_of, texts
-from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, finish, read_json, some, text_of
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
+from insightedit.evaluation.benchmarks.pairs import EVERY, RequestPair, find_list, samples_of, texts
+from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, read_json, reads, text_of
 
 PAIRS = {"test": 495, "valid": 383, "train": 3061}
 REQUESTS = {"test": 1485, "valid": 1149, "train": 3061}
@@ -27,35 +27,20 @@ images/                            the pictures by their names, anywhere below t
 )
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
-
-    Args:
-        folder: with the lists and the pictures.
-        split: test (default), valid or train, each pair once; `test-requests` and so on: each request once.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
-    """
-    split = check_split(CARD, split, CARD.splits)
-    notes = Notes(CARD, folder)
+@reads(
+    CARD, {name + ending: {"all": table[name]} for ending, table in (("", PAIRS), (EVERY, REQUESTS)) for name in PAIRS}
+)
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """Each pair once; splits that end in `-requests`: each request once."""
     part = split.removesuffix(EVERY)
-    found = [path for place in PLACES if (path := notes.folder / place / f"{part}.json").is_file()]
-    if not found:
-        notes.fault(f"It holds no {part}.json, neither itself nor in {' nor in '.join(PLACES[1:])}.")
-    if len(found) > 1:
-        notes.fault(f"It holds several {part}.json ({some(map(notes.short, found))}): remove all but one.")
-    notes.stop()
-    rows = read_json(notes, found[0], list, SHAPE)
+    rows = read_json(notes, find_list(notes, f"{part}.json", PLACES), list, SHAPE)
     notes.stop()
     index = PictureIndex(notes, notes.folder)
     pairs = [pair for number, row in enumerate(rows) if (pair := _pair(notes, index, number, row)) is not None]
-    published = REQUESTS[part] if split.endswith(EVERY) else PAIRS[part]
-    return finish(notes, samples_of(notes, pairs, split), published={"all": published}, split=split)
+    return samples_of(notes, pairs, split)
 
 
-def _pair(notes: Notes, index: PictureIndex, number: int, row: object) -> Pair | None:
+def _pair(notes: Notes, index: PictureIndex, number: int, row: object) -> RequestPair | None:
     if not isinstance(row, dict):
         notes.fault(f"Entry {number} is {row!r:.40}: it has to be {SHAPE[1:-6]}.")
         return None
@@ -67,4 +52,4 @@ def _pair(notes: Notes, index: PictureIndex, number: int, row: object) -> Pair |
         return None
     source, target = (index.find(names[key], where) for key in ("img0", "img1"))
     requests = texts(notes, row, ("sents",), where)
-    return None if source is None or target is None else Pair(names["uid"], source, target, requests)
+    return None if source is None or target is None else RequestPair(names["uid"], source, target, requests)

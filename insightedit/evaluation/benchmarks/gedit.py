@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, packed, some, text_of
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, packed, reads, some, text_of
 from insightedit.evaluation.benchmarks.tables import UNPACKED, Row, table_shape, unpack
 from insightedit.files import natural
 
@@ -43,19 +43,9 @@ GEdit-Bench/
 )
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
-
-    Args:
-        folder: with the tables, at any depth; `unpacked/gedit` is written into it.
-        split: en (default) or cn, the language of the instructions.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
-    """
-    split = check_split(CARD, split)
-    notes = Notes(CARD, folder)
+@reads(CARD)
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """The samples of one language, en or cn; tables lie at any depth, and `unpacked/gedit` is written beside them."""
     files = _tables(notes)
     _check_columns(notes, files)
     notes.stop()
@@ -67,7 +57,7 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     samples.sort(key=lambda sample: (sample.category, natural(sample.sample_id)))
     if unknown := sorted({sample.category for sample in samples} - set(GROUPS)):
         notes.warn(f"Groups that are not published are here: {some(unknown)}.", differs=True)
-    return finish(notes, samples, split=split)
+    return samples
 
 
 def _tables(notes: Notes) -> list[Path]:

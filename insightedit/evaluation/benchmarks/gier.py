@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
-from insightedit.evaluation.benchmarks.base import Benchmark, Card, check_split
-from insightedit.evaluation.benchmarks.pairs import EVERY, Pair, samples_of, texts
-from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, finish, read_json, some, text_of
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
+from insightedit.evaluation.benchmarks.pairs import EVERY, RequestPair, find_list, samples_of, texts
+from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, read_json, reads, text_of
 
 PAIRS = {"test": 618, "val": 618, "train": 4943}
+# requests are published for all parts at once
+PUBLISHED = {name: {"all": number} for name, number in PAIRS.items()} | {name + EVERY: {} for name in PAIRS}
 PLACES = ("", "splits", "data/GIER/splits")
 SUMMARIES = ("expert_summary", "amateur_summary")
 SHAPE = "[{input, output, operator, expert_summary, amateur_summary, ...}, ...]"
@@ -28,47 +30,26 @@ images/                                               the pictures, anywhere bel
 )
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
+@reads(CARD, PUBLISHED)
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """Each pair once with its first request (experts before amateurs); `-requests`: each request once.
 
-    Args:
-        folder: with the lists and the pictures.
-        split: test (default), val or train, each pair once with its first request (experts before amateurs);
-            `test-requests` and so on: each request once.
-
-    Returns:
-        Samples with `extra`: `operators` (names of what was done), `is_local` ("yes" if something was done within a
-        region), `requests`. Masks of regions are run lengths in a folder of their own and are not read.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
+    `extra` has `operators` (names of what was done), `is_local` ("yes" if something was done within a region) and
+    `requests`. Masks of regions are run lengths in a folder of their own and are not read.
     """
-    split = check_split(CARD, split, CARD.splits)
-    notes = Notes(CARD, folder)
-    part = split.removesuffix(EVERY)
-    rows = read_json(notes, _find_list(notes, f"{part}_sess_3.json"), list, SHAPE)
+    name = f"{split.removesuffix(EVERY)}_sess_3.json"
+    whole = [path.name for path in notes.folder.glob("*.json") if path.name in ("IER2.json", "GIER.json")]
+    if whole and not any((notes.folder / place / name).is_file() for place in PLACES):
+        notes.fault(f"It holds {whole[0]}, which has no splits: put {name} of the T2ONet repository beside it.")
+        notes.stop()
+    rows = read_json(notes, find_list(notes, name, PLACES), list, SHAPE)
     notes.stop()
     index = PictureIndex(notes, notes.folder)
     pairs = [pair for number, row in enumerate(rows) if (pair := _pair(notes, index, number, row)) is not None]
-    published = {} if split.endswith(EVERY) else {"all": PAIRS[part]}  # requests are published for all parts at once
-    return finish(notes, samples_of(notes, pairs, split), published=published, split=split)
+    return samples_of(notes, pairs, split)
 
 
-def _find_list(notes: Notes, name: str) -> Path:
-    found = [path for place in PLACES if (path := notes.folder / place / name).is_file()]
-    whole = [path.name for path in notes.folder.glob("*.json") if path.name in ("IER2.json", "GIER.json")]
-    if not found and whole:
-        notes.fault(f"It holds {whole[0]}, which has no splits: put {name} of the T2ONet repository beside it.")
-    elif not found:
-        notes.fault(f"It holds no {name}, neither itself nor in {' nor in '.join(PLACES[1:])}.")
-    elif len(found) > 1:
-        notes.fault(f"It holds several {name} ({some(map(notes.short, found))}): remove all but one.")
-    notes.stop()
-    return found[0]
-
-
-def _pair(notes: Notes, index: PictureIndex, number: int, row: object) -> Pair | None:
+def _pair(notes: Notes, index: PictureIndex, number: int, row: object) -> RequestPair | None:
     if not isinstance(row, dict):
         notes.fault(f"Entry {number} is {row!r:.40}: it has to be {SHAPE[1:-6]}.")
         return None
@@ -87,4 +68,4 @@ def _pair(notes: Notes, index: PictureIndex, number: int, row: object) -> Pair |
     operators = row.get("operator") if isinstance(row.get("operator"), dict) else {}
     is_local = any(isinstance(value, dict) and value.get("local") for value in operators.values())
     extra = {"operators": ", ".join(operators), "is_local": "yes" if is_local else "no"}
-    return Pair(target.stem, source, target, requests, extra)
+    return RequestPair(target.stem, source, target, requests, extra)

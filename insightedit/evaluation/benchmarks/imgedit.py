@@ -6,12 +6,12 @@ one group: the repository's file says `alter` where the judge's prompts and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, inside, read_json, some, text_of
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, inside, read_json, reads, some, text_of
 from insightedit.files import natural
 
 LISTS = {"basic": ("basic_edit.json", "singleturn.json"), "uge": ("UGE_edit.json",)}
@@ -47,19 +47,9 @@ Benchmark/
 )  # fmt: skip
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
-
-    Args:
-        folder: `Benchmark` of the archive, or one of its folders.
-        split: basic (default) or uge.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
-    """
-    split = check_split(CARD, split)
-    notes = Notes(CARD, folder)
+@reads(CARD, {"uge": {"all": UGE_NUMBER}})
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """The samples of `Benchmark` of the archive, or of one of its folders."""
     table = _entries(notes, split)
     notes.stop()
     entries = {key: entry for key, entry in table.items() if _is_entry(notes, key, entry)}
@@ -67,7 +57,7 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     samples = [_sample(notes, root, split, key, entry) for key, entry in entries.items()]
     samples.sort(key=lambda sample: natural(sample.sample_id))
     _check_texts(notes, samples, split)
-    return finish(notes, samples, published=CARD.counts if split == "basic" else {"all": UGE_NUMBER}, split=split)
+    return samples
 
 
 def _entries(notes: Notes, split: str) -> dict[str, Any]:

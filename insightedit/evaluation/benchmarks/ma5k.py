@@ -6,11 +6,13 @@ five share a cluster. The photographs are fetched from MIT, the requests from T2
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, inside, read_json, some, text_of
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, inside, read_json, reads, some, text_of
 from insightedit.files import natural
 
 NUMBERS = {"test": 4950, "val": 2475, "train": 17325, "all": 24750}
@@ -35,21 +37,12 @@ FiveK/
 )
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
-
-    Args:
-        folder: with `annotations` and `images`.
-        split: test (default), val, train or all.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
-    """
-    split = check_split(CARD, split)
-    notes = Notes(CARD, folder)
+@reads(CARD, {name: {"all": number} for name, number in NUMBERS.items()})
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """A sample for each expert's retouching of a photograph."""
     notes.warn("The photographs have a research licence of their own: read it before any other use.")
-    files = {name: notes.folder / "annotations" / f"{name}_sess_1.json" for name in _parts(split)}
+    parts = ("train", "val", "test") if split == "all" else (split,)
+    files = {name: notes.folder / "annotations" / f"{name}_sess_1.json" for name in parts}
     tables = {name: read_json(notes, path, list, f"[{ROW}]") for name, path in files.items()}
     if not (notes.folder / "images").is_dir():
         notes.fault("images is missing: the photographs lie in it.")
@@ -57,11 +50,7 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
     samples = [sample for name, rows in tables.items() for sample in _samples(notes, name, rows)]
     samples.sort(key=lambda sample: natural(sample.sample_id))
     _check_experts(notes, samples)
-    return finish(notes, samples, published={"all": NUMBERS[split]}, split=split)
-
-
-def _parts(split: str) -> tuple[str, ...]:
-    return ("train", "val", "test") if split == "all" else (split,)
+    return samples
 
 
 def _samples(notes: Notes, split: str, rows: list[Any]) -> list[BenchmarkSample]:
@@ -103,9 +92,7 @@ def _photograph(path: Path) -> str:
 
 def _check_experts(notes: Notes, samples: list[BenchmarkSample]) -> None:
     """A split that was cut within a photograph is no sample of photographs."""
-    per_photograph: dict[str, int] = {}
-    for sample in samples:
-        per_photograph[sample.cluster] = per_photograph.get(sample.cluster, 0) + 1
+    per_photograph = Counter(sample.cluster for sample in samples)
     if odd := [name for name, number in per_photograph.items() if number != EXPERTS]:
         notes.warn(
             f"{len(odd)} photographs have not the five targets that are published ({some(odd)}): this is a subset.",

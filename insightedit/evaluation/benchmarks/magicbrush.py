@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.masks import white_mask
 from insightedit.evaluation.benchmarks.reading import (
     Notes,
     as_id,
-    finish,
     inside,
     packed,
     pictures_by_stem,
     read_json,
+    reads,
     some,
     text_of,
 )
@@ -65,25 +65,14 @@ class _Turn:
     mask: Path | None
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
+@reads(CARD, {split: {"all": number} for split, number in PUBLISHED.items()})
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """Samples with session as cluster.
 
-    Args:
-        folder: `test` or `dev`, or the folder that holds it; for dev also the hub's parquet files.
-        split: all-turn (default) or final-turn of test, `dev-all-turn` or `dev-final-turn`.
-
-    Returns:
-        Samples with session as cluster. A final-turn sample has the session's first picture as source, its last as
-        target, and the instructions before the last in `earlier`; a mask only where the session has one turn.
-        Masks are published as pictures with a hole; they are written once as white on black to `unpacked/masks/`, which
-        takes about 0.1 s each.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
+    A final-turn sample has the session's first picture as source, its last as target, and the instructions before the
+    last in `earlier`; a mask only where the session has one turn. Masks are published as pictures with a hole; they are
+    written once as white on black to `unpacked/masks/`, which takes about 0.1 s each.
     """
-    split = check_split(CARD, split, CARD.splits)
-    notes = Notes(CARD, folder)
     part = "dev" if split.startswith("dev-") else "test"
     root = _find_sessions(notes, part)
     if root is not None:
@@ -91,15 +80,13 @@ def load(folder: Path, *, split: str | None = None) -> Benchmark:
         captions = {kind: _read_captions(notes, root, kind) for kind in ("local", "global")}
     else:
         sessions, captions = _read_tables(notes, part), {}
-    make = _final_sample if split.endswith("final-turn") else None
     samples: list[BenchmarkSample] = []
     for name, turns in sessions.items():
-        made = [make(name, turns)] if make else [_turn_sample(name, turn) for turn in turns]
+        is_final = split.endswith("final-turn")
+        made = [_final_sample(name, turns)] if is_final else [_turn_sample(name, turn) for turn in turns]
         samples += [_with_captions(sample, captions) for sample in made]
     _note_captions(notes, samples)
-    if not notes.faults:
-        samples = [_with_white_mask(notes, sample) for sample in samples]
-    return finish(notes, samples, published={"all": PUBLISHED[split]}, split=split)
+    return samples if notes.faults else [_with_white_mask(notes, sample) for sample in samples]
 
 
 def _find_sessions(notes: Notes, part: str) -> Path | None:

@@ -8,13 +8,13 @@ black one, and the protocol compares with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, check_pictures, finish, read_json, some, text_of
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, check_pictures, read_json, reads, some, text_of
 from insightedit.files import natural
 
 ROLES = ("entity", "mask", "source", "target")
@@ -65,34 +65,22 @@ class _Record:
         return (below if below.is_dir() else self.notes.folder) / parts[-2] / parts[-1]
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
+@reads(CARD, {task: {"all": CARD.counts[task]} for task in ("add", "replace")})
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """`references` are the pictures of the instruction's placeholders in their order.
 
-    `references` are the pictures of the instruction's placeholders in their order: the subject and the source for
-    additions, the source and the subject for replacements. `subjects` holds the subject on black, and
-    `extra["subject_white"]` the path of the same on white.
-
-    Args:
-        folder: with `add_bench.json` and `replace_bench.json`.
-        split: all (default), add or replace.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for an unknown split.
+    That is the subject and the source for additions, the source and the subject for replacements. `subjects` holds the
+    subject on black, and `extra["subject_white"]` the path of the same on white.
     """
-    split = check_split(CARD, split)
-    notes = Notes(CARD, folder)
     tasks = ("add", "replace") if split == "all" else (split,)
     tables = {task: read_json(notes, notes.folder / f"{task}_bench.json", list, f"[{RECORD}]") for task in tasks}
     _check_folders(notes, tasks)
     notes.stop()
     samples = [sample for task, rows in tables.items() for sample in _samples(notes, task, rows) if sample is not None]
     samples.sort(key=lambda sample: natural(sample.sample_id))
-    white = [("white subject", Path(sample.extra["subject_white"])) for sample in samples]
-    check_pictures(notes, white)
+    check_pictures(notes, [("white subject", Path(sample.extra["subject_white"])) for sample in samples])
     _warn(notes, samples)
-    published = CARD.counts if split == "all" else {"all": CARD.counts[split]}
-    return finish(notes, samples, published=published, split=split)
+    return samples
 
 
 def _check_folders(notes: Notes, tasks: Iterable[str]) -> None:

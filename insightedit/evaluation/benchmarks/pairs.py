@@ -19,7 +19,7 @@ EVERY = "-requests"  # ending of a split in which each request is a sample
 
 
 @dataclass(frozen=True)
-class Pair:
+class RequestPair:
     """Two pictures and what people ask for to get from one to the other."""
 
     name: str
@@ -27,6 +27,21 @@ class Pair:
     target: Path
     requests: tuple[str, ...]
     extra: dict[str, str] = field(default_factory=dict)
+
+
+def find_list(notes: Notes, name: str, places: Sequence[str]) -> Path:
+    """The only file of a name in one of these folders.
+
+    Raises:
+        BenchmarkError: if there is none, or more than one.
+    """
+    found = [path for place in places if (path := notes.folder / place / name).is_file()]
+    if not found:
+        notes.fault(f"It holds no {name}, neither itself nor in {' nor in '.join(places[1:])}.")
+    if len(found) > 1:
+        notes.fault(f"It holds several {name} ({some(map(notes.short, found))}): remove all but one.")
+    notes.stop()
+    return found[0]
 
 
 def texts(notes: Notes, row: Mapping[str, Any], keys: Sequence[str], where: str) -> tuple[str, ...]:
@@ -41,7 +56,7 @@ def texts(notes: Notes, row: Mapping[str, Any], keys: Sequence[str], where: str)
     return tuple(found)
 
 
-def samples_of(notes: Notes, pairs: Sequence[Pair], split: str) -> list[BenchmarkSample]:
+def samples_of(notes: Notes, pairs: Sequence[RequestPair], split: str) -> list[BenchmarkSample]:
     """A sample for each pair, or for each request where the split's name ends in `-requests`.
 
     Args:

@@ -1,7 +1,7 @@
 """What all layouts need: notes of faults, JSON with errors that teach, safe paths, pictures that are really there.
 
-A loader makes `Notes`, reads what it can, says what is wrong in sentences instead of stopping at the first fault, and
-ends with `finish`, which checks every picture, counts, and either gives the benchmark or raises with all faults.
+A loader (`reads`) is given `Notes`, reads what it can and says what is wrong in sentences instead of stopping at the
+first fault; `finish` checks every picture, counts, and either gives the benchmark or raises with all faults.
 """
 
 from __future__ import annotations
@@ -11,11 +11,18 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkError, BenchmarkSample, Card, non_commercial
+from insightedit.evaluation.benchmarks.base import (
+    Benchmark,
+    BenchmarkError,
+    BenchmarkSample,
+    Card,
+    check_split,
+    non_commercial,
+)  # fmt: skip
 from insightedit.files import is_junk, natural
 from insightedit.images.reading import PictureError, is_picture_file, open_picture, upright_size
 
@@ -32,6 +39,28 @@ REMEDIES = {
     "Git LFS pointers in place of": "run `git lfs pull` in the folder",
     "Web pages in place of": "download them again, signed in where that is needed",
 }
+
+
+def reads(
+    card: Card, published: Mapping[str, Mapping[str, int]] | None = None
+) -> Callable[[Callable[[Notes, str], Sequence[BenchmarkSample]]], Callable[..., Benchmark]]:
+    """Make of a function that reads a folder's samples, (notes, split) -> samples, the `load` of a `Loader`.
+
+    Args:
+        card: of the benchmark.
+        published: split -> samples by category of a whole copy, "all" = in total; the card's counts by default.
+    """
+
+    def decorated(read: Callable[[Notes, str], Sequence[BenchmarkSample]]) -> Callable[..., Benchmark]:
+        def load(folder: Path, *, split: str | None = None) -> Benchmark:
+            chosen = check_split(card, split)
+            notes = Notes(card, folder)
+            return finish(notes, read(notes, chosen), published=(published or {}).get(chosen), split=chosen)
+
+        load.__doc__ = read.__doc__
+        return load
+
+    return decorated
 
 
 class Notes:

@@ -7,10 +7,11 @@ numbers that do not match are faults.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, finish, pictures_by_stem, read_text, some
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, pictures_by_stem, read_text, reads, some
 from insightedit.files import natural
 
 GROUPS = {  # folder: (text file, folder of results in the published scripts)
@@ -45,28 +46,15 @@ line n of a text, for the n-th picture by name:  INSTRUCTION CLIP: LABEL""",
 )
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
+@reads(CARD)
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """Samples with label as `local_caption` (blanks kept: the published script keeps them), category = folder.
 
-    Args:
-        folder: `ReasonEdit_benckmark_dir`, or the folder that holds it.
-        split: has to be None, there is one only.
-
-    Returns:
-        Samples with label as `local_caption` (blanks kept: the published script keeps them), category = folder,
-        and `extra`: `line` of the text, `group` ("Understanding" or "Reasoning", as the papers average), and
-        `result_alias`, how the published scripts name the result.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: for any split.
+    `extra` has `line` of the text, `group` ("Understanding" or "Reasoning", as the papers average), and `result_alias`,
+    how the published scripts name the result.
     """
-    if split is not None:
-        raise ValueError(f"{CARD.title} has no split {split!r}: it has one only, leave it out.")
-    notes = Notes(CARD, folder)
     places = _find_groups(notes)
-    samples = [sample for group, place in places.items() for sample in _read_group(notes, group, place)]
-    return finish(notes, samples)
+    return [sample for group, place in places.items() for sample in _read_group(notes, group, place)]
 
 
 def _find_groups(notes: Notes) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample, Card, check_split
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.reading import (
     Notes,
     PictureFault,
     as_id,
-    finish,
     inside,
     picture_size,
     read_jsonl,
+    reads,
     some,
     text_of,
 )
@@ -84,24 +84,14 @@ class SceneName:
         return self.task, self.split, self.size, self.seed
 
 
-def load(folder: Path, *, split: str | None = None) -> Benchmark:
-    """Read and check a folder.
-
-    Args:
-        folder: of `--dump`.
-        split: there is one only; None.
-
-    Raises:
-        BenchmarkError: naming all faults.
-        ValueError: if a split is named.
-    """
-    check_split(CARD, split)
-    notes = Notes(CARD, folder)
+@reads(CARD)
+def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
+    """The samples of a dump, with their answers as far as they can be had."""
     rows = read_jsonl(notes, notes.folder / "instructions.jsonl", LINE) or []
     notes.stop()
     found = [sample for number, row in enumerate(rows, 1) if (sample := _sample(notes, number, row)) is not None]
     notes.stop()
-    return finish(notes, _with_answers(notes, found))
+    return _with_answers(notes, found)
 
 
 def _sample(notes: Notes, number: int, row: dict[str, Any]) -> BenchmarkSample | None:

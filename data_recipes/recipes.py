@@ -1,9 +1,9 @@
-"""The recipes by name. Each is a package with `steps(settings)`, the list of its steps, and `ABOUT`, one sentence."""
+"""The recipes by name. Each is a module with `steps(settings)`, the list of its steps, and `ABOUT`, one sentence."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from typing import Any, TypeVar
@@ -59,12 +59,23 @@ def recipe_module(named: str) -> Any:
     return found
 
 
-def configured(step: type[T], settings: Settings) -> T:
-    """A step, which is a dataclass with the class attribute `name`, with the config's settings for it.
+def configured_steps(settings: Settings, *steps: type[Step], optional: Collection[type[Step]] = ()) -> list[Step]:
+    """Steps with the config's settings for them, in order.
+
+    Args:
+        settings: see `build_steps`.
+        steps: dataclasses with the class attribute `name`.
+        optional: those that are left out unless the config names them; `NAME: {}` is enough.
 
     Raises:
-        ValueError: if it has no such setting.
+        ValueError: if a step has no such setting.
     """
+    chosen = [step for step in steps if step not in optional or isinstance(settings.get(step.name), Mapping)]
+    return [configured(step, settings) for step in chosen]
+
+
+def configured(step: type[T], settings: Settings) -> T:
+    """One step with the config's settings for it; see `configured_steps`."""
     name = getattr(step, "name", "")
     given = settings.get(name) or {}
     known = [one.name for one in fields(step) if one.init]  # type: ignore[arg-type]

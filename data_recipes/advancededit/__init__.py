@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from data_recipes.recipes import Settings, configured
+from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.steps import Step
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.editable import Editable
@@ -19,10 +16,4 @@ ABOUT = "Photos to removals, additions and replacements: caption, mask, inpaint,
 
 def steps(settings: Settings) -> list[Step]:
     """The five steps; the optional filter stands after the first where the config names it, as in `editable: {}`."""
-    first: list[Step] = [configured(Captions, settings)]
-    if isinstance(settings.get(Editable.name), Mapping):
-        first.append(configured(Editable, settings))
-    return [*first, *(configured(step, settings) for step in REST)]
-
-
-REST: tuple[type[Any], ...] = (Masks, Pairs, Wording, Quality)
+    return configured_steps(settings, Captions, Editable, Masks, Pairs, Wording, Quality, optional=[Editable])

@@ -37,7 +37,7 @@ from data_recipes.oracle.paint import OracleInpainter
 from data_recipes.oracle.words import read_phrase, simple_caption
 from data_recipes.oracle.world import World, box_of, world_of
 from data_recipes.runner.records import Record, Rejected
-from data_recipes.runner.steps import Context, Outcome, Step
+from data_recipes.runner.steps import Context, EachRecord, Outcome, Step
 from data_recipes.steps.pairs import box_mask, grown
 from data_recipes.steps.wording import SIMPLE_TEMPLATES
 from insightedit.scenes.scene import COLOURS, SLOTS
@@ -92,7 +92,7 @@ def shares_of(faults: Mapping[str, float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Faults:
+class Faults(EachRecord):
     """Spoils some pairs and marks them.
 
     Attributes:
@@ -102,23 +102,15 @@ class Faults:
     shares: tuple[tuple[str, float], ...]
 
     name = "faults"
-    needs = ()
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The shares."""
         return dict(self.shares)
 
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """None."""
-        return {}
-
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """The records, some of them spoilt."""
-        return [[self._one(record, context.rng(record))] for record in records]
-
-    def _one(self, record: Record, rng: np.random.Generator) -> Record:
+    def one(self, record: Record, context: Context) -> Record:
+        """The record, spoilt or not."""
+        rng = context.rng(record)
         total = sum(share for _, share in self.shares)
         if record.target is None or rng.random() >= total:
             return record
@@ -132,25 +124,16 @@ class Faults:
         return record
 
 
-@dataclass(frozen=True)
-class Blindfolded:
+class Blindfolded(Step):
     """A step that is not shown the marks.
 
-    Attributes:
+    Args:
         step: that is measured.
     """
 
-    step: Step
-
-    @property
-    def name(self) -> str:
-        """Of the step."""
-        return self.step.name
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Of the step."""
-        return self.step.needs
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.name, self.needs = step.name, step.needs
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -408,5 +391,3 @@ KINDS: dict[str, Spoil] = {
     "empty_mask": _empty_mask,
     "loose_mask": _loose_mask,
 }
-
-__all__ = ["KINDS", "Blindfolded", "Faults", "is_caught", "plant_faults", "planted", "shares_of"]

@@ -15,8 +15,8 @@ INPUTS: dict[str, str] = {
     "folder": "data_recipes.formats.photos:open_folder",
     "scenes": "data_recipes.oracle.photos:open_scenes",
     "scene_pairs": "data_recipes.oracle.photos:open_scene_pairs",
-    "couples": "data_recipes.smartedit_synthetic.couples:open_couples",
-    "scene_couples": "data_recipes.smartedit_synthetic.couples:open_scene_couples",
+    "couples": "data_recipes.smartedit_synthetic:open_couples",
+    "scene_couples": "data_recipes.smartedit_synthetic:open_scene_couples",
     "advancededit": "data_recipes.formats.advancededit:open_advancededit",
     **dict.fromkeys(
         ("magicbrush", "instructpix2pix", "reasonedit", "mige", "folders", "ai_toolkit", "jsonl", "csv"),

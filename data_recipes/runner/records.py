@@ -33,6 +33,17 @@ class ObjectAnnotation:
     mask: np.ndarray | None = None
     score: float | None = None
 
+    @property
+    def words(self) -> str:
+        """What it is called: the caption, else the category."""
+        return self.caption or self.name
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The mask of a thing that has one."""
+        assert self.mask is not None, "chosen by its mask"
+        return self.mask
+
 
 @dataclass(frozen=True)
 class Record:
@@ -80,6 +91,12 @@ class Record:
     def but(self, **changes: Any) -> Record:
         """A copy with other values."""
         return replace(self, **changes)
+
+    @property
+    def photo(self) -> np.ndarray:
+        """The image of a record that has one."""
+        assert self.image is not None, "records without a photo are refused before"
+        return self.image
 
     @property
     def is_pair(self) -> bool:

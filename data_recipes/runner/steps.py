@@ -1,65 +1,19 @@
-"""What a step is, and what it is given."""
+"""What a step is, what it is given, and what its settings may be."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
 from data_recipes.runner.records import Record, Rejected
 
 Outcome = Record | Rejected
-
-
-class Step(Protocol):
-    """One step of a recipe.
-
-    What comes out depends on the record, the step's settings, the backends and the seed only, never on the other
-    records of a batch or on what was done before: so a run can be stopped, split and repeated.
-
-    Attributes:
-        name: unique within a recipe, e.g. "masks"; rejects are counted under it.
-        needs: names of the backends it calls ("chat", "detector", "segmenter", "inpainter", "judge"); where steps run
-            as separate workers, only these are loaded.
-        settings: all that decides about its results besides the backends, ready for JSON.
-        prompts: name -> text of what models are asked, for the manifest; empty without models.
-    """
-
-    @property
-    def name(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """See above."""
-        ...
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """See above."""
-        ...
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """See above."""
-        ...
-
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """What becomes of each record.
-
-        Args:
-            records: B records; models may take them as one batch.
-            context: backends and randomness.
-
-        Returns:
-            B lists: one changed record, several (keys below the record's own), or one `Rejected`.
-        """
-        ...
+CHECK = "check"  # metadata of a setting's field: value -> what is wrong with it, "" if nothing is
 
 
 @dataclass(frozen=True)
@@ -95,25 +49,69 @@ class Context:
         return self.backends[name]
 
 
-class DataclassStep:
-    """A step that is a dataclass: its fields are its settings. Without prompts, unless it says so."""
+class Step(ABC):
+    """One step of a recipe; subclasses are dataclasses whose fields are their settings.
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """All fields."""
-        return dict(vars(self))
+    What comes out depends on the record, the step's settings, the backends and the seed only, never on the other
+    records of a batch or on what was done before: so a run can be stopped, split and repeated.
 
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """None."""
-        return {}
-
-
-class EachRecord(DataclassStep, ABC):
-    """A step that takes its records one by one: implement `one`."""
+    Attributes:
+        name: unique within a recipe, e.g. "masks"; rejects are counted under it.
+        needs: names of the backends it calls ("chat", "detector", "segmenter", "inpainter", "judge"); where steps run
+            as separate workers, only these are loaded.
+    """
 
     name: str = ""
     needs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse settings that fail the check of their field; the `ValueError` names them as the config does."""
+        for one in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, one.name)
+            if CHECK in one.metadata and (fault := one.metadata[CHECK](value)):
+                raise ValueError(f"steps.{self.name}.{one.name} {fault}")
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that decides about the results besides the backends, ready for JSON: the fields."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Name -> text of what models are asked, for the manifest; empty without models."""
+        return {}
+
+    @abstractmethod
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """What becomes of each record.
+
+        Args:
+            records: B records; models may take them as one batch.
+            context: backends and randomness.
+
+        Returns:
+            B lists: one changed record, several (keys below the record's own), or one `Rejected`.
+        """
+
+    def reject(self, record: Record, reason: str, detail: str = "") -> Rejected:
+        """A `Rejected` of this step."""
+        return Rejected(record.key, self.name, reason, detail)
+
+    def batched(
+        self,
+        records: Sequence[Record],
+        settled: Callable[[Record], Outcome | None],
+        work: Callable[[list[Record]], Iterable[Outcome]],
+    ) -> list[list[Outcome]]:
+        """Outcomes of B records: those that `settled` knows already, and for all others together what `work` gives."""
+        outcomes = [settled(record) for record in records]
+        left = [record for record, outcome in zip(records, outcomes, strict=True) if outcome is None]
+        found = iter(work(left) if left else ())
+        return [[next(found) if outcome is None else outcome] for outcome in outcomes]
+
+
+class EachRecord(Step):
+    """A step that takes its records one by one: implement `one`."""
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """See `Step`."""
@@ -124,6 +122,55 @@ class EachRecord(DataclassStep, ABC):
     def one(self, record: Record, context: Context) -> Outcome | list[Outcome]:
         """What becomes of one record."""
 
-    def reject(self, record: Record, reason: str, detail: str = "") -> Rejected:
-        """A `Rejected` of this step."""
-        return Rejected(record.key, self.name, reason, detail)
+
+def setting(default: Any, check: Callable[[Any], str]) -> Any:
+    """A field of a step with a check: value -> what is wrong with it, as in "is 0: it has to be at least 1."."""
+    return field(default=default, metadata={CHECK: check})
+
+
+def attempts(default: int = 3) -> Any:
+    """How often a question is asked until its answer is usable: a whole number, at least 1."""
+    return setting(default, attempts_fault)
+
+
+def attempts_fault(value: Any) -> str:
+    """What is wrong with a number of attempts; "" if nothing is."""
+    is_good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return "" if is_good else f"is {value!r}: it has to be a whole number, at least 1."
+
+
+def at_least(default: int, least: int = 1) -> Any:
+    """A number that may not be smaller than `least`."""
+    return setting(default, lambda value: "" if value >= least else f"is {value}: it has to be at least {least}.")
+
+
+def share(default: float, most: float = 1, of: str = "") -> Any:
+    """A number from 0 to `most`, a share of what `of` says."""
+    what = f"a share of {of}" if of else "a share"
+    return setting(
+        default, lambda value: "" if 0 <= value <= most else f"is {value}: it is {what}, from 0 to {most:g}."
+    )
+
+
+def up_to(default: float, most: float) -> Any:
+    """A number from 0 to `most`."""
+    return setting(
+        default, lambda value: "" if 0 <= value <= most else f"is {value}: it has to be from 0 to {most:g}."
+    )
+
+
+def some_of(choices: Sequence[str]) -> Any:
+    """A list of some of the choices; all of them by default."""
+
+    def check(chosen: Sequence[str]) -> str:
+        wrong = next((one for one in chosen if one not in choices), None)
+        return "" if wrong is None else f"has {wrong!r}: choose of {', '.join(choices)}."
+
+    return setting(tuple(choices), check)
+
+
+def one_of(default: str, choices: Sequence[str]) -> Any:
+    """One of the choices."""
+    return setting(
+        default, lambda value: "" if value in choices else f"is {value!r}: choose one of {', '.join(choices)}."
+    )

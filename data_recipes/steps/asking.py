@@ -12,9 +12,12 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_recipes.backends.base import Question
+from data_recipes.runner.records import Record
+from data_recipes.runner.steps import Outcome, Step
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+Asking = tuple[Question, Callable[[str], T]]  # and what reads its answer
 AGAIN = "Your last answer could not be used: {fault}. Answer again, exactly in the form that was asked for."
 _REFUSAL = re.compile(
     r"^(?:i am sorry|i['’]m sorry|sorry\b|i (?:cannot|can['’]t|am unable)|as an ai\b)", re.IGNORECASE
@@ -90,14 +93,45 @@ def _again(question: Question, fault: str, attempt: int) -> Question:
     return replace(question, prompt=f"{question.prompt}\n\n{AGAIN.format(fault=fault)}", attempt=attempt)
 
 
-def check_attempts(step: str, attempts: int) -> None:
-    """Refuse a number of attempts below 1.
+class AskingStep(Step):
+    """A step that asks a language model about its records, each question up to `attempts` times."""
 
-    Raises:
-        ValueError: naming the setting.
-    """
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-        raise ValueError(f"steps.{step}.attempts is {attempts!r}: it has to be a whole number, at least 1.")
+    attempts: int
+
+    def ask(
+        self,
+        chat: Any,
+        outcomes: Sequence[Outcome],
+        asking: Callable[[Record], Asking[T] | None],
+        use: Callable[[Record, T], Outcome],
+        unusable: str | Callable[[Record, str], Outcome],
+    ) -> list[Outcome]:
+        """One question about each record of a batch, asked together; what is refused already stays as it is.
+
+        Args:
+            chat: a `backends.base.Chat`.
+            outcomes: B, records or refused.
+            asking: a record's question and what reads the answer; None if there is none to be asked.
+            use: what becomes of a record by what was read.
+            unusable: why a record is refused where no attempt gave a usable answer; or what becomes of it then, by what
+                was wrong with the last answer.
+
+        Returns:
+            B outcomes.
+        """
+        found = list(outcomes)
+        asked = {n: job for n, one in enumerate(found) if isinstance(one, Record) and (job := asking(one)) is not None}
+        questions, readers = zip(*asked.values(), strict=True) if asked else ((), ())
+        for number, answer in zip(asked, ask_all(chat, questions, readers, self.attempts), strict=True):
+            record = found[number]
+            assert isinstance(record, Record), "only records are asked about"
+            if answer.value is not None:
+                found[number] = use(record, answer.value)
+            elif isinstance(unusable, str):
+                found[number] = self.reject(record, unusable, answer.fault)
+            else:
+                found[number] = unusable(record, answer.fault)
+        return found
 
 
 def read_text(text: str) -> str:
@@ -185,6 +219,3 @@ def _object_in(answer: str) -> Any:
         return ast.literal_eval(text)  # models write Python's quotes, too
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise UnusableError("the answer is not JSON") from None
-
-
-__all__ = ["Answer", "Form", "UnusableError", "ask_all", "bare", "read_form", "read_instructions", "read_text"]

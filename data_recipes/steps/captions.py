@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from pydantic import Field
 
 from data_recipes.backends.base import Question
-from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
-from data_recipes.runner.steps import Context, DataclassStep, Outcome
-from data_recipes.steps.asking import Form, ask_all, check_attempts, read_form, read_text
-from data_recipes.steps.settings import check_at_least
+from data_recipes.runner.records import ObjectAnnotation, Record
+from data_recipes.runner.steps import Context, Outcome, at_least, attempts
+from data_recipes.steps.asking import Asking, AskingStep, Form, read_form, read_text
 
 CAPTION_PROMPT = """Describe this picture in one to three sentences: what is in it, what each thing looks like, and \
 where it stands. Say only what can be seen. Answer with the description and nothing else."""
@@ -48,7 +46,7 @@ class ObjectList(Form):
 
 
 @dataclass(frozen=True)
-class Captions(DataclassStep):
+class Captions(AskingStep):
     """Caption and objects of a photo.
 
     Attributes:
@@ -56,15 +54,11 @@ class Captions(DataclassStep):
         max_things: objects at most, the first ones that are named; ours.
     """
 
-    attempts: int = 3
-    max_things: int = 8
+    attempts: int = attempts()
+    max_things: int = at_least(8)
 
     name = "captions"
     needs = ("chat",)
-
-    def __post_init__(self) -> None:
-        check_attempts(self.name, self.attempts)
-        check_at_least(self.name, "max_things", self.max_things)
 
     @property
     def prompts(self) -> Mapping[str, str]:
@@ -74,70 +68,35 @@ class Captions(DataclassStep):
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with caption and things; refused: no usable caption or list, nothing named, no picture."""
         chat = context.backend("chat")
-        outcomes: list[Outcome | None] = [self._without_picture(record) for record in records]
-        numbers = [number for number, outcome in enumerate(outcomes) if outcome is None]
-        told = self._captions(chat, [records[number] for number in numbers])
-        for number, answer in zip(numbers, told, strict=True):
-            if isinstance(answer, Rejected):
-                outcomes[number] = answer
-        captioned = [one for one in told if isinstance(one, Record)]
-        listed = iter(self._objects(chat, captioned))
-        return [[next(listed) if outcome is None else outcome] for outcome in outcomes]
-
-    def _without_picture(self, record: Record) -> Rejected | None:
-        if record.image is None:
-            return Rejected(record.key, self.name, "has no photo", "the source gave a pair")
-        return None
-
-    def _captions(self, chat: object, records: Sequence[Record]) -> list[Outcome]:
-        questions = [Question(CAPTION_PROMPT, (_photo(record),), "caption", truth=record.truth) for record in records]
-        answers = ask_all(chat, questions, [read_text] * len(records), self.attempts)
-        return [
-            Rejected(record.key, self.name, "no usable caption", answer.fault)
-            if answer.value is None
-            else record.but(caption=answer.value)
-            for record, answer in zip(records, answers, strict=True)
-        ]
-
-    def _objects(self, chat: object, records: Sequence[Record]) -> list[Outcome]:
-        questions = [
-            Question(
-                OBJECTS_PROMPT.format(caption=record.caption, max_things=self.max_things),
-                (_photo(record),),
-                "objects",
-                {"caption": record.caption},
-                record.truth,
-            )
+        outcomes: list[Outcome] = [
+            self.reject(record, "has no photo", "the source gave a pair") if record.image is None else record
             for record in records
         ]
-        readers = [partial(read_form, form=ObjectList)] * len(records)
-        answers = ask_all(chat, questions, readers, self.attempts)
-        outcomes: list[Outcome] = []
-        for record, answer in zip(records, answers, strict=True):
-            if answer.value is None:
-                outcomes.append(Rejected(record.key, self.name, "no usable object list", answer.fault))
-                continue
-            things = self._things(answer.value)
-            if things:
-                outcomes.append(record.but(things=things))
-            else:
-                outcomes.append(Rejected(record.key, self.name, "no objects named"))
-        return outcomes
+        outcomes = self.ask(chat, outcomes, ask_caption, with_caption, "no usable caption")
+        outcomes = self.ask(chat, outcomes, self._listing, self._with_things, "no usable object list")
+        return [[outcome] for outcome in outcomes]
 
-    def _things(self, listed: ObjectList) -> tuple[ObjectAnnotation, ...]:
+    def _listing(self, record: Record) -> Asking[ObjectList]:
+        prompt = OBJECTS_PROMPT.format(caption=record.caption, max_things=self.max_things)
+        question = Question(prompt, (record.photo,), "objects", {"caption": record.caption}, record.truth)
+        return question, partial(read_form, form=ObjectList)
+
+    def _with_things(self, record: Record, listed: ObjectList) -> Outcome:
         """The first of each simple caption: what has the same words cannot be told apart."""
         things: dict[str, ObjectAnnotation] = {}
         for one in listed.object_list:
-            known = ObjectAnnotation(
-                one.category.replace("_", " "), one.obj_simple_caption.replace("_", " "), one.obj_detailed_caption
-            )
-            things.setdefault(known.caption.lower(), known)
-        return tuple(things.values())[: self.max_things]
+            name, caption = (words.replace("_", " ") for words in (one.category, one.obj_simple_caption))
+            things.setdefault(caption.lower(), ObjectAnnotation(name, caption, one.obj_detailed_caption))
+        if not things:
+            return self.reject(record, "no objects named")
+        return record.but(things=tuple(things.values())[: self.max_things])
 
 
-def _photo(record: Record) -> np.ndarray:
-    assert record.image is not None, "records without a picture were refused before"
-    return record.image
+def ask_caption(record: Record) -> Asking[str]:
+    """The question for the caption of a photo."""
+    return Question(CAPTION_PROMPT, (record.photo,), "caption", truth=record.truth), read_text
 
 
-__all__ = ["Captions", "ListedObject", "ObjectList"]
+def with_caption(record: Record, caption: str) -> Record:
+    """A record with its caption."""
+    return record.but(caption=caption)

@@ -100,6 +100,3 @@ class CutOut:
         out[where.slices] = mixed.astype(np.uint8)
         inside[where.slices] = share[..., 0] > 0
         return out, inside
-
-
-__all__ = ["CutOut", "cut_out", "touches_border", "trimmed"]

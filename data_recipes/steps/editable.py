@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from data_recipes.backends.base import Question
-from data_recipes.runner.records import Record, Rejected
-from data_recipes.runner.steps import Context, Outcome
-from data_recipes.steps.asking import Answer, Form, UnusableError, ask_all, check_attempts, read_form
-from data_recipes.steps.settings import check_chosen
+from data_recipes.runner.records import Record
+from data_recipes.runner.steps import Context, Outcome, attempts, some_of
+from data_recipes.steps.asking import Asking, AskingStep, Form, UnusableError, read_form
 
 TASKS = ("remove", "replace")
 NOTE = "may_"  # notes: may_remove, may_replace: captions of the things
@@ -35,7 +34,7 @@ class Flags(Form):
 
 
 @dataclass(frozen=True)
-class Editable:
+class Editable(AskingStep):
     """Asks a language model what may be edited; `pairs` then leaves the rest alone.
 
     Attributes:
@@ -43,20 +42,11 @@ class Editable:
         attempts: how often a question is asked until its answer is usable; ours.
     """
 
-    tasks: Sequence[str] = field(default=TASKS)
-    attempts: int = 3
+    tasks: Sequence[str] = some_of(TASKS)
+    attempts: int = attempts()
 
     name = "editable"
     needs = ("chat",)
-
-    def __post_init__(self) -> None:
-        check_attempts(self.name, self.attempts)
-        check_chosen(self.name, "tasks", self.tasks, TASKS)
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return {"tasks": list(self.tasks), "attempts": self.attempts}
 
     @property
     def prompts(self) -> Mapping[str, str]:
@@ -65,39 +55,34 @@ class Editable:
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with notes `may_remove` and `may_replace`; refused: no usable flags, nothing may be edited."""
-        chat = context.backend("chat")
-        asked = {task: self._flags(chat, task, records) for task in self.tasks}
-        return [
-            [self._outcome(record, {task: asked[task][number] for task in self.tasks})]
-            for number, record in enumerate(records)
-        ]
+        outcomes: list[Outcome] = list(records)
+        for task in self.tasks:
+            asking, use = partial(_asking, task=task), partial(_with_flags, task=task)
+            outcomes = self.ask(context.backend("chat"), outcomes, asking, use, "no usable flags")
+        return [[self._outcome(one) if isinstance(one, Record) else one] for one in outcomes]
 
-    def _flags(self, chat: object, task: str, records: Sequence[Record]) -> list[Answer[list[int]]]:
-        questions, readers = [], []
-        for record in records:
-            words = [thing.caption or thing.name for thing in record.things]
-            prompt = _fill(task, record.caption, words)
-            about = {"objects": words, "task": task}
-            questions.append(Question(prompt, (), "editable", about, record.truth))
-            readers.append(partial(_read_flags, count=len(words)))
-        return ask_all(chat, questions, readers, self.attempts)
+    def _outcome(self, record: Record) -> Outcome:
+        if self.tasks and not any(record.notes[NOTE + task] for task in self.tasks):
+            return self.reject(record, "nothing may be edited", f"{len(record.things)} objects")
+        return record
 
-    def _outcome(self, record: Record, answers: Mapping[str, Answer[list[int]]]) -> Outcome:
-        may: dict[str, list[str]] = {}
-        for task, answer in answers.items():
-            if answer.value is None:
-                return Rejected(record.key, self.name, "no usable flags", answer.fault)
-            flagged = zip(record.things, answer.value, strict=True)
-            may[f"{NOTE}{task}"] = [thing.caption or thing.name for thing, flag in flagged if flag]
-        if may and not any(may.values()):
-            return Rejected(record.key, self.name, "nothing may be edited", f"{len(record.things)} objects")
-        return record.but(notes={**record.notes, **may})
+
+def _asking(record: Record, task: str) -> Asking[list[int]]:
+    words = [thing.words for thing in record.things]
+    about = {"objects": words, "task": task}
+    question = Question(_fill(task, record.caption, words), (), "editable", about, record.truth)
+    return question, partial(_read_flags, count=len(words))
+
+
+def _with_flags(record: Record, flags: list[int], task: str) -> Record:
+    kept = [thing.words for thing, flag in zip(record.things, flags, strict=True) if flag]
+    return record.but(notes={**record.notes, NOTE + task: kept})
 
 
 def may(record: Record, task: str) -> tuple[bool, ...]:
     """For each thing of a record whether a task may be done to it: what `Editable` noted, else yes."""
     noted = record.notes.get(f"{NOTE}{task}")
-    return tuple(noted is None or (thing.caption or thing.name) in noted for thing in record.things)
+    return tuple(noted is None or thing.words in noted for thing in record.things)
 
 
 def _fill(task: str, caption: str, words: Sequence[str]) -> str:
@@ -110,6 +95,3 @@ def _read_flags(text: str, count: int) -> list[int]:
     if len(flags) != count:
         raise UnusableError(f"there are {len(flags)} flags for {count} objects")
     return list(flags)
-
-
-__all__ = ["Editable", "may"]

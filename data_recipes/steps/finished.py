@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from data_recipes.runner.records import TASKS, Record
-from data_recipes.runner.steps import Context, EachRecord, Outcome
-from data_recipes.steps.settings import check_chosen
+from data_recipes.runner.steps import Context, EachRecord, Outcome, some_of
 
 
 @dataclass(frozen=True)
@@ -18,17 +17,9 @@ class Finished(EachRecord):
         tasks: that pass.
     """
 
-    tasks: Sequence[str] = field(default=TASKS)
+    tasks: Sequence[str] = some_of(TASKS)
 
     name = "finished"
-
-    def __post_init__(self) -> None:
-        check_chosen(self.name, "tasks", self.tasks, TASKS)
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """The tasks."""
-        return {"tasks": list(self.tasks)}
 
     def one(self, record: Record, context: Context) -> Outcome:
         """Refused: is no pair, task is not wanted."""
@@ -39,6 +30,3 @@ class Finished(EachRecord):
         if record.task not in self.tasks:
             return self.reject(record, "task is not wanted", record.task)
         return record
-
-
-__all__ = ["Finished"]

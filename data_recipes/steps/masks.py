@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data_recipes.backends.base import Detection
-from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
-from data_recipes.runner.steps import Context, DataclassStep, Outcome
-from data_recipes.steps.settings import check_areas, check_at_least, check_share
+from data_recipes.runner.records import ObjectAnnotation, Record
+from data_recipes.runner.steps import Context, Outcome, Step, at_least, share
 
 SAME_BOX = 0.9  # overlap from which on two captions found one thing
 
 
 @dataclass(frozen=True)
-class Masks(DataclassStep):
+class Masks(Step):
     """One box and one mask for each object; objects without a good one are left out.
 
     Attributes:
@@ -30,48 +29,46 @@ class Masks(DataclassStep):
         max_things: objects that are kept, the ones with the best scores; ours.
     """
 
-    box_threshold: float = 0.4
-    min_area: float = 0.005
-    max_area: float = 0.5
-    max_overlap: float = 0.7
-    max_contained: float = 0.9
-    max_things: int = 8
+    box_threshold: float = share(0.4)
+    min_area: float = share(0.005)
+    max_area: float = share(0.5)
+    max_overlap: float = share(0.7)
+    max_contained: float = share(0.9)
+    max_things: int = at_least(8)
 
     name = "masks"
     needs = ("detector", "segmenter")
 
     def __post_init__(self) -> None:
-        for setting in ("box_threshold", "min_area", "max_area", "max_overlap", "max_contained"):
-            check_share(self.name, setting, getattr(self, setting))
+        super().__post_init__()
         check_areas(self.name, self.min_area, self.max_area)
-        check_at_least(self.name, "max_things", self.max_things)
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records whose things have boxes, masks and scores; refused: nothing found, no mask is usable, no photo."""
-        outcomes: list[Outcome | None] = [
-            Rejected(record.key, self.name, "has no photo") if record.image is None else None for record in records
-        ]
-        seen = [record for record in records if record.image is not None]
-        pictures = [record.image for record in seen]
-        truths = [record.truth for record in seen]
-        phrases = [[_words(thing) for thing in record.things] for record in seen]
+        return self.batched(
+            records,
+            lambda record: self.reject(record, "has no photo") if record.image is None else None,
+            lambda seen: self._masked(seen, context),
+        )
+
+    def _masked(self, records: Sequence[Record], context: Context) -> Iterator[Outcome]:
+        pictures, truths = [record.image for record in records], [record.truth for record in records]
+        phrases = [[thing.words for thing in record.things] for record in records]
         detected = context.backend("detector").detect(pictures, phrases, truths)
-        located = [self._located(record, found) for record, found in zip(seen, detected, strict=True)]
+        located = [self._located(record, found) for record, found in zip(records, detected, strict=True)]
         boxes = [[thing.box for thing in things] for things, _ in located]
         masks = context.backend("segmenter").segment(pictures, boxes, truths)
-        done = iter(
-            self._outcome(record, things, cut, lost)
-            for record, (things, lost), cut in zip(seen, located, masks, strict=True)
-        )
-        return [[next(done) if outcome is None else outcome] for outcome in outcomes]
+        for record, (things, lost), cut in zip(records, located, masks, strict=True):
+            yield self._outcome(record, things, cut, lost)
 
     def _located(self, record: Record, found: Sequence[Detection]) -> tuple[list[ObjectAnnotation], Counter[str]]:
         """Things with a box of their own, best scores first, and why others have none."""
         lost: Counter[str] = Counter()
         good = sorted((one for one in found if one.score >= self.box_threshold), key=lambda one: -one.score)
-        weak = {one.phrase for one in found} - {one.phrase for one in good}
+        weak = {one.phrase for one in found}
+        named = {one.phrase for one in good}
         taken: list[ObjectAnnotation] = []
-        open_things = {_words(thing): thing for thing in record.things}
+        open_things = {thing.words: thing for thing in record.things}
         for one in good:
             if one.phrase not in open_things:
                 continue
@@ -79,9 +76,7 @@ class Masks(DataclassStep):
                 continue
             taken.append(replace(open_things.pop(one.phrase), box=tuple(one.box), score=float(one.score)))
         for words in open_things:
-            found_by = {one.phrase for one in good}
-            reason = "box is another's" if words in found_by else "low score" if words in weak else "not found"
-            lost[reason] += 1
+            lost["box is another's" if words in named else "low score" if words in weak else "not found"] += 1
         lost["beyond max_things"] += max(0, len(taken) - self.max_things)
         return taken[: self.max_things], lost
 
@@ -89,7 +84,7 @@ class Masks(DataclassStep):
         self, record: Record, things: Sequence[ObjectAnnotation], masks: Sequence[np.ndarray], lost: Counter[str]
     ) -> Outcome:
         if not things:
-            return Rejected(record.key, self.name, "nothing found", _told(lost))
+            return self.reject(record, "nothing found", _told(lost))
         kept: list[ObjectAnnotation] = []
         for thing, mask in zip(things, masks, strict=True):
             reason = self._fault(mask, [one.mask for one in kept if one.mask is not None])
@@ -98,19 +93,17 @@ class Masks(DataclassStep):
             else:
                 kept.append(replace(thing, mask=mask))
         if not kept:
-            return Rejected(record.key, self.name, "no mask is usable", _told(lost))
-        order = {_words(thing): number for number, thing in enumerate(record.things)}
-        kept.sort(key=lambda thing: order[_words(thing)])
+            return self.reject(record, "no mask is usable", _told(lost))
+        order = {thing.words: number for number, thing in enumerate(record.things)}
+        kept.sort(key=lambda thing: order[thing.words])
         notes = {**record.notes, "objects_left_out": {k: v for k, v in sorted(lost.items()) if v}}
         return record.but(things=tuple(kept), notes=notes)
 
     def _fault(self, mask: np.ndarray, others: Sequence[np.ndarray]) -> str:
         """Why a mask is not taken beside those with better scores; "" if it is."""
         area = np.count_nonzero(mask)
-        if area < max(1.0, self.min_area * mask.size):
-            return "mask is too small"
-        if area > self.max_area * mask.size:
-            return "mask is too large"
+        if fault := area_fault(mask, self.min_area, self.max_area):
+            return f"mask {fault}"
         for other in others:
             shared = np.count_nonzero(mask & other)
             whole = np.count_nonzero(other)
@@ -121,6 +114,27 @@ class Masks(DataclassStep):
         return ""
 
 
+def check_areas(step: str, min_area: float, max_area: float) -> None:
+    """Refuse bounds that no mask's area lies between.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if min_area > max_area:
+        raise ValueError(
+            f"steps.{step}.min_area is {min_area} and max_area {max_area}: no mask is both; make min_area the smaller "
+            "one."
+        )
+
+
+def area_fault(mask: np.ndarray, min_area: float, max_area: float) -> str:
+    """Why a (H, W) bool mask is of the wrong size, bounds as shares of the picture; "" if it is not."""
+    area = np.count_nonzero(mask)
+    if area < max(1.0, min_area * mask.size):
+        return "is too small"
+    return "is too large" if area > max_area * mask.size else ""
+
+
 def box_overlap(one: Sequence[float], other: Sequence[float]) -> float:
     """Intersection over union of two boxes xyxy."""
     width, height = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
@@ -129,12 +143,5 @@ def box_overlap(one: Sequence[float], other: Sequence[float]) -> float:
     return shared / union if union > 0 else 0.0
 
 
-def _words(thing: ObjectAnnotation) -> str:
-    return thing.caption or thing.name
-
-
 def _told(lost: Counter[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()) if count)
-
-
-__all__ = ["Masks", "box_overlap"]

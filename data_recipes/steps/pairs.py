@@ -15,7 +15,7 @@ pair's mask is the area that was painted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -23,12 +23,12 @@ from pydantic import Field
 from scipy import ndimage
 
 from data_recipes.backends.base import InpaintRequest, Question
+from data_recipes.backends.windows import box_of
 from data_recipes.formats.run_lengths import encode_mask
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
-from data_recipes.runner.steps import Context, Outcome
-from data_recipes.steps.asking import Answer, Form, UnusableError, ask_all, bare, check_attempts, read_form
+from data_recipes.runner.steps import Context, Outcome, Step, at_least, attempts, share, some_of
+from data_recipes.steps.asking import Form, UnusableError, ask_all, bare, read_form
 from data_recipes.steps.editable import may
-from data_recipes.steps.settings import check_at_least, check_chosen, check_share
 
 TASKS = ("remove", "add", "replace")
 PROMPT = """A picture shows: {caption}
@@ -50,7 +50,7 @@ class Proposal(Form):
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Step):
     """Pairs of a photo's things.
 
     Attributes:
@@ -63,28 +63,20 @@ class Pairs:
         negative_prompt: for the inpainter; ours.
     """
 
-    tasks: Sequence[str] = field(default=TASKS)
+    tasks: Sequence[str] = some_of(TASKS)
     swap: bool = True
-    grow: float = 0.02
-    max_things: int = 4
-    attempts: int = 3
+    grow: float = share(0.02, most=0.5, of="a side")
+    max_things: int = at_least(4)
+    attempts: int = attempts()
     negative_prompt: str = ""
 
     name = "pairs"
     needs = ("inpainter", "chat")
 
     def __post_init__(self) -> None:
-        check_attempts(self.name, self.attempts)
+        super().__post_init__()
         if not self.tasks:
             raise ValueError(f"steps.{self.name}.tasks is empty: choose of {', '.join(TASKS)}.")
-        check_chosen(self.name, "tasks", self.tasks, TASKS)
-        check_share(self.name, "grow", self.grow, most=0.5, of="a side")
-        check_at_least(self.name, "max_things", self.max_things)
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return {**vars(self), "tasks": list(self.tasks)}
 
     @property
     def prompts(self) -> Mapping[str, str]:
@@ -93,62 +85,53 @@ class Pairs:
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Pairs; refused: no photo, no masks, nothing may be edited, and for a thing: no usable proposal."""
-        jobs: list[_Job] = []
-        outcomes: list[list[Outcome]] = []
-        for record in records:
-            refused = self._refusal(record)
-            outcomes.append([refused] if refused else [])
-            jobs += [] if refused else self._jobs(len(outcomes) - 1, record, context)
+        outcomes: list[list[Outcome]] = [self._refusal(record) for record in records]
+        jobs = [
+            job
+            for number, record in enumerate(records)
+            if not outcomes[number]
+            for job in self._jobs(number, record, context)
+        ]
         jobs = self._with_proposals(jobs, outcomes, context)
-        paintings = [job.painting(self.negative_prompt, context) for job in jobs]
-        painted = context.backend("inpainter").paint(paintings) if jobs else []
-        for job, painting, picture in zip(jobs, paintings, painted, strict=True):
-            outcomes[job.place] += job.pairs(painting.mask, picture, self.tasks, self.swap)
-        for record, found in zip(records, outcomes, strict=True):
-            if not found:
-                found.append(Rejected(record.key, self.name, "nothing may be edited"))
-        return outcomes
+        requests = [job.request(self.negative_prompt, context) for job in jobs]
+        painted = context.backend("inpainter").paint(requests) if jobs else []
+        for job, request, picture in zip(jobs, requests, painted, strict=True):
+            outcomes[job.place] += job.pairs(request.mask, picture, self.tasks, self.swap)
+        return [
+            found or [self.reject(record, "nothing may be edited")]
+            for record, found in zip(records, outcomes, strict=True)
+        ]
 
-    def _refusal(self, record: Record) -> Rejected | None:
+    def _refusal(self, record: Record) -> list[Outcome]:
         if record.image is None:
-            return Rejected(record.key, self.name, "has no photo")
-        if not any(thing.mask is not None for thing in record.things):
-            return Rejected(record.key, self.name, "has no masks")
-        return None
+            return [self.reject(record, "has no photo")]
+        has_masks = any(thing.mask is not None for thing in record.things)
+        return [] if has_masks else [self.reject(record, "has no masks")]
 
     def _jobs(self, place: int, record: Record, context: Context) -> list[_Job]:
         """What is to be painted for a photo: each thing removed, and each replaced."""
-        order = context.rng(record).permutation(len(record.things))
-        chosen = sorted(int(n) for n in order if record.things[int(n)].mask is not None)
-        if len(chosen) > self.max_things:
-            masked = [int(n) for n in order if record.things[int(n)].mask is not None]
-            chosen = sorted(masked[: self.max_things])
-        kinds = [("remove", {"remove", "add"}), ("replace", {"replace"})]
+        order = context.rng(record).permutation(len(record.things)).tolist()
+        masked = [number for number in order if record.things[number].mask is not None]
         return [
             _Job(place, record, number, kind, self.grow)
-            for number in chosen
-            for kind, tasks in kinds
+            for number in sorted(masked[: self.max_things])
+            for kind, tasks in (("remove", {"remove", "add"}), ("replace", {"replace"}))
             if tasks & set(self.tasks) and may(record, kind)[number]
         ]
 
     def _with_proposals(self, jobs: Sequence[_Job], outcomes: list[list[Outcome]], context: Context) -> list[_Job]:
         """The jobs that can be done, replacements with what comes; the others are refused."""
-        asking = [job for job in jobs if job.kind == "replace"]
-        if not asking:
-            return list(jobs)
-        readers = [partial(_read_proposal, known=job.record.things) for job in asking]
-        questions = [job.question() for job in asking]
-        answers: list[Answer[Proposal]] = ask_all(context.backend("chat"), questions, readers, self.attempts)
-        found = dict(zip((job.key for job in asking), answers, strict=True))
+        asked = [job for job in jobs if job.kind == "replace"]
+        readers = [partial(_read_proposal, known=job.record.things) for job in asked]
+        chat = context.backend("chat") if asked else None
+        answers = iter(ask_all(chat, [job.question() for job in asked], readers, self.attempts))
         ready = []
         for job in jobs:
-            answer = found.get(job.key)
-            if answer is None:
-                ready.append(job)
-            elif answer.value is None:
-                outcomes[job.place].append(Rejected(job.key, self.name, "no usable proposal", answer.fault))
+            answer = next(answers) if job.kind == "replace" else None
+            if answer is None or answer.value is not None:
+                ready.append(job if answer is None else replace(job, proposal=answer.value))
             else:
-                ready.append(replace(job, proposal=answer.value))
+                outcomes[job.place].append(Rejected(job.key, self.name, "no usable proposal", answer.fault))
         return ready
 
 
@@ -171,55 +154,39 @@ class _Job:
     def thing(self) -> ObjectAnnotation:
         return self.record.things[self.number]
 
-    @property
-    def words(self) -> str:
-        return self.thing.caption or self.thing.name
-
     def question(self) -> Question:
-        detail = self.thing.detailed_caption or self.words
-        prompt = PROMPT.format(caption=self.record.caption, detail=detail.rstrip("."))
-        about = {"object": self.words, "detailed_caption": self.thing.detailed_caption}
-        assert self.record.image is not None
-        return Question(prompt, (self.record.image,), "propose", about, self.record.truth)
+        thing, record = self.thing, self.record
+        detail = thing.detailed_caption or thing.words
+        prompt = PROMPT.format(caption=record.caption, detail=detail.rstrip("."))
+        about = {"object": thing.words, "detailed_caption": thing.detailed_caption}
+        return Question(prompt, (record.photo,), "propose", about, record.truth)
 
-    def painting(self, negative_prompt: str, context: Context) -> InpaintRequest:
-        assert self.record.image is not None and self.thing.mask is not None
-        new = self.proposal.object if self.proposal else ""
-        drawn = context.rng(self.record.but(key=self.key))
-        area = box_mask(self.thing.mask) if self.proposal else self.thing.mask
-        return InpaintRequest(
-            self.record.image,
-            grown(area, self.grow),
-            new,
-            negative_prompt,
-            int(drawn.integers(1 << 31)),
-            self.record.truth,
-            {"class_origin": self.words, "class_target": new},
-        )
+    def request(self, negative_prompt: str, context: Context) -> InpaintRequest:
+        new, mask = self.proposal.object if self.proposal else "", self.thing.pixels
+        area = grown(box_mask(mask) if self.proposal else mask, self.grow)
+        seed = int(context.rng(self.record.but(key=self.key)).integers(1 << 31))
+        about = {"class_origin": self.thing.words, "class_target": new}
+        return InpaintRequest(self.record.photo, area, new, negative_prompt, seed, self.record.truth, about)
 
     def pairs(self, mask: np.ndarray, painted: np.ndarray, tasks: Sequence[str], swap: bool) -> list[Outcome]:
         """The pair, and the swapped one."""
-        forward = self.record.but(
+        record, proposal = self.record, self.proposal
+        told = {"object": self.number, "segmentation": encode_mask(self.thing.pixels), "swapped": False}
+        forward = record.but(
             key=self.key,
             task=self.kind,
-            source=self.record.image,
+            source=record.image,
             target=painted,
             mask=mask,
-            class_origin=self.words,
-            class_target=self.proposal.object if self.proposal else "",
+            class_origin=self.thing.words,
+            class_target=proposal.object if proposal else "",
             detailed_origin=self.thing.detailed_caption,
-            detailed_target=self.proposal.detailed_caption if self.proposal else "",
-            notes={
-                **self.record.notes,
-                "object": self.number,
-                "segmentation": encode_mask(self.thing.mask),
-                "swapped": False,
-            },
+            detailed_target=proposal.detailed_caption if proposal else "",
+            notes={**record.notes, **told},
         )
-        back = "replace-back" if self.proposal else "add"
-        given = [forward] if self.kind in tasks else []
-        is_wanted = swap if self.proposal else "add" in tasks
-        return [*given, swapped(forward, f"{self.record.key}/{self.number}-{back}")] if is_wanted else [*given]
+        back = swapped(forward, f"{record.key}/{self.number}-{'replace-back' if proposal else 'add'}")
+        is_wanted = swap if proposal else "add" in tasks
+        return [*([forward] if self.kind in tasks else ()), *([back] if is_wanted else ())]
 
 
 def swapped(record: Record, key: str) -> Record:
@@ -248,10 +215,9 @@ def grown(mask: np.ndarray, share: float) -> np.ndarray:
 
 def box_mask(mask: np.ndarray) -> np.ndarray:
     """(H, W) bool: the box around a mask, filled; empty for an empty one."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     filled = np.zeros_like(mask)
-    if rows.size:
-        filled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    if mask.any():
+        filled[box_of(mask).slices] = True
     return filled
 
 
@@ -261,6 +227,3 @@ def _read_proposal(text: str, known: Sequence[ObjectAnnotation]) -> Proposal:
     if bare(proposal.object).lower() in names:
         raise UnusableError(f"{proposal.object!r} is in the picture already")
     return proposal
-
-
-__all__ = ["Pairs", "box_mask", "grown", "swapped"]

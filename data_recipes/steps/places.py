@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from data_recipes.backends.windows import box_of
 from data_recipes.runner.records import ObjectAnnotation
 from data_recipes.steps.asking import bare
 
@@ -23,8 +24,8 @@ def article(noun: str) -> str:
 
 def centre(mask: np.ndarray) -> tuple[float, float]:
     """Across and down, as shares of the picture, of the middle of a mask's box; (H, W) bool, not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return (float(columns[0] + columns[-1] + 1) / 2 / mask.shape[1], float(rows[0] + rows[-1] + 1) / 2 / mask.shape[0])
+    box, (height, width) = box_of(mask), mask.shape
+    return (2 * box.left + box.width) / 2 / width, (2 * box.top + box.height) / 2 / height
 
 
 def place_words(mask: np.ndarray) -> str:
@@ -53,13 +54,13 @@ def told_apart(things: Sequence[ObjectAnnotation], number: int) -> tuple[str, ..
     if not 2 <= len(same) <= 3 or number not in same:
         return ()
     found = []
-    across = sorted(same, key=lambda i: centre(_mask(things[i]))[0])
-    places = [centre(_mask(things[i]))[0] for i in across]
+    across = sorted(same, key=lambda i: centre(things[i].pixels)[0])
+    places = [centre(things[i].pixels)[0] for i in across]
     if all(b - a >= APART for a, b in pairwise(places)):
         sides = ("left", "right") if len(same) == 2 else ("left", "middle", "right")
         found.append(f"the {sides[across.index(number)]} {name}")
     if len(same) == 2:
-        own, other = (int(_mask(things[i]).sum()) for i in (number, sum(same) - number))
+        own, other = (int(things[i].pixels.sum()) for i in (number, sum(same) - number))
         if max(own, other) >= LARGER * min(own, other):
             found.append(f"the {'bigger' if own > other else 'smaller'} {name}")
     return tuple(found)
@@ -77,7 +78,7 @@ def beside(mask: np.ndarray, things: Sequence[ObjectAnnotation]) -> str:
     """
     x, y = centre(mask)
     known = [
-        (abs(x - a) + abs(y - b), bare(thing.caption or thing.name), x - a, y - b)
+        (abs(x - a) + abs(y - b), bare(thing.words), x - a, y - b)
         for thing in things
         if thing.mask is not None
         for a, b in [centre(thing.mask)]
@@ -90,11 +91,3 @@ def beside(mask: np.ndarray, things: Sequence[ObjectAnnotation]) -> str:
     if abs(right) >= abs(down):
         return f"to the {'right' if right > 0 else 'left'} of the {words}"
     return f"{'below' if down > 0 else 'above'} the {words}"
-
-
-def _mask(thing: ObjectAnnotation) -> np.ndarray:
-    assert thing.mask is not None, "chosen by their masks"
-    return thing.mask
-
-
-__all__ = ["article", "beside", "centre", "place_words", "told_apart"]

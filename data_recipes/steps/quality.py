@@ -9,29 +9,26 @@ the target). Each of the two is the smaller of its scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from data_recipes.backends.base import Question
 from data_recipes.runner.records import Record, Rejected
-from data_recipes.runner.steps import Context, DataclassStep, Outcome
-from data_recipes.steps.asking import Answer, UnusableError, ask_all, check_attempts
+from data_recipes.runner.steps import Context, Outcome, Step, attempts, one_of, up_to
+from data_recipes.steps.asking import Answer, UnusableError, ask_all
 from insightedit.chat.replies import Scale, parse_reply
 from insightedit.evaluation.judge.rubrics import RUBRICS, Rubric
 
 Scores = tuple[float, ...]
-T = TypeVar("T")
-U = TypeVar("U")
-JUDGED = ("each", "first")
 
 
 @dataclass(frozen=True)
-class Quality(DataclassStep):
+class Quality(Step):
     """Refuses pairs that are not what they say, or do not look like a picture.
 
     No rule on the scores is published: all thresholds are ours.
@@ -54,43 +51,26 @@ class Quality(DataclassStep):
 
     min_sc: float = 4.0
     min_pq: float = 3.0
-    rubric: str = "insightedit"
-    judged: str = "each"
+    rubric: str = one_of("insightedit", [name for name, one in RUBRICS.items() if {"SC", "PQ"} <= set(one.columns)])
+    judged: str = one_of("each", ("each", "first"))
     first_must_fit: bool = True
-    attempts: int = 3
-    on_missing: str = "reject"
-    tolerance: int = 12
-    max_outside: float = 0.001
-    min_inside: float = 0.2
-    min_changed: float = 0.001
+    attempts: int = attempts()
+    on_missing: str = one_of("reject", ("reject", "keep"))
+    tolerance: int = up_to(12, 255)
+    max_outside: float = up_to(0.001, 1)
+    min_inside: float = up_to(0.2, 1)
+    min_changed: float = up_to(0.001, 1)
 
     name = "quality"
     needs = ("judge",)
 
     def __post_init__(self) -> None:
-        check_attempts(self.name, self.attempts)
-        allowed = {
-            "rubric": tuple(name for name, one in RUBRICS.items() if {"SC", "PQ"} <= set(one.columns)),
-            "judged": JUDGED,
-            "on_missing": ("reject", "keep"),
-        }
-        for setting, choices in allowed.items():
-            if getattr(self, setting) not in choices:
-                raise ValueError(
-                    f"steps.{self.name}.{setting} is {getattr(self, setting)!r}: choose one of {', '.join(choices)}."
-                )
+        super().__post_init__()
         highest = self._scale("SC").high
-        for setting, most in {
-            "min_sc": highest,
-            "min_pq": highest,
-            "tolerance": 255,
-            "max_outside": 1,
-            "min_inside": 1,
-            "min_changed": 1,
-        }.items():
-            if not 0 <= getattr(self, setting) <= most:
+        for setting in ("min_sc", "min_pq"):
+            if not 0 <= getattr(self, setting) <= highest:
                 raise ValueError(
-                    f"steps.{self.name}.{setting} is {getattr(self, setting)}: it has to be from 0 to {most:g}."
+                    f"steps.{self.name}.{setting} is {getattr(self, setting)}: it has to be from 0 to {highest:g}."
                 )
 
     @property
@@ -103,17 +83,18 @@ class Quality(DataclassStep):
         return RUBRICS[self.rubric]
 
     def _scale(self, part: str) -> Scale:
-        return next(question.scale for question in self._rubric.questions_for("") if question.part == part)
+        return self._part(part).scale
+
+    def _part(self, part: str) -> Any:
+        return next(question for question in self._rubric.questions_for("") if question.part == part)
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with scores; refused: see `pixel_fault`, no instruction, judge failed, SC or PQ is too low."""
-        outcomes: list[Outcome | None] = []
-        for record in records:
-            reason, detail = self.pixel_fault(record)
-            outcomes.append(Rejected(record.key, self.name, reason, detail) if reason else None)
-        left = [record for record, outcome in zip(records, outcomes, strict=True) if outcome is None]
-        judged = iter(self._judged(left, context))
-        return [[next(judged) if outcome is None else outcome] for outcome in outcomes]
+        return self.batched(records, self._spoilt, lambda left: self._judged(left, context.backend("judge")))
+
+    def _spoilt(self, record: Record) -> Rejected | None:
+        reason, detail = self.pixel_fault(record)
+        return self.reject(record, reason, detail) if reason else None
 
     def pixel_fault(self, record: Record) -> tuple[str, str]:
         """Why a pair is refused without asking anyone, and about this one; both "" if it is not."""
@@ -138,16 +119,19 @@ class Quality(DataclassStep):
             return "mask is loose", f"{inside:.1%} of it changed"
         return "", ""
 
-    def _judged(self, records: Sequence[Record], context: Context) -> list[Outcome]:
+    def _judged(self, records: Sequence[Record], judge: Any) -> list[Outcome]:
         """First PQ, which needs one answer a pair; then SC of the pairs that are left."""
-        judge = context.backend("judge")
         pictures = [self._pictures(record) for record in records]
-        asked = [Question(self._prompt("PQ"), seen[-1:], "pq", truth=r.truth) for r, seen in _zip(records, pictures)]
+        prompt = self._part("PQ").ask("")
+        asked = [
+            Question(prompt, seen[-1:], "pq", truth=record.truth)
+            for record, seen in zip(records, pictures, strict=True)
+        ]
         answers = self._ask(judge, "PQ", asked)
-        outcomes = [self._with_pq(record, answer) for record, answer in _zip(records, answers)]
+        outcomes = [self._with_pq(record, answer) for record, answer in zip(records, answers, strict=True)]
         texts = [self._texts(outcome) if isinstance(outcome, Record) else () for outcome in outcomes]
         asked = [
-            Question(self._prompt("SC", text), seen, "sc", {"instruction": text}, record.truth)
+            Question(self._part("SC").ask(text), seen, "sc", {"instruction": text}, record.truth)
             for record, seen, wordings in zip(records, pictures, texts, strict=True)
             for text in wordings
         ]
@@ -155,17 +139,13 @@ class Quality(DataclassStep):
         found = [{text: next(verdicts) for text in wordings} for wordings in texts]
         return [
             self._with_sc(outcome, said) if isinstance(outcome, Record) else outcome
-            for outcome, said in _zip(outcomes, found)
+            for outcome, said in zip(outcomes, found, strict=True)
         ]
 
     def _texts(self, record: Record) -> tuple[str, ...]:
         return record.wordings if self.judged == "each" else record.wordings[:1]
 
-    def _prompt(self, part: str, instruction: str = "") -> str:
-        question = next(one for one in self._rubric.questions_for("") if one.part == part)
-        return question.ask(instruction)
-
-    def _ask(self, judge: object, part: str, questions: Sequence[Question]) -> list[Answer[Scores]]:
+    def _ask(self, judge: Any, part: str, questions: Sequence[Question]) -> list[Answer[Scores]]:
         readers = [partial(_read_scores, scale=self._scale(part))] * len(questions)
         return ask_all(judge, questions, readers, self.attempts)
 
@@ -183,7 +163,7 @@ class Quality(DataclassStep):
         scores = dict(zip(self._scale("PQ").names, answer.value, strict=True))
         value = min(answer.value)
         if value < self.min_pq:
-            return Rejected(record.key, self.name, "PQ is too low", _told(scores))
+            return self.reject(record, "PQ is too low", _told(scores))
         return record.but(scores={**record.scores, "PQ": value, **scores})
 
     def _with_sc(self, record: Record, said: Mapping[str, Answer[Scores]]) -> Outcome:
@@ -196,7 +176,7 @@ class Quality(DataclassStep):
         first = next(iter(said))
         if not fits or (self.first_must_fit and first in known and first not in fits):
             best = known[first] if first in known else max(known.values(), key=min)
-            return Rejected(record.key, self.name, "SC is too low", _told(dict(zip(names, best, strict=True))))
+            return self.reject(record, "SC is too low", _told(dict(zip(names, best, strict=True))))
         worst = min(fits.values(), key=min)
         unread = set(said) - set(known) if self.on_missing == "keep" else set()
         out = [text for text in said if text not in fits and text not in unread]
@@ -213,7 +193,7 @@ class Quality(DataclassStep):
 
     def _missing(self, record: Record, part: str, fault: str) -> Outcome:
         if self.on_missing == "reject":
-            return Rejected(record.key, self.name, "judge failed", f"{part}: {fault}")
+            return self.reject(record, "judge failed", f"{part}: {fault}")
         failed = [*record.notes.get("judge_failed", ()), part]
         return record.but(notes={**record.notes, "judge_failed": failed})
 
@@ -231,12 +211,5 @@ def _read_scores(text: str, scale: Scale) -> Scores:
     return parsed.scores
 
 
-def _zip(one: Iterable[T], other: Iterable[U]) -> Iterator[tuple[T, U]]:
-    return zip(one, other, strict=True)
-
-
 def _told(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in scores.items())
-
-
-__all__ = ["Quality", "changed_pixels"]

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from data_recipes.backends.base import Question
-from data_recipes.runner.records import REFERENCE_PLACEHOLDER, Record, Rejected
-from data_recipes.runner.steps import Context, DataclassStep, Outcome
-from data_recipes.steps.asking import Answer, UnusableError, bare, check_attempts, read_instructions
-from data_recipes.steps.each import Asking, ask_each
-from data_recipes.steps.settings import check_at_least
+from data_recipes.runner.records import REFERENCE_PLACEHOLDER, Record
+from data_recipes.runner.steps import Context, Outcome, at_least, attempts
+from data_recipes.steps.asking import Asking, AskingStep, UnusableError, bare, read_instructions
 
 TEMPLATES = {  # ours; the kind "template" of the wordings
     "add": f"add {REFERENCE_PLACEHOLDER} to the picture",
@@ -33,7 +31,7 @@ HINTS = {
 
 
 @dataclass(frozen=True)
-class SubjectWording(DataclassStep):
+class SubjectWording(AskingStep):
     """Instructions for pairs whose subject is shown by a reference picture.
 
     Attributes:
@@ -42,19 +40,14 @@ class SubjectWording(DataclassStep):
         max_words: of an instruction; ours.
     """
 
-    count: int = 2
-    attempts: int = 3
-    max_words: int = 40
+    count: int = at_least(2, least=0)
+    attempts: int = attempts()
+    max_words: int = at_least(40)
 
     name = "subject_wording"
 
-    def __post_init__(self) -> None:
-        check_attempts(self.name, self.attempts)
-        for setting, least in (("count", 0), ("max_words", 1)):
-            check_at_least(self.name, setting, getattr(self, setting), least)
-
     @property
-    def needs(self) -> tuple[str, ...]:
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """The chat, where it writes."""
         return ("chat",) if self.count else ()
 
@@ -67,13 +60,12 @@ class SubjectWording(DataclassStep):
         """Records with a template and the model's wordings; refused: no reference, no usable wording."""
         outcomes: list[Outcome] = [self._with_template(record) for record in records]
         if self.count:
-            chat = context.backend("chat")
-            outcomes = ask_each(chat, outcomes, self._asking, self._with_answer, self.attempts)
+            outcomes = self.ask(context.backend("chat"), outcomes, self._asking, _with_wordings, "no usable wording")
         return [[outcome] for outcome in outcomes]
 
     def _with_template(self, record: Record) -> Outcome:
         if record.task not in TEMPLATES or len(record.references) != 1 or not record.is_pair:
-            return Rejected(record.key, self.name, "has no subject with a reference", record.task)
+            return self.reject(record, "has no subject with a reference", record.task)
         text = TEMPLATES[record.task].format(origin=bare(record.class_origin))
         return record.but(instructions={"template": (text,)})
 
@@ -89,20 +81,14 @@ class SubjectWording(DataclassStep):
             slots=", ".join(['"..."'] * self.count),
         )
         assert record.target is not None
-        about = {
-            "task": record.task,
-            "class_origin": record.class_origin,
-            "class_target": record.class_target,
-            "detailed_target": record.detailed_target,
-            "count": self.count,
-        }
+        names = ("task", "class_origin", "class_target", "detailed_target")
+        about = {**{name: getattr(record, name) for name in names}, "count": self.count}
         question = Question(prompt, (record.target,), "subject_instruction", about, record.truth)
         return question, partial(read_marked, count=self.count, max_words=self.max_words)
 
-    def _with_answer(self, record: Record, answer: Answer[tuple[str, ...]]) -> Outcome:
-        if answer.value is None:
-            return Rejected(record.key, self.name, "no usable wording", answer.fault)
-        return record.but(instructions={**record.instructions, "simple": answer.value})
+
+def _with_wordings(record: Record, found: tuple[str, ...]) -> Record:
+    return record.but(instructions={**record.instructions, "simple": found})
 
 
 def read_marked(text: str, count: int, max_words: int) -> tuple[str, ...]:
@@ -127,6 +113,3 @@ def mark_words(text: str, words: str) -> str:
     """
     pattern = rf"(?<!\w)(?:(?:an?|the)\s+)?{re.escape(bare(words))}(?!\w)"
     return re.sub(pattern, REFERENCE_PLACEHOLDER, text, count=1, flags=re.IGNORECASE)
-
-
-__all__ = ["PROMPT", "TEMPLATES", "SubjectWording", "mark_words", "read_marked"]

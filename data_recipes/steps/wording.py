@@ -11,16 +11,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from data_recipes.backends.base import Question
-from data_recipes.runner.records import Record, Rejected
-from data_recipes.runner.steps import Context, Outcome
-from data_recipes.steps.asking import Answer, ask_all, bare, check_attempts, read_instructions
-from data_recipes.steps.settings import check_at_least, check_chosen
+from data_recipes.runner.records import Record
+from data_recipes.runner.steps import Context, Outcome, at_least, attempts, setting, some_of
+from data_recipes.steps.asking import Asking, AskingStep, bare, read_instructions
 
 KINDS = ("simple", "advanced", "reasoning")
 COUNTS = {"simple": 1, "advanced": 1, "reasoning": 2}
@@ -66,7 +65,7 @@ PROMPTS = {
 
 
 @dataclass(frozen=True)
-class Wording:
+class Wording(AskingStep):
     """Instructions of all kinds for pairs that remove, add or replace.
 
     Attributes:
@@ -77,20 +76,18 @@ class Wording:
         on_failure: "keep" goes on with the wordings that there are, "reject" refuses the pair; ours.
     """
 
-    kinds: Sequence[str] = field(default=KINDS)
+    kinds: Sequence[str] = some_of(KINDS)
     by_chat: bool = True
-    attempts: int = 3
-    max_words: int = 60
-    on_failure: str = "keep"
+    attempts: int = attempts()
+    max_words: int = at_least(60)
+    on_failure: str = setting(
+        "keep", lambda value: "" if value in ("keep", "reject") else f"is {value!r}: choose keep or reject."
+    )
 
     name = "wording"
 
     def __post_init__(self) -> None:
-        check_attempts(self.name, self.attempts)
-        check_chosen(self.name, "kinds", self.kinds, KINDS)
-        if self.on_failure not in ("keep", "reject"):
-            raise ValueError(f"steps.{self.name}.on_failure is {self.on_failure!r}: choose keep or reject.")
-        check_at_least(self.name, "max_words", self.max_words)
+        super().__post_init__()
         if "reasoning" in self.kinds and not self.by_chat:
             raise ValueError(
                 f"steps.{self.name}.kinds has reasoning and by_chat is false: only a language model can write it; "
@@ -98,14 +95,9 @@ class Wording:
             )
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """The chat, where it writes."""
         return ("chat",) if self.by_chat else ()
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """All fields."""
-        return {**vars(self), "kinds": list(self.kinds)}
 
     @property
     def prompts(self) -> Mapping[str, str]:
@@ -114,17 +106,15 @@ class Wording:
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with instructions; refused: no wording for the task, no usable wording."""
-        outcomes: list[Outcome] = []
-        for record in records:
-            known = record.task in TEMPLATES and record.is_pair
-            outcomes.append(
-                record.but(instructions=self._templates(record, context))
-                if known
-                else Rejected(record.key, self.name, "no wording for the task", record.task or "no pair")
-            )
-        if self.by_chat:
-            for kind in self.kinds:
-                outcomes = self._reworded(kind, outcomes, context)
+        outcomes: list[Outcome] = [
+            record.but(instructions=self._templates(record, context))
+            if record.task in TEMPLATES and record.is_pair
+            else self.reject(record, "no wording for the task", record.task or "no pair")
+            for record in records
+        ]
+        for kind in self.kinds if self.by_chat else ():
+            asking, missing = partial(self._asking, kind=kind), partial(self._without, kind=kind)
+            outcomes = self.ask(context.backend("chat"), outcomes, asking, partial(_with, kind=kind), missing)
         return [[outcome] for outcome in outcomes]
 
     def _templates(self, record: Record, context: Context) -> dict[str, tuple[str, ...]]:
@@ -138,46 +128,32 @@ class Wording:
             words["advanced"] = (_drawn(ADVANCED_TEMPLATES[record.task], rng).format(**detailed),)
         return words
 
-    def _reworded(self, kind: str, outcomes: Sequence[Outcome], context: Context) -> list[Outcome]:
-        """Outcomes with one more kind of wording, by the language model."""
-        records = [outcome for outcome in outcomes if isinstance(outcome, Record)]
-        questions = [_question(kind, record) for record in records]
-        readers = [self._reader(kind, record) for record in records]
-        answers = iter(ask_all(context.backend("chat"), questions, readers, self.attempts))
-        return [
-            self._with(kind, outcome, next(answers)) if isinstance(outcome, Record) else outcome
-            for outcome in outcomes
-        ]
-
-    def _reader(self, kind: str, record: Record) -> partial[tuple[str, ...]]:
+    def _asking(self, record: Record, kind: str) -> Asking[tuple[str, ...]]:
         names = [words for words in (record.class_origin, record.class_target) if words]
-        return partial(
-            read_instructions, count=COUNTS[kind], max_words=self.max_words, keep=names if kind == "simple" else ()
+        keep = names if kind == "simple" else ()
+        return _question(kind, record), partial(
+            read_instructions, count=COUNTS[kind], max_words=self.max_words, keep=keep
         )
 
-    def _with(self, kind: str, record: Record, answer: Answer[tuple[str, ...]]) -> Outcome:
-        if answer.value is None:
-            if self.on_failure == "reject":
-                return Rejected(record.key, self.name, f"no usable {kind} wording", answer.fault)
-            missing = [*record.notes.get("wordings_missing", ()), kind]
-            return record.but(notes={**record.notes, "wordings_missing": missing})
-        before = record.instructions.get(kind, ())
-        found = tuple(dict.fromkeys((*before, *answer.value)))
-        return record.but(instructions={**record.instructions, kind: found})
+    def _without(self, record: Record, fault: str, kind: str) -> Outcome:
+        if self.on_failure == "reject":
+            return self.reject(record, f"no usable {kind} wording", fault)
+        missing = [*record.notes.get("wordings_missing", ()), kind]
+        return record.but(notes={**record.notes, "wordings_missing": missing})
+
+
+def _with(record: Record, texts: tuple[str, ...], kind: str) -> Record:
+    """A record with one more kind of wording."""
+    found = tuple(dict.fromkeys((*record.instructions.get(kind, ()), *texts)))
+    return record.but(instructions={**record.instructions, kind: found})
 
 
 def _question(kind: str, record: Record) -> Question:
-    about = {
-        "task": record.task,
-        "class_origin": record.class_origin,
-        "class_target": record.class_target,
-        "detailed_origin": record.detailed_origin,
-        "detailed_target": record.detailed_target,
-    }
+    names = ("task", "class_origin", "class_target", "detailed_origin", "detailed_target")
+    about = {name: getattr(record, name) for name in names}
     told = {"edited": record.detailed_origin, "new": record.detailed_target}
     details = "\n".join(f"What is {name}: {words}" for name, words in told.items() if words)
-    edit = record.instructions["template"][0]
-    prompt = PROMPTS[kind].format(edit=edit, details=details)
+    prompt = PROMPTS[kind].format(edit=record.instructions["template"][0], details=details)
     pictures = (record.source,) if kind == "reasoning" and record.source is not None else ()
     return Question(prompt, pictures, kind, about, record.truth)
 
@@ -190,6 +166,3 @@ def _detail(record: Record, which: str) -> str:
 
 def _drawn(choices: Sequence[str], rng: np.random.Generator) -> str:
     return choices[int(rng.integers(len(choices)))]
-
-
-__all__ = ["ADVANCED_TEMPLATES", "PROMPTS", "SIMPLE_TEMPLATES", "TEMPLATES", "Wording"]

@@ -17,7 +17,7 @@ from data_recipes.backends.summarise import Seq2SeqSummariser
 from data_recipes.expressive import cut_answer, question
 from data_recipes.expressive.models import Summariser
 from data_recipes.expressive.texts import SUMMARY_PROMPT
-from data_recipes.mgie_expressive.expressive import Describe, Summarise
+from data_recipes.mgie_expressive import Describe, Summarise
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context
 from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_recipes.backends.base import Question, Usage
-from data_recipes.mige_addition.subject import Addition, MainSubject
+from data_recipes.mige_addition import Addition, MainSubject
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context
 from data_recipes.steps.asking import UnusableError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_recipes.mige_replacement.replacements import Marks, Replacements, SubjectMasks, read_replacement
+from data_recipes.mige_replacement import Marks, Replacements, SubjectMasks, read_replacement
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context
 from data_recipes.steps.cutouts import cut_out

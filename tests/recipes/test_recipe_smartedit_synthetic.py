@@ -15,10 +15,7 @@ from data_recipes.oracle.world import World, world_of
 from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context
-from data_recipes.smartedit_synthetic.couples import Couples
-from data_recipes.smartedit_synthetic.donor import Donor
-from data_recipes.smartedit_synthetic.relations import Relations
-from data_recipes.smartedit_synthetic.swap import Swap, placed
+from data_recipes.smartedit_synthetic import Couples, Donor, Relations, Swap, placed
 from data_recipes.steps.cutouts import CutOut, trimmed
 from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
 

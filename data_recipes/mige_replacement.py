@@ -1,20 +1,36 @@
-"""MIGE's replacements: which pairs of an editing data set replace something, and what came, cut out."""
+"""MIGE's subject replacement: "replace the dog with <imagehere>", from pairs that replace something already.
+
+| the paper | here |
+| --- | --- |
+| filtered from existing editing data | `replacements`: by task, or by how the instruction reads |
+| the subject segmented by Grounded SAM | `subject_masks`: in the target, where the picture has changed |
+| multimodal instructions | `marks`: the words for what came become `<imagehere>`, by rule; beside it a template |
+| virtual try-on data by IDM-VTON | pairs with references in their instructions pass untouched |
+| about 110k samples | as many as the source has; the step `quality` where the config names it |
+
+The reference is cut out of the target itself, on white, in the middle of a square; the paper does not say how.
+
+Source: MIGE, section 3.3.1 and figure 5b.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from data_recipes.runner.records import REFERENCE_PLACEHOLDER, Record, Rejected
-from data_recipes.runner.steps import Context, DataclassStep, EachRecord, Outcome
+from data_recipes.recipes import Settings, configured_steps
+from data_recipes.runner.records import REFERENCE_PLACEHOLDER, Record
+from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, share
 from data_recipes.steps.asking import bare
 from data_recipes.steps.cutouts import MARGIN, cut_out
-from data_recipes.steps.quality import changed_pixels
-from data_recipes.steps.settings import check_areas, check_share
+from data_recipes.steps.masks import area_fault, check_areas
+from data_recipes.steps.quality import Quality, changed_pixels
 from data_recipes.steps.subjects import TEMPLATES, mark_words
+
+ABOUT = "Replacements of an editing data set, with what comes shown by a picture in the instruction (MIGE)."
 
 FORMS = tuple(
     re.compile(form, re.IGNORECASE)
@@ -78,7 +94,7 @@ class Replacements(EachRecord):
 
 
 @dataclass(frozen=True)
-class SubjectMasks(DataclassStep):
+class SubjectMasks(Step):
     """Finds what came in the target (Grounding DINO + SAM), and cuts it out as the reference.
 
     Attributes:
@@ -90,37 +106,40 @@ class SubjectMasks(DataclassStep):
         margin: of white around the reference, as a share of its longer side; ours.
     """
 
-    box_threshold: float = 0.4
-    min_area: float = 0.005
-    max_area: float = 0.6
-    min_changed: float = 0.5
+    box_threshold: float = share(0.4)
+    min_area: float = share(0.005)
+    max_area: float = share(0.6)
+    min_changed: float = share(0.5)
     tolerance: int = 12
-    margin: float = MARGIN
+    margin: float = share(MARGIN)
 
     name = "subject_masks"
     needs = ("detector", "segmenter")
 
     def __post_init__(self) -> None:
-        for setting in ("box_threshold", "min_area", "max_area", "min_changed", "margin"):
-            check_share(self.name, setting, getattr(self, setting))
+        super().__post_init__()
         check_areas(self.name, self.min_area, self.max_area)
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with a reference; refused: what came is not found, too small or large, or was there before."""
-        open_ones = [record for record in records if not is_finished(record)]
-        pictures = [record.target for record in open_ones]
-        truths = [{**record.truth, "after": True} if record.truth else {} for record in open_ones]
-        phrases = [[bare(record.class_target)] for record in open_ones]
-        found = context.backend("detector").detect(pictures, phrases, truths) if open_ones else []
+        return self.batched(
+            records, lambda record: record if is_finished(record) else None, lambda left: self._masked(left, context)
+        )
+
+    def _masked(self, records: Sequence[Record], context: Context) -> Iterator[Outcome]:
+        pictures = [record.target for record in records]
+        truths = [{**record.truth, "after": True} if record.truth else {} for record in records]
+        phrases = [[bare(record.class_target)] for record in records]
+        found = context.backend("detector").detect(pictures, phrases, truths)
         boxes = [[tuple(one.box) for one in some if one.score >= self.box_threshold] for some in found]
-        masks = context.backend("segmenter").segment(pictures, boxes, truths) if open_ones else []
-        done = iter(self._outcome(record, cut) for record, cut in zip(open_ones, masks, strict=True))
-        return [[record if is_finished(record) else next(done)] for record in records]
+        masks = context.backend("segmenter").segment(pictures, boxes, truths)
+        for record, cut in zip(records, masks, strict=True):
+            yield self._outcome(record, cut)
 
     def _outcome(self, record: Record, masks: Sequence[np.ndarray]) -> Outcome:
         """The first mask, by the scores of the boxes, that is what came."""
         if not masks:
-            return Rejected(record.key, self.name, "what came is not found", record.class_target)
+            return self.reject(record, "what came is not found", record.class_target)
         assert record.source is not None and record.target is not None
         changed = changed_pixels(record.source, record.target, self.tolerance)
         faults = []
@@ -131,17 +150,13 @@ class SubjectMasks(DataclassStep):
                 where = mask if record.mask is None else record.mask
                 return record.but(references=(reference,), mask=where)
             faults.append(fault)
-        return Rejected(record.key, self.name, faults[0], record.class_target)
+        return self.reject(record, faults[0], record.class_target)
 
     def _fault(self, mask: np.ndarray, changed: np.ndarray) -> str:
-        area = np.count_nonzero(mask)
-        if area < max(1.0, self.min_area * mask.size):
-            return "subject is too small"
-        if area > self.max_area * mask.size:
-            return "subject is too large"
-        if np.count_nonzero(mask & changed) < self.min_changed * area:
-            return "subject was there before"
-        return ""
+        if fault := area_fault(mask, self.min_area, self.max_area):
+            return f"subject {fault}"
+        is_new = np.count_nonzero(mask & changed) >= self.min_changed * np.count_nonzero(mask)
+        return "" if is_new else "subject was there before"
 
 
 @dataclass(frozen=True)
@@ -174,4 +189,12 @@ class Marks(EachRecord):
         return ""
 
 
-__all__ = ["Marks", "Replacements", "SubjectMasks", "is_finished", "read_replacement"]
+def steps(settings: Settings) -> list[Step]:
+    """The steps; `quality` is the last one where the config names it, `quality: {}` is enough."""
+    return configured_steps(settings, Replacements, SubjectMasks, Marks, Quality, optional=[Quality])
+
+
+if __name__ == "__main__":
+    from data_recipes.runner.cli import main
+
+    main("mige_replacement")

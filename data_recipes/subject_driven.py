@@ -1,4 +1,17 @@
-"""Subject-driven generation: entities of a caption, cut out, and the caption with pictures in their places."""
+"""Subject-driven generation: "<imagehere> on a beach", from photos and their captions.
+
+| the paper | here |
+| --- | --- |
+| captions | of the photo by a language model, where the source gives none |
+| entities from captions by an LLM (as KOSMOS-G and UNIMO-G) | `entities`: in exactly the caption's words |
+| segmented by Grounded SAM | `masks` |
+| the caption with pictures in the entities' places | `compose`; there is no source, the photo is the target |
+| Subjects200K is used beside it | pairs with references in their instructions pass untouched |
+
+References are the entities on white, each in the middle of a square; the papers cut out alike.
+
+Source: MIGE, section 3.3.1; KOSMOS-G, section 2.3.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +23,17 @@ import numpy as np
 from pydantic import Field
 
 from data_recipes.backends.base import Question
-from data_recipes.runner.records import REFERENCE_PLACEHOLDER, ObjectAnnotation, Record, Rejected
-from data_recipes.runner.steps import Context, DataclassStep, EachRecord, Outcome
-from data_recipes.steps.asking import Answer, Form, UnusableError, bare, check_attempts, read_form, read_text
-from data_recipes.steps.captions import CAPTION_PROMPT
+from data_recipes.recipes import Settings, configured_steps
+from data_recipes.runner.records import REFERENCE_PLACEHOLDER, ObjectAnnotation, Record
+from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, at_least, attempts, share
+from data_recipes.steps.asking import Asking, AskingStep, Form, UnusableError, bare, read_form
+from data_recipes.steps.captions import CAPTION_PROMPT, ask_caption, with_caption
 from data_recipes.steps.cutouts import MARGIN, cut_out
-from data_recipes.steps.each import Asking, ask_each
-from data_recipes.steps.settings import check_at_least, check_share
+from data_recipes.steps.masks import Masks
+from data_recipes.steps.quality import Quality
 from data_recipes.steps.subjects import mark_words
+
+ABOUT = "Captioned photos to new pictures of the subjects that references show (KOSMOS-G, MIGE)."
 
 PROMPT = """This is the caption of a picture:
 
@@ -37,7 +53,7 @@ class EntityList(Form):
 
 
 @dataclass(frozen=True)
-class Entities(DataclassStep):
+class Entities(AskingStep):
     """A caption, where the photo has none, and its entities, by a language model that reads the caption only.
 
     Attributes:
@@ -45,15 +61,11 @@ class Entities(DataclassStep):
         max_things: entities at most, the first ones of the caption; ours.
     """
 
-    attempts: int = 3
-    max_things: int = 8
+    attempts: int = attempts()
+    max_things: int = at_least(8)
 
     name = "entities"
     needs = ("chat",)
-
-    def __post_init__(self) -> None:
-        check_attempts(self.name, self.attempts)
-        check_at_least(self.name, "max_things", self.max_things)
 
     @property
     def prompts(self) -> Mapping[str, str]:
@@ -64,39 +76,41 @@ class Entities(DataclassStep):
         """Records with a caption and things; finished ones pass; refused: no picture, no caption, no entities."""
         chat = context.backend("chat")
         outcomes: list[Outcome] = [
-            record
-            if record.image is not None or is_finished(record)
-            else Rejected(record.key, self.name, "has no photo")
+            record if record.image is not None or is_finished(record) else self.reject(record, "has no photo")
             for record in records
         ]
-        outcomes = ask_each(chat, outcomes, self._captioning, self._with_caption, self.attempts)
-        outcomes = ask_each(chat, outcomes, self._listing, self._with_entities, self.attempts)
+        outcomes = self.ask(chat, outcomes, _ask_caption, with_caption, "no usable caption")
+        outcomes = self.ask(chat, outcomes, _ask_entities, self._with_entities, "no usable list of entities")
         return [[outcome] for outcome in outcomes]
 
-    def _captioning(self, record: Record) -> Asking[str] | None:
-        if record.caption or record.image is None or is_finished(record):
-            return None
-        return Question(CAPTION_PROMPT, (record.image,), "caption", truth=record.truth), read_text
+    def _with_entities(self, record: Record, found: list[str]) -> Outcome:
+        if not found:
+            return self.reject(record, "caption names no entity", record.caption)
+        return record.but(things=tuple(ObjectAnnotation(words, words) for words in found[: self.max_things]))
 
-    def _with_caption(self, record: Record, answer: Answer[str]) -> Outcome:
-        if answer.value is None:
-            return Rejected(record.key, self.name, "no usable caption", answer.fault)
-        return record.but(caption=answer.value)
 
-    def _listing(self, record: Record) -> Asking[list[str]] | None:
-        if is_finished(record):
-            return None
-        prompt = PROMPT.format(caption=record.caption)
-        question = Question(prompt, (), "entities", {"caption": record.caption}, record.truth)
-        return question, partial(_read_entities, caption=record.caption)
+def _ask_caption(record: Record) -> Asking[str] | None:
+    is_told = record.caption or record.image is None or is_finished(record)
+    return None if is_told else ask_caption(record)
 
-    def _with_entities(self, record: Record, answer: Answer[list[str]]) -> Outcome:
-        if answer.value is None:
-            return Rejected(record.key, self.name, "no usable list of entities", answer.fault)
-        if not answer.value:
-            return Rejected(record.key, self.name, "caption names no entity", record.caption)
-        things = tuple(ObjectAnnotation(words, words) for words in answer.value[: self.max_things])
-        return record.but(things=things)
+
+def _ask_entities(record: Record) -> Asking[list[str]] | None:
+    if is_finished(record):
+        return None
+    about = {"caption": record.caption}
+    question = Question(PROMPT.format(caption=record.caption), (), "entities", about, record.truth)
+    return question, partial(_read_entities, caption=record.caption)
+
+
+@dataclass(frozen=True)
+class EntityMasks(Masks):
+    """The step `masks`, which finished records pass."""
+
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """See `Masks`."""
+        open_ones = [record for record in records if not is_finished(record)]
+        found = iter(super().__call__(open_ones, context) if open_ones else [])
+        return [[record] if is_finished(record) else next(found) for record in records]
 
 
 @dataclass(frozen=True)
@@ -108,14 +122,10 @@ class Compose(EachRecord):
         margin: of white around a reference, as a share of its longer side; ours.
     """
 
-    max_references: int = 3
-    margin: float = MARGIN
+    max_references: int = at_least(3)
+    margin: float = share(MARGIN, most=0.5)
 
     name = "compose"
-
-    def __post_init__(self) -> None:
-        check_at_least(self.name, "max_references", self.max_references)
-        check_share(self.name, "margin", self.margin, most=0.5)
 
     def one(self, record: Record, context: Context) -> Outcome:
         """Refused: no masks, the caption names none of what was found."""
@@ -124,18 +134,18 @@ class Compose(EachRecord):
         known = [thing for thing in record.things if thing.mask is not None]
         if record.image is None or not known:
             return self.reject(record, "has no masks")
-        shown = sorted(known, key=lambda thing: -int(_mask(thing).sum()))[: self.max_references]
-        text, found = marked_caption(record.caption, [thing.caption or thing.name for thing in shown])
+        shown = sorted(known, key=lambda thing: -int(thing.pixels.sum()))[: self.max_references]
+        text, found = marked_caption(record.caption, [thing.words for thing in shown])
         if not found:
             return self.reject(record, "caption names nothing that was found", record.caption)
         chosen = [shown[number] for number in found]
         return record.but(
             task="subject",
             target=record.image,
-            mask=np.logical_or.reduce([_mask(thing) for thing in chosen]),
-            class_target=", ".join(thing.caption or thing.name for thing in chosen),
+            mask=np.logical_or.reduce([thing.pixels for thing in chosen]),
+            class_target=", ".join(thing.words for thing in chosen),
             instructions={"template": (text,)},
-            references=tuple(cut_out(record.image, _mask(thing), self.margin) for thing in chosen),
+            references=tuple(cut_out(record.image, thing.pixels, self.margin) for thing in chosen),
         )
 
 
@@ -174,9 +184,12 @@ def _read_entities(text: str, caption: str) -> list[str]:
     return list(found.values())
 
 
-def _mask(thing: ObjectAnnotation) -> np.ndarray:
-    assert thing.mask is not None, "chosen by their masks"
-    return thing.mask
+def steps(settings: Settings) -> list[Step]:
+    """The steps; `quality` is the last one where the config names it, `quality: {}` is enough."""
+    return configured_steps(settings, Entities, EntityMasks, Compose, Quality, optional=[Quality])
 
 
-__all__ = ["Compose", "Entities", "is_finished", "marked_caption"]
+if __name__ == "__main__":
+    from data_recipes.runner.cli import main
+
+    main("subject_driven")

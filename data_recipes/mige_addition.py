@@ -1,0 +1,173 @@
+"""MIGE's subject addition: "add <imagehere> to the picture", where the picture shows what is added.
+
+| the paper | here |
+| --- | --- |
+| SA-1B, annotated entities segmented by SAM | any folder of photos: `captions`, `masks` (Grounding DINO + SAM) |
+| the main subject is kept by an MLLM | `main_subject` |
+| "inpaint the remaining parts to create the background" | `addition`: the subject's mask is painted over |
+| instruction from the subject's name and the target by GPT-4o | `subject_wording`, with a template of ours beside it |
+| about 200k samples | as many as there are photos; the step `quality` where the config names it |
+
+The reference is the subject on white, in the middle of a square; the paper does not say how it is shown.
+
+Source: MIGE, section 3.3.1 and figure 5a.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from data_recipes.backends.base import InpaintRequest, Question
+from data_recipes.recipes import Settings, configured_steps
+from data_recipes.runner.records import Record, Rejected
+from data_recipes.runner.steps import Context, Outcome, Step, attempts, share
+from data_recipes.steps.asking import Asking, AskingStep, Form, UnusableError, bare, read_form
+from data_recipes.steps.captions import Captions
+from data_recipes.steps.cutouts import MARGIN, cut_out, touches_border
+from data_recipes.steps.masks import Masks
+from data_recipes.steps.pairs import grown
+from data_recipes.steps.quality import Quality
+from data_recipes.steps.subjects import SubjectWording
+
+ABOUT = "Photos to additions of their main subject, shown by a picture in the instruction (MIGE)."
+
+NOTE = "subject"
+PROMPT = """These things were found in the picture that you see:
+
+{listed}
+
+Which of them is the main subject: the one that the picture is about, that is wholly seen, not hidden behind others, \
+and that could be taken out of the picture and put into another one? Landscapes, buildings, parts of a body, and \
+clothes that someone wears are no subjects.
+
+Answer with one JSON object and nothing else: {{"subject": "..."}} with the words of the list, or {{"subject": null}} \
+if none of them is."""
+
+
+class Chosen(Form):
+    """`{"subject": "the red dog"}`, or null."""
+
+    subject: str | None
+
+
+@dataclass(frozen=True)
+class MainSubject(AskingStep):
+    """A language model looks at the photo and says which thing it is about; the others are of no use here.
+
+    Attributes:
+        attempts: how often it is asked until the answer is usable; ours.
+        whole: refuse subjects that reach the picture's edge, where they are mostly cut off; ours.
+    """
+
+    attempts: int = attempts()
+    whole: bool = True
+
+    name = "main_subject"
+    needs = ("chat",)
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """By task."""
+        return {"main_subject": PROMPT}
+
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """Records with the note `subject`, the thing's number; refused: none, no usable answer, cut off, no masks."""
+        outcomes: list[Outcome] = [
+            record
+            if record.image is not None and any(thing.mask is not None for thing in record.things)
+            else self.reject(record, "has no masks")
+            for record in records
+        ]
+        chat = context.backend("chat")
+        return [[one] for one in self.ask(chat, outcomes, _asking, self._chosen, "no usable answer")]
+
+    def _chosen(self, record: Record, number: int) -> Outcome:
+        if number < 0:
+            return self.reject(record, "has no main subject")
+        thing = record.things[number]
+        if thing.mask is None:
+            return self.reject(record, "main subject has no mask", thing.caption)
+        if self.whole and touches_border(thing.mask):
+            return self.reject(record, "main subject is cut off", thing.caption)
+        return record.but(notes={**record.notes, NOTE: number})
+
+
+def _asking(record: Record) -> Asking[int]:
+    words = [thing.words for thing in record.things]
+    prompt = PROMPT.format(listed="\n".join(f"- {one}" for one in words))
+    question = Question(prompt, (record.photo,), "main_subject", {"objects": words}, record.truth)
+    return question, partial(_read_subject, known=words)
+
+
+@dataclass(frozen=True)
+class Addition(Step):
+    """The photo with its subject painted away is the source, the photo the target, the cut-out subject the reference.
+
+    Attributes:
+        grow: how far the painted area reaches beyond the mask, as a share of the picture's longer side; ours.
+        margin: of white around the reference, as a share of its longer side; ours.
+    """
+
+    grow: float = share(0.02, most=0.5)
+    margin: float = share(MARGIN, most=0.5)
+
+    name = "addition"
+    needs = ("inpainter",)
+
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """One pair of each; refused: no subject."""
+        return self.batched(records, self._refusal, lambda good: self._pairs(good, context))
+
+    def _refusal(self, record: Record) -> Rejected | None:
+        has_subject = record.image is not None and NOTE in record.notes
+        return None if has_subject else self.reject(record, "has no subject")
+
+    def _pairs(self, records: Sequence[Record], context: Context) -> Iterator[Record]:
+        subjects = [record.things[record.notes[NOTE]] for record in records]
+        requests = [
+            InpaintRequest(
+                record.photo,
+                grown(subject.pixels, self.grow),
+                seed=int(context.rng(record).integers(1 << 31)),
+                truth=record.truth,
+                about={"class_origin": subject.words, "class_target": ""},
+            )
+            for record, subject in zip(records, subjects, strict=True)
+        ]
+        painted = context.backend("inpainter").paint(requests)
+        for record, subject, request, empty in zip(records, subjects, requests, painted, strict=True):
+            yield record.but(
+                task="add",
+                source=empty,
+                target=record.image,
+                mask=request.mask,
+                class_target=subject.words,
+                detailed_target=subject.detailed_caption,
+                references=(cut_out(record.photo, subject.pixels, self.margin),),
+            )
+
+
+def _read_subject(text: str, known: Sequence[str]) -> int:
+    """Number of the thing that is named; -1 for none."""
+    named = read_form(text, Chosen).subject
+    if named is None:
+        return -1
+    plain = [bare(words).lower() for words in known]
+    if bare(named).lower() not in plain:
+        raise UnusableError(f"{named!r} is not in the list")
+    return plain.index(bare(named).lower())
+
+
+def steps(settings: Settings) -> list[Step]:
+    """The steps; `quality` is the last one where the config names it, `quality: {}` is enough."""
+    return configured_steps(
+        settings, Captions, Masks, MainSubject, Addition, SubjectWording, Quality, optional=[Quality]
+    )
+
+
+if __name__ == "__main__":
+    from data_recipes.runner.cli import main
+
+    main("mige_addition")

@@ -38,10 +38,10 @@ KNOWN_CIRCLES = (("comprehension", "miniatures"),)
 """Rooms of one floor that import each other today."""
 CEILINGS = {
     "root modules of insightedit": 8,
-    "lines of insightedit and data_recipes": 62500,
+    "lines of insightedit and data_recipes": 61900,
     "functions with more than 8 parameters": 23,
-    "class names defined twice": 25,
-    "imports of insightedit from data_recipes": 1,
+    "class names defined twice": 23,
+    "imports of insightedit from data_recipes": 0,
     "imports of data_recipes from above datasets": 2,
 }
 """Counter -> the most that it may be."""

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from insightedit.generation.unet import EditUNet
     from insightedit.model.editor import Editor
     from insightedit.model.interleaved_editor import InterleavedEditor
-    from insightedit.pipelines.edit import InsightEditOutput, InsightEditPipeline
+    from insightedit.pipelines.base import InsightEditOutput
+    from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
     from insightedit.pipelines.loading import load_pipeline
 
@@ -46,7 +47,7 @@ _HOMES = {
     "EditUNet": "insightedit.generation.unet",
     "Editor": "insightedit.model.editor",
     "IAA": "insightedit.bridging.iaa",
-    "InsightEditOutput": "insightedit.pipelines.edit",
+    "InsightEditOutput": "insightedit.pipelines.base",
     "InsightEditPipeline": "insightedit.pipelines.edit",
     "InterleavedEditPipeline": "insightedit.pipelines.interleaved",
     "InterleavedEditor": "insightedit.model.interleaved_editor",

@@ -225,7 +225,7 @@ def _score_model(
 
 def _settings_of(pipeline: Any, call: dict[str, Any], task: str) -> dict[str, Any]:
     """The arguments of the pipeline's calls, defaults filled in where the model has them."""
-    from insightedit.pipelines.edit import software_versions
+    from insightedit.pipelines.functional import software_versions
 
     creates = task == "subject"
     names = {

@@ -159,7 +159,7 @@ def _load(model: str | None, device: str | None) -> Any:
 
 def _settings(pipeline: Any, call: dict[str, Any]) -> dict[str, Any]:
     """What is noted of the editor; `own_scale` is the image guidance scale that it is used with."""
-    from insightedit.pipelines.edit import software_versions
+    from insightedit.pipelines.functional import software_versions
 
     given = {name: value for name, value in call.items() if value is not None}
     own = pipeline.config.get("default_image_guidance_scale")

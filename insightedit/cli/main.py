@@ -38,7 +38,8 @@ from insightedit.console import (
 if TYPE_CHECKING:
     from insightedit.cli.edit_jobs import EditJob, EditPlan
     from insightedit.images.reading import Picture
-    from insightedit.pipelines.edit import InsightEditOutput, InsightEditPipeline
+    from insightedit.pipelines.base import InsightEditOutput
+    from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
 WARNED = 3  # exit code of --strict

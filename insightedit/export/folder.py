@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from pathlib import Path
@@ -38,9 +37,7 @@ from insightedit.export.checks import (
 from insightedit.files import replace_folder, staging
 from insightedit.hub.network import FACTS
 from insightedit.hub.secrets import without_secrets
-from insightedit.model.interleaved_editor import InterleavedEditor
-from insightedit.pipelines.compose import compose_pipeline
-from insightedit.pipelines.compose_interleaved import compose_interleaved
+from insightedit.pipelines.compose import copy_of, pipeline_from_editor
 from insightedit.pipelines.edit import InsightEditPipeline
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 from insightedit.pipelines.loading import load_pipeline
@@ -52,6 +49,7 @@ if TYPE_CHECKING:
 
     from insightedit.config.schema import Config
     from insightedit.model.editor import Editor
+    from insightedit.model.interleaved_editor import InterleavedEditor
 
 
 _PIPELINE_SHIM = """# Only for plain diffusers, which runs code of a folder only where its user allows it;
@@ -186,42 +184,27 @@ def export_editor(
     """
     check_destination(Path(folder))
     stored = {"recipe": config.recipe, "dtype": str(dtype).removeprefix("torch.")}
-    if isinstance(editor, InterleavedEditor):
-        pipeline = compose_interleaved(editor, config, dtype)
-        pipeline.register_to_config(**(taught or {}))
-        _check_parts(pipeline, dtype)
-        return export_pipeline(pipeline, folder, card={**stored, **(card or {})}, samples=samples)
-    if merge_lora:
-        mllm, processor = editor.comprehension.merged()
-        mllm = _on_cpu(mllm, dtype)
-    else:
-        processor = editor.comprehension.processor
-        base = config.comprehension.model
-        mllm = AdaptedMllm(editor.comprehension.mllm, base=base, dtype=dtype, tokenizer=processor.tokenizer)
-    pipeline = compose_pipeline(
-        editor,
-        config,
-        mllm=mllm,
-        processor=processor,
-        bridge=_on_cpu(_in_use(editor.bridge), dtype),
-        vae=_on_cpu(editor.vae, dtype),
-        unet=_on_cpu(editor.unet, dtype),
-        image_encoder=_on_cpu(editor.image_encoder, dtype) if include_image_encoder else None,
-    )
+    replaced: dict[str, Any] = {"bridge": copy_of(_in_use(editor.bridge), dtype)}
+    for_training = {}
+    if config.comprehension.reader is None:
+        reader, base = editor.comprehension, config.comprehension.model
+        if merge_lora:
+            mllm, replaced["processor"] = reader.merged()
+            replaced["mllm"] = copy_of(mllm, dtype)
+            stored["language_model"] = "whole, its adapter merged"
+        else:
+            tokenizer = reader.processor.tokenizer
+            replaced["mllm"] = AdaptedMllm(reader.mllm, base=base, dtype=dtype, tokenizer=tokenizer)
+            stored["language_model"] = f"peft adapter on {shown(base)}"
+        if not include_image_encoder:
+            replaced["image_encoder"] = None
+        for_training = {"text_encoder": copy_of(editor.text_encoder, dtype), "tokenizer": editor.tokenizer}
+    pipeline = pipeline_from_editor(editor, config, dtype, **replaced)
     pipeline.register_to_config(**(taught or {}))
-    _check_parts(pipeline, dtype)
-    kept = "whole, its adapter merged" if merge_lora else f"peft adapter on {shown(config.comprehension.model)}"
-    stored["language_model"] = kept
-    for_training = {"text_encoder": _on_cpu(editor.text_encoder, dtype), "tokenizer": editor.tokenizer}
-    return export_pipeline(
-        pipeline, folder, card={**stored, **(card or {})}, samples=samples, for_training=for_training
-    )
-
-
-def _check_parts(pipeline: InsightEditPipeline | InterleavedEditPipeline, dtype: torch.dtype) -> None:
     for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module):
-            check_finite(name, part, dtype)
+        check_finite(name, part if isinstance(part, torch.nn.Module) else None, dtype)
+    facts = {**stored, **(card or {})}
+    return export_pipeline(pipeline, folder, card=facts, samples=samples, for_training=for_training)
 
 
 def _in_use(bridge: Any) -> Any:
@@ -237,10 +220,6 @@ def _in_use(bridge: Any) -> Any:
     held = bridge.state_dict()
     smaller.load_state_dict({name: held[name] for name in smaller.state_dict()})
     return smaller
-
-
-def _on_cpu(module: Any, dtype: torch.dtype) -> Any:
-    return None if module is None else copy.deepcopy(module).to(device="cpu", dtype=dtype).eval()
 
 
 def export_pipeline(

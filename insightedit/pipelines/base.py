@@ -1,53 +1,118 @@
-"""What every pipeline of this package shares: loading that reads no code and no pickles, checks, callbacks."""
+"""What every pipeline of this package shares: one way through a call, and callbacks.
+
+A call draws at the model's own square resolution. What was drawn is brought back onto the user's own pixels, and with
+the background lock every pixel outside the edit mask stays exactly the source's.
+"""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.callbacks import MultiPipelineCallbacks
 from diffusers.callbacks import PipelineCallback as OfficialCallback
-from diffusers.hooks import apply_group_offloading
-from diffusers.loaders import StableDiffusionLoraLoaderMixin
-from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
-from diffusers.utils import logging
+from diffusers.utils import BaseOutput
 from einops import rearrange
-from peft import PeftModel
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
+from insightedit.generation.autoencoder import decode, encode_source, latent_factor, latent_scale
 from insightedit.generation.guidance import branch_weights
 from insightedit.generation.sampling import DrawState, StepCallback
-from insightedit.images.reading import Picture, pixels_to_tensor, read_picture, squash, to_float, to_pil
-from insightedit.pipelines.functional import DrawSettings
-from insightedit.pipelines.inputs import EditRequest, check_settings, pair_negatives, pair_up
+from insightedit.images.background import EditComparison, hidden_share, native_map, paste_edit
+from insightedit.images.reading import (
+    Picture,
+    pixels_to_tensor,
+    read_picture,
+    read_pictures,
+    squash,
+    tensor_to_pixels,
+    to_float,
+    to_pil,
+    to_rgb,
+)
+from insightedit.pipelines.folder_pipeline import FolderPipeline
+from insightedit.pipelines.functional import (
+    DrawSettings,
+    compare_decoded,
+    eval_mode,
+    sample_latents,
+    software_versions,
+)
+from insightedit.pipelines.inputs import (
+    EditRequest,
+    check_latents,
+    check_settings,
+    choose_seeds,
+    pair_negatives,
+    pair_up,
+    read_masks,
+)
 from insightedit.pipelines.warnings import EditWarning, find_warnings, unseen_edit, unusual_settings
-from insightedit.types import REFERENCE_PLACEHOLDER
+from insightedit.types import REFERENCE_PLACEHOLDER, EditCondition
 
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
-
-logger = logging.get_logger(__name__)
 PipelineCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
-class EditPipeline(DiffusionPipeline):
+@dataclass
+class InsightEditOutput(BaseOutput):
+    """What one call gives back; each list has one entry per picture.
+
+    Attributes:
+        images: edited pictures in the size and mode of their sources: PIL images, float32 arrays (H, W, C) in
+            [0, 1] or tensors (C, H, W) in [0, 1]; with `output_type="latent"` one tensor (B, C, h, w) and no
+            maps and masks.
+        edit_maps: (H, W) float32 in [0, 1], how strongly the model changed each place.
+        masks: (H, W) bool, where pixels may differ from the source's: the model's estimate or the user's
+            mask.
+        expressive_instructions: what the language model says it will do; None where it was not asked to.
+        seeds: of the noise; the same seed gives the same bytes, alone or in a batch.
+        versions: of the software.
+        settings: arguments of the call, defaults filled in.
+        evidence: what the model drew at its own resolution.
+        warnings: reasons to look at the picture twice, most serious first; see `insightedit.pipelines.warnings`.
+    """
+
+    images: list[Any] | Tensor
+    edit_maps: list[np.ndarray]
+    masks: list[np.ndarray]
+    expressive_instructions: list[str | None]
+    seeds: list[int]
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    evidence: list[EditComparison]
+    warnings: list[list[EditWarning]]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a pipeline read: everything that its denoiser is conditioned on.
+
+    Attributes:
+        condition: of the instructions.
+        null_text_states: (Q, D_text), the bridge's.
+        negative: of what is to be avoided, or None.
+        expressive: what the language model wrote, or None for each picture.
+    """
+
+    condition: EditCondition
+    null_text_states: Tensor
+    negative: EditCondition | None
+    expressive: list[str | None]
+
+
+class EditPipeline(FolderPipeline):
     """Base of the pipelines; each stands in a module of its own, which imports the classes of its components."""
 
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds"]
-    _settings: ClassVar[dict[str, Any]] = {}
     _guidance_scale = _image_guidance_scale = 1.0
     _interrupt = False
     _num_timesteps = 0
+    comprehension: Any
 
     @property
     def guidance_scale(self) -> float:
@@ -75,105 +140,6 @@ class EditPipeline(DiffusionPipeline):
         """Whether a callback set `_interrupt`: then no further step is taken, and no further picture begun."""
         return self._interrupt
 
-    @property
-    def components(self) -> dict[str, Any]:
-        """The parts, from which another pipeline can be built: `InsightEditPipeline(**pipeline.components)`.
-
-        A new pipeline of the same parts takes this one's settings (resolution, defaults, ...) where it is given none.
-        """
-        parts = super().components
-        parts["bridge"].pipeline_settings = {name: self.config[name] for name in self._settings}
-        return parts
-
-    def _register_settings(self, bridge: Any, given: dict[str, Any]) -> None:
-        """Keep what was given, else what the pipeline that these parts come from had, else the default."""
-        known = {**self._settings, **getattr(bridge, "pipeline_settings", {})}
-        chosen = {name: known[name] if given[name] is None else given[name] for name in self._settings}
-        self.register_to_config(**chosen)
-
-    def register_to_config(self, **kwargs: Any) -> None:
-        """As in diffusers, but our own classes stand under the package, where loading looks for them."""
-        super().register_to_config(**{name: _public_name(value) for name, value in kwargs.items()})
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
-        """Load a model folder or hub id; arguments as in diffusers.
-
-        The folder is checked first, see `insightedit.pipelines.model_folder.check_model_folder`. Two defaults differ:
-        weights are read from safetensors only, and without `dtype` every part becomes float32 (folders hold
-        float16, which a CPU computes slowly).
-
-        Raises:
-            FileNotFoundError: if the folder lacks a file.
-            ValueError: in one sentence, if it is no whole model, or does what a model folder must not do.
-        """
-        from insightedit.modeling.pretrained import never_asked
-        from insightedit.pipelines.model_folder import check_model_folder, explained
-
-        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
-            kwargs["dtype"] = torch.float32
-        if not kwargs.setdefault("use_safetensors", True):
-            raise ValueError("use_safetensors=False was given: pickles are not read, export the model again.")
-        name = str(pretrained_model_name_or_path)
-        folder = name if os.path.isdir(name) else cls.download(name, **kwargs)
-        given = [part for part in inspect.signature(cls.__init__).parameters if part in kwargs]
-        check_model_folder(folder, variant=kwargs.get("variant"), given=given)
-        with explained(Path(folder), cls), never_asked():
-            pipeline = super().from_pretrained(folder, **kwargs)
-        pipeline.register_to_config(_name_or_path=name)
-        return pipeline
-
-    def enable_group_offload(
-        self,
-        *args: Any,
-        offload_to_disk_path: str | os.PathLike | None = None,
-        exclude_modules: str | list[str] | None = None,
-        **options: Any,
-    ) -> None:
-        """As in diffusers, but on a disk every part has a new folder of its own.
-
-        diffusers names its files after layers and takes what is there already: parts with layers of one name, and a
-        model that was there before, would be read in place of each other.
-        """
-        if offload_to_disk_path is None:
-            super().enable_group_offload(*args, exclude_modules=exclude_modules, **options)
-            return
-        excluded = [exclude_modules] if isinstance(exclude_modules, str) else exclude_modules or []
-        names = list(inspect.signature(super().enable_group_offload).parameters)
-        options |= dict(zip(names, args, strict=False))
-        os.makedirs(offload_to_disk_path, exist_ok=True)
-        for name, part in self.components.items():
-            if isinstance(part, nn.Module) and name in excluded:
-                part.to(options["onload_device"])
-            elif isinstance(part, nn.Module):
-                options["offload_to_disk_path"] = tempfile.mkdtemp(prefix=f"{name}-", dir=offload_to_disk_path)
-                own = isinstance(part, ModelMixin)
-                part.enable_group_offload(**options) if own else apply_group_offloading(part, **options)
-
-    @functools.wraps(DiffusionPipeline.save_pretrained)
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """As in diffusers.
-
-        Raises:
-            ValueError: if a part stands behind peft, or holds other tensors than it would be loaded with.
-        """
-        for name, part in self.components.items():
-            if isinstance(part, PeftModel):
-                raise ValueError(
-                    f"`{name}` stands behind peft, whose folder no pipeline would load: put its merge_and_unload() "
-                    "in its place, or use `insightedit export` on a training run."
-                )
-        super().save_pretrained(save_directory, *args, **kwargs)
-
-    @classmethod
-    def download(cls, pretrained_model_name: str | os.PathLike, **kwargs: Any) -> str:
-        """Fetch a model from the hub: configurations, tokenizers and safetensors; never code or pickles."""
-        from huggingface_hub import snapshot_download
-
-        known = ("cache_dir", "force_download", "local_files_only", "token", "revision")
-        options = {name: kwargs[name] for name in known if kwargs.get(name) is not None}
-        return snapshot_download(str(pretrained_model_name), allow_patterns=_HUB_FILES, **options)
-
     def check_inputs(
         self, settings: DrawSettings, batch_size: int, output_type: str, callback_tensor_inputs: Sequence[str]
     ) -> None:
@@ -190,23 +156,164 @@ class EditPipeline(DiffusionPipeline):
                 f"{self._callback_tensor_inputs}; callbacks of SDXL, SD3 and ControlNet want what it does not make."
             )
 
-    def pair_up(
-        self, pictures: list, instruction: str | Sequence[str] | None, prompt: str | Sequence[str] | None
-    ) -> tuple[list, list[str]]:
-        """As many pictures as instructions, these written as the model was trained to read them."""
-        return pair_up(pictures, instruction, prompt, self.config["lowercase_instructions"])
+    def _run(self, call: Mapping[str, Any]) -> InsightEditOutput | tuple:
+        """What both pipelines' calls do.
 
-    def pair_negatives(
-        self, negative: str | Sequence[str] | None, count: int, settings: DrawSettings
-    ) -> list[str] | None:
-        """What to keep away from, one text per picture, written as the model was trained to read them."""
-        return pair_negatives(negative, count, settings, self.config["lowercase_instructions"])
+        Args:
+            call: arguments of `__call__` by name; an image that is None is a blank canvas.
+        """
+        # 1. Check and complete the arguments
+        blank = call["image"] is None and "default_creation_guidance_scale" in self._settings
+        given: Any = [None] if blank else read_pictures(call["image"])
+        lowercase = self.config["lowercase_instructions"]
+        pictures, instructions = pair_up(given, call["instruction"], call["prompt"], lowercase)
+        references = self._pair_references(call["reference_images"], instructions)
+        usual = self._usual(blank)
+        settings = replace(usual, **{name: call[name] for name in asdict(usual) if call.get(name) is not None})
+        names = tensor_inputs(call["callback_on_step_end"], call["callback_on_step_end_tensor_inputs"])
+        self.check_inputs(settings, call["batch_size"], call["output_type"], names)
+        lock, mask, latents, each = (
+            call[name] for name in ("background_lock", "mask", "latents", "num_images_per_prompt")
+        )
+        if blank and (mask is not None or call["mask_threshold"] is not None):
+            raise ValueError("a mask was given, but a blank canvas has nothing to keep: leave it out.")
+        request = EditRequest(
+            pictures,
+            instructions,
+            choose_seeds(len(pictures), call["seed"], call["generator"], each),
+            [None] * len(pictures) if blank else read_masks(mask, pictures, lock),
+            pair_negatives(call["negative_prompt"], len(pictures), settings, lowercase),
+            latents,
+            references,
+        ).times(each)
+        check_latents(latents, (len(request.pictures), *self._latent_shape()))
+        options = self._reading_options(call)
+
+        # 2. Draw at the model's own resolution, `batch_size` pictures at a time
+        results: list[Tensor] = []
+        evidence: list[EditComparison] = []
+        texts: list[str | None] = []
+        drawn: list[Picture] = []
+        with eval_mode(self.comprehension, self.bridge, self.denoiser, self.vae):
+            for part, callback in self._parts(
+                request, settings, call["batch_size"], call["callback_on_step_end"], names
+            ):
+                rgb = [None if picture is None else to_rgb(picture) for picture in part.pictures]
+                read = self._read(part, rgb, **options)
+                edited, source = self._draw(part, rgb, read, settings, callback)
+                results.append(edited)
+                texts += read.expressive
+                if blank and call["output_type"] != "latent":
+                    drawn += map(_as_picture, decode(self.vae, edited))
+                elif call["output_type"] != "latent":
+                    evidence += compare_decoded(self.vae, edited, source, call["mask_threshold"])
+        self.maybe_free_model_hooks()
+
+        # 3. Back onto the users' own pixels; an interrupted call gives what it began
+        used = {k: v for k, v in asdict(settings).items() if k in call or k in self._settings}
+        used |= {"background_lock": lock, "own_mask": mask is not None}
+        used |= self._facts(call, request, len(texts)) | {"batch_size": call["batch_size"]}
+        output = self._finish(request, evidence, texts, settings, used, call["output_type"], drawn)
+        if call["output_type"] == "latent":
+            output.images = torch.cat(results)
+        return output if call["return_dict"] else output.to_tuple()
+
+    def _finish(
+        self,
+        request: EditRequest,
+        evidence: list[EditComparison],
+        texts: list[str | None],
+        settings: DrawSettings,
+        used: dict[str, Any],
+        output_type: str,
+        drawn: Sequence[Picture],
+    ) -> InsightEditOutput:
+        """What was drawn, on the users' own pixels; `drawn` from blank stands in place of evidence."""
+        finished = [_drawn_from_blank(picture) for picture in drawn]
+        hidden = []
+        for picture, proof, own in zip(request.pictures, evidence, request.masks, strict=False):
+            pasted = paste_edit(picture, proof, own, used["background_lock"])
+            finished.append((*pasted, native_map(proof, picture.size)))
+            hidden.append(hidden_share(picture, proof))
+        masks = [where for _, where, _ in finished]
+        blank = request.pictures[0] is None
+        return InsightEditOutput(
+            images=[convert(picture, output_type) for picture, _, _ in finished],
+            edit_maps=[edit_map for _, _, edit_map in finished],
+            masks=masks,
+            expressive_instructions=texts,
+            seeds=request.seeds[: len(texts)],
+            versions=software_versions(),
+            settings=used,
+            evidence=evidence,
+            warnings=self.find_warnings(request.instructions, masks, texts, settings, blank, hidden),
+        )
+
+    def _pair_references(self, references: Any, instructions: Sequence[str]) -> list[list[Picture]] | None:
+        """One list of pictures for each instruction, or None where a model reads none."""
+        raise NotImplementedError
+
+    def _reading_options(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """What `_read` takes besides, of the arguments of a call."""
+        return {}
+
+    def _read(self, request: EditRequest, images: Sequence[np.ndarray | None], **options: Any) -> Conditions:
+        """Comprehension and bridging of B requests; images are (H, W, 3) uint8 RGB, or None on a blank canvas."""
+        raise NotImplementedError
+
+    def _facts(self, call: Mapping[str, Any], request: EditRequest, count: int) -> dict[str, Any]:
+        """What the output's settings say about references, of the first `count` pictures."""
+        raise NotImplementedError
+
+    def _draw(
+        self,
+        request: EditRequest,
+        images: Sequence[np.ndarray | None],
+        read: Conditions,
+        settings: DrawSettings,
+        callback: StepCallback,
+    ) -> tuple[Tensor, Tensor]:
+        """Scaled latents of what was drawn and of the source (zeros for a blank canvas), both (B, C, h, w)."""
+        if images[0] is None:
+            source_latents = scaled = torch.zeros(len(images), *self._latent_shape(), device=self._execution_device)
+        else:
+            mode = encode_source(self.vae, self.prepare_image_pixels(images), scaled=False)
+            scaled = mode * latent_scale(self.vae)
+            source_latents = scaled if settings.scale_source_latents else mode
+        edited = sample_latents(
+            self.denoiser,
+            self.scheduler,
+            source_latents,
+            read.condition,
+            read.null_text_states,
+            request.seeds,
+            settings,
+            callback,
+            latents=request.latents,
+            negative=read.negative,
+        )
+        return edited, scaled
+
+    def _latent_shape(self) -> tuple[int, int, int]:
+        side = self.config["resolution"] // latent_factor(self.vae)
+        return self.denoiser.config.in_channels, side, side
+
+    def _usual(self, blank: bool) -> DrawSettings:
+        """The model's own settings, for an edit or a picture on a blank canvas."""
+        config, task = self.config, "default_creation" if blank else "default"
+        return DrawSettings(
+            guidance_scale=config[f"{task}_guidance_scale"],
+            image_guidance_scale=config["default_image_guidance_scale"],
+            num_inference_steps=config["default_creation_inference_steps" if blank else "default_num_inference_steps"],
+            image_prompt_scale=config.get("image_prompt_scale", 1.0),
+            scale_source_latents=config["scale_source_latents"],
+        )
 
     def find_warnings(
         self,
         instructions: Sequence[str],
         masks: Sequence[np.ndarray],
-        understood: Sequence[str | None] | None,
+        understood: Sequence[str | None],
         settings: DrawSettings,
         blank: bool = False,
         hidden: Sequence[float] = (),
@@ -217,18 +324,14 @@ class EditPipeline(DiffusionPipeline):
             "known": None if known is None else frozenset(known.split()),
             "tokenizer": self.components.get("tokenizer") or self.components["processor"].tokenizer,
         }
-        changed = [bool(mask.any()) for mask in masks] or [True] * len(instructions)
-        texts = [text.replace(REFERENCE_PLACEHOLDER, "picture") for text in instructions]
         whole = unusual_settings(settings, self._usual(blank))
-        given = zip(texts, understood or [None] * len(texts), changed, strict=True)
-        return [
-            find_warnings(*one, **options) + unseen_edit(share) + whole
-            for one, share in zip(given, hidden or [0.0] * len(texts), strict=True)
-        ]
-
-    def _usual(self, blank: bool) -> DrawSettings:
-        """The model's own settings, for an edit or a picture on a blank canvas."""
-        raise NotImplementedError
+        found = []
+        for index, told in enumerate(understood):
+            text = instructions[index].replace(REFERENCE_PLACEHOLDER, "picture")
+            changed = bool(masks[index].any()) if len(masks) else True
+            unseen = unseen_edit(hidden[index]) if len(hidden) else []
+            found.append(find_warnings(text, told, changed, **options) + unseen + whole)
+        return found
 
     def prepare_image_pixels(self, images: Sequence[np.ndarray]) -> Tensor:
         """B x (H, W, 3) uint8 -> (B, 3, S, S) in [-1, 1]: squashed to the model's square, as in training."""
@@ -278,35 +381,6 @@ class EditPipeline(DiffusionPipeline):
         return callback
 
 
-class UNetPipelineMixin(StableDiffusionMixin, StableDiffusionLoraLoaderMixin):
-    """Stable Diffusion's FreeU and fused projections, and its LoRA files, of which the UNet's part counts.
-
-    There is no text encoder here: its layers in a LoRA file are passed over with a warning.
-    """
-
-    _lora_loadable_modules: ClassVar[list[str]] = ["unet"]
-    text_encoder = None
-
-    @classmethod
-    def load_lora_into_text_encoder(cls, state_dict: dict[str, Tensor], *_: Any, **__: Any) -> None:
-        """Pass over what is meant for a text encoder."""
-        passed_over = [name for name in state_dict if name.startswith(cls.text_encoder_name)]
-        if passed_over:
-            logger.warning(
-                "The LoRA file holds %d tensors for a text encoder, which this model does not have: only its UNet "
-                "part is used.",
-                len(passed_over),
-            )
-
-    def fuse_lora(self, components: Sequence[str] = ("unet",), **options: Any) -> None:  # type: ignore[override]
-        """As in diffusers, of the UNet."""
-        super().fuse_lora(components=list(components), **options)
-
-    def unfuse_lora(self, components: Sequence[str] = ("unet",), **options: Any) -> None:  # type: ignore[override]
-        """As in diffusers, of the UNet."""
-        super().unfuse_lora(components=list(components), **options)
-
-
 def tensor_inputs(on_step_end: Any, names: Sequence[str]) -> Sequence[str]:
     """What a callback is given: an official one of diffusers says it itself."""
     official = isinstance(on_step_end, OfficialCallback | MultiPipelineCallbacks)
@@ -340,7 +414,12 @@ def _take(state: DrawState, returned: dict[str, Tensor]) -> None:
     state.condition = replace(state.condition, encoder_hidden_states=embeds)
 
 
-def _public_name(value: Any) -> Any:
-    """(`insightedit.generation.unet`, `EditUNet`) -> (`insightedit`, `EditUNet`); anything else unchanged."""
-    is_own = isinstance(value, tuple | list) and len(value) == 2 and str(value[0]).startswith("insightedit.")
-    return ("insightedit", value[1]) if is_own else value
+def _as_picture(pixels: Tensor) -> Picture:
+    """(3, H, W) in [-1, 1] -> picture of uint8 RGB."""
+    return read_picture(np.rint(tensor_to_pixels(pixels)).astype(np.uint8))
+
+
+def _drawn_from_blank(picture: Picture) -> tuple[Picture, np.ndarray, np.ndarray]:
+    """A new picture with its mask and its edit map: all of it was drawn."""
+    everywhere = np.ones(picture.size[::-1], dtype=bool)
+    return picture, everywhere, everywhere.astype(np.float32)

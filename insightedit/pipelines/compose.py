@@ -1,86 +1,117 @@
-"""A pipeline around an editor's live parts."""
+"""A pipeline around an editor's parts: the live ones, or copies to be saved."""
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from torch import nn
 
-from insightedit.config.schema import Config
-from insightedit.model.editor import Editor
-from insightedit.model.interleaved_editor import InterleavedEditor
-from insightedit.pipelines.compose_interleaved import compose_interleaved
 from insightedit.pipelines.edit import InsightEditPipeline
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from insightedit.config.schema import Config
     from insightedit.model.editor import Editor
+    from insightedit.model.interleaved_editor import InterleavedEditor
+
+FROM_COMPREHENSION = (
+    "num_edit_tokens",
+    "edit_token",
+    "describe_prompt",
+    "expressive",
+    "max_new_tokens",
+    "no_repeat_ngram_size",
+    "states_before_tokens",
+)
 
 
 def pipeline_from_editor(
-    editor: Editor | InterleavedEditor, config: Config
+    editor: Editor | InterleavedEditor, config: Config, dtype: torch.dtype | None = None, **replaced: Any
 ) -> InsightEditPipeline | InterleavedEditPipeline:
-    """A pipeline over the live parts of an editor, for previews and measurements during training.
+    """A pipeline of an editor's parts, with the settings of its config; for previews and measurements during training.
 
-    Nothing is copied or merged: the pipeline draws with the weights as they stand, and leaves each part in
-    the mode (training or not) in which it found it. To save one, use `export_editor`.
+    Nothing is copied or merged where `dtype` is None: the pipeline draws with the weights as they stand, and leaves
+    each part in the mode (training or not) in which it found it. To save one, use `export_editor`.
+
+    Args:
+        editor: any with a generator.
+        config: guidance scales, steps, lengths.
+        dtype: of copies on the CPU, to be saved; None takes the live parts.
+        **replaced: what stands for a part of the editor, taken as it is.
 
     Raises:
         ValueError: if the editor was built without a generator (stage 1).
     """
-    if isinstance(editor, InterleavedEditor):
-        return compose_interleaved(editor, config)
-    return compose_pipeline(
-        editor,
-        config,
-        mllm=editor.comprehension.mllm,
-        processor=editor.comprehension.processor,
-        bridge=editor.bridge,
-        vae=editor.vae,
-        unet=editor.unet,
-        image_encoder=editor.image_encoder,
-        comprehension=editor.comprehension,
-    )
-
-
-def compose_pipeline(
-    editor: Editor, config: Config, *, comprehension: Any = None, **parts: Any
-) -> InsightEditPipeline:
-    """A pipeline of an editor's parts, or of what stands for them in an export, with the settings of its config."""
-    if editor.unet is None or editor.vae is None:
+    if editor.denoiser is None or editor.vae is None:
         raise ValueError("this editor has no generator (stage 1): there is nothing to draw with; use stage 2 or 3.")
-    from insightedit.model.opening import load_image_processor
-
     scheduler: Any = editor.noise_scheduler
-    has_encoder = parts.get("image_encoder") is not None
-    extractor = load_image_processor(config.generation.image_encoder) if has_encoder else None
-    pipeline = InsightEditPipeline(
-        **parts,
-        scheduler=type(scheduler).from_config(scheduler.config),
-        feature_extractor=extractor,
-        resolution=config.generation.resolution,
-        num_edit_tokens=config.comprehension.num_edit_tokens,
-        edit_token=config.comprehension.edit_token,
-        scale_source_latents=config.generation.scale_source_latents,
-        default_guidance_scale=config.guidance.guidance_scale,
-        default_image_guidance_scale=config.guidance.image_guidance_scale,
-        default_num_inference_steps=config.guidance.num_inference_steps,
-        image_prompt_scale=config.generation.image_prompt_scale,
-        describe_prompt=config.comprehension.describe_prompt,
-        expressive=config.comprehension.expressive,
-        max_new_tokens=config.comprehension.max_new_tokens,
-        no_repeat_ngram_size=config.comprehension.no_repeat_ngram_size,
-        states_before_tokens=config.comprehension.states_before_tokens,
-    )
-    if comprehension is not None:
-        pipeline.use_comprehension(comprehension)
+    reader: Any = editor.comprehension
+    parts: dict[str, Any] = {"bridge": editor.bridge, "vae": editor.vae}
+    if config.comprehension.reader is not None:
+        # MIGE draws with DPM-Solver++ of order 2 on the training schedule
+        sampler = {"algorithm_type": "dpmsolver++", "solver_order": 2, "timestep_spacing": "linspace"}
+        parts |= {
+            "picture_encoder": reader.picture_encoder,
+            "image_processor": reader.tokenizer.image_processor,
+            "text_encoder": reader.text_encoder,
+            "tokenizer": reader.tokenizer.tokenizer,
+            "transformer": editor.denoiser,
+            "scheduler": DPMSolverMultistepScheduler.from_config(scheduler.config, **sampler),
+        }
+        kind: Any = InterleavedEditPipeline
+    else:
+        from insightedit.model.opening import load_image_processor
+
+        encoder = replaced.get("image_encoder", getattr(editor, "image_encoder", None))
+        parts |= {
+            "mllm": reader.mllm,
+            "processor": reader.processor,
+            "unet": editor.denoiser,
+            "scheduler": type(scheduler).from_config(scheduler.config),
+            "image_encoder": encoder,
+            "feature_extractor": encoder and load_image_processor(config.generation.image_encoder),
+        }
+        kind = InsightEditPipeline
+    own = {name: part for name, part in parts.items() if name not in replaced}
+    parts = replaced | (own if dtype is None else {name: copy_of(part, dtype) for name, part in own.items()})
+    pipeline = kind(**parts, **pipeline_settings(config))
+    if "mllm" in parts and pipeline.mllm is reader.mllm:
+        pipeline.use_comprehension(reader)  # whose LoRA is live
     return pipeline
+
+
+def pipeline_settings(config: Config) -> dict[str, Any]:
+    """Settings of a pipeline, by name, that follow from a config."""
+    guidance, generation, reader = config.guidance, config.generation, config.comprehension.reader
+    settings = {
+        "resolution": generation.resolution,
+        "scale_source_latents": generation.scale_source_latents,
+        "default_guidance_scale": guidance.guidance_scale,
+        "default_image_guidance_scale": guidance.image_guidance_scale,
+        "default_num_inference_steps": guidance.num_inference_steps,
+    }
+    if reader is None:
+        own = {name: getattr(config.comprehension, name) for name in FROM_COMPREHENSION}
+        return settings | own | {"image_prompt_scale": generation.image_prompt_scale}
+    scale, steps = guidance.creation_guidance_scale, guidance.creation_inference_steps
+    return settings | {
+        "max_length": reader.max_length,
+        "max_references": reader.max_references,
+        "source_in_text": reader.source_in_text,
+        "default_creation_guidance_scale": guidance.guidance_scale if scale is None else scale,
+        "default_creation_inference_steps": guidance.num_inference_steps if steps is None else steps,
+    }
+
+
+def copy_of(part: Any, dtype: torch.dtype) -> Any:
+    """A module's copy on the CPU, to be saved; anything else as it is."""
+    return copy.deepcopy(part).to(device="cpu", dtype=dtype).eval() if isinstance(part, nn.Module) else part
 
 
 def sample_edits(editor: Editor | InterleavedEditor, config: Config, samples: Sequence) -> list[np.ndarray]:
@@ -95,12 +126,10 @@ def sample_edits(editor: Editor | InterleavedEditor, config: Config, samples: Se
     Returns:
         One (H, W, 3) uint8 picture per sample, at the config's resolution.
     """
-    from insightedit.pipelines.compose import pipeline_from_editor
-
     pipeline: Any = pipeline_from_editor(editor, config)
     pipeline.set_progress_bar_config(disable=True)
     settings = {"background_lock": False, "output_type": "np"}
-    if isinstance(editor, InterleavedEditor):  # tasks differ from sample to sample
+    if config.comprehension.reader is not None:  # tasks differ from sample to sample
         edited = [
             pipeline(s.source, s.instruction, reference_images=list(s.reference_images), seed=seed, **settings).images[
                 0

@@ -10,129 +10,28 @@ with the background lock every pixel outside the edit mask stays exactly the sou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, SchedulerMixin
-from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection, PreTrainedModel, ProcessorMixin
 
 from insightedit.bridging.bridge import EditBridge
-from insightedit.comprehension.adapted import (
-    AdaptedMllm as AdaptedMllm,  # folders with an adapter name it; see `ModelMixin` above
-)
 from insightedit.comprehension.llava import LlavaComprehension
-from insightedit.generation.autoencoder import latent_factor
-from insightedit.generation.sampling import StepCallback
 from insightedit.generation.unet import EditUNet
-from insightedit.images.background import EditComparison, hidden_share, native_map, paste_edit
-from insightedit.images.reading import Picture, PictureInput, read_pictures, to_rgb
+from insightedit.images.reading import PictureInput, read_pictures, to_rgb
 from insightedit.modeling.offloading import execution_device
-from insightedit.pipelines.base import EditPipeline, PipelineCallback, UNetPipelineMixin, convert, tensor_inputs
-from insightedit.pipelines.functional import (
-    DrawSettings,
-    compare_decoded,
-    edit_pixels,
-    eval_mode,
-    software_versions,
-    understand,
-)
-from insightedit.pipelines.inputs import EditRequest, check_latents, check_slots, choose_seeds, read_masks
-from insightedit.pipelines.warnings import EditWarning
+from insightedit.pipelines.base import Conditions, EditPipeline, InsightEditOutput, PipelineCallback
+from insightedit.pipelines.folder_pipeline import UNetPipelineMixin
+from insightedit.pipelines.functional import eval_mode, understand
+from insightedit.pipelines.inputs import EditRequest, check_slots
 from insightedit.types import EditCondition
 
 DESCRIBE_PROMPT = "How does the picture look after this edit: {instruction}"
-
-
-@dataclass
-class InsightEditOutput(BaseOutput):
-    """What one call gives back; each list has one entry per picture.
-
-    Attributes:
-        images: edited pictures in the size and mode of their sources: PIL images, float32 arrays (H, W, C) in
-            [0, 1] or tensors (C, H, W) in [0, 1]; with `output_type="latent"` one tensor (B, C, h, w) and no
-            maps and masks.
-        edit_maps: (H, W) float32 in [0, 1], how strongly the model changed each place.
-        masks: (H, W) bool, where pixels may differ from the source's: the model's estimate or the user's
-            mask.
-        expressive_instructions: what the language model says it will do; None where it was not asked to.
-        seeds: of the noise; the same seed gives the same bytes, alone or in a batch.
-        versions: of the software.
-        settings: arguments of the call, defaults filled in.
-        evidence: what the model drew at its own resolution.
-        warnings: reasons to look at the picture twice, most serious first; see `insightedit.pipelines.warnings`.
-    """
-
-    images: list[Any] | Tensor
-    edit_maps: list[np.ndarray]
-    masks: list[np.ndarray]
-    expressive_instructions: list[str | None]
-    seeds: list[int]
-    versions: dict[str, str]
-    settings: dict[str, Any]
-    evidence: list[EditComparison]
-    warnings: list[list[EditWarning]]
-
-
-def finish(
-    pipeline: EditPipeline,
-    request: EditRequest,
-    latents: list[Tensor],
-    evidence: list[EditComparison],
-    texts: list[str | None],
-    settings: DrawSettings,
-    used: dict[str, Any],
-    output_type: str,
-    whole: Sequence[Picture] = (),
-) -> InsightEditOutput:
-    """Bring what was drawn onto the users' own pixels.
-
-    Args:
-        pipeline: what drew.
-        request: what was asked for; an interrupted call gives what it began.
-        latents: what was drawn, (B, C, h, w) for each forward pass.
-        evidence: of edits; none where latents are asked for.
-        texts: what the language model said.
-        settings: how it was drawn.
-        used: all settings of the call, for the result.
-        output_type: "pil", "np", "pt" or "latent".
-        whole: pictures that were drawn from blank, in place of evidence.
-    """
-    finished: list[Any] = [drawn_from_blank(picture) for picture in whole]
-    for picture, proof, mask in zip(request.pictures, evidence, request.masks, strict=False):
-        pasted = paste_edit(picture, proof, mask, used["background_lock"])
-        finished.append((*pasted, native_map(proof, picture.size)))
-    masks = [where for _, where, _ in finished]
-    return InsightEditOutput(
-        images=torch.cat(latents)
-        if output_type == "latent"
-        else [convert(picture, output_type) for picture, _, _ in finished],
-        edit_maps=[edit_map for _, _, edit_map in finished],
-        masks=masks,
-        expressive_instructions=texts,
-        seeds=request.seeds[: len(texts)],
-        versions=software_versions(),
-        settings=used,
-        evidence=evidence,
-        warnings=pipeline.find_warnings(
-            request.instructions[: len(texts)],
-            masks,
-            texts,
-            settings,
-            request.pictures[0] is None,
-            [hidden_share(picture, proof) for picture, proof in zip(request.pictures, evidence, strict=False)],
-        ),
-    )
-
-
-def drawn_from_blank(picture: Picture) -> tuple[Picture, np.ndarray, np.ndarray]:
-    """A new picture with its mask and its edit map: all of it was drawn."""
-    everywhere = np.ones(picture.size[::-1], dtype=bool)
-    return picture, everywhere, everywhere.astype(np.float32)
 
 
 class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
@@ -219,25 +118,9 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
     ) -> None:
         given = dict(locals())
         super().__init__()
-        self.register_modules(
-            mllm=mllm,
-            processor=processor,
-            bridge=bridge,
-            vae=vae,
-            unet=unet,
-            scheduler=scheduler,
-            image_encoder=image_encoder,
-            feature_extractor=feature_extractor,
-        )
-        self._register_settings(bridge, given)
+        self._register(given, 2 ** (len(unet.config.block_out_channels) - 1), "UNet")
         check_slots("`describe_prompt`", self.config.describe_prompt, "instruction")
         check_slots("`edit_token`", self.config.edit_token, "index")
-        resolution = self.config.resolution
-        grid = latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1)
-        if resolution % grid:
-            raise ValueError(
-                f"`resolution` {resolution} does not fit autoencoder and UNet: take a multiple of {grid}."
-            )
         self._comprehension: LlavaComprehension | None = None
 
     @property
@@ -330,50 +213,39 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
             TypeError: for a picture of an unknown kind.
             FileNotFoundError: for a path without a file.
         """
-        # 1. Check and complete the arguments
-        if reference_images is not None:
+        return self._run(locals())
+
+    def _pair_references(self, references: Any, instructions: Sequence[str]) -> None:
+        if references is not None:
             raise ValueError(
                 "`reference_images` was given, but this model reads no pictures inside an instruction: take a model "
                 "that does (recipe mige), or `reference_image` for what the result should look like."
             )
-        pictures, instructions = self.pair_up(read_pictures(image), instruction, prompt)
-        settings = self._fill_in(num_inference_steps, guidance_scale, image_guidance_scale, image_prompt_scale)
-        names = tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        self.check_inputs(settings, batch_size, output_type, names)
-        request = EditRequest(
-            pictures,
-            instructions,
-            choose_seeds(len(pictures), seed, generator, num_images_per_prompt),
-            read_masks(mask, pictures, background_lock),
-            self.pair_negatives(negative_prompt, len(pictures), settings),
-            latents,
-        ).times(num_images_per_prompt)
-        pictures = request.pictures
-        check_latents(latents, (len(pictures), self.unet.config.in_channels, *self._latent_size()))
-        image_embeds = None if reference_image is None else self.encode_reference(reference_image)
 
-        # 2. Edit at the model's own resolution, `batch_size` pictures at a time
-        drawn: list[Tensor] = []
-        evidence: list[EditComparison] = []
-        texts: list[str | None] = []
-        with eval_mode(self.comprehension, self.bridge, self.unet, self.vae):
-            for part, callback in self._parts(request, settings, batch_size, callback_on_step_end, names):
-                rgb = [to_rgb(picture) for picture in part.pictures]
-                speaks = describe or self.config.expressive
-                words = self.describe_edit(part.instructions, rgb) if speaks else [None] * len(rgb)
-                condition = self.encode_instruction(part.instructions, rgb, image_embeds, words)
-                texts += words
-                edited, source = self._draw(part, rgb, condition, settings, callback)
-                drawn.append(edited)
-                if output_type != "latent":
-                    evidence += compare_decoded(self.vae, edited, source, mask_threshold)
-        self.maybe_free_model_hooks()
+    def _reading_options(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        given = call["reference_image"]
+        embeds = None if given is None else self.encode_reference(given)
+        return {"image_embeds": embeds, "describe": call["describe"] or self.config.expressive}
 
-        # 3. Back onto the users' own pixels
-        used = {**asdict(settings), "background_lock": background_lock, "own_mask": mask is not None}
-        used |= {"reference_image": reference_image is not None, "batch_size": batch_size}
-        output = finish(self, request, drawn, evidence, texts, settings, used, output_type)
-        return output if return_dict else output.to_tuple()
+    def _read(
+        self, request: EditRequest, images: Sequence[Any], image_embeds: Tensor | None = None, describe: bool = False
+    ) -> Conditions:
+        words = self.describe_edit(request.instructions, images) if describe else [None] * len(images)
+        negatives = request.negatives
+        return Conditions(
+            self.encode_instruction(request.instructions, images, image_embeds, words),
+            self.bridge.null_states(self.comprehension.edit_embeddings.to(execution_device(self.bridge))),
+            None if negatives is None else self.encode_instruction(negatives, images),
+            words,
+        )
+
+    def _draw(self, request: EditRequest, images: Sequence[Any], read: Conditions, *how: Any) -> tuple[Tensor, Tensor]:
+        settings = how[0]
+        self.unet.set_image_prompt_scale(settings.image_prompt_scale)
+        return super()._draw(request, images, read, *how)
+
+    def _facts(self, call: Mapping[str, Any], request: EditRequest, count: int) -> dict[str, Any]:
+        return {"reference_image": call["reference_image"] is not None}
 
     def encode_instruction(
         self,
@@ -391,7 +263,7 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
             expressive_instructions: B texts that the language model wrote; an `expressive` model reads them again.
         """
         words = expressive_instructions if self.config.expressive else None
-        condition = understand(self.comprehension, self.bridge, instructions, images, self._latent_size(), words)
+        condition = understand(self.comprehension, self.bridge, instructions, images, self._latent_shape()[1:], words)
         if image_embeds is None:
             return condition
         embeds = image_embeds.to(condition.encoder_hidden_states).expand(len(instructions), -1)
@@ -438,49 +310,6 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
             )
         return {"reference_image": references[0]} if references else {}
 
-    def _draw(
-        self,
-        request: EditRequest,
-        images: Sequence[np.ndarray],
-        condition: EditCondition,
-        settings: DrawSettings,
-        callback: StepCallback,
-    ) -> tuple[Tensor, Tensor]:
-        negatives = request.negatives
-        null = self.bridge.null_states(self.comprehension.edit_embeddings.to(execution_device(self.bridge)))
-        return edit_pixels(
-            self.vae,
-            self.unet,
-            self.scheduler,
-            self.prepare_image_pixels(images),
-            condition,
-            null,
-            request.seeds,
-            settings,
-            callback,
-            latents=request.latents,
-            negative=None if negatives is None else self.encode_instruction(negatives, images),
-        )
-
     def set_ip_adapter_scale(self, scale: float) -> None:
         """Weight of the image branch from here to the end of a picture; what diffusers' callbacks call."""
         self.unet.set_image_prompt_scale(scale)
-
-    def _latent_size(self) -> tuple[int, int]:
-        side = self.config.resolution // latent_factor(self.vae)
-        return side, side
-
-    def _usual(self, blank: bool) -> DrawSettings:
-        return self._fill_in(None, None, None, None)
-
-    def _fill_in(
-        self, steps: int | None, guidance: float | None, image_guidance: float | None, image_prompt: float | None
-    ) -> DrawSettings:
-        config = self.config
-        return DrawSettings(
-            guidance_scale=config.default_guidance_scale if guidance is None else guidance,
-            image_guidance_scale=config.default_image_guidance_scale if image_guidance is None else image_guidance,
-            num_inference_steps=config.default_num_inference_steps if steps is None else steps,
-            image_prompt_scale=config.image_prompt_scale if image_prompt is None else image_prompt,
-            scale_source_latents=config.scale_source_latents,
-        )

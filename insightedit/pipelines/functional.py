@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from insightedit.generation.autoencoder import decode, encode_source, latent_scale
+from insightedit.generation.autoencoder import decode
 from insightedit.generation.sampling import StepCallback, denoise, initial_noise, step_generators
 from insightedit.images.background import EditComparison, compute_edit_map
 from insightedit.images.reading import tensor_to_pixels
@@ -134,46 +134,6 @@ def sample_latents(
         generators=step_generators(seeds),
         negative=negative,
     )
-
-
-@torch.no_grad()
-def edit_pixels(
-    vae: AutoencoderKL,
-    unet: EditUNet,
-    scheduler: SchedulerMixin,
-    source_pixels: Tensor,
-    condition: EditCondition,
-    null_text_states: Tensor,
-    seeds: Sequence[int],
-    settings: DrawSettings,
-    callback: StepCallback | None = None,
-    **start: Any,
-) -> tuple[Tensor, Tensor]:
-    """Encode the source and draw the edit.
-
-    Args:
-        vae: autoencoder.
-        unet: the denoiser.
-        scheduler: any diffusers scheduler.
-        source_pixels: (B, 3, S, S) in [-1, 1].
-        condition: from `understand`.
-        null_text_states: (Q, D_text), the bridge's.
-        seeds: one per sample.
-        settings: how to draw.
-        callback: see `sample_latents`.
-        **start: `latents` and `negative` of `sample_latents`.
-
-    Returns:
-        Scaled latents of the edited picture and of the source, both (B, C, h, w).
-    """
-    mode = encode_source(vae, source_pixels, scaled=False)
-    scaled = mode * latent_scale(vae)
-    source_latents = scaled if settings.scale_source_latents else mode
-    unet.set_image_prompt_scale(settings.image_prompt_scale)
-    edited = sample_latents(
-        unet, scheduler, source_latents, condition, null_text_states, seeds, settings, callback, **start
-    )
-    return edited, scaled
 
 
 @torch.no_grad()

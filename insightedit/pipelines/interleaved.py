@@ -9,8 +9,7 @@ Sibling of `insightedit.pipelines.edit.InsightEditPipeline`: the same output, th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,19 +21,12 @@ from transformers import BaseImageProcessor, PreTrainedTokenizerBase, T5EncoderM
 from insightedit.bridging.fusion import FusionBridge
 from insightedit.comprehension.interleaved import Blip2PictureEncoder, InterleavedReader
 from insightedit.comprehension.interleaved_prompts import check_placeholders
-from insightedit.generation.autoencoder import decode, encode_source, latent_factor, latent_scale
-from insightedit.generation.sampling import StepCallback
 from insightedit.generation.transformer import EditTransformer
-from insightedit.images.background import EditComparison
-from insightedit.images.reading import Picture, PictureInput, read_picture, read_pictures, tensor_to_pixels, to_rgb
+from insightedit.images.reading import Picture, PictureInput, to_rgb
 from insightedit.model.interleaved_editor import read_instruction
-from insightedit.pipelines.base import EditPipeline, PipelineCallback, tensor_inputs
-from insightedit.pipelines.edit import InsightEditOutput, finish
-from insightedit.pipelines.functional import DrawSettings, compare_decoded, eval_mode, sample_latents
-from insightedit.pipelines.inputs import EditRequest, check_latents, choose_seeds, pair_references, read_masks
+from insightedit.pipelines.base import Conditions, EditPipeline, InsightEditOutput, PipelineCallback
+from insightedit.pipelines.inputs import EditRequest, pair_references
 from insightedit.types import EditCondition
-
-UNUSED_PROMPT_SCALE = 1.0  # lambda of an image branch, which a transformer does not have
 
 
 class InterleavedEditPipeline(EditPipeline):
@@ -69,6 +61,7 @@ class InterleavedEditPipeline(EditPipeline):
     """
 
     model_cpu_offload_seq = "picture_encoder->text_encoder->bridge->transformer->vae"
+    _denoiser: ClassVar[str] = "transformer"
     _settings: ClassVar[dict[str, Any]] = {
         "resolution": 512,
         "max_length": 256,
@@ -109,23 +102,7 @@ class InterleavedEditPipeline(EditPipeline):
     ) -> None:
         given = dict(locals())
         super().__init__()
-        self.register_modules(
-            picture_encoder=picture_encoder,
-            image_processor=image_processor,
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
-            bridge=bridge,
-            vae=vae,
-            transformer=transformer,
-            scheduler=scheduler,
-        )
-        self._register_settings(bridge, given)
-        resolution = self.config.resolution
-        grid = latent_factor(vae) * transformer.config.patch_size
-        if resolution % grid:
-            raise ValueError(
-                f"`resolution` {resolution} does not fit autoencoder and transformer: take a multiple of {grid}."
-            )
+        self._register(given, transformer.config.patch_size, "transformer")
         self._comprehension: InterleavedReader | None = None
 
     @property
@@ -206,85 +183,33 @@ class InterleavedEditPipeline(EditPipeline):
             TypeError: for a picture of an unknown kind.
             FileNotFoundError: for a path without a file.
         """
-        # 1. Check and complete the arguments
-        blank = image is None
-        given: Any = [None] if blank else read_pictures(image)
-        pictures, instructions = self.pair_up(given, instruction, prompt)
-        references = pair_references(reference_images, len(instructions))
-        for text, own in zip(instructions, references, strict=True):
+        return self._run(locals())
+
+    def _pair_references(self, references: Any, instructions: Sequence[str]) -> list[list[Picture]]:
+        paired = pair_references(references, len(instructions))
+        for text, own in zip(instructions, paired, strict=True):
             check_placeholders(text, len(own), self.config.max_references)
-        settings = self._fill_in(blank, num_inference_steps, guidance_scale, image_guidance_scale)
-        names = tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        self.check_inputs(settings, batch_size, output_type, names)
-        if blank and (mask is not None or mask_threshold is not None):
-            raise ValueError("a mask was given, but a blank canvas has nothing to keep: leave it out.")
-        request = EditRequest(
-            pictures,
-            instructions,
-            choose_seeds(len(pictures), seed, generator, num_images_per_prompt),
-            [None] * len(pictures) if blank else read_masks(mask, pictures, background_lock),
-            self.pair_negatives(negative_prompt, len(pictures), settings),
-            latents,
-            references,
-        ).times(num_images_per_prompt)
-        check_latents(latents, (len(request.pictures), *self._latent_shape()))
+        return paired
 
-        # 2. Draw at the model's own resolution, `batch_size` pictures at a time
-        results: list[Tensor] = []
-        evidence: list[EditComparison] = []
-        drawn: list[Picture] = []
-        with eval_mode(self.comprehension, self.bridge, self.transformer, self.vae):
-            for part, callback in self._parts(request, settings, batch_size, callback_on_step_end, names):
-                edited, source = self._draw(part, settings, callback)
-                results.append(edited)
-                if blank and output_type != "latent":
-                    drawn += map(_as_picture, decode(self.vae, edited))
-                elif output_type != "latent":
-                    evidence += compare_decoded(self.vae, edited, source, mask_threshold)
-        count = sum(map(len, results))  # an interrupted call gives what it began
-        self.maybe_free_model_hooks()
+    def _read(self, request: EditRequest, images: Sequence[np.ndarray | None], **options: Any) -> Conditions:
+        references = [[to_rgb(reference) for reference in own] for own in request.references or []]
+        negatives = request.negatives
+        nothing = [None] * len(images), [[] for _ in images]
+        return Conditions(
+            self._encode(request.instructions, images, references),
+            self.bridge.null_states(),
+            None if negatives is None else self._encode(negatives, *nothing),
+            [None] * len(images),
+        )
 
-        # 3. Back onto the users' own pixels
-        used = {k: v for k, v in asdict(settings).items() if k != "image_prompt_scale"}
-        used |= {"background_lock": background_lock, "own_mask": mask is not None, "batch_size": batch_size}
-        used["reference_images"] = [len(own) for own in (request.references or [])[:count]]
-        output = finish(self, request, results, evidence, [None] * count, settings, used, output_type, drawn)
-        return output if return_dict else output.to_tuple()
+    def _facts(self, call: Mapping[str, Any], request: EditRequest, count: int) -> dict[str, Any]:
+        return {"reference_images": [len(own) for own in (request.references or [])[:count]]}
 
     def reference_options(self, references: Sequence[PictureInput]) -> dict[str, Any]:
         """Reference pictures as arguments of a call: one for each `<imagehere>` of the instruction."""
         return {"reference_images": list(references)} if references else {}
 
-    def _draw(self, request: EditRequest, settings: DrawSettings, callback: StepCallback) -> tuple[Tensor, Tensor]:
-        """Scaled latents of what was drawn and of the source (zeros for a blank canvas), both (B, C, h, w)."""
-        images = [None if picture is None else to_rgb(picture) for picture in request.pictures]
-        references = [[to_rgb(reference) for reference in own] for own in request.references or []]
-        condition = self._read(request.instructions, images, references)
-        negative, negatives = None, request.negatives
-        if negatives is not None:
-            negative = self._read(negatives, [None] * len(negatives), [[]] * len(negatives))
-        if images[0] is None:
-            source_latents = scaled = torch.zeros(len(images), *self._latent_shape(), device=self._execution_device)
-        else:
-            mode = encode_source(self.vae, self.prepare_image_pixels(images), scaled=False)
-            scaled = mode * latent_scale(self.vae)
-            source_latents = scaled if settings.scale_source_latents else mode
-        null = self.bridge.null_states()
-        edited = sample_latents(
-            self.transformer,
-            self.scheduler,
-            source_latents,
-            condition,
-            null,
-            request.seeds,
-            settings,
-            callback,
-            latents=request.latents,
-            negative=negative,
-        )
-        return edited, scaled
-
-    def _read(
+    def _encode(
         self,
         instructions: Sequence[str],
         images: Sequence[np.ndarray | None],
@@ -292,29 +217,3 @@ class InterleavedEditPipeline(EditPipeline):
     ) -> EditCondition:
         tokens = self.comprehension.tokenize(instructions, images, pictures).to(self._execution_device)
         return read_instruction(self.comprehension, self.bridge, self.transformer, self.vae, tokens)
-
-    def _latent_shape(self) -> tuple[int, int, int]:
-        side = self.config.resolution // latent_factor(self.vae)
-        return self.transformer.config.in_channels, side, side
-
-    def _usual(self, blank: bool) -> DrawSettings:
-        return self._fill_in(blank, None, None, None)
-
-    def _fill_in(
-        self, blank: bool, steps: int | None, guidance: float | None, image_guidance: float | None
-    ) -> DrawSettings:
-        config = self.config
-        task = "default_creation" if blank else "default"
-        default_steps = config["default_creation_inference_steps" if blank else "default_num_inference_steps"]
-        return DrawSettings(
-            guidance_scale=config[f"{task}_guidance_scale"] if guidance is None else guidance,
-            image_guidance_scale=(config.default_image_guidance_scale if image_guidance is None else image_guidance),
-            num_inference_steps=default_steps if steps is None else steps,
-            image_prompt_scale=UNUSED_PROMPT_SCALE,
-            scale_source_latents=config.scale_source_latents,
-        )
-
-
-def _as_picture(pixels: Tensor) -> Picture:
-    """(3, H, W) in [-1, 1] -> picture of uint8 RGB."""
-    return read_picture(np.rint(tensor_to_pixels(pixels)).astype(np.uint8))

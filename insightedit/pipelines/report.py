@@ -24,7 +24,7 @@ from insightedit.images.background import EditComparison, native_edit, psnr
 from insightedit.images.reading import Picture, PictureInput, read_picture, strips, to_rgb
 
 if TYPE_CHECKING:
-    from insightedit.pipelines.edit import InsightEditOutput
+    from insightedit.pipelines.base import InsightEditOutput
 
 MAX_SHOWN = 1024  # pixels; larger pictures are shown smaller, the numbers are of the full size
 

@@ -241,7 +241,7 @@ class TestLora:
         logging.getLogger("diffusers").propagate = True
         text = {"text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight": torch.zeros(2, 32)}
         found = []
-        from insightedit.pipelines import base as pipeline_base
+        from insightedit.pipelines import folder_pipeline as pipeline_base
 
         handler = logging.Handler()
         handler.emit = lambda record: found.append(record.getMessage())

@@ -120,7 +120,7 @@ class TestExport:
             export_pipeline(tiny_pipeline, tmp_path)
 
     def test_failure_leaves_nothing(self, tiny_pipeline, tmp_path, monkeypatch):
-        monkeypatch.setattr(hub, "model_card", lambda *_: 1 / 0)
+        monkeypatch.setattr("insightedit.export.folder.model_card", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             export_pipeline(tiny_pipeline, tmp_path / "model")
         assert not list(tmp_path.iterdir())

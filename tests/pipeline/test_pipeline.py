@@ -10,7 +10,8 @@ import torch
 from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler
 
 from insightedit.images.reading import read_picture
-from insightedit.pipelines.edit import InsightEditOutput, InsightEditPipeline
+from insightedit.pipelines.base import InsightEditOutput
+from insightedit.pipelines.edit import InsightEditPipeline
 from tests.pipeline.conftest import build_pipeline
 
 WORDS = "make the dog red"

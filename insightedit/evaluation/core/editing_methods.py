@@ -16,7 +16,8 @@ from insightedit.images.reading import pixels_to_tensor, squash, stretch, tensor
 
 if TYPE_CHECKING:
     from insightedit.evaluation.scenes.benchmark import EditFn, RoundTripFn, Sample
-    from insightedit.pipelines.edit import InsightEditOutput, InsightEditPipeline
+    from insightedit.pipelines.base import InsightEditOutput
+    from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
     Pipeline = InsightEditPipeline | InterleavedEditPipeline

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.ablations.comparisons import Comparison, Estimate, Measured
 from benchmarks.ablations.studies import NOT_BUILT, SUCCESS
 from insightedit.evaluation.core.significance import holm
-from insightedit.evaluation.reporting.table_formatting import Cell, Grid, Heading, Line, to_markdown
+from insightedit.evaluation.reporting import table_formatting as tables
+from insightedit.evaluation.reporting.table_formatting import Cell, Table, to_markdown
 
 if TYPE_CHECKING:
     from benchmarks.ablations.experiment import Experiment
@@ -23,19 +24,19 @@ TASK_TITLES = {
 }
 
 
-def grid(measured: Measured) -> Grid:
+def grid(measured: Measured) -> Table:
     """The table of one task: every row with its numbers, and what the reference is ahead of it."""
     study = measured.study
     compared = [column for column in study.columns if column.compared]
     reference = next(row for row in study.rows if row.name == study.reference)
     gain = f"{reference.label} minus this row"
-    headings = [Heading(column.label, better=column.better) for column in study.columns]
-    headings += [Heading(column.label, over=gain) for column in compared]
+    headings = [tables.Column(column.label, better=column.better) for column in study.columns]
+    headings += [tables.Column(column.label, over=gain) for column in compared]
     lines = [_line(measured, row, compared) for row in measured.rows]
     lines += [
         _control_line(name, means, measured) for name, means in measured.controls.items() if name in SHOWN_CONTROLS
     ]
-    return Grid(
+    return Table(
         f"{study.title}: {TASK_TITLES[measured.task]} ({study.source})",
         tuple(headings),
         tuple(lines),
@@ -44,12 +45,12 @@ def grid(measured: Measured) -> Grid:
     )
 
 
-def _line(measured: Measured, row: Row, compared: Sequence[Column]) -> Line:
+def _line(measured: Measured, row: Row, compared: Sequence[Column]) -> tables.Row:
     cells = [_value_cell(measured.estimate(row.name, column), column) for column in measured.study.columns]
     for column in compared:
         comparison = measured.compare(row.name, column)
         cells.append(_difference_cell(comparison, column))
-    return Line(row.label, tuple(cells))
+    return tables.Row(row.label, tuple(cells))
 
 
 def _value_cell(estimate: Estimate | None, column: Column) -> Cell:
@@ -67,13 +68,13 @@ def _difference_cell(comparison: Comparison | None, column: Column) -> Cell:
     return Cell(f"{found.value:+.{column.digits}f}", f"{low} to {high}")
 
 
-def _control_line(name: str, means: Mapping[str, Any], measured: Measured) -> Line:
+def _control_line(name: str, means: Mapping[str, Any], measured: Measured) -> tables.Row:
     cells = []
     for column in measured.study.columns:
         value = None if column.where else means.get(column.metric)
         cells.append(Cell() if value is None else Cell(f"{column.factor * value:.{column.digits}f}"))
     gaps = [Cell() for column in measured.study.columns if column.compared]
-    return Line(name.replace("_", " "), (*cells, *gaps), group="")
+    return tables.Row(name.replace("_", " "), (*cells, *gaps), group="")
 
 
 def _remarks(measured: Measured) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_recipes.doctor.findings import FAULTS, Diagnosis, examples
-from insightedit.images.pair_sheet import Card, Line, Section, Sheet, Table, Tile, write_pair_sheet
+from insightedit.images.pair_sheet import PairCard, Paragraph, Section, Sheet, SheetTable, Tile, write_pair_sheet
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,20 +66,20 @@ def write_sheet(diagnosis: Diagnosis, path: Path) -> None:
     for fault, count in diagnosis.counts.items():
         shown = [one for one in diagnosis.shown if one.finding.fault == fault]
         cards = tuple(
-            Card(
+            PairCard(
                 _place(one.finding.where, one.finding.file, one.finding.split),
                 tuple(Tile(name, pixels) for name, pixels in one.pictures.items()),
-                tuple(Line.of(text) for text in (one.instruction, one.finding.detail) if text),
+                tuple(Paragraph.of(text) for text in (one.instruction, one.finding.detail) if text),
             )
             for one in shown
         )
         listed = () if shown else tuple(
-            Card(_place(one.where, one.file, one.split), (), (Line.of(one.detail),) if one.detail else ())
+            PairCard(_place(one.where, one.file, one.split), (), (Paragraph.of(one.detail),) if one.detail else ())
             for one in examples(diagnosis.findings, fault, LISTED)
         )  # fmt: skip
         title = f"{FAULTS[fault][0]} ({count})"
         sections.append(Section(title, cards or listed, f"What to do: {FAULTS[fault][1]}."))
     rows = tuple((FAULTS[fault][0], str(count), FAULTS[fault][1]) for fault, count in diagnosis.counts.items())
-    tables = (Table("What was found", ("fault", "found", "what to do"), rows),) if rows else ()
+    tables = (SheetTable("What was found", ("fault", "found", "what to do"), rows),) if rows else ()
     notes = (*summary(diagnosis), *diagnosis.unchecked)
     write_pair_sheet(Sheet(f"Pair doctor: {Path(diagnosis.path).name}", notes, tables, tuple(sections)), path)

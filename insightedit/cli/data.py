@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from insightedit.config.schema import Config
-    from insightedit.images.pair_sheet import Card, Sheet, Table
+    from insightedit.images.pair_sheet import PairCard, Sheet, SheetTable
     from insightedit.training.preview import Preview, SeenSample
 
 LAST_STAGE = 3
@@ -131,9 +131,9 @@ def print_preview(seen: Preview, config: Config, console: Console) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def shares_table(seen: Preview) -> Table:
+def shares_table(seen: Preview) -> SheetTable:
     """Sources with their configured and drawn shares."""
-    from insightedit.images.pair_sheet import Table
+    from insightedit.images.pair_sheet import SheetTable
 
     rows = tuple(
         (
@@ -148,7 +148,7 @@ def shares_table(seen: Preview) -> Table:
         for share in seen.shares
     )
     head = ("source", "records", "configured", "drawn", "draws", "visits of each", "broken, of those read")
-    return Table(f"Sources, over {seen.draws} draws", head, rows)
+    return SheetTable(f"Sources, over {seen.draws} draws", head, rows)
 
 
 def build_sheet(seen: Preview, config: Config) -> Sheet:
@@ -163,12 +163,12 @@ def build_sheet(seen: Preview, config: Config) -> Sheet:
     return Sheet(title, tuple(_notes(seen, config)), (shares_table(seen),), (section,))
 
 
-def _card(sample: SeenSample) -> Card:
-    from insightedit.images.pair_sheet import Card, Line, Tile
+def _card(sample: SeenSample) -> PairCard:
+    from insightedit.images.pair_sheet import PairCard, Paragraph, Tile
 
     tiles = tuple(Tile(name, pixels) for name, pixels in sample.pictures.items())
-    lines = (*(Line.of(text) for text in _facts(sample)), Line(sample.runs, is_code=True))
-    return Card(_title(sample), tiles, lines)
+    lines = (*(Paragraph.of(text) for text in _facts(sample)), Paragraph(sample.runs, is_code=True))
+    return PairCard(_title(sample), tiles, lines)
 
 
 def _notes(seen: Preview, config: Config) -> list[str]:

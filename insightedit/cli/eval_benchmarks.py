@@ -40,7 +40,7 @@ from insightedit.evaluation.benchmarks.registry import load_benchmark
 if TYPE_CHECKING:
     from insightedit.evaluation.benchmarks.base import Benchmark
     from insightedit.evaluation.core.protocol_rules import Protocol
-    from insightedit.evaluation.core.run import Editor
+    from insightedit.evaluation.core.run import EditingMethod
     from insightedit.evaluation.core.run_folder import RunCard
 
 SHORT = {
@@ -169,7 +169,7 @@ def evaluate(
     name = str(context.info_name)
     with one_sentence_errors("the same command goes on where it was."):
         from insightedit.evaluation.core import setup
-        from insightedit.evaluation.core.metric_models import load_instruments
+        from insightedit.evaluation.core.metric_models import load_metric_models
         from insightedit.evaluation.core.protocols import find_protocol
         from insightedit.modeling.devices import find_device
 
@@ -195,10 +195,10 @@ def evaluate(
         paths = setup.read_weights(weights or [])
         quiet_libraries()
         with setup.open_judge(asked, place) as asking:
-            instruments = load_instruments(rules, name, judge=asking, weights=paths, device=place)
+            models = load_metric_models(rules, name, judge=asking, weights=paths, device=place)
             if require_all:
-                instruments.check_all()
-            for reason in instruments.missing.values():
+                models.check_all()
+            for reason in models.missing.values():
                 typer.secho(f"Not measured: {reason}", err=True, fg=typer.colors.YELLOW)
             if results is not None:
                 benchmark, editor = setup.results_editor(results, benchmark, method, partial=partial)
@@ -206,7 +206,7 @@ def evaluate(
                 wanted = tuple(range(seed, seed + (seeds or rules.seeds)))
                 call |= {"background_lock": background_lock, "batch_size": batch_size}
                 editor = setup.model_editor(str(model), benchmark, out, method, wanted, place, call)
-            _measure(benchmark, rules, editor, instruments, out)
+            _measure(benchmark, rules, editor, models, out)
 
 
 def _check_options(
@@ -290,25 +290,25 @@ def _dump(benchmark: Benchmark, folder: Path) -> None:
     )
 
 
-def _measure(benchmark: Benchmark, rules: Protocol, editor: Editor, instruments: Any, out: Path) -> None:
+def _measure(benchmark: Benchmark, rules: Protocol, editor: EditingMethod, models: Any, out: Path) -> None:
     from insightedit.evaluation.core.run import run_benchmark
 
     with _judge_errors(), progress_bar(len(benchmark), "Measuring") as advance:
-        card = run_benchmark(benchmark, rules, editor, instruments, out, progress=advance)
+        card = run_benchmark(benchmark, rules, editor, models, out, progress=advance)
     _print_summary(card, out)
 
 
 def _print_summary(card: RunCard, out: Path) -> None:
-    from insightedit.cli.eval_reading import category_grids, grid_of
+    from insightedit.cli.eval_reading import table_of, tables_by_category
     from insightedit.evaluation.core.records import read_records
     from insightedit.evaluation.core.run import failures
     from insightedit.evaluation.core.run_folder import RECORDS, RUN
     from insightedit.evaluation.reporting.table_formatting import to_markdown
 
-    typer.echo(to_markdown(grid_of([out])))
+    typer.echo(to_markdown(table_of([out])))
     if card.protocol["averaging"] == "macro":
         first = card.protocol["columns"][0]["metric_name"]
-        for grid in category_grids([out], first) if not card.missing else []:
+        for grid in tables_by_category([out], first) if not card.missing else []:
             typer.echo(to_markdown(grid))
     for line in failures(card, read_records(out / RECORDS)):
         typer.echo(line)

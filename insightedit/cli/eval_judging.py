@@ -130,8 +130,8 @@ def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int
     from insightedit.chat.clients import RecordedJudge
     from insightedit.chat.replies import ReplyStore
     from insightedit.evaluation.benchmarks.base import BenchmarkSample
-    from insightedit.evaluation.core.measure import Output, SampleView, measure
-    from insightedit.evaluation.core.metric_models import Instruments
+    from insightedit.evaluation.core.measure import Prediction, SampleView, measure
+    from insightedit.evaluation.core.metric_models import MetricModels
     from insightedit.evaluation.core.protocols import find_protocol
     from insightedit.evaluation.core.records import read_records
     from insightedit.evaluation.core.run_folder import RECORDS, REPLIES, locate, read_run, read_samples
@@ -159,7 +159,7 @@ def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int
             )
             for made in line.outputs:
                 picture = to_rgb(read_picture(locate(made["path"], folder)))
-                output = Output(SampleView(sample), picture, protocol, Instruments({"judge": judge}))
+                output = Prediction(SampleView(sample), picture, protocol, MetricModels({"judge": judge}))
                 for rule, outcome in measure(output, rules).items():
                     before = told.get((line.sample_id, made["seed"], rule.name, rule.variant))
                     differing += not _is_same(before, outcome.value)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from insightedit.evaluation.core.run_folder import RunCard
     from insightedit.evaluation.core.significance import Resampling
     from insightedit.evaluation.reporting.published import PublishedTable
-    from insightedit.evaluation.reporting.table_formatting import Grid
+    from insightedit.evaluation.reporting.table_formatting import Table
     from insightedit.evaluation.reporting.tables import MetricColumn
 
 FORMATS = ("markdown", "latex")
@@ -120,7 +120,7 @@ class RunsRead:
         return lines
 
 
-def grid_of(folders: Sequence[Path], how: Resampling | None = None) -> Grid:
+def table_of(folders: Sequence[Path], how: Resampling | None = None) -> Table:
     """Runs as one table, controls below.
 
     Raises:
@@ -130,14 +130,14 @@ def grid_of(folders: Sequence[Path], how: Resampling | None = None) -> Grid:
     return _own_grid(RunsRead.open(folders), how)
 
 
-def _own_grid(runs: RunsRead, how: Resampling | None, remark: str = "") -> Grid:
-    from insightedit.evaluation.reporting.tables import results_grid
+def _own_grid(runs: RunsRead, how: Resampling | None, remark: str = "") -> Table:
+    from insightedit.evaluation.reporting.tables import results_table
 
     columns = runs.columns()
     if not columns:
         raise ValueError(f"nothing was measured: {' '.join(runs.notes()) or 'the runs have no records.'}")
     named = list(dict.fromkeys(card.benchmark["title"] for card in runs.cards))
-    grid = results_grid(
+    grid = results_table(
         runs.records(),
         columns,
         title=", ".join(named),
@@ -149,7 +149,7 @@ def _own_grid(runs: RunsRead, how: Resampling | None, remark: str = "") -> Grid:
     return replace(grid, remarks=(*((remark,) if remark else ()), *grid.remarks, *runs.notes()))
 
 
-def published_grids(folders: Sequence[Path], how: Resampling | None = None) -> list[Grid]:
+def published_tables(folders: Sequence[Path], how: Resampling | None = None) -> list[Table]:
     """Runs below the papers' rows: each table whose rule is ours, or, if there is none, each on the same pictures.
 
     Runs that are not finished, on other data or warned of do not stand beside the papers': they have a table of their
@@ -229,16 +229,16 @@ def table(
             raise ValueError("--published and --category exclude each other: name one of them.")
         how = Resampling(resamples=resamples)
         if published:
-            grids = published_grids(folders, how)
+            grids = published_tables(folders, how)
         elif category:
-            grids = category_grids(folders, category, how)
+            grids = tables_by_category(folders, category, how)
         else:
-            grids = [grid_of(folders, how)]
+            grids = [table_of(folders, how)]
         for grid in grids:
             typer.echo(to_latex(grid) if form == "latex" else to_markdown(grid))
 
 
-def category_grids(folders: Sequence[Path], category: str, how: Resampling | None = None) -> list[Grid]:
+def tables_by_category(folders: Sequence[Path], category: str, how: Resampling | None = None) -> list[Table]:
     """A metric by category, with the mean over all samples and over all categories; one grid per benchmark.
 
     Raises:
@@ -291,7 +291,7 @@ def paired(
     """
     with one_sentence_errors():
         from insightedit.evaluation.core.significance import Resampling
-        from insightedit.evaluation.reporting.category_tables import comparison_grid
+        from insightedit.evaluation.reporting.category_tables import paired_table
         from insightedit.evaluation.reporting.table_formatting import to_latex, to_markdown
 
         if form not in FORMATS:
@@ -316,7 +316,7 @@ def paired(
         if not columns:
             raise ValueError(f"{first} and {second} share no column that was measured in both.")
         _chosen(columns, primary or [])
-        grid = comparison_grid(
+        grid = paired_table(
             records(), names[0], columns, bench=benches[0], primary=primary or (), how=Resampling(resamples=resamples)
         )
         told = [f"{name}: {' '.join(card.apart)}" for name, card in zip(names, cards, strict=True) if card.apart]

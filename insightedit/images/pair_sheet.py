@@ -64,25 +64,25 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Line:
+class Paragraph:
     """A paragraph; `is_code` shows it as tokens."""
 
     runs: tuple[Run, ...]
     is_code: bool = False
 
     @classmethod
-    def of(cls, text: str) -> Line:
+    def of(cls, text: str) -> Paragraph:
         """A paragraph of plain text."""
         return cls((Run(text),))
 
 
 @dataclass(frozen=True)
-class Card:
+class PairCard:
     """One pair: pictures from left to right, and what is said about them."""
 
     title: str
     tiles: tuple[Tile, ...]
-    lines: tuple[Line, ...] = ()
+    lines: tuple[Paragraph, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ class Section:
     """Cards under one heading."""
 
     title: str
-    cards: tuple[Card, ...]
+    cards: tuple[PairCard, ...]
     note: str = ""
 
 
 @dataclass(frozen=True)
-class Table:
+class SheetTable:
     """Rows of texts."""
 
     title: str
@@ -109,7 +109,7 @@ class Sheet:
 
     title: str
     notes: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[SheetTable, ...] = ()
     sections: tuple[Section, ...] = ()
 
 
@@ -177,14 +177,14 @@ class _Canvas:
     def draw(self, sheet: Sheet) -> None:
         self.text(sheet.title, 20)
         for note in sheet.notes:
-            self.paragraph(Line.of(note), 14, FAINT)
+            self.paragraph(Paragraph.of(note), 14, FAINT)
         for table in sheet.tables:
             self.table(table)
         for section in sheet.sections:
             self.top += GAP
             self.text(section.title, 17)
             if section.note:
-                self.paragraph(Line.of(section.note), 14, FAINT)
+                self.paragraph(Paragraph.of(section.note), 14, FAINT)
             for card in section.cards:
                 self.card(card)
 
@@ -193,7 +193,7 @@ class _Canvas:
             self.pen.text((MARGIN, self.top), text, INK, _font(size))
         self.top += round(size * 1.6)
 
-    def table(self, table: Table) -> None:
+    def table(self, table: SheetTable) -> None:
         self.top += GAP
         self.text(table.title, 15)
         rows = [table.head, *table.rows]
@@ -207,7 +207,7 @@ class _Canvas:
             self.top += LINE
         self.top += GAP
 
-    def card(self, card: Card) -> None:
+    def card(self, card: PairCard) -> None:
         self.top += GAP
         self.text(card.title, 14)
         left, tallest = MARGIN, 0
@@ -228,7 +228,7 @@ class _Canvas:
         if self.pen is not None:
             self.pen.line((MARGIN, self.top, WIDTH - MARGIN, self.top), fill=FRAME)
 
-    def paragraph(self, line: Line, size: int, ink: tuple[int, int, int] = INK) -> None:
+    def paragraph(self, line: Paragraph, size: int, ink: tuple[int, int, int] = INK) -> None:
         left, lines = float(MARGIN), 1
         font = _font(size)
         for run in line.runs:

@@ -14,7 +14,18 @@ from typer.testing import CliRunner
 from insightedit.cli.data import app, build_sheet, read_config, shares_table
 from insightedit.config.load import dump_config, load_config
 from insightedit.datasets.loader import StepLoader
-from insightedit.images.pair_sheet import Card, Line, Run, Section, Sheet, Table, Tile, draw, render, write_pair_sheet
+from insightedit.images.pair_sheet import (
+    PairCard,
+    Paragraph,
+    Run,
+    Section,
+    Sheet,
+    SheetTable,
+    Tile,
+    draw,
+    render,
+    write_pair_sheet,
+)
 from insightedit.model.build import build_editor
 from insightedit.training.data import build_collator, build_loader, build_mixture, build_weightless_collator
 from insightedit.training.preview import preview, to_picture, token_runs
@@ -201,9 +212,12 @@ def test_wrong_words_are_refused_in_one_sentence(words, told):
 
 def sheet(text: str = "a <b> & more") -> Sheet:
     tiles = (Tile("small", np.zeros((20, 30, 3), np.uint8)), Tile("large", np.full((400, 300, 3), 99, np.uint8)))
-    lines = (Line.of("word " * 200), Line((Run(text), Run(" learned", "learned"), Run(" pad", "pad")), is_code=True))
-    sections = (Section("Part", (Card("one", tiles, lines), Card("two", tiles * 4)), "a note"),)
-    return Sheet("Title", ("remark",), (Table("Numbers", ("a", "b"), (("1", "2"),)),), sections)
+    lines = (
+        Paragraph.of("word " * 200),
+        Paragraph((Run(text), Run(" learned", "learned"), Run(" pad", "pad")), is_code=True),
+    )
+    sections = (Section("Part", (PairCard("one", tiles, lines), PairCard("two", tiles * 4)), "a note"),)
+    return Sheet("Title", ("remark",), (SheetTable("Numbers", ("a", "b"), (("1", "2"),)),), sections)
 
 
 def test_sheets_are_whole_html_with_escaped_text(tmp_path):

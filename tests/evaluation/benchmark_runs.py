@@ -13,11 +13,11 @@ from PIL import Image
 
 from insightedit.evaluation.benchmarks.base import Benchmark
 from insightedit.evaluation.benchmarks.results import pair_results
-from insightedit.evaluation.core.metric_models import Instruments, load_instruments
-from insightedit.evaluation.core.outputs import FolderOutputs, ToEdit
+from insightedit.evaluation.core.metric_models import MetricModels, load_metric_models
+from insightedit.evaluation.core.outputs import EditCall, FolderOutputs
 from insightedit.evaluation.core.protocol_rules import Protocol
 from insightedit.evaluation.core.records import MetricRecord, read_records
-from insightedit.evaluation.core.run import Editor, run_benchmark
+from insightedit.evaluation.core.run import EditingMethod, run_benchmark
 from insightedit.evaluation.core.run_folder import RunCard
 from insightedit.evaluation.metrics.encoders import ClipEncoder, DinoEncoder
 from insightedit.evaluation.metrics.perceptual import Perceptual, build_perceptual
@@ -51,8 +51,8 @@ def networks(protocol: Protocol, *without: str) -> dict[str, Any]:
     return {key: one for key, one in made.items() if key not in without}
 
 
-def tools(protocol: Protocol, benchmark: Benchmark) -> Instruments:
-    return load_instruments(protocol, benchmark.card.name, given=networks(protocol))
+def tools(protocol: Protocol, benchmark: Benchmark) -> MetricModels:
+    return load_metric_models(protocol, benchmark.card.name, given=networks(protocol))
 
 
 def noisy(picture: np.ndarray, seed: int) -> np.ndarray:
@@ -61,7 +61,7 @@ def noisy(picture: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
 
 
-def noise_editor(requests: Sequence[ToEdit]) -> list[np.ndarray]:
+def noise_editor(requests: Sequence[EditCall]) -> list[np.ndarray]:
     """An editor whose answer follows from picture, instruction and seed."""
     made = []
     for one in requests:
@@ -82,9 +82,9 @@ def write_results(benchmark: Benchmark, folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def folder_editor(benchmark: Benchmark, folder: Path, method: str = "noise") -> Editor:
+def folder_editor(benchmark: Benchmark, folder: Path, method: str = "noise") -> EditingMethod:
     found = pair_results(folder, benchmark)
-    return Editor(method, FolderOutputs(found.folder, found.paths), warnings=found.warnings)
+    return EditingMethod(method, FolderOutputs(found.folder, found.paths), warnings=found.warnings)
 
 
 def run(benchmark: Benchmark, protocol: Protocol, tmp_path: Path, **settings: Any) -> tuple[RunCard, Path]:

@@ -17,13 +17,13 @@ from skimage.metrics import structural_similarity
 
 from insightedit.chat.clients import JudgeError
 from insightedit.chat.replies import Reply
-from insightedit.cli.eval_reading import grid_of
+from insightedit.cli.eval_reading import table_of
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.registry import load_benchmark
-from insightedit.evaluation.core.metric_models import Instruments, load_instruments
-from insightedit.evaluation.core.outputs import ModelOutputs, ToEdit
+from insightedit.evaluation.core.metric_models import MetricModels, load_metric_models
+from insightedit.evaluation.core.outputs import EditCall, ModelOutputs
 from insightedit.evaluation.core.protocols import PROTOCOLS
-from insightedit.evaluation.core.run import Editor, failures, run_benchmark
+from insightedit.evaluation.core.run import EditingMethod, failures, run_benchmark
 from insightedit.evaluation.core.run_folder import RunSample, read_run, read_samples, write_samples
 from insightedit.evaluation.metrics.encoders import ClipEncoder
 from insightedit.evaluation.reporting.columns import ProtocolMixError
@@ -114,7 +114,7 @@ def test_smartedit_strict_counts_background_only(tmp_path: Path) -> None:
         edited.paste((250, 250, 250), (0, 0, 64, 128))
         edited.save(tmp_path / "results" / f"{sample.sample_id}.png")
     editor = folder_editor(benchmark, tmp_path / "results")
-    run_benchmark(benchmark, PIXELS, editor, Instruments(), tmp_path / "out")
+    run_benchmark(benchmark, PIXELS, editor, MetricModels(), tmp_path / "out")
     name = next(iter(benchmark)).sample_id
     true = -20 * np.log10(10 / 255)
     assert values(tmp_path / "out", "PSNR", "strict")[name] == pytest.approx(true)
@@ -209,7 +209,7 @@ def test_controls_stand_beside(tmp_path: Path) -> None:
     assert len(psnr) == 2 * len(benchmark)
     assert {r.value for r in psnr} == {60.0} and all(r.capped for r in psnr)
     assert all(r.out_png_sha256 is None for r in psnr)
-    grid = grid_of([out])
+    grid = table_of([out])
     assert [line.label for line in grid.lines] == ["noise", "copy_source"]
 
 
@@ -279,7 +279,7 @@ def test_dreambench_has_seeds_and_two_pairings(tmp_path: Path) -> None:
     protocol = PROTOCOLS["dreambench_v1"]
     out = tmp_path / "out"
     outputs = ModelOutputs(noise_editor, out, "noise", (3, 4))
-    card = run_benchmark(benchmark, protocol, Editor("noise", outputs), tools(protocol, benchmark), out)
+    card = run_benchmark(benchmark, protocol, EditingMethod("noise", outputs), tools(protocol, benchmark), out)
     name = benchmark.samples[0].sample_id
     assert (out / "pictures" / f"{name}.png").is_file()
     assert (out / "pictures" / "seed-4" / f"{name}.png").is_file()
@@ -332,13 +332,13 @@ def test_a_models_pictures_are_made_once_and_sessions_follow_on_themselves(tmp_p
     benchmark = magicbrush(tmp_path, "final-turn")
     asked: list[list[str]] = []
 
-    def editor(requests: Sequence[ToEdit]) -> list[np.ndarray]:
+    def editor(requests: Sequence[EditCall]) -> list[np.ndarray]:
         asked.append([request.instruction for request in requests])
         return noise_editor(requests)
 
     def measure(out: Path, **settings: Any) -> Path:
         outputs = ModelOutputs(editor, out, "noise", batch_size=3)
-        made = Editor("noise", outputs, ckpt_sha="abcdef0", cfg={"guidance_scale": 7.5}, sampler="euler-2")
+        made = EditingMethod("noise", outputs, ckpt_sha="abcdef0", cfg={"guidance_scale": 7.5}, sampler="euler-2")
         run_benchmark(benchmark, MAGICBRUSH, made, tools(MAGICBRUSH, benchmark), out, **settings)
         return out
 
@@ -354,7 +354,7 @@ def test_a_models_pictures_are_made_once_and_sessions_follow_on_themselves(tmp_p
         "30_1.png",
     ]
     turns = [whole / "turns" / f"139_iter_3-{number}.png" for number in (1, 2)]
-    request = ToEdit("do 139.2", pixels(turns[0]), (), seed=noise_seed("139_iter_3", 2))
+    request = EditCall("do 139.2", pixels(turns[0]), (), seed=noise_seed("139_iter_3", 2))
     np.testing.assert_array_equal(pixels(turns[1]), noise_editor([request])[0])
     assert Image.open(turns[1]).text["Instruction"] == "do 139.2"  # type: ignore[attr-defined]
     first = next(record for record in records(whole) if record.method == "noise")
@@ -422,7 +422,7 @@ def test_what_is_missing_is_named_once_and_measured_later(tmp_path: Path) -> Non
     results = write_results(benchmark, tmp_path / "results")
     editor, out = folder_editor(benchmark, results), tmp_path / "out"
     nets = networks(NOWHERE)
-    without = load_instruments(NOWHERE, "magicbrush", given={"dino": nets["dino"]})
+    without = load_metric_models(NOWHERE, "magicbrush", given={"dino": nets["dino"]})
     assert list(without.missing) == ["clip"]
     assert "`hf download nobody/nothing` fetches it once" in without.missing["clip"]
     with pytest.raises(ValueError, match=r"--require-all was given, and 1 are missing: \(1\) nobody/nothing: "):
@@ -434,9 +434,9 @@ def test_what_is_missing_is_named_once_and_measured_later(tmp_path: Path) -> Non
     assert {record.error for record in clip} == {"not measured: clip is missing, run.json says why"}
     assert all(value is not None for value in values(out, "DINO_I").values())
     assert failures(card, records(out)) == []
-    assert "CLIP-I" not in [heading.label for heading in grid_of([out]).headings]
+    assert "CLIP-I" not in [heading.label for heading in table_of([out]).headings]
 
-    whole = load_instruments(NOWHERE, "magicbrush", given=nets)
+    whole = load_metric_models(NOWHERE, "magicbrush", given=nets)
     card = run_benchmark(benchmark, NOWHERE, editor, whole, out)
     assert not card.missing
     assert all(record.value is not None for record in records(out))
@@ -460,9 +460,9 @@ def test_weights_that_were_named_have_to_be_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     given = {"dino": networks(NOWHERE)["dino"]}
     with pytest.raises(FileNotFoundError, match="empty is not a complete model folder"):
-        load_instruments(NOWHERE, "magicbrush", given=given, weights={"nobody/nothing": str(tmp_path / "empty")})
+        load_metric_models(NOWHERE, "magicbrush", given=given, weights={"nobody/nothing": str(tmp_path / "empty")})
     with pytest.raises(ValueError, match="a/b: magicbrush_v1 takes openai/clip-vit-base-patch32, facebook"):
-        load_instruments(MAGICBRUSH, "magicbrush", weights={"a/b": "c"})
+        load_metric_models(MAGICBRUSH, "magicbrush", weights={"a/b": "c"})
 
 
 def test_numbers_of_two_networks_do_not_share_a_column(tmp_path: Path) -> None:
@@ -474,7 +474,7 @@ def test_numbers_of_two_networks_do_not_share_a_column(tmp_path: Path) -> None:
     changed = ClipEncoder(other, nets["clip"].tokenizer, name="tiny", preprocess=nets["clip"].preprocess)
     outs = []
     for method, clip in (("first", nets["clip"]), ("second", changed)):
-        found = load_instruments(MAGICBRUSH, "magicbrush", given={**nets, "clip": clip})
+        found = load_metric_models(MAGICBRUSH, "magicbrush", given={**nets, "clip": clip})
         outs.append(tmp_path / method)
         run_benchmark(benchmark, MAGICBRUSH, folder_editor(benchmark, results, method), found, outs[-1])
     hashes = [read_run(out).column_hashes() for out in outs]
@@ -482,7 +482,7 @@ def test_numbers_of_two_networks_do_not_share_a_column(tmp_path: Path) -> None:
     assert hashes[0]["CLIP_I", "paper"] != hashes[1]["CLIP_I", "paper"]
     assert hashes[0]["DINO_I", "paper"] == hashes[1]["DINO_I", "paper"] != MAGICBRUSH.hash
     with pytest.raises(ProtocolMixError, match="CLIP_I .paper. on magicbrush follows two protocols"):
-        grid_of(outs)
+        table_of(outs)
 
 
 def test_samples_and_card_tell_where_everything_is(tmp_path: Path) -> None:
@@ -544,7 +544,7 @@ def test_a_judges_missing_answers_are_left_out_or_count_as_zero(tmp_path: Path) 
     judge = PlannedJudge([*good, *bad, *good])
     protocol = PROTOCOLS["viescore_v1"]
     results = write_results(benchmark, tmp_path / "results")
-    found = load_instruments(protocol, "magicbrush", judge=judge)
+    found = load_metric_models(protocol, "magicbrush", judge=judge)
     card = run_benchmark(benchmark, protocol, folder_editor(benchmark, results), found, tmp_path / "out")
     name = benchmark.samples[0].sample_id
     assert values(tmp_path / "out", "VIEScore_SC")[name] == 4.0
@@ -560,16 +560,16 @@ def test_a_judge_that_is_silent_stops_the_run_and_nobody_is_no_judge(tmp_path: P
     benchmark = magicbrush(tmp_path)
     protocol = PROTOCOLS["viescore_v1"]
     editor = folder_editor(benchmark, write_results(benchmark, tmp_path / "results"))
-    nobody = load_instruments(protocol, "magicbrush")
+    nobody = load_metric_models(protocol, "magicbrush")
     assert "no judge was named: --judge endpoint" in nobody.missing["judge"]
     run_benchmark(benchmark, protocol, editor, nobody, tmp_path / "out")
     assert all(record.value is None for record in records(tmp_path / "out"))
-    silent = load_instruments(protocol, "magicbrush", judge=PlannedJudge([]))
+    silent = load_metric_models(protocol, "magicbrush", judge=PlannedJudge([]))
     with pytest.raises(JudgeError, match="gave no reply"):
         run_benchmark(benchmark, protocol, editor, silent, tmp_path / "out")
     answers = PlannedJudge([scores(5, 5)] * 36)
     card = run_benchmark(
-        benchmark, protocol, editor, load_instruments(protocol, "magicbrush", judge=answers), tmp_path / "out"
+        benchmark, protocol, editor, load_metric_models(protocol, "magicbrush", judge=answers), tmp_path / "out"
     )
     assert card.finished and set(values(tmp_path / "out", "VIEScore_O").values()) == {5.0}
 
@@ -609,9 +609,9 @@ def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
         """Bytes beside the benchmark's own and the samples' lines."""
         samples = tuple(BenchmarkSample(f"s{i}", "do it", source=source, target=target) for i in range(count))
         out = tmp_path / str(count)
-        editor = Editor("noise", ModelOutputs(noise_editor, out, "noise"))
+        editor = EditingMethod("noise", ModelOutputs(noise_editor, out, "noise"))
         tracemalloc.start()
-        run_benchmark(replace(benchmark, samples=samples), protocol, editor, Instruments(), out)
+        run_benchmark(replace(benchmark, samples=samples), protocol, editor, MetricModels(), out)
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return size

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from insightedit.evaluation.core.records import MetricRecord
-from insightedit.evaluation.reporting.columns import ColumnKey, ProtocolMixError, gather
+from insightedit.evaluation.reporting.columns import ProtocolMixError, ValuesKey, gather
 
 OURS, THEIRS = "0123456789abcdef", "fedcba9876543210"
 
@@ -45,7 +45,7 @@ def test_one_pass_over_an_iterator_sorts_everything() -> None:
         "ours's PSNR (strict) on reason-edit",
         "theirs's PSNR (paper) on reason-edit",
     ]
-    first = columns[ColumnKey("reason-edit", "PSNR", "paper", "ours")]
+    first = columns[ValuesKey("reason-edit", "PSNR", "paper", "ours")]
     assert first.values == {"a": [1.0, 3.0]} and first.n == 1 and first.seeds_per_sample == (2, 2)
     assert first.failed == [("a", 2), ("b", None)] and first.capped == 1
     assert first.units == {"a": "room", "b": "b"} and first.categories == {"a": "left", "b": ""}

@@ -221,13 +221,13 @@ def test_runs_that_do_not_compare_stand_apart(
     }
     other = write_benchmark_run(tmp_path / "b", "blur", 100.0, **changes)
     runs = merge_runs([read_report_run(one) for one in (other, folder)])
-    grid = grids.main_grid(runs, HOW)
+    grid = grids.main_table(runs, HOW)
     assert [line.group for line in grid.lines] == [OURS, APART, CONTROL_GROUP]
     assert grid.ranks() == [[0, 0, 0]] * 3  # the best of one is none
     assert [note for note in grid.notes if note.startswith("blur is not ranked.") and told in note]
-    beside = grids.published_grids(runs, HOW)
+    beside = grids.published_tables(runs, HOW)
     assert beside and not [line for one in beside for line in one.lines if line.label == "blur"]
-    assert grids.published_grids(runs[:1], HOW) == []
+    assert grids.published_tables(runs[:1], HOW) == []
 
 
 def test_the_page_loads_nothing(html: str) -> None:
@@ -353,7 +353,7 @@ def test_equal_names_are_told_apart_and_controls_stand_once(folder: Path, tmp_pa
     other = write_benchmark_run(tmp_path / "again")
     runs = merge_runs([read_report_run(folder), read_report_run(other)])
     assert [run.method for run in runs] == ["editor (out)", "editor (again)"]
-    methods = [line.label for line in grids.main_grid(runs, HOW).lines]
+    methods = [line.label for line in grids.main_table(runs, HOW).lines]
     assert methods == ["editor (out)", "editor (again)", "copy_source"]
 
 
@@ -485,7 +485,7 @@ def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:
     assert "progress strict" not in words and "no picture" not in words
     run = read_report_run(tmp_path)
     assert run.column(run.headline).n == 18 and run.order.metric_name == "progress"
-    rows = {line.label: line for line in grids.main_grid([run], HOW).lines}
+    rows = {line.label: line for line in grids.main_table([run], HOW).lines}
     assert rows["toy"].cells[0].text == "0.500†" and rows["oracle"].group == "Controls"
     controls = ["copy_source", "oracle", "wrong_object", "oracle_tint", "autoencoder_source", "autoencoder_target"]
     assert list(rows) == ["toy", *controls] and rows["oracle"].cells[0].number is None

@@ -10,7 +10,7 @@ import pytest
 
 from insightedit.evaluation.benchmarks.registry import MODULES
 from insightedit.evaluation.core.measure import MEASURES
-from insightedit.evaluation.core.protocol_rules import KINDS, Model, Protocol, Rule
+from insightedit.evaluation.core.protocol_rules import KINDS, MetricRule, Model, Protocol
 from insightedit.evaluation.core.protocols import DEFAULTS, PROTOCOLS, find_protocol, protocols_for
 from insightedit.evaluation.judge.rubrics import RUBRICS
 from insightedit.evaluation.metrics.preprocess import METHODS
@@ -136,15 +136,15 @@ def test_what_does_not_exist_or_fit_is_refused(bench: str, name: str | None, mes
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ((Rule(name="L1", measure="l1"), Rule(name="L1", measure="l1")), "toy has a column twice"),
-        ((Rule(name="L1", measure="l1", variant="mine"),), "variant is 'mine'; it is one of 'paper', 'strict'"),
-        ((Rule(name="L1", measure="l1", reference="goal"),), "reference is 'goal'"),
-        ((Rule(name="L1", measure="l1", caption="title"),), "caption is 'title'"),
-        ((Rule(name="L1", measure="l1", equal_captions="?"),), r"equal_captions is '\?'"),
-        ((Rule(name="L1", measure="l1", models=("dino",)),), "models is 'dino'; it is one of 'clip'"),
+        ((MetricRule(name="L1", measure="l1"), MetricRule(name="L1", measure="l1")), "toy has a column twice"),
+        ((MetricRule(name="L1", measure="l1", variant="mine"),), "variant is 'mine'; it is one of 'paper', 'strict'"),
+        ((MetricRule(name="L1", measure="l1", reference="goal"),), "reference is 'goal'"),
+        ((MetricRule(name="L1", measure="l1", caption="title"),), "caption is 'title'"),
+        ((MetricRule(name="L1", measure="l1", equal_captions="?"),), r"equal_captions is '\?'"),
+        ((MetricRule(name="L1", measure="l1", models=("dino",)),), "models is 'dino'; it is one of 'clip'"),
     ],
 )
-def test_faulty_protocols_are_refused(rules: tuple[Rule, ...], message: str) -> None:
+def test_faulty_protocols_are_refused(rules: tuple[MetricRule, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Protocol(
             name="toy",

@@ -17,7 +17,7 @@ from insightedit.evaluation.reporting.published import (
     load_published,
 )
 from insightedit.evaluation.reporting.table_formatting import to_latex, to_markdown
-from insightedit.evaluation.reporting.tables import published_grid
+from insightedit.evaluation.reporting.tables import published_table
 
 PUBLISHED = load_published()
 SHARED = ("PSNR", "SSIM", "LPIPS", "CLIPScore")
@@ -108,12 +108,12 @@ def test_smartedit_is_the_same_in_both_papers() -> None:
 
 
 def test_one_table_is_reproduced_mark_by_mark() -> None:
-    printed = to_markdown(published_grid(PUBLISHED.table("insightedit", "2")))
+    printed = to_markdown(published_table(PUBLISHED.table("insightedit", "2")))
     assert rows(printed) == rows(TABLE_2)
 
 
 def test_two_benchmarks_stand_side_by_side() -> None:
-    printed = rows(to_markdown(published_grid(PUBLISHED.table("mige", "1"))))
+    printed = rows(to_markdown(published_table(PUBLISHED.table("mige", "1"))))
     metrics = ["DINO↑", "CLIP-I↑", "CLIP-T↑", "CLIP_dir↑", "L1↓", "L2↓"]
     assert printed[0] == ["", "", "Emu Edit Test set", *[""] * 5, "MagicBrush Test set", *[""] * 5]
     assert printed[1] == ["", "Methods", *metrics, *metrics]
@@ -126,23 +126,23 @@ def test_two_benchmarks_stand_side_by_side() -> None:
 
 
 def test_decimals_spans_ticks_and_volumes_are_as_printed() -> None:
-    smartedit = rows(to_markdown(published_grid(PUBLISHED.table("smartedit_suppl", "1"))))
+    smartedit = rows(to_markdown(published_table(PUBLISHED.table("smartedit_suppl", "1"))))
     assert smartedit[0][1:7] == ["Understanding Scenarios", "", "", "", "", "Reasoning Scenarios"]
     assert smartedit[1][1:6] == ["PSNR(dB)↑", "SSIM↑", "LPIPS↓", "CLIP Score↑", "Ins-align↑"]
     assert smartedit[4][1:5] == ["21.848", "<u>0.728</u>", "<u>0.089</u>", "23.40"]
-    subjects = rows(to_markdown(published_grid(PUBLISHED.table("mige", "3b"))))
+    subjects = rows(to_markdown(published_table(PUBLISHED.table("mige", "3b"))))
     assert subjects[0] == ["", "", "Editing", "", "", "Subject Preserving", ""]
     assert subjects[2] == ["", "I-O sim", "0.783", "0.903", "0.295", "–", "–"]
-    datasets = rows(to_markdown(published_grid(PUBLISHED.table("insightedit", "1"))))
+    datasets = rows(to_markdown(published_table(PUBLISHED.table("insightedit", "1"))))
     assert datasets[0][:3] == ["Dataset", "Editing Pairs", "Resolution"]
     assert datasets[3] == ["HIVE", "1,100,000+", "512²", "✗", "✗", "✗", "✓"]
-    volumes = rows(to_markdown(published_grid(PUBLISHED.table("mige", "4"))))
+    volumes = rows(to_markdown(published_table(PUBLISHED.table("mige", "4"))))
     assert [row[-1] for row in volumes[1:5]] == ["3M", "16M", "3159.3M", "304.3M"]
 
 
 @pytest.mark.parametrize("table", PUBLISHED.tables, ids=lambda table: f"{table.paper}-{table.number}")
 def test_every_table_prints_in_both_languages(table: PublishedTable) -> None:
-    grid = published_grid(table)
+    grid = published_table(table)
     assert table.source in to_markdown(grid)
     assert to_latex(grid).count(r"\\") >= len(table.rows) + 1
 

@@ -17,7 +17,7 @@ from insightedit.evaluation.scenes.drift import (
     NULL_INSTRUCTIONS,
     DriftReport,
     DriftRow,
-    Turn,
+    DriftTurn,
     drift_table,
     measure_drift,
     session_of,
@@ -30,7 +30,7 @@ from tests.pipeline.conftest import build_pipeline
 SIZE = 32
 
 
-def fade(turns: Sequence[Turn]) -> list[np.ndarray]:
+def fade(turns: Sequence[DriftTurn]) -> list[np.ndarray]:
     """Makes no edit, and darkens a little each time."""
     return [(turn.source * 0.95).astype(np.uint8) for turn in turns]
 
@@ -104,9 +104,9 @@ def test_decay_shows_as_a_slope_and_idleness_as_no_progress(rows: dict[str, Drif
 
 
 def test_the_editor_sees_its_own_pictures_and_known_words() -> None:
-    seen: list[list[Turn]] = []
+    seen: list[list[DriftTurn]] = []
 
-    def spy(turns: Sequence[Turn]) -> list[np.ndarray]:
+    def spy(turns: Sequence[DriftTurn]) -> list[np.ndarray]:
         seen.append(list(turns))
         return fade(turns)
 

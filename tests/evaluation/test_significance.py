@@ -20,7 +20,7 @@ from insightedit.evaluation.core.significance import (
     power_hint,
 )
 from insightedit.evaluation.core.statistics import mcnemar, wilson_interval
-from insightedit.evaluation.reporting.columns import Column, ProtocolMixError, gather
+from insightedit.evaluation.reporting.columns import MetricValues, ProtocolMixError, gather
 
 FEW_DRAWS = Resampling(resamples=199)
 
@@ -41,7 +41,7 @@ def record(sample_id: str, value: float | None, **changes: Any) -> MetricRecord:
     return MetricRecord(**{**fields, **changes})
 
 
-def column(records: Sequence[MetricRecord]) -> Column:
+def column(records: Sequence[MetricRecord]) -> MetricValues:
     (found,) = gather(records).values()
     return found
 

@@ -12,10 +12,10 @@ import pytest
 
 from insightedit.evaluation.core.records import MetricRecord
 from insightedit.evaluation.core.significance import Resampling, mean_interval
-from insightedit.evaluation.reporting.category_tables import ONE_CLUSTER, category_grid, comparison_grid
+from insightedit.evaluation.reporting.category_tables import ONE_CLUSTER, category_grid, paired_table
 from insightedit.evaluation.reporting.columns import ProtocolMixError, gather
 from insightedit.evaluation.reporting.published import load_published
-from insightedit.evaluation.reporting.table_formatting import Cell, Grid, Heading, Line, mark, to_latex, to_markdown
+from insightedit.evaluation.reporting.table_formatting import Cell, Column, Row, Table, mark, to_latex, to_markdown
 from insightedit.evaluation.reporting.tables import (
     APART,
     OURS,
@@ -23,8 +23,8 @@ from insightedit.evaluation.reporting.tables import (
     MetricColumn,
     beside_published,
     is_control,
-    published_grid,
-    results_grid,
+    published_table,
+    results_table,
 )
 
 HOW = Resampling(resamples=199)
@@ -77,13 +77,13 @@ def cells(text: str) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def grid() -> Grid:
+def grid() -> Table:
     return beside_published(
         measured(), TABLE_3, extra=[MetricColumn("PSNR", "strict")], protocols={PIXELS: "smartedit_v1"}, how=HOW
     )
 
 
-def test_ours_stand_below_theirs_in_the_papers_layout(grid: Grid) -> None:
+def test_ours_stand_below_theirs_in_the_papers_layout(grid: Table) -> None:
     found = cells(to_markdown(grid))
     names = ["VIEScore↑", "CLIPScore↑", "PSNR↑", "SSIM↑", "LPIPS↓", "PSNR strict↑"] * 2
     assert [re.sub("[ᵃ-ᶻʰʲⁱˡ]+$", "", name) for name in found["Methods"]] == names
@@ -94,7 +94,7 @@ def test_ours_stand_below_theirs_in_the_papers_layout(grid: Grid) -> None:
     assert found["good"][1] == found["good"][3] == "–"  # not measured
 
 
-def test_best_and_second_best_count_only_what_may_be_compared(grid: Grid) -> None:
+def test_best_and_second_best_count_only_what_may_be_compared(grid: Table) -> None:
     found = cells(to_markdown(grid))
     assert found["good"][2].startswith("**") and found["good"][8].startswith("**")
     assert found["InsightEdit with AdvancedEdit"][2] == "<u>24.503</u>"
@@ -104,7 +104,7 @@ def test_best_and_second_best_count_only_what_may_be_compared(grid: Grid) -> Non
     assert found["good"][5] == "**29.000**" and found["bad"][5] == "<u>9.000</u>"
 
 
-def test_values_and_intervals_are_those_of_the_records(grid: Grid) -> None:
+def test_values_and_intervals_are_those_of_the_records(grid: Table) -> None:
     column = next(
         one
         for key, one in gather(measured(), part=lambda r: r.category).items()
@@ -117,13 +117,13 @@ def test_values_and_intervals_are_those_of_the_records(grid: Grid) -> None:
     assert found["bad CI"][1] == ""
 
 
-def test_warnings_failures_and_limits_are_said(grid: Grid) -> None:
+def test_warnings_failures_and_limits_are_said(grid: Table) -> None:
     text = to_markdown(grid)
     for part in (
         "How the judge's answers become one VIEScore is not published",
         "SmartEdit's rule is assumed",
         "crops a border that later versions keep",
-        "Shown, but not ranked beside the published rows: the rule behind them is not published.",
+        "Thumbnail, but not ranked beside the published rows: the rule behind them is not published.",
         "Strict variant",
         "arXiv:2411.17323, Table 3; they give no intervals",
         "95 % interval: BCa bootstrap of source pictures or sessions, 199 resamples, seed 0",
@@ -152,7 +152,7 @@ def test_runs_that_do_not_compare_stand_apart_without_a_rank() -> None:
     reasons = {"good": ("12 of the 219 published samples are here.", "It is not finished.")}
     for grid in (
         beside_published(measured(), TABLE_3, apart=reasons, how=HOW),
-        results_grid(measured(), apart=reasons, how=HOW),
+        results_table(measured(), apart=reasons, how=HOW),
     ):
         labels = [(line.label, line.group) for line in grid.lines[-3:]]
         assert labels == [("bad", OURS), ("good", APART), ("copy-source", "Controls")]
@@ -167,7 +167,7 @@ def test_runs_that_do_not_compare_stand_apart_without_a_rank() -> None:
 
 def test_rows_of_unequal_samples_are_not_ranked_against_each_other() -> None:
     partial = [one for one in measured() if one.method != "good" or one.sample_id > "010"]
-    ours = results_grid(partial, [MetricColumn("PSNR")], how=HOW)
+    ours = results_table(partial, [MetricColumn("PSNR")], how=HOW)
     assert [line.cells[0].number for line in ours.lines] == [None] * 3
     assert ours.notes == (UNEQUAL,)
     beside = beside_published(partial, TABLE_3, how=HOW)
@@ -180,9 +180,9 @@ def test_protocols_and_versions_are_never_mixed() -> None:
     with pytest.raises(ProtocolMixError, match=message):
         beside_published([*measured(), stray], TABLE_3, how=HOW)
     for table in (
-        lambda records: results_grid(records, how=HOW),
+        lambda records: results_table(records, how=HOW),
         lambda records: category_grid(records, MetricColumn("PSNR"), bench="reason-edit", how=HOW),
-        lambda records: comparison_grid(records, "good", [MetricColumn("PSNR")], bench="reason-edit", how=HOW),
+        lambda records: paired_table(records, "good", [MetricColumn("PSNR")], bench="reason-edit", how=HOW),
     ):
         with pytest.raises(ProtocolMixError, match=f"{PIXELS} .*{JUDGE}"):
             table([*measured(), stray])
@@ -196,7 +196,7 @@ def test_ours_alone_with_outcomes_and_seeds() -> None:
         *(record("ours", n, "L1", 0.1 * seed, seed=seed) for n in range(5) for seed in (0, 1, 2)),
         *(record("theirs", n, "L1", 0.1, seed=0) for n in range(5)),
     ]
-    text = to_markdown(results_grid(records, binary=["success"], how=HOW))
+    text = to_markdown(results_table(records, binary=["success"], how=HOW))
     found = cells(text)
     assert found["Methods"] == ["success↑", "L1↓"]
     assert found["ours"] == ["0.750", "**0.100†**"] and found["theirs"] == ["–", "**0.100†**"]
@@ -216,15 +216,15 @@ def test_columns_are_chosen_and_benchmarks_side_by_side() -> None:
         *(record("ours", n, "PSNR", float(n), bench="magicbrush", protocol_hash=JUDGE) for n in range(20)),
         *(record("ours", n, "mine", 1.0) for n in range(20)),
     ]
-    grid = results_grid(records, [MetricColumn("PSNR", label="PSNR (dB)", template="{:.1f}")], how=HOW)
+    grid = results_table(records, [MetricColumn("PSNR", label="PSNR (dB)", template="{:.1f}")], how=HOW)
     assert [(one.over, one.text) for one in grid.headings] == [
         ("reason-edit", "PSNR (dB)↑"),
         ("magicbrush", "PSNR (dB)↑"),
     ]
     assert grid.lines[0].cells[0].text == "9.5"
-    mine = results_grid(records, [MetricColumn("mine")], how=HOW)
+    mine = results_table(records, [MetricColumn("mine")], how=HOW)
     assert mine.headings[0].better == "n/a" and mine.ranks() == [[0]]
-    assert results_grid(records, [MetricColumn("mine", better="lower")], how=HOW).headings[0].text == "mine↓"
+    assert results_table(records, [MetricColumn("mine", better="lower")], how=HOW).headings[0].text == "mine↓"
 
 
 def test_categories_with_n_mean_and_interval() -> None:
@@ -255,7 +255,7 @@ def test_failures_and_missing_categories_are_shown() -> None:
 
 def test_one_method_against_the_others() -> None:
     columns = [MetricColumn("PSNR"), MetricColumn("success")]
-    grid = comparison_grid(measured(), "good", columns, bench="reason-edit", primary=["success"], how=Resampling(1999))
+    grid = paired_table(measured(), "good", columns, bench="reason-edit", primary=["success"], how=Resampling(1999))
     assert [(line.label, line.cells[0].text) for line in grid.lines] == [
         ("bad", "PSNR↑"),
         ("copy-source", "PSNR↑"),
@@ -272,7 +272,7 @@ def test_one_method_against_the_others() -> None:
 
 def test_one_session_shows_nothing() -> None:
     alone = [replace(one, cluster="session") for one in measured() if one.method != "copy-source"]
-    grid = comparison_grid(alone, "good", [MetricColumn("PSNR")], bench="reason-edit", how=HOW)
+    grid = paired_table(alone, "good", [MetricColumn("PSNR")], bench="reason-edit", how=HOW)
     assert ONE_CLUSTER in grid.remarks
     assert [cell.text for cell in grid.lines[0].cells][-4:] == ["+20.000", "", "1.000", ""]
 
@@ -282,7 +282,7 @@ def test_left_out_samples_are_counted() -> None:
         *(record("good", n, "PSNR", float(n)) for n in range(10)),
         *(record("bad", n, "PSNR", float(n)) for n in range(2, 13)),
     ]
-    grid = comparison_grid(records, "good", [MetricColumn("PSNR")], bench="reason-edit", how=HOW)
+    grid = paired_table(records, "good", [MetricColumn("PSNR")], bench="reason-edit", how=HOW)
     assert grid.lines[0].cells[1].text == "8†" and grid.lines[0].cells[6].text == "1.000"
     assert "Left out as only one of two has them: 5 values." in grid.remarks
 
@@ -303,23 +303,23 @@ def test_controls_are_known_by_name(name: str, expected: bool) -> None:
             "no record belongs to insightedit table 3: its benchmark is reason-edit, its metrics are VIEScore, CLIPS",
         ),
         (lambda: beside_published(measured(), load_published().table("mige", "4")), "its benchmark is none of ours"),
-        (lambda: results_grid([]), "no record has any metric"),
-        (lambda: results_grid(measured(), [MetricColumn("FID")]), r"no record has FID \(paper\)"),
+        (lambda: results_table([]), "no record has any metric"),
+        (lambda: results_table(measured(), [MetricColumn("FID")]), r"no record has FID \(paper\)"),
         (lambda: MetricColumn("PSNR", "both"), "metric_variant is 'both'; it is one of paper, strict"),
         (
             lambda: category_grid(measured(), MetricColumn("FID"), bench="reason-edit"),
             r"no record has FID \(paper\) on reason-edit",
         ),
         (
-            lambda: comparison_grid(measured(), "nobody", [MetricColumn("PSNR")], bench="reason-edit"),
+            lambda: paired_table(measured(), "nobody", [MetricColumn("PSNR")], bench="reason-edit"),
             r"nobody has no PSNR \(paper\) on reason-edit; good, bad, copy-source has: name one",
         ),
         (
-            lambda: comparison_grid([record("a", 0, "PSNR", 1.0)], "a", [MetricColumn("PSNR")], bench="reason-edit"),
+            lambda: paired_table([record("a", 0, "PSNR", 1.0)], "a", [MetricColumn("PSNR")], bench="reason-edit"),
             "only a is in the records",
         ),
-        (lambda: Grid("t", (Heading("x"),), (Line("a", ()),)), "row a has 0 cells for 1 headings"),
-        (lambda: to_latex(Grid("t", (), ()), label="a b"), "label is 'a b': take letters"),
+        (lambda: Table("t", (Column("x"),), (Row("a", ()),)), "row a has 0 cells for 1 headings"),
+        (lambda: to_latex(Table("t", (), ()), label="a b"), "label is 'a b': take letters"),
     ],
 )
 def test_errors_teach(call: Any, message: str) -> None:
@@ -328,16 +328,16 @@ def test_errors_teach(call: Any, message: str) -> None:
 
 
 def test_ranks_share_and_skip() -> None:
-    lines = tuple(Line(str(n), (Cell(str(n), number=number),)) for n, number in enumerate([1.0, 3.0, 3.0, None, 2.0]))
-    assert Grid("", (Heading("x", better="higher"),), lines).ranks() == [[0], [1], [1], [0], [2]]
-    assert Grid("", (Heading("x", better="lower"),), lines).ranks() == [[1], [0], [0], [0], [2]]
-    assert Grid("", (Heading("x"),), lines).ranks() == [[0]] * 5
-    assert Grid("", (Heading("x", better="lower"),), lines[:1]).ranks() == [[0]]  # nobody to be better than
+    lines = tuple(Row(str(n), (Cell(str(n), number=number),)) for n, number in enumerate([1.0, 3.0, 3.0, None, 2.0]))
+    assert Table("", (Column("x", better="higher"),), lines).ranks() == [[0], [1], [1], [0], [2]]
+    assert Table("", (Column("x", better="lower"),), lines).ranks() == [[1], [0], [0], [0], [2]]
+    assert Table("", (Column("x"),), lines).ranks() == [[0]] * 5
+    assert Table("", (Column("x", better="lower"),), lines[:1]).ranks() == [[0]]  # nobody to be better than
 
 
 def test_foreign_names_break_neither_language() -> None:
     name = r"50% & a_b|c*d <x> {#1} $5 ~ ^ \ -1"
-    grid = Grid(name, (Heading(name),), (Line(name, (Cell("-1.5", "[-2.0, -1.0]"),)),), (name,), ("0-10",))
+    grid = Table(name, (Column(name),), (Row(name, (Cell("-1.5", "[-2.0, -1.0]"),)),), (name,), ("0-10",))
     text = to_markdown(grid)
     assert r"50% &amp; a_b\|c\*d &lt;x>" in text
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")} == {3}
@@ -349,17 +349,17 @@ def test_foreign_names_break_neither_language() -> None:
 
 @pytest.mark.parametrize("name", ["[12] ours", "*ours"])
 def test_a_row_is_not_taken_as_an_argument_of_the_row_before(name: str) -> None:
-    latex = to_latex(Grid("t", (Heading("x"),), (Line("a", (Cell("1"),)), Line(name, (Cell("2"),)))))
+    latex = to_latex(Table("t", (Column("x"),), (Row("a", (Cell("1"),)), Row(name, (Cell("2"),)))))
     assert f"\n{{}}{name} & 2" in latex
 
 
 def test_footnote_signs() -> None:
     assert [mark(n) for n in (0, 15, 16, 24, 25)] == ["a", "p", "r", "z", "(26)"]
-    grid = Grid("t", (Heading("x", notes=(0, 25)),), (), tuple(f"note {n}" for n in range(26)))
+    grid = Table("t", (Column("x", notes=(0, 25)),), (), tuple(f"note {n}" for n in range(26)))
     assert "xᵃ⁽²⁶⁾" in to_markdown(grid) and r"x\textsuperscript{a,(26)}" in to_latex(grid)
 
 
-def test_markdown_is_aligned_for_the_terminal(grid: Grid) -> None:
+def test_markdown_is_aligned_for_the_terminal(grid: Table) -> None:
     lines = [line for line in to_markdown(grid).splitlines() if line.startswith("|")]
     assert len({len(line) for line in lines}) == 1
     assert lines[1].startswith("| ---") and lines[1].rstrip().endswith("-: |")
@@ -394,7 +394,7 @@ def check_latex(text: str) -> None:
         assert 1 < int(first) <= int(last) <= width
 
 
-def test_latex_holds_together(grid: Grid) -> None:
+def test_latex_holds_together(grid: Table) -> None:
     text = to_latex(grid, label="tab:reason-edit")
     check_latex(text)
     assert r"\label{tab:reason-edit}" in text and text.count(r"\midrule") == 3
@@ -402,10 +402,10 @@ def test_latex_holds_together(grid: Grid) -> None:
     assert r"\cmidrule(lr){3-8} \cmidrule(lr){9-14}" in text
     assert r"\underline{24.503}" in text and r"PSNR$\uparrow$\textsuperscript{" in text
     for table in load_published().tables:
-        check_latex(to_latex(published_grid(table)))
+        check_latex(to_latex(published_table(table)))
 
 
-def test_the_check_of_latex_can_fail(grid: Grid) -> None:
+def test_the_check_of_latex_can_fail(grid: Table) -> None:
     text = to_latex(grid)
     for wrong in (
         text.replace(r"\end{table}", ""),

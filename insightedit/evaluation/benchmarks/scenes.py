@@ -33,7 +33,7 @@ from insightedit.evaluation.benchmarks.reading import (
 from insightedit.images.reading import read_rgb
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.scenes.benchmark import Sample, Sampler
+    from insightedit.evaluation.scenes.benchmark import Sample, SceneStream
 
 PLACEHOLDER = "<imagehere>"
 CAPTIONS, ODD = "captions.json", "odd.json"  # what is kept beside the pictures
@@ -214,7 +214,7 @@ def _draw_answers(folder: Path, samples: list[BenchmarkSample], names: Mapping[s
     """Write targets, masks and captions; gives the samples that are not what is drawn."""
     for part in ("targets", "masks"):
         (folder / part).mkdir()
-    samplers: dict[tuple[str, str, int, int], Sampler] = {}
+    samplers: dict[tuple[str, str, int, int], SceneStream] = {}
     odd, captions = [], []
     for sample in samples:
         scene = _draw(samplers, names[sample.sample_id])
@@ -228,7 +228,7 @@ def _draw_answers(folder: Path, samples: list[BenchmarkSample], names: Mapping[s
     return odd
 
 
-def _draw(samplers: dict[tuple[str, str, int, int], Sampler], name: SceneName) -> Sample:
+def _draw(samplers: dict[tuple[str, str, int, int], SceneStream], name: SceneName) -> Sample:
     """The scene of a name; its sampler is made once."""
     from insightedit.evaluation.scenes.benchmark import scene_sampler
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from insightedit.evaluation.scenes.benchmark import Sampler, sample_id
+from insightedit.evaluation.scenes.benchmark import SceneStream, sample_id
 from insightedit.files import check_folder, write_text
 from insightedit.images.provenance import save_picture
 from insightedit.images.reading import is_picture_file, read_picture, to_rgb
@@ -32,7 +32,7 @@ def sample_ids(*, count: int, size: int, split: str, seed: int, pairs: int = 0, 
 
 def dump_samples(
     folder: Path,
-    sampler: Sampler,
+    sampler: SceneStream,
     *,
     count: int,
     size: int,
@@ -91,7 +91,7 @@ def _save_pictures(folder: Path, name: str, sample: Sample) -> dict[str, Any]:
     return paths
 
 
-def _samples(sampler: Sampler, count: int, pairs: int) -> Iterator[Sample]:
+def _samples(sampler: SceneStream, count: int, pairs: int) -> Iterator[Sample]:
     yield from (sampler[i] for i in range(count))
     for i in range(pairs):
         yield from sampler.pair(i)

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample
-from insightedit.evaluation.core.metric_models import Instruments
-from insightedit.evaluation.core.protocol_rules import Protocol, Rule
+from insightedit.evaluation.core.metric_models import MetricModels
+from insightedit.evaluation.core.protocol_rules import MetricRule, Protocol
 from insightedit.evaluation.core.statistics import mean
 from insightedit.evaluation.judge.rubrics import RUBRICS
 from insightedit.evaluation.judge.viescore import Verdict, judge_edit
@@ -78,7 +78,7 @@ class SampleView:
         return _open_all(self.sample.subjects)
 
     def reference(self, name: str) -> np.ndarray:
-        """What an output is compared with, see `Rule.reference`.
+        """What an output is compared with, see `MetricRule.reference`.
 
         Raises:
             UnmeasuredError: if the sample has no such picture.
@@ -104,22 +104,22 @@ def _open_all(paths: Iterable[Path]) -> tuple[np.ndarray, ...]:
     return tuple(to_rgb(read_picture(path)) for path in paths)
 
 
-class Output:
+class Prediction:
     """One output of a sample, and what several columns of it share.
 
     Attributes:
         view: the sample.
         edited: (H, W, 3) uint8.
         protocol: its rules.
-        instruments: what it measures with.
+        models: what it measures with.
     """
 
-    def __init__(self, view: SampleView, edited: np.ndarray, protocol: Protocol, instruments: Instruments) -> None:
+    def __init__(self, view: SampleView, edited: np.ndarray, protocol: Protocol, models: MetricModels) -> None:
         self.view, self.edited = view, edited
-        self.protocol, self.instruments = protocol, instruments
+        self.protocol, self.models = protocol, models
         self._pairs: dict[str, MaskedPair] = {}
 
-    def pair(self, rule: Rule) -> MaskedPair:
+    def pair(self, rule: MetricRule) -> MaskedPair:
         """Source and output with the edited region black."""
         if rule.frame not in self._pairs:
             source, mask = self.view.reference("source"), self._mask()
@@ -138,7 +138,7 @@ class Output:
             self._pairs[rule.frame] = made
         return self._pairs[rule.frame]
 
-    def crop(self, rule: Rule) -> np.ndarray:
+    def crop(self, rule: MetricRule) -> np.ndarray:
         """The edited region."""
         if rule.variant == "paper":
             return masks.paper_crop(self.edited, self._mask(), side=self.protocol.side)
@@ -146,7 +146,7 @@ class Output:
         size = (source.shape[1], source.shape[0])
         return masks.strict_crop(self.edited, self._mask(), size=size, side=self.protocol.side)
 
-    def same_size(self, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+    def same_size(self, rule: MetricRule) -> tuple[np.ndarray, np.ndarray]:
         """Output and reference in one frame."""
         reference = self.view.reference(rule.reference)
         edited = masks.match_size(self.edited, reference)
@@ -160,7 +160,7 @@ class Output:
         phrase = self.view.sample.extra.get("object", "")
         if not phrase:
             raise UnmeasuredError("the sample does not say what its subject is")
-        found = self.instruments.found
+        found = self.models.found
         return subjects.cut_subject(self.edited, phrase, detector=found["detector"], segmenter=found["segmenter"])
 
     @cached_property
@@ -169,7 +169,7 @@ class Output:
         sample = self.view.sample
         model = next(one for one in self.protocol.models if one.kind == "judge")
         return judge_edit(
-            self.instruments.found[model.key],
+            self.models.found[model.key],
             RUBRICS[model.name],
             Image.fromarray(self.view.reference("source")),
             Image.fromarray(self.edited),
@@ -196,7 +196,7 @@ def _middle(width: int, height: int) -> masks.Box:
     return masks.Box(left, top, left + side, top + side)
 
 
-def measure(output: Output, rules: Sequence[Rule]) -> dict[Rule, Outcome]:
+def measure(output: Prediction, rules: Sequence[MetricRule]) -> dict[MetricRule, Outcome]:
     """All columns of an output.
 
     Args:
@@ -204,7 +204,7 @@ def measure(output: Output, rules: Sequence[Rule]) -> dict[Rule, Outcome]:
         rules: columns of its protocol.
 
     Returns:
-        Rule -> number or reason; a column whose network is missing, or that fails for this sample, has a reason.
+        MetricRule -> number or reason; a column whose network is missing, or that fails for this sample, has a reason.
 
     Raises:
         JudgeError, MissingReplyError: if a judge gives no reply at all.
@@ -212,8 +212,8 @@ def measure(output: Output, rules: Sequence[Rule]) -> dict[Rule, Outcome]:
     return {rule: _measured(output, rule) for rule in rules}
 
 
-def _measured(output: Output, rule: Rule) -> Outcome:
-    lacking = [key for key in rule.models if key in output.instruments.missing]
+def _measured(output: Prediction, rule: MetricRule) -> Outcome:
+    lacking = [key for key in rule.models if key in output.models.missing]
     if lacking:
         return Outcome(None, error=f"not measured: {', '.join(lacking)} is missing, run.json says why")
     try:
@@ -224,57 +224,57 @@ def _measured(output: Output, rule: Rule) -> Outcome:
         return Outcome(None, error=f"failed: {error}")
 
 
-def _background_psnr(output: Output, rule: Rule) -> Outcome:
+def _background_psnr(output: Prediction, rule: MetricRule) -> Outcome:
     pair = output.pair(rule)
     found = pixels.psnr(pair.source, pair.edited, keep=pair.region, cap=output.protocol.psnr_cap)
     return Outcome(found.value, found.capped)
 
 
-def _background_ssim(output: Output, rule: Rule) -> Outcome:
+def _background_ssim(output: Prediction, rule: MetricRule) -> Outcome:
     pair = output.pair(rule)
     border = output.protocol.ssim_border
     return Outcome(pixels.ssim(pair.source, pair.edited, keep=pair.region, crop_border=border))
 
 
-def _background_lpips(output: Output, rule: Rule) -> Outcome:
+def _background_lpips(output: Prediction, rule: MetricRule) -> Outcome:
     pair = output.pair(rule)
     return Outcome(_tool(output, rule).distance(pair.source, pair.edited, keep=pair.region))
 
 
-def _crop_clip_score(output: Output, rule: Rule) -> Outcome:
+def _crop_clip_score(output: Prediction, rule: MetricRule) -> Outcome:
     label = _caption(output, rule)
     label = label if rule.variant == "paper" else label.strip()
     return Outcome(next(similarity.clip_score(_tool(output, rule), [(output.crop(rule), label)])))
 
 
-def _l1(output: Output, rule: Rule) -> Outcome:
+def _l1(output: Prediction, rule: MetricRule) -> Outcome:
     return Outcome(pixels.l1(*output.same_size(rule)))
 
 
-def _l2(output: Output, rule: Rule) -> Outcome:
+def _l2(output: Prediction, rule: MetricRule) -> Outcome:
     return Outcome(pixels.l2(*output.same_size(rule)))
 
 
-def _ssim(output: Output, rule: Rule) -> Outcome:
+def _ssim(output: Prediction, rule: MetricRule) -> Outcome:
     return Outcome(pixels.ssim(*output.same_size(rule), crop_border=output.protocol.ssim_border))
 
 
-def _lpips(output: Output, rule: Rule) -> Outcome:
+def _lpips(output: Prediction, rule: MetricRule) -> Outcome:
     return Outcome(_tool(output, rule).distance(*output.same_size(rule)))
 
 
-def _image_similarity(output: Output, rule: Rule) -> Outcome:
+def _image_similarity(output: Prediction, rule: MetricRule) -> Outcome:
     pair = (output.edited, output.view.reference(rule.reference))
     return Outcome(next(similarity.image_similarity(_tool(output, rule), [pair], scale=rule.scale)))
 
 
-def _mean_image_similarity(output: Output, rule: Rule) -> Outcome:
+def _mean_image_similarity(output: Prediction, rule: MetricRule) -> Outcome:
     generated = [similarity.GeneratedSubject(output.edited, "subject")]
     real = {"subject": output.view.subjects}
     return Outcome(next(similarity.dreambench_similarity(_tool(output, rule), generated, real, pairing="all")))
 
 
-def _text_similarity(output: Output, rule: Rule) -> Outcome:
+def _text_similarity(output: Prediction, rule: MetricRule) -> Outcome:
     caption = _caption(output, rule)
     if rule.equal_captions == "leave out" and _are_captions_equal(output):
         raise UnmeasuredError("left out: the captions before and after are equal")
@@ -282,7 +282,7 @@ def _text_similarity(output: Output, rule: Rule) -> Outcome:
     return Outcome(next(similarity.text_similarity(_tool(output, rule), [pair], scale=rule.scale)))
 
 
-def _direction(output: Output, rule: Rule) -> Outcome:
+def _direction(output: Prediction, rule: MetricRule) -> Outcome:
     sample, caption = output.view.sample, _caption(output, rule)
     if not sample.source_caption.strip():
         raise UnmeasuredError("the sample has no source_caption")
@@ -295,18 +295,18 @@ def _direction(output: Output, rule: Rule) -> Outcome:
     raise UnmeasuredError("left out: the captions before and after are equal")
 
 
-def _subject_similarity(output: Output, rule: Rule) -> Outcome:
+def _subject_similarity(output: Prediction, rule: MetricRule) -> Outcome:
     subject, cut = output.view.reference(rule.reference), output.cut
     if rule.variant == "strict" and cut.detection is None:
         raise UnmeasuredError("left out: the subject was not found")
     return Outcome(next(similarity.image_similarity(_tool(output, rule), [(cut.picture, subject)])))
 
 
-def _subject_found(output: Output, rule: Rule) -> Outcome:
+def _subject_found(output: Prediction, rule: MetricRule) -> Outcome:
     return Outcome(float(output.cut.detection is not None))
 
 
-def _judged(output: Output, rule: Rule) -> Outcome:
+def _judged(output: Prediction, rule: MetricRule) -> Outcome:
     column = rule.measure.removeprefix("judge_")
     values = [verdict.values[column] for verdict in output.verdicts]
     if rule.variant == "strict":
@@ -318,7 +318,7 @@ def _judged(output: Output, rule: Rule) -> Outcome:
     return Outcome(average)
 
 
-MEASURES: dict[str, Callable[[Output, Rule], Outcome]] = {
+MEASURES: dict[str, Callable[[Prediction, MetricRule], Outcome]] = {
     "background_psnr": _background_psnr,
     "background_ssim": _background_ssim,
     "background_lpips": _background_lpips,
@@ -340,17 +340,17 @@ MEASURES: dict[str, Callable[[Output, Rule], Outcome]] = {
 }
 
 
-def _tool(output: Output, rule: Rule) -> Any:
-    return output.instruments.found[rule.models[0]]
+def _tool(output: Prediction, rule: MetricRule) -> Any:
+    return output.models.found[rule.models[0]]
 
 
-def _caption(output: Output, rule: Rule) -> str:
+def _caption(output: Prediction, rule: MetricRule) -> str:
     text: str = getattr(output.view.sample, rule.caption)
     if not text.strip():
         raise UnmeasuredError(f"the sample has no {rule.caption}")
     return text
 
 
-def _are_captions_equal(output: Output) -> bool:
+def _are_captions_equal(output: Prediction) -> bool:
     sample = output.view.sample
     return bool(sample.source_caption) and sample.source_caption == sample.target_caption

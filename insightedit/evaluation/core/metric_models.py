@@ -65,7 +65,7 @@ class CachedEncoder:
 
 
 @dataclass(frozen=True)
-class Instruments:
+class MetricModels:
     """What was found of a protocol's models.
 
     Attributes:
@@ -100,7 +100,7 @@ class Instruments:
                 one.forget()
 
 
-def load_instruments(
+def load_metric_models(
     protocol: Protocol,
     bench: str,
     *,
@@ -108,7 +108,7 @@ def load_instruments(
     given: Mapping[str, Any] | None = None,
     weights: Mapping[str, str] | None = None,
     device: str | torch.device = "cpu",
-) -> Instruments:
+) -> MetricModels:
     """Load what a protocol's columns take on a benchmark.
 
     Args:
@@ -148,7 +148,7 @@ def load_instruments(
             "revision": _revision(model, one),
             **({"judge": one.name} if model.kind == "judge" else {}),
         }
-    return Instruments(found, about, missing)
+    return MetricModels(found, about, missing)
 
 
 def _load(model: Model, path: str | None, judge: Judge | None, device: str | torch.device) -> Any:

@@ -23,7 +23,7 @@ MAX_SEED = 2**32
 
 
 @dataclass(frozen=True)
-class ToEdit:
+class EditCall:
     """One call of an editor.
 
     Attributes:
@@ -39,7 +39,7 @@ class ToEdit:
     seed: int
 
 
-Editor = Callable[[Sequence[ToEdit]], list[np.ndarray]]  # (H, W, 3) uint8 each
+EditCallFn = Callable[[Sequence[EditCall]], list[np.ndarray]]  # (H, W, 3) uint8 each
 
 
 class Outputs(Protocol):
@@ -111,7 +111,7 @@ class ModelOutputs:
         is_locked: whether the background is the source's.
     """
 
-    editor: Editor
+    editor: EditCallFn
     out: Path
     source: str
     seeds: tuple[int | None, ...] = (0,)
@@ -135,10 +135,10 @@ class ModelOutputs:
             for sample, picture in zip(chosen, self.editor(requests), strict=True):
                 self._save(sample, number, seed, picture)
 
-    def _request(self, sample: BenchmarkSample, number: int, seed: int | None) -> ToEdit:
+    def _request(self, sample: BenchmarkSample, number: int, seed: int | None) -> EditCall:
         view = SampleView(sample)
         source = view.source if number == 1 else open_rgb(self._turn(sample, number - 1, seed))
-        return ToEdit(
+        return EditCall(
             (*sample.earlier, sample.instruction)[number - 1],
             source,
             view.references,
@@ -168,7 +168,7 @@ def draw_seed(sample_id: str, number: int, seed: int | None) -> int:
 
 def pipeline_editor(
     pipeline: Pipeline, *, batch_size: int = 1, background_lock: bool = False, **settings: Any
-) -> Editor:
+) -> EditCallFn:
     """An editor that calls a pipeline.
 
     Args:
@@ -186,7 +186,7 @@ def pipeline_editor(
     given = {name: value for name, value in settings.items() if value is not None}
     check_settings_of(pipeline, given)
 
-    def edit(requests: Sequence[ToEdit]) -> list[np.ndarray]:
+    def edit(requests: Sequence[EditCall]) -> list[np.ndarray]:
         result = pipeline(
             **pictures_of(pipeline, cast(Any, requests)),
             instruction=[one.instruction for one in requests],

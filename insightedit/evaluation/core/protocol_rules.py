@@ -45,7 +45,7 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class MetricRule:
     """One column.
 
     Attributes:
@@ -114,7 +114,7 @@ class Protocol:
     title: str = field(metadata=NOT_HASHED)
     source: str = field(metadata=NOT_HASHED)
     benchmarks: tuple[str, ...] = field(metadata=NOT_HASHED)
-    rules: tuple[Rule, ...]
+    rules: tuple[MetricRule, ...]
     models: tuple[Model, ...] = ()
     side: int = 256
     ssim_border: int = 5
@@ -149,7 +149,7 @@ class Protocol:
         """First 16 hex digits of the SHA-256 over all rules."""
         return _digest({"revision": REVISION, "rules": _rules_of(self)})
 
-    def column_hash(self, rule: Rule, revisions: Mapping[str, str]) -> str:
+    def column_hash(self, rule: MetricRule, revisions: Mapping[str, str]) -> str:
         """The hash that goes into a column's records.
 
         Args:
@@ -159,7 +159,7 @@ class Protocol:
         used = {key: revisions[key] for key in rule.models if key in revisions}
         return _digest({"protocol": self.hash, "weights": used}) if used else self.hash
 
-    def rules_for(self, bench: str) -> tuple[Rule, ...]:
+    def rules_for(self, bench: str) -> tuple[MetricRule, ...]:
         """The columns that exist on a benchmark.
 
         Raises:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from insightedit.evaluation.benchmarks.registry import benchmark_name
-from insightedit.evaluation.core.protocol_rules import Model, Protocol, Rule
+from insightedit.evaluation.core.protocol_rules import MetricRule, Model, Protocol
 from insightedit.evaluation.core.protocols_judged import GEDIT, IMGEDIT, VIESCORE
 from insightedit.evaluation.core.records import VARIANTS
 
@@ -15,7 +15,7 @@ CLIP_B32, CLIP_L14 = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patc
 DINO_S16 = "facebook/dino-vits16"
 
 
-def _background() -> tuple[Rule, ...]:
+def _background() -> tuple[MetricRule, ...]:
     """PSNR, SSIM and LPIPS outside of the mask, both ways."""
     whys = {
         "PSNR": "Only background pixels count; painted black, the edited region counts as a perfect match and lifts "
@@ -33,8 +33,8 @@ def _background() -> tuple[Rule, ...]:
             "reference": "source",
             "better": "lower" if name == "LPIPS" else "higher",
         }
-        rules.append(Rule(**shared, frame="squash"))
-        rules.append(Rule(**shared, frame="letterbox", variant="strict", why=why))
+        rules.append(MetricRule(**shared, frame="squash"))
+        rules.append(MetricRule(**shared, frame="letterbox", variant="strict", why=why))
     return tuple(rules)
 
 
@@ -46,7 +46,7 @@ SMARTEDIT = Protocol(
     models=(Model("lpips", "lpips", "squeeze"), Model("clip", "clip", CLIP_L14, "processor_pil")),
     rules=(
         *_background(),
-        Rule(
+        MetricRule(
             name="CLIPScore",
             measure="crop_clip_score",
             models=("clip",),
@@ -54,7 +54,7 @@ SMARTEDIT = Protocol(
             frame="squash",
             scale=100.0,
         ),
-        Rule(
+        MetricRule(
             name="CLIPScore",
             variant="strict",
             measure="crop_clip_score",
@@ -79,20 +79,20 @@ MAGICBRUSH = Protocol(
     benchmarks=("magicbrush", "advancededit", "scenes"),
     models=(Model("clip", "clip", CLIP_B32, "openai"), Model("dino", "dino", DINO_S16, "openai")),
     rules=(
-        Rule(name="L1", measure="l1", reference="target", frame="reference", better="lower"),
-        Rule(name="L2", measure="l2", reference="target", frame="reference", better="lower"),
-        Rule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="target"),
-        Rule(
+        MetricRule(name="L1", measure="l1", reference="target", frame="reference", better="lower"),
+        MetricRule(name="L2", measure="l2", reference="target", frame="reference", better="lower"),
+        MetricRule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="target"),
+        MetricRule(
             name="DINO_I",
             measure="image_similarity",
             models=("dino",),
             reference="target",
             why="Called so because it is against the target; MIGE's DINO is against the source.",
         ),
-        Rule(
+        MetricRule(
             name="CLIP_T", measure="text_similarity", models=("clip",), caption="local_caption", only=("magicbrush",)
         ),
-        Rule(
+        MetricRule(
             name="CLIP_T_global",
             measure="text_similarity",
             models=("clip",),
@@ -108,12 +108,12 @@ MAGICBRUSH = Protocol(
 )
 
 _SOURCE_METRICS = (
-    Rule(name="DINO", measure="image_similarity", models=("dino",), reference="source"),
-    Rule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="source"),
+    MetricRule(name="DINO", measure="image_similarity", models=("dino",), reference="source"),
+    MetricRule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="source"),
 )
 _SOURCE_PIXELS = (
-    Rule(name="L1", measure="l1", reference="source", frame="reference", better="lower"),
-    Rule(name="L2", measure="l2", reference="source", frame="reference", better="lower"),
+    MetricRule(name="L1", measure="l1", reference="source", frame="reference", better="lower"),
+    MetricRule(name="L2", measure="l2", reference="source", frame="reference", better="lower"),
 )
 _CAPTIONED: dict[str, Any] = {"models": ("clip",), "caption": "target_caption"}
 
@@ -125,8 +125,8 @@ EMU_MIGE = Protocol(
     models=(Model("clip", "clip", CLIP_B32, "processor_pil"), Model("dino", "dino", DINO_S16, "openai")),
     rules=(
         *_SOURCE_METRICS,
-        Rule(name="CLIP_T", measure="text_similarity", equal_captions="leave out", **_CAPTIONED),
-        Rule(
+        MetricRule(name="CLIP_T", measure="text_similarity", equal_captions="leave out", **_CAPTIONED),
+        MetricRule(
             name="CLIP_dir",
             measure="direction",
             equal_captions="leave out",
@@ -148,8 +148,8 @@ EMU_SOURCE = Protocol(
     benchmarks=("emu-edit", "magicbrush"),
     models=(Model("clip", "clip", CLIP_L14, "openai"), Model("dino", "dino", DINO_S16, "openai")),
     rules=(
-        Rule(name="CLIP_dir", measure="direction", equal_captions="zero", **_CAPTIONED),
-        Rule(
+        MetricRule(name="CLIP_dir", measure="direction", equal_captions="zero", **_CAPTIONED),
+        MetricRule(
             name="CLIP_dir",
             variant="strict",
             measure="direction",
@@ -157,9 +157,9 @@ EMU_SOURCE = Protocol(
             why="Equal captions have no direction; as 0 they pull every mean down.",
             **_CAPTIONED,
         ),
-        Rule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="source"),
-        Rule(name="CLIP_T", measure="text_similarity", **_CAPTIONED),
-        Rule(
+        MetricRule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="source"),
+        MetricRule(name="CLIP_T", measure="text_similarity", **_CAPTIONED),
+        MetricRule(
             name="CLIP_T",
             variant="strict",
             measure="text_similarity",
@@ -168,7 +168,7 @@ EMU_SOURCE = Protocol(
             **_CAPTIONED,
         ),
         _SOURCE_PIXELS[0],
-        Rule(name="DINO", measure="image_similarity", models=("dino",), reference="source"),
+        MetricRule(name="DINO", measure="image_similarity", models=("dino",), reference="source"),
     ),
     caveats=("Emu Edit does not name its CLIP and DINO: compare only numbers that were measured here.",),
 )
@@ -185,11 +185,11 @@ MIGEBENCH = Protocol(
         Model("segmenter", "segmenter", "facebook/sam-vit-huge"),
     ),
     rules=(
-        Rule(name="edit_DINO", measure="image_similarity", models=("dino",), reference="target"),
-        Rule(name="edit_CLIP_I", measure="image_similarity", models=("clip",), reference="target"),
-        Rule(name="edit_CLIP_T", measure="text_similarity", **_CAPTIONED),
+        MetricRule(name="edit_DINO", measure="image_similarity", models=("dino",), reference="target"),
+        MetricRule(name="edit_CLIP_I", measure="image_similarity", models=("clip",), reference="target"),
+        MetricRule(name="edit_CLIP_T", measure="text_similarity", **_CAPTIONED),
         *(
-            Rule(
+            MetricRule(
                 name=f"subj_{name}",
                 variant=variant,
                 measure="subject_similarity",
@@ -203,7 +203,7 @@ MIGEBENCH = Protocol(
             for name, model in (("DINO", "dino"), ("CLIP_I", "clip"))
             for variant in VARIANTS
         ),
-        Rule(
+        MetricRule(
             name="subj_found",
             measure="subject_found",
             models=("detector", "segmenter"),
@@ -221,7 +221,7 @@ DREAMBENCH = Protocol(
     models=(Model("clip", "clip", CLIP_B32, "processor_pil"), Model("dino", "dino", DINO_S16, "openai")),
     rules=(
         *(
-            Rule(
+            MetricRule(
                 name=name,
                 variant=variant,
                 measure="image_similarity" if variant == "paper" else "mean_image_similarity",
@@ -235,7 +235,7 @@ DREAMBENCH = Protocol(
             for name, model in (("DINO", "dino"), ("CLIP_I", "clip"))
             for variant in VARIANTS
         ),
-        Rule(name="CLIP_T", measure="text_similarity", **_CAPTIONED),
+        MetricRule(name="CLIP_T", measure="text_similarity", **_CAPTIONED),
     ),
     seeds=4,
     caveats=("Which picture of the subject MIGE compares with is inferred: the one that was given.",),
@@ -252,9 +252,9 @@ MGIE = Protocol(
         Model("lpips", "lpips", "alex"),
     ),
     rules=(
-        Rule(name="L1", measure="l1", reference="target", frame="square", better="lower"),
-        Rule(name="SSIM", measure="ssim", reference="target", frame="square", only=("ma5k",)),
-        Rule(
+        MetricRule(name="L1", measure="l1", reference="target", frame="square", better="lower"),
+        MetricRule(name="SSIM", measure="ssim", reference="target", frame="square", only=("ma5k",)),
+        MetricRule(
             name="LPIPS",
             measure="lpips",
             models=("lpips",),
@@ -263,14 +263,14 @@ MGIE = Protocol(
             only=("ma5k",),
             better="lower",
         ),
-        Rule(
+        MetricRule(
             name="DINO_I",
             measure="image_similarity",
             models=("dino",),
             reference="target",
             only=("evr", "gier", "magicbrush"),
         ),
-        Rule(
+        MetricRule(
             name="CVS",
             measure="image_similarity",
             models=("clip",),
@@ -278,7 +278,7 @@ MGIE = Protocol(
             scale=100.0,
             only=("evr", "gier", "magicbrush"),
         ),
-        Rule(
+        MetricRule(
             name="CTS",
             measure="text_similarity",
             models=("clip",),
@@ -301,9 +301,9 @@ INSTRUCTPIX2PIX = Protocol(
     benchmarks=("emu-edit", "magicbrush"),
     models=(Model("clip", "clip", CLIP_L14, "instructpix2pix"),),
     rules=(
-        Rule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="source"),
-        Rule(name="CLIP_dir", measure="direction", equal_captions="zero", **_CAPTIONED),
-        Rule(
+        MetricRule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="source"),
+        MetricRule(name="CLIP_dir", measure="direction", equal_captions="zero", **_CAPTIONED),
+        MetricRule(
             name="CLIP_dir",
             variant="strict",
             measure="direction",
@@ -311,7 +311,7 @@ INSTRUCTPIX2PIX = Protocol(
             why="Equal captions have no direction; as 0 they pull every mean down.",
             **_CAPTIONED,
         ),
-        Rule(name="CLIP_T", measure="text_similarity", **_CAPTIONED),
+        MetricRule(name="CLIP_T", measure="text_similarity", **_CAPTIONED),
     ),
     caveats=("Pictures are squashed to 224 x 224 px without antialias, as in the script.",),
 )
@@ -323,7 +323,7 @@ EXACT = Protocol(
     source="insightedit.evaluation.scenes.metrics",
     benchmarks=("scenes",),
     rules=tuple(
-        Rule(name=name, variant="strict", measure="scenes", better=better)
+        MetricRule(name=name, variant="strict", measure="scenes", better=better)
         for name, better in (
             ("success", "higher"),
             ("progress", "higher"),

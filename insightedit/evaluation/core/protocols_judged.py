@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from insightedit.evaluation.benchmarks.registry import MODULES
-from insightedit.evaluation.core.protocol_rules import Model, Protocol, Rule
+from insightedit.evaluation.core.protocol_rules import MetricRule, Model, Protocol
 from insightedit.evaluation.core.records import VARIANTS
 
 
-def _judged(names: Mapping[str, str]) -> tuple[Rule, ...]:
+def _judged(names: Mapping[str, str]) -> tuple[MetricRule, ...]:
     """Columns of a judge, a missing answer left out and, in the strict twin, counted as 0."""
     return tuple(
-        Rule(
+        MetricRule(
             name=name,
             variant=variant,
             measure=f"judge_{column}",

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
-from insightedit.evaluation.core.measure import Output, SampleView, measure, open_rgb
-from insightedit.evaluation.core.metric_models import Instruments
+from insightedit.evaluation.core.measure import Prediction, SampleView, measure, open_rgb
+from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.outputs import Outputs
-from insightedit.evaluation.core.protocol_rules import Protocol, Rule
+from insightedit.evaluation.core.protocol_rules import MetricRule, Protocol
 from insightedit.evaluation.core.records import MetricRecord, read_records, write_records
 from insightedit.evaluation.core.run_folder import (
     RECORDS,
@@ -41,7 +41,7 @@ Key = tuple[str, str, int | None, str, str]  # method, sample, seed, metric, var
 
 
 @dataclass(frozen=True)
-class Editor:
+class EditingMethod:
     """Who made the pictures.
 
     Attributes:
@@ -79,8 +79,8 @@ def controls_of(sample: BenchmarkSample, *, has_autoencoder: bool) -> list[str]:
 def run_benchmark(
     benchmark: Benchmark,
     protocol: Protocol,
-    editor: Editor,
-    instruments: Instruments,
+    editor: EditingMethod,
+    models: MetricModels,
     out: Path,
     *,
     progress: Callable[[int], object] | None = None,
@@ -91,7 +91,7 @@ def run_benchmark(
         benchmark: samples; all of them are measured.
         protocol: by which.
         editor: whose pictures.
-        instruments: from `load_instruments`.
+        models: from `load_metric_models`.
         out: folder, see `insightedit.evaluation.core.run_folder`; a run in it that was stopped goes on.
         progress: called with 1 after each sample.
 
@@ -108,7 +108,7 @@ def run_benchmark(
     if is_control(editor.method):
         raise ValueError(f"method is {editor.method!r}, the name of a control row: choose another one.")
     started = time.perf_counter()
-    run = _Run(benchmark, protocol, editor, instruments, out)
+    run = _BenchmarkRun(benchmark, protocol, editor, models, out)
     check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     with lock_folder(out):
@@ -121,13 +121,13 @@ def run_benchmark(
 
 
 @dataclass
-class _Run:
+class _BenchmarkRun:
     """One run; `done` and `measured` come from what an earlier, stopped one left."""
 
     benchmark: Benchmark
     protocol: Protocol
-    editor: Editor
-    instruments: Instruments
+    editor: EditingMethod
+    models: MetricModels
     out: Path
     done: set[Key] = field(default_factory=set)
     measured: dict[tuple[str, int | None], str] = field(default_factory=dict)
@@ -135,9 +135,9 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.rules = self.protocol.rules_for(self.benchmark.card.name)
-        revisions = self.instruments.revisions
+        revisions = self.models.revisions
         self.hashes = {rule: self.protocol.column_hash(rule, revisions) for rule in self.rules}
-        self.versions = _versions(self.instruments)
+        self.versions = _versions(self.models)
         self.card = self._card()
 
     def begin(self) -> RunCard:
@@ -163,7 +163,7 @@ class _Run:
                 for seed in self.editor.outputs.seeds:
                     yield from self._of_editor(view, seed)
                 yield from self._of_controls(view)
-                self.instruments.forget()
+                self.models.forget()
                 if progress is not None:
                     progress(1)
 
@@ -209,15 +209,17 @@ class _Run:
             return self.editor.round_trip([picture])[0]
         return picture
 
-    def _open(self, method: str, sample: BenchmarkSample, seed: int | None, rules: Iterable[Rule]) -> list[Rule]:
+    def _open(
+        self, method: str, sample: BenchmarkSample, seed: int | None, rules: Iterable[MetricRule]
+    ) -> list[MetricRule]:
         """The columns that have no record yet."""
         return [rule for rule in rules if (method, sample.sample_id, seed, rule.name, rule.variant) not in self.done]
 
     def _measure(
-        self, view: SampleView, picture: np.ndarray, rules: list[Rule], *, method: str, **facts: Any
+        self, view: SampleView, picture: np.ndarray, rules: list[MetricRule], *, method: str, **facts: Any
     ) -> Iterator[MetricRecord]:
         sample = view.sample
-        found = measure(Output(view, picture, self.protocol, self.instruments), rules)
+        found = measure(Prediction(view, picture, self.protocol, self.models), rules)
         for rule, outcome in found.items():
             yield MetricRecord(
                 run_id=self.card.run_id,
@@ -253,11 +255,11 @@ class _Run:
                     self.measured[record.sample_id, record.seed] = record.out_png_sha256
                 continue
             dropped += 1
-            gone = [key for key in models.get(_column(record), ()) if key in self.instruments.missing]
+            gone = [key for key in models.get(_column(record), ()) if key in self.models.missing]
             if gone and record.value is not None:
                 raise ValueError(
                     f"{self.out} was measured with {', '.join(gone)}, which is missing now and whose numbers would be "
-                    f"lost: {self.instruments.missing[gone[0]]}"
+                    f"lost: {self.models.missing[gone[0]]}"
                 )
         if dropped:
             write_records((one for one in read_records(path) if self._holds(one, hashes)), path)
@@ -325,8 +327,8 @@ class _Run:
             method=editor.method,
             benchmark=benchmark,
             protocol=protocol,
-            models=dict(self.instruments.about),
-            missing=dict(self.instruments.missing),
+            models=dict(self.models.about),
+            missing=dict(self.models.missing),
             outputs=made,
             settings=dict(editor.settings),
             controls=tuple(dict.fromkeys(controls)),
@@ -374,11 +376,11 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _versions(instruments: Instruments) -> dict[str, str]:
+def _versions(models: MetricModels) -> dict[str, str]:
     """Libraries that took part."""
     from importlib.metadata import PackageNotFoundError, version
 
-    kinds = {one["kind"] for one in instruments.about.values()}
+    kinds = {one["kind"] for one in models.about.values()}
     names = ["insightedit", "numpy", "pillow", "scikit-image", "scipy"]
     names += ["torch"] if kinds - {"judge"} else []
     names += ["transformers"] if kinds & {"clip", "dino", "detector", "segmenter"} else []

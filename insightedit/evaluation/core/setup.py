@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from insightedit.chat.clients import Judge
     from insightedit.evaluation.benchmarks.base import Benchmark
-    from insightedit.evaluation.core.run import Editor
+    from insightedit.evaluation.core.run import EditingMethod
 
 
 @dataclass(frozen=True)
@@ -92,18 +92,18 @@ def open_judge(options: JudgeOptions, device: str) -> Iterator[Judge | None]:
 
 def results_editor(
     folder: Path, benchmark: Benchmark, method: str | None, *, partial: bool
-) -> tuple[Benchmark, Editor]:
+) -> tuple[Benchmark, EditingMethod]:
     """Pictures that are there; samples without one are left out."""
     from insightedit.evaluation.benchmarks.results import pair_results
     from insightedit.evaluation.core.outputs import FolderOutputs
-    from insightedit.evaluation.core.run import Editor
+    from insightedit.evaluation.core.run import EditingMethod
 
     found = pair_results(folder, benchmark, partial=partial)
     there = tuple(sample for sample in benchmark if sample.sample_id in found.paths)
     for warning in found.warnings:
         typer.secho(f"{folder}: {warning}", err=True, fg=typer.colors.YELLOW)
     outputs = FolderOutputs(found.folder, found.paths)
-    editor = Editor(method or folder.absolute().name, outputs, warnings=found.warnings)
+    editor = EditingMethod(method or folder.absolute().name, outputs, warnings=found.warnings)
     return replace(benchmark, samples=there), editor
 
 
@@ -115,11 +115,11 @@ def model_editor(
     seeds: tuple[int, ...],
     device: str,
     call: dict[str, Any],
-) -> Editor:
+) -> EditingMethod:
     """A model that makes the pictures."""
     from insightedit.evaluation.core import outputs as making
     from insightedit.evaluation.core.editing_methods import round_trip_of
-    from insightedit.evaluation.core.run import Editor
+    from insightedit.evaluation.core.run import EditingMethod
     from insightedit.pipelines.loading import load_pipeline
 
     pipeline = load_pipeline(model, device)
@@ -134,7 +134,7 @@ def model_editor(
         call["batch_size"],
         is_locked=call["background_lock"],
     )
-    return Editor(
+    return EditingMethod(
         method or Path(model).absolute().name,
         outputs,
         ckpt_sha=making.weights_of(pipeline),

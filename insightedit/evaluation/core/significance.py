@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from insightedit.evaluation.core.statistics import FEW, wilson_interval
-from insightedit.evaluation.reporting.columns import Column, ProtocolMixError
+from insightedit.evaluation.reporting.columns import MetricValues, ProtocolMixError
 
 RESAMPLES = 10_000
 METHODS = {"bca": "BCa", "percentile": "percentile"}  # ours -> scipy's
@@ -202,7 +202,7 @@ def paired_difference(
     return Comparison(_interval(arms, units, how), float(test.pvalue), *means)
 
 
-def compare_columns(first: Column, second: Column, *, how: Resampling | None = None) -> Comparison:
+def compare_columns(first: MetricValues, second: MetricValues, *, how: Resampling | None = None) -> Comparison:
     """Two methods, or two runs, on the samples of which both have a value.
 
     Args:
@@ -323,7 +323,7 @@ class CategoryTable:
     macro: Interval
 
 
-def by_category(column: Column, *, binary: bool = False, how: Resampling | None = None) -> CategoryTable:
+def by_category(column: MetricValues, *, binary: bool = False, how: Resampling | None = None) -> CategoryTable:
     """Means by category, micro and macro.
 
     Args:
@@ -350,7 +350,7 @@ def by_category(column: Column, *, binary: bool = False, how: Resampling | None 
     return CategoryTable(tuple(rows), micro, _macro(column, present, how))
 
 
-def _macro(column: Column, names: Sequence[str], how: Resampling) -> Interval:
+def _macro(column: MetricValues, names: Sequence[str], how: Resampling) -> Interval:
     values, clusters = column.take(names)
     units = _units(clusters, len(names))
     _, members = np.unique([column.categories[name] for name in names], return_inverse=True)

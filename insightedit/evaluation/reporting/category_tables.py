@@ -16,8 +16,8 @@ from insightedit.evaluation.core.significance import (
     holm,
     power_hint,
 )
-from insightedit.evaluation.reporting.columns import Column, gather
-from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Grid, Heading, Line
+from insightedit.evaluation.reporting.columns import MetricValues, gather
+from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Column, Row, Table
 from insightedit.evaluation.reporting.tables import FEW_NOTE, MetricColumn, interval_text
 
 ONE_CLUSTER = "One source picture or session alone shows nothing about others: no interval, and p is 1."
@@ -31,7 +31,7 @@ def category_grid(
     bench: str,
     binary: bool = False,
     how: Resampling | None = None,
-) -> Grid:
+) -> Table:
     """One metric by category, every method with n, mean and interval; small categories are marked, not hidden.
 
     Args:
@@ -50,13 +50,13 @@ def category_grid(
     tables = {one.key.method: by_category(one, binary=binary, how=how) for one in columns}
     head = column.heading()
     headings = tuple(
-        Heading(label, over=method, better=better)
+        Column(label, over=method, better=better)
         for method in tables
         for label, better in (("n", "n/a"), (head.label, head.better), (_confidence(how), "n/a"))
     )
     names = list(dict.fromkeys(row.name for table in tables.values() for row in table.rows))
     lines = [
-        Line(name or "(none)", tuple(cell for t in tables.values() for cell in _row_cells(t, name, column)))
+        Row(name or "(none)", tuple(cell for t in tables.values() for cell in _row_cells(t, name, column)))
         for name in names
     ]
     for attribute, label in SUMMARY.items():
@@ -65,10 +65,10 @@ def category_grid(
             for table in tables.values()
             for cell in _interval_cells(getattr(table, attribute), column.template, 0)
         ]
-        lines.append(Line(label, tuple(cells), group="Mean"))
+        lines.append(Row(label, tuple(cells), group="Mean"))
     first = columns[0]
     sizes = sorted({table.micro.n for table in tables.values()})
-    return Grid(
+    return Table(
         title=f"{head.label} ({column.metric_variant}) by category on {bench}",
         headings=headings,
         lines=tuple(lines),
@@ -99,7 +99,7 @@ def _interval_cells(interval: Interval | None, template: str, failed: int) -> li
     return [Cell(size), Cell(template.format(interval.value)), Cell(interval_text(interval, template))]
 
 
-def comparison_grid(
+def paired_table(
     records: Iterable[MetricRecord],
     first: str,
     columns: Sequence[MetricColumn],
@@ -107,7 +107,7 @@ def comparison_grid(
     bench: str,
     primary: Collection[str] = (),
     how: Resampling | None = None,
-) -> Grid:
+) -> Table:
     """One method against every other, on the samples that both have.
 
     Args:
@@ -145,9 +145,9 @@ def comparison_grid(
         p_holm = corrected.get(f"{name} {column}")
         lines.append(_comparison_line(name, column, result, p_holm))
     missing = sum(one.only_first + one.only_second for one in results.values())
-    return Grid(
+    return Table(
         title=f"{first} against others on {bench}, on shared samples",
-        headings=tuple(map(Heading, ("metric", "n", first, "other", "difference", _confidence(how), "p", "p (Holm)"))),
+        headings=tuple(map(Column, ("metric", "n", first, "other", "difference", _confidence(how), "p", "p (Holm)"))),
         lines=tuple(lines),
         remarks=(
             f"Difference: {first} minus the other. Interval: {METHODS[how.method]} bootstrap of source pictures or "
@@ -160,7 +160,7 @@ def comparison_grid(
     )
 
 
-def _comparison_line(name: str, column: MetricColumn, result: Comparison, p_holm: float | None) -> Line:
+def _comparison_line(name: str, column: MetricColumn, result: Comparison, p_holm: float | None) -> Row:
     difference = result.difference
     cells = (
         Cell(column.heading().text),
@@ -172,7 +172,7 @@ def _comparison_line(name: str, column: MetricColumn, result: Comparison, p_holm
         Cell(_p_text(result.p_value)),
         Cell("" if p_holm is None else _p_text(p_holm)),
     )
-    return Line(name, cells)
+    return Row(name, cells)
 
 
 def _p_text(p: float) -> str:
@@ -183,11 +183,11 @@ def _confidence(how: Resampling) -> str:
     return f"{100 * how.confidence:g} % CI"
 
 
-def _is(one: Column, column: MetricColumn) -> bool:
+def _is(one: MetricValues, column: MetricColumn) -> bool:
     return (one.key.metric_name, one.key.metric_variant) == (column.metric_name, column.metric_variant)
 
 
-def _chosen(records: Iterable[MetricRecord], bench: str, columns: Sequence[MetricColumn]) -> list[Column]:
+def _chosen(records: Iterable[MetricRecord], bench: str, columns: Sequence[MetricColumn]) -> list[MetricValues]:
     wanted = {(column.metric_name, column.metric_variant) for column in columns}
 
     def part(record: MetricRecord) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from scipy.stats import rankdata
 
-from insightedit.evaluation.reporting.columns import Column
+from insightedit.evaluation.reporting.columns import MetricValues
 from insightedit.evaluation.reporting.runs import JUDGES, ReportRun
 from insightedit.evaluation.reporting.tables import MetricColumn
 
@@ -54,7 +54,7 @@ def from_best(scores: Mapping[str, float], better: str) -> tuple[str, ...]:
     return tuple(sorted(scores, key=lambda name: (sign * scores[name], name)))
 
 
-def means_of(column: Column) -> dict[str, float]:
+def means_of(column: MetricValues) -> dict[str, float]:
     """Sample -> mean over its seeds."""
     return {name: sum(values) / len(values) for name, values in column.values.items()}
 

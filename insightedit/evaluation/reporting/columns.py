@@ -13,7 +13,7 @@ class ProtocolMixError(ValueError):
 
 
 @dataclass(frozen=True)
-class ColumnKey:
+class ValuesKey:
     """What may be averaged: one method, one metric.
 
     Attributes:
@@ -33,7 +33,7 @@ class ColumnKey:
 
 
 @dataclass
-class Column:
+class MetricValues:
     """The numbers behind one cell of a table.
 
     Attributes:
@@ -48,7 +48,7 @@ class Column:
         seeds: (sample, seed) that have been seen.
     """
 
-    key: ColumnKey
+    key: ValuesKey
     protocol_hash: str
     bench_version: str
     values: dict[str, list[float]] = field(default_factory=dict)
@@ -104,7 +104,7 @@ def gather(
     *,
     part: Callable[[MetricRecord], str | None] | None = None,
     metric_variant: str | None = None,
-) -> dict[ColumnKey, Column]:
+) -> dict[ValuesKey, MetricValues]:
     """Records as columns, in the order of their first record; read once, one at a time.
 
     Args:
@@ -115,24 +115,24 @@ def gather(
     Raises:
         ProtocolMixError: if two protocols, or two versions of the benchmark, meet in one part and metric, be it
             within a method or between two.
-        ValueError: see `Column.add`.
+        ValueError: see `MetricValues.add`.
     """
-    columns: dict[ColumnKey, Column] = {}
-    leaders: dict[tuple[str, str, str], Column] = {}
+    columns: dict[ValuesKey, MetricValues] = {}
+    leaders: dict[tuple[str, str, str], MetricValues] = {}
     for record in records:
         place = record.bench if part is None else part(record)
         if place is None or metric_variant not in (None, record.metric_variant):
             continue
-        key = ColumnKey(place, record.metric_name, record.metric_variant, record.method)
+        key = ValuesKey(place, record.metric_name, record.metric_variant, record.method)
         if key not in columns:
-            columns[key] = Column(key, record.protocol_hash, record.bench_version)
+            columns[key] = MetricValues(key, record.protocol_hash, record.bench_version)
         leader = leaders.setdefault((place, record.metric_name, record.metric_variant), columns[key])
         _check_same(leader, record)
         columns[key].add(record)
     return columns
 
 
-def _check_same(leader: Column, record: MetricRecord) -> None:
+def _check_same(leader: MetricValues, record: MetricRecord) -> None:
     key = leader.key
     for what, first, second, cure in (
         ("protocols", leader.protocol_hash, record.protocol_hash, "evaluate all by the same protocol"),

@@ -16,12 +16,12 @@ from insightedit.evaluation.core.significance import (
     mean_interval,
     power_hint,
 )
-from insightedit.evaluation.reporting.category_tables import SUMMARY, comparison_grid
+from insightedit.evaluation.reporting.category_tables import SUMMARY, paired_table
 from insightedit.evaluation.reporting.columns import gather
 from insightedit.evaluation.reporting.plots import Spot
 from insightedit.evaluation.reporting.published import PublishedTable, load_published
 from insightedit.evaluation.reporting.runs import BINARY, ReportRun
-from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Grid, Heading, Line
+from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Column, Row, Table
 from insightedit.evaluation.reporting.tables import (
     APART,
     CONTROL_GROUP,
@@ -31,7 +31,7 @@ from insightedit.evaluation.reporting.tables import (
     MetricColumn,
     beside_published,
     interval_text,
-    results_grid,
+    results_table,
 )
 
 REASON_LENGTH = 300  # letters of a reason that are shown
@@ -60,7 +60,7 @@ def all_records(runs: Sequence[ReportRun]) -> list[MetricRecord]:
     return [record for run in runs for record in run.records]
 
 
-def main_grid(runs: Sequence[ReportRun], how: Resampling) -> Grid:
+def main_table(runs: Sequence[ReportRun], how: Resampling) -> Table:
     """Every method beside the control rows, with intervals.
 
     Raises:
@@ -70,7 +70,7 @@ def main_grid(runs: Sequence[ReportRun], how: Resampling) -> Grid:
     names = {value: name for run in runs for value, name in run.protocols.items()}
     title = f"Results on {runs[0].benchmark}"
     apart = {run.method: run.apart for run in runs}
-    grid = results_grid(all_records(runs), columns, title=title, binary=BINARY, protocols=names, apart=apart, how=how)
+    grid = results_table(all_records(runs), columns, title=title, binary=BINARY, protocols=names, apart=apart, how=how)
     own = {run.method: APART if run.apart else OURS for run in runs}
     lines = [
         replace(
@@ -93,7 +93,7 @@ def power(run: ReportRun) -> str:
     return power_hint(max(1, run.column(run.headline).n))
 
 
-def _without_strict(grid: Grid) -> Grid:
+def _without_strict(grid: Table) -> Table:
     """Where there is one variant only, headings need not say which."""
     headings = tuple(replace(one, label=re.sub(" strict$", "", one.label)) for one in grid.headings)
     if grid.notes != (STRICT,):
@@ -111,10 +111,10 @@ def category_tables(run: ReportRun, how: Resampling) -> dict[MetricColumn, Categ
     return found
 
 
-def category_grid(run: ReportRun, tables: Mapping[MetricColumn, CategoryTable]) -> Grid:
+def category_grid(run: ReportRun, tables: Mapping[MetricColumn, CategoryTable]) -> Table:
     """Categories down, metrics across; small categories are marked, not hidden."""
     names = list(dict.fromkeys(row.name for table in tables.values() for row in table.rows))
-    headings = [Heading("n")]
+    headings = [Column("n")]
     headings += [replace(metric.heading(), label=run.label(metric)) for metric in tables]
     lines = []
     for name in names:
@@ -124,13 +124,13 @@ def category_grid(run: ReportRun, tables: Mapping[MetricColumn, CategoryTable]) 
             _cell(None if row is None else row.interval, metric, n) for row, metric in zip(found, tables, strict=True)
         ]
         small = any(row is None or row.is_small for row in found)
-        lines.append(Line(name or "(none)", (Cell(f"{n}{FEW_MARK if small else ''}"), *cells)))
+        lines.append(Row(name or "(none)", (Cell(f"{n}{FEW_MARK if small else ''}"), *cells)))
     n = len(run.column(run.headline).categories)
     for attribute, label in SUMMARY.items():
         means = [_cell(getattr(table, attribute), metric, n) for metric, table in tables.items()]
-        lines.append(Line(label, (Cell(str(n)), *means), group="Mean"))
+        lines.append(Row(label, (Cell(str(n)), *means), group="Mean"))
     remarks = (f"{FEW_NOTE[:-1]}, in the category or behind the number.",)
-    return Grid(f"{run.method} by category", tuple(headings), tuple(lines), (), remarks, "Category")
+    return Table(f"{run.method} by category", tuple(headings), tuple(lines), (), remarks, "Category")
 
 
 def _cell(interval: Interval | None, metric: MetricColumn, n: int) -> Cell:
@@ -143,7 +143,7 @@ def _cell(interval: Interval | None, metric: MetricColumn, n: int) -> Cell:
     return Cell(metric.template.format(interval.value) + few, below.strip())
 
 
-def published_grids(runs: Sequence[ReportRun], how: Resampling) -> list[Grid]:
+def published_tables(runs: Sequence[ReportRun], how: Resampling) -> list[Table]:
     """The papers' tables that our numbers belong to, ours beside theirs where protocol and data allow."""
     runs = [run for run in runs if not run.apart]
     if not runs:
@@ -184,7 +184,7 @@ def _tables_beside(bench: str, columns: Sequence[MetricColumn], protocols: set[s
     return same_rule or fitting
 
 
-def pair_grid(runs: Sequence[ReportRun], how: Resampling) -> Grid | None:
+def pair_table(runs: Sequence[ReportRun], how: Resampling) -> Table | None:
     """The first run against the others on shared samples; None for one run."""
     if len(runs) < 2:
         return None
@@ -197,7 +197,7 @@ def pair_grid(runs: Sequence[ReportRun], how: Resampling) -> Grid | None:
         return None
     primary = (runs[0].headline.metric_name,)
     bench = runs[0].benchmark
-    return comparison_grid(records, runs[0].method, shared, bench=bench, primary=primary, how=how)
+    return paired_table(records, runs[0].method, shared, bench=bench, primary=primary, how=how)
 
 
 def gaps(runs: Sequence[ReportRun]) -> list[Gap]:
@@ -231,7 +231,7 @@ def _mean(run: ReportRun, metric: MetricColumn, how: Resampling) -> Interval:
     return mean_interval(values, clusters, binary=metric.metric_name in BINARY, how=how)
 
 
-def unmixed(runs: Sequence[ReportRun]) -> None:
+def check_same_protocol(runs: Sequence[ReportRun]) -> None:
     """Refuse runs of several protocols before anything is computed.
 
     Raises:

@@ -25,7 +25,7 @@ from insightedit.evaluation.reporting.choice import choose
 from insightedit.evaluation.reporting.pictures import CardMaker, contact_sheet, sheet_names
 from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.reporting.runs import BINARY, ReportRun, merge_runs, with_votes
-from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Heading, mark
+from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Column, mark
 from insightedit.files import write_text
 from insightedit.images.provenance import save_picture
 
@@ -104,7 +104,7 @@ def render_html_report(runs: Sequence[ReportRun], *, how: Resampling | None = No
     from jinja2 import Environment, StrictUndefined
 
     how = how or Resampling()
-    grids.unmixed(runs)
+    grids.check_same_protocol(runs)
     template = files("insightedit").joinpath("templates/evaluation.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters |= {"signs": _signs, "sort_key": _sort_key, "spans": _spans}
@@ -121,11 +121,11 @@ def _context(runs: Sequence[ReportRun], how: Resampling, seed: int) -> dict[str,
     return {
         "title": " and ".join(dict.fromkeys(run.title for run in runs)),
         "runs": runs,
-        "main": grids.main_grid(runs, how),
+        "main": grids.main_table(runs, how),
         "power": grids.power(first),
-        "pairs": grids.pair_grid(runs, how),
+        "pairs": grids.pair_table(runs, how),
         "categories": [grids.category_grid(run, tables[run.method]) for run in runs],
-        "published": grids.published_grids(runs, how),
+        "published": grids.published_tables(runs, how),
         "plots": _plots(runs, tables, how),
         "can_plot": find_spec("matplotlib") is not None,
         "order": first.label(first.order),
@@ -195,7 +195,7 @@ def _sort_key(text: str) -> str:
     return found[1] if found else ""
 
 
-def _spans(headings: Sequence[Heading]) -> list[tuple[str, int]]:
+def _spans(headings: Sequence[Column]) -> list[tuple[str, int]]:
     """(heading above, columns below it) from left to right; none if there is no such heading."""
     spans = [(over, len(list(members))) for over, members in groupby(headings, lambda one: one.over)]
     return spans if any(over for over, _ in spans) else []

@@ -31,7 +31,7 @@ SMOOTH, BLOCKY = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
 
 
 @dataclass(frozen=True)
-class Shown:
+class Thumbnail:
     """One picture of a card.
 
     Attributes:
@@ -58,7 +58,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Card:
+class SampleCard:
     """One sample of a contact sheet.
 
     Attributes:
@@ -69,7 +69,7 @@ class Card:
     """
 
     sample: RunSample
-    pictures: tuple[Shown, ...]
+    pictures: tuple[Thumbnail, ...]
     numbers: tuple[tuple[str, str], ...]
     note: str = ""
 
@@ -86,15 +86,15 @@ class CardMaker:
         self._means = [
             [(one, means_of(run.column(one))) for one in run.columns if one.heading().better != "n/a"] for run in runs
         ]
-        self._made: dict[str, Card] = {}
+        self._made: dict[str, SampleCard] = {}
 
-    def card(self, name: str, note: str = "") -> Card:
+    def card(self, name: str, note: str = "") -> SampleCard:
         """The card of one sample; pictures that are gone leave an empty place."""
         if name not in self._made:
             self._made[name] = self._make(name)
         return replace(self._made[name], note=note)
 
-    def _make(self, name: str) -> Card:
+    def _make(self, name: str) -> SampleCard:
         sample = self._runs[0].samples.get(name) or RunSample(name, "")
         source, target = _read(sample.source), _read(sample.target)
         pictures = [_shown(f"reference {i}", _read(one)) for i, one in enumerate(sample.references, 1)]
@@ -109,9 +109,9 @@ class CardMaker:
             output = _output(run, name)
             pictures.append(_shown(f"output{mine}", output))
             pictures.append(_shown(f"|output - source|{mine}", _heat(source, output)))
-        return Card(sample, tuple(pictures), self._numbers(name))
+        return SampleCard(sample, tuple(pictures), self._numbers(name))
 
-    def cards(self, block: Block) -> list[Card]:
+    def cards(self, block: Block) -> list[SampleCard]:
         """The cards of a block."""
         return [self.card(name, block.notes.get(name, "")) for name in block.names]
 
@@ -176,7 +176,7 @@ def _times(rgb: np.ndarray, side: int) -> int:
     return max(1, side // max(rgb.shape[:2]))
 
 
-def _cell(shown: Shown) -> Image.Image:
+def _cell(shown: Thumbnail) -> Image.Image:
     """The picture on a contact sheet: all of one size are shown in one size, enlarged before or not."""
     assert shown.rgb is not None
     native = shown.rgb[:: shown.times, :: shown.times]
@@ -186,20 +186,20 @@ def _cell(shown: Shown) -> Image.Image:
     return image.resize((width, height), BLOCKY if is_larger else SMOOTH)
 
 
-def _shown(label: str, rgb: np.ndarray | None) -> Shown:
+def _shown(label: str, rgb: np.ndarray | None) -> Thumbnail:
     if rgb is None:
-        return Shown(label, None)
-    return Shown(label, thumbnail(rgb), max(rgb.shape[:2]) <= SMALL)
+        return Thumbnail(label, None)
+    return Thumbnail(label, thumbnail(rgb), max(rgb.shape[:2]) <= SMALL)
 
 
-def _outlined(label: str, rgb: np.ndarray | None, mask: np.ndarray | None) -> Shown:
+def _outlined(label: str, rgb: np.ndarray | None, mask: np.ndarray | None) -> Thumbnail:
     if rgb is None or mask is None:
         return _shown(label, rgb)
     small = thumbnail(rgb)
     picture = enlarged(small)
     height, width = picture.shape[:2]
     region = np.asarray(Image.fromarray(mask).resize((width, height), BLOCKY)).mean(axis=2) >= 128
-    return Shown(
+    return Thumbnail(
         f"{label}, mask outlined", outlined(picture, region), max(rgb.shape[:2]) <= SMALL, _times(small, SIDE)
     )
 
@@ -222,7 +222,7 @@ def outlined(rgb: np.ndarray, region: np.ndarray) -> np.ndarray:
     return drawn
 
 
-def contact_sheet(title: str, blocks: Sequence[tuple[str, Sequence[Card]]]) -> Image.Image:
+def contact_sheet(title: str, blocks: Sequence[tuple[str, Sequence[SampleCard]]]) -> Image.Image:
     """Blocks of cards on one RGB picture, cells of `CELL` pixels; equal input gives equal pixels."""
     wide = max((len(card.pictures) for _, cards in blocks for card in cards), default=4)
     runs = max((len(card.numbers) for _, cards in blocks for card in cards), default=1)
@@ -245,7 +245,7 @@ def contact_sheet(title: str, blocks: Sequence[tuple[str, Sequence[Card]]]) -> I
     return sheet
 
 
-def _drawn(card: Card, width: int, height: int) -> Image.Image:
+def _drawn(card: SampleCard, width: int, height: int) -> Image.Image:
     """One card as (width, height) RGB."""
     picture = Image.new("RGB", (width, height), (255, 255, 255))
     draw = ImageDraw.Draw(picture)

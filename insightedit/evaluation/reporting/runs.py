@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from insightedit.evaluation.core.failures import FAILURES
 from insightedit.evaluation.core.records import MetricRecord
 from insightedit.evaluation.core.run_folder import RunSample
-from insightedit.evaluation.reporting.columns import Column, ColumnKey, gather
+from insightedit.evaluation.reporting.columns import MetricValues, ValuesKey, gather
 from insightedit.evaluation.reporting.tables import MetricColumn
 
 if TYPE_CHECKING:
@@ -86,15 +86,15 @@ class ReportRun:
     apart: tuple[str, ...] = ()
 
     @cached_property
-    def own(self) -> Mapping[tuple[str, str], Column]:
+    def own(self) -> Mapping[tuple[str, str], MetricValues]:
         """(metric name, variant) -> the method's own numbers, in the order of the records."""
         mine = gather(record for record in self.records if record.method == self.method)
         return {(key.metric_name, key.metric_variant): column for key, column in mine.items()}
 
-    def column(self, metric: MetricColumn) -> Column:
+    def column(self, metric: MetricColumn) -> MetricValues:
         """The method's own numbers by one metric; an empty column if it has none."""
-        key = ColumnKey(self.benchmark, metric.metric_name, metric.metric_variant, self.method)
-        return self.own.get((metric.metric_name, metric.metric_variant)) or Column(key, "", self.version)
+        key = ValuesKey(self.benchmark, metric.metric_name, metric.metric_variant, self.method)
+        return self.own.get((metric.metric_name, metric.metric_variant)) or MetricValues(key, "", self.version)
 
     def label(self, metric: MetricColumn) -> str:
         """A metric's name, with its variant only where the run has both."""

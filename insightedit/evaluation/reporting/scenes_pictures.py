@@ -18,7 +18,7 @@ from insightedit.images.provenance import save_picture
 from insightedit.images.reading import is_picture_file
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.scenes.benchmark import EditFn, Sample, Sampler
+    from insightedit.evaluation.scenes.benchmark import EditFn, Sample, SceneStream
 
 
 def keep_pictures(edit_fn: EditFn, folder: Path, names: Sequence[str]) -> EditFn:
@@ -41,7 +41,9 @@ def keep_pictures(edit_fn: EditFn, folder: Path, names: Sequence[str]) -> EditFn
     return edit
 
 
-def write_examples(folder: Path, sampler: Sampler, names: Sequence[str], pictures: Path | None = None) -> list[Path]:
+def write_examples(
+    folder: Path, sampler: SceneStream, names: Sequence[str], pictures: Path | None = None
+) -> list[Path]:
     """Write `samples.jsonl`, and source, target, mask and references of every sample that a sheet shows.
 
     Args:
@@ -70,7 +72,7 @@ def write_examples(folder: Path, sampler: Sampler, names: Sequence[str], picture
 
 
 def write_scenes_html(
-    folder: Path, sampler: Sampler, names: Sequence[str], pictures: Path | None = None
+    folder: Path, sampler: SceneStream, names: Sequence[str], pictures: Path | None = None
 ) -> list[Path]:
     """Write `report.html` and the contact sheets beside a scenes report; arguments as of `write_examples`."""
     from insightedit.evaluation.reporting.html_report import write_html_report

@@ -31,7 +31,7 @@ _LATEX = {
 
 
 @dataclass(frozen=True)
-class Heading:
+class Column:
     """One column's head.
 
     Attributes:
@@ -70,7 +70,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class Row:
     """One row.
 
     Attributes:
@@ -85,7 +85,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Table:
     """A table.
 
     Attributes:
@@ -101,8 +101,8 @@ class Grid:
     """
 
     title: str
-    headings: tuple[Heading, ...]
-    lines: tuple[Line, ...]
+    headings: tuple[Column, ...]
+    lines: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     corner: str = "Methods"
@@ -145,7 +145,7 @@ class _Style:
             text = (self.best if rank == 1 else self.second).format(text)
         return text + self.raised(cell.notes)
 
-    def heading(self, heading: Heading) -> str:
+    def heading(self, heading: Column) -> str:
         return self.escape(heading.text) + self.raised(heading.notes)
 
 
@@ -177,7 +177,7 @@ MARKDOWN = _Style(_escape_markdown, "**{}**", "<u>{}</u>", _raised, "{}")
 LATEX = _Style(_escape_latex, "\\textbf{{{}}}", "\\underline{{{}}}", _raised_latex, "{{\\scriptsize {}}}")
 
 
-def _rows(grid: Grid, style: _Style) -> list[tuple[str, list[str]]]:
+def _rows(grid: Table, style: _Style) -> list[tuple[str, list[str]]]:
     """(group, cells) of every printed row; a row of intervals follows its values."""
     with_groups = any(line.group for line in grid.lines)
     printed = []
@@ -193,13 +193,13 @@ def _rows(grid: Grid, style: _Style) -> list[tuple[str, list[str]]]:
     return printed
 
 
-def _spans(grid: Grid) -> list[tuple[str, int]]:
+def _spans(grid: Table) -> list[tuple[str, int]]:
     """(heading above, columns below it), from left to right; none if there is no such heading."""
     spans = [(over, len(list(members))) for over, members in groupby(grid.headings, lambda one: one.over)]
     return spans if any(over for over, _ in spans) else []
 
 
-def to_markdown(grid: Grid) -> str:
+def to_markdown(grid: Table) -> str:
     """GitHub's Markdown, columns padded so that it reads well as plain text.
 
     The best number of a column is bold, the second underlined; intervals stand in a row below their values. A table
@@ -234,7 +234,7 @@ def to_markdown(grid: Grid) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def to_latex(grid: Grid, *, label: str = "") -> str:
+def to_latex(grid: Table, *, label: str = "") -> str:
     r"""A `table` environment that needs the packages booktabs and, for ticks, amssymb.
 
     Args:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from insightedit.evaluation.core.records import VARIANTS, MetricRecord
 from insightedit.evaluation.core.significance import METHODS, Interval, Resampling, mean_interval, power_hint
 from insightedit.evaluation.core.statistics import FEW
-from insightedit.evaluation.reporting.columns import Column, ColumnKey, gather
+from insightedit.evaluation.reporting.columns import MetricValues, ValuesKey, gather
 from insightedit.evaluation.reporting.published import (
     Metric,
     PublishedColumn,
@@ -20,7 +20,7 @@ from insightedit.evaluation.reporting.published import (
     PublishedTable,
     load_published,
 )
-from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Grid, Heading, Line
+from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Column, Row, Table
 
 CONTROLS = (
     "copy_source",
@@ -80,14 +80,14 @@ class MetricColumn:
         if self.metric_variant not in VARIANTS:
             raise ValueError(f"metric_variant is {self.metric_variant!r}; it is one of {', '.join(VARIANTS)}.")
 
-    def heading(self, over: str = "", notes: tuple[int, ...] = ()) -> Heading:
+    def heading(self, over: str = "", notes: tuple[int, ...] = ()) -> Column:
         """The column's head."""
         known: Metric | None = load_published().metrics.get(self.metric_name)
         label = self.label or (known.label if known else self.metric_name)
         if self.metric_variant == "strict":
             label += " strict"
         better = self.better or (known.better if known else BETTER_OF_OURS.get(self.metric_name, "n/a"))
-        return Heading(label, over, better, notes)
+        return Column(label, over, better, notes)
 
 
 @dataclass
@@ -109,7 +109,7 @@ class _Notes:
 class _Measured:
     """Our columns, what to do with them, and what was said about them."""
 
-    columns: Mapping[ColumnKey, Column]
+    columns: Mapping[ValuesKey, MetricValues]
     binary: Collection[str]
     how: Resampling
     protocols: Mapping[str, str]
@@ -126,7 +126,7 @@ class _Measured:
         """The heading that a row stands below."""
         return CONTROL_GROUP if is_control(method) else APART if self.apart.get(method) else OURS
 
-    def why_unranked(self, column: Column) -> list[str]:
+    def why_unranked(self, column: MetricValues) -> list[str]:
         """Sentences on why one of our numbers may not be ranked; none where it may, or is a control's."""
         key = column.key
         if is_control(key.method):
@@ -140,16 +140,16 @@ class _Measured:
         ]
         return [UNEQUAL] if len(set(peers)) > 1 else []
 
-    def column(self, method: str, part: str, metric_name: str, variant: str) -> Column | None:
-        return self.columns.get(ColumnKey(part, metric_name, variant, method))
+    def column(self, method: str, part: str, metric_name: str, variant: str) -> MetricValues | None:
+        return self.columns.get(ValuesKey(part, metric_name, variant, method))
 
-    def interval(self, column: Column) -> Interval | None:
+    def interval(self, column: MetricValues) -> Interval | None:
         if not column.values:
             return None
         values, clusters = column.take(list(column.values))
         return mean_interval(values, clusters, binary=column.key.metric_name in self.binary, how=self.how)
 
-    def cell(self, column: Column | None, template: str, *, why_not: Sequence[str] = ()) -> Cell:
+    def cell(self, column: MetricValues | None, template: str, *, why_not: Sequence[str] = ()) -> Cell:
         """A value; ranked unless a sentence says why it is not, or it is a control's."""
         interval = None if column is None else self.interval(column)
         if interval is None or column is None:
@@ -178,20 +178,20 @@ def interval_text(interval: Interval, template: str = "{:.3f}") -> str:
     return f"[{template.format(interval.low)}, {template.format(interval.high)}]"
 
 
-def published_grid(table: PublishedTable) -> Grid:
+def published_table(table: PublishedTable) -> Table:
     """A table as the paper prints it: column order, arrows, groups; the best and second best of a column marked."""
-    return Grid(
+    return Table(
         title=f"{table.title} ({table.source})",
         headings=tuple(_published_heading(table, column, ()) for column in table.columns),
         corner=table.corner,
-        lines=tuple(Line(row.method, _published_cells(table, row), row.group) for row in table.rows),
+        lines=tuple(Row(row.method, _published_cells(table, row), row.group) for row in table.rows),
     )
 
 
-def _published_heading(table: PublishedTable, column: PublishedColumn, notes: tuple[int, ...]) -> Heading:
+def _published_heading(table: PublishedTable, column: PublishedColumn, notes: tuple[int, ...]) -> Column:
     several = len({one.benchmark.name for one in table.columns}) > 1
     over = column.benchmark.title if several else column.span
-    return Heading(column.label, over, column.metric.better if column.metric else "n/a", notes)
+    return Column(column.label, over, column.metric.better if column.metric else "n/a", notes)
 
 
 def _published_cells(table: PublishedTable, row: PublishedRow) -> tuple[Cell, ...]:
@@ -215,7 +215,7 @@ def beside_published(
     protocols: Mapping[str, str] | None = None,
     apart: Mapping[str, Sequence[str]] | None = None,
     how: Resampling | None = None,
-) -> Grid:
+) -> Table:
     """Our rows below the published ones, in the paper's layout, with intervals, warnings and what is missing.
 
     A value of ours is ranked among the published ones only where the paper's rule is known or assumed, and only in
@@ -252,7 +252,7 @@ def beside_published(
             f"{', '.join(dict.fromkeys(column.key for column in table.columns))}."
         )
     notes = measured.notes
-    headings: list[Heading] = []
+    headings: list[Column] = []
     lines: dict[str, list[Cell]] = {row.method: [] for row in table.rows}
     ours: dict[str, list[Cell]] = {method: [] for method in measured.methods}
     for benchmark in benchmarks:
@@ -274,10 +274,10 @@ def beside_published(
             for method, cells in ours.items():
                 found = measured.column(method, benchmark.name, column.metric_name, column.metric_variant)
                 cells.append(measured.cell(found, column.template))
-    printed = [Line(row.method, tuple(lines[row.method]), row.group) for row in table.rows]
+    printed = [Row(row.method, tuple(lines[row.method]), row.group) for row in table.rows]
     remarks = [f"Published rows: {table.source}; they give no intervals.", *_unnamed_remarks(measured)]
     titles = {one.name: one.title for one in benchmarks}
-    return Grid(
+    return Table(
         title=table.title,
         headings=tuple(headings),
         lines=(*printed, *_our_lines(ours, measured)),
@@ -307,11 +307,11 @@ def _unnamed_remarks(measured: _Measured) -> list[str]:
     return [f"No name was given for protocol {', '.join(unnamed)}: that it is the column's was not checked."]
 
 
-def _our_lines(ours: Mapping[str, Sequence[Cell]], measured: _Measured) -> list[Line]:
-    return [Line(method, tuple(cells), measured.group(method)) for method, cells in ours.items()]
+def _our_lines(ours: Mapping[str, Sequence[Cell]], measured: _Measured) -> list[Row]:
+    return [Row(method, tuple(cells), measured.group(method)) for method, cells in ours.items()]
 
 
-def results_grid(
+def results_table(
     records: Iterable[MetricRecord],
     columns: Sequence[MetricColumn] | None = None,
     *,
@@ -320,7 +320,7 @@ def results_grid(
     protocols: Mapping[str, str] | None = None,
     apart: Mapping[str, Sequence[str]] | None = None,
     how: Resampling | None = None,
-) -> Grid:
+) -> Table:
     """Our methods alone: a row each, a column for every metric, benchmark by benchmark.
 
     Args:
@@ -366,7 +366,7 @@ def results_grid(
     keys = {(part, column.metric_name, column.metric_variant) for part, column in places}
     kept = {k: v for k, v in measured.columns.items() if (k.part, k.metric_name, k.metric_variant) in keys}
     titles = {part: part for part in parts}
-    return Grid(
+    return Table(
         title,
         headings,
         tuple(_our_lines(ours, measured)),
@@ -409,7 +409,7 @@ def _protocol_remarks(measured: _Measured) -> list[str]:
     return remarks
 
 
-def _method_remark(method: str, columns: Sequence[Column], titles: Mapping[str, str]) -> str:
+def _method_remark(method: str, columns: Sequence[MetricValues], titles: Mapping[str, str]) -> str:
     """Samples, failures, caps and seeds of one method."""
     mine = [one for one in columns if one.key.method == method]
     sizes = []
@@ -431,13 +431,13 @@ def _method_remark(method: str, columns: Sequence[Column], titles: Mapping[str, 
     return f"{method}: {'; '.join(said)}."
 
 
-def _unequal_remarks(columns: Sequence[Column], titles: Mapping[str, str]) -> list[str]:
+def _unequal_remarks(columns: Sequence[MetricValues], titles: Mapping[str, str]) -> list[str]:
     """Columns in which the methods were not measured on the same samples, or not with as many seeds."""
-    groups: dict[tuple[str, str, str], list[Column]] = {}
+    groups: dict[tuple[str, str, str], list[MetricValues]] = {}
     for one in columns:
         groups.setdefault((one.key.part, one.key.metric_name, one.key.metric_variant), []).append(one)
 
-    def named(differs: Callable[[Column], object]) -> str:
+    def named(differs: Callable[[MetricValues], object]) -> str:
         keys = [key for key, members in groups.items() if len({differs(one) for one in members}) > 1]
         return ", ".join(dict.fromkeys(f"{name} on {titles[part] or part}" for part, name, _ in keys))
 

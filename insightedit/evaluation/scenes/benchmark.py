@@ -45,7 +45,7 @@ TINT = (30, 0, -30)  # grey levels of red, green, blue
 WRONG_ROWS = ("wrong_object", "wrong_subject", "copy_reference", "blank_canvas")  # kinds of candidates
 
 
-class Sampler(Protocol):
+class SceneStream(Protocol):
     """What `evaluate` needs of a sampler of `data_recipes.scenes`."""
 
     def __getitem__(self, index: int) -> Sample:
@@ -57,7 +57,7 @@ class Sampler(Protocol):
         ...
 
 
-def scene_sampler(task: str, *, split: str, size: int, seed: int) -> Sampler:
+def scene_sampler(task: str, *, split: str, size: int, seed: int) -> SceneStream:
     """The scenes of a task.
 
     Args:
@@ -106,7 +106,7 @@ def evaluate(
     round_trip_fn: RoundTripFn | None = None,
     pairs: int = 0,
     progress: Callable[[int], object] | None = None,
-    sampler: Sampler | None = None,
+    sampler: SceneStream | None = None,
     task: str = "editing",
     controls: bool = True,
 ) -> SceneReport:

@@ -41,7 +41,7 @@ FILE = "drift.json"
 
 
 @dataclass(frozen=True)
-class Turn:
+class DriftTurn:
     """One call of an editor, with what `EditFn` may look at.
 
     Attributes:
@@ -59,7 +59,7 @@ class Turn:
     references: tuple[np.ndarray, ...] = ()
 
 
-TurnFn = Callable[[Sequence[Turn]], Sequence[np.ndarray]]
+TurnFn = Callable[[Sequence[DriftTurn]], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def measure_drift(
     return DriftReport(rows, protocol)
 
 
-def _right_edits(turns: Sequence[Turn]) -> list[np.ndarray]:
+def _right_edits(turns: Sequence[DriftTurn]) -> list[np.ndarray]:
     """Each wanted change made, everything else left as it came in."""
     return [
         np.where(metrics.changed_mask(turn.before, turn.target)[..., None], turn.target, turn.source) for turn in turns
@@ -291,7 +291,7 @@ def _play(
     outputs: list[list[np.ndarray]] = [[session.targets[0]] for session in sessions]
     for number in range(len(sessions[0].instructions)):
         turns = [
-            Turn(done[-1], s.instructions[number], s.targets[number], s.targets[number + 1])
+            DriftTurn(done[-1], s.instructions[number], s.targets[number], s.targets[number + 1])
             for s, done in zip(sessions, outputs, strict=True)
         ]
         for done, turn, picture in zip(outputs, turns, edit_fn(turns), strict=True):

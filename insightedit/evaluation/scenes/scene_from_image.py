@@ -93,7 +93,7 @@ def _square(slot: int, size: int, reach: int) -> tuple[slice, slice]:
 
 def _search(case: GraphCase, graph: SceneGraph, slot: int, seen: np.ndarray) -> SceneGraph:
     """The graph with the best guess in one place."""
-    place = _Place.prepare(case, graph, slot, seen)
+    place = _SlotSearch.prepare(case, graph, slot, seen)
     best, cost = graph.at(slot), place.cost(graph.at(slot))
     moved_thing, _ = place.nudged(best, cost)
     guesses = chain(_kinds(case, graph, slot, best), _tints(graph, best), [moved_thing])
@@ -135,7 +135,7 @@ def _heights(best: SceneObject | None) -> Iterator[SceneObject | None]:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _SlotSearch:
     """One place of a picture, prepared for drawing many guesses into it.
 
     Attributes:
@@ -159,7 +159,7 @@ class _Place:
     centre: tuple[int, int]
 
     @classmethod
-    def prepare(cls, case: GraphCase, graph: SceneGraph, slot: int, seen: np.ndarray) -> _Place:
+    def prepare(cls, case: GraphCase, graph: SceneGraph, slot: int, seen: np.ndarray) -> _SlotSearch:
         """Draw all that a guess does not change."""
         size = case.renderer.size
         order = [thing.slot for thing in graph.things]

@@ -42,7 +42,7 @@ EXTRAS = {
         "ninja",
         "tensorboard",
     ],
-    "data": ["datasets", "matplotlib", "pyarrow", "webdataset"],
+    "data": ["datasets", "matplotlib", "pyarrow"],
     "eval": ["httpx", "lpips", "matplotlib", "open_clip_torch", "pydantic", "torchmetrics"],
     "ray": ["ray[data]>=2.40"],
     "heic": ["pillow-heif"],

@@ -16,7 +16,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs without an installation
 
-from data_recipes.scenes.writer import FORMATS, Settings, write_dataset
+from data_recipes.scenes.writer import FORMATS, SceneDataSettings, write_dataset
 from insightedit.scenes import SceneSampler
 
 BARS = {64: 150, 128: 60}  # pairs a second, written
@@ -38,8 +38,8 @@ def rendered(size: int, seconds: float) -> float:
 def written(size: int, pairs: int, file_format: str) -> float:
     """Pairs a second of processor time, rendered, packed and written to disk."""
     with tempfile.TemporaryDirectory() as folder:
-        write_dataset(Path(folder) / "warm", Settings("train", 2, size, format=file_format))
-        settings = Settings("train", pairs, size, format=file_format)
+        write_dataset(Path(folder) / "warm", SceneDataSettings("train", 2, size, format=file_format))
+        settings = SceneDataSettings("train", pairs, size, format=file_format)
         start = time.process_time()
         write_dataset(Path(folder) / "out", settings)
         return pairs / (time.process_time() - start)

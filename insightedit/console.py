@@ -43,7 +43,6 @@ EXTRAS = {
     "ray": "ray",
     "tensorboard": "train",
     "torchmetrics": "eval",
-    "webdataset": "data",
 }
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 _SYSTEM = {

@@ -275,8 +275,7 @@ LACKING = [
     ("insightedit", "eval emu-edit parquets --results album", "pyarrow", "insightedit[data]"),
     ("insightedit.stage1", "--overlay tiny comprehension.quantization=4bit", "bitsandbytes", "insightedit[train]"),
     ("insightedit.stage1", "--overlay tiny optim.name=adamw8bit", "bitsandbytes", "insightedit[train]"),
-    ("insightedit.stage1", "--overlay tiny PARQUET", "datasets", "insightedit[data]"),
-    ("insightedit.stage1", "--overlay tiny TARS", "webdataset", "insightedit[data]"),
+    ("insightedit.stage1", "--overlay tiny PARQUET", "pyarrow", "insightedit[data]"),
 ]  # module, words, what is not installed, what the sentence names; None: it works without
 WITHOUT = """
 import runpy, sys
@@ -294,7 +293,6 @@ def test_a_missing_extra_is_named(module, words, missing, named, tmp_path):
     from tests.cli.bad_workspace import fill
 
     words = words.replace("PARQUET", "'data.sources=[{kind: parquet, path: parquets}]'")
-    words = words.replace("TARS", "'data.sources=[{kind: webdataset, path: bad_tars}]'")
     fill(tmp_path / "work")
     command = [sys.executable, "-c", WITHOUT, missing, module, *shlex.split(words)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,23 +1,14 @@
-"""Finished pairs as rows of a data set: parquet with typed pictures, or webdataset tars. Same pairs, same bytes.
-
-Training reads both as they are: `data.sources: [{kind: parquet, path: OUT}]`.
-"""
+"""Finished pairs as rows of a data set: parquet with typed pictures, or webdataset tars. Same pairs, same bytes."""
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
 
-from data_recipes.formats.shards import RowGroups, ShardWriter
+from data_recipes.formats.shards import ParquetShard, ShardWriter, TarShard, arrow_schema, png
 from data_recipes.runner.codec import dumps
-from data_recipes.runner.flow import RunStopped
 from data_recipes.runner.records import Record
-from insightedit.images.reading import read_rgb
 from insightedit.types import REFERENCE_PLACEHOLDER
 
 ENDINGS = {"parquet": "parquet", "webdataset": "tar"}
@@ -42,7 +33,6 @@ COLUMNS: dict[str, str] = {
     "key": "unique in the data set",
     "split": "the files' split",
 }
-COMPRESS_LEVEL = 1  # packing well takes longer than most steps
 
 
 class PictureEncoder:
@@ -66,14 +56,6 @@ class PictureEncoder:
             found = (array, png(array))  # the array is kept, or its id could come again
             self.packed[id(array)] = found
         return found[1]
-
-
-def png(array: np.ndarray) -> bytes:
-    """PNG of (H, W, 3) uint8, or of an (H, W) bool mask as black and white."""
-    pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=COMPRESS_LEVEL)
-    return buffer.getvalue()
 
 
 def row_of(record: Record, name: str, split: str, encoder: PictureEncoder) -> dict[str, Any]:
@@ -124,103 +106,10 @@ def _named(record: Record) -> tuple[np.ndarray, ...]:
 
 def open_shard(file: IO[bytes], format: str) -> ShardWriter:
     """A writer of rows into an open file; `format` is parquet or webdataset."""
-    return ParquetShard(file) if format == "parquet" else TarShard(file)
-
-
-class ParquetShard:
-    """Typed columns; `datasets.load_dataset("parquet", ...)` gives decoded pictures."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.groups = RowGroups(file, parquet_schema())
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Take one row of `row_of`."""
-        name = row["__name__"]
-        pictures: dict[str, Any] = {
-            part: None if row[part] is None else {"bytes": row[part], "path": f"{name}.{part}.png"}
-            for part in PICTURES
-        }
-        pictures["references"] = [
-            {"bytes": content, "path": f"{name}.reference{number}.png"}
-            for number, content in enumerate(row["references"])
-        ]
-        self.groups.add({**{column: row[column] for column in COLUMNS}, **pictures})
-
-    def close(self) -> None:
-        """Write the last rows and the footer."""
-        self.groups.close()
+    return ParquetShard(file, parquet_schema()) if format == "parquet" else TarShard(file, has_sizes=True)
 
 
 def parquet_schema() -> Any:
-    """The Arrow schema of a row, with the feature types that the `datasets` library reads from its metadata."""
-    import pyarrow
-
-    picture = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
-    wording = pyarrow.struct({"kind": pyarrow.string(), "text": pyarrow.string()})
-    arrow = {"references": pyarrow.list_(picture), "instructions": pyarrow.list_(wording)}
-    arrow |= dict.fromkeys(PICTURES, picture)
-    image, text = {"_type": "Image"}, {"dtype": "string", "_type": "Value"}
-    features: dict[str, Any] = {
-        "references": {"feature": image, "_type": "List"},
-        "instructions": {"feature": {"kind": text, "text": text}, "_type": "List"},
-        **dict.fromkeys(PICTURES, image),
-    }
-    told = {"info": {"features": {name: features.get(name, text) for name in COLUMNS}}}
-    return pyarrow.schema(
-        [(name, arrow.get(name, pyarrow.string())) for name in COLUMNS], {"huggingface": json.dumps(told)}
-    )
-
-
-class TarShard:
-    """Members NAME.source.png, .target.png, .mask.png, .references.png and .json; owner and time are zero.
-
-    References stand side by side as squares; what is not square stands in the middle of one on white, and
-    `reference_sizes` in the JSON says how large it is.
-
-    Raises:
-        RunStopped: if the samples of a file are not of the same members, which the format asks for.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
-        self.parts: set[str] | None = None
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Take one row of `row_of`."""
-        facts = {column: row[column] for column in COLUMNS if column not in (*PICTURES, "references")}
-        members = {f"{part}.png": row[part] for part in PICTURES if row[part] is not None}
-        facts["reference_sizes"] = "[]"
-        if row["references"]:
-            members["references.png"], sizes = strip(row["references"])
-            facts["reference_sizes"] = json.dumps(sizes)
-        self._check(set(members), row["key"])
-        members["json"] = json.dumps(facts, ensure_ascii=False).encode()
-        for part, content in members.items():
-            info = tarfile.TarInfo(f"{row['__name__']}.{part}")
-            info.size = len(content)
-            self.tar.addfile(info, io.BytesIO(content))
-
-    def close(self) -> None:
-        """Write the end of the archive."""
-        self.tar.close()
-
-    def _check(self, parts: set[str], key: str) -> None:
-        if self.parts is None:
-            self.parts = parts
-        if parts != self.parts:
-            raise RunStopped(
-                f"{key} has {', '.join(sorted(parts))} and pairs before it have {', '.join(sorted(self.parts))}: all "
-                "samples of a webdataset have the same members; write output.format=parquet."
-            )
-
-
-def strip(pictures: list[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
-    """PNG of pictures side by side in squares as large as the longest side, and their heights and widths."""
-    arrays = [read_rgb(content) for content in pictures]
-    side = max(max(array.shape[:2]) for array in arrays)
-    squares = np.full((side, side * len(arrays), 3), 255, np.uint8)
-    for number, array in enumerate(arrays):
-        height, width = array.shape[:2]
-        top, left = (side - height) // 2, number * side + (side - width) // 2
-        squares[top : top + height, left : left + width] = array
-    return png(squares), [(array.shape[0], array.shape[1]) for array in arrays]
+    """The Arrow schema of a row."""
+    kinds = {**dict.fromkeys(PICTURES, "image"), "references": "images", "instructions": ("kind", "text")}
+    return arrow_schema({name: kinds.get(name, "string") for name in COLUMNS})

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes.scenes.sheet import check_sheet_path, write_sheet
-from data_recipes.scenes.writer import COLUMNS, PICTURES, Settings, write_dataset
+from data_recipes.scenes.writer import COLUMNS, PICTURES, SceneDataSettings, write_dataset
 from insightedit.console import Command, one_sentence_errors
 from insightedit.scenes.assets import Assets
 
@@ -60,7 +60,7 @@ def write(
 ) -> None:
     """Write pictures before and after an edit, with the instruction, the exact mask, captions and questions."""
     with one_sentence_errors("the same command goes on from the last whole file."):
-        settings = Settings(split, count, size, seed, format, shard_size, start_index, task)
+        settings = SceneDataSettings(split, count, size, seed, format, shard_size, start_index, task)
         if out is None and sheet is None:
             raise ValueError("nothing to do: name a folder with --out, or a picture with --sheet.")
         pack = Assets.embedded() if assets is None else Assets.from_folder(assets)
@@ -71,7 +71,7 @@ def write(
             _write_dataset(out, settings, pack)
 
 
-def _write_sheet(path: Path, settings: Settings, assets: Assets) -> None:
+def _write_sheet(path: Path, settings: SceneDataSettings, assets: Assets) -> None:
     sampler = settings.sampler(assets)
     start = settings.start_index
     samples = [sampler[i] for i in range(start, start + min(ON_SHEET, settings.count))]
@@ -82,7 +82,7 @@ def _write_sheet(path: Path, settings: Settings, assets: Assets) -> None:
     typer.echo(f"Wrote {path}")
 
 
-def _write_dataset(out: Path, settings: Settings, assets: Assets) -> None:
+def _write_dataset(out: Path, settings: SceneDataSettings, assets: Assets) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -7,7 +7,6 @@ that was killed goes on where it stopped.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections import Counter
@@ -17,22 +16,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from data_recipes.formats.shards import RowGroups, ShardWriter
+from data_recipes.formats.shards import ParquetShard, ShardWriter, TarShard, arrow_schema, png
 from data_recipes.scenes.card import dataset_card
 from insightedit.console import MAX_RECORDS, MAX_SCENE_SEED, SCENE_SIDES
 from insightedit.files import check_folder, write_text
-from insightedit.images.reading import read_rgb
 from insightedit.scenes.assets import SPLITS, Assets
+from insightedit.scenes.draws import RandomAccessSampler
 from insightedit.scenes.sampler import EditSample, SceneSampler
 from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler
 
-Sampler = SceneSampler | SubjectSampler | SubjectEditSampler
-
 FORMATS = {"webdataset": "tar", "parquet": "parquet"}
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
+SAMPLERS: dict[str, type[RandomAccessSampler]] = {
     "edits": SceneSampler,
     "subjects": SubjectSampler,
     "subject_edits": SubjectEditSampler,
@@ -48,6 +42,18 @@ RANGES = {
 }
 
 
+PICTURES = ("source", "target", "mask")
+NUMBERS = ("index", "split", "seed", "size")
+INTEGERS = ("index", "seed", "size")
+KINDS = ("task", "category", "style", "template_id")
+TEXTS = ("instruction", "expressive_instruction")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "edits": (*PICTURES, *NUMBERS, *KINDS, *TEXTS, "caption_source", "caption_target", "qa"),
+    "subjects": ("target", "mask", "references", *NUMBERS, *KINDS, *TEXTS, "caption_target"),
+    "subject_edits": (*PICTURES, "references", *NUMBERS, *KINDS, *TEXTS, "caption_source", "caption_target"),
+}
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of the data set: its name, and the `count` samples from `start` on that it holds."""
@@ -58,7 +64,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Settings:
+class SceneDataSettings:
     """What a data set holds. The same settings give the same bytes.
 
     Attributes:
@@ -99,7 +105,7 @@ class Settings:
         if faults:
             raise ValueError("; ".join(faults) + ".")
 
-    def sampler(self, assets: Assets) -> Sampler:
+    def sampler(self, assets: Assets) -> RandomAccessSampler:
         """Where the samples come from."""
         return SAMPLERS[self.task](self.split, self.size, self.seed, assets)
 
@@ -116,7 +122,7 @@ class Settings:
 
 def write_dataset(
     out: Path,
-    settings: Settings,
+    settings: SceneDataSettings,
     *,
     assets: Assets | None = None,
     progress: Callable[[int], None] = lambda pairs: None,
@@ -203,7 +209,7 @@ def is_whole(path: Path, entry: dict[str, Any]) -> bool:
 
 
 def write_shard(
-    out: Path, shard: Shard, sampler: Sampler, settings: Settings, progress: Callable[[int], None]
+    out: Path, shard: Shard, sampler: RandomAccessSampler, settings: SceneDataSettings, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Render and write one file; its entry in the manifest."""
     tasks: Counter[str] = Counter()
@@ -211,9 +217,8 @@ def write_shard(
     part = out / f".{shard.name}.part"
     try:
         with part.open("wb") as file:
-            writer: ShardWriter = (
-                TarShard(file) if settings.format == "webdataset" else ParquetShard(file, settings.task)
-            )
+            in_tar = settings.format == "webdataset"
+            writer: ShardWriter = TarShard(file) if in_tar else ParquetShard(file, parquet_schema(settings.task))
             with closing(writer):
                 for index in range(shard.start, shard.start + shard.count):
                     sample = sampler[index]
@@ -235,120 +240,34 @@ def write_shard(
     }  # fmt: skip
 
 
-def row_of(sample: EditSample | SubjectSample, settings: Settings) -> dict[str, Any]:
-    """Everything about a sample: pictures as PNG bytes, the rest as plain values.
+def row_of(sample: EditSample | SubjectSample, settings: SceneDataSettings) -> dict[str, Any]:
+    """Everything about a sample: `__name__`, pictures as PNG bytes, the rest as plain values.
 
     The keys are those of `COLUMNS` for the task: `source` only if there is one; `references`, a list, only if pictures
     stand in the instruction; `qa` only if none do, since a question would show its picture too.
     """
     row = {
         "target": png(sample.target),
-        "mask": png(sample.mask.astype(np.uint8) * 255),
+        "mask": png(sample.mask),
         "references": [png(picture) for picture in sample.references],
-        "index": sample.index,
         "split": settings.split,
         "seed": settings.seed,
         "size": settings.size,
-        "task": sample.task,
-        "category": sample.category,
-        "style": sample.style,
-        "template_id": sample.template_id,
-        "instruction": sample.instruction,
-        "expressive_instruction": sample.expressive_instruction,
-        "caption_target": sample.caption_target,
+        **{name: getattr(sample, name) for name in ("index", *KINDS, *TEXTS, "caption_target")},
     }
     if isinstance(sample, EditSample):
         row |= {"source": png(sample.source), "caption_source": sample.caption_source}
         row["qa"] = [{"question": question, "answer": answer} for question, answer in sample.qa()]
-    return {name: row[name] for name in COLUMNS[settings.task]}
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """PNG of (H, W, 3) or (H, W) uint8; lightly packed, since rendering is faster than packing well."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-PICTURES = ("source", "target", "mask")
-NUMBERS = ("index", "split", "seed", "size")
-KINDS = ("task", "category", "style", "template_id")
-TEXTS = ("instruction", "expressive_instruction")
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "edits": (*PICTURES, *NUMBERS, *KINDS, *TEXTS, "caption_source", "caption_target", "qa"),
-    "subjects": ("target", "mask", "references", *NUMBERS, *KINDS, *TEXTS, "caption_target"),
-    "subject_edits": (*PICTURES, "references", *NUMBERS, *KINDS, *TEXTS, "caption_source", "caption_target"),
-}
-
-
-def strip(pictures: list[bytes]) -> bytes:
-    """PNG of square PNG pictures side by side: a tar member cannot hold a list."""
-    return png(np.concatenate([read_rgb(picture) for picture in pictures], axis=1))
-
-
-def key_of(row: dict[str, Any]) -> str:
-    """Name of a sample within its data set."""
-    return f"{row['index']:09d}"
-
-
-class TarShard:
-    """Members KEY.source.png, KEY.target.png, KEY.mask.png, KEY.json; owner and time are always zero.
-
-    References stand side by side in KEY.references.png, squares as high as the picture.
-    """
-
-    def __init__(self, file: io.BufferedWriter) -> None:
-        from webdataset.writer import TarWriter
-
-        self.writer = TarWriter(file, user="", group="", mtime=0, encoder=False)
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Take one row of `row_of`."""
-        facts = {name: value for name, value in row.items() if name not in (*PICTURES, "references")}
-        pictures = {f"{name}.png": row[name] for name in PICTURES if name in row}
-        if "references" in row:
-            pictures["references.png"] = strip(row["references"])
-        text = json.dumps(facts, ensure_ascii=False).encode()
-        self.writer.write({"__key__": key_of(row), "json": text, **pictures})
-
-    def close(self) -> None:
-        """Write the end of the archive."""
-        self.writer.close()
-
-
-class ParquetShard:
-    """Typed columns; `datasets.load_dataset("parquet", ...)` gives decoded pictures."""
-
-    def __init__(self, file: io.BufferedWriter, task: str = "edits") -> None:
-        self.groups = RowGroups(file, parquet_schema(task))
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Take one row of `row_of`."""
-        pictures: dict[str, Any] = {
-            name: {"bytes": row[name], "path": f"{key_of(row)}.{name}.png"} for name in PICTURES if name in row
-        }
-        if "references" in row:
-            pictures["references"] = [
-                {"bytes": content, "path": f"{key_of(row)}.reference{number}.png"}
-                for number, content in enumerate(row["references"])
-            ]
-        self.groups.add({**row, **pictures})
-
-    def close(self) -> None:
-        """Write the last rows and the footer."""
-        self.groups.close()
+    return {"__name__": f"{sample.index:09d}", **{name: row[name] for name in COLUMNS[settings.task]}}
 
 
 def parquet_schema(task: str = "edits") -> Any:
-    """The Arrow schema of a row, with the feature types that the `datasets` library reads."""
-    from datasets import Features, List, Value
-    from datasets import Image as ImageFeature
-
-    types: dict[str, Any] = {**dict.fromkeys(PICTURES, ImageFeature()), "references": List(ImageFeature())}
-    types |= dict.fromkeys(("index", "seed", "size"), Value("int64"))
-    types |= dict.fromkeys(("split", *KINDS, *TEXTS, "caption_source", "caption_target"), Value("string"))
-    types["qa"] = List({"question": Value("string"), "answer": Value("string")})
-    return Features({name: kind for name, kind in types.items() if name in COLUMNS[task]}).arrow_schema
+    """The Arrow schema of a row."""
+    kinds = {**dict.fromkeys(PICTURES, "image"), "references": "images", **dict.fromkeys(INTEGERS, "int64")}
+    names = [name for name in dict.fromkeys([*kinds, *COLUMNS[task]]) if name in COLUMNS[task]]  # pictures come first
+    return arrow_schema(
+        {name: ("question", "answer") if name == "qa" else kinds.get(name, "string") for name in names}
+    )
 
 
 def write_manifest(out: Path, manifest: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from data_recipes.doctor.findings import FAULTS, Diagnosis
 from data_recipes.formats.advancededit_writer import write_advancededit
 from data_recipes.formats.export import WRITERS, writer
 from data_recipes.runner.records import Record
-from data_recipes.scenes.writer import Settings, write_dataset
+from data_recipes.scenes.writer import SceneDataSettings, write_dataset
 from insightedit.scenes import EditSample, SceneSampler
 
 SIZE = 96
@@ -149,8 +149,8 @@ def test_the_command_says_what_to_do_and_fails(planted, tmp_path):
 
 @pytest.mark.parametrize("kind", ["parquet", "webdataset"])
 def test_good_pairs_are_not_suspected(tmp_path, kind):
-    write_dataset(tmp_path / "set/train", Settings("train", 80, 64, format=kind, shard_size=50))
-    write_dataset(tmp_path / "set/test", Settings("test", 20, 64, format=kind))
+    write_dataset(tmp_path / "set/train", SceneDataSettings("train", 80, 64, format=kind, shard_size=50))
+    write_dataset(tmp_path / "set/test", SceneDataSettings("test", 20, 64, format=kind))
     done = invoke(tmp_path / "set")
     assert done.exit_code == 0, done.output
     assert "Nothing was found." in done.output
@@ -160,8 +160,8 @@ def test_good_pairs_are_not_suspected(tmp_path, kind):
 
 @pytest.mark.slow
 def test_a_thousand_good_pairs_of_each_size_raise_no_alarm(tmp_path):
-    write_dataset(tmp_path / "set/train", Settings("train", 1000, 128, seed=77))
-    write_dataset(tmp_path / "set/test", Settings("test", 1000, 64, seed=78))
+    write_dataset(tmp_path / "set/train", SceneDataSettings("train", 1000, 128, seed=77))
+    write_dataset(tmp_path / "set/test", SceneDataSettings("test", 1000, 64, seed=78))
     diagnosis = examine(tmp_path / "set")
     assert (diagnosis.records, diagnosis.findings) == (2000, [])
 
@@ -185,7 +185,7 @@ def test_good_pairs_of_every_layout_are_not_suspected(tmp_path, layout):
     ],
 )
 def test_unsafe_members_of_tars_are_named_beside_good_samples(tmp_path, name, link, detail):
-    write_dataset(tmp_path, Settings("train", 3, 32))
+    write_dataset(tmp_path, SceneDataSettings("train", 3, 32))
     shard = tmp_path / "train-00000-of-00001.tar"
     with tarfile.open(shard, "a") as archive:
         info = tarfile.TarInfo(name)
@@ -197,7 +197,7 @@ def test_unsafe_members_of_tars_are_named_beside_good_samples(tmp_path, name, li
 
 
 def test_a_damaged_shard_does_not_hide_the_others(tmp_path):
-    write_dataset(tmp_path, Settings("train", 6, 32, format="parquet", shard_size=3))
+    write_dataset(tmp_path, SceneDataSettings("train", 6, 32, format="parquet", shard_size=3))
     shard = tmp_path / "train-00001-of-00002.parquet"
     shard.write_bytes(shard.read_bytes()[:-100])
     diagnosis = examine(tmp_path)
@@ -242,7 +242,7 @@ def test_test_sets_are_looked_through_in_any_layout(tmp_path):
     sampler = SceneSampler("train", SIZE)
     for kind, start in (("parquet", 0), ("webdataset", 0), ("parquet", 50)):
         folder = tmp_path / f"{kind}{start}"
-        write_dataset(folder, Settings("train", 3, SIZE, format=kind, start_index=start))
+        write_dataset(folder, SceneDataSettings("train", 3, SIZE, format=kind, start_index=start))
         found = examine(tmp_path / "set", against=[str(folder)]).findings
         assert [one.fault for one in found] == (["test_leak"] if start == 0 else [])
     assert np.array_equal(leaked.source, sampler[0].source)

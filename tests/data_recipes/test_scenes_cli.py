@@ -85,9 +85,9 @@ def test_something_must_be_asked_for():
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "webdataset.writer", None)
-    told = sentence(run("--out", tmp_path / "out", "--count", 1, "--size", 16))
-    assert "webdataset.writer is not installed" in told and "pip install 'insightedit[data]'" in told
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    told = sentence(run("--out", tmp_path / "out", "--count", 1, "--size", 16, "--format", "parquet"))
+    assert "pyarrow is not installed" in told and "pip install 'insightedit[data]'" in told
 
 
 def test_a_stop_tells_how_to_go_on(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_recipes.scenes import writer as writing
 from data_recipes.scenes.card import size_category
-from data_recipes.scenes.writer import MANIFEST, Settings, write_dataset
+from data_recipes.scenes.writer import MANIFEST, SceneDataSettings, write_dataset
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
 from insightedit.scenes import Assets, SceneSampler
@@ -31,7 +31,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_training_reads_what_was_written(tmp_path, cache, format):
-    settings = Settings("val", 7, 32, seed=3, format=format, shard_size=3, start_index=10)
+    settings = SceneDataSettings("val", 7, 32, seed=3, format=format, shard_size=3, start_index=10)
     write_dataset(tmp_path / "out", settings)
     source = build_source(SourceConfig(kind=format, path=str(tmp_path / "out"), split="val"), size=64, seed=0)
     sampler = SceneSampler("val", 32, 3)
@@ -49,7 +49,7 @@ def test_the_folder_is_a_data_set_of_the_hub(tmp_path, cache, format):
     from datasets import Image as ImageFeature
     from datasets import load_dataset
 
-    write_dataset(tmp_path / "out", Settings("test", 3, 32, format=format, shard_size=2))
+    write_dataset(tmp_path / "out", SceneDataSettings("test", 3, 32, format=format, shard_size=2))
     data = load_dataset(str(tmp_path / "out"))
     assert list(data) == ["test"], "the card's header names files and split"
     table = data["test"]
@@ -69,7 +69,7 @@ def test_the_folder_is_a_data_set_of_the_hub(tmp_path, cache, format):
 
 
 def test_members_of_a_tar(tmp_path):
-    write_dataset(tmp_path, Settings("train", 2, 16, start_index=41))
+    write_dataset(tmp_path, SceneDataSettings("train", 2, 16, start_index=41))
     with tarfile.open(tmp_path / "train-00000-of-00001.tar") as tar:
         members = tar.getmembers()
         names = [member.name for member in members]
@@ -81,7 +81,7 @@ def test_members_of_a_tar(tmp_path):
 
 
 def test_manifest_and_card_tell_what_is_there(tmp_path):
-    manifest = write_dataset(tmp_path, Settings("test", 5, 16, shard_size=2))
+    manifest = write_dataset(tmp_path, SceneDataSettings("test", 5, 16, shard_size=2))
     assert json.loads((tmp_path / MANIFEST).read_text()) == manifest
     assert [entry["count"] for entry in manifest["shards"]] == [2, 2, 1]
     assert manifest["complete"] is True
@@ -109,7 +109,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, format):
-    settings = Settings("train", 7, 16, format=format, shard_size=3)
+    settings = SceneDataSettings("train", 7, 16, format=format, shard_size=3)
     write_dataset(tmp_path / "whole", settings)
 
     def die(pairs: int) -> None:
@@ -133,7 +133,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, format):
 
 @pytest.mark.parametrize("harm", ["remove", "shorten", "change"])
 def test_a_damaged_shard_is_written_again(tmp_path, harm):
-    settings = Settings("train", 4, 16, shard_size=2)
+    settings = SceneDataSettings("train", 4, 16, shard_size=2)
     write_dataset(tmp_path, settings)
     good = contents(tmp_path)
     path = tmp_path / settings.shards()[1].name
@@ -148,22 +148,22 @@ def test_a_damaged_shard_is_written_again(tmp_path, harm):
 
 def test_other_settings_are_refused(tmp_path, pack):
     out = tmp_path / "out"
-    write_dataset(out, Settings("train", 2, 16))
+    write_dataset(out, SceneDataSettings("train", 2, 16))
     with pytest.raises(ValueError, match=r"was begun with count 2 \(now 3\), size 16 \(now 32\): give the same"):
-        write_dataset(out, Settings("train", 3, 32))
+        write_dataset(out, SceneDataSettings("train", 3, 32))
     with pytest.raises(ValueError, match="was begun with assets .*: give the same settings"):
-        write_dataset(out, Settings("train", 2, 16), assets=Assets.from_folder(pack))
+        write_dataset(out, SceneDataSettings("train", 2, 16), assets=Assets.from_folder(pack))
 
 
 def test_other_folders_are_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds files but no manifest.json of scenes: name a new or empty folder"):
-        write_dataset(tmp_path, Settings("train", 2, 16))
+        write_dataset(tmp_path, SceneDataSettings("train", 2, 16))
     with pytest.raises(ValueError, match=r"notes.txt is a file: name a folder"):
-        write_dataset(tmp_path / "notes.txt", Settings("train", 2, 16))
+        write_dataset(tmp_path / "notes.txt", SceneDataSettings("train", 2, 16))
     (tmp_path / MANIFEST).write_text("[]")
     with pytest.raises(ValueError, match="is not a manifest of scenes"):
-        write_dataset(tmp_path, Settings("train", 2, 16))
+        write_dataset(tmp_path, SceneDataSettings("train", 2, 16))
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -173,7 +173,7 @@ def test_no_half_written_file_stays_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(writing, "png", full)
     with pytest.raises(OSError, match="No space left"):
-        write_dataset(tmp_path, Settings("train", 2, 16))
+        write_dataset(tmp_path, SceneDataSettings("train", 2, 16))
     assert set(contents(tmp_path)) == {MANIFEST}
 
 
@@ -193,10 +193,10 @@ def test_no_half_written_file_stays_behind(tmp_path, monkeypatch):
 )
 def test_bad_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        Settings(**{"split": "train", "count": 2, **change})
+        SceneDataSettings(**{"split": "train", "count": 2, **change})
 
 
 def test_shards_share_the_samples_out():
-    shards = Settings("val", 25, start_index=100, shard_size=10, format="parquet").shards()
+    shards = SceneDataSettings("val", 25, start_index=100, shard_size=10, format="parquet").shards()
     assert [(s.start, s.count) for s in shards] == [(100, 10), (110, 10), (120, 5)]
     assert shards[2].name == "val-00002-of-00003.parquet"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from data_recipes.scenes.cli import app
 from data_recipes.scenes.sheet import HEADER, MARGIN, contact_sheet, tiles
-from data_recipes.scenes.writer import COLUMNS, MANIFEST, Settings, write_dataset
+from data_recipes.scenes.writer import COLUMNS, MANIFEST, SceneDataSettings, write_dataset
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
 from insightedit.scenes import SubjectEditSampler, SubjectSampler
@@ -35,7 +35,7 @@ def run(*arguments: object):
 @pytest.mark.parametrize("task", SAMPLERS)
 @pytest.mark.parametrize("format", FORMATS)
 def test_training_reads_what_was_written(tmp_path, task, format):
-    settings = Settings("val", 12, 32, seed=3, format=format, shard_size=7, start_index=10, task=task)
+    settings = SceneDataSettings("val", 12, 32, seed=3, format=format, shard_size=7, start_index=10, task=task)
     manifest = write_dataset(tmp_path / "out", settings)
     assert sum(manifest["tasks"].values()) == 12 and manifest["settings"]["task"] == task
     source = build_source(SourceConfig(kind=format, path=str(tmp_path / "out"), split="val"), size=64, seed=0)
@@ -62,7 +62,7 @@ def test_training_reads_what_was_written(tmp_path, task, format):
 def test_the_folder_is_a_data_set_of_the_hub(tmp_path, task, format):
     from datasets import load_dataset
 
-    write_dataset(tmp_path / "out", Settings("test", 4, 32, format=format, shard_size=2, task=task))
+    write_dataset(tmp_path / "out", SceneDataSettings("test", 4, 32, format=format, shard_size=2, task=task))
     table = load_dataset(str(tmp_path / "out"))["test"]
     facts = table[3]["json"] if format == "webdataset" else table[3]
     sample = SAMPLERS[task]("test", 32)[3]
@@ -78,7 +78,7 @@ def test_the_folder_is_a_data_set_of_the_hub(tmp_path, task, format):
 
 @pytest.mark.parametrize("task", SAMPLERS)
 def test_the_card_says_what_is_in_it(tmp_path, task):
-    write_dataset(tmp_path, Settings("val", 3, 16, task=task))
+    write_dataset(tmp_path, SceneDataSettings("val", 3, 16, task=task))
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     wanted = ["`references.png`", "side by side", "subject-driven-generation", f"--task {task}", "(class, tint)"]
     assert all(words in card for words in wanted)
@@ -87,14 +87,14 @@ def test_the_card_says_what_is_in_it(tmp_path, task):
 
 
 def test_a_data_set_begun_before_there_were_tasks_goes_on(tmp_path):
-    settings = Settings("train", 4, 16, shard_size=2)
+    settings = SceneDataSettings("train", 4, 16, shard_size=2)
     write_dataset(tmp_path, settings)
     manifest = json.loads((tmp_path / MANIFEST).read_text())
     del manifest["settings"]["task"]
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
     assert write_dataset(tmp_path, settings)["complete"]
     with pytest.raises(ValueError, match=r"was begun with task edits \(now subjects\): give the same settings"):
-        write_dataset(tmp_path, Settings("train", 4, 16, shard_size=2, task="subjects"))
+        write_dataset(tmp_path, SceneDataSettings("train", 4, 16, shard_size=2, task="subjects"))
 
 
 @pytest.mark.parametrize("task", SAMPLERS)

@@ -111,9 +111,9 @@ def test_json_lines_come_back_whole(tmp_path):
 @pytest.mark.parametrize("kind", ["parquet", "webdataset"])
 @pytest.mark.parametrize("task", ["edits", "subjects", "subject_edits"])
 def test_rendered_tables_are_read_by_number(tmp_path, kind, task):
-    from data_recipes.scenes.writer import Settings, write_dataset
+    from data_recipes.scenes.writer import SceneDataSettings, write_dataset
 
-    settings = Settings("train", 5, 32, format=kind, shard_size=3, task=task)
+    settings = SceneDataSettings("train", 5, 32, format=kind, shard_size=3, task=task)
     write_dataset(tmp_path, settings)
     from insightedit.scenes.assets import Assets
 

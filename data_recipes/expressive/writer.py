@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from data_recipes.expressive.texts import QUESTION, SUMMARY_PROMPT, cut_answer
-from insightedit.datasets.cascade import num_records
 from insightedit.datasets.pairs import PairSource
+from insightedit.datasets.sources import num_records
 from insightedit.files import check_folder, write_atomically
 
 Describe = Callable[[Sequence[str], Sequence[np.ndarray]], list[str]]

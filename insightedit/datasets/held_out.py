@@ -6,12 +6,11 @@ import hashlib
 from typing import Any
 
 from insightedit.config.load import ConfigError
-from insightedit.datasets.cascade import num_records
-from insightedit.datasets.sources import ENDLESS
+from insightedit.datasets.sources import ENDLESS, num_records
 from insightedit.types import EditRecord
 
 
-class Part:
+class HeldOutPart:
     """Some records of a source; a source that varies its records still does.
 
     Args:
@@ -33,7 +32,7 @@ class Part:
         return self.whole[visit * num_records(self.whole) + self.numbers[place]]
 
 
-def part_of(source: Any, fraction: float, *, held_out: bool, name: str) -> Part:
+def part_of(source: Any, fraction: float, *, held_out: bool, name: str) -> HeldOutPart:
     """The held-out part of a source, or the rest.
 
     Records of one group (`source.groups`: the pairs of one photograph, the turns of a session) stay together.
@@ -60,7 +59,7 @@ def part_of(source: Any, fraction: float, *, held_out: bool, name: str) -> Part:
             f"data.sources: val_fraction {fraction} of {name} leaves no record to {what}: its {len(groups)} are "
             "too few; take another share, or 0."
         )
-    return Part(source, numbers)
+    return HeldOutPart(source, numbers)
 
 
 def _place(group: str) -> float:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from insightedit.config.load import ConfigError
-from insightedit.datasets.cascade import num_records
-from insightedit.datasets.sources import ENDLESS, Source
+from insightedit.datasets.sources import ENDLESS, Source, num_records
 from insightedit.types import EditRecord
 
 logger = logging.getLogger(__name__)

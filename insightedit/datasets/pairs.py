@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from insightedit.datasets.random_choice_dataset import RandomChoiceDataset, choose
 from insightedit.datasets.reading import FIELDS, NO_TEXT, Content, ReadError, read_pixels
-from insightedit.datasets.varied import Varied, choose
 from insightedit.types import REFERENCE_PLACEHOLDER, EditRecord, task_of
 
 EXPRESSIVE = "expressive"  # the kind of wording that says what will be seen; a reply, not a wish
@@ -174,7 +174,7 @@ def _middle(square: np.ndarray, height: int, width: int) -> np.ndarray:
     return square[top : top + height, left : left + width]
 
 
-class PairSource(Varied):
+class PairSource(RandomChoiceDataset):
     """A listing as a source of training records: each visit draws one of the wordings that fit.
 
     Args:

@@ -213,14 +213,22 @@ def load_json(path: Path) -> Any:
     Raises:
         ReadError: if it is missing or not valid.
     """
-    if not path.is_file():
-        raise ReadError(MISSING, str(path))
     try:
-        return json.loads(read_words(path))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, ReadError):
-            raise
+        return parsed_json(read_words(path), path.name)
+    except OSError as error:
         raise ReadError(NOT_JSON, f"{path.name}: {error}") from None
+
+
+def parsed_json(text: str, name: str) -> Any:
+    """The value of a JSON text; `name` tells in messages where it stands.
+
+    Raises:
+        ReadError: if it is not valid.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ReadError(NOT_JSON, f"{name}: {error}") from None
 
 
 def json_of(path: Path, wanted: type, shape: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from insightedit.datasets.varied import choose
+from insightedit.datasets.random_choice_dataset import choose
 from insightedit.types import EditRecord
 
 BLEND = 0.5  # SmartEdit

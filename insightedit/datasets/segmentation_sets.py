@@ -11,9 +11,9 @@ import numpy as np
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
+from insightedit.datasets.random_choice_dataset import RandomChoiceDataset, choose
 from insightedit.datasets.reading import folder_of, inside, json_of, only_file, read_pixels
 from insightedit.datasets.segmentation import coco_mask, painting_record, polygon_mask
-from insightedit.datasets.varied import Varied, choose
 from insightedit.images.reading import read_labels
 from insightedit.types import EditRecord
 
@@ -22,7 +22,7 @@ UNLABELLED = 255
 LEFT_OUT = {"other", "stuff"}  # `sky-other` is called sky
 
 
-def coco_stuff(config: SourceConfig) -> Varied:
+def coco_stuff(config: SourceConfig) -> RandomChoiceDataset:
     """COCO-Stuff: asks for a class; in 20 % of the visits for one that is not there, and nothing changes.
 
     `path` holds `labels.txt` (lines `1: person`) and the label pictures `SPLIT2017/*.png`, whose values are label
@@ -48,10 +48,10 @@ def coco_stuff(config: SourceConfig) -> Varied:
         image = read_pixels(images / year / f"{file.stem}.jpg")
         return painting_record(f"{config.kind}/{file.stem}", image, labels == asked, f"the {names[asked]}", rng)
 
-    return Varied(len(maps), make, maps)
+    return RandomChoiceDataset(len(maps), make, maps)
 
 
-def referring(config: SourceConfig) -> Varied:
+def referring(config: SourceConfig) -> RandomChoiceDataset:
     """RefCOCO, RefCOCO+, RefCOCOg and GRefCOCO: asks for what a sentence refers to, none, one or several objects.
 
     `path` is the folder with `instances.json` and `refs(*).p`, `refs(*).json` or `grefs(*).json`, or such a file beside
@@ -80,10 +80,10 @@ def referring(config: SourceConfig) -> Varied:
         thing = f'"{choose(ref["sentences"], rng)["sent"]}"'
         return painting_record(f"{config.kind}/{ref['ref_id']}", image, mask, thing, rng)
 
-    return Varied(len(refs), make, (file, file.parent / "instances.json"))
+    return RandomChoiceDataset(len(refs), make, (file, file.parent / "instances.json"))
 
 
-def reasonseg(config: SourceConfig) -> Varied:
+def reasonseg(config: SourceConfig) -> RandomChoiceDataset:
     """ReasonSeg (LISA): asks for what a question implies.
 
     `path` holds `SPLIT/NAME.jpg` and `SPLIT/NAME.json`, {text: [...], shapes: [{label: target | ignore, points}]}.
@@ -112,7 +112,7 @@ def reasonseg(config: SourceConfig) -> Varied:
         text = choose(texts, rng) if isinstance(texts, list) else texts
         return painting_record(f"{config.kind}/{file.stem}", image, mask, f'what answers "{text}"', rng)
 
-    return Varied(len(files), make, files)
+    return RandomChoiceDataset(len(files), make, files)
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.layouts import LAYOUTS, open_listing
 from insightedit.datasets.pairs import PairSource
-from insightedit.datasets.published import PUBLISHED
+from insightedit.datasets.random_choice_dataset import RandomChoiceDataset
+from insightedit.datasets.segmentation_sets import coco_stuff, reasonseg, referring
+from insightedit.datasets.text_sets import cc12m, llava_instruct
 from insightedit.types import EditRecord
 
 ENDLESS = 2**40  # scenes never repeat within a run
@@ -28,156 +30,103 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> EditRecord: ...
 
 
-class SceneSource:
-    """Scenes rendered on the fly: record `index` is a pure function of (split, size, seed, style, index)."""
-
-    def __init__(self, *, split: str, size: int, seed: int, style: str | None = None) -> None:
-        from insightedit.scenes import SceneSampler
-
-        self.sampler = SceneSampler(split=split, size=size, seed=seed, style=style)
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-    def __getitem__(self, index: int) -> EditRecord:
-        sample = self.sampler[index]
-        return EditRecord(
-            key=f"scenes/{index}",
-            instruction=sample.instruction,
-            source_image=sample.source,
-            target_image=sample.target,
-        )
+def num_records(source: Source) -> int:
+    """How many records a source's files hold; a source that varies each of them is longer than that."""
+    return getattr(source, "num_records", len(source))
 
 
-class SceneCaptionSource(SceneSource):
+def _edit(sample: Any, index: int) -> dict[str, Any]:
+    """An editing pair."""
+    return {
+        "instruction": sample.instruction,
+        "source_image": sample.source,
+        "target_image": sample.target,
+        "reference_images": sample.references,
+    }
+
+
+def _caption(sample: Any, index: int) -> dict[str, Any]:
     """Text only: a caption of a scene, or an instruction, in turn. The picture is never used."""
-
-    def __getitem__(self, index: int) -> EditRecord:
-        sample = self.sampler[index]
-        texts = (sample.caption_source, sample.expressive_instruction, sample.caption_target, sample.instruction)
-        text = texts[index % len(texts)]
-        return EditRecord(key=f"scene_captions/{index}", instruction=text, caption=text)
+    texts = (sample.caption_source, sample.expressive_instruction, sample.caption_target, sample.instruction)
+    return {"instruction": texts[index % len(texts)], "caption": texts[index % len(texts)]}
 
 
-class SceneResolvedSource(SceneSource):
+def _resolved(sample: Any, index: int) -> dict[str, Any]:
     """Picture and instruction, and as `caption` the instruction with every reference resolved, to align with."""
-
-    def __getitem__(self, index: int) -> EditRecord:
-        sample = self.sampler[index]
-        return EditRecord(
-            key=f"scene_resolved/{index}",
-            instruction=sample.instruction,
-            source_image=sample.source,
-            target_image=sample.target,
-            caption=sample.expressive_instruction,
-        )
+    return {**_edit(sample, index), "caption": sample.expressive_instruction}
 
 
-class SceneDescriptionSource(SceneSource):
+def _description(sample: Any, index: int) -> dict[str, Any]:
     """Conversation: the assistant spells the instruction out before it draws (MGIE's expressive instruction).
 
     For stage 1 the words are the text to align with too.
     """
-
-    def __getitem__(self, index: int) -> EditRecord:
-        sample = self.sampler[index]
-        return EditRecord(
-            key=f"scene_descriptions/{index}",
-            instruction=sample.instruction,
-            source_image=sample.source,
-            target_image=sample.target,
-            reply=sample.expressive_instruction,
-            caption=sample.expressive_instruction,
-        )
+    return {**_resolved(sample, index), "reply": sample.expressive_instruction}
 
 
-class SceneFullDescriptionSource(SceneSource):
-    """As `descriptions`, but the assistant tells at length: what is there, what to do, and what will be there.
-
-    MGIE's answers before they are summarised.
-    """
-
-    def __getitem__(self, index: int) -> EditRecord:
-        sample = self.sampler[index]
-        told = f"{sample.caption_source}, {sample.expressive_instruction}, {sample.caption_target}"
-        return EditRecord(
-            key=f"scene_full_descriptions/{index}",
-            instruction=sample.instruction,
-            source_image=sample.source,
-            target_image=sample.target,
-            reply=told,
-            caption=sample.expressive_instruction,
-        )
+def _full_description(sample: Any, index: int) -> dict[str, Any]:
+    """As a description, but at length: what is there, what to do, what will be there (MGIE before it summarises)."""
+    told = f"{sample.caption_source}, {sample.expressive_instruction}, {sample.caption_target}"
+    return {**_resolved(sample, index), "reply": told}
 
 
-class SceneResolvedWordsSource(SceneSource):
+def _resolved_words(sample: Any, index: int) -> dict[str, Any]:
     """Scenes told in one fixed form, every reference resolved: editing pairs without any wording of users."""
-
-    def __getitem__(self, index: int) -> EditRecord:
-        sample = self.sampler[index]
-        return EditRecord(
-            key=f"scene_resolved_words/{index}",
-            instruction=sample.expressive_instruction,
-            source_image=sample.source,
-            target_image=sample.target,
-        )
+    return {**_edit(sample, index), "instruction": sample.expressive_instruction}
 
 
-class SubjectSource:
-    """New pictures of subjects that reference pictures show, rendered on the fly (MIGE's subject-driven generation)."""
-
-    def __init__(self, *, split: str, size: int, seed: int) -> None:
-        from insightedit.scenes import SubjectSampler
-
-        self.sampler = SubjectSampler(split=split, size=size, seed=seed)
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-    def __getitem__(self, index: int) -> EditRecord:
-        sample = self.sampler[index]
-        return EditRecord(
-            key=f"subjects/{index}",
-            instruction=sample.instruction,
-            target_image=sample.target,
-            reference_images=sample.references,
-            task="subject",
-        )
+def _subject(sample: Any, index: int) -> dict[str, Any]:
+    """A new picture of subjects that reference pictures show (MIGE's subject-driven generation)."""
+    return {**_edit(sample, index), "task": "subject"}
 
 
-class SubjectEditSource:
-    """Scenes that a subject is put into, rendered on the fly (MIGE's subject addition and replacement, 1:1)."""
-
-    def __init__(self, *, split: str, size: int, seed: int) -> None:
-        from insightedit.scenes import SubjectEditSampler
-
-        self.sampler = SubjectEditSampler(split=split, size=size, seed=seed)
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-    def __getitem__(self, index: int) -> EditRecord:
-        sample = self.sampler[index]
-        return EditRecord(
-            key=f"subject_edits/{index}",
-            instruction=sample.instruction,
-            source_image=sample.source,
-            target_image=sample.target,
-            reference_images=sample.references,
-            task="subject_editing",
-        )
+def _subject_edit(sample: Any, index: int) -> dict[str, Any]:
+    """A scene that a subject is put into (MIGE's subject addition and replacement, 1:1)."""
+    return {**_edit(sample, index), "task": "subject_editing"}
 
 
-SCENE_SOURCES: dict[str, Callable[..., Source]] = {
-    "scenes": SceneSource,
-    "captions": SceneCaptionSource,
-    "resolved": SceneResolvedSource,
-    "descriptions": SceneDescriptionSource,
-    "full_descriptions": SceneFullDescriptionSource,
-    "resolved_words": SceneResolvedWordsSource,
-    "subjects": SubjectSource,
-    "subject_edits": SubjectEditSource,
+SCENE_SOURCES: dict[str, tuple[str, Callable[[Any, int], dict[str, Any]]]] = {
+    "scenes": ("scenes", _edit),
+    "captions": ("scene_captions", _caption),
+    "resolved": ("scene_resolved", _resolved),
+    "descriptions": ("scene_descriptions", _description),
+    "full_descriptions": ("scene_full_descriptions", _full_description),
+    "resolved_words": ("scene_resolved_words", _resolved_words),
+    "subjects": ("subjects", _subject),
+    "subject_edits": ("subject_edits", _subject_edit),
 }
+"""Kind -> what keys begin with, and (sample, index) -> the fields of its record."""
+STYLED = [kind for kind in SCENE_SOURCES if not kind.startswith("subject")]
+
+
+class SceneSource:
+    """Samples rendered on the fly: record `index` is a pure function of (kind, split, size, seed, style, index)."""
+
+    def __init__(self, kind: str, *, split: str, size: int, seed: int, style: str | None = None) -> None:
+        from insightedit.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
+
+        if kind in STYLED:
+            self.sampler: Any = SceneSampler(split, size, seed, style=style)
+        else:
+            self.sampler = {"subjects": SubjectSampler, "subject_edits": SubjectEditSampler}[kind](split, size, seed)
+        self.name, self.fields = SCENE_SOURCES[kind]
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> EditRecord:
+        return EditRecord(key=f"{self.name}/{index}", **self.fields(self.sampler[index], index))
+
+
+PUBLISHED: dict[str, Callable[[SourceConfig], RandomChoiceDataset]] = {
+    "llava_instruct": llava_instruct,
+    "cc12m": cc12m,
+    "coco_stuff": coco_stuff,
+    "refcoco": referring,
+    "grefcoco": referring,
+    "reasonseg": reasonseg,
+}
+"""Published sets of other things than editing pairs, by the name that `data.sources` calls them."""
 
 
 def build_source(
@@ -201,12 +150,8 @@ def build_source(
 
         whole = build_source(replace(config, val_fraction=0.0), size=size, seed=seed, expressive=expressive)
         return part_of(whole, config.val_fraction, held_out=held_out, name=str(config.path or config.kind))
-    if config.kind in SCENE_SOURCES and config.path is None:
-        rendered = SCENE_SOURCES[config.kind]
-        if config.style is None:
-            return rendered(split=config.split, size=size, seed=seed)
-        if isinstance(rendered, type) and issubclass(rendered, SceneSource):
-            return rendered(split=config.split, size=size, seed=seed, style=config.style)
+    if config.path is None and config.kind in (SCENE_SOURCES if config.style is None else STYLED):
+        return SceneSource(config.kind, split=config.split, size=size, seed=seed, style=config.style)
     if config.style is not None:
         raise ConfigError(
             f"data.sources: kind `{config.kind}` has no style `{config.style}` to choose: leave `style` out; rendered "

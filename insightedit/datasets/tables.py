@@ -10,15 +10,15 @@ import csv
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from io import StringIO
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any
 
 from insightedit.config.load import ConfigError
-from insightedit.datasets.reading import FIELDS, NOT_JSON, ReadError, decoded
+from insightedit.datasets.reading import FIELDS, ReadError, decoded, parsed_json
 from insightedit.datasets.table_files import data_files
 
 Row = dict[str, Any]
@@ -27,17 +27,35 @@ KEPT_GROUPS = 2  # row groups of parquet files in memory
 LOOKED_AT = 100  # rows that tell which columns JSON lines and tars have
 
 
-class Rows(Protocol):
-    """Rows of files, one file after the other."""
+class Rows:
+    """Rows of files, one file after the other.
 
-    files: list[Path]
-    columns: list[str]
+    Args:
+        files: in order.
+        counts: rows of each.
+    """
 
-    def __len__(self) -> int: ...
+    columns: Sequence[str] = ()
+
+    def __init__(self, files: Sequence[Path], counts: Iterable[int]) -> None:
+        self.files, self.starts = list(files), [0, *accumulate(counts)]
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def place(self, number: int) -> tuple[int, int]:
+        """(which file, which of its rows) of a row."""
+        which = bisect_right(self.starts, number) - 1
+        return which, number - self.starts[which]
+
+    def file(self, number: int) -> Path:
+        """That the row stands in; paths in it start from the file's folder."""
+        return self.files[self.place(number)[0]]
 
     def key(self, number: int) -> str:
         """Name of a row."""
-        ...
+        which, row = self.place(number)
+        return f"{self.files[which].stem}-{row:06d}"
 
     def row(self, number: int) -> Row:
         """A row.
@@ -45,11 +63,7 @@ class Rows(Protocol):
         Raises:
             ReadError: if it cannot be read.
         """
-        ...
-
-    def file(self, number: int) -> Path:
-        """That the row stands in; paths in it start from the file's folder."""
-        ...
+        raise NotImplementedError
 
 
 def open_rows(kind: str, path: Path, split: str) -> Rows:
@@ -80,64 +94,41 @@ def is_arrow(path: Path) -> bool:
     return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
-class Lines:
-    """Records of text files by number; only where each begins is kept in memory, 8 bytes a record.
+class TextRows(Rows):
+    """Records of text files by number, lines that are not blank; only where each begins is in memory, 8 bytes each."""
 
-    Args:
-        files: to read.
-        begins: where the records of an open file begin; by default each line that is not blank.
-    """
-
-    def __init__(self, files: Sequence[Path], begins: Any = None) -> None:
-        self.files = list(files)
-        self.places = array("q")
-        self.starts = [0]
-        for file in self.files:
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.begins, counts = array("q"), list[int]()
+        for file in files:
             try:
                 with file.open("rb") as stream:
-                    self.places.extend((begins or _line_begins)(stream))
+                    self.begins.extend(self._begins(file, stream))
             except OSError as error:
                 raise ConfigError(f"{file} cannot be read: {error.strerror or error}.") from None
-            self.starts.append(len(self.places))
+            counts.append(len(self.begins) - sum(counts))
+        super().__init__(files, counts)
 
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def key(self, number: int) -> str:
-        """See `Rows`."""
-        which = self._which(number)
-        return f"{self.files[which].stem}-{number - self.starts[which]:06d}"
-
-    def file(self, number: int) -> Path:
-        """See `Rows`."""
-        return self.files[self._which(number)]
-
-    def place(self, number: int) -> tuple[str, int, int | None]:
-        """(file name, first byte, byte after the last; None at the file's end) of a record."""
-        which = self._which(number)
-        is_last = number + 1 == self.starts[which + 1]
-        return self.files[which].name, self.places[number], None if is_last else self.places[number + 1]
+    def _begins(self, file: Path, stream: IO[bytes]) -> Iterator[int]:
+        begin = 0
+        for line in stream:
+            if line.strip():
+                yield begin
+            begin += len(line)
 
     def content(self, number: int) -> bytes:
         """The bytes of a record, the blank lines after it included."""
-        _, begin, end = self.place(number)
-        with self.file(number).open("rb") as stream:
+        which, _ = self.place(number)
+        begin, is_last = self.begins[number], number + 1 == self.starts[which + 1]
+        with self.files[which].open("rb") as stream:
             stream.seek(begin)
-            return stream.read(-1 if end is None else end - begin)
+            return stream.read(-1 if is_last else self.begins[number + 1] - begin)
 
-    def _which(self, number: int) -> int:
-        return bisect_right(self.starts, number) - 1
-
-
-def _line_begins(stream: Any) -> Iterator[int]:
-    begin = 0
-    for line in stream:
-        if line.strip():
-            yield begin
-        begin += len(line)
+    def where(self, number: int) -> str:
+        """A record as messages name it."""
+        return f"{self.file(number).name}, byte {self.begins[number]}"
 
 
-class JsonRows(Lines):
+class JsonRows(TextRows):
     """Objects of JSON lines."""
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -146,15 +137,10 @@ class JsonRows(Lines):
 
     def row(self, number: int) -> Row:
         """See `Rows`."""
-        name, begin, _ = self.place(number)
-        try:
-            row = json.loads(decoded(self.content(number), f"{name}, byte {begin}: its"))
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, ReadError):
-                raise
-            raise ReadError(NOT_JSON, f"{name}, byte {begin}: {error}") from None
+        where = self.where(number)
+        row = parsed_json(decoded(self.content(number), f"{where}: its"), where)
         if not isinstance(row, dict):
-            raise ReadError(FIELDS, f"{name}, byte {begin} holds a {type(row).__name__}")
+            raise ReadError(FIELDS, f"{where} holds a {type(row).__name__}")
         return row
 
 
@@ -169,27 +155,48 @@ def columns_of(rows: Any) -> list[str]:
     return list(found)
 
 
-class CsvRows(Lines):
+class CsvRows(TextRows):
     """Rows below a head of columns; what parts cells is the one of `,`, `;` and tab that the head has most of."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         csv.field_size_limit(2**31 - 1)
         self.heads: dict[Path, tuple[str, list[str]]] = {file: _head(file) for file in files}
-        delimiters = iter([delimiter for delimiter, _ in self.heads.values()])
-        super().__init__(files, lambda stream: _csv_begins(stream, next(delimiters)))
+        super().__init__(files)
         self.columns = list(dict.fromkeys(name for _, names in self.heads.values() for name in names))
+
+    def _begins(self, file: Path, stream: IO[bytes]) -> Iterator[int]:
+        """Where rows begin; quoted cells may hold line ends."""
+        taken = 0
+
+        def lines() -> Iterator[str]:
+            nonlocal taken
+            for line in stream:
+                taken += len(line)
+                yield line.decode("latin-1")  # one character a byte: only quotes and delimiters matter here
+
+        begin, reader = None, csv.reader(lines(), delimiter=self.heads[file][0])
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error:
+                cells = [""]  # told when the row is read
+            if cells is None:
+                return
+            if begin is not None and cells:
+                yield begin
+            begin = taken
 
     def row(self, number: int) -> Row:
         """See `Rows`."""
-        name, begin, _ = self.place(number)
+        where = self.where(number)
         delimiter, names = self.heads[self.file(number)]
-        text = decoded(self.content(number), f"{name}, byte {begin}: its")
+        text = decoded(self.content(number), f"{where}: its")
         try:
             cells = next(csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True), [])
         except csv.Error as error:
-            raise ReadError(FIELDS, f"{name}, byte {begin}: {error}") from None
+            raise ReadError(FIELDS, f"{where}: {error}") from None
         if len(cells) != len(names):
-            raise ReadError(FIELDS, f"{name}, byte {begin} has {len(cells)} cells for {len(names)} columns")
+            raise ReadError(FIELDS, f"{where} has {len(cells)} cells for {len(names)} columns")
         return {name: cell or None for name, cell in zip(names, cells, strict=True)}
 
 
@@ -209,40 +216,16 @@ def _head(file: Path) -> tuple[str, list[str]]:
     return delimiter, names
 
 
-def _csv_begins(stream: Any, delimiter: str) -> Iterator[int]:
-    """Where rows begin; quoted cells may hold line ends."""
-    taken = [0]
-
-    def lines() -> Iterator[str]:
-        for line in stream:
-            taken[0] += len(line)
-            yield line.decode("latin-1")  # one character a byte: only quotes and delimiters matter here
-
-    begin, reader = None, csv.reader(lines(), delimiter=delimiter)
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error:
-            cells = [""]  # told when the row is read
-        if cells is None:
-            return
-        if begin is not None and cells:
-            yield begin
-        begin = taken[0]
-
-
-class ParquetRows:
+class ParquetRows(Rows):
     """Rows of parquet files; the last row groups stay in memory."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
 
-        self.files = list(files)
-        self.groups: list[tuple[Path, int]] = []
-        self.firsts, sizes = dict[Path, int](), list[int]()
+        self.groups, sizes, counts = list[tuple[Path, int]](), list[int](), list[int]()
         columns: dict[str, None] = {}
-        for file in self.files:
+        for file in files:
             try:
                 with ParquetFile(file) as opened:
                     facts, names = opened.metadata, opened.schema_arrow.names
@@ -250,33 +233,20 @@ class ParquetRows:
                 told = " ".join(str(error).split()).rstrip(".")
                 raise ConfigError(f"{file} is no whole parquet file ({told}): get it again.") from None
             columns |= dict.fromkeys(names)
-            self.firsts[file] = sum(sizes)
-            for group in range(facts.num_row_groups):
-                self.groups.append((file, group))
-                sizes.append(facts.row_group(group).num_rows)
-        self.columns = list(columns)
-        self.starts = [0, *accumulate(sizes)]
+            self.groups += [(file, group) for group in range(facts.num_row_groups)]
+            sizes += [facts.row_group(group).num_rows for group in range(facts.num_row_groups)]
+            counts.append(facts.num_rows)
+        super().__init__(files, counts)
+        self.columns, self.group_starts = list(columns), [0, *accumulate(sizes)]
         self._group = lru_cache(maxsize=KEPT_GROUPS)(self._read_group)
-
-    def __len__(self) -> int:
-        return self.starts[-1]
-
-    def key(self, number: int) -> str:
-        """See `Rows`."""
-        file = self.file(number)
-        return f"{file.stem}-{number - self.firsts[file]:06d}"
-
-    def file(self, number: int) -> Path:
-        """See `Rows`."""
-        return self.groups[bisect_right(self.starts, number) - 1][0]
 
     def row(self, number: int) -> Row:
         """See `Rows`."""
         from pyarrow import ArrowException
 
-        group = bisect_right(self.starts, number) - 1
+        group = bisect_right(self.group_starts, number) - 1
         try:
-            return self._group(group).slice(number - self.starts[group], 1).to_pylist()[0]
+            return self._group(group).slice(number - self.group_starts[group], 1).to_pylist()[0]
         except (ArrowException, OSError, ValueError) as error:
             raise ReadError(FIELDS, f"{self.groups[group][0].name}: {' '.join(str(error).split())[:200]}") from None
 
@@ -288,21 +258,22 @@ class ParquetRows:
             return opened.read_row_group(number)
 
 
-class ArrowRows:
+class ArrowRows(Rows):
     """Rows that `Dataset.save_to_disk` wrote, memory-mapped."""
 
     def __init__(self, path: Path, split: str) -> None:
         import pyarrow
 
-        self.split = split
-        self.files = list[Path]()
-        self.batches = list[Any]()
+        self.split, self.batches = split, list[Any]()
         folder = _split_folder(path, split)
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            self.files = [folder / Path(one["filename"]).name for one in state["_data_files"]]
-            for file in self.files:
-                self.batches += pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all().to_batches()
+            files = [folder / Path(one["filename"]).name for one in state["_data_files"]]
+            counts = list[int]()
+            for file in files:
+                batches = pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all().to_batches()
+                self.batches += batches
+                counts.append(sum(map(len, batches)))
         except (OSError, ValueError, LookupError, TypeError) as error:
             told = " ".join(str(error).split()).rstrip(".")
             raise ConfigError(f"{folder} is no whole saved data set ({told}): save it anew.") from None
@@ -310,24 +281,18 @@ class ArrowRows:
             raise ConfigError(
                 f"{folder} keeps its rows in another order than its files: load it and `save_to_disk` it anew."
             )
-        self.columns: list[str] = self.batches[0].schema.names if self.batches else []
-        self.starts = [0, *accumulate(len(batch) for batch in self.batches)]
-
-    def __len__(self) -> int:
-        return self.starts[-1]
+        super().__init__(files, counts)
+        self.columns = self.batches[0].schema.names if self.batches else []
+        self.batch_starts = [0, *accumulate(map(len, self.batches))]
 
     def key(self, number: int) -> str:
         """See `Rows`."""
         return f"{self.split}-{number:06d}"
 
-    def file(self, number: int) -> Path:
-        """See `Rows`."""
-        return self.files[0]
-
     def row(self, number: int) -> Row:
         """See `Rows`."""
-        which = bisect_right(self.starts, number) - 1
-        return self.batches[which].slice(number - self.starts[which], 1).to_pylist()[0]
+        which = bisect_right(self.batch_starts, number) - 1
+        return self.batches[which].slice(number - self.batch_starts[which], 1).to_pylist()[0]
 
 
 def _split_folder(path: Path, split: str) -> Path:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from insightedit.config.load import ConfigError
 from insightedit.datasets.columns import FIELD_WORDS, plain_name
-from insightedit.datasets.reading import FIELDS, NOT_JSON, OUTSIDE, ReadError, decoded
-from insightedit.datasets.tables import Row, columns_of
+from insightedit.datasets.reading import FIELDS, OUTSIDE, ReadError, decoded, parsed_json
+from insightedit.datasets.tables import Row, Rows, columns_of
 from insightedit.images.reading import PICTURE_SUFFIXES
 
 TEXTS = ("txt", "text", "caption")  # endings of members that hold words
 Place = tuple[int, int] | str  # offset and size, or what is wrong with the member
 
 
-class TarRows:
+class TarRows(Rows):
     """Samples by number.
 
     `img.v2.0001.source.png` is the column `source` of `img.v2.0001`, because `source` is a column that is known; other
@@ -32,68 +31,58 @@ class TarRows:
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self.files = list(files)
-        self.samples: list[tuple[int, str, dict[str, Place]]] = []
-        for which, file in enumerate(self.files):
+        self.samples = list[tuple[str, dict[str, Place]]]()
+        counts = list[int]()
+        for file in files:
             try:
-                self._scan(which, file)
+                self.samples += (found := _samples(file))
             except (tarfile.TarError, EOFError, OSError) as error:
                 raise ConfigError(f"{file} is no whole tar archive ({error}): get it again.") from None
+            counts.append(len(found))
+        super().__init__(files, counts)
         self.columns = columns_of(self)
-
-    def _scan(self, which: int, file: Path) -> None:
-        members: list[tuple[str, Place]] = []
-        with tarfile.open(file, "r:") as archive:
-            for member in archive:
-                if not member.isdir():
-                    place = member_fault(member) or (member.offset_data, member.size)
-                    members.append((member.name, place))
-                archive.members = []  # or the headers of all members stay in memory
-        stems = {stem for name, _ in members if (stem := known_stem(name))}
-        found: dict[str, dict[str, Place]] = {}
-        for name, place in members:
-            stem, ending = split_name(name, stems)
-            sample = found.setdefault(stem, {})
-            sample[ending] = f"{name} is there twice" if ending in sample and not isinstance(place, str) else place
-        self.samples += [(which, stem, sample) for stem, sample in found.items()]
-
-    def __len__(self) -> int:
-        return len(self.samples)
 
     def key(self, number: int) -> str:
         """See `Rows`."""
-        which, stem, _ = self.samples[number]
-        return f"{self.files[which].stem}-{stem.replace('/', '-')}"
-
-    def file(self, number: int) -> Path:
-        """See `Rows`."""
-        return self.files[self.samples[number][0]]
+        return f"{self.file(number).stem}-{self.samples[number][0].replace('/', '-')}"
 
     def row(self, number: int) -> Row:
         """See `Rows`."""
-        which, stem, members = self.samples[number]
+        (stem, members), path = self.samples[number], self.file(number)
         row: Row = {}
-        with self.files[which].open("rb") as file:
+        with path.open("rb") as file:
             for ending, place in members.items():
                 if isinstance(place, str):
                     raise ReadError(FIELDS if place.endswith("twice") else OUTSIDE, place)
                 file.seek(place[0])
                 content = file.read(place[1])
                 if len(content) < place[1]:
-                    raise ReadError(FIELDS, f"{self.files[which].name} ends within {stem}.{ending}")
+                    raise ReadError(FIELDS, f"{path.name} ends within {stem}.{ending}")
                 _take(row, stem, ending, content)
         return row
+
+
+def _samples(file: Path) -> list[tuple[str, dict[str, Place]]]:
+    """(name, ending -> place) of the samples of an archive."""
+    members: list[tuple[str, Place]] = []
+    with tarfile.open(file, "r:") as archive:
+        for member in archive:
+            if not member.isdir():
+                members.append((member.name, member_fault(member) or (member.offset_data, member.size)))
+            archive.members = []  # or the headers of all members stay in memory
+    stems = {stem for name, _ in members if (stem := known_stem(name))}
+    found: dict[str, dict[str, Place]] = {}
+    for name, place in members:
+        stem, ending = split_name(name, stems)
+        sample = found.setdefault(stem, {})
+        sample[ending] = f"{name} is there twice" if ending in sample and not isinstance(place, str) else place
+    return list(found.items())
 
 
 def _take(row: Row, stem: str, ending: str, content: bytes) -> None:
     column, _, last = ending.rpartition(".")
     if last.lower() == "json":
-        try:
-            told = json.loads(decoded(content, f"{stem}.{ending}"))
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, ReadError):
-                raise
-            raise ReadError(NOT_JSON, f"{stem}.{ending}: {error}") from None
+        told = parsed_json(decoded(content, f"{stem}.{ending}"), f"{stem}.{ending}")
         if column:
             row[column] = told
         elif isinstance(told, dict):

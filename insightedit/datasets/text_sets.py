@@ -9,16 +9,16 @@ import numpy as np
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
+from insightedit.datasets.random_choice_dataset import RandomChoiceDataset
 from insightedit.datasets.reading import decoded, folder_of, inside, json_of, only_file, read_pixels
-from insightedit.datasets.tables import Lines
-from insightedit.datasets.varied import Varied
+from insightedit.datasets.tables import TextRows
 from insightedit.types import EditRecord
 
 PLACEHOLDER = re.compile(r"\s*<image>\s*")
 URL = re.compile(r"https?://")
 
 
-def llava_instruct(config: SourceConfig) -> Varied:
+def llava_instruct(config: SourceConfig) -> RandomChoiceDataset:
     """LLaVA-Instruct-150k: [{id, image, conversations: [{from: human | gpt, value}, ...]}, ...].
 
     A record is a conversation; each visit draws one of its rounds, with the rounds before it as context. Nothing is
@@ -47,10 +47,10 @@ def llava_instruct(config: SourceConfig) -> Varied:
             reply=answer,
         )
 
-    return Varied(len(rows), make, (file,))
+    return RandomChoiceDataset(len(rows), make, (file,))
 
 
-def cc12m(config: SourceConfig) -> Varied:
+def cc12m(config: SourceConfig) -> RandomChoiceDataset:
     """CC12M, and other lists of captions: lines of `URL<tab>caption` or `caption<tab>URL`. Pictures are not opened.
 
     `path` is the file, or the folder with it; only where its lines begin is kept in memory, 8 bytes each.
@@ -61,14 +61,14 @@ def cc12m(config: SourceConfig) -> Varied:
     file = only_file(Path(str(config.path)), ("*.tsv",), config.kind)
     if not file.is_file() or not file.stat().st_size:
         raise ConfigError(f"{file} is empty: kind `{config.kind}` reads lines `URL<tab>caption`.")
-    lines = Lines([file])
+    lines = TextRows([file])
 
     def make(number: int, rng: np.random.Generator) -> EditRecord:
         key = f"{config.kind}/{number}"
         caption = _caption(key, decoded(lines.content(number), key).strip("\r\n"))
         return EditRecord(key=key, instruction=caption, caption=caption)
 
-    return Varied(len(lines), make, (file,))
+    return RandomChoiceDataset(len(lines), make, (file,))
 
 
 def _rounds(key: str, turns: list[dict[str, str]]) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment
 from torch import nn
 
-from insightedit.datasets.cascade import leaves
+from insightedit.datasets.nested_mixture import leaves
 from insightedit.hub.secrets import read_plain_yaml
 from insightedit.miniatures.folders import PREFIX, current_id, resolve_model_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder

@@ -175,7 +175,7 @@ def taught_words(run: Path) -> dict[str, Any]:
     Args:
         run: run folder of the last stage.
     """
-    from insightedit.datasets.cascade import leaves
+    from insightedit.datasets.nested_mixture import leaves
     from insightedit.miniatures.folders import PREFIX
     from insightedit.scenes import known_words
 

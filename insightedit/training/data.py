@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
 from insightedit.comprehension.prompts import TEMPLATE_SETS
 from insightedit.comprehension.tokenization import EditTokenizer
-from insightedit.datasets.cascade import flatten, with_held_out
 from insightedit.datasets.collate import Collator, Tokenizes
 from insightedit.datasets.interleaved import InterleavedCollator
 from insightedit.datasets.loader import StepLoader
 from insightedit.datasets.mixture import Mixture
+from insightedit.datasets.nested_mixture import flatten, with_held_out
 from insightedit.datasets.sources import build_source
 from insightedit.miniatures import resolve_model_id
 from insightedit.model.interleaved_editor import InterleavedEditor

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from insightedit.comprehension.tokenization import IGNORE
-from insightedit.datasets.cascade import num_records
 from insightedit.datasets.collate import Collator
 from insightedit.datasets.interleaved import InterleavedCollator
 from insightedit.datasets.loader import StepLoader
 from insightedit.datasets.mixture import Mixture
-from insightedit.datasets.sources import ENDLESS
+from insightedit.datasets.sources import ENDLESS, num_records
 from insightedit.images.pair_sheet import Run
 from insightedit.training.data import build_mixture, build_weightless_collator
 from insightedit.types import EditRecord

@@ -96,7 +96,7 @@ def fixed_samples(config: Config) -> list[Any]:
     """
     from itertools import chain, zip_longest
 
-    from insightedit.datasets.cascade import leaves
+    from insightedit.datasets.nested_mixture import leaves
     from insightedit.datasets.sources import SCENE_SOURCES, build_source
 
     draws_from_blank = config.comprehension.reader is not None
@@ -126,8 +126,8 @@ def _sample(record: EditRecord) -> Any:
 
 def _whole_records(source: Source, count: int) -> Iterator[EditRecord]:
     """The first `count` records without the broken ones; while training, the mixture skips and names those."""
-    from insightedit.datasets.cascade import num_records
     from insightedit.datasets.mixture import BROKEN
+    from insightedit.datasets.sources import num_records
 
     for index in range(min(count, num_records(source))):
         with suppress(*BROKEN):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from insightedit.config import list_overlays, list_recipes, load_config
-from insightedit.datasets.published import PUBLISHED
+from insightedit.datasets.sources import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/recipes.md").read_text("utf-8")

@@ -18,8 +18,8 @@ from insightedit import stage1, stage2
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.mixture import Mixture
+from insightedit.datasets.random_choice_dataset import VISITS, choose
 from insightedit.datasets.sources import Source, build_source
-from insightedit.datasets.varied import VISITS, choose
 from insightedit.types import EditRecord
 from tests.data import published_files as files
 
@@ -300,7 +300,7 @@ def test_wrong_json_is_explained(tmp_path) -> None:
 
 def test_the_cascade_of_the_overlay_has_smartedits_shares(tmp_path, monkeypatch) -> None:
     """15 % synthetic, 10 % of the rest ReasonSeg, then chat by size, then editing or segmentation by size."""
-    from insightedit.datasets.cascade import flatten
+    from insightedit.datasets.nested_mixture import flatten
 
     monkeypatch.chdir(tmp_path)
     config = load_config("smartedit", 3, ["smartedit_data"])

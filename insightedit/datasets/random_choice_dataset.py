@@ -17,7 +17,7 @@ VISITS = 2**20  # a record drawn this often comes out the same again
 
 
 @dataclass
-class Varied:
+class RandomChoiceDataset:
     """A source whose records hold a choice: one of several instructions, a colour, a round of a conversation.
 
     Position `visit * num_records + number` is record `number` as its visit number `visit` draws it. A mixture draws

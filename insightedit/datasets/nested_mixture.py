@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.datasets.sources import ENDLESS, Source
+from insightedit.datasets.sources import ENDLESS, Source, num_records
 
 MIXTURE = "mixture"
 
@@ -48,11 +48,6 @@ def with_held_out(entries: Sequence[SourceConfig]) -> list[SourceConfig]:
         replace(entry, sources=with_held_out(entry.sources)) if entry.kind == MIXTURE else entry for entry in entries
     ]
     return [entry for entry in kept if (entry.sources if entry.kind == MIXTURE else entry.val_fraction > 0)]
-
-
-def num_records(source: Source) -> int:
-    """How many records a source's files hold; a source that varies each of them is longer than that."""
-    return getattr(source, "num_records", len(source))
 
 
 def flatten(entries: Sequence[SourceConfig], build: Callable[[SourceConfig], Source]) -> list[Leaf]:

@@ -405,7 +405,7 @@ benchmarks.ablations --out eval_cut --table => eval_cut
 benchmarks.ablations --out eval_other --table => eval_other
 benchmarks.ablations --out loop --table => loop
 benchmarks.ablations --table => runs/ablations
-benchmarks.ablations --out rows --model nowhere => foundation
+benchmarks.ablations --out rows --model nowhere => miniature
 benchmarks.ablations --out rows --foundation nowhere => nowhere
 """
 

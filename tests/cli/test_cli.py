@@ -27,9 +27,9 @@ def photo(tmp_path):
 @pytest.fixture
 def run(tiny_folder, tmp_path, monkeypatch):
     """`run("edit", ...)` in an empty folder, with the tiny model as the default."""
-    from insightedit.export import folder as hub
+    from insightedit.pipelines import loading
 
-    monkeypatch.setattr(hub, "DEFAULT_MODEL", tiny_folder)
+    monkeypatch.setattr(loading, "DEFAULT_MODEL", tiny_folder)
     monkeypatch.chdir(tmp_path)
 
     def call(*words: object):
@@ -166,9 +166,9 @@ class TestMistakes:
         one_sentence(run("edit", photo, WORDS, "--model", "junk"), "no model_index.json")
 
     def test_no_default_model(self, run, photo, monkeypatch, tmp_path):
-        from insightedit.export import folder as hub
+        from insightedit.pipelines import loading
 
-        monkeypatch.setattr(hub, "DEFAULT_MODEL", tmp_path / "none")
+        monkeypatch.setattr(loading, "DEFAULT_MODEL", tmp_path / "none")
         one_sentence(run("edit", photo, WORDS), "No default model")
 
     def test_no_such_device(self, run, photo):
@@ -221,9 +221,9 @@ def test_info(run, tiny_folder):
 
 
 def test_info_without_default_model(run, monkeypatch, tmp_path):
-    from insightedit.export import folder as hub
+    from insightedit.pipelines import loading
 
-    monkeypatch.setattr(hub, "DEFAULT_MODEL", tmp_path / "none")
+    monkeypatch.setattr(loading, "DEFAULT_MODEL", tmp_path / "none")
     result = run("info")
     assert result.exit_code == 0
     assert "No default model" in result.output

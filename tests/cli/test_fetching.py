@@ -38,7 +38,8 @@ TOLD = {
 }
 FETCH = """
 import json, sys, time
-from insightedit import fetching, push
+from insightedit.export import push
+from insightedit.hub import fetching
 fetching.PATIENCE = push.PATIENCE = 1.0
 told = {}
 for name in sys.argv[1:]:

@@ -19,14 +19,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from data_recipes.backends.base import Question, Usage
+from data_recipes.backends.base import Question
 from data_recipes.oracle.words import Phrase, detailed_caption, fact_of, read_phrase, simple_caption
-from data_recipes.oracle.world import World, world_of
+from data_recipes.oracle.world import Oracle, World, world_of
 from data_recipes.steps.asking import bare
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.scene import SceneObject
@@ -75,7 +75,7 @@ SUBJECT = {
 
 
 @dataclass
-class OracleChat:
+class OracleChat(Oracle):
     """A language model that knows the scene.
 
     Attributes:
@@ -83,26 +83,8 @@ class OracleChat:
     """
 
     broken: float = 0.0
-    _calls: int = field(default=0, init=False)
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.broken <= 1:
-            raise ValueError(f"backends.chat.broken is {self.broken}: it is a share, from 0 to 1.")
-
-    @property
-    def name(self) -> str:
-        """For manifests."""
-        return "oracle"
-
-    @property
-    def settings(self) -> dict[str, float]:
-        """How bad it is."""
-        return {"broken": self.broken}
-
-    @property
-    def usage(self) -> Usage:
-        """Calls; an oracle costs nothing."""
-        return Usage(calls=self._calls, asked=self._calls)
+    backend = "chat"
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """See `backends.base.Chat`.
@@ -110,7 +92,7 @@ class OracleChat:
         Raises:
             ValueError: if a question's task is none of the table above.
         """
-        self._calls += len(questions)
+        self.calls += len(questions)
         return [self._one(question) for question in questions]
 
     def _one(self, question: Question) -> str:
@@ -254,13 +236,11 @@ def _filled(forms: tuple[str, ...], words: Mapping[str, str]) -> dict[str, Any]:
     return {"instructions": [form.format(**words) for form in forms]}
 
 
-def _the(words: str) -> str:
-    """`dog`, `a dog` -> `the dog`."""
+def _the(words: str) -> str:  # `dog`, `a dog` -> `the dog`
     return f"the {bare(words)}" if words else ""
 
 
-def _a(words: str) -> str:
-    """`dog`, `the dog` -> `a dog`."""
+def _a(words: str) -> str:  # `dog`, `the dog` -> `a dog`
     return article(bare(words)) if words else ""
 
 

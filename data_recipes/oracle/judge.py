@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_recipes.backends.base import Question, Usage
+from data_recipes.backends.base import Question
 from data_recipes.oracle.meaning import Meaning, read_instruction
 from data_recipes.oracle.pictures import Reader, Reading
 from data_recipes.oracle.words import Phrase
-from data_recipes.oracle.world import World, world_of
+from data_recipes.oracle.world import Oracle, World, world_of
 from insightedit.scenes.scene import BIGGER, SMALLER, Scene, SceneObject
 
 HIGH = 5
@@ -27,7 +27,7 @@ OUTSIDE = ((0.0005, 5), (0.002, 4), (0.005, 3), (0.02, 2), (0.1, 1))
 
 
 @dataclass
-class OracleJudge:
+class OracleJudge(Oracle):
     """Gives semantic consistency ("sc") and perceptual quality ("pq").
 
     Attributes:
@@ -35,27 +35,11 @@ class OracleJudge:
     """
 
     high: int = HIGH
-    _calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         if self.high not in (5, 10):
             raise ValueError(f"backends.judge.high is {self.high!r}: rubrics end at 5 or at 10.")
         self._reader = Reader()
-
-    @property
-    def name(self) -> str:
-        """For manifests."""
-        return "oracle"
-
-    @property
-    def settings(self) -> dict[str, int]:
-        """The scale."""
-        return {"high": self.high}
-
-    @property
-    def usage(self) -> Usage:
-        """Calls; an oracle costs nothing."""
-        return Usage(calls=self._calls, asked=self._calls)
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """See `backends.base.Chat`.
@@ -63,7 +47,7 @@ class OracleJudge:
         Raises:
             ValueError: if a question is neither "sc" nor "pq", or lacks the pictures of its kind.
         """
-        self._calls += len(questions)
+        self.calls += len(questions)
         return [self._one(question) for question in questions]
 
     def _one(self, question: Question) -> str:
@@ -198,6 +182,3 @@ def _done(before: Scene, after: Scene) -> str:
 
 def _score(share: float, steps: Sequence[tuple[float, int]]) -> int:
     return next((score for most, score in steps if share <= most), 0)
-
-
-__all__ = ["OracleJudge", "edit_scores", "is_done", "quality_scores"]

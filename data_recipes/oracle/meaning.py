@@ -137,6 +137,3 @@ def _renamed(text: str) -> str:
 def _pattern(text: str) -> str:
     parts = re.split(r"\{(\w+)\}", text.lower().rstrip(" .!"))
     return "".join(_GROUPS[part] if number % 2 else re.escape(part) for number, part in enumerate(parts))
-
-
-__all__ = ["Meaning", "read_instruction"]

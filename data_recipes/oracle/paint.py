@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_recipes.backends.base import InpaintRequest, Usage
+from data_recipes.backends.base import InpaintRequest
 from data_recipes.oracle.words import read_phrase
-from data_recipes.oracle.world import Box, World, box_of, world_of
+from data_recipes.oracle.world import Box, Oracle, World, box_of, world_of
 from insightedit.scenes.scene import SLOT_CENTRES, Scene, SceneObject
 
 COVERED = 0.5  # share of a thing's pixels in the mask from which on it is painted over
@@ -17,28 +17,11 @@ MIN_HEIGHT = 6  # pixels, of a new thing that has to fit into a small mask
 
 
 @dataclass
-class OracleInpainter:
+class OracleInpainter(Oracle):
     """Draws exactly what would be seen; a mask that is too small leaves the rest of the old thing standing.
 
     A new thing stands where the old one stood, as high as it, or less high where it would not fit into the mask.
     """
-
-    _calls: int = field(default=0, init=False)
-
-    @property
-    def name(self) -> str:
-        """For manifests."""
-        return "oracle"
-
-    @property
-    def settings(self) -> dict[str, float]:
-        """None."""
-        return {}
-
-    @property
-    def usage(self) -> Usage:
-        """Calls; an oracle costs nothing."""
-        return Usage(calls=self._calls, asked=self._calls)
 
     def paint(self, paintings: Sequence[InpaintRequest]) -> list[np.ndarray]:
         """See `backends.base.Inpainter`.
@@ -46,7 +29,7 @@ class OracleInpainter:
         Raises:
             ValueError: if a picture or a mask is not of the scene's size, or a prompt names nothing that scenes have.
         """
-        self._calls += len(paintings)
+        self.calls += len(paintings)
         return [self._one(painting) for painting in paintings]
 
     def _one(self, painting: InpaintRequest) -> np.ndarray:

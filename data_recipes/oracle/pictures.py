@@ -185,6 +185,3 @@ def _gap(world: World, scene: Scene, picture: np.ndarray) -> np.ndarray:
 def _differs(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels that differ by more than `SEEN` grey levels in a channel."""
     return np.asarray((np.maximum(one, other) - np.minimum(one, other) > SEEN).any(axis=-1))
-
-
-__all__ = ["Reader", "Reading", "read_picture"]

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from data_recipes.backends.base import Detection, Truth, Usage
-from data_recipes.oracle.world import Box, World, box_of, world_of
+from data_recipes.backends.base import Detection, Truth
+from data_recipes.oracle.world import Box, Oracle, World, box_of, world_of
 from data_recipes.steps.masks import box_overlap
 
-NAME = "oracle"
 SCORE = 0.9  # of what is there
 WEAK_SCORE = 0.2  # of what a noisy detector imagines
 MIN_OVERLAP = 0.3  # of a box with a thing's own, for the thing to be cut out
 
 
 @dataclass
-class OracleDetector:
+class OracleDetector(Oracle):
     """Knows where everything is; settings make it worse.
 
     Attributes:
@@ -32,31 +31,13 @@ class OracleDetector:
     miss: float = 0.0
     invent: float = 0.0
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            _check_share("detector", name, value)
-        self._calls = 0
-
-    @property
-    def name(self) -> str:
-        """For manifests."""
-        return NAME
-
-    @property
-    def settings(self) -> dict[str, float]:
-        """The noise."""
-        return {"jitter": self.jitter, "miss": self.miss, "invent": self.invent}
-
-    @property
-    def usage(self) -> Usage:
-        """Calls; an oracle costs nothing."""
-        return Usage(calls=self._calls, asked=self._calls)
+    backend = "detector"
 
     def detect(
         self, pictures: Sequence[np.ndarray], phrases: Sequence[Sequence[str]], truths: Sequence[Truth]
     ) -> list[list[Detection]]:
         """See `backends.base.Detector`. A phrase that means several things finds all of them."""
-        self._calls += len(pictures)
+        self.calls += len(pictures)
         return [self._one(world_of(truth), wanted) for _, wanted, truth in zip(pictures, phrases, truths, strict=True)]
 
     def _one(self, world: World, phrases: Sequence[str]) -> list[Detection]:
@@ -85,7 +66,7 @@ class OracleDetector:
 
 
 @dataclass
-class OracleSegmenter:
+class OracleSegmenter(Oracle):
     """Knows which pixels show what; settings make it worse.
 
     Attributes:
@@ -96,30 +77,13 @@ class OracleSegmenter:
     grow: int = 0
     speckle: float = 0.0
 
-    def __post_init__(self) -> None:
-        _check_share("segmenter", "speckle", self.speckle)
-        self._calls = 0
-
-    @property
-    def name(self) -> str:
-        """For manifests."""
-        return NAME
-
-    @property
-    def settings(self) -> dict[str, float]:
-        """The noise."""
-        return {"grow": self.grow, "speckle": self.speckle}
-
-    @property
-    def usage(self) -> Usage:
-        """Calls; an oracle costs nothing."""
-        return Usage(calls=self._calls, asked=self._calls)
+    backend = "segmenter"
 
     def segment(
         self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]], truths: Sequence[Truth]
     ) -> list[list[np.ndarray]]:
         """See `backends.base.Segmenter`. A box that holds nothing gives an empty mask."""
-        self._calls += len(pictures)
+        self.calls += len(pictures)
         return [
             [self._one(world_of(truth), box) for box in wanted]
             for _, wanted, truth in zip(pictures, boxes, truths, strict=True)
@@ -136,11 +100,3 @@ class OracleSegmenter:
         if self.speckle:
             mask[world.rng("segment", box).random(mask.shape) < self.speckle] = False
         return mask
-
-
-def _check_share(backend: str, name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"backends.{backend}.{name} is {value}: it is a share, from 0 to 1.")
-
-
-__all__ = ["OracleDetector", "OracleSegmenter"]

@@ -128,6 +128,3 @@ def detailed_caption(thing: SceneObject) -> str:
 def fact_of(name: str) -> str:
     """What only few things are; "" where nothing is known of the class."""
     return Assets.embedded().sprites[name].fact
-
-
-__all__ = ["Phrase", "detailed_caption", "fact_of", "read_phrase", "simple_caption", "size_word"]

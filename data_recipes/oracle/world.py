@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
+from data_recipes.backends.base import Usage
 from data_recipes.oracle.words import read_phrase
 from insightedit.scenes.render import draw_mirror, photometric
 from insightedit.scenes.sampler import EditSample, SceneSampler
@@ -22,6 +23,31 @@ Box = tuple[float, float, float, float]
 def truth_of(split: str, size: int, seed: int, index: int) -> dict[str, Any]:
     """What a record keeps so that oracles find its scene again."""
     return {"kind": KIND, "split": split, "size": size, "seed": seed, "index": index}
+
+
+class Oracle:
+    """A stand-in for a model that knows the scene; subclasses are dataclasses whose fields are their settings.
+
+    Settings of the type float are shares, 0 to 1. Calls are counted, and cost nothing.
+    """
+
+    name, backend = "oracle", ""
+    calls = 0
+
+    def __post_init__(self) -> None:
+        for one in fields(self):  # type: ignore[arg-type]
+            if one.type == "float" and not 0 <= (value := getattr(self, one.name)) <= 1:
+                raise ValueError(f"backends.{self.backend}.{one.name} is {value}: it is a share, from 0 to 1.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How bad it is."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
+
+    @property
+    def usage(self) -> Usage:
+        """Calls."""
+        return Usage(calls=self.calls, asked=self.calls)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ OUT/log.jsonl             times; the only file in which two runs of the same set
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -17,15 +16,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import RunStopped, Unit
 from data_recipes.runner.rows import ENDINGS
-from insightedit.files import check_folder
+from insightedit.files import MARK, check_folder, write_text
 
 MANIFEST, LOG, UNITS, WORK = "manifest.json", "log.jsonl", "units", "work"
-PART = ".part"
 
 
 class OutFolder:
@@ -81,7 +79,7 @@ class OutFolder:
 
     def sweep(self) -> None:
         """Take away what killed workers left half-written."""
-        for left in self.path.rglob(f".*{PART}"):
+        for left in self.path.rglob(f".{MARK[1:]}*"):
             left.unlink(missing_ok=True)
 
     @contextmanager
@@ -136,7 +134,11 @@ class OutFolder:
         if counts.get("settings") != self.digest or counts.get("inputs") != [unit.start, unit.count]:
             return None
         shard = counts["shard"]
-        return counts if shard is None or is_whole(self.shard(unit), shard) else None
+        if shard is None:
+            return counts
+        path = self.shard(unit)
+        has_size = path.is_file() and path.stat().st_size == shard["bytes"]
+        return counts if has_size and describe(path)["sha256"] == shard["sha256"] else None
 
     def steps_done(self, unit: Unit, num_steps: int) -> int:
         """After how many steps records of the unit lie in the work folder; 0 if none do."""
@@ -157,34 +159,10 @@ class OutFolder:
             file.write(json.dumps(facts, ensure_ascii=False) + "\n")
 
 
-@contextmanager
-def whole_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when it is finished and, if `durable`, on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}{PART}")
-    try:
-        with part.open("wb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    if durable:
-        _sync_folder(path.parent)
-
-
-def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file at once."""
-    with whole_file(path, durable=durable) as file:
-        file.write(content)
-
-
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Write JSON at once."""
-    content = (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
-    write_whole(path, content, durable=durable)
+    """Replace a file by JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n", durable=durable)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -192,21 +170,6 @@ def describe(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
-
-
-def is_whole(path: Path, entry: dict[str, Any]) -> bool:
-    """Whether the file is there as `describe` saw it."""
-    return path.is_file() and path.stat().st_size == entry["bytes"] and describe(path)["sha256"] == entry["sha256"]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk, where folders can be opened."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _differences(begun: Any, now: Any, prefix: str = "") -> Iterator[str]:

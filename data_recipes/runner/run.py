@@ -17,13 +17,14 @@ import numpy as np
 from data_recipes.backends.registry import load_backend
 from data_recipes.runner.config import RecipeConfig, check
 from data_recipes.runner.flow import RunStopped, Unit, units_of
-from data_recipes.runner.folder import LOG, MANIFEST, OutFolder, whole_file, write_json, write_whole
+from data_recipes.runner.folder import LOG, MANIFEST, OutFolder, write_json
 from data_recipes.runner.inputs import open_input
 from data_recipes.runner.local import Job, local_engine
 from data_recipes.runner.measure import add_up
 from data_recipes.runner.progress import Interrupted, ProgressReporter, Stopper, stopping_on_signals
 from data_recipes.runner.steps import Step
 from data_recipes.runner.worker import Task, doubled, needed_backends, plan_steps
+from insightedit.files import write_atomically, write_text
 
 LIBRARIES = ("insightedit", "numpy", "pillow", "pyarrow", "torch", "torchvision", "transformers", "diffusers")
 REJECTED, CARD, STATISTICS = "rejected.jsonl", "README.md", "statistics.html"
@@ -210,15 +211,19 @@ def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, A
     from data_recipes.runner.card import SHEET, dataset_card
     from data_recipes.runner.sheets import contact_sheet
     from data_recipes.runner.statistics import statistics_page
+    from insightedit.images.pair_sheet import save_sheet
 
     shards = []
 
     def units() -> Iterator[dict[str, Any]]:
-        with whole_file(folder.path / REJECTED) as file:
+        with (
+            write_atomically(folder.path / REJECTED, durable=True) as aside,
+            aside.open("w", encoding="utf-8") as file,
+        ):
             for unit in plan.units:
                 counts = json.loads(folder.sidecar(unit).read_text(encoding="utf-8"))
                 for one in counts["rejects"]:
-                    file.write((json.dumps(one, ensure_ascii=False) + "\n").encode())
+                    file.write(json.dumps(one, ensure_ascii=False) + "\n")
                 if counts["shard"] is not None:
                     shards.append({**counts["shard"], "pairs": counts["pairs"], "tasks": counts["counts"]["tasks"]})
                 yield counts
@@ -239,9 +244,9 @@ def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, A
         (REFUSED_SHEET, "refused", f"{plan.config.recipe}: pairs that were refused"),
     ):
         if cells[what]:
-            write_whole(folder.path / name, contact_sheet(cells[what], title))
-    write_whole(folder.path / STATISTICS, statistics_page(manifest, total, cells).encode())
-    write_whole(folder.path / CARD, dataset_card(manifest, total, plan.config).encode())
+            save_sheet(contact_sheet(cells[what], title), folder.path / name)
+    write_text(folder.path / STATISTICS, statistics_page(manifest, total, cells), durable=True)
+    write_text(folder.path / CARD, dataset_card(manifest, total, plan.config), durable=True)
     write_json(folder.path / MANIFEST, manifest)
     folder.clear_work()
     folder.sweep()  # of workers that died at the very end

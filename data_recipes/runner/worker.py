@@ -18,12 +18,13 @@ from data_recipes.recipes import build_steps
 from data_recipes.runner.codec import read_chunks, write_chunks
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import Chunk, RetryPolicy, RunStopped, StepCounts, Unit, advance, finish
-from data_recipes.runner.folder import OutFolder, describe, whole_file, write_json
+from data_recipes.runner.folder import OutFolder, describe, write_json
 from data_recipes.runner.inputs import Input, open_input
 from data_recipes.runner.measure import UnitCounts
 from data_recipes.runner.records import Record
 from data_recipes.runner.rows import PictureEncoder, open_shard, row_of
 from data_recipes.runner.steps import Context, Step
+from insightedit.files import write_atomically
 
 READ = "read"
 REPLIES = "replies"  # folder of what endpoints answered: paid for, so it stays
@@ -133,7 +134,9 @@ class Worker:
         if task.last_step == len(self.steps):
             counts = self.write(task.unit, folder, inputs, passed)
         else:
-            with whole_file(folder.work(task.unit, task.last_step)) as file:
+            after = folder.work(task.unit, task.last_step)
+            after.parent.mkdir(parents=True, exist_ok=True)
+            with write_atomically(after, durable=True) as aside, aside.open("wb") as file:
                 write_chunks(file, passed)
         if task.first_step:
             work.unlink(missing_ok=True)
@@ -237,7 +240,8 @@ class Worker:
         tally, encoder = UnitCounts(self.config.seed, inputs), PictureEncoder()
         path = folder.shard(unit)
         with (
-            whole_file(path, durable=folder.durable) as file,
+            write_atomically(path, durable=folder.durable) as aside,
+            aside.open("wb") as file,
             closing(open_shard(file, self.config.output.format)) as writer,
         ):
             for chunk in chunks:

@@ -196,11 +196,11 @@ def test_keys_are_compared_over_all_units():
 def test_what_a_killed_worker_left_half_written_goes_away(tmp_path):
     class Leaving(ProgressReporter):
         def unit_done(self, report):
-            (tmp_path / "out/.train-00000.parquet.00000000.part").touch()
-            (tmp_path / "out/units/.00000.json.00000000.part").touch()
+            (tmp_path / "out/.insightedit-00000000-1-a.parquet").touch()
+            (tmp_path / "out/units/.insightedit-00000000-1-a.json").touch()
 
     run_recipe(toy_config(tmp_path / "out", 10), Leaving())
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".insightedit-*"))
 
 
 # workers

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from insightedit.detection.boxes import XYXY, Detection
+
 Truth = Mapping[str, Any]
 BACKENDS = ("chat", "judge", "detector", "segmenter", "inpainter", "harmoniser", "summariser")
 
@@ -90,21 +92,6 @@ class Chat(Backend, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Detection:
-    """A box that a detector found.
-
-    Attributes:
-        phrase: which of the phrases it was found by.
-        box: left, top, right, bottom in pixels.
-        score: 0 to 1.
-    """
-
-    phrase: str
-    box: tuple[float, float, float, float]
-    score: float
-
-
 class Detector(Backend, Protocol):
     """Finds things by words (Grounding DINO)."""
 
@@ -119,10 +106,7 @@ class Segmenter(Backend, Protocol):
     """Cuts out what is in a box (SAM, SAM 2)."""
 
     def segment(
-        self,
-        pictures: Sequence[np.ndarray],
-        boxes: Sequence[Sequence[tuple[float, float, float, float]]],
-        truths: Sequence[Truth],
+        self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence[XYXY]], truths: Sequence[Truth]
     ) -> list[list[np.ndarray]]:
         """B pictures and for each K boxes -> B lists of K masks (H, W) bool."""
         ...

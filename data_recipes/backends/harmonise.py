@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_recipes.backends.base import CompositeRequest, Usage
-from data_recipes.backends.loading import UsageCounter
+from data_recipes.backends.base import CompositeRequest
+from data_recipes.backends.loading import CountedBackend
 from data_recipes.backends.windows import box_of
 
 SPREAD = (0.5, 2.0)  # how much the contrast may change
 FAINT = 1e-3  # a standard deviation in Lab below which a channel counts as flat
 
 
-class StatisticsHarmoniser:
+class StatisticsHarmoniser(CountedBackend):
     """Moves mean and spread of the thing's CIE Lab channels part of the way to those around it.
 
     SmartEdit used PIH, a network whose output is colour curves as well; it is in no library, and this is the classic
@@ -36,19 +36,12 @@ class StatisticsHarmoniser:
             raise ValueError(f"strength is {strength}: give a number from 0 to 1.")
         if not margin > 0:
             raise ValueError(f"margin is {margin}: give a number above 0.")
-        self.name = "statistics"
-        self.settings = {"strength": strength, "margin": margin}
-        self._counter = UsageCounter()
-
-    @property
-    def usage(self) -> Usage:
-        """What was used so far."""
-        return self._counter.usage
+        super().__init__("statistics", {"strength": strength, "margin": margin})
 
     def harmonise(self, pastings: Sequence[CompositeRequest]) -> list[np.ndarray]:
         """See `base.Harmoniser`; a picture without surroundings or without a thing stays as it is."""
-        with self._counter.timed(len(pastings)):
-            self._counter.add(asked=len(pastings))
+        with self.timed(len(pastings)):
+            self.count(asked=len(pastings))
             return [self._one(pasting) for pasting in pastings]
 
     def _one(self, pasting: CompositeRequest) -> np.ndarray:

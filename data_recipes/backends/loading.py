@@ -5,15 +5,14 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_recipes.backends.base import Usage
-from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -85,80 +84,44 @@ def class_named(path: str, default: str) -> Any:
         ) from error
 
 
-class UsageCounter:
-    """Counts what a backend was used for; its threads may share it.
+class CountedBackend:
+    """What backends share: a name, settings, and the count of what they were used for; threads may share it.
 
     Args:
-        price_input: per million tokens read; None if unknown.
-        price_output: per million tokens written; None if unknown.
+        name: see `base.Backend`.
+        settings: see `base.Backend`.
+        price: per million tokens, read and written; 0 where it is unknown.
     """
 
-    def __init__(self, price_input: float | None = None, price_output: float | None = None) -> None:
-        self._price = (price_input or 0.0, price_output or 0.0)
-        self._usage, self._lock = Usage(), threading.Lock()
+    def __init__(self, name: str, settings: Mapping[str, Any], *, price: tuple[float, float] = (0.0, 0.0)) -> None:
+        self.name, self.settings = name, dict(settings)
+        self._price, self._usage = price, Usage()
+        self._lock, self._count_lock = threading.Lock(), threading.Lock()
 
     @property
     def usage(self) -> Usage:
         """What was used so far."""
         return self._usage
 
-    def add(self, *, calls: int = 0, asked: int = 0, input_tokens: int = 0, output_tokens: int = 0) -> None:
-        """Count more."""
-        cost = (input_tokens * self._price[0] + output_tokens * self._price[1]) / 1e6
-        with self._lock:
-            old = self._usage
-            self._usage = replace(
-                old,
-                calls=old.calls + calls,
-                asked=old.asked + asked,
-                input_tokens=old.input_tokens + input_tokens,
-                output_tokens=old.output_tokens + output_tokens,
-                cost=old.cost + cost,
-            )
+    def count(self, **more: float) -> None:
+        """Add to the fields of `Usage`; the cost follows from the tokens."""
+        tokens = more.get("input_tokens", 0), more.get("output_tokens", 0)
+        more["cost"] = sum(number * price for number, price in zip(tokens, self._price, strict=True)) / 1e6
+        with self._count_lock:
+            self._usage = replace(self._usage, **{k: getattr(self._usage, k) + v for k, v in more.items()})
 
     @contextmanager
-    def timed(self, calls: int) -> Iterator[None]:
-        """Count the seconds inside, and the calls once they are answered."""
+    def timed(self, calls: int, *, is_alone: bool = True) -> Iterator[None]:
+        """Count the seconds inside, and the calls once they are answered.
+
+        Args:
+            calls: questions.
+            is_alone: whether other threads wait until this is done, as models on this machine need it.
+        """
         start = time.monotonic()
         try:
-            yield
-            self.add(calls=calls)
+            with self._lock if is_alone else nullcontext():
+                yield
+            self.count(calls=calls)
         finally:
-            with self._lock:
-                self._usage = replace(self._usage, seconds=self._usage.seconds + time.monotonic() - start)
-
-
-class VisionModel:
-    """What backends share that show pictures to a model of transformers; it is loaded with the first call.
-
-    Args:
-        model: hub id or folder.
-        revision: of the hub's repository.
-        device: see `place`.
-        dtype: of the weights; "auto" is float32.
-        batch_size: pictures at a time.
-
-    Raises:
-        ValueError: if a setting is out of range.
-    """
-
-    def __init__(self, model: str, revision: str | None, device: str | None, dtype: str, batch_size: int) -> None:
-        check_choice("dtype", dtype, DTYPES)
-        check_above("batch_size", batch_size)
-        self.name = model_name(model, revision)
-        self.settings: dict[str, Any] = {"dtype": dtype}
-        self._model_id, self._revision, self._device = model, revision, device
-        self._batch_size, self._counter, self._lock = batch_size, UsageCounter(), threading.Lock()
-        self._processor: Any = None
-        self._model: Any = None
-
-    @property
-    def usage(self) -> Usage:
-        """What was used so far."""
-        return self._counter.usage
-
-    def _place(self, model_class: Any, processor_class: Any) -> None:
-        device, dtype = place(self._device, self.settings["dtype"], half="float32")
-        self._processor = load_pretrained(processor_class, self._model_id, revision=self._revision)
-        loaded = load_pretrained(model_class, self._model_id, revision=self._revision, dtype=dtype)
-        self._model = loaded.requires_grad_(False).eval().to(device)
+            self.count(seconds=time.monotonic() - start)

@@ -23,12 +23,12 @@ KINDS: dict[str, dict[str, str]] = {
         "oracle": "data_recipes.oracle.judge:OracleJudge",
     },
     "detector": {
-        "grounding_dino": "data_recipes.backends.detect:GroundingDino",
+        "grounding_dino": "data_recipes.backends.vision:GroundingDino",
         "oracle": "data_recipes.oracle.vision:OracleDetector",
     },
     "segmenter": {
-        "sam": "data_recipes.backends.segment:Sam",
-        "sam2": "data_recipes.backends.segment:Sam2",
+        "sam": "data_recipes.backends.vision:Sam",
+        "sam2": "data_recipes.backends.vision:Sam2",
         "oracle": "data_recipes.oracle.vision:OracleSegmenter",
     },
     "inpainter": {

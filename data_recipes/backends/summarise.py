@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from data_recipes.backends.base import Question, Usage
-from data_recipes.backends.loading import DTYPES, UsageCounter, check_above, check_choice, model_name, place
+from data_recipes.backends.base import Question
+from data_recipes.backends.loading import DTYPES, CountedBackend, check_above, check_choice, model_name, place
 
 if TYPE_CHECKING:
     from data_recipes.expressive.models import Summariser
 
 
-class Seq2SeqSummariser:
+class Seq2SeqSummariser(CountedBackend):
     """Shortens the paragraph that a question is about, with the published beams and lengths.
 
     Args:
@@ -37,15 +37,15 @@ class Seq2SeqSummariser:
     ) -> None:
         check_choice("dtype", dtype, DTYPES)
         check_above("batch_size", batch_size)
-        self.name, self.settings = model_name(model, None), {"dtype": dtype}
+        super().__init__(model_name(model, None), {"dtype": dtype})
         self._model_id, self._device, self._batch_size = model, device, batch_size
-        self._counter, self._lock = UsageCounter(), threading.Lock()
-        self._model: Summariser | None = None
 
-    @property
-    def usage(self) -> Usage:
-        """What was used so far."""
-        return self._counter.usage
+    @cached_property
+    def _summariser(self) -> Summariser:
+        from data_recipes.expressive.models import Summariser
+
+        device, dtype = place(self._device, self.settings["dtype"])
+        return Summariser(self._model_id, device=str(device), dtype=dtype)
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """B questions about `text` -> B summaries, each in one line.
@@ -61,17 +61,9 @@ class Seq2SeqSummariser:
                 )
         texts = [str(question.about["text"]) for question in questions]
         found: list[str] = []
-        with self._counter.timed(len(texts)), self._lock:
+        with self.timed(len(texts)):
             for start in range(0, len(texts), self._batch_size):
                 part = texts[start : start + self._batch_size]
-                found += self._loaded()(part)
-                self._counter.add(asked=len(part))
+                found += self._summariser(part)
+                self.count(asked=len(part))
         return found
-
-    def _loaded(self) -> Summariser:
-        if self._model is None:
-            from data_recipes.expressive.models import Summariser
-
-            device, dtype = place(self._device, self.settings["dtype"])
-            self._model = Summariser(self._model_id, device=str(device), dtype=dtype)
-        return self._model

@@ -11,12 +11,12 @@ from typing import Any
 
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context, Outcome, Step
-from insightedit.chat.clients import JudgeError, MissingReplyError
+from insightedit.chat.clients import ChatError, MissingReplyError
 
 FAILED = "failed"  # the reason of records that a step has no answer for
 FEW = 8  # failures that may be the records' fault
 ENDING = "output"  # step under which records are refused that no step refused
-UNHELPFUL = (JudgeError, MissingReplyError, ImportError)  # the next record would meet the same
+UNHELPFUL = (ChatError, MissingReplyError, ImportError)  # the next record would meet the same
 
 log = logging.getLogger(__name__)
 

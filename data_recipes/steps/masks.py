@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_recipes.backends.base import Detection
 from data_recipes.runner.records import ObjectAnnotation, Record
 from data_recipes.runner.steps import Context, Outcome, Step, at_least, share
+from insightedit.detection.boxes import Detection
 
 SAME_BOX = 0.9  # overlap from which on two captions found one thing
 

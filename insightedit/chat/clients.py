@@ -1,9 +1,11 @@
-"""Where judges' replies come from: a file, or any endpoint that speaks OpenAI's protocol; `judge.local` is a third."""
+"""Where replies come from: a file, or any endpoint that speaks OpenAI's protocol; `insightedit.chat.local` is a third.
+
+Why not the `openai` package: what holds here (bodies of bounded size and time, half an answer asked for again, a key
+that no traceback shows) would have to be wrapped around it, and is most of this file.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import logging
 import os
@@ -11,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +22,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from insightedit.chat.replies import FILTERED, Reply, ReplyKey, ReplyStore, whole_text
+from insightedit.images.data_addresses import picture_address
 
 if TYPE_CHECKING:
     import httpx
@@ -36,8 +39,8 @@ CONNECT_TIMEOUT = 10.0  # seconds
 logger = logging.getLogger(__name__)
 
 
-class Judge(Protocol):
-    """Looks at pictures and answers a question about them.
+class ChatClient(Protocol):
+    """A language model that may look at pictures.
 
     Attributes:
         name: of the model, what replies are kept under.
@@ -67,29 +70,31 @@ class Judge(Protocol):
         ...
 
 
-class JudgeError(RuntimeError):
-    """A judge that gives no reply at all: what was recorded so far is kept, the run can go on later.
+class ChatError(RuntimeError):
+    """A model that gives no reply at all: what was recorded so far is kept, the run can go on later.
 
     Attributes:
         status: of the HTTP response that refused the question; None where it was not refused.
     """
 
-    status: int | None = None
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class MissingReplyError(LookupError):
     """A store without the reply that is asked for."""
 
 
-class RecordedJudge:
+class RecordedClient:
     """Gives the replies of a store; asks nobody.
 
     Args:
-        store: with replies of the judge.
-        name: of the judge.
+        store: with replies of the model.
+        name: of the model.
 
     Raises:
-        MissingReplyError: if the store has no reply of this judge.
+        MissingReplyError: if the store has no reply of this model.
     """
 
     def __init__(self, store: ReplyStore, name: str) -> None:
@@ -99,7 +104,7 @@ class RecordedJudge:
         self.store, self.name, self.settings = store, name, settings
 
     def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
-        """The stored reply; arguments as in `Judge`.
+        """The stored reply; arguments as in `ChatClient`.
 
         Raises:
             MissingReplyError: if there is none; it says how to record it.
@@ -115,32 +120,32 @@ class RecordedJudge:
 
 
 def _how_to_record(name: str) -> str:
-    how = "`RecordingJudge(judge, store)`, where `judge` is an EndpointJudge or LocalJudge"
+    how = "`RecordingClient(client, store)`, where `client` is an EndpointClient or LocalClient"
     return f"record it with {how} of the name {name}."
 
 
-class RecordingJudge:
-    """Asks a judge what the store does not hold, and keeps every reply: a stopped run goes on where it was.
+class RecordingClient:
+    """Asks a model what the store does not hold, and keeps every reply: a stopped run goes on where it was.
 
     Args:
-        judge: who is asked.
+        client: who is asked.
         store: where replies are kept.
 
     Raises:
-        ValueError: if the store was begun with other settings of this judge.
+        ValueError: if the store was begun with other settings of this model.
     """
 
-    def __init__(self, judge: Judge, store: ReplyStore) -> None:
-        store.check_settings(judge.name, judge.settings)
-        self.judge, self.store = judge, store
-        self.name, self.settings = judge.name, judge.settings
+    def __init__(self, client: ChatClient, store: ReplyStore) -> None:
+        store.check_settings(client.name, client.settings)
+        self.client, self.store = client, store
+        self.name, self.settings = client.name, client.settings
 
     def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
-        """The stored reply, or else a new one, stored; arguments as in `Judge`."""
+        """The stored reply, or else a new one, stored; arguments as in `ChatClient`."""
         key = ReplyKey.of(self.name, prompt, pictures, repeat=repeat, attempt=attempt)
         reply = self.store.get(key)
         if reply is None:
-            reply = self.judge.ask(prompt, pictures, repeat=repeat, attempt=attempt)
+            reply = self.client.ask(prompt, pictures, repeat=repeat, attempt=attempt)
             reply = reply if reply.date else replace(reply, date=now())
             reply = self.store.add(key, reply, settings=self.settings)
         return reply
@@ -152,7 +157,7 @@ def now() -> str:
 
 
 @dataclass
-class Usage:
+class EndpointUsage:
     """What an endpoint was asked for.
 
     Attributes:
@@ -167,20 +172,17 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
 
-    def cost(self, price: tuple[float, float]) -> float:
-        """Cost at a price per million tokens, (input, output), in the price's currency."""
-        return (self.input_tokens * price[0] + self.output_tokens * price[1]) / 1e6
 
-
-class EndpointJudge:
+@dataclass(eq=False, repr=False)
+class EndpointClient:
     """A model behind `POST BASE_URL/chat/completions`: OpenAI's, or any server that speaks its protocol.
 
     Pictures are sent as PNG data addresses, without metadata, before the text. The key is read from the environment
     at each request and kept nowhere else; it is cut out of what a server says. A server on this machine is spoken to
     directly, whatever proxy the environment names.
 
-    Args:
-        model: as the endpoint calls it; pin a dated version.
+    Attributes:
+        name: of the model, as the endpoint calls it; pin a dated version.
         base_url: of the endpoint; https, or http on this machine (or anywhere, without a key).
         key_variable: environment variable that holds the key; None for servers without one.
         temperature: of the sampling.
@@ -189,133 +191,138 @@ class EndpointJudge:
         total_timeout: seconds after which an attempt failed, however lively the server is; None: five times `timeout`.
         max_attempts: requests per question before giving up, at least 1.
         requests_per_minute: no more than these; None for no limit.
-        price: per million tokens, (input, output); None if unknown.
         options: further entries of the request body; None takes one of ours out, e.g.
             {"max_tokens": None, "max_completion_tokens": 2048}.
         sleep: waits for seconds.
+        is_lazy: address and key are checked with the first question, not before.
+        usage: what was asked for so far.
 
     Raises:
         ValueError: if an argument is out of range, the address is unsafe for a key, or the variable is not set.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        base_url: str = OPENAI,
-        key_variable: str | None = "OPENAI_API_KEY",
-        temperature: float = 0.0,
-        max_tokens: int = 1024,
-        timeout: float = 120.0,
-        total_timeout: float | None = None,
-        max_attempts: int = 6,
-        requests_per_minute: float | None = None,
-        price: tuple[float, float] | None = None,
-        options: Mapping[str, Any] | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        import httpx
+    name: str
+    _: KW_ONLY
+    base_url: str = OPENAI
+    key_variable: str | None = "OPENAI_API_KEY"
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    timeout: float = 120.0
+    total_timeout: float | None = None
+    max_attempts: int = 6
+    requests_per_minute: float | None = None
+    options: Mapping[str, Any] | None = None
+    sleep: Callable[[float], object] = time.sleep
+    is_lazy: bool = False
 
-        _check_address(base_url, key_variable)
-        if max_attempts < 1:
-            raise ValueError(f"max_attempts is {max_attempts}: a question takes at least one.")
-        if requests_per_minute is not None and not requests_per_minute > 0:
-            raise ValueError(f"requests_per_minute is {requests_per_minute}: give a number above 0, or None.")
-        _check_key(key_variable, base_url, options)
-        self.name, self.price, self.usage = model, price, Usage()
-        self._url, self._key_variable = base_url.rstrip("/") + "/chat/completions", key_variable
-        body = {"temperature": temperature, "max_tokens": max_tokens, **(options or {})}
-        self._options = {name: value for name, value in body.items() if value is not None}
-        self._attempts, self._sleep = max_attempts, sleep
-        self._pause = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts is {self.max_attempts}: a question takes at least one.")
+        if self.requests_per_minute is not None and not self.requests_per_minute > 0:
+            raise ValueError(f"requests_per_minute is {self.requests_per_minute}: give a number above 0, or None.")
+        self.base_url = self.base_url.rstrip("/")
+        self.usage = EndpointUsage()
         self._next_turn, self._lock = 0.0, threading.Lock()
-        self._random = random.Random()
-        auth = None if key_variable is None else self._authorise
-        self._total_timeout = 5 * timeout if total_timeout is None else total_timeout
-        self._client = httpx.Client(
-            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
-            auth=auth,
-            follow_redirects=False,
-            headers={"Accept-Encoding": "identity"},  # what a few packed bytes unpack to has no bound
-            trust_env=urlsplit(base_url).hostname not in LOOPBACK,
-        )
+        self._http: httpx.Client | None = None
+        if not self.is_lazy:
+            self._connection()
 
     def __repr__(self) -> str:
-        return f"EndpointJudge({self.name!r}, base_url={self._url.removesuffix('/chat/completions')!r})"
+        return f"EndpointClient({self.name!r}, base_url={self.base_url!r})"
 
     @property
     def settings(self) -> dict[str, Any]:
         """Address and the request's options."""
-        return {"endpoint": self._url, **self._options}
-
-    @property
-    def cost(self) -> float | None:
-        """Cost so far; None without a price."""
-        return None if self.price is None else self.usage.cost(self.price)
+        body = {"temperature": self.temperature, "max_tokens": self.max_tokens, **(self.options or {})}
+        given = {name: value for name, value in body.items() if value is not None}
+        return {"endpoint": f"{self.base_url}/chat/completions", **given}
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """Close the connections; the next question opens them again."""
+        with self._lock:
+            http, self._http = self._http, None
+        if http is not None:
+            http.close()
 
     def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
-        """Ask the endpoint, again after failures that may pass; arguments as in `Judge`.
+        """Ask the endpoint, again after failures that may pass; arguments as in `ChatClient`.
 
         A question that the endpoint blocks is a reply with the finish reason "content_filter".
 
         Raises:
-            JudgeError: if it refuses the request, or gives no reply in all attempts.
+            ChatError: if it refuses the request, or gives no reply in all attempts.
         """
-        content = [{"type": "image_url", "image_url": {"url": png_address(picture)}} for picture in pictures]
+        content: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": picture_address(picture)}} for picture in pictures
+        ]
         content.append({"type": "text", "text": prompt})
-        body = {"model": self.name, "messages": [{"role": "user", "content": content}], **self._options}
+        options = {name: value for name, value in self.settings.items() if name != "endpoint"}
+        body = {"model": self.name, "messages": [{"role": "user", "content": content}], **options}
         fault = ""
-        for number in range(self._attempts):
+        for number in range(self.max_attempts):
             reply, fault, asked_wait = self._try(body, is_retry=number > 0)
             if reply is not None:
                 return reply
-            if number + 1 < self._attempts:
+            if number + 1 < self.max_attempts:
                 wait = self._wait(number, asked_wait)
-                told = f"attempt {number + 1} of {self._attempts} failed, the next one in {wait:.0f} s"
-                logger.warning("%s at %s: %s: %s", self.name, urlsplit(self._url).hostname, told, fault)
-                self._sleep(wait)
-        raise JudgeError(
-            f"{self.name} at {urlsplit(self._url).hostname} gave no reply in {self._attempts} attempts, the last time: "
-            f"{fault}. Replies so far are kept if they are recorded; run again later."
+                text = f"attempt {number + 1} of {self.max_attempts} failed, the next one in {wait:.0f} s"
+                logger.warning("%s: %s: %s", self._who, text, fault)
+                self.sleep(wait)
+        raise ChatError(
+            f"{self._who} gave no reply in {self.max_attempts} attempts, the last time: {fault}. Replies so far are "
+            "kept if they are recorded; run again later."
         )
+
+    @property
+    def _who(self) -> str:
+        return f"{self.name} at {urlsplit(self.base_url).hostname}"
+
+    def _connection(self) -> httpx.Client:
+        import httpx
+
+        with self._lock:
+            if self._http is None:
+                _check_address(self.base_url, self.key_variable)
+                _check_key(self.key_variable, self.base_url, self.options)
+                self._http = httpx.Client(
+                    timeout=httpx.Timeout(self.timeout, connect=min(self.timeout, CONNECT_TIMEOUT)),
+                    auth=None if self.key_variable is None else self._authorise,
+                    follow_redirects=False,
+                    headers={"Accept-Encoding": "identity"},  # what a few packed bytes unpack to has no bound
+                    trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,
+                )
+            return self._http
 
     def _try(self, body: dict[str, Any], *, is_retry: bool) -> tuple[Reply | None, str, float | None]:
         """One request: the reply, or else what failed and for how many seconds the server asks to wait."""
         import httpx
 
+        http = self._connection()
         self._wait_for_turn()
         with self._lock:
             self.usage.requests += 1
             self.usage.retries += is_retry
         try:
-            response = self._post(body)
+            response = self._post(http, body)
         except (httpx.RequestError, TimeoutError) as error:  # httpx has timeouts of its own
             return None, f"{type(error).__name__} ({self._without_key(str(error))})", None
-        if response.status_code in RETRIED and not _is_out_of_quota(response):
-            return None, self._says(response), _retry_after(response.headers.get("retry-after"))
+        code, said = _error_code(response), self._says(response)
+        if response.status_code in RETRIED and code != "insufficient_quota":  # a 429 that no waiting heals
+            return None, said, _retry_after(response.headers.get("retry-after"))
         if response.status_code != 200:
-            if _error_code(response) in BLOCKED:
+            if code in BLOCKED:
                 return Reply("", FILTERED[0], date=now()), "", None
-            error = JudgeError(
-                f"{self.name} at {urlsplit(self._url).hostname} refuses: {self._says(response)}. "
-                "Check model, key and options."
-            )
-            error.status = response.status_code
-            raise error
+            raise ChatError(f"{self._who} refuses: {said}. Check model, key and options.", response.status_code)
         try:
             reply = _read_completion(response.json())
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return None, f"status 200 without a completion: {self._says(response)}", None
+            return None, f"status 200 without a completion: {said}", None
         with self._lock:
             self.usage.input_tokens += reply.input_tokens
             self.usage.output_tokens += reply.output_tokens
         return replace(reply, text=self._without_key(reply.text)), "", None
 
-    def _post(self, body: dict[str, Any]) -> httpx.Response:
+    def _post(self, http: httpx.Client, body: dict[str, Any]) -> httpx.Response:
         """A whole response of bounded size and time.
 
         Raises:
@@ -324,50 +331,50 @@ class EndpointJudge:
         """
         import httpx
 
-        end, parts, size = time.monotonic() + self._total_timeout, [], 0
-        with self._client.stream("POST", self._url, json=body) as response:
+        longest = 5 * self.timeout if self.total_timeout is None else self.total_timeout
+        end, parts, size = time.monotonic() + longest, [], 0
+        with http.stream("POST", f"{self.base_url}/chat/completions", json=body) as response:
             for part in response.iter_bytes():
                 parts.append(part)
                 size += len(part)
                 if size > LONGEST_BODY:
                     raise httpx.RequestError(f"a response of more than {LONGEST_BODY} bytes")
                 if time.monotonic() > end:
-                    raise TimeoutError(f"no whole response in {self._total_timeout:.0f} s")
+                    raise TimeoutError(f"no whole response in {longest:.0f} s")
         asked = response.headers.get("retry-after")
         headers = {} if asked is None else {"retry-after": asked}
         return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
 
     def _wait(self, number: int, asked: float | None) -> float:
         """Seconds until the next attempt: what the server asks for, or else doubling, spread by a half."""
-        if asked is not None:
-            if asked > LONGEST_ASKED_WAIT:
-                raise JudgeError(
-                    f"{self.name} at {urlsplit(self._url).hostname} asks to wait for {asked:.0f} s: run again then, "
-                    "or lower requests_per_minute."
-                )
-            return asked
-        return min(LONGEST_WAIT, FIRST_WAIT * 2.0**number) * self._random.uniform(0.75, 1.25)
+        if asked is None:
+            return min(LONGEST_WAIT, FIRST_WAIT * 2.0**number) * random.Random().uniform(0.75, 1.25)
+        if asked > LONGEST_ASKED_WAIT:
+            raise ChatError(
+                f"{self._who} asks to wait for {asked:.0f} s: run again then, or lower requests_per_minute."
+            )
+        return asked
 
     def _wait_for_turn(self) -> None:
-        if not self._pause:
+        if self.requests_per_minute is None:
             return
         with self._lock:
             start = max(time.monotonic(), self._next_turn)
-            self._next_turn = start + self._pause
+            self._next_turn = start + 60.0 / self.requests_per_minute
         if (wait := start - time.monotonic()) > 0:
-            self._sleep(wait)
+            self.sleep(wait)
 
     def _authorise(self, request: httpx.Request) -> httpx.Request:
         """Put the key into a request; it stands in no variable, so no traceback can show it."""
-        request.headers["Authorization"] = f"Bearer {os.environ.get(self._key_variable or '', '')}"
+        request.headers["Authorization"] = f"Bearer {os.environ.get(self.key_variable or '', '')}"
         return request
 
     def _says(self, response: httpx.Response) -> str:
-        text = self._without_key(" ".join(response.text.split()))
+        text = self._without_key(" ".join(response.text.split()))  # no caller holds it with the key in it
         return f"status {response.status_code}, {text[:300]!r}"
 
     def _without_key(self, text: str) -> str:
-        key = os.environ.get(self._key_variable or "", "")
+        key = os.environ.get(self.key_variable or "", "")
         return text.replace(key, "[key]") if key else text
 
 
@@ -408,13 +415,6 @@ def _check_key(key_variable: str | None, base_url: str, options: Mapping[str, An
         )
 
 
-def png_address(picture: Image.Image) -> str:
-    """A picture as PNG inside a data address; nothing but its pixels."""
-    buffer = io.BytesIO()
-    Image.frombytes(picture.mode, picture.size, picture.tobytes()).save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 def _read_completion(answer: Any) -> Reply:
     """A `chat.completion` object as a reply; LookupError, TypeError or AttributeError if it is none."""
     choice, usage = answer["choices"][0], answer.get("usage") or {}
@@ -442,10 +442,6 @@ def _error_code(response: httpx.Response) -> str:
         return str(response.json()["error"]["code"] or "")
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
-
-
-def _is_out_of_quota(response: httpx.Response) -> bool:
-    return _error_code(response) == "insufficient_quota"  # a 429 that no waiting heals
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""A judge on this machine: an image-text-to-text model of transformers."""
+"""Language models on this machine: image-text-to-text models of transformers, and those that read text only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from insightedit.chat.clients import now
@@ -14,18 +15,20 @@ from insightedit.chat.replies import Reply
 from insightedit.modeling.pretrained import load_pretrained
 
 
-class LocalJudge:
-    """An image-text-to-text model of transformers on this machine; greedy, so the same question has one reply.
+class LocalClient:
+    """A language model of transformers on this machine; greedy, so the same question has one reply.
 
     Args:
-        model: hub id, folder, or miniature:SIZE/llava; its processor needs a chat template.
+        model: hub id or folder; its processor or tokenizer needs a chat template.
         name: what replies are kept under; by default the hub id, or the folder's name.
+        revision: of the hub's repository.
         device: where it runs.
-        dtype: of its weights, e.g. "bfloat16"; "auto" as they are stored.
+        dtype: of its weights; "auto" as they are stored.
+        quantization: "none", or "4bit" or "8bit" by bitsandbytes.
         max_new_tokens: longest reply.
 
     Raises:
-        ValueError: if the processor has no chat template.
+        ValueError: if there is no chat template.
     """
 
     def __init__(
@@ -33,24 +36,38 @@ class LocalJudge:
         model: str,
         *,
         name: str | None = None,
-        device: str = "cpu",
-        dtype: str = "auto",
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype = "auto",
+        quantization: str = "none",
         max_new_tokens: int = 1024,
     ) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import (
+            MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForImageTextToText,
+            AutoProcessor,
+            AutoTokenizer,
+        )
 
-        from insightedit.miniatures import resolve_model_id
-
-        where = resolve_model_id(model)
         self.name = name or (Path(model).name if Path(model).is_dir() else model)
-        self.processor: Any = load_pretrained(AutoProcessor, where)
+        config = load_pretrained(AutoConfig, model, revision=revision)
+        self.sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        self.processor: Any = load_pretrained(AutoProcessor if self.sees else AutoTokenizer, model, revision=revision)
         if not getattr(self.processor, "chat_template", None):
             raise ValueError(
-                f"{self.name} has no chat template: take a model that follows instructions, its processor knows how "
-                "to put a question."
+                f"{self.name} has no chat template: take a model that follows instructions, which knows how to put a "
+                "question."
             )
-        loaded: Any = load_pretrained(AutoModelForImageTextToText, where, dtype=dtype)
-        self.model = loaded.requires_grad_(False).eval().to(device)
+        self.tokenizer: Any = getattr(self.processor, "tokenizer", self.processor)
+        self.tokenizer.padding_side = "left"  # what is written goes on from the question's last word
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        model_class: Any = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
+        extra = quantized(quantization, device, dtype)
+        loaded = load_pretrained(model_class, model, revision=revision, dtype=dtype, **extra)
+        self.model = (loaded if extra else loaded.to(device)).requires_grad_(False).eval()
         self.max_new_tokens, self._lock = max_new_tokens, threading.Lock()
 
     @property
@@ -65,23 +82,71 @@ class LocalJudge:
         }
 
     def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
-        """The model's greedy reply; arguments as in `Judge`."""
-        import torch
+        """The model's greedy reply; arguments as in `insightedit.chat.clients.ChatClient`."""
+        return self.ask_together([prompt], [pictures])[0]
 
-        content: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in pictures]
-        content.append({"type": "text", "text": prompt})
-        with self._lock, torch.no_grad():
+    @torch.no_grad()
+    def ask_together(self, prompts: Sequence[str], pictures: Sequence[Sequence[Image.Image]]) -> list[Reply]:
+        """Greedy replies to a batch of questions, padded on the left.
+
+        In half precision the last bits, and so now and then a word, depend on what else is in the batch.
+
+        Args:
+            prompts: B questions.
+            pictures: for each, as many as for the others; RGB.
+
+        Raises:
+            ValueError: if the model reads text only and is shown a picture.
+        """
+        talks = [
+            [{"role": "user", "content": self._content(prompt, shown)}]
+            for prompt, shown in zip(prompts, pictures, strict=True)
+        ]
+        padding: dict[str, Any] = {"processor_kwargs": {"padding": True}} if self.sees else {"padding": True}
+        kind = {"dtype": self.model.dtype} if self.sees else {}
+        # greedy whatever the model's own configuration says of sampling
+        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+        with self._lock:
             inputs = self.processor.apply_chat_template(
-                [{"role": "user", "content": content}],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-            ).to(self.model.device, dtype=self.model.dtype)
-            ids = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1)
-        asked = int(inputs["input_ids"].shape[1])
-        written = ids[0, asked:]
-        text = self.processor.batch_decode(written[None], skip_special_tokens=True)[0]
+                talks, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **padding
+            ).to(self.model.device, **kind)
+            ids = self.model.generate(
+                **inputs, max_new_tokens=self.max_new_tokens, pad_token_id=self.tokenizer.pad_token_id, **greedy
+            )
+        written = ids[:, inputs["input_ids"].shape[1] :].cpu()  # [b, t]
         ends = self.model.generation_config.eos_token_id
-        is_whole = bool(len(written)) and int(written[-1]) in (ends if isinstance(ends, list) else [ends])
-        return Reply(text.strip(), "stop" if is_whole else "length", asked, len(written), now())
+        is_end = torch.isin(written, torch.tensor(ends if isinstance(ends, list) else [-1 if ends is None else ends]))
+        is_after_end = is_end.cumsum(dim=1) > 1  # its padding may be the same token
+        lengths = (~is_after_end).sum(dim=1).tolist()
+        asked = inputs["attention_mask"].sum(dim=1).tolist()
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [
+            Reply(text.strip(), "stop" if bool(is_end[i].any()) else "length", asked[i], lengths[i], now())
+            for i, text in enumerate(texts)
+        ]
+
+    def _content(self, prompt: str, pictures: Sequence[Image.Image]) -> Any:
+        if self.sees:
+            return [*({"type": "image", "image": one} for one in pictures), {"type": "text", "text": prompt}]
+        if pictures:
+            raise ValueError(
+                f"{self.name} reads text only, and a question ({prompt[:40]!r}) shows it a picture: take an "
+                "image-text-to-text model, e.g. Qwen/Qwen2.5-VL-7B-Instruct."
+            )
+        return prompt
+
+
+def quantized(quantization: str, device: Any, dtype: Any) -> dict[str, Any]:
+    """Arguments of `from_pretrained` for bitsandbytes; none for "none". Vocabulary and vision stay as they are."""
+    from transformers import BitsAndBytesConfig
+
+    if quantization == "none":
+        return {}
+    skipped = [".*vision_tower", ".*visual", ".*multi_modal_projector", "lm_head"]
+    if quantization == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=skipped
+        )
+    return {"quantization_config": config, "device_map": {"": device}}

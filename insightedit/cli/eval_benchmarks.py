@@ -320,9 +320,9 @@ def _print_summary(card: RunCard, out: Path) -> None:
 @contextmanager
 def _judge_errors() -> Iterator[None]:
     """A judge that gives no reply is a sentence for the user, too."""
-    from insightedit.chat.clients import JudgeError, MissingReplyError
+    from insightedit.chat.clients import ChatError, MissingReplyError
 
     try:
         yield
-    except (JudgeError, MissingReplyError) as error:
+    except (ChatError, MissingReplyError) as error:
         raise ValueError(f"{error} The same command goes on where it was.") from error

@@ -127,7 +127,7 @@ def judge_replay(
 
 def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int]:
     """Verdicts from stored replies, numbers that differ from the records, numbers in all."""
-    from insightedit.chat.clients import RecordedJudge
+    from insightedit.chat.clients import RecordedClient
     from insightedit.chat.replies import ReplyStore
     from insightedit.evaluation.benchmarks.base import BenchmarkSample
     from insightedit.evaluation.core.measure import Prediction, SampleView, measure
@@ -142,7 +142,7 @@ def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int
         raise ValueError(f"{folder} was measured without a judge: name a run that was judged.")
     protocol = find_protocol(card.benchmark["name"], card.protocol["name"])
     rules = protocol.rules_for(card.benchmark["name"])
-    judge = RecordedJudge(ReplyStore(replies or folder / REPLIES), card.models["judge"]["judge"])
+    judge = RecordedClient(ReplyStore(replies or folder / REPLIES), card.models["judge"]["judge"])
     told = {
         (record.sample_id, record.seed, record.metric_name, record.metric_variant): record.value
         for record in read_records(folder / RECORDS)

@@ -6,13 +6,19 @@ and fills weights that are missing with random numbers. Here it is off, in one p
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from insightedit.modeling.model_files import check_no_code, is_finite
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DIGEST_DIGITS = 16  # hex, of SHA-256
 
 
 def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
@@ -102,3 +108,17 @@ def recompute_activations(model: Any) -> None:
         model.activation_checkpointing_enable()
     else:
         model.gradient_checkpointing_enable()
+
+
+def weights_digest(model: nn.Module) -> str:
+    """First 16 hex digits of a SHA-256 over all weights, whatever the file they came from and their names in it."""
+    hashes = sorted(_tensor_hash(tensor) for tensor in model.state_dict().values())
+    return hashlib.sha256(b"".join(hashes)).hexdigest()[:DIGEST_DIGITS]
+
+
+def _tensor_hash(tensor: Tensor) -> bytes:
+    import torch
+
+    raw = tensor.detach().cpu().contiguous()
+    head = f"{raw.dtype} {tuple(raw.shape)}".encode()
+    return hashlib.sha256(head + raw.reshape(-1).view(torch.uint8).numpy().tobytes()).digest()

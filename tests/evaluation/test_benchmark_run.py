@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from insightedit.chat.clients import JudgeError
+from insightedit.chat.clients import ChatError
 from insightedit.chat.replies import Reply
 from insightedit.cli.eval_reading import table_of
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
@@ -529,7 +529,7 @@ class PlannedJudge:
     def ask(self, prompt: str, pictures: Any, *, repeat: int = 0, attempt: int = 0) -> Reply:
         self.prompts.append(prompt)
         if not self.replies:
-            raise JudgeError("planned at nowhere gave no reply.")
+            raise ChatError("planned at nowhere gave no reply.")
         return Reply(self.replies.pop(0), date="2026-01-01T00:00:00+00:00")
 
 
@@ -565,7 +565,7 @@ def test_a_judge_that_is_silent_stops_the_run_and_nobody_is_no_judge(tmp_path: P
     run_benchmark(benchmark, protocol, editor, nobody, tmp_path / "out")
     assert all(record.value is None for record in records(tmp_path / "out"))
     silent = load_metric_models(protocol, "magicbrush", judge=PlannedJudge([]))
-    with pytest.raises(JudgeError, match="gave no reply"):
+    with pytest.raises(ChatError, match="gave no reply"):
         run_benchmark(benchmark, protocol, editor, silent, tmp_path / "out")
     answers = PlannedJudge([scores(5, 5)] * 36)
     card = run_benchmark(

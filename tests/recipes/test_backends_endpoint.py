@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_recipes.backends.answers import AnswerFiles
 from data_recipes.backends.base import Question
 from data_recipes.backends.chat import EndpointChat, plain_answer
-from insightedit.chat.clients import JudgeError
-from insightedit.chat.replies import Reply, ReplyKey
+from insightedit.chat.clients import ChatError
+from insightedit.chat.replies import Reply, ReplyKey, ReplyStore
 from tests.evaluation.judge.chat_server import ChatServer, completion
 
 SECRET = "sk-ThisKeyMustNeverBeSeen0123456789"
@@ -36,7 +35,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
 def chat(server: ChatServer, waits: list[float] | None = None, **changed: Any) -> EndpointChat:
     settings = {"url": server.base_url, "key_variable": "CHAT_KEY", "timeout": 0.5, "concurrency": 1}
     made = EndpointChat("writer-1", **{**settings, **changed})
-    made._endpoint.sleep = (waits if waits is not None else []).append
+    made.endpoint.sleep = (waits if waits is not None else []).append
     return made
 
 
@@ -113,7 +112,7 @@ def test_a_server_that_never_answers_stops_the_run_and_loses_nothing(server: Cha
     server.plan.extend([says("one"), *[(500, {}, {})] * 3])
     questions = [Question("a?"), Question("b?"), Question("c?")]
     model = chat(server, replies=kept, max_attempts=3)
-    with pytest.raises(JudgeError, match="gave no reply in 3 attempts, the last time: status 500"):
+    with pytest.raises(ChatError, match="gave no reply in 3 attempts, the last time: status 500"):
         model.answer(questions)
     server.plan.clear()
     server.plan.extend([says("two"), says("three")])
@@ -137,10 +136,10 @@ def test_one_question_that_is_refused_stays_without_an_answer(server: ChatServer
 
 def test_an_endpoint_that_refuses_everything_stops_the_run(server: ChatServer):
     server.plan.extend([(400, {"error": {"message": "no such model"}}, {})] * 2)
-    with pytest.raises(JudgeError, match="refuses: status 400.*no such model"):
+    with pytest.raises(ChatError, match="refuses: status 400.*no such model"):
         chat(server).answer([Question("a?"), Question("b?")])
     server.plan.extend([says("one"), (401, {"error": {"message": "bad key"}}, {})])
-    with pytest.raises(JudgeError, match="refuses: status 401"):
+    with pytest.raises(ChatError, match="refuses: status 401"):
         chat(server).answer([Question("a?"), Question("b?")])
 
 
@@ -178,14 +177,14 @@ def test_so_many_questions_wait_at_once(monkeypatch: pytest.MonkeyPatch):
 def test_each_process_writes_a_file_of_its_own_and_reads_all(tmp_path: Path):
     path = tmp_path / "chat.jsonl"
     key, other = (ReplyKey.of("m", prompt, []) for prompt in ("a?", "b?"))
-    first = AnswerFiles(path)
-    first.own.path = path.with_name("chat.elsewhere-7.jsonl")  # as another process names it
+    first = ReplyStore(path, per_process=True)
+    first.path = path.with_name("chat.elsewhere-7.jsonl")  # as another process names it
     first.add(key, Reply("one"), settings={"t": 0})
-    AnswerFiles(tmp_path / "chat2.jsonl").add(other, Reply("of another model"), settings={"t": 1})
-    second = AnswerFiles(path)
+    ReplyStore(tmp_path / "chat2.jsonl", per_process=True).add(other, Reply("of another model"), settings={"t": 1})
+    second = ReplyStore(path, per_process=True)
     assert second.get(key) == Reply("one") and second.get(other) is None and len(second) == 1
     second.add(other, Reply("two"), settings={"t": 0})
-    assert second.own.path != first.own.path and len(AnswerFiles(path)) == 2
+    assert second.path != first.path and len(ReplyStore(path, per_process=True)) == 2
     with pytest.raises(ValueError, match="other settings of m: t was 0, is 1"):
         second.check_settings("m", {"t": 1})
 

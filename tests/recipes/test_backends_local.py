@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data_recipes.backends.base import Question
-from data_recipes.backends.chat import LocalChat, quantized
+from data_recipes.backends.chat import LocalChat
+from insightedit.chat.local import quantized
 
 TEMPLATE = "{% for m in messages %}<s> {{ m['content'] }} {% endfor %}{% if add_generation_prompt %}says{% endif %}"
 WORDS = ["says", "a", "red", "dog", "sits", "on", "the", "grass", "what", "is", "it", "there", "cat", "and", "blue"]
@@ -103,7 +104,7 @@ def test_a_model_that_only_reads(reader: str):
     written = loaded.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=1)[0, ids.shape[1] :]
     assert answers[0] == tokenizer.decode(written, skip_special_tokens=True).strip() != ""
     assert model.name == Path(reader).name
-    with pytest.raises(ValueError, match=r"reads text only, and a question \(caption\) shows it a picture"):
+    with pytest.raises(ValueError, match=r"reads text only, and a question \('what is it'\) shows it a picture"):
         model.answer([Question("what is it", (picture(0),), task="caption")])
 
 
@@ -120,8 +121,8 @@ def test_tokens_are_counted_up_to_the_end_of_each_answer(reader: str):
 def test_a_quantised_model_answers(reader: str):
     model = LocalChat(reader, device="cpu", quantization="4bit", max_new_tokens=3)
     assert len(model.answer([Question("what is it"), Question("a")])) == 2
-    linear = model._model.model.layers[0].mlp.up_proj
-    assert type(linear).__name__ == "Linear4bit" and type(model._model.lm_head).__name__ == "Linear"
+    linear = model.client.model.model.layers[0].mlp.up_proj
+    assert type(linear).__name__ == "Linear4bit" and type(model.client.model.lm_head).__name__ == "Linear"
 
 
 def test_what_bitsandbytes_is_told():

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, GroundingDinoForObjectDetection, Sam2Model, SamModel
 
-from data_recipes.backends.base import Detection
-from data_recipes.backends.detect import GroundingDino
-from data_recipes.backends.segment import Sam, Sam2
+from data_recipes.backends.vision import GroundingDino, Sam, Sam2
+from insightedit.detection.boxes import Detection
+from insightedit.detection.grounding_dino import assign_phrases
 from tests.recipes.tiny_vision import write_grounding_dino, write_sam, write_sam2
 
 PHRASES = ["A red dog.", "the cat", "old table"]
@@ -66,20 +66,33 @@ def test_boxes_are_those_of_transformers_and_each_belongs_to_a_phrase(dino: str)
 
 
 def test_the_score_is_that_of_the_phrase_and_not_of_full_stops(dino: str):
-    model = GroundingDino(dino, box_threshold=0.0, text_threshold=0.0, device="cpu")
-    scores = np.zeros((2, 12), dtype=np.float32)
-    # [CLS] a red dog . the cat . old table . [SEP]
-    scores[0, [2, 4, 6]] = 0.5, 0.9, 0.6  # the full stop is best, then "cat"
-    scores[1, 4] = 0.9
-    places = [(0, 0), (0, 1), (2, 5), (6, 9), (9, 10), (11, 14), (15, 18), (18, 19), (20, 23), (24, 29), (29, 30)]
-    boxes = np.array([[0.5, 0.5, 0.5, 0.5], [0.9, 0.1, 0.4, 0.4]], dtype=np.float32)
-    model.settings.update(text_threshold=0.3, box_threshold=0.4)
-    spans = [("A red dog.", 0, 9), ("the cat", 11, 18), ("old table", 20, 29)]
-    found = model._detections(scores, boxes, spans, [*places, (0, 0)], (40, 60))
-    assert found == [Detection("the cat", (15.0, 10.0, 45.0, 30.0), pytest.approx(0.6))]
-    model.settings.update(text_threshold=-1.0)
-    second = model._detections(scores, boxes, spans, [*places, (0, 0)], (40, 60))[1]
-    assert second.box == pytest.approx((42.0, 0.0, 60.0, 12.0)), "cut off at the picture's edges"
+    """The network's full stops are its best tokens; yet each box has the score of a phrase's own words."""
+    detector = GroundingDino(dino, device="cpu").detector
+    seen = []
+
+    def raise_full_stops(model: Any, inputs: Any, outputs: Any) -> None:
+        outputs.logits[..., [4, 7, 10]] = 5.0  # [CLS] a red dog . the cat . old table . [SEP]
+        seen.append(outputs.logits[0].sigmoid().numpy())
+
+    detector.model.register_forward_hook(raise_full_stops)
+    detector.detect([picture(0)], [PHRASES], box_threshold=0.9, text_threshold=0.0)
+    (scores,) = seen
+    (found,) = detector.detect([picture(0)], [PHRASES], box_threshold=0.9, text_threshold=0.0)
+    words = {"A red dog.": [1, 2, 3], "the cat": [5, 6], "old table": [8, 9]}
+    wanted = sorted((max((row[at].max(), name) for name, at in words.items()) for row in scores), reverse=True)
+    assert [one.score for one in found] == pytest.approx([score for score, _ in wanted])
+    assert [one.phrase for one in found] == [name for _, name in wanted]
+    middle = float(np.median([one.score for one in found]))
+    (fewer,) = detector.detect([picture(0)], [PHRASES], box_threshold=0.9, text_threshold=middle)
+    assert fewer == [one for one in found if one.score > middle] != found
+
+
+def test_a_box_has_the_phrase_that_it_agrees_with_best_and_ends_at_the_picture_s_edges():
+    boxes = np.array([[0.5, 0.5, 0.5, 0.5], [0.9, 0.1, 0.4, 0.4], [1.5, 0.5, 0.2, 0.2]], dtype=np.float32)
+    scores = np.array([[0.5, 0.6], [0.9, 0.1], [0.9, 0.1]], dtype=np.float32)
+    first, second = assign_phrases(["a dog", "the cat"], scores, boxes, (40, 60))
+    assert first == Detection("the cat", (15.0, 10.0, 45.0, 30.0), pytest.approx(0.6))
+    assert second.phrase == "a dog" and second.box == pytest.approx((42.0, 0.0, 60.0, 12.0))
 
 
 def test_a_batch_finds_what_single_pictures_do(dino: str):
@@ -97,9 +110,8 @@ def test_a_batch_finds_what_single_pictures_do(dino: str):
 
 def test_more_phrases_than_the_model_can_read_at_once_are_read_in_parts(dino: str):
     model = GroundingDino(dino, box_threshold=0.0, text_threshold=0.0, device="cpu")
-    model._load()
     phrases = ["two wooden dog on the left", "a red cat", "the blue dog", "a teapot", "An old table"]
-    texts = model._texts([*phrases, "a  Red cat."])  # the same words again are told once
+    texts = model.detector.join_phrases([*phrases, "a  Red cat."])  # the same words again are told once
     assert [text for _, text in texts] == [
         "two wooden dog on the left. a red cat.",
         "the blue dog. a teapot. an old table.",
@@ -136,7 +148,7 @@ def segmenter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def stock_masks(segmenter: Any, pixels: np.ndarray, box: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Three masks (3, H, W) and their predicted IoU, by transformers alone."""
-    processor = segmenter._processor
+    processor = segmenter.segmenter.processor
     inputs = processor(images=Image.fromarray(pixels), input_boxes=[[list(box)]], return_tensors="pt")
     with torch.no_grad():
         outputs = segmenter.stock(pixel_values=inputs["pixel_values"], input_boxes=inputs["input_boxes"])
@@ -188,4 +200,4 @@ def test_models_run_in_half_precision_too(dino: str, segmenter: Any):
     assert len(found.detect([picture(0)], [PHRASES], [{}])[0]) == 12
     half = type(segmenter)(segmenter._model_id, device="cpu", dtype="bfloat16")
     ((mask,),) = half.segment([picture(0)], [BOXES[:1]], [{}])
-    assert mask.shape == (40, 56) and half._model.dtype == torch.bfloat16
+    assert mask.shape == (40, 56) and half.segmenter.model.dtype == torch.bfloat16

@@ -31,5 +31,5 @@ def test_what_makes_no_pipeline_is_not_called(named):
 
     made = DiffusersInpainter(SD, size=32, steps=1, device="cpu", pipeline_class=named)
     with pytest.raises(ValueError, match=f"pipeline_class is {named}, which makes no pipeline"):
-        made._loaded._load()
+        made._load()
     assert resolve_model_id(SD)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from data_recipes.backends.base import Detection
 from data_recipes.oracle.world import box_of, world_of
 from data_recipes.runner.records import ObjectAnnotation, Record
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.masks import Masks, box_overlap
+from insightedit.detection.boxes import Detection
 from tests.recipes.stand_ins import only, oracles, photo, run
 
 SIDE = 100

@@ -18,7 +18,7 @@ from data_recipes.runner.config import EngineConfig, OutputConfig, RecipeConfig
 from data_recipes.runner.inputs import InputConfig
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context, EachRecord, Outcome
-from insightedit.chat.clients import JudgeError
+from insightedit.chat.clients import ChatError
 
 ABOUT = "Squares on noise: the square goes, or comes."
 COLOURS = {"red": (200, 30, 30), "green": (30, 170, 40), "blue": (30, 60, 200)}
@@ -193,7 +193,7 @@ class Fault(EachRecord):
         return [record, record]
 
     def _down(self, record: Record) -> Outcome:
-        raise JudgeError("http://127.0.0.1:9 does not answer")
+        raise ChatError("http://127.0.0.1:9 does not answer")
 
     def _no_library(self, record: Record) -> Outcome:
         raise ModuleNotFoundError("No module named 'moonshine'", name="moonshine")

@@ -207,7 +207,7 @@ def measure(output: Prediction, rules: Sequence[MetricRule]) -> dict[MetricRule,
         MetricRule -> number or reason; a column whose network is missing, or that fails for this sample, has a reason.
 
     Raises:
-        JudgeError, MissingReplyError: if a judge gives no reply at all.
+        ChatError, MissingReplyError: if a judge gives no reply at all.
     """
     return {rule: _measured(output, rule) for rule in rules}
 
@@ -244,7 +244,7 @@ def _background_lpips(output: Prediction, rule: MetricRule) -> Outcome:
 def _crop_clip_score(output: Prediction, rule: MetricRule) -> Outcome:
     label = _caption(output, rule)
     label = label if rule.variant == "paper" else label.strip()
-    return Outcome(next(similarity.clip_score(_tool(output, rule), [(output.crop(rule), label)])))
+    return Outcome(similarity.clip_score(_tool(output, rule), output.crop(rule), label))
 
 
 def _l1(output: Prediction, rule: MetricRule) -> Outcome:
@@ -264,32 +264,29 @@ def _lpips(output: Prediction, rule: MetricRule) -> Outcome:
 
 
 def _image_similarity(output: Prediction, rule: MetricRule) -> Outcome:
-    pair = (output.edited, output.view.reference(rule.reference))
-    return Outcome(next(similarity.image_similarity(_tool(output, rule), [pair], scale=rule.scale)))
+    reference = output.view.reference(rule.reference)
+    return Outcome(similarity.image_similarity(_tool(output, rule), output.edited, reference, scale=rule.scale))
 
 
 def _mean_image_similarity(output: Prediction, rule: MetricRule) -> Outcome:
-    generated = [similarity.GeneratedSubject(output.edited, "subject")]
-    real = {"subject": output.view.subjects}
-    return Outcome(next(similarity.dreambench_similarity(_tool(output, rule), generated, real, pairing="all")))
+    return Outcome(similarity.mean_image_similarity(_tool(output, rule), output.edited, output.view.subjects))
 
 
 def _text_similarity(output: Prediction, rule: MetricRule) -> Outcome:
     caption = _caption(output, rule)
     if rule.equal_captions == "leave out" and _are_captions_equal(output):
         raise UnmeasuredError("left out: the captions before and after are equal")
-    pair = (output.edited, caption)
-    return Outcome(next(similarity.text_similarity(_tool(output, rule), [pair], scale=rule.scale)))
+    return Outcome(similarity.text_similarity(_tool(output, rule), output.edited, caption, scale=rule.scale))
 
 
 def _direction(output: Prediction, rule: MetricRule) -> Outcome:
     sample, caption = output.view.sample, _caption(output, rule)
     if not sample.source_caption.strip():
         raise UnmeasuredError("the sample has no source_caption")
-    row = similarity.DirectionRow(output.view.reference("source"), output.edited, sample.source_caption, caption)
-    found = next(similarity.direction_similarity(_tool(output, rule), [row]))
-    if found.value is not None:
-        return Outcome(found.value)
+    source = output.view.reference("source")
+    value = similarity.direction_similarity(_tool(output, rule), source, output.edited, sample.source_caption, caption)
+    if value is not None:
+        return Outcome(value)
     if rule.equal_captions == "zero":
         return Outcome(0.0)
     raise UnmeasuredError("left out: the captions before and after are equal")
@@ -299,7 +296,7 @@ def _subject_similarity(output: Prediction, rule: MetricRule) -> Outcome:
     subject, cut = output.view.reference(rule.reference), output.cut
     if rule.variant == "strict" and cut.detection is None:
         raise UnmeasuredError("left out: the subject was not found")
-    return Outcome(next(similarity.image_similarity(_tool(output, rule), [(cut.picture, subject)])))
+    return Outcome(similarity.image_similarity(_tool(output, rule), cut.picture, subject))
 
 
 def _subject_found(output: Prediction, rule: MetricRule) -> Outcome:

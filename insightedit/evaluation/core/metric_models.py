@@ -16,7 +16,7 @@ from torch import Tensor
 from insightedit.evaluation.core.protocol_rules import Model, Protocol
 
 if TYPE_CHECKING:
-    from insightedit.chat.clients import Judge
+    from insightedit.chat.clients import ChatClient
 
 NO_JUDGE = (
     "no judge was named: --judge endpoint --judge-model NAME asks a server, --judge local --judge-model FOLDER a model "
@@ -104,7 +104,7 @@ def load_metric_models(
     protocol: Protocol,
     bench: str,
     *,
-    judge: Judge | None = None,
+    judge: ChatClient | None = None,
     given: Mapping[str, Any] | None = None,
     weights: Mapping[str, str] | None = None,
     device: str | torch.device = "cpu",
@@ -151,7 +151,7 @@ def load_metric_models(
     return MetricModels(found, about, missing)
 
 
-def _load(model: Model, path: str | None, judge: Judge | None, device: str | torch.device) -> Any:
+def _load(model: Model, path: str | None, judge: ChatClient | None, device: str | torch.device) -> Any:
     """The thing itself.
 
     Raises:

@@ -225,7 +225,7 @@ def weights_of(pipeline: Pipeline) -> str:
 
     from torch import nn
 
-    from insightedit.evaluation.metrics.pretrained import DIGEST_DIGITS, weights_digest
+    from insightedit.modeling.pretrained import DIGEST_DIGITS, weights_digest
 
     parts = sorted(
         f"{name} {weights_digest(part)}" for name, part in pipeline.components.items() if isinstance(part, nn.Module)

@@ -101,7 +101,7 @@ def run_benchmark(
     Raises:
         ValueError: if the folder holds another run or one is at work in it, a picture was changed since it was
             measured, or the method has the name of a control.
-        JudgeError, MissingReplyError: if a judge gives no reply at all; the run can go on later.
+        ChatError, MissingReplyError: if a judge gives no reply at all; the run can go on later.
     """
     from insightedit.evaluation.reporting.tables import is_control
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from insightedit.chat.clients import Judge
+    from insightedit.chat.clients import ChatClient
     from insightedit.evaluation.benchmarks.base import Benchmark
     from insightedit.evaluation.core.run import EditingMethod
 
@@ -47,7 +47,7 @@ def read_weights(texts: list[str]) -> dict[str, str]:
 
 
 @contextmanager
-def open_judge(options: JudgeOptions, device: str) -> Iterator[Judge | None]:
+def open_judge(options: JudgeOptions, device: str) -> Iterator[ChatClient | None]:
     """Who is asked, until the end of the run; None if nobody was named. What an endpoint counted is told at the end.
 
     Raises:
@@ -64,23 +64,26 @@ def open_judge(options: JudgeOptions, device: str) -> Iterator[Judge | None]:
     store = ReplyStore(options.replies)
     if options.kind == "recorded":
         try:
-            yield backends.RecordedJudge(store, options.model)
+            yield backends.RecordedClient(store, options.model)
         except backends.MissingReplyError as error:
             raise ValueError(str(error)) from error
         return
     if options.kind == "local":
-        from insightedit.chat.local import LocalJudge
+        from insightedit.chat.local import LocalClient
+        from insightedit.miniatures import resolve_model_id
 
-        yield backends.RecordingJudge(LocalJudge(options.model, device=device), store)
+        where = resolve_model_id(options.model)
+        name = None if where == options.model else options.model  # a miniature keeps the name that it was asked by
+        yield backends.RecordingClient(LocalClient(where, name=name, device=device), store)
         return
-    asked = backends.EndpointJudge(
+    asked = backends.EndpointClient(
         options.model,
         base_url=options.url or backends.OPENAI,
         key_variable=options.key_variable or None,
         requests_per_minute=options.rate,
     )
     try:
-        yield backends.RecordingJudge(asked, store)
+        yield backends.RecordingClient(asked, store)
     finally:
         asked.close()
         used = asked.usage

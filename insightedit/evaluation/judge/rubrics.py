@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 
 from PIL import Image
 
-from insightedit.chat.replies import Scale
+from insightedit.chat.scores import Scale
 
 INSIGHTEDIT_SIDE = 1500  # pixels
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from insightedit.chat.replies import Missing, Parsed, parse_reply
+from insightedit.chat.scores import Missing, Parsed, parse_reply
 from insightedit.evaluation.core.statistics import FEW, group_by, mean
 from insightedit.evaluation.judge.agreement import ratings_kappa
 from insightedit.evaluation.judge.rubrics import Question, Rubric
 from insightedit.images.reading import read_picture, to_rgb
 
 if TYPE_CHECKING:
-    from insightedit.chat.clients import Judge
+    from insightedit.chat.clients import ChatClient
 
 REPEATS = 3
 MAX_ATTEMPTS = 3  # per question
@@ -84,7 +84,7 @@ class Verdict:
 
 
 def judge_edit(
-    judge: Judge,
+    judge: ChatClient,
     rubric: Rubric,
     source: Image.Image,
     edited: Image.Image,
@@ -115,7 +115,7 @@ def judge_edit(
     Raises:
         ValueError: if a number is below 1, the instruction is empty, a picture is not RGB, or the rubric has no
             questions about edits of this category.
-        JudgeError: if the judge cannot be reached; this is no missing reply.
+        ChatError: if the judge cannot be reached; this is no missing reply.
     """
     if min(repeats, max_attempts) < 1:
         raise ValueError(f"repeats is {repeats}, max_attempts {max_attempts}: both are at least 1.")
@@ -155,7 +155,7 @@ def judge_edit(
 
 
 def _ask(
-    judge: Judge, question: Question, prompt: str, pictures: Sequence[Image.Image], repeat: int, max_attempts: int
+    judge: ChatClient, question: Question, prompt: str, pictures: Sequence[Image.Image], repeat: int, max_attempts: int
 ) -> tuple[Parsed, int, str]:
     """The first readable reply, or the last one; how often was asked; the date of that reply."""
     parsed, date, attempt = Parsed(None, Missing.EMPTY), "", 0
@@ -169,7 +169,7 @@ def _ask(
 
 
 def judge_edits(
-    judge: Judge,
+    judge: ChatClient,
     rubric: Rubric,
     edits: Iterable[EditToJudge],
     *,
@@ -181,7 +181,7 @@ def judge_edits(
     """Ask a judge about many edits; pictures are opened one at a time per worker.
 
     Args:
-        judge: who is asked; a `RecordingJudge` makes the run resumable.
+        judge: who is asked; a `RecordingClient` makes the run resumable.
         rubric: what is asked.
         edits: with different ids.
         repeats: as in `judge_edit`.
@@ -195,7 +195,7 @@ def judge_edits(
     Raises:
         ValueError: if two edits have the same id; and as `judge_edit`.
         FileNotFoundError: if a picture is not there.
-        JudgeError: as `judge_edit`; edits that were not begun are not asked about.
+        ChatError: as `judge_edit`; edits that were not begun are not asked about.
     """
     edits = list(edits)
     twice = [name for name, count in Counter(edit.sample_id for edit in edits).items() if count > 1]

@@ -30,7 +30,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from insightedit.evaluation.metrics.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, clip_preprocess, dino_preprocess
-from insightedit.evaluation.metrics.pretrained import first_line, load_model, load_tokenizer, weights_digest
+from insightedit.evaluation.metrics.pretrained import first_line, load_model, load_tokenizer
+from insightedit.modeling.pretrained import weights_digest
 
 ARCHIVED_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's archives
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

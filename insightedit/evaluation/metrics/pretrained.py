@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from insightedit.modeling.model_files import check_no_code
-
-DIGEST_DIGITS = 16  # hex, of SHA-256
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -121,18 +117,6 @@ def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any
         else:
             said = f"No folder at {name}: name a model folder, or the hub id of a model that was downloaded."
         raise FileNotFoundError(said) from error
-
-
-def weights_digest(model: nn.Module) -> str:
-    """First 16 hex digits of a SHA-256 over all weights, whatever the file they came from and their names in it."""
-    hashes = sorted(_tensor_hash(tensor) for tensor in model.state_dict().values())
-    return hashlib.sha256(b"".join(hashes)).hexdigest()[:DIGEST_DIGITS]
-
-
-def _tensor_hash(tensor: Tensor) -> bytes:
-    raw = tensor.detach().cpu().contiguous()
-    head = f"{raw.dtype} {tuple(raw.shape)}".encode()
-    return hashlib.sha256(head + raw.reshape(-1).view(torch.uint8).numpy().tobytes()).digest()
 
 
 def first_line(error: Exception) -> str:

@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from insightedit.chat.clients import EndpointJudge, JudgeError, MissingReplyError, RecordedJudge, RecordingJudge
-from insightedit.chat.local import LocalJudge
-from insightedit.chat.replies import Missing, Reply, ReplyKey, ReplyStore, Scale, parse_reply
+from insightedit.chat.clients import ChatError, EndpointClient, MissingReplyError, RecordedClient, RecordingClient
+from insightedit.chat.local import LocalClient
+from insightedit.chat.replies import Reply, ReplyKey, ReplyStore
+from insightedit.chat.scores import Missing, Scale, parse_reply
 from tests.evaluation.judge.chat_server import ChatServer, completion
 
 SECRET = "sk-ThisKeyMustNeverBeSeen0123456789"
@@ -44,21 +45,15 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def judge(chat: ChatServer, waits: list[float]) -> Iterator[EndpointJudge]:
-    made = EndpointJudge(
-        "seer-1",
-        base_url=chat.base_url,
-        key_variable="JUDGE_KEY",
-        timeout=0.3,
-        max_attempts=4,
-        price=(2.0, 10.0),
-        sleep=waits.append,
+def judge(chat: ChatServer, waits: list[float]) -> Iterator[EndpointClient]:
+    made = EndpointClient(
+        "seer-1", base_url=chat.base_url, key_variable="JUDGE_KEY", timeout=0.3, max_attempts=4, sleep=waits.append
     )
     yield made
     made.close()
 
 
-def test_a_question_and_its_reply(chat: ChatServer, judge: EndpointJudge) -> None:
+def test_a_question_and_its_reply(chat: ChatServer, judge: EndpointClient) -> None:
     reply = judge.ask("which is better?", [RED, BLUE])
     assert (reply.text, reply.finish_reason, reply.input_tokens, reply.output_tokens) == (GOOD, "stop", 1000, 10)
     assert abs(datetime.fromisoformat(reply.date) - datetime.now(UTC)) < timedelta(minutes=1)
@@ -75,7 +70,7 @@ def test_a_question_and_its_reply(chat: ChatServer, judge: EndpointJudge) -> Non
             assert got.format == "PNG" and got.tobytes() == picture.tobytes() and got.size == picture.size
 
 
-def test_a_picture_is_sent_without_its_metadata(chat: ChatServer, judge: EndpointJudge) -> None:
+def test_a_picture_is_sent_without_its_metadata(chat: ChatServer, judge: EndpointClient) -> None:
     noted = RED.copy()
     noted.info = {"dpi": (72, 72), "Instruction": "made by method A", "icc_profile": b"secret"}
     judge.ask("?", [noted])
@@ -85,7 +80,7 @@ def test_a_picture_is_sent_without_its_metadata(chat: ChatServer, judge: Endpoin
 
 
 def test_options_replace_and_remove_entries(chat: ChatServer) -> None:
-    judge = EndpointJudge(
+    judge = EndpointClient(
         "m",
         base_url=chat.base_url,
         key_variable=None,
@@ -97,10 +92,9 @@ def test_options_replace_and_remove_entries(chat: ChatServer) -> None:
     assert chat.keys == [None]
     endpoint = chat.base_url + "/chat/completions"
     assert judge.settings == {"endpoint": endpoint, "temperature": 0.0, "max_completion_tokens": 99, "seed": 1}
-    assert judge.cost is None
 
 
-def test_failures_that_pass_are_waited_out(chat: ChatServer, judge: EndpointJudge, waits: list[float]) -> None:
+def test_failures_that_pass_are_waited_out(chat: ChatServer, judge: EndpointClient, waits: list[float]) -> None:
     chat.plan += [0.6, (500, b"<html>oops", {}), (200, b'{"choices": [{"mess', {})]  # a time-out comes first
     assert judge.ask("?", [RED]).text == GOOD
     assert len(chat.bodies) == 4 and all(body == chat.bodies[0] for body in chat.bodies)
@@ -108,10 +102,9 @@ def test_failures_that_pass_are_waited_out(chat: ChatServer, judge: EndpointJudg
         assert 0.75 * doubled <= wait <= 1.25 * doubled
     usage = judge.usage
     assert (usage.requests, usage.retries, usage.input_tokens, usage.output_tokens) == (4, 3, 1000, 10)
-    assert judge.cost == pytest.approx(1000 * 2e-6 + 10 * 10e-6)
 
 
-def test_a_server_says_how_long_to_wait(chat: ChatServer, judge: EndpointJudge, waits: list[float]) -> None:
+def test_a_server_says_how_long_to_wait(chat: ChatServer, judge: EndpointClient, waits: list[float]) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     limited = {"error": {"code": "rate_limit_exceeded", "message": "slow down"}}
     chat.plan += [
@@ -122,7 +115,7 @@ def test_a_server_says_how_long_to_wait(chat: ChatServer, judge: EndpointJudge, 
     assert judge.ask("?", [RED]).text == GOOD
     assert waits[0] == 7.0 and 25 < waits[1] <= 30 and 3 <= waits[2] <= 5
     chat.plan += [(429, limited, {"Retry-After": "86400"})]
-    with pytest.raises(JudgeError, match="seer-1 at 127.0.0.1 asks to wait for 86400 s: run again then"):
+    with pytest.raises(ChatError, match="seer-1 at 127.0.0.1 asks to wait for 86400 s: run again then"):
         judge.ask("?", [RED])
 
 
@@ -139,17 +132,17 @@ def test_a_server_says_how_long_to_wait(chat: ChatServer, judge: EndpointJudge, 
     ],
 )
 def test_failures_that_stay_are_told(
-    chat: ChatServer, judge: EndpointJudge, waits: list[float], step: Any, named: str
+    chat: ChatServer, judge: EndpointClient, waits: list[float], step: Any, named: str
 ) -> None:
     chat.plan += [step] * 4
-    with pytest.raises(JudgeError, match=f"seer-1 at 127.0.0.1 gave no reply in 4 attempts, the last time: .*{named}"):
+    with pytest.raises(ChatError, match=f"seer-1 at 127.0.0.1 gave no reply in 4 attempts, the last time: .*{named}"):
         judge.ask("?", [RED])
     assert len(chat.bodies) == 4 and len(waits) == 3
 
 
 def test_a_server_that_is_not_there(chat: ChatServer, waits: list[float]) -> None:
-    judge = EndpointJudge("m", base_url="http://127.0.0.1:9", key_variable=None, max_attempts=2, sleep=waits.append)
-    with pytest.raises(JudgeError, match="in 2 attempts, the last time: ConnectError"):
+    judge = EndpointClient("m", base_url="http://127.0.0.1:9", key_variable=None, max_attempts=2, sleep=waits.append)
+    with pytest.raises(ChatError, match="in 2 attempts, the last time: ConnectError"):
         judge.ask("?", [])
     judge.close()
 
@@ -158,15 +151,15 @@ def test_a_server_that_is_not_there(chat: ChatServer, waits: list[float]) -> Non
     ("status", "code"), [(400, "invalid_request"), (401, "invalid_api_key"), (404, None), (429, "insufficient_quota")]
 )
 def test_what_no_waiting_heals_is_not_repeated(
-    chat: ChatServer, judge: EndpointJudge, status: int, code: str | None
+    chat: ChatServer, judge: EndpointClient, status: int, code: str | None
 ) -> None:
     chat.plan += [(status, {"error": {"code": code, "message": "no such thing"}}, {})]
-    with pytest.raises(JudgeError, match=f"refuses: status {status}, .*no such thing.*Check model, key and options"):
+    with pytest.raises(ChatError, match=f"refuses: status {status}, .*no such thing.*Check model, key and options"):
         judge.ask("?", [RED])
     assert len(chat.bodies) == 1
 
 
-def test_blocked_questions_are_refusals(chat: ChatServer, judge: EndpointJudge) -> None:
+def test_blocked_questions_are_refusals(chat: ChatServer, judge: EndpointClient) -> None:
     chat.plan += [
         (400, {"error": {"code": "content_filter", "message": "blocked"}}, {}),
         (200, completion("", finish_reason="content_filter"), {}),
@@ -182,28 +175,28 @@ def test_blocked_questions_are_refusals(chat: ChatServer, judge: EndpointJudge) 
 
 
 @pytest.mark.parametrize("usage", [1e999, -5, "many", None, 10**400, [1]])
-def test_odd_counts_do_not_lose_a_paid_reply(chat: ChatServer, judge: EndpointJudge, usage: Any) -> None:
+def test_odd_counts_do_not_lose_a_paid_reply(chat: ChatServer, judge: EndpointClient, usage: Any) -> None:
     body = completion(GOOD)
     body["usage"] = {"prompt_tokens": usage, "completion_tokens": 7}
     chat.plan += [(200, json.dumps(body).replace("Infinity", "1e999").encode(), {})]
     reply = judge.ask("?", [RED])
     assert (reply.text, reply.input_tokens, reply.output_tokens) == (GOOD, 0, 7)
-    assert len(chat.bodies) == 1 and judge.cost == pytest.approx(7 * 10e-6)
+    assert len(chat.bodies) == 1 and judge.usage.output_tokens == 7
 
 
-def test_halves_of_characters_become_marks(chat: ChatServer, judge: EndpointJudge, tmp_path: Path) -> None:
+def test_halves_of_characters_become_marks(chat: ChatServer, judge: EndpointClient, tmp_path: Path) -> None:
     chat.plan += [(200, completion('{"score": [8, 7]} \ud800 \U0001f600', finish_reason="sto\udfff"), {})]
     store = ReplyStore(tmp_path / "replies.jsonl")
-    reply = RecordingJudge(judge, store).ask("?", [RED])
+    reply = RecordingClient(judge, store).ask("?", [RED])
     assert (reply.text, reply.finish_reason) == ('{"score": [8, 7]} \ufffd \U0001f600', "sto\ufffd")
     assert ReplyStore(store.path).get(ReplyKey.of("seer-1", "?", [RED])) == reply
     parsed = parse_reply('{"score": [8, 7], "reasoning": "\\ud800"}', Scale(("a", "b")))
     assert parsed.scores == (8, 7) and parsed.reasoning == "\ufffd"
 
 
-def test_a_server_that_echoes_the_key(chat: ChatServer, judge: EndpointJudge, tmp_path: Path) -> None:
+def test_a_server_that_echoes_the_key(chat: ChatServer, judge: EndpointClient, tmp_path: Path) -> None:
     chat.plan += [(200, completion(f"you sent Bearer {SECRET}"), {})]
-    reply = RecordingJudge(judge, ReplyStore(tmp_path / "replies.jsonl")).ask("?", [RED])
+    reply = RecordingClient(judge, ReplyStore(tmp_path / "replies.jsonl")).ask("?", [RED])
     assert reply.text == "you sent Bearer [key]"
     assert SECRET not in (tmp_path / "replies.jsonl").read_text()
 
@@ -217,28 +210,28 @@ def test_a_server_that_echoes_the_key(chat: ChatServer, judge: EndpointJudge, tm
     ],
     ids=["deep", "number", "large"],
 )
-def test_bodies_that_are_no_answer(chat: ChatServer, judge: EndpointJudge, body: bytes, named: str) -> None:
+def test_bodies_that_are_no_answer(chat: ChatServer, judge: EndpointClient, body: bytes, named: str) -> None:
     chat.plan += [(200, body, {})]
     assert judge.ask("?", [RED]).text == GOOD  # the second attempt
     chat.plan += [(200, body, {})] * 4
-    with pytest.raises(JudgeError, match=f"in 4 attempts, the last time: {named}"):
+    with pytest.raises(ChatError, match=f"in 4 attempts, the last time: {named}"):
         judge.ask("?", [RED])
 
 
 def test_a_reply_without_end_is_cut(chat: ChatServer, waits: list[float]) -> None:
-    made = EndpointJudge(
+    made = EndpointClient(
         "m", base_url=chat.base_url, key_variable=None, total_timeout=0.4, max_attempts=2, sleep=waits.append
     )
     chat.plan += [(200, [b" "] * 100, {})] * 2
-    with pytest.raises(JudgeError, match="the last time: TimeoutError .no whole response in 0 s"):
+    with pytest.raises(ChatError, match="the last time: TimeoutError .no whole response in 0 s"):
         made.ask("?", [])
     made.close()
 
 
-def test_each_wait_is_told(chat: ChatServer, judge: EndpointJudge, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_wait_is_told(chat: ChatServer, judge: EndpointClient, caplog: pytest.LogCaptureFixture) -> None:
     chat.plan += [0.6, (500, b"oops", {})]
     judge.ask("?", [RED])
-    first, second = [record.getMessage() for record in caplog.records if record.name.endswith("judge.backends")]
+    first, second = [record.getMessage() for record in caplog.records if record.name.endswith("chat.clients")]
     assert re.fullmatch(r"seer-1 at 127.0.0.1: attempt 1 of 4 failed, the next one in 1 s: ReadTimeout .*", first)
     assert re.search("attempt 2 of 4 failed, the next one in [23] s: status 500, 'oops'", second)
 
@@ -251,14 +244,14 @@ def test_no_proxy_hears_the_key(chat: ChatServer, monkeypatch: pytest.MonkeyPatc
             monkeypatch.delenv(name, raising=False)
         for host in ("127.0.0.1", "localhost"):
             address = chat.base_url.replace("127.0.0.1", host)
-            made = EndpointJudge("m", base_url=address, key_variable="JUDGE_KEY")
+            made = EndpointClient("m", base_url=address, key_variable="JUDGE_KEY")
             assert made.ask("?", []).text == GOOD
             made.close()
         assert proxy.keys == [] and len(chat.keys) == 2
 
 
 def test_a_rate_limit_spreads_requests(chat: ChatServer, waits: list[float]) -> None:
-    judge = EndpointJudge("m", base_url=chat.base_url, key_variable=None, requests_per_minute=30, sleep=waits.append)
+    judge = EndpointClient("m", base_url=chat.base_url, key_variable=None, requests_per_minute=30, sleep=waits.append)
     for _ in range(3):
         judge.ask("?", [])
     judge.close()
@@ -267,17 +260,17 @@ def test_a_rate_limit_spreads_requests(chat: ChatServer, waits: list[float]) -> 
 
 
 def test_the_key_is_never_seen(
-    chat: ChatServer, judge: EndpointJudge, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    chat: ChatServer, judge: EndpointClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    recording = RecordingJudge(judge, ReplyStore(tmp_path / "replies.jsonl"))
+    recording = RecordingClient(judge, ReplyStore(tmp_path / "replies.jsonl"))
     recording.ask("?", [RED])
     seen = [caplog.text, repr(judge), str(judge.settings), (tmp_path / "replies.jsonl").read_text()]
     chat.plan += [(401, {"error": {"message": f"Incorrect API key provided: {SECRET}"}}, {})]
-    with pytest.raises(JudgeError) as refused:
+    with pytest.raises(ChatError) as refused:
         judge.ask("?", [RED])
     chat.plan += [(500, f"header was Bearer {SECRET}".encode(), {})] * 4
-    with pytest.raises(JudgeError) as failed:
+    with pytest.raises(ChatError) as failed:
         judge.ask("?", [RED])
     for error in (refused.value, failed.value):
         assert "[key]" in str(error)
@@ -317,37 +310,37 @@ def test_arguments_are_checked(monkeypatch: pytest.MonkeyPatch, arguments: dict[
     monkeypatch.setenv("JUDGE_KEY", SECRET)
     monkeypatch.setenv("BAD_KEY", SECRET + "\n")
     with pytest.raises(ValueError, match=message) as caught:
-        EndpointJudge("m", **{"key_variable": "JUDGE_KEY", **arguments})
+        EndpointClient("m", **{"key_variable": "JUDGE_KEY", **arguments})
     assert SECRET not in str(caught.value) and "pw" not in str(caught.value)
 
 
 def test_http_elsewhere_is_fine_without_a_key() -> None:
-    judge = EndpointJudge("m", base_url="http://judge.example:8000/v1/", key_variable=None)
-    assert repr(judge) == "EndpointJudge('m', base_url='http://judge.example:8000/v1')"
+    judge = EndpointClient("m", base_url="http://judge.example:8000/v1/", key_variable=None)
+    assert repr(judge) == "EndpointClient('m', base_url='http://judge.example:8000/v1')"
     judge.close()
 
 
-def test_recorded_replies_are_given_again(chat: ChatServer, judge: EndpointJudge, tmp_path: Path) -> None:
+def test_recorded_replies_are_given_again(chat: ChatServer, judge: EndpointClient, tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "replies.jsonl")
-    recording = RecordingJudge(judge, store)
+    recording = RecordingClient(judge, store)
     chat.plan += [(200, completion(f"reply {number}"), {}) for number in range(3)]
     given = [recording.ask("?", [RED, BLUE], repeat=repeat) for repeat in (0, 1, 0)]
     assert [one.text for one in given] == ["reply 0", "reply 1", "reply 0"] and judge.usage.requests == 2
-    recorded = RecordedJudge(ReplyStore(store.path), "seer-1")
+    recorded = RecordedClient(ReplyStore(store.path), "seer-1")
     assert [recorded.ask("?", [RED, BLUE], repeat=repeat) for repeat in (0, 1, 0)] == given
     assert recorded.settings == judge.settings
     with pytest.raises(
         MissingReplyError,
         match=r"holds no reply of seer-1 to this prompt and these pictures .repeat 2, attempt 0.: record it with "
-        r"`RecordingJudge\(judge, store\)`",
+        r"`RecordingClient\(client, store\)`",
     ):
         recorded.ask("?", [RED, BLUE], repeat=2)
     with pytest.raises(MissingReplyError, match="holds no reply of nobody: record it with"):
-        RecordedJudge(store, "nobody")
+        RecordedClient(store, "nobody")
     assert judge.usage.requests == 2
-    other = EndpointJudge("seer-1", base_url=chat.base_url, key_variable=None, temperature=0.7)
+    other = EndpointClient("seer-1", base_url=chat.base_url, key_variable=None, temperature=0.7)
     with pytest.raises(ValueError, match="other settings of seer-1: temperature was 0.0, is 0.7"):
-        RecordingJudge(other, store)
+        RecordingClient(other, store)
     other.close()
 
 
@@ -365,7 +358,7 @@ class Undated:
 
 
 def test_two_threads_that_ask_the_same_get_the_same(tmp_path: Path) -> None:
-    recording, replies = RecordingJudge(Undated(), ReplyStore(tmp_path / "r.jsonl")), []
+    recording, replies = RecordingClient(Undated(), ReplyStore(tmp_path / "r.jsonl")), []
     threads = [threading.Thread(target=lambda: replies.append(recording.ask("?", [RED]))) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -393,7 +386,7 @@ def llava(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_local_model_replies_the_same_every_time(llava: Path, tmp_path: Path) -> None:
     import torch
 
-    judge = LocalJudge(str(llava), max_new_tokens=6)
+    judge = LocalClient(str(llava), max_new_tokens=6)
     assert judge.name == "tiny-judge"
     assert judge.settings == {"deterministic": True, "dtype": "float32", "max_new_tokens": 6, "revision": None}
     first, second = judge.ask("how good?", [RED, BLUE]), judge.ask("how good?", [RED, BLUE], repeat=1)
@@ -416,6 +409,6 @@ def test_a_local_model_replies_the_same_every_time(llava: Path, tmp_path: Path) 
 
 
 def test_a_model_without_a_chat_template_is_no_judge(tiny_root: Path) -> None:
-    with pytest.raises(ValueError, match=re.escape("miniature:tiny/llava has no chat template: take a model that")):
-        LocalJudge("miniature:tiny/llava")
+    with pytest.raises(ValueError, match="llava has no chat template: take a model that follows instructions"):
+        LocalClient(str(tiny_root / "llava"))
     assert not (tiny_root / "llava" / "chat_template.jinja").exists()

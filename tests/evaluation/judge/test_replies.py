@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from insightedit.chat.replies import Missing, Parsed, Reply, ReplyKey, ReplyStore, Scale, parse_reply, picture_digest
+from insightedit.chat.replies import Reply, ReplyKey, ReplyStore, picture_digest
+from insightedit.chat.scores import Missing, Parsed, Scale, parse_reply
 
 TWO = Scale(("success", "restraint"))
 ONE = Scale(("success",))

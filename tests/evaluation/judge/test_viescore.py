@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from insightedit.chat.clients import EndpointJudge, JudgeError, RecordedJudge, RecordingJudge
+from insightedit.chat.clients import ChatError, EndpointClient, RecordedClient, RecordingClient
 from insightedit.chat.replies import Reply, ReplyStore
 from insightedit.evaluation.judge.rubrics import IMGEDIT_TYPES, RUBRICS, Question, Rubric
 from insightedit.evaluation.judge.viescore import (
@@ -216,17 +216,17 @@ def edits(folder: Path) -> list[EditToJudge]:
 def test_from_an_endpoint_to_a_table_and_again_without_it(tmp_path: Path) -> None:
     asked, steps = edits(tmp_path), []
     with ChatServer() as chat:
-        endpoint = EndpointJudge("seer-1", base_url=chat.base_url, key_variable=None, max_attempts=1)
+        endpoint = EndpointClient("seer-1", base_url=chat.base_url, key_variable=None, max_attempts=1)
         chat.plan += [(200, completion(score(9, 9)), {})] * 7 + [(500, b"", {})]
-        judge = RecordingJudge(endpoint, ReplyStore(tmp_path / "replies.jsonl"))
-        with pytest.raises(JudgeError, match="Replies so far are kept if they are recorded; run again later"):
+        judge = RecordingClient(endpoint, ReplyStore(tmp_path / "replies.jsonl"))
+        with pytest.raises(ChatError, match="Replies so far are kept if they are recorded; run again later"):
             judge_edits(judge, GEDIT, asked, progress=steps.append)
         assert len(chat.bodies) == 8 and steps == [1]
         chat.plan += [(200, completion("no"), {})] * 3 + [(200, completion(score(4, 9)), {})] * 10
         live = judge_edits(judge, GEDIT, asked, progress=steps.append)  # goes on at the eighth question
         endpoint.close()
     assert len(chat.bodies) == 8 + 13 and not chat.plan and steps == [1, 1, 1, 1]
-    recorded = RecordedJudge(ReplyStore(tmp_path / "replies.jsonl"), "seer-1")
+    recorded = RecordedClient(ReplyStore(tmp_path / "replies.jsonl"), "seer-1")
     replayed = judge_edits(recorded, GEDIT, asked, workers=3)
     assert replayed == live and [one.sample_id for one in live] == [name for name in "xyz" for _ in range(3)]
     assert Counter(reason for one in live for reason in one.missing.values()) == {"no scores": 1}

@@ -26,7 +26,8 @@ from insightedit.evaluation.metrics.encoders import (
     load_open_clip,
 )
 from insightedit.evaluation.metrics.preprocess import clip_preprocess, dino_preprocess
-from insightedit.evaluation.metrics.pretrained import load_model, load_tokenizer, weights_digest
+from insightedit.evaluation.metrics.pretrained import load_model, load_tokenizer
+from insightedit.modeling.pretrained import weights_digest
 from tests.evaluation.metrics.toy_encoders import (
     FEATURES,
     HEADS,

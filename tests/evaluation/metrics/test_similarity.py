@@ -15,16 +15,11 @@ from insightedit.evaluation.metrics.encoders import ClipEncoder
 from insightedit.evaluation.metrics.masks import paper_crop, strict_crop
 from insightedit.evaluation.metrics.preprocess import clip_preprocess
 from insightedit.evaluation.metrics.similarity import (
-    Direction,
-    DirectionRow,
-    GeneratedSubject,
-    batches,
     clip_score,
     cosine,
     direction_similarity,
-    dreambench_similarity,
     image_similarity,
-    summarise_directions,
+    mean_image_similarity,
     text_similarity,
     unit,
 )
@@ -57,25 +52,27 @@ def test_clip_i_and_cvs_are_cosines_of_pictures(encoder):
     edited, target = photos(10)[:5], photos(10)[5:]
     wanted = by_hand(encoder.image_features(edited), encoder.image_features(target))
     pairs = list(zip(edited, target, strict=True))
-    assert list(image_similarity(encoder, pairs)) == pytest.approx(wanted, abs=1e-7)
-    assert list(image_similarity(encoder, pairs, scale=100)) == pytest.approx([100 * w for w in wanted], abs=1e-5)
+    assert [image_similarity(encoder, *pair) for pair in pairs] == pytest.approx(wanted, abs=1e-7)
+    cvs = [image_similarity(encoder, *pair, scale=100) for pair in pairs]
+    assert cvs == pytest.approx([100 * w for w in wanted], abs=1e-5)
     assert np.std(wanted) > 0.05, "the pairs should differ"
-    assert list(image_similarity(encoder, [(edited[0], edited[0])])) == pytest.approx([1.0])
+    assert image_similarity(encoder, edited[0], edited[0]) == pytest.approx(1.0)
 
 
 def test_clip_t_and_cts_are_cosines_with_the_caption(encoder):
     edited = photos(5)
     wanted = by_hand(encoder.image_features(edited), encoder.text_features(CAPTIONS))
     pairs = list(zip(edited, CAPTIONS, strict=True))
-    assert list(text_similarity(encoder, pairs)) == pytest.approx(wanted, abs=1e-7)
-    assert list(text_similarity(encoder, pairs, scale=100)) == pytest.approx([100 * w for w in wanted], abs=1e-5)
+    assert [text_similarity(encoder, *pair) for pair in pairs] == pytest.approx(wanted, abs=1e-7)
+    cts = [text_similarity(encoder, *pair, scale=100) for pair in pairs]
+    assert cts == pytest.approx([100 * w for w in wanted], abs=1e-5)
 
 
 def test_clip_score_cuts_each_picture_below_zero(encoder):
     edited = photos(5)
     wanted = by_hand(encoder.image_features(edited), encoder.text_features(CAPTIONS))
     assert min(wanted) < 0 < max(wanted), "both signs are needed"
-    scores = list(clip_score(encoder, zip(edited, CAPTIONS, strict=True)))
+    scores = [clip_score(encoder, *pair) for pair in zip(edited, CAPTIONS, strict=True)]
     assert scores == pytest.approx([100 * max(w, 0.0) for w in wanted], abs=1e-5)
 
 
@@ -89,7 +86,7 @@ def test_clip_score_sees_only_the_crop(encoder):
 
     def scores(picture):
         crops = (paper_crop(picture, mask, side=64), strict_crop(picture, mask, size=(64, 64), resize="none"))
-        return list(text_similarity(encoder, [(crop, "a red fox") for crop in crops]))
+        return [text_similarity(encoder, crop, "a red fox") for crop in crops]
 
     paper, strict = scores(picture)
     assert scores(outside) == [paper, strict]
@@ -126,7 +123,7 @@ def test_clip_score_is_that_of_torchmetrics():
     seen = []
     for model in (tiny_clip(), mirrored):
         ours = ClipEncoder(model, tokenizer(), name="tiny", preprocess=way)
-        scores = list(clip_score(ours, pairs))
+        scores = [clip_score(ours, *pair) for pair in pairs]
         theirs = [torchmetrics_score(model, *pair) for pair in pairs]
         assert scores == pytest.approx(theirs, abs=1e-3)
         seen += scores
@@ -135,46 +132,38 @@ def test_clip_score_is_that_of_torchmetrics():
 
 
 def rows(count=5):
+    """Source, edited, both captions."""
     pictures = photos(2 * count)
     captions = [*CAPTIONS, *CAPTIONS]
-    return [DirectionRow(pictures[i], pictures[count + i], captions[i], captions[i + 1]) for i in range(count)]
+    return [(pictures[i], pictures[count + i], captions[i], captions[i + 1]) for i in range(count)]
 
 
-def published_direction(encoder, row):
+def published_direction(encoder, source, edited, source_caption, target_caption):
     """CLIP_dir as MIGE computes it: not a number where either difference is zero."""
-    pictures = F.normalize(encoder.image_features([row.edited, row.source]).double(), dim=-1)
-    texts = F.normalize(encoder.text_features([row.target_caption, row.source_caption]).double(), dim=-1)
+    pictures = F.normalize(encoder.image_features([edited, source]).double(), dim=-1)
+    texts = F.normalize(encoder.text_features([target_caption, source_caption]).double(), dim=-1)
     picture, text = pictures[0] - pictures[1], texts[0] - texts[1]
     return float((picture / picture.norm()) @ (text / text.norm()))
 
 
 def test_direction_is_the_cosine_of_the_two_changes(encoder):
-    wanted = [published_direction(encoder, row) for row in rows()]
-    results = list(direction_similarity(encoder, rows(), batch_size=2))
-    assert [result.value for result in results] == pytest.approx(wanted, abs=1e-7)
-    assert {result.status for result in results} == {"scored"}
+    wanted = [published_direction(encoder, *row) for row in rows()]
+    assert [direction_similarity(encoder, *row) for row in rows()] == pytest.approx(wanted, abs=1e-7)
     assert np.std(wanted) > 0.05, "the rows should differ"
-    summary = summarise_directions(results)
-    assert summary.mean == pytest.approx(sum(wanted) / 5)
-    assert (summary.n, summary.no_ops, summary.dropped) == (5, 0, 0)
 
 
 def test_equal_captions_are_dropped_and_no_ops_score_nothing(encoder):
-    first, second, third, fourth, fifth = rows()
-    same_words = DirectionRow(second.source, second.edited, "a dog", "a dog")
-    same_to_clip = DirectionRow(third.source, third.edited, "a dog", "A DOG ")
-    no_op = DirectionRow(fourth.source, fourth.source.copy(), "a dog", "a cat")
-    neither = DirectionRow(fifth.source, fifth.source, "a dog", "a dog")
-    for row in (same_words, same_to_clip, no_op, neither):
-        assert math.isnan(published_direction(encoder, row))
-    results = list(direction_similarity(encoder, [same_words, first, same_to_clip, no_op, neither]))
-    assert results[0] == results[2] == results[4] == Direction(None, "equal_captions")
-    assert results[3] == Direction(0.0, "no_op")
-    value = published_direction(encoder, first)
-    assert results[1].value == pytest.approx(value)
-    summary = summarise_directions(results)
-    assert summary.mean == pytest.approx(value / 2)
-    assert (summary.n, summary.no_ops, summary.dropped) == (2, 1, 3)
+    source, edited, *_ = rows()[0]
+    same_words = (source, edited, "a dog", "a dog")
+    same_to_clip = (source, edited, "a dog", "A DOG ")
+    no_op = (source, source.copy(), "a dog", "a cat")
+    neither = (source, source, "a dog", "a dog")
+    for row, value in ((same_words, None), (same_to_clip, None), (no_op, 0.0), (neither, None)):
+        assert math.isnan(published_direction(encoder, *row))
+        assert direction_similarity(encoder, *row) == value
+    encoder.batches.clear()
+    assert direction_similarity(encoder, *same_words) is None
+    assert encoder.batches == [], "rows that are dropped need no encoder"
 
 
 def test_a_change_that_the_encoder_does_not_see_is_a_no_op():
@@ -183,98 +172,19 @@ def test_a_change_that_the_encoder_does_not_see_is_a_no_op():
     source = photos(1, 64, 256)[0]
     edited = source.copy()
     edited[:, :40] = 0
-    (result,) = direction_similarity(encoder, [DirectionRow(source, edited, "a dog", "a cat")])
-    assert result == Direction(0.0, "no_op")
-
-
-def test_nothing_but_equal_captions_has_no_mean(encoder):
-    row = rows()[0]
-    equal = DirectionRow(row.source, row.edited, "a dog", "a dog")
-    results = list(direction_similarity(encoder, [equal, equal]))
-    assert encoder.batches == [], "rows that are dropped need no encoder"
-    summary = summarise_directions(results)
-    assert (summary.mean, summary.n, summary.dropped) == (None, 0, 2)
+    assert direction_similarity(encoder, source, edited, "a dog", "a cat") == 0.0
 
 
 def test_an_edit_may_have_another_size_than_its_source(encoder):
-    row = DirectionRow(photos(1)[0], photos(2, 30, 30)[1], "a dog", "a cat")
-    (result,) = direction_similarity(encoder, [row])
-    assert result.status == "scored"
+    value = direction_similarity(encoder, photos(1)[0], photos(2, 30, 30)[1], "a dog", "a cat")
+    assert value is not None and -1 <= value <= 1
 
 
-def test_dreambench_pairs_with_all_real_pictures_or_with_the_input(encoder):
-    pictures = photos(9)
-    real = {"dog": pictures[:3], "vase": pictures[3:5]}
-    generated = [
-        GeneratedSubject(pictures[5], "dog", 2),
-        GeneratedSubject(pictures[6], "vase"),
-        GeneratedSubject(pictures[7], "dog"),
-    ]
-    features = {subject: encoder.image_features(pictures) for subject, pictures in real.items()}
-    table = [
-        by_hand(encoder.image_features([row.picture]).expand_as(features[row.subject]), features[row.subject])
-        for row in generated
-    ]
-    averaged = list(dreambench_similarity(encoder, generated, real, pairing="all", batch_size=2))
-    assert averaged == pytest.approx([sum(row) / len(row) for row in table], abs=1e-7)
-    single = list(dreambench_similarity(encoder, generated, real, pairing="input"))
-    assert single == pytest.approx([table[0][2], table[1][0], table[2][0]], abs=1e-7)
-    assert abs(averaged[0] - single[0]) > 1e-3
-
-
-def test_a_subjects_real_pictures_are_read_once(encoder):
-    class Folder(dict):
-        asked: list[str] = []  # noqa: RUF012
-
-        def get(self, key, default=None):
-            self.asked.append(key)
-            return super().get(key, default)
-
-    pictures = photos(4)
-    real = Folder(dog=pictures[:2])
-    generated = [GeneratedSubject(picture, "dog") for picture in pictures]
-    list(dreambench_similarity(encoder, generated, real, pairing="all", batch_size=1))
-    assert real.asked == ["dog"]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 16])
-def test_the_batch_size_does_not_matter(encoder, size):
-    pictures = photos(10)
-    pairs = list(zip(pictures[:5], pictures[5:], strict=True))
-    texts = list(zip(pictures[:5], CAPTIONS, strict=True))
-    real = {"dog": pictures[5:]}
-    generated = [GeneratedSubject(picture, "dog", 1) for picture in pictures[:5]]
-    clip = ClipEncoder(tiny_clip(), tokenizer(), name="tiny", preprocess=clip_preprocess(size=SIDE))
-    for one, atol in ((encoder, 1e-7), (clip, 1e-5)):
-        for metric in (
-            lambda n, one=one: image_similarity(one, pairs, batch_size=n),
-            lambda n, one=one: text_similarity(one, texts, batch_size=n),
-            lambda n, one=one: clip_score(one, texts, batch_size=n),
-            lambda n, one=one: (r.value for r in direction_similarity(one, rows(), batch_size=n)),
-            lambda n, one=one: dreambench_similarity(one, generated, real, pairing="all", batch_size=n),
-        ):
-            assert list(metric(size)) == pytest.approx(list(metric(5)), abs=100 * atol)
-
-
-def test_pictures_are_read_as_they_are_needed(encoder):
-    read = []
-
-    def files():
-        for number, picture in enumerate(photos(7)):
-            read.append(number)
-            yield picture, picture
-
-    results = image_similarity(encoder, files(), batch_size=3)
-    assert read == []
-    next(results)
-    assert read == [0, 1, 2]
-    assert len(list(results)) == 6
-    assert encoder.batches == [3, 3, 3, 3, 1, 1], "two calls a batch, the last one shorter"
-
-
-def test_no_pairs_give_no_results(encoder):
-    assert list(image_similarity(encoder, [])) == []
-    assert list(direction_similarity(encoder, [])) == []
+def test_dreambench_pairs_with_all_real_pictures(encoder):
+    generated, *real = photos(4)
+    table = by_hand(encoder.image_features([generated]).expand(3, -1), encoder.image_features(real))
+    assert mean_image_similarity(encoder, generated, real) == pytest.approx(sum(table) / 3, abs=1e-7)
+    assert np.std(table) > 1e-3, "the real pictures should differ"
 
 
 def test_features_without_direction_are_refused():
@@ -290,16 +200,8 @@ def test_what_cannot_be_measured_is_refused(encoder):
     picture = photos(1)[0]
     for metric in (text_similarity, clip_score):
         with pytest.raises(ValueError, match="a caption is empty, .*: leave the row out"):
-            list(metric(encoder, [(picture, " \n")]))
+            metric(encoder, picture, " \n")
     with pytest.raises(ValueError, match="a caption is empty"):
-        list(direction_similarity(encoder, [DirectionRow(picture, picture, "", "a dog")]))
-    with pytest.raises(ValueError, match="batch_size is 0: it is at least 1"):
-        list(batches([picture], 0))
-    one = [GeneratedSubject(picture, "dog", 2)]
-    with pytest.raises(ValueError, match="pairing is 'first': it is one of all, input"):
-        list(dreambench_similarity(encoder, one, {"dog": [picture]}, pairing="first"))
-    for real in ({}, {"dog": []}):
-        with pytest.raises(ValueError, match="the subject 'dog' has no real picture to compare with"):
-            list(dreambench_similarity(encoder, one, real, pairing="all"))
-    with pytest.raises(ValueError, match="input_index is 2, and 'dog' has 1 real pictures, counted from 0"):
-        list(dreambench_similarity(encoder, one, {"dog": [picture]}, pairing="input"))
+        direction_similarity(encoder, picture, picture, "", "a dog")
+    with pytest.raises(ValueError, match="the subject has no real picture to compare with: add one"):
+        mean_image_similarity(encoder, picture, [])

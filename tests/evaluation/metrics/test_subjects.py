@@ -22,22 +22,11 @@ from transformers import (
     SamProcessor,
 )
 
-from insightedit.evaluation.metrics.similarity import image_similarity
-from insightedit.evaluation.metrics.subjects import (
-    Detection,
-    Detector,
-    GroundingDinoDetector,
-    SamSegmenter,
-    Segmenter,
-    SubjectPair,
-    cut_subject,
-    load_detector,
-    load_segmenter,
-    pixel_box,
-    subject_preservation,
-    summarise_subjects,
-)
-from tests.evaluation.metrics.toy_encoders import ProjectionEncoder, photos
+from insightedit.detection.boxes import Detection
+from insightedit.detection.grounding_dino import GroundingDinoDetector
+from insightedit.detection.sam import SamSegmenter
+from insightedit.evaluation.metrics.subjects import cut_subject, load_detector, load_segmenter, pixel_box
+from tests.evaluation.metrics.toy_encoders import photos
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "red", "fox", "dog"]
 TOWER = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}
@@ -50,16 +39,14 @@ class MarkDetector:
 
     def __init__(self, grow: float = 0.0) -> None:
         self.grow = grow
-        self.phrases: list[str] = []
 
-    def detect(self, picture, phrase):
-        self.phrases.append(phrase)
+    def best_box(self, picture, phrase, *, threshold):
         rows, columns = np.nonzero((picture == (255, 0, 0)).all(axis=2))
         if not len(rows):
             return None
         left, top = columns.min() - self.grow, rows.min() - self.grow
         right, bottom = columns.max() + 1 + self.grow, rows.max() + 1 + self.grow
-        return Detection((float(left), float(top), float(right), float(bottom)), 0.9)
+        return Detection(phrase, (float(left), float(top), float(right), float(bottom)), 0.9)
 
 
 class MarkSegmenter:
@@ -67,8 +54,9 @@ class MarkSegmenter:
 
     name, revision = "marks", "1"
 
-    def segment(self, picture, box):
-        return (picture == (255, 0, 0)).all(axis=2)
+    def segment(self, pictures, boxes, *, best_of_three):
+        assert not best_of_three
+        return [[(picture == (255, 0, 0)).all(axis=2)] for picture in pictures]
 
 
 def marked(shape: str = "disc") -> np.ndarray:
@@ -158,30 +146,27 @@ def test_the_best_box_above_the_threshold_is_taken():
     assert best > second
     for phrase in ("red fox", " Red Fox. "):
         for threshold in (0.0, (best + second) / 2):
-            detector = GroundingDinoDetector(*tiny_detector(), name="tiny", box_threshold=threshold)
-            found = detector.detect(picture, phrase)
+            found = GroundingDinoDetector(*tiny_detector()).best_box(picture, phrase, threshold=threshold)
             assert found.score == pytest.approx(best, abs=1e-5)
             assert found.box == pytest.approx(boxes[scores.argmax()].tolist(), abs=1e-3)
-    nothing = GroundingDinoDetector(*tiny_detector(), name="tiny", box_threshold=1.0)
-    assert nothing.detect(picture, "red fox") is None
+    assert GroundingDinoDetector(*tiny_detector()).best_box(picture, "red fox", threshold=1.0) is None
 
 
 def test_the_phrase_matters_to_the_detector():
     picture = photos(1)[0]
-    detector = GroundingDinoDetector(*tiny_detector(), name="tiny", box_threshold=0.0)
-    assert detector.detect(picture, "dog").score != detector.detect(picture, "red fox").score
+    detector = GroundingDinoDetector(*tiny_detector())
+    dog, fox = (detector.best_box(picture, phrase, threshold=0.0) for phrase in ("dog", "red fox"))
+    assert dog.score != fox.score and (dog.phrase, fox.phrase) == ("dog", "red fox")
     for phrase in ("", " . "):
         with pytest.raises(ValueError, match="the phrase is empty: name the object to be found"):
-            detector.detect(picture, phrase)
-    with pytest.raises(ValueError, match="box_threshold is 1.5: it lies between 0 and 1, in MIGEBench 0.3"):
-        GroundingDinoDetector(*tiny_detector(), name="tiny", box_threshold=1.5)
+            detector.best_box(picture, phrase, threshold=0.0)
 
 
 def test_one_mask_is_asked_for_with_the_box():
     """Against the network asked directly: box and picture scaled to 64 px, the first mask scaled back."""
     picture, box = photos(1, 40, 56)[0], (3.0, 4.0, 40.0, 33.0)
     model, processor = tiny_segmenter()
-    mask = SamSegmenter(model, processor, name="tiny").segment(picture, box)
+    ((mask,),) = SamSegmenter(model, processor).segment([picture], [[box]], best_of_three=False)
     assert (mask.shape, mask.dtype) == ((40, 56), np.bool_)
     pixels = processor(images=Image.fromarray(picture), return_tensors="pt")
     height, width = pixels.reshaped_input_sizes[0].tolist()
@@ -201,16 +186,16 @@ def test_detector_and_segmenter_come_from_the_disk(tmp_path):
     for name, parts in (("dino", tiny_detector()), ("sam", tiny_segmenter())):
         for part in parts:
             part.save_pretrained(tmp_path / name)
-    found = GroundingDinoDetector(*tiny_detector(), name="tiny", box_threshold=0.0)
-    detector = load_detector(tmp_path / "dino", box_threshold=0.0)
-    assert isinstance(detector, Detector)
-    assert detector.detect(picture, "fox").box == pytest.approx(found.detect(picture, "fox").box, abs=1e-3)
+    found = GroundingDinoDetector(*tiny_detector())
+    detector = load_detector(tmp_path / "dino")
+    first, second = (one.best_box(picture, "fox", threshold=0.0) for one in (detector, found))
+    assert first.box == pytest.approx(second.box, abs=1e-3)
     assert (detector.name, detector.revision) == (str(tmp_path / "dino"), found.revision)
-    assert load_detector(tmp_path / "dino").box_threshold == 0.3
-    masks = SamSegmenter(*tiny_segmenter(), name="tiny")
+    masks = SamSegmenter(*tiny_segmenter())
     segmenter = load_segmenter(tmp_path / "sam")
-    assert isinstance(segmenter, Segmenter)
-    np.testing.assert_array_equal(segmenter.segment(picture, box), masks.segment(picture, box))
+    np.testing.assert_array_equal(
+        *(one.segment([picture], [[box]], best_of_three=False) for one in (segmenter, masks))
+    )
     assert (segmenter.name, segmenter.revision) == (str(tmp_path / "sam"), masks.revision)
     with pytest.raises(ValueError, match="holds a model of type 'grounding-dino', not 'sam'"):
         load_segmenter(tmp_path / "dino")
@@ -262,8 +247,8 @@ def test_boxes_are_rounded_as_pillow_does():
 
 def test_the_whole_picture_stands_in_for_what_is_not_found():
     class Nowhere(MarkDetector):
-        def detect(self, picture, phrase):
-            return Detection((5.0, 5.0, 5.2, 5.2), 0.9)
+        def best_box(self, picture, phrase, *, threshold):
+            return Detection(phrase, (5.0, 5.0, 5.2, 5.2), 0.9)
 
     picture = marked()
     blank = photos(1)[0]
@@ -275,67 +260,38 @@ def test_the_whole_picture_stands_in_for_what_is_not_found():
     np.testing.assert_array_equal(too_small.picture, picture)
 
 
-def test_preservation_compares_the_cut_and_counts_what_is_not_found():
-    encoders = {"DINO": ProjectionEncoder(12), "CLIP_I": ProjectionEncoder(7)}
-    detector, segmenter = MarkDetector(), MarkSegmenter()
-    subject = cut_subject(marked(), "disc", detector=detector, segmenter=segmenter).picture
-    blank = photos(2)[1]
-    pairs = [
-        SubjectPair(picture, phrase, subject)
-        for picture, phrase in ((marked(), "disc"), (marked("ring"), "a ring"), (blank, "x"))
-    ]
-    detector.phrases.clear()
-    scores = list(subject_preservation(encoders, iter(pairs), detector=detector, segmenter=segmenter, batch_size=2))
-    assert detector.phrases == ["disc", "a ring", "x"], "each picture is searched once, for all encoders"
-    assert [score.detection is not None for score in scores] == [True, True, False]
-    for name, encoder in encoders.items():
-        assert scores[0].values[name] == pytest.approx(1.0)
-        assert scores[1].values[name] < 0.999
-        (whole,) = image_similarity(encoder, [(blank, subject)])
-        assert scores[2].values[name] == pytest.approx(whole)
-    summary = summarise_subjects(scores)
-    values = [score.values["DINO"] for score in scores]
-    assert summary.means["DINO"] == pytest.approx(sum(values) / 3)
-    assert summary.means_detected["DINO"] == pytest.approx(sum(values[:2]) / 2)
-    assert (summary.detection_rate.successes, summary.detection_rate.n) == (2, 3)
-    assert summarise_subjects(scores[2:]).means_detected == {"DINO": None, "CLIP_I": None}
+def test_the_published_threshold_is_asked_for():
+    asked = []
+
+    class Asked(MarkDetector):
+        def best_box(self, picture, phrase, *, threshold):
+            asked.append((phrase, threshold))
+
+    cut_subject(marked(), "a ring", detector=Asked(), segmenter=MarkSegmenter())
+    assert asked == [("a ring", 0.3)]
 
 
-def test_real_networks_go_through_the_whole_metric():
+def test_real_networks_go_through_the_whole_cut(monkeypatch):
     """Random networks: what they find is arbitrary, but it is the same as step by step."""
-    detector = GroundingDinoDetector(*tiny_detector(), name="tiny", box_threshold=0.0)
-    segmenter = SamSegmenter(*tiny_segmenter(), name="tiny")
-    picture, encoder = photos(1)[0], ProjectionEncoder()
-    box = (4.0, 5.0, 44.0, 35.0)
-
-    class Fixed:
-        name, revision = "fixed", "1"
-
-        def detect(self, picture, phrase):
-            assert detector.detect(picture, phrase) is not None
-            return Detection(box, 0.5)
-
-    mask = segmenter.segment(picture, box)
-    assert mask[5:35, 4:44].any()
-    by_hand = np.where(mask[:, :, None], picture, 0).astype(np.uint8)[5:35, 4:44]
-    (wanted,) = image_similarity(encoder, [(by_hand, photos(2)[1])])
-    (score,) = subject_preservation(
-        {"DINO": encoder}, [SubjectPair(picture, "fox", photos(2)[1])], detector=Fixed(), segmenter=segmenter
-    )
-    assert score.values["DINO"] == pytest.approx(wanted)
+    monkeypatch.setattr("insightedit.evaluation.metrics.subjects.BOX_THRESHOLD", 0.0)
+    detector, segmenter = GroundingDinoDetector(*tiny_detector()), SamSegmenter(*tiny_segmenter())
+    picture = photos(1)[0]
+    found = detector.best_box(picture, "fox", threshold=0.0)
+    left, top, right, bottom = pixel_box(found.box, picture.shape)
+    ((mask,),) = segmenter.segment([picture], [[found.box]], best_of_three=False)
+    by_hand = np.where(mask[:, :, None], picture, 0).astype(np.uint8)[top:bottom, left:right]
+    cut = cut_subject(picture, "fox", detector=detector, segmenter=segmenter)
+    assert cut.detection == found and cut.picture.shape == by_hand.shape
+    np.testing.assert_array_equal(cut.picture, by_hand)
 
 
 def test_what_cannot_be_compared_is_refused():
     class Grey(MarkSegmenter):
-        def segment(self, picture, box):
-            return super().segment(picture, box).astype(np.uint8)
+        def segment(self, *given, **more):
+            return [[mask.astype(np.uint8) for mask in masks] for masks in super().segment(*given, **more)]
 
     detector = MarkDetector()
     with pytest.raises(ValueError, match=r"marks gave a mask of uint8 \(60, 80\) for a picture of \(60, 80\)"):
         cut_subject(marked(), "disc", detector=detector, segmenter=Grey())
     with pytest.raises(ValueError, match=r"picture has shape \(60, 80\); pictures are"):
         cut_subject(marked()[:, :, 0], "disc", detector=detector, segmenter=Grey())
-    with pytest.raises(ValueError, match="no encoder: give at least one"):
-        list(subject_preservation({}, [], detector=detector, segmenter=Grey()))
-    with pytest.raises(ValueError, match="at least one sample"):
-        summarise_subjects([])

@@ -1,0 +1,27 @@
+"""Pictures inside data addresses, as pages and chat endpoints take them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+from PIL import Image
+
+
+def data_address(data: bytes, media_type: str) -> str:
+    """`data:MEDIA_TYPE;base64,...`."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def picture_address(picture: Image.Image, file_format: str = "PNG", **options: Any) -> str:
+    """A picture inside a data address; nothing but its pixels, no metadata.
+
+    Args:
+        picture: of a mode that the format can hold.
+        file_format: as Pillow calls it: "PNG", "WEBP", "JPEG".
+        **options: of `Image.save`.
+    """
+    buffer = io.BytesIO()
+    Image.frombytes(picture.mode, picture.size, picture.tobytes()).save(buffer, format=file_format, **options)
+    return data_address(buffer.getvalue(), f"image/{file_format.lower()}")

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.formats.published import open_pairs, resized_mask
-from data_recipes.formats.reading import Listed, place_of
-from data_recipes.formats.run_lengths import decode_mask
+from data_recipes.formats.reading import Listed, open_pairs, place_of, resized_mask
 from data_recipes.runner.inputs import Input, InputConfig
 from data_recipes.runner.records import ObjectAnnotation, Record
 from insightedit.datasets.advancededit import by_stem, is_told, json_files, pair_files, step_of
 from insightedit.datasets.reading import FIELDS, Finder, ReadError, load_json, natural, read_pixels
+from insightedit.datasets.segmentation import decode_mask
 
 CAPTION = Path("1_caption_object_extraction/1_1_recaption")
 OBJECTS = Path("1_caption_object_extraction/1_2_object_extraction")
@@ -51,7 +50,7 @@ def open_advancededit(config: InputConfig) -> Input:
             f"{PAIRS} ..."
         )
     names = sorted(photos, key=natural)
-    return Listed(names, lambda number: layout.photo(names[number], photos[names[number]]))
+    return Listed(len(names), names.__getitem__, lambda number: layout.photo(names[number], photos[names[number]]))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from data_recipes.formats.advancededit import CAPTION, MASKS, OBJECTS, PAIRS, QUALITY, RECAPTION
-from data_recipes.formats.run_lengths import encode_mask
+from data_recipes.formats.writers import save_png, write_json
 from data_recipes.runner.records import ObjectAnnotation, Record
 from insightedit.datasets.advancededit import TASKS
 from insightedit.datasets.reading import unique_keys
+from insightedit.datasets.segmentation import encode_mask
 
 PHOTOS = "photos"  # published without
 SC, PQ = ("instruction_follow", "non_overedit"), ("naturalness", "no_artifacts")
@@ -104,14 +103,14 @@ class _Page:
             told = "_to_".join(_underlined(name) for name in classes if name) or "object"
             name = f"{self.photo}_{number}_{told}.png"
             self.made[digest] = (name, kind, number)
-            _save(picture, self.out / PAIRS / kind / "target_imgs" / name)
+            save_png(picture, self.out / PAIRS / kind / "target_imgs", name)
         name, _, number = self.made[digest]
         return name, number
 
     def write(self) -> None:
         """Write the steps' files."""
         if self.image is not None:
-            _save(self.image, self.out / PHOTOS / f"{self.photo}.png")
+            save_png(self.image, self.out / PHOTOS, f"{self.photo}.png")
         if self.caption:
             self._json(CAPTION, {"img_caption": self.caption})
         if self.things:
@@ -149,9 +148,7 @@ class _Page:
         }
 
     def _json(self, folder: Path, value: Any) -> None:
-        path = self.out / folder / f"{self.photo}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_json(self.out / folder / f"{self.photo}.json", value)
 
 
 def _entry(record: Record, source: str, target: str) -> dict[str, Any]:
@@ -222,8 +219,3 @@ def _box(mask: np.ndarray) -> list[int]:
 
 def _digest(picture: np.ndarray) -> bytes:
     return hashlib.sha1(picture.tobytes(), usedforsecurity=False).digest()
-
-
-def _save(picture: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, compress_level=1)

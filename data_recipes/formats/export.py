@@ -16,11 +16,11 @@ from insightedit.files import check_folder, check_outside
 
 WRITERS = {
     "advancededit": "data_recipes.formats.advancededit_writer:write_advancededit",
-    "magicbrush": "data_recipes.formats.published_writers:write_magicbrush",
-    "instructpix2pix": "data_recipes.formats.published_writers:write_instructpix2pix",
-    "mige": "data_recipes.formats.mige:write_mige",
-    "ai_toolkit": "data_recipes.formats.published_writers:write_ai_toolkit",
-    "jsonl": "data_recipes.formats.published_writers:write_jsonl",
+    "magicbrush": "data_recipes.formats.writers:write_magicbrush",
+    "instructpix2pix": "data_recipes.formats.writers:write_instructpix2pix",
+    "mige": "data_recipes.formats.writers:write_mige",
+    "ai_toolkit": "data_recipes.formats.writers:write_ai_toolkit",
+    "jsonl": "data_recipes.formats.writers:write_jsonl",
 }
 
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.formats.run_lengths import decode_mask
 from data_recipes.oracle.faults import KINDS, MEASURED, is_caught, planted
 from data_recipes.oracle.world import world_of
 from data_recipes.runner.inputs import InputConfig
 from data_recipes.runner.records import Record, Rejected
 from insightedit.console import one_sentence_errors
+from insightedit.datasets.segmentation import decode_mask
 
 
 @dataclass
@@ -155,7 +155,7 @@ def measure_run(folder: Path) -> OracleReport:
     Raises:
         ValueError: if it is no finished run.
     """
-    from data_recipes.formats.published import open_pairs
+    from data_recipes.formats.reading import open_pairs
 
     manifest, refused = folder / "manifest.json", folder / "rejected.jsonl"
     if not manifest.is_file() or not refused.is_file():

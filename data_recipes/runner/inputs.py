@@ -12,7 +12,7 @@ from typing import Protocol
 from data_recipes.runner.records import Record, Rejected
 
 INPUTS: dict[str, str] = {
-    "folder": "data_recipes.formats.photos:open_folder",
+    "folder": "data_recipes.formats.reading:open_folder",
     "scenes": "data_recipes.oracle.photos:open_scenes",
     "scene_pairs": "data_recipes.oracle.photos:open_scene_pairs",
     "couples": "data_recipes.smartedit_synthetic:open_couples",
@@ -20,9 +20,9 @@ INPUTS: dict[str, str] = {
     "advancededit": "data_recipes.formats.advancededit:open_advancededit",
     **dict.fromkeys(
         ("magicbrush", "instructpix2pix", "reasonedit", "mige", "folders", "ai_toolkit", "jsonl", "csv"),
-        "data_recipes.formats.published:open_pairs",
+        "data_recipes.formats.reading:open_pairs",
     ),
-    **dict.fromkeys(("imagefolder", "parquet", "webdataset", "arrow"), "data_recipes.formats.published:open_pairs"),
+    **dict.fromkeys(("imagefolder", "parquet", "webdataset", "arrow"), "data_recipes.formats.reading:open_pairs"),
 }
 
 

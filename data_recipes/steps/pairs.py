@@ -24,11 +24,11 @@ from scipy import ndimage
 
 from data_recipes.backends.base import InpaintRequest, Question
 from data_recipes.backends.windows import box_of
-from data_recipes.formats.run_lengths import encode_mask
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context, Outcome, Step, at_least, attempts, share, some_of
 from data_recipes.steps.asking import Form, UnusableError, ask_all, bare, read_form
 from data_recipes.steps.editable import may
+from insightedit.datasets.segmentation import encode_mask
 
 TASKS = ("remove", "add", "replace")
 PROMPT = """A picture shows: {caption}

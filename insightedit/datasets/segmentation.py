@@ -13,19 +13,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from insightedit.datasets.random_choice_dataset import choose
+from insightedit.datasets.reading import FIELDS, ReadError
 from insightedit.types import EditRecord
 
 BLEND = 0.5  # SmartEdit
 COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (255, 0, 0),
-    "green": (0, 255, 0),
-    "blue": (0, 0, 255),
-    "yellow": (255, 255, 0),
-    "cyan": (0, 255, 255),
-    "magenta": (255, 0, 255),
-    "white": (255, 255, 255),
-    "black": (0, 0, 0),
-}
+    "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0), "cyan": (0, 255, 255),
+    "magenta": (255, 0, 255), "white": (255, 255, 255), "black": (0, 0, 0),
+}  # fmt: skip
 TEMPLATES = (
     "Colour {thing} {colour} and leave the rest as it is.",
     "Lay a {colour} veil over {thing}.",
@@ -146,3 +141,51 @@ def _decompress(text: str) -> list[int]:
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value = shift = 0
     return runs
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """A mask as COCO writes it.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        `{"size": [H, W], "counts": text}`.
+    """
+    height, width = mask.shape
+    flat = np.asarray(mask, dtype=bool).T.reshape(-1)  # column after column
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    if flat.size and flat[0]:
+        runs = [0, *runs]  # the first run is one of zeros
+    return {"size": [height, width], "counts": _compress(runs)}
+
+
+def _compress(runs: Sequence[int]) -> str:
+    """Run lengths -> text: five bits a letter, lowest first, bit 6 = more to come; from the fourth on, differences."""
+    letters = bytearray()
+    for number, run in enumerate(runs):
+        value = run - runs[number - 2] if number > 2 else run
+        while True:
+            bits = value & 0x1F
+            value >>= 5
+            is_last = value == (-1 if bits & 0x10 else 0)
+            letters.append((bits if is_last else bits | 0x20) + 48)
+            if is_last:
+                break
+    return letters.decode("ascii")
+
+
+def decode_mask(segmentation: Any) -> np.ndarray | None:
+    """(H, W) bool of a record's `segmentation`; None where there is none.
+
+    Raises:
+        ReadError: if it is of another form.
+    """
+    if segmentation in (None, "", [], {}):
+        return None
+    try:
+        height, width = (int(side) for side in segmentation["size"])
+        return coco_mask(segmentation, height, width)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ReadError(FIELDS, f"`segmentation` is not COCO's run lengths: {error}") from None

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_recipes.formats.advancededit_writer import write_advancededit
-from data_recipes.formats.run_lengths import decode_mask, encode_mask
 from data_recipes.runner.records import ObjectAnnotation, Record
+from insightedit.datasets.segmentation import decode_mask, encode_mask
 from tests.recipes.format_files import assert_same, dump, edited, noise, opened, records, rejected, same, save
 
 OBJECTS = "1_caption_object_extraction/1_2_object_extraction"

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 from data_recipes.formats.cli import app
 from data_recipes.formats.export import WRITERS, export, writer
 from data_recipes.formats.kinds import guess_kind, splits_of
-from data_recipes.formats.mige import write_mige
-from data_recipes.formats.published_writers import write_ai_toolkit, write_magicbrush
+from data_recipes.formats.writers import write_ai_toolkit, write_magicbrush, write_mige
 from data_recipes.runner.inputs import InputConfig
 from data_recipes.runner.records import Record
 from insightedit.config.schema import SourceConfig

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.formats.published_writers import write_instructpix2pix, write_jsonl, write_magicbrush
+from data_recipes.formats.writers import write_instructpix2pix, write_jsonl, write_magicbrush
 from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.runner.records import Record
 from insightedit.config.schema import SourceConfig

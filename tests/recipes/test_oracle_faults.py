@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from data_recipes.formats.run_lengths import encode_mask
 from data_recipes.oracle.faults import KINDS, MARK, Blindfolded, Faults, is_caught, plant_faults, planted, shares_of
 from data_recipes.oracle.report import main, measure, measure_run
 from data_recipes.oracle.world import world_of
@@ -18,6 +17,7 @@ from data_recipes.steps.masks import Masks
 from data_recipes.steps.pairs import Pairs
 from data_recipes.steps.quality import Quality
 from data_recipes.steps.wording import Wording
+from insightedit.datasets.segmentation import encode_mask
 from tests.recipes.stand_ins import drive, only, oracles, photo, run
 
 MAKE = (Captions(), Masks(), Pairs(), Wording())

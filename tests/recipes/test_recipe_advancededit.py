@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_recipes.backends.registry import KINDS, load_backend
-from data_recipes.formats.published import open_pairs
+from data_recipes.formats.reading import open_pairs
 from data_recipes.oracle.report import main, measure_run
 from data_recipes.recipes import build_steps
 from data_recipes.runner.config import load_config

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from data_recipes.formats.run_lengths import decode_mask
 from data_recipes.oracle.world import world_of
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.pairs import PROMPT, Pairs, box_mask, grown, swapped
+from insightedit.datasets.segmentation import decode_mask
 from tests.recipes.stand_ins import Script, drive, only, oracles, photo, run
 
 FRONT = (Captions(), Masks())

@@ -1,19 +1,23 @@
-"""Writes pairs as MagicBrush, InstructPix2Pix, JSON lines and folders side by side, as `insightedit.datasets` reads."""
+"""Writes pairs as MagicBrush, InstructPix2Pix, MIGE, JSON lines and folders, as `insightedit.datasets` reads them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from data_recipes.formats.shards import png
 from data_recipes.runner.records import Record
 from insightedit.datasets.layouts import SEEDS, SESSIONS
 from insightedit.datasets.reading import unique_keys
 
+MIGE = "mige.json"
 QUALITY = 95  # of InstructPix2Pix's pictures, which are JPEG
 
 
@@ -33,29 +37,22 @@ def write_magicbrush(records: Iterable[Record], out: Path) -> int:
     Raises:
         ValueError: if a record is no such pair.
     """
-    count, used = 0, dict[str, int]()
-    local: dict[str, dict[str, str]] = {}
-    globally: dict[str, dict[str, str]] = {}
-    with _json_object(out / SESSIONS) as put:
+    count, used = 0, Counter[str]()
+    captions: dict[str, dict[str, dict[str, str]]] = {"global": {}, "local": {}}
+    with _json_file(out / SESSIONS, "{}") as put:
         for session in _sessions(_edits(records, "MagicBrush")):
             plain = session[0].key.split("/")[0]
-            used[plain] = used.get(plain, 0) + 1
+            used[plain] += 1
             name = unique_keys([plain])[0] + (f"-{used[plain]}" if used[plain] > 1 else "")
-            put(name, [_turn(out / "images" / name, name, number, one) for number, one in enumerate(session, 1)])
+            put([_turn(out / "images" / name, name, number, one) for number, one in enumerate(session, 1)], name)
             count += len(session)
-            told = {f"{name}-input.png": session[0].caption}
-            told |= {
-                f"{name}-output{n}.png": str(one.notes.get("caption_target", "")) for n, one in enumerate(session, 1)
-            }
-            globally[name] = {file: text for file, text in told.items() if text}
-            told = {
-                f"{name}-output{n}.png": str(one.notes.get("local_description", ""))
-                for n, one in enumerate(session, 1)
-            }
-            local[name] = {file: text for file, text in told.items() if text}
-    for kind, table in (("global", globally), ("local", local)):
+            for kind, note in (("global", "caption_target"), ("local", "local_description")):
+                told = {f"{name}-input.png": session[0].caption} if kind == "global" else {}
+                told |= {f"{name}-output{n}.png": str(one.notes.get(note, "")) for n, one in enumerate(session, 1)}
+                captions[kind][name] = {file: text for file, text in told.items() if text}
+    for kind, table in captions.items():
         if any(table.values()):
-            _write_json(out / f"{kind}_descriptions.json", table)
+            write_json(out / f"{kind}_descriptions.json", table)
     return count
 
 
@@ -78,13 +75,12 @@ def _turn(folder: Path, name: str, number: int, record: Record) -> dict[str, Any
     assert record.target is not None
     given = f"{name}-input.png" if number == 1 else f"{name}-output{number - 1}.png"
     if number == 1:
-        _save(record.source, folder / given)
+        save_png(record.source, folder, given)
     turn = {"input": given, "output": f"{name}-output{number}.png", "instruction": record.wordings[0]}
-    _save(record.target, folder / turn["output"])
+    save_png(record.target, folder, turn["output"])
     if record.mask is not None:
         alpha = np.where(record.mask, 0, 255).astype(np.uint8)
-        turn["mask"] = f"{name}-mask{number}.png"
-        _save(np.dstack([record.source, alpha]), folder / turn["mask"])
+        turn["mask"] = save_png(np.dstack([record.source, alpha]), folder, f"{name}-mask{number}.png")
     return turn
 
 
@@ -109,11 +105,11 @@ def write_instructpix2pix(records: Iterable[Record], out: Path) -> int:
         name = record.key.replace("/", "-")
         prompt = {"input": record.caption, "edit": record.wordings[0]}
         prompt["output"] = str(record.notes.get("caption_target", ""))
-        _write_json(out / name / "prompt.json", prompt)
+        write_json(out / name / "prompt.json", prompt)
         for number, picture in enumerate((record.source, record.target)):
             Image.fromarray(picture).save(out / name / f"0_{number}.jpg", quality=QUALITY, subsampling=0)
         listed.append([name, ["0"]])
-    _write_json(out / SEEDS, listed)
+    write_json(out / SEEDS, listed)
     return len(listed)
 
 
@@ -133,20 +129,15 @@ def write_jsonl(records: Iterable[Record], out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     count = 0
     with (out / "train.jsonl").open("w", encoding="utf-8") as file:
-        for record in records:
-            record.check()
-            name = record.key.replace("/", "-")
+        for name, record in _named(records):
             row: dict[str, Any] = {"key": record.key, "task": record.task, "instruction": list(record.wordings)}
             row["instructions"] = {kind: list(texts) for kind, texts in record.instructions.items()}
-            mask = None if record.mask is None else record.mask.astype(np.uint8) * 255
-            for role, picture in (("source", record.source), ("target", record.target), ("mask", mask)):
-                if picture is not None:
-                    _save(picture, out / role / f"{name}.png")
-                    row[role] = f"{role}/{name}.png"
+            for role in ("source", "target", "mask"):
+                if (picture := getattr(record, role)) is not None:
+                    row[role] = save_png(picture, out, f"{role}/{name}.png")
             if record.references:
-                row["references"] = [f"references/{name}-{n}.png" for n in range(len(record.references))]
-                for path, picture in zip(row["references"], record.references, strict=True):
-                    _save(picture, out / path)
+                pictures = enumerate(record.references)
+                row["references"] = [save_png(one, out, f"references/{name}-{n}.png") for n, one in pictures]
             for field in ("class_origin", "class_target", "detailed_origin", "detailed_target"):
                 row |= {field: getattr(record, field)} if getattr(record, field) else {}
             row |= {"caption_source": record.caption} if record.caption else {}
@@ -170,26 +161,60 @@ def write_ai_toolkit(records: Iterable[Record], out: Path) -> int:
         ValueError: if a record is no pair.
     """
     count = 0
-    for record in records:
-        record.check()
-        assert record.target is not None
-        name = record.key.replace("/", "-")
-        pictures = {"target": record.target, "control": record.source}
+    for name, record in _named(records):
+        pictures = {"target": record.target, "control": record.source, "mask": record.mask}
         pictures |= {f"control_{number}": one for number, one in enumerate(record.references, 2)}
-        pictures["mask"] = None if record.mask is None else record.mask.astype(np.uint8) * 255
         for folder, picture in pictures.items():
             if picture is not None:
-                (out / folder).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture).save(out / folder / f"{name}.png", compress_level=1)
+                save_png(picture, out, f"{folder}/{name}.png")
         (out / "target" / f"{name}.txt").write_text(record.wordings[0] + "\n", encoding="utf-8")
         count += 1
     return count
 
 
+def write_mige(records: Iterable[Record], out: Path) -> int:
+    """Write pictures and `mige.json`; the source gets its own placeholder, as MIGE's data preparation does.
+
+    Args:
+        records: pairs, or pictures drawn from blank.
+        out: new or empty folder.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        ValueError: if a record is no pair.
+    """
+    from insightedit.comprehension.interleaved_prompts import place_source
+
+    count = 0
+    with _json_file(out / MIGE, "[]") as put:
+        for name, record in _named(records):
+            assert record.target is not None
+            instruction = record.wordings[0]
+            entities = [save_png(one, out, f"entity/{name}_{n}.png") for n, one in enumerate(record.references)]
+            entry: dict[str, Any] = {"key": name, "task": record.task}
+            entry["image"] = save_png(record.target, out, f"target/{name}.png")
+            entry["height"], entry["width"] = record.target.shape[:2]
+            prompt = instruction
+            if record.source is not None:
+                prompt, place = place_source(instruction)
+                source = save_png(record.source, out, f"source/{name}.png")
+                entities.insert(place, source)
+                entry |= {"source_path": [source], "instruction": instruction}
+            if record.mask is not None:
+                entry["mask_path"] = save_png(record.mask, out, f"mask/{name}.png")
+            entry |= {"entity_path": entities, "multi_prompt": prompt, "source_caption": record.caption}
+            if record.notes.get("caption_target"):
+                entry["target_caption"] = record.notes["caption_target"]
+            put(entry)
+            count += 1
+    return count
+
+
 def _edits(records: Iterable[Record], layout: str) -> Iterator[Record]:
     """The records, each looked at: a pair of a source by words."""
-    for record in records:
-        record.check()
+    for _, record in _named(records):
         if record.source is None or record.references:
             raise ValueError(
                 f"{record.key} has {'no source' if record.source is None else 'reference pictures'}: {layout} holds "
@@ -198,32 +223,39 @@ def _edits(records: Iterable[Record], layout: str) -> Iterator[Record]:
         yield record
 
 
-class _json_object:
-    """A JSON object in a file, entry by entry."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file, self.count = path.open("w", encoding="utf-8"), 0
-
-    def __enter__(self) -> Any:
-        self.file.write("{")
-        return self._put
-
-    def __exit__(self, *error: object) -> None:
-        self.file.write("\n}\n")
-        self.file.close()
-
-    def _put(self, name: str, value: Any) -> None:
-        told = f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"
-        self.file.write((",\n" if self.count else "\n") + told)
-        self.count += 1
+def _named(records: Iterable[Record]) -> Iterator[tuple[str, Record]]:
+    """(file name, record) of pairs, each looked at."""
+    for record in records:
+        record.check()
+        yield record.key.replace("/", "-"), record
 
 
-def _write_json(path: Path, value: Any) -> None:
+@contextmanager
+def _json_file(path: Path, brackets: str) -> Iterator[Callable[..., None]]:
+    """A JSON list or object, of which values are put one by one, those of an object by name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        before = brackets[0] + "\n"
+
+        def put(value: Any, name: str | None = None) -> None:
+            nonlocal before
+            key = "" if name is None else f"{json.dumps(name, ensure_ascii=False)}: "
+            file.write(before + key + json.dumps(value, ensure_ascii=False))
+            before = ",\n"
+
+        yield put
+        file.write(f"{'' if before[0] == ',' else brackets[0]}\n{brackets[1]}\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, and the folders around it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _save(picture: np.ndarray, path: Path) -> None:
+def save_png(picture: np.ndarray, out: Path, name: str) -> str:
+    """Write (H, W, C) uint8, or an (H, W) bool mask, as PNG below a folder; gives its name."""
+    path = out / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, compress_level=1)
+    path.write_bytes(png(picture))
+    return name

@@ -28,7 +28,6 @@ from insightedit.console import (
     BatchSize,
     Command,
     Device,
-    Group,
     ImageScale,
     Model,
     PromptScale,
@@ -50,7 +49,7 @@ SIZE_WITHOUT_MODEL = 128  # pixels
 app = typer.Typer(
     rich_markup_mode=None,
     help="Measure editors.",
-    cls=Group,
+    cls=benchmark_cli.EvalGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,7 @@ from insightedit.console import (
     BatchSize,
     Command,
     Device,
+    Group,
     ImageScale,
     PromptScale,
     Steps,
@@ -39,7 +41,7 @@ from insightedit.evaluation.benchmarks.registry import load_benchmark
 
 if TYPE_CHECKING:
     from insightedit.evaluation.benchmarks.base import Benchmark
-    from insightedit.evaluation.core.protocol_rules import Protocol
+    from insightedit.evaluation.core.protocol import Protocol
     from insightedit.evaluation.core.run import EditingMethod
     from insightedit.evaluation.core.run_folder import RunCard
 
@@ -89,6 +91,10 @@ Weights = Annotated[
     list[str] | None,
     typer.Option(help="NAME=PATH: where the weights of an encoder lie, if not in the cache; repeat it."),
 ]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="MODULE:NAME of a metric of your own, measured besides; repeat it."),
+]
 RequireAll = Annotated[bool, typer.Option("--require-all", help="Stop at once if an encoder is missing.")]
 JudgeKind = Annotated[
     str | None, typer.Option("--judge", rich_help_panel="Judge", help="endpoint, local or recorded.")
@@ -110,6 +116,18 @@ JudgeRate = Annotated[
     float | None,
     typer.Option(min=0.01, max=1e6, callback=finite, rich_help_panel="Judge", help="Requests per minute at most."),
 ]
+
+
+class EvalGroup(Group):
+    """The commands of `insightedit eval`; a benchmark of somebody else, MODULE:NAME, is one too."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name."""
+        if ":" not in cmd_name:
+            return super().get_command(ctx, cmd_name)
+        command = copy(super().get_command(ctx, next(iter(SHORT))))
+        command.name = cmd_name  # type: ignore[union-attr]
+        return command
 
 
 class BenchmarkCommand(Command):
@@ -157,6 +175,7 @@ def evaluate(
     batch_size: BatchSize = 1,
     device: Device = None,
     weights: Weights = None,
+    metric: Metrics = None,
     require_all: RequireAll = False,
     judge: JudgeKind = None,
     judge_model: JudgeModel = None,
@@ -169,11 +188,13 @@ def evaluate(
     name = str(context.info_name)
     with one_sentence_errors("the same command goes on where it was."):
         from insightedit.evaluation.core import setup
+        from insightedit.evaluation.core.measure import metric_rule
         from insightedit.evaluation.core.metric_models import load_metric_models
         from insightedit.evaluation.core.protocols import find_protocol
         from insightedit.modeling.devices import find_device
 
         rules = find_protocol(name, protocol)
+        rules = replace(rules, added=tuple(metric_rule(one, rules) for one in metric or ()))
         call = {
             "num_inference_steps": steps,
             "guidance_scale": guidance_scale,
@@ -183,8 +204,8 @@ def evaluate(
         _check_options(model, results, dump, rules, judge, partial=partial)
         if model is None:
             _check_no_model({**call, "seeds": seeds, "background_lock": background_lock or None})
-        out = out or Path("runs/eval") / name
         benchmark = _read(name, folder, split, limit)
+        out = out or Path("runs/eval") / benchmark.card.name
         if dump is not None:
             _dump(benchmark, dump)
             return
@@ -195,7 +216,7 @@ def evaluate(
         paths = setup.read_weights(weights or [])
         quiet_libraries()
         with setup.open_judge(asked, place) as asking:
-            models = load_metric_models(rules, name, judge=asking, weights=paths, device=place)
+            models = load_metric_models(rules, benchmark.card.name, judge=asking, weights=paths, device=place)
             if require_all:
                 models.check_all()
             for reason in models.missing.values():

@@ -11,7 +11,7 @@ from insightedit.evaluation.benchmarks.registry import MODULES, benchmark_loader
 
 if TYPE_CHECKING:
     from insightedit.evaluation.benchmarks.base import Card
-    from insightedit.evaluation.core.protocol_rules import Protocol
+    from insightedit.evaluation.core.protocol import Protocol
 
 
 def long_help(name: str) -> str:

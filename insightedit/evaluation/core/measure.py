@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample
+from insightedit.evaluation.benchmarks.registry import load_named
 from insightedit.evaluation.core.metric_models import MetricModels
-from insightedit.evaluation.core.protocol_rules import MetricRule, Protocol
+from insightedit.evaluation.core.protocol import MetricRule, Protocol
 from insightedit.evaluation.core.statistics import mean
 from insightedit.evaluation.judge.rubrics import RUBRICS
 from insightedit.evaluation.judge.viescore import Verdict, judge_edit
@@ -36,6 +37,10 @@ class Outcome:
     value: float | None
     capped: bool = False
     error: str | None = None
+
+
+PICTURES = ("source", "target", "mask", "references", "subjects")
+PARTS = (*PICTURES, "source_caption", "target_caption", "local_caption")  # of a sample, that a metric may need
 
 
 class UnmeasuredError(ValueError):
@@ -217,7 +222,7 @@ def _measured(output: Prediction, rule: MetricRule) -> Outcome:
     if lacking:
         return Outcome(None, error=f"not measured: {', '.join(lacking)} is missing, run.json says why")
     try:
-        return MEASURES[rule.measure](output, rule)
+        return MEASURES.get(rule.measure, _named)(output, rule)
     except (UnmeasuredError, masks.MaskError) as error:
         return Outcome(None, error=str(error))
     except (ValueError, TypeError) as error:
@@ -335,6 +340,51 @@ MEASURES: dict[str, Callable[[Prediction, MetricRule], Outcome]] = {
     "judge_PQ": _judged,
     "judge_mean": _judged,
 }
+
+
+def metric_rule(name: str, protocol: Protocol) -> MetricRule:
+    """The column of a metric that somebody else wrote, to be added to a protocol.
+
+    A metric is a function, or a class that is called, of a `Prediction` that gives a number, or None where it has no
+    meaning. It may say `name` (else its own), `better` ("higher" or "lower"), and `needs`: pictures and captions of the
+    sample, e.g. "target", without which there is no value, and keys of the protocol's models.
+
+    Args:
+        name: `my_package.my_module:my_metric`.
+        protocol: whose models it may take.
+
+    Raises:
+        ValueError: if it cannot be imported, or needs what there is not.
+    """
+    found = load_named(name, "metric")
+    needs, better = tuple(getattr(found, "needs", ())), getattr(found, "better", "higher")
+    keys = {model.key for model in protocol.models}
+    if not callable(found) or {*needs} - keys - {*PARTS} or better not in ("higher", "lower"):
+        raise ValueError(
+            f"{name} is no metric: it is called with a prediction, its `better` is higher or lower, and it needs what "
+            f"there is: {', '.join((*PARTS, *sorted(keys)))}."
+        )
+    title = getattr(found, "name", None) or getattr(found, "__name__", name.rpartition(":")[2])
+    return MetricRule(title, name, better=better, models=tuple(n for n in needs if n in keys))
+
+
+def _named(output: Prediction, rule: MetricRule) -> Outcome:
+    """The value of a metric that is named by where it lies."""
+    metric = load_named(rule.measure, "metric")
+    for part in getattr(metric, "needs", ()):
+        if part in PARTS and not _has(output.view, part):
+            raise UnmeasuredError(f"the sample has no {part}")
+    value = metric(output)
+    if value is None:
+        raise UnmeasuredError("the metric gives no value")
+    if not math.isfinite(value):
+        raise UnmeasuredError(f"the metric gives {value}")
+    return Outcome(float(value))
+
+
+def _has(view: SampleView, part: str) -> bool:
+    found = getattr(view if part in PICTURES else view.sample, part)
+    return found is not None and len(found) > 0
 
 
 def _tool(output: Prediction, rule: MetricRule) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from insightedit.evaluation.core.protocol_rules import Model, Protocol
+from insightedit.evaluation.core.protocol import Model, Protocol
 
 if TYPE_CHECKING:
     from insightedit.chat.clients import ChatClient

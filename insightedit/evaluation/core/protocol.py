@@ -1,28 +1,222 @@
-"""What was measured, exactly: two numbers may stand in one table only if their protocol hashes are equal.
+"""What was measured, exactly: two numbers may stand in one column only if the hashes of their protocols are equal.
 
-The hash covers the scenes and the rule of success. Fields that later versions add to the records leave it alone as long
-as every earlier number stays the same bit for bit, so that old and new reports compare; they have rules and a hash of
-their own (`insightedit.evaluation.scenes.details`).
+A `Protocol` is the rules of one publication. A column exists as `paper` (parity with the publication: its rule, its
+faults included) and, where that is not what we hold to be right, as `strict`, with the reason in a line. Its hash
+covers all rules, and no wording; the hash in a record covers besides which weights the column was measured with
+(`column_hash`), so that numbers of two CLIPs do not meet either.
+
+A `SceneProtocol` is the same for scenes: the set of pictures and the rule of success. Fields that later versions add to
+the records leave its hash alone as long as every earlier number stays the same bit for bit; they have rules and a hash
+of their own (`insightedit.evaluation.scenes.details`). The protocols are in `insightedit.evaluation.core.protocols`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields, is_dataclass
+from typing import Any
 
+from insightedit.evaluation.core.records import VARIANTS
 from insightedit.evaluation.scenes import metrics
 
-RULES = {
+REVISION = 1  # raised when a measurement changes without a change of a field
+NOT_HASHED = {"is_hashed": False}  # fields that explain, or say where a rule is used, and decide about no number
+
+KINDS = ("clip", "dino", "lpips", "detector", "segmenter", "judge")
+REFERENCES = ("", "source", "target", "subject", "input subject", "all subjects")
+CAPTIONS = ("", "local_caption", "target_caption")
+EQUAL = ("keep", "leave out", "zero")
+SCENE_RULES = {
     "editing": "scenes_v1",
     "subject": "scenes_subject_v1",
     "subject_editing": "scenes_subject_editing_v1",
 }  # task -> name of its rules
 
 
+def digest(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 over a value's JSON: the hash of every protocol."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network, or a judge, that columns are measured with.
+
+    Attributes:
+        key: its name within the protocol.
+        kind: one of `KINDS`.
+        name: hub id; net of LPIPS; rubric of a judge.
+        preprocess: of CLIP and DINO, see `insightedit.evaluation.metrics.preprocess`.
+    """
+
+    key: str
+    kind: str
+    name: str
+    preprocess: str = ""
+
+
+@dataclass(frozen=True)
+class MetricRule:
+    """One column.
+
+    Attributes:
+        name: of the metric, spelled as in `published_results.yaml` where it is published.
+        measure: what computes it, a name of `insightedit.evaluation.core.measure.MEASURES`, or MODULE:NAME.
+        variant: "paper" or "strict".
+        models: keys of the networks that it takes, the encoder first.
+        reference: what the output is compared with: "source", "target", "subject" (cut out), "input subject" (the
+            picture that was given), "all subjects", or "".
+        caption: what the output is compared with, a field of the sample.
+        equal_captions: rows whose captions before and after are the same: "keep", "leave out", or "zero" (score 0).
+        frame: size in which pixels are compared: "squash", "letterbox", "reference" (its size), "square" (the middle
+            square).
+        scale: the value is multiplied by it.
+        only: benchmarks that it exists on; empty = all of the protocol's.
+        better: "higher" or "lower".
+        why: what sets it apart from its paper twin, or what is to be known; a sentence.
+    """
+
+    name: str
+    measure: str
+    _: KW_ONLY
+    variant: str = "paper"
+    models: tuple[str, ...] = ()
+    reference: str = ""
+    caption: str = ""
+    equal_captions: str = "keep"
+    frame: str = ""
+    scale: float = 1.0
+    only: tuple[str, ...] = field(default=(), metadata=NOT_HASHED)
+    better: str = field(default="higher", metadata=NOT_HASHED)
+    why: str = field(default="", metadata=NOT_HASHED)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(metric name, variant), unique in a protocol."""
+        return self.name, self.variant
+
+    @property
+    def asks_a_judge(self) -> bool:
+        """Whether its value comes from a judge."""
+        return self.measure.startswith("judge_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """All rules of one publication.
+
+    Attributes:
+        name: with its version, e.g. "smartedit_v1"; a change of a definition gets a new one.
+        title: in a few words.
+        source: where the rules were read.
+        benchmarks: that can be measured by it.
+        rules: columns in the order of tables.
+        models: that the rules name.
+        side: pixels of the frame for "squash", "letterbox" and "square".
+        ssim_border: see `insightedit.evaluation.metrics.pixels.ssim`: 5 = cropped, as torchmetrics up to 1.3.2.
+        psnr_cap: dB of equal pictures.
+        mask_threshold: grey level, for strict masks.
+        dilation: pixels of the frame by which strict masks are widened.
+        averaging: "micro" (all samples alike) or "macro" (categories alike).
+        seeds: pictures per sample.
+        repeats: of a judge's questions.
+        command: what measures it, if not `insightedit eval BENCHMARK`.
+        caveats: what is not known or differs, as sentences.
+        added: columns that somebody measures besides (`--metric`); each has a hash of its own, so that the protocol's
+            stay comparable.
+
+    Raises:
+        ValueError: if a rule stands twice or names what there is not.
+    """
+
+    name: str
+    title: str = field(metadata=NOT_HASHED)
+    source: str = field(metadata=NOT_HASHED)
+    benchmarks: tuple[str, ...] = field(metadata=NOT_HASHED)
+    rules: tuple[MetricRule, ...]
+    models: tuple[Model, ...] = ()
+    side: int = 256
+    ssim_border: int = 5
+    psnr_cap: float = 60.0
+    mask_threshold: int = 127
+    dilation: int = 6
+    averaging: str = "micro"
+    seeds: int = field(default=1, metadata=NOT_HASHED)
+    repeats: int = 3
+    command: str = field(default="", metadata=NOT_HASHED)
+    caveats: tuple[str, ...] = field(default=(), metadata=NOT_HASHED)
+    added: tuple[MetricRule, ...] = field(default=(), metadata=NOT_HASHED)
+
+    def __post_init__(self) -> None:
+        keys = [rule.key for rule in (*self.rules, *self.added)]
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"{self.name} has a column twice: {', '.join(map(str, keys))}.")
+        known = {model.key for model in self.models}
+        for rule in (*self.rules, *self.added):
+            for what, value, allowed in (
+                ("variant", rule.variant, VARIANTS),
+                ("reference", rule.reference, REFERENCES),
+                ("caption", rule.caption, CAPTIONS),
+                ("equal_captions", rule.equal_captions, EQUAL),
+                *(("models", key, known) for key in rule.models),
+            ):
+                if value not in allowed:
+                    listed = ", ".join(map(repr, sorted(allowed)))
+                    raise ValueError(f"{self.name}, {rule.name}: {what} is {value!r}; it is one of {listed}.")
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 over all rules."""
+        return digest({"revision": REVISION, "rules": _hashed(self)})
+
+    def column_hash(self, rule: MetricRule, revisions: Mapping[str, str]) -> str:
+        """The hash that goes into a column's records.
+
+        Args:
+            rule: the column.
+            revisions: key of a model -> which weights it has; those that are missing are left out.
+        """
+        own = digest({"revision": REVISION, "added": _hashed(rule)}) if rule in self.added else self.hash
+        used = {key: revisions[key] for key in rule.models if key in revisions}
+        return digest({"protocol": own, "weights": used}) if used else own
+
+    def rules_for(self, bench: str) -> tuple[MetricRule, ...]:
+        """The columns that exist on a benchmark.
+
+        Raises:
+            ValueError: if the protocol is not for it.
+        """
+        if bench not in self.benchmarks:
+            raise ValueError(
+                f"{self.name} measures {', '.join(self.benchmarks)}, not {bench}: `insightedit eval list` says which "
+                "protocol measures what."
+            )
+        return tuple(rule for rule in (*self.rules, *self.added) if not rule.only or bench in rule.only)
+
+    def models_for(self, bench: str) -> tuple[Model, ...]:
+        """The models that a benchmark's columns take, in their order."""
+        needed = {key for rule in self.rules_for(bench) for key in rule.models}
+        return tuple(model for model in self.models if model.key in needed)
+
+    @property
+    def asks_a_judge(self) -> bool:
+        """Whether a column comes from a judge."""
+        return any(model.kind == "judge" for model in self.models)
+
+
+def _hashed(value: Any) -> Any:
+    """The fields that decide about numbers, ready for JSON."""
+    if is_dataclass(value):
+        names = [one.name for one in fields(value) if one.metadata.get("is_hashed") is not False]
+        return {name: _hashed(getattr(value, name)) for name in names}
+    return [_hashed(one) for one in value] if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True)
 class SceneProtocol:
-    """The set of scenes and the rules.
+    """A set of scenes and the rule of success.
 
     Attributes:
         split: of the scenes.
@@ -32,9 +226,9 @@ class SceneProtocol:
         pairs: minimal pairs.
         data_sha256: over the bytes of every source (or, for a new picture, empty backdrop), target, instruction
             and reference, so that a changed scene generator shows.
-        name: of the task's rules, from `RULES`; a change of a definition gets a new name.
-        min_progress: see `scenes_metrics`.
-        max_leak: see `scenes_metrics`.
+        name: of the task's rules, from `SCENE_RULES`; a change of a definition gets a new name.
+        min_progress: see `insightedit.evaluation.scenes.metrics`; so are the others.
+        max_leak: share of the background.
         leak_threshold: grey levels.
         psnr_cap: dB.
         background_radius: pixels.
@@ -47,7 +241,7 @@ class SceneProtocol:
     count: int
     pairs: int
     data_sha256: str
-    name: str = RULES["editing"]
+    name: str = SCENE_RULES["editing"]
     min_progress: float = metrics.MIN_PROGRESS
     max_leak: float = metrics.MAX_LEAK
     leak_threshold: int = metrics.SUCCESS_THRESHOLD
@@ -56,23 +250,12 @@ class SceneProtocol:
     box_width: int = 0
 
     @classmethod
-    def describe(
-        cls, *, split: str, size: int, seed: int, count: int, pairs: int, data_sha256: str, task: str = "editing"
-    ) -> SceneProtocol:
+    def describe(cls, *, size: int, task: str = "editing", **scenes: Any) -> SceneProtocol:
         """The protocol for scenes of `size`, with the pixel widths that follow from it."""
-        return cls(
-            split,
-            size,
-            seed,
-            count,
-            pairs,
-            data_sha256,
-            RULES[task],
-            background_radius=metrics.background_radius(size),
-            box_width=metrics.box_width(size),
-        )
+        widths = {"background_radius": metrics.background_radius(size), "box_width": metrics.box_width(size)}
+        return cls(size=size, name=SCENE_RULES[task], **widths, **scenes)
 
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 over all fields."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return digest(asdict(self))

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from insightedit.evaluation.benchmarks.registry import benchmark_name
-from insightedit.evaluation.core.protocol_rules import MetricRule, Model, Protocol
-from insightedit.evaluation.core.protocols_judged import GEDIT, IMGEDIT, VIESCORE
-from insightedit.evaluation.core.records import VARIANTS
+from insightedit.evaluation.benchmarks.registry import MODULES, benchmark_loader, benchmark_name, did_you_mean
+from insightedit.evaluation.core.protocol import MetricRule, Model, Protocol
 
 CLIP_B32, CLIP_L14 = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14"
 DINO_S16 = "facebook/dino-vits16"
+JUDGED_HERE = ("The prompts are in our own words: compare only numbers that were judged here.",)
+
+
+def _like(name: str, model: str, reference: str, measure: str = "image_similarity", **more: Any) -> MetricRule:
+    """Likeness of the output to a picture, by the features of one network."""
+    return MetricRule(name, measure, models=(model,), reference=reference, **more)
+
+
+def _told(name: str, measure: str = "text_similarity", caption: str = "target_caption", **more: Any) -> MetricRule:
+    """Likeness of the output to a caption, by CLIP."""
+    return MetricRule(name, measure, models=("clip",), caption=caption, **more)
+
+
+def _pixels(reference: str, frame: str = "reference") -> tuple[MetricRule, ...]:
+    """L1 and L2 against a picture."""
+    return tuple(MetricRule(f"L{n}", f"l{n}", reference=reference, frame=frame, better="lower") for n in (1, 2))
+
+
+def _both(rule: MetricRule, **strict: Any) -> tuple[MetricRule, MetricRule]:
+    """A column and its strict twin, which differs in the fields named."""
+    return rule, replace(rule, variant="strict", **strict)
 
 
 def _background() -> tuple[MetricRule, ...]:
@@ -23,337 +42,259 @@ def _background() -> tuple[MetricRule, ...]:
         "SSIM": "Mean of the map over background pixels, at the source's aspect ratio.",
         "LPIPS": "Mean of the spatial map over background pixels; black ones dilute the number.",
     }
-    rules = []
+    rules: list[MetricRule] = []
     for name, why in whys.items():
-        models = ("lpips",) if name == "LPIPS" else ()
-        shared: dict[str, Any] = {
-            "name": name,
-            "measure": f"background_{name.lower()}",
-            "models": models,
-            "reference": "source",
-            "better": "lower" if name == "LPIPS" else "higher",
-        }
-        rules.append(MetricRule(**shared, frame="squash"))
-        rules.append(MetricRule(**shared, frame="letterbox", variant="strict", why=why))
+        models, better = (("lpips",), "lower") if name == "LPIPS" else ((), "higher")
+        measure = f"background_{name.lower()}"
+        rule = MetricRule(name, measure, models=models, reference="source", better=better, frame="squash")
+        rules += _both(rule, frame="letterbox", why=why)
     return tuple(rules)
 
 
-SMARTEDIT = Protocol(
-    name="smartedit_v1",
-    title="SmartEdit's background metrics and CLIPScore of the edited region",
-    source="SmartEdit, test/metrics_evaluation.py",
-    benchmarks=("reason-edit", "advancededit", "magicbrush", "migebench", "scenes"),
-    models=(Model("lpips", "lpips", "squeeze"), Model("clip", "clip", CLIP_L14, "processor_pil")),
-    rules=(
-        *_background(),
-        MetricRule(
-            name="CLIPScore",
-            measure="crop_clip_score",
-            models=("clip",),
-            caption="local_caption",
-            frame="squash",
-            scale=100.0,
-        ),
-        MetricRule(
-            name="CLIPScore",
-            variant="strict",
-            measure="crop_clip_score",
-            models=("clip",),
-            caption="local_caption",
-            frame="letterbox",
-            scale=100.0,
-            why="Box with its last row and column, mask cut at 127, aspect ratio kept.",
-        ),
-    ),
-    caveats=(
-        "SSIM is cropped by 5 px, as in the torchmetrics of SmartEdit's time; later versions give other numbers.",
-        "InsightEdit publishes no metric code; that it follows this rule is inferred from a row that is equal.",
-        "Ins-align needs raters (`insightedit eval rate`).",
-    ),
+def _judged(names: Mapping[str, str]) -> tuple[MetricRule, ...]:
+    """Columns of a judge, a missing answer left out and, in the strict twin, counted as 0."""
+    why = "An answer that is missing counts as 0 instead of being left out."
+    pairs = (_both(MetricRule(name, f"judge_{part}", models=("judge",)), why=why) for name, part in names.items())
+    return tuple(rule for pair in pairs for rule in pair)
+
+
+VIESCORES = _judged({"VIEScore_O": "O", "VIEScore_SC": "SC", "VIEScore_PQ": "PQ"})
+DIRECTIONS = _both(
+    _told("CLIP_dir", "direction", equal_captions="zero"),
+    equal_captions="leave out",
+    why="Equal captions have no direction; as 0 they pull every mean down.",
 )
 
-MAGICBRUSH = Protocol(
-    name="magicbrush_v1",
-    title="MagicBrush's metrics against the ground truth",
-    source="MagicBrush, evaluation/image_eval.py",
-    benchmarks=("magicbrush", "advancededit", "scenes"),
-    models=(Model("clip", "clip", CLIP_B32, "openai"), Model("dino", "dino", DINO_S16, "openai")),
-    rules=(
-        MetricRule(name="L1", measure="l1", reference="target", frame="reference", better="lower"),
-        MetricRule(name="L2", measure="l2", reference="target", frame="reference", better="lower"),
-        MetricRule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="target"),
-        MetricRule(
-            name="DINO_I",
-            measure="image_similarity",
-            models=("dino",),
-            reference="target",
-            why="Called so because it is against the target; MIGE's DINO is against the source.",
+_ALL = (
+    Protocol(
+        name="smartedit_v1",
+        title="SmartEdit's background metrics and CLIPScore of the edited region",
+        source="SmartEdit, test/metrics_evaluation.py",
+        benchmarks=("reason-edit", "advancededit", "magicbrush", "migebench", "scenes"),
+        models=(Model("lpips", "lpips", "squeeze"), Model("clip", "clip", CLIP_L14, "processor_pil")),
+        rules=(
+            *_background(),
+            *_both(
+                _told("CLIPScore", "crop_clip_score", "local_caption", frame="squash", scale=100.0),
+                frame="letterbox",
+                why="Box with its last row and column, mask cut at 127, aspect ratio kept.",
+            ),
         ),
-        MetricRule(
-            name="CLIP_T", measure="text_similarity", models=("clip",), caption="local_caption", only=("magicbrush",)
-        ),
-        MetricRule(
-            name="CLIP_T_global",
-            measure="text_similarity",
-            models=("clip",),
-            caption="target_caption",
-            only=("magicbrush",),
-            why="Captions of the whole picture: the script's default until its issue 17, about 0.02 higher; "
-            "SmartEdit's values look like these.",
+        caveats=(
+            "SSIM is cropped by 5 px, as in the torchmetrics of SmartEdit's time; later versions give other numbers.",
+            "InsightEdit publishes no metric code; that it follows this rule is inferred from a row that is equal.",
+            "Ins-align needs raters (`insightedit eval rate`).",
         ),
     ),
-    caveats=(
-        "All-turn and final-turn are splits; until February 2025 the script took final pictures in unsorted order.",
-    ),
-)
-
-_SOURCE_METRICS = (
-    MetricRule(name="DINO", measure="image_similarity", models=("dino",), reference="source"),
-    MetricRule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="source"),
-)
-_SOURCE_PIXELS = (
-    MetricRule(name="L1", measure="l1", reference="source", frame="reference", better="lower"),
-    MetricRule(name="L2", measure="l2", reference="source", frame="reference", better="lower"),
-)
-_CAPTIONED: dict[str, Any] = {"models": ("clip",), "caption": "target_caption"}
-
-EMU_MIGE = Protocol(
-    name="emu_mige_v1",
-    title="MIGE's metrics against the source",
-    source="MIGE, infer_scripts/edit.py",
-    benchmarks=("emu-edit", "magicbrush"),
-    models=(Model("clip", "clip", CLIP_B32, "processor_pil"), Model("dino", "dino", DINO_S16, "openai")),
-    rules=(
-        *_SOURCE_METRICS,
-        MetricRule(name="CLIP_T", measure="text_similarity", equal_captions="leave out", **_CAPTIONED),
-        MetricRule(
-            name="CLIP_dir",
-            measure="direction",
-            equal_captions="leave out",
-            why="That rows with equal captions are left out is inferred: with them the mean would not be finite.",
-            **_CAPTIONED,
+    Protocol(
+        name="magicbrush_v1",
+        title="MagicBrush's metrics against the ground truth",
+        source="MagicBrush, evaluation/image_eval.py",
+        benchmarks=("magicbrush", "advancededit", "scenes"),
+        models=(Model("clip", "clip", CLIP_B32, "openai"), Model("dino", "dino", DINO_S16, "openai")),
+        rules=(
+            *_pixels("target"),
+            _like("CLIP_I", "clip", "target"),
+            _like(
+                "DINO_I",
+                "dino",
+                "target",
+                why="Called so because it is against the target; MIGE's DINO is against the source.",
+            ),
+            _told("CLIP_T", caption="local_caption", only=("magicbrush",)),
+            _told(
+                "CLIP_T_global",
+                only=("magicbrush",),
+                why="Captions of the whole picture: the script's default until its issue 17, about 0.02 higher; "
+                "SmartEdit's values look like these.",
+            ),
         ),
-        *_SOURCE_PIXELS,
-    ),
-    caveats=(
-        "MIGE's outputs were JPEG, which alone costs 0.008 to 0.012 of L1.",
-        "The captions that MIGE took on MagicBrush are not published; the global ones are taken.",
-    ),
-)
-
-EMU_SOURCE = Protocol(
-    name="emu_source_v1",
-    title="Emu Edit's five metrics, with CLIP L/14 as most who repeat them",
-    source="Emu Edit, section 5; models as in OmniGen and ICEdit",
-    benchmarks=("emu-edit", "magicbrush"),
-    models=(Model("clip", "clip", CLIP_L14, "openai"), Model("dino", "dino", DINO_S16, "openai")),
-    rules=(
-        MetricRule(name="CLIP_dir", measure="direction", equal_captions="zero", **_CAPTIONED),
-        MetricRule(
-            name="CLIP_dir",
-            variant="strict",
-            measure="direction",
-            equal_captions="leave out",
-            why="Equal captions have no direction; as 0 they pull every mean down.",
-            **_CAPTIONED,
+        caveats=(
+            "All-turn and final-turn are splits; until February 2025 the script took final pictures in unsorted order.",
         ),
-        MetricRule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="source"),
-        MetricRule(name="CLIP_T", measure="text_similarity", **_CAPTIONED),
-        MetricRule(
-            name="CLIP_T",
-            variant="strict",
-            measure="text_similarity",
-            equal_captions="leave out",
-            why="All rows with equal captions have place-holders that do not belong to their picture.",
-            **_CAPTIONED,
+    ),
+    Protocol(
+        name="emu_mige_v1",
+        title="MIGE's metrics against the source",
+        source="MIGE, infer_scripts/edit.py",
+        benchmarks=("emu-edit", "magicbrush"),
+        models=(Model("clip", "clip", CLIP_B32, "processor_pil"), Model("dino", "dino", DINO_S16, "openai")),
+        rules=(
+            _like("DINO", "dino", "source"),
+            _like("CLIP_I", "clip", "source"),
+            _told("CLIP_T", equal_captions="leave out"),
+            _told(
+                "CLIP_dir",
+                "direction",
+                equal_captions="leave out",
+                why="That rows with equal captions are left out is inferred: with them the mean would not be finite.",
+            ),
+            *_pixels("source"),
         ),
-        _SOURCE_PIXELS[0],
-        MetricRule(name="DINO", measure="image_similarity", models=("dino",), reference="source"),
+        caveats=(
+            "MIGE's outputs were JPEG, which alone costs 0.008 to 0.012 of L1.",
+            "The captions that MIGE took on MagicBrush are not published; the global ones are taken.",
+        ),
     ),
-    caveats=("Emu Edit does not name its CLIP and DINO: compare only numbers that were measured here.",),
-)
-
-MIGEBENCH = Protocol(
-    name="migebench_v1",
-    title="MIGEBench: likeness to the target, and of the subject that is found",
-    source="MIGE, infer_scripts/edit.py and MIGEBench_extract_entity.py",
-    benchmarks=("migebench",),
-    models=(
-        Model("clip", "clip", CLIP_B32, "processor_pil"),
-        Model("dino", "dino", DINO_S16, "openai"),
-        Model("detector", "detector", "IDEA-Research/grounding-dino-base"),
-        Model("segmenter", "segmenter", "facebook/sam-vit-huge"),
+    Protocol(
+        name="emu_source_v1",
+        title="Emu Edit's five metrics, with CLIP L/14 as most who repeat them",
+        source="Emu Edit, section 5; models as in OmniGen and ICEdit",
+        benchmarks=("emu-edit", "magicbrush"),
+        models=(Model("clip", "clip", CLIP_L14, "openai"), Model("dino", "dino", DINO_S16, "openai")),
+        rules=(
+            *DIRECTIONS,
+            _like("CLIP_I", "clip", "source"),
+            *_both(
+                _told("CLIP_T"),
+                equal_captions="leave out",
+                why="All rows with equal captions have place-holders that do not belong to their picture.",
+            ),
+            _pixels("source")[0],
+            _like("DINO", "dino", "source"),
+        ),
+        caveats=("Emu Edit does not name its CLIP and DINO: compare only numbers that were measured here.",),
     ),
-    rules=(
-        MetricRule(name="edit_DINO", measure="image_similarity", models=("dino",), reference="target"),
-        MetricRule(name="edit_CLIP_I", measure="image_similarity", models=("clip",), reference="target"),
-        MetricRule(name="edit_CLIP_T", measure="text_similarity", **_CAPTIONED),
-        *(
+    Protocol(
+        name="migebench_v1",
+        title="MIGEBench: likeness to the target, and of the subject that is found",
+        source="MIGE, infer_scripts/edit.py and MIGEBench_extract_entity.py",
+        benchmarks=("migebench",),
+        models=(
+            Model("clip", "clip", CLIP_B32, "processor_pil"),
+            Model("dino", "dino", DINO_S16, "openai"),
+            Model("detector", "detector", "IDEA-Research/grounding-dino-base"),
+            Model("segmenter", "segmenter", "facebook/sam-vit-huge"),
+        ),
+        rules=(
+            _like("edit_DINO", "dino", "target"),
+            _like("edit_CLIP_I", "clip", "target"),
+            _told("edit_CLIP_T"),
+            *(
+                rule
+                for name, model in (("DINO", "dino"), ("CLIP_I", "clip"))
+                for rule in _both(
+                    MetricRule(
+                        f"subj_{name}",
+                        "subject_similarity",
+                        models=(model, "detector", "segmenter"),
+                        reference="subject",
+                    ),
+                    why="Pictures in which the subject is found only; else the whole picture is compared, which often "
+                    "scores well.",
+                )
+            ),
             MetricRule(
-                name=f"subj_{name}",
-                variant=variant,
-                measure="subject_similarity",
-                models=(model, "detector", "segmenter"),
-                reference="subject",
-                why=""
-                if variant == "paper"
-                else "Pictures in which the subject is found only; else the whole "
-                "picture is compared, which often scores well.",
-            )
-            for name, model in (("DINO", "dino"), ("CLIP_I", "clip"))
-            for variant in VARIANTS
+                "subj_found",
+                "subject_found",
+                models=("detector", "segmenter"),
+                why="Share of the pictures in which the detector finds the subject: to be read beside the others.",
+            ),
         ),
-        MetricRule(
-            name="subj_found",
-            measure="subject_found",
-            models=("detector", "segmenter"),
-            why="Share of the pictures in which the detector finds the subject: to be read beside the others.",
+        caveats=("MIGE's crops went through JPEG files, ours do not.",),
+    ),
+    Protocol(
+        name="dreambench_v1",
+        title="DreamBench: likeness to the subject's real pictures and to the prompt",
+        source="DreamBooth, section 4.2; MIGE, compute_clip_I",
+        benchmarks=("dreambench",),
+        models=(Model("clip", "clip", CLIP_B32, "processor_pil"), Model("dino", "dino", DINO_S16, "openai")),
+        rules=(
+            *(
+                rule
+                for name, model in (("DINO", "dino"), ("CLIP_I", "clip"))
+                for rule in _both(
+                    _like(name, model, "input subject"),
+                    measure="mean_image_similarity",
+                    reference="all subjects",
+                    why="Mean over all real pictures, DreamBooth's own rule: a copy of the one that was given does "
+                    "not win.",
+                )
+            ),
+            _told("CLIP_T"),
+        ),
+        seeds=4,
+        caveats=("Which picture of the subject MIGE compares with is inferred: the one that was given.",),
+    ),
+    Protocol(
+        name="mgie_v1",
+        title="MGIE's metrics against the goal",
+        source="MGIE, section 4; no script is published",
+        benchmarks=("evr", "gier", "ma5k", "magicbrush"),
+        models=(
+            Model("clip", "clip", CLIP_B32, "openai"),
+            Model("dino", "dino", DINO_S16, "openai"),
+            Model("lpips", "lpips", "alex"),
+        ),
+        rules=(
+            _pixels("target", "square")[0],
+            MetricRule("SSIM", "ssim", reference="target", frame="square", only=("ma5k",)),
+            _like("LPIPS", "lpips", "target", "lpips", frame="square", only=("ma5k",), better="lower"),
+            _like("DINO_I", "dino", "target", only=("evr", "gier", "magicbrush")),
+            _like("CVS", "clip", "target", scale=100.0, only=("evr", "gier", "magicbrush")),
+            _told("CTS", scale=100.0, only=("magicbrush",)),
+        ),
+        side=512,
+        caveats=(
+            "Nothing but the names is published: CLIP, DINO, the net of LPIPS, sizes and splits are assumed, so these "
+            "are numbers among methods that were measured here.",
         ),
     ),
-    caveats=("MIGE's crops went through JPEG files, ours do not.",),
+    Protocol(
+        name="instructpix2pix_v1",
+        title="InstructPix2Pix's image similarity and directional similarity",
+        source="InstructPix2Pix, metrics/clip_similarity.py",
+        benchmarks=("emu-edit", "magicbrush"),
+        models=(Model("clip", "clip", CLIP_L14, "instructpix2pix"),),
+        rules=(_like("CLIP_I", "clip", "source"), *DIRECTIONS, _told("CLIP_T")),
+        caveats=("Pictures are squashed to 224 x 224 px without antialias, as in the script.",),
+    ),
+    Protocol(
+        name="viescore_v1",
+        title="VIEScore: a judge's 0 to 10 for the edit (SC), the picture (PQ), and both (O)",
+        source="VIEScore, section 3; prompts in our own words",
+        benchmarks=tuple(name for name in MODULES if name not in ("migebench", "dreambench")),
+        models=(Model("judge", "judge", "viescore"),),
+        rules=VIESCORES,
+        caveats=(
+            "How InsightEdit's judge's answers become its VIEScore is not published: no parity with its tables.",
+            "A judge cannot be asked again later: its replies are kept in judge.jsonl.",
+        ),
+    ),
+    Protocol(
+        name="gedit_v1",
+        title="GEdit-Bench: VIEScore at the source's size, mean over groups",
+        source="Step1X-Edit, GEdit-Bench",
+        benchmarks=("gedit",),
+        models=(Model("judge", "judge", "gedit"),),
+        rules=VIESCORES,
+        averaging="macro",
+        caveats=JUDGED_HERE,
+    ),
+    Protocol(
+        name="imgedit_v1",
+        title="ImgEdit-Bench: mean of three scores of 1 to 5, by type of edit",
+        source="ImgEdit, Benchmark/Basic",
+        benchmarks=("imgedit",),
+        models=(Model("judge", "judge", "imgedit"),),
+        rules=_judged({"ImgEdit": "mean"}),
+        averaging="macro",
+        caveats=JUDGED_HERE,
+    ),
+    Protocol(
+        name="exact_v1",
+        title="scenes with exact answers: success, progress, background, leak and more, without any network",
+        source="insightedit.evaluation.scenes.metrics",
+        benchmarks=("scenes",),
+        rules=tuple(
+            MetricRule(name, "scenes", variant="strict", better="lower" if name == "leak" else "higher")
+            for name in ("success", "progress", "balanced", "psnr_background", "leak", "iou")
+        ),
+        command="insightedit eval scenes",
+        caveats=("Its hash covers the set of scenes too, see report.json.",),
+    ),
 )
-
-DREAMBENCH = Protocol(
-    name="dreambench_v1",
-    title="DreamBench: likeness to the subject's real pictures and to the prompt",
-    source="DreamBooth, section 4.2; MIGE, compute_clip_I",
-    benchmarks=("dreambench",),
-    models=(Model("clip", "clip", CLIP_B32, "processor_pil"), Model("dino", "dino", DINO_S16, "openai")),
-    rules=(
-        *(
-            MetricRule(
-                name=name,
-                variant=variant,
-                measure="image_similarity" if variant == "paper" else "mean_image_similarity",
-                models=(model,),
-                reference="input subject" if variant == "paper" else "all subjects",
-                why=""
-                if variant == "paper"
-                else "Mean over all real pictures, DreamBooth's own rule: a copy of "
-                "the one that was given does not win.",
-            )
-            for name, model in (("DINO", "dino"), ("CLIP_I", "clip"))
-            for variant in VARIANTS
-        ),
-        MetricRule(name="CLIP_T", measure="text_similarity", **_CAPTIONED),
-    ),
-    seeds=4,
-    caveats=("Which picture of the subject MIGE compares with is inferred: the one that was given.",),
-)
-
-MGIE = Protocol(
-    name="mgie_v1",
-    title="MGIE's metrics against the goal",
-    source="MGIE, section 4; no script is published",
-    benchmarks=("evr", "gier", "ma5k", "magicbrush"),
-    models=(
-        Model("clip", "clip", CLIP_B32, "openai"),
-        Model("dino", "dino", DINO_S16, "openai"),
-        Model("lpips", "lpips", "alex"),
-    ),
-    rules=(
-        MetricRule(name="L1", measure="l1", reference="target", frame="square", better="lower"),
-        MetricRule(name="SSIM", measure="ssim", reference="target", frame="square", only=("ma5k",)),
-        MetricRule(
-            name="LPIPS",
-            measure="lpips",
-            models=("lpips",),
-            reference="target",
-            frame="square",
-            only=("ma5k",),
-            better="lower",
-        ),
-        MetricRule(
-            name="DINO_I",
-            measure="image_similarity",
-            models=("dino",),
-            reference="target",
-            only=("evr", "gier", "magicbrush"),
-        ),
-        MetricRule(
-            name="CVS",
-            measure="image_similarity",
-            models=("clip",),
-            reference="target",
-            scale=100.0,
-            only=("evr", "gier", "magicbrush"),
-        ),
-        MetricRule(
-            name="CTS",
-            measure="text_similarity",
-            models=("clip",),
-            caption="target_caption",
-            scale=100.0,
-            only=("magicbrush",),
-        ),
-    ),
-    side=512,
-    caveats=(
-        "Nothing but the names is published: CLIP, DINO, the net of LPIPS, sizes and splits are assumed, so these are "
-        "numbers among methods that were measured here.",
-    ),
-)
-
-INSTRUCTPIX2PIX = Protocol(
-    name="instructpix2pix_v1",
-    title="InstructPix2Pix's image similarity and directional similarity",
-    source="InstructPix2Pix, metrics/clip_similarity.py",
-    benchmarks=("emu-edit", "magicbrush"),
-    models=(Model("clip", "clip", CLIP_L14, "instructpix2pix"),),
-    rules=(
-        MetricRule(name="CLIP_I", measure="image_similarity", models=("clip",), reference="source"),
-        MetricRule(name="CLIP_dir", measure="direction", equal_captions="zero", **_CAPTIONED),
-        MetricRule(
-            name="CLIP_dir",
-            variant="strict",
-            measure="direction",
-            equal_captions="leave out",
-            why="Equal captions have no direction; as 0 they pull every mean down.",
-            **_CAPTIONED,
-        ),
-        MetricRule(name="CLIP_T", measure="text_similarity", **_CAPTIONED),
-    ),
-    caveats=("Pictures are squashed to 224 x 224 px without antialias, as in the script.",),
-)
-
-
-EXACT = Protocol(
-    name="exact_v1",
-    title="scenes with exact answers: success, progress, background, leak and more, without any network",
-    source="insightedit.evaluation.scenes.metrics",
-    benchmarks=("scenes",),
-    rules=tuple(
-        MetricRule(name=name, variant="strict", measure="scenes", better=better)
-        for name, better in (
-            ("success", "higher"),
-            ("progress", "higher"),
-            ("balanced", "higher"),
-            ("psnr_background", "higher"),
-            ("leak", "lower"),
-            ("iou", "higher"),
-        )
-    ),
-    command="insightedit eval scenes",
-    caveats=("Its hash covers the set of scenes too, see report.json.",),
-)
-
-PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (
-        SMARTEDIT,
-        MAGICBRUSH,
-        EMU_MIGE,
-        EMU_SOURCE,
-        MIGEBENCH,
-        DREAMBENCH,
-        MGIE,
-        INSTRUCTPIX2PIX,
-        VIESCORE,
-        GEDIT,
-        IMGEDIT,
-        EXACT,
-    )
-}
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 
 DEFAULTS = {
     "reason-edit": "smartedit_v1",
@@ -372,10 +313,22 @@ DEFAULTS = {
 
 
 def protocols_for(bench: str) -> Sequence[Protocol]:
-    """The protocols that measure a benchmark, its default first."""
+    """The protocols that measure a benchmark, its default first.
+
+    A benchmark of somebody else (`MODULE:NAME`) names them as `PROTOCOLS`, ours by name or its own; if it does not, it
+    is measured against its targets, as MagicBrush.
+
+    Raises:
+        ValueError: if there is no such benchmark, or it names a protocol that there is not.
+    """
     name = benchmark_name(bench)
-    fitting = [one for one in PROTOCOLS.values() if name in one.benchmarks]
-    return sorted(fitting, key=lambda one: one.name != DEFAULTS[name])
+    if name in MODULES:
+        fitting = [one for one in PROTOCOLS.values() if name in one.benchmarks]
+        return sorted(fitting, key=lambda one: one.name != DEFAULTS[name])
+    loader = benchmark_loader(name)
+    named = getattr(loader, "PROTOCOLS", ("magicbrush_v1",))
+    own = [_by_name(one) if isinstance(one, str) else one for one in named]
+    return [replace(one, benchmarks=(*one.benchmarks, loader.CARD.name)) for one in own]
 
 
 def find_protocol(bench: str, name: str | None = None) -> Protocol:
@@ -388,11 +341,22 @@ def find_protocol(bench: str, name: str | None = None) -> Protocol:
     Raises:
         ValueError: if there is no such benchmark or protocol, or the protocol is not for the benchmark.
     """
-    wanted = (name or DEFAULTS[benchmark_name(bench)]).strip().lower().replace("-", "_")
-    if wanted not in PROTOCOLS:
-        close = difflib.get_close_matches(wanted, PROTOCOLS, n=1)
-        hint = f"did you mean {close[0]}? There are" if close else "there are"
-        raise ValueError(f"unknown protocol {name!r}: {hint} {', '.join(PROTOCOLS)}.")
-    protocol = PROTOCOLS[wanted]
-    protocol.rules_for(benchmark_name(bench))
+    fitting = protocols_for(bench)
+    if name is None:
+        return fitting[0]
+    wanted = name.strip().lower().replace("-", "_")
+    for protocol in fitting:
+        if protocol.name == wanted:
+            return protocol
+    protocol, card = _by_name(name), benchmark_loader(bench).CARD
+    if card.name not in MODULES:
+        return replace(protocol, benchmarks=(*protocol.benchmarks, card.name))
+    protocol.rules_for(card.name)
     return protocol
+
+
+def _by_name(name: str) -> Protocol:
+    wanted = name.strip().lower().replace("-", "_")
+    if wanted not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}: {did_you_mean(wanted, PROTOCOLS)}")
+    return PROTOCOLS[wanted]

@@ -22,7 +22,7 @@ from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.core.measure import Prediction, SampleView, measure, open_rgb
 from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.outputs import Outputs
-from insightedit.evaluation.core.protocol_rules import MetricRule, Protocol
+from insightedit.evaluation.core.protocol import MetricRule, Protocol
 from insightedit.evaluation.core.records import MetricRecord, read_records, write_records
 from insightedit.evaluation.core.run_folder import (
     RECORDS,
@@ -194,7 +194,7 @@ class _BenchmarkRun:
 
     def _of_controls(self, view: SampleView) -> Iterator[MetricRecord]:
         """Pictures that nobody edited; judges are not asked about them."""
-        silent = [rule for rule in self.rules if not rule.measure.startswith("judge_")]
+        silent = [rule for rule in self.rules if not rule.asks_a_judge]
         has_autoencoder = self.editor.round_trip is not None
         for name in controls_of(view.sample, has_autoencoder=has_autoencoder):
             rules = self._open(name, view.sample, None, silent)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from insightedit.evaluation.core.examples import Example, ExampleKeeper
-from insightedit.evaluation.core.protocol import RULES, SceneProtocol
+from insightedit.evaluation.core.protocol import SCENE_RULES, SceneProtocol
 from insightedit.evaluation.core.results import SceneReport, pair_result, summarise
 from insightedit.evaluation.core.scoring import EditCase, build_case, check_picture, score_edit
 from insightedit.evaluation.scenes.metrics import PSNR_CAP
@@ -82,8 +82,8 @@ def check_task(task: str) -> None:
     Raises:
         ValueError: with the known ones.
     """
-    if task not in RULES:
-        raise ValueError(f"unknown task {task!r}: choose one of {', '.join(RULES)}.")
+    if task not in SCENE_RULES:
+        raise ValueError(f"unknown task {task!r}: choose one of {', '.join(SCENE_RULES)}.")
 
 
 def sample_id(split: str, size: int, seed: int, index: int, pair: str = "", task: str = "editing") -> str:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from insightedit.config.schema import Config
     from insightedit.generation.unet import EditUNet
     from insightedit.model.editor import Editor
-    from insightedit.model.interleaved_editor import InterleavedEditor
     from insightedit.pipelines.base import InsightEditOutput
     from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
@@ -50,7 +49,6 @@ _HOMES = {
     "InsightEditOutput": "insightedit.pipelines.base",
     "InsightEditPipeline": "insightedit.pipelines.edit",
     "InterleavedEditPipeline": "insightedit.pipelines.interleaved",
-    "InterleavedEditor": "insightedit.model.interleaved_editor",
     "LlavaComprehension": "insightedit.comprehension.llava",
     "QFormer": "insightedit.bridging.qformer",
     "load_config": "insightedit.config.load",
@@ -60,7 +58,7 @@ _HOMES = {
 # What model folders name and few people import; diffusers' loader looks here for its own base classes, too
 _HOMES |= {
     "AdaptedMllm": "insightedit.comprehension.adapted",
-    "Blip2PictureEncoder": "insightedit.comprehension.interleaved",
+    "Blip2PictureEncoder": "insightedit.comprehension.blip2_t5",
     "EditTransformer": "insightedit.generation.transformer",
     "FusionBridge": "insightedit.bridging.fusion",
     "ModelMixin": "diffusers",
@@ -80,7 +78,6 @@ __all__ = [
     "InsightEditOutput",
     "InsightEditPipeline",
     "InterleavedEditPipeline",
-    "InterleavedEditor",
     "LlavaComprehension",
     "QFormer",
     "__version__",

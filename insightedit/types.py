@@ -42,20 +42,27 @@ class TokenBatch:
 
 
 @dataclass(frozen=True)
-class Comprehension:
-    """What the MLLM understood.
+class ComprehensionStates:
+    """What comprehension understood.
 
     Attributes:
-        edit_hidden_states: (B, R, D_llm) last-layer states at the edit tokens, in order, or one position before each.
+        edit_hidden_states: (B, R, D_llm) last-layer states at the edit tokens, in order, or one position before each;
+            of a text encoder its (B, T, D_text) states.
         image_features: (B, P, D_vis) patch features before the projector, without the class token; None for text only.
         lm_loss: scalar language-model loss, or None where no labels were given.
         edit_embeddings: (R, D_llm) input embeddings of the edit tokens; None where there are no such tokens.
+        attention_mask: (B, T) int64, 1 for a state that counts; None where all of them do.
     """
 
     edit_hidden_states: Tensor
     image_features: Tensor | None = None
     lm_loss: Tensor | None = None
     edit_embeddings: Tensor | None = None
+    attention_mask: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> ComprehensionStates:
+        """The same states with every tensor on `device`."""
+        return _to(self, device)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class EditBatch:
 def _to(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
-    if isinstance(value, TokenBatch | EditBatch):
+    if isinstance(value, TokenBatch | EditBatch | ComprehensionStates):
         return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value)})
     return value
 

@@ -229,7 +229,7 @@ class LocalChat(CountedBackend):
     def client(self) -> LocalClient:
         """The model, loaded when it is first asked for."""
         from insightedit.chat.local import LocalClient
-        from insightedit.miniatures import resolve_model_id
+        from insightedit.modeling.model_ids import resolve_model_id
 
         settings = dict(self.settings)
         device, dtype = place(self._device, settings.pop("dtype"))

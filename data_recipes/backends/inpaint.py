@@ -171,7 +171,7 @@ class _DiffusersBackend(CountedBackend):
     def _load(self) -> None:
         import diffusers
 
-        from insightedit.miniatures import resolve_model_id
+        from insightedit.modeling.model_ids import resolve_model_id
         from insightedit.modeling.pretrained import load_pretrained, never_asked
 
         device, dtype = place(self.device, self.dtype, half="float16")

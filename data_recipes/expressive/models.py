@@ -28,7 +28,7 @@ class Describer:
 
     def __init__(self, model: str, *, device: str, dtype: torch.dtype, max_new_tokens: int) -> None:
         from insightedit.comprehension.llava import LlavaComprehension
-        from insightedit.miniatures import resolve_model_id
+        from insightedit.modeling.model_ids import resolve_model_id
 
         # whole tables instead of wrapped rows: nothing trains here, and this is the stock model, unwrapped
         comprehension = LlavaComprehension.from_pretrained(

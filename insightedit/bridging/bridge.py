@@ -14,7 +14,7 @@ from insightedit.bridging.iaa import IAA
 from insightedit.bridging.qformer import QFormer
 from insightedit.modeling.offloading import in_forward
 from insightedit.modeling.whole_model import WholeModel
-from insightedit.types import EditCondition
+from insightedit.types import ComprehensionStates, EditCondition
 
 NullText = Literal["empty", "zero_states"]
 NULL_TEXTS: tuple[NullText, ...] = ("empty", "zero_states")
@@ -214,20 +214,13 @@ class EditBridge(WholeModel, ConfigMixin):
             embeddings = _needed(edit_embeddings)
             return self._text_states(torch.zeros_like(embeddings)[None], embeddings)[0]
 
-    def forward(
-        self,
-        edit_hidden_states: Tensor,
-        image_features: Tensor | None,
-        latent_size: tuple[int, int] | None,
-        edit_embeddings: Tensor | None = None,
-    ) -> EditCondition:
+    def forward(self, states: ComprehensionStates, latent_size: tuple[int, int] | None) -> EditCondition:
         """Turn what was understood into the generator's condition.
 
         Args:
-            edit_hidden_states: (B, R, D_llm) states at the edit tokens.
-            image_features: (B, P, D_vis) vision patches, or None for text only, where BIM is skipped.
+            states: at the edit tokens (B, R, D_llm); vision patches (B, P, D_vis), or None for text only, where BIM is
+                skipped; the edit tokens' input embeddings, which an edit head needs.
             latent_size: (h, w) of the latent grid; may be None where BIM does not run.
-            edit_embeddings: (R, D_llm) input embeddings of the edit tokens; needed with an edit head.
 
         Returns:
             Text states, v' (None where BIM did not run), image embedding (None without image branch).
@@ -235,13 +228,13 @@ class EditBridge(WholeModel, ConfigMixin):
         Raises:
             ValueError: if BIM runs and `latent_size` is None, or an edit head is given no embeddings.
         """
-        text_states = self._text_states(edit_hidden_states, edit_embeddings)
+        text_states = self._text_states(states.edit_hidden_states, states.edit_embeddings)
         spatial_residual = None
-        if self.bim is not None and self.use_bim and image_features is not None:
+        if self.bim is not None and self.use_bim and states.image_features is not None:
             if latent_size is None:
                 raise ValueError("BIM makes v' at the size of the latent grid: give latent_size=(h, w), got None.")
-            text_states, spatial_residual = self.bim(text_states, image_features, latent_size)
-        image_embeds = self.iaa(edit_hidden_states) if self.iaa is not None and self.use_iaa else None
+            text_states, spatial_residual = self.bim(text_states, states.image_features, latent_size)
+        image_embeds = self.iaa(states.edit_hidden_states) if self.iaa is not None and self.use_iaa else None
         return EditCondition(text_states, spatial_residual, image_embeds)
 
     def _text_states(self, edit_hidden_states: Tensor, edit_embeddings: Tensor | None) -> Tensor:

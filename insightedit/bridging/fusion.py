@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from insightedit.bridging.attention import Attention
 from insightedit.modeling.offloading import in_forward
 from insightedit.modeling.whole_model import WholeModel
+from insightedit.types import ComprehensionStates, EditCondition
 
 NULL_SEED = 0  # the null text is part of no checkpoint: every build has to draw the same one
 
@@ -107,9 +108,14 @@ class FusionBridge(WholeModel, ConfigMixin):
         with in_forward(self):
             return self.null_text_states.clone()  # an offloaded buffer is emptied afterwards
 
-    def forward(self, semantic_tokens: Tensor, visual_features: Tensor) -> Tensor:
+    def fuse(self, semantic_tokens: Tensor, visual_features: Tensor) -> Tensor:
         """(N, Q, token_width), (N, P, visual_width) -> (N, Q, token_width); see `FeatureFusion`."""
-        return self.fusion(semantic_tokens, visual_features)
+        with in_forward(self):
+            return self.fusion(semantic_tokens.to(self.dtype), visual_features.to(self.dtype))
+
+    def forward(self, states: ComprehensionStates, latent_size: tuple[int, int] | None) -> EditCondition:
+        """The text encoder's states and mask, as they are: they were read with the fused pictures in them."""
+        return EditCondition(states.edit_hidden_states, encoder_attention_mask=states.attention_mask)
 
 
 def _two_layers(in_width: int, width: int) -> nn.Sequential:

@@ -27,8 +27,8 @@ from torch import nn
 
 from insightedit.comprehension.lora import ADAPTER_NAME, load_adapter, save_adapter, wrap
 from insightedit.comprehension.vocabulary import edit_token_parameters, vocabulary_tables
-from insightedit.miniatures import resolve_model_id
 from insightedit.modeling.model_files import check_settings, read_json
+from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:

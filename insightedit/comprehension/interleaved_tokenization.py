@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from insightedit.comprehension.base import RecordTokenizer
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
 from insightedit.images.reading import pixels_to_tensor, squash
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.modeling.processor_path import processor_path
-from insightedit.types import REFERENCE_PLACEHOLDER, Task, TokenBatch, task_of
+from insightedit.types import REFERENCE_PLACEHOLDER, EditRecord, Task, TokenBatch, task_of
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class InterleavedTokenizer:
+class InterleavedTokenizer(RecordTokenizer):
     """Task sentence, words and room for the pictures' tokens, padded to one length.
 
     Args:
@@ -48,7 +49,7 @@ class InterleavedTokenizer:
         max_references: int,
         source_in_text: bool = True,
     ) -> None:
-        self.tokenizer: Any = tokenizer
+        self.text_tokenizer: Any = tokenizer
         self.image_processor: Any = image_processor
         self.tokens_per_image = tokens_per_image
         self.resolution = resolution
@@ -56,14 +57,14 @@ class InterleavedTokenizer:
         self.max_references = max_references
         self.source_in_text = source_in_text
         control = sorted(
-            {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}, key=len, reverse=True
+            {*self.text_tokenizer.all_special_tokens, *self.text_tokenizer.get_added_vocab()}, key=len, reverse=True
         )
         self._control_tokens = re.compile("|".join(re.escape(token) for token in control))
         self._warned = False
 
     @classmethod
     def from_pretrained(cls, vision: str, text_encoder: str, **options: Any) -> InterleavedTokenizer:
-        """What `InterleavedReader.from_pretrained` tokenises with, from folders or hub ids, without any weights.
+        """What `Blip2T5Comprehension.from_pretrained` tokenises with, from folders or hub ids, without any weights.
 
         Args:
             vision: BLIP-2, or the `picture_encoder/` of a model folder.
@@ -113,7 +114,7 @@ class InterleavedTokenizer:
             rows.append(self._row(words, task_of(source is not None, bool(own)), shorten=shorten))
             pictures += in_order
         ids, positions = (torch.tensor(values) for values in zip(*rows, strict=True))
-        length = torch.tensor([len(row) - _count_end(row, self.tokenizer.pad_token_id) for row, _ in rows])
+        length = torch.tensor([len(row) - _count_end(row, self.text_tokenizer.pad_token_id) for row, _ in rows])
         mask = torch.arange(self.max_length) < length[:, None]
         if not pictures:
             return TokenBatch(ids, mask.long(), image_positions=positions)
@@ -125,26 +126,52 @@ class InterleavedTokenizer:
             reference_pixels=self._squares(pictures),
         )
 
+    def tokenize_records(
+        self, records: Sequence[EditRecord], indices: Sequence[int], *, align: bool = False
+    ) -> TokenBatch:
+        """See `RecordTokenizer`; there are no paraphrases to choose from.
+
+        Raises:
+            ValueError: if a record has no picture to draw.
+        """
+        lacking = [record.key for record in records if record.target_image is None]
+        if lacking:
+            raise ValueError(
+                f"record {lacking[0]} has no target picture, and everything here is drawn: let `data.sources` hold "
+                "only kinds with targets (scenes, subjects, subject_edits)."
+            )
+        return self.tokenize(
+            [record.instruction for record in records],
+            [record.source_image for record in records],
+            [record.reference_images for record in records],
+            shorten=True,
+        )
+
+    def image_slots(self, tokens: TokenBatch) -> Tensor:
+        """See `RecordTokenizer`."""
+        assert tokens.image_positions is not None, "this tokenizer's batches have them"
+        return tokens.image_positions
+
     def _row(self, text: str, task: Task, *, shorten: bool) -> tuple[list[int], list[bool]]:
         """(T,) ids, pad where a picture stands, and (T,) whether one does."""
         segments = [self._ids(segment) for segment in text.split(REFERENCE_PLACEHOLDER)]
-        prefix, end = self._ids(TASK_PREFIXES[task]), [self.tokenizer.eos_token_id]
+        prefix, end = self._ids(TASK_PREFIXES[task]), [self.text_tokenizer.eos_token_id]
         room = self.max_length - len(prefix) - len(end) - (len(segments) - 1) * self.tokens_per_image
         excess = sum(map(len, segments)) - room
         if excess > 0:
             self._cut(segments, excess, text, shorten=shorten)
-        picture = [self.tokenizer.pad_token_id] * self.tokens_per_image
+        picture = [self.text_tokenizer.pad_token_id] * self.tokens_per_image
         ids, positions = [*prefix, *segments[0]], [False] * (len(prefix) + len(segments[0]))
         for segment in segments[1:]:
             ids += [*picture, *segment]
             positions += [True] * len(picture) + [False] * len(segment)
-        filler = [self.tokenizer.pad_token_id] * (self.max_length - len(ids) - len(end))
+        filler = [self.text_tokenizer.pad_token_id] * (self.max_length - len(ids) - len(end))
         return [*ids, *end, *filler], [*positions, *[False] * (len(end) + len(filler))]
 
     def _ids(self, text: str) -> list[int]:
         """Tokens of a piece of text; control tokens in it are read as ordinary characters."""
         plain = self._control_tokens.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-        return self.tokenizer(plain.strip(), add_special_tokens=False).input_ids if plain.strip() else []
+        return self.text_tokenizer(plain.strip(), add_special_tokens=False).input_ids if plain.strip() else []
 
     def _cut(self, segments: list[list[int]], excess: int, text: str, *, shorten: bool) -> None:
         """Take `excess` tokens off the end of the text, in place."""

@@ -17,23 +17,26 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
+from insightedit.comprehension.base import Comprehension
 from insightedit.comprehension.lora import attach, merge
-from insightedit.comprehension.prompts import FEW, TemplateSet
+from insightedit.comprehension.prompts import FEW, TEMPLATE_SETS, TemplateSet
 from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture, load_processor
 from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_tokens, edit_token_names, find_edit_tokens
 from insightedit.modeling.offloading import execution_device, in_forward
+from insightedit.modeling.opening import open_base_model
 from insightedit.modeling.pretrained import load_pretrained, recompute_activations
-from insightedit.types import Comprehension, TokenBatch
+from insightedit.types import ComprehensionStates, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-    from insightedit.config.schema import LoraConfig
+    from insightedit.config.schema import Config, LoraConfig
 
+LLAVA = "a LLaVA model in transformers' format"
 Quantization = Literal["none", "4bit", "8bit"]
 
 
-class LlavaComprehension(nn.Module):
+class LlavaComprehension(Comprehension):
     """The multimodal language model that reads picture and instruction.
 
     Args:
@@ -45,6 +48,7 @@ class LlavaComprehension(nn.Module):
         templates: paraphrases of what it is asked in training.
         states_before_tokens: take the states one position before each edit token, which predict the tokens (MGIE),
             instead of those at the tokens (SmartEdit).
+        max_length: tokens that training cuts a sequence to; None: what the model can read.
 
     Raises:
         ValueError: if the tokenizer lacks the edit tokens, or the vision feature layer is not a single one.
@@ -59,6 +63,7 @@ class LlavaComprehension(nn.Module):
         edit_token: str = EDIT_TOKEN,
         templates: TemplateSet = FEW,
         states_before_tokens: bool = False,
+        max_length: int | None = None,
     ) -> None:
         super().__init__()
         self.states_before_tokens = states_before_tokens
@@ -76,10 +81,10 @@ class LlavaComprehension(nn.Module):
                 f"vision_feature_layer is {config.vision_feature_layer}; bridging reads one layer of the vision tower: "
                 "set comprehension.vision_feature_layer to one number."
             )
-        self.edit_token_ids: list[int] = ids
+        self._edit_token_ids: list[int] = ids
         max_positions = config.get_text_config().max_position_embeddings
         self.tokenizer = EditTokenizer(
-            processor, edit_token_names(edit_token, num_edit_tokens), max_positions, templates
+            processor, edit_token_names(edit_token, num_edit_tokens), max_positions, templates, max_length
         )
 
     @classmethod
@@ -96,6 +101,7 @@ class LlavaComprehension(nn.Module):
         dtype: torch.dtype | None = torch.float32,
         templates: TemplateSet = FEW,
         states_before_tokens: bool = False,
+        max_length: int | None = None,
     ) -> LlavaComprehension:
         """Load a model, teach it the edit tokens, freeze it, attach what trains.
 
@@ -111,6 +117,7 @@ class LlavaComprehension(nn.Module):
                 7B takes 14 GB of memory instead of 28. What trains is float32 in any case.
             templates: paraphrases of what it is asked in training.
             states_before_tokens: see the class.
+            max_length: see the class.
 
         Returns:
             The adapter, in eval mode. Trainable parameters match `*lora_*` and `*trainable_tokens_delta*`, or, with
@@ -135,12 +142,52 @@ class LlavaComprehension(nn.Module):
             edit_token=edit_token,
             templates=templates,
             states_before_tokens=states_before_tokens,
+            max_length=max_length,
         ).eval()
+
+    @classmethod
+    def build(cls, config: Config, dtype: torch.dtype | None = None) -> LlavaComprehension:
+        """The MLLM behind its adapter, edit tokens added, LoRA attached; see `Comprehension`."""
+        part = config.comprehension
+        if part.quantization != "none":
+            dtype = dtype or torch.float32  # of what is not quantised
+        with open_base_model("comprehension.model", part.model, LLAVA) as folder:
+            return cls.from_pretrained(
+                folder,
+                num_edit_tokens=part.num_edit_tokens,
+                edit_token=part.edit_token,
+                vision_feature_layer=part.vision_feature_layer,
+                quantization=part.quantization,
+                lora=part.lora,
+                train_embeddings=part.train_embeddings,
+                dtype=dtype,
+                templates=TEMPLATE_SETS[part.templates],
+                states_before_tokens=part.states_before_tokens,
+                max_length=part.max_length,
+            )
+
+    @classmethod
+    def build_tokenizer(cls, config: Config) -> EditTokenizer:
+        """See `Comprehension`."""
+        part = config.comprehension
+        with open_base_model("comprehension.model", part.model, LLAVA) as folder:
+            return EditTokenizer.from_pretrained(
+                folder,
+                num_edit_tokens=part.num_edit_tokens,
+                edit_token=part.edit_token,
+                templates=TEMPLATE_SETS[part.templates],
+                max_length=part.max_length,
+            )
 
     @property
     def stock(self) -> Any:
         """The stock model itself; its layers are wrapped in place where peft is at work."""
         return self.mllm.get_base_model() if isinstance(self.mllm, PeftModel) else self.mllm
+
+    @property
+    def edit_token_ids(self) -> list[int]:
+        """Ids of the R edit tokens, in order."""
+        return self._edit_token_ids
 
     @property
     def num_edit_tokens(self) -> int:
@@ -167,11 +214,12 @@ class LlavaComprehension(nn.Module):
         """Prompt + reply + R edit tokens on the CPU; arguments as `EditTokenizer.tokenize`."""
         return self.tokenizer.tokenize(instructions, images, **options)
 
-    def forward(self, tokens: TokenBatch) -> Comprehension:
+    def forward(self, tokens: TokenBatch, image_tokens: Tensor | None = None) -> ComprehensionStates:
         """One prefill.
 
         Args:
             tokens: see `TokenBatch`; every row holds the R edit tokens once.
+            image_tokens: none; its pictures stand before the instruction.
 
         Returns:
             Last-layer states after the final norm (what `lm_head` reads) at the positions whose input is an edit
@@ -191,7 +239,7 @@ class LlavaComprehension(nn.Module):
             lm_loss = None if tokens.labels is None else self._lm_loss(hidden_states, tokens.labels)
         read_at = is_edit.roll(-1, dims=1) if self.states_before_tokens else is_edit
         read_at = read_at.to(hidden_states.device)  # a language model on several devices ends on the last
-        return Comprehension(
+        return ComprehensionStates(
             edit_hidden_states=hidden_states[read_at].unflatten(0, (-1, self.num_edit_tokens)),
             image_features=image_features,
             lm_loss=lm_loss,
@@ -244,9 +292,13 @@ class LlavaComprehension(nn.Module):
         """Recompute the language model's layers in the backward pass; memory for time, in train mode only."""
         recompute_activations(self.stock.model.language_model)
 
-    def merged(self) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """Stock model with LoRA and token rows folded in, and processor, for export; this one is left as it is."""
-        return merge(self.mllm), copy.deepcopy(self.processor)
+    def parts(self) -> dict[str, Any]:
+        """`mllm` as it stands, and its processor."""
+        return {"mllm": self.mllm, "processor": self.processor}
+
+    def merge(self) -> dict[str, Any]:
+        """Stock model with LoRA and token rows folded in, and processor, both copies."""
+        return {"mllm": merge(self.mllm), "processor": copy.deepcopy(self.processor)}
 
     @property
     def device(self) -> torch.device:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from insightedit.comprehension.base import RecordTokenizer
 from insightedit.comprehension.prompts import (
     FEW,
     IMAGE_TOKEN,
@@ -26,7 +27,7 @@ from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_words, edi
 from insightedit.images.reading import read_rgb
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.modeling.processor_path import processor_path
-from insightedit.types import TokenBatch
+from insightedit.types import EditRecord, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, ProcessorMixin
@@ -37,7 +38,7 @@ IGNORE = -100  # torch's label for "no loss here"
 Picture = Image.Image | np.ndarray
 
 
-class EditTokenizer:
+class EditTokenizer(RecordTokenizer):
     """Prompt + reply + R edit tokens, as padded tensors.
 
     Args:
@@ -45,12 +46,20 @@ class EditTokenizer:
         edit_tokens: their names, in order.
         max_positions: longest sequence the model can read, in tokens.
         templates: the paraphrases that `template_indices` choose from.
+        max_length: tokens that `tokenize_records` cuts a sequence to; None: `max_positions`.
     """
 
     def __init__(
-        self, processor: ProcessorMixin, edit_tokens: Sequence[str], max_positions: int, templates: TemplateSet = FEW
+        self,
+        processor: ProcessorMixin,
+        edit_tokens: Sequence[str],
+        max_positions: int,
+        templates: TemplateSet = FEW,
+        max_length: int | None = None,
     ) -> None:
         self.processor: Any = processor
+        self.text_tokenizer = self.processor.tokenizer
+        self.max_length = max_length
         self.templates = templates
         self.edit_text = "".join(edit_tokens)
         self.num_edit_tokens = len(edit_tokens)
@@ -61,7 +70,13 @@ class EditTokenizer:
 
     @classmethod
     def from_pretrained(
-        cls, model: str, *, num_edit_tokens: int, edit_token: str = EDIT_TOKEN, templates: TemplateSet = FEW
+        cls,
+        model: str,
+        *,
+        num_edit_tokens: int,
+        edit_token: str = EDIT_TOKEN,
+        templates: TemplateSet = FEW,
+        max_length: int | None = None,
     ) -> EditTokenizer:
         """What `LlavaComprehension.from_pretrained` tokenises with, from a folder or hub id, without its weights."""
         from transformers import AutoConfig
@@ -70,7 +85,7 @@ class EditTokenizer:
         processor: Any = load_processor(model, config)
         add_edit_words(processor.tokenizer, edit_token, num_edit_tokens)
         max_positions = config.get_text_config().max_position_embeddings
-        return cls(processor, edit_token_names(edit_token, num_edit_tokens), max_positions, templates)
+        return cls(processor, edit_token_names(edit_token, num_edit_tokens), max_positions, templates, max_length)
 
     def tokenize(
         self,
@@ -124,6 +139,35 @@ class EditTokenizer:
             keep = self._keep(turns, starts, mask, limit, shorten=max_length is not None)
             ids, mask, labels = self._compact(ids, mask, labels, keep)
         return TokenBatch(ids, mask, labels, encoded.get("pixel_values"))
+
+    def tokenize_records(
+        self, records: Sequence[EditRecord], indices: Sequence[int], *, align: bool = False
+    ) -> TokenBatch:
+        """See `RecordTokenizer`; a record without a picture to draw is a chat, its `reply` what is said.
+
+        Raises:
+            ValueError: if only some have a picture, or a text cannot be made short enough.
+        """
+        has_images = records[0].source_image is not None
+        if any((record.source_image is not None) != has_images for record in records):
+            raise ValueError(
+                "stage 1 was given records with and without pictures in one batch: let `data.sources` hold only "
+                "kinds with pictures (resolved) or only kinds without (captions)."
+            )
+        replies = [record.reply for record in records]
+        return self.tokenize(
+            [(not has_images and record.caption) or record.instruction for record in records],
+            [record.source_image for record in records] if has_images else None,  # type: ignore[misc]
+            replies=replies if any(replies) else None,
+            caption=not has_images,
+            chats=None if align else [record.reply is not None and not record.is_edit for record in records],
+            template_indices=list(indices),
+            max_length=self.max_length,
+        )
+
+    def image_slots(self, tokens: TokenBatch) -> Tensor:
+        """See `RecordTokenizer`."""
+        return tokens.input_ids == self.text_tokenizer.convert_tokens_to_ids(self.processor.image_token)
 
     def tokenize_questions(self, questions: Sequence[str], images: Sequence[Picture] | None) -> TokenBatch:
         """Prompts without reply and edit tokens, left-padded: what generation starts from."""

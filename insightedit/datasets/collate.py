@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,79 +15,63 @@ from torch import Tensor
 from insightedit.types import EditBatch, EditRecord, TokenBatch
 
 if TYPE_CHECKING:
-    from transformers import CLIPImageProcessor, CLIPTokenizer
+    from transformers import CLIPImageProcessor, PreTrainedTokenizerBase
 
+    from insightedit.comprehension.base import RecordTokenizer
 
-class Tokenizes(Protocol):
-    """An MLLM, or its tokenizer alone: `EditTokenizer.tokenize`."""
-
-    def tokenize(self, instructions: Sequence[str], images: Sequence[np.ndarray] | None, **options: Any) -> TokenBatch:
-        """Prompt, reply and edit tokens."""
-        ...
+BLANK = 127  # grey stands in for a missing source, so that pictures stack; its latents become zeros
 
 
 @dataclass
 class Collator:
-    """Turns records of one kind into tensors.
+    """Turns records into tensors; tasks may be mixed within a batch.
 
     Attributes:
-        comprehension: tokenises prompts and pictures.
+        tokenizer: comprehension's.
         resolution: side in pixels of the square that the autoencoder sees.
-        tokenizer: CLIP tokenizer of the text to align with; None outside stage 1.
+        text_tokenizer: of the text encoder whose states stage 1 aligns with; None outside stage 1.
         clip_image_processor: prepares targets for the CLIP image encoder; None without image branch.
-        max_length: longest sequence for the MLLM, in tokens.
     """
 
-    comprehension: Tokenizes
+    tokenizer: RecordTokenizer
     resolution: int
-    tokenizer: CLIPTokenizer | None = None
+    text_tokenizer: PreTrainedTokenizerBase | None = None
     clip_image_processor: CLIPImageProcessor | None = None
-    max_length: int | None = None
 
     def __call__(self, records: Sequence[EditRecord], indices: Sequence[int]) -> EditBatch:
-        """Batch `records`; `indices` are their places in the stream and choose the prompt templates."""
-        if self.tokenizer is not None:
-            return self._texts(records, indices)
-        sources = [resize_square(r.source_image, self.resolution) for r in records]
+        """Batch `records`; `indices` are their places in the stream and choose the prompt templates.
+
+        Raises:
+            ValueError: if comprehension cannot read a record.
+        """
+        align = self.text_tokenizer is not None
+        tokens = self.tokenizer.tokenize_records(records, indices, align=align)
+        if align:
+            return self._texts(tokens, records)
+        side = self.resolution
+        blank = np.full((side, side, 3), BLANK, dtype=np.uint8)
+        sources = [blank if r.source_image is None else resize_square(r.source_image, side) for r in records]
         targets = [
-            s if r.target_image is None else resize_square(r.target_image, self.resolution)
-            for r, s in zip(records, sources, strict=True)
+            source if r.target_image is None else resize_square(r.target_image, side)
+            for r, source in zip(records, sources, strict=True)
         ]
-        tokens = self.comprehension.tokenize(
-            [r.instruction for r in records],
-            [r.source_image for r in records],
-            replies=[r.reply for r in records] if any(r.reply for r in records) else None,
-            chats=[r.reply is not None and not r.is_edit for r in records],
-            template_indices=list(indices),
-            max_length=self.max_length,
-        )
+        changed = changed_mask(sources, targets)
+        has_source = torch.tensor([float(record.source_image is not None) for record in records])
         return EditBatch(
             tokens=tokens,
             source_pixels=to_pixels(sources),
             target_pixels=to_pixels(targets),
-            changed_mask=changed_mask(sources, targets),
+            changed_mask=changed.masked_fill(has_source[:, None, None, None] == 0, 1.0),
             clip_target_pixels=self._clip_pixels(targets),
             is_edit=torch.tensor([float(r.is_edit) for r in records]),
+            has_source=None if bool(has_source.all()) else has_source,
         )
 
-    def _texts(self, records: Sequence[EditRecord], indices: Sequence[int]) -> EditBatch:
+    def _texts(self, tokens: TokenBatch, records: Sequence[EditRecord]) -> EditBatch:
         """Stage 1: captions alone, or pictures with instructions whose meaning `caption` spells out."""
-        texts = [r.caption or r.instruction for r in records]
-        has_images = records[0].source_image is not None
-        if any((r.source_image is not None) != has_images for r in records):
-            raise ValueError(
-                "stage 1 was given records with and without pictures in one batch: let `data.sources` hold only "
-                "kinds with pictures (resolved) or only kinds without (captions)."
-            )
-        tokens = self.comprehension.tokenize(
-            [r.instruction for r in records] if has_images else texts,
-            [r.source_image for r in records] if has_images else None,
-            replies=[r.reply for r in records] if any(r.reply for r in records) else None,
-            caption=not has_images,
-            template_indices=list(indices),
-            max_length=self.max_length,
-        )
-        ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        assert self.text_tokenizer is not None
+        texts = [record.caption or record.instruction for record in records]
+        ids = self.text_tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         return EditBatch(tokens=tokens, text_target_ids=ids, changed_mask=self._changed(records))
 
     def _changed(self, records: Sequence[EditRecord]) -> Tensor | None:

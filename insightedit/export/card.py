@@ -14,7 +14,7 @@ from torch import nn
 
 from insightedit.datasets.nested_mixture import leaves
 from insightedit.hub.secrets import read_plain_yaml
-from insightedit.miniatures.folders import PREFIX, current_id, resolve_model_id
+from insightedit.modeling.model_ids import PREFIX, current_id, resolve_model_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.run_folder import stages_behind, started_from
 

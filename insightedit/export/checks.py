@@ -176,7 +176,7 @@ def taught_words(run: Path) -> dict[str, Any]:
         run: run folder of the last stage.
     """
     from insightedit.datasets.nested_mixture import leaves
-    from insightedit.miniatures.folders import PREFIX
+    from insightedit.modeling.model_ids import PREFIX
     from insightedit.scenes import known_words
 
     configs = [read_run(folder) for folder in stages_behind(run)]

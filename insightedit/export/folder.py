@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     from insightedit.config.schema import Config
     from insightedit.model.editor import Editor
-    from insightedit.model.interleaved_editor import InterleavedEditor
 
 
 _PIPELINE_SHIM = """# Only for plain diffusers, which runs code of a folder only where its user allows it;
@@ -147,7 +146,7 @@ def _unused(config: Config) -> set[str]:
 
 
 def export_editor(
-    editor: Editor | InterleavedEditor,
+    editor: Editor,
     config: Config,
     folder: str | os.PathLike,
     dtype: torch.dtype = torch.float16,
@@ -186,11 +185,11 @@ def export_editor(
     stored = {"recipe": config.recipe, "dtype": str(dtype).removeprefix("torch.")}
     replaced: dict[str, Any] = {"bridge": copy_of(_in_use(editor.bridge), dtype)}
     for_training = {}
-    if config.comprehension.reader is None:
-        reader, base = editor.comprehension, config.comprehension.model
+    reader: Any = editor.comprehension
+    if not reader.reads_references:
+        base = config.comprehension.model
         if merge_lora:
-            mllm, replaced["processor"] = reader.merged()
-            replaced["mllm"] = copy_of(mllm, dtype)
+            replaced |= {name: copy_of(part, dtype) for name, part in reader.merge().items()}
             stored["language_model"] = "whole, its adapter merged"
         else:
             tokenizer = reader.processor.tokenizer

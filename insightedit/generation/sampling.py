@@ -15,17 +15,16 @@ import torch
 from torch import Tensor
 
 from insightedit.generation.autoencoder import check_finite
+from insightedit.generation.denoiser import predict
 from insightedit.generation.guidance import BRANCHES, branch_weights, guide, null_branches
 from insightedit.generation.noise import PREDICTION_TYPES
-from insightedit.generation.transformer import EditTransformer, predict_noise
-from insightedit.generation.unet_input import image_prompt, unet_input
 from insightedit.modeling.offloading import unwrapped
 from insightedit.types import EditCondition
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
 
-    from insightedit.generation.unet import EditUNet
+    from insightedit.generation.denoiser import Denoiser
 
 
 @dataclass
@@ -101,7 +100,7 @@ def step_generators(seeds: Sequence[int]) -> list[torch.Generator]:
 
 @torch.no_grad()
 def denoise(
-    unet: EditUNet | EditTransformer,
+    denoiser: Denoiser,
     scheduler: SchedulerMixin,
     latents: Tensor,
     source_latents: Tensor,
@@ -118,7 +117,7 @@ def denoise(
     """Walk the schedule from noise to latents, under two-scale guidance.
 
     Args:
-        unet: the denoiser.
+        denoiser: may be compiled, or behind peft.
         scheduler: any diffusers scheduler; its timesteps are set here.
         latents: (B, C, h, w) standard normal, from `initial_noise`.
         source_latents: (B, C_src, h, w) from `encode_source`.
@@ -141,7 +140,7 @@ def denoise(
     """
     if generators is not None and len(generators) != len(latents):
         raise ValueError(f"got {len(generators)} generators for {len(latents)} samples: give one per sample.")
-    _set_timesteps(scheduler, num_inference_steps, latents.device, unwrapped(unet).config)
+    _set_timesteps(scheduler, num_inference_steps, latents.device, unwrapped(denoiser).config)
     step_options = _step_options(scheduler, generators)
     state = DrawState(
         latents.float() * scheduler.init_noise_sigma,
@@ -158,7 +157,7 @@ def denoise(
             parts = null_branches(state.condition, source_latents, null_text_states, branches, negative)
             prepared = (scales, state.condition)
         noisy_latents = scheduler.scale_model_input(state.latents, timestep)
-        prediction = predict(unet, torch.cat([noisy_latents] * len(branches)), timestep, parts[1], parts[0])
+        prediction = predict(denoiser, torch.cat([noisy_latents] * len(branches)), timestep, parts[1], parts[0])
         by_branch = dict(zip(branches, prediction.float().chunk(len(branches)), strict=True))
         guided = guide(*(by_branch.get(branch) for branch in BRANCHES), *scales)
         try:
@@ -172,38 +171,6 @@ def denoise(
             break
     check_finite(state.latents, f"what was drawn with guidance scales {scales[0]:g} and {scales[1]:g}")
     return state.latents
-
-
-def predict(
-    unet: EditUNet | EditTransformer,
-    noisy_latents: Tensor,
-    timestep: Tensor,
-    source_latents: Tensor,
-    condition: EditCondition,
-) -> Tensor:
-    """One call of the denoiser, in its dtype.
-
-    Args:
-        unet: the denoiser.
-        noisy_latents: (B, C, h, w) z_t, scaled as the scheduler wants it.
-        timestep: scalar or (B,).
-        source_latents: (B, C_src, h, w) z_src.
-        condition: text states, v' and image embedding of B samples.
-
-    Returns:
-        (B, C, h, w) prediction in the scheduler's prediction type, in the denoiser's dtype.
-    """
-    if isinstance(unwrapped(unet), EditTransformer):
-        return predict_noise(unet, noisy_latents, timestep, source_latents, condition)
-    return unet(
-        unet_input(
-            noisy_latents.to(unet.dtype), source_latents, condition.spatial_residual, unet.config.residual_channels
-        ),
-        timestep,
-        encoder_hidden_states=condition.encoder_hidden_states.to(unet.dtype),
-        added_cond_kwargs=image_prompt(condition),
-        return_dict=False,
-    )[0]
 
 
 def _set_timesteps(scheduler: SchedulerMixin, steps: int, device: torch.device, config: Any) -> None:

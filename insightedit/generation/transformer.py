@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import PixArtTransformer2DModel
@@ -16,23 +16,29 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from einops import rearrange
 from torch import Tensor, nn
 
+from insightedit.config.load import ConfigError
+from insightedit.generation.denoiser import Denoiser, DenoiserInputs
 from insightedit.generation.unet import TRAIN_TIMESTEPS, alpha_at, source_prediction
 from insightedit.modeling.offloading import in_forward
+from insightedit.modeling.opening import open_base_model
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.modeling.whole_model import WholeModel
 from insightedit.types import EditCondition, NoisePrediction
 
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
+
+PIXART = "a PixArt pipeline (transformer/)"
 PLACE_KEYS = ("place_out.weight", "place_out.bias")
 BLANK_PRIOR = 1.0  # latents of a whole picture have about unit variance
 
 
-class EditTransformer(WholeModel, PixArtTransformer2DModel):
+class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
     """Denoiser of [z_t, z_src] by text states of any length, with a mask over them.
 
     `config.in_channels` stays the number of channels of z_t. `forward` has the stock signature and output: with a
     learned variance that is 2 * in_channels channels, the noise and then the variance. `predict` gives the noise
-    alone. Training on it leaves the variance half as it was loaded, and
-    DPM-Solver++ never reads it.
+    alone: training leaves the variance half as it was loaded, and DPM-Solver++ never reads it.
 
     Args:
         source_channels: channels of z_src, the source picture's latents.
@@ -180,19 +186,75 @@ class EditTransformer(WholeModel, PixArtTransformer2DModel):
             output = source_prediction(output[:, :channels], noisy, source, alpha, prior)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
-    def predict(
-        self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition
-    ) -> Tensor:
-        """As `predict_noise`, of this transformer."""
-        return predict_noise(self, noisy_latents, timesteps, source_latents, condition)
+    @classmethod
+    def inputs_of(cls, config: Config) -> DenoiserInputs:
+        """See `Denoiser`: text states of any length, nothing else; and patch features for fusion."""
+        part = config.generation.transformer
+        assert part is not None
+        with open_base_model("generation.transformer.model", part.model, PIXART) as folder:
+            own: Any = cls.load_config(folder, subfolder="transformer")
+        width = own["num_attention_heads"] * own["attention_head_dim"]
+        return DenoiserInputs(text_width=own["caption_channels"], visual_width=width)
 
-    def predict_and_mark(
-        self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition
+    @classmethod
+    def build(
+        cls, config: Config, *, latent_channels: int, image_embed_dim: int, alphas_cumprod: Tensor | None
+    ) -> EditTransformer:
+        """See `Denoiser`.
+
+        Raises:
+            ConfigError: if the base model denoises other latents than the autoencoder makes.
+        """
+        part, generation = config.generation.transformer, config.generation
+        assert part is not None
+        with open_base_model("generation.transformer.model", part.model, PIXART) as folder:
+            transformer = cls.from_transformer(
+                folder,
+                subfolder="transformer",
+                source_channels=latent_channels,
+                source_prior=generation.source_prior,
+                place_head=part.place_head,
+                alphas_cumprod=alphas_cumprod,
+            )
+        if transformer.config.in_channels != latent_channels:
+            raise ConfigError(
+                f"generation.transformer.model {part.model} denoises {transformer.config.in_channels} channels, the "
+                f"autoencoder of generation.model {generation.model} has {latent_channels}: name two that belong "
+                "together."
+            )
+        return transformer
+
+    @property
+    def grid(self) -> int:
+        """Cells of one patch, along one side."""
+        return self.config.patch_size
+
+    def predict(
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        source_latents: Tensor,
+        condition: EditCondition,
+        *,
+        mark_places: bool = False,
     ) -> NoisePrediction:
-        """As `predict`, and with a place head which patches change: (B, 1, h / patch, w / patch) logits."""
-        with self._half_way() as features:
-            noise = self.predict(noisy_latents, timesteps, source_latents, condition)
-        if self.place_out is None:
+        """See `Denoiser`; a place head marks (B, 1, h / patch, w / patch) logits."""
+        if condition.spatial_residual is not None or condition.image_embeds is not None:
+            raise ValueError(
+                "the condition holds v' or an image embedding, which a transformer has no place for: build the "
+                "bridge without BIM and IAA (bridge.fusion)."
+            )
+        with self._half_way(mark_places) as features:
+            (output,) = self(
+                torch.cat([noisy_latents, source_latents], dim=1),
+                encoder_hidden_states=condition.encoder_hidden_states.to(self.dtype),
+                timestep=timesteps.expand(len(noisy_latents)),
+                added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+                encoder_attention_mask=condition.encoder_attention_mask,
+                return_dict=False,
+            )
+        noise = output[:, : self.config.in_channels]  # a learned variance follows, which nothing here reads
+        if not features or self.place_out is None:
             return NoisePrediction(noise)
         width = noise.shape[-1] // self.config.patch_size
         return NoisePrediction(noise, rearrange(self.place_out(features[0]), "b (h w) c -> b c h w", w=width))
@@ -214,10 +276,10 @@ class EditTransformer(WholeModel, PixArtTransformer2DModel):
         return patches.flatten(2).transpose(1, 2)
 
     @contextmanager
-    def _half_way(self) -> Iterator[list[Tensor]]:
+    def _half_way(self, wanted: bool) -> Iterator[list[Tensor]]:
         """Collect the features (B, P, D) behind the block half-way, where a place head wants them."""
         features: list[Tensor] = []
-        if self.place_out is None:
+        if self.place_out is None or not wanted:
             yield features
             return
         block = self.transformer_blocks[len(self.transformer_blocks) // 2]
@@ -232,44 +294,6 @@ class EditTransformer(WholeModel, PixArtTransformer2DModel):
         """Config keys that a class is built from: for this one, the stock transformer's and its own."""
         keys = PixArtTransformer2DModel._get_init_keys(input_class)
         return keys | _stock_config_keys() if issubclass(input_class, EditTransformer) else keys
-
-
-def predict_noise(
-    transformer: EditTransformer,
-    noisy_latents: Tensor,
-    timesteps: Tensor,
-    source_latents: Tensor,
-    condition: EditCondition,
-) -> Tensor:
-    """One call of a transformer, which may be compiled or behind peft.
-
-    Args:
-        transformer: the denoiser.
-        noisy_latents: (B, C, h, w) z_t.
-        timesteps: (B,), or a scalar for the whole batch.
-        source_latents: (B, C_src, h, w) z_src; zeros for a blank canvas.
-        condition: text states and their mask.
-
-    Returns:
-        (B, C, h, w) prediction in the scheduler's prediction type: the first C channels of the output.
-
-    Raises:
-        ValueError: if the condition holds what only a UNet can use.
-    """
-    if condition.spatial_residual is not None or condition.image_embeds is not None:
-        raise ValueError(
-            "the condition holds v' or an image embedding, which a transformer has no place for: build the "
-            "bridge without BIM and IAA (bridge.fusion)."
-        )
-    (output,) = transformer(
-        torch.cat([noisy_latents, source_latents], dim=1),
-        encoder_hidden_states=condition.encoder_hidden_states.to(transformer.dtype),
-        timestep=timesteps.expand(len(noisy_latents)),
-        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
-        encoder_attention_mask=condition.encoder_attention_mask,
-        return_dict=False,
-    )
-    return output[:, : transformer.config.in_channels]
 
 
 def _with_place_head(weights: dict[str, Tensor], head: nn.Linear | None) -> dict[str, Tensor]:

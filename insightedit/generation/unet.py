@@ -7,9 +7,9 @@ unexpected. Every stock key keeps its name, so stock weights load.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -18,15 +18,21 @@ from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProj
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
-from insightedit.generation.unet_input import EditConvIn
+from insightedit.generation.denoiser import Denoiser, DenoiserInputs
+from insightedit.generation.unet_input import EditConvIn, unet_input
+from insightedit.modeling.opening import open_base_model
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.modeling.whole_model import WholeModel
+from insightedit.types import EditCondition, NoisePrediction
+
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
 
 TRAIN_TIMESTEPS = 1000
 IMAGE_PROCESSORS = (IPAdapterAttnProcessor2_0, IPAdapterXFormersAttnProcessor)
 
 
-class EditUNet(WholeModel, UNet2DConditionModel):
+class EditUNet(Denoiser, WholeModel, UNet2DConditionModel):
     """Denoiser of [z_t, z_src], with v' after `conv_in` and an image prompt by decoupled cross-attention.
 
     `config.in_channels` stays what it is in a text-to-image UNet, the number of channels of z_t; a pipeline
@@ -53,6 +59,7 @@ class EditUNet(WholeModel, UNet2DConditionModel):
     Source: InsightEdit, section 4.3; the image branch is diffusers' IP-Adapter.
     """
 
+    part: ClassVar[str] = "unet"
     _skip_layerwise_casting_patterns = ("norm", "encoder_hid_proj")  # diffusers reads the latter's dtype itself
 
     def __init__(
@@ -160,6 +167,59 @@ class EditUNet(WholeModel, UNet2DConditionModel):
         if source_prior and not unet.config.get("source_prior"):
             edit_unet.start_from_source(alphas_cumprod)
         return edit_unet if edit_unet.dtype == unet.dtype else edit_unet.to(unet.dtype)
+
+    @classmethod
+    def inputs_of(cls, config: Config) -> DenoiserInputs:
+        """See `Denoiser`: v' joins behind `conv_in`, so it has that layer's channels."""
+        with _open_unet(config) as folder:
+            own: Any = cls.load_config(folder, subfolder="unet")
+        return DenoiserInputs(own["cross_attention_dim"], own["block_out_channels"][0], image_embeds=True)
+
+    @classmethod
+    def build(
+        cls, config: Config, *, latent_channels: int, image_embed_dim: int, alphas_cumprod: Tensor | None
+    ) -> EditUNet:
+        """See `Denoiser`."""
+        bim, iaa = config.bridge.bim, config.bridge.iaa
+        with _open_unet(config) as folder:
+            unet = cls.from_unet(
+                folder,
+                subfolder="unet",
+                source_channels=latent_channels,
+                residual_channels=cls.inputs_of(config).residual_channels if bim else 0,
+                image_tokens=iaa.image_tokens if iaa else 0,
+                image_embed_dim=image_embed_dim,
+                source_prior=config.generation.source_prior,
+                alphas_cumprod=alphas_cumprod,
+            )
+        unet.set_image_prompt_scale(config.generation.image_prompt_scale)
+        return unet
+
+    @property
+    def grid(self) -> int:
+        """Cells that become one on the coarsest level, along one side."""
+        return 2 ** (len(self.config.block_out_channels) - 1)
+
+    def predict(
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        source_latents: Tensor,
+        condition: EditCondition,
+        *,
+        mark_places: bool = False,
+    ) -> NoisePrediction:
+        """See `Denoiser`; a UNet marks no places."""
+        residual = condition.spatial_residual
+        embeds = condition.image_embeds
+        (noise,) = self(
+            unet_input(noisy_latents.to(self.dtype), source_latents, residual, self.config.residual_channels),
+            timesteps,
+            encoder_hidden_states=condition.encoder_hidden_states.to(self.dtype),
+            added_cond_kwargs=None if embeds is None else {"image_embeds": embeds},
+            return_dict=False,
+        )
+        return NoisePrediction(noise)
 
     def forward(self, sample: Tensor, timestep: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
         """As the stock UNet, on channels [z_t, z_src, v'].
@@ -375,6 +435,12 @@ def source_prediction(
     gain = alpha.sqrt() * prior**2 / variance
     deviation = prior * ((1.0 - alpha) / variance).sqrt()
     return source_latents + gain * (noisy_latents - alpha.sqrt() * source_latents) + deviation * output
+
+
+def _open_unet(config: Config) -> AbstractContextManager[str]:
+    part = config.generation
+    key = "generation.unet" if part.unet else "generation.model"
+    return open_base_model(key, part.unet or part.model, "a folder whose unet/ fits this config")
 
 
 def _stock_config_keys() -> set[str]:

@@ -1,4 +1,4 @@
-"""What goes into the UNet: [z_t, z_src, v'] in one tensor, the layer that reads it, and the image prompt."""
+"""What goes into the UNet: [z_t, z_src, v'] in one tensor, and the layer that reads it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from functools import lru_cache
 import torch
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import Tensor, nn
-
-from insightedit.types import EditCondition
 
 
 def unet_input(
@@ -40,11 +38,6 @@ def unet_input(
             spatial_residual = noisy_latents.new_zeros(b, residual_channels, h, w)
         parts.append(spatial_residual)
     return torch.cat([part.to(noisy_latents.dtype) for part in parts], dim=1)
-
-
-def image_prompt(condition: EditCondition) -> dict[str, Tensor] | None:
-    """The predicted image embedding as `added_cond_kwargs`; None without image branch."""
-    return None if condition.image_embeds is None else {"image_embeds": condition.image_embeds}
 
 
 class EditConvIn(nn.Conv2d):

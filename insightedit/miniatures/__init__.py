@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from insightedit.miniatures.folders import resolve_model_id
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from insightedit.miniatures.sizes import Size
-
-__all__ = ["build", "resolve_model_id"]
 
 
 def build(size: str | Size, root: str | Path, seed: int = 0) -> Path:

@@ -7,16 +7,15 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from insightedit import files
 from insightedit.miniatures.sizes import MINI, SIZES, TINY
+from insightedit.modeling.model_ids import PREFIX, current_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PREFIX = "miniature:"
-OLD_PREFIX = "foundation:"  # in the configs of saved runs and the cards of saved models
 RECIPE_FILES = (
     "builders.py",
     "interleaved_builders.py",
@@ -38,18 +37,12 @@ DEFAULT_ROOT = Path("runs/miniatures")
 OLD_ROOT = Path("runs/foundation")  # where version 0.1 put them
 
 
-def current_id(model_id: Any) -> Any:
-    """A miniature's id as it is spelled now; whatever else is given stays as it is."""
-    is_old = isinstance(model_id, str) and model_id.startswith(OLD_PREFIX)
-    return PREFIX + model_id.removeprefix(OLD_PREFIX) if is_old else model_id
-
-
-def resolve_model_id(model_id: str) -> str:
-    """Turn a miniature's id into a folder; every other id stays as it is.
+def find_miniature(model_id: str) -> str:
+    """The folder of a miniature.
 
     Args:
         model_id: `miniature:SIZE/PART` (SIZE tiny or mini; PART clip, llava, sd, ip2p, blip2, t5 or pixart;
-            `foundation:` in its place is the spelling of 0.1), a folder, or a hub id.
+            `foundation:` in its place is the spelling of 0.1).
 
     Returns:
         For `miniature:tiny/PART` a folder in the user's cache, built with random weights on first use. For
@@ -60,8 +53,6 @@ def resolve_model_id(model_id: str) -> str:
         FileNotFoundError: if mini was not trained here yet; the message names the command.
     """
     model_id = current_id(model_id)
-    if not model_id.startswith(PREFIX):
-        return model_id
     size, _, part = model_id.removeprefix(PREFIX).partition("/")
     if size not in SIZES or part not in MARKERS:
         raise ValueError(

@@ -8,39 +8,85 @@
                             v
                        generation ---> UNet([z_t, z_src, v'] ; text states ; lambda * image tokens)
 
+Where instructions hold pictures (MIGE, figure 4), feature fusion stands between seeing and reading:
+
+    pictures -+- comprehension.encode_images --> what they mean
+              +- denoiser.patch_features ------> what they look like
+                            |
+                     bridge.fuse
+                            v
+    words ------------ comprehension ----------> text states -> bridge -> denoiser([z_t, z_src] ; text states)
+
 Parts are built by `insightedit.model.build` and handed in finished.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from insightedit.generation.unet_input import image_prompt, unet_input
-from insightedit.types import Comprehension, EditCondition, NoisePrediction, TokenBatch
+from insightedit.generation.autoencoder import encode_source
+from insightedit.modeling.offloading import execution_device
+from insightedit.types import ComprehensionStates, EditCondition, NoisePrediction, TokenBatch
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, SchedulerMixin
-    from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+    from diffusers import SchedulerMixin
+    from transformers import CLIPVisionModelWithProjection, PreTrainedModel, PreTrainedTokenizerBase
 
     from insightedit.bridging.bridge import EditBridge
-    from insightedit.comprehension.llava import LlavaComprehension
-    from insightedit.generation.unet import EditUNet
+    from insightedit.bridging.fusion import FusionBridge
+    from insightedit.comprehension.base import Comprehension
+    from insightedit.generation.autoencoder import Autoencoder
+    from insightedit.generation.denoiser import Denoiser
+
+
+def understand(
+    comprehension: Comprehension,
+    bridge: Any,
+    denoiser: Denoiser | None,
+    vae: Autoencoder | None,
+    tokens: TokenBatch,
+    latent_size: tuple[int, int],
+) -> tuple[ComprehensionStates, EditCondition]:
+    """Read instructions and pictures, and turn what was understood into the denoiser's condition.
+
+    Args:
+        comprehension: reads.
+        bridge: an `EditBridge`, or a `FusionBridge` where instructions hold pictures.
+        denoiser: gives the patch features of pictures in instructions; else it is not used.
+        vae: gives their latents, unscaled; else it is not used.
+        tokens: of `comprehension`'s tokenizer, on its device.
+        latent_size: (h, w) of the latent grid that v' has to fit.
+
+    Returns:
+        What was understood, and the condition.
+    """
+    image_tokens = None
+    if tokens.pixel_values is not None and tokens.reference_pixels is not None:
+        assert denoiser is not None and vae is not None, "where instructions hold pictures, every stage draws"
+        semantic_tokens = comprehension.encode_images(tokens.pixel_values)
+        latents = encode_source(vae, tokens.reference_pixels, scaled=False)
+        image_tokens = bridge.fuse(semantic_tokens, denoiser.patch_features(latents))
+    states = comprehension(tokens, image_tokens)
+    return states, bridge(states.to(execution_device(bridge)), latent_size)
 
 
 class Editor(nn.Module):
-    """Comprehension, bridge and generator together, with the frozen teachers that training needs.
+    """Comprehension, bridge and denoiser together, with the frozen teachers that training needs.
+
+    The denoiser stands under its `part`, as diffusers calls it: weights are `unet.*` or `transformer.*`.
 
     Args:
-        comprehension: MLLM adapter; its LoRA and edit-token rows are trainable.
-        bridge: Q-Former, BIM and IAA.
-        unet: denoiser; None in stage 1, which does not draw.
+        comprehension: reads; trainable in part.
+        bridge: makes the condition.
+        denoiser: draws; None in stage 1, which does not.
         vae: frozen autoencoder; None in stage 1.
-        noise_scheduler: diffusers scheduler whose betas and prediction type training uses; None in stage 1.
-        text_encoder: frozen CLIP text tower, the teacher of stage 1 and the source of the null text states.
-        tokenizer: the text tower's tokenizer.
+        noise_scheduler: diffusers scheduler whose noise and prediction type training uses; None in stage 1.
+        text_encoder: frozen text encoder of the denoiser, the teacher of stage 1 and the source of the null text
+            states; None where comprehension gives the text states itself.
+        tokenizer: the text encoder's.
         image_encoder: frozen CLIP vision tower with projection, the teacher of IAA; None without image branch.
         scale_source_latents: whether source latents are multiplied by the autoencoder's scaling factor.
     """
@@ -48,24 +94,26 @@ class Editor(nn.Module):
     def __init__(
         self,
         *,
-        comprehension: LlavaComprehension,
-        bridge: EditBridge,
-        unet: EditUNet | None = None,
-        vae: AutoencoderKL | None = None,
+        comprehension: Comprehension,
+        bridge: EditBridge | FusionBridge,
+        denoiser: Denoiser | None = None,
+        vae: Autoencoder | None = None,
         noise_scheduler: SchedulerMixin | None = None,
-        text_encoder: CLIPTextModel | None = None,
-        tokenizer: CLIPTokenizer | None = None,
+        text_encoder: PreTrainedModel | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         image_encoder: CLIPVisionModelWithProjection | None = None,
         scale_source_latents: bool = False,
     ) -> None:
         super().__init__()
         self.comprehension = comprehension
-        self.bridge = bridge
-        self.unet = unet
-        self.vae = vae
-        self.text_encoder = text_encoder
+        self.bridge: Any = bridge
+        self.denoiser_part = None if denoiser is None else denoiser.part
+        if self.denoiser_part:
+            self.add_module(self.denoiser_part, denoiser)  # type: ignore[arg-type]
+        self.vae: Any = vae
+        self.text_encoder: Any = text_encoder
         self.image_encoder = image_encoder
-        self.noise_scheduler = noise_scheduler
+        self.noise_scheduler: Any = noise_scheduler
         self.tokenizer = tokenizer
         self.scale_source_latents = scale_source_latents
         for frozen in (vae, text_encoder, image_encoder):
@@ -78,52 +126,27 @@ class Editor(nn.Module):
         return next(self.bridge.parameters()).device
 
     @property
-    def denoiser(self) -> EditUNet | None:
+    def denoiser(self) -> Any:
         """What draws; None in stage 1."""
-        return self.unet
+        return self.denoiser_part and getattr(self, self.denoiser_part)
 
-    def understand(self, tokens: TokenBatch, latent_size: tuple[int, int]) -> tuple[Comprehension, EditCondition]:
-        """Read picture and instruction, and turn what was understood into the generator's condition.
-
-        Args:
-            tokens: prompt, picture and edit tokens; see `TokenBatch`.
-            latent_size: (h, w) of the latent grid that v' has to fit.
-
-        Returns:
-            The MLLM's states and the condition for the UNet.
-        """
-        understood = self.comprehension(tokens)
-        condition = self.bridge(
-            understood.edit_hidden_states, understood.image_features, latent_size, understood.edit_embeddings
-        )
-        return understood, condition
+    def understand(
+        self, tokens: TokenBatch, latent_size: tuple[int, int]
+    ) -> tuple[ComprehensionStates, EditCondition]:
+        """See `understand` of this module."""
+        return understand(self.comprehension, self.bridge, self.denoiser, self.vae, tokens, latent_size)
 
     def predict_noise(
         self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition
     ) -> NoisePrediction:
-        """One UNet call.
-
-        Args:
-            noisy_latents: (B, C, h, w) z_t.
-            timesteps: (B,) int64.
-            source_latents: (B, C, h, w) z_src, zeros where the image condition is dropped.
-            condition: what bridging made.
-
-        Returns:
-            The prediction; a UNet marks no places.
+        """One call of the denoiser, as `Denoiser.predict`, places marked.
 
         Raises:
-            RuntimeError: if the editor was built without a generator (stage 1).
+            RuntimeError: if the editor was built without a denoiser (stage 1).
         """
-        if self.unet is None:
+        if self.denoiser is None:
             raise RuntimeError(
                 "this editor has no UNet: it was built for the `align` objective (stage 1), which does not draw. "
                 "Build it with a stage 2 or 3 config."
             )
-        noise = self.unet(
-            unet_input(noisy_latents, source_latents, condition.spatial_residual, self.unet.config.residual_channels),
-            timesteps,
-            encoder_hidden_states=condition.encoder_hidden_states,
-            added_cond_kwargs=image_prompt(condition),
-        ).sample
-        return NoisePrediction(noise)
+        return self.denoiser.predict(noisy_latents, timesteps, source_latents, condition, mark_places=True)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from insightedit.config.schema import Config
     from insightedit.model.editor import Editor
-    from insightedit.model.interleaved_editor import InterleavedEditor
 
 FROM_COMPREHENSION = (
     "num_edit_tokens",
@@ -32,7 +31,7 @@ FROM_COMPREHENSION = (
 
 
 def pipeline_from_editor(
-    editor: Editor | InterleavedEditor, config: Config, dtype: torch.dtype | None = None, **replaced: Any
+    editor: Editor, config: Config, dtype: torch.dtype | None = None, **replaced: Any
 ) -> InsightEditPipeline | InterleavedEditPipeline:
     """A pipeline of an editor's parts, with the settings of its config; for previews and measurements during training.
 
@@ -52,27 +51,17 @@ def pipeline_from_editor(
         raise ValueError("this editor has no generator (stage 1): there is nothing to draw with; use stage 2 or 3.")
     scheduler: Any = editor.noise_scheduler
     reader: Any = editor.comprehension
-    parts: dict[str, Any] = {"bridge": editor.bridge, "vae": editor.vae}
-    if config.comprehension.reader is not None:
+    parts = {**reader.parts(), "bridge": editor.bridge, "vae": editor.vae, editor.denoiser_part: editor.denoiser}
+    if reader.reads_references:
         # MIGE draws with DPM-Solver++ of order 2 on the training schedule
         sampler = {"algorithm_type": "dpmsolver++", "solver_order": 2, "timestep_spacing": "linspace"}
-        parts |= {
-            "picture_encoder": reader.picture_encoder,
-            "image_processor": reader.tokenizer.image_processor,
-            "text_encoder": reader.text_encoder,
-            "tokenizer": reader.tokenizer.tokenizer,
-            "transformer": editor.denoiser,
-            "scheduler": DPMSolverMultistepScheduler.from_config(scheduler.config, **sampler),
-        }
+        parts |= {"scheduler": DPMSolverMultistepScheduler.from_config(scheduler.config, **sampler)}
         kind: Any = InterleavedEditPipeline
     else:
-        from insightedit.model.opening import load_image_processor
+        from insightedit.modeling.opening import load_image_processor
 
         encoder = replaced.get("image_encoder", getattr(editor, "image_encoder", None))
         parts |= {
-            "mllm": reader.mllm,
-            "processor": reader.processor,
-            "unet": editor.denoiser,
             "scheduler": type(scheduler).from_config(scheduler.config),
             "image_encoder": encoder,
             "feature_extractor": encoder and load_image_processor(config.generation.image_encoder),
@@ -114,7 +103,7 @@ def copy_of(part: Any, dtype: torch.dtype) -> Any:
     return copy.deepcopy(part).to(device="cpu", dtype=dtype).eval() if isinstance(part, nn.Module) else part
 
 
-def sample_edits(editor: Editor | InterleavedEditor, config: Config, samples: Sequence) -> list[np.ndarray]:
+def sample_edits(editor: Editor, config: Config, samples: Sequence) -> list[np.ndarray]:
     """Edit scenes with the weights as they stand; what training draws to be looked at.
 
     Args:
@@ -129,7 +118,7 @@ def sample_edits(editor: Editor | InterleavedEditor, config: Config, samples: Se
     pipeline: Any = pipeline_from_editor(editor, config)
     pipeline.set_progress_bar_config(disable=True)
     settings = {"background_lock": False, "output_type": "np"}
-    if config.comprehension.reader is not None:  # tasks differ from sample to sample
+    if editor.comprehension.reads_references:  # tasks differ from sample to sample
         edited = [
             pipeline(s.source, s.instruction, reference_images=list(s.reference_images), seed=seed, **settings).images[
                 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from insightedit.generation.autoencoder import decode
 from insightedit.generation.sampling import StepCallback, denoise, initial_noise, step_generators
 from insightedit.images.background import EditComparison, compute_edit_map
 from insightedit.images.reading import tensor_to_pixels
-from insightedit.modeling.offloading import execution_device
+from insightedit.model.editor import understand as run_understanding
 from insightedit.types import EditCondition
 
 if TYPE_CHECKING:
@@ -74,15 +74,8 @@ def understand(
         The condition for the UNet, in the bridge's dtype.
     """
     tokens = comprehension.tokenize(list(instructions), list(images), replies=replies)
-    understood = comprehension(replace(tokens, labels=None).to(comprehension.device))
-    features, embeddings = understood.image_features, understood.edit_embeddings
-    there: Any = {"device": execution_device(bridge), "dtype": bridge.dtype}
-    return bridge(
-        understood.edit_hidden_states.to(**there),
-        None if features is None else features.to(**there),
-        latent_size,
-        None if embeddings is None else embeddings.to(there["device"]),
-    )
+    on_device = replace(tokens, labels=None).to(comprehension.device)
+    return run_understanding(comprehension, bridge, None, None, on_device, latent_size)[1]
 
 
 @torch.no_grad()

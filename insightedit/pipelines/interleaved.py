@@ -19,11 +19,11 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase, T5EncoderModel
 
 from insightedit.bridging.fusion import FusionBridge
-from insightedit.comprehension.interleaved import Blip2PictureEncoder, InterleavedReader
+from insightedit.comprehension.blip2_t5 import Blip2PictureEncoder, Blip2T5Comprehension
 from insightedit.comprehension.interleaved_prompts import check_placeholders
 from insightedit.generation.transformer import EditTransformer
 from insightedit.images.reading import Picture, PictureInput, to_rgb
-from insightedit.model.interleaved_editor import read_instruction
+from insightedit.model.editor import understand
 from insightedit.pipelines.base import Conditions, EditPipeline, InsightEditOutput, PipelineCallback
 from insightedit.pipelines.inputs import EditRequest, pair_references
 from insightedit.types import EditCondition
@@ -103,15 +103,15 @@ class InterleavedEditPipeline(EditPipeline):
         given = dict(locals())
         super().__init__()
         self._register(given, transformer.config.patch_size, "transformer")
-        self._comprehension: InterleavedReader | None = None
+        self._comprehension: Blip2T5Comprehension | None = None
 
     @property
-    def comprehension(self) -> InterleavedReader:
+    def comprehension(self) -> Blip2T5Comprehension:
         """Vision tower, Q-Former and text encoder behind the adapter that training uses, built when first needed."""
         reader = self._comprehension
         parts = (self.picture_encoder, self.text_encoder)
         if reader is None or (reader.picture_encoder, reader.text_encoder) != parts:
-            reader = self._comprehension = InterleavedReader(
+            reader = self._comprehension = Blip2T5Comprehension(
                 *parts,
                 self.tokenizer,
                 self.image_processor,
@@ -216,4 +216,5 @@ class InterleavedEditPipeline(EditPipeline):
         pictures: Sequence[Sequence[np.ndarray]],
     ) -> EditCondition:
         tokens = self.comprehension.tokenize(instructions, images, pictures).to(self._execution_device)
-        return read_instruction(self.comprehension, self.bridge, self.transformer, self.vae, tokens)
+        latent_size = self._latent_shape()[1:]
+        return understand(self.comprehension, self.bridge, self.transformer, self.vae, tokens, latent_size)[1]

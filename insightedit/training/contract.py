@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from insightedit.bridging.two_way import FourierPositions
 from insightedit.files import write_text
-from insightedit.miniatures.folders import current_id
+from insightedit.modeling.model_ids import current_id
 from insightedit.training.checkpoint import CheckpointFolder, stage_weights
 from insightedit.training.errors import StageError
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
+    from insightedit.model.editor import Editor
 
 CONTRACT = "contract.json"
 PACKAGES = ("insightedit", "torch", "transformers", "diffusers", "peft", "safetensors", "deepspeed")
@@ -52,7 +53,7 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_contract(run_dir: Path, config: Config, editor: nn.Module, steps: int) -> dict[str, Any]:
+def write_contract(run_dir: Path, config: Config, editor: Editor, steps: int) -> dict[str, Any]:
     """Write `contract.json` at the end of a stage.
 
     Args:
@@ -64,14 +65,13 @@ def write_contract(run_dir: Path, config: Config, editor: nn.Module, steps: int)
     Returns:
         What was written.
     """
-    comprehension = getattr(editor, "comprehension", None)
     contract = {
         "recipe": config.recipe,
         "stage": config.stage.number,
         "steps": steps,
         "base_models": base_models(config),
         "edit_token": config.comprehension.edit_token,
-        "edit_token_ids": [int(i) for i in getattr(comprehension, "edit_token_ids", [])],
+        "edit_token_ids": [int(i) for i in editor.comprehension.edit_token_ids],
         "keys": {name: list(value.shape) for name, value in sorted(stage_weights(run_dir).items())},
         "config_hash": config_hash(config),
         "packages": _versions(),

@@ -5,32 +5,25 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
-from insightedit.comprehension.prompts import TEMPLATE_SETS
-from insightedit.comprehension.tokenization import EditTokenizer
-from insightedit.datasets.collate import Collator, Tokenizes
-from insightedit.datasets.interleaved import InterleavedCollator
+from insightedit.datasets.collate import Collator
 from insightedit.datasets.loader import StepLoader
 from insightedit.datasets.mixture import Mixture
 from insightedit.datasets.nested_mixture import flatten, with_held_out
 from insightedit.datasets.sources import build_source
-from insightedit.miniatures import resolve_model_id
-from insightedit.model.interleaved_editor import InterleavedEditor
-from insightedit.model.opening import load_image_processor, opened
-from insightedit.modeling.pretrained import load_pretrained
+from insightedit.model.build import build_text_tokenizer, comprehension_class
+from insightedit.modeling.opening import load_image_processor
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
-
+    from insightedit.comprehension.base import RecordTokenizer
     from insightedit.config.schema import Config, SourceConfig
     from insightedit.model.editor import Editor
     from insightedit.types import EditRecord
 
 
 def build_loader(
-    config: Config, editor: Editor | InterleavedEditor, *, rank: int | None = None, world_size: int | None = None
+    config: Config, editor: Editor, *, rank: int | None = None, world_size: int | None = None
 ) -> StepLoader:
     """The stage's mixture, collated for this editor.
 
@@ -53,9 +46,7 @@ def build_loader(
     )
 
 
-def build_held_out_loader(
-    config: Config, editor: Editor | InterleavedEditor, *, rank: int, world_size: int
-) -> StepLoader | None:
+def build_held_out_loader(config: Config, editor: Editor, *, rank: int, world_size: int) -> StepLoader | None:
     """Batches of held-out records, collated for this editor; None where no source has a `val_fraction`."""
     held_out = build_held_out(config)
     if held_out is None:
@@ -100,7 +91,7 @@ def prepared(config: Config, record: EditRecord) -> EditRecord:
     """
     if config.stage.objective == "align":
         return record
-    draws_from_blank = config.comprehension.reader is not None
+    draws_from_blank = comprehension_class(config).reads_references
     lacking = ""
     if record.source_image is None and not draws_from_blank:
         lacking = "no source picture, and this recipe edits one"
@@ -115,46 +106,23 @@ def prepared(config: Config, record: EditRecord) -> EditRecord:
     return record
 
 
-def build_collator(config: Config, editor: Editor | InterleavedEditor) -> Collator | InterleavedCollator:
+def build_collator(config: Config, editor: Editor) -> Collator:
     """Records -> batches, as the stage's objective wants them."""
-    if isinstance(editor, InterleavedEditor):
-        return InterleavedCollator(editor.comprehension.tokenizer, config.generation.resolution)
-    return _collator(config, editor.comprehension, editor.tokenizer, editor.image_encoder is not None)
+    return _collator(config, editor.comprehension.tokenizer, editor.tokenizer, editor.image_encoder is not None)
 
 
-def build_weightless_collator(config: Config) -> Collator | InterleavedCollator:
+def build_weightless_collator(config: Config) -> Collator:
     """What `build_collator` gives, from the models' tokenizers and processors alone: no weights are loaded."""
-    from transformers import CLIPTokenizer
-
-    reader, part = config.comprehension.reader, config.comprehension
-    if reader is not None:
-        tokens = InterleavedTokenizer.from_pretrained(
-            resolve_model_id(reader.vision),
-            resolve_model_id(reader.text_encoder),
-            resolution=config.generation.resolution,
-            max_length=reader.max_length,
-            max_references=reader.max_references,
-            source_in_text=reader.source_in_text,
-        )
-        return InterleavedCollator(tokens, config.generation.resolution)
-    with opened("comprehension.model", part.model, "a LLaVA model in transformers' format") as folder:
-        words = EditTokenizer.from_pretrained(
-            folder,
-            num_edit_tokens=part.num_edit_tokens,
-            edit_token=part.edit_token,
-            templates=TEMPLATE_SETS[part.templates],
-        )
     align = config.stage.objective == "align"
-    with opened("generation.model", config.generation.model, "a pipeline with tokenizer/") as folder:
-        tokenizer = load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer") if align else None
-    return _collator(config, words, tokenizer, config.bridge.iaa is not None and not align)
+    text_tokenizer = build_text_tokenizer(config) if align else None
+    tokenizer = comprehension_class(config).build_tokenizer(config)
+    return _collator(config, tokenizer, text_tokenizer, config.bridge.iaa is not None and not align)
 
 
-def _collator(config: Config, comprehension: Tokenizes, tokenizer: CLIPTokenizer | None, has_images: bool) -> Collator:
+def _collator(config: Config, tokenizer: RecordTokenizer, text_tokenizer: Any, has_images: bool) -> Collator:
     return Collator(
-        comprehension=comprehension,
+        tokenizer=tokenizer,
         resolution=config.generation.resolution,
-        tokenizer=tokenizer if config.stage.objective == "align" else None,
-        clip_image_processor=(load_image_processor(config.generation.image_encoder) if has_images else None),
-        max_length=config.comprehension.max_length,
+        text_tokenizer=text_tokenizer if config.stage.objective == "align" else None,
+        clip_image_processor=load_image_processor(config.generation.image_encoder) if has_images else None,
     )

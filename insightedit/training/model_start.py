@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from insightedit.modeling.model_files import read_json
 from insightedit.modeling.pretrained import load_pretrained
@@ -27,7 +26,6 @@ from insightedit.training.run_folder import previous_run, started_from
 if TYPE_CHECKING:
     from insightedit.config.schema import Config, GenerationConfig, ReaderConfig
     from insightedit.model.editor import Editor
-    from insightedit.model.interleaved_editor import InterleavedEditor
 
 INDEX = "model_index.json"
 DEFAULT = "default"
@@ -196,7 +194,7 @@ def _with_own_bases(part: GenerationConfig, folder: Path) -> GenerationConfig:
     )
 
 
-def load_model_weights(editor: Editor | InterleavedEditor, folder: str | Path) -> dict[str, Tensor]:
+def load_model_weights(editor: Editor, folder: str | Path) -> dict[str, Tensor]:
     """What a finished model holds beyond the base models of the config.
 
     Args:
@@ -212,34 +210,19 @@ def load_model_weights(editor: Editor | InterleavedEditor, folder: str | Path) -
     folder, weights = Path(folder), {}
     if editor.vae is not None:
         _check_autoencoder(editor.vae, folder)
-    for name, part in _parts(editor).items():
-        if part is not None:
-            held = _load_part(part, folder, name.rpartition(".")[2])
-            found = dict(held.named_parameters(remove_duplicate=False)) | drawn_buffers(held)
-            weights |= {f"{name}.{key}": value.detach() for key, value in found.items()}
+    parts = {"bridge": editor.bridge} | ({editor.denoiser_part: editor.denoiser} if editor.denoiser_part else {})
+    for name, part in parts.items():
+        held = _load_part(part, folder, name)
+        found = dict(held.named_parameters(remove_duplicate=False)) | drawn_buffers(held)
+        weights |= {f"{name}.{key}": value.detach() for key, value in found.items()}
     return weights
-
-
-def _parts(editor: Editor | InterleavedEditor) -> dict[str, nn.Module | None]:
-    """Attribute path -> module, of what a model folder has under the path's last name."""
-    from insightedit.model.editor import Editor
-
-    if isinstance(editor, Editor):
-        return {"bridge": editor.bridge, "unet": editor.unet}
-    return {
-        "comprehension.picture_encoder": editor.comprehension.picture_encoder,
-        "comprehension.text_encoder": editor.comprehension.text_encoder,
-        "bridge": editor.bridge,
-        "transformer": editor.transformer,
-    }
 
 
 def _load_part(part: nn.Module, folder: Path, name: str) -> Any:
     """The model's own part of that name, of the class of `part`."""
     loader: Any = type(part)
-    stored = {"dtype": "auto"} if isinstance(part, PreTrainedModel) else {}
     try:
-        return load_pretrained(loader, folder / name, **stored)
+        return load_pretrained(loader, folder / name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StageError(

@@ -25,7 +25,7 @@ from insightedit.generation.noise import (
     relative_weights,
     snr_weights,
 )
-from insightedit.types import Comprehension, EditBatch, EditCondition
+from insightedit.types import ComprehensionStates, EditBatch, EditCondition
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
@@ -98,7 +98,7 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
 OBJECTIVES: dict[str, Objective] = {"align": align, "understand": edit, "edit": edit}
 
 
-def _language_loss(understood: Comprehension) -> Tensor:
+def _language_loss(understood: ComprehensionStates) -> Tensor:
     assert understood.lm_loss is not None, "training batches carry labels"
     return understood.lm_loss
 

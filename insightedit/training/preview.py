@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from insightedit.comprehension.tokenization import IGNORE
 from insightedit.datasets.collate import Collator
-from insightedit.datasets.interleaved import InterleavedCollator
 from insightedit.datasets.loader import StepLoader
 from insightedit.datasets.mixture import Mixture
 from insightedit.datasets.sources import ENDLESS, num_records
@@ -154,22 +153,13 @@ def _shares(mixture: Mixture, config: Config, draws: int) -> tuple[Share, ...]:
     return tuple(shares)
 
 
-def _sample(
-    batch: EditBatch, row: int, index: int, mixture: _Remembering, collator: Collator | InterleavedCollator
-) -> SeenSample:
+def _sample(batch: EditBatch, row: int, index: int, mixture: _Remembering, collator: Collator) -> SeenSample:
     source, record = mixture.handed_out[index]
     ids = batch.tokens.input_ids[row]
     valid = batch.tokens.attention_mask[row].bool()
-    if isinstance(collator, InterleavedCollator):
-        tokenizer: Any = collator.tokenizer.tokenizer
-        assert batch.tokens.image_positions is not None
-        slots, learned = batch.tokens.image_positions[row], None
-    else:
-        words: Any = collator.comprehension
-        tokenizer = words.processor.tokenizer
-        slots = ids == tokenizer.convert_tokens_to_ids(words.processor.image_token)
-        assert batch.tokens.labels is not None
-        learned = batch.tokens.labels[row] != IGNORE
+    tokenizer, labels = collator.tokenizer.text_tokenizer, batch.tokens.labels
+    slots = collator.tokenizer.image_slots(batch.tokens)[row]
+    learned = None if labels is None else labels[row] != IGNORE
     return SeenSample(
         index=index,
         source=source,
@@ -238,8 +228,8 @@ def to_picture(pixels: Tensor) -> np.ndarray:
     return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def _aligned(batch: EditBatch, row: int, collator: Collator | InterleavedCollator) -> str:
+def _aligned(batch: EditBatch, row: int, collator: Collator) -> str:
     """The text that stage 1 aligns with, as the text encoder's tokenizer reads it."""
-    if batch.text_target_ids is None or not isinstance(collator, Collator) or collator.tokenizer is None:
+    if batch.text_target_ids is None or collator.text_tokenizer is None:
         return ""
-    return str(collator.tokenizer.decode(batch.text_target_ids[row], skip_special_tokens=True))
+    return str(collator.text_tokenizer.decode(batch.text_target_ids[row], skip_special_tokens=True))

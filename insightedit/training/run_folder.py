@@ -13,7 +13,7 @@ import yaml
 from insightedit.config.schema import Config, SourceConfig
 from insightedit.datasets.mixture import fingerprint_changes
 from insightedit.files import write_text
-from insightedit.miniatures.folders import current_id
+from insightedit.modeling.model_ids import current_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.errors import StageError
 

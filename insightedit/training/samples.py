@@ -98,8 +98,9 @@ def fixed_samples(config: Config) -> list[Any]:
 
     from insightedit.datasets.nested_mixture import leaves
     from insightedit.datasets.sources import SCENE_SOURCES, build_source
+    from insightedit.model.build import comprehension_class
 
-    draws_from_blank = config.comprehension.reader is not None
+    draws_from_blank = comprehension_class(config).reads_references
     found: list[list[Any]] = []
     for entry in leaves(config.data.sources):
         held_out = type(entry)(**{**vars(entry), "split": "val"}) if entry.kind in SCENE_SOURCES else entry

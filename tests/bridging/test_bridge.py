@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from insightedit.bridging.bridge import EditBridge
+from insightedit.types import ComprehensionStates
 
 SMALL = {
     "num_queries": 7,
@@ -36,7 +37,7 @@ def bridge() -> EditBridge:
 
 def test_full_size_shapes() -> None:
     with torch.device("meta"):
-        condition = EditBridge()(torch.empty(2, 32, 4096), torch.empty(2, 256, 1024), (32, 32))
+        condition = EditBridge()(ComprehensionStates(torch.empty(2, 32, 4096), torch.empty(2, 256, 1024)), (32, 32))
     assert condition.encoder_hidden_states.shape == (2, 77, 768)
     assert condition.spatial_residual.shape == (2, 320, 32, 32)
     assert condition.image_embeds.shape == (2, 768)
@@ -50,7 +51,10 @@ def test_round_trip(bridge: EditBridge, tmp_path) -> None:
     assert {k: saved[k] for k in SMALL} == SMALL
     loaded = EditBridge.from_pretrained(tmp_path).eval()
     assert bridge.state_dict().keys() == loaded.state_dict().keys()
-    before, after = bridge(STATES, IMAGE, (8, 8)), loaded(STATES, IMAGE, (8, 8))
+    before, after = (
+        bridge(ComprehensionStates(STATES, IMAGE), (8, 8)),
+        loaded(ComprehensionStates(STATES, IMAGE), (8, 8)),
+    )
     assert torch.equal(before.encoder_hidden_states, after.encoder_hidden_states)
     assert torch.equal(before.spatial_residual, after.spatial_residual)
     assert torch.equal(before.image_embeds, after.image_embeds)
@@ -58,26 +62,28 @@ def test_round_trip(bridge: EditBridge, tmp_path) -> None:
 
 
 def test_text_only_skips_bim(bridge: EditBridge) -> None:
-    condition = bridge(STATES, None, None)
+    condition = bridge(ComprehensionStates(STATES), None)
     assert torch.equal(condition.encoder_hidden_states, bridge.qformer(STATES))
     assert condition.spatial_residual is None
     assert condition.image_embeds.shape == (2, 12)
 
 
 def test_branches_switch_off_and_on(bridge: EditBridge) -> None:
-    on = bridge(STATES, IMAGE, (4, 4))
+    on = bridge(ComprehensionStates(STATES, IMAGE), (4, 4))
     bridge.use_bim = bridge.use_iaa = False
-    off = bridge(STATES, IMAGE, (4, 4))
+    off = bridge(ComprehensionStates(STATES, IMAGE), (4, 4))
     assert torch.equal(off.encoder_hidden_states, bridge.qformer(STATES))
     assert off.spatial_residual is None
     assert off.image_embeds is None
     bridge.use_bim = bridge.use_iaa = True
-    assert torch.equal(bridge(STATES, IMAGE, (4, 4)).encoder_hidden_states, on.encoder_hidden_states)
+    assert torch.equal(
+        bridge(ComprehensionStates(STATES, IMAGE), (4, 4)).encoder_hidden_states, on.encoder_hidden_states
+    )
 
 
 def test_without_bim_and_iaa(tmp_path) -> None:
     bridge = EditBridge(**{**SMALL, "bim_width": None, "iaa_hidden_dim": None, "image_embed_dim": None}).eval()
-    condition = bridge(STATES, IMAGE, (4, 4))
+    condition = bridge(ComprehensionStates(STATES, IMAGE), (4, 4))
     assert condition.spatial_residual is None
     assert condition.image_embeds is None
     assert not any(k.startswith(("bim", "iaa")) for k in bridge.state_dict())
@@ -92,7 +98,7 @@ def test_without_bim_and_iaa(tmp_path) -> None:
 def test_trains_under_bfloat16_autocast() -> None:
     bridge = EditBridge(**SMALL)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        condition = bridge(STATES, IMAGE, (8, 8))
+        condition = bridge(ComprehensionStates(STATES, IMAGE), (8, 8))
         loss = sum(
             v.float().sub(1).square().mean()
             for v in (condition.encoder_hidden_states, condition.spatial_residual, condition.image_embeds)
@@ -108,7 +114,7 @@ def test_rejects_null_states_of_another_text_encoder(bridge: EditBridge) -> None
 
 def test_rejects_bim_without_latent_size(bridge: EditBridge) -> None:
     with pytest.raises(ValueError, match=r"give latent_size=\(h, w\), got None"):
-        bridge(STATES, IMAGE, None)
+        bridge(ComprehensionStates(STATES, IMAGE), None)
 
 
 def test_rejects_an_image_branch_without_width() -> None:

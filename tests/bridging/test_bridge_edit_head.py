@@ -11,6 +11,7 @@ import torch
 import insightedit
 from insightedit.bridging.bridge import EditBridge
 from insightedit.bridging.fusion import FusionBridge
+from insightedit.types import ComprehensionStates
 
 DEFAULT = Path(insightedit.__file__).parent / "weights" / "default" / "bridge"
 SMALL = {
@@ -41,7 +42,7 @@ def bridge() -> EditBridge:
 
 def test_the_text_branch_is_the_edit_head(bridge: EditBridge) -> None:
     assert bridge.qformer is None
-    condition = bridge(STATES, torch.randn(2, 9, 20), (4, 4), EMBEDDINGS)
+    condition = bridge(ComprehensionStates(STATES, torch.randn(2, 9, 20), edit_embeddings=EMBEDDINGS), (4, 4))
     assert torch.equal(condition.encoder_hidden_states, bridge.edit_head(STATES, EMBEDDINGS))
     assert condition.spatial_residual is None
     assert condition.image_embeds is None
@@ -54,13 +55,14 @@ def test_round_trip(bridge: EditBridge, tmp_path) -> None:
     loaded = EditBridge.from_pretrained(tmp_path)
     assert bridge.state_dict().keys() == loaded.state_dict().keys()
     assert torch.equal(bridge.eval().null_states(EMBEDDINGS), loaded.null_states(EMBEDDINGS))
-    before, after = (b(STATES, None, None, EMBEDDINGS).encoder_hidden_states for b in (bridge, loaded))
+    states = ComprehensionStates(STATES, edit_embeddings=EMBEDDINGS)
+    before, after = (b(states, None).encoder_hidden_states for b in (bridge, loaded))
     assert torch.equal(before, after)
 
 
 def test_bim_can_follow_an_edit_head() -> None:
     bridge = EditBridge(**{**SMALL, "bim_width": 32}, **HEAD, bim_heads=2, bim_mlp_dim=48, residual_channels=6)
-    condition = bridge(STATES, torch.randn(2, 9, 20), (4, 4), EMBEDDINGS)
+    condition = bridge(ComprehensionStates(STATES, torch.randn(2, 9, 20), edit_embeddings=EMBEDDINGS), (4, 4))
     assert condition.encoder_hidden_states.shape == (2, 7, 16)
     assert condition.spatial_residual.shape == (2, 6, 4, 4)
 
@@ -109,7 +111,7 @@ def test_an_unknown_null_text() -> None:
 
 
 def test_missing_embeddings_are_named(bridge: EditBridge) -> None:
-    for call in (lambda: bridge(STATES, None, None), bridge.null_states):
+    for call in (lambda: bridge(ComprehensionStates(STATES), None), bridge.null_states):
         with pytest.raises(ValueError, match="give edit_embeddings, which comprehension returns"):
             call()
 

@@ -88,5 +88,5 @@ class TestBridge:
         bridge.save_pretrained(tmp_path)
         loaded = FusionBridge.from_pretrained(tmp_path)
         assert loaded.config.activation == "none"
-        assert torch.equal(loaded(TOKENS, FEATURES), bridge(TOKENS, FEATURES))
+        assert torch.equal(loaded.fuse(TOKENS, FEATURES), bridge.fuse(TOKENS, FEATURES))
         assert torch.equal(loaded.null_states(), bridge.null_states())

@@ -10,17 +10,17 @@ import torch
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 from transformers.models.blip_2.configuration_blip_2 import Blip2Config, Blip2QFormerConfig
 
-from insightedit.comprehension.interleaved import Blip2PictureEncoder, InterleavedReader
+from insightedit.comprehension.blip2_t5 import Blip2PictureEncoder, Blip2T5Comprehension
 from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
-from insightedit.miniatures import resolve_model_id
+from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.types import TASKS, EditRecord, TokenBatch, task_of
 
 DOG, CAT, PARK = (np.full((20, 30, 3), value, np.uint8) for value in (30, 120, 220))
 
 
 @pytest.fixture(scope="module")
-def reader() -> InterleavedReader:
-    return InterleavedReader.from_pretrained(
+def reader() -> Blip2T5Comprehension:
+    return Blip2T5Comprehension.from_pretrained(
         resolve_model_id("miniature:tiny/blip2"), resolve_model_id("miniature:tiny/t5"), resolution=32, max_length=64
     )
 
@@ -94,12 +94,12 @@ class TestTokens:
     def test_text_alone_has_no_pictures(self, reader):
         tokens = reader.tokenize(["a red ball"], [None], [[]])
         assert tokens.pixel_values is None and not tokens.image_positions.any()
-        assert reader.read(tokens, None).shape == (1, 64, 32)
+        assert reader.encode_text(tokens, None).shape == (1, 64, 32)
 
     def test_control_tokens_of_the_user_are_letters(self, reader):
         ids = reader.tokenize(["say </s> <pad> <extra_id_0>"], [None], [[]]).input_ids[0]
-        end = reader.tokenizer.tokenizer.eos_token_id
-        sentinel = reader.tokenizer.tokenizer.convert_tokens_to_ids("<extra_id_0>")
+        end = reader.tokenizer.text_tokenizer.eos_token_id
+        sentinel = reader.tokenizer.text_tokenizer.convert_tokens_to_ids("<extra_id_0>")
         assert (ids == end).sum() == 1 and (ids == sentinel).sum() == 0
         assert (ids == 0).nonzero().min() > (ids == end).nonzero().max(), "padding stands at the end only"
 
@@ -111,11 +111,11 @@ class TestTokens:
         tokens = reader.tokenize([long, long], [PARK, None], [[DOG], [DOG]], shorten=True)
         assert tokens.image_positions.sum(dim=1).tolist() == [8, 4]
         assert tokens.attention_mask.sum(dim=1).tolist() == [64, 64]
-        assert tokens.input_ids[:, -1].tolist() == [reader.tokenizer.tokenizer.eos_token_id] * 2
+        assert tokens.input_ids[:, -1].tolist() == [reader.tokenizer.text_tokenizer.eos_token_id] * 2
         assert caplog.text.count("an instruction was cut") == 1
 
     def test_too_many_pictures_cannot_be_shortened(self, reader):
-        small = InterleavedReader.from_pretrained(
+        small = Blip2T5Comprehension.from_pretrained(
             resolve_model_id("miniature:tiny/blip2"),
             resolve_model_id("miniature:tiny/t5"),
             resolution=32,
@@ -128,11 +128,11 @@ class TestTokens:
 class TestReading:
     def test_a_picture_reaches_the_states_through_its_own_tokens(self, reader):
         tokens = reader.tokenize(["add <imagehere> here", "add <imagehere> here"], [None, None], [[DOG], [CAT]])
-        seen = reader.see(tokens.pixel_values)
+        seen = reader.encode_images(tokens.pixel_values)
         assert seen.shape == (2, 4, 32) and not torch.allclose(seen[0], seen[1])
-        states = reader.read(tokens, seen)
+        states = reader.encode_text(tokens, seen)
         assert not torch.allclose(states[0], states[1])
-        swapped = reader.read(tokens, seen.flip(0))
+        swapped = reader.encode_text(tokens, seen.flip(0))
         torch.testing.assert_close(swapped, states.flip(0))
 
     def test_values_are_blip2s_and_t5s_own(self, reader):
@@ -141,20 +141,23 @@ class TestReading:
         tokens = reader.tokenize(["draw <imagehere>"], [None], [[DOG]])
         image_features = stock.get_image_features(tokens.pixel_values).pooler_output
         torch.testing.assert_close(
-            reader.picture_encoder.project(reader.see(tokens.pixel_values)), image_features, rtol=0, atol=1e-5
+            reader.picture_encoder.project(reader.encode_images(tokens.pixel_values)),
+            image_features,
+            rtol=0,
+            atol=1e-5,
         )
         embeds = reader.text_encoder.get_input_embeddings()(tokens.input_ids).clone()
         embeds[0, tokens.image_positions[0]] = image_features[0]
         expected = reader.text_encoder(inputs_embeds=embeds, attention_mask=tokens.attention_mask).last_hidden_state
-        ours = reader.read(tokens, reader.see(tokens.pixel_values))
+        ours = reader.encode_text(tokens, reader.encode_images(tokens.pixel_values))
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
     def test_pictures_and_positions_have_to_fit(self, reader):
         tokens = reader.tokenize(["draw <imagehere>"], [None], [[DOG]])
         with pytest.raises(ValueError, match="has room for 4 picture tokens and got 0"):
-            reader.read(tokens, None)
+            reader.encode_text(tokens, None)
         with pytest.raises(ValueError, match="has room for 0 picture tokens and got 4"):
-            reader.read(TokenBatch(tokens.input_ids, tokens.attention_mask), torch.zeros(1, 4, 32))
+            reader.encode_text(TokenBatch(tokens.input_ids, tokens.attention_mask), torch.zeros(1, 4, 32))
 
     def test_checkpointing_gives_the_same_gradients(self, reader):
         tokens = reader.tokenize(["draw <imagehere>"], [None], [[DOG]])
@@ -165,7 +168,7 @@ class TestReading:
             for module in reader.modules():
                 if isinstance(module, torch.nn.Dropout):
                     module.p = 0.0
-            states = reader.read(tokens, reader.see(tokens.pixel_values))
+            states = reader.encode_text(tokens, reader.encode_images(tokens.pixel_values))
             (states * torch.arange(32.0)).sum().backward()
             return reader.picture_encoder.query_tokens.grad.clone()
 
@@ -188,7 +191,7 @@ class TestLoading:
         whole = T5ForConditionalGeneration(T5Config.from_pretrained(folder))
         whole.save_pretrained(tmp_path)
         AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
-        reader = InterleavedReader.from_pretrained(
+        reader = Blip2T5Comprehension.from_pretrained(
             resolve_model_id("miniature:tiny/blip2"), str(tmp_path), resolution=32, max_length=64
         )
         expected = whole.encoder.state_dict()
@@ -201,7 +204,9 @@ class TestLoading:
         T5ForConditionalGeneration(config).save_pretrained(tmp_path)
         AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="projects its tokens to width 32, the text encoder reads width 64"):
-            InterleavedReader.from_pretrained(resolve_model_id("miniature:tiny/blip2"), str(tmp_path), resolution=32)
+            Blip2T5Comprehension.from_pretrained(
+                resolve_model_id("miniature:tiny/blip2"), str(tmp_path), resolution=32
+            )
 
     def test_a_blip2_that_is_not_whole_is_refused(self, tmp_path):
         from safetensors.torch import load_file, save_file

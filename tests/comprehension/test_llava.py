@@ -28,7 +28,7 @@ def test_shapes(comprehension: LlavaComprehension, images: list, instructions: l
 def test_forward_is_the_stock_models_forward(
     comprehension: LlavaComprehension, images: list, instructions: list[str]
 ) -> None:
-    mllm, processor = comprehension.merged()
+    mllm, processor = comprehension.merge().values()
     tokens = comprehension.tokenize(instructions, images)
     understood = LlavaComprehension(mllm, processor, num_edit_tokens=4)(tokens)
     theirs = mllm(**vars(tokens), output_hidden_states=True)
@@ -143,11 +143,11 @@ def test_vision_feature_layer_is_the_callers(load: Callable[..., LlavaComprehens
     hidden = last.stock.model.vision_tower(tokens.pixel_values, output_hidden_states=True).hidden_states
     torch.testing.assert_close(last(tokens).image_features, hidden[-1][:, 1:])
     torch.testing.assert_close(earlier(tokens).image_features, hidden[-2][:, 1:])
-    assert earlier.merged()[0].config.vision_feature_layer == -2
+    assert earlier.merge()["mllm"].config.vision_feature_layer == -2
 
 
 def test_several_vision_layers_are_refused(comprehension: LlavaComprehension) -> None:
-    mllm, processor = comprehension.merged()
+    mllm, processor = comprehension.merge().values()
     mllm.config.vision_feature_layer = [-1, -2]
     with pytest.raises(ValueError, match="set comprehension.vision_feature_layer to one number"):
         LlavaComprehension(mllm, processor, num_edit_tokens=4)
@@ -156,7 +156,7 @@ def test_several_vision_layers_are_refused(comprehension: LlavaComprehension) ->
 def test_full_strategy_keeps_the_class_token_for_the_language_model_only(
     comprehension: LlavaComprehension, images: list
 ) -> None:
-    mllm, processor = comprehension.merged()
+    mllm, processor = comprehension.merge().values()
     mllm.config.vision_feature_select_strategy = processor.vision_feature_select_strategy = "full"
     full = LlavaComprehension(mllm, processor, num_edit_tokens=4)
     tokens = full.tokenize(["x"] * 3, images)
@@ -249,7 +249,7 @@ def test_quantised_on_the_cpu(
         for name, parameter in comprehension.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, 0.2)
-    merged = LlavaComprehension(*comprehension.merged(), num_edit_tokens=4)
+    merged = LlavaComprehension(**comprehension.merge(), num_edit_tokens=4)
     assert {p.dtype for p in merged.parameters()} == {torch.float32}
     theirs = comprehension(tokens).edit_hidden_states
     torch.testing.assert_close(merged(tokens).edit_hidden_states, theirs, atol=tolerance, rtol=0)

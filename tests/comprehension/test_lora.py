@@ -79,7 +79,7 @@ def test_merged_computes_the_same_and_is_stock(
     trained = _scatter(load(tied_folder if tied else llava_folder, lora=lora))
     assert len(edit_token_parameters(trained)) == (1 if tied else 2)
     tokens = trained.tokenize(instructions, images)
-    mllm, processor = trained.merged()
+    mllm, processor = trained.merge().values()
     assert type(mllm) is LlavaForConditionalGeneration
     mllm.save_pretrained(tmp_path / "export")
     processor.save_pretrained(tmp_path / "export")
@@ -98,7 +98,7 @@ def test_merged_computes_the_same_and_is_stock(
 def test_merging_leaves_the_trained_model_as_it_is(load: Callable[..., LlavaComprehension]) -> None:
     comprehension = _scatter(load())
     before = copy.deepcopy(comprehension.state_dict())
-    comprehension.merged()
+    comprehension.merge()
     after = comprehension.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -90,7 +90,7 @@ def test_embeddings_are_the_tokens_rows(
     understood = comprehension(tokens_of(comprehension, instructions, images))
     assert understood.edit_embeddings.shape == (4, comprehension.hidden_size)
     assert torch.equal(understood.edit_embeddings, comprehension.edit_embeddings)
-    merged, _ = comprehension.merged()
+    merged, _ = comprehension.merge().values()
     rows = merged.get_input_embeddings().weight[comprehension.edit_token_ids]
     torch.testing.assert_close(understood.edit_embeddings, rows, atol=1e-6, rtol=0)
     assert len(rows.unique(dim=0)) == 4
@@ -139,7 +139,7 @@ def test_lora_goes_with_all_rows(
     with torch.no_grad():
         for parameter in trained.values():
             parameter.normal_(0, 0.3)
-    mllm, processor = comprehension.merged()
+    mllm, processor = comprehension.merge().values()
     assert type(mllm) is LlavaForConditionalGeneration
     mllm.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
@@ -152,7 +152,7 @@ def test_lora_goes_with_all_rows(
 
 
 def test_merging_a_stock_model_leaves_it_as_it_is(mgie: LlavaComprehension) -> None:
-    merged, _ = mgie.merged()
+    merged, _ = mgie.merge().values()
     assert merged is not mgie.mllm
     assert torch.equal(merged.lm_head.weight, mgie.stock.lm_head.weight)
     assert not any(p.requires_grad for p in merged.parameters())
@@ -186,7 +186,7 @@ def test_four_bit_layers_under_whole_tables_merge_in_floating_point(load: Callab
     comprehension = load(**MGIE, quantization="4bit")
     names = {type(m).__name__ for m in comprehension.stock.model.language_model.modules()}
     assert "Linear4bit" in names
-    merged, _ = comprehension.merged()
+    merged, _ = comprehension.merge().values()
     assert all(p.is_floating_point() for p in merged.parameters())
     assert "Linear4bit" not in {type(m).__name__ for m in merged.modules()}
 

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 
 from insightedit.config import ConfigError, load_config
 from insightedit.model.build import build_editor, check_resolution
-from insightedit.model.opening import opened
+from insightedit.modeling.opening import open_base_model
 from insightedit.training.run import run_from_command_line, run_stage
 
 
@@ -17,7 +17,7 @@ def test_a_reason_of_one_line(error):
         pytest.raises(
             ConfigError, match=r"^a\.key: owner/model cannot be loaded as a thing \('?first line'?\)\. Name"
         ),
-        opened("a.key", "owner/model", "a thing") as place,
+        open_base_model("a.key", "owner/model", "a thing") as place,
     ):
         assert place == "owner/model"
         raise error("first line." if error is not KeyError else "first line")
@@ -25,11 +25,11 @@ def test_a_reason_of_one_line(error):
 
 def test_own_words_pass(monkeypatch, tmp_path):
     monkeypatch.setenv("INSIGHTEDIT_MINIATURES", str(tmp_path))
-    with pytest.raises(ConfigError, match="^told already$"), opened("a.key", "owner/model", "a thing"):
+    with pytest.raises(ConfigError, match="^told already$"), open_base_model("a.key", "owner/model", "a thing"):
         raise ConfigError("told already")
     with (
         pytest.raises(FileNotFoundError, match="miniature:mini/llava: no model in"),
-        opened("a.key", "miniature:mini/llava", "a thing"),
+        open_base_model("a.key", "miniature:mini/llava", "a thing"),
     ):
         raise AssertionError("not reached")
 

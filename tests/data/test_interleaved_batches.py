@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from insightedit.comprehension.interleaved import InterleavedReader
+from insightedit.comprehension.blip2_t5 import Blip2T5Comprehension
 from insightedit.config import load_config
-from insightedit.datasets.interleaved import InterleavedCollator
-from insightedit.miniatures import resolve_model_id
+from insightedit.datasets.collate import Collator
+from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.training.data import build_mixture
 from insightedit.types import EditRecord
 
@@ -24,11 +24,11 @@ RECORDS = [
 
 
 @pytest.fixture(scope="module")
-def collate() -> InterleavedCollator:
-    reader = InterleavedReader.from_pretrained(
+def collate() -> Collator:
+    reader = Blip2T5Comprehension.from_pretrained(
         resolve_model_id("miniature:tiny/blip2"), resolve_model_id("miniature:tiny/t5"), resolution=32, max_length=96
     )
-    return InterleavedCollator(reader.tokenizer, 32)
+    return Collator(reader.tokenizer, 32)
 
 
 def test_tasks_share_a_batch(collate):

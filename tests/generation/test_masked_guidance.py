@@ -79,9 +79,9 @@ def test_dpm_solver_walks_with_the_papers_formula():
     scheduler.set_timesteps(4)
     with torch.no_grad():
         for t in scheduler.timesteps:
-            nothing = transformer.predict(latents, t, torch.zeros_like(source), null)
-            image = transformer.predict(latents, t, source, null)
-            both = transformer.predict(latents, t, source, condition)
+            nothing = transformer.predict(latents, t, torch.zeros_like(source), null).noise
+            image = transformer.predict(latents, t, source, null).noise
+            both = transformer.predict(latents, t, source, condition).noise
             guided = nothing + s * (image - nothing) + y * (both - image)
             latents = scheduler.step(guided, t, latents, return_dict=False)[0]
     torch.testing.assert_close(ours, latents, rtol=1e-4, atol=1e-4)

@@ -41,7 +41,7 @@ def test_with_zero_extra_weights_it_is_the_stock_transformer(stock):
     )[0]  # fmt: skip
     ours = edit(stock)
     assert ours.pos_embed.proj.weight[:, 4:].abs().sum() == 0
-    assert torch.equal(ours.predict(Z, STEPS, SOURCE, CONDITION), whole[:, :4])
+    assert torch.equal(ours.predict(Z, STEPS, SOURCE, CONDITION).noise, whole[:, :4])
 
 
 @torch.no_grad()
@@ -52,9 +52,9 @@ def test_a_stock_folder_loads_and_an_own_one_comes_back(stock, tmp_path):
     ours.save_pretrained(tmp_path / "own")
     again = EditTransformer.from_pretrained(tmp_path / "own")
     assert (again.config.in_channels, again.config.source_channels) == (4, 4)
-    expected = ours.predict(Z, STEPS, SOURCE, CONDITION)
-    assert torch.equal(again.predict(Z, STEPS, SOURCE, CONDITION), expected)
-    assert torch.equal(edit(str(tmp_path / "own")).predict(Z, STEPS, SOURCE, CONDITION), expected)
+    expected = ours.predict(Z, STEPS, SOURCE, CONDITION).noise
+    assert torch.equal(again.predict(Z, STEPS, SOURCE, CONDITION).noise, expected)
+    assert torch.equal(edit(str(tmp_path / "own")).predict(Z, STEPS, SOURCE, CONDITION).noise, expected)
 
 
 @torch.no_grad()
@@ -64,15 +64,17 @@ def test_masked_text_states_do_not_matter(stock):
     states[:, 4:] = 7.0
     other = replace(CONDITION, encoder_hidden_states=states)
     torch.testing.assert_close(
-        ours.predict(Z, STEPS, SOURCE, other), ours.predict(Z, STEPS, SOURCE, CONDITION), rtol=0, atol=1e-5
+        ours.predict(Z, STEPS, SOURCE, other).noise, ours.predict(Z, STEPS, SOURCE, CONDITION).noise, rtol=0, atol=1e-5
     )
     unmasked = replace(other, encoder_attention_mask=None)
-    assert not torch.allclose(ours.predict(Z, STEPS, SOURCE, unmasked), ours.predict(Z, STEPS, SOURCE, other))
+    assert not torch.allclose(
+        ours.predict(Z, STEPS, SOURCE, unmasked).noise, ours.predict(Z, STEPS, SOURCE, other).noise
+    )
 
 
 def test_the_variance_half_is_not_trained(stock):
     ours = edit(stock).train()
-    noise_loss(ours.predict(Z, STEPS, SOURCE, CONDITION), torch.randn_like(Z)).backward()
+    noise_loss(ours.predict(Z, STEPS, SOURCE, CONDITION).noise, torch.randn_like(Z)).backward()
     grads = ours.proj_out.weight.grad.reshape(2, 2, 8, -1)  # (patch, patch, channel, D)
     assert grads[:, :, :4].abs().sum() > 0
     assert grads[:, :, 4:].abs().sum() == 0
@@ -92,14 +94,14 @@ class TestSourcePrior:
     def test_a_new_one_copies_its_source_at_pure_noise(self, stock):
         scheduler = DDIMScheduler(beta_schedule="scaled_linear", rescale_betas_zero_snr=True)
         ours = edit(stock, source_prior=0.25, alphas_cumprod=scheduler.alphas_cumprod)
-        prediction = ours.predict(Z, torch.tensor([999] * 3), SOURCE, CONDITION)
+        prediction = ours.predict(Z, torch.tensor([999] * 3), SOURCE, CONDITION).noise
         torch.testing.assert_close(prediction, SOURCE, rtol=0, atol=1e-3)
 
     @torch.no_grad()
     def test_on_a_blank_canvas_it_expects_a_whole_picture(self, stock):
         """With unit variance around zero, the mean of the latents given z_t is sqrt(a) z_t."""
         ours = edit(stock, source_prior=0.25, alphas_cumprod=ALPHAS)
-        prediction = ours.predict(Z, STEPS, torch.zeros_like(Z), CONDITION)
+        prediction = ours.predict(Z, STEPS, torch.zeros_like(Z), CONDITION).noise
         torch.testing.assert_close(prediction, ALPHAS[STEPS].sqrt()[:, None, None, None] * Z)
 
     @torch.no_grad()
@@ -122,11 +124,11 @@ class TestSourcePrior:
 class TestPlaceHead:
     @torch.no_grad()
     def test_a_new_one_is_undecided_and_changes_nothing(self, stock):
-        both = edit(stock, place_head=True).predict_and_mark(Z, STEPS, SOURCE, CONDITION)
+        both = edit(stock, place_head=True).predict(Z, STEPS, SOURCE, CONDITION, mark_places=True)
         assert both.place_logits is not None
         assert both.place_logits.shape == (3, 1, 4, 4)
         assert both.place_logits.abs().max() == 0
-        without = edit(stock).predict_and_mark(Z, STEPS, SOURCE, CONDITION)
+        without = edit(stock).predict(Z, STEPS, SOURCE, CONDITION, mark_places=True)
         assert without.place_logits is None
         assert torch.equal(both.noise, without.noise)
 
@@ -136,7 +138,7 @@ class TestPlaceHead:
         torch.nn.init.normal_(ours.place_out.weight)
         seen = []
         ours.transformer_blocks[1].register_forward_hook(lambda module, given, output: seen.append(output))
-        marks = ours.predict_and_mark(Z, STEPS, SOURCE, CONDITION).place_logits
+        marks = ours.predict(Z, STEPS, SOURCE, CONDITION, mark_places=True).place_logits
         assert marks is not None
         expected = seen[0] @ ours.place_out.weight[0]
         torch.testing.assert_close(marks[:, 0, 2, 3], expected[:, 2 * 4 + 3])
@@ -152,7 +154,7 @@ class TestPlaceHead:
             torch.nn.init.ones_(ours.place_out.weight)
             if saves_memory:
                 ours.enable_gradient_checkpointing()
-            both = ours.predict_and_mark(Z, STEPS, SOURCE, CONDITION)
+            both = ours.predict(Z, STEPS, SOURCE, CONDITION, mark_places=True)
             (both.place_logits.square().mean() + both.noise.square().mean()).backward()
             grads.append(ours.transformer_blocks[0].attn1.to_q.weight.grad)
         torch.testing.assert_close(grads[0], grads[1])
@@ -166,7 +168,9 @@ class TestPlaceHead:
         assert torch.equal(again.place_out.weight, ours.place_out.weight)
         left = edit(again)
         assert left.place_out is None
-        assert torch.equal(left.predict(Z, STEPS, SOURCE, CONDITION), ours.predict(Z, STEPS, SOURCE, CONDITION))
+        assert torch.equal(
+            left.predict(Z, STEPS, SOURCE, CONDITION).noise, ours.predict(Z, STEPS, SOURCE, CONDITION).noise
+        )
 
     def test_it_draws_no_random_number(self, stock):
         torch.manual_seed(3)

@@ -8,8 +8,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
 from insightedit.generation.unet import EditUNet
-from insightedit.generation.unet_input import image_prompt, positions, unet_input
-from insightedit.types import EditCondition
+from insightedit.generation.unet_input import positions, unet_input
 
 RESIDUAL, TEXT_WIDTH, IMAGE_DIM = 32, 16, 12
 NO_BRANCHES = {"source_channels": 4, "residual_channels": 0, "image_tokens": 0, "image_embed_dim": 0}
@@ -207,12 +206,6 @@ def test_unet_input_fills_in_zeros() -> None:
     assert filled.dtype == NOISY.dtype
     assert not filled[:, 8:].any()
     assert torch.equal(unet_input(NOISY, SOURCE, None, 0), torch.cat([NOISY, SOURCE], 1))
-
-
-def test_image_prompt() -> None:
-    assert image_prompt(EditCondition(TEXT)) is None
-    embeds = torch.randn(3, IMAGE_DIM)
-    assert image_prompt(EditCondition(TEXT, image_embeds=embeds)) == {"image_embeds": embeds}
 
 
 def test_rejects_a_residual_that_the_unet_cannot_use() -> None:

@@ -19,7 +19,6 @@ PUBLIC = {
     "InsightEditOutput",
     "InsightEditPipeline",
     "InterleavedEditPipeline",
-    "InterleavedEditor",
     "LlavaComprehension",
     "QFormer",
     "__version__",

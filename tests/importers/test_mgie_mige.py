@@ -163,7 +163,7 @@ def test_miges_fusion_computes_what_torchs_attention_does(made):
         query = normed(linear(semantic, held["q_proj_1.weight"]), "ln_q_1")
         read = attention(query, two_layers(visual, "k"), two_layers(visual, "v"))[0]
         expected = normed(semantic + linear(read, held["mlp.weight"], held["mlp.bias"]), "ln_out")
-        torch.testing.assert_close(bridge(semantic, visual), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(bridge.fuse(semantic, visual), expected, rtol=0, atol=1e-5)
     assert torch.equal(bridge.null_text_states, files["mige.pth"]["y_embedder.y_embedding"])
 
 

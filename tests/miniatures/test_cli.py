@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from insightedit.miniatures import resolve_model_id
 from insightedit.miniatures.builders import build
 from insightedit.miniatures.tokenizer import small_corpus
+from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.training.miniatures import pictures
 from insightedit.training.miniatures.cli import app
 from tests.miniatures.fakes import Squares

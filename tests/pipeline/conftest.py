@@ -14,7 +14,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from insightedit.bridging import EditBridge
 from insightedit.comprehension import LlavaComprehension
 from insightedit.config.schema import Config, LoraConfig
-from insightedit.generation import EditUNet
+from insightedit.generation.unet import EditUNet
 from insightedit.model.editor import Editor
 from insightedit.pipelines.edit import InsightEditPipeline
 
@@ -73,7 +73,7 @@ def build_editor(root: Path) -> Editor:
     return Editor(
         comprehension=comprehension,
         bridge=bridge,
-        unet=unet,
+        denoiser=unet,
         vae=AutoencoderKL.from_pretrained(root / "sd", subfolder="vae"),
         noise_scheduler=DDIMScheduler.from_pretrained(root / "sd", subfolder="scheduler"),
         image_encoder=CLIPVisionModelWithProjection.from_pretrained(root / "clip"),
@@ -83,7 +83,7 @@ def build_editor(root: Path) -> Editor:
 def build_pipeline(root: Path) -> InsightEditPipeline:
     """The tiny editor's parts as a pipeline, LoRA merged."""
     editor = build_editor(root)
-    mllm, processor = editor.comprehension.merged()
+    mllm, processor = editor.comprehension.merge().values()
     return InsightEditPipeline(
         mllm=mllm,
         processor=processor,

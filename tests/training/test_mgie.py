@@ -17,6 +17,7 @@ from insightedit import stage1, stage3
 from insightedit.config import ConfigError, load_config
 from insightedit.datasets.collate import resize_square
 from insightedit.export.folder import export_run
+from insightedit.generation.denoiser import DenoiserInputs
 from insightedit.model.build import build_bridge, build_editor, build_text_encoder
 from insightedit.pipelines.compose import pipeline_from_editor
 from insightedit.pipelines.loading import load_pipeline
@@ -107,7 +108,7 @@ def test_the_full_bridge_is_the_edit_head_alone() -> None:
     clip = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=77, hidden_size=768))
     llava = SimpleNamespace(hidden_size=4096, vision_hidden_size=1024)
     with torch.device("meta"):
-        bridge = build_bridge(config, llava, clip, None)
+        bridge = build_bridge(config, llava, clip, DenoiserInputs(768), None)
     assert sum(p.numel() for p in bridge.parameters()) == pytest.approx(31.96e6, rel=0.005)
 
 
@@ -118,7 +119,7 @@ def test_exactly_one_text_branch(override: str, state: str) -> None:
     config = load_config("mgie", 3, ["tiny"], [override])
     text_encoder, _ = build_text_encoder(config)
     with pytest.raises(ConfigError, match=f"both {state}: the text branch is one of them, so set the other to null"):
-        build_bridge(config, None, text_encoder, None)
+        build_bridge(config, None, text_encoder, DenoiserInputs(32), None)
 
 
 def test_what_trains_is_both_tables_the_edit_head_and_the_unet(prepared) -> None:

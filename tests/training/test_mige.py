@@ -10,7 +10,6 @@ import torch
 
 from insightedit.config import ConfigError, load_config
 from insightedit.model.build import build_editor
-from insightedit.model.interleaved_editor import InterleavedEditor
 from insightedit.pipelines.compose import sample_edits
 from insightedit.stage3 import main
 from insightedit.training.checkpoint import stage_weights
@@ -204,7 +203,7 @@ class TestRefusals:
 
 
 def test_the_config_says_what_stands_on_what(config):
-    assert isinstance(build_editor(config), InterleavedEditor)
+    assert build_editor(config).comprehension.reads_references
     assert set(base_models(config)) == {
         "comprehension.reader.vision", "comprehension.reader.text_encoder", "generation.model",
         "generation.transformer.model",

@@ -37,7 +37,7 @@ class TestObjectives:
     def test_stage_1_aligns_and_does_not_draw(self) -> None:
         editor, losses = losses_of(1)
         assert set(losses) == {"lm", "align", "metric/qformer_spread"}
-        assert editor.unet is None
+        assert editor.denoiser is None
         (losses["lm"] + losses["align"]).backward()
         assert all(p.grad is not None for p in editor.bridge.qformer.parameters())
 

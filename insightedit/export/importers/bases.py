@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from insightedit.export.card import base_facts, shown
-from insightedit.miniatures import resolve_model_id
+from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ def _is_pipeline(model: str) -> bool:
     Raises:
         ValueError: if its index is damaged.
     """
-    from insightedit.miniatures import resolve_model_id
+    from insightedit.modeling.model_ids import resolve_model_id
 
     index = Path(resolve_model_id(model)) / "model_index.json"
     return index.is_file() and read_json(index).get("_class_name") == "InsightEditPipeline"
@@ -99,7 +99,7 @@ def _text_parts(model: str, report: ImportReport) -> dict[str, Any]:
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from insightedit.miniatures import resolve_model_id
+    from insightedit.modeling.model_ids import resolve_model_id
 
     folder = Path(resolve_model_id(model))
     if not all((folder / part).is_dir() for part in ("text_encoder", "tokenizer")):

@@ -199,7 +199,7 @@ def _empty_picture_encoder(folder: str) -> tuple[Any, Any]:
     from accelerate import init_empty_weights
     from transformers import AutoImageProcessor, Blip2Config
 
-    from insightedit.comprehension.interleaved import Blip2PictureEncoder
+    from insightedit.comprehension.blip2_t5 import Blip2PictureEncoder
 
     config: Any = load_pretrained(Blip2Config, folder)
     with init_empty_weights(include_buffers=False):

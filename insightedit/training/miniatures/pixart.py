@@ -122,7 +122,7 @@ class PixartPart:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         states = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         condition = EditCondition(states, encoder_attention_mask=mask)
-        prediction = self.transformer.predict_and_mark(noisy, timesteps, source, condition)
+        prediction = self.transformer.predict(noisy, timesteps, source, condition, mark_places=True)
         marks = prediction.place_logits
         assert marks is not None  # built with a place head
         changed = F.adaptive_max_pool2d(batch["changed"], marks.shape[-2:])

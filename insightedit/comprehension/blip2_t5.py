@@ -1,4 +1,4 @@
-"""InterleavedReader: an instruction with pictures in it -> text states that the denoiser reads.
+"""Blip2T5Comprehension: an instruction with pictures in it -> text states that the denoiser reads.
 
 Stock `transformers` classes: BLIP-2's vision tower and Q-Former turn a picture into a few tokens, which stand in the
 input of a T5 encoder where the instruction says `<imagehere>`. Between the two stands bridging's feature fusion.
@@ -8,7 +8,7 @@ Source: MIGE, section 3.2.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,21 @@ from transformers import AutoImageProcessor, AutoTokenizer, T5EncoderModel
 from transformers.models.blip_2.configuration_blip_2 import Blip2Config
 from transformers.models.blip_2.modeling_blip_2 import Blip2PreTrainedModel, Blip2QFormerModel, Blip2VisionModel
 
+from insightedit.comprehension.base import Comprehension
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
+from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.offloading import execution_device, in_forward
+from insightedit.modeling.opening import open_base_model
 from insightedit.modeling.pretrained import load_pretrained, recompute_activations
 from insightedit.modeling.processor_path import processor_path
+from insightedit.types import ComprehensionStates, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 
-    from insightedit.types import TokenBatch
+    from insightedit.config.schema import Config
+
+BLIP2, T5 = "a BLIP-2 in transformers' format", "a T5 in transformers' format"
 
 
 class Blip2PictureEncoder(Blip2PreTrainedModel):
@@ -69,13 +75,15 @@ class Blip2PictureEncoder(Blip2PreTrainedModel):
             return self.language_projection(tokens.to(self.language_projection.weight.dtype))
 
 
-def load_eyes(vision: str, dtype: torch.dtype = torch.float32) -> tuple[Blip2PictureEncoder, BaseImageProcessor]:
+def load_vision_encoder(
+    vision: str, dtype: torch.dtype = torch.float32
+) -> tuple[Blip2PictureEncoder, BaseImageProcessor]:
     """BLIP-2 without language model, and its image processor, from a folder or hub id."""
     processor = load_pretrained(AutoImageProcessor, processor_path(vision, "image_processor"))
     return Blip2PictureEncoder.from_stock(vision, dtype), processor
 
 
-def load_words(
+def load_text_encoder(
     text_encoder: str, dtype: torch.dtype = torch.float32
 ) -> tuple[T5EncoderModel, PreTrainedTokenizerBase]:
     """T5's encoder (of a whole T5, too) and its tokenizer, from a folder or hub id."""
@@ -83,8 +91,8 @@ def load_words(
     return load_pretrained(T5EncoderModel, text_encoder, dtype=dtype), tokenizer
 
 
-class InterleavedReader(nn.Module):
-    """Sees the pictures of an instruction (`see`) and reads them with its words (`read`).
+class Blip2T5Comprehension(Comprehension):
+    """Encodes the pictures of an instruction (`encode_images`) and reads them with its words (`encode_text`).
 
     Args:
         picture_encoder: BLIP-2 without language model.
@@ -99,6 +107,9 @@ class InterleavedReader(nn.Module):
     Raises:
         ValueError: if the projection does not fit the text encoder's width.
     """
+
+    reads_references: ClassVar[bool] = True
+    tokenizer: InterleavedTokenizer
 
     def __init__(
         self,
@@ -134,7 +145,7 @@ class InterleavedReader(nn.Module):
     @classmethod
     def from_pretrained(
         cls, vision: str, text_encoder: str, *, dtype: torch.dtype = torch.float32, **options: Any
-    ) -> InterleavedReader:
+    ) -> Blip2T5Comprehension:
         """Load both models from folders or hub ids in the stock formats.
 
         Args:
@@ -146,9 +157,28 @@ class InterleavedReader(nn.Module):
         Returns:
             The reader, in eval mode.
         """
-        encoder, image_processor = load_eyes(vision, dtype)
-        words, tokenizer = load_words(text_encoder, dtype)
+        encoder, image_processor = load_vision_encoder(vision, dtype)
+        words, tokenizer = load_text_encoder(text_encoder, dtype)
         return cls(encoder, words, tokenizer, image_processor, **options).eval()
+
+    @classmethod
+    def build(cls, config: Config, dtype: torch.dtype | None = None) -> Blip2T5Comprehension:
+        """See `Comprehension`; float32, because all of it trains."""
+        part = config.comprehension.reader
+        assert part is not None
+        with open_base_model("comprehension.reader.vision", part.vision, BLIP2) as folder:
+            encoder, image_processor = load_vision_encoder(folder)
+        with open_base_model("comprehension.reader.text_encoder", part.text_encoder, T5) as folder:
+            text_encoder, tokenizer = load_text_encoder(folder)
+        return cls(encoder, text_encoder, tokenizer, image_processor, **_options(config)).eval()
+
+    @classmethod
+    def build_tokenizer(cls, config: Config) -> InterleavedTokenizer:
+        """See `Comprehension`."""
+        part = config.comprehension.reader
+        assert part is not None
+        vision, text_encoder = resolve_model_id(part.vision), resolve_model_id(part.text_encoder)
+        return InterleavedTokenizer.from_pretrained(vision, text_encoder, **_options(config))
 
     @property
     def device(self) -> torch.device:
@@ -161,15 +191,28 @@ class InterleavedReader(nn.Module):
         return self.picture_encoder.config.qformer_config.hidden_size
 
     @property
-    def text_width(self) -> int:
+    def hidden_size(self) -> int:
         """D_text, width of the text states."""
         return self.text_encoder.config.d_model
+
+    def parts(self) -> dict[str, Any]:
+        """Both models, image processor and tokenizer."""
+        return {
+            "picture_encoder": self.picture_encoder,
+            "image_processor": self.tokenizer.image_processor,
+            "text_encoder": self.text_encoder,
+            "tokenizer": self.tokenizer.text_tokenizer,
+        }
+
+    def forward(self, tokens: TokenBatch, image_tokens: Tensor | None = None) -> ComprehensionStates:
+        """States of the text encoder, (B, T, D_text), and their mask; arguments as `encode_text`."""
+        return ComprehensionStates(self.encode_text(tokens, image_tokens), attention_mask=tokens.attention_mask)
 
     def tokenize(self, *arguments: Any, **options: Any) -> TokenBatch:
         """Words and pictures as tensors on the CPU; arguments as `InterleavedTokenizer.tokenize`."""
         return self.tokenizer.tokenize(*arguments, **options)
 
-    def see(self, pixel_values: Tensor) -> Tensor:
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
         """The semantic tokens of N pictures.
 
         Args:
@@ -181,12 +224,12 @@ class InterleavedReader(nn.Module):
         tower = self.picture_encoder.vision_model
         return self.picture_encoder(pixel_values.to(execution_device(self.picture_encoder), tower.dtype))
 
-    def read(self, tokens: TokenBatch, picture_tokens: Tensor | None) -> Tensor:
+    def encode_text(self, tokens: TokenBatch, image_tokens: Tensor | None) -> Tensor:
         """Words and pictures together, in their order.
 
         Args:
             tokens: from `tokenize`.
-            picture_tokens: (N, Q, D) fused tokens of the batch's N pictures; None where it has none.
+            image_tokens: (N, Q, D) fused tokens of the batch's N pictures; None where it has none.
 
         Returns:
             (B, T, D_text) states of the text encoder.
@@ -198,17 +241,28 @@ class InterleavedReader(nn.Module):
             inputs_embeds = self.text_encoder.get_input_embeddings()(tokens.input_ids)
         positions = tokens.image_positions
         wanted = 0 if positions is None else int(positions.sum())
-        given = 0 if picture_tokens is None else picture_tokens.shape[0] * picture_tokens.shape[1]
+        given = 0 if image_tokens is None else image_tokens.shape[0] * image_tokens.shape[1]
         if wanted != given:
             raise ValueError(
                 f"the batch has room for {wanted} picture tokens and got {given}: make the batch with this reader's "
-                "own `tokenize`, and give `read` the tokens of all its pictures."
+                "own `tokenize`, and give `encode_text` the tokens of all its pictures."
             )
-        if positions is not None and picture_tokens is not None:
-            projected = self.picture_encoder.project(picture_tokens).to(inputs_embeds)
+        if positions is not None and image_tokens is not None:
+            projected = self.picture_encoder.project(image_tokens).to(inputs_embeds)
             inputs_embeds = inputs_embeds.masked_scatter(positions[..., None], projected)
         return self.text_encoder(inputs_embeds=inputs_embeds, attention_mask=tokens.attention_mask).last_hidden_state
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the text encoder's layers in the backward pass; memory for time, in train mode only."""
         recompute_activations(self.text_encoder)
+
+
+def _options(config: Config) -> dict[str, Any]:
+    part = config.comprehension.reader
+    assert part is not None
+    return {
+        "resolution": config.generation.resolution,
+        "max_length": part.max_length,
+        "max_references": part.max_references,
+        "source_in_text": part.source_in_text,
+    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from insightedit.config.load import ConfigError
-from insightedit.miniatures import resolve_model_id
+from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.modeling.processor_path import processor_path
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(key: str, model: str, what: str) -> Iterator[str]:
+def open_base_model(key: str, model: str, what: str) -> Iterator[str]:
     """Load a base model inside this block.
 
     Args:
@@ -54,5 +54,5 @@ def load_image_processor(model: str) -> CLIPImageProcessor:
     """
     from transformers import CLIPImageProcessor
 
-    with opened("generation.image_encoder", model, "a CLIP model with its image processor") as folder:
+    with open_base_model("generation.image_encoder", model, "a CLIP model with its image processor") as folder:
         return load_pretrained(CLIPImageProcessor, processor_path(folder, "feature_extractor"))

@@ -1,0 +1,125 @@
+"""What an editor asks of the model that reads; a further one is a file with a subclass of `Comprehension`.
+
+`insightedit.comprehension.llava` is the worked example, `insightedit.comprehension.blip2_t5` one whose instructions
+hold pictures.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from insightedit.modeling.offloading import execution_device
+from insightedit.types import ComprehensionStates, EditRecord, TokenBatch
+
+if TYPE_CHECKING:
+    from insightedit.config.schema import Config
+
+
+class RecordTokenizer(ABC):
+    """Words and pictures -> `TokenBatch`; holds no weights, so that a data worker can have it.
+
+    Attributes:
+        text_tokenizer: the stock tokenizer inside.
+    """
+
+    text_tokenizer: Any
+
+    @abstractmethod
+    def tokenize_records(
+        self, records: Sequence[EditRecord], indices: Sequence[int], *, align: bool = False
+    ) -> TokenBatch:
+        """A training batch; what is too long is cut.
+
+        Args:
+            records: B records.
+            indices: their B places in the stream, which may choose among paraphrases.
+            align: stage 1, where records without a picture are captions.
+
+        Raises:
+            ValueError: if a record cannot be read.
+        """
+
+    @abstractmethod
+    def image_slots(self, tokens: TokenBatch) -> Tensor:
+        """(B, T) bool: which positions pictures take."""
+
+
+class Comprehension(nn.Module, ABC):
+    """Reads instruction and picture; what it understood goes to the bridge as `ComprehensionStates`.
+
+    Attributes:
+        reads_references: whether instructions hold pictures (`<imagehere>`), so that there may be reference images
+            and no source: a blank canvas. Then batches have `reference_pixels`, `encode_images` gives their tokens,
+            and the bridge's `fuse` joins these with the pictures' latents before `forward` gets them.
+        tokenizer: makes its batches.
+    """
+
+    reads_references: ClassVar[bool] = False
+    tokenizer: RecordTokenizer
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: Config, dtype: torch.dtype | None = None) -> Comprehension:
+        """Load the base models that a config names, ready to train, in eval mode.
+
+        Args:
+            config: whole config.
+            dtype: of frozen weights; None = as they are stored.
+
+        Raises:
+            ConfigError: by the setting's key, if a base model cannot be loaded.
+        """
+
+    @classmethod
+    @abstractmethod
+    def build_tokenizer(cls, config: Config) -> RecordTokenizer:
+        """The `tokenizer` of what `build` gives, without loading weights."""
+
+    @abstractmethod
+    def forward(self, tokens: TokenBatch, image_tokens: Tensor | None = None) -> ComprehensionStates:
+        """One pass over a batch of `tokenizer`.
+
+        Args:
+            tokens: B rows.
+            image_tokens: (N, Q, D) fused tokens of the pictures in the instructions, for who `reads_references`.
+        """
+
+    @property
+    @abstractmethod
+    def hidden_size(self) -> int:
+        """D, width of the states that the bridge reads."""
+
+    @property
+    def vision_hidden_size(self) -> int:
+        """D_vis, width of `image_features`, which BIM reads; 0 where there are none."""
+        return 0
+
+    @property
+    def edit_token_ids(self) -> list[int]:
+        """Ids of the R edit tokens; none where the states are not read at such tokens."""
+        return []
+
+    @property
+    def device(self) -> torch.device:
+        """Where it reads its tokens."""
+        return execution_device(self)
+
+    @abstractmethod
+    def parts(self) -> dict[str, Any]:
+        """What a model folder keeps of it: folder name -> model, tokenizer or processor; live, not copied."""
+
+    def merge(self) -> dict[str, Any]:
+        """`parts` without adapters, which are folded into copies of their models; for an export with its weights."""
+        return self.parts()
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute layers in the backward pass; memory for time, in train mode only. Nothing where it cannot."""
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """(N, 3, S, S) pictures in instructions -> (N, Q, D) tokens; only for who `reads_references`."""
+        raise NotImplementedError(f"{type(self).__name__} reads no pictures inside instructions.")

@@ -85,8 +85,8 @@ def resolve(words: list[str]) -> tuple[typing.Any, list[str]]:
     command: typing.Any = typer.main.get_command(app)
     while hasattr(command, "commands"):
         assert words, "which command?"
-        assert words[0] in command.commands, f"no command {words[0]}"
-        command, words = command.commands[words[0]], words[1:]
+        assert words[0] in command.commands or ":" in words[0], f"no command {words[0]}"
+        command, words = command.get_command(None, words[0]), words[1:]
     return command, words
 
 

@@ -55,13 +55,7 @@ def open_advancededit(config: InputConfig) -> Input:
 
 @dataclass(frozen=True)
 class Layout:
-    """The folder, and how its photos are read.
-
-    Attributes:
-        root: of the pipeline's output.
-        finder: of pictures below it.
-        max_side: pixels of the longer side at most; None leaves pictures as they are.
-    """
+    """The folder of the pipeline's output, where its pictures are found, and how long their sides may be."""
 
     root: Path
     finder: Finder

@@ -26,13 +26,7 @@ WRITERS = {
 
 @dataclass
 class Exported:
-    """What an export did.
-
-    Attributes:
-        written: records.
-        rejected: that could not be read, by reason.
-        first: the first of each reason, as a sentence.
-    """
+    """What an export did: records written, those that could not be read by reason, the first of each as a sentence."""
 
     written: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
@@ -56,17 +50,10 @@ def writer(layout: str) -> Callable[[Iterable[Record], Path], int]:
 def export(
     config: InputConfig, layout: str, out: Path, *, progress: Callable[[int], object] = lambda done: None
 ) -> Exported:
-    """Write the records of an input in another layout, one at a time.
-
-    Args:
-        config: what to read, `start` and `count` included.
-        layout: one of `WRITERS`.
-        out: folder; new or empty.
-        progress: told after each record.
+    """Write the records of an input in another layout, one at a time; `progress` is told after each.
 
     Raises:
-        ValueError: if there is no such layout, the input cannot be opened, `out` holds files, or a record has no place
-            in the layout.
+        ValueError: if there is no such layout, the input cannot be opened, `out` holds files, or a record does not fit.
         OSError: if something cannot be read or written.
     """
     write = writer(layout)

@@ -37,13 +37,7 @@ STEP = "read"
 
 @dataclass(frozen=True)
 class Listed:
-    """Records by number, read when they are asked for.
-
-    Attributes:
-        count: how many there are.
-        key: number -> key of the record; each is there once.
-        make: number -> record; raises `ReadError`.
-    """
+    """`count` records by number, read when they are asked for; `make` raises `ReadError`, or what a field raises."""
 
     count: int
     key: Callable[[int], str]
@@ -126,12 +120,7 @@ def open_pairs(config: InputConfig) -> Input:
 
 
 def record_of(listing: Listing, number: int, max_side: int | None) -> Record:
-    """A pair as a record.
-
-    Args:
-        listing: of any layout.
-        number: of the pair.
-        max_side: of the pictures; None leaves them.
+    """Pair `number` of any layout as a record, its pictures `max_side` long at most.
 
     Raises:
         ReadError: if training could not use it either, or its mask cannot be read.

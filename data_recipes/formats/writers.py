@@ -25,17 +25,11 @@ def write_magicbrush(records: Iterable[Record], out: Path) -> int:
     """Write `edit_sessions.json`, the captions, and `images/SESSION/`; a mask is a hole in its source, as published.
 
     Records that stand together, whose key is equal up to `/` and each of which starts where the one before ended, are
-    the turns of one session; all others are sessions of one turn. Of several wordings the first is written.
-
-    Args:
-        records: pairs of a source by words.
-        out: new or empty folder.
-
-    Returns:
-        How many were written.
+    the turns of one session; all others are sessions of one turn. Of several wordings the first is written. As every
+    writer here it takes pairs and a new or empty folder, and gives how many were written.
 
     Raises:
-        ValueError: if a record is no such pair.
+        ValueError: if a record is no pair of a source by words.
     """
     count, used = 0, Counter[str]()
     captions: dict[str, dict[str, dict[str, str]]] = {"global": {}, "local": {}}
@@ -89,15 +83,8 @@ def write_instructpix2pix(records: Iterable[Record], out: Path) -> int:
 
     Pictures are JPEG, as published, so they come back nearly but not exactly; masks have no place.
 
-    Args:
-        records: pairs of a source by words; of several wordings the first is written.
-        out: new or empty folder.
-
-    Returns:
-        How many were written.
-
     Raises:
-        ValueError: if a record is no such pair.
+        ValueError: if a record is no pair of a source by words.
     """
     out.mkdir(parents=True, exist_ok=True)
     listed = []
@@ -115,13 +102,6 @@ def write_instructpix2pix(records: Iterable[Record], out: Path) -> int:
 
 def write_jsonl(records: Iterable[Record], out: Path) -> int:
     """Write `train.jsonl` with one row a pair, all its wordings and masks, and the pictures beside it.
-
-    Args:
-        records: pairs.
-        out: new or empty folder.
-
-    Returns:
-        How many were written.
 
     Raises:
         ValueError: if a record is no pair.
@@ -148,14 +128,7 @@ def write_jsonl(records: Iterable[Record], out: Path) -> int:
 
 
 def write_ai_toolkit(records: Iterable[Record], out: Path) -> int:
-    """Write `target/`, `control/`, and where there are any `mask/`, `control_2/` ...
-
-    Args:
-        records: pairs; of several wordings the first is written.
-        out: new or empty folder.
-
-    Returns:
-        How many were written.
+    """Write `target/`, `control/`, and where there are any `mask/`, `control_2/` ...; of wordings the first.
 
     Raises:
         ValueError: if a record is no pair.
@@ -174,13 +147,6 @@ def write_ai_toolkit(records: Iterable[Record], out: Path) -> int:
 
 def write_mige(records: Iterable[Record], out: Path) -> int:
     """Write pictures and `mige.json`; the source gets its own placeholder, as MIGE's data preparation does.
-
-    Args:
-        records: pairs, or pictures drawn from blank.
-        out: new or empty folder.
-
-    Returns:
-        How many were written.
 
     Raises:
         ValueError: if a record is no pair.

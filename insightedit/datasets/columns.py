@@ -46,12 +46,7 @@ class ColumnsError(ConfigError):
 
 @dataclass(frozen=True)
 class Columns:
-    """Role -> columns that hold it, the first that is not empty in a row counts.
-
-    Attributes:
-        roles: keys of `NAMES`; a role without columns is left out.
-        is_text: the table holds texts alone, no picture.
-    """
+    """Role (of `NAMES`) -> its columns: the first not empty in a row counts; `is_text`: there is no picture."""
 
     roles: Mapping[str, tuple[str, ...]]
     is_text: bool = False

@@ -11,12 +11,7 @@ from insightedit.types import EditRecord
 
 
 class HeldOutPart:
-    """Some records of a source; a source that varies its records still does.
-
-    Args:
-        whole: the source.
-        numbers: of its records that belong to the part, in order.
-    """
+    """Records of a source by their numbers, in order; a source that varies its records still does."""
 
     def __init__(self, whole: Any, numbers: list[int]) -> None:
         self.whole, self.numbers = whole, numbers
@@ -33,15 +28,9 @@ class HeldOutPart:
 
 
 def part_of(source: Any, fraction: float, *, held_out: bool, name: str) -> HeldOutPart:
-    """The held-out part of a source, or the rest.
+    """The held-out part of a source, or the rest; `name` stands in messages.
 
     Records of one group (`source.groups`: the pairs of one photograph, the turns of a session) stay together.
-
-    Args:
-        source: to part.
-        fraction: share that is held out, above 0.
-        held_out: which of the two parts.
-        name: of the source, for messages.
 
     Raises:
         ConfigError: if nothing falls into the part, or the source never ends.

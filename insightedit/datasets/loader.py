@@ -36,7 +36,7 @@ class StepLoader:
         num_workers: int = 0,
         prefetch_factor: int = 4,
     ) -> None:
-        self.batches = _Batches(mixture, collate, batch_size, rank, world_size)
+        self.batches = _StepBatches(mixture, collate, batch_size, rank, world_size)
         self.stride = batch_size * world_size
         self.num_workers = num_workers
         self.prefetch_factor = prefetch_factor
@@ -71,7 +71,7 @@ class StepLoader:
         self.batches.offset = offset if same else offset + position * stride
 
 
-class _Batches(Dataset):
+class _StepBatches(Dataset):
     def __init__(self, mixture: Mixture, collate: Collator, batch_size: int, rank: int, world_size: int) -> None:
         self.mixture, self.collate = mixture, collate
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size

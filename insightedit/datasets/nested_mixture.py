@@ -20,13 +20,7 @@ MIXTURE = "mixture"
 
 @dataclass(frozen=True)
 class Leaf:
-    """One source of the tree, built.
-
-    Attributes:
-        name: place in the tree and kind, e.g. `1.0-reasonseg`.
-        source: its records.
-        weight: relative weight among all leaves.
-    """
+    """One source of the tree, its name (place and kind, e.g. `1.0-reasonseg`), and its weight among all leaves."""
 
     name: str
     source: Source

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -34,13 +34,7 @@ Content = Path | bytes
 
 
 class ReadError(ValueError):
-    """Why a record cannot be read.
-
-    Attributes:
-        reason: one of this module's constants, the same for all of a kind.
-        detail: about this one.
-        key: of the record, where its own row tells it.
-    """
+    """Why a record cannot be read: a `reason` of this module, a `detail`, and the `key` where its own row tells it."""
 
     def __init__(self, reason: str, detail: str = "", key: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -48,14 +42,7 @@ class ReadError(ValueError):
 
 
 def read_pixels(source: Content, max_side: int | None = None) -> np.ndarray:
-    """A picture of any kind as a viewer shows it.
-
-    Args:
-        source: file, or its content.
-        max_side: a longer side is brought to so many pixels (Lanczos); None leaves it.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    """A picture of any kind as a viewer shows it, (H, W, 3) uint8 RGB, its longer side `max_side` at most (Lanczos).
 
     Raises:
         ReadError: if it is missing, or no whole picture.
@@ -68,10 +55,7 @@ def read_pixels(source: Content, max_side: int | None = None) -> np.ndarray:
 
 
 def read_region_of(source: Content, max_side: int | None = None) -> np.ndarray:
-    """A mask: white on black, or a picture with a hole (MagicBrush's), in which what is transparent is meant.
-
-    Returns:
-        (H, W) bool.
+    """A mask, (H, W) bool: white on black, or a picture with a hole (MagicBrush's), where what is transparent is meant.
 
     Raises:
         ReadError: as `read_pixels`.
@@ -150,9 +134,14 @@ def inside(folder: Path, name: object) -> Path:
         parts = parts.relative_to(folder.absolute())
     if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", name):
         raise ReadError(OUTSIDE, name[:200])
-    if any(len(part.encode(errors="replace")) > 255 for part in parts.parts) or len(str(parts)) > 1000:
-        raise ReadError(MISSING, f"{name[:60]} ...")  # no file can be called so
+    if is_too_long(parts):
+        raise ReadError(MISSING, f"{name[:60]} ...")
     return folder / parts
+
+
+def is_too_long(path: PurePosixPath) -> bool:
+    """Whether no file can be called so: the system would raise where it is looked at."""
+    return len(str(path)) > 1000 or any(len(part.encode(errors="replace")) > 255 for part in path.parts)
 
 
 def tried(find: Callable[[Any], Found], name: Any) -> Found | ReadError:
@@ -164,21 +153,18 @@ def tried(find: Callable[[Any], Found], name: Any) -> Found | ReadError:
 
 
 class Finder:
-    """Finds pictures below a folder by what files of another machine call them.
+    """Finds pictures below a folder by what files of another machine call them."""
 
-    Args:
-        folder: below which they lie.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, leave_out: Sequence[str] = ()) -> None:
+        self.folder, self.leave_out = folder, leave_out
         self._by_name: dict[str, list[Path]] = {}
         self._pictures: list[Path] | None = None
 
     def pictures(self) -> list[Path]:
-        """All below the folder, looked for once."""
+        """All below the folder, looked for once, without those in the folders `leave_out` of it."""
         if self._pictures is None:
-            self._pictures = picture_files(self.folder)
+            found = picture_files(self.folder)
+            self._pictures = [path for path in found if path.relative_to(self.folder).parts[0] not in self.leave_out]
         return self._pictures
 
     def find(self, name: object) -> Path:
@@ -284,12 +270,7 @@ def words(value: object) -> str:
 
 
 def only_file(path: Path, patterns: tuple[str, ...], kind: str) -> Path:
-    """A file itself, or the only one of its kind in a folder.
-
-    Args:
-        path: file or folder, as the user gave it.
-        patterns: names to look for, e.g. `("*.json",)`.
-        kind: name of the layout, for messages.
+    """A file itself, or the only one of its kind (`patterns`, e.g. `("*.json",)`) in a folder.
 
     Raises:
         ConfigError: if there is none, or more than one.

@@ -37,15 +37,7 @@ TEMPLATES = (
 
 
 def paint(image: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
-    """Blend a region with a colour.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        mask: (H, W) bool, the region.
-        colour: a name of `COLOURS`.
-
-    Returns:
-        (H, W, 3) uint8 RGB; outside the mask the same bytes.
+    """Blend a region, (H, W) bool, of an (H, W, 3) uint8 picture with a named colour; the rest stays, byte for byte.
 
     Raises:
         ValueError: if picture and mask are not of one size.
@@ -63,7 +55,7 @@ def painting_record(key: str, image: np.ndarray, mask: np.ndarray, thing: str, r
 
     Args:
         key: name of the record.
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8.
         mask: (H, W) bool.
         thing: what the mask covers, with its article, e.g. `the left dog`.
         rng: of this visit.
@@ -95,10 +87,7 @@ def polygon_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -
 def run_length_mask(counts: str | Sequence[int], height: int, width: int) -> np.ndarray:
     """COCO's run lengths -> (H, W) bool.
 
-    Args:
-        counts: lengths of runs of 0 and 1 in turn, column after column; as numbers, or as COCO's compressed text.
-        height: of the picture.
-        width: of the picture.
+    `counts` are lengths of runs of 0 and 1 in turn, column after column, as numbers or as COCO's compressed text.
 
     Raises:
         ValueError: if the runs do not fill the picture.
@@ -144,14 +133,7 @@ def _decompress(text: str) -> list[int]:
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """A mask as COCO writes it.
-
-    Args:
-        mask: (H, W) bool.
-
-    Returns:
-        `{"size": [H, W], "counts": text}`.
-    """
+    """An (H, W) bool mask as COCO writes it: `{"size": [H, W], "counts": text}`."""
     height, width = mask.shape
     flat = np.asarray(mask, dtype=bool).T.reshape(-1)  # column after column
     edges = np.flatnonzero(np.diff(flat)) + 1

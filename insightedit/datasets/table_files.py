@@ -28,12 +28,7 @@ WHOLE = "train"  # what a folder without names of splits is
 
 
 def data_files(kind: str, path: Path, split: str) -> list[Path]:
-    """The files of a split, in the natural order of their names.
-
-    Args:
-        kind: one of `ENDINGS`.
-        path: file or folder, as the user gave it.
-        split: any name.
+    """The files of a split, in the natural order of their names; `path` is a file or folder, as the user gave it.
 
     Raises:
         ConfigError: if the path is neither file nor folder, holds no such file, or has other splits only.

@@ -65,13 +65,7 @@ def open_table(config: SourceConfig) -> Listing:
 
 
 def pair_of_row(row: Row, key: str, columns: Columns, folder: Path) -> Pair:
-    """A row as a pair.
-
-    Args:
-        row: column -> value; pictures as content, or as a path below `folder`.
-        key: of the pair.
-        columns: what they are.
-        folder: where paths start.
+    """A row as a pair; pictures are content, or paths below `folder`.
 
     Raises:
         ReadError: if the instruction or a picture is missing, or a path leads out of the folder.

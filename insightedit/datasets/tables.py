@@ -67,12 +67,9 @@ class Rows:
 
 
 def open_rows(kind: str, path: Path, split: str) -> Rows:
-    """The rows of a split.
+    """The rows of a split of a file or folder.
 
-    Args:
-        kind: one of `KINDS`; a folder that `save_to_disk` wrote is known as such under `parquet` too.
-        path: file or folder.
-        split: of the folder, see `table_files`.
+    A folder that `save_to_disk` wrote is known as such under `parquet` too.
 
     Raises:
         ConfigError: if there are no such files, one of them is damaged as a whole, or there is no such split.

@@ -7,12 +7,13 @@ forward and swapped; the published swapped replacements keep the captions of the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from insightedit.datasets.advancededit import json_files, step_of
+from insightedit.datasets.segmentation import coco_mask
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.masks import write_mask
 from insightedit.evaluation.benchmarks.reading import (
@@ -25,7 +26,7 @@ from insightedit.evaluation.benchmarks.reading import (
     some,
     text_of,
 )
-from insightedit.files import is_junk, natural
+from insightedit.evaluation.benchmarks.tables import UNPACKED
 
 TASKS = {"remove": ("class_origin",), "add": ("class_target",), "replace": ("class_origin", "class_target")}
 MANIFESTS = ("manifest.json", "manifest.jsonl")
@@ -52,7 +53,7 @@ pictures by their file names, anywhere below the folder""",
 
 
 @dataclass(frozen=True)
-class _Record:
+class _PairEntry:
     """A record and where it stands."""
 
     name: str
@@ -95,7 +96,7 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     return samples
 
 
-def _read_manifest(notes: Notes) -> list[list[_Record]] | None:
+def _read_manifest(notes: Notes) -> list[list[_PairEntry]] | None:
     """Records of a manifest as one group, for those of one photo need not stand together; None if there is none."""
     found = [path for name in MANIFESTS if (path := notes.folder / name).is_file()]
     if len(found) > 1:
@@ -112,46 +113,45 @@ def _read_manifest(notes: Notes) -> list[list[_Record]] | None:
     return [_records(notes, path.name, ((str(key), row) for key, row in pairs), "")]
 
 
-def _read_steps(notes: Notes) -> list[list[_Record]]:
+def _read_steps(notes: Notes) -> list[list[_PairEntry]]:
     """Records by file, of the last step that has the photo and kind of task."""
-    last: dict[tuple[str, str], tuple[int, list[_Record]]] = {}
-    for path in sorted(notes.folder.rglob("*.json"), key=lambda path: natural(str(path))):
-        below = path.relative_to(notes.folder)
-        steps = [int(step[1]) for part in below.parts[:-1] if (step := re.match(r"([1-9])_", part))]
-        step = steps[0] if steps else FIRST_STEP
-        if step < FIRST_STEP or is_junk(below) or below.parts[0] == "unpacked":
+    last: dict[tuple[str, str], tuple[float, list[_PairEntry]]] = {}
+    for path in json_files(notes.folder):
+        found = step_of(path, notes.folder)
+        step = FIRST_STEP if found is None else found
+        if step < FIRST_STEP or path.relative_to(notes.folder).parts[0] == UNPACKED:
             continue
         table = read_json(notes, path, dict, f'{{"0": {SHAPE}, ...}}')
         if table is None:
             continue
-        if not steps and not any(isinstance(row, dict) and "task_type" in row for row in table.values()):
+        if found is None and not any(isinstance(row, dict) and "task_type" in row for row in table.values()):
             notes.warn(f"{notes.short(path)} holds no records and is left out.")
             continue
         records = _records(notes, notes.short(path), table.items(), path.stem)
         tasks = {str(record.fields.get("task_type")) for record in records}
         key = (path.stem, "replace" if tasks == {"replace"} else "remove_add")
         if key in last and last[key][0] == step:
-            notes.fault(f"{notes.short(path)} is there twice in step {step}: remove one.")
+            notes.fault(f"{notes.short(path)} is there twice in step {step:g}: remove one.")
         if key not in last or last[key][0] < step:
             last[key] = (step, records)
     return [[_named(record, kind) for record in records] for (_, kind), (_, records) in last.items()]
 
 
-def _named(record: _Record, kind: str) -> _Record:
-    return _Record(as_id(record.name, kind), record.where, record.fields)
+def _named(record: _PairEntry, kind: str) -> _PairEntry:
+    return _PairEntry(as_id(record.name, kind), record.where, record.fields)
 
 
-def _records(notes: Notes, file: str, rows: Any, prefix: str) -> list[_Record]:
+def _records(notes: Notes, file: str, rows: Any, prefix: str) -> list[_PairEntry]:
     records = []
     for key, row in rows:
         if not isinstance(row, dict):
             notes.fault(f"{file}, entry {key}, is {row!r:.40}: it should hold {SHAPE}.")
             continue
-        records.append(_Record(as_id(prefix, row.get("id", key)), f"{file}, entry {key}", row))
+        records.append(_PairEntry(as_id(prefix, row.get("id", key)), f"{file}, entry {key}", row))
     return records
 
 
-def _put_right(notes: Notes, records: Sequence[_Record]) -> list[_Record]:
+def _put_right(notes: Notes, records: Sequence[_PairEntry]) -> list[_PairEntry]:
     """Swapped replacements with their captions swapped too, and a fault for pairs that are not swapped.
 
     In the pipeline's files an odd entry is the even one before it with source and target exchanged.
@@ -169,7 +169,7 @@ def _put_right(notes: Notes, records: Sequence[_Record]) -> list[_Record]:
             if captions == before:
                 kept.append(record.where)
                 swapped = {"detailed_caption_origin": captions[1], "detailed_caption_target": captions[0]}
-                record = _Record(record.name, record.where, {**record.fields, **swapped})
+                record = _PairEntry(record.name, record.where, {**record.fields, **swapped})
         right.append(record)
     if kept:
         notes.warn(
@@ -179,7 +179,7 @@ def _put_right(notes: Notes, records: Sequence[_Record]) -> list[_Record]:
     return right
 
 
-def _sample(notes: Notes, index: PictureIndex, record: _Record, split: str) -> BenchmarkSample | None:
+def _sample(notes: Notes, index: PictureIndex, record: _PairEntry, split: str) -> BenchmarkSample | None:
     fields, where = record.fields, record.where
     task = text_of(notes, fields, "task_type", where)
     if task and task not in TASKS:
@@ -213,7 +213,7 @@ def _sample(notes: Notes, index: PictureIndex, record: _Record, split: str) -> B
     )
 
 
-def _instructions(notes: Notes, record: _Record, split: str) -> list[str]:
+def _instructions(notes: Notes, record: _PairEntry, split: str) -> list[str]:
     if split == "reasoning":
         first = text_of(notes, record.fields, "reasoning_instruction1", record.where)
         second = text_of(notes, record.fields, "reasoning_instruction2", record.where, needed=False)
@@ -226,7 +226,7 @@ def _instructions(notes: Notes, record: _Record, split: str) -> list[str]:
     return [text.strip() for text in texts if text.strip()]
 
 
-def _classes(notes: Notes, record: _Record, task: str) -> dict[str, str]:
+def _classes(notes: Notes, record: _PairEntry, task: str) -> dict[str, str]:
     """What is there before and after; names are published with underlines."""
     classes = {}
     for key in ("class_origin", "class_target"):
@@ -239,10 +239,8 @@ def _classes(notes: Notes, record: _Record, task: str) -> dict[str, str]:
     return classes
 
 
-def _mask(notes: Notes, record: _Record) -> Path | None:
+def _mask(notes: Notes, record: _PairEntry) -> Path | None:
     """The region as a picture, from run lengths; None where there are none, or with a fault noted."""
-    from insightedit.datasets.segmentation import coco_mask
-
     code = record.fields.get("segmentation")
     if code is None or code == "" or code == []:
         return None
@@ -259,7 +257,7 @@ def _mask(notes: Notes, record: _Record) -> Path | None:
     return write_mask(notes, region, record.name)
 
 
-def _check_box(notes: Notes, record: _Record, width: int, height: int) -> None:
+def _check_box(notes: Notes, record: _PairEntry, width: int, height: int) -> None:
     box = record.fields.get("bbox")
     if box is None:
         return
@@ -272,7 +270,7 @@ def _check_box(notes: Notes, record: _Record, width: int, height: int) -> None:
         )
 
 
-def _note_judge(notes: Notes, records: Sequence[_Record]) -> None:
+def _note_judge(notes: Notes, records: Sequence[_PairEntry]) -> None:
     keys = ("qwen_VIE_SC", "qwen_VIE_PQ")
     failed = [one.name for one in records if any(one.fields.get(key, "") is None for key in keys)]
     if failed:

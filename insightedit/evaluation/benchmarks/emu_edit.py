@@ -88,13 +88,7 @@ def _rows_of_tables(notes: Notes, split: str) -> list[dict[str, Any]]:
 
 
 def _true_name(notes: Notes, split: str, shapes: Mapping[str, tuple[int, Sequence[str]]]) -> str:
-    """Under which name the folder holds a split: told by the number of rows, then by the columns.
-
-    Args:
-        notes: where faults and warnings go.
-        split: that is wanted.
-        shapes: {name in the folder: (rows, columns)}.
-    """
+    """Under which name the folder holds a split, by its `shapes` (name -> rows, columns)."""
     other = OTHER[split]
 
     def holds(name: str, what: str) -> bool:

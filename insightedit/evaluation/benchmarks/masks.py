@@ -18,14 +18,8 @@ FOLDER = Path("unpacked") / "masks"
 def white_mask(notes: Notes, path: Path, name: str) -> Path | None:
     """A mask in which white is to be edited, also where the published one is a picture with a hole.
 
-    Args:
-        notes: where warnings go.
-        path: of the published mask; one without transparency is given back as it is.
-        name: of the written file, without ending.
-
-    Returns:
-        The path; None with a warning noted if there is a hole but nothing can be written. A mask that cannot be read
-        is given back as it is: what checks pictures says so.
+    One without transparency is given back as it is, and one that cannot be read (what checks pictures says so).
+    Another is written as `name`; None with a warning noted if that cannot be.
     """
     try:
         with open_picture(path) as picture:
@@ -41,15 +35,9 @@ def white_mask(notes: Notes, path: Path, name: str) -> Path | None:
 
 
 def write_mask(notes: Notes, region: np.ndarray, name: str) -> Path | None:
-    """Write a mask as grey PNG below `unpacked/masks/`.
+    """Write an (H, W) region, uint8 (255 = to be edited) or bool, as grey PNG below `unpacked/masks/`.
 
-    Args:
-        notes: where warnings go.
-        region: (H, W) uint8, 255 = to be edited, or bool.
-        name: of the file, without ending.
-
-    Returns:
-        The path; None with a warning noted if it cannot be written.
+    Gives the path; None with a warning noted if it cannot be written.
     """
     into = notes.folder / FOLDER / f"{name}.png"
     values = region.astype(np.uint8) * 255 if region.dtype == np.bool_ else region

@@ -38,7 +38,7 @@ MIGEBench/
 
 
 @dataclass(frozen=True)
-class _Record:
+class _BenchRecord:
     """One record of the JSON, to be read; `where` names it in messages."""
 
     notes: Notes
@@ -98,13 +98,13 @@ def _samples(notes: Notes, task: str, rows: list[Any]) -> list[BenchmarkSample |
     for number, row in enumerate(rows, 1):
         where = f"{task}_bench.json, record {number}"
         if isinstance(row, dict):
-            samples.append(_sample(_Record(notes, task, row, where)))
+            samples.append(_sample(_BenchRecord(notes, task, row, where)))
         else:
             notes.fault(f"{where} is a {type(row).__name__}: it should be {RECORD}.")
     return samples
 
 
-def _sample(record: _Record) -> BenchmarkSample | None:
+def _sample(record: _BenchRecord) -> BenchmarkSample | None:
     row, notes = record.row, record.notes
     if not isinstance(row.get("idx"), int | str):
         notes.fault(f"{record.where} has {row.get('idx')!r:.60} as `idx`: it should be the sample's number.")

@@ -59,13 +59,8 @@ def texts(notes: Notes, row: Mapping[str, Any], keys: Sequence[str], where: str)
 def samples_of(notes: Notes, pairs: Sequence[RequestPair], split: str) -> list[BenchmarkSample]:
     """A sample for each pair, or for each request where the split's name ends in `-requests`.
 
-    Args:
-        notes: where warnings go: pairs without a request, several requests of which the first is taken, animations.
-        pairs: in order.
-        split: of the benchmark.
-
-    Returns:
-        Samples with the source picture as cluster, and all requests in `extra`.
+    Warns of pairs without a request, of several requests of which the first is taken, and of animations. Samples have
+    the source picture as cluster, and all requests in `extra`.
     """
     if silent := [pair.name for pair in pairs if not pair.requests]:
         notes.warn(f"{len(silent)} pairs have no request ({some(silent)}): they are left out.")

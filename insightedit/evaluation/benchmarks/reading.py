@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from insightedit.datasets.reading import AMBIGUOUS, Finder, ReadError, is_too_long
+from insightedit.datasets.reading import inside as path_inside
 from insightedit.evaluation.benchmarks.base import (
     Benchmark,
     BenchmarkError,
@@ -156,17 +158,10 @@ def read_text(notes: Notes, path: Path) -> str | None:
 
 
 def read_json(notes: Notes, path: Path, wanted: type | tuple[type, ...], shape: str) -> Any:
-    """A JSON file whose outermost value is of a type.
+    """A JSON file whose outermost value is of a type, e.g. {id: [{input, mask, output, instruction}]} (`shape`).
 
-    Args:
-        notes: where faults go.
-        path: of the file.
-        wanted: `dict`, `list` or both.
-        shape: what it should hold, e.g. "{id: [{input, mask, output, instruction}]}".
-
-    Returns:
-        The value; None with a fault noted if the file is missing, no JSON, empty, of another type, or names a key
-        twice in one object (one of the two would be lost).
+    None with a fault noted if the file is missing, no JSON, empty, of another type, or names a key twice in one object
+    (one of the two would be lost).
     """
     text = read_text(notes, path)
     if text is None:
@@ -224,12 +219,7 @@ def read_jsonl(notes: Notes, path: Path, shape: str) -> list[dict[str, Any]] | N
 def text_of(notes: Notes, row: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str:
     """A text of a record without blanks around it; "" with a fault noted if it is missing, empty or no text.
 
-    Args:
-        notes: where faults go.
-        row: the record.
-        key: of the text.
-        where: the record as messages name it, e.g. "edit_sessions.json, session 12, turn 1".
-        needed: False takes a missing, null or empty text silently as "".
+    `where` names the record in messages; `needed=False` takes a missing, null or empty text silently as "".
     """
     value = row.get(key)
     if value is None and not needed:
@@ -244,25 +234,12 @@ def text_of(notes: Notes, row: Mapping[str, Any], key: str, where: str, *, neede
 
 
 def inside(notes: Notes, folder: Path, name: str, where: str) -> Path | None:
-    """A path that a file names, kept within a folder; None with a fault noted if it leads out of it.
-
-    Args:
-        notes: where faults go.
-        folder: where relative names start.
-        name: as the file has it; backslashes count as separators.
-        where: the record, for messages.
-    """
-    parts = PurePosixPath(name.replace("\\", "/"))
-    leads_out = parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", name)
-    if not name.strip() or leads_out or _is_too_long(parts):
+    """A path that a record (`where`) names, kept within a folder; None with a fault noted if it leads out of it."""
+    try:
+        return path_inside(folder, name)
+    except ReadError:
         notes.fault(f"{where} names the path {name!r:.80}: it has to be relative, without `..`, within the folder.")
         return None
-    return folder / parts
-
-
-def _is_too_long(path: PurePosixPath) -> bool:
-    """Whether no file can have this path: the system would raise where it is looked at."""
-    return len(str(path)) > 1000 or any(len(part.encode(errors="replace")) > 255 for part in path.parts)
 
 
 def numbered(notes: Notes, names: Sequence[str], what: str) -> list[str]:
@@ -293,47 +270,31 @@ def pictures_by_stem(notes: Notes, folder: Path) -> dict[str, Path]:
 
 
 class PictureIndex:
-    """Finds pictures below a folder by the paths that its files name, even if those are of another machine.
-
-    Args:
-        notes: where faults go.
-        folder: below which pictures are looked for, `unpacked/` left out.
-    """
+    """Finds pictures below a folder, `unpacked/` left out, by the paths that files of another machine name."""
 
     def __init__(self, notes: Notes, folder: Path) -> None:
-        self.notes = notes
-        self.folder = folder
-        self.by_name: dict[str, list[Path]] = {}
-        for path in sorted(folder.rglob("*")):
-            below = path.relative_to(folder)
-            if is_picture_file(path) and not is_junk(below) and below.parts[0] != "unpacked":
-                self.by_name.setdefault(path.name, []).append(path)
+        self.notes, self.finder = notes, Finder(folder, leave_out=("unpacked",))
 
     def find(self, name: str, where: str) -> Path | None:
-        """The picture that a record names: by its path below the folder, else by its file's name alone.
+        """The picture that a record (`where`) names: by its path below the folder, else by its file's name alone.
 
-        Args:
-            name: path as the file has it, of any machine.
-            where: the record, for messages.
-
-        Returns:
-            A path, also where no such file is (what checks pictures says so); None with a fault noted if the path is
-            blank or none, or several pictures have that name.
+        A path also where no such file is (what checks pictures says so); None with a fault noted if the name is blank
+        or no path, or several pictures have it.
         """
-        parts = PurePosixPath(name.strip().replace("\\", "/"))
-        if not parts.name or parts.name == ".." or _is_too_long(parts):
-            self.notes.fault(f"{where} names the path {name!r:.80}: write the picture's file name there.")
-            return None
-        if not parts.is_absolute() and ".." not in parts.parts and (self.folder / parts).is_file():
-            return self.folder / parts
-        found = self.by_name.get(parts.name, [])
-        if len(found) > 1:
-            places = some(self.notes.short(path) for path in found)
-            self.notes.fault(
-                f"{where} names {name!r}, and several pictures have that name ({places}): give its path in the folder."
-            )
-            return None
-        return found[0] if found else self.folder / parts.name
+        last = PurePosixPath(name.strip().replace("\\", "/")).name
+        try:
+            return self.finder.find(name)
+        except ReadError as error:
+            if not last or last == ".." or is_too_long(PurePosixPath(last)):
+                self.notes.fault(f"{where} names the path {name!r:.80}: write the picture's file name there.")
+                return None
+            if error.reason == AMBIGUOUS:
+                self.notes.fault(
+                    f"{where} names {name!r}, and several pictures have that name ({error.detail.partition(': ')[2]}): "
+                    "give its path in the folder."
+                )
+                return None
+            return self.finder.folder / last
 
 
 class PictureFault(ValueError):
@@ -395,7 +356,7 @@ def finish(
     Args:
         notes: what was noted so far.
         samples: in the order in which they are to be measured.
-        published: number of samples by category, "all" = in total, that a whole copy has; the card's by default.
+        published: samples by category of a whole copy, "all" = in total; the card's by default.
         split: which was read.
 
     Raises:
@@ -428,15 +389,7 @@ def finish(
 
 
 def check_pictures(notes: Notes, pictures: Iterable[tuple[str, Path]]) -> dict[Path, tuple[int, int]]:
-    """Look at every picture once; one fault for each kind of trouble and role.
-
-    Args:
-        notes: where faults go.
-        pictures: (role, path), e.g. ("source", Path("a.png")).
-
-    Returns:
-        (width, height) of the good ones.
-    """
+    """Sizes (width, height) of the good ones of (role, path); one fault for each kind of trouble and role."""
     sizes: dict[Path, tuple[int, int]] = {}
     troubles: dict[tuple[str, str], list[str]] = {}
     for path, role in {path: role for role, path in pictures}.items():

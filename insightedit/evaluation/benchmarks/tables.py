@@ -81,19 +81,15 @@ def unpack(
     stem: Callable[[Row], object],
     columns: Sequence[str] | None = None,
 ) -> list[Row]:
-    """Rows of tables, with paths in place of pictures.
+    """Rows of tables, with paths in place of pictures, and None where the table has none.
 
     Args:
         notes: where faults go.
         files: from `table_files`, all with the same columns.
         name: of the folder below `unpacked/`.
-        pictures: columns that hold pictures ({bytes, path}, as the `datasets` library writes them); those that a table
-            lacks are left out.
+        pictures: columns that hold pictures, {bytes, path}; those that a table lacks are left out.
         stem: of a row's picture files, unique; `-COLUMN` is added to it.
         columns: what is read, pictures included; None for everything.
-
-    Returns:
-        A dictionary for each row; a picture is a `Path`, or None where the table has none.
     """
     into = notes.folder / UNPACKED / name
     stamp = [[path.name, path.stat().st_size] for path in files]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from data_recipes.runner.inputs import InputConfig
-from insightedit.config.load import ConfigError, config_root
+from insightedit.config.settings import ConfigError, SchemaReader, config_names, find_config
 from insightedit.console import MAX_BATCH, MAX_RECORDS, MAX_SCENE_SEED, MAX_SEED, MAX_SIDE, SCENE_SIDES
 from insightedit.hub.secrets import without_secrets
 
-COMMAND_LINE = "command line"
 UNDECIDING = (  # settings of backends that change how they are asked, not what they answer
     "batch_size", "concurrency", "device", "key_variable", "max_attempts", "price_input", "price_output", "replies",
     "requests_per_minute", "timeout",
@@ -41,7 +36,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "engine.num_cpus": (0, 1024),
     "engine.num_gpus": (0, 1024),
 }  # what can be null may be null
-WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
 
 
 @dataclass
@@ -150,6 +144,9 @@ class RecipeConfig:
         return hashlib.sha256(json.dumps(self.deciding(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+SETTINGS = SchemaReader(RecipeConfig, reads_outside=True)
+
+
 def load_config(
     config: str | Path | None = None, overrides: Sequence[str] = (), *, named: str | None = None
 ) -> RecipeConfig:
@@ -166,22 +163,19 @@ def load_config(
     faults: list[str] = []
     merged: Any = OmegaConf.structured(RecipeConfig)
     if config is not None:
-        path = _find(config, faults)
-        values = _parse(path, faults) if path else {}
+        path = find_config("data", "config", config, faults)
+        values = SETTINGS.read_yaml(path, faults) if path else {}
         told = values.get("recipe")
         if named and told and told != named:
             faults.append(f"{config} is for the recipe {told}, not {named}: run `python -m data_recipes {told}`.")
-        merged = OmegaConf.merge(merged, _clean(values, RecipeConfig, "", str(config), faults))
+        merged = OmegaConf.merge(merged, SETTINGS.fitting(values, str(config), faults))
     for word in overrides:
-        merged = OmegaConf.merge(merged, _override(word, faults))
+        merged = OmegaConf.merge(merged, SETTINGS.override(merged, word, faults))
     if named:
         merged = OmegaConf.merge(merged, {"recipe": named})
     if faults:
         raise ConfigError(*faults)
-    try:
-        made = typing.cast("RecipeConfig", OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{getattr(error, 'full_key', None) or 'settings'}: {_one_line(error)}.") from error
+    made: RecipeConfig = SETTINGS.made(merged)
     check(made)
     return made
 
@@ -227,131 +221,4 @@ def _out_of_range(config: RecipeConfig) -> list[str]:
 
 def list_configs() -> list[str]:
     """Names of the files in `configs/data`."""
-    return sorted(path.stem for path in (config_root() / "data").glob("*.yaml"))
-
-
-def _find(config: str | Path, faults: list[str]) -> Path | None:
-    text = str(config)
-    if isinstance(config, Path) or text.endswith((".yaml", ".yml")):
-        if Path(text).is_file():
-            return Path(text)
-        faults.append(f"the file {text} does not exist: give a YAML file, or a name of configs/data.")
-        return None
-    path = config_root() / "data" / f"{text}.yaml"
-    if path.is_file():
-        return path
-    known = list_configs()
-    told = f"one of {', '.join(known)}, or the path of a .yaml file" if known else "the path of a .yaml file"
-    faults.append(f"the config `{text}` is not known{_did_you_mean(text, known)}: give {told}.")
-    return None
-
-
-def _parse(path: Path, faults: list[str]) -> dict[str, Any]:
-    try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        faults.append(f"{path} cannot be read as YAML: {_one_line(error)}.")
-        return {}
-    if not isinstance(loaded, dict):
-        faults.append(f"{path} holds a {type(loaded).__name__}: write `key: value` lines.")
-        return {}
-    return typing.cast("dict[str, Any]", loaded)
-
-
-def _clean(values: Mapping[Any, Any], schema: Any, prefix: str, origin: str, faults: list[str]) -> dict[str, Any]:
-    """The part of `values` that fits the dataclass `schema`; the rest becomes faults."""
-    hints = typing.get_type_hints(schema)
-    kept: dict[str, Any] = {}
-    for key, value in values.items():
-        path = f"{prefix}{key}"
-        if key not in hints:
-            near = _did_you_mean(path, [f"{prefix}{name}" for name in hints]) or _did_you_mean(path, _paths())
-            faults.append(f"{path} ({origin}): no such setting{near or '; here are ' + ', '.join(hints)}.")
-        elif is_dataclass(hints[key]) and isinstance(value, Mapping):
-            kept[key] = _clean(value, hints[key], f"{path}.", origin, faults)
-        elif _fits(schema, key, value):
-            kept[key] = value
-        else:
-            faults.append(f"{path} ({origin}): got {value!r}, needs {_wanted(hints[key])}.")
-    return kept
-
-
-def _fits(schema: Any, key: str, value: Any) -> bool:
-    try:
-        OmegaConf.merge(OmegaConf.structured(schema), {key: value})
-    except (OmegaConfBaseException, ValueError, TypeError):
-        return False
-    return True
-
-
-def _wanted(hint: Any) -> str:
-    """A field's type in words."""
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if typing.get_origin(hint) is list:
-        return f"a list, each {_wanted(arguments[0])}"
-    if typing.get_origin(hint) is dict:
-        return "`name: {key: value}` entries"
-    if is_dataclass(hint):
-        return "the settings " + ", ".join(one.name for one in fields(hint))
-    return " or ".join(_wanted(part) for part in arguments) if arguments else WORDS.get(hint, str(hint))
-
-
-def _override(word: str, faults: list[str]) -> dict[str, Any]:
-    """One `key=value` of the command line as nested settings."""
-    key, equals, text = word.partition("=")
-    if not equals:
-        faults.append(f"`{word}` ({COMMAND_LINE}) is not of the form key=value.")
-        return {}
-    full = _full_path(key.strip(), faults)
-    if full is None:
-        return {}
-    try:
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]  # type: ignore[index, call-overload]
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        faults.append(f"{full} ({COMMAND_LINE}): `{text}` cannot be read: {_one_line(error)}.")
-        return {}
-    for part in reversed(full.split(".")):
-        value = {part: value}
-    return _clean(value, RecipeConfig, "", COMMAND_LINE, faults)
-
-
-def _full_path(key: str, faults: list[str]) -> str | None:
-    if key.partition(".")[0] in {one.name for one in fields(RecipeConfig)}:
-        return key
-    found = [path for path in _paths() if path.endswith(f".{key}")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        faults.append(f"{key} ({COMMAND_LINE}): could be {' or '.join(found)}: write one of these.")
-        return None
-    leaves: dict[str, str] = {}
-    for path in sorted(_paths(), key=lambda one: one.count(".")):
-        leaves.setdefault(path.rpartition(".")[2], path)
-    near = difflib.get_close_matches(key, leaves, n=1)
-    sections = ", ".join(one.name for one in fields(RecipeConfig))
-    told = f" (did you mean {leaves[near[0]]}?)" if near else f"; sections are {sections}"
-    faults.append(f"{key} ({COMMAND_LINE}): no such setting{told}.")
-    return None
-
-
-def _paths() -> list[str]:
-    """Dotted paths of all settings."""
-    return list(_walk(RecipeConfig, ""))
-
-
-def _walk(schema: Any, prefix: str) -> Iterator[str]:
-    for name, hint in typing.get_type_hints(schema).items():
-        yield f"{prefix}{name}"
-        if is_dataclass(hint):
-            yield from _walk(hint, f"{prefix}{name}.")
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+    return config_names("data")

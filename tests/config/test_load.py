@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insightedit.config import Config, ConfigError, config_root, dump_config, list_overlays, list_recipes, load_config
-from insightedit.config.load import _paths
+from insightedit.config.load import SETTINGS
 from insightedit.config.synonyms import SYNONYMS
 
 
@@ -188,14 +188,13 @@ def test_one_fault_is_one_sentence_and_many_are_kept():
     assert ConfigError("a", "b").faults == ("a", "b")
 
 
-@given(st.sampled_from(_paths()))
+@given(st.sampled_from(SETTINGS.paths))
 def test_every_ending_of_a_path_is_that_path_or_ambiguous(path):
-    from insightedit.config.load import _full_path
 
     for start in range(path.count(".") + 1):
         short = ".".join(path.split(".")[start:])
         faults: list[str] = []
-        found = _full_path(short, faults)
+        found = SETTINGS.full_path(short, faults)
         assert found in (path, short) or (found is None and path in faults[0])
 
 
@@ -232,5 +231,5 @@ def test_other_trainers_names_are_answered_with_ours():
         load_config("insightedit", 3, [], ["optim.learning_rate=1", "save_steps=2", "train.max_train_steps=3"])
     told = [re.search("did you mean (.*)\\?", fault)[1] for fault in refused.value.faults]
     assert told == ["optim.lr", "train.save_every", "train.max_steps"]
-    assert set(SYNONYMS.values()) <= set(_paths())
-    assert not {path.rpartition(".")[2] for path in _paths()} & SYNONYMS.keys()
+    assert set(SYNONYMS.values()) <= set(SETTINGS.paths)
+    assert not {path.rpartition(".")[2] for path in SETTINGS.paths} & SYNONYMS.keys()

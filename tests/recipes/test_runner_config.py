@@ -88,9 +88,11 @@ def test_faults_of_files(tmp_path, file):
     with pytest.raises(ConfigError, match=r"mine.yaml is for the recipe advancededit, not scenes: run `python -m"):
         load_config(file, named="scenes")
     assert load_config(file, named="advancededit").recipe == "advancededit"
-    with pytest.raises(ConfigError, match=r"the file .*none.yaml does not exist: give a YAML file, or a name"):
+    with pytest.raises(
+        ConfigError, match=r"the file .*none.yaml does not exist: give the path of a YAML file, or a name"
+    ):
         load_config(tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match="the config `nothing-like-it` is not known: give "):
+    with pytest.raises(ConfigError, match="the config `nothing-like-it` is not known: one of "):
         load_config("nothing-like-it")
     file.write_text("- 1")
     with pytest.raises(ConfigError, match="holds a list: write `key: value` lines"):

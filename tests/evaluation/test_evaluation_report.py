@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from insightedit.evaluation.core.results import SceneReport
+from insightedit.evaluation.reporting import pictures
 from insightedit.evaluation.reporting import report as reports
-from insightedit.evaluation.reporting import sheets
 from insightedit.evaluation.scenes.benchmark import evaluate
 from tests.evaluation.test_scenes_benchmark import always_left, dim, oracle, run
 from tests.evaluation.toy import ToySampler
@@ -40,7 +40,7 @@ def test_files_hold_what_was_measured(report: SceneReport, tmp_path: Path) -> No
     assert written["rows"][0]["success"]["value"] == 0.5 and written["pairs"]["both"]["n"] == 4
     assert len(records) == len(report.records) and records[0]["sample_id"] == "test-32px-s0-000000"
     with Image.open(paths[2]) as sheet:
-        assert sheet.size == sheets.contact_sheet(report).size
+        assert sheet.size == reports.scenes_sheet(report).size
 
 
 def test_json_is_strict(report: SceneReport, tmp_path: Path) -> None:
@@ -78,24 +78,24 @@ def test_numbers_without_meaning_are_dashes() -> None:
     assert "wrong_object" not in [row.name for row in report.rows]
     text = shown(reports.rows_table(report))
     assert "100.0 (43.9 - 100.0)" in text and text.count(" - ") > 9
-    sheets.contact_sheet(report)
+    reports.scenes_sheet(report)
 
 
 def test_sheet_shows_worst_and_random_samples_and_is_stable(report: SceneReport) -> None:
-    sheet = np.asarray(sheets.contact_sheet(report))
-    assert np.array_equal(sheet, np.asarray(sheets.contact_sheet(run(round_trip_fn=dim, pairs=4))))
-    card = sheets.card(report.worst[0])
-    assert card.size == (sheets.CARD_WIDTH, sheets.CARD_HEIGHT)
-    top = sheets.GAP + 3 * sheets.LINE
-    cell = np.asarray(card)[top : top + sheets.CELL, sheets.GAP : sheets.GAP + sheets.CELL]
+    sheet = np.asarray(reports.scenes_sheet(report))
+    assert np.array_equal(sheet, np.asarray(reports.scenes_sheet(run(round_trip_fn=dim, pairs=4))))
+    left, top = 2 * pictures.GAP, 7 * pictures.LINE  # of the first picture of the first card
+    cell = sheet[top : top + pictures.CELL, left : left + pictures.CELL]
     assert np.array_equal(cell[::4, ::4], report.worst[0].source)
 
 
 def test_text_is_wrapped_at_spaces() -> None:
     font = ImageFont.load_default(13)
-    lines = sheets.wrap("remove the small red fire engine " * 4, 200, font)
+    lines = pictures.wrap("remove the small red fire engine " * 4, 200, font)
     assert len(lines) > 2 and all(font.getlength(line) <= 200 for line in lines)
-    assert sheets.wrap("immeasurablylongword", 5, font) == ["immeasurablylongword"] and sheets.wrap("", 5, font) == []
+    assert (
+        pictures.wrap("immeasurablylongword", 5, font) == ["immeasurablylongword"] and pictures.wrap("", 5, font) == []
+    )
 
 
 def test_comparison_tests_each_editor_against_the_first(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_partial_edit_is_nearest_to_the_target_and_yet_far_from_it(case: EditCas
 
 
 def test_a_tie_goes_to_the_rival(case: EditCase) -> None:
-    assert metrics.nearest_candidate(case.source, case.target, {"other": case.target}) == "other"
+    assert metrics.Candidates(case.target, {"other": case.target}).nearest(case.source) == "other"
 
 
 @settings(max_examples=30, deadline=None)
@@ -91,7 +91,7 @@ def test_nearest_on_the_whole_picture_equals_nearest_where_any_candidate_changes
     candidates = {**case.rivals, "target": case.target}
     union = np.any([metrics.changed_mask(case.source, c) for c in candidates.values()], axis=0)
     inside = {name: metrics.squared_distance(output, c, union) for name, c in candidates.items()}
-    assert metrics.nearest_candidate(output, case.target, case.rivals) == min(inside, key=inside.__getitem__)
+    assert case.candidates.nearest(output) == min(inside, key=inside.__getitem__)
     for name, rival in case.rivals.items():  # and each duel is decided on the pixels where the two differ
         duel = metrics.changed_mask(case.target, rival)
         wins = metrics.squared_distance(output, case.target, duel) < metrics.squared_distance(output, rival, duel)
@@ -157,7 +157,7 @@ def test_strict_psnr_is_that_of_the_background_pixels(case: EditCase) -> None:
 def test_paper_psnr_exceeds_the_strict_one_by_the_share_of_unchanged_pixels(case: EditCase) -> None:
     output = noisy(case.source, 10)
     strict = metrics.strict_psnr(case.source, output, ~case.changed)
-    paper = metrics.paper_psnr(case.source, output, case.changed)
+    paper = scoring.score_edit(case, output).psnr_paper
     assert paper - strict == pytest.approx(-10 * math.log10((~case.changed).mean()), abs=1e-9)
 
 
@@ -170,20 +170,30 @@ def test_edit_of_the_whole_picture_has_no_background(sample: ToySample) -> None:
     assert scores.discriminates is None and scores.discrimination_chance is None
 
 
+def localised(case: EditCase, output: np.ndarray) -> tuple[float, float | None, float]:
+    scores = scoring.score_edit(case, output)
+    return scores.iou, scores.precision, scores.recall
+
+
 def test_localisation_tells_too_much_from_too_little(case: EditCase) -> None:
     too_much = case.target.copy()
     too_much[20:] = 255
-    iou, precision, recall = metrics.localisation(case.source, case.target, too_much, case.changed)
+    iou, precision, recall = localised(case, too_much)
     assert recall == 1.0 and precision < 0.5 and iou < 0.5
     too_little = case.source.copy()
     too_little[4:7] = case.target[4:7]
-    iou, precision, recall = metrics.localisation(case.source, case.target, too_little, case.changed)
+    iou, precision, recall = localised(case, too_little)
     assert precision == 1.0 and recall == pytest.approx(0.3) and iou == pytest.approx(0.3)
+
+
+def discriminate(
+    source: np.ndarray, output: np.ndarray, masks: list[np.ndarray], instructed: list[int]
+) -> tuple[bool, float] | None:
+    return metrics.discrimination_of(metrics.largest_change(source, output), masks, instructed)
 
 
 def test_discrimination_needs_a_clear_change_and_another_object(sample: ToySample) -> None:
     masks = [sample.object_mask(0), sample.object_mask(1)]
-    discriminate = metrics.target_discrimination
     faint = np.where(masks[0][:, :, None], sample.source + 5, sample.source).astype(np.uint8)
     assert discriminate(sample.source, faint, masks, [0]) == (False, 1.0)
     assert discriminate(sample.source, sample.target, masks, [1]) == (False, -1.0)
@@ -194,9 +204,9 @@ def test_discrimination_needs_a_clear_change_and_another_object(sample: ToySampl
 
 def test_discrimination_of_several_objects_asks_for_all_of_them(sample: ToySample) -> None:
     masks = [sample.object_mask(0), sample.object_mask(1), ~(sample.object_mask(0) | sample.object_mask(1))]
-    assert metrics.target_discrimination(sample.source, sample.target, masks, [0, 1]) == (False, 0.0)
+    assert discriminate(sample.source, sample.target, masks, [0, 1]) == (False, 0.0)
     both = paint({0: GREEN, 1: GREEN})
-    assert metrics.target_discrimination(sample.source, both, masks, [0, 1]) == (True, 1.0)
+    assert discriminate(sample.source, both, masks, [0, 1]) == (True, 1.0)
     assert metrics.discrimination_chance(4, 1) == 0.25
     assert metrics.discrimination_chance(4, 2) == pytest.approx(1 / 6)
 
@@ -206,7 +216,7 @@ def test_discrimination_of_noise_is_chance(sample: ToySample) -> None:
     hits = []
     for seed in range(200):
         noise = np.random.default_rng(seed).integers(0, 256, sample.source.shape, dtype=np.uint8)
-        hits.append(metrics.target_discrimination(sample.source, noise, masks, [0])[0])
+        hits.append(discriminate(sample.source, noise, masks, [0])[0])
     assert 0.38 < np.mean(hits) < 0.62
 
 

@@ -25,7 +25,7 @@ from insightedit.evaluation.core.editing_methods import (
 )
 from insightedit.evaluation.core.external_results import dump_samples, fit, read_results, sample_ids
 from insightedit.evaluation.core.results import SceneReport
-from insightedit.evaluation.reporting import sheets
+from insightedit.evaluation.reporting import pictures
 from insightedit.evaluation.reporting.report import read_report, write_report
 from insightedit.evaluation.scenes.benchmark import evaluate, sample_id, scene_sampler
 from insightedit.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
@@ -185,18 +185,18 @@ def test_files_and_sheet(reports: dict[str, SceneReport], task: str, tmp_path: P
     assert written["protocol"]["hash"] == report.protocol.hash
     assert {row["name"]: row["success"]["value"] for row in written["rows"]}["copy_reference"] == 0.0
     assert all(r["sample_id"].removeprefix("pair-").startswith(f"{task}-test-") for r in records)
+    most = max(len(e.references) for e in (*report.worst, *report.random))
+    assert most == (2 if task == "subject" else 1)
     with Image.open(tmp_path / "sheet.png") as sheet:
-        most = max(len(e.references) for e in (*report.worst, *report.random))
-        assert most == (2 if task == "subject" else 1)
-        assert sheet.width == 2 * (sheets.card_width(most) + sheets.GAP) + sheets.GAP
+        width = (most + 4) * (pictures.CELL + pictures.GAP) + pictures.GAP
+        assert sheet.width == 2 * (width + pictures.GAP) + pictures.GAP
     example = next(e for e in report.random if len(e.references) == 1)
     assert example.is_new == (task == "subject")
-    card = np.asarray(sheets.card(example, 2))
-    top, step = sheets.GAP + 3 * sheets.LINE, sheets.CELL + sheets.GAP
-    for place, picture in ((0, example.references[0]), (2, example.source), (3, example.output)):
-        left = sheets.GAP + place * step
-        cell = card[top : top + sheets.CELL, left : left + sheets.CELL]
-        assert np.array_equal(cell[::4, ::4], picture), place
+    card = pictures.example_card(example)
+    assert [one.label for one in card.pictures][1] == ("backdrop" if example.is_new else "source")
+    wanted = (example.references[0], example.source, example.output, example.target)
+    for shown, picture in zip(card.pictures, wanted, strict=False):
+        assert np.array_equal(shown.rgb, picture) and shown.is_exact
 
 
 @pytest.mark.parametrize("task", TASKS)

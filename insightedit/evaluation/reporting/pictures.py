@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
+from insightedit.evaluation.core.examples import Example
 from insightedit.evaluation.core.run_folder import RunSample
 from insightedit.evaluation.reporting.choice import Block, means_of
 from insightedit.evaluation.reporting.runs import BINARY, ReportRun
-from insightedit.evaluation.reporting.sheets import CELL, FAINT, GAP, INK, LINE, PAPER, wrap
 from insightedit.evaluation.reporting.tables import MetricColumn
 from insightedit.evaluation.scenes.metrics import largest_change
 from insightedit.images.reading import read_picture, to_rgb
@@ -25,7 +25,11 @@ from insightedit.pipelines.report import heat_overlay
 SIDE = 256  # pixels of the longer side of a thumbnail, at most
 SMALL = 128  # pixels of the longer side up to which pictures are kept exactly
 QUALITY = 88  # of WebP, for thumbnails of larger pictures
-COLUMNS = 2  # cards side by side on a contact sheet
+CELL = 128  # pixels of a side of one picture on a contact sheet
+GAP = 6  # pixels between things
+LINE = 16  # pixels of a line of text
+COLUMNS = 2  # cards side by side
+INK, FAINT, PAPER = (25, 25, 30), (110, 110, 118), (252, 252, 250)
 OUTLINE, RIM = (255, 225, 0), (0, 0, 0)
 SMOOTH, BLOCKY = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
 
@@ -72,6 +76,27 @@ class SampleCard:
     pictures: tuple[Thumbnail, ...]
     numbers: tuple[tuple[str, str], ...]
     note: str = ""
+
+
+def example_card(example: Example) -> SampleCard:
+    """The card of a scene that is in memory; its numbers are those of the exact metrics."""
+    record, start = example.record, "backdrop" if example.is_new else "source"
+    pictures = {f"reference {number}": rgb for number, rgb in enumerate(example.references, 1)}
+    pictures |= {start: example.source, "output": example.output, "target": example.target}
+    change = _heat(example.source, example.output)
+    told = [f"progress {record['progress']:.2f}"]
+    told += [] if record["leak"] is None else [f"leak {100 * record['leak']:.1f} %"]
+    told += [] if record["psnr_background"] is None else [f"background {record['psnr_background']:.1f} dB"]
+    return SampleCard(
+        RunSample(
+            record["sample_id"],
+            record["instruction"],
+            category=f"{record['task']}, {record['category']}, {record['style']}",
+        ),
+        tuple(_shown(label, rgb) for label, rgb in {**pictures, f"|output - {start}|": change}.items()),
+        (("", "   ".join(told)),),
+        note="  ".join([record["verdict"], *record.get("failures", ())]),
+    )
 
 
 class CardMaker:
@@ -269,6 +294,18 @@ def _drawn(card: SampleCard, width: int, height: int) -> Image.Image:
     facts = f"{card.sample.sample_id}   {card.sample.category}"
     draw.text((GAP, height - LINE - GAP // 2), facts, font=_font(10), fill=FAINT)
     return picture
+
+
+def wrap(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Break text at spaces into lines of at most `width` pixels; a single longer word keeps its own line."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _cut(text: str, width: int) -> str:

@@ -12,11 +12,13 @@ from rich.table import Table
 
 from insightedit.evaluation.core.failures import FAILURES
 from insightedit.evaluation.core.statistics import Rate, mcnemar
-from insightedit.evaluation.reporting.sheets import contact_sheet
+from insightedit.evaluation.reporting.pictures import contact_sheet, example_card
 from insightedit.files import check_folder, write_text
 from insightedit.images.provenance import save_picture
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from insightedit.evaluation.core.results import PairResult, SceneReport, SceneRow
 
 FILES = ("report.json", "records.jsonl", "sheet.png")
@@ -72,8 +74,16 @@ def write_report(report: SceneReport, folder: Path) -> list[Path]:
     lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in report.records)
     write_text(paths[0], text)
     write_text(paths[1], lines)
-    save_picture(contact_sheet(report), paths[2])
+    save_picture(scenes_sheet(report), paths[2])
     return paths
+
+
+def scenes_sheet(report: SceneReport) -> Image.Image:
+    """Worst and random samples of a report on one RGB picture."""
+    success = report.model.success
+    title = f"{success.successes} of {success.n} edits succeed: {_rate(success)} %, protocol {report.protocol.hash}"
+    blocks = {"Worst: lowest relative progress": report.worst, "Random: drawn by the hash of the id": report.random}
+    return contact_sheet(title, [(name, [*map(example_card, chosen)]) for name, chosen in blocks.items() if chosen])
 
 
 def rows_table(report: SceneReport) -> Table:

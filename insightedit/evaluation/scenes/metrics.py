@@ -58,20 +58,6 @@ def squared_distance(first: np.ndarray, second: np.ndarray, where: np.ndarray | 
     return int(np.square(gap, dtype=np.int32).sum(dtype=np.int64))
 
 
-def nearest_candidate(output: np.ndarray, target: np.ndarray, rivals: Mapping[str, np.ndarray]) -> str:
-    """Name of the candidate that `output` is nearest to; see the module's text for the area.
-
-    Args:
-        output: (H, W, 3) uint8.
-        target: (H, W, 3) uint8.
-        rivals: name -> (H, W, 3) uint8.
-
-    Returns:
-        "target", or the name of the nearest rival; a rival at exactly the target's distance wins.
-    """
-    return Candidates(target, rivals).nearest(output)
-
-
 class Candidates:
     """The right answer among wrong ones, prepared for finding the nearest of them to many outputs.
 
@@ -111,20 +97,12 @@ def progress_of(missing: int, wanted: int) -> float:
     return max(-1.0, 1.0 - math.sqrt(missing / wanted))
 
 
-def balanced_score(
-    source: np.ndarray, target: np.ndarray, output: np.ndarray, changed: np.ndarray, background: np.ndarray
-) -> float:
+def balance(progress: float, harm: float, wanted: float) -> float:
     """BES: `sqrt(max(RPS, 0) * max(0, 1 - MAE_B / MAE_M))`, 0 for no edit, 1 for the target.
 
-    `MAE_B` is the mean of |O - S| over the background (0 if there is none), `MAE_M` that of |S - T| over M.
+    `MAE_B` (`harm`) is the mean of |O - S| over the background (0 if there is none), `MAE_M` (`wanted`) that of |S - T|
+    over M.
     """
-    progress = relative_progress(source, target, output, changed)
-    harm = float(absolute_gap(output, source)[background].mean()) if background.any() else 0.0
-    return balance(progress, harm, float(absolute_gap(source, target)[changed].mean()))
-
-
-def balance(progress: float, harm: float, wanted: float) -> float:
-    """BES from RPS, `MAE_B` and `MAE_M`."""
     return math.sqrt(max(progress, 0.0) * max(0.0, 1.0 - harm / wanted))
 
 
@@ -139,28 +117,9 @@ def largest_change(source: np.ndarray, output: np.ndarray) -> np.ndarray:
     return np.maximum(np.maximum(red, green), blue)  # a reduction over three values is many times as slow
 
 
-def leak_ratio(source: np.ndarray, output: np.ndarray, background: np.ndarray, threshold: int) -> float:
-    """Share of the background's pixels whose D exceeds `threshold` grey levels, 0..1."""
-    return share_above(largest_change(source, output)[background], threshold)
-
-
 def share_above(change: np.ndarray, threshold: int) -> float:
     """Share of values above `threshold`, 0..1."""
     return int(np.count_nonzero(change > threshold)) / change.size
-
-
-def excess_leak(
-    source: np.ndarray,
-    output: np.ndarray,
-    background: np.ndarray,
-    threshold: int,
-    round_trip: np.ndarray | None = None,
-) -> float:
-    """Leak of the output minus the leak that the autoencoder alone makes (if known), not below 0."""
-    leak = leak_ratio(source, output, background, threshold)
-    if round_trip is None:
-        return leak
-    return max(0.0, leak - leak_ratio(source, round_trip, background, threshold))
 
 
 def strict_psnr(source: np.ndarray, output: np.ndarray, background: np.ndarray) -> float | None:
@@ -170,14 +129,6 @@ def strict_psnr(source: np.ndarray, output: np.ndarray, background: np.ndarray) 
     return decibel(squared_distance(source, output, background) / (3 * int(background.sum())))
 
 
-def paper_psnr(source: np.ndarray, output: np.ndarray, changed: np.ndarray) -> float:
-    """PSNR in dB as SmartEdit's script has it: M painted black, mean over the *whole* picture; capped.
-
-    It exceeds the PSNR over the unchanged pixels by `-10 log10(share of unchanged pixels)`.
-    """
-    return decibel(squared_distance(source, output, ~changed) / source.size)
-
-
 def decibel(mean_squared_error: float) -> float:
     """PSNR in dB of a mean squared error in grey levels, at most `PSNR_CAP`."""
     if mean_squared_error == 0:
@@ -185,22 +136,13 @@ def decibel(mean_squared_error: float) -> float:
     return min(PSNR_CAP, 10.0 * math.log10(255.0**2 / mean_squared_error))
 
 
-def tone_drift(source: np.ndarray, output: np.ndarray, background: np.ndarray) -> tuple[float, float, float] | None:
-    """Mean signed shift of red, green and blue on the background, -1..1; None without background."""
-    if not background.any():
-        return None
-    red, green, blue = (difference(output, source)[background].mean(axis=0) / 255.0).tolist()
-    return red, green, blue
-
-
-def target_discrimination(
-    source: np.ndarray, output: np.ndarray, object_masks: Sequence[np.ndarray], instructed: Sequence[int]
+def discrimination_of(
+    change: np.ndarray, object_masks: Sequence[np.ndarray], instructed: Sequence[int]
 ) -> tuple[bool, float] | None:
     """TDA: was it the instructed object (were it the instructed objects) that changed most?
 
     Args:
-        source: (H, W, 3) uint8.
-        output: (H, W, 3) uint8.
+        change: D, (H, W) uint8.
         object_masks: one (H, W) bool per object; an empty one (a hidden object) counts as unchanged.
         instructed: indices of the objects meant.
 
@@ -209,13 +151,6 @@ def target_discrimination(
         levels; and the margin `(d_t - d_other) / (d_t + d_other)` between the weakest instructed and the
         strongest other object, -1..1, 0 if nothing changed. None if the instruction names no object or all.
     """
-    return discrimination_of(largest_change(source, output), object_masks, instructed)
-
-
-def discrimination_of(
-    change: np.ndarray, object_masks: Sequence[np.ndarray], instructed: Sequence[int]
-) -> tuple[bool, float] | None:
-    """TDA from D, (H, W) uint8; see `target_discrimination`."""
     if not instructed or len(instructed) == len(object_masks):
         return None
     means = [float(change[mask].mean()) if mask.any() else 0.0 for mask in object_masks]
@@ -235,31 +170,23 @@ def box_width(size: int) -> int:
     return 2 * int(REFERENCE_BOX * size / REFERENCE_SIZE / 2) + 1
 
 
-def localisation(
-    source: np.ndarray, target: np.ndarray, output: np.ndarray, changed: np.ndarray
+def localisation_of(
+    change: np.ndarray, largest: int, changed: np.ndarray, *, width: int | None = None
 ) -> tuple[float, float | None, float]:
     """IoU, precision and recall of the region that changed against M.
 
     The region is where the box mean of D exceeds a tenth of the largest |S - T|. The box makes it a little
     larger than M, so the target itself stays below 1: read the number beside the oracle's.
 
-    Returns:
-        IoU 0..1; precision 0..1, None if nothing changed (low: too much was changed); recall 0..1 (low: too
-        little).
-    """
-    return localisation_of(largest_change(source, output), int(largest_change(source, target).max()), changed)
-
-
-def localisation_of(
-    change: np.ndarray, largest: int, changed: np.ndarray, *, width: int | None = None
-) -> tuple[float, float | None, float]:
-    """IoU, precision and recall from D, (H, W) uint8, and the largest |S - T|; see `localisation`.
-
     Args:
-        change: D.
+        change: D, (H, W) uint8.
         largest: of |S - T|, in grey levels.
         changed: M.
         width: of the box in pixels, 1 for none; `box_width` of the picture by default.
+
+    Returns:
+        IoU 0..1; precision 0..1, None if nothing changed (low: too much was changed); recall 0..1 (low: too
+        little).
     """
     width = width or box_width(min(changed.shape))
     smooth = ndimage.uniform_filter(change.astype(np.float32), size=width)

@@ -161,7 +161,7 @@ def _load(model: Model, path: str | None, judge: ChatClient | None, device: str 
     if model.kind == "clip":
         from insightedit.evaluation.metrics.encoders import load_clip
 
-        return load_clip(where, preprocess=model.preprocess, device=device)
+        return load_clip(model.name, weights=path, preprocess=model.preprocess, device=device)
     if model.kind == "dino":
         from insightedit.evaluation.metrics.encoders import load_dino
 

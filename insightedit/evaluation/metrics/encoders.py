@@ -18,7 +18,9 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
@@ -34,6 +36,11 @@ from insightedit.evaluation.metrics.pretrained import first_line, load_model, lo
 from insightedit.modeling.pretrained import weights_digest
 
 ARCHIVED_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's archives
+OPEN_CLIP_MODELS = {
+    "openai/clip-vit-base-patch32": "ViT-B-32-quickgelu",
+    "openai/clip-vit-large-patch14": "ViT-L-14-quickgelu",
+}  # hub id -> as open_clip calls it
+OPENAI_METHODS = ("openai", "instructpix2pix")  # preprocesses of scripts that used OpenAI's `clip`
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -79,85 +86,11 @@ class ImageTextEncoder(ImageEncoder, Protocol):
         ...
 
 
-class OpenClipEncoder:
-    """A CLIP of open_clip.
+class _Encoder(ABC):
+    """A network with what it has to be given.
 
     Args:
-        model: `open_clip.CLIP`, or another with `encode_image` and `encode_text`.
-        tokenizer: list of texts -> (B, T) int64, as `open_clip.get_tokenizer` gives it.
-        name: for records.
-        preprocess: of pictures; its size has to be the model's.
-    """
-
-    def __init__(
-        self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor], *, name: str, preprocess: Preprocess
-    ) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.name, self.preprocess = name, preprocess
-
-    @cached_property
-    def revision(self) -> str:
-        """Digest of the weights."""
-        return weights_digest(self.model)
-
-    @torch.no_grad()
-    def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """See `ImageEncoder`."""
-        return _to_cpu(self.model.encode_image(_stack(pictures, self.preprocess, self.model)))
-
-    @torch.no_grad()
-    def text_features(self, texts: Sequence[str]) -> Tensor:
-        """See `ImageTextEncoder`."""
-        return _to_cpu(self.model.encode_text(self.tokenizer(list(texts)).to(_device(self.model))))
-
-
-class ClipEncoder:
-    """A CLIP of transformers.
-
-    Args:
-        model: `transformers.CLIPModel`.
-        tokenizer: `transformers.CLIPTokenizer`.
-        name: for records.
-        preprocess: of pictures; its size has to be the model's.
-    """
-
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, preprocess: Preprocess) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.name, self.preprocess = name, preprocess
-
-    @cached_property
-    def revision(self) -> str:
-        """Digest of the weights."""
-        return weights_digest(self.model)
-
-    @torch.no_grad()
-    def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """See `ImageEncoder`."""
-        pixel_values = _stack(pictures, self.preprocess, self.model)
-        # transformers 5 gives an output object whose `pooler_output` is the *projected* feature
-        return _to_cpu(self.model.get_image_features(pixel_values=pixel_values).pooler_output)
-
-    @torch.no_grad()
-    def text_features(self, texts: Sequence[str]) -> Tensor:
-        """See `ImageTextEncoder`. All texts are filled up to CLIP's 77 tokens, as in OpenAI's `tokenize`.
-
-        There is no attention mask: the feature is read at the first end token, and no token sees a later one.
-        """
-        length = self.model.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
-        input_ids = tokens.input_ids.to(_device(self.model))
-        return _to_cpu(self.model.get_text_features(input_ids=input_ids).pooler_output)
-
-
-class DinoEncoder:
-    """DINO: the class token behind the last norm.
-
-    Not the `pooler_output` of transformers, which is one more layer that DINO never trained.
-
-    Args:
-        model: `transformers.ViTModel`.
+        model: of its library.
         name: for records.
         preprocess: of pictures; its size has to be the model's.
     """
@@ -173,34 +106,126 @@ class DinoEncoder:
     @torch.no_grad()
     def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """See `ImageEncoder`."""
-        pixel_values = _stack(pictures, self.preprocess, self.model)
-        return _to_cpu(self.model(pixel_values=pixel_values).last_hidden_state[:, 0])
+        pixel_values = torch.stack([self.preprocess(picture) for picture in pictures])  # [b, 3, s, s]
+        return self._encode_image(pixel_values.to(self._device)).float().cpu()
+
+    @abstractmethod
+    def _encode_image(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S) float32 -> (B, D)."""
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+class OpenClipEncoder(_Encoder):
+    """A CLIP of open_clip.
+
+    Args:
+        model: `open_clip.CLIP`, or another with `encode_image` and `encode_text`.
+        tokenizer: list of texts -> (B, T) int64, as `open_clip.get_tokenizer` gives it.
+        name: for records.
+        preprocess: of pictures; its size has to be the model's.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor], *, name: str, preprocess: Preprocess
+    ) -> None:
+        super().__init__(model, name=name, preprocess=preprocess)
+        self.tokenizer = tokenizer
+
+    def _encode_image(self, pixel_values: Tensor) -> Tensor:
+        return self.model.encode_image(pixel_values)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """See `ImageTextEncoder`."""
+        return self.model.encode_text(self.tokenizer(list(texts)).to(self._device)).float().cpu()
+
+
+class ClipEncoder(_Encoder):
+    """A CLIP of transformers.
+
+    Args:
+        model: `transformers.CLIPModel`.
+        tokenizer: `transformers.CLIPTokenizer`.
+        name: for records.
+        preprocess: of pictures; its size has to be the model's.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, preprocess: Preprocess) -> None:
+        super().__init__(model, name=name, preprocess=preprocess)
+        self.tokenizer = tokenizer
+
+    def _encode_image(self, pixel_values: Tensor) -> Tensor:
+        # transformers 5 gives an output object whose `pooler_output` is the *projected* feature
+        return self.model.get_image_features(pixel_values=pixel_values).pooler_output
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """See `ImageTextEncoder`. Filled up to CLIP's 77 tokens, as in OpenAI's `tokenize`.
+
+        There is no attention mask: the feature is read at the first end token, and no token sees a later one.
+        """
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return self.model.get_text_features(input_ids=tokens.input_ids.to(self._device)).pooler_output.float().cpu()
+
+
+class DinoEncoder(_Encoder):
+    """DINO (`transformers.ViTModel`): the class token behind the last norm.
+
+    Not the `pooler_output` of transformers, which is one more layer that DINO never trained.
+    """
+
+    def _encode_image(self, pixel_values: Tensor) -> Tensor:
+        return self.model(pixel_values=pixel_values).last_hidden_state[:, 0]
 
 
 def load_clip(
     model: str | os.PathLike = "openai/clip-vit-base-patch32",
     *,
+    weights: str | os.PathLike | None = None,
     preprocess: str = "openai",
     cache_dir: str | os.PathLike | None = None,
     device: str | torch.device = "cpu",
-) -> ClipEncoder:
-    """A CLIP of transformers from the disk, in float32.
+) -> ClipEncoder | OpenClipEncoder:
+    """A CLIP from the disk, in float32, in the library that a published number was computed with.
+
+    Scripts that prepare pictures as OpenAI's `clip` does also repair texts as it does, and so does open_clip: where
+    its copy of the weights is on this disk, it is taken for them. Others used transformers.
 
     Args:
-        model: hub id in the cache, or a folder.
+        model: hub id, or a folder of transformers.
+        weights: where they are, if not in a cache: a folder of transformers, or a file for open_clip.
         preprocess: a name of `insightedit.evaluation.metrics.preprocess.METHODS`.
         cache_dir: of the hub; None for the usual one.
         device: where it computes.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_model`; and `Preprocess`.
+        FileNotFoundError, ValueError: see `load_model` and `load_open_clip`; and `Preprocess`.
     """
     from transformers import CLIPModel, CLIPTokenizer
 
-    network = load_model(CLIPModel, model, cache_dir=cache_dir, device=device)
-    tokenizer = load_tokenizer(CLIPTokenizer, model, cache_dir=cache_dir)
+    ours = OPEN_CLIP_MODELS.get(os.fspath(model))
+    shared: dict[str, Any] = {"preprocess": preprocess, "cache_dir": cache_dir, "device": device}
+    if weights is not None and os.path.isfile(weights):
+        if ours is None:
+            raise ValueError(
+                f"{weights} is a file, and {model} has no name in open_clip: name a folder of transformers, or one of "
+                f"{', '.join(OPEN_CLIP_MODELS)}."
+            )
+        return load_open_clip(ours, checkpoint=weights, **shared)
+    if weights is None and ours is not None and preprocess in OPENAI_METHODS:
+        with suppress(FileNotFoundError, RuntimeError):  # not fetched, or open_clip is not installed
+            return load_open_clip(ours, **shared)
+    source = model if weights is None else weights
+    network = load_model(CLIPModel, source, cache_dir=cache_dir, device=device)
+    tokenizer = load_tokenizer(CLIPTokenizer, source, cache_dir=cache_dir)
     way = clip_preprocess(preprocess, size=network.config.vision_config.image_size)
-    return ClipEncoder(network, tokenizer, name=os.fspath(model), preprocess=way)
+    return ClipEncoder(network, tokenizer, name=os.fspath(source), preprocess=way)
 
 
 def load_dino(
@@ -346,17 +371,3 @@ def _archived_weights(path: Path) -> dict[str, Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that torch keeps TorchScript for old files only
         return torch.jit.load(str(path), map_location="cpu").state_dict()
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
-
-
-def _stack(pictures: Sequence[np.ndarray], preprocess: Preprocess, model: nn.Module) -> Tensor:
-    """(B, 3, S, S) float32 on the model's device."""
-    return torch.stack([preprocess(picture) for picture in pictures]).to(_device(model))
-
-
-def _to_cpu(features: Tensor) -> Tensor:
-    """(B, D) float32."""
-    return features.float().cpu()

@@ -127,6 +127,32 @@ def to_unit(picture: np.ndarray, name: str) -> np.ndarray:
     return picture.astype(np.float64)
 
 
+def check_same_size(first: np.ndarray, second: np.ndarray) -> None:
+    """Refuse two pictures of different shapes.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"the pictures have shapes {first.shape} and {second.shape}: bring them to one size first.")
+
+
+def check_keep(keep: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """The pixels (H, W) bool that count in a picture (H, W, ...), if they can be used.
+
+    Raises:
+        FullMaskError: if none is left.
+        TypeError, ValueError: if dtype or shape are others.
+    """
+    if keep.dtype != np.bool_:
+        raise TypeError(f"keep has dtype {keep.dtype}; it is bool: cut the mask first.")
+    if keep.shape != like.shape[:2]:
+        raise ValueError(f"keep has shape {keep.shape}, the pictures {like.shape}: take both in one size.")
+    if not keep.any():
+        raise FullMaskError("no pixel is left to compare: check the mask, or widen it by less.")
+    return keep
+
+
 def soft_keep(mask: np.ndarray) -> np.ndarray:
     """(H, W) float64 `1 - mask / 255`: SmartEdit's, not cut at any level, so grey counts in part.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from insightedit.evaluation.metrics.masks import FullMaskError, MaskedPair, to_unit
+from insightedit.evaluation.metrics.masks import check_keep, check_same_size, to_unit
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 Net = Literal["squeeze", "alex", "vgg"]
 
 MIN_SIDE = 32  # pixels; below, a pooling layer of AlexNet or SqueezeNet has nothing to pool
-BATCH_SIZE = 4  # pairs; VGG needs about 0.2 GB for each of 256 px
 
 
 class Source(NamedTuple):
@@ -52,8 +51,6 @@ SOURCES: dict[Net, Source] = {
     "vgg": Source("VGG16_Weights", "a78928a0af1e5f0f"),
 }
 
-Pair = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-
 
 class TrunkError(FileNotFoundError):
     """The trunk's weights are not on disk, or are not what they should be."""
@@ -64,7 +61,7 @@ class Perceptual:
 
     Attributes:
         identity: what was measured with, for records: "net", "heads" and "trunk" (hex digits of their files, or
-            "random:<seed>", or "given"), "lpips" (its version).
+            "random:<seed>"), "lpips" (its version).
     """
 
     def __init__(self, network: nn.Module, *, identity: dict[str, str], device: str | torch.device) -> None:
@@ -73,71 +70,47 @@ class Perceptual:
         self._network = network.eval().requires_grad_(False).to(self._device)
 
     def distance(self, first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None) -> float:
-        """LPIPS of one pair; see `distances`."""
-        return next(self.distances([(first, second, keep)]))
-
-    def distances(self, pairs: Iterable[Pair], *, batch_size: int = BATCH_SIZE) -> Iterator[float]:
-        """LPIPS of many pairs, in their order; pairs are drawn as they are needed, `batch_size` at most in memory.
+        """LPIPS of a pair, in full float32 on every device.
 
         Args:
-            pairs: (first, second, keep): two (H, W, 3), uint8 or floats in 0..1, and None for the mean over all
-                layers' maps as published, or (H, W) bool for the mean of the spatial map over these pixels.
-            batch_size: pairs that go through the net together; neighbours of one size only.
+            first: (H, W, 3) uint8, or floats in 0..1.
+            second: likewise.
+            keep: None for the mean over all layers' maps as published, or (H, W) bool for the mean of the spatial map
+                over these pixels.
 
-        Yields:
+        Returns:
             0 or more; 0 for equal pictures.
 
         Raises:
-            FullMaskError: if a `keep` has no pixel.
-            ValueError: if shapes differ, a side is below 32, values are out of range, or `batch_size` is below 1.
+            FullMaskError: if `keep` has no pixel.
+            ValueError: if shapes differ, a side is below 32, or values are out of range.
             TypeError: if a dtype is wrong.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; at least one pair goes through the net.")
-        batch: list[Pair] = []
-        for first, second, keep in pairs:
-            _check(first, second, keep)
-            if batch and (len(batch) == batch_size or not _fits(batch[0], first, keep)):
-                yield from self._measure(batch)
-                batch = []
-            batch.append((first, second, keep))
-        if batch:
-            yield from self._measure(batch)
-
-    def background_distances(self, pairs: Iterable[MaskedPair], *, batch_size: int = BATCH_SIZE) -> Iterator[float]:
-        """LPIPS of masked pairs: `paper` over the black-painted frame, `strict` over the kept pixels' map.
-
-        Args:
-            pairs: from `paper_pair` or `strict_pair`.
-            batch_size: see `distances`.
-
-        Yields:
-            As `distances`.
-        """
-        return self.distances(((pair.source, pair.edited, pair.region) for pair in pairs), batch_size=batch_size)
-
-    def _measure(self, batch: list[Pair]) -> list[float]:
-        """One pass through the net, in full float32 on every device."""
-        self._network.spatial = batch[0][2] is not None
-        firsts = self._to_tensor([first for first, _, _ in batch])
-        seconds = self._to_tensor([second for _, second, _ in batch])
+        check_same_size(first, second)
+        if min(first.shape[:2]) < MIN_SIDE:
+            raise ValueError(
+                f"the pictures have {first.shape[1]} x {first.shape[0]} px; LPIPS needs {MIN_SIDE} each way."
+            )
+        if keep is not None:
+            check_keep(keep, first)
+        # published: each layer's map is averaged by itself; with `keep` the maps are first brought to the picture's
+        # size and added up, so that single pixels can be left out
+        self._network.spatial = keep is not None
+        inputs = [self._to_tensor(picture) for picture in (first, second)]
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            values = self._network(firsts, seconds).cpu().double().numpy()[:, 0]  # [b, h, w] or [b, 1, 1]
-        return [
-            float(value.mean() if keep is None else value[keep].mean())
-            for value, (_, _, keep) in zip(values, batch, strict=True)
-        ]
+            values = self._network(*inputs).cpu().double().numpy()[0, 0]  # [h, w] or [1, 1]
+        return float(values.mean() if keep is None else values[keep].mean())
 
-    def _to_tensor(self, pictures: list[np.ndarray]) -> Tensor:
-        """(B, 3, H, W) float32 in -1..1."""
-        units = np.stack([to_unit(picture, "picture") for picture in pictures])
-        return rearrange(torch.from_numpy(units * 2.0 - 1.0), "b h w c -> b c h w").float().to(self._device)
+    def _to_tensor(self, picture: np.ndarray) -> Tensor:
+        """(1, 3, H, W) float32 in -1..1."""
+        signed = torch.from_numpy(to_unit(picture, "picture") * 2.0 - 1.0)
+        return rearrange(signed, "h w c -> 1 c h w").float().to(self._device)
 
 
 def build_perceptual(
     net: Net = "squeeze",
     *,
-    trunk: Path | nn.Module | None = None,
+    trunk: Path | None = None,
     random_seed: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Perceptual:
@@ -145,8 +118,7 @@ def build_perceptual(
 
     Args:
         net: "squeeze", "alex" or "vgg".
-        trunk: file of torchvision's weights, or a module that returns the feature maps that the heads want; None
-            takes the file from torchvision's folder.
+        trunk: file of torchvision's weights; None takes the one in torchvision's folder.
         random_seed: instead of weights, a random trunk of this seed: for tests only.
         device: where to compute.
 
@@ -161,9 +133,7 @@ def build_perceptual(
         raise ValueError("`trunk` and `random_seed` exclude each other: give one of them.")
     package = _lpips()
     network = _empty_network(package, net)
-    if isinstance(trunk, nn.Module):
-        network.net, origin = trunk, "given"
-    elif random_seed is not None:
+    if random_seed is not None:
         _fill_at_random(network.net, random_seed)
         origin = f"random:{random_seed}"
     else:
@@ -174,7 +144,7 @@ def build_perceptual(
         "net": net,
         "heads": check_digest(heads, SOURCES[net].heads, "pip install --force-reinstall lpips==0.1.4"),
         "trunk": origin,
-        "lpips": _version_of("lpips"),
+        "lpips": version("lpips"),
     }
     return Perceptual(network, identity=identity, device=device)
 
@@ -235,12 +205,6 @@ def _lpips() -> ModuleType:
     return lpips
 
 
-def _version_of(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
-
-
 def _empty_network(package: ModuleType, net: Net) -> Any:
     """The `lpips.LPIPS` module without values, which saves VGG's 0.5 GB of unused layers."""
     with warnings.catch_warnings(), torch.device("meta"):
@@ -276,23 +240,3 @@ def _load_trunk(trunk: nn.Module, path: Path, net: Net) -> str:
             f"{path} does not hold torchvision's weights of LPIPS's trunk ({net}): {type(error).__name__}: {error}"
         ) from error
     return f"sha256:{digest}"
-
-
-def _check(first: np.ndarray, second: np.ndarray, keep: np.ndarray | None) -> None:
-    if first.shape != second.shape:
-        raise ValueError(f"the pictures have shapes {first.shape} and {second.shape}: bring them to one size first.")
-    if min(first.shape[:2]) < MIN_SIDE:
-        raise ValueError(f"the pictures have {first.shape[1]} x {first.shape[0]} px; LPIPS needs {MIN_SIDE} each way.")
-    if keep is None:
-        return
-    if keep.dtype != np.bool_:
-        raise TypeError(f"keep has dtype {keep.dtype}; it is bool: cut the mask first.")
-    if keep.shape != first.shape[:2]:
-        raise ValueError(f"keep has shape {keep.shape}, the pictures {first.shape}: take both in one size.")
-    if not keep.any():
-        raise FullMaskError("no pixel is left to compare: check the mask, or widen it by less.")
-
-
-def _fits(pair: Pair, first: np.ndarray, keep: np.ndarray | None) -> bool:
-    """Whether another pair can go through the net together with `pair`."""
-    return pair[0].shape == first.shape and (pair[2] is None) == (keep is None)

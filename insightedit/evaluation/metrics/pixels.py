@@ -1,4 +1,4 @@
-"""How far the pixels of two pictures are apart: PSNR, SSIM, L1 and L2, and SmartEdit's set of them in one go.
+"""How far the pixels of two pictures are apart: PSNR, SSIM, L1 and L2.
 
 Pictures are (H, W, 3), uint8 or floats in 0..1; all values hold for the scale 0..1. `keep` restricts a mean to
 some pixels; without it the mean runs over all of them. The two readings of a masked pair, `paper` and `strict`,
@@ -9,23 +9,12 @@ are told in `insightedit.evaluation.metrics.masks`. For one binary mask their PS
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from insightedit.evaluation.metrics.masks import (
-    DILATION,
-    SIDE,
-    FullMaskError,
-    MaskedPair,
-    Resize,
-    Variant,
-    paper_pair,
-    strict_pair,
-    to_unit,
-)
+from insightedit.evaluation.metrics.masks import check_keep, check_same_size, to_unit
 
 PSNR_CAP = 60.0  # dB; equal pictures would be infinite
 CROP_BORDER = 5  # pixels, half of SSIM's window
@@ -43,27 +32,6 @@ class Psnr:
 
     value: float
     capped: bool
-
-
-@dataclass(frozen=True)
-class BackgroundScores:
-    """What one sample's background gives.
-
-    Attributes:
-        psnr: dB, at most the cap.
-        psnr_capped: whether it was.
-        ssim: -1..1.
-        l1: mean absolute difference, 0..1.
-        l2: mean squared difference, 0..1, no root: what SmartEdit prints as MSE.
-        kept_ratio: share of the picture that is background, 0..1.
-    """
-
-    psnr: float
-    psnr_capped: bool
-    ssim: float
-    l1: float
-    l2: float
-    kept_ratio: float
 
 
 def l1(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None) -> float:
@@ -99,7 +67,7 @@ def psnr(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = Non
     Raises:
         FullMaskError, ValueError, TypeError: as `l1`.
     """
-    error = l2(first, second, keep=keep)
+    error = l2(first, second, keep=keep)  # PSNR = 10 log10(peak^2 / MSE), and the peak is 1
     value = math.inf if error == 0.0 else -10.0 * math.log10(error)
     return Psnr(min(value, cap), value > cap)
 
@@ -132,9 +100,10 @@ def ssim(
             f"the pictures have {first.shape[1]} x {first.shape[0]} px; SSIM's window needs {WINDOW} each way."
         )
     if crop_border == CROP_BORDER:
+        # scikit-image mirrors the border and leaves it out of its own mean: only whole windows count
         inner = slice(CROP_BORDER, -CROP_BORDER)
         similarity = _map_of_skimage(first, second)[inner, inner]
-        keep = None if keep is None else _checked(keep, first)[inner, inner]
+        keep = None if keep is None else check_keep(keep, first)[inner, inner]
     elif crop_border == 0:
         similarity = _map_of_torchmetrics(first, second)
     else:
@@ -142,77 +111,8 @@ def ssim(
     return float(_kept(similarity, keep).mean())
 
 
-def background_scores(pair: MaskedPair, *, crop_border: int = CROP_BORDER, cap: float = PSNR_CAP) -> BackgroundScores:
-    """All numbers of one masked pair.
-
-    Args:
-        pair: from `paper_pair` or `strict_pair`.
-        crop_border: see `ssim`.
-        cap: see `psnr`.
-
-    Raises:
-        FullMaskError: if the strict background lies in the cropped border only.
-        ValueError: if a side is below 11 pixels, or `crop_border` is another than 5 or 0.
-    """
-    ratio = psnr(pair.source, pair.edited, keep=pair.region, cap=cap)
-    return BackgroundScores(
-        psnr=ratio.value,
-        psnr_capped=ratio.capped,
-        ssim=ssim(pair.source, pair.edited, keep=pair.region, crop_border=crop_border),
-        l1=l1(pair.source, pair.edited, keep=pair.region),
-        l2=l2(pair.source, pair.edited, keep=pair.region),
-        kept_ratio=pair.kept_ratio,
-    )
-
-
-def smartedit_scores(
-    source: np.ndarray,
-    edited: np.ndarray,
-    mask: np.ndarray,
-    *,
-    variants: Sequence[Variant] = ("paper", "strict"),
-    side: int = SIDE,
-    strict_resize: Resize = "letterbox",
-    dilation: int = DILATION,
-    crop_border: int = CROP_BORDER,
-    cap: float = PSNR_CAP,
-) -> dict[Variant, BackgroundScores]:
-    """SmartEdit's background metrics of one sample without LPIPS, as published and as they should be.
-
-    Args:
-        source: (H, W, 3) uint8.
-        edited: (H', W', 3) uint8.
-        mask: (H'', W'') uint8 or bool; white is to be edited.
-        variants: which of the two; ask for one at a time to keep it where the other fails.
-        side: of the frame, in pixels.
-        strict_resize: see `frame_of`; `paper` always squashes.
-        dilation: pixels of the frame, for `strict`.
-        crop_border: see `ssim`.
-        cap: see `psnr`.
-
-    Returns:
-        Variant -> scores.
-
-    Raises:
-        MaskError: if nothing is to be edited, or nothing kept.
-        ValueError: if a shape is wrong.
-        TypeError: if a dtype is wrong.
-    """
-    scores: dict[Variant, BackgroundScores] = {}
-    for variant in variants:
-        if variant == "paper":
-            pair = paper_pair(source, edited, mask, side=side)
-        elif variant == "strict":
-            pair = strict_pair(source, edited, mask, resize=strict_resize, side=side, dilation=dilation)
-        else:
-            raise ValueError(f'variants names "{variant}"; there are "paper" and "strict".')
-        scores[variant] = background_scores(pair, crop_border=crop_border, cap=cap)
-    return scores
-
-
 def _both(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if first.shape != second.shape:
-        raise ValueError(f"the pictures have shapes {first.shape} and {second.shape}: bring them to one size first.")
+    check_same_size(first, second)
     return to_unit(first, "first"), to_unit(second, "second")
 
 
@@ -222,21 +122,9 @@ def _difference(first: np.ndarray, second: np.ndarray, keep: np.ndarray | None) 
     return _kept(first - second, keep)
 
 
-def _checked(keep: np.ndarray, like: np.ndarray) -> np.ndarray:
-    if keep.dtype != np.bool_:
-        raise TypeError(f"keep has dtype {keep.dtype}; it is bool: cut the mask first.")
-    if keep.shape != like.shape[:2]:
-        raise ValueError(f"keep has shape {keep.shape}, the pictures {like.shape}: take both in one size.")
-    return keep
-
-
 def _kept(values: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
     """The pixels of an (H, W, C) array that count."""
-    if keep is None:
-        return values
-    if not _checked(keep, values).any():
-        raise FullMaskError("no pixel is left to compare: check the mask, or widen it by less.")
-    return values[keep]
+    return values if keep is None else values[check_keep(keep, values)]
 
 
 def _map_of_skimage(first: np.ndarray, second: np.ndarray) -> np.ndarray:

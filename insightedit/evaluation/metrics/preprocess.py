@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms import functional as tv
+from torchvision.transforms.v2 import functional as tv2
 
 from insightedit.evaluation.core.scoring import check_picture
 
@@ -92,57 +95,26 @@ def dino_preprocess(method: str = "openai", *, size: int = 224) -> Preprocess:
     return Preprocess(method, size, round(size * 256 / 224), IMAGENET_MEAN, IMAGENET_STD)
 
 
-def resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """(height, width) with the given short side, the long one rounded down, as all libraries do."""
-    if height <= width:
-        return short_side, int(short_side * width / height)
-    return int(short_side * height / width), short_side
-
-
-def resize_short_side(picture: np.ndarray, short_side: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> the same with that short side, by Pillow's bicubic filter; aspect ratio kept."""
-    height, width = resized_shape(*picture.shape[:2], short_side)
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def centre_crop(picture: np.ndarray, size: int, *, half_to_even: bool) -> np.ndarray:
-    """(H, W, 3) -> (size, size, 3) from the middle.
-
-    Args:
-        picture: at least `size` high and wide.
-        size: pixels.
-        half_to_even: an odd rest of 2n + 1 px leaves, above and to the left, the even one of n and n + 1
-            (torchvision) instead of n (transformers).
-    """
-    rests = [length - size for length in picture.shape[:2]]
-    top, left = (round(rest / 2) if half_to_even else rest // 2 for rest in rests)
-    return picture[top : top + size, left : left + size]
-
-
 def _openai(picture: np.ndarray, short_side: int, size: int) -> Tensor:
-    return _to_unit(centre_crop(resize_short_side(picture, short_side), size, half_to_even=True))
+    # torchvision leaves the even one of n and n + 1 px above and to the left, where 2n + 1 are too many
+    return tv.to_tensor(tv.center_crop(_resized(picture, short_side), [size]))
 
 
 def _processor_pil(picture: np.ndarray, short_side: int, size: int) -> Tensor:
-    return _to_unit(centre_crop(resize_short_side(picture, short_side), size, half_to_even=False))
+    return _middle(tv.to_tensor(_resized(picture, short_side)), size)
 
 
 def _processor_torchvision(picture: np.ndarray, short_side: int, size: int) -> Tensor:
-    from torchvision.transforms.v2 import functional as transforms
-
-    resized = transforms.resize(
-        rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w"),
-        list(resized_shape(*picture.shape[:2], short_side)),
-        interpolation=transforms.InterpolationMode.BICUBIC,
-        antialias=True,
-    )
-    return _to_unit(centre_crop(rearrange(resized, "c h w -> h w c").numpy(), size, half_to_even=False))
+    pixels = rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w")
+    resized = tv2.resize(pixels, [short_side], interpolation=tv.InterpolationMode.BICUBIC, antialias=True)
+    return _middle(resized.float().div(255.0), size)
 
 
 def _instructpix2pix(picture: np.ndarray, short_side: int, size: int) -> Tensor:
     """Values may lie a little beyond 0..1, as bicubic weights are negative in places."""
-    pixels = _to_unit(picture)[None]
-    return F.interpolate(pixels, size=(size, size), mode="bicubic", align_corners=False)[0]
+    return F.interpolate(
+        tv.to_tensor(np.array(picture))[None], size=(size, size), mode="bicubic", align_corners=False
+    )[0]
 
 
 METHODS: dict[str, Callable[[np.ndarray, int, int], Tensor]] = {
@@ -153,9 +125,16 @@ METHODS: dict[str, Callable[[np.ndarray, int, int], Tensor]] = {
 }  # name -> (picture, short side, size) -> (3, size, size) float32 on the scale 0..1
 
 
-def _to_unit(picture: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
-    return rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w").float().div(255.0)
+def _resized(picture: np.ndarray, short_side: int) -> Any:
+    """`PIL.Image.Image`, by Pillow's bicubic filter; the long side is rounded down."""
+    opened: Any = Image.fromarray(picture)  # torchvision names tensors only
+    return tv.resize(opened, [short_side], tv.InterpolationMode.BICUBIC)
+
+
+def _middle(pixels: Tensor, size: int) -> Tensor:
+    """(3, H, W) -> (3, size, size); of 2n + 1 px too many, n are above and to the left, as in transformers."""
+    top, left = ((length - size) // 2 for length in pixels.shape[1:])
+    return pixels[:, top : top + size, left : left + size]
 
 
 def _channels(values: tuple[float, float, float]) -> Tensor:

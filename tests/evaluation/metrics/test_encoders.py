@@ -15,6 +15,7 @@ import timm
 import torch
 from torch import nn
 
+from insightedit.evaluation.metrics import encoders
 from insightedit.evaluation.metrics.encoders import (
     ClipEncoder,
     DinoEncoder,
@@ -25,7 +26,7 @@ from insightedit.evaluation.metrics.encoders import (
     load_dino,
     load_open_clip,
 )
-from insightedit.evaluation.metrics.preprocess import clip_preprocess, dino_preprocess
+from insightedit.evaluation.metrics.preprocess import METHODS, clip_preprocess, dino_preprocess
 from insightedit.evaluation.metrics.pretrained import load_model, load_tokenizer
 from insightedit.modeling.pretrained import weights_digest
 from tests.evaluation.metrics.toy_encoders import (
@@ -277,6 +278,29 @@ def in_hub_cache(cache, repository, source, name=""):
     else:
         snapshot.mkdir(parents=True)
         shutil.copy(source, snapshot / name)
+
+
+def test_open_clip_is_taken_where_a_publication_used_openais_code(folder, tmp_path, monkeypatch):
+    """And its weights are there; a file is always for open_clip, a folder for transformers."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setitem(encoders.OPEN_CLIP_MODELS, "someone/clip", TINY)
+    settings = {"hf_hub": "someone/tiny/", "url": "https://x.example/tiny.pt", "quick_gelu": True}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, TINY, {"openai": settings})
+    in_hub_cache(tmp_path, "someone/clip", folder / "clip")
+    kinds = [type(load_clip("someone/clip", preprocess=name, cache_dir=tmp_path)) for name in METHODS]
+    assert kinds == [ClipEncoder] * 4
+    in_hub_cache(tmp_path, "someone/tiny", folder / "weights.safetensors", "open_clip_model.safetensors")
+    found = {name: load_clip("someone/clip", preprocess=name, cache_dir=tmp_path) for name in METHODS}
+    assert {name for name, one in found.items() if isinstance(one, OpenClipEncoder)} == {"openai", "instructpix2pix"}
+    assert all(one.preprocess.method == name for name, one in found.items())
+    pictures = photos(2)
+    torch.testing.assert_close(
+        found["openai"].image_features(pictures), clip_encoder().image_features(pictures), rtol=0, atol=1e-5
+    )
+    assert isinstance(load_clip("someone/clip", weights=folder / "weights.pt"), OpenClipEncoder)
+    assert isinstance(load_clip("someone/clip", weights=folder / "clip"), ClipEncoder)
+    with pytest.raises(ValueError, match="weights.pt is a file, and other/clip has no name in open_clip: name a"):
+        load_clip("other/clip", weights=folder / "weights.pt")
 
 
 def test_a_hub_id_is_read_from_the_cache(folder, tmp_path):

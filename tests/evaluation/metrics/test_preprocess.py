@@ -21,10 +21,8 @@ from insightedit.evaluation.metrics.preprocess import (
     IMAGENET_STD,
     METHODS,
     Preprocess,
-    centre_crop,
     clip_preprocess,
     dino_preprocess,
-    resize_short_side,
 )
 from tests.evaluation.metrics.toy_encoders import photos
 
@@ -56,7 +54,7 @@ def openai_clip(size: int, short_side: int, mean: tuple, std: tuple) -> transfor
 
 
 def test_bicubic_256_and_crop_224_have_their_checksum():
-    cropped = centre_crop(resize_short_side(gradient(300, 401), 256), 224, half_to_even=True)
+    cropped = np.rint(METHODS["openai"](gradient(300, 401), 256, 224).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     assert cropped.shape == (224, 224, 3)
     digest = hashlib.sha256(np.ascontiguousarray(cropped).tobytes()).hexdigest()
     assert digest == "344df71ebe1a85f2ef5440617c3fe1a6598ea89875824bb52a5e1ebfcd2fa2be"
@@ -105,9 +103,9 @@ def test_no_two_ways_are_the_same():
 @pytest.mark.parametrize(("rest", "even", "down"), [(0, 0, 0), (1, 0, 0), (2, 1, 1), (3, 2, 1), (5, 2, 2)])
 def test_an_odd_rest_is_split_in_two_ways(rest, even, down):
     picture = gradient(4, 4 + rest)
-    for half_to_even, left in ((True, even), (False, down)):
-        cropped = centre_crop(picture, 4, half_to_even=half_to_even)
-        np.testing.assert_array_equal(cropped, picture[:, left : left + 4])
+    for name, left in (("openai", even), ("processor_pil", down), ("processor_torchvision", down)):
+        cropped = METHODS[name](picture, 4, 4).permute(1, 2, 0).numpy() * 255
+        np.testing.assert_array_equal(np.rint(cropped), picture[:, left : left + 4])
 
 
 def test_dino_keeps_its_proportion_at_other_sizes():

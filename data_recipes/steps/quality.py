@@ -21,8 +21,8 @@ from data_recipes.backends.base import Question
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context, Outcome, Step, attempts, one_of, up_to
 from data_recipes.steps.asking import Answer, UnusableError, ask_all
+from insightedit.chat.rubrics import RUBRICS, Rubric
 from insightedit.chat.scores import Scale, parse_reply
-from insightedit.evaluation.judge.rubrics import RUBRICS, Rubric
 
 Scores = tuple[float, ...]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from insightedit.chat.rubrics import RUBRICS
 from insightedit.evaluation.benchmarks.registry import MODULES
 from insightedit.evaluation.core.measure import MEASURES
 from insightedit.evaluation.core.protocol import KINDS, MetricRule, Model, Protocol
 from insightedit.evaluation.core.protocols import DEFAULTS, PROTOCOLS, find_protocol, protocols_for
-from insightedit.evaluation.judge.rubrics import RUBRICS
 from insightedit.evaluation.metrics.preprocess import METHODS
 from insightedit.evaluation.reporting.published import load_published
 

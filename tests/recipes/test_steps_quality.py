@@ -10,7 +10,7 @@ import pytest
 
 from data_recipes.runner.records import Record
 from data_recipes.steps.quality import Quality, changed_pixels
-from insightedit.evaluation.judge.rubrics import RUBRICS
+from insightedit.chat.rubrics import RUBRICS
 from tests.recipes.stand_ins import Script, only, run
 
 SIDE = 40

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from insightedit.chat.rubrics import RUBRICS
 from insightedit.evaluation.benchmarks.base import BenchmarkSample
 from insightedit.evaluation.benchmarks.registry import load_named
 from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.protocol import MetricRule, Protocol
 from insightedit.evaluation.core.statistics import mean
-from insightedit.evaluation.judge.rubrics import RUBRICS
 from insightedit.evaluation.judge.viescore import Verdict, judge_edit
 from insightedit.evaluation.metrics import masks, pixels, similarity, subjects
 from insightedit.evaluation.metrics.masks import MaskedPair

@@ -189,7 +189,7 @@ def _revision(model: Model, one: Any) -> str:
     if model.kind == "lpips":
         return " ".join(f"{name}:{value}" for name, value in sorted(one.identity.items()) if name != "net")
     if model.kind == "judge":
-        from insightedit.evaluation.judge.rubrics import RUBRICS
+        from insightedit.chat.rubrics import RUBRICS
 
         settings = json.dumps(dict(one.settings), sort_keys=True)
         return f"{one.name} rubric:{RUBRICS[model.name].hash} {settings}"

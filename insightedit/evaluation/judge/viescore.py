@@ -6,46 +6,23 @@ missing: it has no value, it is counted, and in the pessimistic column it counts
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from insightedit.chat.rubrics import Rubric, RubricQuestion
 from insightedit.chat.scores import Missing, Parsed, parse_reply
 from insightedit.evaluation.core.statistics import FEW, group_by, mean
 from insightedit.evaluation.judge.agreement import ratings_kappa
-from insightedit.evaluation.judge.rubrics import Question, Rubric
-from insightedit.images.reading import read_picture, to_rgb
 
 if TYPE_CHECKING:
     from insightedit.chat.clients import ChatClient
 
 REPEATS = 3
 MAX_ATTEMPTS = 3  # per question
-
-
-@dataclass(frozen=True)
-class EditToJudge:
-    """One edit.
-
-    Attributes:
-        sample_id: unique among the edits.
-        instruction: what was asked.
-        source: picture before.
-        edited: picture after.
-        category: group of the tables; for the rubric "imgedit", the type of edit.
-    """
-
-    sample_id: str
-    instruction: str
-    source: Path
-    edited: Path
-    category: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +132,12 @@ def judge_edit(
 
 
 def _ask(
-    judge: ChatClient, question: Question, prompt: str, pictures: Sequence[Image.Image], repeat: int, max_attempts: int
+    judge: ChatClient,
+    question: RubricQuestion,
+    prompt: str,
+    pictures: Sequence[Image.Image],
+    repeat: int,
+    max_attempts: int,
 ) -> tuple[Parsed, int, str]:
     """The first readable reply, or the last one; how often was asked; the date of that reply."""
     parsed, date, attempt = Parsed(None, Missing.EMPTY), "", 0
@@ -166,78 +148,6 @@ def _ask(
         if parsed.scores is not None:
             break
     return parsed, attempt + 1, date
-
-
-def judge_edits(
-    judge: ChatClient,
-    rubric: Rubric,
-    edits: Iterable[EditToJudge],
-    *,
-    repeats: int = REPEATS,
-    max_attempts: int = MAX_ATTEMPTS,
-    workers: int = 1,
-    progress: Callable[[int], object] | None = None,
-) -> list[Verdict]:
-    """Ask a judge about many edits; pictures are opened one at a time per worker.
-
-    Args:
-        judge: who is asked; a `RecordingClient` makes the run resumable.
-        rubric: what is asked.
-        edits: with different ids.
-        repeats: as in `judge_edit`.
-        max_attempts: as in `judge_edit`.
-        workers: edits that are asked about at the same time; for endpoints.
-        progress: called with 1 after each edit.
-
-    Returns:
-        Verdicts in the order of the edits, repeats together.
-
-    Raises:
-        ValueError: if two edits have the same id; and as `judge_edit`.
-        FileNotFoundError: if a picture is not there.
-        ChatError: as `judge_edit`; edits that were not begun are not asked about.
-    """
-    edits = list(edits)
-    twice = [name for name, count in Counter(edit.sample_id for edit in edits).items() if count > 1]
-    if twice:
-        raise ValueError(f"{len(twice)} ids stand more than once, e.g. {twice[0]!r}: judge one method at a time.")
-
-    failed = threading.Event()
-
-    def one(edit: EditToJudge) -> list[Verdict]:
-        if failed.is_set():
-            return []
-        try:
-            return judge_edit(
-                judge,
-                rubric,
-                _open(edit.source),
-                _open(edit.edited),
-                instruction=edit.instruction,
-                sample_id=edit.sample_id,
-                category=edit.category,
-                repeats=repeats,
-                max_attempts=max_attempts,
-            )
-        except BaseException:
-            failed.set()
-            raise
-
-    verdicts: list[Verdict] = []
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(one, edit) for edit in edits]
-        try:
-            for future in futures:
-                verdicts += future.result()
-                if progress is not None:
-                    progress(1)
-        finally:
-            failed.set()  # an interrupt ends the workers too; otherwise nothing is left to do
-    return verdicts
-
-
-def _open(path: Path) -> Image.Image:
-    return Image.fromarray(to_rgb(read_picture(path)))
 
 
 @dataclass(frozen=True)
@@ -293,50 +203,44 @@ class JudgeSummary:
     repeat_kappa: Mapping[str, float | None]
 
 
-def summarise(verdicts: Sequence[Verdict], *, ids: Iterable[str] | None = None) -> JudgeSummary:
-    """Average a method's verdicts.
-
-    Args:
-        verdicts: of one method by one judge and rubric.
-        ids: samples to take, e.g. `answered_by_all` of several methods for GEdit's intersection; None for all.
+def summarise(verdicts: Sequence[Verdict]) -> JudgeSummary:
+    """Average verdicts of one method by one judge and rubric.
 
     Raises:
         ValueError: if there is none, they are of several judges or rubrics, or samples differ in their repeats.
     """
-    wanted = None if ids is None else set(ids)
-    taken = [one for one in verdicts if wanted is None or one.sample_id in wanted]
-    if not taken:
-        raise ValueError(f"none of {len(verdicts)} verdicts is left to average: judge at least one edit.")
-    kinds = sorted({(one.judge, one.rubric, one.rubric_hash) for one in taken})
+    if not verdicts:
+        raise ValueError("there is no verdict to average: judge at least one edit.")
+    kinds = sorted({(one.judge, one.rubric, one.rubric_hash) for one in verdicts})
     if len(kinds) > 1:
         named = ", ".join(f"{judge} by {rubric} {digest}" for judge, rubric, digest in kinds)
         raise ValueError(f"the verdicts are of different kinds ({named}): average each alone.")
-    samples = group_by(taken, lambda one: one.sample_id)
+    samples = group_by(verdicts, lambda one: one.sample_id)
     repeats = sorted({len(group) for group in samples.values()})
     if len(repeats) > 1:
         raise ValueError(
             f"samples have {repeats[0]} to {repeats[-1]} verdicts: finish the run, and give one method's verdicts only."
         )
-    names = list(taken[0].values)
+    names = list(verdicts[0].values)
     categories = {
         str(category): {name: _column(group, name) for name in names}
-        for category, group in group_by(taken, lambda one: one.category).items()
+        for category, group in group_by(verdicts, lambda one: one.category).items()
     }
-    days = sorted(one.date[:10] for one in taken if one.date) or [""]
+    days = sorted(one.date[:10] for one in verdicts if one.date) or [""]
     sizes = Counter(group[0].category for group in samples.values())
     return JudgeSummary(
         *kinds[0],
         dates=(days[0], days[-1]),
         n=len(samples),
         repeats=repeats[0],
-        columns={name: _column(taken, name) for name in names},
+        columns={name: _column(verdicts, name) for name in names},
         macro={name: _macro([columns[name] for columns in categories.values()]) for name in names},
         categories=categories,
         few=tuple(name for name, size in sorted(sizes.items()) if size < FEW),
-        missing_verdicts=sum(one.values[names[0]] is None for one in taken),
-        missing_samples=len(samples) - _column(taken, names[0]).n,
-        reasons=dict(Counter(reason for one in taken for reason in one.missing.values()).most_common()),
-        repeat_kappa=_repeat_kappa(samples.values()) if repeats[0] > 1 else {},
+        missing_verdicts=sum(one.values[names[0]] is None for one in verdicts),
+        missing_samples=len(samples) - _column(verdicts, names[0]).n,
+        reasons=dict(Counter(reason for one in verdicts for reason in one.missing.values()).most_common()),
+        repeat_kappa=_repeat_kappa(list(samples.values())) if repeats[0] > 1 else {},
     )
 
 
@@ -346,30 +250,11 @@ def sample_means(verdicts: Iterable[Verdict], column: str) -> dict[str, float | 
     return {str(name): mean(one.values[column] for one in group) for name, group in samples.items()}
 
 
-def answered_by_all(methods: Mapping[str, Sequence[Verdict]]) -> set[str]:
-    """Samples for which every method has the main number in at least one repeat: GEdit's intersection.
-
-    Args:
-        methods: method -> its verdicts.
-
-    Raises:
-        ValueError: if there is no method.
-    """
-    if not methods:
-        raise ValueError("no method to intersect: give the verdicts of at least one.")
-    answered = [
-        {one.sample_id for one in verdicts if next(iter(one.values.values())) is not None}
-        for verdicts in methods.values()
-    ]
-    return set.intersection(*answered)
-
-
 def _column(verdicts: Sequence[Verdict], name: str) -> ColumnMean:
     means = sample_means(verdicts, name)
-    pessimistic = group_by(verdicts, lambda one: one.sample_id)
-    zeros = [mean(one.values[name] or 0.0 for one in group) for group in pessimistic.values()]
-    n = sum(value is not None for value in means.values())
-    return ColumnMean(mean(means.values()), mean(zeros) or 0.0, n)
+    samples = group_by(verdicts, lambda one: one.sample_id)
+    zeros = [mean(one.values[name] or 0.0 for one in group) for group in samples.values()]
+    return ColumnMean(mean(means.values()), mean(zeros) or 0.0, sum(value is not None for value in means.values()))
 
 
 def _macro(groups: Sequence[ColumnMean]) -> ColumnMean:
@@ -378,12 +263,11 @@ def _macro(groups: Sequence[ColumnMean]) -> ColumnMean:
     return ColumnMean(mean(g.mean for g in groups), mean(g.pessimistic for g in groups) or 0.0, n)
 
 
-def _repeat_kappa(samples: Iterable[Sequence[Verdict]]) -> dict[str, float | None]:
-    ratings: dict[str, list[list[float]]] = {}
-    for group in samples:
-        for name in group[0].scores:
-            row = [one.scores[name] for one in group]
-            ratings.setdefault(name, [])
-            if None not in row:
-                ratings[name].append([value for value in row if value is not None])
-    return {name: ratings_kappa(rows) if rows else None for name, rows in ratings.items()}
+def _repeat_kappa(samples: Sequence[Sequence[Verdict]]) -> dict[str, float | None]:
+    """Repeats are the raters; samples of which one has no score do not count."""
+    kappas = {}
+    for name in samples[0][0].scores:
+        rows = [[one.scores[name] for one in group] for group in samples]
+        whole = [[value for value in row if value is not None] for row in rows if None not in row]
+        kappas[name] = ratings_kappa(whole) if whole else None
+    return kappas

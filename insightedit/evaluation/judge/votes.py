@@ -10,7 +10,6 @@ failure codes, agreement. Its raters' guide is not published, so numbers compare
 
 from __future__ import annotations
 
-import base64
 import csv
 import hashlib
 import io
@@ -26,10 +25,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from insightedit.chat.rubrics import limited_size
 from insightedit.evaluation.core.failures import FAILURES
 from insightedit.evaluation.core.statistics import Rate, group_by, mean, rate
 from insightedit.evaluation.judge.agreement import fleiss_kappa
 from insightedit.files import write_text
+from insightedit.images.data_addresses import picture_address
 from insightedit.images.reading import read_picture, to_rgb
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def write_rating_page(
     sources, shown, unblinded = [], [], {}
     for number, item in enumerate(items):
         source = _open(item.source)
-        size = _shown_size(source.size, max_side)
+        size = limited_size(source.size, max_side)
         sources.append(_address(source, size))
         for method in methods:
             code = f"{draw.getrandbits(48):012x}"
@@ -156,18 +157,11 @@ def _open(path: Path) -> Image.Image:
     return Image.fromarray(to_rgb(read_picture(path)))
 
 
-def _shown_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
-    scale = min(1.0, max_side / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
 def _address(picture: Image.Image, size: tuple[int, int]) -> str:
-    """A picture at a size as WebP inside a data address."""
+    """A picture at a size, inside a data address."""
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", quality=QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return picture_address(picture, "WEBP", quality=QUALITY)
 
 
 def _render(data: Mapping[str, Any], *, title: str) -> str:

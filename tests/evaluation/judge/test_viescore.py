@@ -13,19 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from insightedit.chat.clients import ChatError, EndpointClient, RecordedClient, RecordingClient
+from insightedit.chat.clients import ChatClient, ChatError, EndpointClient, RecordedClient, RecordingClient
 from insightedit.chat.replies import Reply, ReplyStore
-from insightedit.evaluation.judge.rubrics import IMGEDIT_TYPES, RUBRICS, Question, Rubric
-from insightedit.evaluation.judge.viescore import (
-    ColumnMean,
-    EditToJudge,
-    Verdict,
-    answered_by_all,
-    judge_edit,
-    judge_edits,
-    sample_means,
-    summarise,
-)
+from insightedit.chat.rubrics import IMGEDIT_TYPES, RUBRICS, Rubric, RubricQuestion
+from insightedit.evaluation.judge.viescore import ColumnMean, Verdict, judge_edit, sample_means, summarise
 from tests.evaluation.judge.chat_server import ChatServer, completion
 
 VIESCORE, GEDIT, INSIGHTEDIT, IMGEDIT = (RUBRICS[n] for n in ("viescore", "gedit", "insightedit", "imgedit"))
@@ -175,25 +166,15 @@ def test_a_group_without_values_counts_only_pessimistically() -> None:
     assert nothing.columns["O"] == ColumnMean(None, 0.0, 0) and nothing.repeat_kappa["success"] is None
 
 
-def test_gedits_intersection_is_what_every_method_answered() -> None:
-    other = [verdict(name, 0, 9, 9, "add") for name in "bcd"] + [verdict("a", 0, None, 9)]
-    ids = answered_by_all({"one": HAND, "other": other})
-    assert ids == {"b", "d"}
-    assert summarise(HAND, ids=ids).columns["O"] == ColumnMean(2.5, 1.5, 2)
-    assert summarise(HAND, ids=ids).repeats == 2 and summarise(other, ids=ids).repeat_kappa == {}
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: summarise([]), "none of 0 verdicts is left to average"),
-        (lambda: summarise(HAND, ids=["z"]), "none of 8 verdicts is left to average"),
+        (lambda: summarise([]), "there is no verdict to average: judge at least one edit"),
         (lambda: summarise(HAND[:-1]), "samples have 1 to 2 verdicts: finish the run"),
         (
             lambda: summarise([verdict("a", 0, 1, 1), verdict("b", 0, 1, 1, judge="gpt", rubric="r")]),
             "of different kinds .*gpt by r.*: average each alone",
         ),
-        (lambda: answered_by_all({}), "no method to intersect"),
         (lambda: judged(Scripted(), repeats=0), "repeats is 0, max_attempts 3: both are at least 1"),
         (lambda: judged(Scripted(), instruction=" "), "the instruction is empty: a judge of edits needs"),
     ],
@@ -203,31 +184,30 @@ def test_errors_teach(call: object, message: str) -> None:
         call()  # type: ignore[operator]
 
 
-def edits(folder: Path) -> list[EditToJudge]:
-    found = []
+def judged_in_turn(judge: ChatClient) -> list[Verdict]:
+    """Three edits of two categories."""
+    verdicts = []
     for number, (name, category) in enumerate([("x", "add"), ("y", "add"), ("z", "remove")]):
-        for kind, size in (("source", (8, 6)), ("edited", (4, 3))):
-            Image.new("RGB", size, (40 * number, 9, 9)).save(folder / f"{name}-{kind}.png")
-        paths = (folder / f"{name}-source.png", folder / f"{name}-edited.png")
-        found.append(EditToJudge(name, f"edit {name}", *paths, category))
-    return found
+        source, edited = (Image.new("RGB", size, (40 * number, 9, 9)) for size in ((8, 6), (4, 3)))
+        verdicts += judge_edit(
+            judge, GEDIT, source, edited, instruction=f"edit {name}", sample_id=name, category=category
+        )
+    return verdicts
 
 
 def test_from_an_endpoint_to_a_table_and_again_without_it(tmp_path: Path) -> None:
-    asked, steps = edits(tmp_path), []
     with ChatServer() as chat:
         endpoint = EndpointClient("seer-1", base_url=chat.base_url, key_variable=None, max_attempts=1)
         chat.plan += [(200, completion(score(9, 9)), {})] * 7 + [(500, b"", {})]
         judge = RecordingClient(endpoint, ReplyStore(tmp_path / "replies.jsonl"))
         with pytest.raises(ChatError, match="Replies so far are kept if they are recorded; run again later"):
-            judge_edits(judge, GEDIT, asked, progress=steps.append)
-        assert len(chat.bodies) == 8 and steps == [1]
+            judged_in_turn(judge)
+        assert len(chat.bodies) == 8
         chat.plan += [(200, completion("no"), {})] * 3 + [(200, completion(score(4, 9)), {})] * 10
-        live = judge_edits(judge, GEDIT, asked, progress=steps.append)  # goes on at the eighth question
+        live = judged_in_turn(judge)  # goes on at the eighth question
         endpoint.close()
-    assert len(chat.bodies) == 8 + 13 and not chat.plan and steps == [1, 1, 1, 1]
-    recorded = RecordedClient(ReplyStore(tmp_path / "replies.jsonl"), "seer-1")
-    replayed = judge_edits(recorded, GEDIT, asked, workers=3)
+    assert len(chat.bodies) == 8 + 13 and not chat.plan
+    replayed = judged_in_turn(RecordedClient(ReplyStore(tmp_path / "replies.jsonl"), "seer-1"))
     assert replayed == live and [one.sample_id for one in live] == [name for name in "xyz" for _ in range(3)]
     assert Counter(reason for one in live for reason in one.missing.values()) == {"no scores": 1}
     summary = summarise(replayed)
@@ -235,15 +215,6 @@ def test_from_an_endpoint_to_a_table_and_again_without_it(tmp_path: Path) -> Non
     assert summary.categories["remove"]["O"].mean == pytest.approx(4.0)
 
 
-def test_ids_and_files_are_checked(tmp_path: Path) -> None:
-    asked = edits(tmp_path)
-    with pytest.raises(ValueError, match="1 ids stand more than once, e.g. 'x': judge one method at a time"):
-        judge_edits(Scripted(), VIESCORE, [*asked, asked[0]])
-    (tmp_path / "y-edited.png").unlink()
-    with pytest.raises(FileNotFoundError, match="y-edited.png"):
-        judge_edits(Scripted(*[score(1, 1)] * 6), VIESCORE, asked)
-
-
 def test_a_question_without_a_place_for_the_instruction_needs_none() -> None:
     (_, pq) = VIESCORE.questions[""]
-    assert isinstance(pq, Question) and pq.ask("") == pq.prompt
+    assert isinstance(pq, RubricQuestion) and pq.ask("") == pq.prompt

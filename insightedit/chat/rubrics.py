@@ -129,7 +129,7 @@ IMGEDIT_TYPES: dict[str, tuple[str, str, str, str]] = {
 
 
 @dataclass(frozen=True)
-class Question:
+class RubricQuestion:
     """One call of the judge.
 
     Attributes:
@@ -167,7 +167,7 @@ class Rubric:
     """
 
     name: str
-    questions: Mapping[str, tuple[Question, ...]]
+    questions: Mapping[str, tuple[RubricQuestion, ...]]
     columns: tuple[str, ...]
     pictures: str = "as they are"
 
@@ -176,7 +176,7 @@ class Rubric:
         """First 16 hex digits of the SHA-256 over all prompts, scales and rules."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode("utf-8")).hexdigest()[:16]
 
-    def questions_for(self, category: str) -> tuple[Question, ...]:
+    def questions_for(self, category: str) -> tuple[RubricQuestion, ...]:
         """The questions about an edit of this type.
 
         Raises:
@@ -212,7 +212,7 @@ class Rubric:
         if self.pictures == "edited at the source's size":
             return source, _resize(edited, source.size, Image.Resampling.BICUBIC)
         if self.pictures == "both at the smaller size":
-            sizes = [_limited(picture.size, INSIGHTEDIT_SIDE) for picture in (source, edited)]
+            sizes = [limited_size(picture.size, INSIGHTEDIT_SIDE) for picture in (source, edited)]
             size = min(sizes, key=lambda side: side[0] * side[1])
             return _resize(source, size, Image.Resampling.LANCZOS), _resize(edited, size, Image.Resampling.LANCZOS)
         return source, edited
@@ -222,7 +222,7 @@ def _resize(picture: Image.Image, size: tuple[int, int], method: Image.Resamplin
     return picture if picture.size == size else picture.resize(size, method)
 
 
-def _limited(size: tuple[int, int], side: int) -> tuple[int, int]:
+def limited_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(width, height) scaled down so that neither is above `side`."""
     scale = min(1.0, side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
@@ -230,8 +230,8 @@ def _limited(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 def _viescore(name: str, high: int, pictures: str) -> Rubric:
     questions = (
-        Question("SC", _SC.replace("HIGH", str(high)), Scale(("success", "restraint"), 0, high)),
-        Question(
+        RubricQuestion("SC", _SC.replace("HIGH", str(high)), Scale(("success", "restraint"), 0, high)),
+        RubricQuestion(
             "PQ", _PQ.replace("HIGH", str(high)), Scale(("naturalness", "cleanness"), 0, high), sees_source=False
         ),
     )
@@ -245,7 +245,7 @@ def _imgedit() -> Rubric:
         prompt = _IMGEDIT
         for mark, text in zip(("ASKED", "COMPLIANCE", "SEAMLESSNESS", "INTEGRITY"), words, strict=True):
             prompt = prompt.replace(mark, text)
-        questions[name] = (Question("mean", prompt, scale),)
+        questions[name] = (RubricQuestion("mean", prompt, scale),)
     return Rubric("imgedit", questions, ("mean",))
 
 

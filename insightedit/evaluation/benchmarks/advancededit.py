@@ -16,16 +16,7 @@ from insightedit.datasets.advancededit import json_files, step_of
 from insightedit.datasets.segmentation import coco_mask
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.masks import write_mask
-from insightedit.evaluation.benchmarks.reading import (
-    Notes,
-    PictureIndex,
-    as_id,
-    read_json,
-    read_jsonl,
-    reads,
-    some,
-    text_of,
-)
+from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, as_id, reads, some
 from insightedit.evaluation.benchmarks.tables import UNPACKED
 
 TASKS = {"remove": ("class_origin",), "add": ("class_target",), "replace": ("class_origin", "class_target")}
@@ -106,9 +97,9 @@ def _read_manifest(notes: Notes) -> list[list[_PairEntry]] | None:
         return None
     path = found[0]
     if path.suffix == ".jsonl":
-        table: Any = read_jsonl(notes, path, SHAPE)
+        table: Any = notes.read_jsonl(path, SHAPE)
     else:
-        table = read_json(notes, path, (list, dict), f"a list or dictionary of {SHAPE}")
+        table = notes.read_json(path, (list, dict), f"a list or dictionary of {SHAPE}")
     pairs = table.items() if isinstance(table, dict) else enumerate(table or [])
     return [_records(notes, path.name, ((str(key), row) for key, row in pairs), "")]
 
@@ -121,7 +112,7 @@ def _read_steps(notes: Notes) -> list[list[_PairEntry]]:
         step = FIRST_STEP if found is None else found
         if step < FIRST_STEP or path.relative_to(notes.folder).parts[0] == UNPACKED:
             continue
-        table = read_json(notes, path, dict, f'{{"0": {SHAPE}, ...}}')
+        table = notes.read_json(path, dict, f'{{"0": {SHAPE}, ...}}')
         if table is None:
             continue
         if found is None and not any(isinstance(row, dict) and "task_type" in row for row in table.values()):
@@ -181,10 +172,10 @@ def _put_right(notes: Notes, records: Sequence[_PairEntry]) -> list[_PairEntry]:
 
 def _sample(notes: Notes, index: PictureIndex, record: _PairEntry, split: str) -> BenchmarkSample | None:
     fields, where = record.fields, record.where
-    task = text_of(notes, fields, "task_type", where)
+    task = notes.text_of(fields, "task_type", where)
     if task and task not in TASKS:
         notes.fault(f"{where} has the task_type {task!r}: there are {', '.join(TASKS)}.")
-    paths = [text_of(notes, fields, key, where, needed=False) for key in ("origin_img_path", "target_img_path")]
+    paths = [notes.text_of(fields, key, where, needed=False) for key in ("origin_img_path", "target_img_path")]
     if not all(paths):
         notes.fault(f"{where} has a blank path, as in the published sample: write the pictures' file names there.")
     instructions = _instructions(notes, record, split)
@@ -194,10 +185,10 @@ def _sample(notes: Notes, index: PictureIndex, record: _PairEntry, split: str) -
     source, target = (index.find(path, where) for path in paths)
     if source is None or target is None:
         return None
-    caption = text_of(notes, fields, "img_caption", where, needed=False)
+    caption = notes.text_of(fields, "img_caption", where, needed=False)
     extra = {**classes, "rewordings": " | ".join(instructions[1:])}
     for key in ("detailed_caption", "detailed_caption_origin", "detailed_caption_target"):
-        extra[key] = text_of(notes, fields, key, where, needed=False)
+        extra[key] = notes.text_of(fields, key, where, needed=False)
     return BenchmarkSample(
         sample_id=record.name,
         instruction=instructions[0],
@@ -215,8 +206,8 @@ def _sample(notes: Notes, index: PictureIndex, record: _PairEntry, split: str) -
 
 def _instructions(notes: Notes, record: _PairEntry, split: str) -> list[str]:
     if split == "reasoning":
-        first = text_of(notes, record.fields, "reasoning_instruction1", record.where)
-        second = text_of(notes, record.fields, "reasoning_instruction2", record.where, needed=False)
+        first = notes.text_of(record.fields, "reasoning_instruction1", record.where)
+        second = notes.text_of(record.fields, "reasoning_instruction2", record.where, needed=False)
         return [text for text in (first, second) if text] if first else []
     value = record.fields.get("instruction")
     texts = [value] if isinstance(value, str) else value
@@ -231,7 +222,7 @@ def _classes(notes: Notes, record: _PairEntry, task: str) -> dict[str, str]:
     classes = {}
     for key in ("class_origin", "class_target"):
         needed = key in TASKS.get(task, ())
-        classes[key] = text_of(notes, record.fields, key, record.where, needed=needed).replace("_", " ")
+        classes[key] = notes.text_of(record.fields, key, record.where, needed=needed).replace("_", " ")
         if classes[key] and task in TASKS and not needed:
             notes.fault(
                 f"{record.where} is of the task {task} and has the {key} {classes[key]!r}: it has to be empty."

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, pictures_by_stem, read_text, reads, some
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
 from insightedit.files import is_junk, natural
 
 LIVE_CLASSES = ("cat", "dog")
@@ -41,7 +41,7 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """Four seeds are drawn of each sample; `folder` is `dataset` of the repository, or the repository."""
     if (notes.folder / "dataset").is_dir():
         notes.folder = notes.folder / "dataset"
-    text = read_text(notes, notes.folder / "prompts_and_classes.txt")
+    text = notes.read_text(notes.folder / "prompts_and_classes.txt")
     notes.stop()
     classes, prompts = _classes(notes, text or ""), _prompts(notes, text or "")
     subjects = _subjects(notes, classes) if classes else {}
@@ -94,7 +94,7 @@ def _subjects(notes: Notes, classes: dict[str, str]) -> dict[str, tuple[Path, ..
         notes.warn(f"Folders without a class in prompts_and_classes.txt are left out: {some(strangers)}.")
     subjects = {}
     for name in sorted(set(folders) & set(classes), key=natural):
-        subjects[name] = tuple(pictures_by_stem(notes, folders[name]).values())
+        subjects[name] = tuple(notes.pictures_by_stem(folders[name]).values())
         if not subjects[name]:
             notes.fault(f"{name} holds no pictures: get the folder again.")
     number = sum(len(pictures) for pictures in subjects.values())

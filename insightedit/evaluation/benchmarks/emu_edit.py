@@ -11,16 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import (
-    Notes,
-    PictureIndex,
-    as_id,
-    read_json,
-    read_jsonl,
-    reads,
-    some,
-    text_of,
-)
+from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, as_id, reads, some
 from insightedit.evaluation.benchmarks.tables import table_files, table_shape, unpack
 from insightedit.files import is_junk
 
@@ -126,8 +117,8 @@ def _rows_of_json(notes: Notes, split: str) -> list[dict[str, Any]]:
         notes.fault(f"It holds {has}: one {split}.json or {split}.jsonl is read, with rows {SHAPE}.")
         notes.stop()
     path = named[0]
-    rows = read_json(notes, path, list, f"a list of {SHAPE}") if path.suffix == ".json" else None
-    rows = (read_jsonl(notes, path, SHAPE) if path.suffix == ".jsonl" else rows) or []
+    rows = notes.read_json(path, list, f"a list of {SHAPE}") if path.suffix == ".json" else None
+    rows = (notes.read_jsonl(path, SHAPE) if path.suffix == ".jsonl" else rows) or []
     notes.stop()
     if bad := [str(number) for number, row in enumerate(rows) if not isinstance(row, dict)]:
         notes.fault(f"{path.name} has rows that are no objects ({some(bad)}): each should hold {SHAPE}.")
@@ -155,7 +146,7 @@ def _sample(notes: Notes, number: int, row: Mapping[str, Any]) -> BenchmarkSampl
     if lacking := [key for key in NEEDED if row.get(key) is None]:
         notes.fault(f"{where} has no {' and no '.join(f'`{key}`' for key in lacking)}.")
         return None
-    task = text_of(notes, row, "task", where)
+    task = notes.text_of(row, "task", where)
     if task and task not in TASKS:
         notes.fault(f"{where} has the task {task!r}: there are {', '.join(TASKS)}.")
     before, after = row.get("input_caption"), row.get("output_caption")
@@ -164,11 +155,11 @@ def _sample(notes: Notes, number: int, row: Mapping[str, Any]) -> BenchmarkSampl
         extra["equal_captions"] = "yes"
     return BenchmarkSample(
         sample_id=as_id(row["idx"]),
-        instruction=text_of(notes, row, "instruction", where),
+        instruction=notes.text_of(row, "instruction", where),
         category=task,
         source=row["image"] if isinstance(row["image"], Path) else None,
-        source_caption=text_of(notes, row, "input_caption", where, needed=False),
-        target_caption=text_of(notes, row, "output_caption", where, needed=False),
+        source_caption=notes.text_of(row, "input_caption", where, needed=False),
+        target_caption=notes.text_of(row, "output_caption", where, needed=False),
         cluster=str(row.get("hash") or "").split("_")[0],
         extra=extra,
     )

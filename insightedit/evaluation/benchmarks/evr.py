@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.pairs import EVERY, RequestPair, find_list, samples_of, texts
-from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, read_json, reads, text_of
+from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, reads
 
 PAIRS = {"test": 495, "valid": 383, "train": 3061}
 REQUESTS = {"test": 1485, "valid": 1149, "train": 3061}
@@ -33,7 +33,7 @@ images/                            the pictures by their names, anywhere below t
 def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """Each pair once; splits that end in `-requests`: each request once."""
     part = split.removesuffix(EVERY)
-    rows = read_json(notes, find_list(notes, f"{part}.json", PLACES), list, SHAPE)
+    rows = notes.read_json(find_list(notes, f"{part}.json", PLACES), list, SHAPE)
     notes.stop()
     index = PictureIndex(notes, notes.folder)
     pairs = [pair for number, row in enumerate(rows) if (pair := _pair(notes, index, number, row)) is not None]
@@ -45,7 +45,7 @@ def _pair(notes: Notes, index: PictureIndex, number: int, row: object) -> Reques
         notes.fault(f"Entry {number} is {row!r:.40}: it has to be {SHAPE[1:-6]}.")
         return None
     where = f"Entry {number} ({row.get('uid')})"
-    names = {key: text_of(notes, row, key, where) for key in ("img0", "img1", "uid")}
+    names = {key: notes.text_of(row, key, where) for key in ("img0", "img1", "uid")}
     if "sents" not in row:
         notes.fault(f"{where} has no `sents`.")
     if not all(names.values()) or "sents" not in row:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, packed, reads, some, text_of
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, packed, reads, some
 from insightedit.evaluation.benchmarks.tables import UNPACKED, Row, table_shape, unpack
 from insightedit.files import natural
 
@@ -106,8 +106,8 @@ def _sample_id(row: Row) -> str:
 
 def _sample(notes: Notes, row: Row) -> BenchmarkSample | None:
     name = _sample_id(row)
-    instruction = text_of(notes, row, "instruction", name)
-    group = text_of(notes, row, "task_type", name)
+    instruction = notes.text_of(row, "instruction", name)
+    group = notes.text_of(row, "task_type", name)
     source = row[PICTURE]
     if not isinstance(source, Path):
         notes.fault(f"{name} has no picture within the table: download the table again.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.pairs import EVERY, RequestPair, find_list, samples_of, texts
-from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, read_json, reads, text_of
+from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, reads
 
 PAIRS = {"test": 618, "val": 618, "train": 4943}
 # requests are published for all parts at once
@@ -42,7 +42,7 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     if whole and not any((notes.folder / place / name).is_file() for place in PLACES):
         notes.fault(f"It holds {whole[0]}, which has no splits: put {name} of the T2ONet repository beside it.")
         notes.stop()
-    rows = read_json(notes, find_list(notes, name, PLACES), list, SHAPE)
+    rows = notes.read_json(find_list(notes, name, PLACES), list, SHAPE)
     notes.stop()
     index = PictureIndex(notes, notes.folder)
     pairs = [pair for number, row in enumerate(rows) if (pair := _pair(notes, index, number, row)) is not None]
@@ -54,7 +54,7 @@ def _pair(notes: Notes, index: PictureIndex, number: int, row: object) -> Reques
         notes.fault(f"Entry {number} is {row!r:.40}: it has to be {SHAPE[1:-6]}.")
         return None
     where = f"Entry {number} ({row.get('input')})"
-    names = [text_of(notes, row, key, where) for key in ("input", "output")]
+    names = [notes.text_of(row, key, where) for key in ("input", "output")]
     if not all(names):
         return None
     if not any(key in row for key in SUMMARIES):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, inside, read_json, reads, some, text_of
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
 from insightedit.files import natural
 
 LISTS = {"basic": ("basic_edit.json", "singleturn.json"), "uge": ("UGE_edit.json",)}
@@ -75,7 +75,7 @@ def _entries(notes: Notes, split: str) -> dict[str, Any]:
         return {}
     if len(found) > 1:
         notes.warn(f"Several lists of instructions are here: {notes.short(found[0])} is read.")
-    return read_json(notes, found[0], dict, f"{{key: {ENTRY}, ...}}") or {}
+    return notes.read_json(found[0], dict, f"{{key: {ENTRY}, ...}}") or {}
 
 
 def _is_entry(notes: Notes, key: str, entry: Any) -> bool:
@@ -83,8 +83,8 @@ def _is_entry(notes: Notes, key: str, entry: Any) -> bool:
     if not isinstance(entry, dict):
         notes.fault(f"{where} is a {type(entry).__name__}: it should be {ENTRY}.")
         return False
-    name, prompt = (text_of(notes, entry, part, where) for part in ("id", "prompt"))
-    return bool(prompt and name and inside(notes, notes.folder, name, where))
+    name, prompt = (notes.text_of(entry, part, where) for part in ("id", "prompt"))
+    return bool(prompt and name and notes.inside(notes.folder, name, where))
 
 
 def _pictures(notes: Notes, split: str, names: Iterable[str]) -> Path:
@@ -95,7 +95,7 @@ def _pictures(notes: Notes, split: str, names: Iterable[str]) -> Path:
 
 def _sample(notes: Notes, root: Path, split: str, key: str, entry: dict[str, str]) -> BenchmarkSample:
     name = entry["id"].strip()
-    kind = text_of(notes, entry, "edit_type", f"Entry {key}", needed=split == "basic")
+    kind = notes.text_of(entry, "edit_type", f"Entry {key}", needed=split == "basic")
     return BenchmarkSample(
         as_id(key),
         entry["prompt"].strip(),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, inside, read_json, reads, some, text_of
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
 from insightedit.files import natural
 
 NUMBERS = {"test": 4950, "val": 2475, "train": 17325, "all": 24750}
@@ -43,7 +43,7 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     notes.warn("The photographs have a research licence of their own: read it before any other use.")
     parts = ("train", "val", "test") if split == "all" else (split,)
     files = {name: notes.folder / "annotations" / f"{name}_sess_1.json" for name in parts}
-    tables = {name: read_json(notes, path, list, f"[{ROW}]") for name, path in files.items()}
+    tables = {name: notes.read_json(path, list, f"[{ROW}]") for name, path in files.items()}
     if not (notes.folder / "images").is_dir():
         notes.fault("images is missing: the photographs lie in it.")
     notes.stop()
@@ -61,7 +61,7 @@ def _samples(notes: Notes, split: str, rows: list[Any]) -> list[BenchmarkSample]
             notes.fault(f"{where} is a {type(row).__name__}: it should be {ROW}.")
             continue
         source, target = (_picture(notes, row, key, where) for key in ("input", "output"))
-        request = text_of(notes, row, "request", where)
+        request = notes.text_of(row, "request", where)
         if source is None or target is None or not request:
             continue
         if _photograph(source) != _photograph(target) or source == target:
@@ -81,8 +81,8 @@ def _samples(notes: Notes, split: str, rows: list[Any]) -> list[BenchmarkSample]
 
 
 def _picture(notes: Notes, row: dict[str, Any], key: str, where: str) -> Path | None:
-    name = text_of(notes, row, key, where)
-    return inside(notes, notes.folder / "images", name, where) if name else None
+    name = notes.text_of(row, key, where)
+    return notes.inside(notes.folder / "images", name, where) if name else None
 
 
 def _photograph(path: Path) -> str:

@@ -17,17 +17,7 @@ from typing import Any
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.masks import white_mask
-from insightedit.evaluation.benchmarks.reading import (
-    Notes,
-    as_id,
-    inside,
-    packed,
-    pictures_by_stem,
-    read_json,
-    reads,
-    some,
-    text_of,
-)
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, packed, reads, some
 from insightedit.evaluation.benchmarks.tables import Row, table_files, table_shape, unpack
 from insightedit.files import is_junk, natural
 
@@ -115,14 +105,14 @@ def _find_sessions(notes: Notes, part: str) -> Path | None:
 
 
 def _read_sessions(notes: Notes, root: Path) -> dict[str, list[_Turn]]:
-    table = read_json(notes, root / SESSIONS, dict, "{ID: [{input, mask, output, instruction}, ...]}")
+    table = notes.read_json(root / SESSIONS, dict, "{ID: [{input, mask, output, instruction}, ...]}")
     if not (root / "images").is_dir():
         notes.fault(f"{notes.short(root / 'images')} is missing: it holds a folder of pictures for each session.")
     notes.stop()
     sessions: dict[str, list[_Turn]] = {}
     for name in sorted(table, key=natural):
         where = f"Session {name}"
-        folder = inside(notes, root / "images", name, where)
+        folder = notes.inside(root / "images", name, where)
         if folder is None or not isinstance(table[name], list) or not table[name]:
             if folder is not None:
                 notes.fault(f"{where} holds {table[name]!r:.40}: it has to be a list of turns.")
@@ -142,15 +132,15 @@ def _read_turn(notes: Notes, folder: Path, where: str, row: Any) -> _Turn | None
     if not isinstance(row, dict):
         notes.fault(f"{where} is {row!r:.40}: a turn is {{input, mask, output, instruction}}.")
         return None
-    texts = {key: text_of(notes, row, key, where) for key in ("input", "output", "instruction")}
+    texts = {key: notes.text_of(row, key, where) for key in ("input", "output", "instruction")}
     if not all(texts.values()):
         return None
     number = re.search(r"-output(\d+)\.\w+$", texts["output"])
     if number is None:
         notes.fault(f"{where} has the output {texts['output']!r}: it has to end in -outputN.png, N being its turn.")
         return None
-    mask = text_of(notes, row, "mask", where, needed=False)
-    paths = [inside(notes, folder, name, where) for name in (texts["input"], texts["output"], mask) if name]
+    mask = notes.text_of(row, "mask", where, needed=False)
+    paths = [notes.inside(folder, name, where) for name in (texts["input"], texts["output"], mask) if name]
     if None in paths:
         return None
     source, target, *masks = [path for path in paths if path is not None]
@@ -180,7 +170,7 @@ def _check_chain(notes: Notes, where: str, folder: Path, name: str, turns: Seque
                 f"{before.target.name}, the result of the turn before."
             )
     if folder.is_dir():
-        outputs = {s: p for s, p in pictures_by_stem(notes, folder).items() if s.startswith(f"{name}-output")}
+        outputs = {s: p for s, p in notes.pictures_by_stem(folder).items() if s.startswith(f"{name}-output")}
         known = {turn.target.stem for turn in turns}
         if left := [path.name for stem, path in outputs.items() if stem not in known]:
             notes.fault(f"{where} has no turn for {some(left)}: {SESSIONS} lacks it, or the picture is of elsewhere.")
@@ -192,7 +182,7 @@ def _read_captions(notes: Notes, root: Path, kind: str) -> Mapping[str, Any]:
         use = "what was edited, which the paper's CLIP-T takes" if kind == "local" else "whole pictures"
         notes.warn(f"{path.name} is missing: there are no captions of {use}.")
         return {}
-    return read_json(notes, path, dict, "{ID: {FILE: caption}}") or {}
+    return notes.read_json(path, dict, "{ID: {FILE: caption}}") or {}
 
 
 def _read_tables(notes: Notes, part: str) -> dict[str, list[_Turn]]:
@@ -215,7 +205,7 @@ def _read_tables(notes: Notes, part: str) -> dict[str, list[_Turn]]:
 
 def _row_turn(notes: Notes, row: Row) -> _Turn | None:
     where = f"Row {row['img_id']}, turn {row['turn_index']},"
-    instruction = text_of(notes, row, "instruction", where)
+    instruction = notes.text_of(row, "instruction", where)
     if row["source_img"] is None or row["target_img"] is None:
         notes.fault(f"{where} has no source or no target picture.")
         return None

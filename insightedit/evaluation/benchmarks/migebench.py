@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, check_pictures, read_json, reads, some, text_of
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
 from insightedit.files import natural
 
 ROLES = ("entity", "mask", "source", "target")
@@ -73,12 +73,12 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     subject on black, and `extra["subject_white"]` the path of the same on white.
     """
     tasks = ("add", "replace") if split == "all" else (split,)
-    tables = {task: read_json(notes, notes.folder / f"{task}_bench.json", list, f"[{RECORD}]") for task in tasks}
+    tables = {task: notes.read_json(notes.folder / f"{task}_bench.json", list, f"[{RECORD}]") for task in tasks}
     _check_folders(notes, tasks)
     notes.stop()
     samples = [sample for task, rows in tables.items() for sample in _samples(notes, task, rows) if sample is not None]
     samples.sort(key=lambda sample: natural(sample.sample_id))
-    check_pictures(notes, [("white subject", Path(sample.extra["subject_white"])) for sample in samples])
+    notes.check_pictures([("white subject", Path(sample.extra["subject_white"])) for sample in samples])
     _warn(notes, samples)
     return samples
 
@@ -108,7 +108,7 @@ def _sample(record: _BenchRecord) -> BenchmarkSample | None:
     row, notes = record.row, record.notes
     if not isinstance(row.get("idx"), int | str):
         notes.fault(f"{record.where} has {row.get('idx')!r:.60} as `idx`: it should be the sample's number.")
-    instruction = text_of(notes, row, "multi_prompt", record.where)
+    instruction = notes.text_of(row, "multi_prompt", record.where)
     target = record.pictures("image", "target")
     source = record.pictures("source_path", "source")
     mask = record.pictures("mask_path", "mask")
@@ -134,13 +134,13 @@ def _sample(record: _BenchRecord) -> BenchmarkSample | None:
         mask=mask[0],
         references=references,
         subjects=subjects,
-        target_caption=text_of(notes, row, "target_caption", record.where, needed=False),
-        local_caption=text_of(notes, row, "object", record.where, needed=False),
+        target_caption=notes.text_of(row, "target_caption", record.where, needed=False),
+        local_caption=notes.text_of(row, "object", record.where, needed=False),
         cluster=f"{record.task}/{source[0].name}",
         extra={
             "idx": str(row.get("idx")),
-            "object": text_of(notes, row, "object", record.where, needed=False),
-            "plain_instruction": text_of(notes, row, "caption", record.where, needed=False),
+            "object": notes.text_of(row, "object", record.where, needed=False),
+            "plain_instruction": notes.text_of(row, "caption", record.where, needed=False),
             "subject_white": str(white[0]),
         },
     )

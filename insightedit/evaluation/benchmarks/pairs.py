@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, numbered, some
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, some
 
 EVERY = "-requests"  # ending of a split in which each request is a sample
 
@@ -65,7 +65,7 @@ def samples_of(notes: Notes, pairs: Sequence[RequestPair], split: str) -> list[B
     if silent := [pair.name for pair in pairs if not pair.requests]:
         notes.warn(f"{len(silent)} pairs have no request ({some(silent)}): they are left out.")
     pairs = [pair for pair in pairs if pair.requests]
-    names = numbered(notes, [as_id(pair.name) for pair in pairs], "names of pairs")
+    names = notes.numbered([as_id(pair.name) for pair in pairs], "names of pairs")
     every = split.endswith(EVERY)
     if not every and any(len(pair.requests) > 1 for pair in pairs):
         notes.warn(

@@ -113,6 +113,143 @@ class Notes:
         """A path as messages name it: relative to the folder where it lies in it."""
         return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
+    def read_text(self, path: Path) -> str | None:
+        """A text file in UTF-8, with or without byte order mark; None with a fault noted if that cannot be."""
+        name = self.short(path)
+        if not path.is_file():
+            self.fault(f"{name} is missing.")
+            return None
+        try:
+            raw = path.read_bytes()
+            if raw.startswith(LFS):
+                self.fault(f"{name} is a Git LFS pointer, not the file: run `git lfs pull` in the folder.")
+                return None
+            return raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            self.fault(f"{name} is not text in UTF-8 (byte {error.start}): save it in UTF-8.")
+        except OSError as error:
+            self.fault(f"{name} cannot be read: {error.strerror or error}.")
+        return None
+
+    def read_json(self, path: Path, wanted: type | tuple[type, ...], shape: str) -> Any:
+        """A JSON file whose outermost value is of a type, e.g. {id: [{input, mask, output, instruction}]} (`shape`).
+
+        None with a fault noted if the file is missing, no JSON, empty, of another type, or names a key twice in one
+        object (one of the two would be lost).
+        """
+        text = self.read_text(path)
+        if text is None:
+            return None
+        name, twice = self.short(path), []
+
+        def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            twice.extend(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
+            return dict(pairs)
+
+        try:
+            value = json.loads(text, object_pairs_hook=keep)
+        except ValueError as error:
+            self.fault(f"{name} is not valid JSON ({error}): it should hold {shape}.")
+            return None
+        except RecursionError:
+            self.fault(f"{name} is nested too deep to be read: it should hold {shape}.")
+            return None
+        if twice:
+            self.fault(f"{name} names a key twice in one object ({some(twice)}): one of the two would be lost.")
+            return None
+        if not isinstance(value, wanted) or not value:
+            kind = type(value).__name__
+            article = "an empty" if value in ([], {}) else "an" if kind[0] in "aeiou" else "a"
+            self.fault(f"{name} holds {article} {kind}: it should hold {shape}.")
+            return None
+        return value
+
+    def read_jsonl(self, path: Path, shape: str) -> list[dict[str, Any]] | None:
+        """A file with one JSON object a line, empty lines skipped; None with faults noted if a line is none."""
+        text = self.read_text(path)
+        if text is None:
+            return None
+        rows, name = [], self.short(path)
+        bad = []
+        for number, line in enumerate(text.split("\n"), 1):  # U+2028 is no end of a line
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict):
+                rows.append(row)
+            else:
+                bad.append(str(number))
+        if bad:
+            self.fault(f"{name} has lines that are no JSON objects ({some(bad)}): each should hold {shape}.")
+        elif not rows:
+            self.fault(f"{name} is empty: it should hold a line {shape} for each sample.")
+        return rows if rows and not bad else None
+
+    def text_of(self, row: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str:
+        """A text of a record without blanks around it; "" with a fault noted if it is missing, empty or no text.
+
+        `where` names the record in messages; `needed=False` takes a missing, null or empty text silently as "".
+        """
+        value = row.get(key)
+        if value is None and not needed:
+            return ""
+        if key not in row:
+            self.fault(f"{where} has no `{key}`.")
+        elif not isinstance(value, str):
+            self.fault(f"{where} has {value!r:.60} as `{key}`: it has to be a text.")
+        elif not value.strip() and needed:
+            self.fault(f"{where} has an empty `{key}`.")
+        return value.strip() if isinstance(value, str) else ""
+
+    def inside(self, folder: Path, name: str, where: str) -> Path | None:
+        """A path that a record (`where`) names, kept within a folder; None with a fault noted if it leads out of it."""
+        try:
+            return path_inside(folder, name)
+        except ReadError:
+            self.fault(f"{where} names the path {name!r:.80}: it has to be relative, without `..`, within the folder.")
+            return None
+
+    def numbered(self, names: Sequence[str], what: str) -> list[str]:
+        """Names made unique: the second `a` becomes `a-2`, with a warning."""
+        seen: Counter[str] = Counter()
+        unique = []
+        for name in names:
+            seen[name] += 1
+            unique.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        if twice := [name for name, number in seen.items() if number > 1]:
+            self.warn(f"{len(twice)} {what} occur more than once ({some(twice)}): the later ones end in -2, -3 ...")
+        return unique
+
+    def pictures_by_stem(self, folder: Path) -> dict[str, Path]:
+        """The pictures of one folder, not of those within it, by stem in natural order.
+
+        Two pictures with the same stem (`a.png`, `a.jpg`) are a fault: nobody knows which one is meant.
+        """
+        found: dict[str, Path] = {}
+        files = [path for path in folder.iterdir() if is_picture_file(path) and not is_junk(path)]
+        for path in sorted(files, key=lambda path: natural(path.name)):
+            if path.stem in found:
+                names = f"{found[path.stem].name} and {path.name}"
+                self.fault(f"{self.short(folder)} holds {names}: remove the one that is not meant.")
+            found.setdefault(path.stem, path)
+        return found
+
+    def check_pictures(self, pictures: Iterable[tuple[str, Path]]) -> dict[Path, tuple[int, int]]:
+        """Sizes (width, height) of the good ones of (role, path); one fault for each kind of trouble and role."""
+        sizes: dict[Path, tuple[int, int]] = {}
+        troubles: dict[tuple[str, str], list[str]] = {}
+        for path, role in {path: role for role, path in pictures}.items():
+            try:
+                sizes[path] = picture_size(path)
+            except PictureFault as fault:
+                troubles.setdefault((str(fault), role), []).append(self.short(path))
+        for (trouble, role), names in troubles.items():
+            self.fault(f"{trouble} {role} pictures ({len(names)}): {some(names)}; {REMEDIES[trouble]}.")
+        return sizes
+
 
 def packed(path: Path) -> str:
     """What to do with an archive that was not unpacked, as a sentence."""
@@ -136,137 +273,6 @@ def some(names: Iterable[str], limit: int = 3) -> str:
 def as_id(*parts: object) -> str:
     """A sample id from the layout's own names: parts joined by `-`, what file names cannot hold replaced by `_`."""
     return re.sub(r"[^\w.-]+", "_", "-".join(str(part) for part in parts if str(part))).strip("._")
-
-
-def read_text(notes: Notes, path: Path) -> str | None:
-    """A text file in UTF-8, with or without byte order mark; None with a fault noted if that cannot be."""
-    name = notes.short(path)
-    if not path.is_file():
-        notes.fault(f"{name} is missing.")
-        return None
-    try:
-        raw = path.read_bytes()
-        if raw.startswith(LFS):
-            notes.fault(f"{name} is a Git LFS pointer, not the file: run `git lfs pull` in the folder.")
-            return None
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        notes.fault(f"{name} is not text in UTF-8 (byte {error.start}): save it in UTF-8.")
-    except OSError as error:
-        notes.fault(f"{name} cannot be read: {error.strerror or error}.")
-    return None
-
-
-def read_json(notes: Notes, path: Path, wanted: type | tuple[type, ...], shape: str) -> Any:
-    """A JSON file whose outermost value is of a type, e.g. {id: [{input, mask, output, instruction}]} (`shape`).
-
-    None with a fault noted if the file is missing, no JSON, empty, of another type, or names a key twice in one object
-    (one of the two would be lost).
-    """
-    text = read_text(notes, path)
-    if text is None:
-        return None
-    name, twice = notes.short(path), []
-
-    def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice.extend(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
-        return dict(pairs)
-
-    try:
-        value = json.loads(text, object_pairs_hook=keep)
-    except ValueError as error:
-        notes.fault(f"{name} is not valid JSON ({error}): it should hold {shape}.")
-        return None
-    except RecursionError:
-        notes.fault(f"{name} is nested too deep to be read: it should hold {shape}.")
-        return None
-    if twice:
-        notes.fault(f"{name} names a key twice in one object ({some(twice)}): one of the two would be lost.")
-        return None
-    if not isinstance(value, wanted) or not value:
-        kind = type(value).__name__
-        article = "an empty" if value in ([], {}) else "an" if kind[0] in "aeiou" else "a"
-        notes.fault(f"{name} holds {article} {kind}: it should hold {shape}.")
-        return None
-    return value
-
-
-def read_jsonl(notes: Notes, path: Path, shape: str) -> list[dict[str, Any]] | None:
-    """A file with one JSON object a line, empty lines skipped; None with faults noted if a line is none."""
-    text = read_text(notes, path)
-    if text is None:
-        return None
-    rows, name = [], notes.short(path)
-    bad = []
-    for number, line in enumerate(text.split("\n"), 1):  # U+2028 is no end of a line
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            bad.append(str(number))
-    if bad:
-        notes.fault(f"{name} has lines that are no JSON objects ({some(bad)}): each should hold {shape}.")
-    elif not rows:
-        notes.fault(f"{name} is empty: it should hold a line {shape} for each sample.")
-    return rows if rows and not bad else None
-
-
-def text_of(notes: Notes, row: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str:
-    """A text of a record without blanks around it; "" with a fault noted if it is missing, empty or no text.
-
-    `where` names the record in messages; `needed=False` takes a missing, null or empty text silently as "".
-    """
-    value = row.get(key)
-    if value is None and not needed:
-        return ""
-    if key not in row:
-        notes.fault(f"{where} has no `{key}`.")
-    elif not isinstance(value, str):
-        notes.fault(f"{where} has {value!r:.60} as `{key}`: it has to be a text.")
-    elif not value.strip() and needed:
-        notes.fault(f"{where} has an empty `{key}`.")
-    return value.strip() if isinstance(value, str) else ""
-
-
-def inside(notes: Notes, folder: Path, name: str, where: str) -> Path | None:
-    """A path that a record (`where`) names, kept within a folder; None with a fault noted if it leads out of it."""
-    try:
-        return path_inside(folder, name)
-    except ReadError:
-        notes.fault(f"{where} names the path {name!r:.80}: it has to be relative, without `..`, within the folder.")
-        return None
-
-
-def numbered(notes: Notes, names: Sequence[str], what: str) -> list[str]:
-    """Names made unique: the second `a` becomes `a-2`, with a warning."""
-    seen: Counter[str] = Counter()
-    unique = []
-    for name in names:
-        seen[name] += 1
-        unique.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-    if twice := [name for name, number in seen.items() if number > 1]:
-        notes.warn(f"{len(twice)} {what} occur more than once ({some(twice)}): the later ones end in -2, -3 ...")
-    return unique
-
-
-def pictures_by_stem(notes: Notes, folder: Path) -> dict[str, Path]:
-    """The pictures of one folder, not of those within it, by stem in natural order.
-
-    Two pictures with the same stem (`a.png`, `a.jpg`) are a fault: nobody knows which one is meant.
-    """
-    found: dict[str, Path] = {}
-    files = [path for path in folder.iterdir() if is_picture_file(path) and not is_junk(path)]
-    for path in sorted(files, key=lambda path: natural(path.name)):
-        if path.stem in found:
-            names = f"{found[path.stem].name} and {path.name}"
-            notes.fault(f"{notes.short(folder)} holds {names}: remove the one that is not meant.")
-        found.setdefault(path.stem, path)
-    return found
 
 
 class PictureIndex:
@@ -371,7 +377,7 @@ def finish(
         notes.fault(f"Ids cannot be names of files ({some(bad)}): use letters, digits, `_`, `-` and dots.")
     if silent := [one.sample_id for one in samples if not all(map(str.strip, (*one.earlier, one.instruction)))]:
         notes.fault(f"Samples have no instruction ({some(silent)}).")
-    sizes = check_pictures(notes, [picture for sample in samples for picture in pictures_of(sample)])
+    sizes = notes.check_pictures([picture for sample in samples for picture in pictures_of(sample)])
     notes.stop()
     if notes.card.is_non_commercial:
         notes.warn(non_commercial(notes.card))
@@ -386,20 +392,6 @@ def finish(
         split,
         tuple(notes.differs),
     )
-
-
-def check_pictures(notes: Notes, pictures: Iterable[tuple[str, Path]]) -> dict[Path, tuple[int, int]]:
-    """Sizes (width, height) of the good ones of (role, path); one fault for each kind of trouble and role."""
-    sizes: dict[Path, tuple[int, int]] = {}
-    troubles: dict[tuple[str, str], list[str]] = {}
-    for path, role in {path: role for role, path in pictures}.items():
-        try:
-            sizes[path] = picture_size(path)
-        except PictureFault as fault:
-            troubles.setdefault((str(fault), role), []).append(notes.short(path))
-    for (trouble, role), names in troubles.items():
-        notes.fault(f"{trouble} {role} pictures ({len(names)}): {some(names)}; {REMEDIES[trouble]}.")
-    return sizes
 
 
 def _compare_sizes(notes: Notes, samples: Sequence[BenchmarkSample], sizes: Mapping[Path, tuple[int, int]]) -> None:

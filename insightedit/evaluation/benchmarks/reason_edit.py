@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, pictures_by_stem, read_text, reads, some
+from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
 from insightedit.files import natural
 
 GROUPS = {  # folder: (text file, folder of results in the published scripts)
@@ -77,11 +77,11 @@ def _find_groups(notes: Notes) -> dict[str, Path]:
 
 def _read_group(notes: Notes, group: str, place: Path) -> list[BenchmarkSample]:
     text_name, results = GROUPS[group]
-    pictures = pictures_by_stem(notes, place)
+    pictures = notes.pictures_by_stem(place)
     sources = {stem: path for stem, path in pictures.items() if not stem.endswith(MASK)}
     masks = {stem.removesuffix(MASK): path for stem, path in pictures.items() if stem.endswith(MASK)}
     _check_masks(notes, notes.short(place), sources, masks)
-    text = read_text(notes, place / text_name)
+    text = notes.read_text(place / text_name)
     if text is None:
         return []
     lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip().split("\n") if text.strip() else []

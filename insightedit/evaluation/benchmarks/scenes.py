@@ -19,17 +19,7 @@ import numpy as np
 from PIL import Image
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import (
-    Notes,
-    PictureFault,
-    as_id,
-    inside,
-    picture_size,
-    read_jsonl,
-    reads,
-    some,
-    text_of,
-)
+from insightedit.evaluation.benchmarks.reading import Notes, PictureFault, as_id, picture_size, reads, some
 from insightedit.images.reading import read_rgb
 
 if TYPE_CHECKING:
@@ -87,7 +77,7 @@ class SceneName:
 @reads(CARD)
 def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """The samples of a dump, with their answers as far as they can be had."""
-    rows = read_jsonl(notes, notes.folder / "instructions.jsonl", LINE) or []
+    rows = notes.read_jsonl(notes.folder / "instructions.jsonl", LINE) or []
     notes.stop()
     found = [sample for number, row in enumerate(rows, 1) if (sample := _sample(notes, number, row)) is not None]
     notes.stop()
@@ -96,14 +86,14 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
 
 def _sample(notes: Notes, number: int, row: dict[str, Any]) -> BenchmarkSample | None:
     where = f"instructions.jsonl, line {number}"
-    name = text_of(notes, row, "id", where)
-    instruction = text_of(notes, row, "instruction", where)
-    source = text_of(notes, row, "source", where, needed=False)
+    name = notes.text_of(row, "id", where)
+    instruction = notes.text_of(row, "instruction", where)
+    source = notes.text_of(row, "source", where, needed=False)
     references = row.get("references", [])
     if not isinstance(references, list) or not all(isinstance(path, str) for path in references):
         notes.fault(f"{where} has {references!r:.60} as `references`: it should be a list of paths.")
         return None
-    given = [inside(notes, notes.folder, path, where) for path in ([source] if source else []) + references]
+    given = [notes.inside(notes.folder, path, where) for path in ([source] if source else []) + references]
     paths = [path for path in given if path is not None]
     if not name or not instruction or len(paths) != len(given):
         return None
@@ -121,11 +111,11 @@ def _sample(notes: Notes, number: int, row: dict[str, Any]) -> BenchmarkSample |
     return BenchmarkSample(
         as_id(name),
         instruction,
-        category=text_of(notes, row, "category", where, needed=False),
+        category=notes.text_of(row, "category", where, needed=False),
         source=paths[0] if source else None,
         references=tuple(paths[1:] if source else paths),
         cluster=re.sub(r"-[ab]$", "", name),
-        extra={"task": text_of(notes, row, "task", where, needed=False)},
+        extra={"task": notes.text_of(row, "task", where, needed=False)},
     )
 
 

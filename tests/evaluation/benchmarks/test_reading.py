@@ -78,26 +78,26 @@ def test_names_in_messages_and_orders() -> None:
 )  # fmt: skip
 def test_json_that_cannot_be_taken(notes: Notes, raw: bytes, fault: str) -> None:
     (notes.folder / "a.json").write_bytes(raw)
-    assert reading.read_json(notes, notes.folder / "a.json", (dict, list), "pairs") is None
+    assert notes.read_json(notes.folder / "a.json", (dict, list), "pairs") is None
     assert len(notes.faults) == 1 and notes.faults[0].startswith(fault)
 
 
 def test_json_that_can(notes: Notes) -> None:
     path = notes.folder / "a.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": NaN}')
-    assert list(reading.read_json(notes, path, dict, "pairs")) == ["a"] and not notes.faults
-    assert reading.read_json(notes, notes.folder / "b.json", dict, "pairs") is None
+    assert list(notes.read_json(path, dict, "pairs")) == ["a"] and not notes.faults
+    assert notes.read_json(notes.folder / "b.json", dict, "pairs") is None
     assert notes.faults == ["b.json is missing."]
 
 
 def test_lines_of_json(notes: Notes) -> None:
     path = notes.folder / "a.jsonl"
     path.write_text('{"a": 1}\n\n{"a": 2}\n')
-    assert reading.read_jsonl(notes, path, "{a}") == [{"a": 1}, {"a": 2}]
+    assert notes.read_jsonl(path, "{a}") == [{"a": 1}, {"a": 2}]
     path.write_text("\n")
-    assert reading.read_jsonl(notes, path, "{a}") is None
+    assert notes.read_jsonl(path, "{a}") is None
     path.write_text('{"a": 1}\n3\n{')
-    assert reading.read_jsonl(notes, path, "{a}") is None
+    assert notes.read_jsonl(path, "{a}") is None
     assert notes.faults == [
         "a.jsonl is empty: it should hold a line {a} for each sample.",
         "a.jsonl has lines that are no JSON objects (2, 3): each should hold {a}.",
@@ -106,11 +106,11 @@ def test_lines_of_json(notes: Notes) -> None:
 
 def test_texts_of_records(notes: Notes) -> None:
     row = {"a": " x ", "b": "", "c": 3, "d": None}
-    assert reading.text_of(notes, row, "a", "Row 1") == "x" and not notes.faults
-    assert reading.text_of(notes, row, "b", "Row 1", needed=False) == ""
-    assert reading.text_of(notes, row, "d", "Row 1", needed=False) == "" and not notes.faults
+    assert notes.text_of(row, "a", "Row 1") == "x" and not notes.faults
+    assert notes.text_of(row, "b", "Row 1", needed=False) == ""
+    assert notes.text_of(row, "d", "Row 1", needed=False) == "" and not notes.faults
     for key in "bcde":
-        assert reading.text_of(notes, row, key, "Row 1") == ""
+        assert notes.text_of(row, key, "Row 1") == ""
     assert notes.faults == [
         "Row 1 has an empty `b`.",
         "Row 1 has 3 as `c`: it has to be a text.",
@@ -123,18 +123,18 @@ def test_texts_of_records(notes: Notes) -> None:
     "name", ["/etc/passwd", "../a.png", "a/../../b.png", r"..\a.png", r"C:\a.png", "", " ", "a" * 300]
 )
 def test_paths_stay_in_the_folder(notes: Notes, name: str) -> None:
-    assert reading.inside(notes, notes.folder, name, "Row 1") is None
+    assert notes.inside(notes.folder, name, "Row 1") is None
     assert notes.faults[0].startswith(f"Row 1 names the path {name!r:.80}: it has to be relative, without `..`")
 
 
 def test_paths_with_either_separator(notes: Notes) -> None:
-    assert reading.inside(notes, notes.folder, r"a\b.png", "Row 1") == notes.folder / "a/b.png"
+    assert notes.inside(notes.folder, r"a\b.png", "Row 1") == notes.folder / "a/b.png"
 
 
 def test_pictures_of_a_folder(notes: Notes) -> None:
     for name in ("10.png", "2.png", "2.JPG", "._2.png", "note.txt", "in/3.png"):
         picture(notes.folder / name) if name[0] != "." and name[-1] != "t" else (notes.folder / name).write_text("x")
-    assert list(reading.pictures_by_stem(notes, notes.folder)) == ["2", "10"]
+    assert list(notes.pictures_by_stem(notes.folder)) == ["2", "10"]
     assert notes.faults == [". holds 2.JPG and 2.png: remove the one that is not meant."]
     assert reading.is_junk(Path("__MACOSX/a.png")) and reading.is_junk(Path("Thumbs.db"))
 

@@ -10,38 +10,16 @@ from data_recipes.recipes import recipe_module
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.measure import Counts
 from data_recipes.runner.rows import COLUMNS, ENDINGS, PICTURES
-from data_recipes.scenes.card import size_category
+from data_recipes.scenes.card import HEADER, LOADING, size_category
 
 SHEET = "pairs.png"
-TEMPLATE = """---
-{licence}pretty_name: {title}
-task_categories:
-- image-to-image
-language:
-- en
-size_categories:
-- {size_category}
-tags:
-- image-editing
-- instruction-based-image-editing
-- {format}
-configs:
-- config_name: default
-  data_files:
-  - split: {split}
-    path: "{split}-*.{ending}"
----
-# {heading}
+TEMPLATE = f"""{HEADER}# {{heading}}
 
-{about}
+{{about}}
 
-{sheet}```python
-from datasets import load_dataset
-
-data = load_dataset("{format}", data_files="{split}-*.{ending}", split="train")
-```
-
-Train on it:
+{{sheet}}{LOADING}
+"""
+TEMPLATE += """Train on it:
 
 ```
 python -m insightedit.stage3 'data.sources=[{{kind: {format}, path: DIR, split: {split}}}]'
@@ -103,6 +81,8 @@ def dataset_card(manifest: Mapping[str, Any], total: Counts, config: RecipeConfi
         about=recipe_module(recipe).ABOUT,
         sheet=sheet,
         size_category=size_category(total["pairs"]),
+        synthetic="",
+        tag="",
         format=config.output.format,
         ending=ENDINGS[config.output.format],
         split=config.split,

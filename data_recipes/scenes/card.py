@@ -8,9 +8,8 @@ from insightedit.scenes.assets import Assets
 from insightedit.scenes.credits import card_licence, credit_table, read_credits
 
 SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
-TEMPLATE = """---
-license: {licence}
-pretty_name: Scenes ({split}, {size} px)
+HEADER = """---
+{licence}pretty_name: {title}
 task_categories:
 - image-to-image
 language:
@@ -20,25 +19,28 @@ size_categories:
 tags:
 - image-editing
 - instruction-based-image-editing
-- synthetic
-- {format}{tag}
+{synthetic}- {format}{tag}
 configs:
 - config_name: default
   data_files:
   - split: {split}
     path: "{split}-*.{ending}"
 ---
-# Scenes: {count} {what} of {size} x {size} pixels, split `{split}`
-
-{about}
-
-```python
+"""
+LOADING = """```python
 from datasets import load_dataset
 
 data = load_dataset("{format}", data_files="{split}-*.{ending}", split="train")
 ```
+"""
+"""What every dataset card here begins with, and how its files are loaded."""
+TEMPLATE = f"""{HEADER}# Scenes: {{count}} {{what}} of {{size}} x {{size}} pixels, split `{{split}}`
 
-## What is in it
+{{about}}
+
+{LOADING}
+"""
+TEMPLATE += """## What is in it
 
 | column{where} | what |
 |---|---|
@@ -126,7 +128,9 @@ def dataset_card(manifest: dict[str, Any], assets: Assets, columns: tuple[str, .
         columns=_columns(columns, task, in_tar),
         combinations=COMBINATIONS[task],
         tag="" if task == "edits" else "\n- subject-driven-generation",
-        licence=card_licence(credits),
+        licence=f"license: {card_licence(credits)}\n",
+        title=f"Scenes ({settings['split']}, {settings['size']} px)",
+        synthetic="- synthetic\n",
         size_category=size_category(settings["count"]),
         ending="tar" if in_tar else "parquet",
         where=" (texts and numbers are in `json`)" if in_tar else "",

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes.scenes.sheet import check_sheet_path, write_sheet
 from data_recipes.scenes.writer import COLUMNS, PICTURES, SceneDataSettings, write_dataset
-from insightedit.console import Command, one_sentence_errors
+from insightedit.console import Command, one_sentence_errors, progress_bar
 from insightedit.scenes.assets import Assets
 
 ON_SHEET = 24
@@ -83,23 +81,8 @@ def _write_sheet(path: Path, settings: SceneDataSettings, assets: Assets) -> Non
 
 
 def _write_dataset(out: Path, settings: SceneDataSettings, assets: Assets) -> None:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    screen = Console(stderr=True)
-    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("pairs", total=settings.count, rate="")
-
-        def advance(pairs: int) -> None:
-            bar.advance(task, pairs)
-            speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.0f} a second" if speed else "")
-
-        manifest = write_dataset(out, settings, assets=assets, progress=advance)
+    with progress_bar(settings.count, "pairs") as advance:
+        manifest = write_dataset(out, settings, assets=assets, progress=advance or (lambda pairs: None))
     size = sum(entry["bytes"] for entry in manifest["shards"]) / 1e6
     files = len(manifest["shards"])
     typer.echo(f"Wrote {settings.count} pairs in {files} file{'s' * (files > 1)}, {size:.1f} MB, to {out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -47,7 +48,7 @@ class StepLoader:
         loader = DataLoader(
             self.batches,
             batch_size=None,
-            sampler=_count_from(self.position),
+            sampler=count(self.position),
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch_factor if self.num_workers else None,
             multiprocessing_context="fork" if self.num_workers else None,
@@ -85,16 +86,3 @@ class _StepBatches(Dataset):
         except ConfigError as error:
             return error
         return self.collate(records, indices)
-
-
-class _count_from:
-    """Sampler that counts up for ever."""
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        step = self.start
-        while True:
-            yield step
-            step += 1

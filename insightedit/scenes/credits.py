@@ -16,6 +16,17 @@ ATTRIBUTION_ONLY = re.compile(r"MIT|CC0(-1\.0)?|CC-BY(-[2-4]\.[05])?")  # neithe
 NOT_STATED = "not stated"
 CARD_LICENCES = (("CC-BY", "cc-by-4.0"), ("MIT", "mit"), ("CC0", "cc0-1.0"))  # the strictest first
 
+LICENCE_HEAD = """# Licences of the sprites and photographs
+
+Made from `metadata.json` by `python -m insightedit.scenes.credits`. Changes: the photographs were
+scaled to 256 px on the shorter side, the sprites to fit 128 x 112 px, and all were compressed anew.
+CC-BY asks you to name the authors wherever you pass pictures on; the dataset cards that
+`python -m data_recipes.scenes` writes do so.
+
+| file | author | source | licence |
+|---|---|---|---|
+"""
+
 
 @dataclass(frozen=True)
 class Credit:
@@ -65,21 +76,7 @@ def credit_table(credits: Iterable[Credit]) -> str:
 def licence_page(credits: Iterable[Credit]) -> str:
     """The text of LICENSES.md: every file with its author, source and licence."""
     rows = [f"| `{c.file}` | {c.author} | {c.source} | {c.licence} |" for c in credits]
-    return "\n".join(
-        [
-            "# Licences of the sprites and photographs",
-            "",
-            "Made from `metadata.json` by `python -m insightedit.scenes.credits`. Changes: the photographs were",
-            "scaled to 256 px on the shorter side, the sprites to fit 128 x 112 px, and all were compressed anew.",
-            "CC-BY asks you to name the authors wherever you pass pictures on; the dataset cards that",
-            "`python -m data_recipes.scenes` writes do so.",
-            "",
-            "| file | author | source | licence |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
+    return LICENCE_HEAD + "\n".join([*rows, ""])
 
 
 if __name__ == "__main__":

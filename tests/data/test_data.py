@@ -210,7 +210,7 @@ def test_stage_1_reads_pictures_where_the_records_have_them(tiny_root) -> None:
     captions = build_source(SourceConfig(kind="captions"), size=32, seed=0)
     batch = collator([resolved[0], resolved[1]], [0, 1])
     assert batch.tokens.pixel_values.shape[0] == 2
-    wanted = collator.tokenizer(
+    wanted = collator.text_tokenizer(
         [resolved[i].caption for i in range(2)], padding="max_length", truncation=True, return_tensors="pt"
     ).input_ids
     assert torch.equal(batch.text_target_ids, wanted)

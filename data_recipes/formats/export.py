@@ -7,20 +7,27 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
+from data_recipes.formats.advancededit_writer import write_advancededit
+from data_recipes.formats.writers import (
+    write_ai_toolkit,
+    write_instructpix2pix,
+    write_jsonl,
+    write_magicbrush,
+    write_mige,
+)  # fmt: skip
 from data_recipes.runner.inputs import Input, InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
 from insightedit.files import check_folder, check_outside
 
-WRITERS = {
-    "advancededit": "data_recipes.formats.advancededit_writer:write_advancededit",
-    "magicbrush": "data_recipes.formats.writers:write_magicbrush",
-    "instructpix2pix": "data_recipes.formats.writers:write_instructpix2pix",
-    "mige": "data_recipes.formats.writers:write_mige",
-    "ai_toolkit": "data_recipes.formats.writers:write_ai_toolkit",
-    "jsonl": "data_recipes.formats.writers:write_jsonl",
+WRITERS: dict[str, Callable[[Iterable[Record], Path], int]] = {
+    "advancededit": write_advancededit,
+    "magicbrush": write_magicbrush,
+    "instructpix2pix": write_instructpix2pix,
+    "mige": write_mige,
+    "ai_toolkit": write_ai_toolkit,
+    "jsonl": write_jsonl,
 }
 
 
@@ -43,8 +50,7 @@ def writer(layout: str) -> Callable[[Iterable[Record], Path], int]:
         near = difflib.get_close_matches(layout, WRITERS, n=1)
         told = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(WRITERS)}."
         raise ValueError(f"no layout {layout!r} can be written: {told}")
-    module, _, name = WRITERS[layout].partition(":")
-    return getattr(import_module(module), name)
+    return WRITERS[layout]
 
 
 def export(

@@ -111,13 +111,7 @@ SIDE_BY_SIDE = ", side by side, squares as high as the picture"
 
 
 def dataset_card(manifest: dict[str, Any], assets: Assets, columns: tuple[str, ...]) -> str:
-    """The text of README.md, with its YAML header.
-
-    Args:
-        manifest: of a finished data set, with its counts.
-        assets: sprites and photographs that it was made of.
-        columns: names of what a row holds.
-    """
+    """The text of README.md, with its YAML header, of a finished data set, its `columns` by name."""
     settings = manifest["settings"]
     credits = read_credits(assets, settings["split"])
     task, in_tar = settings["task"], settings["format"] == "webdataset"

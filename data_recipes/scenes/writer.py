@@ -127,16 +127,13 @@ def write_dataset(
     assets: Assets | None = None,
     progress: Callable[[int], None] = lambda pairs: None,
 ) -> dict[str, Any]:
-    """Write a data set, or finish the one that the same settings began in `out`.
+    """Write a data set with its manifest and card, or finish the one that the same settings began in `out`.
 
     Args:
-        out: folder for the shards, `manifest.json` and `README.md` (the dataset card).
+        out: folder for the shards, `manifest.json` and `README.md`.
         settings: what to write.
         assets: sprites and photographs; the embedded ones by default.
         progress: told how many pairs have just been written, or found whole from an earlier run.
-
-    Returns:
-        The manifest.
 
     Raises:
         ValueError: if `out` holds a data set of other settings, or other files.
@@ -241,10 +238,9 @@ def write_shard(
 
 
 def row_of(sample: EditSample | SubjectSample, settings: SceneDataSettings) -> dict[str, Any]:
-    """Everything about a sample: `__name__`, pictures as PNG bytes, the rest as plain values.
+    """Everything about a sample: `__name__` and the task's `COLUMNS`, pictures as PNG bytes, the rest as plain values.
 
-    The keys are those of `COLUMNS` for the task: `source` only if there is one; `references`, a list, only if pictures
-    stand in the instruction; `qa` only if none do, since a question would show its picture too.
+    There is no `qa` where pictures stand in the instruction, since a question would show its picture too.
     """
     row = {
         "target": png(sample.target),

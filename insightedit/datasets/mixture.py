@@ -105,10 +105,7 @@ def fingerprint_of(source: Source) -> dict[str, Any]:
 
 
 def fingerprint_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two fingerprints of a mixture, a sentence for each source; empty if nothing does.
-
-    Folders may have moved: files are compared by their names below them, and by their sizes.
-    """
+    """What differs between two fingerprints of a mixture, a sentence for each source; moved folders do not count."""
     changes = []
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)

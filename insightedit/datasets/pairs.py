@@ -113,11 +113,7 @@ class Listing:
 
 
 def open_pictures(pair: Pair, max_side: int | None = None) -> Opened:
-    """Open the pictures that training looks at.
-
-    Args:
-        pair: of any layout.
-        max_side: of each picture; None leaves them.
+    """Open the pictures that training looks at, their longer sides `max_side` at most.
 
     Raises:
         ReadError: if one of them is missing or damaged, or no wording has an `<imagehere>` for each reference.

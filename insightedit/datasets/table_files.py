@@ -53,7 +53,7 @@ def data_files(kind: str, path: Path, split: str) -> list[Path]:
 
 
 def splits_in(kind: str, path: Path) -> list[str]:
-    """The splits that a folder holds; a file, and a folder without names of splits, is one, `train`."""
+    """The splits of a folder; a file, and a folder without names of splits, is one, `train`."""
     return list(_by_split(kind, path)) if path.is_dir() and kind in ENDINGS else [WHOLE]
 
 

@@ -36,11 +36,7 @@ def render_edit(scene: Scene, edit: Edit, *, size: int, assets: Assets | None = 
 
 
 def known_words(pictures_too: bool = False) -> list[str]:
-    """Every word of the training split's instructions, sorted.
-
-    Args:
-        pictures_too: of those with pictures in them as well.
-    """
+    """Every word of the training split's instructions, sorted; `pictures_too`: also of those with pictures in them."""
     tables = (TEMPLATES, PICTURE_TEMPLATES) if pictures_too else (TEMPLATES,)
     told = [t.text for table in tables for group in table.values() for t in group if not t.held_out]
     told += [*COLOURS, *PLACES.values(), *map(operation_words, PHOTOMETRIC)]
@@ -51,15 +47,7 @@ def known_words(pictures_too: bool = False) -> list[str]:
 
 
 def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
-    """Sentences of every kind that scenes are told in, for training tokenizers.
-
-    Args:
-        count: scenes of the training split to tell; each gives about ten sentences.
-        seed: seed of those scenes.
-
-    Yields:
-        Instructions, expressive instructions, captions, and questions followed by their answers.
-    """
+    """Sentences of every kind that `count` scenes are told in, about ten each, for training tokenizers."""
     sampler = SceneSampler(split="train", size=32, seed=seed)
     for index in range(count):
         sample = sampler[index]

@@ -13,13 +13,9 @@ WRONG_BACKDROPS = 4
 
 
 def candidate_scenes(scene: Scene, edit: Edit, classes: tuple[str, ...], by_picture: bool = False) -> dict[str, Scene]:
-    """Name -> scene of each wrong edit; the caller drops those that look like the target.
+    """Name -> scene of each wrong edit of a source; the caller drops those that look like the target.
 
-    Args:
-        scene: the source.
-        edit: the right edit.
-        classes: names of all sprites.
-        by_picture: whether a reference picture tells the new object, so that its tint can be missed too.
+    `by_picture`: a reference picture tells the new object, so that its tint can be missed too.
     """
     edits: dict[str, Edit] = {}
     for number in range(len(scene.objects)):

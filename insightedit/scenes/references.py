@@ -36,13 +36,9 @@ def arrange(rng: np.random.Generator, category: str, assets: Assets) -> Arranged
 
 
 def refer(scene: Scene, targets: tuple[int, ...], category: str, assets: Assets | None = None) -> str:
-    """The words for the targets, as the category wants them: `the left dog`, `the animal that can fly`.
+    """The words for the targets (indices), as the category wants them: `the left dog`, `the animal that can fly`.
 
-    Args:
-        scene: the picture that is talked about.
-        targets: indices of the objects that are meant.
-        category: one of `CATEGORIES`.
-        assets: whose facts are told; the embedded ones by default.
+    `assets` tell the facts; the embedded ones by default.
 
     Raises:
         ValueError: if there is no target.

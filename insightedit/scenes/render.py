@@ -15,11 +15,7 @@ FRAME = (120, 80, 45)
 
 
 class Renderer:
-    """Renders scenes of one world at one size.
-
-    Args:
-        assets: sprites and photographs.
-        size: side of the square picture in pixels.
+    """Renders scenes of one world as squares of `size` pixels.
 
     Raises:
         ValueError: if `size` is under 16 pixels, where sprites can no longer be told apart.

@@ -151,13 +151,9 @@ class SegmentationSample:
 
 
 class SceneSampler(RandomAccessSampler):
-    """Endless, random-access edits of scenes of one split.
+    """Endless, random-access edits of scenes of one split; other arguments as `RandomAccessSampler`.
 
     Args:
-        split: train, val or test.
-        size: side of the square pictures in pixels.
-        seed: another seed gives another world of the same kind.
-        assets: sprites and photographs; the embedded ones by default.
         style: tell every scene in a `simple` or an `advanced` wording; None for both. The scenes stay the same ones.
 
     Raises:

@@ -255,15 +255,7 @@ class SubjectEditSampler(RandomAccessSampler):
 
 
 def subject_corpus(count: int, seed: int = 0) -> Iterator[str]:
-    """Sentences of these tasks, for training tokenizers; `<imagehere>` stands in them as it is.
-
-    Args:
-        count: samples of each of the two training splits to tell.
-        seed: seed of those samples.
-
-    Yields:
-        Instructions, the same with words for the pictures, and captions.
-    """
+    """Sentences of these tasks from `count` samples of each, for training tokenizers; `<imagehere>` stays as it is."""
     for sampler in (SubjectSampler("train", 32, seed), SubjectEditSampler("train", 32, seed)):
         for index in range(count):
             sample = sampler[index]
@@ -275,12 +267,8 @@ def draw_subject(
 ) -> Subject:
     """A subject that the split may show, in its own colours or tinted, half and half.
 
-    Args:
-        rng: source of chance.
-        split: outside `test`, pairs of class and tint that are held out do not come.
-        assets: sprites.
-        names: classes to choose from; all by default.
-        avoid: tints that would not be seen.
+    `names` are classes to choose from, all by default; `avoid` are tints that would not be seen. Outside `test`, pairs
+    of class and tint that are held out do not come.
     """
     names = names or assets.classes
     while True:

@@ -8,7 +8,6 @@ Source: the released sample of the pipeline's output, and the paper, section 3.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,67 +41,46 @@ def open_advancededit(config: InputConfig) -> Input:
     root = place_of(config)
     if root.is_dir() and pair_files(root):
         return open_pairs(config)
-    layout = Layout(root, Finder(root), config.max_side)
-    photos = layout.photo_files()
+    photos: dict[str, dict[float, Path]] = {}
+    for file in json_files(root):
+        step = step_of(file, root)
+        if step is not None and step < 3:
+            photos.setdefault(file.stem, {})[step] = file
     if not photos:
         raise FileNotFoundError(
             f"{root} holds no JSON of AdvancedEdit's steps: name the folder with {CAPTION.parts[0]}, {MASKS}, "
             f"{PAIRS} ..."
         )
-    names = sorted(photos, key=natural)
-    return Listed(len(names), names.__getitem__, lambda number: layout.photo(names[number], photos[names[number]]))
+    names, finder = sorted(photos, key=natural), Finder(root)
+    return Listed(
+        len(names),
+        names.__getitem__,
+        lambda number: _photo(names[number], photos[names[number]], finder, config.max_side),
+    )
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The folder of the pipeline's output, where its pictures are found, and how long their sides may be."""
+def _photo(name: str, files: Mapping[float, Path], finder: Finder, max_side: int | None) -> Record:
+    """A photo with its caption and objects, from the last step (step -> file) that knows it."""
 
-    root: Path
-    finder: Finder
-    max_side: int | None
+    def read(path: object = None) -> np.ndarray:
+        return read_pixels(finder.find(path) if is_told(path) else by_stem(finder, name), max_side)
 
-    def photo_files(self) -> dict[str, dict[float, Path]]:
-        """Photo -> step -> file, of the steps before there are pairs."""
-        found: dict[str, dict[float, Path]] = {}
-        for file in json_files(self.root):
-            step = step_of(file, self.root)
-            if step is not None and step < 3:
-                found.setdefault(file.stem, {})[step] = file
-        return found
-
-    def photo(self, name: str, files: Mapping[float, Path]) -> Record:
-        """A photo with its caption and objects, from the last step that knows it.
-
-        Raises:
-            ReadError: if a file or the picture cannot be read.
-        """
-        if set(files) == {1.1}:
-            told = load_json(files[1.1])  # the released sample is no JSON: said, not crashed on
-            texts = told.values() if isinstance(told, dict) else [told]
-            caption = next((text for text in texts if isinstance(text, str)), "")
-            return Record(name, image=self._photo(name, None), caption=caption)
-        details = load_json(files[1.2]) if 1.2 in files else {}
-        listed = {str(one.get("category", "")): one for one in details.get("object_list", [])}
-        if 2.0 not in files:
-            things = [
-                ObjectAnnotation(
-                    str(one.get("category", "")),
-                    str(one.get("obj_simple_caption", "")),
-                    str(one.get("obj_detailed_caption", "")),
-                )
-                for one in details.get("object_list", [])
-            ]
-            image = self._photo(name, None)
-            return Record(name, image=image, caption=str(details.get("img_caption", "")), things=tuple(things))
-        simple = {name: str(one.get("obj_simple_caption", "")) for name, one in listed.items()}
-        told = load_json(files[2.0])
-        image = self._photo(name, told.get("image_path"))
-        things = [_thing(one, simple, told, image.shape[:2]) for one in told.get("annotations", [])]
-        return Record(name, image=image, caption=str(told.get("img_caption", "")), things=tuple(things))
-
-    def _photo(self, name: str, path: object) -> np.ndarray:
-        """The photo of a name, (H, W, 3) uint8."""
-        return read_pixels(self.finder.find(path) if is_told(path) else by_stem(self.finder, name), self.max_side)
+    if set(files) == {1.1}:
+        told = load_json(files[1.1])  # the released sample is no JSON: said, not crashed on
+        texts = told.values() if isinstance(told, dict) else [told]
+        caption = next((text for text in texts if isinstance(text, str)), "")
+        return Record(name, image=read(), caption=caption)
+    details = load_json(files[1.2]) if 1.2 in files else {}
+    listed = details.get("object_list", [])
+    if 2.0 not in files:
+        keys = ("category", "obj_simple_caption", "obj_detailed_caption")
+        things = [ObjectAnnotation(*(str(one.get(key, "")) for key in keys)) for one in listed]
+        return Record(name, image=read(), caption=str(details.get("img_caption", "")), things=tuple(things))
+    simple = {str(one.get("category", "")): str(one.get("obj_simple_caption", "")) for one in listed}
+    told = load_json(files[2.0])
+    image = read(told.get("image_path"))
+    things = [_thing(one, simple, told, image.shape[:2]) for one in told.get("annotations", [])]
+    return Record(name, image=image, caption=str(told.get("img_caption", "")), things=tuple(things))
 
 
 def _thing(

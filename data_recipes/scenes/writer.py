@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -19,7 +18,7 @@ from typing import Any
 from data_recipes.formats.shards import ParquetShard, ShardWriter, TarShard, arrow_schema, png
 from data_recipes.scenes.card import dataset_card
 from insightedit.console import MAX_RECORDS, MAX_SCENE_SEED, SCENE_SIDES
-from insightedit.files import check_folder, write_text
+from insightedit.files import check_folder, write_atomically, write_text
 from insightedit.scenes.assets import SPLITS, Assets
 from insightedit.scenes.draws import RandomAccessSampler
 from insightedit.scenes.sampler import EditSample, SceneSampler
@@ -201,39 +200,33 @@ def is_whole(path: Path, entry: dict[str, Any]) -> bool:
     """Whether the file is there with the size and the digest that the manifest says."""
     if not path.is_file() or path.stat().st_size != entry["bytes"]:
         return False
+    return sha256(path) == entry["sha256"]
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_shard(
     out: Path, shard: Shard, sampler: RandomAccessSampler, settings: SceneDataSettings, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Render and write one file; its entry in the manifest."""
-    tasks: Counter[str] = Counter()
-    categories: Counter[str] = Counter()
-    part = out / f".{shard.name}.part"
-    try:
-        with part.open("wb") as file:
-            in_tar = settings.format == "webdataset"
-            writer: ShardWriter = TarShard(file) if in_tar else ParquetShard(file, parquet_schema(settings.task))
-            with closing(writer):
-                for index in range(shard.start, shard.start + shard.count):
-                    sample = sampler[index]
-                    writer.write(row_of(sample, settings))
-                    tasks[sample.task] += 1
-                    categories[sample.category] += 1
-                    progress(1)
-            file.flush()
-            os.fsync(file.fileno())
-        with part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = part.stat().st_size
-        part.replace(out / shard.name)
-    finally:
-        part.unlink(missing_ok=True)
+    tasks, categories, path = Counter[str](), Counter[str](), out / shard.name
+    with write_atomically(path, durable=True) as aside, aside.open("wb") as file:
+        in_tar = settings.format == "webdataset"
+        writer: ShardWriter = TarShard(file) if in_tar else ParquetShard(file, parquet_schema(settings.task))
+        with closing(writer):
+            for index in range(shard.start, shard.start + shard.count):
+                sample = sampler[index]
+                writer.write(row_of(sample, settings))
+                tasks[sample.task] += 1
+                categories[sample.category] += 1
+                progress(1)
     return {
-        "name": shard.name, "start_index": shard.start, "count": shard.count, "bytes": size, "sha256": digest,
-        "tasks": dict(sorted(tasks.items())), "categories": dict(sorted(categories.items())),
+        "name": shard.name, "start_index": shard.start, "count": shard.count, "bytes": path.stat().st_size,
+        "sha256": sha256(path), "tasks": dict(sorted(tasks.items())), "categories": dict(sorted(categories.items())),
     }  # fmt: skip
 
 

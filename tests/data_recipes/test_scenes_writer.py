@@ -12,6 +12,7 @@ from PIL import Image
 from data_recipes.scenes import writer as writing
 from data_recipes.scenes.card import size_category
 from data_recipes.scenes.writer import MANIFEST, SceneDataSettings, write_dataset
+from insightedit import files
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
 from insightedit.scenes import Assets, SceneSampler
@@ -122,7 +123,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, format):
         write_dataset(tmp_path / "killed", settings, progress=die)
     assert json.loads((tmp_path / "killed" / MANIFEST).read_text())["complete"] is False
     first = tmp_path / "killed" / settings.shards()[0].name
-    (tmp_path / "killed" / f".{settings.shards()[1].name}.part").write_bytes(b"what a kill leaves")
+    monkeypatch.setattr(files, "_swept", set())  # as in another process
+    (tmp_path / "killed" / f"{files._mine()}{2**22 + 1}-left").write_bytes(b"what a kill leaves")
     before = first.stat().st_mtime_ns
     seen: list[int] = []
     write_dataset(tmp_path / "killed", settings, progress=seen.append)

@@ -196,14 +196,15 @@ def _score_model(
 ) -> SceneReport:
     from insightedit.evaluation.core.editing_methods import check_takes_references, edit_with, round_trip_of
     from insightedit.evaluation.core.external_results import sample_ids
+    from insightedit.evaluation.core.outputs import settings_of
+    from insightedit.evaluation.core.setup import open_model
     from insightedit.evaluation.reporting.scenes_pictures import keep_pictures
     from insightedit.evaluation.scenes.benchmark import evaluate
-    from insightedit.pipelines.loading import load_pipeline
+    from insightedit.pipelines.functional import software_versions
 
     started = time.perf_counter()
-    pipeline = load_pipeline(model, device)
+    pipeline = open_model(model, device)
     check_takes_references(pipeline, options.task)
-    pipeline.set_progress_bar_config(disable=True)
     typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
     options = replace(options, size=size or int(pipeline.config["resolution"]))
     started = time.perf_counter()
@@ -216,26 +217,11 @@ def _score_model(
             round_trip_fn=round_trip_of(pipeline),
             progress=advance,
         )
-    settings = _settings_of(pipeline, call, options.task)
+    settings = settings_of(pipeline, call, creates=options.task == "subject")
     date = time.strftime("%Y-%m-%d", time.gmtime())
     used = {"model": pipeline.name_or_path, "device": pipeline.device.type, "date": date, **settings}
+    used["versions"] = software_versions()
     return report.with_settings({**used, "seconds": round(time.perf_counter() - started, 1)})
-
-
-def _settings_of(pipeline: Any, call: dict[str, Any], task: str) -> dict[str, Any]:
-    """The arguments of the pipeline's calls, defaults filled in where the model has them."""
-    from insightedit.pipelines.functional import software_versions
-
-    creates = task == "subject"
-    names = {
-        "num_inference_steps": "default_creation_inference_steps" if creates else "default_num_inference_steps",
-        "guidance_scale": "default_creation_guidance_scale" if creates else "default_guidance_scale",
-        "image_guidance_scale": "default_image_guidance_scale",
-        "image_prompt_scale": "image_prompt_scale",
-    }
-    defaults = {key: pipeline.config[name] for key, name in names.items() if name in pipeline.config}
-    given = {name: value for name, value in call.items() if value is not None}
-    return {**defaults, **given, "versions": software_versions()}
 
 
 def _finish(report: SceneReport, out: Path, task: str, results: Path | None = None) -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from insightedit.evaluation.core.records import MetricRecord
     from insightedit.evaluation.core.run_folder import RunCard
     from insightedit.evaluation.core.significance import Resampling
-    from insightedit.evaluation.reporting.published import PublishedTable
     from insightedit.evaluation.reporting.table_formatting import Table
     from insightedit.evaluation.reporting.tables import MetricColumn
 
@@ -159,6 +158,7 @@ def published_tables(folders: Sequence[Path], how: Resampling | None = None) -> 
         ProtocolMixError: if two protocols meet in a column.
         ValueError: if no published table has a column for what was measured.
     """
+    from insightedit.evaluation.reporting.published import load_published
     from insightedit.evaluation.reporting.tables import beside_published
 
     every = RunsRead.open(folders)
@@ -168,7 +168,9 @@ def published_tables(folders: Sequence[Path], how: Resampling | None = None) -> 
         return left
     columns = runs.columns()
     grids = []
-    for table in _tables_beside(runs, columns):
+    benches = dict.fromkeys(card.benchmark["name"] for card in runs.cards)
+    mine = {column.metric_name for column in columns if column.metric_variant == "paper"}
+    for table in load_published().tables_beside(benches, mine, set(runs.protocols.values())):
         known = {column.key for column in table.columns}
         extra = [one for one in columns if one.metric_variant == "strict" or one.metric_name not in known]
         grid = beside_published(runs.records(), table, extra=extra, protocols=runs.protocols, how=how)
@@ -177,30 +179,6 @@ def published_tables(folders: Sequence[Path], how: Resampling | None = None) -> 
         benches = ", ".join(dict.fromkeys(card.benchmark["title"] for card in runs.cards))
         raise ValueError(f"no published table has a column for what was measured on {benches}: leave --published out.")
     return grids + left
-
-
-def _tables_beside(runs: RunsRead, columns: Sequence[MetricColumn]) -> list[PublishedTable]:
-    from insightedit.evaluation.reporting.published import load_published
-
-    mine = {column.metric_name for column in columns if column.metric_variant == "paper"}
-    names = set(runs.protocols.values())
-    benches = dict.fromkeys(card.benchmark["name"] for card in runs.cards)
-    fitting = {
-        f"{table.paper} {table.number}": table
-        for bench in benches
-        for table in load_published().tables_on(bench)
-        if mine & {column.key for column in table.columns}
-    }
-    same_rule = [
-        table
-        for table in fitting.values()
-        if any(
-            one.comparability.protocol in names and one.key in mine
-            for one in table.columns
-            if one.comparability is not None and one.benchmark.bench in benches
-        )
-    ]
-    return same_rule or list(fitting.values())
 
 
 def table(

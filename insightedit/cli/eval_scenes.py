@@ -48,6 +48,7 @@ def tradeoff(
     """Edit the same scenes at several image guidance scales: success against the kept background, and a plot."""
     with one_sentence_errors():
         from insightedit.evaluation.core.editing_methods import check_settings_of, edit_with, round_trip_of
+        from insightedit.evaluation.core.setup import open_model
         from insightedit.evaluation.scenes import tradeoff as curve
         from insightedit.evaluation.scenes.benchmark import evaluate, scene_sampler
 
@@ -58,7 +59,7 @@ def tradeoff(
         check_folder(out)
         call = {"num_inference_steps": steps, "guidance_scale": guidance_scale, "batch_size": batch_size}
         scene_sampler("editing", split=split, size=size or 64, seed=seed)  # told before the model is loaded
-        pipeline = _load(model, device)
+        pipeline = open_model(model, device)
         check_settings_of(pipeline, {"image_guidance_scale": wanted[0]})
         size = size or int(pipeline.config["resolution"])
         scenes: dict[str, Any] = {"count": count, "size": size, "split": split, "seed": seed}
@@ -93,6 +94,7 @@ def drift(
     """Let a model edit its own pictures: a null instruction, an edit and its undoing, several edits in a row."""
     with one_sentence_errors():
         from insightedit.evaluation.core.editing_methods import edit_with, round_trip_of
+        from insightedit.evaluation.core.setup import open_model
         from insightedit.evaluation.scenes.benchmark import scene_sampler
         from insightedit.evaluation.scenes.drift import drift_table, measure_drift, write_drift
 
@@ -104,7 +106,7 @@ def drift(
             "image_guidance_scale": image_guidance_scale,
             "batch_size": batch_size,
         }
-        pipeline = _load(model, device)
+        pipeline = open_model(model, device)
         size = size or int(pipeline.config["resolution"])
         scenes: dict[str, Any] = {"count": count, "size": size, "turns": turns, "split": split, "seed": seed}
         with progress_bar(turns + 3, "Editing") as advance:
@@ -149,19 +151,11 @@ def _numbers(text: str) -> list[float]:
         raise ValueError(f"--scales {text}: numbers between commas are needed, e.g. 1.0,1.4,1.8.") from None
 
 
-def _load(model: str | None, device: str | None) -> Any:
-    from insightedit.pipelines.loading import load_pipeline
-
-    pipeline = load_pipeline(model, device)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
 def _settings(pipeline: Any, call: dict[str, Any]) -> dict[str, Any]:
     """What is noted of the editor; `own_scale` is the image guidance scale that it is used with."""
+    from insightedit.evaluation.core.outputs import given
     from insightedit.pipelines.functional import software_versions
 
-    given = {name: value for name, value in call.items() if value is not None}
     own = pipeline.config.get("default_image_guidance_scale")
     about = {"model": pipeline.name_or_path, "device": pipeline.device.type, "own_scale": own}
-    return {**about, **given, "versions": software_versions()}
+    return {**about, **given(call), "versions": software_versions()}

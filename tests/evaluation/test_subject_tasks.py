@@ -355,3 +355,6 @@ class WordsOnlyModel(WordsOnly):
     """As `load_pipeline` gives it."""
 
     device = SimpleNamespace(type="cpu")
+
+    def set_progress_bar_config(self, **settings: object) -> None:
+        """Nothing is shown."""

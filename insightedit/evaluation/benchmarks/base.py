@@ -81,11 +81,6 @@ class Card:
 def check_split(card: Card, split: str | None, known: Sequence[str] = ()) -> str:
     """The split to read, the first known one where none is named; "" where there is one only.
 
-    Args:
-        card: of the benchmark.
-        split: as the user gave it.
-        known: the card's splits by default.
-
     Raises:
         ValueError: if there is no such split.
     """

@@ -5,58 +5,71 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from insightedit.evaluation.core.external_results import fit
+from insightedit.evaluation.core.outputs import EditCall, EditCallFn, given
 from insightedit.generation.autoencoder import decode, encode_source
 from insightedit.images.reading import pixels_to_tensor, squash, stretch, tensor_to_pixels
 
 if TYPE_CHECKING:
     from insightedit.evaluation.scenes.benchmark import EditFn, RoundTripFn, Sample
-    from insightedit.pipelines.base import InsightEditOutput
     from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
     Pipeline = InsightEditPipeline | InterleavedEditPipeline
 
 
-def edit_with(
-    pipeline: Pipeline, *, seed: int = 0, batch_size: int = 1, background_lock: bool = False, **settings: Any
-) -> EditFn:
-    """An edit function that calls a pipeline.
+def pipeline_editor(
+    pipeline: Pipeline, *, batch_size: int = 1, background_lock: bool = False, **settings: Any
+) -> EditCallFn:
+    """An editor that calls a pipeline.
 
     Args:
         pipeline: from `insightedit.pipelines.loading.load_pipeline`.
-        seed: of the noise; each sample's own seed is drawn from it and the sample, so it does not depend on
-            batches.
         batch_size: pictures per forward pass.
         background_lock: off measures the model's own skill; on measures what users get.
         **settings: further arguments of the call, e.g. `num_inference_steps`; None means the model's default.
 
     Raises:
-        ValueError: from the edit function, if samples have references and the pipeline takes none.
+        ValueError: if the pipeline's call has no such setting; from the editor, if samples have references and the
+            pipeline takes none.
     """
-    given = {name: value for name, value in settings.items() if value is not None}
-    check_settings_of(pipeline, given)
+    named = given(settings)
+    check_settings_of(pipeline, named)
+
+    def edit(calls: Sequence[EditCall]) -> list[np.ndarray]:
+        result: Any = pipeline(
+            **pictures_of(pipeline, calls),
+            instruction=[one.instruction for one in calls],
+            seed=[one.seed for one in calls],
+            batch_size=batch_size,
+            background_lock=background_lock,
+            output_type="np",
+            **named,
+        )
+        return [to_uint8(np.asarray(picture)) for picture in result.images]
+
+    return edit
+
+
+def edit_with(pipeline: Pipeline, *, seed: int = 0, **call: Any) -> EditFn:
+    """An edit function for scenes that calls a pipeline.
+
+    Args:
+        pipeline: from `insightedit.pipelines.loading.load_pipeline`.
+        seed: of the noise; each sample's own seed is drawn from it and the sample, so it does not depend on
+            batches.
+        **call: see `pipeline_editor`, which also says what is raised.
+    """
+    editor = pipeline_editor(pipeline, **call)
 
     def edit(samples: Sequence[Sample]) -> list[np.ndarray]:
-        result = cast(
-            "InsightEditOutput",
-            pipeline(
-                **pictures_of(pipeline, samples),
-                instruction=[sample.instruction for sample in samples],
-                seed=[noise_seed(sample, seed) for sample in samples],
-                batch_size=batch_size,
-                background_lock=background_lock,
-                output_type="np",
-                **given,
-            ),
-        )
-        drawn = (to_uint8(np.asarray(picture)) for picture in result.images)
-        return [fit(picture, sample.target.shape) for picture, sample in zip(drawn, samples, strict=True)]
+        calls = [EditCall(s.instruction, s.source, tuple(s.references), noise_seed(s, seed)) for s in samples]
+        return [fit(picture, sample.target.shape) for picture, sample in zip(editor(calls), samples, strict=True)]
 
     return edit
 
@@ -87,7 +100,7 @@ def check_takes_references(pipeline: Pipeline, task: str) -> None:
         )
 
 
-def pictures_of(pipeline: Pipeline, samples: Sequence[Sample]) -> dict[str, Any]:
+def pictures_of(pipeline: Pipeline, samples: Sequence[Sample | EditCall]) -> dict[str, Any]:
     """The pictures of a call: sources, or None where new pictures are drawn; references where there are any."""
     sources = [sample.source for sample in samples]
     pictures: dict[str, Any] = {"image": None if sources[0] is None else sources}
@@ -102,8 +115,8 @@ def noise_seed(sample: Sample, seed: int) -> int:
 
     Both halves of a minimal pair share it.
     """
-    given = sample.instruction.encode() if sample.source is None else sample.source.tobytes()
-    return zlib.crc32(f"{seed}:".encode() + given)
+    shown = sample.instruction.encode() if sample.source is None else sample.source.tobytes()
+    return zlib.crc32(f"{seed}:".encode() + shown)
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:

@@ -44,17 +44,6 @@ def dump_samples(
 ) -> Path:
     """Write sources, references and instructions for another editor.
 
-    Args:
-        folder: made if missing; files of the same name are replaced.
-        sampler: where scenes come from.
-        count: scenes.
-        size: pixels.
-        split: of the scenes, part of the names.
-        seed: of the scenes, part of the names.
-        pairs: minimal pairs.
-        progress: called with 1 after each sample.
-        task: of the scenes, part of the names.
-
     Returns:
         Path of `instructions.jsonl`, one line per sample: id, source (if there is one), references (one for each
         `<imagehere>`, if there are any), instruction, task (the kind of sample), category.

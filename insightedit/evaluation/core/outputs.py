@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -166,41 +166,6 @@ def draw_seed(sample_id: str, number: int, seed: int | None) -> int:
     return zlib.crc32(f"{seed}:{sample_id}:{number}".encode())
 
 
-def pipeline_editor(
-    pipeline: Pipeline, *, batch_size: int = 1, background_lock: bool = False, **settings: Any
-) -> EditCallFn:
-    """An editor that calls a pipeline.
-
-    Args:
-        pipeline: from `insightedit.pipelines.loading.load_pipeline`.
-        batch_size: pictures per forward pass.
-        background_lock: off measures the model's own skill; on what users get.
-        **settings: further arguments of the call; None means the model's default.
-
-    Raises:
-        ValueError: if the pipeline's call has no such setting; from the editor, if samples have references and the
-            pipeline takes none.
-    """
-    from insightedit.evaluation.core.editing_methods import check_settings_of, pictures_of, to_uint8
-
-    given = {name: value for name, value in settings.items() if value is not None}
-    check_settings_of(pipeline, given)
-
-    def edit(requests: Sequence[EditCall]) -> list[np.ndarray]:
-        result = pipeline(
-            **pictures_of(pipeline, cast(Any, requests)),
-            instruction=[one.instruction for one in requests],
-            seed=[one.seed for one in requests],
-            batch_size=batch_size,
-            background_lock=background_lock,
-            output_type="np",
-            **given,
-        )
-        return [to_uint8(np.asarray(picture)) for picture in cast(Any, result).images]
-
-    return edit
-
-
 def check_model_fits(pipeline: Pipeline, benchmark: Benchmark) -> None:
     """Refuse a benchmark that gives or asks for what the model cannot.
 
@@ -233,20 +198,24 @@ def weights_of(pipeline: Pipeline) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
 
 
-def settings_of(pipeline: Pipeline, benchmark: Benchmark, call: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(pipeline: Pipeline, call: Mapping[str, Any], *, creates: bool) -> dict[str, Any]:
     """The arguments of the pipeline's calls, defaults filled in where the model has them.
 
     Args:
         pipeline: whose defaults.
-        benchmark: whether pictures are edited or made from nothing.
         call: what was given; None means the model's default.
+        creates: whether pictures are made from nothing instead of edited.
     """
-    kind = "creation_" if all(sample.source is None for sample in benchmark) else ""
     names = {
-        "num_inference_steps": f"default_{kind}num_inference_steps".replace("creation_num", "creation"),
-        "guidance_scale": f"default_{kind}guidance_scale",
+        "num_inference_steps": "default_creation_inference_steps" if creates else "default_num_inference_steps",
+        "guidance_scale": "default_creation_guidance_scale" if creates else "default_guidance_scale",
         "image_guidance_scale": "default_image_guidance_scale",
         "image_prompt_scale": "image_prompt_scale",
     }
     defaults = {key: pipeline.config[name] for key, name in names.items() if name in pipeline.config}
-    return {**defaults, **{name: value for name, value in call.items() if value is not None}}
+    return {**defaults, **given(call)}
+
+
+def given(call: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given of a call's settings."""
+    return {name: value for name, value in call.items() if value is not None}

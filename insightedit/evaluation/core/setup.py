@@ -93,6 +93,15 @@ def open_judge(options: JudgeOptions, device: str) -> Iterator[ChatClient | None
         )
 
 
+def open_model(model: str | None, device: str | None) -> Any:
+    """The pipeline of a model, silent; the one that comes along for None."""
+    from insightedit.pipelines.loading import load_pipeline
+
+    pipeline = load_pipeline(model, device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def results_editor(
     folder: Path, benchmark: Benchmark, method: str | None, *, partial: bool
 ) -> tuple[Benchmark, EditingMethod]:
@@ -121,16 +130,14 @@ def model_editor(
 ) -> EditingMethod:
     """A model that makes the pictures."""
     from insightedit.evaluation.core import outputs as making
-    from insightedit.evaluation.core.editing_methods import round_trip_of
+    from insightedit.evaluation.core.editing_methods import pipeline_editor, round_trip_of
     from insightedit.evaluation.core.run import EditingMethod
-    from insightedit.pipelines.loading import load_pipeline
 
-    pipeline = load_pipeline(model, device)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = open_model(model, device)
     making.check_model_fits(pipeline, benchmark)
-    settings = making.settings_of(pipeline, benchmark, call)
+    settings = making.settings_of(pipeline, call, creates=all(sample.source is None for sample in benchmark))
     outputs = making.ModelOutputs(
-        making.pipeline_editor(pipeline, **call),
+        pipeline_editor(pipeline, **call),
         out,
         str(model),
         seeds,

@@ -205,11 +205,6 @@ def paired_difference(
 def compare_columns(first: MetricValues, second: MetricValues, *, how: Resampling | None = None) -> Comparison:
     """Two methods, or two runs, on the samples of which both have a value.
 
-    Args:
-        first: from `gather`.
-        second: of the same metric, variant, protocol and benchmark.
-        how: see `mean_interval`.
-
     Raises:
         ProtocolMixError: if metric, variant, protocol or benchmark version differ.
         ValueError: if they share no sample, or a sample belongs to different clusters.
@@ -266,11 +261,6 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 def power_hint(n: int, *, rate: float = 0.8, confidence: float = 0.95) -> str:
     """What `n` samples cannot show, as a sentence to stand beside a table.
 
-    Args:
-        n: samples, at least 1.
-        rate: success rate near which the sentence holds, 0..1.
-        confidence: between 0 and 1.
-
     Raises:
         ValueError: see `wilson_interval`.
     """
@@ -325,11 +315,6 @@ class CategoryTable:
 
 def by_category(column: MetricValues, *, binary: bool = False, how: Resampling | None = None) -> CategoryTable:
     """Means by category, micro and macro.
-
-    Args:
-        column: from `gather`.
-        binary: see `mean_interval`.
-        how: see `mean_interval`.
 
     Raises:
         ValueError: if the column has no value.

@@ -34,13 +34,6 @@ def category_grid(
 ) -> Table:
     """One metric by category, every method with n, mean and interval; small categories are marked, not hidden.
 
-    Args:
-        records: of any methods, metrics and benchmarks.
-        column: the metric.
-        bench: the benchmark.
-        binary: whether the values are 0 or 1.
-        how: resamples, seed, method and confidence.
-
     Raises:
         ProtocolMixError: if two protocols meet.
         ValueError: if no record has the metric on the benchmark.

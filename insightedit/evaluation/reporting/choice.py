@@ -44,12 +44,7 @@ def by_hash(names: Iterable[str], count: int = NUM_RANDOM, seed: int = 0) -> tup
 
 
 def from_best(scores: Mapping[str, float], better: str) -> tuple[str, ...]:
-    """Sample ids, best first; equal ones by id.
-
-    Args:
-        scores: id -> finite number.
-        better: "higher" or "lower".
-    """
+    """Sample ids, best first; equal ones by id."""
     sign = -1.0 if better == "higher" else 1.0
     return tuple(sorted(scores, key=lambda name: (sign * scores[name], name)))
 
@@ -64,11 +59,6 @@ def choose(run: ReportRun, *, category: str | None = None, seed: int = 0) -> lis
 
     Best and worst go by `run.order`, samples without a value left out; random ones are drawn from all samples. Of no
     more than `NUM_EXTREME` samples all are shown, best first.
-
-    Args:
-        run: whose.
-        category: only samples of it; None = all.
-        seed: of the hash.
     """
     column = run.column(run.order)
     names = [one for one, kind in column.categories.items() if category in (None, kind)]

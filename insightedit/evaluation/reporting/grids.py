@@ -40,14 +40,7 @@ KEPT = ("psnr_background", "PSNR", "SSIM", "CLIP_I", "DINO", "LPIPS", "L1")  # o
 
 @dataclass(frozen=True)
 class Gap:
-    """Values that are missing for one reason.
-
-    Attributes:
-        method: row.
-        metric: name and variant.
-        reason: as recorded.
-        count: values.
-    """
+    """Values that are missing for one reason."""
 
     method: str
     metric: str
@@ -151,6 +144,7 @@ def published_tables(runs: Sequence[ReportRun], how: Resampling) -> list[Table]:
     names = {value: name for run in runs for value, name in run.protocols.items()}
     columns = list(dict.fromkeys(column for run in runs for column in run.columns))
     places = {(column.metric_name, column.metric_variant) for column in columns}
+    mine = {name for name, variant in places if variant == "paper"}
     records = [one for one in all_records(runs) if (one.metric_name, one.metric_variant) in places]
     return [
         beside_published(
@@ -161,27 +155,12 @@ def published_tables(runs: Sequence[ReportRun], how: Resampling) -> list[Table]:
             protocols=names,
             how=how,
         )
-        for table in _tables_beside(runs[0].benchmark, columns, set(names.values()))
+        for table in load_published().tables_beside([runs[0].benchmark], mine, set(names.values()))
     ]
 
 
 def _has(table: PublishedTable, name: str) -> bool:
     return any(column.key == name for column in table.columns)
-
-
-def _tables_beside(bench: str, columns: Sequence[MetricColumn], protocols: set[str]) -> list[PublishedTable]:
-    """The tables with one of our numbers by our rule; where there is none, with one of our numbers by any rule."""
-    mine = {one.metric_name for one in columns if one.metric_variant == "paper"}
-    fitting = [table for table in load_published().tables_on(bench) if mine & {one.key for one in table.columns}]
-    same_rule = [
-        table
-        for table in fitting
-        if any(
-            one.comparability is not None and one.comparability.protocol in protocols and one.key in mine
-            for one in table.columns
-        )
-    ]
-    return same_rule or fitting
 
 
 def pair_table(runs: Sequence[ReportRun], how: Resampling) -> Table | None:

@@ -93,11 +93,6 @@ def write_html_report(
 def render_html_report(runs: Sequence[ReportRun], *, how: Resampling | None = None, seed: int = 0) -> str:
     """The report as HTML text.
 
-    Args:
-        runs: from `read_report_run`, on the same samples.
-        how: of the intervals.
-        seed: of the hash that draws random samples.
-
     Raises:
         ProtocolMixError: if the runs follow different protocols.
     """

@@ -81,12 +81,7 @@ def distributions(columns: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) 
 
 
 def category_bars(label: str, tables: Mapping[str, CategoryTable]) -> Figure:
-    """One metric by category: a bar per method with its 95 % interval, small categories marked.
-
-    Args:
-        label: what the tables are about.
-        tables: method -> its table.
-    """
+    """One metric by category: a bar per method with its 95 % interval, small categories marked."""
     names = list(dict.fromkeys(row.name for table in tables.values() for row in table.rows))
     thick = 0.8 / len(tables)
     figure, (axes,) = _figure(8.4, 1.1 + len(names) * max(0.34, 0.22 * len(tables)), 1, 1)

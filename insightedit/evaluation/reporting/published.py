@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -222,6 +222,31 @@ class Published:
         """The tables with a column for one of our benchmarks, e.g. "reason-edit"."""
         wanted = bench.lower().replace("_", "-")
         return tuple(one for one in self.tables if any(column.benchmark.bench == wanted for column in one.columns))
+
+    def tables_beside(
+        self, benches: Iterable[str], metrics: Collection[str], protocols: Collection[str]
+    ) -> list[PublishedTable]:
+        """The tables that have one of our numbers by our rule; where there is none, those that have one by any rule.
+
+        Args:
+            benches: ours.
+            metrics: names of those that were measured as the papers do.
+            protocols: by which.
+        """
+        benches = list(benches)
+        found = dict.fromkeys(id(table) for bench in benches for table in self.tables_on(bench))
+        tables = {id(table): table for table in self.tables}
+        fitting = [tables[one] for one in found if {*metrics} & {column.key for column in tables[one].columns}]
+        same_rule = [
+            table
+            for table in fitting
+            if any(
+                one.comparability.protocol in protocols and one.key in metrics
+                for one in table.columns
+                if one.comparability is not None and one.benchmark.bench in benches
+            )
+        ]
+        return same_rule or fitting
 
 
 def _one(entries: Iterable[Any], name: str, key: Any, where: str) -> Any:

@@ -57,13 +57,6 @@ WHY_MISSING = {
 def write_report(report: SceneReport, folder: Path) -> list[Path]:
     """Write `report.json`, `records.jsonl` and `sheet.png`, each whole or not at all.
 
-    Args:
-        report: from `insightedit.evaluation.scenes.benchmark.evaluate`.
-        folder: made if missing; older files of the same name are replaced.
-
-    Returns:
-        The three paths.
-
     Raises:
         ValueError: if `folder` is a file.
     """
@@ -257,9 +250,6 @@ def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Map
     """Several editors on the same scenes, each tested against the first.
 
     Reports of an earlier version take part, too; columns of details show if all reports have them by the same rules.
-
-    Args:
-        reports: name -> what `read_report` gave; at least two.
 
     Raises:
         ValueError: if there are fewer than two, or if they were measured by different protocols.

@@ -155,10 +155,6 @@ def merge_runs(runs: Sequence[ReportRun]) -> list[ReportRun]:
 def with_votes(run: ReportRun, votes: AlignReport) -> ReportRun:
     """The run with what raters say: Ins-align by sample, and why edits fail.
 
-    Args:
-        run: whose method was rated.
-        votes: from `count_votes`.
-
     Raises:
         ValueError: if the page does not hold the method.
     """

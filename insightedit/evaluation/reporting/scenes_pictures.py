@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 
 
 def keep_pictures(edit_fn: EditFn, folder: Path, names: Sequence[str]) -> EditFn:
-    """The same edit function, which also writes what it returns as `pictures/ID.png`.
-
-    Args:
-        edit_fn: samples -> edited pictures.
-        folder: of the report.
-        names: ids in the order in which samples will come.
-    """
+    """The same edit function, which also writes what it returns as `pictures/ID.png`."""
     queue = iter(names)
 
     def edit(samples: Sequence[Sample]) -> Sequence[np.ndarray]:

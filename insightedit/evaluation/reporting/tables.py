@@ -323,15 +323,6 @@ def results_table(
 ) -> Table:
     """Our methods alone: a row each, a column for every metric, benchmark by benchmark.
 
-    Args:
-        records: of any methods and benchmarks.
-        columns: which, in their order; all that the records have if not given.
-        title: caption.
-        binary: see `beside_published`.
-        protocols: hash -> name, for the remarks.
-        apart: see `beside_published`.
-        how: see `beside_published`.
-
     Raises:
         ProtocolMixError: if two protocols meet in a column.
         ValueError: if no record has one of the metrics.

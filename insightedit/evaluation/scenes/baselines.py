@@ -69,12 +69,7 @@ class BaselineRow:
 
 
 def baseline_outputs(sample: EditSample, case: EditCase) -> dict[str, np.ndarray]:
-    """Name -> (H, W, 3) uint8 output, in the table's order; chance depends on the sample's number alone.
-
-    Args:
-        sample: of the scenes.
-        case: its truth, with at least one wrong object among the rivals.
-    """
+    """Name -> (H, W, 3) uint8 output, in the table's order; chance depends on the sample's number alone."""
     source, target = case.source.astype(np.float64), case.target.astype(np.float64)
     rng = np.random.default_rng(sample.index)
     width = BLUR * len(target) / metrics.REFERENCE_SIZE
@@ -105,14 +100,6 @@ def measure_baselines(
     progress: Callable[[int], object] | None = None,
 ) -> tuple[BaselineRow, ...]:
     """Score the eight outputs on scenes in which another object could be edited by mistake.
-
-    Args:
-        count: scenes, at least 1; the first ones of the split that fit.
-        size: pixels of a side.
-        tasks: which edits.
-        split: of the scenes.
-        seed: of the scenes.
-        progress: called with 1 after each scene.
 
     Raises:
         ValueError: if `count` is below 1, or if too few scenes fit, as with a task that does not exist.

@@ -282,11 +282,6 @@ def agreement(source: SceneGraph, target: SceneGraph, seen: SceneGraph) -> Agree
 
     With `Add = G_t - G_s` and `Del = G_s - G_t`: ChangeAcc `(|Add & P| + |Del - P|) / (|Add| + |Del|)` and KeepAcc
     `|(G_s & G_t) & P| / |G_s & G_t|`.
-
-    Args:
-        source: G_s.
-        target: G_t, another graph than G_s.
-        seen: P; it is snapped to the two first.
     """
     before, wanted = _known_predicates(source), _known_predicates(target)
     found = predicates(snap(seen, target, source))

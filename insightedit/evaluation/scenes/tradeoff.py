@@ -76,11 +76,7 @@ class Tradeoff:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those of (kept, success) that no other one beats in one respect without losing in the other; kept rises.
-
-    Args:
-        points: pairs in which more is better.
-    """
+    """Those of (kept, success) that no other one beats in one respect without losing in the other; kept rises."""
     front: list[tuple[float, float]] = []
     for kept, success in sorted(set(points), reverse=True):
         if not front or success > front[-1][1]:
@@ -121,12 +117,6 @@ def sweep(
     settings: Mapping[str, Any] | None = None,
 ) -> Tradeoff:
     """Measure an editor at several image guidance scales on the same scenes.
-
-    Args:
-        edit_with_scale: image guidance scale -> edit function.
-        scales: at least two different ones.
-        measure: edit function and whether to compute control rows -> report; `evaluate` with the scenes filled in.
-        settings: of the editor, to be noted.
 
     Raises:
         ValueError: for fewer than two scales, a scale twice, one that is not positive, or scenes without any

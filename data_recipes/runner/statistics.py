@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
 from data_recipes.runner.measure import MASK_STEPS, Counts
+from insightedit.images.data_addresses import data_address
 
 ON_PAGE = 36  # pairs shown of each kind
 TOP = 15  # categories in a plot
@@ -146,7 +146,7 @@ def _binned(scores: Mapping[float, int]) -> tuple[dict[float, int], float]:
 def _address(figure: Any) -> str:
     from insightedit.evaluation.reporting.plots import to_svg
 
-    return "data:image/svg+xml;base64," + base64.b64encode(to_svg(figure).encode("utf-8")).decode("ascii")
+    return data_address(to_svg(figure).encode("utf-8"), "image/svg+xml")
 
 
 def _ratio(part: int, whole: int) -> str:

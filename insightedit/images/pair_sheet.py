@@ -5,8 +5,6 @@ The HTML file needs nothing else: pictures are inside it, text is escaped, and i
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from insightedit.files import check_others, write_atomically, write_text
+from insightedit.images.data_addresses import picture_address
 
 SIDE = 192  # pixels of a picture's longer side on a sheet
 ENDINGS = (".html", ".png")
@@ -50,9 +49,7 @@ class Tile:
         image = Image.fromarray(self.pixels)
         if max(image.size) > SIDE:
             image = image.resize(self.shown, Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return picture_address(image)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ stand in it once more as JSON under the id `edit-report`, for programs.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -21,6 +19,7 @@ from PIL import Image
 
 from insightedit.files import write_text
 from insightedit.images.background import EditComparison, native_edit, psnr
+from insightedit.images.data_addresses import picture_address
 from insightedit.images.reading import Picture, PictureInput, read_picture, strips, to_rgb
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ def render_report(report: EditReport, source: Picture, output: InsightEditOutput
     environment.filters["decibel"] = lambda value: "-" if value is None else f"{value:.1f} dB"
     environment.filters["percent"] = lambda value: f"{100 * value:.2f} %"
     data = json.dumps(_finite(asdict(report)), ensure_ascii=False, sort_keys=True).replace("<", "\\u003c")
-    addresses = {name: data_address(rgb) for name, rgb in pictures.items()}
+    addresses = {name: shown_address(rgb) for name, rgb in pictures.items()}
     return environment.from_string(template).render(report=report, pictures=addresses, data=data)
 
 
@@ -195,9 +194,6 @@ def _shown(values: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def data_address(values: np.ndarray) -> str:
+def shown_address(values: np.ndarray) -> str:
     """(H, W, 3) or (H, W) uint8 as a PNG inside a data address, made smaller than `MAX_SHOWN` where needed."""
-    image = Image.fromarray(_shown(values))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return picture_address(Image.fromarray(_shown(values)), optimize=True)

@@ -33,6 +33,7 @@ def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
         raise ValueError(
             f"items have {raters.min():.0f} to {raters.max():.0f} ratings: each needs the same number, at least 2."
         )
+    # (P - P_e) / (1 - P_e): P the share of agreeing pairs of raters, P_e what the categories' shares give by chance
     shares = table.mean(axis=0) / raters[0]
     by_chance = float((shares**2).sum())
     if by_chance > 1.0 - 1e-12:
@@ -73,19 +74,10 @@ class Correlation:
 
 
 def correlate(judge: Mapping[str, float | None], humans: Mapping[str, float | None]) -> Correlation:
-    """Rank correlation of two sets of scores.
-
-    Args:
-        judge: sample id -> score, None if missing.
-        humans: sample id -> score, e.g. the mean of its votes.
-
-    Returns:
-        Over the samples that both scored.
+    """Rank correlation of two sets of scores, sample id -> score, over the samples that both scored.
 
     Raises:
         ValueError: if these are fewer than three.
-
-    Source: `scipy.stats.spearmanr` and `scipy.stats.kendalltau`.
     """
     scored = [{name for name, value in side.items() if value is not None} for side in (judge, humans)]
     names = sorted(scored[0] & scored[1])

@@ -87,13 +87,7 @@ class ImageTextEncoder(ImageEncoder, Protocol):
 
 
 class _Encoder(ABC):
-    """A network with what it has to be given.
-
-    Args:
-        model: of its library.
-        name: for records.
-        preprocess: of pictures; its size has to be the model's.
-    """
+    """A network, its name for records, and the preprocess of pictures, whose size has to be the model's."""
 
     def __init__(self, model: Any, *, name: str, preprocess: Preprocess) -> None:
         self.model, self.name, self.preprocess = model.eval(), name, preprocess
@@ -119,13 +113,9 @@ class _Encoder(ABC):
 
 
 class OpenClipEncoder(_Encoder):
-    """A CLIP of open_clip.
+    """A CLIP of open_clip (`open_clip.CLIP`, or another with `encode_image` and `encode_text`).
 
-    Args:
-        model: `open_clip.CLIP`, or another with `encode_image` and `encode_text`.
-        tokenizer: list of texts -> (B, T) int64, as `open_clip.get_tokenizer` gives it.
-        name: for records.
-        preprocess: of pictures; its size has to be the model's.
+    `tokenizer` turns a list of texts into (B, T) int64, as `open_clip.get_tokenizer` gives it.
     """
 
     def __init__(
@@ -144,14 +134,7 @@ class OpenClipEncoder(_Encoder):
 
 
 class ClipEncoder(_Encoder):
-    """A CLIP of transformers.
-
-    Args:
-        model: `transformers.CLIPModel`.
-        tokenizer: `transformers.CLIPTokenizer`.
-        name: for records.
-        preprocess: of pictures; its size has to be the model's.
-    """
+    """A CLIP of transformers (`CLIPModel` and `CLIPTokenizer`)."""
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, preprocess: Preprocess) -> None:
         super().__init__(model, name=name, preprocess=preprocess)

@@ -61,10 +61,7 @@ class Box(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """Where a picture lies in its frame, in pixels.
-
-    `width` x `height` is the frame, `content` the part that the picture fills; the rest is black.
-    """
+    """`width` x `height` pixels, `content` the part of them that the picture fills; the rest is black."""
 
     width: int
     height: int
@@ -106,15 +103,10 @@ def read_grey(path: Path) -> np.ndarray:
 
 
 def to_unit(picture: np.ndarray, name: str) -> np.ndarray:
-    """(H, W, 3) uint8, or floats already in 0..1, as float64 in 0..1.
-
-    Args:
-        picture: to be converted.
-        name: of the argument, for the error.
+    """(H, W, 3) uint8, or floats already in 0..1, as float64 in 0..1; `name` is the argument's, for the error.
 
     Raises:
-        ValueError: if the shape or the range is another.
-        TypeError: if the dtype is another.
+        TypeError, ValueError: if shape, range or dtype are others.
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise ValueError(f"{name} has shape {picture.shape}; pictures are (H, W, 3).")
@@ -128,11 +120,7 @@ def to_unit(picture: np.ndarray, name: str) -> np.ndarray:
 
 
 def check_same_size(first: np.ndarray, second: np.ndarray) -> None:
-    """Refuse two pictures of different shapes.
-
-    Raises:
-        ValueError: if they differ.
-    """
+    """Refuse (ValueError) two pictures of different shapes."""
     if first.shape != second.shape:
         raise ValueError(f"the pictures have shapes {first.shape} and {second.shape}: bring them to one size first.")
 
@@ -168,12 +156,7 @@ def soft_keep(mask: np.ndarray) -> np.ndarray:
 
 
 def binary_keep(mask: np.ndarray, *, threshold: int = THRESHOLD, dilation: int = DILATION) -> np.ndarray:
-    """(H, W) bool, the pixels further than `dilation` from every pixel brighter than `threshold`.
-
-    Args:
-        mask: (H, W) uint8 or bool.
-        threshold: grey level.
-        dilation: pixels, a disc's radius; 0 keeps all that is not marked.
+    """(H, W) bool, the pixels further than `dilation` px (a disc's radius) from every one brighter than `threshold`.
 
     Raises:
         EmptyMaskError: if no pixel is marked.
@@ -184,6 +167,7 @@ def binary_keep(mask: np.ndarray, *, threshold: int = THRESHOLD, dilation: int =
         raise ValueError(f"dilation is {dilation}; it is a number of pixels, 0 or more.")
     marked = _grey(mask) > threshold
     _check_marked(marked, f"above {threshold}")
+    # the distance to the nearest marked pixel: cheaper than a dilation by a disc, and exact for any radius
     keep = np.asarray(ndimage.distance_transform_edt(~marked)) > dilation
     if not keep.any():
         raise FullMaskError(
@@ -201,7 +185,7 @@ def paper_box(mask: np.ndarray) -> Box:
         EmptyCropError: if the region is one pixel wide or high, so that nothing is left.
     """
     left, top, right, bottom = _bounds(_grey(mask) > 0, "above 0")
-    box = Box(left, top, right - 1, bottom - 1)
+    box = Box(left, top, right - 1, bottom - 1)  # the script takes the last row and column for exclusive ends
     _check_box(box)
     return box
 
@@ -276,20 +260,7 @@ def place(picture: np.ndarray, frame: Frame) -> np.ndarray:
 def paper_pair(
     source: np.ndarray, edited: np.ndarray, mask: np.ndarray, *, resize: Resize = "squash", side: int = SIDE
 ) -> MaskedPair:
-    """Source and output times the soft mask, as SmartEdit compares them.
-
-    Args:
-        source: (H, W, 3) uint8.
-        edited: (H', W', 3) uint8.
-        mask: (H'', W'') uint8 or bool; white is to be edited.
-        resize: see `frame_of`; the frame is the source's.
-        side: of the frame, in pixels.
-
-    Raises:
-        MaskError: if nothing, or all, is to be edited.
-        ValueError: if a shape is wrong, or with "none" the sizes differ.
-        TypeError: if a dtype is wrong.
-    """
+    """Source and output times the soft mask, as SmartEdit compares them; arguments and errors as of `strict_pair`."""
     first, second, grey, frame = _framed(source, edited, mask, resize, side)
     return _pair(first, second, soft_keep(grey), frame, "paper")
 
@@ -325,12 +296,7 @@ def strict_pair(
 
 
 def paper_crop(edited: np.ndarray, mask: np.ndarray, *, side: int = SIDE) -> np.ndarray:
-    """The edited region as SmartEdit shows it to CLIP: both squashed, then `paper_box`.
-
-    Args:
-        edited: (H, W, 3) uint8.
-        mask: (H', W') uint8 or bool.
-        side: of the frame, in pixels.
+    """The edited region (H, W, 3) uint8 as SmartEdit shows it to CLIP: picture and mask squashed, then `paper_box`.
 
     Raises:
         MaskError: if nothing is to be edited, or the region is one pixel wide or high.
@@ -342,7 +308,7 @@ def paper_crop(edited: np.ndarray, mask: np.ndarray, *, side: int = SIDE) -> np.
 def strict_crop(
     edited: np.ndarray, mask: np.ndarray, *, size: tuple[int, int], resize: Resize = "letterbox", side: int = SIDE
 ) -> np.ndarray:
-    """The edited region inside `strict_box`.
+    """The edited region (H, W, 3) uint8 inside `strict_box`.
 
     Args:
         edited: (H, W, 3) uint8; brought to the source's aspect ratio first.

@@ -63,17 +63,7 @@ def load_model(
 
 
 def load_tokenizer(cls: Any, source: str | os.PathLike, *, cache_dir: str | os.PathLike | None = None) -> Any:
-    """A tokenizer of transformers that has words.
-
-    Args:
-        cls: the tokenizer's class, e.g. `transformers.CLIPTokenizer`.
-        source: a folder, or a hub id whose files lie in the cache.
-        cache_dir: of the hub; None for the usual one.
-
-    Raises:
-        FileNotFoundError: if there is nothing; names the command that fetches it.
-        ValueError: see `check_tokenizer`.
-    """
+    """A tokenizer of transformers that has words (`check_tokenizer`); arguments and errors as of `load_model`."""
     tokenizer = read(cls.from_pretrained, source, cache_dir=cache_dir, local_files_only=True)
     check_tokenizer(tokenizer, source)
     return tokenizer
@@ -92,15 +82,12 @@ def check_tokenizer(tokenizer: Any, source: str | os.PathLike) -> None:
 
 
 def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any:
-    """What `from_pretrained` of transformers gives, with one sentence instead of its error.
+    """What `from_pretrained` of transformers gives, with one sentence (FileNotFoundError) instead of its error.
 
     Args:
         from_pretrained: of a model, configuration, tokenizer or processor.
         source: a folder, or a hub id whose files lie in the cache.
         **options: with `local_files_only=True`.
-
-    Raises:
-        FileNotFoundError: if there is nothing, or it cannot be read.
     """
     name = os.fspath(source)
     try:

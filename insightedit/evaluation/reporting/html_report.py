@@ -27,6 +27,7 @@ from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.reporting.runs import BINARY, ReportRun, merge_runs, with_votes
 from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Column, mark
 from insightedit.files import write_text
+from insightedit.images.data_addresses import data_address
 from insightedit.images.provenance import save_picture
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class _Plot:
 
     @property
     def address(self) -> str:
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode("utf-8")).decode("ascii")
+        return data_address(self.svg.encode("utf-8"), "image/svg+xml")
 
 
 def write_html_report(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -19,6 +17,7 @@ from insightedit.evaluation.reporting.choice import Block, means_of
 from insightedit.evaluation.reporting.runs import BINARY, ReportRun
 from insightedit.evaluation.reporting.tables import MetricColumn
 from insightedit.evaluation.scenes.metrics import largest_change
+from insightedit.images.data_addresses import picture_address
 from insightedit.images.reading import read_picture, to_rgb
 from insightedit.pipelines.report import heat_overlay
 
@@ -55,10 +54,8 @@ class Thumbnail:
         """The picture as WebP inside a data address, "" without picture."""
         if self.rgb is None:
             return ""
-        buffer = io.BytesIO()
         options = {"lossless": True} if self.is_exact else {"quality": QUALITY}
-        Image.fromarray(self.rgb).save(buffer, format="WEBP", method=4, **options)
-        return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return picture_address(Image.fromarray(self.rgb), "WEBP", method=4, **options)
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ class Swap(Step):
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Two pairs of each; refused: no thing of the photo can be exchanged for the second photo's."""
         jobs = [self._job(record, context) for record in records]
-        good = [job for job in jobs if isinstance(job, _Job)]
+        good = [job for job in jobs if isinstance(job, _Swap)]
         y1 = context.backend("inpainter").paint([job.painting for job in good]) if good else []
         pastings = [job.pasting(empty) for job, empty in zip(good, y1, strict=True)]
         y4 = context.backend("harmoniser").harmonise(pastings) if good else []
@@ -219,9 +219,9 @@ class Swap(Step):
             job.pairs(empty, pasting.mask, final)
             for job, empty, pasting, final in zip(good, y1, pastings, y4, strict=True)
         )
-        return [next(pairs) if isinstance(job, _Job) else [job] for job in jobs]
+        return [next(pairs) if isinstance(job, _Swap) else [job] for job in jobs]
 
-    def _job(self, record: Record, context: Context) -> _Job | Rejected:
+    def _job(self, record: Record, context: Context) -> _Swap | Rejected:
         if record.image is None or len(record.references) != 2 or NOTE not in record.notes:
             return self.reject(record, "has no thing of a second photo")
         cut = CutOut.from_pictures(record.references)
@@ -236,7 +236,7 @@ class Swap(Step):
             where = placed(cut.mask.shape, mask)
             scale = where.height / cut.mask.shape[0]
             if self.min_scale <= scale <= self.max_scale:
-                return _Job(record, number, cut, where, grown(mask, self.grow), seed)
+                return _Swap(record, number, cut, where, grown(mask, self.grow), seed)
             tried.append(f"{scale:.2f}")
         told = f"would be scaled by {', '.join(tried)}" if tried else "the photo has no masks"
         return self.reject(record, "nothing to exchange", told)
@@ -262,7 +262,7 @@ def placed(size: Sequence[int], mask: np.ndarray) -> Window:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Swap:
     """One photo, which of its things goes, and what comes where."""
 
     record: Record

@@ -22,7 +22,7 @@ from PIL import Image
 from data_recipes.expressive.texts import QUESTION, SUMMARY_PROMPT, cut_answer
 from insightedit.datasets.pairs import PairSource
 from insightedit.datasets.sources import num_records
-from insightedit.files import check_folder, write_atomically
+from insightedit.files import check_folder, drop_cut_line, write_atomically
 
 Describe = Callable[[Sequence[str], Sequence[np.ndarray]], list[str]]
 Summarise = Callable[[Sequence[str]], list[str]]
@@ -102,7 +102,7 @@ def write_answers(
     describe: Callable[[], Describe],
     *,
     batch_size: int = 8,
-    progress: Progress | None = None,
+    progress: Progress = lambda rows: None,
 ) -> None:
     """First pass: what the language model answers to every picture.
 
@@ -114,9 +114,9 @@ def write_answers(
         batch_size: pictures per call.
         progress: called with a number of rows, those of earlier sessions at once.
     """
-    lines = Lines(out / "answers" / f"{settings.split}.jsonl")
+    lines = JsonLines(out / "answers" / f"{settings.split}.jsonl")
     done, total = lines.next_index(), settings.total(source)
-    _tell(progress, min(done, total))
+    progress(min(done, total))
     model = describe() if done < total else None
     for start in range(done, total, batch_size):
         indices = range(start, min(start + batch_size, total))
@@ -130,7 +130,7 @@ def write_answers(
                 lines.append({"index": index, "reason": record})
             else:
                 lines.append({"index": index, "answer": next(answers)})
-        _tell(progress, len(indices))
+        progress(len(indices))
 
 
 def write_summaries(
@@ -140,7 +140,7 @@ def write_summaries(
     summarise: Callable[[], Summarise],
     *,
     batch_size: int = 8,
-    progress: Progress | None = None,
+    progress: Progress = lambda rows: None,
 ) -> dict[str, int]:
     """Second pass: cut and shorten the answers, and write the rows that training reads. Arguments as `write_answers`.
 
@@ -151,14 +151,14 @@ def write_summaries(
         RuntimeError: if the first pass has not finished.
     """
     name, total = f"{settings.split}.jsonl", settings.total(source)
-    answers = Lines(out / "answers" / name).rows()[:total]
+    answers = JsonLines(out / "answers" / name).rows()[:total]
     if len(answers) < total:
         raise RuntimeError(
             f"{out} holds {len(answers)} of {total} answers: run the first pass (`write_answers`) to its end."
         )
-    lines, rejected = Lines(out / name), Lines(out / "rejected" / name)
+    lines, rejected = JsonLines(out / name), JsonLines(out / "rejected" / name)
     done = max(lines.next_index(), rejected.next_index())
-    _tell(progress, min(done, total))
+    progress(min(done, total))
     model = summarise() if done < total else None
     for start in range(done, total, batch_size):
         rows = answers[start : start + batch_size]
@@ -171,11 +171,11 @@ def write_summaries(
                 lines.append(_row(out, source, row["index"], expressive))
             else:
                 rejected.append({"index": row["index"], "reason": row.get("reason") or _why(text)})
-        _tell(progress, len(rows))
+        progress(len(rows))
     return {"written": len(lines.rows()), "rejected": len(rejected.rows())}
 
 
-class Lines:
+class JsonLines:
     """A file of JSON lines with rising `index`, appended to and flushed row by row.
 
     A last line that a kill cut short is taken off when the file is opened.
@@ -184,11 +184,7 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            whole = path.read_bytes()
-            end = whole.rfind(b"\n") + 1
-            if end < len(whole):
-                os.truncate(path, end)
+        drop_cut_line(path)
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row."""
@@ -247,8 +243,3 @@ def _picture(out: Path, source: Any, index: int, role: str, pixels: np.ndarray) 
     with write_atomically(path) as aside:
         Image.fromarray(pixels).save(aside, format="PNG")
     return path.relative_to(out).as_posix()
-
-
-def _tell(progress: Progress | None, rows: int) -> None:
-    if progress is not None and rows:
-        progress(rows)

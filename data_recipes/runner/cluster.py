@@ -23,7 +23,7 @@ from data_recipes.runner.codec import read_chunks, write_chunks
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import RunStopped, Unit, one_line
 from data_recipes.runner.folder import OutFolder
-from data_recipes.runner.local import Job, Report
+from data_recipes.runner.local import Job, Report, RunEngine
 from data_recipes.runner.progress import ProgressReporter, Stopper
 from data_recipes.runner.worker import Task, Worker
 
@@ -36,20 +36,16 @@ QUIET = {
 STORE_BYTES = 2**30  # of the object store of a cluster of our own; units wait in it between stages
 
 
-class RayEngine:
+class RayEngine(RunEngine):
     """Works units off on a Ray cluster: the one that is connected, the one of `engine.address`, or one of its own."""
 
     def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
         require_ray()
-        self.job, self.watch, self.stopper = job, watch, stopper
+        super().__init__(job, watch, stopper)
         self.needs = [bool(step.needs) for step in Worker(job.config).steps]
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
-        """Reports of tasks as they are done; ends early if asked to stop.
-
-        Raises:
-            RunStopped: if a step was stopped, or Ray itself gives up.
-        """
+        """See `RunEngine`."""
         if not tasks:
             return
         with connected(self.job.config, sum(self.needs)):
@@ -62,9 +58,6 @@ class RayEngine:
                     f"ray gives up: {one_line(error)[:300]}; what is finished is kept, and the same command goes on "
                     "from there."
                 ) from error
-
-    def close(self) -> None:
-        """Nothing is kept open."""
 
     def _hear(self, data: Any) -> Iterator[Report]:
         for row in data.iter_rows():

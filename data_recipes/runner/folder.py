@@ -144,11 +144,6 @@ class OutFolder:
         """After how many steps records of the unit lie in the work folder; 0 if none do."""
         return next((n for n in range(num_steps - 1, 0, -1) if self.work(unit, n).is_file()), 0)
 
-    def forget_work(self, unit: Unit, num_steps: int) -> None:
-        """Take away the unit's records between steps, up to those after so many."""
-        for number in range(1, num_steps + 1):
-            self.work(unit, number).unlink(missing_ok=True)
-
     def clear_work(self) -> None:
         """Take the work folder away."""
         shutil.rmtree(self.path / WORK, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -37,17 +38,35 @@ class Job:
     only_needed: bool
 
 
-class InProcess:
-    """Works units off one by one in this process."""
+class RunEngine(ABC):
+    """Works units off."""
 
     def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
         self.job, self.watch, self.stopper = job, watch, stopper
+
+    @abstractmethod
+    def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
+        """Reports of tasks as they are done; ends early if asked to stop.
+
+        Raises:
+            RunStopped: if a step was stopped, or the engine gives up; units in work are finished first.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most keep nothing open
+        """Let go of models and processes."""
+
+
+class InProcess(RunEngine):
+    """Works units off one by one in this process."""
+
+    def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
+        super().__init__(job, watch, stopper)
         devices = job.config.engine.devices
         self.worker = Worker(job.config, device=devices[0] if devices else None, only_needed=job.only_needed)
         self.folder = OutFolder(job.path, job.config)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
-        """Reports of tasks as they are done; ends early if asked to stop."""
+        """See `RunEngine`."""
         for task in tasks:
             if self.stopper.asked:
                 return
@@ -58,21 +77,17 @@ class InProcess:
         self.worker.drop(list(self.worker.backends))
 
 
-class ProcessPool:
+class ProcessPool(RunEngine):
     """Works units off in several processes."""
 
     def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
-        self.job, self.watch, self.stopper = job, watch, stopper
+        super().__init__(job, watch, stopper)
         self.workers: list[_Process] = []
         self.deaths: Counter[int] = Counter()
         self.problem: str | None = None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
-        """Reports of tasks as they are done; ends early if asked to stop.
-
-        Raises:
-            RunStopped: if a worker was stopped, or three died over one unit; the others finish their units first.
-        """
+        """See `RunEngine`; also stops where three workers died over one unit."""
         waiting = deque(tasks)
         while True:
             self._give(waiting)
@@ -171,11 +186,6 @@ class _Process:
     process: Any
     pipe: Connection
     task: Task | None = None
-
-
-def local_engine(job: Job, watch: ProgressReporter, stopper: Stopper) -> InProcess | ProcessPool:
-    """The engine that `engine.workers` asks for."""
-    return InProcess(job, watch, stopper) if job.config.engine.workers == 1 else ProcessPool(job, watch, stopper)
 
 
 def _work(job: Job, place: int, pipe: Connection) -> None:

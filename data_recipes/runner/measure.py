@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,8 +41,8 @@ class UnitCounts:
         self.keys: list[str] = []
         self.pairs = 0
         self.counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTED}
-        self.scores: dict[str, Counter[str]] = {}
-        self.steps: dict[str, list[int]] = {}
+        self.scores: dict[str, Counter[str]] = defaultdict(Counter)
+        self.steps: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         self.rejects: list[Rejected] = []
         self.cells: dict[str, list[dict[str, Any]]] = {"accepted": [], "refused": []}
 
@@ -50,8 +50,7 @@ class UnitCounts:
         """Count a finished chunk, apart from its pairs."""
         self.keys += chunk.keys
         for name, (entered, left) in chunk.passed.items():
-            before = self.steps.setdefault(name, [0, 0])
-            self.steps[name] = [before[0] + entered, before[1] + left]
+            self.steps[name] = [self.steps[name][0] + entered, self.steps[name][1] + left]
         refusals = _in_order(chunk)
         self.rejects += refusals
         for refused in refusals:
@@ -64,8 +63,8 @@ class UnitCounts:
             "pairs": self.pairs,
             "steps": self.steps,
             "rejects_by_reason": by_reason(self.rejects),
-            "counts": {name: dict(sorted(found.items())) for name, found in self.counts.items()},
-            "scores": {name: dict(sorted(found.items())) for name, found in sorted(self.scores.items())},
+            "counts": _by_name(self.counts),
+            "scores": _by_name(dict(sorted(self.scores.items()))),
             "keys": self.keys,
             "rejects": [vars(one) for one in self.rejects],
             "cells": {what: _first(cells, CELLS_A_UNIT) for what, cells in self.cells.items()},
@@ -89,8 +88,7 @@ class UnitCounts:
             self.counts["wordings"][kind] += len(texts)
         self.counts["words"][f"{len(instruction_of(record).split()):03d}"] += 1
         for name, score in record.scores.items():
-            value = f"{round(float(score), PLACES):g}"
-            self.scores.setdefault(name, Counter())[value] += 1
+            self.scores[name][f"{round(float(score), PLACES):g}"] += 1
         self._show("accepted", record, None)
 
     def _show(self, what: str, record: Record, refused: Rejected | None) -> None:
@@ -129,10 +127,14 @@ def _in_order(chunk: Chunk) -> list[Rejected]:
 
 def by_reason(rejects: Iterable[Rejected]) -> dict[str, dict[str, int]]:
     """step -> reason -> number, steps in order of their first reject, reasons by name."""
-    found: dict[str, Counter[str]] = {}
+    found: dict[str, Counter[str]] = defaultdict(Counter)
     for one in rejects:
-        found.setdefault(one.step, Counter())[one.reason] += 1
-    return {step: dict(sorted(reasons.items())) for step, reasons in found.items()}
+        found[one.step][one.reason] += 1
+    return _by_name(found)
+
+
+def _by_name(counters: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    return {name: dict(sorted(found.items())) for name, found in counters.items()}
 
 
 def add_up(units: Iterable[Mapping[str, Any]], steps: Iterable[str]) -> Counts:
@@ -143,34 +145,30 @@ def add_up(units: Iterable[Mapping[str, Any]], steps: Iterable[str]) -> Counts:
         steps: names in their order, which rejects are then told in.
     """
     counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTED}
-    scores: dict[str, Counter[str]] = {}
-    passed: dict[str, list[int]] = {}
-    rejects: dict[str, Counter[str]] = {}
+    scores: dict[str, Counter[str]] = defaultdict(Counter)
+    rejects: dict[str, Counter[str]] = defaultdict(Counter)
+    passed: dict[str, list[int]] = {name: [0, 0] for name in steps}
     cells: dict[str, list[dict[str, Any]]] = {"accepted": [], "refused": []}
     pairs = inputs = 0
     for unit in units:
         pairs += unit["pairs"]
         inputs += len(unit["keys"])
-        for name, found in unit["counts"].items():
-            counts[name].update(found)
-        for name, found in unit["scores"].items():
-            scores.setdefault(name, Counter()).update(found)
-        for name, numbers in unit["steps"].items():
-            before = passed.setdefault(name, [0, 0])
-            passed[name] = [before[0] + numbers[0], before[1] + numbers[1]]
-        for step, reasons in unit["rejects_by_reason"].items():
-            rejects.setdefault(step, Counter()).update(reasons)
+        for total, part in ((counts, "counts"), (scores, "scores"), (rejects, "rejects_by_reason")):
+            for name, found in unit[part].items():
+                total[name].update(found)
+        for name, (entered, left) in unit["steps"].items():
+            passed[name] = [passed[name][0] + entered, passed[name][1] + left]
         for what, found in unit["cells"].items():
             cells[what] = _first([*cells[what], *found], CELLS_SHOWN)
-    order = ["read", *steps]
+    order = ["read", *passed]
     known = sorted(rejects, key=lambda step: order.index(step) if step in order else len(order))
     return {
         "inputs": inputs,
         "pairs": pairs,
-        "steps": {name: passed.get(name, [0, 0]) for name in steps},
-        "rejects_by_reason": {step: dict(sorted(rejects[step].items())) for step in known},
-        "counts": {name: dict(sorted(found.items())) for name, found in counts.items()},
-        "scores": {name: dict(sorted(found.items())) for name, found in sorted(scores.items())},
+        "steps": passed,
+        "rejects_by_reason": _by_name({step: rejects[step] for step in known}),
+        "counts": _by_name(counts),
+        "scores": _by_name(dict(sorted(scores.items()))),
         "cells": cells,
     }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,7 +20,7 @@ from data_recipes.runner.config import RecipeConfig, check
 from data_recipes.runner.flow import RunStopped, Unit, units_of
 from data_recipes.runner.folder import LOG, MANIFEST, OutFolder, write_json
 from data_recipes.runner.inputs import open_input
-from data_recipes.runner.local import Job, local_engine
+from data_recipes.runner.local import InProcess, Job, ProcessPool, RunEngine
 from data_recipes.runner.measure import add_up
 from data_recipes.runner.progress import Interrupted, ProgressReporter, Stopper, stopping_on_signals
 from data_recipes.runner.steps import Step
@@ -137,12 +138,13 @@ def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: ProgressR
     folder.note(what="end", at=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def _engine(job: Job, watch: ProgressReporter, stopper: Stopper) -> Any:
-    if job.config.engine.name == "local":
-        return local_engine(job, watch, stopper)
-    from data_recipes.runner.cluster import RayEngine
+def _engine(job: Job, watch: ProgressReporter, stopper: Stopper) -> RunEngine:
+    engine = job.config.engine
+    if engine.name == "ray":
+        from data_recipes.runner.cluster import RayEngine
 
-    return RayEngine(job, watch, stopper)
+        return RayEngine(job, watch, stopper)
+    return (InProcess if engine.workers == 1 else ProcessPool)(job, watch, stopper)
 
 
 def _phases(
@@ -256,19 +258,12 @@ def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, A
 def usage_of(folder: Path) -> dict[str, dict[str, float]]:
     """What backends have used in all sessions of a run, from its log: backend -> calls, tokens, cost, seconds."""
     path = Path(folder) / LOG
-    total: dict[str, dict[str, float]] = {}
-    if not path.is_file():
-        return total
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:  # cut short by a kill
-            continue
-        for name, used in entry.get("usage", {}).items():
-            before = total.setdefault(name, {})
-            for what, number in used.items():
-                before[what] = before.get(what, 0) + number
-    return total
+    total: dict[str, Counter[str]] = defaultdict(Counter)
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with suppress(ValueError):  # cut short by a kill
+            for name, used in json.loads(line).get("usage", {}).items():
+                total[name].update(used)
+    return {name: dict(used) for name, used in total.items()}
 
 
 def _describe(name: str, config: RecipeConfig) -> dict[str, Any]:

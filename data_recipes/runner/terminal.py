@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,13 +21,18 @@ EVERY = 10.0  # seconds between lines, where nobody watches
 WIDTH_OF_FILES = 120
 
 
-class Lines(ProgressReporter):
+class ProgressLines(ProgressReporter):
     """Tells a log file how a run goes: a line every ten seconds."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.inputs = self.units = self.done = self.pairs = self.rejected = 0
         self.last = time.monotonic()
+
+    @property
+    def results(self) -> str:
+        """What came of the units so far."""
+        return f"{self.pairs:,} pairs, {self.rejected:,} rejected"
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
         """See `ProgressReporter`."""
@@ -43,7 +48,11 @@ class Lines(ProgressReporter):
             self.count(report["counts"])
         if time.monotonic() - self.last >= EVERY:
             self.last = time.monotonic()
-            self.say(f"{self.done} of {self.units} units: {self.pairs:,} pairs, {self.rejected:,} rejected", "dim")
+            self.tell()
+
+    def tell(self) -> None:
+        """Say how far it is."""
+        self.say(f"{self.done} of {self.units} units: {self.results}", "dim")
 
     def worker_died(self, unit: int, why: str) -> None:
         """See `ProgressReporter`."""
@@ -64,52 +73,44 @@ class Lines(ProgressReporter):
         self.console.print(text, style=style, highlight=False)
 
 
-class Bars(Lines):
+class ProgressBars(ProgressLines):
     """Shows how a run goes: a bar for the inputs, a count for each step, and rejects as units end."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
         super().__init__(console)
         self.progress = progress
         self.rows: dict[str, Any] = {}
-        self.reasons: dict[str, Counter[str]] = {}
+        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
         """See `ProgressReporter`."""
         super().begin(inputs, units, steps)
-        self.rows[""] = self.progress.add_task("inputs", total=inputs, told="")
-        self.rows |= {name: self.progress.add_task(f"  {name}", total=None, told="", visible=True) for name in steps}
+        self.rows[READ] = self.progress.add_task("inputs", total=inputs, told="")
+        self.rows |= {name: self.progress.add_task(f"  {name}", total=None, told="") for name in steps}
 
     def kept(self, inputs: int, counts: Mapping[str, Any]) -> None:
         """See `ProgressReporter`."""
+        self.progress.advance(self.rows[READ], inputs)
         super().kept(inputs, counts)
-        self.progress.advance(self.rows[""], inputs)
-        self._tell()
 
     def passed(self, step: str, records: int) -> None:
         """See `ProgressReporter`."""
-        row = self.rows.get("" if step == READ else step)
-        if row is not None:
-            self.progress.advance(row, records)
+        if step in self.rows:
+            self.progress.advance(self.rows[step], records)
 
-    def unit_done(self, report: Mapping[str, Any]) -> None:
-        """See `ProgressReporter`."""
-        if "counts" in report:
-            self.count(report["counts"])
-        self._tell()
+    def tell(self) -> None:
+        """The bars tell it."""
 
     def count(self, counts: Mapping[str, Any]) -> None:
         """Add a unit's numbers."""
         super().count(counts)
+        self.progress.update(self.rows[READ], told=f"{self.done}/{self.units} units, {self.results}")
         for step, found in counts["rejects_by_reason"].items():
-            self.reasons.setdefault(step, Counter()).update(found)
-
-    def _tell(self) -> None:
-        told = f"{self.done}/{self.units} units, {self.pairs:,} pairs, {self.rejected:,} rejected"
-        self.progress.update(self.rows[""], told=told)
-        for name, found in self.reasons.items():
-            if name in self.rows:
-                most, number = found.most_common(1)[0]
-                self.progress.update(self.rows[name], told=f"{found.total():,} rejected, {most}: {number:,}")
+            self.reasons[step].update(found)
+            if step in self.rows and step != READ:
+                most, number = self.reasons[step].most_common(1)[0]
+                told = f"{self.reasons[step].total():,} rejected, {most}: {number:,}"
+                self.progress.update(self.rows[step], told=told)
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def watching() -> Iterator[ProgressReporter]:
     """Bars on the error stream where somebody watches it, else lines."""
     console = Console(stderr=True)
     if not sys.stderr.isatty():
-        yield Lines(console)
+        yield ProgressLines(console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -128,7 +129,7 @@ def watching() -> Iterator[ProgressReporter]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        yield Bars(console, progress)
+        yield ProgressBars(console, progress)
 
 
 def output_console() -> Console:

@@ -108,18 +108,18 @@ class Pairs(Step):
         has_masks = any(thing.mask is not None for thing in record.things)
         return [] if has_masks else [self.reject(record, "has no masks")]
 
-    def _jobs(self, place: int, record: Record, context: Context) -> list[_Job]:
+    def _jobs(self, place: int, record: Record, context: Context) -> list[_Paint]:
         """What is to be painted for a photo: each thing removed, and each replaced."""
         order = context.rng(record).permutation(len(record.things)).tolist()
         masked = [number for number in order if record.things[number].mask is not None]
         return [
-            _Job(place, record, number, kind, self.grow)
+            _Paint(place, record, number, kind, self.grow)
             for number in sorted(masked[: self.max_things])
             for kind, tasks in (("remove", {"remove", "add"}), ("replace", {"replace"}))
             if tasks & set(self.tasks) and may(record, kind)[number]
         ]
 
-    def _with_proposals(self, jobs: Sequence[_Job], outcomes: list[list[Outcome]], context: Context) -> list[_Job]:
+    def _with_proposals(self, jobs: Sequence[_Paint], outcomes: list[list[Outcome]], context: Context) -> list[_Paint]:
         """The jobs that can be done, replacements with what comes; the others are refused."""
         asked = [job for job in jobs if job.kind == "replace"]
         readers = [partial(_read_proposal, known=job.record.things) for job in asked]
@@ -136,7 +136,7 @@ class Pairs(Step):
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Paint:
     """One painting and the pairs that come of it."""
 
     place: int

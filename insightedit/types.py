@@ -8,11 +8,13 @@ H W pixels, h w latent grid.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,9 @@ class EditBatch:
 
 
 def _to(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
     if isinstance(value, TokenBatch | EditBatch | ComprehensionStates):
         return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value)})
-    return value
+    return value.to(device) if hasattr(value, "to") else value  # a tensor; data recipes read records without torch
 
 
 Task = Literal["editing", "subject", "subject_editing"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from importlib import import_module
 from typing import Any, TypeVar
 
 from data_recipes.runner.steps import Step
+from insightedit.console import did_you_mean
 
 RECIPES: dict[str, str] = {
     "advancededit": "data_recipes.advancededit",
@@ -38,7 +38,7 @@ def build_steps(named: str, settings: Settings) -> list[Step]:
     names = [step.name for step in steps]
     for name, value in settings.items():
         if name not in names and value is not None:
-            raise ValueError(f"steps.{name}: the recipe {named} has no such step; {_choose(name, names)}.")
+            raise ValueError(f"steps.{name}: the recipe {named} has no such step; {did_you_mean(name, names)}")
     return steps
 
 
@@ -50,7 +50,7 @@ def recipe_module(named: str) -> Any:
     """
     place = RECIPES.get(named, named)
     if "." not in place:
-        raise ValueError(f"recipe is {named!r}: {_choose(named, RECIPES)}.")
+        raise ValueError(f"recipe is {named!r}: {did_you_mean(named, RECIPES)}")
     try:
         found = import_module(place)
         found.steps, found.ABOUT  # noqa: B018
@@ -81,10 +81,5 @@ def configured(step: type[T], settings: Settings) -> T:
     known = [one.name for one in fields(step) if one.init]  # type: ignore[arg-type]
     for key in given:
         if key not in known:
-            raise ValueError(f"steps.{name}.{key}: the step {name} has no such setting; {_choose(key, known)}.")
+            raise ValueError(f"steps.{name}.{key}: the step {name} has no such setting; {did_you_mean(key, known)}")
     return step(**given)
-
-
-def _choose(wrong: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known) or 'none, there are none'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import inspect
 import logging
@@ -13,10 +14,11 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -56,6 +58,19 @@ _SYSTEM = {
     errno.EROFS: "lies on a disk that cannot be written: name another place",
 }
 MAX_PATH = 200  # letters of a path that are shown
+LONGEST = 420  # letters of what is told of wrong usage
+WIDTH_OF_FILES = 140  # characters, where the output is no terminal
+
+# What options may be at most
+MAX_SEED = 2**32 - 1  # of the noise
+MAX_SCENE_SEED = 2**24 - 1  # the scenes' sampler uses so many bits
+MAX_SCALE = 1000.0  # far beyond what any model draws with; half precision ends at 65504
+MAX_BATCH = 1024
+MAX_SCENES = 1_000_000
+SCENE_SIDES = (16, 1024)  # sprites cannot be told apart below; above, 256 px photographs are only blown up
+MAX_TRAINING_STEPS = 100_000_000
+MAX_RECORDS = 1_000_000_000  # of a data set
+MAX_SIDE = 65_536  # pixels of a picture
 
 
 class Terminated(KeyboardInterrupt):
@@ -178,42 +193,6 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
 
 
-LONGEST = 420  # letters of what is told of wrong usage
-
-
-MAX_SEED = 2**32 - 1  # of the noise
-
-
-MAX_SCENE_SEED = 2**24 - 1  # the scenes' sampler uses so many bits
-
-
-MAX_STEPS = 1000  # noise schedules have no more
-
-
-MAX_SCALE = 1000.0  # far beyond what any model draws with; half precision ends at 65504
-
-
-MAX_BATCH = 1024
-
-
-MAX_SCENES = 1_000_000
-
-
-SCENE_SIDES = (16, 1024)  # sprites cannot be told apart below; above, 256 px photographs are only blown up
-
-
-MAX_RESAMPLES = 1_000_000
-
-
-MAX_TRAINING_STEPS = 100_000_000
-
-
-MAX_RECORDS = 1_000_000_000  # of a data set
-
-
-MAX_SIDE = 65_536  # pixels of a picture
-
-
 class _OneSentence:
     """Ends wrong usage as every other mistake: one sentence on stderr and exit code 2; keeps examples in one piece."""
 
@@ -282,79 +261,6 @@ def finite(value: float | None) -> float | None:
     return value
 
 
-def _there(name: str | None) -> str | None:
-    from insightedit.modeling.devices import find_device
-
-    if name is not None:
-        try:
-            find_device(name)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-    return name
-
-
-def _scale(text: str) -> Any:
-    return typer.Option(min=0, max=MAX_SCALE, callback=finite, help=text)
-
-
-Model = Annotated[str | None, typer.Option(help="Model folder or hub id. Default: the one that comes along.")]
-
-
-Device = Annotated[str | None, typer.Option(callback=_there, help="cpu, cuda, cuda:0, mps. Default: what is there.")]
-
-
-Overwrite = Annotated[
-    bool | None,
-    typer.Option(
-        "--overwrite/--skip-existing",
-        help="Replace or keep outputs that are there. Default: a folder's are kept; a single one is replaced if an "
-        "earlier edit wrote it.",
-        show_default=False,
-    ),
-]
-
-
-Steps = Annotated[int | None, typer.Option(min=1, max=MAX_STEPS, help="Denoising steps.")]
-
-
-TextScale = Annotated[float | None, _scale("How hard to follow the instruction.")]
-
-
-ImageScale = Annotated[float | None, _scale("How hard to keep to the picture.")]
-
-
-PromptScale = Annotated[float | None, _scale("Weight of the image branch.")]
-
-
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        max=MAX_BATCH,
-        help="Pictures per forward pass: 1 gives each picture the bytes it has alone; more is faster, and rounds "
-        "otherwise (by a grey level here and there).",
-    ),
-]
-
-
-SceneSeed = Annotated[int, typer.Option(min=0, max=MAX_SCENE_SEED, help="Of the scenes and of the noise.")]
-
-
-SceneSide = Annotated[
-    int | None,
-    typer.Option(min=SCENE_SIDES[0], max=SCENE_SIDES[1], help="Pixels of a side. Default: the model's resolution."),
-]
-
-
-Split = Annotated[str, typer.Option(help="train, val or test.")]
-
-
-Resamples = Annotated[int, typer.Option(min=1, max=MAX_RESAMPLES, help="Of the bootstrap.")]
-
-
-WIDTH_OF_FILES = 140  # characters, where the output is no terminal
-
-
 def console() -> Console:
     """Standard output as tables want it."""
     from rich.console import Console
@@ -363,8 +269,8 @@ def console() -> Console:
 
 
 @contextmanager
-def progress_bar(total: int, what: str) -> Iterator[Callable[[int], object] | None]:
-    """A bar on the error stream, where that is a terminal; what it yields is called with the number of things done."""
+def _bar(what: str, total: int | None) -> Iterator[Callable[..., object] | None]:
+    """A bar's `update` on the error stream; None where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -373,20 +279,33 @@ def progress_bar(total: int, what: str) -> Iterator[Callable[[int], object] | No
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.advance(task, done)
+        yield partial(bar.update, bar.add_task(what, total=total))
+
+
+@contextmanager
+def progress_bar(total: int, what: str) -> Iterator[Callable[[int], object] | None]:
+    """A bar on the error stream, where that is a terminal; what it yields is called with the number of things done."""
+    with _bar(what, total) as update:
+        yield update and (lambda done: update(advance=done))
 
 
 @contextmanager
 def counting_bar(what: str) -> Iterator[Callable[[int, int], object]]:
     """As `progress_bar` where the total is learnt on the way; what it yields is called with (done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    with _bar(what, None) as update:
+        yield lambda done, total: update and update(completed=done, total=total)
 
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+def did_you_mean(wrong: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """`did you mean NAME?`, or what to choose instead.
+
+    Args:
+        wrong: name that is not known.
+        known: names that are.
+        otherwise: what to say where none comes close; None tells all names.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(wrong, names, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"choose one of {', '.join(names) or 'none, there are none'}." if otherwise is None else otherwise

@@ -26,7 +26,6 @@ BrushNet, from its fork of diffusers, with its weights as a component:
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 import typing
@@ -47,6 +46,7 @@ from data_recipes.backends.loading import (
     place,
 )
 from data_recipes.backends.windows import put_back, resized, window_around, working_size
+from insightedit.console import did_you_mean
 
 REMOVAL = {"prompt": "empty background, nothing there", "negative_prompt": "object, person, animal, text, artifact"}
 PAINTING = {"prompt": "{prompt}", "negative_prompt": "{negative_prompt}"}
@@ -195,8 +195,7 @@ class _DiffusersBackend(CountedBackend):
     def _check_known(self, name: str) -> None:
         if name in self._parameters:
             return
-        near = difflib.get_close_matches(name, self._parameters, n=1)
-        told = f"did you mean {near[0]}?" if near else f"it takes {', '.join(self._parameters)}."
+        told = did_you_mean(name, self._parameters, f"it takes {', '.join(self._parameters)}.")
         raise ValueError(
             f"{type(self._pipeline).__name__} takes no argument {name}: {told} `names`, `removal`, `painting` and "
             "`options` say what it is called with."

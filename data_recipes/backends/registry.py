@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from data_recipes.backends.base import BACKENDS
+from insightedit.console import did_you_mean
 
 KINDS: dict[str, dict[str, str]] = {
     "chat": {
@@ -59,14 +59,14 @@ def load_backend(name: str, entry: Mapping[str, Any]) -> Any:
         ValueError: if there is no such backend, kind or argument; it names the nearest.
     """
     if name not in KINDS:
-        raise ValueError(f"backends.{name}: no step asks for one; {_choose(name, BACKENDS)}.")
+        raise ValueError(f"backends.{name}: no step asks for one; {did_you_mean(name, BACKENDS)}")
     given = dict(entry)
     kind = str(given.pop("kind", None))
     made = backend_class(name, kind)
     known = [key for key in inspect.signature(made).parameters if key != "self"]
     for key in given:
         if key not in known:
-            raise ValueError(f"backends.{name}.{key}: the kind {kind} has no such setting; {_choose(key, known)}.")
+            raise ValueError(f"backends.{name}.{key}: the kind {kind} has no such setting; {did_you_mean(key, known)}")
     return made(**given)
 
 
@@ -78,17 +78,12 @@ def backend_class(name: str, kind: str) -> Any:
     """
     place = KINDS[name].get(kind, kind)
     if ":" not in place:
-        raise ValueError(f"backends.{name}.kind is {kind!r}: {_choose(kind, KINDS[name])}.")
+        raise ValueError(f"backends.{name}.kind is {kind!r}: {did_you_mean(kind, KINDS[name])}")
     module, _, attribute = place.partition(":")
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"backends.{name}.kind is {kind!r}, which cannot be imported: {error}.") from error
     if not inspect.isclass(found) or module.partition(".")[0] in sys.stdlib_module_names:
-        raise ValueError(f"backends.{name}.kind is {kind!r}, which is no backend: {_choose(kind, KINDS[name])}.")
+        raise ValueError(f"backends.{name}.kind is {kind!r}, which is no backend: {did_you_mean(kind, KINDS[name])}")
     return found
-
-
-def _choose(wrong: str, known: Any) -> str:
-    near = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"

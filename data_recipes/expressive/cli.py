@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes.expressive.writer import Settings, write_answers, write_summaries
-from insightedit.console import MAX_BATCH, MAX_RECORDS, Command, Device, one_sentence_errors
+from insightedit.console import MAX_BATCH, MAX_RECORDS, Command, one_sentence_errors
 from insightedit.files import check_outside
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def write(
     max_new_tokens: Annotated[
         int, typer.Option(help="Longest answer of LLaVA, in tokens.", min=1, max=MAX_TOKENS)
     ] = 1024,
-    device: Device = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, mps. Default: what is there.")] = None,
 ) -> None:
     """Let LLaVA say what each edit will do to its picture, shorten that, and write both beside the pictures.
 

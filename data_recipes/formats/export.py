@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from data_recipes.formats.writers import (
 )  # fmt: skip
 from data_recipes.runner.inputs import Input, InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
+from insightedit.console import did_you_mean
 from insightedit.files import check_folder, check_outside
 
 WRITERS: dict[str, Callable[[Iterable[Record], Path], int]] = {
@@ -47,9 +47,7 @@ def writer(layout: str) -> Callable[[Iterable[Record], Path], int]:
         ValueError: if there is none of that name.
     """
     if layout not in WRITERS:
-        near = difflib.get_close_matches(layout, WRITERS, n=1)
-        told = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(WRITERS)}."
-        raise ValueError(f"no layout {layout!r} can be written: {told}")
+        raise ValueError(f"no layout {layout!r} can be written: {did_you_mean(layout, WRITERS)}")
     return WRITERS[layout]
 
 

@@ -23,7 +23,6 @@ detail, `[planted: residue]`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context, EachRecord, Outcome, Step
 from data_recipes.steps.pairs import box_mask, grown
 from data_recipes.steps.wording import SIMPLE_TEMPLATES
+from insightedit.console import did_you_mean
 from insightedit.scenes.scene import COLOURS, SLOTS
 from insightedit.scenes.wordings import place
 
@@ -79,8 +79,7 @@ def shares_of(faults: Mapping[str, float]) -> dict[str, float]:
     shares: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     for kind, share in faults.items():
         if kind != "all" and kind not in KINDS:
-            near = difflib.get_close_matches(kind, KINDS, n=1)
-            told = f"did you mean {near[0]}?" if near else f"choose of all, {', '.join(KINDS)}."
+            told = did_you_mean(kind, KINDS, f"choose of all, {', '.join(KINDS)}.")
             raise ValueError(f"faults.{kind}: no such fault can be planted; {told}")
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise ValueError(f"faults.{kind} is {share!r}: it is a share of the pairs, from 0 to 1.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from importlib import import_module
 from typing import Protocol
 
 from data_recipes.runner.records import Record, Rejected
+from insightedit.console import did_you_mean
 
 INPUTS: dict[str, str] = {
     "folder": "data_recipes.formats.reading:open_folder",
@@ -76,9 +76,7 @@ def open_input(config: InputConfig) -> Input:
     """
     place = INPUTS.get(config.kind, config.kind)
     if ":" not in place:
-        near = difflib.get_close_matches(config.kind, INPUTS, n=1)
-        told = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(INPUTS)}."
-        raise ValueError(f"source.kind is {config.kind!r}: {told}")
+        raise ValueError(f"source.kind is {config.kind!r}: {did_you_mean(config.kind, INPUTS)}")
     module, _, name = place.partition(":")
     if module.partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(f"source.kind is {config.kind!r}, which opens no records: name a function of your own.")

@@ -22,11 +22,8 @@ import typer
 
 from insightedit.cli import eval_benchmarks as benchmark_cli
 from insightedit.cli import eval_scenes as scenes_commands
-from insightedit.console import (
-    MAX_SCENES,
-    SCENE_SIDES,
+from insightedit.cli.options import (
     BatchSize,
-    Command,
     Device,
     ImageScale,
     Model,
@@ -35,10 +32,8 @@ from insightedit.console import (
     Split,
     Steps,
     TextScale,
-    console,
-    one_sentence_errors,
-    progress_bar,
 )
+from insightedit.console import MAX_SCENES, SCENE_SIDES, Command, console, one_sentence_errors, progress_bar
 from insightedit.files import check_folder
 
 if TYPE_CHECKING:

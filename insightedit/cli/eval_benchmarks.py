@@ -22,21 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from insightedit.cli import eval_listing as benchmark_listing
-from insightedit.console import (
-    MAX_SEED,
-    BatchSize,
-    Command,
-    Device,
-    Group,
-    ImageScale,
-    PromptScale,
-    Steps,
-    TextScale,
-    finite,
-    one_sentence_errors,
-    progress_bar,
-    quiet_libraries,
-)
+from insightedit.cli.options import BatchSize, Device, ImageScale, PromptScale, Steps, TextScale
+from insightedit.console import MAX_SEED, Command, Group, finite, one_sentence_errors, progress_bar, quiet_libraries
 from insightedit.evaluation.benchmarks.registry import load_benchmark
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from insightedit.console import Resamples, one_sentence_errors
+from insightedit.cli.options import Resamples
+from insightedit.console import one_sentence_errors
 
 if TYPE_CHECKING:
     from insightedit.evaluation.core.records import MetricRecord

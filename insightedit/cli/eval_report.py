@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from insightedit.console import MAX_SEED, Resamples, one_sentence_errors
+from insightedit.cli.options import Resamples
+from insightedit.console import MAX_SEED, one_sentence_errors
 from insightedit.files import check_others
 
 

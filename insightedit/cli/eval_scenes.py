@@ -13,22 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from insightedit.console import (
-    MAX_SCENES,
-    SCENE_SIDES,
-    BatchSize,
-    Device,
-    ImageScale,
-    Model,
-    SceneSeed,
-    SceneSide,
-    Split,
-    Steps,
-    TextScale,
-    console,
-    one_sentence_errors,
-    progress_bar,
-)
+from insightedit.cli.options import BatchSize, Device, ImageScale, Model, SceneSeed, SceneSide, Split, Steps, TextScale
+from insightedit.console import MAX_SCENES, SCENE_SIDES, console, one_sentence_errors, progress_bar
 from insightedit.files import check_folder
 
 

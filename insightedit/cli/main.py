@@ -18,22 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from insightedit.cli.models import export, import_, info, push
-from insightedit.console import (
-    MAX_SEED,
-    Command,
-    Device,
-    Group,
-    ImageScale,
-    Model,
-    Overwrite,
-    PromptScale,
-    Steps,
-    TextScale,
-    in_one_sentence,
-    one_sentence_errors,
-    quiet_libraries,
-    say,
-)
+from insightedit.cli.options import Device, ImageScale, Model, Overwrite, PromptScale, Steps, TextScale
+from insightedit.console import MAX_SEED, Command, Group, in_one_sentence, one_sentence_errors, quiet_libraries, say
 
 if TYPE_CHECKING:
     from insightedit.cli.edit_jobs import EditJob, EditPlan

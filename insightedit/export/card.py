@@ -13,6 +13,7 @@ from jinja2 import Environment
 from torch import nn
 
 from insightedit.datasets.nested_mixture import leaves
+from insightedit.hub.network import HUB_ID
 from insightedit.hub.secrets import read_plain_yaml
 from insightedit.modeling.model_ids import PREFIX, current_id, resolve_model_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
@@ -35,7 +36,6 @@ EXPORT = "export.json"
 STARTED_FROM = "finished model that training started from"
 OWN_LICENSE = "apache-2.0"
 NOT_STATED = "not stated by the base; check {model}"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CACHED = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)[/\\]snapshots[/\\]")
 
 
@@ -143,7 +143,7 @@ def _header(card: Path) -> dict[str, Any]:
 
 
 def _is_hub_id(model: str) -> bool:
-    return bool(_HUB_ID.fullmatch(model)) and not Path(resolve_model_id(model)).exists()
+    return bool(HUB_ID.fullmatch(model)) and not Path(resolve_model_id(model)).exists()
 
 
 def shown(model: str) -> str:

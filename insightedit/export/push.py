@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from insightedit.hub.network import (
     FACTS,
+    HUB_ID,
     MODEL_INDEX,
     PATIENCE,
     hub_address,
@@ -65,7 +65,7 @@ def check_target(repo: str, *, private: bool = False) -> None:
         ValueError: in one sentence, if the id is none, if there is no token, if the hub does not know it or cannot be
             reached, or if the repository is public where a private one was asked for.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
+    if not HUB_ID.fullmatch(repo):
         raise ValueError(f"{repo!r} is no hub id: write owner/name, e.g. your-name/my-editor.")
     with hub_errors(repo), patience(PATIENCE):
         api = _api()

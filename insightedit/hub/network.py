@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
-
-
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""`owner/name` of a model on the hub."""
 PATIENCE = 20.0  # seconds for an answer of the hub, where only a few bytes are asked for
+MODEL_INDEX = "model_index.json"
+FACTS = "export.json"  # what `insightedit.export.card` wrote about the model
 
 
 @contextmanager
@@ -70,9 +70,3 @@ def without_token(text: str) -> str:
     token = get_token()
     text = text.replace(token, "***") if token else text
     return re.sub(r"\bhf_\w{8,}", "***", text)
-
-
-MODEL_INDEX = "model_index.json"
-
-
-FACTS = "export.json"  # what `insightedit.export.card` wrote about the model

@@ -5,26 +5,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from insightedit.hub.fetching import fetch_model
-from insightedit.hub.network import FACTS
+from insightedit.hub.network import FACTS, HUB_ID
 from insightedit.modeling.devices import find_device
 from insightedit.modeling.model_files import read_json
 from insightedit.pipelines.edit import InsightEditPipeline
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 from insightedit.pipelines.model_folder import INDEX, check_model_folder, pipeline_class
 
-if TYPE_CHECKING:
-    pass
-
-
 DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "default"
-
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def default_model() -> Path:
@@ -66,7 +59,7 @@ def find_model(model: str | os.PathLike | None = None) -> str:
             f"{folder} holds no model_index.json, so it is no model folder: export a finished run into one "
             "with `insightedit export RUN -o FOLDER`."
         )
-    if not folder.exists() and _HUB_ID.fullmatch(str(model)) and not str(model).startswith("."):
+    if not folder.exists() and HUB_ID.fullmatch(str(model)):
         return str(model)
     raise FileNotFoundError(
         f"No model folder at {model}: give a folder with a model_index.json, or a hub id owner/name."

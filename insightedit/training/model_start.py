@@ -8,7 +8,6 @@ does not have (a branch that is new here) starts untrained.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from insightedit.hub.network import HUB_ID
 from insightedit.modeling.model_files import read_json
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.contract import drawn_buffers
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 INDEX = "model_index.json"
 DEFAULT = "default"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 ABSENT = object()
 BRIDGE_SETTINGS = {
     "qformer_layers": "qformer.num_layers",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from insightedit.hub.network import HUB_ID
 from insightedit.modeling.model_files import check_no_code
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def load_model(
@@ -96,7 +94,7 @@ def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any
     except (OSError, ValueError) as error:  # a tokenizer without files is a ValueError
         if os.path.isdir(name):
             said = f"{name} is not a complete model folder ({first_line(error)}): download it again."
-        elif _HUB_ID.fullmatch(name):
+        elif HUB_ID.fullmatch(name):
             said = (
                 f"{name} is neither a folder nor in the Hugging Face cache: `hf download {name}` fetches it once, or "
                 "name the folder that holds it."

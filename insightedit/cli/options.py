@@ -1,0 +1,67 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from insightedit.console import MAX_BATCH, MAX_SCALE, MAX_SCENE_SEED, SCENE_SIDES, finite
+
+MAX_STEPS = 1000  # noise schedules have no more
+MAX_RESAMPLES = 1_000_000
+
+
+def check_device(name: str | None) -> str | None:
+    """Callback of --device.
+
+    Raises:
+        typer.BadParameter: if this machine has no such device.
+    """
+    from insightedit.modeling.devices import find_device
+
+    if name is not None:
+        try:
+            find_device(name)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return name
+
+
+def _scale(text: str) -> Any:
+    return typer.Option(min=0, max=MAX_SCALE, callback=finite, help=text)
+
+
+Model = Annotated[str | None, typer.Option(help="Model folder or hub id. Default: the one that comes along.")]
+Device = Annotated[
+    str | None, typer.Option(callback=check_device, help="cpu, cuda, cuda:0, mps. Default: what is there.")
+]
+Overwrite = Annotated[
+    bool | None,
+    typer.Option(
+        "--overwrite/--skip-existing",
+        help="Replace or keep outputs that are there. Default: a folder's are kept; a single one is replaced if an "
+        "earlier edit wrote it.",
+        show_default=False,
+    ),
+]
+Steps = Annotated[int | None, typer.Option(min=1, max=MAX_STEPS, help="Denoising steps.")]
+TextScale = Annotated[float | None, _scale("How hard to follow the instruction.")]
+ImageScale = Annotated[float | None, _scale("How hard to keep to the picture.")]
+PromptScale = Annotated[float | None, _scale("Weight of the image branch.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=MAX_BATCH,
+        help="Pictures per forward pass: 1 gives each picture the bytes it has alone; more is faster, and rounds "
+        "otherwise (by a grey level here and there).",
+    ),
+]
+SceneSeed = Annotated[int, typer.Option(min=0, max=MAX_SCENE_SEED, help="Of the scenes and of the noise.")]
+SceneSide = Annotated[
+    int | None,
+    typer.Option(min=SCENE_SIDES[0], max=SCENE_SIDES[1], help="Pixels of a side. Default: the model's resolution."),
+]
+Split = Annotated[str, typer.Option(help="train, val or test.")]
+Resamples = Annotated[int, typer.Option(min=1, max=MAX_RESAMPLES, help="Of the bootstrap.")]

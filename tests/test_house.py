@@ -32,7 +32,7 @@ ENTRANCES = {"__main__", "stage1", "stage2", "stage3"}
 RECIPES_REACH = "datasets"
 """The highest floor of `insightedit` that `data_recipes` may import from."""
 
-KNOWN_UPWARD = {"chat -> miniatures": 1, "console -> modeling": 1}
+KNOWN_UPWARD = {"chat -> miniatures": 1}
 """Imports that go up today, `room -> room` and how many: the list may only become shorter."""
 KNOWN_CIRCLES = (("comprehension", "miniatures"),)
 """Rooms of one floor that import each other today."""

@@ -31,7 +31,7 @@ from insightedit.evaluation.core.statistics import Rate, group_by, mean, rate
 from insightedit.evaluation.judge.agreement import fleiss_kappa
 from insightedit.files import write_text
 from insightedit.images.data_addresses import picture_address
-from insightedit.images.reading import read_picture, to_rgb
+from insightedit.images.reading import read_rgb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -126,10 +126,8 @@ def write_rating_page(
     }
     key = {"format": KEY_FORMAT, "page": page, "seed": seed, "raters": raters, "items": unblinded}
     folder.mkdir(parents=True, exist_ok=True)
-    html = _render(data, title=title)
-    write_text(folder / PAGE, html)
-    text = json.dumps(key, indent=1, ensure_ascii=False) + "\n"
-    write_text(folder / KEY, text)
+    write_text(folder / PAGE, _render(data, title=title))
+    write_text(folder / KEY, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
     return folder / PAGE, folder / KEY
 
 
@@ -154,7 +152,7 @@ def _check_items(items: Sequence[RatingItem]) -> list[str]:
 
 
 def _open(path: Path) -> Image.Image:
-    return Image.fromarray(to_rgb(read_picture(path)))
+    return Image.fromarray(read_rgb(path))
 
 
 def _address(picture: Image.Image, size: tuple[int, int]) -> str:

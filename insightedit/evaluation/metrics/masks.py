@@ -25,7 +25,7 @@ from PIL import Image
 from scipy import ndimage
 
 from insightedit.evaluation.core.scoring import check_picture
-from insightedit.images.reading import read_picture, to_rgb
+from insightedit.images.reading import read_rgb
 
 SIDE = 256  # pixels, SmartEdit's frame
 THRESHOLD = 127  # grey levels; brighter is to be edited
@@ -99,7 +99,7 @@ def read_grey(path: Path) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no picture; see `read_picture`.
     """
-    return np.asarray(Image.fromarray(to_rgb(read_picture(path))).convert("L"))
+    return np.asarray(Image.fromarray(read_rgb(path)).convert("L"))
 
 
 def to_unit(picture: np.ndarray, name: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from diffusers.training_utils import compute_snr
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -83,8 +84,7 @@ def snr_weights(scheduler: SchedulerMixin, timesteps: Tensor, gamma: float) -> T
     """
     if gamma <= 0:
         raise ValueError(f"min_snr_gamma has to be positive, got {gamma}; 5 is usual, None turns the weighting off.")
-    alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()
-    snr = alphas / (1 - alphas)
+    snr = compute_snr(scheduler, timesteps)
     match _prediction_type(scheduler):
         case "epsilon":
             return (gamma / snr).clamp(max=1.0)

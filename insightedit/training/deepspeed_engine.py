@@ -18,14 +18,9 @@ from insightedit.training.optimizer_state import (
     MOMENTS,
     STEP,
     empty_state,
-    gather_state,
-    load_blocks,
-    load_schedule,
-    load_state,
-    read_state,
-    save_blocks,
-    save_schedule,
-    save_state,
+    load_optimizer,
+    save_optimizer,
+    set_state,
     split_by_process,
 )
 from insightedit.training.step import TrainingStep, trainable_parameters
@@ -49,7 +44,10 @@ OWNED_KEYS = {
 
 
 class DeepSpeedEngine:
-    """DeepSpeed, used directly: ZeRO 0 to 3, with or without offload, on GPUs (nccl) or CPUs (gloo)."""
+    """DeepSpeed, used directly: ZeRO 0 to 3, with or without offload, on GPUs (nccl) or CPUs (gloo).
+
+    Its methods are those of `TorchEngine`.
+    """
 
     def __init__(self, module: TrainingStep, processes: Processes) -> None:
         import deepspeed
@@ -63,49 +61,44 @@ class DeepSpeedEngine:
         self.partitioned = self.zero_stage == 3
         self.name = f"deepspeed {config.train.deepspeed}"
         self.parameters = trainable_parameters(module)
-        self.processes, self.device = processes, processes.device
+        self.processes = processes
         self.own_files = config.train.deepspeed_files
-        self.accumulation = config.train.gradient_accumulation_steps
         for tensor in [*module.parameters(), *module.buffers()]:  # DeepSpeed cannot send channels_last weights
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
         self.optimizer = build_optimizer(
             self.parameters.items(), config.optim, device=processes.device, offloaded="offload_optimizer" in zero
         )
-        self.engine, _, _, self.schedule = deepspeed.initialize(
+        self.module, _, _, self.schedule = deepspeed.initialize(
             model=module,
             optimizer=self.optimizer,
             lr_scheduler=lambda inner: build_schedule(inner, config.optim, config.train.max_steps),
             config=settings,
         )
-        self.engine.train()
+        self.module.train()
         self._norm: Tensor | float = 0.0
 
     def backward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Engine`; DeepSpeed itself updates at the last micro-batch of a step."""
-        with fast_cpu_attention(self.device):
-            total, losses = self.engine(batch, generator)
-            self.engine.backward(total)
-        if self.zero_stage == 0 and self.engine.is_gradient_accumulation_boundary():
+        """Forward and backward of a micro-batch; DeepSpeed itself updates at the last one of a step."""
+        with fast_cpu_attention(self.processes.device):
+            total, losses = self.module(batch, generator)
+            self.module.backward(total)
+        # before the update: without ZeRO DeepSpeed keeps no norm, and has cleared the gradients afterwards
+        if self.zero_stage == 0 and self.module.is_gradient_accumulation_boundary():
             self._norm = torch.nn.utils.get_total_norm(p.grad for p in self.parameters.values() if p.grad is not None)
-        self.engine.step()
+        self.module.step()
         return total.detach(), losses
 
-    def evaluate(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Engine`."""
-        with fast_cpu_attention(self.device):
-            return self.engine(batch, generator)
-
     def step(self) -> Tensor | float:
-        """See `Engine`; DeepSpeed keeps no norm without ZeRO, so there it was measured before the update."""
-        norm = self._norm if self.zero_stage == 0 else self.engine.get_global_grad_norm()
+        """The gradient norm; the update is done already."""
+        norm = self._norm if self.zero_stage == 0 else self.module.get_global_grad_norm()
         return float("nan") if norm is None else norm
 
     def learning_rate(self) -> float:
-        """See `Engine`."""
-        return float(self.engine.get_lr()[0])
+        """Of the first parameter group."""
+        return float(self.module.get_lr()[0])
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """See `Engine`; under ZeRO-3 gathered from all processes by the main one."""
+        """Trainable weights by editor name; under ZeRO-3 gathered from all processes by the main one."""
         if not self.partitioned:
             return {name: parameter.detach() for name, parameter in self.parameters.items()}
         import deepspeed
@@ -118,53 +111,47 @@ class DeepSpeedEngine:
         return state
 
     def save(self, folder: Path) -> None:
-        """See `Engine`; under ZeRO DeepSpeed's own files, too, for its tools. They are pickled, so never read here."""
-        if self.processes.is_main:
-            save_schedule(folder, self.schedule)
-        if split_by_process(self.optimizer):
-            states = self.optimizer.state
-            save_blocks(folder, self.processes.rank, [states[tensor] for tensor in self._stepped()])
-        else:
+        """Optimiser and schedule; under ZeRO DeepSpeed's own files, too, for its tools.
+
+        Those are pickled, so they are never read here.
+        """
+        if not split_by_process(self.optimizer):
             self._link_moments()
-            state = gather_state(self.parameters, self._state, keep=self.processes.is_main)
-            if self.processes.is_main:
-                save_state(folder, state)
+        save_optimizer(folder, self)
         if self.zero_stage and self.own_files:
-            self.engine.save_checkpoint(str(folder), tag="deepspeed", exclude_frozen_parameters=True)
+            self.module.save_checkpoint(str(folder), tag="deepspeed", exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
-        """See `Engine`."""
-        load_schedule(folder, self.schedule, self.optimizer)
-        if split_by_process(self.optimizer):
-            load_blocks(folder, self.processes.rank, self.optimizer, self._stepped())
-        elif self.zero_stage == 0:
-            load_state(self.optimizer, self.parameters, read_state(folder))
-        else:
-            self._load_partitions(read_state(folder))
+        """Optimiser and schedule from a checkpoint of any engine and number of processes."""
+        load_optimizer(folder, self)
 
-    def _stepped(self) -> list[Tensor]:
+    def stepped(self) -> list[Tensor]:
         """The tensors that the optimiser itself steps: the weights, or this process's flat parts of them."""
-        zero = self.engine.optimizer
+        zero = self.module.optimizer
         if self.zero_stage == 0:
             return list(self.parameters.values())
         return list(zero.fp32_partitioned_groups_flat if self.partitioned else zero.single_partition_of_fp32_groups)
 
-    def _state(self, parameter: nn.Parameter, key: str) -> Tensor | None:
+    def optimizer_state(self, parameter: nn.Parameter, key: str) -> Tensor | None:
         """A weight's whole state, gathered from all processes."""
         if self.zero_stage == 0:
             return self.optimizer.state.get(parameter, {}).get(key)
         if key == STEP:
-            return self.optimizer.state[self._stepped()[0]][STEP]
+            return self.optimizer.state[self.stepped()[0]][STEP]
         from deepspeed.utils import safe_get_full_optimizer_state
 
         return safe_get_full_optimizer_state(parameter, key)
 
-    def _load_partitions(self, state: Mapping[str, Tensor]) -> None:
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """Give each process its parts of the moments; DeepSpeed itself would read pickles."""
+        if self.zero_stage == 0:
+            set_state(self.optimizer, self.parameters, state)
+            return
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         steps = [value for key, value in state.items() if key.startswith(f"{STEP}/")]
-        empty_state(self.optimizer, self._stepped(), max(steps))
+        # there must be moments before parts of them can be set; DeepSpeed makes its own in the first step only
+        empty_state(self.optimizer, self.stepped(), max(steps))
         self._link_moments()
         for name, parameter in self.parameters.items():
             for key in MOMENTS:
@@ -179,26 +166,14 @@ class DeepSpeedEngine:
     def _link_moments(self) -> None:
         """Tell the weights where their moments are; DeepSpeed does so after its first group's first step, for all."""
         if self.zero_stage in (1, 2):
-            self.engine.optimizer._hp_optimizer_states_linked = False
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+            self.module.optimizer._hp_optimizer_states_linked = False
+            self.module.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _part(self, value: Tensor, parameter: nn.Parameter) -> Tensor:
         """What this process holds of a weight's state under ZeRO-3: equal parts, the last one filled up with zeros."""
         size = cast("Any", parameter).ds_tensor.numel()
         flat = F.pad(value.flatten(), (0, size * self.processes.world_size - value.numel()))
         return flat[size * self.processes.rank :][:size]
-
-    def parameter_names(self) -> list[str]:
-        """See `Engine`."""
-        return list(self.parameters)
-
-    def train_mode(self) -> None:
-        """See `Engine`."""
-        self.engine.train()
-
-    def eval_mode(self) -> None:
-        """See `Engine`."""
-        self.engine.eval()
 
 
 def deepspeed_settings(config: Config) -> dict[str, Any]:

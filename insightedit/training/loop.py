@@ -1,4 +1,4 @@
-"""The one loop of all stages: accumulate, clip, step, schedule, average, log, sample, save."""
+"""The one loop of all training: accumulate, clip, step, schedule, average, log, save."""
 
 from __future__ import annotations
 
@@ -7,35 +7,42 @@ import math
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from insightedit.console import STOPPED, TERMINATED
+from insightedit.training.budget import Budget
 from insightedit.training.checkpoint import CheckpointFolder, undisturbed
-from insightedit.training.engine import Engine, build_engine
+from insightedit.training.engine import BuildSchedule, build_engine
 from insightedit.training.logging import RunLog
 from insightedit.training.optim import Ema
 from insightedit.training.processes import Processes, start_processes
-from insightedit.training.samples import EditFn, Painter
-from insightedit.training.snapshot import Progress, Snapshot, seed_everything, take_up
 from insightedit.training.step import METRIC, TrainingStep
 from insightedit.training.trainable import select_trainable
+from insightedit.training.trainer_state import TrainerState, seed_everything, take_up
 from insightedit.training.validation import Validation
 
 if TYPE_CHECKING:
     import torch
 
-    from insightedit.config.schema import Config
-
 logger = logging.getLogger(__name__)
 UNFINISHED = 75  # sysexits' EX_TEMPFAIL: saved, the same command goes on
 STOP_SIGNALS = {"SIGINT": STOPPED, "SIGTERM": TERMINATED, "SIGUSR1": UNFINISHED}
+
+
+class Callback(Protocol):
+    """What is done beside training; every process calls it, and it leaves the run as it was."""
+
+    def after_step(self, state: TrainerState, *, last: bool, saved: bool) -> None:
+        """After a step, and after its checkpoint if it was `saved`."""
+        ...
+
+    def resumed(self, state: TrainerState, *, last: bool) -> None:
+        """A run goes on from a checkpoint: make what a kill right after it left out; `last` if no step is left."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,7 @@ class RunSummary:
         losses: last logged means, `loss` being the weighted total.
         seconds: wall time of all sessions of this run.
         resumed_from: step this session started from, None for a fresh run.
-        finished: False if it stopped before `train.max_steps` (time limit or signal); the same command goes
-            on.
+        finished: False if it stopped before its budget was used (time limit or signal); the same command goes on.
         exit_code: 0 if finished; else 130 (Ctrl-C), 143 (SIGTERM), or 75 (`train.max_minutes`, SIGUSR1).
     """
 
@@ -63,33 +69,29 @@ class RunSummary:
 
 
 def fit(
-    editor: nn.Module,
-    objective: Callable[..., dict[str, Tensor]],
+    module: TrainingStep,
     loader: Any,
-    config: Config,
     run_dir: str | os.PathLike[str],
     *,
     processes: Processes | None = None,
-    edit_fn: EditFn | None = None,
-    samples: Sequence[Any] = (),
     held_out: Any = None,
+    callback: Callback | None = None,
+    budget: Budget | None = None,
+    schedule: BuildSchedule | None = None,
 ) -> RunSummary:
-    """Train until `train.max_steps`, from the newest whole checkpoint in `run_dir` if there is one.
+    """Train until the budget is used, from the newest whole checkpoint in `run_dir` if there is one.
 
-    On the CPU, k steps, a kill at any moment and the remaining steps give the same bits as all steps
-    straight.
+    On the CPU, k steps, a kill at any moment and the remaining steps give the same bits as all steps straight.
 
     Args:
-        editor: model whose parameters `stage.trainable` names.
-        objective: (editor, batch, config, generator) -> named scalar losses; `metric/...` entries are
-            logged only.
+        module: editor, objective and config; trains the parameters that `stage.trainable` names.
         loader: endless iterable of batches with `.to(device)`, `state_dict` and `load_state_dict`.
-        config: whole config.
         run_dir: run folder; made if need be.
         processes: from `start_processes`; joined here when None.
-        edit_fn: samples -> one (H, W, 3) uint8 picture each; None draws no samples.
-        samples: objects with `source`, `target` and `instruction`.
         held_out: loader of the records of the validation loss; None for none.
+        callback: draws samples, or exports.
+        budget: the config's when None.
+        schedule: of the learning rate; the config's when None.
 
     Returns:
         What was done; `finished` is False after a time limit or a signal.
@@ -98,95 +100,92 @@ def fit(
         ConfigError: if settings do not fit the model or the machine.
         StageError: if the run folder cannot be resumed from, saving fails, or training diverges.
     """
-    run_dir = Path(run_dir)
-    processes = processes or start_processes(config.train)
-    report = select_trainable(editor, config.stage.trainable)
+    run_dir, train = Path(run_dir), module.config.train
+    processes = processes or start_processes(train)
+    report = select_trainable(module.editor, module.config.stage.trainable)
+    folder = CheckpointFolder(run_dir / "checkpoints", train.keep_checkpoints)
     if processes.is_main:
         logger.info("%s", report.table())
-    folder = CheckpointFolder(run_dir / "checkpoints", config.train.keep_checkpoints)
-    if processes.is_main:
         folder.clean()
     processes.barrier()
-    take_up(folder, editor, report.names)
-    engine = build_engine(TrainingStep(editor, objective, config), processes)
-    generator = seed_everything(config.train.seed, processes.rank)
-    ema = _build_ema(config, engine, processes)
-    snapshot = Snapshot(folder, engine, loader, generator, processes, ema)
-    progress = snapshot.restore(config.train.seed)
+    # the order matters: weights before an engine splits them, seeds before anything draws, the rest after the engine
+    take_up(folder, module.editor, report.names)
+    engine = build_engine(module, processes, schedule)
+    generator = seed_everything(train.seed, processes.rank)
+    ema = None
+    if train.ema_decay is not None:
+        values = engine.trainable_state()  # every process helps to gather, the main one alone holds the average
+        ema = Ema(train.ema_decay, values) if processes.is_main else None
+    state = TrainerState(folder, engine, loader, generator, processes, ema)
+    state.restore(train.seed)
     validation = None
     if held_out is not None:
-        share = config.train.batch_size * processes.world_size
-        count = math.ceil(config.train.num_validation / share)
-        validation = Validation(engine, held_out, count, generator, processes)
-    painter = Painter(run_dir / "samples", engine, ema, generator, processes, edit_fn, samples)
+        count = math.ceil(train.num_validation / (train.batch_size * processes.world_size))
+        validation = Validation(engine, held_out, count, generator)
     log = RunLog(
         run_dir,
-        max_steps=config.train.max_steps,
-        log_every=config.train.log_every,
-        samples_per_step=config.train.batch_size * config.train.gradient_accumulation_steps * processes.world_size,
-        start_step=progress.step,
+        max_steps=train.max_steps,
+        log_every=train.log_every,
+        samples_per_step=train.batch_size * train.gradient_accumulation_steps * processes.world_size,
+        start_step=state.step,
         enabled=processes.is_main,
     )
+    budget = budget or Budget.of(train)
+    budget.begin(state.step, state.seconds)
     with log, stop_signals() as stop:
-        code = _train(config.train, snapshot, progress, log, painter, validation, stop)
-    finished = progress.step >= config.train.max_steps
-    return RunSummary(run_dir, progress.step, progress.losses, progress.seconds, progress.resumed_from, finished, code)
+        if state.resumed_from is not None:
+            last = budget.used(state.step) >= 1
+            if last:
+                log.draw(last=True)
+            if callback is not None:
+                callback.resumed(state, last=last)
+        code = _train(train, state, budget, log, callback, validation, stop)
+    return RunSummary(run_dir, state.step, state.losses, state.seconds, state.resumed_from, code == 0, code)
 
 
 def _train(
     train: Any,
-    snapshot: Snapshot,
-    progress: Progress,
+    state: TrainerState,
+    budget: Budget,
     log: RunLog,
-    painter: Painter,
+    callback: Callback | None,
     validation: Validation | None,
     stop: Stop,
 ) -> int:
     """Train to the end, or until asked to stop; returns the exit code."""
-    engine, processes, ema = snapshot.engine, snapshot.processes, snapshot.ema
-    batches = _endless(snapshot.loader, snapshot.generator)
-    started, before = time.perf_counter(), progress.seconds
-    if progress.resumed_from is not None:
-        _catch_up(train, progress.step, log, painter)
-    while progress.step < train.max_steps:
+    engine, processes = state.engine, state.processes
+    batches = _endless(state.loader, state.generator)
+    while budget.used(state.step) < 1:
         for _ in range(train.gradient_accumulation_steps):
-            total, losses = engine.backward(next(batches).to(processes.device), snapshot.generator)
+            total, losses = engine.backward(next(batches).to(processes.device), state.generator)
             log.meter.add({"loss": total, **{_tag(name): value for name, value in losses.items()}})
         log.meter.add({"grad_norm": engine.step()})
-        _update_average(ema, train.ema_decay, engine)
-        progress.step += 1
-        progress.seconds = before + time.perf_counter() - started
-        log.step(progress.step, engine.learning_rate())
+        if train.ema_decay is not None and (state.ema is not None or engine.partitioned):
+            values = engine.trainable_state()
+            if state.ema is not None:
+                state.ema.update(values)
+        state.step += 1
+        state.seconds = budget.seconds
+        log.step(state.step, engine.learning_rate())
 
-        last = progress.step == train.max_steps
-        if validation is not None and (last or progress.step % train.validate_every == 0):
-            log.validation(progress.step, validation.measure())
-        over = train.max_minutes is not None and time.perf_counter() - started > 60 * train.max_minutes
-        code = processes.largest(stop.code or (UNFINISHED if over else 0))
-        stopping = code != 0
-        if stopping or last or progress.step % train.save_every == 0:
-            log.flush(progress.step, engine.learning_rate())
-            progress.losses = log.last or progress.losses
-            snapshot.save(progress)
-            log.draw(last=last or stopping)
-        if last or progress.step % train.sample_every == 0:
-            painter.paint(progress.step)
-        if stopping and not last:
+        last = budget.used(state.step) >= 1
+        if validation is not None and (last or state.step % train.validate_every == 0):
+            log.validation(state.step, validation.measure())
+        # all processes stop at the same step, whichever of them was asked to
+        code = processes.largest(stop.code or (UNFINISHED if budget.session_over(state.step) else 0))
+        saved = budget.save_due(state.step) or code != 0 or last
+        if saved:
+            log.flush(state.step, engine.learning_rate())  # first: what has diverged is not saved
+            state.losses = log.last or state.losses
+            state.save()
+            log.draw(last=last or code != 0)
+        if callback is not None:
+            callback.after_step(state, last=last, saved=saved)
+        if code and not last:
             if processes.is_main:
-                logger.info(
-                    "stopped at step %d of %d, saved: the same command goes on", progress.step, train.max_steps
-                )
+                logger.info("stopped at step %d of %d, saved: the same command goes on", state.step, train.max_steps)
             return code
     return 0
-
-
-def _catch_up(train: Any, step: int, log: RunLog, painter: Painter) -> None:
-    """Draw what belongs to the checkpoint that the run goes on from, and was cut off after it."""
-    last = step >= train.max_steps
-    if last:
-        log.draw(last=True)
-    if last or step % train.sample_every == 0:
-        painter.paint_missing(step)
 
 
 class Stop:
@@ -217,22 +216,6 @@ def stop_signals() -> Iterator[Stop]:
     finally:
         for number in codes:
             signal.signal(number, before[number])
-
-
-def _build_ema(config: Config, engine: Engine, processes: Processes) -> Ema | None:
-    """The running average, held by the main process only; the others help to gather the weights."""
-    if config.train.ema_decay is None:
-        return None
-    values = engine.trainable_state()
-    return Ema(config.train.ema_decay, values) if processes.is_main else None
-
-
-def _update_average(ema: Ema | None, decay: float | None, engine: Engine) -> None:
-    if decay is None or (ema is None and not engine.partitioned):
-        return
-    values = engine.trainable_state()
-    if ema is not None:
-        ema.update(values)
 
 
 def _endless(loader: Any, generator: torch.Generator) -> Iterator[Any]:

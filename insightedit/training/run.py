@@ -33,7 +33,8 @@ from insightedit.training.loop import RunSummary, fit
 from insightedit.training.model_start import begin_from, is_model, load_model_weights
 from insightedit.training.processes import Processes, start_processes, stop_processes
 from insightedit.training.run_folder import check_data, claim_run_folder, previous_run, set_aside
-from insightedit.training.samples import fixed_samples
+from insightedit.training.samples import SampleLogger, fixed_samples
+from insightedit.training.step import TrainingStep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -185,22 +186,24 @@ def _train(config: Config, run_dir: Path, processes: Processes, command: str, ac
     if config.train.gradient_checkpointing:
         save_memory(editor)
     inherit(editor, config, run_dir, before, processes)
-    draws = config.stage.objective != "align"
     share = {"rank": processes.rank, "world_size": processes.world_size}
     loader = build_loader(config, editor, **share)
     if processes.is_main:
         check_data(run_dir, loader.batches.mixture.fingerprint(), fresh=fresh, accepts=accepts)
     processes.barrier()
+    draws = config.stage.objective != "align" and config.train.num_samples
+    samples = fixed_samples(config) if draws else []
     summary = fit(
-        editor,
-        OBJECTIVES[config.stage.objective],
+        TrainingStep(editor, OBJECTIVES[config.stage.objective], config),
         loader,
-        config,
         run_dir,
         processes=processes,
-        edit_fn=(lambda samples: sample_edits(editor, config, samples)) if draws else None,
-        samples=fixed_samples(config) if draws and config.train.num_samples else (),
         held_out=build_held_out_loader(config, editor, **share),
+        callback=SampleLogger(
+            run_dir / "samples", config.train.sample_every, lambda seen: sample_edits(editor, config, seen), samples
+        )
+        if samples
+        else None,
     )
     if summary.finished and processes.is_main:
         write_contract(run_dir, config, editor, summary.steps)

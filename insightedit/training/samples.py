@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from insightedit.files import write_atomically
-from insightedit.training.checkpoint import undisturbed
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
     from insightedit.datasets.sources import Source
-    from insightedit.training.engine import Engine
-    from insightedit.training.optim import Ema
-    from insightedit.training.processes import Processes
+    from insightedit.training.trainer_state import TrainerState
     from insightedit.types import EditRecord
 
 logger = logging.getLogger(__name__)
@@ -33,56 +28,47 @@ GAP = 4
 
 
 @dataclass
-class Painter:
-    """Draws the fixed samples with the averaged weights where there are some, without disturbing the run."""
+class SampleLogger:
+    """A callback that draws the fixed samples, with the averaged weights where there are some.
+
+    Attributes:
+        folder: gets `step-XXXXXX.png`.
+        every: steps between two pictures; the last step has one, too.
+        edit_fn: samples -> one (H, W, 3) uint8 picture each.
+        samples: objects with `source`, `target` and `instruction`.
+    """
 
     folder: Path
-    engine: Engine
-    ema: Ema | None
-    generator: torch.Generator
-    processes: Processes
-    edit_fn: EditFn | None
+    every: int
+    edit_fn: EditFn
     samples: Sequence[Any]
+    _told: bool = False
 
-    def paint_missing(self, step: int) -> None:
-        """Draw what a kill after the checkpoint of this step left undrawn."""
-        wanted = self.edit_fn is not None and bool(self.samples) and self.processes.is_main
-        if self.processes.any(wanted and not self._path(step).exists()):
-            self.paint(step)
+    def after_step(self, state: TrainerState, *, last: bool, saved: bool) -> None:
+        """Draw where a picture is due."""
+        if last or state.step % self.every == 0:
+            self._draw(state)
+
+    def resumed(self, state: TrainerState, *, last: bool) -> None:
+        """Draw what a kill after the checkpoint left undrawn."""
+        due = (last or state.step % self.every == 0) and state.processes.is_main
+        if state.processes.any(due and not self._path(state.step).exists()):
+            self._draw(state)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:06d}.png"
 
-    def paint(self, step: int) -> None:
-        """Write `step-XXXXXX.png`; nothing for a stage that does not draw."""
-        if self.edit_fn is None or not self.samples:
-            return
-        if self.engine.partitioned:
-            if self.processes.is_main:
+    def _draw(self, state: TrainerState) -> None:
+        if state.engine.partitioned:
+            if state.processes.is_main and not self._told:
                 logger.warning("no samples are drawn: ZeRO-3 keeps no process with all the weights")
-            self.edit_fn = None
+            self._told = True
             return
-        if self.processes.is_main:
-            averaged = self.ema.shadow if self.ema is not None else {}
-            self.engine.eval_mode()
-            with undisturbed(self.generator), torch.no_grad(), swapped(self.engine.trainable_state(), averaged):
+        if state.processes.is_main:
+            with state.eval_mode():
                 edited = self.edit_fn(self.samples)
-            draw_samples(self.samples, edited, self._path(step))
-            self.engine.train_mode()
-        self.processes.barrier()
-
-
-@contextmanager
-def swapped(weights: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, `weights` hold the values of `averaged`, in place."""
-    before = {name: weights[name].clone() for name in averaged}
-    try:
-        for name, value in averaged.items():
-            weights[name].copy_(value)
-        yield
-    finally:
-        for name, value in before.items():
-            weights[name].copy_(value)
+            draw_samples(self.samples, edited, self._path(state.step))
+        state.processes.barrier()
 
 
 def fixed_samples(config: Config) -> list[Any]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from insightedit.training.attention import training_attention
 from insightedit.training.trainable import set_train_mode
 
 if TYPE_CHECKING:
@@ -20,8 +19,7 @@ METRIC = "metric/"
 class TrainingStep(nn.Module):
     """Objective and editor as one module, because DeepSpeed wants to call a module.
 
-    Autocast is opened here, so weights, gradients and optimiser states stay in float32 under both engines
-    (a module
+    Autocast is opened here, so weights, gradients and optimiser states stay in float32 under both engines (a module
     cast to bfloat16 as a whole would round the rotary frequencies of the language model too).
 
     Args:
@@ -39,11 +37,7 @@ class TrainingStep(nn.Module):
     def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted total (float32 scalar) and the named losses (detached float32 scalars)."""
         device = next(self.editor.parameters()).device.type
-        train = self.config.train
-        with (
-            torch.autocast(device, torch.bfloat16, enabled=train.precision == "bf16"),
-            training_attention(train, device),
-        ):
+        with torch.autocast(device, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
             losses = self.objective(self.editor, batch, self.config, generator)
         losses = {name: value.float() for name, value in losses.items() if value is not None}
         return total_loss(losses, self.config.loss), {name: value.detach() for name, value in losses.items()}
@@ -66,8 +60,7 @@ def total_loss(losses: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
     for name in counted:
         if not isinstance(getattr(weights, name, None), float | int):
             raise ValueError(
-                f"the objective returned the loss `{name}`, for which the config has no weight "
-                f"`loss.{name}`: "
+                f"the objective returned the loss `{name}`, for which the config has no weight `loss.{name}`: "
                 f"add the field, or call it `{METRIC}{name}` if it is only to be logged."
             )
     if not counted:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from insightedit.modeling.devices import fast_cpu_attention
 from insightedit.training.checkpoint import undisturbed
-from insightedit.training.snapshot import seed_everything
+from insightedit.training.trainer_state import seed_everything
 
 if TYPE_CHECKING:
     from insightedit.training.engine import Engine
-    from insightedit.training.processes import Processes
 
 SEED = 5_000_011  # of the noise; the run's own seed plays no part, so runs can be compared
 
@@ -27,26 +27,25 @@ class Validation:
         loader: batches of held-out records.
         num_batches: of each process, for one loss.
         generator: of the run; left as it was.
-        processes: that train together; all must measure.
     """
 
     engine: Engine
     loader: Any
     num_batches: int
     generator: torch.Generator
-    processes: Processes
 
     def measure(self) -> dict[str, float]:
-        """Mean losses by name, `loss` being the weighted total; the same in every process."""
+        """Mean losses by name, `loss` being the weighted total; the same in every process, all of which must ask."""
+        processes, module = self.engine.processes, self.engine.module
         sums: dict[str, torch.Tensor] = {}
         self.loader.position = 0
-        self.engine.eval_mode()
-        with undisturbed(self.generator), torch.no_grad():
+        module.eval()
+        with undisturbed(self.generator), torch.no_grad(), fast_cpu_attention(processes.device):
             for number, batch in enumerate(islice(self.loader, self.num_batches)):
-                noise = seed_everything(SEED + number * self.processes.world_size + self.processes.rank)
-                total, losses = self.engine.evaluate(batch.to(self.processes.device), noise)
+                # the same noise each time, and another one for every batch of every process
+                noise = seed_everything(SEED + number * processes.world_size + processes.rank)
+                total, losses = module(batch.to(processes.device), noise)
                 for name, value in {"loss": total, **losses}.items():
                     sums[name] = sums.get(name, torch.zeros_like(value)) + value
-        self.engine.train_mode()
-        means = {name: value / self.num_batches for name, value in sums.items()}
-        return self.processes.mean(means)
+        module.train()
+        return processes.mean({name: value / self.num_batches for name, value in sums.items()})

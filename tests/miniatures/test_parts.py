@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from insightedit.miniatures.builders import build_vae
 from insightedit.miniatures.sizes import TINY, VaeSize
 from insightedit.scenes import CLASSES
 from insightedit.scenes.scene import Background, Scene, SceneObject
-from insightedit.training.miniatures import clip, ip2p, llava, pictures, pixart, sd, vae, vision
-from insightedit.training.miniatures.loop import TrainOptions, train
+from insightedit.training.miniatures import clip, editing, ip2p, llava, pictures, pixart, sd, vae, vision
+from insightedit.training.miniatures.loop import TrainOptions, train_part
 from tests.miniatures.fakes import Squares
 
 SQUARES = Squares(32)
-OPTIONS = TrainOptions(steps=3, warmup_steps=1, workers=0, show_progress=False, lr=1e-3)
+OPTIONS = TrainOptions(steps=3, warmup_steps=1, workers=0, lr=1e-3)
 PARTS = {
     "vision": vision.VisionPart,
     "clip": clip.ClipPart,
@@ -53,8 +52,7 @@ def _few_held_out_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (clip, llava, vae, vision):
         monkeypatch.setattr(module, "VAL_COUNT", 32)
     monkeypatch.setattr(sd, "VAL_PICTURES", 16)
-    monkeypatch.setattr(ip2p, "VAL_PAIRS", 16)
-    monkeypatch.setattr(pixart, "VAL_PAIRS", 16)
+    monkeypatch.setattr(editing, "VAL_PAIRS", 16)
     monkeypatch.setattr(llava, "GREEDY_COUNT", 3)
 
 
@@ -69,15 +67,15 @@ def _part(name: str, root: Path) -> Any:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_resume_is_exact_and_the_folder_holds_what_was_trained(name: str, root: Path, tmp_path: Path) -> None:
-    options = replace(OPTIONS, ema_decay=import_module(f"insightedit.training.miniatures.{name}").OPTIONS.ema_decay)
+    options = replace(OPTIONS, ema_decay=PARTS[name].options.ema_decay)
     straight = _part(name, root)
     before = {k: v.clone() for k, v in straight.model.state_dict().items()}
     resumed_root = Path(shutil.copytree(root, tmp_path / "other"))
-    summary = train(straight, tmp_path / "straight", options)
-    train(_part(name, resumed_root), tmp_path / "resumed", replace(options, stop_after=1))
+    _, metrics = train_part(straight, tmp_path / "straight", options)
+    train_part(_part(name, resumed_root), tmp_path / "resumed", replace(options, stop_after=1))
     resumed = _part(name, resumed_root)
-    train(resumed, tmp_path / "resumed", options)
-    assert summary.metrics.keys() == METRICS[name]
+    train_part(resumed, tmp_path / "resumed", options)
+    assert metrics.keys() == METRICS[name]
     for key, value in straight.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[key]), key
     assert any(not torch.equal(value, before[key]) for key, value in straight.model.state_dict().items())
@@ -89,7 +87,7 @@ def test_resume_is_exact_and_the_folder_holds_what_was_trained(name: str, root: 
 
 def test_vision_trains_the_tower_that_clip_and_llava_start_from(root: Path, tmp_path: Path) -> None:
     before = CLIPModel.from_pretrained(root / "clip").state_dict()
-    train(_part("vision", root), tmp_path / "run", OPTIONS)
+    train_part(_part("vision", root), tmp_path / "run", OPTIONS)
     after = CLIPModel.from_pretrained(root / "clip").state_dict()
     moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
     assert moved == {"vision_model"}
@@ -138,8 +136,8 @@ def test_a_deterministic_autoencoder_trains_too(root: Path, tmp_path: Path) -> N
     build_vae(size).save_pretrained(root / "sd" / "vae")
     part = _part("vae", root)
     assert isinstance(part.model, AutoencoderDC)
-    summary = train(part, tmp_path / "run", OPTIONS)
-    assert np.isfinite(summary.metrics["psnr"])
+    _, metrics = train_part(part, tmp_path / "run", OPTIONS)
+    assert np.isfinite(metrics["psnr"])
     assert _part("sd", root).loss(_part("sd", root).batch(0), torch.Generator())["loss"].isfinite()
 
 
@@ -161,7 +159,7 @@ def test_sd_trains_the_unet_only_and_the_pipeline_still_draws(root: Path) -> Non
 
 
 def test_ip2p_starts_as_a_copy_of_the_source(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ip2p, "CHANGE_FLOOR", 1e-6)
+    monkeypatch.setattr(editing, "CHANGE_FLOOR", 1e-6)
     part = _part("ip2p", root)
     metrics = part.evaluate()  # at pure noise the first guess is the source itself
     assert metrics["val"] == metrics["val_null"] == pytest.approx(1.0, abs=1e-4)
@@ -185,12 +183,12 @@ def test_ip2p_freezes_the_text_tower_and_exports_both(
     part = _part("ip2p", root)
     towers = []
     for stop in (2, None):
-        train(part, tmp_path / "run", replace(OPTIONS, steps=4, stop_after=stop))
+        train_part(part, tmp_path / "run", replace(OPTIONS, steps=4, stop_after=stop))
         towers.append(CLIPTextModel.from_pretrained(root / "sd", subfolder="text_encoder").state_dict())
     assert any(not torch.equal(value, before[key]) for key, value in towers[0].items())
     assert all(torch.equal(value, towers[1][key]) for key, value in towers[0].items())
     unet = EditUNet.from_pretrained(root / "ip2p", subfolder="unet")
-    assert unet.config.source_prior == ip2p.SOURCE_PRIOR
+    assert unet.config.source_prior == editing.SOURCE_PRIOR
     assert torch.equal(unet.conv_out.weight, part.unet.conv_out.weight)
     assert unet.conv_out.weight.abs().max() > 0
 
@@ -267,12 +265,12 @@ def test_captioned_pictures_come_in_pairs() -> None:
 
 
 def test_pixart_starts_as_a_copy_of_the_source(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixart, "CHANGE_FLOOR", 1e-6)
+    monkeypatch.setattr(editing, "CHANGE_FLOOR", 1e-6)
     monkeypatch.setattr(pixart, "CREATION_SHARE", 10**6)
     part = _part("pixart", root)
     batch = part.batch(0)
     last = torch.full((8,), 999)
-    errors = part._errors(batch, last, torch.Generator().manual_seed(0))
+    errors = part.errors(batch, last, torch.Generator().manual_seed(0))
     assert float(errors["loss"].detach()) == pytest.approx(1.0, abs=0.02)
 
 
@@ -288,12 +286,12 @@ def test_pixart_draws_every_fourth_sample_on_a_blank_canvas(root: Path) -> None:
 
 def test_pixart_exports_what_the_recipe_loads(root: Path, tmp_path: Path) -> None:
     part = _part("pixart", root)
-    train(part, tmp_path / "run", OPTIONS)
+    train_part(part, tmp_path / "run", OPTIONS)
     loaded = EditTransformer.from_transformer(
         root / "pixart",
         subfolder="transformer",
         source_channels=4,
-        source_prior=pixart.SOURCE_PRIOR,
+        source_prior=editing.SOURCE_PRIOR,
         alphas_cumprod=part.scheduler.alphas_cumprod,
     )
     trained = part.transformer.state_dict()

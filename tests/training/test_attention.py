@@ -1,4 +1,4 @@
-"""Attention on the CPU in bfloat16: torch's function, computed in another way."""
+"""Attention on the CPU in training: torch's function by plain matrix products, forward and backward."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from insightedit.config.schema import TrainConfig
-from insightedit.training.attention import UnfusedAttention, training_attention
+from insightedit.modeling.devices import fast_cpu_attention
+
+CPU = torch.device("cpu")
 
 
 def tensors(dtype: torch.dtype) -> list[torch.Tensor]:
-    shapes = ((2, 3, 20, 8), (2, 3, 12, 8), (2, 3, 12, 16))
+    shapes = ((2, 3, 20, 8), (2, 3, 12, 8), (2, 3, 12, 8))
     return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
 
 
@@ -29,18 +30,17 @@ MASKS = {
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("scale", [None, 0.7])
-def test_values_and_gradients_are_torchs(mask: str, scale: float | None) -> None:
+def test_values_and_gradients_are_the_fused_kernels(mask: str) -> None:
     given = tensors(torch.float32)
-    expected = gradients(given, attn_mask=MASKS[mask], scale=scale)
-    with UnfusedAttention():
-        found = gradients(given, attn_mask=MASKS[mask], scale=scale)
+    expected = gradients(given, attn_mask=MASKS[mask])
+    with fast_cpu_attention(CPU):
+        found = gradients(given, attn_mask=MASKS[mask])
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     assert any(not torch.equal(a, b) for a, b in zip(found, expected, strict=True)), "the fused kernel ran"
 
 
-def test_bfloat16_is_as_near_to_the_truth_as_torchs() -> None:
+def test_bfloat16_is_as_near_to_the_truth_as_the_fused_kernel() -> None:
     exact = tensors(torch.float64)
     given = [value.detach().bfloat16().requires_grad_() for value in exact]
     truth = gradients(exact)
@@ -48,45 +48,27 @@ def test_bfloat16_is_as_near_to_the_truth_as_torchs() -> None:
     def error(found: list[torch.Tensor]) -> float:
         return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(found, truth, strict=True))
 
-    with UnfusedAttention():
+    with fast_cpu_attention(CPU):
         ours = gradients(given)
     assert all(value.dtype == torch.bfloat16 for value in ours)
     assert error(ours) < max(0.01, 2 * error(gradients(given)))
 
 
-@pytest.mark.parametrize("kwargs", [{"dropout_p": 0.5}, {"is_causal": True}, {"enable_gqa": True}])
-def test_what_it_does_not_know_goes_to_torch(kwargs: dict[str, object]) -> None:
-    given = [value[..., :12, :8] for value in tensors(torch.float32)]
-    torch.manual_seed(1)
-    expected = scaled_dot_product_attention(*given, **kwargs)
-    torch.manual_seed(1)
-    with UnfusedAttention():
-        assert torch.equal(scaled_dot_product_attention(*given, **kwargs), expected)
-
-
-def test_without_gradients_torchs_kernel_runs() -> None:
+def test_what_is_computed_again_backward_comes_from_the_same_kernel() -> None:
     given = tensors(torch.bfloat16)
-    with torch.no_grad():
-        expected = scaled_dot_product_attention(*given)
-        with UnfusedAttention():
-            assert torch.equal(scaled_dot_product_attention(*given), expected)
-
-
-def test_where_it_is_used() -> None:
-    def kind(device: str, **settings: object) -> bool:
-        settings = {"precision": "bf16", "gradient_checkpointing": False, **settings}
-        return isinstance(training_attention(TrainConfig(**settings), device), UnfusedAttention)
-
-    assert kind("cpu")
-    assert not kind("cuda")
-    assert not kind("cpu", precision="fp32")
-    assert not kind("cpu", gradient_checkpointing=True)
-
-
-def test_why_not_where_activations_are_computed_again() -> None:
-    """The context is closed backward: the other kernel would run there, and torch refuses that."""
-    given = tensors(torch.bfloat16)
-    with UnfusedAttention():
+    with fast_cpu_attention(CPU):
+        expected = gradients(given)
         out = checkpoint(scaled_dot_product_attention, *given, use_reentrant=False)
-    with pytest.raises(RuntimeError, match="different number of tensors|different metadata"):
-        out.sum().backward()
+        found = [out.detach(), *torch.autograd.grad(out.float().square().sum(), given)]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_other_devices_and_what_comes_after_stay_as_they_are() -> None:
+    given = tensors(torch.float32)
+    expected = gradients(given)
+    with fast_cpu_attention(torch.device("meta")):
+        assert all(torch.equal(a, b) for a, b in zip(gradients(given), expected, strict=True))
+    with fast_cpu_attention(CPU):
+        pass
+    assert all(torch.equal(a, b) for a, b in zip(gradients(given), expected, strict=True))
+    assert not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()

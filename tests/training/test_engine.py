@@ -30,7 +30,7 @@ def test_only_trainable_weights_reach_the_optimizer():
     carried = engine()
     held = {id(p) for group in carried.optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for n, p in carried.module.editor.named_parameters() if n.startswith("bridge.")}
-    assert carried.parameter_names() == list(carried.trainable_state())
+    assert list(carried.parameters) == list(carried.trainable_state())
 
 
 def test_weights_without_a_gradient_are_named_once(caplog):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ import torch
 from torch import nn
 
 from insightedit.config.schema import Config
-from insightedit.training import loop
 from insightedit.training.checkpoint import load_tensors
 from insightedit.training.errors import StageError
 from insightedit.training.loop import RunSummary, fit, stop_signals
+from insightedit.training.samples import SampleLogger
 from insightedit.training.step import TrainingStep, total_loss
+from insightedit.training.trainer_state import seed_everything
 from tests.training.standin import SmallEditor, SmallLoader, objective, small_config
 
 
@@ -23,7 +25,12 @@ def run(folder, config: Config | None = None, **kwargs) -> tuple[RunSummary, Sma
     editor = SmallEditor()
     kwargs.setdefault("loader", SmallLoader())
     loader = kwargs.pop("loader")
-    return fit(editor, kwargs.pop("objective", objective), loader, config or small_config(), folder, **kwargs), editor
+    module = TrainingStep(editor, kwargs.pop("objective", objective), config or small_config())
+    return fit(module, loader, folder, **kwargs), editor
+
+
+def sample_logger(folder, edit_fn, samples, every: int = 500) -> SampleLogger:
+    return SampleLogger(folder / "samples", every, edit_fn, samples)
 
 
 class Killed(Exception):
@@ -40,6 +47,11 @@ def killed_in_micro_step(number: int):
         return objective(*arguments)
 
     return dying
+
+
+def sample() -> SimpleNamespace:
+    picture = np.zeros((32, 32, 3), np.uint8)
+    return SimpleNamespace(source=picture, target=picture, instruction="x " * 80, reference_images=())
 
 
 def files(folder) -> dict[str, bytes]:
@@ -94,7 +106,8 @@ def test_frozen_parts_stay_in_eval_mode(tmp_path):
         seen.append((editor.body.dropout.training, editor.bridge["bim"].dropout.training))
         return objective(editor, *arguments)
 
-    run(tmp_path, small_config(max_steps=2, sample_every=1), objective=looking, edit_fn=lambda s: s, samples=())
+    callback = sample_logger(tmp_path, lambda _: [np.zeros((8, 8, 3), np.uint8)], [sample()], every=1)
+    run(tmp_path, small_config(max_steps=2), objective=looking, callback=callback)
     assert set(seen) == {(False, True)}
 
 
@@ -149,19 +162,14 @@ def test_what_stops_a_run_is_its_exit_code(name, code):
 
 
 def test_the_sample_that_a_kill_after_the_last_checkpoint_cut_off_is_drawn(tmp_path):
-    from types import SimpleNamespace
-
-    picture = np.zeros((8, 8, 3), np.uint8)
-    sample = SimpleNamespace(source=picture, target=picture, instruction="x", reference_images=())
-
     def killed(_):
         raise Killed
 
-    drawn = {"edit_fn": lambda samples: [picture for _ in samples], "samples": [sample]}
     with pytest.raises(Killed):
-        run(tmp_path, edit_fn=killed, samples=[sample])
+        run(tmp_path, callback=sample_logger(tmp_path, killed, [sample()]))
     assert not (tmp_path / "samples").exists()
-    summary, _ = run(tmp_path, **drawn)
+    drawn = sample_logger(tmp_path, lambda samples: [one.source for one in samples], [sample()])
+    summary, _ = run(tmp_path, callback=drawn)
     assert summary.resumed_from == 6
     assert (tmp_path / "samples" / "step-000006.png").is_file()
     assert (tmp_path / "losses.png").is_file()
@@ -237,8 +245,6 @@ def test_finished_run_does_nothing(tmp_path):
 
 
 def test_samples_are_drawn_with_the_average_and_disturb_nothing(tmp_path):
-    pictures = [np.zeros((32, 32, 3), np.uint8)]
-    sample = type("Sample", (), {"source": pictures[0], "target": pictures[0], "instruction": "x " * 80})()
     seen = []
     editor = SmallEditor()
 
@@ -246,18 +252,11 @@ def test_samples_are_drawn_with_the_average_and_disturb_nothing(tmp_path):
         torch.rand(3), np.random.rand(3)
         seen.append({name: value.clone() for name, value in editor.bridge.state_dict().items()})
         assert not editor.bridge["bim"].dropout.training
-        return pictures
+        return [one.source for one in samples]
 
     run(tmp_path / "plain")
-    fit(
-        editor,
-        objective,
-        SmallLoader(),
-        small_config(sample_every=2),
-        tmp_path / "drawn",
-        edit_fn=edit,
-        samples=[sample],
-    )
+    callback = sample_logger(tmp_path / "drawn", edit, [sample()], every=2)
+    fit(TrainingStep(editor, objective, small_config()), SmallLoader(), tmp_path / "drawn", callback=callback)
     assert files(tmp_path / "plain") == files(tmp_path / "drawn")
     assert sorted(p.name for p in (tmp_path / "drawn" / "samples").iterdir()) == [
         f"step-{step:06d}.png" for step in (2, 4, 6)
@@ -292,8 +291,8 @@ def test_training_step_leaves_metrics_out_and_detaches():
 
 
 def test_seeds_differ_by_rank():
-    first = loop.seed_everything(0, 0)
+    first = seed_everything(0, 0)
     drawn = torch.rand(1)
-    second = loop.seed_everything(0, 1)
+    second = seed_everything(0, 1)
     assert not torch.equal(drawn, torch.rand(1))
     assert not torch.equal(torch.rand(1, generator=first), torch.rand(1, generator=second))

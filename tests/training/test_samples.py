@@ -10,7 +10,8 @@ from PIL import Image
 
 from insightedit.config.schema import Config, SourceConfig
 from insightedit.training.processes import Processes
-from insightedit.training.samples import CAPTION, CELL, GAP, Painter, draw_samples, fixed_samples, swapped
+from insightedit.training.samples import CAPTION, CELL, GAP, SampleLogger, draw_samples, fixed_samples
+from insightedit.training.trainer_state import swapped
 
 
 def sample(value: int) -> SimpleNamespace:
@@ -42,10 +43,10 @@ def test_swapped_weights_come_back_after_an_error():
 
 
 def test_a_partitioned_engine_draws_nothing_and_says_so(tmp_path, caplog):
-    engine = SimpleNamespace(partitioned=True)
-    painter = Painter(tmp_path, engine, None, torch.Generator(), Processes(), lambda s: s, [sample(1)])
-    painter.paint(1)
-    painter.paint(2)
+    state = SimpleNamespace(engine=SimpleNamespace(partitioned=True), processes=Processes(), step=1)
+    logger = SampleLogger(tmp_path, 1, lambda s: s, [sample(1)])
+    logger.after_step(state, last=False, saved=False)
+    logger.after_step(state, last=True, saved=True)
     assert caplog.text.count("no samples are drawn") == 1 and not list(tmp_path.iterdir())
 
 

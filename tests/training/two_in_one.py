@@ -16,9 +16,9 @@ from insightedit.training.objectives import OBJECTIVES
 from insightedit.training.processes import Processes
 from insightedit.training.run import inherit, parse_arguments, read_config
 from insightedit.training.run_folder import previous_run
-from insightedit.training.snapshot import seed_everything
 from insightedit.training.step import TrainingStep
 from insightedit.training.trainable import select_trainable
+from insightedit.training.trainer_state import seed_everything
 
 RANKS = range(2)
 

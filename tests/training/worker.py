@@ -13,6 +13,7 @@ import sys
 from insightedit.config.load import ConfigError
 from insightedit.training.loop import fit
 from insightedit.training.processes import start_processes, stop_processes
+from insightedit.training.step import TrainingStep
 from tests.training.standin import SmallEditor, SmallLoader, objective, small_config
 
 
@@ -36,7 +37,9 @@ def main() -> None:
     rank = int(os.environ.get("RANK", 0))
     try:
         processes = start_processes(config.train)
-        summary = fit(SmallEditor(), objective, SmallLoader(rank), config, arguments.run_dir, processes=processes)
+        summary = fit(
+            TrainingStep(SmallEditor(), objective, config), SmallLoader(rank), arguments.run_dir, processes=processes
+        )
         if rank == 0:
             sys.stdout.write(
                 f"steps={summary.steps} resumed={summary.resumed_from} loss={summary.losses['loss']:.6f}\n"

@@ -6,7 +6,9 @@ python -m insightedit.miniatures vae --size mini --root runs/miniatures/mini --m
 
 from __future__ import annotations
 
+import importlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,7 +115,7 @@ def all_parts(
 ) -> None:
     """Everything that the embedded default needs, in order: tokenizers, vision, clip, vae, llava, sd, ip2p."""
     folder = _root(size, root)
-    default = {name: _module(name).OPTIONS.minutes for name in ORDER}
+    default = {name: _part_class(name).options.minutes for name in ORDER}
     scale = 1.0 if minutes is None else minutes / sum(default.values())
     for name in ORDER:
         given = {"steps": steps, "minutes": default[name] * scale, "workers": workers}
@@ -126,7 +128,7 @@ def _train(
     import torch
 
     from insightedit.miniatures.sizes import get_size
-    from insightedit.training.miniatures.loop import train, with_overrides
+    from insightedit.training.miniatures.loop import train_part, with_overrides
     from insightedit.training.miniatures.pictures import scene_samplers
 
     if threads:
@@ -137,19 +139,21 @@ def _train(
     folder = root / ".train" / name
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
-    module = _module(name)
-    samplers = scene_samplers(get_size(size).image_size)
     torch.manual_seed(0)
-    part = getattr(module, f"{name.capitalize()}Part")(root, *samplers, batch_size or module.BATCH_SIZE)
+    part = _part_class(name)(root, *scene_samplers(get_size(size).image_size), batch_size)
     part.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    options = with_overrides(module.OPTIONS, **given)
+    options = with_overrides(part.options, **given)
     if given.get("minutes") == 0:
-        options = with_overrides(options, minutes=float("inf"))
-    summary = train(part, folder, options)
-    state = "trained" if summary.finished else "stopped, run again to go on"
-    spent = f"{summary.step} steps, {summary.minutes:.1f} min, {summary.ms_per_step:.0f} ms/step"
-    numbers = "  ".join(f"{k} {v}" for k, v in summary.metrics.items())
-    Console().print(f"{name}: {state}, {spent}  {numbers}")
+        options = replace(options, minutes=None)
+    done, metrics = train_part(part, folder, options)
+    state = "trained" if done.finished else "stopped, run again to go on"
+    speed = 1000 * done.seconds / max(1, done.steps)
+    numbers = "  ".join(f"{k} {v}" for k, v in metrics.items())
+    Console().print(
+        f"{name}: {state}, {done.steps} steps, {done.seconds / 60:.1f} min, {speed:.0f} ms/step  {numbers}"
+    )
+    if done.exit_code and options.stop_after is None:  # a signal: what comes next does not start
+        raise typer.Exit(done.exit_code)
 
 
 def _check_autoencoder(size: str, root: Path, name: str) -> None:
@@ -169,10 +173,9 @@ def _check_autoencoder(size: str, root: Path, name: str) -> None:
         )
 
 
-def _module(name: str) -> Any:
-    import importlib
-
-    return importlib.import_module(f"insightedit.training.miniatures.{name}")
+def _part_class(name: str) -> Any:
+    module = importlib.import_module(f"insightedit.training.miniatures.{name}")
+    return getattr(module, f"{name.capitalize()}Part")
 
 
 def _root(size: str, root: Path | None) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,33 +12,22 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from insightedit.miniatures.builders import text_tower
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.training.miniatures.loop import TrainOptions
+from insightedit.training.miniatures.loop import Part, TrainOptions
 from insightedit.training.miniatures.pictures import VAL_COUNT, Sampler, captioned_pictures, to_clip_pixels
 
-BATCH_SIZE = 64
-OPTIONS = TrainOptions(steps=2000, minutes=3.0, lr=1e-3, weight_decay=0.05)
 MAX_LOGIT_SCALE = 4.6052  # ln 100, CLIP's own bound
 
 
-class ClipPart:
-    """CLIPModel of `<root>/clip`; exports its text tower to `<root>/sd/text_encoder` too.
-
-    Args:
-        root: folder of the miniature models.
-        train: training scenes.
-        val: held-out scenes.
-        batch_size: pictures a step; half sources, half targets.
-    """
+class ClipPart(Part):
+    """CLIPModel of `<root>/clip`; exports its text tower to `<root>/sd/text_encoder` too."""
 
     name = "clip"
+    options = TrainOptions(steps=2000, minutes=3.0, batch_size=64, lr=1e-3, weight_decay=0.05)
 
-    def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
-        self.root = root
-        self.train, self.val, self.batch_size = train, val, batch_size
-        self.model = load_pretrained(CLIPModel, root / "clip")
-        self.tokenizer = load_pretrained(CLIPTokenizer, root / "clip")
-        self.image_processor = load_pretrained(CLIPImageProcessor, root / "clip")
-        self.hot_modules = [self.model]
+    def load(self) -> None:
+        """See `Part`."""
+        kinds = CLIPModel, CLIPTokenizer, CLIPImageProcessor
+        self.model, self.tokenizer, self.image_processor = (load_pretrained(k, self.root / "clip") for k in kinds)
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """`pictures` (B, 3, H, W) uint8 and `input_ids` (B, T) int64."""
@@ -56,7 +44,7 @@ class ClipPart:
     def evaluate(self) -> dict[str, float]:
         """How often a held-out picture's caption is the nearest of all, and nearer than its scene's other one."""
         batch = self._pairs(self.val, 0, VAL_COUNT)
-        logits, same = self._compare({k: v.to(self.model.device) for k, v in batch.items()})
+        logits, same = self._compare({k: v.to(self.device) for k, v in batch.items()})
         own = logits.diagonal()
         other = logits.diagonal(VAL_COUNT // 2)
         own, distinct = own[: VAL_COUNT // 2], ~same.diagonal(VAL_COUNT // 2)
@@ -69,9 +57,8 @@ class ClipPart:
     def export(self) -> None:
         """Save CLIP, and its text tower where the text-to-image pipeline looks for it."""
         with replace_folder(self.root / "clip") as folder:
-            self.model.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
-            self.image_processor.save_pretrained(folder)
+            for part in (self.model, self.tokenizer, self.image_processor):
+                part.save_pretrained(folder)
         with replace_folder(self.root / "sd" / "text_encoder") as folder:
             text_tower(self.model).save_pretrained(folder)
 

@@ -11,8 +11,7 @@ conversations as it has branches, at the price of one picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,11 +23,9 @@ from insightedit.comprehension.prompts import question_turn
 from insightedit.miniatures.builders import copy_vision_tower
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.training.miniatures.loop import TrainOptions
+from insightedit.training.miniatures.loop import Part, TrainOptions
 from insightedit.training.miniatures.pictures import VAL_COUNT, Sampler, stack, to_clip_pixels
 
-BATCH_SIZE = 16
-OPTIONS = TrainOptions(steps=5000, minutes=8.0, lr=1e-3, weight_decay=0.02)
 QUESTIONS_PER_PICTURE = 3  # of the scene's question-and-answer pairs
 KINDS = ("caption", "expressive", "grounding", "vqa")
 CAPTION_QUESTIONS = ("describe the picture", "what does the picture show?", "what is in the picture?")
@@ -47,28 +44,22 @@ class Exchange:
     answer: str
 
 
-class LlavaPart:
-    """LlavaForConditionalGeneration of `<root>/llava`, its vision tower started from `<root>/clip`.
-
-    Args:
-        root: folder of the miniature models; train `clip` first.
-        train: training scenes.
-        val: held-out scenes.
-        batch_size: pictures a step.
-    """
+class LlavaPart(Part):
+    """LlavaForConditionalGeneration of `<root>/llava`, its vision tower started from `<root>/clip`."""
 
     name = "llava"
+    options = TrainOptions(steps=5000, minutes=8.0, weight_decay=0.02)
+    trainable: ClassVar = ["*", "!model.vision_tower.post_layernorm.*"]  # which LLaVA's patches do not pass
 
-    def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
-        self.folder = root / "llava"
-        self.train, self.val, self.batch_size = train, val, batch_size
+    def load(self) -> None:
+        """See `Part`."""
+        self.folder = self.root / "llava"
         self.model = load_pretrained(LlavaForConditionalGeneration, self.folder)
         self.processor = load_pretrained(LlavaProcessor, self.folder)
-        copy_vision_tower(load_pretrained(CLIPModel, root / "clip"), self.model)
+        copy_vision_tower(load_pretrained(CLIPModel, self.root / "clip"), self.model)
         tokenizer = self.processor.tokenizer
         patches = "<image>" * self.model.config.image_seq_length
         self.prefix = tokenizer(question_turn("").head.split("<image>")[0] + patches).input_ids
-        self.hot_modules = [self.model]
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Packed rows of `batch_size` training scenes; see `pack`."""
@@ -86,7 +77,7 @@ class LlavaPart:
         right: dict[str, list[float]] = {kind: [] for kind in KINDS}
         for first in range(0, VAL_COUNT, self.batch_size):
             batch = self._rows(self.val, first, self.batch_size)
-            logits, labels, kinds = self._answer_logits({k: v.to(self.model.device) for k, v in batch.items()})
+            logits, labels, kinds = self._answer_logits({k: v.to(self.device) for k, v in batch.items()})
             hits = (logits.argmax(dim=-1) == labels).float()
             for number, kind in enumerate(KINDS):
                 right[kind] += hits[kinds == number].tolist()
@@ -96,8 +87,7 @@ class LlavaPart:
     def export(self) -> None:
         """Save model and processor."""
         with replace_folder(self.folder) as folder:
-            for name in ("tokenizer.model",):
-                (folder / name).write_bytes((self.folder / name).read_bytes())
+            (folder / "tokenizer.model").write_bytes((self.folder / "tokenizer.model").read_bytes())
             self.model.save_pretrained(folder)
             self.processor.save_pretrained(folder)
 
@@ -149,7 +139,7 @@ class LlavaPart:
             prompts = [question_turn(e.question).prompt for e in part]
             inputs = self.processor(
                 images=pictures[first : first + 50], text=prompts, padding=True, return_tensors="pt"
-            ).to(self.model.device)
+            ).to(self.device)
             ids = self.model.generate(**inputs, max_new_tokens=GREEDY_TOKENS, do_sample=False)
             replies = self.processor.batch_decode(ids[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
             hits += sum(reply.strip() == e.answer for reply, e in zip(replies, part, strict=True))

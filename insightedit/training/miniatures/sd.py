@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,37 +13,28 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from insightedit.generation.autoencoder import encode_source
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.training.miniatures.loop import TrainOptions
+from insightedit.training.miniatures.loop import Part, TrainOptions
 from insightedit.training.miniatures.pictures import Sampler, captioned_pictures, to_vae_pixels
 
-BATCH_SIZE = 16
-OPTIONS = TrainOptions(steps=4000, minutes=6.0, lr=8e-4, ema_decay=0.995)
 DROP_CAPTION = 0.1  # share of captions replaced by the empty text, for classifier-free guidance
 VAL_PICTURES = 128
 
 
-class SdPart:
-    """UNet2DConditionModel of `<root>/sd/unet`; autoencoder and text tower stay frozen.
-
-    Args:
-        root: folder of the miniature models; train `clip` and `vae` first.
-        train: training scenes.
-        val: held-out scenes.
-        batch_size: pictures a step; half sources, half targets.
-    """
+class SdPart(Part):
+    """UNet2DConditionModel of `<root>/sd/unet`; autoencoder and text tower stay frozen."""
 
     name = "sd"
+    options = TrainOptions(steps=4000, minutes=6.0, lr=8e-4, ema_decay=0.995)
 
-    def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
-        self.folder = root / "sd"
-        self.train, self.val, self.batch_size = train, val, batch_size
+    def load(self) -> None:
+        """See `Part`."""
+        self.folder = self.root / "sd"
         self.model = load_pretrained(UNet2DConditionModel, self.folder, subfolder="unet")
         self.vae = load_pretrained(AutoModel, str(self.folder / "vae")).requires_grad_(False)
         self.text_encoder = load_pretrained(CLIPTextModel, self.folder, subfolder="text_encoder").requires_grad_(False)
         self.tokenizer = load_pretrained(CLIPTokenizer, self.folder, subfolder="tokenizer")
         self.scheduler = load_pretrained(DDIMScheduler, self.folder, subfolder="scheduler")
         self.null_ids = self._ids([""])
-        self.hot_modules = [self.model]
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """`pictures` (B, 3, H, W) uint8 and `input_ids` (B, Q) int64, padded to the text tower's positions."""
@@ -63,7 +53,7 @@ class SdPart:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Held-out error with the right captions and with the empty text, at 16 timesteps spread evenly."""
-        device = self.model.device
+        device = self.device
         batch = {k: v.to(device) for k, v in self._pairs(self.val, 0, VAL_PICTURES).items()}
         timesteps = torch.linspace(30, self.scheduler.config.num_train_timesteps - 1, 16, device=device).long()
         timesteps = timesteps.repeat(VAL_PICTURES // 16)

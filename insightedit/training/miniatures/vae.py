@@ -8,44 +8,39 @@ and edges is wider than the scenes.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from insightedit.generation.autoencoder import encode_source
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.training.miniatures.loop import TrainOptions
-from insightedit.training.miniatures.pictures import VAL_COUNT, Sampler, stack, to_vae_pixels
+from insightedit.training.miniatures.loop import Part, TrainOptions
+from insightedit.training.miniatures.pictures import VAL_COUNT, stack, to_vae_pixels
 
-BATCH_SIZE = 16
-OPTIONS = TrainOptions(steps=4000, minutes=8.0, lr=1e-3, weight_decay=1e-4)
 MSE_WEIGHT = 0.5
 SIZE_WEIGHT = 1e-6
 
 
-class VaePart:
-    """The autoencoder of `<root>/sd/vae` and the scenes that train it.
-
-    Args:
-        root: folder of the miniature models.
-        train: training scenes.
-        val: held-out scenes.
-        batch_size: pictures a step; half sources, half changed targets.
-    """
+class VaePart(Part):
+    """The autoencoder of `<root>/sd/vae` and the scenes that train it."""
 
     name = "vae"
+    options = TrainOptions(steps=4000, minutes=8.0, weight_decay=1e-4)
 
-    def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
-        self.folder = root / "sd" / "vae"
-        self.train, self.val, self.batch_size = train, val, batch_size
+    def load(self) -> None:
+        """See `Part`."""
+        self.folder = self.root / "sd" / "vae"
         self.model = load_pretrained(AutoModel, str(self.folder))
-        self.hot_modules = [self.model.encoder, self.model.decoder]
+
+    @property
+    def hot_modules(self) -> list[nn.Module]:
+        """See `Part`."""
+        return [self.model.encoder, self.model.decoder]
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """`pixels` (B, 3, H, W) uint8."""
@@ -92,7 +87,7 @@ class VaePart:
     def _val_pixels(self, first: int, count: int) -> Tensor:
         samples = [self.val[first // 2 + i] for i in range(count // 2)]
         pictures = stack([s.source for s in samples] + [s.target for s in samples])
-        return to_vae_pixels(pictures.to(next(self.model.parameters()).device))
+        return to_vae_pixels(pictures.to(self.device))
 
 
 def _augment(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:

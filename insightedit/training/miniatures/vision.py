@@ -9,8 +9,7 @@ Run it before `clip`, which starts from its tower. The two linear heads are thro
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,31 +20,24 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.scenes import CLASSES, COLOURS
-from insightedit.training.miniatures.loop import TrainOptions
+from insightedit.training.miniatures.loop import Part, TrainOptions
 from insightedit.training.miniatures.pictures import VAL_COUNT, Sampler, stack, to_clip_pixels
 
-BATCH_SIZE = 64
-OPTIONS = TrainOptions(steps=4000, minutes=6.0, lr=1e-3, weight_decay=0.05)
 CLASS_LABELS = {name: number for number, name in enumerate(CLASSES, start=1)}  # 0 is background
 COLOUR_LABELS = {name: number for number, name in enumerate(COLOURS, start=1)}  # 0 is untinted or background
 BOX_SHARE = 0.42  # of an object's height, to each side of its centre: sprites rarely reach their boxes' corners
 
 
-class VisionPart:
-    """The vision tower of `<root>/clip` under two linear heads.
-
-    Args:
-        root: folder of the miniature models.
-        train: training scenes.
-        val: held-out scenes.
-        batch_size: pictures a step; half sources, half targets.
-    """
+class VisionPart(Part):
+    """The vision tower of `<root>/clip` under two linear heads."""
 
     name = "vision"
+    options = TrainOptions(steps=4000, minutes=6.0, batch_size=64, lr=1e-3, weight_decay=0.05)
+    trainable: ClassVar = ["*", "!tower.post_layernorm.*"]  # which serves the class token only
 
-    def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int = BATCH_SIZE) -> None:
-        self.folder = root / "clip"
-        self.train, self.val, self.batch_size = train, val, batch_size
+    def load(self) -> None:
+        """See `Part`."""
+        self.folder = self.root / "clip"
         self.clip = load_pretrained(CLIPModel, self.folder)
         config = self.clip.config.vision_config
         self.grid = int(config.image_size) // int(config.patch_size)  # type: ignore[arg-type]
@@ -56,8 +48,6 @@ class VisionPart:
                 "colours": _zero_linear(config.hidden_size, len(COLOUR_LABELS) + 1),
             }
         )
-        self.model["tower"].post_layernorm.requires_grad_(False)  # serves the class token only
-        self.hot_modules = [self.clip.vision_model]
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """`pictures` (B, 3, H, W) uint8, `classes` and `colours` (B, P) int64."""
@@ -73,8 +63,7 @@ class VisionPart:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Share of held-out object patches with the right class, and of tinted patches with the right colour."""
-        device = next(self.model.parameters()).device
-        batch = {k: v.to(device) for k, v in self._labelled(self.val, 0, VAL_COUNT).items()}
+        batch = {k: v.to(self.device) for k, v in self._labelled(self.val, 0, VAL_COUNT).items()}
         logits = self._logits(batch)
         return {
             f"{name}_accuracy": round(float(_accuracy(values, batch[key])), 4)

@@ -4,7 +4,9 @@
 <root>/llava/   LlavaForConditionalGeneration, LlavaProcessor
 <root>/sd/      StableDiffusionPipeline: vae, unet, scheduler, text_encoder, tokenizer
 <root>/ip2p/    unet of an InstructPix2Pix pipeline, which reads the source's latents too
-and those of `interleaved_builders`
+<root>/blip2/   Blip2ForConditionalGeneration with BlipImageProcessor, which reads instructions with pictures in them
+<root>/t5/      T5EncoderModel with T5Tokenizer
+<root>/pixart/  transformer of a PixArt pipeline on the autoencoder's latents
 """
 
 from __future__ import annotations
@@ -13,8 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    DDIMScheduler,
+    PixArtTransformer2DModel,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+    BlipImageProcessor,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
@@ -27,11 +41,13 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
 )
 
 from insightedit.miniatures.folders import replace_folder
-from insightedit.miniatures.interleaved_builders import build_drawer, build_reader
-from insightedit.miniatures.sizes import Size, get_size
+from insightedit.miniatures.sizes import Size, Tower, get_size
 from insightedit.miniatures.tokenizer import (
     IMAGE_TOKEN,
     interleaved_corpus,
@@ -39,6 +55,7 @@ from insightedit.miniatures.tokenizer import (
     small_corpus,
     train_clip_tokenizer,
     train_llava_tokenizer,
+    train_t5_tokenizer,
 )
 
 if TYPE_CHECKING:
@@ -84,9 +101,11 @@ def build(
         if {"clip", "llava", "sd", "ip2p"} & set(parts):
             _build_main(size, root, corpus, seed)
         if {"blip2", "t5"} & set(parts):
-            build_reader(size, root, [*corpus, *extra], seed)
+            _build_reader(size, root, [*corpus, *extra], seed)
         if "pixart" in parts:
-            build_drawer(size, root, seed)
+            torch.manual_seed(seed)
+            with replace_folder(root / "pixart") as folder:
+                build_pixart(size).save_pretrained(folder / "transformer")
     return root
 
 
@@ -107,34 +126,46 @@ def _build_main(size: Size, root: Path, corpus: Sequence[str], seed: int) -> Non
         build_unet(size, reads_source=True).save_pretrained(folder / "unet")
 
 
+def _build_reader(size: Size, root: Path, corpus: Sequence[str], seed: int) -> None:
+    """`blip2/` and `t5/`, whose widths belong together."""
+    torch.manual_seed(seed)
+    with replace_folder(root / "t5") as folder:
+        tokenizer = train_t5_tokenizer(corpus, folder, size.reader.vocab_size)
+        T5EncoderModel(_t5_config(size, tokenizer, size.reader.text.layers)).save_pretrained(folder)
+    with replace_folder(root / "blip2") as folder:
+        build_blip2(size, tokenizer).save_pretrained(folder)
+        side = {"height": size.image_size, "width": size.image_size}
+        BlipImageProcessor(size=side).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
 def build_clip(size: Size, tokenizer: CLIPTokenizer) -> CLIPModel:
     """CLIP whose pooled text state is read at the tokenizer's own end token."""
     part = size.clip
-    act = "gelu"  # OpenAI's is quick_gelu, three memory passes instead of one on the CPU
+    shared = {"hidden_act": "gelu", "projection_dim": part.projection_dim}  # quick_gelu passes memory three times
     text = {
-        "hidden_act": act,
+        **_tower(part.text),
+        **shared,
+        **_special_tokens(tokenizer),
         "vocab_size": len(tokenizer),
-        "hidden_size": part.text_width,
-        "intermediate_size": 4 * part.text_width,
-        "num_hidden_layers": part.text_layers,
-        "num_attention_heads": part.text_heads,
         "max_position_embeddings": part.text_positions,
-        "projection_dim": part.projection_dim,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
     }
-    vision = {
-        "hidden_act": act,
-        "hidden_size": part.vision_width,
-        "intermediate_size": 4 * part.vision_width,
-        "num_hidden_layers": part.vision_layers,
-        "num_attention_heads": part.vision_heads,
-        "image_size": size.image_size,
-        "patch_size": size.patch_size,
-        "projection_dim": part.projection_dim,
-    }
+    vision = {**_tower(part.vision), **shared, "image_size": size.image_size, "patch_size": size.patch_size}
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=part.projection_dim))
+
+
+def _tower(part: Tower) -> dict[str, int]:
+    return {
+        "hidden_size": part.width,
+        "intermediate_size": 4 * part.width,
+        "num_hidden_layers": part.layers,
+        "num_attention_heads": part.heads,
+    }
+
+
+def _special_tokens(tokenizer: CLIPTokenizer | LlamaTokenizer) -> dict[str, int]:
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {name: getattr(tokenizer, name) for name in names}
 
 
 def build_llava(size: Size, clip: CLIPModel, tokenizer: LlamaTokenizer) -> LlavaForConditionalGeneration:
@@ -148,9 +179,7 @@ def build_llava(size: Size, clip: CLIPModel, tokenizer: LlamaTokenizer) -> Llava
         num_attention_heads=part.num_heads,
         num_key_value_heads=part.num_heads,
         max_position_embeddings=1024,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **_special_tokens(tokenizer),
     )
     config = LlavaConfig(
         vision_config=clip.config.vision_config,
@@ -163,9 +192,7 @@ def build_llava(size: Size, clip: CLIPModel, tokenizer: LlamaTokenizer) -> Llava
         tie_word_embeddings=False,
     )
     model = LlavaForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
+    model.generation_config = GenerationConfig(**_special_tokens(tokenizer))
     copy_vision_tower(clip, model)
     return model
 
@@ -282,7 +309,7 @@ def build_unet(size: Size, *, reads_source: bool = False) -> UNet2DConditionMode
     if part.global_text:
         global_text = {
             "addition_embed_type": "text",
-            "addition_embed_type_num_heads": size.clip.text_heads,
+            "addition_embed_type_num_heads": size.clip.text.heads,
             "resnet_time_scale_shift": "scale_shift",
         }
     return UNet2DConditionModel(
@@ -294,7 +321,7 @@ def build_unet(size: Size, *, reads_source: bool = False) -> UNet2DConditionMode
         down_block_types=down,
         up_block_types=up,
         mid_block_type="UNetMidBlock2DCrossAttn",
-        cross_attention_dim=size.clip.text_width,
+        cross_attention_dim=size.clip.text.width,
         attention_head_dim=part.heads,  # diffusers' name for the number of heads (SD-1.5 compatibility)
         **global_text,
     )
@@ -316,4 +343,71 @@ def noise_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=True,
         steps_offset=1,
+    )
+
+
+def build_blip2(size: Size, tokenizer: T5Tokenizer) -> Blip2ForConditionalGeneration:
+    """BLIP-2 with a language model of one layer, which nothing here uses but every stock folder has.
+
+    Stock BLIP-2 starts its queries at zero and gets them from a checkpoint; equal queries would stay equal for ever,
+    so here they start at random.
+    """
+    part = size.reader
+    vision = Blip2VisionConfig(
+        **_tower(part.vision),
+        image_size=size.image_size,
+        patch_size=size.patch_size,
+        initializer_range=0.02,  # stock: 1e-10, for weights that come from a checkpoint
+    )
+    qformer = Blip2QFormerConfig(
+        **_tower(part.qformer),
+        vocab_size=len(tokenizer),
+        cross_attention_frequency=2,
+        encoder_hidden_size=part.vision.width,
+    )
+    model = Blip2ForConditionalGeneration(
+        Blip2Config(
+            vision_config=vision,
+            qformer_config=qformer,
+            text_config=_t5_config(size, tokenizer, num_layers=1),
+            num_query_tokens=part.num_queries,
+        )
+    )
+    torch.nn.init.normal_(model.query_tokens, std=0.02)
+    return model
+
+
+def build_pixart(size: Size) -> PixArtTransformer2DModel:
+    """Text-to-image transformer with a learned variance, as PixArt-alpha's."""
+    part = size.pixart
+    width = part.num_heads * part.head_dim
+    latent_channels = size.vae.latent_channels
+    return PixArtTransformer2DModel(
+        num_attention_heads=part.num_heads,
+        attention_head_dim=part.head_dim,
+        in_channels=latent_channels,
+        out_channels=2 * latent_channels,
+        num_layers=part.num_layers,
+        cross_attention_dim=width,
+        sample_size=size.image_size // size.latent_factor,
+        patch_size=part.patch_size,
+        caption_channels=size.reader.text.width,
+    )
+
+
+def _t5_config(size: Size, tokenizer: T5Tokenizer, num_layers: int) -> T5Config:
+    """Flan-T5's kind: gated GELU; `len(tokenizer)` rows, padding starts the decoder."""
+    part = size.reader
+    return T5Config(
+        vocab_size=len(tokenizer),
+        d_model=part.text.width,
+        d_kv=part.text.width // part.text.heads,
+        d_ff=2 * part.text.width,
+        num_layers=num_layers,
+        num_heads=part.text.heads,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,  # stock: 0.1; the miniatures' training repeats exactly, and small models underfit
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
     )

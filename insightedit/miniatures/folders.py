@@ -16,12 +16,7 @@ from insightedit.modeling.model_ids import PREFIX, current_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECIPE_FILES = (
-    "builders.py",
-    "interleaved_builders.py",
-    "sizes.py",
-    "tokenizer.py",
-)  # what the cached tiny models depend on
+RECIPE_FILES = ("builders.py", "sizes.py", "tokenizer.py")  # what the cached tiny models depend on
 MARKERS = {
     "clip": "clip/model.safetensors",
     "llava": "llava/model.safetensors",

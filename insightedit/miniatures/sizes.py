@@ -10,15 +10,20 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class ClipSize:
-    """CLIPModel: a vision and a text tower of the same depth habits as OpenAI's, only smaller."""
+class Tower:
+    """A transformer; its feed-forward layers are four times as wide."""
 
-    vision_width: int
-    vision_layers: int
-    vision_heads: int
-    text_width: int
-    text_layers: int
-    text_heads: int
+    width: int
+    layers: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class ClipSize:
+    """CLIPModel: a vision and a text tower, as OpenAI's, only smaller."""
+
+    vision: Tower
+    text: Tower
     text_positions: int  # tokens, begin and end included; also the number of Q-Former queries
     projection_dim: int
     vocab_size: int  # upper bound; a small corpus may give fewer
@@ -65,16 +70,10 @@ class UNetSize:
 class ReaderSize:
     """BLIP-2's vision tower and Q-Former, and the T5 encoder that their tokens go into."""
 
-    vision_width: int
-    vision_layers: int
-    vision_heads: int
+    vision: Tower
+    qformer: Tower
+    text: Tower  # with feed-forward layers twice as wide
     num_queries: int  # tokens of one picture
-    qformer_width: int
-    qformer_layers: int
-    qformer_heads: int
-    text_width: int
-    text_layers: int
-    text_heads: int
     vocab_size: int  # upper bound, the sentinels included
 
 
@@ -117,35 +116,13 @@ TINY = Size(
     name="tiny",
     image_size=32,
     patch_size=8,
-    clip=ClipSize(
-        vision_width=32,
-        vision_layers=2,
-        vision_heads=2,
-        text_width=32,
-        text_layers=2,
-        text_heads=2,
-        text_positions=16,
-        projection_dim=32,
-        vocab_size=768,
-    ),
+    clip=ClipSize(Tower(32, 2, 2), Tower(32, 2, 2), text_positions=16, projection_dim=32, vocab_size=768),
     llava=LlavaSize(hidden_size=48, num_layers=2, num_heads=2, ffn_dim=96, vocab_size=512),
     vae=VaeSize("kl", latent_channels=4, block_out_channels=(16, 16, 32), layers_per_block=1, norm_num_groups=8),
     unet=UNetSize(
         block_out_channels=(32, 64), layers_per_block=1, cross_attention=(True, True), heads=(2, 2), global_text=False
     ),
-    reader=ReaderSize(
-        vision_width=32,
-        vision_layers=2,
-        vision_heads=2,
-        num_queries=4,
-        qformer_width=32,
-        qformer_layers=2,
-        qformer_heads=2,
-        text_width=32,
-        text_layers=2,
-        text_heads=2,
-        vocab_size=512,
-    ),
+    reader=ReaderSize(Tower(32, 2, 2), Tower(32, 2, 2), Tower(32, 2, 2), num_queries=4, vocab_size=512),
     pixart=PixartSize(num_layers=2, num_heads=2, head_dim=16, patch_size=2),
 )
 
@@ -153,35 +130,13 @@ MINI = Size(
     name="mini",
     image_size=64,
     patch_size=8,
-    clip=ClipSize(
-        vision_width=192,
-        vision_layers=5,
-        vision_heads=6,
-        text_width=192,
-        text_layers=4,
-        text_heads=6,
-        text_positions=40,
-        projection_dim=192,
-        vocab_size=2048,
-    ),
+    clip=ClipSize(Tower(192, 5, 6), Tower(192, 4, 6), text_positions=40, projection_dim=192, vocab_size=2048),
     llava=LlavaSize(hidden_size=256, num_layers=4, num_heads=4, ffn_dim=512, vocab_size=1024),
     vae=VaeSize("dc", latent_channels=16, block_out_channels=(64, 64, 128), layers_per_block=3, norm_num_groups=0),
     unet=UNetSize(
         block_out_channels=(96, 192), layers_per_block=1, cross_attention=(False, True), heads=(3, 6), global_text=True
     ),
-    reader=ReaderSize(
-        vision_width=192,
-        vision_layers=4,
-        vision_heads=6,
-        num_queries=16,
-        qformer_width=192,
-        qformer_layers=4,
-        qformer_heads=6,
-        text_width=192,
-        text_layers=4,
-        text_heads=6,
-        vocab_size=1024,
-    ),
+    reader=ReaderSize(Tower(192, 4, 6), Tower(192, 4, 6), Tower(192, 4, 6), num_queries=16, vocab_size=1024),
     pixart=PixartSize(num_layers=8, num_heads=4, head_dim=64, patch_size=2),
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sentencepiece
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -97,20 +97,8 @@ def train_llava_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_si
         raise ValueError(f"vocab_size must be at least 320 (256 bytes, special tokens, letters), got {vocab_size}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "tokenizer.model").open("wb") as model_writer:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=model_writer,
-            model_type="bpe",
-            vocab_size=vocab_size - 2,
-            byte_fallback=True,
-            split_digits=True,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            hard_vocab_limit=False,
-            num_threads=1,
-            minloglevel=2,
-        )
+    settings = {"byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    _train_sentencepiece(sentences, folder / "tokenizer.model", "bpe", vocab_size - 2, settings)
     tokenizer = load_pretrained(
         LlamaTokenizer,
         folder,
@@ -175,25 +163,30 @@ def train_t5_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_size:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "spiece.model"
-    with model.open("wb") as model_writer:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=model_writer,
-            model_type="unigram",
-            vocab_size=vocab_size - T5_SENTINELS,
-            pad_id=0,
-            eos_id=1,
-            unk_id=2,
-            bos_id=-1,
-            split_digits=True,
-            hard_vocab_limit=False,
-            num_threads=1,
-            minloglevel=2,
-        )
+    settings = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    _train_sentencepiece(sentences, model, "unigram", vocab_size - T5_SENTINELS, settings)
     tokenizer = load_pretrained(T5Tokenizer, folder, extra_ids=T5_SENTINELS)
     tokenizer.save_pretrained(folder)
     model.unlink()  # tokenizer.json says it all, and how many sentinels there are
     return tokenizer
+
+
+def _train_sentencepiece(
+    sentences: Sequence[str], path: Path, kind: str, vocab_size: int, settings: dict[str, Any]
+) -> None:
+    """One thread, so that the same text gives the same bytes."""
+    with path.open("wb") as model_writer:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model_writer,
+            model_type=kind,
+            vocab_size=vocab_size,
+            split_digits=True,
+            hard_vocab_limit=False,
+            num_threads=1,
+            minloglevel=2,
+            **settings,
+        )
 
 
 def _clip_merges(sentences: Iterable[str], count: int) -> list[tuple[str, str]]:

@@ -36,15 +36,13 @@ def build_optimizer(
         named: trainable parameters with their names.
         config: name, lr, betas, eps, weight decay.
         device: where training runs.
-        offloaded: the optimiser's states live in CPU memory (DeepSpeed offload), so DeepSpeed's own CPU
-            Adam is used.
+        offloaded: the optimiser's states live in CPU memory (DeepSpeed offload), so DeepSpeed's own CPU Adam is used.
 
     Returns:
         Fused `torch.optim.AdamW`, bitsandbytes' 8-bit AdamW, or DeepSpeed's CPU AdamW.
 
     Raises:
-        ConfigError: if `adamw8bit` is asked for without a GPU, without bitsandbytes, or together with
-        offload.
+        ConfigError: if `adamw8bit` is asked for without a GPU, without bitsandbytes, or together with offload.
     """
     groups = parameter_groups(named, config.weight_decay)
     settings = {"lr": config.lr, "betas": (config.betas[0], config.betas[1]), "eps": config.eps}

@@ -66,8 +66,7 @@ def start_processes(config: TrainConfig) -> Processes:
     """Join the processes that a launcher started, or be the only one.
 
     Raises:
-        ConfigError: if the engine cannot do what the launcher asks for, or DeepSpeed is asked for and
-        missing.
+        ConfigError: if the engine cannot do what the launcher asks for, or DeepSpeed is asked for and missing.
     """
     device = _device()
     world_size = int(os.environ.get("WORLD_SIZE", 1))

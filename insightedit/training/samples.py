@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from insightedit.files import write_atomically
+from insightedit.images.grid_sheet import GridCell, draw_grid
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 EditFn = Callable[[Sequence[Any]], list[np.ndarray]]
 CELL = 192  # pixels a side of one picture in the grid
-CAPTION = 34  # pixels of the line below a row
-GAP = 4
 
 
 @dataclass
@@ -122,7 +121,7 @@ def _whole_records(source: Source, count: int) -> Iterator[EditRecord]:
 
 
 def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Path) -> None:
-    """Write the grid as PNG.
+    """Write a PNG with a row for each sample: source, edited, target and the instruction.
 
     Args:
         samples: objects with `source`, `target` (H, W, 3) uint8 and `instruction`; where a target is None, all are
@@ -135,17 +134,14 @@ def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Pat
     """
     if len(edited) != len(samples):
         raise ValueError(f"{len(samples)} samples came back as {len(edited)} edited pictures: there must be one each.")
-    height = CELL + CAPTION
     columns = 3 if all(sample.target is not None for sample in samples) else 2
-    grid = Image.new("RGB", (columns * (CELL + GAP) - GAP, len(samples) * height), "white")
-    pen, font = ImageDraw.Draw(grid), ImageFont.load_default(13)
-    for row, (sample, picture) in enumerate(zip(samples, edited, strict=True)):
+    cells = []
+    for sample, image in zip(samples, edited, strict=True):
         given = sample.reference_images[0] if sample.source is None else sample.source
-        for column, image in enumerate((given, picture, sample.target)[:columns]):
-            cell = Image.fromarray(image).resize((CELL, CELL), Image.Resampling.BICUBIC)
-            grid.paste(cell, (column * (CELL + GAP), row * height))
-        text = sample.instruction if len(sample.instruction) <= 90 else sample.instruction[:87] + "..."
-        pen.text((4, row * height + CELL + 4), text, fill="black", font=font)
+        shown = (given, image, sample.target)[:columns]
+        tiles = tuple(Image.fromarray(one).resize((CELL, CELL), Image.Resampling.BICUBIC) for one in shown)
+        cells.append(GridCell(tiles, sample.instruction))
+    grid = draw_grid(" | ".join(("source", "edited", "target")[:columns]), cells, tiles_in_row=columns)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as aside:
         grid.save(aside, format="PNG")

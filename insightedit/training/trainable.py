@@ -42,8 +42,7 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
 
     Args:
         editor: any module; parameters are named as `named_parameters` does.
-        patterns: `fnmatch` patterns such as `bridge.qformer.*`; one that begins with `!` takes parameters
-            out again.
+        patterns: `fnmatch` patterns such as `bridge.qformer.*`; one that begins with `!` takes parameters out again.
 
     Returns:
         Names and counts of what was chosen.
@@ -78,8 +77,7 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
 def set_train_mode(module: nn.Module, training: bool | None = None) -> bool:
     """Put what is being trained into train mode and what is frozen into eval mode.
 
-    A module trains if a parameter in it trains; one without parameters (dropout, activation) follows its
-    parent, so
+    A module trains if a parameter in it trains; one without parameters (dropout, activation) follows its parent, so
     LoRA's dropout is active inside an otherwise frozen language model.
 
     Args:

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from insightedit.config.schema import Config, SourceConfig
+from insightedit.images.grid_sheet import GAP, HEADER, MARGIN
 from insightedit.training.processes import Processes
-from insightedit.training.samples import CAPTION, CELL, GAP, SampleLogger, draw_samples, fixed_samples
+from insightedit.training.samples import CELL, SampleLogger, draw_samples, fixed_samples
 from insightedit.training.trainer_state import swapped
 
 
@@ -23,10 +24,11 @@ def test_the_grid_holds_source_edited_target(tmp_path):
     edited = [np.full((8, 8, 3), 77, np.uint8)] * 2
     draw_samples([sample(200), sample(100)], edited, tmp_path / "samples" / "step-000001.png")
     grid = np.asarray(Image.open(tmp_path / "samples" / "step-000001.png"))
-    assert grid.shape == (2 * (CELL + CAPTION), 3 * CELL + 2 * GAP, 3)
-    middle = [grid[CELL // 2, column * (CELL + GAP) + CELL // 2, 0] for column in range(3)]
-    assert middle == [200, 77, 100]
-    assert grid[CELL : CELL + CAPTION].min() < 128, "the instruction is written below"
+    middles = [HEADER + CELL // 2, MARGIN + CELL // 2]  # of the first picture
+    row = [grid[middles[0], middles[1] + column * (CELL + GAP), 0] for column in range(3)]
+    assert row == [200, 77, 100]
+    assert grid[HEADER + CELL + GAP : HEADER + CELL + 20].min() < 128, "the instruction is written below"
+    assert 77 in grid[HEADER + CELL + GAP :, middles[1] + CELL + GAP, 0], "the second sample has a row of its own"
 
 
 def test_one_picture_per_sample(tmp_path):

@@ -111,8 +111,7 @@ class CheckpointFolder:
         state = f"{kept.name} is untouched" if kept else "there is no earlier checkpoint"
         return (
             f"could not save step {step} under {self.root}: {error}; {state}. Free some space "
-            f"({shutil.disk_usage(self.root.parent).free / 2**30:.1f} GiB are left) and run the same "
-            "command again."
+            f"({shutil.disk_usage(self.root.parent).free / 2**30:.1f} GiB are left) and run the same command again."
         )
 
 
@@ -152,9 +151,8 @@ def stage_weights(run_dir: Path, *, ema: bool = True) -> dict[str, Tensor]:
     folder = run_dir if is_complete(run_dir) else CheckpointFolder(run_dir / "checkpoints").latest()
     if folder is None:
         raise StageError(
-            f"{run_dir} holds no whole checkpoint: name the run folder of a stage (it has a folder "
-            "`checkpoints`), "
-            "or run that stage first."
+            f"{run_dir} holds no whole checkpoint: name the run folder of a stage (it has a folder `checkpoints`), or "
+            "run that stage first."
         )
     inherited = folder.parent.parent / "inherited.safetensors"
     weights = load_tensors(inherited) if inherited.exists() else {}

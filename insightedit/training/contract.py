@@ -123,22 +123,19 @@ def check_contract(contract: Mapping[str, Any], config: Config, run_dir: Path) -
     if before and stage < before[-1]:
         raise StageError(
             f"stage {number} comes after stage {before[-1]}, but {run_dir} holds stage {stage}: run stage "
-            f"{before[-1]} "
-            f"first, or name its run folder with --init-from DIR."
+            f"{before[-1]} first, or name its run folder with --init-from DIR."
         )
     wanted = base_models(config)
     for key, model in contract["base_models"].items():
         if key in wanted and wanted[key] != model:
             raise StageError(
-                f"{run_dir} was trained on {key}={model}, this stage uses {wanted[key]}: its weights would "
-                "not mean the "
-                f"same there. Set {key}={model}, or train stage {stage} on {wanted[key]}."
+                f"{run_dir} was trained on {key}={model}, this stage uses {wanted[key]}: its weights would not mean "
+                f"the same there. Set {key}={model}, or train stage {stage} on {wanted[key]}."
             )
     tokens = len(contract["edit_token_ids"])
     if tokens and tokens != config.comprehension.num_edit_tokens:
         raise StageError(
-            f"{run_dir} was trained with {tokens} edit tokens, this stage has "
-            f"{config.comprehension.num_edit_tokens}: "
+            f"{run_dir} was trained with {tokens} edit tokens, this stage has {config.comprehension.num_edit_tokens}: "
             f"set comprehension.num_edit_tokens={tokens}."
         )
 
@@ -173,8 +170,7 @@ def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str |
     unknown = [name for name in weights if name not in parameters]
     if unknown:
         raise StageError(
-            f"{origin} holds {len(unknown)} weights that this editor does not have, e.g. "
-            f"{', '.join(unknown[:3])}: "
+            f"{origin} holds {len(unknown)} weights that this editor does not have, e.g. {', '.join(unknown[:3])}: "
             "comprehension and bridge must be configured as in that run (its config.yaml shows how; of a model, its "
             "bridge/config.json)."
         )
@@ -182,9 +178,8 @@ def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str |
         if parameters[name].shape != value.shape:
             raise StageError(
                 f"{origin} holds {name} of shape {tuple(value.shape)}, this editor has "
-                f"{tuple(parameters[name].shape)}: "
-                "widths, depths and token counts must be configured as in that run (its config.yaml shows "
-                "how)."
+                f"{tuple(parameters[name].shape)}: widths, depths and token counts must be configured as in that run "
+                "(its config.yaml shows how)."
             )
     for name, value in weights.items():
         parameters[name].copy_(value)

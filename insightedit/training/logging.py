@@ -241,7 +241,6 @@ def _refuse_divergence(step: int, means: Mapping[str, float], run_dir: Path) -> 
     ]
     if bad:
         raise StageError(
-            f"training diverged before step {step}: {', '.join(bad)} is not finite. The checkpoints in "
-            f"{run_dir} are from "
-            "before; lower optim.lr, or set train.precision=fp32, and start anew with --restart."
+            f"training diverged before step {step}: {', '.join(bad)} is not finite. The checkpoints in {run_dir} are "
+            "from before; lower optim.lr, or set train.precision=fp32, and start anew with --restart."
         )

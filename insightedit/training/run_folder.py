@@ -81,8 +81,7 @@ def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None
             shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in changed.items())
             raise StageError(
                 f"{run_dir} was started with other settings: {shown}. Use the old ones to go on, another "
-                "output_dir=DIR "
-                "for a second run, or --restart to start anew (the old run is kept aside)."
+                "output_dir=DIR for a second run, or --restart to start anew (the old run is kept aside)."
             )
         if before != world_size:
             _tell_batches(old["train"], before, asdict(config)["train"], world_size)

@@ -60,8 +60,7 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
         if id(parameter) in chosen:
             if not parameter.is_floating_point():
                 raise ConfigError(
-                    f"stage.trainable chose {name}, which is stored as {parameter.dtype}: quantised weights "
-                    "cannot be "
+                    f"stage.trainable chose {name}, which is stored as {parameter.dtype}: quantised weights cannot be "
                     "trained. Train LoRA adapters on them, or set comprehension.quantization=none."
                 )
             names.append(name)

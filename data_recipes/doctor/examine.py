@@ -235,13 +235,8 @@ def _open(config: InputConfig, doctor: Doctor, split: str) -> Input | None:
 def _words(record: Record) -> list[tuple[str, str]]:
     """(fault, detail) of the instructions."""
     task = _task(record)
-    for kind, texts in record.instructions.items():
-        if kind == "expressive":
-            continue
-        for text in texts:
-            if told := wordings.contradiction(text, task):
-                return [("wrong_task", f"{text!r:.80}: {told}")]
-    return []
+    told = ((text, wordings.contradiction(text, task)) for text in record.plain_wordings)
+    return next(([("wrong_task", f"{text!r:.80}: {why}")] for text, why in told if why), [])
 
 
 def _task(record: Record) -> str:
@@ -252,8 +247,7 @@ def _task(record: Record) -> str:
 
 def _plain(record: Record) -> str:
     """The first wording that a user would say."""
-    texts = (text for kind, found in record.instructions.items() if kind != "expressive" for text in found)
-    return next(texts, "")
+    return next(iter(record.plain_wordings), "")
 
 
 def _are_near(one: bytes, other: bytes) -> bool:

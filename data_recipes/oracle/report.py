@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class OracleReport:
     @property
     def all_caught(self) -> HitRate:
         """Over all kinds."""
-        return HitRate(sum(one.hits for one in self.caught.values()), sum(one.of for one in self.caught.values()))
+        rates = self.caught.values()
+        return HitRate(sum(one.hits for one in rates), sum(one.of for one in rates))
 
     def take(self, outcome: Record | Rejected) -> None:
         """Count what became of a pair; what was refused before the measured step is left out."""
@@ -163,14 +165,9 @@ def measure_run(folder: Path) -> OracleReport:
     told = json.loads(manifest.read_text(encoding="utf-8"))
     output = told["settings"]["output"]
     config = InputConfig(kind=output["format"], path=str(folder), split=output["split"], max_side=None)
-    report = OracleReport()
     pairs = open_pairs(config) if told["pairs"] else ()
-    for number in range(len(pairs)):
-        report.take(pairs[number])
-    for line in refused.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        report.take(Rejected(row["key"], row["step"], row["reason"], row.get("detail", "")))
-    return report
+    rows = map(json.loads, refused.read_text(encoding="utf-8").splitlines())
+    return measure(chain((pairs[number] for number in range(len(pairs))), (Rejected(**row) for row in rows)))
 
 
 def write_report(folder: Path) -> OracleReport:

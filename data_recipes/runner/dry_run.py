@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,8 +142,8 @@ def _step(name: str, reports: list[dict[str, Any]], seconds: float, counted: int
 
 
 def _usage(reports: list[dict[str, Any]], times: float) -> dict[str, dict[str, float]]:
-    total: dict[str, Counter[str]] = {}
+    total: dict[str, Counter[str]] = defaultdict(Counter)
     for report in reports:
         for name, used in report["usage"].items():
-            total.setdefault(name, Counter()).update(used)
+            total[name].update(used)
     return {name: {what: number * times for what, number in used.items()} for name, used in total.items()}

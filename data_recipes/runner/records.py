@@ -108,6 +108,11 @@ class Record:
         """All instructions, each once, in the order of their kinds."""
         return tuple(dict.fromkeys(text for texts in self.instructions.values() for text in texts))
 
+    @property
+    def plain_wordings(self) -> tuple[str, ...]:
+        """Those that a user would say: all but the expressive ones, in the order of their kinds."""
+        return tuple(text for kind, texts in self.instructions.items() if kind != "expressive" for text in texts)
+
     def check(self) -> None:
         """Refuse a pair that cannot be trained on.
 

@@ -95,8 +95,7 @@ def row_of(record: Record, name: str, split: str, encoder: PictureEncoder) -> di
 
 def instruction_of(record: Record) -> str:
     """The wording that stands first in the row."""
-    plain = [text for kind, texts in record.instructions.items() if kind != "expressive" for text in texts]
-    wordings = plain or list(record.wordings)
+    wordings = record.plain_wordings or record.wordings
     return next((text for text in wordings if REFERENCE_PLACEHOLDER in text), wordings[0])
 
 

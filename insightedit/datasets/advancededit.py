@@ -78,13 +78,11 @@ def reasonedit(config: SourceConfig) -> Listing:
     finder = Finder(folder_of(config.images or file.parent, config.kind, "the pictures"))
     table = json_of(file, dict, "{'0000': {origin_img_path, target_img_path, instruction: [...]}}")
     keys = list(table)
-    return Listing(
-        len(keys),
-        lambda number: _pair(keys[number], finder, table, keys[number]),
-        keys.__getitem__,
-        [file],
-        is_fitted=True,
-    )
+
+    def make(number: int) -> Pair:
+        return _pair(keys[number], finder, table, keys[number])
+
+    return Listing(len(keys), make, keys.__getitem__, [file], is_fitted=True)
 
 
 def step_of(file: Path, root: Path) -> float | None:

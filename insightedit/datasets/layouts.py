@@ -263,15 +263,10 @@ def folders(config: SourceConfig) -> Listing:
         text = _caption(stem, texts)
         if stem not in given and REFERENCE_PLACEHOLDER not in text:
             raise ReadError(MISSING, f"the target {made[stem].name} has no control picture")
-        return Pair(
-            keys[number],
-            {"simple": (text,)},
-            given.get(stem),
-            made[stem],
-            tuple(one[stem] for one in more if stem in one),
-            mask=masks.get(stem),
-            task="edit" if stem in given else "subject",
-        )
+        references = tuple(one[stem] for one in more if stem in one)
+        pictures = (given.get(stem), made[stem], references)
+        task = "edit" if stem in given else "subject"
+        return Pair(keys[number], {"simple": (text,)}, *pictures, mask=masks.get(stem), task=task)
 
     pictures = [*made.values(), *given.values()]
     return Listing(len(stems), make, keys.__getitem__, pictures)

@@ -61,12 +61,8 @@ def painting_record(key: str, image: np.ndarray, mask: np.ndarray, thing: str, r
         rng: of this visit.
     """
     colour = choose(tuple(COLOURS), rng)
-    return EditRecord(
-        key=key,
-        instruction=choose(TEMPLATES, rng).format(thing=thing, colour=colour),
-        source_image=image,
-        target_image=paint(image, mask, colour),
-    )
+    instruction = choose(TEMPLATES, rng).format(thing=thing, colour=colour)
+    return EditRecord(key, instruction, source_image=image, target_image=paint(image, mask, colour))
 
 
 def polygon_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:

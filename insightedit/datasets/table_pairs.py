@@ -52,16 +52,8 @@ def open_table(config: SourceConfig) -> Listing:
         )
         return str(told).partition("/")[0]
 
-    is_grouped = any(name in rows.columns for name in ("key", "img_id"))
-    return Listing(
-        len(rows),
-        make,
-        rows.key,
-        rows.files,
-        rows.columns,
-        is_text=columns.is_text,
-        group=group if is_grouped else None,
-    )
+    by = group if any(name in rows.columns for name in ("key", "img_id")) else None
+    return Listing(len(rows), make, rows.key, rows.files, rows.columns, is_text=columns.is_text, group=by)
 
 
 def pair_of_row(row: Row, key: str, columns: Columns, folder: Path) -> Pair:

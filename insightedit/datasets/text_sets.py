@@ -40,12 +40,8 @@ def llava_instruct(config: SourceConfig) -> RandomChoiceDataset:
         last = int(rng.integers(len(rounds)))
         question, answer = rounds[last]
         before = "".join(f"{asked} ASSISTANT: {answered} USER: " for asked, answered in rounds[:last])
-        return EditRecord(
-            key=key,
-            instruction=before + question,
-            source_image=read_pixels(inside(images, row["image"])),
-            reply=answer,
-        )
+        image = read_pixels(inside(images, row["image"]))
+        return EditRecord(key, before + question, source_image=image, reply=answer)
 
     return RandomChoiceDataset(len(rows), make, (file,))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, as_id, reads, some
-from insightedit.evaluation.benchmarks.tables import table_files, table_shape, unpack
+from insightedit.evaluation.benchmarks.tables import check_columns, table_files, table_shape, unpack
 from insightedit.files import is_junk
 
 TASKS = {
@@ -72,9 +72,8 @@ def _rows_of_tables(notes: Notes, split: str) -> list[dict[str, Any]]:
     name = _true_name(notes, split, {name: (rows, columns) for name, (_, rows, columns) in shapes.items()})
     notes.stop()
     files, _, columns = shapes[name]
-    if lacking := [column for column in NEEDED if column not in columns]:
-        notes.fault(f"{notes.short(files[0])} has no column {some(lacking)}: it has {some(columns, 12)}.")
-        notes.stop()
+    check_columns(notes, notes.short(files[0]), columns, NEEDED)
+    notes.stop()
     return unpack(notes, files, name, ("image", "edited_image"), lambda row: row["idx"])
 
 

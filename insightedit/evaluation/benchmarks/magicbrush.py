@@ -18,11 +18,12 @@ from typing import Any
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.masks import white_mask
 from insightedit.evaluation.benchmarks.reading import Notes, as_id, packed, reads, some
-from insightedit.evaluation.benchmarks.tables import Row, table_files, table_shape, unpack
+from insightedit.evaluation.benchmarks.tables import Row, check_columns, table_files, table_shape, unpack
 from insightedit.files import is_junk, natural
 
 SESSIONS = "edit_sessions.json"
 COLUMNS = ("source_img", "mask_img", "target_img")
+NEEDED = ("img_id", "turn_index", "instruction", "source_img", "target_img")
 PUBLISHED = {"all-turn": 1053, "final-turn": 535, "dev-all-turn": 528, "dev-final-turn": 266}
 
 CARD = Card(
@@ -188,10 +189,10 @@ def _read_captions(notes: Notes, root: Path, kind: str) -> Mapping[str, Any]:
 def _read_tables(notes: Notes, part: str) -> dict[str, list[_Turn]]:
     """Sessions from the hub's rows {img_id, turn_index, source_img, mask_img, instruction, target_img}."""
     files = table_files(notes.folder, part)
-    shape = table_shape(notes, files)
-    needed = ("img_id", "turn_index", "instruction", "source_img", "target_img")
-    if shape is not None and (lacking := [column for column in needed if column not in shape[1]]):
-        notes.fault(f"{files[0].name} has no column {some(lacking)}: it has {some(shape[1], 12)}.")
+    if (shape := table_shape(notes, files)) is not None:
+        check_columns(
+            notes, files[0].name, shape[1], ("img_id", "turn_index", "instruction", "source_img", "target_img")
+        )
     notes.stop()
     rows = unpack(notes, files, part, COLUMNS, lambda row: f"{row['img_id']}-{row['turn_index']}")
     sessions: dict[str, list[_Turn]] = {}
@@ -217,15 +218,9 @@ def _row_turn(notes: Notes, row: Row) -> _Turn | None:
 
 
 def _turn_sample(name: str, turn: _Turn) -> BenchmarkSample:
-    return BenchmarkSample(
-        sample_id=as_id(f"{name}_1" if turn.number == 1 else f"{name}_inde_{turn.number}"),
-        instruction=turn.instruction,
-        source=turn.source,
-        target=turn.target,
-        mask=turn.mask,
-        cluster=name,
-        turn=turn.number,
-    )
+    sample_id = as_id(f"{name}_1" if turn.number == 1 else f"{name}_inde_{turn.number}")
+    pictures = {"source": turn.source, "target": turn.target, "mask": turn.mask}
+    return BenchmarkSample(sample_id, turn.instruction, **pictures, cluster=name, turn=turn.number)
 
 
 def _final_sample(name: str, turns: Sequence[_Turn]) -> BenchmarkSample:

@@ -78,14 +78,8 @@ def samples_of(notes: Notes, pairs: Sequence[RequestPair], split: str) -> list[B
     samples = []
     for name, pair in zip(names, pairs, strict=True):
         for number, request in enumerate(pair.requests if every else pair.requests[:1], 1):
-            samples.append(
-                BenchmarkSample(
-                    sample_id=f"{name}-{number}" if every else name,
-                    instruction=request,
-                    source=pair.source,
-                    target=pair.target,
-                    cluster=pair.source.name,
-                    extra={**pair.extra, "requests": json.dumps(pair.requests, ensure_ascii=False)},
-                )
-            )
+            sample_id = f"{name}-{number}" if every else name
+            pictures = {"source": pair.source, "target": pair.target}
+            extra = {**pair.extra, "requests": json.dumps(pair.requests, ensure_ascii=False)}
+            samples.append(BenchmarkSample(sample_id, request, **pictures, cluster=pair.source.name, extra=extra))
     return samples

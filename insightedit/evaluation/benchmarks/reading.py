@@ -383,15 +383,8 @@ def finish(
         notes.warn(non_commercial(notes.card))
     _compare_sizes(notes, samples, sizes)
     _compare_counts(notes, samples, notes.card.counts if published is None else published)
-    return Benchmark(
-        notes.card,
-        notes.folder,
-        tuple(samples),
-        tuple(notes.warnings),
-        version_of(samples),
-        split,
-        tuple(notes.differs),
-    )
+    told = (tuple(notes.warnings), version_of(samples), split, tuple(notes.differs))
+    return Benchmark(notes.card, notes.folder, tuple(samples), *told)
 
 
 def _compare_sizes(notes: Notes, samples: Sequence[BenchmarkSample], sizes: Mapping[Path, tuple[int, int]]) -> None:

@@ -20,14 +20,9 @@ UNPACKED = "unpacked"
 INDEX = "index.json"
 BATCH = 16  # rows in memory
 SIGNATURES = {
-    b"\x89PNG": ".png",
-    b"\xff\xd8\xff": ".jpg",
-    b"RIFF": ".webp",
-    b"GIF8": ".gif",
-    b"BM": ".bmp",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-}
+    b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp",
+    b"II*\0": ".tif", b"MM\0*": ".tif",
+}  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -59,6 +54,12 @@ def table_shape(notes: Notes, files: Sequence[Path]) -> tuple[int, list[str]] | 
             return None
         rows += number
     return rows, columns
+
+
+def check_columns(notes: Notes, name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
+    """Note a fault if a table lacks columns that are needed."""
+    if lacking := [column for column in needed if column not in columns]:
+        notes.fault(f"{name} has no column {some(lacking)}: it has {some(columns, 12)}.")
 
 
 def _shape(path: Path) -> tuple[int, list[str]]:

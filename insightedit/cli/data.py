@@ -72,9 +72,9 @@ def preview(
         from insightedit.images.pair_sheet import check_sheet_path, write_pair_sheet
 
         check_sheet_path(sheet)
-        from insightedit.training.model_start import begin_from
+        from insightedit.training.model_start import init_from_pretrained
 
-        whole = begin_from(read_config(config, stage, overlay or (), overrides or ()), init_from)
+        whole = init_from_pretrained(read_config(config, stage, overlay or (), overrides or ()), init_from)
         if init_from is not None and not Path(str(whole.init_from)).is_dir():
             raise ValueError(f"--init-from {init_from}: there is no such folder; check the path, or leave it out.")
         quiet_libraries()

@@ -61,7 +61,7 @@ def is_model(folder: str | Path) -> bool:
     return (Path(folder) / INDEX).is_file()
 
 
-def begin_from(config: Config, name: str | None = None) -> Config:
+def init_from_pretrained(config: Config, name: str | None = None) -> Config:
     """The config of a stage that starts where `--init-from NAME` says.
 
     Args:
@@ -69,12 +69,12 @@ def begin_from(config: Config, name: str | None = None) -> Config:
         name: see `find_start`; None for `config.init_from`, or the stage before.
 
     Raises:
-        StageError: see `find_start` and `adopt_model`.
+        StageError: see `find_start` and `pretrained_config`.
     """
     start = name or config.init_from
     config = replace(config, init_from=find_start(start) if start else None)
     model = model_behind(config)
-    return adopt_model(config, model) if model else config
+    return pretrained_config(config, model) if model else config
 
 
 def find_start(name: str) -> str:
@@ -121,7 +121,7 @@ def model_behind(config: Config) -> Path | None:
     return Path(start) if start and is_model(start) else None
 
 
-def adopt_model(config: Config, folder: str | Path) -> Config:
+def pretrained_config(config: Config, folder: str | Path) -> Config:
     """The config of a stage that starts from a model: as given, its base models the finished one's.
 
     Args:

@@ -30,7 +30,7 @@ from insightedit.training.contract import (
     write_contract,
 )
 from insightedit.training.loop import RunSummary, fit
-from insightedit.training.model_start import begin_from, is_model, load_model_weights
+from insightedit.training.model_start import init_from_pretrained, is_model, load_model_weights
 from insightedit.training.processes import Processes, start_processes, stop_processes
 from insightedit.training.run_folder import check_data, claim_run_folder, previous_run, set_aside
 from insightedit.training.samples import SampleLogger, fixed_samples
@@ -168,7 +168,7 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
     """Config of this command line: recipe, stage, overlays, own files, `key=value`."""
     overlays = [*arguments.overlay, *map(Path, arguments.config)]
     config = load_config(arguments.recipe, number, overlays, arguments.overrides)
-    return begin_from(config, arguments.init_from)
+    return init_from_pretrained(config, arguments.init_from)
 
 
 def _train(config: Config, run_dir: Path, processes: Processes, command: str, accepts: bool) -> RunSummary:

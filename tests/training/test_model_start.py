@@ -23,7 +23,7 @@ from insightedit.pipelines.loading import default_model, load_pipeline
 from insightedit.training.contract import base_models, load_stage_weights, load_weights
 from insightedit.training.data import build_loader
 from insightedit.training.errors import StageError
-from insightedit.training.model_start import adopt_model, find_start, load_model_weights
+from insightedit.training.model_start import find_start, load_model_weights, pretrained_config
 from insightedit.training.objectives import OBJECTIVES
 from insightedit.training.run_folder import stages_behind, started_from
 from tests.training.golden import train
@@ -50,7 +50,7 @@ def test_the_losses_are_the_finished_runs(recipe, run, model):
     """The adapter is merged, the seed another one: what was learned is all there, BIM's frequencies included."""
     config = replace(read_run(run), init_from=None)
     config.train.seed = 5
-    finished, started = build_editor(config), build_editor(adopt_model(config, model))
+    finished, started = build_editor(config), build_editor(pretrained_config(config, model))
     load_stage_weights(finished, run)
     load_weights(started, load_model_weights(started, model), model)
     batch = next(iter(build_loader(config, finished)))
@@ -86,7 +86,7 @@ def test_it_trains_on_is_exported_and_says_where_it_came_from(recipe, model, tmp
 
 def test_its_folder_alone_is_enough(run, model):
     """No base model of the config is read again."""
-    adopted = adopt_model(replace(read_run(run), init_from=None), model)
+    adopted = pretrained_config(replace(read_run(run), init_from=None), model)
     used = base_models(adopted)
     if adopted.bridge.iaa is None and adopted.comprehension.reader is None:
         del used["generation.image_encoder"]
@@ -108,7 +108,7 @@ def test_a_folder_without_text_encoder_takes_the_config_s_base_models(recipe, tm
     older = Path(shutil.copytree(model, tmp_path / "older"))
     shutil.rmtree(older / "tokenizer")
     config = replace(read_run(run), init_from=None)
-    assert adopt_model(config, older).generation == config.generation
+    assert pretrained_config(config, older).generation == config.generation
 
 
 def test_the_model_of_the_package_trains_on_anywhere(tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ class TestRefusals:
         with pytest.raises(
             StageError, match="reads with a language model, which recipe mige does not have: name the model's own"
         ):
-            adopt_model(of_tiny("mige"), model)
+            pretrained_config(of_tiny("mige"), model)
 
     def test_other_settings(self, model):
         words = ["comprehension.num_edit_tokens=3", "generation.scale_source_latents=true"]
@@ -181,12 +181,12 @@ class TestRefusals:
             match="other settings than this stage has .*num_edit_tokens=3.* Add 'comprehension.num_edit_tokens=4' "
             "'generation.scale_source_latents=False' to the command",
         ):
-            adopt_model(of_tiny("insightedit", *words), model)
+            pretrained_config(of_tiny("insightedit", *words), model)
 
     def test_a_folder_that_is_not_whole(self, copy):
         (copy / "bridge" / "config.json").write_text("{")
         with pytest.raises(StageError, match=r"copy is no whole model: its bridge/config\.json cannot be read"):
-            adopt_model(of_tiny("insightedit"), copy)
+            pretrained_config(of_tiny("insightedit"), copy)
 
     def test_a_part_that_cannot_be_read(self, copy):
         file = copy / "bridge" / "diffusion_pytorch_model.safetensors"
@@ -200,7 +200,7 @@ class TestRefusals:
     def test_an_adapter_without_its_language_model(self, copy):
         (copy / "mllm" / "config.json").unlink()
         with pytest.raises(StageError, match="adapter in place of a language model: export the run again"):
-            adopt_model(of_tiny("insightedit"), copy)
+            pretrained_config(of_tiny("insightedit"), copy)
 
     def test_another_autoencoder(self, copy):
         file = copy / "vae" / "diffusion_pytorch_model.safetensors"

@@ -90,8 +90,6 @@ _train_command("vae", "Train the autoencoder and measure its latents' scale.")
 _train_command("llava", "Train LLaVA on captions, questions, instructions and references (after clip).")
 _train_command("sd", "Train the text-to-image UNet (after clip and vae).")
 _train_command("ip2p", "Train the editing UNet that the stages start from, and sd's text tower along (after sd).")
-
-
 _train_command("pixart", "Train the transformer that recipe mige's miniature starts from, and its T5 (after vae).")
 
 

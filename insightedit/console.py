@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
+    from rich.table import Table
 
 
 TRACEBACK = "INSIGHTEDIT_TRACEBACK"
@@ -266,6 +267,19 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
+
+
+def titled_table(title: str, words: Sequence[str], numbers: Sequence[str] = (), **how: Any) -> Table:
+    """A table for the terminal: columns of words, then columns of numbers, which stand to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, **how)
+    for heading in words:
+        table.add_column(heading, no_wrap="padding" in how)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap="padding" in how)
+    return table
 
 
 @contextmanager

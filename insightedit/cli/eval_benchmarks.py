@@ -130,12 +130,11 @@ def register(app: typer.Typer) -> None:
     """Add a command for each published benchmark, and those that read what was measured."""
     from insightedit.cli import eval_judging as benchmark_judging
     from insightedit.cli import eval_reading as benchmark_reading
-    from insightedit.cli import eval_report as report_cli
 
     for name, line in SHORT.items():
         app.command(name, cls=BenchmarkCommand, help=line, rich_help_panel=PANEL)(evaluate)
     app.command("list", cls=Command)(benchmark_listing.list_benchmarks)
-    commands = {**benchmark_reading.COMMANDS, **benchmark_judging.COMMANDS, "report": report_cli.report}
+    commands = {**benchmark_reading.COMMANDS, **benchmark_judging.COMMANDS, "report": benchmark_reading.report}
     for name, command in commands.items():
         app.command(name, cls=Command)(command)
 

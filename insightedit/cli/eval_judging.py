@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insightedit.cli.eval_reading import RunsRead
-from insightedit.console import MAX_SEED, console, one_sentence_errors, progress_bar
+from insightedit.console import MAX_SEED, console, one_sentence_errors, progress_bar, titled_table
 
 if TYPE_CHECKING:
     from insightedit.evaluation.core.run_folder import RunSample
@@ -177,14 +177,9 @@ def _is_same(first: float | None, second: float | None) -> bool:
 
 
 def _print_judge_summary(summary: JudgeSummary) -> None:
-    from rich import box
-    from rich.table import Table
-
     days = " to ".join(dict.fromkeys(day for day in summary.dates if day)) or "unknown"
     title = f"{summary.judge}, rubric {summary.rubric} {summary.rubric_hash}, replies of {days}"
-    shown = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for heading in ("", "n", "mean", "missing as 0", "mean of categories"):
-        shown.add_column(heading, justify="right" if heading else "left")
+    shown = titled_table(title, [""], ["n", "mean", "missing as 0", "mean of categories"])
     for name, column in summary.columns.items():
         means = (column.mean, column.pessimistic, summary.macro[name].mean)
         shown.add_row(name, str(column.n), *("-" if value is None else f"{value:.3f}" for value in means))

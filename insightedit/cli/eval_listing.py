@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from insightedit.console import console, one_sentence_errors
+from insightedit.console import console, one_sentence_errors, titled_table
 from insightedit.evaluation.benchmarks.registry import MODULES, benchmark_loader
 
 if TYPE_CHECKING:
@@ -60,14 +60,10 @@ def list_benchmarks(
 
 
 def _print_benchmarks() -> None:
-    from rich import box
-    from rich.table import Table
-
     from insightedit.evaluation.core.protocols import protocols_for
 
-    table = Table(box=box.SIMPLE_HEAD, title="Benchmarks", title_justify="left")
-    for heading in ("name", "samples", "splits", "licence", "protocols, the default first"):
-        table.add_column(heading, justify="right" if heading == "samples" else "left")
+    table = titled_table("Benchmarks", ["name", "samples", "splits", "licence", "protocols, the default first"])
+    table.columns[1].justify = "right"
     for name in MODULES:
         card = benchmark_loader(name).CARD
         count = f"{card.counts['all']:,}" if "all" in card.counts else "any"
@@ -79,13 +75,8 @@ def _print_benchmarks() -> None:
 
 
 def _print_protocol(protocol: Protocol) -> None:
-    from rich import box
-    from rich.table import Table
-
     title = f"{protocol.name} {protocol.hash}: {protocol.title}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for heading in ("column", "variant", "compared with", "measured by", "note"):
-        table.add_column(heading)
+    table = titled_table(title, ["column", "variant", "compared with", "measured by", "note"])
     models = {model.key: model for model in protocol.models}
     for rule in protocol.rules:
         beside = ", ".join(filter(None, (rule.reference, rule.caption)))

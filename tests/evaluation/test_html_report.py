@@ -492,7 +492,7 @@ def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_and_teaches(folder: Path, tmp_path: Path) -> None:
-    from insightedit.cli import eval_report as report_cli
+    from insightedit.cli import eval_reading as report_cli
 
     def invoke(*arguments: object) -> Any:
         import typer

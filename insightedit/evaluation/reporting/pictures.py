@@ -91,8 +91,8 @@ def example_card(example: Example) -> SampleCard:
             category=f"{record['task']}, {record['category']}, {record['style']}",
         ),
         tuple(_shown(label, rgb) for label, rgb in {**pictures, f"|output - {start}|": change}.items()),
-        (("", "   ".join(told)),),
-        note="  ".join([record["verdict"], *record.get("failures", ())]),
+        (("", ", ".join(told)),),
+        note=", ".join([record["verdict"], *record.get("failures", ())]),
     )
 
 

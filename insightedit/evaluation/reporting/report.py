@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-
+from insightedit.console import titled_table
 from insightedit.evaluation.core.failures import FAILURES
 from insightedit.evaluation.core.statistics import Rate, mcnemar
 from insightedit.evaluation.reporting.pictures import contact_sheet, example_card
@@ -18,6 +16,7 @@ from insightedit.images.provenance import save_picture
 
 if TYPE_CHECKING:
     from PIL import Image
+    from rich.table import Table
 
     from insightedit.evaluation.core.results import PairResult, SceneReport, SceneRow
 
@@ -85,10 +84,7 @@ def rows_table(report: SceneReport) -> Table:
     what = protocol.name.removesuffix("_v1").replace("_", " ")
     scenes = f"{protocol.split} split, {protocol.count} at {protocol.size} px"
     title = f"{what}, {scenes}, protocol {protocol.hash}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for name in ("n", "success %", *list(MEANING)[1:]):
-        table.add_column(name, justify="right")
+    table = titled_table(title, [""], ["n", "success %", *list(MEANING)[1:]])
     for row in report.rows:
         table.add_row(*_row_cells(row), style="bold" if row is report.model else None)
     return table
@@ -127,11 +123,8 @@ def details_table(report: SceneReport) -> Table | None:
     if all(row.exact is None for row in report.rows):
         return None
     title = f"details, {report.details['name']} {report.details['hash']}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    for heading in DETAIL_MEANING:
-        for name in heading.split(", "):
-            table.add_column("exact %" if name == "exact" else name, justify="right", no_wrap=True)
+    names = [name for heading in DETAIL_MEANING for name in heading.split(", ")]
+    table = titled_table(title, [""], ["exact %", *names[1:]], padding=(0, 1, 0, 0))
     for row in report.rows:
         table.add_row(*_detail_cells(row), style="bold" if row is report.model else None)
     return table
@@ -165,11 +158,7 @@ def failures_table(row: SceneRow) -> Table | None:
     if not row.failures:
         return None
     title = f"{row.name}: why edits fail ({row.success.n - row.success.successes} of {row.success.n})"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("", "failure"):
-        table.add_column(name)
-    for name in ("primary", "carried, successes included"):
-        table.add_column(name, justify="right")
+    table = titled_table(title, ["", "failure"], ["primary", "carried, successes included"])
     for code, count in row.failures.items():
         table.add_row(code, FAILURES[code], str(row.primary_failures.get(code, 0)), str(count))
     return table
@@ -177,15 +166,8 @@ def failures_table(row: SceneRow) -> Table | None:
 
 def groups_table(row: SceneRow) -> Table:
     """Success of one row by category, task and style; groups of fewer than 20 samples carry a star."""
-    table = Table(
-        title=f"{row.name}: success by kind of edit (macro mean {100 * row.macro:.1f} %)",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    for name in ("", "kind"):
-        table.add_column(name)
-    for name in ("n (*: few)", "success %"):
-        table.add_column(name, justify="right")
+    title = f"{row.name}: success by kind of edit (macro mean {100 * row.macro:.1f} %)"
+    table = titled_table(title, ["", "kind"], ["n (*: few)", "success %"])
     for grouping, groups in row.groups.items():
         for position, (name, value) in enumerate(groups.items()):
             star = "*" if value.is_small else ""
@@ -260,13 +242,11 @@ def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Map
     if len(set(hashes.values())) > 1:
         different = ", ".join(f"{name} {value}" for name, value in hashes.items())
         raise ValueError(f"The reports follow different protocols ({different}): evaluate all on the same scenes.")
-    table = Table(title=f"protocol {next(iter(hashes.values()))}", title_justify="left", box=box.SIMPLE_HEAD)
     details = {report.get("details", {}).get("hash") for report, _ in reports.values()}
     in_detail = len(details) == 1 and None not in details
-    table.add_column("")
-    more = ("exact %", "F1") if in_detail else ()
-    for name in ("success %", "progress", "balanced", "leak", *more, "McNemar p against the first"):
-        table.add_column(name, justify="right")
+    numbers = ["success %", "progress", "balanced", "leak", *(("exact %", "F1") if in_detail else ())]
+    title = f"protocol {next(iter(hashes.values()))}"
+    table = titled_table(title, [""], [*numbers, "McNemar p against the first"])
     outcomes = {name: _outcomes(records) for name, (_, records) in reports.items()}
     first = next(iter(outcomes.values()))
     for name, (report, _) in reports.items():

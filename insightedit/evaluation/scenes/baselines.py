@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich import box
-from rich.table import Table
 from scipy import ndimage
 
+from insightedit.console import titled_table
 from insightedit.evaluation.core.scoring import EditCase, score_edit
 from insightedit.evaluation.core.statistics import Rate, mean, rate
 from insightedit.evaluation.scenes import metrics
@@ -27,6 +26,8 @@ from insightedit.scenes import EditSample, SceneSampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.table import Table
 
 NOISE = 12.0  # grey levels, standard deviation
 BLUR = 1.0  # pixels at 128 px, standard deviation
@@ -165,20 +166,17 @@ def baselines_table(rows: Sequence[BaselineRow]) -> Table:
     """The rows as they are printed."""
     n, chance = rows[0].exact.n, rows[0].chance
     title = f"fixed outputs on {n} scenes; TDA by chance {chance:.2f}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("output")
-    headings = ("ESR", "BG-PSNR", "leak", "raw IoU", "RPS", "TDA", "BES", "IoU", "F1", "success")
-    for heading in headings:
-        table.add_column(heading, justify="right")
+    numbers = ["ESR", "BG-PSNR", "leak", "raw IoU", "RPS", "TDA", "BES", "IoU", "F1", "success"]
+    table = titled_table(title, ["output"], numbers)
     for row in rows:
         capped = " (cap)" if row.psnr_background >= metrics.PSNR_CAP else ""
-        numbers = (row.leak, row.raw_iou, row.progress, row.discriminates, row.balanced, row.iou, row.predicate_f1)
+        parts = (row.leak, row.raw_iou, row.progress, row.discriminates, row.balanced, row.iou, row.predicate_f1)
         table.add_row(
             row.name,
             f"{row.exact.value:.2f}",
             f"{row.psnr_background:.1f}{capped}",
-            f"{numbers[0]:.3f}",
-            *(f"{number:.2f}" for number in numbers[1:]),
+            f"{parts[0]:.3f}",
+            *(f"{number:.2f}" for number in parts[1:]),
             f"{row.success.value:.2f}",
         )
     return table

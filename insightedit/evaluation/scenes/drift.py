@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
+from insightedit.console import titled_table
 from insightedit.evaluation.core.external_results import fit
 from insightedit.evaluation.core.statistics import mean
 from insightedit.evaluation.scenes import metrics
@@ -31,6 +30,8 @@ from insightedit.scenes.scene import COLOURS, Edit, Scene, apply_edit
 from insightedit.scenes.wordings import TEMPLATES, fix_articles, place
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from insightedit.evaluation.scenes.benchmark import EditFn, RoundTripFn
 
 NAME = "scenes_drift_v1"
@@ -321,10 +322,8 @@ def drift_table(report: DriftReport) -> Table:
     """The editor beside its controls."""
     protocol = report.protocol
     title = f"drift, {protocol['split']} split, {protocol['count']} sessions at {protocol['size']} px"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for heading in ("null: change", "leak", "dB", "cycle: dB", "progress", "turns: dB", "progress", "dB a turn"):
-        table.add_column(heading, justify="right")
+    numbers = ["null: change", "leak", "dB", "cycle: dB", "progress", "turns: dB", "progress", "dB a turn"]
+    table = titled_table(title, [""], numbers)
     for row in report.rows:
         table.add_row(
             row.name.replace("_", " "),

@@ -11,16 +11,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-
-from insightedit.console import MAX_SCALE
+from insightedit.console import MAX_SCALE, titled_table
 from insightedit.evaluation.core.statistics import Rate
 from insightedit.evaluation.scenes.metrics import PSNR_CAP
 from insightedit.files import check_folder, write_atomically, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.table import Table
 
     from insightedit.evaluation.core.results import SceneReport, SceneRow
     from insightedit.evaluation.scenes.benchmark import EditFn
@@ -154,10 +152,7 @@ def _point(name: str, row: SceneRow) -> TradeoffPoint:
 def tradeoff_table(tradeoff: Tradeoff) -> Table:
     """Scales and controls, one a line."""
     title = f"image guidance, protocol {tradeoff.protocol['hash']}; area under the front {tradeoff.area:.3f} of 1"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("scale")
-    for heading in ("success %", "exact %", "progress", "background dB", "leak"):
-        table.add_column(heading, justify="right")
+    table = titled_table(title, ["scale"], ["success %", "exact %", "progress", "background dB", "leak"])
     own = tradeoff.settings.get("own_scale")
     for point in (*tradeoff.points, *tradeoff.controls):
         is_own = own is not None and point.name == f"{own:g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,13 @@ from torch import nn
 
 from insightedit.datasets.nested_mixture import leaves
 from insightedit.hub.network import HUB_ID
-from insightedit.hub.secrets import read_plain_yaml
+from insightedit.hub.secrets import read_plain_yaml, without_secrets
 from insightedit.modeling.model_ids import PREFIX, current_id, resolve_model_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.run_folder import stages_behind, started_from
 
 if TYPE_CHECKING:
+    from insightedit.config.schema import Config
     from insightedit.pipelines.edit import InsightEditPipeline
 
 DEFAULTS = {"title": "InsightEdit model", "recipe": "insightedit", "license": "apache-2.0", "name": "."}
@@ -156,6 +158,26 @@ def shown(model: str) -> str:
     if cached:
         return f"{cached['owner']}/{cached['name']}"
     return path.name if path.is_absolute() else str(path) if path != Path(model) else model
+
+
+def carried_config(config: Config) -> str:
+    """A run's config as its model folder carries it (YAML): without secrets, without paths of this machine.
+
+    A branch that the run left out is none of the model's, so it is none of its config's.
+    """
+    bridge, stage = config.bridge, config.stage
+    bridge = replace(bridge, bim=bridge.bim if stage.use_bim else None, iaa=bridge.iaa if stage.use_iaa else None)
+    held = without_secrets(_without_paths(asdict(replace(config, bridge=bridge, init_from=None))))
+    # what a reader would fill in from an environment of its own is told by its name alone
+    return re.sub(r"\$\{oc\.env:(\w+)\}", r"<\1>", yaml.safe_dump(held, sort_keys=False))
+
+
+def _without_paths(held: Any) -> Any:
+    if isinstance(held, dict):
+        return {key: _without_paths(value) for key, value in held.items()}
+    if isinstance(held, list | tuple):
+        return [_without_paths(value) for value in held]
+    return shown(held) if isinstance(held, str) and Path(held).is_absolute() else held
 
 
 def data_facts(run: Path) -> list[str]:

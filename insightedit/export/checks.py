@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from insightedit.files import check_folder, sweep
-from insightedit.hub.network import FACTS, MODEL_INDEX
-from insightedit.hub.secrets import read_plain_yaml
+from insightedit.hub.network import CONFIG, FACTS, MODEL_INDEX
 from insightedit.training.checkpoint import EMA, TRAINER, CheckpointFolder, stage_weights
 from insightedit.training.contract import CONTRACT, base_models, read_contract
 from insightedit.training.errors import StageError
-from insightedit.training.run_folder import stages_behind, started_from
+from insightedit.training.run_folder import read_run, stages_behind, started_from
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SHEET = "samples.png"
 CLASSES = ("InsightEditPipeline", "InterleavedEditPipeline")
-TOP_FILES = {MODEL_INDEX, FACTS, SHEET, "README.md", "pipeline.py", "import_report.json"}
+TOP_FILES = {MODEL_INDEX, FACTS, SHEET, CONFIG, "README.md", "pipeline.py", "import_report.json"}
 FOR_TRAINING = {"text_encoder", "tokenizer"}
 PART_FILES = (
     "*config.json",
@@ -97,31 +96,6 @@ def owned_files(folder: Path) -> Callable[[Path], bool]:
         return path.parts[0] in parts and any(fnmatchcase(path.name, pattern) for pattern in PART_FILES)
 
     return owned
-
-
-def read_run(run: Path) -> Config:
-    """The config a run was trained with.
-
-    Raises:
-        FileNotFoundError: if `run` is no run folder.
-        ValueError: if its config cannot be read by this version.
-    """
-    if not (run / "config.yaml").is_file():
-        raise FileNotFoundError(f"No config.yaml in {run}: name a stage's run folder, e.g. runs/insightedit/stage3.")
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    from insightedit.config.schema import Config
-
-    try:
-        loaded = read_plain_yaml(run / "config.yaml")
-        merged: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), loaded))
-    except (OmegaConfBaseException, YAMLError, TypeError) as error:
-        raise ValueError(
-            f"{run / 'config.yaml'} is no config of this version of insightedit: {' '.join(str(error).split())[:200]}"
-        ) from error
-    return merged
 
 
 def check_run(run: Path, config: Config, *, ema: bool = True, merge_lora: bool = True) -> None:

@@ -13,6 +13,7 @@ from insightedit.comprehension.adapted import AdaptedMllm
 from insightedit.export.card import (
     DEFAULTS,
     base_facts,
+    carried_config,
     data_facts,
     known_limits,
     measured_protocol,
@@ -35,7 +36,7 @@ from insightedit.export.checks import (
     taught_words,
 )
 from insightedit.files import replace_folder, staging
-from insightedit.hub.network import FACTS
+from insightedit.hub.network import CONFIG, FACTS
 from insightedit.hub.secrets import without_secrets
 from insightedit.pipelines.compose import copy_of, pipeline_from_editor
 from insightedit.pipelines.edit import InsightEditPipeline
@@ -203,7 +204,7 @@ def export_editor(
     for name, part in pipeline.components.items():
         check_finite(name, part if isinstance(part, torch.nn.Module) else None, dtype)
     facts = {**stored, **(card or {})}
-    return export_pipeline(pipeline, folder, card=facts, samples=samples, for_training=for_training)
+    return export_pipeline(pipeline, folder, card=facts, samples=samples, for_training=for_training, config=config)
 
 
 def _in_use(bridge: Any) -> Any:
@@ -228,6 +229,7 @@ def export_pipeline(
     card: dict[str, Any] | None = None,
     samples: Sequence[Sample] = (),
     for_training: Mapping[str, Any] | None = None,
+    config: Config | None = None,
 ) -> Path:
     """Save a pipeline with its model card, whole or not at all.
 
@@ -238,6 +240,7 @@ def export_pipeline(
         samples: edits for the card; the folder is loaded again to draw them, and so is known to load.
         for_training: folder name -> what else a stage needs that starts from this model (`--init-from`) and editing
             does not; each has a `save_pretrained`. None values are left out.
+        config: of the run, written beside as `config.yaml`, which a stage that starts from this model reads.
 
     Raises:
         ValueError: if `folder` exists and is neither empty nor a model folder.
@@ -253,6 +256,8 @@ def export_pipeline(
             if held is not None:
                 held.save_pretrained(new / part)
         (new / "pipeline.py").write_text(_shim(pipeline), encoding="utf-8")
+        if config is not None:
+            (new / CONFIG).write_text(carried_config(config), encoding="utf-8")
         (new / "README.md").write_text(model_card(pipeline, facts), encoding="utf-8")
         (new / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         check_model_folder(new)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from insightedit.hub.network import (
+    CONFIG,
+    FACTS,
     MODEL_INDEX,
     PATIENCE,
     hub_address,
@@ -18,7 +20,7 @@ from insightedit.hub.network import (
 )
 
 PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")  # of a part; pickles are never fetched
-ROOT_FILES = ("model_index.json", "export.json", "README.md")
+ROOT_FILES = (MODEL_INDEX, FACTS, CONFIG, "README.md")
 MORE_PARTS = ("text_encoder", "tokenizer")  # what training on needs and the index does not name
 
 

@@ -11,6 +11,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`owner/name` of a model on the hub."""
 PATIENCE = 20.0  # seconds for an answer of the hub, where only a few bytes are asked for
 MODEL_INDEX = "model_index.json"
+CONFIG = "config.yaml"  # of the run that a model comes from
 FACTS = "export.json"  # what `insightedit.export.card` wrote about the model
 
 

@@ -16,12 +16,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from insightedit.hub.network import HUB_ID
+from insightedit.hub.network import CONFIG, HUB_ID
 from insightedit.modeling.model_files import read_json
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.contract import drawn_buffers
 from insightedit.training.errors import StageError
-from insightedit.training.run_folder import previous_run, started_from
+from insightedit.training.run_folder import previous_run, read_run, started_from
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config, GenerationConfig, ReaderConfig
@@ -52,6 +52,16 @@ BRIDGE_SETTINGS = {
     "activation": "fusion.activation",
 }
 """Key of a model's bridge/config.json -> key below `bridge` in a stage's config; shapes alone do not tell heads."""
+DECIDING = (
+    "comprehension.num_edit_tokens",
+    "comprehension.edit_token",
+    "comprehension.states_before_tokens",
+    "generation.scale_source_latents",
+    "generation.prediction_type",
+    "generation.zero_terminal_snr",
+    "generation.source_prior",
+)
+"""Settings without which a model's weights mean something else, besides those of its bridge."""
 BRANCHES = {"bim": "bim_width", "iaa": "iaa_hidden_dim"}  # key below `bridge` -> in a model's bridge/config.json
 TOLERANCE = 2e-3  # of two autoencoders, of which one may have been rounded to float16 or bfloat16
 
@@ -145,8 +155,9 @@ def pretrained_config(config: Config, folder: str | Path) -> Config:
             f"{folder} reads with {reads}, which recipe {config.recipe} does not have: name the model's own recipe "
             "with --recipe."
         )
-    _check_branches(folder, config)
-    _check_settings(folder, _settings(folder, index), config)
+    own = _own_config(folder)
+    _check_branches(folder, config, own)
+    _check_settings(folder, _settings(folder, index, own), config)
     if config.comprehension.reader is not None:
         _check_whole(folder)
         return _with_own_reader(config, config.comprehension.reader, folder)
@@ -230,19 +241,31 @@ def _load_part(part: nn.Module, folder: Path, name: str) -> Any:
         ) from error
 
 
-def _settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
-    """What the model was made with, by config key."""
+def _own_config(folder: Path) -> Config | None:
+    """The config that a model carries; None of one without (as imports are, and exports of version 0.1)."""
+    if not (folder / CONFIG).is_file():
+        return None
+    try:
+        return read_run(folder)
+    except ValueError as error:
+        raise StageError(f"{folder} is no whole model: {error}") from error
+
+
+def _settings(folder: Path, index: dict[str, Any], own: Config | None) -> dict[str, Any]:
+    """What the model was made with, by config key: as its config says, or else as follows from its parts' files."""
+    if own is not None:
+        keys = [key for key in DECIDING if own.comprehension.reader is None or not key.startswith("comprehension.")]
+        told = {key: _get(own, key) for key in (*keys, *(f"bridge.{name}" for name in BRIDGE_SETTINGS.values()))}
+        return {key: value for key, value in told.items() if value not in (None, ABSENT)}
     denoiser = _read(folder, "unet/config.json" if "unet" in index else "transformer/config.json")
     scheduler = _read(folder, "scheduler/scheduler_config.json")
-    found = {
-        "comprehension.num_edit_tokens": index.get("num_edit_tokens"),
-        "comprehension.edit_token": index.get("edit_token"),
-        "comprehension.states_before_tokens": index.get("states_before_tokens"),
-        "generation.scale_source_latents": index.get("scale_source_latents"),
-        "generation.prediction_type": scheduler.get("prediction_type"),
-        "generation.zero_terminal_snr": scheduler.get("rescale_betas_zero_snr"),
-        "generation.source_prior": denoiser.get("source_prior"),
+    places = {
+        "prediction_type": scheduler.get("prediction_type"),
+        "zero_terminal_snr": scheduler.get("rescale_betas_zero_snr"),
+        "source_prior": denoiser.get("source_prior"),
     }
+    names = {key: key.rpartition(".")[2] for key in DECIDING}
+    found = {key: places[name] if name in places else index.get(name) for key, name in names.items()}
     bridge = _read(folder, "bridge/config.json")
     found |= {f"bridge.{ours}": bridge.get(theirs) for theirs, ours in BRIDGE_SETTINGS.items()}
     return {key: value for key, value in found.items() if value is not None}
@@ -257,10 +280,11 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
         ) from error
 
 
-def _check_branches(folder: Path, config: Config) -> None:
-    bridge = _read(folder, "bridge/config.json")
+def _check_branches(folder: Path, config: Config, own: Config | None) -> None:
+    bridge = _read(folder, "bridge/config.json") if own is None else {}
     for key, width in BRANCHES.items():
-        if bridge.get(width) and getattr(config.bridge, key) is None:
+        has_branch = bridge.get(width) if own is None else getattr(own.bridge, key) is not None
+        if has_branch and getattr(config.bridge, key) is None:
             raise StageError(
                 f"{folder} has a branch that this config does not build (bridge.{key}=null), and its denoiser counts "
                 f"on it: leave bridge.{key} as the recipe has it. stage.use_{key}=false leaves it unused in this stage."

@@ -13,6 +13,7 @@ import yaml
 from insightedit.config.schema import Config, SourceConfig
 from insightedit.datasets.mixture import fingerprint_changes
 from insightedit.files import write_text
+from insightedit.hub.secrets import read_plain_yaml
 from insightedit.modeling.model_ids import current_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.errors import StageError
@@ -183,6 +184,31 @@ def started_from(run: str | Path) -> str | None:
     """What the first of the stages that led to a run started from: a model's folder; None for the base models alone."""
     first = next(iter(stages_behind(run)), None)
     return None if first is None else (_stage_settings(first) or {}).get("init_from")
+
+
+def read_run(run: Path) -> Config:
+    """The config a run was trained with, or that a model folder carries.
+
+    Raises:
+        FileNotFoundError: if `run` is no run folder.
+        ValueError: if its config cannot be read by this version.
+    """
+    if not (run / "config.yaml").is_file():
+        raise FileNotFoundError(f"No config.yaml in {run}: name a stage's run folder, e.g. runs/insightedit/stage3.")
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    from insightedit.config.schema import Config
+
+    try:
+        loaded = read_plain_yaml(run / "config.yaml")
+        merged: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), loaded))
+    except (OmegaConfBaseException, YAMLError, TypeError) as error:
+        raise ValueError(
+            f"{run / 'config.yaml'} is no config of this version of insightedit: {' '.join(str(error).split())[:200]}"
+        ) from error
+    return merged
 
 
 def _stage_settings(run: Path) -> dict[str, Any] | None:

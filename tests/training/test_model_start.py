@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from insightedit import stage3
 from insightedit.config import load_config
 from insightedit.config.schema import Config
-from insightedit.export.card import data_facts, training_facts
+from insightedit.export.card import carried_config, data_facts, training_facts
 from insightedit.export.checks import read_run
 from insightedit.export.folder import export_run, run_facts
 from insightedit.model.build import build_editor
@@ -91,6 +91,28 @@ def test_its_folder_alone_is_enough(run, model):
     if adopted.bridge.iaa is None and adopted.comprehension.reader is None:
         del used["generation.image_encoder"]
     assert all(Path(name).is_relative_to(model) for name in used.values()), used
+
+
+def test_it_carries_its_config(run, model, tmp_path, monkeypatch):
+    """Without secrets and paths of this machine; an older folder, which has none, is told by its parts' files."""
+    config, own = read_run(run), read_run(model)
+    assert (own.bridge, own.guidance, own.optim, own.stage) == (
+        config.bridge,
+        config.guidance,
+        config.optim,
+        config.stage,
+    )
+    assert str(run.parent) not in (model / "config.yaml").read_text()
+    monkeypatch.setenv("A_TOKEN", "secret-words")
+    assert "<A_TOKEN>/deep" in carried_config(replace(config, output_dir="secret-words/deep"))
+    older = Path(shutil.copytree(model, tmp_path / "older"))
+    (older / "config.yaml").unlink()
+    scales = config.generation.scale_source_latents
+    other = replace(config, init_from=None, generation=replace(config.generation, scale_source_latents=not scales))
+    for folder in (model, older):
+        assert base_models(adopt_model(replace(config, init_from=None), folder))
+        with pytest.raises(StageError, match=f"Add 'generation.scale_source_latents={scales}' to the command"):
+            adopt_model(other, folder)
 
 
 @pytest.mark.parametrize("recipe", ["insightedit"], indirect=True)
@@ -184,6 +206,10 @@ class TestRefusals:
             pretrained_config(of_tiny("insightedit", *words), model)
 
     def test_a_folder_that_is_not_whole(self, copy):
+        (copy / "config.yaml").write_text("bridge: ${oc.env:HOME}")
+        with pytest.raises(StageError, match=r"copy is no whole model: .*config\.yaml holds .* to be filled in"):
+            adopt_model(of_tiny("insightedit"), copy)
+        (copy / "config.yaml").unlink()
         (copy / "bridge" / "config.json").write_text("{")
         with pytest.raises(StageError, match=r"copy is no whole model: its bridge/config\.json cannot be read"):
             pretrained_config(of_tiny("insightedit"), copy)

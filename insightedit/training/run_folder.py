@@ -13,6 +13,7 @@ import yaml
 from insightedit.config.schema import Config, SourceConfig
 from insightedit.datasets.mixture import fingerprint_changes
 from insightedit.files import write_text
+from insightedit.hub.network import MODEL_INDEX
 from insightedit.hub.secrets import read_plain_yaml
 from insightedit.modeling.model_ids import current_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
@@ -212,8 +213,10 @@ def read_run(run: Path) -> Config:
 
 
 def _stage_settings(run: Path) -> dict[str, Any] | None:
-    """The config that a run folder holds; None where there is none, or another program's."""
+    """The config that a run folder holds; None where there is none, or another program's, or a model carries it."""
     path = run / "config.yaml"
+    if (run / MODEL_INDEX).is_file():
+        return None
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
     except yaml.YAMLError:

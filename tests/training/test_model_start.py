@@ -110,9 +110,9 @@ def test_it_carries_its_config(run, model, tmp_path, monkeypatch):
     scales = config.generation.scale_source_latents
     other = replace(config, init_from=None, generation=replace(config.generation, scale_source_latents=not scales))
     for folder in (model, older):
-        assert base_models(adopt_model(replace(config, init_from=None), folder))
+        assert base_models(pretrained_config(replace(config, init_from=None), folder))
         with pytest.raises(StageError, match=f"Add 'generation.scale_source_latents={scales}' to the command"):
-            adopt_model(other, folder)
+            pretrained_config(other, folder)
 
 
 @pytest.mark.parametrize("recipe", ["insightedit"], indirect=True)
@@ -208,7 +208,7 @@ class TestRefusals:
     def test_a_folder_that_is_not_whole(self, copy):
         (copy / "config.yaml").write_text("bridge: ${oc.env:HOME}")
         with pytest.raises(StageError, match=r"copy is no whole model: .*config\.yaml holds .* to be filled in"):
-            adopt_model(of_tiny("insightedit"), copy)
+            pretrained_config(of_tiny("insightedit"), copy)
         (copy / "config.yaml").unlink()
         (copy / "bridge" / "config.json").write_text("{")
         with pytest.raises(StageError, match=r"copy is no whole model: its bridge/config\.json cannot be read"):

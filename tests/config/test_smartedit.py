@@ -58,7 +58,7 @@ def test_no_image_branch_is_built(editor: Editor) -> None:
 
 
 def test_no_text_means_clips_states_of_nothing(editor: Editor) -> None:
-    wanted = null_text_states(editor.text_encoder, editor.tokenizer)
+    wanted = null_text_states(editor.text_encoder, editor.tokenizer, editor.bridge.config["num_queries"])
     assert torch.equal(editor.bridge.null_text_states, wanted)
     assert wanted.std() > 0
 

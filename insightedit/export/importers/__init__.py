@@ -18,6 +18,7 @@ SYSTEMS = {
     "instructpix2pix": "insightedit.export.importers.instructpix2pix:import_instructpix2pix",
     "ip-adapter": "insightedit.export.importers.ip_adapter:import_ip_adapter",
 }
+WITH_STEPS = ("smartedit",)  # whose folders may hold several training steps
 
 __all__ = ["SYSTEMS", "import_checkpoint"]
 
@@ -60,6 +61,8 @@ def import_checkpoint(
         raise ValueError(f"{system!r} is no system that can be imported: take one of {', '.join(SYSTEMS)}.")
     if dtype not in (STORED, *DTYPES):
         raise ValueError(f"`dtype` {dtype!r} is unknown: take one of {', '.join((STORED, *DTYPES))}.")
+    if step is not None and system not in WITH_STEPS:
+        raise ValueError(f"--step {step}: {system} has no steps in its files; leave it out.")
     module_name, function = SYSTEMS[system].split(":")
     module = import_module(module_name)
     chosen = parse_bases(system, bases, module.BASES)
@@ -67,6 +70,7 @@ def import_checkpoint(
     check_output(output)
     report = ImportReport(system)
     with staging(output) as temporary:
-        imported = getattr(module, function)(source, chosen, report, step)
+        steps = {"step": step} if system in WITH_STEPS else {}
+        imported = getattr(module, function)(source, chosen, report, **steps)
         write_imported(imported, output, temporary, report, dtype)
     return report

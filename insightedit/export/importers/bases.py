@@ -132,7 +132,7 @@ def _load_drawing(folder: str) -> Drawing:
     return Drawing(
         vae=load_pretrained(AutoencoderKL, folder, subfolder="vae").eval(),
         scheduler=scheduler,
-        null_text=null_text_states(text_encoder, tokenizer),
+        null_text=null_text_states(text_encoder, tokenizer, tokenizer.model_max_length),
         unet_config=stock_config(UNet2DConditionModel, folder, "unet"),
         text={"text_encoder": text_encoder, "tokenizer": tokenizer},
     )

@@ -35,14 +35,13 @@ COMPVIS = "model.diffusion_model."
 REST = "not the UNet: autoencoder, text encoder, schedule or running average"
 
 
-def import_instructpix2pix(source: Path, bases: dict[str, str], report: ImportReport, step: int | None) -> Imported:
+def import_instructpix2pix(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
     """Read, check, place.
 
     Args:
         source: folder or file, see above.
         bases: `unet`, whose config describes the layers of a single file; a folder has its own.
         report: filled.
-        step: none is known here.
 
     Returns:
         A finished UNet and its card.
@@ -51,8 +50,6 @@ def import_instructpix2pix(source: Path, bases: dict[str, str], report: ImportRe
         FileNotFoundError: if there is no UNet in `source`.
         ValueError: if it does not read [z_t, z_src], or its tensors do not fit its config.
     """
-    if step is not None:
-        raise ValueError(f"--step {step}: {NAME} has no steps in its files; leave it out.")
     if source.is_dir():
         path, config = _in_folder(source)
         checkpoint = read_checkpoint(path)

@@ -33,7 +33,7 @@ PROJECTION = "encoder_hid_proj.image_projection_layers.0."
 IMAGE_BRANCH = re.compile(r"encoder_hid_proj\..*|.*\.processor\.to_[kv]_ip\..*")
 
 
-def import_ip_adapter(source: Path, bases: dict[str, str], report: ImportReport, step: int | None) -> Imported:
+def import_ip_adapter(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
     """Read, check, place.
 
     Args:
@@ -41,7 +41,6 @@ def import_ip_adapter(source: Path, bases: dict[str, str], report: ImportReport,
         bases: `model`, a pipeline folder of this package, a folder with `unet/`, or a UNet's folder; `image_encoder`,
             the CLIP model whose embeddings the adapter reads, for a pipeline that has none.
         report: filled.
-        step: none is known here.
 
     Returns:
         The base with its image branch filled: a pipeline where it was one, else a UNet.
@@ -49,8 +48,6 @@ def import_ip_adapter(source: Path, bases: dict[str, str], report: ImportReport,
     Raises:
         ValueError: if the adapter is of another kind, or does not fit the base.
     """
-    if step is not None:
-        raise ValueError(f"--step {step}: {NAME} has no steps in its files; leave it out.")
     if "model" not in bases:
         raise ValueError(
             "ip-adapter fills the image branch of a model: name it with --base MODEL, a model folder of this package "

@@ -70,14 +70,13 @@ WEIGHT_RULES = [
 ]
 
 
-def import_mgie(source: Path, bases: dict[str, str], report: ImportReport, step: int | None) -> Imported:
+def import_mgie(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
     """Read, check, place.
 
     Args:
         source: folder with `mllm.pt` and `unet.pt`.
         bases: see `BASES`.
         report: filled.
-        step: none is known here.
 
     Returns:
         A finished pipeline and its card.
@@ -86,8 +85,6 @@ def import_mgie(source: Path, bases: dict[str, str], report: ImportReport, step:
         FileNotFoundError: if a file is missing.
         ValueError: if the files do not fit each other or the bases.
     """
-    if step is not None:
-        raise ValueError(f"--step {step}: {NAME} has no steps in its files; leave it out.")
     if "weights" not in bases:
         raise ValueError(
             "mgie publishes no weights of the language model's layers: name the folder of LLaVA-Lightning-7B-v1-1 (its "

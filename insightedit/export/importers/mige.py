@@ -112,14 +112,13 @@ def _fusion_rules() -> list[Rule]:
 RULES = [*_transformer_rules(), *_picture_rules(), *_fusion_rules()]
 
 
-def import_mige(source: Path, bases: dict[str, str], report: ImportReport, step: int | None) -> Imported:
+def import_mige(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
     """Read, check, place.
 
     Args:
         source: the file, or a folder with this one file.
         bases: see `BASES`; of `blip2`, `t5` and `pixart` configs, tokenizer and image processor only.
         report: filled.
-        step: none is known here.
 
     Returns:
         A finished pipeline and its card.
@@ -127,8 +126,6 @@ def import_mige(source: Path, bases: dict[str, str], report: ImportReport, step:
     Raises:
         ValueError: if the file does not fit the bases.
     """
-    if step is not None:
-        raise ValueError(f"--step {step}: {NAME} has no steps in its files; leave it out.")
     files = source_files(source)
     if len(files) > 1:
         raise ValueError(f"{source} holds {len(files)} checkpoint files: name the one to import.")

@@ -130,7 +130,7 @@ BIM_RULES = _bim_rules()
 UNET_RULES = [Rule(r"(?:unet\.)?(.+)", r"\1")]
 
 
-def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, step: int | None) -> Imported:
+def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, step: int | None = None) -> Imported:
     """Read, check, place.
 
     Args:

@@ -164,19 +164,17 @@ class Blip2T5Comprehension(Comprehension):
     @classmethod
     def build(cls, config: Config, dtype: torch.dtype | None = None) -> Blip2T5Comprehension:
         """See `Comprehension`; float32, because all of it trains."""
-        part = config.comprehension.reader
-        assert part is not None
-        with open_base_model("comprehension.reader.vision", part.vision, BLIP2) as folder:
+        part: Any = config.comprehension
+        with open_base_model("comprehension.vision", part.vision, BLIP2) as folder:
             encoder, image_processor = load_vision_encoder(folder)
-        with open_base_model("comprehension.reader.text_encoder", part.text_encoder, T5) as folder:
+        with open_base_model("comprehension.text_encoder", part.text_encoder, T5) as folder:
             text_encoder, tokenizer = load_text_encoder(folder)
         return cls(encoder, text_encoder, tokenizer, image_processor, **_options(config)).eval()
 
     @classmethod
     def build_tokenizer(cls, config: Config) -> InterleavedTokenizer:
         """See `Comprehension`."""
-        part = config.comprehension.reader
-        assert part is not None
+        part: Any = config.comprehension
         vision, text_encoder = resolve_model_id(part.vision), resolve_model_id(part.text_encoder)
         return InterleavedTokenizer.from_pretrained(vision, text_encoder, **_options(config))
 
@@ -258,8 +256,7 @@ class Blip2T5Comprehension(Comprehension):
 
 
 def _options(config: Config) -> dict[str, Any]:
-    part = config.comprehension.reader
-    assert part is not None
+    part: Any = config.comprehension
     return {
         "resolution": config.generation.resolution,
         "max_length": part.max_length,

@@ -148,7 +148,7 @@ class LlavaComprehension(Comprehension):
     @classmethod
     def build(cls, config: Config, dtype: torch.dtype | None = None) -> LlavaComprehension:
         """The MLLM behind its adapter, edit tokens added, LoRA attached; see `Comprehension`."""
-        part = config.comprehension
+        part: Any = config.comprehension
         if part.quantization != "none":
             dtype = dtype or torch.float32  # of what is not quantised
         with open_base_model("comprehension.model", part.model, LLAVA) as folder:
@@ -169,7 +169,7 @@ class LlavaComprehension(Comprehension):
     @classmethod
     def build_tokenizer(cls, config: Config) -> EditTokenizer:
         """See `Comprehension`."""
-        part = config.comprehension
+        part: Any = config.comprehension
         with open_base_model("comprehension.model", part.model, LLAVA) as folder:
             return EditTokenizer.from_pretrained(
                 folder,

@@ -11,14 +11,25 @@ recipe without `bridge.iaa`) are left out. `key=value` on the command line switc
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
+from insightedit.config.kinds import (
+    DEFAULTS,
+    KINDS,
+    by_kind,
+    chosen_kinds,
+    current_key,
+    current_settings,
+    put_section,
+    section_of,
+    settings_class,
+)
 from insightedit.config.ranges import range_faults
 from insightedit.config.schema import Config
 from insightedit.config.settings import ConfigError, SchemaReader, config_names, config_root, find_config, shown_path
@@ -27,7 +38,6 @@ from insightedit.config.synonyms import SYNONYMS
 __all__ = ["ConfigError", "config_root", "dump_config", "list_overlays", "list_recipes", "load_config"]
 
 STAGE_SECTION = re.compile(r"stage[0-9]+")
-SETTINGS = SchemaReader(Config, SYNONYMS)
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class _Layer:
     values: dict[str, Any]
     origin: str
     is_overlay: bool = False
+    kinds: Mapping[str, str] = field(default_factory=dict)  # in force where it is merged, by section
 
 
 def load_config(
@@ -61,15 +72,24 @@ def load_config(
         ConfigError: with every fault found.
     """
     faults: list[str] = []
-    layers = _file_layers(recipe, stage, overlays, faults)
-    merged = OmegaConf.structured(Config)
+    layers, idle = _file_layers(recipe, stage, overlays, faults)
+    layers = _with_kinds(layers)
+    words = [
+        f"{current_key(key.strip())}{equals}{value}" for key, equals, value in (w.partition("=") for w in overrides)
+    ]
+    kinds = chosen_kinds([layer.values for layer in layers], words)
+    reader = _reader(kinds, faults)
+    for layer in idle:
+        reader.fitting(_of_kinds(layer, kinds, faults), layer.origin, faults)
+    merged = _defaults(reader, kinds)
     for layer in layers:
-        merged = _merge(merged, layer, faults)
-    for word in overrides:
-        merged = OmegaConf.merge(merged, SETTINGS.override(merged, word, faults))
+        values = reader.fitting(_of_kinds(layer, kinds, faults), layer.origin, faults)
+        merged = OmegaConf.merge(merged, _for_present_sections(values, merged) if layer.is_overlay else values)
+    for word in words:
+        merged = OmegaConf.merge(merged, reader.override(merged, word, faults))
     if faults:
         raise ConfigError(*faults)
-    config: Config = SETTINGS.made(merged)
+    config: Config = reader.made(merged)
     if faults := range_faults(config):
         raise ConfigError(*faults)
     if stage is not None and config.stage.number not in config.stages:
@@ -97,8 +117,11 @@ def list_overlays() -> list[str]:
 
 def _file_layers(
     recipe: str | Path, stage: int | str | Path | None, overlays: Sequence[str | Path], faults: list[str]
-) -> list[_Layer]:
-    """Layers of all files in merging order; what cannot be read becomes a fault."""
+) -> tuple[list[_Layer], list[_Layer]]:
+    """Layers of all files in merging order, and the sections of other stages; what cannot be read becomes a fault.
+
+    The latter are checked, too: a mistake there would surface hours later.
+    """
     section = None if stage is None else _stage_name(stage)
     general, special = _read("recipes", recipe, faults)
     layers = [_Layer({"recipe": Path(recipe).stem}, "file name"), general]
@@ -109,13 +132,13 @@ def _file_layers(
         section = f"stage{number}" if number is not None else section
         layers.append(own)
     layers += [layer for name, layer in special.items() if name == section]
-    _check_idle(special, section, faults)
+    idle = [layer for name, layer in special.items() if name != section]
     for overlay in overlays:
         general, special = _read("overlays", overlay, faults)
         used = [general, *(layer for name, layer in special.items() if name == section)]
         layers += [replace(layer, is_overlay=True) for layer in used]
-        _check_idle(special, section, faults)
-    return layers
+        idle += [layer for name, layer in special.items() if name != section]
+    return layers, idle
 
 
 def _stage_name(stage: int | str | Path) -> str:
@@ -123,17 +146,10 @@ def _stage_name(stage: int | str | Path) -> str:
     return f"stage{text}" if text.isdecimal() else text
 
 
-def _check_idle(sections: dict[str, _Layer], active: str | None, faults: list[str]) -> None:
-    """Look for mistakes in the sections of other stages too: they would surface hours later."""
-    for name, layer in sections.items():
-        if name != active:
-            SETTINGS.fitting(layer.values, layer.origin, faults)
-
-
 def _read(kind: str, name: str | Path, faults: list[str]) -> tuple[_Layer, dict[str, _Layer]]:
     """One file: its general settings, and its sections by stage."""
     path = find_config(kind, kind.removesuffix("s"), name, faults)
-    values = SETTINGS.read_yaml(path, faults) if path else {}
+    values = SchemaReader(Config).read_yaml(path, faults) if path else {}
     origin = shown_path(path) if path else str(name)
     sections = {}
     for key in [key for key in values if isinstance(key, str) and STAGE_SECTION.fullmatch(key)]:
@@ -145,9 +161,52 @@ def _read(kind: str, name: str | Path, faults: list[str]) -> tuple[_Layer, dict[
     return _Layer(values, origin), sections
 
 
-def _merge(merged: Any, layer: _Layer, faults: list[str]) -> Any:
-    values = SETTINGS.fitting(layer.values, layer.origin, faults)
-    return OmegaConf.merge(merged, _for_present_sections(values, merged) if layer.is_overlay else values)
+def _with_kinds(layers: Sequence[_Layer]) -> list[_Layer]:
+    """Layers as this version writes them, each with the kinds in force there: its own, or those chosen before it."""
+    values = [current_settings(layer.values, is_overlay=layer.is_overlay) for layer in layers]
+    return [
+        replace(layer, values=values[place], kinds=chosen_kinds(values[: place + 1], ()))
+        for place, layer in enumerate(layers)
+    ]
+
+
+def _reader(kinds: dict[str, str], faults: list[str]) -> SchemaReader:
+    """Reads settings of the chosen kinds; a kind that does not exist becomes a fault, and the default stands for it."""
+    parts, unbuilt = {}, {}
+    for section, kind in kinds.items():
+        try:
+            parts[section] = settings_class(section, kind)
+        except ValueError as error:
+            faults.append(f"{section}.kind is {kind}: {error}")
+            kinds[section] = DEFAULTS[section]
+            parts[section] = settings_class(section, DEFAULTS[section])
+        own = {one.name for one in fields(parts[section])}
+        for other, (settings, _) in KINDS[section].items():
+            reason = f"is a setting of {section}.kind {other}, and {kind} is built: leave it out"
+            unbuilt |= {f"{section}.{one.name}": reason for one in fields(settings) if one.name not in own}
+    return SchemaReader(Config, SYNONYMS, parts=parts, unbuilt=unbuilt)
+
+
+def _defaults(reader: SchemaReader, kinds: Mapping[str, str]) -> Any:
+    """Every setting at its default."""
+    config = Config()
+    for section, settings in reader.parts.items():
+        outer, _, name = section.rpartition(".")
+        setattr(getattr(config, outer) if outer else config, name, settings(kind=kinds[section]))
+    return OmegaConf.structured(config)
+
+
+def _of_kinds(layer: _Layer, kinds: Mapping[str, str], faults: list[str]) -> dict[Any, Any]:
+    """What a layer says with what it says of the chosen kinds alone; mistakes in the rest are faults, too."""
+    values = layer.values if layer.kinds else current_settings(layer.values, is_overlay=True)
+    for section, chosen in kinds.items():
+        if found := section_of(values, section):
+            told = by_kind(section, found, layer.kinds.get(section, chosen))
+            for kind in told.keys() & KINDS[section].keys() - {chosen}:
+                other = SchemaReader(KINDS[section][kind][0])
+                other.fitting(told[kind], layer.origin, faults, prefix=f"{section}.")
+            values = put_section(values, section, told.get(chosen, {}))
+    return values
 
 
 def _for_present_sections(values: dict[str, Any], merged: Any) -> dict[str, Any]:

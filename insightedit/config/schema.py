@@ -7,7 +7,7 @@ papers leave open is marked `ours`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass
@@ -21,20 +21,22 @@ class LoraConfig:
 
 
 @dataclass
-class ReaderConfig:
-    """Reads instructions with pictures in them, in place of the language model (MIGE)."""
+class ComprehensionConfig:
+    """What reads picture and instruction; the settings of each kind derive from it.
 
-    vision: str = "Salesforce/blip2-flan-t5-xxl"  # BLIP-2, of which vision tower, Q-Former and projection are used
-    text_encoder: str = "google/flan-t5-xxl"  # paper; released code: google/t5-v1_1-xxl
-    max_length: int = 256  # tokens of one instruction, 32 for each picture included
-    max_references: int = 4  # reference images of one instruction, the source not counted
-    source_in_text: bool = True  # the source is one of the instruction's pictures; false = MIGE's ablation without
+    `base_models` names the settings that hold a model's folder or hub id, and the folder that a finished model has
+    for each.
+    """
+
+    base_models: ClassVar[dict[str, str]] = {}
+    kind: str = "llava"  # llava | blip2_t5, or MODULE:CLASS of your own
 
 
 @dataclass
-class ComprehensionConfig:
-    """The multimodal language model that reads picture and instruction."""
+class LlavaConfig(ComprehensionConfig):
+    """A multimodal language model; its states at the edit tokens are what is read."""
 
+    base_models: ClassVar[dict[str, str]] = {"model": "mllm"}
     model: str = "llava-hf/llava-1.5-7b-hf"  # folder, hub id, or miniature:SIZE/llava
     num_edit_tokens: int = 32  # SmartEdit's r; InsightEdit does not give it (ours)
     edit_token: str = "<img_{index}>"  # name of token number `index`
@@ -49,7 +51,19 @@ class ComprehensionConfig:
     train_embeddings: bool = False  # let all rows of embed_tokens and lm_head train, not the edit tokens' (MGIE)
     max_length: int = 1024  # tokens, image placeholders included (ours)
     templates: Literal["few", "thirty"] = "few"  # paraphrases in training; SmartEdit: thirty
-    reader: ReaderConfig | None = None  # set: reads instead of `model`; needs bridge.fusion, generation.transformer
+
+
+@dataclass
+class Blip2T5Config(ComprehensionConfig):
+    """BLIP-2 and a text encoder, which read instructions with pictures in them (MIGE); with bridge.fusion."""
+
+    base_models: ClassVar[dict[str, str]] = {"vision": "picture_encoder", "text_encoder": "text_encoder"}
+    kind: str = "blip2_t5"
+    vision: str = "Salesforce/blip2-flan-t5-xxl"  # BLIP-2, of which vision tower, Q-Former and projection are used
+    text_encoder: str = "google/flan-t5-xxl"  # paper; released code: google/t5-v1_1-xxl
+    max_length: int = 256  # tokens of one instruction, 32 for each picture included
+    max_references: int = 4  # reference images of one instruction, the source not counted
+    source_in_text: bool = True  # the source is one of the instruction's pictures; false = MIGE's ablation without
 
 
 @dataclass
@@ -116,13 +130,32 @@ class BridgeConfig:
     edit_head: EditHeadConfig | None = None
     bim: BimConfig | None = field(default_factory=BimConfig)
     iaa: IaaConfig | None = field(default_factory=IaaConfig)
-    fusion: FusionConfig | None = None  # with comprehension.reader; then Q-Former, BIM and IAA are not built
+    fusion: FusionConfig | None = None  # with comprehension.kind blip2_t5; then Q-Former, BIM and IAA are null
 
 
 @dataclass
-class TransformerConfig:
-    """A PixArt transformer that denoises in place of the UNet (MIGE)."""
+class DenoiserConfig:
+    """What draws; the settings of each kind derive from it. `base_models` as in `ComprehensionConfig`."""
 
+    base_models: ClassVar[dict[str, str]] = {}
+    kind: str = "unet"  # unet | pixart, or MODULE:CLASS of your own
+
+
+@dataclass
+class UNetConfig(DenoiserConfig):
+    """Stable Diffusion's UNet."""
+
+    base_models: ClassVar[dict[str, str]] = {"model": "unet"}
+    # folder or hub id with a subfolder `unet`, e.g. timbrooks/instruct-pix2pix; None = generation.model
+    model: str | None = None
+
+
+@dataclass
+class PixArtConfig(DenoiserConfig):
+    """A PixArt transformer (MIGE); it takes no v' and no image embedding, so bridge.bim and bridge.iaa are null."""
+
+    base_models: ClassVar[dict[str, str]] = {"model": "transformer"}
+    kind: str = "pixart"
     model: str = "PixArt-alpha/PixArt-XL-2-512x512"  # folder or hub id, subfolder `transformer`
     place_head: bool = False  # half-way it has to say which patches change; adds the loss `place` (ours)
 
@@ -131,8 +164,10 @@ class TransformerConfig:
 class GenerationConfig:
     """The denoiser, its autoencoder and encoders."""
 
-    model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # folder or hub id of a Stable Diffusion pipeline
-    unet: str | None = None  # another UNet folder, e.g. timbrooks/instruct-pix2pix (subfolder unet); None = model
+    # folder or hub id of a diffusers pipeline: autoencoder, noise schedule, text encoder
+    model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    denoiser: DenoiserConfig = field(default_factory=UNetConfig)
+    objective: Literal["ddpm"] = "ddpm"  # what the denoiser learns to predict, see generation/schedules.py
     image_encoder: str = "openai/clip-vit-large-patch14"  # CLIP whose image embedding IAA predicts (768, ours)
     resolution: int = 256  # pixels, SmartEdit
     scale_source_latents: bool = False  # InstructPix2Pix and SmartEdit: source latents are the unscaled mode
@@ -140,7 +175,6 @@ class GenerationConfig:
     source_prior: float = 0.0  # expected size of a change in latent units; 0 = off (ours; needs `sample`)
     zero_terminal_snr: bool = False
     image_prompt_scale: float = 1.0  # lambda; InsightEdit does not give it (ours)
-    transformer: TransformerConfig | None = None  # with comprehension.reader; `model` still gives VAE and schedule
 
 
 @dataclass
@@ -167,7 +201,7 @@ class LossConfig:
     noise: float = 1.0
     iaa: float = 1.0  # InsightEdit does not give it (ours)
     token: float = 1.0  # with a token_head in the bridge, stage 1 (ours)
-    place: float = 1.0  # with a place_head in bridge.bim or generation.transformer (ours)
+    place: float = 1.0  # with a place_head in bridge.bim or generation.denoiser (ours)
     changed_area_weight: float = 1.0  # pixels that differ between source and target count this much (ours)
     change_floor: float | None = None  # weigh each edit by 1 / max(this, its latent change); None = off (ours)
     min_snr_gamma: float | None = None
@@ -260,7 +294,7 @@ class Config:
     output_dir: str = "runs/${recipe}/stage${stage.number}"
     init_from: str | None = None  # run folder of the stage before, or a model; None = runs/RECIPE/stage(N-1)
     stages: list[int] = field(default_factory=lambda: [1, 2, 3])
-    comprehension: ComprehensionConfig = field(default_factory=ComprehensionConfig)
+    comprehension: ComprehensionConfig = field(default_factory=LlavaConfig)
     bridge: BridgeConfig = field(default_factory=BridgeConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)

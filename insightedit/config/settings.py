@@ -98,11 +98,15 @@ class SchemaReader:
         synonyms: other words for a setting -> its dotted path.
         reads_outside: whether texts may take their value from outside the settings, as `${oc.env:NAME}` does. What
             settings say is written into run folders, models and their cards, and an environment holds secrets.
+        parts: dotted path of a section -> its dataclass, where it is one that derives from the schema's.
+        unbuilt: dotted path of a setting that `parts` does not have -> why it is refused.
     """
 
     schema: type
     synonyms: Mapping[str, str] = field(default_factory=dict)
     reads_outside: bool = False
+    parts: Mapping[str, type] = field(default_factory=dict)
+    unbuilt: Mapping[str, str] = field(default_factory=dict)
 
     def read_yaml(self, path: Path, faults: list[str]) -> dict[str, Any]:
         """What a YAML file says; nothing and a fault if it cannot be read."""
@@ -131,7 +135,7 @@ class SchemaReader:
             schema: the dataclass that they are of; the whole one by default.
             prefix: dotted path that leads there.
         """
-        hints = typing.get_type_hints(schema or self.schema)
+        hints = self._hints(schema or self.schema, prefix)
         kept: dict[str, Any] = {}
         for key, value in values.items():
             path = f"{prefix}{key}"
@@ -199,6 +203,9 @@ class SchemaReader:
         if found:
             faults.append(f"{key} ({COMMAND_LINE}): could be {' or '.join(found)}: write one of these.")
             return None
+        if head in self.unbuilt:
+            faults.append(self._unknown(head, [], COMMAND_LINE))
+            return None
         leaves: dict[str, str] = {}
         for path in self.paths:
             leaves.setdefault(path if "." in key else path.rpartition(".")[2], path)
@@ -206,7 +213,7 @@ class SchemaReader:
         hint = self._synonym(head) or (
             f" (did you mean {leaves[near[0]]}?)"
             if near
-            else "; sections are " + ", ".join(typing.get_type_hints(self.schema))
+            else "; sections are " + ", ".join(self._hints(self.schema, ""))
         )
         faults.append(f"{key} ({COMMAND_LINE}): no such setting{hint}.")
         return None
@@ -225,15 +232,30 @@ class SchemaReader:
     @cached_property
     def paths(self) -> tuple[str, ...]:
         """Dotted paths of all settings and sections of the schema."""
-        return tuple(path for path, _ in _walk(self.schema, ""))
+        return tuple(path for path, _ in self._walk(self.schema, ""))
 
     @cached_property
     def _open_paths(self) -> tuple[str, ...]:
         """Those that take keys of any name."""
-        return tuple(path for path, hint in _walk(self.schema, "") if typing.get_origin(hint) is dict)
+        return tuple(path for path, hint in self._walk(self.schema, "") if typing.get_origin(hint) is dict)
+
+    def _hints(self, schema: Any, prefix: str) -> dict[str, Any]:
+        """Names and types of the fields of a dataclass that stands below a dotted prefix."""
+        hints = typing.get_type_hints(schema)
+        names = [one.name for one in fields(schema)]
+        return {name: self.parts.get(f"{prefix}{name}", hints[name]) for name in names}
+
+    def _walk(self, schema: type, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, hint in self._hints(schema, prefix).items():
+            yield f"{prefix}{name}", hint
+            nested, is_list = _nested(hint)
+            if nested and not is_list:
+                yield from self._walk(nested, f"{prefix}{name}.")
 
     def _unknown(self, path: str, siblings: list[str], origin: str) -> str:
         """Fault for a key that the schema lacks: the nearest sibling, or where a setting of that name lives."""
+        if path in self.unbuilt:
+            return f"{path} ({origin}): {self.unbuilt[path]}."
         last = path.rpartition(".")[2]
         elsewhere = [known for known in self.paths if known.rpartition(".")[2] == last]
         if elsewhere:
@@ -272,14 +294,6 @@ def _nested(hint: Any) -> tuple[type | None, bool]:
     arguments = [hint] if is_dataclass(hint) else list(typing.get_args(hint))
     found = next((part for part in arguments if is_dataclass(part)), None)
     return typing.cast("type | None", found), typing.get_origin(hint) is list
-
-
-def _walk(schema: type, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, hint in typing.get_type_hints(schema).items():
-        yield f"{prefix}{name}", hint
-        nested, is_list = _nested(hint)
-        if nested and not is_list:
-            yield from _walk(nested, f"{prefix}{name}.")
 
 
 def _fits(schema: type, key: str, value: Any) -> bool:

@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 DEFAULTS = {"title": "InsightEdit model", "recipe": "insightedit", "license": "apache-2.0", "name": "."}
 ROLES = {
     "comprehension.model": "language model",
-    "comprehension.reader.vision": "vision tower and Q-Former",
-    "comprehension.reader.text_encoder": "text encoder",
+    "comprehension.vision": "vision tower and Q-Former",
+    "comprehension.text_encoder": "text encoder",
     "generation.model": "image generator",
-    "generation.unet": "UNet that training started from",
-    "generation.transformer.model": "transformer that training started from",
+    "generation.denoiser.model": "denoiser that training started from",
     "generation.image_encoder": "image encoder",
 }
 EXPORT = "export.json"
@@ -79,7 +78,7 @@ def base_facts(models: dict[str, str]) -> dict[str, Any]:
     bases: list[dict[str, str]] = []
     hub_ids: list[str] = []
     for key, model in models.items():
-        if key == "generation.unet" and model == models.get("generation.model"):
+        if key == "generation.denoiser.model" and model == models.get("generation.model"):
             continue  # one folder holds both
         finished = _finished_model(model)
         if finished is not None:

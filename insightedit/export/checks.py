@@ -161,10 +161,10 @@ def taught_words(run: Path) -> dict[str, Any]:
     if start.is_file():
         told = json.loads(start.read_text(encoding="utf-8"))
         return {name: told[name] for name in ("known_words", "lowercase_instructions") if name in told}
-    reader = configs[0].comprehension.reader
-    if not (configs[0].comprehension.model if reader is None else reader.text_encoder).startswith(PREFIX):
+    reads = configs[0].comprehension
+    if not all(getattr(reads, name).startswith(PREFIX) for name in reads.base_models):
         return {}
-    words = known_words(pictures_too=reader is not None)
+    words = known_words(pictures_too=reads.kind == "blip2_t5")
     return {"known_words": " ".join(words), "lowercase_instructions": True}
 
 
@@ -174,7 +174,7 @@ def _check_promises(run: Path, contract: dict[str, Any], config: Config) -> None
     holds = {
         "recipe": config.recipe,
         "stage": config.stage.number,
-        "edit_token": config.comprehension.edit_token,
+        "edit_token": getattr(config.comprehension, "edit_token", contract.get("edit_token")),
         **base_models(config),
     }
     for key, value in holds.items():

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from insightedit.comprehension.adapted import AdaptedMllm
+from insightedit.comprehension.llava import LlavaComprehension
+from insightedit.config.schema import LlavaConfig
 from insightedit.export.card import (
     DEFAULTS,
     base_facts,
@@ -130,7 +132,7 @@ def run_facts(
         ValueError: if `report` is no report.
     """
     facts = {
-        **base_facts({k: m for k, m in base_models(config).items() if k not in _unused(config)}),
+        **base_facts(base_models(config)),
         "data": data_facts(run),
         "steps": training_facts(run),
         "weights": kind_of_weights(run, ema=ema),
@@ -139,11 +141,6 @@ def run_facts(
     if report is not None:
         facts |= {"skill": measured_skill(Path(report)), "protocol": measured_protocol(Path(report))}
     return facts
-
-
-def _unused(config: Config) -> set[str]:
-    """Base models that a config names and its editor does not load."""
-    return set() if config.bridge.iaa is not None else {"generation.image_encoder"}
 
 
 def export_editor(
@@ -186,9 +183,9 @@ def export_editor(
     stored = {"recipe": config.recipe, "dtype": str(dtype).removeprefix("torch.")}
     replaced: dict[str, Any] = {"bridge": copy_of(_in_use(editor.bridge), dtype)}
     for_training = {}
-    reader: Any = editor.comprehension
-    if not reader.reads_references:
-        base = config.comprehension.model
+    reader, reads = editor.comprehension, config.comprehension
+    if isinstance(reader, LlavaComprehension) and isinstance(reads, LlavaConfig):
+        base = reads.model
         if merge_lora:
             replaced |= {name: copy_of(part, dtype) for name, part in reader.merge().items()}
             stored["language_model"] = "whole, its adapter merged"

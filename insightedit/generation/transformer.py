@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from diffusers import PixArtTransformer2DModel
@@ -26,7 +26,7 @@ from insightedit.modeling.whole_model import WholeModel
 from insightedit.types import EditCondition, NoisePrediction
 
 if TYPE_CHECKING:
-    from insightedit.config.schema import Config
+    from insightedit.config.schema import Config, PixArtConfig
 
 PIXART = "a PixArt pipeline (transformer/)"
 PLACE_KEYS = ("place_out.weight", "place_out.bias")
@@ -189,9 +189,8 @@ class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
     @classmethod
     def inputs_of(cls, config: Config) -> DenoiserInputs:
         """See `Denoiser`: text states of any length, nothing else; and patch features for fusion."""
-        part = config.generation.transformer
-        assert part is not None
-        with open_base_model("generation.transformer.model", part.model, PIXART) as folder:
+        part = cast("PixArtConfig", config.generation.denoiser)
+        with open_base_model("generation.denoiser.model", part.model, PIXART) as folder:
             own: Any = cls.load_config(folder, subfolder="transformer")
         width = own["num_attention_heads"] * own["attention_head_dim"]
         return DenoiserInputs(text_width=own["caption_channels"], visual_width=width)
@@ -205,9 +204,8 @@ class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
         Raises:
             ConfigError: if the base model denoises other latents than the autoencoder makes.
         """
-        part, generation = config.generation.transformer, config.generation
-        assert part is not None
-        with open_base_model("generation.transformer.model", part.model, PIXART) as folder:
+        generation, part = config.generation, cast("PixArtConfig", config.generation.denoiser)
+        with open_base_model("generation.denoiser.model", part.model, PIXART) as folder:
             transformer = cls.from_transformer(
                 folder,
                 subfolder="transformer",
@@ -218,7 +216,7 @@ class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
             )
         if transformer.config.in_channels != latent_channels:
             raise ConfigError(
-                f"generation.transformer.model {part.model} denoises {transformer.config.in_channels} channels, the "
+                f"generation.denoiser.model {part.model} denoises {transformer.config.in_channels} channels, the "
                 f"autoencoder of generation.model {generation.model} has {latent_channels}: name two that belong "
                 "together."
             )

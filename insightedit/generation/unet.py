@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -26,7 +26,7 @@ from insightedit.modeling.whole_model import WholeModel
 from insightedit.types import EditCondition, NoisePrediction
 
 if TYPE_CHECKING:
-    from insightedit.config.schema import Config
+    from insightedit.config.schema import Config, UNetConfig
 
 TRAIN_TIMESTEPS = 1000
 IMAGE_PROCESSORS = (IPAdapterAttnProcessor2_0, IPAdapterXFormersAttnProcessor)
@@ -438,9 +438,9 @@ def source_prediction(
 
 
 def _open_unet(config: Config) -> AbstractContextManager[str]:
-    part = config.generation
-    key = "generation.unet" if part.unet else "generation.model"
-    return open_base_model(key, part.unet or part.model, "a folder whose unet/ fits this config")
+    named = cast("UNetConfig", config.generation.denoiser).model
+    key = "generation.denoiser.model" if named else "generation.model"
+    return open_base_model(key, named or config.generation.model, "a folder whose unet/ fits this config")
 
 
 def _stock_config_keys() -> set[str]:

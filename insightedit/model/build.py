@@ -8,36 +8,34 @@ import torch
 
 from insightedit.bridging.bridge import EditBridge
 from insightedit.bridging.fusion import FusionBridge
-from insightedit.comprehension.blip2_t5 import Blip2T5Comprehension
-from insightedit.comprehension.llava import LlavaComprehension
+from insightedit.config.kinds import part_class
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import Config, EditHeadConfig, FusionConfig, QFormerConfig
 from insightedit.generation.autoencoder import latent_factor
-from insightedit.generation.transformer import EditTransformer
-from insightedit.generation.unet import EditUNet
 from insightedit.model.editor import Editor
 from insightedit.modeling.opening import open_base_model
 from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler
-    from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+    from transformers import CLIPVisionModelWithProjection, PreTrainedModel, PreTrainedTokenizerBase
 
     from insightedit.comprehension.base import Comprehension
     from insightedit.generation.denoiser import Denoiser, DenoiserInputs
 
 PIPELINE = "a Stable Diffusion pipeline in diffusers' format (vae/, unet/, scheduler/, text_encoder/, tokenizer/)"
 CLIP = "a CLIP model in transformers' format"
+T5_LENGTH = 120  # T5 reads texts of any length; PixArt-alpha was trained on so many tokens
 
 
 def comprehension_class(config: Config) -> type[Comprehension]:
     """The class that reads."""
-    return Blip2T5Comprehension if config.comprehension.reader is not None else LlavaComprehension
+    return part_class("comprehension", config.comprehension.kind)
 
 
 def denoiser_class(config: Config) -> type[Denoiser]:
     """The class that draws."""
-    return EditTransformer if config.generation.transformer is not None else EditUNet
+    return part_class("generation.denoiser", config.generation.denoiser.kind)
 
 
 def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
@@ -56,13 +54,13 @@ def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
         ConfigError: where base models do not fit each other.
     """
     torch.manual_seed(config.train.seed)
-    check_parts(config)
+    inputs = denoiser_class(config).inputs_of(config)
+    check_parts(config, inputs)
     # the order of what follows is the order in which new weights are drawn: another one is another initialisation
     comprehension = comprehension_class(config).build(config, dtype)
     fuses = config.bridge.fusion is not None
     text_encoder, tokenizer = (None, None) if fuses else build_text_encoder(config)
     parts = {} if config.stage.objective == "align" else build_generator(config)
-    inputs = denoiser_class(config).inputs_of(config)
     if config.bridge.fusion is not None:
         bridge: Any = build_fusion(config.bridge.fusion, comprehension, inputs)
     else:
@@ -80,29 +78,49 @@ def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
     )
 
 
-def check_parts(config: Config) -> None:
+def check_parts(config: Config, inputs: DenoiserInputs) -> None:
     """Refuse parts that cannot stand beside each other, before anything is loaded.
+
+    Args:
+        config: a whole config.
+        inputs: of its denoiser.
 
     Raises:
         ConfigError: naming the settings.
     """
-    reads_references = comprehension_class(config).reads_references
-    fusion, transformer = config.bridge.fusion, config.generation.transformer
-    if not reads_references and (fusion is not None or transformer is not None):
+    bridge, reads, draws = config.bridge, config.comprehension.kind, config.generation.denoiser.kind
+    fuses = comprehension_class(config).reads_references
+    built = [name for name in ("qformer", "edit_head", "bim", "iaa") if getattr(bridge, name) is not None]
+    if fuses and (bridge.fusion is None or built):
+        which = f"bridge.{built[0]} is set" if built else "bridge.fusion is null"
         raise ConfigError(
-            "bridge.fusion and generation.transformer work on instructions with pictures: set comprehension.reader "
-            "too, or leave both out."
+            f"comprehension.kind {reads} reads instructions with pictures, which bridge.fusion alone brings to the "
+            f"denoiser, and {which}: set bridge.fusion, and qformer, edit_head, bim and iaa to null."
         )
-    if reads_references and (fusion is None or transformer is None):
+    if bridge.fusion is not None and not fuses:
         raise ConfigError(
-            "comprehension.reader is set, so bridge.fusion and generation.transformer have to be, too: the text "
-            "encoder's states fit a transformer only."
+            f"bridge.fusion joins the pictures inside an instruction, and comprehension.kind {reads} reads none: set "
+            "bridge.fusion=null, or comprehension.kind=blip2_t5."
         )
-    if reads_references and config.stage.objective == "align":
+    if fuses and not inputs.visual_width:
         raise ConfigError(
-            "stage.objective `align` teaches a Q-Former to speak CLIP text, and comprehension.reader has none: "
+            f"bridge.fusion reads a picture through the denoiser's patches, and generation.denoiser.kind {draws} has "
+            "none: take pixart."
+        )
+    if fuses and config.stage.objective == "align":
+        raise ConfigError(
+            f"stage.objective `align` teaches a Q-Former to speak CLIP text, and comprehension.kind {reads} has none: "
             "train it at stage 3 (stages: [3])."
         )
+    for name, takes, what in (
+        ("bim", inputs.residual_channels, "v'"),
+        ("iaa", inputs.image_embeds, "an image prompt"),
+    ):
+        if getattr(bridge, name) is not None and not takes:
+            raise ConfigError(
+                f"bridge.{name} makes {what}, which generation.denoiser.kind {draws} does not take: set "
+                f"bridge.{name}=null."
+            )
 
 
 def build_fusion(part: FusionConfig, comprehension: Any, inputs: DenoiserInputs) -> FusionBridge:
@@ -117,27 +135,29 @@ def build_fusion(part: FusionConfig, comprehension: Any, inputs: DenoiserInputs)
     )
 
 
-def build_text_encoder(config: Config) -> tuple[CLIPTextModel, CLIPTokenizer]:
-    """The generator's own CLIP text tower and its tokenizer."""
-    from transformers import CLIPTextModel
+def build_text_encoder(config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The generator's own text encoder, CLIP's text tower or T5's encoder, and its tokenizer."""
+    from transformers import AutoConfig, CLIPTextModel, T5EncoderModel
 
     with open_base_model("generation.model", config.generation.model, PIPELINE) as folder:
-        encoder = load_pretrained(CLIPTextModel, folder, subfolder="text_encoder", dtype=torch.float32)
-        return encoder, build_text_tokenizer(config)
+        own = load_pretrained(AutoConfig, folder, subfolder="text_encoder")
+        loader = T5EncoderModel if own.model_type in ("t5", "umt5") else CLIPTextModel
+        encoder = load_pretrained(loader, folder, subfolder="text_encoder", dtype=torch.float32)
+    return encoder, build_text_tokenizer(config)
 
 
-def build_text_tokenizer(config: Config) -> CLIPTokenizer:
+def build_text_tokenizer(config: Config) -> PreTrainedTokenizerBase:
     """The tokenizer of the generator's own text encoder, alone."""
-    from transformers import CLIPTokenizer
+    from transformers import AutoTokenizer
 
     with open_base_model("generation.model", config.generation.model, "a pipeline with tokenizer/") as folder:
-        return load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer")
+        return load_pretrained(AutoTokenizer, folder, subfolder="tokenizer")
 
 
 def build_bridge(
     config: Config,
     comprehension: Comprehension,
-    text_encoder: CLIPTextModel,
+    text_encoder: Any,
     inputs: DenoiserInputs,
     image_embed_dim: int | None,
 ) -> EditBridge:
@@ -153,9 +173,16 @@ def build_bridge(
             f"bridge.qformer and bridge.edit_head are both {'null' if head is None else 'set'}: the text branch is one "
             "of them, so set the other to null."
         )
+    own = text_encoder.config
+    if own.hidden_size != inputs.text_width:
+        raise ConfigError(
+            f"the text encoder of generation.model {config.generation.model} has states of width {own.hidden_size}, "
+            f"generation.denoiser.kind {config.generation.denoiser.kind} reads width {inputs.text_width}: name a "
+            "pipeline and a denoiser that belong together."
+        )
     return EditBridge(
-        num_queries=text_encoder.config.max_position_embeddings,
-        text_width=text_encoder.config.hidden_size,
+        num_queries=getattr(own, "max_position_embeddings", None) or T5_LENGTH,
+        text_width=own.hidden_size,
         llm_width=comprehension.hidden_size,
         vision_width=comprehension.vision_hidden_size,
         **_qformer_arguments(qformer),

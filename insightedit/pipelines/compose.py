@@ -10,6 +10,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import nn
 
+from insightedit.config.schema import Blip2T5Config
 from insightedit.pipelines.edit import InsightEditPipeline
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
@@ -77,7 +78,7 @@ def pipeline_from_editor(
 
 def pipeline_settings(config: Config) -> dict[str, Any]:
     """Settings of a pipeline, by name, that follow from a config."""
-    guidance, generation, reader = config.guidance, config.generation, config.comprehension.reader
+    guidance, generation, reads = config.guidance, config.generation, config.comprehension
     settings = {
         "resolution": generation.resolution,
         "scale_source_latents": generation.scale_source_latents,
@@ -85,14 +86,14 @@ def pipeline_settings(config: Config) -> dict[str, Any]:
         "default_image_guidance_scale": guidance.image_guidance_scale,
         "default_num_inference_steps": guidance.num_inference_steps,
     }
-    if reader is None:
-        own = {name: getattr(config.comprehension, name) for name in FROM_COMPREHENSION}
+    if not isinstance(reads, Blip2T5Config):
+        own = {name: getattr(reads, name) for name in FROM_COMPREHENSION}
         return settings | own | {"image_prompt_scale": generation.image_prompt_scale}
     scale, steps = guidance.creation_guidance_scale, guidance.creation_inference_steps
     return settings | {
-        "max_length": reader.max_length,
-        "max_references": reader.max_references,
-        "source_in_text": reader.source_in_text,
+        "max_length": reads.max_length,
+        "max_references": reads.max_references,
+        "source_in_text": reads.source_in_text,
         "default_creation_guidance_scale": guidance.guidance_scale if scale is None else scale,
         "default_creation_inference_steps": guidance.num_inference_steps if steps is None else steps,
     }

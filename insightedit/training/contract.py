@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from insightedit.bridging.two_way import FourierPositions
+from insightedit.config.kinds import current_key
 from insightedit.files import write_text
 from insightedit.modeling.model_ids import current_id
 from insightedit.training.checkpoint import CheckpointFolder, stage_weights
@@ -28,24 +29,18 @@ PACKAGES = ("insightedit", "torch", "transformers", "diffusers", "peft", "safete
 
 
 def base_models(config: Config) -> dict[str, str]:
-    """The pretrained parts that a stage's weights sit on, by config key; stage 1 sees no UNet."""
-    return {key: current_id(model) for key, model in _base_models(config).items()}
-
-
-def _base_models(config: Config) -> dict[str, str]:
-    reader, transformer = config.comprehension.reader, config.generation.transformer
-    if reader is not None and transformer is not None:
-        return {
-            "comprehension.reader.vision": reader.vision,
-            "comprehension.reader.text_encoder": reader.text_encoder,
-            "generation.model": config.generation.model,
-            "generation.transformer.model": transformer.model,
-        }
-    models = {"comprehension.model": config.comprehension.model, "generation.model": config.generation.model}
+    """The pretrained parts that a stage's weights sit on, by config key; stage 1 sees no denoiser."""
+    reads, generation = config.comprehension, config.generation
+    models = {f"comprehension.{name}": getattr(reads, name) for name in reads.base_models}
+    models["generation.model"] = generation.model
     if config.stage.objective != "align":
-        models["generation.unet"] = config.generation.unet or config.generation.model
-        models["generation.image_encoder"] = config.generation.image_encoder
-    return models
+        draws = generation.denoiser
+        models |= {
+            f"generation.denoiser.{name}": getattr(draws, name) or generation.model for name in draws.base_models
+        }
+        if config.bridge.iaa is not None:
+            models["generation.image_encoder"] = generation.image_encoder
+    return {key: current_id(model) for key, model in models.items()}
 
 
 def config_hash(config: Config) -> str:
@@ -70,7 +65,7 @@ def write_contract(run_dir: Path, config: Config, editor: Editor, steps: int) ->
         "stage": config.stage.number,
         "steps": steps,
         "base_models": base_models(config),
-        "edit_token": config.comprehension.edit_token,
+        "edit_token": getattr(config.comprehension, "edit_token", None),
         "edit_token_ids": [int(i) for i in editor.comprehension.edit_token_ids],
         "keys": {name: list(value.shape) for name, value in sorted(stage_weights(run_dir).items())},
         "config_hash": config_hash(config),
@@ -103,7 +98,7 @@ def read_contract(run_dir: Path, *, command: str | None = None) -> dict[str, Any
         contract = json.loads(path.read_text())
     except ValueError as error:
         raise StageError(f"{path} is not JSON ({error}): run that stage again with --restart.") from error
-    bases = {key: current_id(model) for key, model in contract["base_models"].items()}
+    bases = {current_key(key): current_id(model) for key, model in contract["base_models"].items()}
     return {**contract, "base_models": bases}
 
 
@@ -132,10 +127,10 @@ def check_contract(contract: Mapping[str, Any], config: Config, run_dir: Path) -
                 f"{run_dir} was trained on {key}={model}, this stage uses {wanted[key]}: its weights would not mean "
                 f"the same there. Set {key}={model}, or train stage {stage} on {wanted[key]}."
             )
-    tokens = len(contract["edit_token_ids"])
-    if tokens and tokens != config.comprehension.num_edit_tokens:
+    tokens, wanted_tokens = len(contract["edit_token_ids"]), getattr(config.comprehension, "num_edit_tokens", 0)
+    if tokens and tokens != wanted_tokens:
         raise StageError(
-            f"{run_dir} was trained with {tokens} edit tokens, this stage has {config.comprehension.num_edit_tokens}: "
+            f"{run_dir} was trained with {tokens} edit tokens, this stage has {wanted_tokens}: "
             f"set comprehension.num_edit_tokens={tokens}."
         )
 

@@ -68,7 +68,7 @@ def build_held_out(config: Config) -> Mixture | None:
 
 def _mixture(config: Config, entries: list[SourceConfig], *, held_out: bool) -> Mixture:
     size, seed = config.generation.resolution, config.train.seed
-    expressive = config.comprehension.expressive
+    expressive = getattr(config.comprehension, "expressive", False)
     mixed = flatten(
         entries, lambda entry: build_source(entry, size=size, seed=seed, expressive=expressive, held_out=held_out)
     )
@@ -101,7 +101,7 @@ def prepared(config: Config, record: EditRecord) -> EditRecord:
         lacking = "reference pictures, which this recipe does not read"
     if lacking:
         raise ValueError(f"record {record.key} has {lacking}.")
-    if config.comprehension.expressive and record.is_edit and not record.reply:
+    if getattr(config.comprehension, "expressive", False) and record.is_edit and not record.reply:
         return replace(record, reply=record.instruction)
     return record
 

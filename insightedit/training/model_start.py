@@ -24,7 +24,7 @@ from insightedit.training.errors import StageError
 from insightedit.training.run_folder import previous_run, read_run, started_from
 
 if TYPE_CHECKING:
-    from insightedit.config.schema import Config, GenerationConfig, ReaderConfig
+    from insightedit.config.schema import Config, GenerationConfig
     from insightedit.model.editor import Editor
 
 INDEX = "model_index.json"
@@ -148,9 +148,9 @@ def pretrained_config(config: Config, folder: str | Path) -> Config:
     """
     folder = Path(folder)
     index = _read(folder, INDEX)
-    has_reader = "mllm" not in index
-    if has_reader != (config.comprehension.reader is not None):
-        reads = "a text encoder for instructions with pictures" if has_reader else "a language model"
+    parts = config.comprehension.base_models
+    if not set(parts.values()) <= index.keys():
+        reads = "a language model" if "mllm" in index else "a text encoder for instructions with pictures"
         raise StageError(
             f"{folder} reads with {reads}, which recipe {config.recipe} does not have: name the model's own recipe "
             "with --recipe."
@@ -158,19 +158,17 @@ def pretrained_config(config: Config, folder: str | Path) -> Config:
     own = _own_config(folder)
     _check_branches(folder, config, own)
     _check_settings(folder, _settings(folder, index, own), config)
-    if config.comprehension.reader is not None:
-        _check_whole(folder)
-        return _with_own_reader(config, config.comprehension.reader, folder)
-    if not (folder / "mllm" / "config.json").is_file():
+    if "mllm" in parts.values() and not (folder / "mllm" / "config.json").is_file():
         raise StageError(
             f"{folder} holds an adapter in place of a language model: export the run again with --merge-lora, or start "
             "from the run folder itself."
         )
     _check_whole(folder)
+    places = {name: str(folder / part) for name, part in parts.items()}
     return replace(
         config,
-        comprehension=replace(config.comprehension, model=str(folder / "mllm")),
-        generation=_with_own_bases(config.generation, folder),
+        comprehension=replace(config.comprehension, **places),
+        generation=_with_own_bases(config.generation, folder, has_text_states="text_encoder" in places),
     )
 
 
@@ -183,24 +181,18 @@ def _check_whole(folder: Path) -> None:
         raise StageError(f"{folder} is no whole model: {error}") from error
 
 
-def _with_own_reader(config: Config, reader: ReaderConfig, folder: Path) -> Config:
-    """All parts of a model for instructions with pictures lie in its folder."""
-    transformer = config.generation.transformer and replace(config.generation.transformer, model=str(folder))
-    reader = replace(reader, vision=str(folder / "picture_encoder"), text_encoder=str(folder / "text_encoder"))
-    return replace(
-        config,
-        comprehension=replace(config.comprehension, reader=reader),
-        generation=replace(config.generation, model=str(folder), transformer=transformer),
-    )
-
-
-def _with_own_bases(part: GenerationConfig, folder: Path) -> GenerationConfig:
+def _with_own_bases(part: GenerationConfig, folder: Path, *, has_text_states: bool) -> GenerationConfig:
     """The generator that lies in a model's folder, if a stage can be built on it alone."""
-    if not all((folder / name).is_dir() for name in ("text_encoder", "tokenizer", "vae", "unet")):
+    draws = part.denoiser
+    needed = [*draws.base_models.values(), "vae"] + ([] if has_text_states else ["text_encoder", "tokenizer"])
+    if not all((folder / name).is_dir() for name in needed):
         return part
     encoder = folder / "image_encoder"
     return replace(
-        part, model=str(folder), unet=None, image_encoder=str(encoder) if encoder.is_dir() else part.image_encoder
+        part,
+        model=str(folder),
+        denoiser=replace(draws, **{name: str(folder) for name in draws.base_models}),
+        image_encoder=str(encoder) if encoder.is_dir() else part.image_encoder,
     )
 
 
@@ -254,8 +246,7 @@ def _own_config(folder: Path) -> Config | None:
 def _settings(folder: Path, index: dict[str, Any], own: Config | None) -> dict[str, Any]:
     """What the model was made with, by config key: as its config says, or else as follows from its parts' files."""
     if own is not None:
-        keys = [key for key in DECIDING if own.comprehension.reader is None or not key.startswith("comprehension.")]
-        told = {key: _get(own, key) for key in (*keys, *(f"bridge.{name}" for name in BRIDGE_SETTINGS.values()))}
+        told = {key: _get(own, key) for key in (*DECIDING, *(f"bridge.{name}" for name in BRIDGE_SETTINGS.values()))}
         return {key: value for key, value in told.items() if value not in (None, ABSENT)}
     denoiser = _read(folder, "unet/config.json" if "unet" in index else "transformer/config.json")
     scheduler = _read(folder, "scheduler/scheduler_config.json")
@@ -307,7 +298,7 @@ def _get(config: Config, key: str) -> Any:
     """A setting, or ABSENT where the part it belongs to is not built (or is only in the model)."""
     value: Any = config
     for name in key.split("."):
-        value = ABSENT if value is None else getattr(value, name)
+        value = ABSENT if value is None else getattr(value, name, ABSENT)
         if value is ABSENT:
             break
     return value

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from insightedit.config.kinds import saved_settings
 from insightedit.config.schema import Config, SourceConfig
 from insightedit.datasets.mixture import fingerprint_changes
 from insightedit.files import write_text
@@ -74,7 +75,7 @@ def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None
     path = run_dir / "config.yaml"
     newest = CheckpointFolder(run_dir / "checkpoints").latest()
     if path.exists() and newest is not None:
-        old = yaml.safe_load(path.read_text(encoding="utf-8"))
+        old = saved_settings(yaml.safe_load(path.read_text(encoding="utf-8")))
         before = json.loads((newest / TRAINER).read_text()).get("world_size", world_size)
         changed = differences(old, asdict(config))
         if before != world_size:

@@ -115,7 +115,7 @@ def test_an_overlay_sizes_parts_and_does_not_add_them(tmp_path):
     ("word", "answer"),
     [
         ("model=x", "model (command line): could be comprehension.model or generation.model or"),
-        ("model=x", "or generation.transformer.model: write one of these."),
+        ("model=x", "or generation.denoiser.model: write one of these."),
         ("max_step=2", "max_step (command line): no such setting (did you mean train.max_steps?)."),
         ("train.max_step=2", "no such setting (did you mean train.max_steps?)."),
         ("zzz=2", "zzz (command line): no such setting; sections are recipe, output_dir"),

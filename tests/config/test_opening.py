@@ -39,12 +39,12 @@ def test_own_words_pass(monkeypatch, tmp_path):
     [
         ("insightedit", 1, "comprehension.model", "a LLaVA model in transformers' format"),
         ("insightedit", 1, "generation.model", "a Stable Diffusion pipeline in diffusers' format"),
-        ("insightedit", 2, "generation.unet", "a folder whose unet/ fits this config"),
+        ("insightedit", 2, "generation.denoiser.model", "a folder whose unet/ fits this config"),
         ("insightedit", 2, "generation.image_encoder", "a CLIP model in transformers' format"),
-        ("mige", 3, "comprehension.reader.vision", "a BLIP-2 in transformers' format"),
-        ("mige", 3, "comprehension.reader.text_encoder", "a T5 in transformers' format"),
+        ("mige", 3, "comprehension.vision", "a BLIP-2 in transformers' format"),
+        ("mige", 3, "comprehension.text_encoder", "a T5 in transformers' format"),
         ("mige", 3, "generation.model", "a Stable Diffusion pipeline in diffusers' format"),
-        ("mige", 3, "generation.transformer.model", r"a PixArt pipeline \(transformer/\)"),
+        ("mige", 3, "generation.denoiser.model", r"a PixArt pipeline \(transformer/\)"),
     ],
 )
 def test_every_base_model_is_told_by_its_key(recipe, stage, key, what, tmp_path):
@@ -79,5 +79,5 @@ def test_a_stage_ends_in_one_sentence(tmp_path, capsys):
 
     assert "insightedit: comprehension.model: no/such" in told("insightedit", 1, "comprehension.model=no/such")
     assert "insightedit: output_dir=" in told("insightedit", 1, f"output_dir={tmp_path}/file/run")
-    clip = "comprehension.reader.text_encoder=miniature:tiny/clip"
-    assert "comprehension.reader.text_encoder: miniature:tiny/clip cannot be loaded as a T5" in told("mige", 3, clip)
+    clip = "comprehension.text_encoder=miniature:tiny/clip"
+    assert "comprehension.text_encoder: miniature:tiny/clip cannot be loaded as a T5" in told("mige", 3, clip)

@@ -8,7 +8,7 @@ import pytest
 
 from insightedit.config import ConfigError, list_recipes, load_config
 from insightedit.config.ranges import COUNT, RANGES, RATE, Range, _numbers
-from insightedit.config.schema import Config, EditHeadConfig, FusionConfig, ReaderConfig
+from insightedit.config.schema import Blip2T5Config, Config, EditHeadConfig, FusionConfig
 
 STAGES = {"stage.number", "stages"}
 """Numbers that are checked against the recipe."""
@@ -60,12 +60,16 @@ def test_edges():
 def test_every_number_has_its_range():
     """A setting that is added gets one, or is listed here."""
     whole = Config()
-    whole.comprehension.reader, whole.bridge.fusion = ReaderConfig(), FusionConfig()
-    whole.bridge.edit_head = EditHeadConfig()
-    named = {key for key, _ in _numbers(whole)}
+    whole.bridge.fusion, whole.bridge.edit_head = FusionConfig(), EditHeadConfig()
+    both = [whole, Config(comprehension=Blip2T5Config())]
+    named = {key for config in both for key, _ in _numbers(config)}
     assert named - STAGES <= RANGES.keys()
     known = {
-        f"{section}.{name}" for section, values in asdict(whole).items() if isinstance(values, dict) for name in values
+        f"{section}.{name}"
+        for config in both
+        for section, values in asdict(config).items()
+        if isinstance(values, dict)
+        for name in values
     }
     assert {".".join(key.split(".")[:2]) for key in RANGES} <= known
 

@@ -48,5 +48,5 @@ def test_settings_that_it_names_exist():
     settings = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)=([^`\s]+)`", TEXT))
     assert len(settings) > 3
     for key, value in settings:
-        recipe = "mige" if key.split(".")[1] in {"fusion", "reader"} else "smartedit"
+        recipe = "mige" if key.startswith(("bridge.fusion", "comprehension.text_encoder")) else "smartedit"
         load_config(recipe, 3, [], [f"{key}={value}"])

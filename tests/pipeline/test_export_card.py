@@ -141,7 +141,7 @@ class TestLicences:
 
     def test_one_licence_is_the_models_several_are_other(self, tmp_path):
         mit, other = self.base(tmp_path / "a", "license: mit"), self.base(tmp_path / "b", "license: openrail")
-        one = base_facts({"comprehension.model": mit, "generation.model": mit, "generation.unet": mit})
+        one = base_facts({"comprehension.model": mit, "generation.model": mit, "generation.denoiser.model": mit})
         assert one["license"] == "mit"
         assert [row["role"] for row in one["bases"]] == ["language model", "image generator"]
         assert one["base_models"] == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pytest
@@ -123,7 +123,7 @@ def test_reference_latents_are_not_scaled_and_source_latents_are(config, editor,
 
 
 def test_a_place_head_learns_where_an_edit_happens_but_not_on_a_blank_canvas(batch):
-    config = load_config("mige", 3, ["tiny"], ["generation.transformer.place_head=true"])
+    config = load_config("mige", 3, ["tiny"], ["generation.denoiser.place_head=true"])
     editor = build_editor(config)
     assert "transformer.place_out.weight" in select_trainable(editor, config.stage.trainable).names
     assert batch.has_source.tolist().count(0.0) >= 1
@@ -152,10 +152,10 @@ def test_stage_3_runs_stops_and_goes_on_bit_equal(tmp_path):
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     contract = read_contract(tmp_path / "a")
     assert contract["base_models"] == {
-        "comprehension.reader.vision": "miniature:tiny/blip2",
-        "comprehension.reader.text_encoder": "miniature:tiny/t5",
+        "comprehension.vision": "miniature:tiny/blip2",
+        "comprehension.text_encoder": "miniature:tiny/t5",
         "generation.model": "miniature:tiny/sd",
-        "generation.transformer.model": "miniature:tiny/pixart",
+        "generation.denoiser.model": "miniature:tiny/pixart",
     }
 
 
@@ -180,16 +180,19 @@ class TestRefusals:
         return load_config("mige", 3, ["tiny"], words)
 
     def test_a_reader_needs_fusion_and_transformer(self):
-        for word in ("bridge.fusion=null", "generation.transformer=null"):
-            with pytest.raises(ConfigError, match="bridge.fusion and generation.transformer have to be, too"):
-                build_editor(self.config(word))
+        with pytest.raises(ConfigError, match="bridge.fusion alone brings to the denoiser, and bridge.fusion is null"):
+            build_editor(self.config("bridge.fusion=null"))
+        with pytest.raises(ConfigError, match="through the denoiser's patches, and generation.denoiser.kind unet has"):
+            build_editor(self.config("generation.denoiser.kind=unet"))
+        with pytest.raises(ConfigError, match="and bridge.qformer is set: set bridge.fusion, and qformer, edit_head,"):
+            build_editor(self.config("bridge.qformer.num_layers=2"))
 
     def test_fusion_and_transformer_need_a_reader(self):
-        with pytest.raises(ConfigError, match="work on instructions with pictures: set comprehension.reader too"):
-            build_editor(self.config("comprehension.reader=null"))
+        with pytest.raises(ConfigError, match="bridge.fusion joins .*, and comprehension.kind llava reads none: set"):
+            build_editor(self.config("comprehension.kind=llava"))
 
     def test_stage_1_has_nothing_to_align(self):
-        with pytest.raises(ConfigError, match="comprehension.reader has none: train it at stage 3"):
+        with pytest.raises(ConfigError, match="comprehension.kind blip2_t5 has none: train it at stage 3"):
             build_editor(self.config("stage.objective=align"))
 
     def test_transformer_and_autoencoder_belong_together(self, monkeypatch):
@@ -205,7 +208,6 @@ class TestRefusals:
 def test_the_config_says_what_stands_on_what(config):
     assert build_editor(config).comprehension.reads_references
     assert set(base_models(config)) == {
-        "comprehension.reader.vision", "comprehension.reader.text_encoder", "generation.model",
-        "generation.transformer.model",
+        "comprehension.vision", "comprehension.text_encoder", "generation.model",
+        "generation.denoiser.model",
     }  # fmt: skip
-    assert asdict(load_config("insightedit", 3))["comprehension"]["reader"] is None

@@ -23,10 +23,10 @@ ROLE_KEYS = {
     "llava": "comprehension.model",
     "weights": "comprehension.model",
     "sd": "generation.model",
-    "unet": "generation.unet",
-    "blip2": "comprehension.reader.vision",
-    "t5": "comprehension.reader.text_encoder",
-    "pixart": "generation.transformer.model",
+    "unet": "generation.denoiser.model",
+    "blip2": "comprehension.vision",
+    "t5": "comprehension.text_encoder",
+    "pixart": "generation.denoiser.model",
 }
 
 

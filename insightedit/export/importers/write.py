@@ -120,7 +120,7 @@ def _unet_card(card: dict[str, Any], folder: Path) -> str:
         "---\nlicense: other\nlicense_name: follows-the-base-models\nlicense_link: README.md\nlanguage: en\n"
         f"library_name: diffusers\ntags:\n- image-editing\n- insightedit\n---\n\n# {card['title']}\n\n"
         "A UNet that edits pictures, without the rest of a pipeline. Train an editor from it with\n"
-        f"`generation.unet={folder.name}`.\n\n## Base models and licences\n\n| part | model | licence |\n"
+        f"`generation.denoiser.model={folder.name}`.\n\n## Base models and licences\n\n| part | model | licence |\n"
         "| --- | --- | --- |\n"
         f"{rows}\n\nWhere every tensor came from: `import_report.json`.\n"
     )

@@ -78,7 +78,7 @@ def load_config(
         f"{current_key(key.strip())}{equals}{value}" for key, equals, value in (w.partition("=") for w in overrides)
     ]
     kinds = chosen_kinds([layer.values for layer in layers], words)
-    reader = _reader(kinds, faults)
+    reader = schema_reader(kinds, faults)
     for layer in idle:
         reader.fitting(_of_kinds(layer, kinds, faults), layer.origin, faults)
     merged = _defaults(reader, kinds)
@@ -170,7 +170,7 @@ def _with_kinds(layers: Sequence[_Layer]) -> list[_Layer]:
     ]
 
 
-def _reader(kinds: dict[str, str], faults: list[str]) -> SchemaReader:
+def schema_reader(kinds: dict[str, str], faults: list[str]) -> SchemaReader:
     """Reads settings of the chosen kinds; a kind that does not exist becomes a fault, and the default stands for it."""
     parts, unbuilt = {}, {}
     for section, kind in kinds.items():

@@ -64,9 +64,7 @@ def test_what_no_part_would_read_is_refused(recipe, word, told):
 def test_an_overlay_s_settings_for_another_kind_are_checked_too(tmp_path):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("comprehension: {blip2_t5: {max_lenght: 3}}")
-    with pytest.raises(
-        ConfigError, match=r"comprehension.max_lenght .*no such setting \(did you mean comprehension.max_le"
-    ):
+    with pytest.raises(ConfigError, match=r"comprehension.max_lenght .*no such setting \(did you mean compr"):
         load_config("insightedit", None, [overlay])
 
 

@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insightedit.config import Config, ConfigError, config_root, dump_config, list_overlays, list_recipes, load_config
-from insightedit.config.load import SETTINGS
+from insightedit.config.kinds import DEFAULTS
+from insightedit.config.load import schema_reader
 from insightedit.config.synonyms import SYNONYMS
+
+SETTINGS = schema_reader(dict(DEFAULTS), [])
 
 
 def written(folder: Path, name: str, text: str) -> Path:

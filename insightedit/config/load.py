@@ -27,6 +27,7 @@ from insightedit.config.kinds import (
     current_key,
     current_settings,
     put_section,
+    saved_settings,
     section_of,
     settings_class,
 )
@@ -103,6 +104,25 @@ def load_config(
 def dump_config(config: Config, path: str | Path) -> None:
     """Write a whole config as YAML; `load_config(path)` reads the same config back."""
     Path(path).write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
+
+
+def read_saved_config(loaded: Any) -> Config:
+    """The config that a run folder's `config.yaml` holds, of this version or of 0.1.
+
+    Args:
+        loaded: the file, as OmegaConf reads it.
+
+    Raises:
+        ConfigError: if a kind does not exist.
+        OmegaConfBaseException: if a setting does not fit.
+    """
+    faults: list[str] = []
+    values: Any = saved_settings(OmegaConf.to_container(loaded, resolve=False))  # type: ignore[arg-type]
+    kinds = chosen_kinds([values], ())
+    reader = schema_reader(kinds, faults)
+    if faults:
+        raise ConfigError(*faults)
+    return OmegaConf.to_object(OmegaConf.merge(_defaults(reader, kinds), values))  # type: ignore[return-value]
 
 
 def list_recipes() -> list[str]:

@@ -440,7 +440,8 @@ def source_prediction(
 def _open_unet(config: Config) -> AbstractContextManager[str]:
     named = cast("UNetConfig", config.generation.denoiser).model
     key = "generation.denoiser.model" if named else "generation.model"
-    return open_base_model(key, named or config.generation.model, "a folder whose unet/ fits this config")
+    what = "a folder whose unet/ fits this config" if named else "a Stable Diffusion pipeline in diffusers' format"
+    return open_base_model(key, named or config.generation.model, what)
 
 
 def _stock_config_keys() -> set[str]:

@@ -197,20 +197,17 @@ def read_run(run: Path) -> Config:
     """
     if not (run / "config.yaml").is_file():
         raise FileNotFoundError(f"No config.yaml in {run}: name a stage's run folder, e.g. runs/insightedit/stage3.")
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from insightedit.config.schema import Config
+    from insightedit.config.load import read_saved_config
 
     try:
-        loaded = read_plain_yaml(run / "config.yaml")
-        merged: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), loaded))
-    except (OmegaConfBaseException, YAMLError, TypeError) as error:
+        return read_saved_config(read_plain_yaml(run / "config.yaml"))
+    except (OmegaConfBaseException, YAMLError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{run / 'config.yaml'} is no config of this version of insightedit: {' '.join(str(error).split())[:200]}"
         ) from error
-    return merged
 
 
 def _stage_settings(run: Path) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from insightedit.pipelines.loading import load_pipeline
 from insightedit.training.data import build_loader
 from insightedit.training.objectives import edit
 
-WORDS_ALONE = ["comprehension.reader.source_in_text=false", "train.batch_size=2"]
+WORDS_ALONE = ["comprehension.source_in_text=false", "train.batch_size=2"]
 PARK, DOG = (np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8) for seed in (0, 1))
 
 

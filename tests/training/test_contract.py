@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from insightedit.config.schema import ComprehensionConfig, Config, GenerationConfig, StageConfig
+from insightedit.config.schema import Config, GenerationConfig, LlavaConfig, StageConfig, UNetConfig
 from insightedit.training.checkpoint import CheckpointFolder, save_tensors
 from insightedit.training.contract import (
     check_contract,
@@ -38,9 +38,7 @@ def finished(folder: Path, number: int = 1, **parts: object) -> dict:
     with CheckpointFolder(folder / "checkpoints").writing(5, Processes()) as path:
         weights = {f"bridge.{name}": value for name, value in editor()["bridge"].state_dict().items()}
         save_tensors(path / "trainable.safetensors", weights)
-    return write_contract(
-        folder, config(number, comprehension=ComprehensionConfig(num_edit_tokens=2), **parts), editor(), 5
-    )
+    return write_contract(folder, config(number, comprehension=LlavaConfig(num_edit_tokens=2), **parts), editor(), 5)
 
 
 def test_a_contract_says_what_was_made(tmp_path):
@@ -53,7 +51,7 @@ def test_a_contract_says_what_was_made(tmp_path):
 
 def test_the_next_stage_accepts_it(tmp_path):
     contract = finished(tmp_path)
-    check_contract(contract, config(2, comprehension=ComprehensionConfig(num_edit_tokens=2)), tmp_path)
+    check_contract(contract, config(2, comprehension=LlavaConfig(num_edit_tokens=2)), tmp_path)
 
 
 def test_weights_are_handed_over(tmp_path):
@@ -101,7 +99,7 @@ def test_stage_3_directly_after_1_is_refused(tmp_path):
 
 
 def test_stage_3_after_1_where_the_recipe_says_so(tmp_path):
-    parts = {"comprehension": ComprehensionConfig(num_edit_tokens=2), "stages": [1, 3]}
+    parts = {"comprehension": LlavaConfig(num_edit_tokens=2), "stages": [1, 3]}
     check_contract(finished(tmp_path), config(3, **parts), tmp_path)
 
 
@@ -121,8 +119,8 @@ def test_another_base_model_is_explained(tmp_path):
 
 def test_stage_1_does_not_bind_the_unet(tmp_path):
     parts = {
-        "comprehension": ComprehensionConfig(num_edit_tokens=2),
-        "generation": GenerationConfig(unet="other/unet"),
+        "comprehension": LlavaConfig(num_edit_tokens=2),
+        "generation": GenerationConfig(denoiser=UNetConfig(model="other/unet")),
     }
     check_contract(finished(tmp_path), config(2, **parts), tmp_path)
 

@@ -123,7 +123,7 @@ def test_warnings_failures_and_limits_are_said(grid: Table) -> None:
         "How the judge's answers become one VIEScore is not published",
         "SmartEdit's rule is assumed",
         "crops a border that later versions keep",
-        "Thumbnail, but not ranked beside the published rows: the rule behind them is not published.",
+        "Shown, but not ranked beside the published rows: the rule behind them is not published.",
         "Strict variant",
         "arXiv:2411.17323, Table 3; they give no intervals",
         "95 % interval: BCa bootstrap of source pictures or sessions, 199 resamples, seed 0",

@@ -7,7 +7,7 @@ hold pictures.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -108,6 +108,39 @@ class Comprehension(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where it reads its tokens."""
         return execution_device(self)
+
+    @property
+    def edit_embeddings(self) -> Tensor | None:
+        """(R, D) input embeddings of the edit tokens; None where there are none."""
+        return None
+
+    def tokenize(
+        self, instructions: Sequence[str], images: Sequence[Any] | None, *, replies: Sequence[str | None] | None = None
+    ) -> TokenBatch:
+        """B instructions and B pictures (H, W, 3) uint8 RGB as they are read when used; on the CPU.
+
+        Args:
+            instructions: what to change.
+            images: sources; None where there are none.
+            replies: texts that it wrote itself before the edit.
+        """
+        sources = images or [None] * len(instructions)
+        answers = replies or [None] * len(instructions)
+        records = [
+            EditRecord("request", words, source_image=source, reply=answer)
+            for words, source, answer in zip(instructions, sources, answers, strict=True)
+        ]
+        return self.tokenizer.tokenize_records(records, range(len(records)))
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, Any], settings: Mapping[str, Any]) -> Comprehension:
+        """What reads in a loaded model.
+
+        Args:
+            parts: as `parts` gave them when the model was saved; those that a folder does not have are None.
+            settings: the config's, as plain values.
+        """
+        raise NotImplementedError(f"{cls.__name__} says not how it is made of a saved model's parts: `from_parts`.")
 
     @abstractmethod
     def parts(self) -> dict[str, Any]:

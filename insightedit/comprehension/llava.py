@@ -7,7 +7,7 @@ so one prefill gives all the states and none can be missing or left over (GILL's
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -178,6 +178,12 @@ class LlavaComprehension(Comprehension):
                 templates=TEMPLATE_SETS[part.templates],
                 max_length=part.max_length,
             )
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, Any], settings: Mapping[str, Any]) -> LlavaComprehension:
+        """See `Comprehension`."""
+        names = ("num_edit_tokens", "edit_token", "states_before_tokens")
+        return cls(parts["mllm"], parts["processor"], **{name: settings[name] for name in names})
 
     @property
     def stock(self) -> Any:

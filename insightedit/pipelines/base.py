@@ -322,7 +322,7 @@ class EditPipeline(FolderPipeline):
         known = self.config["known_words"]
         options = {
             "known": None if known is None else frozenset(known.split()),
-            "tokenizer": self.components.get("tokenizer") or self.components["processor"].tokenizer,
+            "tokenizer": self.components.get("tokenizer") or getattr(self.components["processor"], "tokenizer", None),
         }
         whole = unusual_settings(settings, self._usual(blank))
         found = []

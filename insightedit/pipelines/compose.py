@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import nn
 
 from insightedit.config.schema import Blip2T5Config
+from insightedit.pipelines.composed import ComposedEditPipeline
 from insightedit.pipelines.edit import InsightEditPipeline
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
@@ -67,17 +69,18 @@ def pipeline_from_editor(
             "image_encoder": encoder,
             "feature_extractor": encoder and load_image_processor(config.generation.image_encoder),
         }
-        kind = InsightEditPipeline
+        usual = (config.comprehension.kind, config.generation.denoiser.kind) == ("llava", "unet")
+        kind = InsightEditPipeline if usual else ComposedEditPipeline
     own = {name: part for name, part in parts.items() if name not in replaced}
     parts = replaced | (own if dtype is None else {name: copy_of(part, dtype) for name, part in own.items()})
-    pipeline = kind(**parts, **pipeline_settings(config))
-    if "mllm" in parts and pipeline.mllm is reader.mllm:
+    pipeline = kind(**parts, **pipeline_settings(config, kind))
+    if "mllm" in parts and pipeline.mllm is reader.parts()["mllm"]:
         pipeline.use_comprehension(reader)  # whose LoRA is live
     return pipeline
 
 
-def pipeline_settings(config: Config) -> dict[str, Any]:
-    """Settings of a pipeline, by name, that follow from a config."""
+def pipeline_settings(config: Config, kind: type) -> dict[str, Any]:
+    """Settings of a pipeline of a class, by name, that follow from a config."""
     guidance, generation, reads = config.guidance, config.generation, config.comprehension
     settings = {
         "resolution": generation.resolution,
@@ -87,7 +90,10 @@ def pipeline_settings(config: Config) -> dict[str, Any]:
         "default_num_inference_steps": guidance.num_inference_steps,
     }
     if not isinstance(reads, Blip2T5Config):
-        own = {name: getattr(reads, name) for name in FROM_COMPREHENSION}
+        names = [name for name in FROM_COMPREHENSION if name in kind._settings and hasattr(reads, name)]
+        own = {name: getattr(reads, name) for name in names}
+        if kind is ComposedEditPipeline:
+            own["comprehension_settings"] = asdict(reads)
         return settings | own | {"image_prompt_scale": generation.image_prompt_scale}
     scale, steps = guidance.creation_guidance_scale, guidance.creation_inference_steps
     return settings | {

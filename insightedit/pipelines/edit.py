@@ -231,17 +231,17 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         self, request: EditRequest, images: Sequence[Any], image_embeds: Tensor | None = None, describe: bool = False
     ) -> Conditions:
         words = self.describe_edit(request.instructions, images) if describe else [None] * len(images)
-        negatives = request.negatives
+        negatives, embeddings = request.negatives, self.comprehension.edit_embeddings
         return Conditions(
             self.encode_instruction(request.instructions, images, image_embeds, words),
-            self.bridge.null_states(self.comprehension.edit_embeddings.to(execution_device(self.bridge))),
+            self.bridge.null_states(None if embeddings is None else embeddings.to(execution_device(self.bridge))),
             None if negatives is None else self.encode_instruction(negatives, images),
             words,
         )
 
     def _draw(self, request: EditRequest, images: Sequence[Any], read: Conditions, *how: Any) -> tuple[Tensor, Tensor]:
         settings = how[0]
-        self.unet.set_image_prompt_scale(settings.image_prompt_scale)
+        self.denoiser.set_image_prompt_scale(settings.image_prompt_scale)
         return super()._draw(request, images, read, *how)
 
     def _facts(self, call: Mapping[str, Any], request: EditRequest, count: int) -> dict[str, Any]:
@@ -312,4 +312,4 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
 
     def set_ip_adapter_scale(self, scale: float) -> None:
         """Weight of the image branch from here to the end of a picture; what diffusers' callbacks call."""
-        self.unet.set_image_prompt_scale(scale)
+        self.denoiser.set_image_prompt_scale(scale)

@@ -8,6 +8,7 @@ are missing with random numbers and says so in its log only.
 from __future__ import annotations
 
 import importlib
+import sys
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from insightedit.modeling.model_files import (
     read_shapes,
     weight_files,
 )
+from insightedit.pipelines.composed import ComposedEditPipeline
 from insightedit.pipelines.edit import InsightEditPipeline
 from insightedit.pipelines.inputs import check_slots
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
@@ -45,6 +47,7 @@ INDEX = "model_index.json"
 PIPELINES: dict[str, type[InsightEditPipeline | InterleavedEditPipeline]] = {
     "InsightEditPipeline": InsightEditPipeline,
     "InterleavedEditPipeline": InterleavedEditPipeline,
+    "ComposedEditPipeline": ComposedEditPipeline,
 }
 NEEDED = {
     "*processor_config.json": (BaseImageProcessor, ProcessorMixin),
@@ -133,7 +136,7 @@ def _parts(folder: Path, index: Mapping[str, Any], kind: Any) -> dict[str, type]
             names = " or ".join(base.__name__ for base in bases)
             raise ValueError(
                 f"{folder / INDEX} names {str(place)[:100]} as {name}: it has to be {names}, of diffusers, "
-                "transformers or this package."
+                "transformers or this package, or of a module of your own that was imported before."
             )
         parts[name] = found
     return parts
@@ -161,7 +164,8 @@ def _find_class(library: str, class_name: str) -> type | None:
     else:
         found = getattr(insightedit, class_name, None)
         if library not in ("insightedit", *insightedit.OLD_HOMES, getattr(found, "__module__", None)):
-            return None
+            # a part of one's own, whose module its user has imported: no folder makes this package import one
+            found = getattr(sys.modules.get(library), class_name, None)
     return found if isinstance(found, type) else None
 
 
@@ -302,8 +306,9 @@ def _check_together(folder: Path, resolution: int, built: Mapping[str, Any]) -> 
     )
     if denoiser is None:
         return
-    if vae is not None and isinstance(denoiser.config.sample_size, int):
-        side = denoiser.config.sample_size * latent_factor(vae)
+    made_for = denoiser.config.get("sample_size")
+    if vae is not None and isinstance(made_for, int):
+        side = made_for * latent_factor(vae)
         most = max(ANY_SIDE, MAX_SIDES * side)
         if resolution > most:
             raise ValueError(

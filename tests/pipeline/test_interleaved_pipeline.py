@@ -169,7 +169,7 @@ class TestFolders:
         (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
         with pytest.raises(ValueError, match="of the class StableDiffusionPipeline, which this package does not run"):
             load_pipeline(tmp_path)
-        assert set(PIPELINES) == {"InsightEditPipeline", "InterleavedEditPipeline"}
+        assert set(PIPELINES) == {"InsightEditPipeline", "InterleavedEditPipeline", "ComposedEditPipeline"}
 
     def test_training_mode_is_left_as_it_was(self, editor, pipe):
         editor.comprehension.text_encoder.train()

@@ -32,17 +32,17 @@ ENTRANCES = {"__main__", "stage1", "stage2", "stage3"}
 RECIPES_REACH = "datasets"
 """The highest floor of `insightedit` that `data_recipes` may import from."""
 
-KNOWN_UPWARD = {"chat -> miniatures": 1}
+KNOWN_UPWARD: dict[str, int] = {}
 """Imports that go up today, `room -> room` and how many: the list may only become shorter."""
-KNOWN_CIRCLES = (("comprehension", "miniatures"),)
+KNOWN_CIRCLES: tuple[tuple[str, ...], ...] = ()
 """Rooms of one floor that import each other today."""
 CEILINGS = {
     "root modules of insightedit": 8,
-    "lines of insightedit and data_recipes": 61900,
-    "functions with more than 8 parameters": 23,
-    "class names defined twice": 23,
+    "lines of insightedit and data_recipes": 59800,
+    "functions with more than 8 parameters": 16,
+    "class names defined twice": 1,
     "imports of insightedit from data_recipes": 0,
-    "imports of data_recipes from above datasets": 2,
+    "imports of data_recipes from above datasets": 1,
 }
 """Counter -> the most that it may be."""
 MAX_PARAMETERS = 8

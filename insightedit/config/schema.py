@@ -167,7 +167,7 @@ class GenerationConfig:
     # folder or hub id of a diffusers pipeline: autoencoder, noise schedule, text encoder
     model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     denoiser: DenoiserConfig = field(default_factory=UNetConfig)
-    objective: Literal["ddpm"] = "ddpm"  # what the denoiser learns to predict, see generation/schedules.py
+    objective: Literal["ddpm"] = "ddpm"  # how noise is mixed in and what is learned; see generation/noise.py
     image_encoder: str = "openai/clip-vit-large-patch14"  # CLIP whose image embedding IAA predicts (768, ours)
     resolution: int = 256  # pixels, SmartEdit
     scale_source_latents: bool = False  # InstructPix2Pix and SmartEdit: source latents are the unscaled mode

@@ -39,6 +39,25 @@ def draw_timesteps(batch_size: int, num_train_timesteps: int, generator: torch.G
     return torch.randint(begin, num_train_timesteps, (batch_size,), generator=generator, device=generator.device)
 
 
+def diffuse(scheduler: SchedulerMixin, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix noise into clean latents, and say what the denoiser has to answer: the objective `ddpm`.
+
+    The one place of training that asks a scheduler for either; another objective (flow matching) joins here, and in
+    `sampling._set_timesteps`, which refuses its schedulers so far.
+
+    Args:
+        scheduler: a diffusers scheduler with `alphas_cumprod`.
+        latents: (B, C, h, w) clean latents.
+        noise: (B, C, h, w) standard normal.
+        timesteps: (B,) int64.
+
+    Returns:
+        z_t and the target, both (B, C, h, w).
+    """
+    # z_t = sqrt(a_t) x + sqrt(1 - a_t) noise
+    return scheduler.add_noise(latents, noise, timesteps), noise_target(scheduler, latents, noise, timesteps)
+
+
 def noise_target(scheduler: SchedulerMixin, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """What the UNet has to predict under the scheduler's `prediction_type`.
 

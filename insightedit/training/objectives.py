@@ -19,9 +19,9 @@ from insightedit.generation.autoencoder import encode_source, encode_target
 from insightedit.generation.guidance import drop_conditions
 from insightedit.generation.noise import (
     changed_area_weights,
+    diffuse,
     draw_timesteps,
     noise_loss,
-    noise_target,
     relative_weights,
     snr_weights,
 )
@@ -177,11 +177,10 @@ def _drawing_losses(
         len(target_latents), scheduler.config.num_train_timesteps, generator, begin=config.loss.min_timestep
     )
     timesteps = timesteps.to(target_latents.device)
-    noisy_latents = scheduler.add_noise(target_latents, noise, timesteps)
+    noisy_latents, wanted = diffuse(scheduler, target_latents, noise, timesteps)
     prediction = editor.predict_noise(noisy_latents, timesteps, source_latents, condition)
     if config.loss.min_snr_gamma is not None:
         weights = weights * snr_weights(scheduler, timesteps, config.loss.min_snr_gamma)[:, None, None, None]
-    wanted = noise_target(scheduler, target_latents, noise, timesteps)
     losses = {"noise": noise_loss(prediction.noise, wanted, weights, batch.is_edit)}
     return losses | _place_loss(prediction.place_logits, batch)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from insightedit import load_pipeline, stage3
 from insightedit.cli.eval import app as evaluation
 from insightedit.export.folder import export_run
+from insightedit.training.run_folder import read_run
 from tests.runs import TINY
 
 MLLM = "comprehension.kind=tests.seams.toy_mllm:ToyComprehension"
@@ -64,3 +66,13 @@ def test_it_trains_edits_is_exported_loaded_and_scored(case, photos, tmp_path, m
     rows = [json.loads(line) for line in (tmp_path / "scores" / "records.jsonl").read_text().splitlines()]
     assert {row["metric_name"] for row in rows} == {"L1", "brightness"}
     assert "brightness" in done.output
+
+
+def test_a_folder_imports_no_module(tmp_path):
+    """Somebody else's config may name any module, one beside it too: it is refused until its user imported it."""
+    (tmp_path / "config.yaml").write_text("comprehension: {kind: 'never_imported.evil:Part'}\n")
+    with pytest.raises(
+        ValueError, match=r"comprehension.kind in a saved config is never_imported.evil:Part, and a f"
+    ):
+        read_run(tmp_path)
+    assert "never_imported" not in sys.modules

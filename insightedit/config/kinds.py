@@ -14,6 +14,7 @@ dataclass that derives from `ComprehensionConfig` or `DenoiserConfig`.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,21 @@ def part_class(section: str, kind: Any) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{kind} cannot be imported ({error}): write MODULE:CLASS of an installed module.") from error
+
+
+def check_imported(values: Mapping[Any, Any]) -> None:
+    """Refuse saved settings with parts of modules that nobody imported: a folder from elsewhere runs no code.
+
+    Raises:
+        ValueError: with the section and the part.
+    """
+    for section, kinds in KINDS.items():
+        kind = section_of(values, section).get("kind")
+        if isinstance(kind, str) and kind not in kinds and kind.partition(":")[0] not in sys.modules:
+            raise ValueError(
+                f"{section}.kind in a saved config is {kind[:100]}, and a folder never makes this package import a "
+                "module: if you trust it, import it yourself and call this from Python."
+            )
 
 
 def current_key(key: str) -> str:

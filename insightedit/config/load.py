@@ -23,6 +23,7 @@ from insightedit.config.kinds import (
     DEFAULTS,
     KINDS,
     by_kind,
+    check_imported,
     chosen_kinds,
     current_key,
     current_settings,
@@ -113,11 +114,12 @@ def read_saved_config(loaded: Any) -> Config:
         loaded: the file, as OmegaConf reads it.
 
     Raises:
-        ConfigError: if a kind does not exist.
+        ConfigError: if a kind does not exist, or is of a module that was not imported before.
         OmegaConfBaseException: if a setting does not fit.
     """
     faults: list[str] = []
     values: Any = saved_settings(OmegaConf.to_container(loaded, resolve=False))  # type: ignore[arg-type]
+    check_imported(values)
     kinds = chosen_kinds([values], ())
     reader = schema_reader(kinds, faults)
     if faults:

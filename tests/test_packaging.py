@@ -72,7 +72,7 @@ def test_the_wheel_says_what_it_is(wheel):
     for extra in ("train", "data", "eval", "notebook", "dev"):
         assert f"Provides-Extra: {extra}\n" in text
     entry = next(n for n in files.namelist() if n.endswith("entry_points.txt"))
-    assert "insightedit = insightedit.cli.main:main" in files.read(entry).decode()
+    assert "insightedit = insightedit.cli:main" in files.read(entry).decode()
 
 
 def imported(path: Path) -> set[str]:

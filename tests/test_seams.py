@@ -71,8 +71,6 @@ def test_it_trains_edits_is_exported_loaded_and_scored(case, photos, tmp_path, m
 def test_a_folder_imports_no_module(tmp_path):
     """Somebody else's config may name any module, one beside it too: it is refused until its user imported it."""
     (tmp_path / "config.yaml").write_text("comprehension: {kind: 'never_imported.evil:Part'}\n")
-    with pytest.raises(
-        ValueError, match=r"comprehension.kind in a saved config is never_imported.evil:Part, and a f"
-    ):
+    with pytest.raises(ValueError, match=r"comprehension.kind in a saved config is never_imported.evil:Part, and a f"):
         read_run(tmp_path)
     assert "never_imported" not in sys.modules

@@ -13,6 +13,7 @@ import os
 import re
 import runpy
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from unittest import mock
@@ -49,10 +50,12 @@ def ask(module: str, *words: str) -> str:
         contextlib.redirect_stdout(text),
         contextlib.suppress(SystemExit),
     ):
-        if module in STAGES:  # runpy warns of what is imported already
+        if module in STAGES:
             import_module(module).main(["--help"])
         else:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            with warnings.catch_warnings():  # runpy warns of what another test imported already
+                warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().strip().splitlines())
 
 

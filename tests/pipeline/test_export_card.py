@@ -21,6 +21,7 @@ from insightedit.cli.main import app
 from insightedit.export.card import base_facts, base_license, measured_protocol, training_facts
 from insightedit.export.checks import own_samples, scene_samples
 from insightedit.export.folder import export_run, run_facts
+from insightedit.images.grid_sheet import GAP, HEADER, LINE, MARGIN
 
 ROOT = Path(__file__).parents[2]
 RATE = {"successes": 3, "n": 10, "value": 0.3, "low": 0.1, "high": 0.6}
@@ -201,7 +202,8 @@ class TestSamples:
         folder = export_run(tiny_runs / "stage3", tmp_path / "m", samples=samples)
         with Image.open(folder / "samples.png") as sheet:
             width, height = sheet.size
-        assert (width, height) == (2 * 192 + 4, 2 * (192 + 34))
+        words = LINE * 2 + GAP + MARGIN  # the instruction, and a free line of facts
+        assert (width, height) == (2 * 192 + GAP + 2 * MARGIN, HEADER + 2 * (192 + words))
 
     @pytest.mark.parametrize("word", ["photo.png", "=make it red", "photo.png= "])
     def test_words_that_are_no_sample(self, word):

@@ -34,7 +34,7 @@ Net = Literal["squeeze", "alex", "vgg"]
 MIN_SIDE = 32  # pixels; below, a pooling layer of AlexNet or SqueezeNet has nothing to pool
 
 
-class Source(NamedTuple):
+class TrunkWeights(NamedTuple):
     """What an LPIPS net is made of.
 
     `weights` is torchvision's enumeration of the trunk's weights, `heads` the first 16 hex digits of the SHA-256 of
@@ -45,10 +45,10 @@ class Source(NamedTuple):
     heads: str
 
 
-SOURCES: dict[Net, Source] = {
-    "squeeze": Source("SqueezeNet1_1_Weights", "4a5350f23600cb79"),
-    "alex": Source("AlexNet_Weights", "df73285e35b22355"),
-    "vgg": Source("VGG16_Weights", "a78928a0af1e5f0f"),
+SOURCES: dict[Net, TrunkWeights] = {
+    "squeeze": TrunkWeights("SqueezeNet1_1_Weights", "4a5350f23600cb79"),
+    "alex": TrunkWeights("AlexNet_Weights", "df73285e35b22355"),
+    "vgg": TrunkWeights("VGG16_Weights", "a78928a0af1e5f0f"),
 }
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from data_recipes.runner.measure import MASK_STEPS, Counts
-from insightedit.images.data_addresses import data_address
+from insightedit.images.data_addresses import figure_address
 
 ON_PAGE = 36  # pairs shown of each kind
 TOP = 15  # categories in a plot
@@ -33,7 +33,7 @@ def statistics_page(manifest: Mapping[str, Any], total: Counts, cells: Mapping[s
         title=f"{manifest['recipe']}: {total['pairs']:,} pairs of {total['inputs']:,} inputs",
         subtitle=f"Seed {manifest['seed']}, settings {manifest['digest']}; see manifest.json.",
         tables=list(_tables(total)),
-        plots=[{"alt": alt, "address": _address(figure)} for alt, figure in _plots(total)],
+        plots=[{"alt": alt, "address": figure_address(figure)} for alt, figure in _plots(total)],
         sheets=list(_sheets(cells)),
         share=f"{100 / max(3, most):.1f}%",
     )
@@ -141,12 +141,6 @@ def _binned(scores: Mapping[float, int]) -> tuple[dict[float, int], float]:
         middle = values[0] + (number + 0.5) * width
         bars[middle] = bars.get(middle, 0) + scores[value]
     return bars, width
-
-
-def _address(figure: Any) -> str:
-    from insightedit.evaluation.reporting.plots import to_svg
-
-    return data_address(to_svg(figure).encode("utf-8"), "image/svg+xml")
 
 
 def _ratio(part: int, whole: int) -> str:

@@ -36,6 +36,7 @@ from insightedit.evaluation.reporting.runs import merge_runs, with_votes
 from insightedit.evaluation.reporting.scenes_pictures import keep_pictures, write_examples
 from insightedit.evaluation.reporting.tables import APART, CONTROL_GROUP, OURS
 from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.images.data_addresses import figure_address
 from tests.evaluation.test_scenes_benchmark import always_left, dim
 from tests.evaluation.toy import SIZE, ToySampler
 
@@ -456,12 +457,14 @@ def test_plots_show_the_numbers(folder: Path) -> None:
     assert [one.get_text() for one in axes.get_yticklabels()] == ["5-Multiple-Objects  n = 21", "6-Reasoning  n = 8†"]
     figure = plots.distributions([("PSNR", {"a": [1.0, 2.0, 2.0], "b": [3.0]})])
     assert [sum(one.get_data().values) for one in figure.axes[0].patches[::2]] == [3, 1]
-    assert plots.to_svg(figure) == plots.to_svg(plots.distributions([("PSNR", {"a": [1.0, 2.0, 2.0], "b": [3.0]})]))
+    assert figure_address(figure) == figure_address(
+        plots.distributions([("PSNR", {"a": [1.0, 2.0, 2.0], "b": [3.0]})])
+    )
     hostile = plots.Spot(
         "$x^$", Interval(1, None, None, 1, 1, "bca", 1, 0), Interval(1, 0, 2, 1, 1, "bca", 1, 0), None
     )
-    plots.to_svg(plots.tradeoff("a", "b", [hostile]))
-    plots.to_svg(plots.distributions([("$x^$", {"$y^$": [1.0], "z": [2.0]})]))
+    figure_address(plots.tradeoff("a", "b", [hostile]))
+    figure_address(plots.distributions([("$x^$", {"$y^$": [1.0], "z": [2.0]})]))
 
 
 def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:

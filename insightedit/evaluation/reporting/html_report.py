@@ -11,7 +11,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from itertools import groupby
@@ -27,7 +26,7 @@ from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.reporting.runs import BINARY, ReportRun, merge_runs, with_votes
 from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Column, mark
 from insightedit.files import write_text
-from insightedit.images.data_addresses import data_address
+from insightedit.images.data_addresses import figure_address
 from insightedit.images.provenance import save_picture
 
 if TYPE_CHECKING:
@@ -36,18 +35,6 @@ if TYPE_CHECKING:
 NAME = "report.html"
 MAX_GAPS = 60  # lines of the table of missing values
 ARROWS = {"higher": " ↑", "lower": " ↓", "n/a": ""}
-
-
-@dataclass(frozen=True)
-class _Plot:
-    """A plot and what it shows."""
-
-    svg: str
-    caption: str
-
-    @property
-    def address(self) -> str:
-        return data_address(self.svg.encode("utf-8"), "image/svg+xml")
 
 
 def write_html_report(
@@ -132,20 +119,20 @@ def _context(runs: Sequence[ReportRun], how: Resampling, seed: int) -> dict[str,
     }
 
 
-def _plots(runs: Sequence[ReportRun], tables: dict[str, Any], how: Resampling) -> list[_Plot]:
+def _plots(runs: Sequence[ReportRun], tables: dict[str, Any], how: Resampling) -> list[dict[str, str]]:
     first = runs[0]
-    made: list[_Plot] = []
+    made: list[dict[str, str]] = []
     if find_spec("matplotlib") is None:
         return made
     if trade := grids.spots(runs, how):
         kept, edited = (f"{first.label(one)}{ARROWS[one.heading().better]}" for one in trade[:2])
         caption = f"Trade-off: {edited} against {kept}, 95 % intervals."
-        made.append(_Plot(plots.to_svg(plots.tradeoff(kept, edited, trade[2])), caption))
+        made.append({"address": figure_address(plots.tradeoff(kept, edited, trade[2])), "caption": caption})
     bars = {method: found[first.headline] for method, found in tables.items() if first.headline in found}
     if bars and len(next(iter(bars.values())).rows) > 1:
         label = first.label(first.headline)
         caption = f"{label} by category, 95 % intervals; {FEW_MARK}: fewer than {FEW} samples."
-        made.append(_Plot(plots.to_svg(plots.category_bars(label, bars)), caption))
+        made.append({"address": figure_address(plots.category_bars(label, bars)), "caption": caption})
     columns = []
     for metric in first.columns:
         values = {run.method: run.column(metric).values for run in runs}
@@ -154,7 +141,7 @@ def _plots(runs: Sequence[ReportRun], tables: dict[str, Any], how: Resampling) -
             columns.append((first.label(metric), flat))
     if columns:
         caption = "Distribution of each metric over the samples; dashed: means."
-        made.append(_Plot(plots.to_svg(plots.distributions(columns)), caption))
+        made.append({"address": figure_address(plots.distributions(columns)), "caption": caption})
     return made
 
 

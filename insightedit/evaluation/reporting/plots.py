@@ -1,8 +1,7 @@
-"""Plots of a report as SVG text: the same input gives the same bytes."""
+"""Plots of a report."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,16 +35,6 @@ class Spot:
     kept: Interval
     edited: Interval
     scale: float | None
-
-
-def to_svg(figure: Figure) -> str:
-    """The figure as SVG text without date and random names."""
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "insightedit", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
 
 
 def distributions(columns: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> Figure:

@@ -75,7 +75,7 @@ def data(
         from data_recipes.doctor.report import print_report, write_sheet
         from insightedit.console import console, counting_bar
         from insightedit.files import check_outside, check_paths
-        from insightedit.images.pair_sheet import check_sheet_path
+        from insightedit.images.sheets import check_sheet_path
 
         if sheet is not None:
             check_sheet_path(sheet)

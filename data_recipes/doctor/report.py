@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_recipes.doctor.findings import FAULTS, Diagnosis, examples
-from insightedit.images.pair_sheet import PairCard, Paragraph, Section, Sheet, SheetTable, Tile, write_pair_sheet
+from insightedit.images.sheets import PairCard, Paragraph, Section, Sheet, SheetTable, Tile, write_pair_sheet
 
 if TYPE_CHECKING:
     from rich.console import Console

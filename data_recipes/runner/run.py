@@ -213,7 +213,7 @@ def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, A
     from data_recipes.runner.card import SHEET, dataset_card
     from data_recipes.runner.sheets import contact_sheet
     from data_recipes.runner.statistics import statistics_page
-    from insightedit.images.pair_sheet import save_sheet
+    from insightedit.images.sheets import save_sheet
 
     shards = []
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from insightedit.images.grid_sheet import GridCell, draw_grid
 from insightedit.images.reading import read_rgb
+from insightedit.images.sheets import GridCell, draw_grid
 
 ON_SHEET = 24
 TILES_IN_ROW = 9

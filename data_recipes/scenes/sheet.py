@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from insightedit.files import check_others
-from insightedit.images.grid_sheet import GridCell, draw_grid
-from insightedit.images.pair_sheet import save_sheet
+from insightedit.images.sheets import GridCell, draw_grid, save_sheet
 from insightedit.scenes.sampler import EditSample
 from insightedit.scenes.subjects import SubjectSample
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from insightedit.config.schema import Config
-    from insightedit.images.pair_sheet import PairCard, Sheet, SheetTable
+    from insightedit.images.sheets import PairCard, Sheet, SheetTable
     from insightedit.training.preview import Preview, SeenSample
 
 LAST_STAGE = 3
@@ -69,7 +69,7 @@ def preview(
 ) -> None:
     """Show the shares of the sources, and samples with exact prompts, learned tokens and pictures."""
     with one_sentence_errors():
-        from insightedit.images.pair_sheet import check_sheet_path, write_pair_sheet
+        from insightedit.images.sheets import check_sheet_path, write_pair_sheet
 
         check_sheet_path(sheet)
         from insightedit.training.model_start import init_from_pretrained
@@ -133,7 +133,7 @@ def print_preview(seen: Preview, config: Config, console: Console) -> None:
 
 def shares_table(seen: Preview) -> SheetTable:
     """Sources with their configured and drawn shares."""
-    from insightedit.images.pair_sheet import SheetTable
+    from insightedit.images.sheets import SheetTable
 
     rows = tuple(
         (
@@ -153,7 +153,7 @@ def shares_table(seen: Preview) -> SheetTable:
 
 def build_sheet(seen: Preview, config: Config) -> Sheet:
     """The sheet of a preview."""
-    from insightedit.images.pair_sheet import Section, Sheet
+    from insightedit.images.sheets import Section, Sheet
 
     cards = tuple(_card(sample) for sample in seen.samples)
     title = f"{config.recipe}, stage {config.stage.number}: what it sees"
@@ -164,7 +164,7 @@ def build_sheet(seen: Preview, config: Config) -> Sheet:
 
 
 def _card(sample: SeenSample) -> PairCard:
-    from insightedit.images.pair_sheet import PairCard, Paragraph, Tile
+    from insightedit.images.sheets import PairCard, Paragraph, Tile
 
     tiles = tuple(Tile(name, pixels) for name, pixels in sample.pictures.items())
     lines = (*(Paragraph.of(text) for text in _facts(sample)), Paragraph(sample.runs, is_code=True))

@@ -21,7 +21,7 @@ from insightedit.datasets.collate import Collator
 from insightedit.datasets.loader import StepLoader
 from insightedit.datasets.mixture import Mixture
 from insightedit.datasets.sources import ENDLESS, num_records
-from insightedit.images.pair_sheet import Run
+from insightedit.images.sheets import Run
 from insightedit.training.data import build_mixture, build_weightless_collator
 from insightedit.types import EditRecord
 

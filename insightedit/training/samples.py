@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from insightedit.files import write_atomically
-from insightedit.images.grid_sheet import GridCell, draw_grid
+from insightedit.images.sheets import GridCell, draw_grid
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config

@@ -205,7 +205,7 @@ def test_info_says_one_thing_a_line(run):
 
 
 def test_a_sheet_never_replaces_a_picture_of_the_data(run):
-    from insightedit.images.pair_sheet import Sheet, write_pair_sheet
+    from insightedit.images.sheets import Sheet, write_pair_sheet
 
     Path("data").mkdir()
     picture("data/a.png")

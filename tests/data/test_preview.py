@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from insightedit.cli.data import app, build_sheet, read_config, shares_table
 from insightedit.config.load import dump_config, load_config
 from insightedit.datasets.loader import StepLoader
-from insightedit.images.pair_sheet import (
+from insightedit.images.sheets import (
     PairCard,
     Paragraph,
     Run,

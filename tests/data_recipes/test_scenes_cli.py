@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from data_recipes.scenes.cli import app
 from data_recipes.scenes.sheet import contact_sheet, tile_side, write_sheet
 from data_recipes.scenes.writer import MANIFEST
-from insightedit.images.grid_sheet import HEADER, MARGIN, wrap
+from insightedit.images.sheets import HEADER, MARGIN, wrap
 from insightedit.scenes import SceneSampler
 
 

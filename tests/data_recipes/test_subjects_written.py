@@ -15,7 +15,7 @@ from data_recipes.scenes.sheet import contact_sheet, tiles
 from data_recipes.scenes.writer import COLUMNS, MANIFEST, SceneDataSettings, write_dataset
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
-from insightedit.images.grid_sheet import HEADER, MARGIN
+from insightedit.images.sheets import HEADER, MARGIN
 from insightedit.scenes import SubjectEditSampler, SubjectSampler
 
 FORMATS = ("webdataset", "parquet")

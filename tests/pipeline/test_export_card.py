@@ -21,7 +21,7 @@ from insightedit.cli.main import app
 from insightedit.export.card import base_facts, base_license, measured_protocol, training_facts
 from insightedit.export.checks import own_samples, scene_samples
 from insightedit.export.folder import export_run, run_facts
-from insightedit.images.grid_sheet import GAP, HEADER, LINE, MARGIN
+from insightedit.images.sheets import GAP, HEADER, LINE, MARGIN
 
 ROOT = Path(__file__).parents[2]
 RATE = {"successes": 3, "n": 10, "value": 0.3, "low": 0.1, "high": 0.6}

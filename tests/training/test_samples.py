@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from insightedit.config.schema import Config, SourceConfig
-from insightedit.images.grid_sheet import GAP, HEADER, MARGIN
+from insightedit.images.sheets import GAP, HEADER, MARGIN
 from insightedit.training.processes import Processes
 from insightedit.training.samples import CELL, SampleLogger, draw_samples, fixed_samples
 from insightedit.training.trainer_state import swapped

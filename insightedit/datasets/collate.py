@@ -30,7 +30,7 @@ class Collator:
         tokenizer: comprehension's.
         resolution: side in pixels of the square that the autoencoder sees.
         text_tokenizer: of the text encoder whose states stage 1 aligns with; None outside stage 1.
-        clip_image_processor: prepares targets for the CLIP image encoder; None without image branch.
+        clip_image_processor: prepares targets for IAA's CLIP image encoder; None without that branch.
     """
 
     tokenizer: RecordTokenizer
@@ -56,13 +56,16 @@ class Collator:
             for r, source in zip(records, sources, strict=True)
         ]
         changed = changed_mask(sources, targets)
+        clip_pixels = None
+        if self.clip_image_processor is not None:
+            clip_pixels = self.clip_image_processor(images=targets, return_tensors="pt").pixel_values
         has_source = torch.tensor([float(record.source_image is not None) for record in records])
         return EditBatch(
             tokens=tokens,
             source_pixels=to_pixels(sources),
             target_pixels=to_pixels(targets),
             changed_mask=changed.masked_fill(has_source[:, None, None, None] == 0, 1.0),
-            clip_target_pixels=self._clip_pixels(targets),
+            clip_target_pixels=clip_pixels,
             is_edit=torch.tensor([float(r.is_edit) for r in records]),
             has_source=None if bool(has_source.all()) else has_source,
         )
@@ -72,22 +75,13 @@ class Collator:
         assert self.text_tokenizer is not None
         texts = [record.caption or record.instruction for record in records]
         ids = self.text_tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return EditBatch(tokens=tokens, text_target_ids=ids, changed_mask=self._changed(records))
-
-    def _changed(self, records: Sequence[EditRecord]) -> Tensor | None:
-        """Where the edits are, if every record has both pictures."""
-        if any(r.source_image is None or r.target_image is None for r in records):
-            return None
-        before, after = (
-            [resize_square(image, self.resolution) for image in images]
-            for images in zip(*((r.source_image, r.target_image) for r in records), strict=True)
-        )
-        return changed_mask(before, after)
-
-    def _clip_pixels(self, images: list[np.ndarray]) -> Tensor | None:
-        if self.clip_image_processor is None:
-            return None
-        return self.clip_image_processor(images=images, return_tensors="pt").pixel_values
+        images = [
+            [resize_square(image, self.resolution) for image in (r.source_image, r.target_image) if image is not None]
+            for r in records
+        ]
+        is_known = all(len(pair) == 2 for pair in images)
+        changed = changed_mask(*zip(*images, strict=True)) if is_known else None
+        return EditBatch(tokens=tokens, text_target_ids=ids, changed_mask=changed)
 
 
 def resize_square(image: np.ndarray, size: int) -> np.ndarray:

@@ -18,10 +18,9 @@ class StepLoader:
 
     Args:
         mixture: endless stream of records.
-        collate: records -> batch.
+        collate: (records, their places in the stream) -> batch.
         batch_size: samples per process and micro-step.
-        rank: this process.
-        world_size: how many processes draw from the same stream.
+        rank: this process, of `world_size` that draw from the same stream.
         num_workers: worker processes that render and tokenise ahead; 0 = in this process.
         prefetch_factor: batches each worker prepares ahead.
     """
@@ -39,12 +38,11 @@ class StepLoader:
     ) -> None:
         self.batches = _StepBatches(mixture, collate, batch_size, rank, world_size)
         self.stride = batch_size * world_size
-        self.num_workers = num_workers
-        self.prefetch_factor = prefetch_factor
-        self.position = 0
+        self.num_workers, self.prefetch_factor = num_workers, prefetch_factor
+        self.position = 0  # batches handed out
 
     def __iter__(self) -> Iterator[EditBatch]:
-        """Batches from the current position on; the position counts the batches handed out."""
+        """Batches from the current position on."""
         loader = DataLoader(
             self.batches,
             batch_size=None,
@@ -67,9 +65,9 @@ class StepLoader:
         """Go on at the stored position; with another number of processes or batch size, at the next sample."""
         position, offset = int(state["position"]), int(state.get("offset", 0))
         stride = int(state.get("stride", self.stride))
-        same = stride == self.stride
-        self.position = position if same else 0
-        self.batches.offset = offset if same else offset + position * stride
+        is_same = stride == self.stride
+        self.position = position if is_same else 0
+        self.batches.offset = offset if is_same else offset + position * stride
 
 
 class _StepBatches(Dataset):

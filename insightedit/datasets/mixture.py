@@ -1,19 +1,27 @@
-"""Which record stands at which place: a pure function of (seed, index), so that resume needs one integer."""
+"""Which record stands at which place: a pure function of (seed, index), so that resume needs one integer.
+
+A published mixture is often a cascade of choices ("15 % of this, else 10 % of that, else by size"). Written as nested
+entries of kind `mixture`, each level says its own shares; `flatten` multiplies them along the way down (the chain rule;
+SmartEdit's cascade is in configs/overlays/smartedit_data.yaml).
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from insightedit.config.load import ConfigError
+from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import ENDLESS, Source, num_records
 from insightedit.types import EditRecord
 
 logger = logging.getLogger(__name__)
+MIXTURE = "mixture"  # kind of an entry that holds others
 MAX_BROKEN_IN_A_ROW = 100
 SHOWN_REASONS = 3
 BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError)
@@ -59,7 +67,13 @@ class Mixture:
 
     def fingerprint(self) -> dict[str, Any]:
         """What the sources read, ready for JSON: for each its records, columns and files with their sizes in bytes."""
-        return {name: fingerprint_of(source) for name, source in self.sources.items()}
+        found = {}
+        for name, source in self.sources.items():
+            size = num_records(source)
+            facts: dict[str, Any] = {"records": None if size >= ENDLESS else size}
+            told = {what: getattr(source, what, None) for what in ("columns", "files")}
+            found[name] = facts | {what: value for what, value in told.items() if value}
+        return found
 
     def __getitem__(self, index: int) -> EditRecord:
         """Record `index`; a broken one is skipped, counted and named, and the next draw takes its place."""
@@ -94,16 +108,6 @@ class Mixture:
         return name, int(rng.integers(len(self.sources[name])))
 
 
-def fingerprint_of(source: Source) -> dict[str, Any]:
-    """Records, columns and files (name -> bytes) of one source; what it does not have is left out."""
-    size = num_records(source)
-    facts: dict[str, Any] = {"records": None if size >= ENDLESS else size}
-    for name in ("columns", "files"):
-        told = getattr(source, name, None)
-        facts |= {name: told} if told else {}
-    return facts
-
-
 def fingerprint_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between two fingerprints of a mixture, a sentence for each source; moved folders do not count."""
     changes = []
@@ -123,3 +127,96 @@ def fingerprint_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if told:
             changes.append(f"{name}: {'; '.join(told)}.")
     return changes
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One source of the tree, its name (place and kind, e.g. `1.0-reasonseg`), and its weight among all leaves."""
+
+    name: str
+    source: Source
+    weight: float
+
+
+def leaves(entries: Sequence[SourceConfig]) -> Iterator[SourceConfig]:
+    """The entries that hold records, in the order of the file, without those of kind `mixture` around them."""
+    for entry in entries:
+        if entry.kind == MIXTURE:
+            yield from leaves(entry.sources)
+        else:
+            yield entry
+
+
+def with_held_out(entries: Sequence[SourceConfig]) -> list[SourceConfig]:
+    """The same tree with those entries only that hold something out."""
+    kept = [
+        replace(entry, sources=with_held_out(entry.sources)) if entry.kind == MIXTURE else entry for entry in entries
+    ]
+    return [entry for entry in kept if (entry.sources if entry.kind == MIXTURE else entry.val_fraction > 0)]
+
+
+def flatten(
+    entries: Sequence[SourceConfig],
+    build: Callable[[SourceConfig], Source],
+    place: str = "data.sources",
+    prefix: str = "",
+) -> list[Leaf]:
+    """Build every source of a tree and give it the share that the levels above leave it.
+
+    Within one level an entry is drawn with probability weight / sum of weights. `weight: null` stands for the number
+    of records; then it has to for all entries of the level. A level within a level multiplies; at the top level weights
+    stay as they are given, so that a flat list is not touched.
+
+    Args:
+        entries: the tree, as in `data.sources`.
+        build: one entry that is no mixture -> its source.
+        place: of the level, for messages.
+        prefix: of the leaves' names on this level.
+
+    Raises:
+        ConfigError: if a mixture is empty, a weight is not positive, a level gives weights for some entries only, or
+            an endless source has no weight.
+    """
+    groups = []
+    for number, entry in enumerate(entries):
+        here = f"{place}[{number}]"
+        if entry.kind == MIXTURE and not entry.sources:
+            raise ConfigError(f"{here} is a mixture without sources: list them below it under `sources:`.")
+        if entry.kind != MIXTURE and entry.sources:
+            raise ConfigError(
+                f"{here} of kind `{entry.kind}` holds sources: only kind `{MIXTURE}` does; set the kind, or leave "
+                "`sources` out."
+            )
+        if not 0 <= entry.val_fraction < 1:
+            raise ConfigError(f"{here}.val_fraction is {entry.val_fraction}: it has to be at least 0 and below 1.")
+        if entry.weight is not None and entry.weight <= 0:
+            raise ConfigError(f"{here}.weight is {entry.weight}, must be > 0: leave the source out instead.")
+        if entry.kind == MIXTURE:
+            groups.append(flatten(entry.sources, build, f"{here}.sources", f"{prefix}{number}."))
+        else:
+            groups.append([Leaf(f"{prefix}{number}-{entry.kind}", build(entry), 1.0)])
+    return [
+        Leaf(leaf.name, leaf.source, weight * leaf.weight / sum(other.weight for other in group))
+        for group, weight in zip(groups, _weights(entries, groups, place), strict=True)
+        for leaf in group
+    ]
+
+
+def _weights(entries: Sequence[SourceConfig], groups: list[list[Leaf]], place: str) -> list[float]:
+    """Each entry's weight within its level."""
+    given = [entry.weight for entry in entries if entry.weight is not None]
+    if len(given) == len(entries):
+        return given
+    if given:
+        raise ConfigError(
+            f"{place}: some entries have a weight and others `weight: null` (by number of records): give all of them "
+            "a weight, or none."
+        )
+    sizes = [sum(num_records(leaf.source) for leaf in group) for group in groups]
+    for number, (entry, size) in enumerate(zip(entries, sizes, strict=True)):
+        if size >= ENDLESS:
+            raise ConfigError(
+                f"{place}[{number}] of kind `{entry.kind}` never ends, so it cannot be weighted by its number of "
+                "records: give a weight."
+            )
+    return [float(size) for size in sizes]

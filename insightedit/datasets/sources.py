@@ -6,6 +6,7 @@ data sets write.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -35,67 +36,61 @@ def num_records(source: Source) -> int:
     return getattr(source, "num_records", len(source))
 
 
-def _edit(sample: Any, index: int) -> dict[str, Any]:
-    """An editing pair."""
-    return {
-        "instruction": sample.instruction,
-        "source_image": sample.source,
-        "target_image": sample.target,
-        "reference_images": sample.references,
-    }
+class HeldOutPart:
+    """Records of a source by their numbers, in order; a source that varies its records still does."""
+
+    def __init__(self, whole: Any, numbers: list[int]) -> None:
+        self.whole, self.numbers, self.num_records = whole, numbers, len(numbers)
+        self.columns, self.files = getattr(whole, "columns", None), getattr(whole, "files", None)
+
+    def __len__(self) -> int:
+        return self.num_records * (len(self.whole) // num_records(self.whole))
+
+    def __getitem__(self, index: int) -> EditRecord:
+        visit, place = divmod(index, self.num_records)
+        return self.whole[visit * num_records(self.whole) + self.numbers[place]]
 
 
-def _caption(sample: Any, index: int) -> dict[str, Any]:
-    """Text only: a caption of a scene, or an instruction, in turn. The picture is never used."""
-    texts = (sample.caption_source, sample.expressive_instruction, sample.caption_target, sample.instruction)
-    return {"instruction": texts[index % len(texts)], "caption": texts[index % len(texts)]}
+def part_of(source: Any, fraction: float, *, held_out: bool, name: str) -> HeldOutPart:
+    """The held-out part of a source, which training never sees, or the rest; `name` stands in messages.
 
+    The hash of a record's group alone decides, so it is the same part in every run; records of one group
+    (`source.groups`: the pairs of one photograph, the turns of a session) stay together.
 
-def _resolved(sample: Any, index: int) -> dict[str, Any]:
-    """Picture and instruction, and as `caption` the instruction with every reference resolved, to align with."""
-    return {**_edit(sample, index), "caption": sample.expressive_instruction}
-
-
-def _description(sample: Any, index: int) -> dict[str, Any]:
-    """Conversation: the assistant spells the instruction out before it draws (MGIE's expressive instruction).
-
-    For stage 1 the words are the text to align with too.
+    Raises:
+        ConfigError: if nothing falls into the part, or the source never ends.
     """
-    return {**_resolved(sample, index), "reply": sample.expressive_instruction}
+    if num_records(source) >= ENDLESS:
+        raise ConfigError(
+            f"data.sources: {name} never ends, so no share of it can be held out: leave `val_fraction` out; rendered "
+            "scenes have a split `val`."
+        )
+    groups = getattr(source, "groups", None) or [str(number) for number in range(num_records(source))]
+    numbers = []
+    for number, group in enumerate(groups):
+        place = int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "big") / 2**64  # in [0, 1)
+        if (place < fraction) == held_out:
+            numbers.append(number)
+    if not numbers:
+        what = "hold out" if held_out else "train on"
+        raise ConfigError(
+            f"data.sources: val_fraction {fraction} of {name} leaves no record to {what}: its {len(groups)} are "
+            "too few; take another share, or 0."
+        )
+    return HeldOutPart(source, numbers)
 
 
-def _full_description(sample: Any, index: int) -> dict[str, Any]:
-    """As a description, but at length: what is there, what to do, what will be there (MGIE before it summarises)."""
-    told = f"{sample.caption_source}, {sample.expressive_instruction}, {sample.caption_target}"
-    return {**_resolved(sample, index), "reply": told}
-
-
-def _resolved_words(sample: Any, index: int) -> dict[str, Any]:
-    """Scenes told in one fixed form, every reference resolved: editing pairs without any wording of users."""
-    return {**_edit(sample, index), "instruction": sample.expressive_instruction}
-
-
-def _subject(sample: Any, index: int) -> dict[str, Any]:
-    """A new picture of subjects that reference pictures show (MIGE's subject-driven generation)."""
-    return {**_edit(sample, index), "task": "subject"}
-
-
-def _subject_edit(sample: Any, index: int) -> dict[str, Any]:
-    """A scene that a subject is put into (MIGE's subject addition and replacement, 1:1)."""
-    return {**_edit(sample, index), "task": "subject_editing"}
-
-
-SCENE_SOURCES: dict[str, tuple[str, Callable[[Any, int], dict[str, Any]]]] = {
-    "scenes": ("scenes", _edit),
-    "captions": ("scene_captions", _caption),
-    "resolved": ("scene_resolved", _resolved),
-    "descriptions": ("scene_descriptions", _description),
-    "full_descriptions": ("scene_full_descriptions", _full_description),
-    "resolved_words": ("scene_resolved_words", _resolved_words),
-    "subjects": ("subjects", _subject),
-    "subject_edits": ("subject_edits", _subject_edit),
+SCENE_SOURCES = {
+    "scenes": "scenes",
+    "captions": "scene_captions",
+    "resolved": "scene_resolved",
+    "descriptions": "scene_descriptions",
+    "full_descriptions": "scene_full_descriptions",
+    "resolved_words": "scene_resolved_words",
+    "subjects": "subjects",
+    "subject_edits": "subject_edits",
 }
-"""Kind -> what keys begin with, and (sample, index) -> the fields of its record."""
+"""Kind -> what keys begin with."""
 STYLED = [kind for kind in SCENE_SOURCES if not kind.startswith("subject")]
 
 
@@ -109,13 +104,32 @@ class SceneSource:
             self.sampler: Any = SceneSampler(split, size, seed, style=style)
         else:
             self.sampler = {"subjects": SubjectSampler, "subject_edits": SubjectEditSampler}[kind](split, size, seed)
-        self.name, self.fields = SCENE_SOURCES[kind]
+        self.kind = kind
 
     def __len__(self) -> int:
         return ENDLESS
 
     def __getitem__(self, index: int) -> EditRecord:
-        return EditRecord(key=f"{self.name}/{index}", **self.fields(self.sampler[index], index))
+        key, sample = f"{SCENE_SOURCES[self.kind]}/{index}", self.sampler[index]
+        if self.kind == "captions":  # text only: a caption of a scene, or an instruction, in turn
+            texts = (sample.caption_source, sample.expressive_instruction, sample.caption_target, sample.instruction)
+            return EditRecord(key, texts[index % len(texts)], caption=texts[index % len(texts)])
+        fields = {"instruction": sample.instruction, "reference_images": sample.references}
+        match self.kind:
+            case "resolved":  # the text to align with has every reference of the instruction resolved
+                fields["caption"] = sample.expressive_instruction
+            case "descriptions":  # the assistant spells it out before it draws (MGIE's expressive instruction)
+                fields["caption"] = fields["reply"] = sample.expressive_instruction
+            case "full_descriptions":  # at length: what is there, what to do, what will be (MGIE before it summarises)
+                fields["caption"] = sample.expressive_instruction
+                fields["reply"] = f"{sample.caption_source}, {sample.expressive_instruction}, {sample.caption_target}"
+            case "resolved_words":  # one fixed form, without any wording of users
+                fields["instruction"] = sample.expressive_instruction
+            case "subjects":  # a new picture of subjects that references show (MIGE's subject-driven generation)
+                fields["task"] = "subject"
+            case "subject_edits":  # a scene that a subject is put into (MIGE's addition and replacement, 1:1)
+                fields["task"] = "subject_editing"
+        return EditRecord(key=key, source_image=sample.source, target_image=sample.target, **fields)
 
 
 PUBLISHED: dict[str, Callable[[SourceConfig], RandomChoiceDataset]] = {
@@ -135,19 +149,17 @@ def build_source(
     """The source that one entry of `data.sources` names, without what it holds out (or that alone).
 
     Args:
-        config: kind, path, split.
-        size: pixels of the square pictures that scenes are rendered at.
-        seed: seed of rendered sources.
+        config: the entry.
+        size: pixels of the square images that scenes are rendered at.
+        seed: of rendered scenes.
         expressive: whether the model learns to write what will change; then rows with such a text teach it.
         held_out: give the records that `val_fraction` keeps from training.
 
     Raises:
-        ConfigError: for an unknown kind, a missing path, a folder without matching files, or a style where there
-            is none to choose.
+        ConfigError: for an unknown kind, a missing path, a folder without matching files, or a style where there is
+            none.
     """
     if config.val_fraction > 0 or held_out:
-        from insightedit.datasets.held_out import part_of  # it knows sources, too
-
         whole = build_source(replace(config, val_fraction=0.0), size=size, seed=seed, expressive=expressive)
         return part_of(whole, config.val_fraction, held_out=held_out, name=str(config.path or config.kind))
     if config.path is None and config.kind in (SCENE_SOURCES if config.style is None else STYLED):

@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment
 from torch import nn
 
-from insightedit.datasets.nested_mixture import leaves
+from insightedit.datasets.mixture import leaves
 from insightedit.hub.network import HUB_ID
 from insightedit.hub.secrets import read_plain_yaml, without_secrets
 from insightedit.modeling.model_ids import PREFIX, current_id, resolve_model_id

@@ -149,7 +149,7 @@ def taught_words(run: Path) -> dict[str, Any]:
     Args:
         run: run folder of the last stage.
     """
-    from insightedit.datasets.nested_mixture import leaves
+    from insightedit.datasets.mixture import leaves
     from insightedit.modeling.model_ids import PREFIX
     from insightedit.scenes import known_words
 

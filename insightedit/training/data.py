@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from insightedit.datasets.collate import Collator
 from insightedit.datasets.loader import StepLoader
-from insightedit.datasets.mixture import Mixture
-from insightedit.datasets.nested_mixture import flatten, with_held_out
+from insightedit.datasets.mixture import Mixture, flatten, with_held_out
 from insightedit.datasets.sources import build_source
 from insightedit.model.build import build_text_tokenizer, comprehension_class
 from insightedit.modeling.opening import load_image_processor

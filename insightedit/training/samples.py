@@ -81,7 +81,7 @@ def fixed_samples(config: Config) -> list[Any]:
     """
     from itertools import chain, zip_longest
 
-    from insightedit.datasets.nested_mixture import leaves
+    from insightedit.datasets.mixture import leaves
     from insightedit.datasets.sources import SCENE_SOURCES, build_source
     from insightedit.model.build import comprehension_class
 

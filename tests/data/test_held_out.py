@@ -8,10 +8,9 @@ import pytest
 
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
-from insightedit.datasets.held_out import part_of
 from insightedit.datasets.loader import StepLoader
 from insightedit.datasets.mixture import Mixture, fingerprint_changes
-from insightedit.datasets.sources import build_source
+from insightedit.datasets.sources import build_source, part_of
 from insightedit.training.data import build_held_out, build_mixture
 from insightedit.types import EditRecord
 from tests.data.published_files import reasonedit

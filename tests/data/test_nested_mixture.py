@@ -8,8 +8,7 @@ import pytest
 
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
-from insightedit.datasets.mixture import Mixture
-from insightedit.datasets.nested_mixture import flatten, leaves
+from insightedit.datasets.mixture import Mixture, flatten, leaves
 from insightedit.datasets.sources import ENDLESS
 from insightedit.types import EditRecord
 

@@ -300,7 +300,7 @@ def test_wrong_json_is_explained(tmp_path) -> None:
 
 def test_the_cascade_of_the_overlay_has_smartedits_shares(tmp_path, monkeypatch) -> None:
     """15 % synthetic, 10 % of the rest ReasonSeg, then chat by size, then editing or segmentation by size."""
-    from insightedit.datasets.nested_mixture import flatten
+    from insightedit.datasets.mixture import flatten
 
     monkeypatch.chdir(tmp_path)
     config = load_config("smartedit", 3, ["smartedit_data"])

@@ -129,13 +129,12 @@ class Prediction:
         if rule.frame not in self._pairs:
             source, mask = self.view.reference("source"), self._mask()
             if rule.variant == "paper":
-                made = masks.paper_pair(source, self.edited, mask, resize="squash", side=self.protocol.side)
+                made = masks.paper_pair(source, self.edited, mask, side=self.protocol.side)
             else:
                 made = masks.strict_pair(
                     source,
                     self.edited,
                     mask,
-                    resize="letterbox",
                     side=self.protocol.side,
                     threshold=self.protocol.mask_threshold,
                     dilation=self.protocol.dilation,
@@ -148,8 +147,7 @@ class Prediction:
         if rule.variant == "paper":
             return masks.paper_crop(self.edited, self._mask(), side=self.protocol.side)
         source = self.view.reference("source")
-        size = (source.shape[1], source.shape[0])
-        return masks.strict_crop(self.edited, self._mask(), size=size, side=self.protocol.side)
+        return masks.strict_crop(self.edited, self._mask(), like=source, side=self.protocol.side)
 
     def same_size(self, rule: MetricRule) -> tuple[np.ndarray, np.ndarray]:
         """Output and reference in one frame."""

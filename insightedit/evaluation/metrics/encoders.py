@@ -19,7 +19,7 @@ import os
 import warnings
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +29,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from insightedit.evaluation.metrics.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, clip_preprocess, dino_preprocess
-from insightedit.evaluation.metrics.pretrained import first_line, load_model, load_tokenizer
+from insightedit.evaluation.metrics.pretrained import first_line, load_model, read
 from insightedit.modeling.pretrained import weights_digest
 
 ARCHIVED_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's archives
@@ -59,14 +59,7 @@ class ImageEncoder(Protocol):
         ...
 
     def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """Features of pictures.
-
-        Args:
-            pictures: (H, W, 3) uint8 RGB each, of any sizes, at least one.
-
-        Returns:
-            (B, D) float32 on the CPU, not normalised.
-        """
+        """B pictures (H, W, 3) uint8 RGB of any sizes -> (B, D) float32 on the CPU, not normalised."""
         ...
 
 
@@ -75,22 +68,19 @@ class ImageTextEncoder(ImageEncoder, Protocol):
     """What a metric of pictures and texts needs."""
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        """Features of texts, in the same space as those of pictures.
+        """B texts -> (B, D) float32 on the CPU, not normalised, in the same space as those of pictures.
 
-        Args:
-            texts: at least one; cut where they are too long for the encoder (77 tokens for CLIP).
-
-        Returns:
-            (B, D) float32 on the CPU, not normalised.
+        Texts are cut where they are too long for the encoder (77 tokens for CLIP).
         """
         ...
 
 
 class _Encoder(ABC):
-    """A network, its name for records, and the preprocess of pictures, whose size has to be the model's."""
+    """A network with what prepares its inputs: a tokenizer, and a preprocess whose size has to be the model's."""
 
-    def __init__(self, model: Any, *, name: str, preprocess: Preprocess) -> None:
-        self.model, self.name, self.preprocess = model.eval(), name, preprocess
+    def __init__(self, model: Any, tokenizer: Any = None, *, name: str, preprocess: Preprocess) -> None:
+        self.model, self.tokenizer, self.name, self.preprocess = model.eval(), tokenizer, name, preprocess
+        self._device = next(model.parameters()).device
 
     @cached_property
     def revision(self) -> str:
@@ -107,22 +97,12 @@ class _Encoder(ABC):
     def _encode_image(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) float32 -> (B, D)."""
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
 
 class OpenClipEncoder(_Encoder):
     """A CLIP of open_clip (`open_clip.CLIP`, or another with `encode_image` and `encode_text`).
 
     `tokenizer` turns a list of texts into (B, T) int64, as `open_clip.get_tokenizer` gives it.
     """
-
-    def __init__(
-        self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor], *, name: str, preprocess: Preprocess
-    ) -> None:
-        super().__init__(model, name=name, preprocess=preprocess)
-        self.tokenizer = tokenizer
 
     def _encode_image(self, pixel_values: Tensor) -> Tensor:
         return self.model.encode_image(pixel_values)
@@ -136,34 +116,24 @@ class OpenClipEncoder(_Encoder):
 class ClipEncoder(_Encoder):
     """A CLIP of transformers (`CLIPModel` and `CLIPTokenizer`)."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, preprocess: Preprocess) -> None:
-        super().__init__(model, name=name, preprocess=preprocess)
-        self.tokenizer = tokenizer
-
     def _encode_image(self, pixel_values: Tensor) -> Tensor:
         # transformers 5 gives an output object whose `pooler_output` is the *projected* feature
         return self.model.get_image_features(pixel_values=pixel_values).pooler_output
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        """See `ImageTextEncoder`. Filled up to CLIP's 77 tokens, as in OpenAI's `tokenize`.
-
-        There is no attention mask: the feature is read at the first end token, and no token sees a later one.
-        """
-        length = self.model.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
+        """See `ImageTextEncoder`. Filled up to CLIP's 77 tokens, as in OpenAI's `tokenize`."""
+        how = {"padding": "max_length", "max_length": self.model.config.text_config.max_position_embeddings}
+        tokens = self.tokenizer(list(texts), truncation=True, return_tensors="pt", **how)
+        # no attention mask: the feature is read at the first end token, and no token sees a later one
         return self.model.get_text_features(input_ids=tokens.input_ids.to(self._device)).pooler_output.float().cpu()
 
 
 class DinoEncoder(_Encoder):
-    """DINO (`transformers.ViTModel`): the class token behind the last norm.
-
-    Not the `pooler_output` of transformers, which is one more layer that DINO never trained.
-    """
+    """DINO (`transformers.ViTModel`): the class token behind the last norm."""
 
     def _encode_image(self, pixel_values: Tensor) -> Tensor:
+        # not the `pooler_output` of transformers, which is one more layer that DINO never trained
         return self.model(pixel_values=pixel_values).last_hidden_state[:, 0]
 
 
@@ -206,7 +176,7 @@ def load_clip(
             return load_open_clip(ours, **shared)
     source = model if weights is None else weights
     network = load_model(CLIPModel, source, cache_dir=cache_dir, device=device)
-    tokenizer = load_tokenizer(CLIPTokenizer, source, cache_dir=cache_dir)
+    tokenizer = read(CLIPTokenizer.from_pretrained, source, cache_dir=cache_dir, local_files_only=True)
     way = clip_preprocess(preprocess, size=network.config.vision_config.image_size)
     return ClipEncoder(network, tokenizer, name=os.fspath(source), preprocess=way)
 
@@ -252,45 +222,31 @@ def load_open_clip(
         ValueError: if open_clip knows no such model or weights, if model and weights do not belong together, or the
             file cannot be read.
     """
-    open_clip = _open_clip()
-    config = open_clip.get_model_config(model)
-    if config is None:
-        raise ValueError(f"open_clip knows no model {model!r}: see open_clip.list_models().")
-    settings = open_clip.get_pretrained_cfg(model, pretrained)
-    if settings.get("quick_gelu", config.get("quick_gelu", False)) != config.get("quick_gelu", False):
-        raise ValueError(
-            f"{model} and the weights {pretrained!r} differ in their activation, which would shift every score: "
-            f"name {_other_activation(model)}."
-        )
-    if checkpoint is None:
-        path = _cached_open_clip(open_clip, model, pretrained, cache_dir)
-    else:
-        path = Path(checkpoint)
-        if not path.is_file():
-            raise FileNotFoundError(f"No file at {path}: checkpoint names one file with CLIP's weights.")
-    network = _read_open_clip(open_clip, model, path).to(device)
-    size = network.visual.image_size
-    side = size if isinstance(size, int) else size[0]
-    way = Preprocess(
-        preprocess, side, side, tuple(settings.get("mean", CLIP_MEAN)), tuple(settings.get("std", CLIP_STD))
-    )
-    return OpenClipEncoder(
-        network, open_clip.get_tokenizer(model), name=f"open_clip:{model}/{pretrained}", preprocess=way
-    )
-
-
-def _open_clip() -> Any:
     try:
         import open_clip
     except ImportError as error:
         raise RuntimeError(
             "this encoder needs open_clip, which is not installed: pip install open_clip_torch."
         ) from error
-    return open_clip
-
-
-def _other_activation(model: str) -> str:
-    return model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
+    config = open_clip.get_model_config(model)
+    if config is None:
+        raise ValueError(f"open_clip knows no model {model!r}: see open_clip.list_models().")
+    settings = open_clip.get_pretrained_cfg(model, pretrained)
+    if settings.get("quick_gelu", config.get("quick_gelu", False)) != config.get("quick_gelu", False):
+        plain = model.removesuffix("-quickgelu")
+        raise ValueError(
+            f"{model} and the weights {pretrained!r} differ in their activation, which would shift every score: "
+            f"name {plain if plain != model else f'{model}-quickgelu'}."
+        )
+    path = _cached_open_clip(open_clip, model, pretrained, cache_dir) if checkpoint is None else Path(checkpoint)
+    if not path.is_file():
+        raise FileNotFoundError(f"No file at {path}: checkpoint names one file with CLIP's weights.")
+    network = _read_open_clip(open_clip, model, path).to(device)
+    size = network.visual.image_size
+    side = size if isinstance(size, int) else size[0]
+    means = tuple(settings.get("mean", CLIP_MEAN)), tuple(settings.get("std", CLIP_STD))
+    way, name = Preprocess(preprocess, side, side, *means), f"open_clip:{model}/{pretrained}"
+    return OpenClipEncoder(network, open_clip.get_tokenizer(model), name=name, preprocess=way)
 
 
 def _cached_open_clip(open_clip: Any, model: str, pretrained: str, cache_dir: str | os.PathLike | None) -> Path:
@@ -319,11 +275,22 @@ def _cached_open_clip(open_clip: Any, model: str, pretrained: str, cache_dir: st
 
 
 def _read_open_clip(open_clip: Any, model: str, path: Path) -> Any:
+    """The network with the weights of a file; OpenAI publishes CLIP as archives of TorchScript, others as tensors."""
     try:
-        if not _is_torchscript(path):
+        if not zipfile.is_zipfile(path):
+            names = []
+        else:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+                # torch's own reader of archives runs no pickle, but code that the archive brings
+                if any(name.endswith(".py") and b"__setstate__" in archive.read(name) for name in names):
+                    raise ValueError("the archive brings code that would run while it is read")
+        if not any(name.endswith("/constants.pkl") for name in names):  # no archive of TorchScript
             return open_clip.create_model(model, pretrained=str(path), precision="fp32", weights_only=True)
         network = open_clip.create_model(model, precision="fp32")
-        weights = _archived_weights(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that torch keeps TorchScript for old files only
+            weights = torch.jit.load(str(path), map_location="cpu").state_dict()
         network.load_state_dict({k: v for k, v in weights.items() if k not in ARCHIVED_NUMBERS})
         return network
     except (RuntimeError, OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
@@ -331,26 +298,3 @@ def _read_open_clip(open_clip: Any, model: str, path: Path) -> Any:
             f"{path} does not hold the weights of {model} ({type(error).__name__}: {first_line(error)}): name the "
             "model that they belong to."
         ) from error
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Whether a file calls itself an archive of TorchScript, as OpenAI publishes CLIP."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _archived_weights(path: Path) -> dict[str, Tensor]:
-    """Weights of an archive of TorchScript, by torch's own reader of those, which runs no pickle.
-
-    Raises:
-        ValueError: if the archive brings code that runs while it is read.
-    """
-    with zipfile.ZipFile(path) as archive:
-        code = [name for name in archive.namelist() if name.endswith(".py")]
-        if any(b"__setstate__" in archive.read(name) for name in code):
-            raise ValueError("the archive brings code that would run while it is read")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that torch keeps TorchScript for old files only
-        return torch.jit.load(str(path), map_location="cpu").state_dict()

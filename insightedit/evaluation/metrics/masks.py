@@ -31,7 +31,6 @@ SIDE = 256  # pixels, SmartEdit's frame
 THRESHOLD = 127  # grey levels; brighter is to be edited
 DILATION = 6  # pixels at `SIDE`: 3 at 128, as in the scenes benchmark
 
-Resize = Literal["squash", "letterbox", "none"]
 Variant = Literal["paper", "strict"]
 
 
@@ -61,30 +60,21 @@ class Box(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """`width` x `height` pixels, `content` the part of them that the picture fills; the rest is black."""
+    """`side` x `side` pixels, `content` the part of them that the picture fills; the rest is black."""
 
-    width: int
-    height: int
+    side: int
     content: Box
 
 
 @dataclass(frozen=True)
 class MaskedPair:
-    """Source and output as the background metrics want them.
+    """Source and output as the background metrics want them."""
 
-    Attributes:
-        source: (H, W, 3) float64 in 0..1, black where edited.
-        edited: likewise; the output.
-        keep: (H, W) float64, 1 = background, 0 = edited or outside the picture; soft for `paper`.
-        kept_ratio: mean of `keep` over the picture, 0..1.
-        variant: which reading of the mask.
-    """
-
-    source: np.ndarray
-    edited: np.ndarray
-    keep: np.ndarray
-    kept_ratio: float
-    variant: Variant
+    source: np.ndarray  # (H, W, 3) float64 in 0..1, black where edited
+    edited: np.ndarray  # likewise; the output
+    keep: np.ndarray  # (H, W) float64, 1 = background, 0 = edited or outside the picture; soft for `paper`
+    kept_ratio: float  # mean of `keep` over the picture, 0..1
+    variant: Variant  # which reading of the mask
 
     @property
     def region(self) -> np.ndarray | None:
@@ -93,12 +83,7 @@ class MaskedPair:
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """A mask file as (H, W) uint8, Pillow's mode `L`; transparent counts as white.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no picture; see `read_picture`.
-    """
+    """A mask file as (H, W) uint8, Pillow's mode `L`; transparent counts as white. Errors as of `read_rgb`."""
     return np.asarray(Image.fromarray(read_rgb(path)).convert("L"))
 
 
@@ -114,7 +99,7 @@ def to_unit(picture: np.ndarray, name: str) -> np.ndarray:
         return picture / 255.0
     if picture.dtype.kind != "f":
         raise TypeError(f"{name} has dtype {picture.dtype}; pictures are uint8, or floats in 0..1.")
-    if not (picture.min() >= 0.0 and picture.max() <= 1.0):
+    if not (picture.min() >= 0.0 and picture.max() <= 1.0):  # written so that NaN is refused too
         raise ValueError(f"{name} holds floats from {picture.min():.3g} to {picture.max():.3g}; bring them into 0..1.")
     return picture.astype(np.float64)
 
@@ -149,7 +134,7 @@ def soft_keep(mask: np.ndarray) -> np.ndarray:
         FullMaskError: if every pixel is 255.
     """
     mask = _grey(mask)
-    _check_marked(mask > 0, "above 0")
+    _marked(mask, 0)
     if mask.min() == 255:
         raise FullMaskError("the mask is white everywhere, so there is no background to compare: check it.")
     return 1.0 - mask / 255.0
@@ -165,10 +150,8 @@ def binary_keep(mask: np.ndarray, *, threshold: int = THRESHOLD, dilation: int =
     """
     if dilation < 0:
         raise ValueError(f"dilation is {dilation}; it is a number of pixels, 0 or more.")
-    marked = _grey(mask) > threshold
-    _check_marked(marked, f"above {threshold}")
     # the distance to the nearest marked pixel: cheaper than a dilation by a disc, and exact for any radius
-    keep = np.asarray(ndimage.distance_transform_edt(~marked)) > dilation
+    keep = np.asarray(ndimage.distance_transform_edt(~_marked(mask, threshold))) > dilation
     if not keep.any():
         raise FullMaskError(
             f"the mask, widened by {dilation} px, covers the whole picture, so there is no background to compare: "
@@ -184,19 +167,16 @@ def paper_box(mask: np.ndarray) -> Box:
         EmptyMaskError: if no pixel is above 0.
         EmptyCropError: if the region is one pixel wide or high, so that nothing is left.
     """
-    left, top, right, bottom = _bounds(_grey(mask) > 0, "above 0")
+    left, top, right, bottom = strict_box(mask, threshold=0)
     box = Box(left, top, right - 1, bottom - 1)  # the script takes the last row and column for exclusive ends
     _check_box(box)
     return box
 
 
 def strict_box(mask: np.ndarray, *, threshold: int = THRESHOLD) -> Box:
-    """Box of the pixels brighter than `threshold`, all of them inside.
-
-    Raises:
-        EmptyMaskError: if no pixel is.
-    """
-    return _bounds(_grey(mask) > threshold, f"above {threshold}")
+    """Box of the pixels brighter than `threshold`, all of them inside; EmptyMaskError if no pixel is."""
+    rows, columns = np.nonzero(_marked(mask, threshold))
+    return Box(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
 
 
 def crop(picture: np.ndarray, box: Box) -> np.ndarray:
@@ -221,48 +201,34 @@ def match_size(picture: np.ndarray, like: np.ndarray) -> np.ndarray:
     return _resized(picture, like.shape[1], like.shape[0], Image.Resampling.BICUBIC)
 
 
-def frame_of(size: tuple[int, int], *, resize: Resize, side: int = SIDE) -> Frame:
-    """The frame that a picture is compared in.
+def squash_frame(side: int = SIDE) -> Frame:
+    """The frame of SmartEdit's script: pictures fill it, their aspect ratio is lost."""
+    return Frame(side, Box(0, 0, side, side))
 
-    Args:
-        size: (width, height) of the source in pixels.
-        resize: "squash" (aspect ratio lost), "letterbox" (kept, black beside the picture) or "none".
-        side: of the frame, in pixels; without meaning for "none".
 
-    Raises:
-        ValueError: for any other rule.
-    """
-    width, height = size
-    if resize == "none":
-        return Frame(width, height, Box(0, 0, width, height))
-    if resize == "squash":
-        return Frame(side, side, Box(0, 0, side, side))
-    if resize != "letterbox":
-        raise ValueError(f'resize is "{resize}"; it is "squash", "letterbox" or "none".')
+def letterbox_frame(like: np.ndarray, side: int = SIDE) -> Frame:
+    """The frame of a source (H, W, ...): the aspect ratio is kept, with black beside the picture."""
+    height, width = like.shape[:2]
     scale = side / max(width, height)
     inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
     left, top = (side - inner_width) // 2, (side - inner_height) // 2
-    return Frame(side, side, Box(left, top, left + inner_width, top + inner_height))
+    return Frame(side, Box(left, top, left + inner_width, top + inner_height))
 
 
 def place(picture: np.ndarray, frame: Frame) -> np.ndarray:
     """A picture in its frame: (H, W, 3) uint8 bicubic, or a mask (H, W) uint8 to the nearest pixel."""
     left, top, right, bottom = frame.content
+    # a filter would mix grey levels into a mask's rim, and `threshold` would cut elsewhere
     method = Image.Resampling.BICUBIC if picture.ndim == 3 else Image.Resampling.NEAREST
-    resized = _resized(picture, right - left, bottom - top, method)
-    if resized.shape[:2] == (frame.height, frame.width):
-        return resized
-    framed = np.zeros((frame.height, frame.width, *picture.shape[2:]), dtype=picture.dtype)
-    framed[top:bottom, left:right] = resized
+    framed = np.zeros((frame.side, frame.side, *picture.shape[2:]), dtype=picture.dtype)
+    framed[top:bottom, left:right] = _resized(picture, right - left, bottom - top, method)
     return framed
 
 
-def paper_pair(
-    source: np.ndarray, edited: np.ndarray, mask: np.ndarray, *, resize: Resize = "squash", side: int = SIDE
-) -> MaskedPair:
+def paper_pair(source: np.ndarray, edited: np.ndarray, mask: np.ndarray, *, side: int = SIDE) -> MaskedPair:
     """Source and output times the soft mask, as SmartEdit compares them; arguments and errors as of `strict_pair`."""
-    first, second, grey, frame = _framed(source, edited, mask, resize, side)
-    return _pair(first, second, soft_keep(grey), frame, "paper")
+    frame = squash_frame(side)
+    return _pair(source, edited, soft_keep(place(_grey(mask), frame)), frame, "paper")
 
 
 def strict_pair(
@@ -270,7 +236,6 @@ def strict_pair(
     edited: np.ndarray,
     mask: np.ndarray,
     *,
-    resize: Resize = "letterbox",
     side: int = SIDE,
     threshold: int = THRESHOLD,
     dilation: int = DILATION,
@@ -281,18 +246,18 @@ def strict_pair(
         source: (H, W, 3) uint8.
         edited: (H', W', 3) uint8; brought to the source's aspect ratio first.
         mask: (H'', W'') uint8 or bool; white is to be edited.
-        resize: see `frame_of`; the frame is the source's.
         side: of the frame, in pixels.
         threshold: see `binary_keep`.
         dilation: see `binary_keep`, in pixels of the frame.
 
     Raises:
         MaskError: if nothing is to be edited, or nothing kept.
-        ValueError: if a shape is wrong, or with "none" the sizes differ.
-        TypeError: if a dtype is wrong.
+        TypeError, ValueError: if a dtype or a shape is wrong.
     """
-    first, second, grey, frame = _framed(source, edited, mask, resize, side)
-    return _pair(first, second, binary_keep(grey, threshold=threshold, dilation=dilation), frame, "strict")
+    frame = letterbox_frame(source, side)
+    # only the content is asked: the black beside it is no background that a wide dilation could leave over
+    inner = crop(place(_grey(mask), frame), frame.content)
+    return _pair(source, edited, binary_keep(inner, threshold=threshold, dilation=dilation), frame, "strict")
 
 
 def paper_crop(edited: np.ndarray, mask: np.ndarray, *, side: int = SIDE) -> np.ndarray:
@@ -301,64 +266,32 @@ def paper_crop(edited: np.ndarray, mask: np.ndarray, *, side: int = SIDE) -> np.
     Raises:
         MaskError: if nothing is to be edited, or the region is one pixel wide or high.
     """
-    frame = frame_of((1, 1), resize="squash", side=side)
+    frame = squash_frame(side)
     return crop(place(edited, frame), paper_box(place(_grey(mask), frame)))
 
 
-def strict_crop(
-    edited: np.ndarray, mask: np.ndarray, *, size: tuple[int, int], resize: Resize = "letterbox", side: int = SIDE
-) -> np.ndarray:
-    """The edited region (H, W, 3) uint8 inside `strict_box`.
-
-    Args:
-        edited: (H, W, 3) uint8; brought to the source's aspect ratio first.
-        mask: (H', W') uint8 or bool.
-        size: (width, height) of the source, whose frame it is.
-        resize: see `frame_of`.
-        side: of the frame, in pixels.
+def strict_crop(edited: np.ndarray, mask: np.ndarray, *, like: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """The edited region (H, W, 3) uint8 inside `strict_box`, in the frame of the source that it is `like`.
 
     Raises:
         EmptyMaskError: if nothing is to be edited.
-        ValueError: with "none", if the sizes differ.
     """
-    frame = frame_of(size, resize=resize, side=side)
-    if resize == "none":
-        _check_sizes(size, edited=edited, mask=mask)
+    frame = letterbox_frame(like, side)
     return crop(place(edited, frame), strict_box(place(_grey(mask), frame)))
 
 
-def _framed(
-    source: np.ndarray, edited: np.ndarray, mask: np.ndarray, resize: Resize, side: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Frame]:
-    """Source and output in the source's frame; the grey mask in the frame's content; the frame."""
+def _pair(source: np.ndarray, edited: np.ndarray, keep: np.ndarray, frame: Frame, variant: Variant) -> MaskedPair:
+    """Both in the frame, painted black where `keep`, given for the frame's content, is 0."""
+    left, top, right, bottom = frame.content
+    weights = np.zeros((frame.side, frame.side))
+    weights[top:bottom, left:right] = keep
+    both = []
     for name, picture in (("source", source), ("edited", edited)):
         check_picture(name, picture)
         if picture.size == 0:
             raise ValueError(f"{name} has shape {picture.shape}: a picture has at least one pixel.")
-    size = (source.shape[1], source.shape[0])
-    frame = frame_of(size, resize=resize, side=side)
-    if resize == "none":
-        _check_sizes(size, edited=edited, mask=mask)
-    grey = crop(place(_grey(mask), frame), frame.content)
-    return place(source, frame), place(edited, frame), grey, frame
-
-
-def _check_sizes(size: tuple[int, int], **given: np.ndarray) -> None:
-    for name, array in given.items():
-        if array.shape[1::-1] != size:
-            raise ValueError(
-                f"{name} has {array.shape[1]} x {array.shape[0]} px, the source {size[0]} x {size[1]}: "
-                'resize="none" compares equal sizes; take "letterbox" or "squash".'
-            )
-
-
-def _pair(source: np.ndarray, edited: np.ndarray, keep: np.ndarray, frame: Frame, variant: Variant) -> MaskedPair:
-    """Paint both black where `keep`, given for the frame's content, is 0."""
-    left, top, right, bottom = frame.content
-    weights = np.zeros((frame.height, frame.width))
-    weights[top:bottom, left:right] = keep
-    first, second = (picture / 255.0 * weights[:, :, None] for picture in (source, edited))
-    return MaskedPair(first, second, weights, float(keep.mean()), variant)
+        both.append(place(picture, frame) / 255.0 * weights[:, :, None])
+    return MaskedPair(*both, weights, float(keep.mean()), variant)
 
 
 def _grey(mask: np.ndarray) -> np.ndarray:
@@ -372,16 +305,12 @@ def _grey(mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _check_marked(marked: np.ndarray, rule: str) -> None:
+def _marked(mask: np.ndarray, threshold: int) -> np.ndarray:
+    """(H, W) bool, what is to be edited."""
+    marked = _grey(mask) > threshold
     if not marked.any():
-        raise EmptyMaskError(f"no pixel of the mask is {rule}, so nothing is to be edited: check the mask.")
-
-
-def _bounds(marked: np.ndarray, rule: str) -> Box:
-    """Smallest box with all marked pixels inside."""
-    _check_marked(marked, rule)
-    rows, columns = np.nonzero(marked)
-    return Box(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+        raise EmptyMaskError(f"no pixel of the mask is above {threshold}, so nothing is to be edited: check the mask.")
+    return marked
 
 
 def _check_box(box: Box) -> None:

@@ -16,18 +16,16 @@ import hashlib
 import re
 import warnings
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
 from insightedit.evaluation.metrics.masks import check_keep, check_same_size, to_unit
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 Net = Literal["squeeze", "alex", "vgg"]
 
@@ -35,14 +33,10 @@ MIN_SIDE = 32  # pixels; below, a pooling layer of AlexNet or SqueezeNet has not
 
 
 class TrunkWeights(NamedTuple):
-    """What an LPIPS net is made of.
-
-    `weights` is torchvision's enumeration of the trunk's weights, `heads` the first 16 hex digits of the SHA-256 of
-    the file with the heads.
-    """
+    """What an LPIPS net is made of: torchvision's enumeration of the trunk's weights, and the file of the heads."""
 
     weights: str
-    heads: str
+    heads: str  # first 16 hex digits of its SHA-256
 
 
 SOURCES: dict[Net, TrunkWeights] = {
@@ -59,9 +53,8 @@ class TrunkError(FileNotFoundError):
 class Perceptual:
     """An LPIPS net on its device; made by `build_perceptual`.
 
-    Attributes:
-        identity: what was measured with, for records: "net", "heads" and "trunk" (hex digits of their files, or
-            "random:<seed>"), "lpips" (its version).
+    `identity` says for records what was measured with: "net", "heads" and "trunk" (hex digits of their files, or
+    "random:<seed>"), "lpips" (its version).
     """
 
     def __init__(self, network: nn.Module, *, identity: dict[str, str], device: str | torch.device) -> None:
@@ -83,8 +76,7 @@ class Perceptual:
 
         Raises:
             FullMaskError: if `keep` has no pixel.
-            ValueError: if shapes differ, a side is below 32, or values are out of range.
-            TypeError: if a dtype is wrong.
+            TypeError, ValueError: if dtypes or shapes are others, a side is below 32, or values are out of range.
         """
         check_same_size(first, second)
         if min(first.shape[:2]) < MIN_SIDE:
@@ -96,15 +88,13 @@ class Perceptual:
         # published: each layer's map is averaged by itself; with `keep` the maps are first brought to the picture's
         # size and added up, so that single pixels can be left out
         self._network.spatial = keep is not None
-        inputs = [self._to_tensor(picture) for picture in (first, second)]
+        # lpips expects (B, 3, H, W) in -1..1
+        signed = (torch.from_numpy(to_unit(one, "picture") * 2.0 - 1.0).float() for one in (first, second))
+        inputs = [rearrange(one, "h w c -> 1 c h w").to(self._device) for one in signed]
+        # TF32 rounds to 10 bits, which the third decimal would show
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             values = self._network(*inputs).cpu().double().numpy()[0, 0]  # [h, w] or [1, 1]
         return float(values.mean() if keep is None else values[keep].mean())
-
-    def _to_tensor(self, picture: np.ndarray) -> Tensor:
-        """(1, 3, H, W) float32 in -1..1."""
-        signed = torch.from_numpy(to_unit(picture, "picture") * 2.0 - 1.0)
-        return rearrange(signed, "h w c -> 1 c h w").float().to(self._device)
 
 
 def build_perceptual(
@@ -131,8 +121,16 @@ def build_perceptual(
         raise ValueError(f'net is "{net}"; LPIPS has {", ".join(SOURCES)}.')
     if trunk is not None and random_seed is not None:
         raise ValueError("`trunk` and `random_seed` exclude each other: give one of them.")
-    package = _lpips()
-    network = _empty_network(package, net)
+    try:
+        import lpips
+    except ImportError as error:
+        raise ValueError(
+            "LPIPS needs the package lpips, which is not installed: pip install 'insightedit[eval]'."
+        ) from error
+    with warnings.catch_warnings(), torch.device("meta"):  # without values: VGG has 0.5 GB of layers that are unused
+        warnings.filterwarnings("ignore", category=UserWarning)  # lpips asks torchvision in its old words
+        network = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
+    network.scaling_layer = lpips.ScalingLayer()  # its constants are made with it, and no file holds them
     if random_seed is not None:
         _fill_at_random(network.net, random_seed)
         origin = f"random:{random_seed}"
@@ -171,20 +169,11 @@ def trunk_path(net: Net) -> Path:
 
 def heads_path(net: Net) -> Path:
     """File of the v0.1 linear heads in the package `lpips`."""
-    return Path(_lpips().__path__[0]) / "weights" / "v0.1" / f"{net}.pth"
+    return Path(str(files("lpips"))) / "weights" / "v0.1" / f"{net}.pth"
 
 
 def check_digest(path: Path, prefix: str, remedy: str) -> str:
-    """First 16 hex digits of a file's SHA-256.
-
-    Args:
-        path: of the file.
-        prefix: hex digits that the SHA-256 has to begin with.
-        remedy: what gets the right file.
-
-    Raises:
-        TrunkError: if it begins otherwise.
-    """
+    """First 16 hex digits of a file's SHA-256; TrunkError, with the remedy, if it does not begin with the prefix."""
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if not digest.startswith(prefix):
@@ -193,25 +182,6 @@ def check_digest(path: Path, prefix: str, remedy: str) -> str:
             f"{remedy}."
         )
     return digest[:16]
-
-
-def _lpips() -> ModuleType:
-    try:
-        import lpips
-    except ImportError as error:
-        raise ValueError(
-            "LPIPS needs the package lpips, which is not installed: pip install 'insightedit[eval]'."
-        ) from error
-    return lpips
-
-
-def _empty_network(package: ModuleType, net: Net) -> Any:
-    """The `lpips.LPIPS` module without values, which saves VGG's 0.5 GB of unused layers."""
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.filterwarnings("ignore", category=UserWarning)  # lpips asks torchvision in its old words
-        network = package.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
-    network.scaling_layer = package.ScalingLayer()
-    return network
 
 
 def _fill_at_random(trunk: nn.Module, seed: int) -> None:

@@ -1,15 +1,18 @@
 """How far the pixels of two pictures are apart: PSNR, SSIM, L1 and L2.
 
-Pictures are (H, W, 3), uint8 or floats in 0..1; all values hold for the scale 0..1. `keep` restricts a mean to
-some pixels; without it the mean runs over all of them. The two readings of a masked pair, `paper` and `strict`,
-are told in `insightedit.evaluation.metrics.masks`. For one binary mask their PSNR differs by exactly
+Pictures are (H, W, 3), uint8 or floats in 0..1; all values hold for the scale 0..1. `keep`, (H, W) bool, restricts a
+mean to some pixels; without it the mean runs over all of them. The two readings of a masked pair, `paper` and
+`strict`, are told in `insightedit.evaluation.metrics.masks`. For one binary mask their PSNR differs by exactly
 `-10 log10(share of kept pixels)`: the black part counts as a perfect match in `paper`.
+
+All raise ValueError if shapes differ or values are out of range, FullMaskError if `keep` has no pixel, and TypeError
+if a dtype is wrong.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -21,52 +24,25 @@ CROP_BORDER = 5  # pixels, half of SSIM's window
 WINDOW = 2 * CROP_BORDER + 1  # pixels; a Gaussian of sigma 1.5, cut at 3.5 sigma
 
 
-@dataclass(frozen=True)
-class Psnr:
-    """A peak signal-to-noise ratio.
-
-    Attributes:
-        value: dB.
-        capped: whether `value` was brought down to the cap.
-    """
+class Psnr(NamedTuple):
+    """A peak signal-to-noise ratio in dB, and whether it was brought down to the cap."""
 
     value: float
     capped: bool
 
 
 def l1(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None) -> float:
-    """Mean absolute difference, 0..1.
-
-    Args:
-        first: (H, W, 3) uint8, or floats in 0..1.
-        second: likewise.
-        keep: (H, W) bool, pixels that count; None for all.
-
-    Raises:
-        FullMaskError: if `keep` has no pixel.
-        ValueError: if shapes differ or values are out of range.
-        TypeError: if a dtype is wrong.
-    """
+    """Mean absolute difference, 0..1."""
     return float(np.abs(_difference(first, second, keep)).mean())
 
 
 def l2(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None) -> float:
-    """Mean squared difference without a root, 0..1; arguments and errors as `l1`."""
+    """Mean squared difference without a root, 0..1."""
     return float(np.square(_difference(first, second, keep)).mean())
 
 
 def psnr(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None, cap: float = PSNR_CAP) -> Psnr:
-    """Peak signal-to-noise ratio for a peak of 1.
-
-    Args:
-        first: (H, W, 3) uint8, or floats in 0..1.
-        second: likewise.
-        keep: (H, W) bool, pixels that count; None for all.
-        cap: dB; `math.inf` leaves equal pictures infinite.
-
-    Raises:
-        FullMaskError, ValueError, TypeError: as `l1`.
-    """
+    """Peak signal-to-noise ratio for a peak of 1; with a `cap` (dB) of `math.inf`, equal pictures are infinite."""
     error = l2(first, second, keep=keep)  # PSNR = 10 log10(peak^2 / MSE), and the peak is 1
     value = math.inf if error == 0.0 else -10.0 * math.log10(error)
     return Psnr(min(value, cap), value > cap)
@@ -75,51 +51,41 @@ def psnr(first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = Non
 def ssim(
     first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None, crop_border: int = CROP_BORDER
 ) -> float:
-    """Structural similarity: Gaussian window of sigma 1.5, k1 = .01, k2 = .03, mean over channels and pixels.
+    """Structural similarity, -1..1: Gaussian window of sigma 1.5, k1 = .01, k2 = .03, mean over channels and pixels.
 
     Args:
         first: (H, W, 3) uint8, or floats in 0..1, both sides at least 11.
         second: likewise.
-        keep: (H, W) bool, pixels that count; None for all. The windows themselves reach beyond it.
+        keep: the pixels that count; the windows themselves reach beyond it.
         crop_border: 5 leaves the outer 5 pixels out, as torchmetrics up to 1.3.2 (SmartEdit's time) and as
             scikit-image, which computes it here; 0 takes them in, over a mirrored border, as torchmetrics from
             1.4.3, which computes it here.
-
-    Returns:
-        -1..1.
-
-    Raises:
-        FullMaskError: if no pixel is left to count.
-        ValueError: if shapes differ, a side is below 11, values are out of range, `crop_border` is another, or
-            torchmetrics is missing.
-        TypeError: if a dtype is wrong.
     """
-    first, second = _both(first, second)
+    check_same_size(first, second)
+    first, second = to_unit(first, "first"), to_unit(second, "second")
     if min(first.shape[:2]) < WINDOW:
         raise ValueError(
             f"the pictures have {first.shape[1]} x {first.shape[0]} px; SSIM's window needs {WINDOW} each way."
         )
     if crop_border == CROP_BORDER:
+        # population covariance, as the paper's formula; scikit-image's own default divides by N - 1
+        how: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        similarity = structural_similarity(first, second, channel_axis=2, data_range=1.0, full=True, **how)[1]
         # scikit-image mirrors the border and leaves it out of its own mean: only whole windows count
         inner = slice(CROP_BORDER, -CROP_BORDER)
-        similarity = _map_of_skimage(first, second)[inner, inner]
+        similarity = similarity[inner, inner]
         keep = None if keep is None else check_keep(keep, first)[inner, inner]
     elif crop_border == 0:
-        similarity = _map_of_torchmetrics(first, second)
+        similarity = _mirrored_ssim(first, second)
     else:
         raise ValueError(f"crop_border is {crop_border}; it is 5 (cropped) or 0 (not cropped).")
     return float(_kept(similarity, keep).mean())
 
 
-def _both(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    check_same_size(first, second)
-    return to_unit(first, "first"), to_unit(second, "second")
-
-
 def _difference(first: np.ndarray, second: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
-    """Float64 differences of the pixels that count."""
-    first, second = _both(first, second)
-    return _kept(first - second, keep)
+    """Float64 differences of the pixels that count: uint8 would wrap around."""
+    check_same_size(first, second)
+    return _kept(to_unit(first, "first") - to_unit(second, "second"), keep)
 
 
 def _kept(values: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
@@ -127,21 +93,7 @@ def _kept(values: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
     return values if keep is None else values[check_keep(keep, values)]
 
 
-def _map_of_skimage(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(H, W, 3) similarities; exact where the window lies inside."""
-    return structural_similarity(
-        first,
-        second,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-        channel_axis=2,
-        data_range=1.0,
-        full=True,
-    )[1]
-
-
-def _map_of_torchmetrics(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _mirrored_ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(H, W, 3) similarities, computed in float32; at the border the picture is mirrored."""
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure
@@ -151,9 +103,7 @@ def _map_of_torchmetrics(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         ) from error
     import torch
 
-    preds, target = (
-        torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), dtype=np.float32))[None]
-        for picture in (first, second)
-    )
-    _, similarity = structural_similarity_index_measure(preds, target, data_range=1.0, return_full_image=True)
+    # torchmetrics wants (B, C, H, W); transposed back at the end
+    both = (torch.from_numpy(one.transpose(2, 0, 1)).float().contiguous()[None] for one in (first, second))
+    _, similarity = structural_similarity_index_measure(*both, data_range=1.0, return_full_image=True)
     return similarity[0].double().numpy().transpose(1, 2, 0)

@@ -43,22 +43,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Preprocess:
     """One way, ready to be applied.
 
-    Attributes:
-        method: a name of `METHODS`.
-        size: pixels of a side of what comes out.
-        short_side: pixels of the short side between resize and crop; `instructpix2pix` does without.
-        mean: of red, green, blue, on the scale 0..1, subtracted.
-        std: of red, green, blue, divided by.
-
     Raises:
         ValueError: if the method is unknown, a size is not positive, or the crop is larger than what is cropped.
     """
 
-    method: str
-    size: int = 224
-    short_side: int = 224
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    method: str  # a name of `METHODS`
+    size: int = 224  # pixels of a side of what comes out
+    short_side: int = 224  # pixels of the short side between resize and crop; `instructpix2pix` does without
+    mean: tuple[float, float, float] = CLIP_MEAN  # of red, green, blue, on the scale 0..1, subtracted
+    std: tuple[float, float, float] = CLIP_STD  # of red, green, blue, divided by
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -79,7 +72,8 @@ class Preprocess:
         if picture.size == 0:
             raise ValueError(f"picture has shape {picture.shape}: an encoder needs at least one pixel.")
         pixels = METHODS[self.method](picture, self.short_side, self.size)
-        return (pixels - _channels(self.mean)) / _channels(self.std)
+        mean, std = (torch.tensor(one)[:, None, None] for one in (self.mean, self.std))  # [3, 1, 1]
+        return (pixels - mean) / std
 
 
 def clip_preprocess(method: str = "openai", *, size: int = 224) -> Preprocess:
@@ -106,15 +100,15 @@ def _processor_pil(picture: np.ndarray, short_side: int, size: int) -> Tensor:
 
 def _processor_torchvision(picture: np.ndarray, short_side: int, size: int) -> Tensor:
     pixels = rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w")
+    # still uint8: the resize rounds to whole grey levels, as the processor's does
     resized = tv2.resize(pixels, [short_side], interpolation=tv.InterpolationMode.BICUBIC, antialias=True)
     return _middle(resized.float().div(255.0), size)
 
 
 def _instructpix2pix(picture: np.ndarray, short_side: int, size: int) -> Tensor:
-    """Values may lie a little beyond 0..1, as bicubic weights are negative in places."""
-    return F.interpolate(
-        tv.to_tensor(np.array(picture))[None], size=(size, size), mode="bicubic", align_corners=False
-    )[0]
+    # bicubic weights are negative in places: values may lie a little beyond 0..1, and the script does not clamp them
+    pixels = tv.to_tensor(np.array(picture))[None]
+    return F.interpolate(pixels, size=(size, size), mode="bicubic", align_corners=False)[0]
 
 
 METHODS: dict[str, Callable[[np.ndarray, int, int], Tensor]] = {
@@ -135,8 +129,3 @@ def _middle(pixels: Tensor, size: int) -> Tensor:
     """(3, H, W) -> (3, size, size); of 2n + 1 px too many, n are above and to the left, as in transformers."""
     top, left = ((length - size) // 2 for length in pixels.shape[1:])
     return pixels[:, top : top + size, left : left + size]
-
-
-def _channels(values: tuple[float, float, float]) -> Tensor:
-    """(3, 1, 1) float32."""
-    return torch.tensor(values, dtype=torch.float32)[:, None, None]

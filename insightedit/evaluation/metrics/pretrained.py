@@ -10,6 +10,7 @@ import torch
 
 from insightedit.hub.network import HUB_ID
 from insightedit.modeling.model_files import check_no_code
+from insightedit.modeling.pretrained import check_loaded
 
 
 def load_model(
@@ -20,10 +21,7 @@ def load_model(
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> Any:
-    """A model of transformers in float32, ready to be measured with.
-
-    transformers fills weights that a folder lacks with random numbers and says so in its log only: here that is an
-    error, because a random encoder gives plausible scores.
+    """A model of transformers in float32, ready to be measured with, and without a random weight.
 
     Args:
         cls: the model's class, e.g. `transformers.CLIPModel`.
@@ -51,32 +49,8 @@ def load_model(
         raise ValueError(
             f"{source} does not fit a {cls.__name__} ({first_line(error)}): download it again."
         ) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{source} lacks {len(missing)} weights of a {cls.__name__}, e.g. {missing[0]}, which would be random "
-            "numbers: download it again, or name another one."
-        )
+    check_loaded(model, report, source)
     return model.to(device).eval()
-
-
-def load_tokenizer(cls: Any, source: str | os.PathLike, *, cache_dir: str | os.PathLike | None = None) -> Any:
-    """A tokenizer of transformers that has words (`check_tokenizer`); arguments and errors as of `load_model`."""
-    tokenizer = read(cls.from_pretrained, source, cache_dir=cache_dir, local_files_only=True)
-    check_tokenizer(tokenizer, source)
-    return tokenizer
-
-
-def check_tokenizer(tokenizer: Any, source: str | os.PathLike) -> None:
-    """Refuse the tokenizer without words that transformers makes, silently, where a folder has none.
-
-    Raises:
-        ValueError: if it has special tokens only, so that all texts would be the same.
-    """
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        raise ValueError(
-            f"{source} holds no tokenizer: download it again, with tokenizer.json or the files of its vocabulary."
-        )
 
 
 def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any:
@@ -86,11 +60,15 @@ def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any
         from_pretrained: of a model, configuration, tokenizer or processor.
         source: a folder, or a hub id whose files lie in the cache.
         **options: with `local_files_only=True`.
+
+    Raises:
+        ValueError: if a tokenizer has special tokens only, so that all texts would be the same: transformers makes
+            one, silently, where a folder has none.
     """
     name = os.fspath(source)
     try:
         check_no_code(Path(name))
-        return from_pretrained(name, trust_remote_code=False, **options)
+        found = from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:  # a tokenizer without files is a ValueError
         if os.path.isdir(name):
             said = f"{name} is not a complete model folder ({first_line(error)}): download it again."
@@ -102,6 +80,12 @@ def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any
         else:
             said = f"No folder at {name}: name a model folder, or the hub id of a model that was downloaded."
         raise FileNotFoundError(said) from error
+    tokenizer = getattr(found, "tokenizer", found)
+    if hasattr(tokenizer, "all_special_ids") and len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ValueError(
+            f"{source} holds no tokenizer: download it again, with tokenizer.json or the files of its vocabulary."
+        )
+    return found
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,8 @@
 | CLIP_dir | `direction_similarity` | CLIP | source, edited, both captions |
 | DreamBench DINO, CLIP-I | `mean_image_similarity` | DINO, CLIP | generated and all real pictures of the subject |
 
-Pictures are (H, W, 3) uint8 of any sizes. Cosines are computed in float64 from the encoder's float32.
+Pictures are (H, W, 3) uint8 of any sizes; an empty caption is a ValueError. Cosines are computed in float64 from the
+encoder's float32.
 
 torchmetrics 1.9 would compute `clip_score`, but fails with transformers 5, whose `get_image_features` gives an
 output object; and it takes the mean before it cuts below zero.
@@ -31,14 +32,7 @@ NO_DIRECTION = 1e-5  # unit features nearer than this differ by the rounding of 
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine of each row of one tensor with the same row of another.
-
-    Args:
-        first: (B, D), any float type.
-        second: (B, D).
-
-    Returns:
-        (B,) float64 in [-1, 1].
+    """Cosine of each row of one tensor with the same row of another: (B, D), (B, D) -> (B,) float64 in [-1, 1].
 
     Raises:
         ValueError: if the shapes differ, or a row is zero or not finite.
@@ -48,15 +42,11 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
             f"features of shapes {tuple(first.shape)} and {tuple(second.shape)}: take both from one encoder."
         )
     # not F.cosine_similarity, which puts an epsilon in place of a zero length and so gives 0 where there is no angle
-    return (unit(first) * unit(second)).sum(dim=-1).clamp(-1.0, 1.0)
+    return (unit(first) * unit(second)).sum(dim=-1).clamp(-1.0, 1.0)  # rounding reaches 1 + 1e-16
 
 
 def unit(features: Tensor) -> Tensor:
-    """Rows at length 1: (B, D) -> (B, D) float64.
-
-    Raises:
-        ValueError: if a row is zero or not finite.
-    """
+    """Rows at length 1, (B, D) -> (B, D) float64; ValueError if a row is zero or not finite."""
     features = features.double()
     lengths = features.norm(dim=-1, keepdim=True)
     if not bool((torch.isfinite(lengths) & (lengths > 0)).all()):
@@ -94,9 +84,6 @@ def mean_image_similarity(encoder: ImageEncoder, generated: np.ndarray, real: Se
 def text_similarity(encoder: ImageTextEncoder, edited: np.ndarray, caption: str, *, scale: float = 1.0) -> float:
     """CLIP-T, CTS: `scale` times the cosine of a picture's and a caption's features; 100 for CTS.
 
-    Raises:
-        ValueError: if the caption is empty.
-
     Source: MagicBrush, `evaluation/image_eval.py`; MIGE, `infer_scripts/edit.py`.
     """
     texts = [_check_text(caption)]
@@ -108,9 +95,6 @@ def clip_score(encoder: ImageTextEncoder, crop: np.ndarray, label: str) -> float
 
     SmartEdit uses `masks.paper_crop` and CLIP ViT-L/14 with the preprocess `processor_pil`, which keeps the middle
     square only, so that the ends of long thin objects are lost.
-
-    Raises:
-        ValueError: if the label is empty.
 
     Source: SmartEdit, `test/metrics_evaluation.py`; torchmetrics, `CLIPScore`, one picture at a time.
     """
@@ -127,9 +111,6 @@ def direction_similarity(
 
     Returns:
         -1..1; 0 for an edit that changed nothing; None for captions that are the same to the encoder.
-
-    Raises:
-        ValueError: if a caption is empty.
 
     Source: InstructPix2Pix, `metrics/clip_similarity.py`; MIGE, `infer_scripts/edit.py`.
     """

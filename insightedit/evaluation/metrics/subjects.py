@@ -21,7 +21,7 @@ from insightedit.detection.grounding_dino import Detection, GroundingDinoDetecto
 from insightedit.detection.sam import SamSegmenter
 from insightedit.evaluation.core.scoring import check_picture
 from insightedit.evaluation.metrics.masks import Box, crop
-from insightedit.evaluation.metrics.pretrained import check_tokenizer, load_model, read
+from insightedit.evaluation.metrics.pretrained import load_model, read
 
 if TYPE_CHECKING:
     import os
@@ -43,13 +43,12 @@ def load_detector(
         device: where it computes.
 
     Raises:
-        FileNotFoundError, ValueError: see `insightedit.evaluation.metrics.pretrained.load_model`.
+        FileNotFoundError, ValueError: see `insightedit.evaluation.metrics.pretrained`.
     """
     from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
     network = load_model(GroundingDinoForObjectDetection, model, cache_dir=cache_dir, device=device)
     processor = read(GroundingDinoProcessor.from_pretrained, model, cache_dir=cache_dir, local_files_only=True)
-    check_tokenizer(processor.tokenizer, model)
     return GroundingDinoDetector(network, processor, name=str(model))
 
 
@@ -69,15 +68,10 @@ def load_segmenter(
 
 @dataclass(frozen=True)
 class SubjectCut:
-    """A subject, cut out.
+    """A subject, cut out."""
 
-    Attributes:
-        picture: (h, w, 3) uint8, black outside of the mask; the whole picture if nothing was found.
-        detection: what was found; None if nothing.
-    """
-
-    picture: np.ndarray
-    detection: Detection | None
+    picture: np.ndarray  # (h, w, 3) uint8, black outside of the mask; the whole picture if nothing was found
+    detection: Detection | None  # None if nothing was found
 
 
 def cut_subject(
@@ -107,20 +101,13 @@ def cut_subject(
             f"{segmenter.name} gave a mask of {mask.dtype} {mask.shape} for a picture of {picture.shape[:2]}: a mask "
             "is bool of the picture's height and width."
         )
+    # the segmenter may go beyond the box: black first, then the crop
     return SubjectCut(crop(np.where(mask[:, :, None], picture, np.uint8(0)), box), detection)
 
 
 def pixel_box(box: Sequence[float], shape: Sequence[int]) -> Box | None:
-    """A detector's box (left, top, right, bottom) in whole pixels, rounded as Pillow's `crop` does, cut to the picture.
-
-    Args:
-        box: in pixels.
-        shape: of the picture, height first.
-
-    Returns:
-        The box; None if no pixel is left.
-    """
-    left, top, right, bottom = (
-        min(max(round(edge), 0), limit) for edge, limit in zip(box, (shape[1], shape[0]) * 2, strict=True)
-    )
-    return Box(left, top, right, bottom) if left < right and top < bottom else None
+    """A detector's box (left, top, right, bottom) in whole pixels inside a picture of `shape`; None if none is left."""
+    limits = (shape[1], shape[0]) * 2  # shape has the height first, boxes the horizontal edge
+    edges = (min(max(round(edge), 0), limit) for edge, limit in zip(box, limits, strict=True))  # rounded as by Pillow
+    found = Box(*edges)
+    return found if found.left < found.right and found.top < found.bottom else None

@@ -27,7 +27,7 @@ from insightedit.evaluation.metrics.encoders import (
     load_open_clip,
 )
 from insightedit.evaluation.metrics.preprocess import METHODS, clip_preprocess, dino_preprocess
-from insightedit.evaluation.metrics.pretrained import load_model, load_tokenizer
+from insightedit.evaluation.metrics.pretrained import load_model, read
 from insightedit.modeling.pretrained import weights_digest
 from tests.evaluation.metrics.toy_encoders import (
     FEATURES,
@@ -416,6 +416,6 @@ def test_models_and_tokenizers_can_be_read_alone(folder):
     model = load_model(ViTModel, folder / "dino")
     assert not model.training
     assert model.dtype == torch.float32
-    words = load_tokenizer(CLIPTokenizer, folder / "clip")
+    words = read(CLIPTokenizer.from_pretrained, folder / "clip", local_files_only=True)
     assert words("a dog").input_ids == byte_tokenizer()("a dog").input_ids
     assert len(words) == 514

@@ -37,8 +37,7 @@ def gradient(width: int = 400, height: int = 300) -> np.ndarray:
 
 
 def frame(mask: np.ndarray, side: int = 256) -> np.ndarray:
-    size = (mask.shape[1], mask.shape[0])
-    return masks.place(mask, masks.frame_of(size, resize="squash", side=side))
+    return masks.place(mask, masks.squash_frame(side))
 
 
 def test_jpeg_grows_the_paper_box_to_block_borders_and_leaves_the_strict_one():
@@ -58,7 +57,7 @@ def test_the_paper_loses_the_last_row_and_column_of_a_crop():
     picture, mask = gradient(256, 256), rectangle(Box(10, 20, 40, 60), width=256, height=256)
     published = Image.fromarray(picture).crop((10, 20, 39, 59))  # min and max of the non-zero pixels
     assert np.array_equal(masks.paper_crop(picture, mask), np.asarray(published))
-    ours = masks.strict_crop(picture, mask, size=(256, 256))
+    ours = masks.strict_crop(picture, mask, like=picture)
     assert np.array_equal(ours, picture[20:60, 10:40])
 
 
@@ -114,7 +113,7 @@ def test_a_mask_that_only_its_dilation_fills_is_full():
 
 def test_squashing_is_pillow_and_nearest_for_masks():
     picture, mask = gradient(), through_jpeg(rectangle(Box(50, 60, 200, 210), width=400, height=300))
-    squashed = masks.frame_of((400, 300), resize="squash")
+    squashed = masks.squash_frame()
     expected = Image.fromarray(picture).resize((256, 256), Image.Resampling.BICUBIC)
     assert np.array_equal(masks.place(picture, squashed), np.asarray(expected))
     assert np.array_equal(masks.place(picture, squashed), imaging.squash(picture, 256))
@@ -124,7 +123,7 @@ def test_squashing_is_pillow_and_nearest_for_masks():
 
 def test_the_resized_pixels_are_those_stored_here():
     """Bicubic 256, middle 224: a silent change of the filter, or of its rounding, would move every metric."""
-    squashed = masks.place(gradient(), masks.frame_of((400, 300), resize="squash"))
+    squashed = masks.place(gradient(), masks.squash_frame())
     middle = masks.crop(squashed, Box(16, 16, 240, 240))
     assert middle.shape == (224, 224, 3)
     assert hashlib.sha256(middle.tobytes()).hexdigest()[:16] == "3fd081a04d21d649"
@@ -146,9 +145,9 @@ def test_the_resized_pixels_are_those_stored_here():
     ],
 )
 def test_a_letterbox_keeps_the_aspect_ratio(size: tuple[int, int], content: Box):
-    letterbox = masks.frame_of(size, resize="letterbox")
-    assert (letterbox.width, letterbox.height, letterbox.content) == (256, 256, content)
     white = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
+    letterbox = masks.letterbox_frame(white)
+    assert letterbox == (256, content)
     placed = masks.place(white, letterbox)
     assert placed.shape == (256, 256, 3)
     left, top, right, bottom = content
@@ -183,19 +182,6 @@ def test_pairs_are_black_where_edited_and_say_what_their_means_run_over():
     assert np.array_equal(strict.source[region], picture[region] / 255)
 
 
-def test_without_resizing_all_sizes_are_the_sources():
-    source = gradient()
-    mask = rectangle(Box(100, 100, 200, 200), width=400, height=300)
-    pair = masks.strict_pair(source, source, mask, resize="none")
-    assert pair.source.shape == (300, 400, 3)
-    assert masks.paper_pair(source, source, mask, resize="none").keep.shape == (300, 400)
-    assert masks.strict_crop(source, mask, size=(400, 300), resize="none").shape == (100, 100, 3)
-    with pytest.raises(ValueError, match='edited has 399 x 300 px, the source 400 x 300: resize="none"'):
-        masks.strict_pair(source, source[:, 1:], mask, resize="none")
-    with pytest.raises(ValueError, match="mask has 400 x 299 px, the source 400 x 300"):
-        masks.strict_crop(source, mask[1:], size=(400, 300), resize="none")
-
-
 def test_matching_a_size_is_pillows_bicubic():
     picture = gradient()
     expected = np.asarray(Image.fromarray(picture).resize((123, 77)))  # Pillow's own default
@@ -228,8 +214,6 @@ def test_what_is_no_picture_or_mask_is_refused():
         masks.strict_box(mask.astype(np.int64))
     with pytest.raises(ValueError, match="dilation is -1; it is a number of pixels, 0 or more"):
         masks.binary_keep(mask, dilation=-1)
-    with pytest.raises(ValueError, match='resize is "stretch"; it is "squash", "letterbox" or "none"'):
-        masks.frame_of((64, 64), resize="stretch")
     with pytest.raises(ValueError, match=r"\(0, 0, 65, 64\) .* reaches beyond 64 x 64 px"):
         masks.crop(picture, Box(0, 0, 65, 64))
     with pytest.raises(masks.EmptyCropError, match=r"the box \(5, 5, 5, 9\)"):

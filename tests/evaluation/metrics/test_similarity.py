@@ -85,7 +85,7 @@ def test_clip_score_sees_only_the_crop(encoder):
     edge[30, 20:41] = 255 - edge[30, 20:41]
 
     def scores(picture):
-        crops = (paper_crop(picture, mask, side=64), strict_crop(picture, mask, size=(64, 64), resize="none"))
+        crops = (paper_crop(picture, mask, side=64), strict_crop(picture, mask, like=picture, side=64))
         return [text_similarity(encoder, crop, "a red fox") for crop in crops]
 
     paper, strict = scores(picture)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from insightedit.detection.boxes import XYXY, Detection
+from insightedit.detection import XYXY, Detection
 
 Truth = Mapping[str, Any]
 BACKENDS = ("chat", "judge", "detector", "segmenter", "inpainter", "harmoniser", "summariser")

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_recipes.backends.base import Truth
 from data_recipes.backends.loading import DTYPES, CountedBackend, check_above, check_choice, model_name, place
-from insightedit.detection.boxes import XYXY, Detection
+from insightedit.detection import XYXY, Detection
 from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:

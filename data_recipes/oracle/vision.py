@@ -11,7 +11,7 @@ from scipy import ndimage
 from data_recipes.backends.base import Truth
 from data_recipes.oracle.world import Box, Oracle, World, box_of, world_of
 from data_recipes.steps.masks import box_overlap
-from insightedit.detection.boxes import Detection
+from insightedit.detection import Detection
 
 SCORE = 0.9  # of what is there
 WEAK_SCORE = 0.2  # of what a noisy detector imagines

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_recipes.runner.records import ObjectAnnotation, Record
 from data_recipes.runner.steps import Context, Outcome, Step, at_least, share
-from insightedit.detection.boxes import Detection
+from insightedit.detection import Detection
 
 SAME_BOX = 0.9  # overlap from which on two captions found one thing
 

@@ -10,28 +10,22 @@ import numpy as np
 import torch
 from PIL import Image
 
-from insightedit.detection.boxes import Detection
+from insightedit.detection import Detection
 from insightedit.modeling.pretrained import weights_digest
 
 Span = tuple[str, int, int]  # a phrase, and where it begins and ends in the text
 
 
 class GroundingDinoDetector:
-    """Grounding DINO of transformers.
+    """Grounding DINO: `GroundingDinoForObjectDetection` and `GroundingDinoProcessor` of transformers, named for records.
 
-    Args:
-        model: `transformers.GroundingDinoForObjectDetection`.
-        processor: `transformers.GroundingDinoProcessor`.
-        name: for records.
-
-    Attributes:
-        pictures_seen: pictures that went through the network, each as often as it did.
-        tokens_read: tokens of their texts.
+    It counts `pictures_seen`, each as often as it went through the network, and `tokens_read` of their texts.
     """
 
     def __init__(self, model: Any, processor: Any, *, name: str = "") -> None:
         self.model, self.processor, self.name = model.eval(), processor, name
         self.pictures_seen = self.tokens_read = 0
+        self._limits = {"truncation": True, "max_length": model.config.max_text_len}  # of a text
 
     @cached_property
     def revision(self) -> str:
@@ -46,14 +40,11 @@ class GroundingDinoDetector:
 
         Args:
             picture: (H, W, 3) uint8.
-            phrase: what is looked for.
+            phrase: what is looked for; ValueError if empty.
             threshold: score that the box has to exceed, 0..1.
 
         Returns:
             The box, which may reach beyond the picture's edges; None if none is sure enough.
-
-        Raises:
-            ValueError: if the phrase is empty.
         """
         text = phrase.strip().lower().rstrip(".")
         if not text:
@@ -99,26 +90,29 @@ class GroundingDinoDetector:
             for spans, text in self.join_phrases(wanted):
                 passes.setdefault(picture.shape[:2], []).append((number, spans, text))
         found: list[list[Detection]] = [[] for _ in pictures]
-        for same_size in passes.values():
+        for size, same_size in passes.items():
             for start in range(0, len(same_size), batch_size):
                 numbers, spans, texts = zip(*same_size[start : start + batch_size], strict=True)
                 _, outputs = self._forward([pictures[number] for number in numbers], list(texts))
                 scores = outputs.logits.float().sigmoid().cpu().numpy()  # [b, q, t]: of each box at each token
                 boxes = outputs.pred_boxes.float().cpu().numpy()  # [b, q, 4], centre and size, shares of the picture
-                places = self._tokenize(list(texts))["offset_mapping"]
+                places = self.processor.tokenizer(list(texts), return_offsets_mapping=True, **self._limits)
                 for i, number in enumerate(numbers):
-                    owned = [_tokens(places[i], first, last) for _, first, last in spans[i]]
                     # full stops and [CLS] attract scores too: a phrase is judged by the tokens of its own words
+                    owned = [
+                        [t for t, (a, b) in enumerate(places["offset_mapping"][i]) if a < b and a < end and b > begin]
+                        or [0]
+                        for _, begin, end in spans[i]
+                    ]
                     by_phrase = np.stack([scores[i][:, tokens].max(axis=1) for tokens in owned], axis=1)  # [q, p]
                     kept = np.flatnonzero(scores[i].max(axis=1) > box_threshold)
                     names = [phrase for phrase, _, _ in spans[i]]
-                    some = assign_phrases(names, by_phrase[kept], boxes[i][kept], pictures[number].shape[:2])
+                    some = assign_phrases(names, by_phrase[kept], boxes[i][kept], size)
                     found[number] += [one for one in some if one.score > text_threshold]
         return [sorted(some, key=lambda one: -one.score) for some in found]
 
     def join_phrases(self, phrases: Sequence[str]) -> list[tuple[list[Span], str]]:
         """Phrases joined to texts that the model can read, with the places of the phrases."""
-        limit = self.model.config.max_text_len
         texts: list[tuple[list[Span], str]] = []
         seen: set[str] = set()
         for phrase in phrases:
@@ -128,7 +122,7 @@ class GroundingDinoDetector:
             seen.add(words)
             spans, text = texts[-1] if texts else ([], "")
             longer = f"{text} {words}." if text else f"{words}."
-            if texts and len(self.processor.tokenizer(longer)["input_ids"]) <= limit:
+            if texts and len(self.processor.tokenizer(longer)["input_ids"]) <= self._limits["max_length"]:
                 spans.append((phrase, len(longer) - len(words) - 1, len(longer) - 1))
                 texts[-1] = (spans, longer)
             else:
@@ -143,14 +137,8 @@ class GroundingDinoDetector:
     @torch.no_grad()
     def _forward(self, pictures: list[np.ndarray], texts: list[str]) -> tuple[Any, Any]:
         """Inputs and outputs of pictures of one size, each with its text."""
-        inputs = self.processor(
-            images=[Image.fromarray(picture) for picture in pictures],
-            text=texts,
-            return_tensors="pt",
-            padding=True,
-            truncation=True,
-            max_length=self.model.config.max_text_len,
-        )
+        images = [Image.fromarray(picture) for picture in pictures]
+        inputs = self.processor(images=images, text=texts, return_tensors="pt", padding=True, **self._limits)
         self.pictures_seen += len(pictures)
         self.tokens_read += int(inputs["attention_mask"].sum())
         return inputs, self.model(**inputs.to(self.model.device, dtype=self.model.dtype))
@@ -176,8 +164,3 @@ def assign_phrases(
         if right > left and bottom > top:
             found.append(Detection(phrases[best], (left, top, right, bottom), float(row[best])))
     return found
-
-
-def _tokens(places: list[tuple[int, int]], start: int, end: int) -> list[int]:
-    """Tokens that lie within a part of the text; never none, since each phrase holds a letter."""
-    return [number for number, (a, b) in enumerate(places) if a < b and a < end and b > start] or [0]

@@ -10,18 +10,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from insightedit.detection.boxes import XYXY
+from insightedit.detection import XYXY
 from insightedit.modeling.pretrained import weights_digest
 
 
 class SamSegmenter:
-    """SAM or SAM 2 of transformers, asked with boxes.
-
-    Args:
-        model: `transformers.SamModel` or `transformers.Sam2Model`.
-        processor: `transformers.SamProcessor` or `transformers.Sam2Processor`.
-        name: for records.
-    """
+    """SAM or SAM 2, asked with boxes: `SamModel` or `Sam2Model` of transformers with its processor, named for records."""
 
     def __init__(self, model: Any, processor: Any, *, name: str = "") -> None:
         self.model, self.processor, self.name = model.eval(), processor, name

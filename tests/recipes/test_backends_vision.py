@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import AutoProcessor, GroundingDinoForObjectDetection, Sam2Model, SamModel
 
 from data_recipes.backends.vision import GroundingDino, Sam, Sam2
-from insightedit.detection.boxes import Detection
+from insightedit.detection import Detection
 from insightedit.detection.grounding_dino import assign_phrases
 from tests.recipes.tiny_vision import write_grounding_dino, write_sam, write_sam2
 

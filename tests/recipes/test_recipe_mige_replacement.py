@@ -138,7 +138,7 @@ class Box:
         self.masks, self.score = masks, score
 
     def detect(self, pictures: Any, phrases: Any, truths: Any) -> Any:
-        from insightedit.detection.boxes import Detection
+        from insightedit.detection import Detection
 
         self.phrases = phrases
         return [[Detection(words[0], (0, 0, 9, 9), self.score) for _ in self.masks] for words in phrases]

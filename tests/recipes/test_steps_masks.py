@@ -11,7 +11,7 @@ from data_recipes.oracle.world import box_of, world_of
 from data_recipes.runner.records import ObjectAnnotation, Record
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.masks import Masks, box_overlap
-from insightedit.detection.boxes import Detection
+from insightedit.detection import Detection
 from tests.recipes.stand_ins import only, oracles, photo, run
 
 SIDE = 100

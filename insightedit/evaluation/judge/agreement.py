@@ -1,12 +1,10 @@
-"""How far raters agree with each other, and a judge with people."""
+"""How far raters agree with each other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import kendalltau, spearmanr
 
 
 def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
@@ -43,53 +41,6 @@ def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
 
 
 def ratings_kappa(ratings: Sequence[Sequence[float]]) -> float | None:
-    """`fleiss_kappa` of ratings as they were given: (items, raters), equal numbers are one category.
-
-    Raises:
-        ValueError: as `fleiss_kappa`.
-    """
+    """`fleiss_kappa` of ratings as they were given: (items, raters), equal numbers are one category."""
     categories = sorted({rating for row in ratings for rating in row})
     return fleiss_kappa([[list(row).count(category) for category in categories] for row in ratings])
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A judge against people on the same edits.
-
-    Attributes:
-        n: edits that both scored.
-        left_out: edits that only one of the two scored.
-        spearman: rank correlation, -1..1; None if either gave one value only.
-        spearman_p: two-sided, of no correlation.
-        kendall: tau-b, -1..1.
-        kendall_p: two-sided, of no correlation.
-    """
-
-    n: int
-    left_out: int
-    spearman: float | None
-    spearman_p: float | None
-    kendall: float | None
-    kendall_p: float | None
-
-
-def correlate(judge: Mapping[str, float | None], humans: Mapping[str, float | None]) -> Correlation:
-    """Rank correlation of two sets of scores, sample id -> score, over the samples that both scored.
-
-    Raises:
-        ValueError: if these are fewer than three.
-    """
-    scored = [{name for name, value in side.items() if value is not None} for side in (judge, humans)]
-    names = sorted(scored[0] & scored[1])
-    left_out = len(scored[0] | scored[1]) - len(names)
-    if len(names) < 3:
-        raise ValueError(
-            f"judge and people scored {len(names)} edits in common: a correlation needs at least 3; check that both "
-            "use the same ids."
-        )
-    first, second = ([side[name] for name in names] for side in (judge, humans))
-    if len(set(first)) == 1 or len(set(second)) == 1:
-        return Correlation(len(names), left_out, None, None, None, None)
-    spearman, kendall = spearmanr(first, second), kendalltau(first, second)
-    values = (spearman.statistic, spearman.pvalue, kendall.statistic, kendall.pvalue)
-    return Correlation(len(names), left_out, *(float(value) for value in values))

@@ -17,15 +17,16 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from insightedit.chat.rubrics import limited_size
+from insightedit.console import titled_table
 from insightedit.evaluation.core.failures import FAILURES
 from insightedit.evaluation.core.statistics import Rate, group_by, mean, rate
 from insightedit.evaluation.judge.agreement import fleiss_kappa
@@ -48,20 +49,12 @@ _FAILURE_KEYS = "1234567890qwer"  # none of them is y or n
 
 @dataclass(frozen=True)
 class RatingItem:
-    """One sample to be rated.
+    """One sample to be rated."""
 
-    Attributes:
-        sample_id: unique on the page.
-        instruction: what the editors were told.
-        source: picture before.
-        outputs: method -> picture after; every sample has the same methods.
-        category: group of the sample, "" without.
-    """
-
-    sample_id: str
+    sample_id: str  # unique on the page
     instruction: str
-    source: Path
-    outputs: Mapping[str, Path]
+    source: Path  # picture before
+    outputs: Mapping[str, Path]  # method -> picture after; every sample has the same methods
     category: str = ""
 
 
@@ -95,38 +88,42 @@ def write_rating_page(
             differ among samples.
         FileNotFoundError: if a picture is missing.
     """
+    from jinja2 import Environment
+
     methods = _check_items(items)
     if raters < MIN_RATERS:
         raise ValueError(f"raters is {raters}: Ins-align takes at least {MIN_RATERS}.")
     draw = random.Random(seed)
     sources, shown, unblinded = [], [], {}
     for number, item in enumerate(items):
-        source = _open(item.source)
+        source = Image.fromarray(read_rgb(item.source))
         size = limited_size(source.size, max_side)
         sources.append(_address(source, size))
         for method in methods:
             code = f"{draw.getrandbits(48):012x}"
-            result = _address(_open(item.outputs[method]), size)
+            result = _address(Image.fromarray(read_rgb(item.outputs[method])), size)
             shown.append({"code": code, "instruction": item.instruction, "source": number, "result": result})
             unblinded[code] = {"sample_id": item.sample_id, "method": method, "category": item.category}
     draw.shuffle(shown)  # even who reads the file finds no order of methods
     orders = [draw.sample(range(len(shown)), len(shown)) for _ in range(raters)]
     content = json.dumps([shown, sources, orders], ensure_ascii=False)
     page = hashlib.sha256(content.encode("utf-8")).hexdigest()[:12]
+    keys = zip(FAILURES.items(), _FAILURE_KEYS, strict=True)
     data = {
         "format": VOTES_FORMAT,
         "page": page,
         "items": shown,
         "sources": sources,
         "orders": orders,
-        "failures": [
-            {"code": code, "text": text, "key": key}
-            for (code, text), key in zip(FAILURES.items(), _FAILURE_KEYS, strict=True)
-        ],
+        "failures": [{"code": code, "text": text, "key": key} for (code, text), key in keys],
     }
     key = {"format": KEY_FORMAT, "page": page, "seed": seed, "raters": raters, "items": unblinded}
+    template = files(__package__).joinpath("rating.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no instruction may end the script
+    html = environment.from_string(template).render(title=title, count=len(shown), data=text)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / PAGE, _render(data, title=title))
+    write_text(folder / PAGE, html)
     write_text(folder / KEY, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
     return folder / PAGE, folder / KEY
 
@@ -151,24 +148,11 @@ def _check_items(items: Sequence[RatingItem]) -> list[str]:
     return methods
 
 
-def _open(path: Path) -> Image.Image:
-    return Image.fromarray(read_rgb(path))
-
-
 def _address(picture: Image.Image, size: tuple[int, int]) -> str:
     """A picture at a size, inside a data address."""
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     return picture_address(picture, "WEBP", quality=QUALITY)
-
-
-def _render(data: Mapping[str, Any], *, title: str) -> str:
-    from jinja2 import Environment
-
-    template = files(__package__).joinpath("rating.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
-    return environment.from_string(template).render(title=title, count=len(data["items"]), data=text)
 
 
 class Vote(BaseModel):
@@ -285,49 +269,26 @@ def _from_csv(text: str) -> RaterFile:
 
 @dataclass(frozen=True)
 class MethodVotes:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        method: unblinded.
-        n: samples.
-        mean: of all votes, 0..1: Ins-align.
-        majority: rate of samples for which more than half of the raters said yes; its 95 % interval takes samples
-            as independent.
-        kappa: Fleiss' kappa of the raters on this method; None if all votes are the same.
-        failures: code -> number of votes, most frequent first.
-        categories: category -> mean of its votes.
-    """
-
-    method: str
-    n: int
-    mean: float
-    majority: Rate
-    kappa: float | None
-    failures: Mapping[str, int]
-    categories: Mapping[str, float]
+    method: str  # unblinded
+    n: int  # samples
+    mean: float  # of all votes, 0..1: Ins-align
+    majority: Rate  # of samples with more than half of the raters; its interval takes samples as independent
+    kappa: float | None  # Fleiss' kappa of the raters on this method; None if all votes are the same
+    failures: Mapping[str, int]  # code -> number of votes, most frequent first
+    categories: Mapping[str, float]  # category -> mean of its votes
 
 
 @dataclass(frozen=True)
 class AlignReport:
-    """What the raters of a page say.
-
-    Attributes:
-        page: id of the page.
-        raters: numbers of those who rated.
-        rows: methods, best first.
-        kappa: Fleiss' kappa over all methods; None if all votes are the same.
-        samples: method -> sample id -> mean vote, for `correlate`.
-    """
+    """What the raters of a page say."""
 
     page: str
-    raters: tuple[int, ...]
-    rows: tuple[MethodVotes, ...]
-    kappa: float | None
-    samples: Mapping[str, Mapping[str, float]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
-        return asdict(self)
+    raters: tuple[int, ...]  # numbers of those who rated
+    rows: tuple[MethodVotes, ...]  # methods, best first
+    kappa: float | None  # Fleiss' kappa over all methods; None if all votes are the same
+    samples: Mapping[str, Mapping[str, float]]  # method -> sample id -> mean vote
 
 
 def count_votes(key: RatingKey, raters: Iterable[RaterFile], *, min_raters: int = MIN_RATERS) -> AlignReport:
@@ -358,16 +319,15 @@ def count_votes(key: RatingKey, raters: Iterable[RaterFile], *, min_raters: int 
             votes[vote.item].append(vote)
     groups = group_by(key.items, lambda code: key.items[code].method)
     rows = [_row(str(method), codes, key, votes) for method, codes in groups.items()]
-    samples = {
-        str(method): {key.items[code].sample_id: _share(votes[code]) for code in codes}
-        for method, codes in groups.items()
-    }
     return AlignReport(
         page=key.page,
         raters=tuple(sorted(numbers)),
         rows=tuple(sorted(rows, key=lambda row: -row.mean)),
         kappa=_kappa(votes.values()),
-        samples=samples,
+        samples={
+            str(method): {key.items[code].sample_id: _share(votes[code]) for code in codes}
+            for method, codes in groups.items()
+        },
     )
 
 
@@ -418,18 +378,9 @@ def _kappa(groups: Iterable[Sequence[Vote]]) -> float | None:
 
 def votes_table(report: AlignReport) -> Table:
     """Methods, best first: Ins-align, majority, agreement, most frequent failures."""
-    from rich import box
-    from rich.table import Table
-
     agreement = "undefined" if report.kappa is None else f"{report.kappa:.2f}"
-    table = Table(
-        title=f"Ins-align, {len(report.raters)} raters, kappa {agreement}, page {report.page}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("")
-    for name in ("n", "Ins-align", "majority %", "kappa"):
-        table.add_column(name, justify="right")
+    title = f"Ins-align, {len(report.raters)} raters, kappa {agreement}, page {report.page}"
+    table = titled_table(title, [""], ["n", "Ins-align", "majority %", "kappa"])
     table.add_column("main failures")
     for row in report.rows:
         low, high = 100 * row.majority.low, 100 * row.majority.high

@@ -1,10 +1,10 @@
-"""Kappa of a published table and of tables by hand, rank correlations against worked-out values."""
+"""Kappa of a published table and of tables by hand."""
 
 from __future__ import annotations
 
 import pytest
 
-from insightedit.evaluation.judge.agreement import Correlation, correlate, fleiss_kappa, ratings_kappa
+from insightedit.evaluation.judge.agreement import fleiss_kappa, ratings_kappa
 
 # the worked example of the encyclopaedias: 10 subjects, 14 raters, 5 categories
 EXAMPLE = [
@@ -34,30 +34,12 @@ def test_kappa_by_hand_and_at_the_ends() -> None:
     assert ratings_kappa([[8.0, 8.0], [2.0, 2.0]]) == pytest.approx(1.0)
 
 
-def test_correlation_by_hand() -> None:
-    judge = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0, "missing": None, "only here": 9.0}
-    people = {"a": 0.0, "b": 0.75, "c": 0.25, "d": 1.0, "missing": 0.5}
-    found = correlate(judge, people)
-    assert (found.n, found.left_out) == (4, 2)
-    assert found.spearman == pytest.approx(1 - 6 * 2 / (4 * 15))  # two ranks differ by one
-    assert found.kendall == pytest.approx((5 - 1) / 6)  # one of six pairs is the other way round
-    assert found.spearman_p == pytest.approx(0.2) and found.kendall_p == pytest.approx(1 / 3)
-
-
-def test_correlation_knows_ties_and_constants() -> None:
-    tied = correlate({"a": 1, "b": 1, "c": 2}, {"a": 0, "b": 0, "c": 1})
-    assert tied.kendall == pytest.approx(1.0) and tied.spearman == pytest.approx(1.0)
-    constant = correlate({"a": 5, "b": 5, "c": 5}, {"a": 0, "b": 1, "c": 1})
-    assert constant == Correlation(3, 0, None, None, None, None)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: fleiss_kappa([]), "counts have the shape .0,.: give one row per item"),
         (lambda: fleiss_kappa([[1, 2], [1, 1]]), "items have 2 to 3 ratings: each needs the same number"),
         (lambda: fleiss_kappa([[1, 0], [0, 1]]), "items have 1 to 1 ratings: .* at least 2"),
-        (lambda: correlate({"a": 1, "b": 2, "c": None}, {"a": 1, "b": 2, "c": 3}), "scored 2 edits in common"),
     ],
 )
 def test_errors_teach(call: object, message: str) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from insightedit.chat.clients import ChatClient, ChatError, EndpointClient, RecordedClient, RecordingClient
 from insightedit.chat.replies import Reply, ReplyStore
 from insightedit.chat.rubrics import IMGEDIT_TYPES, RUBRICS, Rubric, RubricQuestion
-from insightedit.evaluation.judge.viescore import ColumnMean, Verdict, judge_edit, sample_means, summarise
+from insightedit.evaluation.judge.viescore import ColumnMean, Verdict, judge_edit, summarise
 from tests.evaluation.judge.chat_server import ChatServer, completion
 
 VIESCORE, GEDIT, INSIGHTEDIT, IMGEDIT = (RUBRICS[n] for n in ("viescore", "gedit", "insightedit", "imgedit"))
@@ -53,7 +53,6 @@ def test_one_edit_by_hand() -> None:
     assert verdict.scores == {"success": 8, "restraint": 6, "naturalness": 9, "cleanness": 4}
     assert verdict.missing == {} and verdict.attempts == {"SC": 1, "PQ": 1}
     assert (verdict.judge, verdict.rubric, verdict.rubric_hash) == ("scripted", "viescore", VIESCORE.hash)
-    assert json.loads(json.dumps(verdict.to_dict()))["values"]["SC"] == 6
     (sc, both, _, _), (pq, edited, _, _) = judge.asked
     assert both == [SOURCE.size, EDITED.size] and edited == [EDITED.size]
     assert "The instruction: remove the fish\n" in sc and "remove the fish" not in pq
@@ -61,7 +60,7 @@ def test_one_edit_by_hand() -> None:
 
 def test_unreadable_replies_are_asked_again_and_then_missing() -> None:
     judge = Scripted("Sorry, I can't.", score(8, 11), score(8, 7), "hm", "[9", score(9))
-    (verdict,) = judged(judge, max_attempts=3)
+    (verdict,) = judged(judge)
     assert verdict.values == {"O": None, "SC": 7, "PQ": None}
     assert verdict.missing == {"PQ": "wrong count"}  # the last reason
     assert verdict.attempts == {"SC": 3, "PQ": 3}
@@ -146,17 +145,16 @@ HAND = [
 
 def test_averages_by_hand() -> None:
     summary = summarise(HAND)
-    assert (summary.n, summary.repeats, summary.missing_verdicts, summary.missing_samples) == (4, 2, 3, 1)
+    assert (summary.n, summary.repeats, summary.missing_samples) == (4, 2, 1)
     assert summary.columns["O"] == ColumnMean((7.5 + 4 + 1) / 3, (7.5 + 2 + 0 + 1) / 4, 3)
     assert summary.columns["SC"] == ColumnMean((6.5 + 4 + 1) / 3, (6.5 + 2 + 0 + 1) / 4, 3)
     assert summary.columns["PQ"] == ColumnMean((9 + 6.5 + 1) / 3, (9 + 6.5 + 0 + 1) / 4, 3)
     assert summary.categories["add"]["O"] == ColumnMean(5.75, 4.75, 2)
     assert summary.categories["remove"]["O"] == ColumnMean(1.0, 0.5, 1)
     assert summary.macro["O"] == ColumnMean((5.75 + 1) / 2, (4.75 + 0.5) / 2, 2)
-    assert summary.few == ("add", "remove") and summary.reasons == {"refusal": 5}
+    assert summary.reasons == {"refusal": 5}
     # success: a 4 9, d 1 1 are whole; categories 1, 4, 9 have shares 1/2, 1/4, 1/4
     assert summary.repeat_kappa["success"] == pytest.approx((0.5 - 0.375) / (1 - 0.375))
-    assert sample_means(HAND, "O") == {"a": 7.5, "b": 4.0, "c": None, "d": 1.0}
 
 
 def test_a_group_without_values_counts_only_pessimistically() -> None:
@@ -175,7 +173,7 @@ def test_a_group_without_values_counts_only_pessimistically() -> None:
             lambda: summarise([verdict("a", 0, 1, 1), verdict("b", 0, 1, 1, judge="gpt", rubric="r")]),
             "of different kinds .*gpt by r.*: average each alone",
         ),
-        (lambda: judged(Scripted(), repeats=0), "repeats is 0, max_attempts 3: both are at least 1"),
+        (lambda: judged(Scripted(), repeats=0), "repeats is 0: a judge gives at least one verdict"),
         (lambda: judged(Scripted(), instruction=" "), "the instruction is empty: a judge of edits needs"),
     ],
 )

@@ -22,7 +22,7 @@ from transformers import (
     SamProcessor,
 )
 
-from insightedit.detection.boxes import Detection
+from insightedit.detection import Detection
 from insightedit.detection.grounding_dino import GroundingDinoDetector
 from insightedit.detection.sam import SamSegmenter
 from insightedit.evaluation.metrics.subjects import cut_subject, load_detector, load_segmenter, pixel_box

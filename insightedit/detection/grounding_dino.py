@@ -17,7 +17,7 @@ Span = tuple[str, int, int]  # a phrase, and where it begins and ends in the tex
 
 
 class GroundingDinoDetector:
-    """Grounding DINO: `GroundingDinoForObjectDetection` and `GroundingDinoProcessor` of transformers, named for records.
+    """Grounding DINO: `GroundingDinoForObjectDetection` and `GroundingDinoProcessor`; `name` is for records.
 
     It counts `pictures_seen`, each as often as it went through the network, and `tokens_read` of their texts.
     """

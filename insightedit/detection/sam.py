@@ -15,7 +15,7 @@ from insightedit.modeling.pretrained import weights_digest
 
 
 class SamSegmenter:
-    """SAM or SAM 2, asked with boxes: `SamModel` or `Sam2Model` of transformers with its processor, named for records."""
+    """SAM or SAM 2, asked with boxes: a `SamModel` or `Sam2Model` with its processor; `name` is for records."""
 
     def __init__(self, model: Any, processor: Any, *, name: str = "") -> None:
         self.model, self.processor, self.name = model.eval(), processor, name

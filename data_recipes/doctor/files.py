@@ -12,8 +12,7 @@ from data_recipes.doctor.findings import Finding
 from data_recipes.runner.inputs import InputConfig
 from insightedit.datasets.advancededit import json_files, step_of
 from insightedit.datasets.reading import ReadError, load_json
-from insightedit.datasets.table_files import ENDINGS, data_files
-from insightedit.datasets.tables import is_arrow
+from insightedit.datasets.table_files import ENDINGS, data_files, is_arrow
 
 MADE = re.compile(r"(.+)_\d+_.+")  # <photo>_<number>_<what was done>.png
 

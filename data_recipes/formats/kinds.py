@@ -7,8 +7,8 @@ from pathlib import Path
 from insightedit.datasets.advancededit import PATHS
 from insightedit.datasets.layouts import CONTROLS, SEEDS, SESSIONS, TARGETS
 from insightedit.datasets.reading import ReadError, is_junk, load_json
-from insightedit.datasets.table_files import ENDINGS, SPLITS, has_table, splits_in
-from insightedit.datasets.tables import KINDS, is_arrow, saved_splits
+from insightedit.datasets.table_files import ENDINGS, SPLITS, files_by_split, is_arrow, saved_splits
+from insightedit.datasets.tables import KINDS
 
 STEPS = ("1_", "2_mask", "3_editing", "4_instruction", "5_quality")
 
@@ -34,7 +34,7 @@ def guess_kind(path: Path) -> str:
     if any(one.name.startswith(STEPS) and one.is_dir() for one in path.iterdir()):
         return "advancededit"
     tables = ("imagefolder", *(kind for kind in KINDS if kind not in ("arrow", "imagefolder")))
-    if kind := next((kind for kind in tables if has_table(kind, path)), ""):
+    if kind := next((kind for kind in tables if files_by_split(kind, path)), ""):
         return kind
     for file in sorted(path.glob("*.json")):
         if kind := _kind_of_json(file):
@@ -94,4 +94,4 @@ def splits_of(kind: str, path: Path) -> list[str]:
     if wanted and not any((path / name).exists() for name in wanted) and found:
         return sorted(found, key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split))
     is_hub = kind in ("magicbrush", "instructpix2pix")
-    return splits_in("parquet" if is_hub else kind, path) or ["train"]
+    return list(files_by_split("parquet" if is_hub else kind, path)) or ["train"]

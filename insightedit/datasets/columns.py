@@ -64,23 +64,19 @@ def plain_name(column: str) -> str:
     return name
 
 
-def recognise(columns: Sequence[str], told: Mapping[str, str], place: Path | str) -> Columns:
-    """The roles of a table's columns.
-
-    Args:
-        columns: that the table has.
-        told: role -> column, as the user names them; of the other roles the known names count.
-        place: of the table, for messages.
+def recognise(columns: Sequence[str], told: Mapping[str, str], place: Path) -> Columns:
+    """The roles of a table's columns: as the user tells (role -> column), else by the known names.
 
     Raises:
         ColumnsError: if the user names a role or a column that there is not, or one of source, target and instruction
             is not found (a table of texts alone needs none of the pictures).
     """
+    listed = ", ".join(columns[:30]) or "none"
     for role, column in told.items():
         if role not in NAMES:
             raise ColumnsError(f"columns names {role!r} for {place}: it has to be one of {', '.join(NAMES)}.")
         if column not in columns:
-            raise ColumnsError(f"columns names {column!r} as {role}, and {place} has the columns {_listed(columns)}.")
+            raise ColumnsError(f"columns names {column!r} as {role}, and {place} has the columns {listed}.")
     found = roles_of(tuple(columns), tuple(told.items()))
     there = {*found.roles, *(["instruction"] if "instructions" in found.roles else [])}
     there |= {"source"} if {"target", "references"} <= there else set()  # what draws from blank has none
@@ -90,12 +86,8 @@ def recognise(columns: Sequence[str], told: Mapping[str, str], place: Path | str
     what = "; ".join(f"{MEANT[role]} ({', '.join(NAMES[role][:6])} ...)" for role in lacking)
     example = ", ".join(f"{role}: YOUR_COLUMN" for role in lacking)
     raise ColumnsError(
-        f"{place} has the columns {_listed(columns)}; none of them is known as {what}. Name it: columns: {{{example}}}."
+        f"{place} has the columns {listed}; none of them is known as {what}. Name it: columns: {{{example}}}."
     )
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:30]) or "none"
 
 
 @lru_cache(maxsize=1024)

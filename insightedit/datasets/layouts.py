@@ -34,8 +34,9 @@ from insightedit.datasets.reading import (
     unique_keys,
     words,
 )
+from insightedit.datasets.table_files import is_arrow
 from insightedit.datasets.table_pairs import open_table
-from insightedit.datasets.tables import KINDS, is_arrow
+from insightedit.datasets.tables import KINDS
 from insightedit.types import REFERENCE_PLACEHOLDER
 
 SPLIT_SHARES = {"train": (0.0, 0.9), "val": (0.9, 0.95), "test": (0.95, 1.0), "all": (0.0, 1.0)}  # by order

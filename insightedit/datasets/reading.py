@@ -18,6 +18,7 @@ from insightedit.config.load import ConfigError
 from insightedit.files import is_junk, natural
 from insightedit.images.reading import PICTURE_SUFFIXES, PictureError, is_picture_file, read_region, read_rgb
 
+LFS = b"version https://git-lfs"  # what a Git LFS pointer begins with
 MISSING = "file is missing"
 DAMAGED = "picture cannot be read"
 NO_TEXT = "instruction is empty"

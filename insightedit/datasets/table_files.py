@@ -2,11 +2,12 @@
 
 The files of split `dev` are those of the folder `dev/`, or those that have the word in their names (`dev.jsonl`,
 `dev-00000-of-00001-abc.parquet`), in the folder or in its `data/`, as the hub lays sets out. A folder without any such
-name is one split, `train`.
+name is one split, `train`. A folder of `Dataset.save_to_disk` says itself what its splits are.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -39,33 +40,24 @@ def data_files(kind: str, path: Path, split: str) -> list[Path]:
                 f"{path} is one file, so there is no split `{split}` to choose: leave it out, or name the folder."
             )
         return [path]
+    wanted = " or ".join(f"{METADATA if kind == 'imagefolder' else '*'}{ending}" for ending in ENDINGS[kind])
     if not path.is_dir():
         what = "is neither a file nor a folder" if path.exists() else "does not exist"
-        raise ConfigError(f"{path} {what}: name the folder of the {_wanted(kind)} files, or one of them.")
-    found = _by_split(kind, path)
+        raise ConfigError(f"{path} {what}: name the folder of the {wanted} files, or one of them.")
+    found = files_by_split(kind, path)
     if split in found:
         return found[split]
     if not found:
         below = {one.parent.relative_to(path).as_posix() for one in path.rglob("*") if _is_table(kind, one)}
         there = f", but {', '.join(sorted(below)[:3])} does: name that folder" if below else ": check the path"
-        raise ConfigError(f"{path} holds no {_wanted(kind)} file{there}.")
+        raise ConfigError(f"{path} holds no {wanted} file{there}.")
     raise ConfigError(f"{path} has the splits {', '.join(found)}, not `{split}`: name one of them.")
 
 
-def splits_in(kind: str, path: Path) -> list[str]:
-    """The splits of a folder; a file, and a folder without names of splits, is one, `train`."""
-    return list(_by_split(kind, path)) if path.is_dir() and kind in ENDINGS else [WHOLE]
-
-
-def has_table(kind: str, path: Path) -> bool:
-    """Whether a folder holds files of a kind where its splits would be."""
-    return bool(_by_split(kind, path)) if path.is_dir() and kind in ENDINGS else False
-
-
-def _by_split(kind: str, path: Path) -> dict[str, list[Path]]:
-    """Split -> files; the first of `path` and `path/data` that has any."""
+def files_by_split(kind: str, path: Path) -> dict[str, list[Path]]:
+    """Split -> files of a kind; the first of `path` and `path/data` that has any, nothing where none has."""
     for root in (path, path / "data"):
-        if not root.is_dir():
+        if not root.is_dir() or kind not in ENDINGS:
             continue
         here = _tables(kind, root)
         found = {split: [one for one in here if _is_of(one.name, split)] for split in SPLITS}
@@ -100,6 +92,51 @@ def _is_of(name: str, split: str) -> bool:
     return re.search(rf"(?:^|[^A-Za-z0-9]){re.escape(split)}(?:[^A-Za-z0-9]|$)", name, re.IGNORECASE) is not None
 
 
-def _wanted(kind: str) -> str:
-    start = METADATA if kind == "imagefolder" else "*"
-    return " or ".join(f"{start}{ending}" for ending in ENDINGS[kind])
+def is_arrow(path: Path) -> bool:
+    """Whether `save_to_disk` of the `datasets` library wrote this folder."""
+    return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def saved_splits(path: Path) -> list[str]:
+    """The splits of a folder that `DatasetDict.save_to_disk` wrote; `train` for one without.
+
+    Raises:
+        ConfigError: if their list cannot be read.
+    """
+    table = path / "dataset_dict.json"
+    if not table.is_file():
+        return [WHOLE]
+    try:
+        return [str(one) for one in json.loads(table.read_text(encoding="utf-8"))["splits"]]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{table} cannot be read ({error}): save the data set anew.") from None
+
+
+def saved_files(path: Path, split: str) -> list[Path]:
+    """The files of a split of a folder that `save_to_disk` wrote.
+
+    Raises:
+        ConfigError: if it is none, has no such split, or keeps its rows in another order than its files.
+    """
+    if not is_arrow(path):
+        raise ConfigError(
+            f"{path} is no folder that `Dataset.save_to_disk` wrote: it has no state.json and no dataset_dict.json."
+        )
+    folder, splits = path, saved_splits(path)
+    if (path / "dataset_dict.json").is_file():
+        if split not in splits:
+            raise ConfigError(f"{path} has the splits {', '.join(splits)}, not `{split}`: name one of them.")
+        folder = path / split
+    elif split != WHOLE:
+        raise ConfigError(f"{path} is one saved data set without splits, so there is no `{split}`: leave it out.")
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        files = [folder / Path(one["filename"]).name for one in state["_data_files"]]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        told = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"{folder} is no whole saved data set ({told}): save it anew.") from None
+    if state.get("_indices_files") or state.get("_indices_data_files"):
+        raise ConfigError(
+            f"{folder} keeps its rows in another order than its files: load it and `save_to_disk` it anew."
+        )
+    return files

@@ -36,23 +36,22 @@ def open_table(config: SourceConfig) -> Listing:
         row = rows.row(number)
         key = row.get("key")
         key = key if isinstance(key, str) and key.strip() else rows.key(number)
+        found = columns if columns.is_text else Columns(roles_of(tuple(row), tuple(told.items())).roles)
         try:
-            found = columns if columns.is_text else Columns(roles_of(tuple(row), tuple(told.items())).roles)
             return pair_of_row(row, key, found, images or rows.file(number).parent)
         except ReadError as error:
             raise ReadError(error.reason, error.detail, key) from None
 
     def group(number: int) -> str:
+        own = rows.key(number)
         try:
             row = rows.row(number)
         except ReadError:
-            return rows.key(number)
-        told = next(
-            (row[name] for name in ("key", "img_id") if isinstance(row.get(name), str | int)), rows.key(number)
-        )
-        return str(told).partition("/")[0]
+            return own
+        found = (row[name] for name in ("key", "img_id") if isinstance(row.get(name), str | int))
+        return str(next(found, own)).partition("/")[0]
 
-    by = group if any(name in rows.columns for name in ("key", "img_id")) else None
+    by = group if {"key", "img_id"} & {*rows.columns} else None
     return Listing(len(rows), make, rows.key, rows.files, rows.columns, is_text=columns.is_text, group=by)
 
 
@@ -75,16 +74,17 @@ def pair_of_row(row: Row, key: str, columns: Columns, folder: Path) -> Pair:
     facts |= {name: told for name in JSON_FACTS if isinstance(told := json_column(row.get(name)), dict)}
     used = {one for found in columns.roles.values() for one in found} | {*FACTS, *JSON_FACTS, *IGNORED}
     rest = {name: value for name, value in row.items() if name not in used and _is_plain(value)}
-    several = references if isinstance(references, list) else None
-    strip = None if references is None or several is not None else _content(references, folder)
     return Pair(
         key,
         instructions,
-        None if source is None else _content(_only(source, "source"), folder),
-        _content(_only(target, "target"), folder),
-        strip if strip is not None else tuple(_content(one, folder) for one in several or ()),
+        None if source is None else _content(source, folder, "source"),
+        _content(target, folder, "target"),
+        # several images, or one of squares side by side
+        tuple(_content(one, folder) for one in references or ())
+        if references is None or isinstance(references, list)
+        else _content(references, folder),
         json_column(row.get("reference_sizes")),
-        None if mask is None else tried(lambda one: _content(_only(one, "mask"), folder), mask),
+        None if mask is None else tried(lambda one: _content(one, folder, "mask"), mask),
         task if isinstance(task, str) else "",
         caption if isinstance(caption, str) else "",
         {**facts, "notes": {**rest, **facts.get("notes", {})}},
@@ -97,17 +97,12 @@ def _value(row: Row, columns: Columns, role: str) -> Any:
     return next((value for value in found if value is not None and value not in ("", [])), None)
 
 
-def _only(value: Any, role: str) -> Any:
-    """A picture that may stand in a list of one."""
-    if not isinstance(value, list):
-        return value
-    if len(value) != 1:
-        raise ReadError(FIELDS, f"{len(value)} {role} pictures: an edit has one")
-    return value[0]
-
-
-def _content(value: Any, folder: Path) -> Content:
-    """A picture's content, or the path of its file."""
+def _content(value: Any, folder: Path, role: str = "") -> Content:
+    """An image's content, or the path of its file; that of a `role` may stand in a list of one."""
+    if role and isinstance(value, list):
+        if len(value) != 1:
+            raise ReadError(FIELDS, f"{len(value)} {role} pictures: an edit has one")
+        value = value[0]
     if isinstance(value, Mapping):
         if value.get("bytes") is not None:
             return bytes(value["bytes"])

@@ -40,9 +40,6 @@ def advancededit(config: SourceConfig) -> Listing:
     """Pairs that AdvancedEdit's pipeline wrote (steps 3 to 5), of each photo those of the last step that has them.
 
     Pictures may lie anywhere below the folder.
-
-    Raises:
-        ConfigError: if there is no such folder, or it holds no step's file of pairs.
     """
     root = folder_of(config.path, config.kind, "the steps' folders")
     finder = Finder(folder_of(config.images or root, config.kind, "the pictures"))
@@ -70,9 +67,6 @@ def reasonedit(config: SourceConfig) -> Listing:
 
     `path` is the file, or the folder with it: {"0000": {origin_img_path, target_img_path, instruction: [...]}, ...}.
     Pictures are found by their paths below `images` (or the file's folder), else by file name.
-
-    Raises:
-        ConfigError: if there is no such file, or it is of another shape.
     """
     file = only_file(Path(str(config.path)), ("*.json",), config.kind)
     finder = Finder(folder_of(config.images or file.parent, config.kind, "the pictures"))
@@ -116,52 +110,80 @@ def pair_files(root: Path) -> list[tuple[Path, str]]:
 
 
 def _pair(key: str, finder: Finder, table: Mapping[str, Any], entry: str, photo: str = "") -> Pair:
-    """One entry; where its paths are blank the names of the photo's pictures are guessed."""
+    """An entry of a table; an odd one is the even one before it, swapped.
+
+    Where its paths are blank the names of the `photo`'s pictures are guessed by the published naming.
+    """
     fields = table[entry]
     if not isinstance(fields, dict):
         raise ReadError(FIELDS, f"the entry is {fields!r:.40}")
+    is_odd = entry.isdecimal() and int(entry) % 2 == 1
+    forward = table.get(str(int(entry) - 1)) if is_odd else None
+    guesses: tuple[str | None, str | None] = (None, None)
+    if photo:
+        before, after = (str(fields.get(f"class_{end}") or "").replace(" ", "_") for end in ("origin", "target"))
+        is_forward = {"remove": True, "add": False}.get(str(fields.get("task_type")), not is_odd)
+        one, other = (before, after) if is_forward else (after, before)
+        made = f"{photo}_*_{one}_to_{other}" if other else f"{photo}_*_{one}"  # `*` = a number
+        guesses = (photo, made) if is_forward else (made, photo)
+    return read_entry(key, finder, fields, forward, guesses)
+
+
+def read_entry(
+    key: str,
+    finder: Finder,
+    fields: Mapping[str, Any],
+    forward: Any = None,
+    guesses: Sequence[str | None] = (None, None),
+) -> Pair:
+    """A record of the pipeline, for training and for the benchmark.
+
+    Args:
+        key: of the pair.
+        finder: of its pictures.
+        fields: as published.
+        forward: the record that this one is the swap of; None where it is none.
+        guesses: what source and target are called where their paths are blank (`*` = any words).
+    """
     instructions = instructions_of(fields)
-    origin, wanted, corrected = _captions(table, entry, fields)
+    task = fields.get("task_type")
+    ends = [str(fields.get(f"detailed_caption_{end}") or "") for end in ("origin", "target")]
+    if task != "replace":
+        told = str(fields.get("detailed_caption") or "")
+        ends = [told, ""] if task == "remove" else ["", told]
     scores, notes = scores_of(fields)
-    if corrected:
-        notes["corrected"] = "the captions were those of the forward pair"
-    pictures = [
-        _picture(finder, fields, names, guess)
-        for names, guess in zip(PATHS, guesses(photo, entry, fields) if photo else (None, None), strict=True)
-    ]
-    classes = {name: _class(fields, name) for name in ("class_origin", "class_target")}
+    if task == "replace" and isinstance(forward, dict) and ends[0] != ends[1]:
+        before = [str(forward.get(f"detailed_caption_{end}") or "") for end in ("origin", "target")]
+        classes = [_class(forward, "class_target"), _class(forward, "class_origin")]
+        if ends == before and classes == [_class(fields, "class_origin"), _class(fields, "class_target")]:
+            ends = ends[::-1]
+            notes["corrected"] = "the captions were those of the forward pair"
+    pictures = []
+    for names, guess in zip(PATHS, guesses, strict=True):
+        path = next((fields[name] for name in names if is_told(fields.get(name))), None)
+        if path is None and guess is None:
+            raise ReadError(FIELDS, f"no {' or '.join(names)} among {', '.join(fields)}")
+        pictures.append(by_stem(finder, str(guess)) if path is None else finder.find(path))
+    mask = fields.get("segmentation") or None
     return Pair(
         key,
         instructions,
         *pictures,
-        mask=_segmentation(fields.get("segmentation")),
-        task=str(fields.get("task_type") or "edit"),
+        mask=mask if mask is None or isinstance(mask, dict) else ReadError(FIELDS, f"`segmentation` is {mask!r:.40}"),
+        task=str(task or "edit"),
         caption=str(fields.get("img_caption") or ""),
-        facts={**classes, "detailed_origin": origin, "detailed_target": wanted, "scores": scores, "notes": notes},
+        facts={
+            **{name: _class(fields, name) for name in ("class_origin", "class_target")},
+            "detailed_origin": ends[0],
+            "detailed_target": ends[1],
+            "scores": scores,
+            "notes": notes,
+        },
     )
 
 
-def _segmentation(told: Any) -> Mapping[str, Any] | ReadError | None:
-    if not told:
-        return None
-    return told if isinstance(told, dict) else ReadError(FIELDS, f"`segmentation` is {told!r:.40}")
-
-
-def _picture(finder: Finder, fields: Mapping[str, Any], names: Sequence[str], guess: str | None) -> Path:
-    told = next((fields[name] for name in names if is_told(fields.get(name))), None)
-    if told is not None:
-        return finder.find(told)
-    if guess is None:
-        raise ReadError(FIELDS, f"no {' or '.join(names)} among {', '.join(fields)}")
-    return by_stem(finder, guess)
-
-
 def by_stem(finder: Finder, pattern: str) -> Path:
-    """The only picture whose stem has this form (`*` = any words).
-
-    Raises:
-        ReadError: if there is none, or several.
-    """
+    """The only picture whose stem has this form (`*` = any words)."""
     form = re.compile("[^/]*".join(re.escape(part) for part in pattern.split("*")))
     found = [path for path in finder.pictures() if form.fullmatch(path.stem)]
     if len(found) != 1:
@@ -177,11 +199,7 @@ def is_told(path: object) -> bool:
 
 
 def _table(file: Path) -> dict[str, Any]:
-    """The entries of a file of pairs, from memory while it does not change.
-
-    Raises:
-        ReadError: if it is no JSON object.
-    """
+    """The entries of a file of pairs, from memory while it does not change."""
     return _loaded(file, file.stat().st_mtime_ns)
 
 
@@ -201,25 +219,8 @@ def _entry_keys(file: Path) -> list[str]:
         return ["0"]
 
 
-def guesses(photo: str, entry: str, fields: Mapping[str, Any]) -> tuple[str, str]:
-    """What source and target should be called where the paths are blank, by the published naming; `*` = a number."""
-    before, after = (str(fields.get(f"class_{end}") or "").replace(" ", "_") for end in ("origin", "target"))
-    is_forward = {"remove": True, "add": False}.get(str(fields.get("task_type")), not _is_odd(entry))
-    one, other = (before, after) if is_forward else (after, before)
-    made = f"{photo}_*_{one}_to_{other}" if other else f"{photo}_*_{one}"
-    return (photo, made) if is_forward else (made, photo)
-
-
-def _is_odd(entry: str) -> bool:
-    return entry.isdecimal() and int(entry) % 2 == 1
-
-
 def instructions_of(fields: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Wordings by kind: the first is the template, the others are rewordings; reasoning stands in keys of its own.
-
-    Raises:
-        ReadError: if there is none.
-    """
+    """Wordings by kind: the first is the template, the others are rewordings; reasoning stands in keys of its own."""
     value = fields.get("instruction")
     texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     told = fields.get("instruction_kinds")
@@ -239,22 +240,6 @@ def instructions_of(fields: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 def _class(fields: Mapping[str, Any], name: str) -> str:
     """A class; names are published with underlines."""
     return str(fields.get(name) or "").replace("_", " ").strip()
-
-
-def _captions(table: Mapping[str, Any], entry: str, fields: Mapping[str, Any]) -> tuple[str, str, bool]:
-    """Detailed captions of what is edited and of what comes, and whether they had to be exchanged."""
-    task = fields.get("task_type")
-    if task != "replace":
-        told = str(fields.get("detailed_caption") or "")
-        return (told, "", False) if task == "remove" else ("", told, False)
-    ends = [str(fields.get(f"detailed_caption_{end}") or "") for end in ("origin", "target")]
-    forward = table.get(str(int(entry) - 1)) if _is_odd(entry) else None
-    if isinstance(forward, dict) and ends[0] != ends[1]:
-        before = [str(forward.get(f"detailed_caption_{end}") or "") for end in ("origin", "target")]
-        classes = [_class(forward, "class_target"), _class(forward, "class_origin")]
-        if ends == before and classes == [_class(fields, "class_origin"), _class(fields, "class_target")]:
-            return ends[1], ends[0], True
-    return ends[0], ends[1], False
 
 
 def scores_of(fields: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:

@@ -6,7 +6,7 @@ Each function takes one entry of `data.sources` and gives a `Listing`; `LAYOUTS`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,9 +56,6 @@ def magicbrush(config: SourceConfig) -> Listing:
       below a folder of the split's name or not; captions come along from `global_descriptions.json` and
       `local_descriptions.json`.
     - rows of the hub's copy (source_img, mask_img, instruction, target_img): parquet files, or a saved data set.
-
-    Raises:
-        ConfigError: if the folder holds neither, or no such split.
     """
     place = Path(str(config.path))
     root = place / config.split if (place / config.split / SESSIONS).is_file() else place
@@ -75,21 +72,27 @@ def magicbrush(config: SourceConfig) -> Listing:
 
     def make(index: int) -> Pair:
         name, number, turn = turns[index]
-        folder, mask = inside(images, name), turn.get("mask")
-        notes = {"caption_target": captions["global"].get(name, {}).get(turn.get("output"), "")}
-        notes["local_description"] = captions["local"].get(name, {}).get(turn.get("output"), "")
-        return Pair(
-            f"{name}/{number}",
-            {"simple": (words(turn.get("instruction")),)},
-            inside(folder, turn.get("input")),
-            inside(folder, turn.get("output")),
-            mask=tried(partial(inside, folder), mask) if mask else None,
-            task="edit",
-            caption=str(captions["global"].get(name, {}).get(turn.get("input"), "")),
-            facts={"notes": {what: text for what, text in notes.items() if text}},
-        )
+        told = {kind: of_all.get(name, {}) for kind, of_all in captions.items()}
+        return session_turn(f"{name}/{number}", turn, inside(images, name), told)
 
     return Listing(len(turns), make, lambda index: f"{turns[index][0]}/{turns[index][1]}", [root / SESSIONS])
+
+
+def session_turn(key: str, turn: Mapping[str, Any], folder: Path, captions: Mapping[str, Mapping[str, Any]]) -> Pair:
+    """A turn of MagicBrush, its pictures in the session's `folder`; `captions`: global or local -> file -> text."""
+    mask = turn.get("mask")
+    notes = {"caption_target": captions["global"].get(turn.get("output"), "")}
+    notes["local_description"] = captions["local"].get(turn.get("output"), "")
+    return Pair(
+        key,
+        {"simple": (words(turn.get("instruction")),)},
+        inside(folder, turn.get("input")),
+        inside(folder, turn.get("output")),
+        mask=tried(partial(inside, folder), mask) if mask else None,
+        task="edit",
+        caption=str(captions["global"].get(turn.get("input"), "")),
+        facts={"notes": {what: text for what, text in notes.items() if text}},
+    )
 
 
 def _captions(path: Path) -> dict[str, Any]:
@@ -108,9 +111,6 @@ def instructpix2pix(config: SourceConfig) -> Listing:
       and pictures `SEED_0.jpg` (source) and `SEED_1.jpg` (target). Splits are 90 %, 5 % and 5 % of the list, by order,
       or `all`.
     - rows of the hub's copy: parquet files, or a saved data set.
-
-    Raises:
-        ConfigError: if the folder holds none of these, or there is no such split.
     """
     root = Path(str(config.path))
     if not (root / SEEDS).is_file():
@@ -171,20 +171,16 @@ def mige(config: SourceConfig) -> Listing:
     name. Where `source_path` is empty the picture is drawn from blank.
 
     Source: the files of MIGE's training data and of MIGEBench.
-
-    Raises:
-        ConfigError: if the file is missing or holds no such list.
     """
     file = only_file(Path(str(config.path)), ("*.json",), config.kind)
     entries = json_of(file, list, "a list of {image, multi_prompt, entity_path, source_path}, as MIGE publishes it")
     finder = Finder(Path(config.images) if config.images else file.parent)
-    keys = unique_keys(_name(entry, number) for number, entry in enumerate(entries))
+    names = []
+    for number, entry in enumerate(entries):
+        told = entry.get("key", entry.get("idx")) if isinstance(entry, dict) else None
+        names.append(str(told) if isinstance(told, str | int) and str(told) else f"{number:06d}")
+    keys = unique_keys(names)
     return Listing(len(keys), lambda number: _prompt(keys[number], entries[number], finder), keys.__getitem__, [file])
-
-
-def _name(entry: Any, number: int) -> str:
-    told = entry.get("key", entry.get("idx")) if isinstance(entry, dict) else None
-    return str(told) if isinstance(told, str | int) and str(told) else f"{number:06d}"
 
 
 def _prompt(key: str, entry: Any, finder: Finder) -> Pair:
@@ -231,10 +227,6 @@ def folders(config: SourceConfig) -> Listing:
     either, in the folder around them or in `instructions/`; `control_2/0001.png` ... for references, `mask/0001.png`. A
     folder of the split's name may stand around all. A target without control whose words have `<imagehere>` is drawn
     from blank.
-
-    Raises:
-        ConfigError: if a folder holds two pictures of one stem, or there is no such split.
-        FileNotFoundError: if one of the two folders is missing.
     """
     root = Path(str(config.path))
     around = [one.name for one in (sorted(root.iterdir()) if root.is_dir() else ()) if _folder(one, TARGETS)]
@@ -261,7 +253,11 @@ def folders(config: SourceConfig) -> Listing:
         stem = stems[number]
         if stem not in made:
             raise ReadError(MISSING, f"the control {given[stem].name} has no target")
-        text = _caption(stem, texts)
+        named = (folder / f"{stem}{ending}" for folder in texts for ending in (".txt", ".caption"))
+        told = next((path for path in named if path.is_file()), None)
+        if told is None:
+            raise ReadError(NO_TEXT, f"{stem.rpartition('/')[2]}.txt is missing")
+        text = words(read_words(told))
         if stem not in given and REFERENCE_PLACEHOLDER not in text:
             raise ReadError(MISSING, f"the target {made[stem].name} has no control picture")
         references = tuple(one[stem] for one in more if stem in one)
@@ -269,8 +265,7 @@ def folders(config: SourceConfig) -> Listing:
         task = "edit" if stem in given else "subject"
         return Pair(keys[number], {"simple": (text,)}, *pictures, mask=masks.get(stem), task=task)
 
-    pictures = [*made.values(), *given.values()]
-    return Listing(len(stems), make, keys.__getitem__, pictures)
+    return Listing(len(stems), make, keys.__getitem__, [*made.values(), *given.values()])
 
 
 def _folder(root: Path, names: tuple[str, ...]) -> Path | None:
@@ -299,15 +294,6 @@ def _by_stem(folder: Path | None) -> dict[str, Path]:
     return found
 
 
-def _caption(stem: str, folders: list[Path]) -> str:
-    """The words of a pair: the first file of its stem."""
-    for folder in folders:
-        for ending in (".txt", ".caption"):
-            if (path := folder / f"{stem}{ending}").is_file():
-                return words(read_words(path))
-    raise ReadError(NO_TEXT, f"{stem.rpartition('/')[2]}.txt is missing")
-
-
 LAYOUTS: dict[str, Callable[[SourceConfig], Listing]] = {
     **dict.fromkeys(KINDS, open_table),
     "magicbrush": magicbrush,
@@ -322,12 +308,7 @@ LAYOUTS: dict[str, Callable[[SourceConfig], Listing]] = {
 
 
 def open_listing(config: SourceConfig) -> Listing:
-    """The pairs of a set on disk.
-
-    Raises:
-        ConfigError: if the path is missing, or the layout's files are; if it is empty.
-        FileNotFoundError: if a folder of the layout is missing.
-    """
+    """The pairs of a set on disk."""
     if config.path is None:
         raise ConfigError(f"kind `{config.kind}` reads files: give its `path`.")
     if config.columns and config.kind not in KINDS and config.kind not in ("magicbrush", "instructpix2pix"):

@@ -1,6 +1,6 @@
 """What a layout says about an editing pair, its pictures not opened yet: read once, by training, recipes and doctor.
 
-A layout is a `Listing`: pairs by number. Training makes an `EditRecord` of each (`training_source`), recipes and the
+A layout is a `Listing`: pairs by number. Training makes an `EditRecord` of each (`PairSource`), recipes and the
 doctor their own record with masks and captions; which pairs can be used is decided here, for all of them.
 """
 
@@ -91,11 +91,7 @@ class Listing:
         return self.count
 
     def pair(self, number: int) -> Pair:
-        """Pair `number`.
-
-        Raises:
-            ReadError: if it cannot be used; its pictures are not looked at.
-        """
+        """Pair `number`."""
         key = ""
         try:
             pair = self.make(number)
@@ -113,11 +109,7 @@ class Listing:
 
 
 def open_pictures(pair: Pair, max_side: int | None = None) -> Opened:
-    """Open the pictures that training looks at, their longer sides `max_side` at most.
-
-    Raises:
-        ReadError: if one of them is missing or damaged, or no wording has an `<imagehere>` for each reference.
-    """
+    """Open the pictures that training looks at, their longer sides `max_side` at most."""
     opened = Opened(
         None if pair.source is None else read_pixels(pair.source, max_side),
         None if pair.target is None else read_pixels(pair.target, max_side),
@@ -128,11 +120,7 @@ def open_pictures(pair: Pair, max_side: int | None = None) -> Opened:
 
 
 def usable_wordings(pair: Pair, num_references: int) -> tuple[str, ...]:
-    """The wordings that training draws from: those that name the references, else those that need none.
-
-    Raises:
-        ReadError: if there is none.
-    """
+    """The wordings that training draws from: those that name the references, else those that need none."""
     texts = [one for kind, found in pair.instructions.items() if kind != EXPRESSIVE for one in found]
     texts = texts or [one for found in pair.instructions.values() for one in found]
     if not texts:
@@ -157,7 +145,9 @@ def _references(pair: Pair, max_side: int | None) -> tuple[np.ndarray, ...]:
     squares = [strip[:, left : left + height] for left in range(0, width, height)]
     sizes = pair.reference_sizes
     if isinstance(sizes, list) and len(sizes) == len(squares) and all(map(_is_size, sizes)):
-        squares = [_middle(square, *size) for square, size in zip(squares, sizes, strict=True)]
+        for number, (tall, wide) in enumerate(sizes):
+            top, left = max(0, (height - tall) // 2), max(0, (height - wide) // 2)
+            squares[number] = squares[number][top : top + tall, left : left + wide]
     return tuple(np.ascontiguousarray(square) for square in squares)
 
 
@@ -165,24 +155,17 @@ def _is_size(size: Any) -> bool:
     return isinstance(size, list) and len(size) == 2 and all(isinstance(one, int) and one > 0 for one in size)
 
 
-def _middle(square: np.ndarray, height: int, width: int) -> np.ndarray:
-    top, left = (max(0, (whole - side) // 2) for whole, side in zip(square.shape, (height, width), strict=False))
-    return square[top : top + height, left : left + width]
-
-
 class PairSource(RandomChoiceDataset):
     """A listing as a source of training records: each visit draws one of the wordings that fit.
 
-    Args:
-        listing: of any layout.
-        name: what keys begin with.
-        expressive: take the pair's expressive wording as the assistant's words.
+    `name` is what keys begin with; `expressive` takes the pair's expressive wording as the assistant's words.
     """
 
     def __init__(self, listing: Listing, *, name: str, expressive: bool = False) -> None:
         count = len(listing) if listing.units is None else len(listing.units)
         super().__init__(count, self._record, listing.files)
         self.listing, self.name, self.expressive = listing, name, expressive
+        self.columns = list(listing.columns)
 
     def _record(self, number: int, rng: np.random.Generator) -> EditRecord:
         if self.listing.units is not None:
@@ -212,11 +195,6 @@ class PairSource(RandomChoiceDataset):
         of = self.listing.group or (lambda number: self.listing.key(number).partition("/")[0])
         units = self.listing.units or [[number] for number in range(len(self.listing))]
         return [of(unit[0]) if len(unit) else "" for unit in units]
-
-    @property
-    def columns(self) -> list[str]:
-        """Of the table."""
-        return list(self.listing.columns)
 
 
 def json_column(value: Any) -> Any:

@@ -49,11 +49,7 @@ class RandomChoiceDataset:
 
 
 def choose(choices: list[Choice] | tuple[Choice, ...], rng: np.random.Generator) -> Choice:
-    """One of them, all alike.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """One of them, all alike."""
     if not choices:
         raise ValueError("nothing to choose from: the record holds an empty list.")
     return choices[int(rng.integers(len(choices)))]

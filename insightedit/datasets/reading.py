@@ -1,6 +1,7 @@
 """What every layout of others needs: reasons why a record cannot be read, paths that stay in their folder, pictures.
 
-One rule for texts: files are UTF-8, with or without a byte order mark; what is not is a record that cannot be read.
+One record that cannot be read raises a `ReadError`, a set that cannot be read as a whole a `ConfigError`. One rule for
+texts: files are UTF-8, with or without a byte order mark.
 """
 
 from __future__ import annotations
@@ -43,11 +44,7 @@ class ReadError(ValueError):
 
 
 def read_pixels(source: Content, max_side: int | None = None) -> np.ndarray:
-    """A picture of any kind as a viewer shows it, (H, W, 3) uint8 RGB, its longer side `max_side` at most (Lanczos).
-
-    Raises:
-        ReadError: if it is missing, or no whole picture.
-    """
+    """A picture of any kind as a viewer shows it, (H, W, 3) uint8 RGB, its longer side `max_side` at most (Lanczos)."""
     try:
         pixels = read_rgb(_present(source))
     except (PictureError, OSError) as error:
@@ -56,11 +53,7 @@ def read_pixels(source: Content, max_side: int | None = None) -> np.ndarray:
 
 
 def read_region_of(source: Content, max_side: int | None = None) -> np.ndarray:
-    """A mask, (H, W) bool: white on black, or a picture with a hole (MagicBrush's), where what is transparent is meant.
-
-    Raises:
-        ReadError: as `read_pixels`.
-    """
+    """A mask, (H, W) bool: white on black, or a picture with a hole (MagicBrush's), transparent where it is meant."""
     try:
         region = read_region(_present(source)) >= WHITE
     except (PictureError, OSError) as error:
@@ -123,11 +116,7 @@ def unique_keys(names: Iterable[str]) -> list[str]:
 
 
 def inside(folder: Path, name: object) -> Path:
-    """A path that a file names, below a folder; backslashes part it too.
-
-    Raises:
-        ReadError: if it is none, or leads out of the folder.
-    """
+    """A path that a file names, below a folder; backslashes part it too."""
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise ReadError(FIELDS, f"{name!r:.40} in place of a file's name")
     parts = PurePosixPath(name.replace("\\", "/"))
@@ -169,11 +158,7 @@ class Finder:
         return self._pictures
 
     def find(self, name: object) -> Path:
-        """By the path below the folder, else by the file's name alone.
-
-        Raises:
-            ReadError: if the name is blank, leads out of the folder, belongs to several files, or to none.
-        """
+        """By the path below the folder, else by the file's name alone."""
         if not isinstance(name, str) or not name.strip():
             raise ReadError(FIELDS, f"{name!r:.40} in place of a picture's name: write the file name there")
         parts = PurePosixPath(name.strip().replace("\\", "/"))
@@ -195,11 +180,7 @@ class Finder:
 
 
 def load_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        ReadError: if it is missing or not valid.
-    """
+    """What a JSON file holds."""
     try:
         return parsed_json(read_words(path), path.name)
     except OSError as error:
@@ -207,11 +188,7 @@ def load_json(path: Path) -> Any:
 
 
 def parsed_json(text: str, name: str) -> Any:
-    """The value of a JSON text; `name` tells in messages where it stands.
-
-    Raises:
-        ReadError: if it is not valid.
-    """
+    """The value of a JSON text; `name` tells in messages where it stands."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -219,11 +196,7 @@ def parsed_json(text: str, name: str) -> Any:
 
 
 def json_of(path: Path, wanted: type, shape: str) -> Any:
-    """A JSON file whose outermost value is of a type.
-
-    Raises:
-        ConfigError: if it cannot be read as JSON, or holds another type, or nothing.
-    """
+    """A JSON file whose outermost value is of a type."""
     try:
         values = load_json(path)
     except ReadError as error:
@@ -235,22 +208,14 @@ def json_of(path: Path, wanted: type, shape: str) -> Any:
 
 
 def read_words(path: Path) -> str:
-    """A text file.
-
-    Raises:
-        ReadError: if it is missing or not in UTF-8.
-    """
+    """A text file."""
     if not path.is_file():
         raise ReadError(MISSING, str(path))
     return decoded(path.read_bytes(), path.name)
 
 
 def decoded(content: bytes, name: str) -> str:
-    """Bytes as text.
-
-    Raises:
-        ReadError: if they are not UTF-8.
-    """
+    """Bytes as text."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -260,22 +225,14 @@ def decoded(content: bytes, name: str) -> str:
 
 
 def words(value: object) -> str:
-    """A text without blanks around it.
-
-    Raises:
-        ReadError: if there is none.
-    """
+    """A text without blanks around it."""
     if not isinstance(value, str) or not value.strip():
         raise ReadError(NO_TEXT, "" if value is None or isinstance(value, str) else f"{value!r:.40}")
     return " ".join(value.split())
 
 
 def only_file(path: Path, patterns: tuple[str, ...], kind: str) -> Path:
-    """A file itself, or the only one of its kind (`patterns`, e.g. `("*.json",)`) in a folder.
-
-    Raises:
-        ConfigError: if there is none, or more than one.
-    """
+    """A file itself, or the only one of its kind (`patterns`, e.g. `("*.json",)`) in a folder."""
     if path.is_file():
         return path
     found = sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
@@ -289,11 +246,7 @@ def only_file(path: Path, patterns: tuple[str, ...], kind: str) -> Path:
 
 
 def folder_of(path: str | Path | None, kind: str, what: str) -> Path:
-    """A folder that has to be there.
-
-    Raises:
-        ConfigError: if it is not given, or is no folder.
-    """
+    """A folder that has to be there."""
     if path is None:
         raise ConfigError(f"kind `{kind}` needs {what}: give its folder.")
     if not Path(path).is_dir():

@@ -1,4 +1,6 @@
-"""Segmentation as editing: "colour the dog red" -> the dog's pixels blended half and half with red.
+"""Segmentation as editing, of COCO-Stuff, RefCOCO, GRefCOCO and ReasonSeg; and masks as COCO writes them.
+
+"Colour the dog red" -> the dog's pixels blended half and half with red.
 
 Source: InstructDiffusion's idea in SmartEdit's numbers (50 %, eight named colours, eleven instructions); the wordings
 and the shades are ours.
@@ -6,16 +8,25 @@ and the shades are ours.
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from insightedit.datasets.random_choice_dataset import choose
-from insightedit.datasets.reading import FIELDS, ReadError
+from insightedit.config.load import ConfigError
+from insightedit.config.schema import SourceConfig
+from insightedit.datasets.random_choice_dataset import RandomChoiceDataset, choose
+from insightedit.datasets.reading import FIELDS, ReadError, folder_of, inside, json_of, only_file, read_pixels
+from insightedit.images.reading import read_labels
 from insightedit.types import EditRecord
 
+ABSENT_SHARE = 0.2  # COCO-Stuff asks for a class that is not there: SmartEdit
+UNLABELLED = 255
+LEFT_OUT = {"other", "stuff"}  # `sky-other` is called sky
 BLEND = 0.5  # SmartEdit
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0), "cyan": (0, 255, 255),
@@ -37,11 +48,7 @@ TEMPLATES = (
 
 
 def paint(image: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
-    """Blend a region, (H, W) bool, of an (H, W, 3) uint8 picture with a named colour; the rest stays, byte for byte.
-
-    Raises:
-        ValueError: if picture and mask are not of one size.
-    """
+    """Blend a region, (H, W) bool, of an (H, W, 3) uint8 picture with a named colour; the rest stays, byte for byte."""
     if image.shape[:2] != mask.shape:
         raise ValueError(f"the mask is {mask.shape}, its picture {image.shape[:2]}: they must be of one size.")
     painted = image.copy()
@@ -53,12 +60,7 @@ def paint(image: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
 def painting_record(key: str, image: np.ndarray, mask: np.ndarray, thing: str, rng: np.random.Generator) -> EditRecord:
     """An editing record; wording and colour are drawn. With an empty mask nothing is painted, and target = source.
 
-    Args:
-        key: name of the record.
-        image: (H, W, 3) uint8.
-        mask: (H, W) bool.
-        thing: what the mask covers, with its article, e.g. `the left dog`.
-        rng: of this visit.
+    `image` is (H, W, 3) uint8, `mask` (H, W) bool; `thing` is what it covers, with its article, e.g. `the left dog`.
     """
     colour = choose(tuple(COLOURS), rng)
     instruction = choose(TEMPLATES, rng).format(thing=thing, colour=colour)
@@ -66,11 +68,7 @@ def painting_record(key: str, image: np.ndarray, mask: np.ndarray, thing: str, r
 
 
 def polygon_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
-    """Polygons [x, y, x, y, ...] in pixels -> (H, W) bool, all of them filled.
-
-    Raises:
-        ValueError: if a polygon has fewer than three corners.
-    """
+    """Polygons [x, y, x, y, ...] in pixels -> (H, W) bool, all of them filled."""
     canvas = Image.new("1", (width, height))
     pen = ImageDraw.Draw(canvas)
     for polygon in polygons:
@@ -84,9 +82,6 @@ def run_length_mask(counts: str | Sequence[int], height: int, width: int) -> np.
     """COCO's run lengths -> (H, W) bool.
 
     `counts` are lengths of runs of 0 and 1 in turn, column after column, as numbers or as COCO's compressed text.
-
-    Raises:
-        ValueError: if the runs do not fill the picture.
     """
     runs = _decompress(counts) if isinstance(counts, str) else list(counts)
     if sum(runs) != height * width or min(runs, default=-1) < 0:
@@ -96,11 +91,7 @@ def run_length_mask(counts: str | Sequence[int], height: int, width: int) -> np.
 
 
 def coco_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """COCO's `segmentation` in any of its forms -> (H, W) bool.
-
-    Raises:
-        ValueError: if it has another form.
-    """
+    """COCO's `segmentation` in any of its forms -> (H, W) bool."""
     if isinstance(segmentation, dict):
         return run_length_mask(segmentation["counts"], height, width)
     if isinstance(segmentation, list) and segmentation and isinstance(segmentation[0], dict):
@@ -155,11 +146,7 @@ def _compress(runs: Sequence[int]) -> str:
 
 
 def decode_mask(segmentation: Any) -> np.ndarray | None:
-    """(H, W) bool of a record's `segmentation`; None where there is none.
-
-    Raises:
-        ReadError: if it is of another form.
-    """
+    """(H, W) bool of a record's `segmentation`; None where there is none."""
     if segmentation in (None, "", [], {}):
         return None
     try:
@@ -167,3 +154,126 @@ def decode_mask(segmentation: Any) -> np.ndarray | None:
         return coco_mask(segmentation, height, width)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ReadError(FIELDS, f"`segmentation` is not COCO's run lengths: {error}") from None
+
+
+def coco_stuff(config: SourceConfig) -> RandomChoiceDataset:
+    """COCO-Stuff: asks for a class; in 20 % of the visits for one that is not there, and nothing changes.
+
+    `path` holds `labels.txt` (lines `1: person`) and the label pictures `SPLIT2017/*.png`, whose values are label
+    numbers minus 1, 255 = no label; `images` holds `SPLIT2017/*.jpg`. Splits: train, val.
+    """
+    path = folder_of(config.path, config.kind, "labels.txt and label pictures")
+    names = _labels(path, config.kind)
+    year = f"{config.split}2017"
+    maps = sorted((path / year).glob("*.png"))
+    if not maps:
+        raise ConfigError(f"{path / year} holds no *.png: kind `{config.kind}` reads label pictures there.")
+    images = folder_of(config.images, config.kind, f"the pictures {year}/*.jpg (`images`)")
+
+    def make(number: int, rng: np.random.Generator) -> EditRecord:
+        file = maps[number]
+        labels = read_labels(file)
+        there = sorted({int(value) for value in np.unique(labels)} & names.keys())
+        absent = rng.random() < ABSENT_SHARE
+        asked = choose(sorted(names.keys() - set(there)) if absent else there, rng)
+        image = read_pixels(images / year / f"{file.stem}.jpg")
+        return painting_record(f"{config.kind}/{file.stem}", image, labels == asked, f"the {names[asked]}", rng)
+
+    return RandomChoiceDataset(len(maps), make, maps)
+
+
+def referring(config: SourceConfig) -> RandomChoiceDataset:
+    """RefCOCO, RefCOCO+, RefCOCOg and GRefCOCO: asks for what a sentence refers to, none, one or several objects.
+
+    `path` is the folder with `instances.json` and `refs(*).p`, `refs(*).json` or `grefs(*).json`, or such a file beside
+    an `instances.json`; `images` holds COCO's train2014 pictures. The `.p` files are pickles: they are read as plain
+    lists, texts and numbers, and nothing in them is executed.
+    """
+    file = only_file(Path(str(config.path)), ("refs*.p", "refs*.json", "grefs*.json"), config.kind)
+    instances = json_of(file.parent / "instances.json", dict, "COCO's {images, annotations}")
+    images = folder_of(config.images, config.kind, "COCO's train2014 pictures (`images`)")
+    refs = [ref for ref in _references(file, config.kind) if ref["split"] == config.split]
+    if not refs:
+        raise ConfigError(f"no reference in {file} belongs to the split `{config.split}`.")
+    pictures = {entry["id"]: entry for entry in instances["images"]}
+    objects = {entry["id"]: entry["segmentation"] for entry in instances["annotations"]}
+
+    def make(number: int, rng: np.random.Generator) -> EditRecord:
+        ref = refs[number]
+        picture = pictures[ref["image_id"]]
+        image = read_pixels(inside(images, picture["file_name"]))
+        mask = np.zeros(image.shape[:2], dtype=bool)
+        ids = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
+        for name in (one for one in ids if one is not None and one >= 0):  # GRefCOCO: -1 or nothing for none
+            mask |= coco_mask(objects[name], picture["height"], picture["width"])
+        thing = f'"{choose(ref["sentences"], rng)["sent"]}"'
+        return painting_record(f"{config.kind}/{ref['ref_id']}", image, mask, thing, rng)
+
+    return RandomChoiceDataset(len(refs), make, (file, file.parent / "instances.json"))
+
+
+def reasonseg(config: SourceConfig) -> RandomChoiceDataset:
+    """ReasonSeg (LISA): asks for what a question implies.
+
+    `path` holds `SPLIT/NAME.jpg` and `SPLIT/NAME.json`, {text: [...], shapes: [{label: target | ignore, points}]}.
+    """
+    path = folder_of(Path(str(config.path)) / config.split, config.kind, "NAME.jpg and NAME.json")
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise ConfigError(f"{path} holds no *.json: kind `{config.kind}` reads annotations there.")
+
+    def make(number: int, rng: np.random.Generator) -> EditRecord:
+        file = files[number]
+        annotation = json.loads(file.read_text(encoding="utf-8", errors="replace"))
+        image = read_pixels(file.with_suffix(".jpg"))
+        height, width = image.shape[:2]
+        outlines = {"target": [], "ignore": []}
+        for shape in annotation["shapes"]:
+            kind = "ignore" if "ignore" in shape["label"] else "target"
+            outlines[kind].append([float(value) for point in shape["points"] for value in point])
+        mask = polygon_mask(outlines["target"], height, width) & ~polygon_mask(outlines["ignore"], height, width)
+        if not mask.any():
+            raise ValueError(f"{file.name} outlines no target.")
+        texts = annotation["text"]
+        text = choose(texts, rng) if isinstance(texts, list) else texts
+        return painting_record(f"{config.kind}/{file.stem}", image, mask, f'what answers "{text}"', rng)
+
+    return RandomChoiceDataset(len(files), make, files)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Lists, dicts, texts and numbers only: whatever needs a class or a function is refused before it is looked up."""
+
+    def find_class(self, module_name: str, global_name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it wants {module_name}.{global_name}, and plain data needs none")
+
+
+def _references(file: Path, kind: str) -> list[dict[str, Any]]:
+    if file.suffix != ".p":
+        return json_of(file, list, "a list of references")
+    try:
+        with file.open("rb") as stream:
+            values = _PlainUnpickler(stream, encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            f"{file} is no plain list of references ({error}): fetch it anew, or write it as JSON."
+        ) from error
+    if not isinstance(values, list):
+        raise ConfigError(f"{file} holds a {type(values).__name__}: kind `{kind}` reads a list.")
+    return values
+
+
+def _labels(path: Path, kind: str) -> dict[int, str]:
+    """Value in the label pictures -> name of the class."""
+    file = path / "labels.txt"
+    if not file.is_file():
+        raise ConfigError(f"{file} is missing: kind `{kind}` reads the classes' names there.")
+    names = {}
+    for line in file.read_text(encoding="utf-8").split("\n"):
+        number, colon, name = line.partition(":")
+        if colon and number.strip().isdecimal() and 0 < int(number) <= UNLABELLED:
+            parts = [part for part in name.strip().split("-") if part not in LEFT_OUT]
+            names[int(number) - 1] = " ".join(reversed(parts))  # `wall-brick` -> brick wall
+    if not names:
+        raise ConfigError(f"{file} holds no line `1: person`: take COCO-Stuff's labels.txt.")
+    return names

@@ -25,9 +25,6 @@ def llava_instruct(config: SourceConfig) -> RandomChoiceDataset:
     drawn after the answer: the record's `is_edit` is false, and its edit tokens carry no labels.
 
     `path` is the JSON file, or the folder with it; `images` holds the pictures (COCO's train2017).
-
-    Raises:
-        ConfigError: if a file or folder is missing, or of another shape.
     """
     file = only_file(Path(str(config.path)), ("llava_instruct*.json", "*.json"), config.kind)
     images = folder_of(config.images or file.parent, config.kind, "the pictures")
@@ -36,7 +33,13 @@ def llava_instruct(config: SourceConfig) -> RandomChoiceDataset:
     def make(number: int, rng: np.random.Generator) -> EditRecord:
         row = rows[number]
         key = f"{config.kind}/{row.get('id', number)}"
-        rounds = _rounds(key, row["conversations"])
+        turns = row["conversations"]
+        if [turn["from"] for turn in turns] != ["human", "gpt"] * (len(turns) // 2) or not turns:
+            raise ValueError(f"{key} is no conversation of human and gpt in turn.")
+        texts = [PLACEHOLDER.sub(" ", turn["value"]).strip() for turn in turns]
+        if not all(texts):
+            raise ValueError(f"{key} has an empty question or answer.")
+        rounds = list(zip(texts[::2], texts[1::2], strict=True))
         last = int(rng.integers(len(rounds)))
         question, answer = rounds[last]
         before = "".join(f"{asked} ASSISTANT: {answered} USER: " for asked, answered in rounds[:last])
@@ -50,9 +53,6 @@ def cc12m(config: SourceConfig) -> RandomChoiceDataset:
     """CC12M, and other lists of captions: lines of `URL<tab>caption` or `caption<tab>URL`. Pictures are not opened.
 
     `path` is the file, or the folder with it; only where its lines begin is kept in memory, 8 bytes each.
-
-    Raises:
-        ConfigError: if there is no such file.
     """
     file = only_file(Path(str(config.path)), ("*.tsv",), config.kind)
     if not file.is_file() or not file.stat().st_size:
@@ -61,24 +61,10 @@ def cc12m(config: SourceConfig) -> RandomChoiceDataset:
 
     def make(number: int, rng: np.random.Generator) -> EditRecord:
         key = f"{config.kind}/{number}"
-        caption = _caption(key, decoded(lines.content(number), key).strip("\r\n"))
-        return EditRecord(key=key, instruction=caption, caption=caption)
+        line = decoded(lines.content(number), key).strip("\r\n")
+        texts = [part.strip() for part in line.split("\t") if part.strip() and not URL.match(part.strip())]
+        if len(texts) != 1 or "\t" not in line:
+            raise ValueError(f"{key} is {line[:60]!r}, not a URL and a caption with a tab between them.")
+        return EditRecord(key=key, instruction=texts[0], caption=texts[0])
 
     return RandomChoiceDataset(len(lines), make, (file,))
-
-
-def _rounds(key: str, turns: list[dict[str, str]]) -> list[tuple[str, str]]:
-    """(question, answer) in order, picture placeholders taken out."""
-    if [turn["from"] for turn in turns] != ["human", "gpt"] * (len(turns) // 2) or not turns:
-        raise ValueError(f"{key} is no conversation of human and gpt in turn.")
-    texts = [PLACEHOLDER.sub(" ", turn["value"]).strip() for turn in turns]
-    if not all(texts):
-        raise ValueError(f"{key} has an empty question or answer.")
-    return list(zip(texts[::2], texts[1::2], strict=True))
-
-
-def _caption(key: str, line: str) -> str:
-    texts = [part.strip() for part in line.split("\t") if part.strip() and not URL.match(part.strip())]
-    if len(texts) != 1 or "\t" not in line:
-        raise ValueError(f"{key} is {line[:60]!r}, not a URL and a caption with a tab between them.")
-    return texts[0]

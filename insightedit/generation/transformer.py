@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from diffusers import PixArtTransformer2DModel
@@ -17,12 +17,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from insightedit.config.load import ConfigError
-from insightedit.generation.denoiser import Denoiser, DenoiserInputs
-from insightedit.generation.unet import TRAIN_TIMESTEPS, alpha_at, source_prediction
+from insightedit.generation.denoiser import DenoiserInputs
+from insightedit.generation.source_denoiser import TRAIN_TIMESTEPS, SourceDenoiser, alpha_at, source_prediction
 from insightedit.modeling.offloading import in_forward
 from insightedit.modeling.opening import open_base_model
-from insightedit.modeling.pretrained import load_pretrained
-from insightedit.modeling.whole_model import WholeModel
 from insightedit.types import EditCondition, NoisePrediction
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ PLACE_KEYS = ("place_out.weight", "place_out.bias")
 BLANK_PRIOR = 1.0  # latents of a whole picture have about unit variance
 
 
-class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
+class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
     """Denoiser of [z_t, z_src] by text states of any length, with a mask over them.
 
     `config.in_channels` stays the number of channels of z_t. `forward` has the stock signature and output: with a
@@ -54,6 +52,8 @@ class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
 
     Source: MIGE, section 3.1.2.
     """
+
+    stock: ClassVar[Any] = PixArtTransformer2DModel
 
     def __init__(
         self, *, source_channels: int = 4, source_prior: float = 0.0, place_head: bool = False, **stock_config: Any
@@ -106,7 +106,7 @@ class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
         """
         given = transformer_or_folder
         if not isinstance(given, PixArtTransformer2DModel):
-            given = _load_any(given, subfolder)
+            given = cls.load_either(given, subfolder)
         weights = given.state_dict()
         projection = weights.pop("pos_embed.proj.weight")
         channels = given.config.in_channels
@@ -116,7 +116,7 @@ class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
                 f"from_transformer takes one that reads {channels} (text-to-image) or {channels + source_channels} "
                 "(with source latents)."
             )
-        config = {key: value for key, value in given.config.items() if key in _stock_config_keys()}
+        config = {key: value for key, value in given.config.items() if key in cls.stock_settings()}
         new = cls(source_channels=source_channels, source_prior=source_prior, place_head=place_head, **config)
         new = new if new.dtype == given.dtype else new.to(given.dtype)
         with torch.no_grad():
@@ -132,24 +132,6 @@ class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
             nn.init.zeros_(new.proj_out.weight)  # it says that nothing changes
             nn.init.zeros_(new.proj_out.bias)
         return new
-
-    @torch.no_grad()
-    def take_schedule(self, alphas_cumprod: Tensor | None) -> None:
-        """Keep the noise schedule that `source_prior` computes with.
-
-        Args:
-            alphas_cumprod: (1000,) of the noise schedule.
-
-        Raises:
-            ValueError: if it is missing or has another length.
-        """
-        if alphas_cumprod is None or alphas_cumprod.shape != self.alphas_cumprod.shape:
-            given = None if alphas_cumprod is None else tuple(alphas_cumprod.shape)
-            raise ValueError(
-                f"source_prior needs alphas_cumprod of {TRAIN_TIMESTEPS} timesteps, got {given}: give the noise "
-                "scheduler's `alphas_cumprod`."
-            )
-        self.alphas_cumprod.copy_(alphas_cumprod)
 
     def forward(
         self,
@@ -287,12 +269,6 @@ class EditTransformer(Denoiser, WholeModel, PixArtTransformer2DModel):
         finally:
             hook.remove()
 
-    @staticmethod
-    def _get_init_keys(input_class: type) -> set[str]:
-        """Config keys that a class is built from: for this one, the stock transformer's and its own."""
-        keys = PixArtTransformer2DModel._get_init_keys(input_class)
-        return keys | _stock_config_keys() if issubclass(input_class, EditTransformer) else keys
-
 
 def _with_place_head(weights: dict[str, Tensor], head: nn.Linear | None) -> dict[str, Tensor]:
     """`weights` with what they have of a place head, or what the new one has, or neither."""
@@ -307,14 +283,3 @@ def _undecided(width: int) -> nn.Linear:
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
-
-
-def _stock_config_keys() -> set[str]:
-    return PixArtTransformer2DModel._get_init_keys(PixArtTransformer2DModel) - {"self"}
-
-
-def _load_any(folder: str | Path, subfolder: str | None) -> PixArtTransformer2DModel:
-    """A stock transformer or an `EditTransformer`, whichever the folder holds."""
-    saved_as = EditTransformer.load_config(folder, subfolder=subfolder).get("_class_name")
-    loader = EditTransformer if saved_as == EditTransformer.__name__ else PixArtTransformer2DModel
-    return load_pretrained(loader, folder, subfolder=subfolder)

@@ -18,21 +18,19 @@ from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProj
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
-from insightedit.generation.denoiser import Denoiser, DenoiserInputs
+from insightedit.generation.denoiser import DenoiserInputs
+from insightedit.generation.source_denoiser import TRAIN_TIMESTEPS, SourceDenoiser, alpha_at, source_prediction
 from insightedit.generation.unet_input import EditConvIn, unet_input
 from insightedit.modeling.opening import open_base_model
-from insightedit.modeling.pretrained import load_pretrained
-from insightedit.modeling.whole_model import WholeModel
 from insightedit.types import EditCondition, NoisePrediction
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config, UNetConfig
 
-TRAIN_TIMESTEPS = 1000
 IMAGE_PROCESSORS = (IPAdapterAttnProcessor2_0, IPAdapterXFormersAttnProcessor)
 
 
-class EditUNet(Denoiser, WholeModel, UNet2DConditionModel):
+class EditUNet(SourceDenoiser, UNet2DConditionModel):
     """Denoiser of [z_t, z_src], with v' after `conv_in` and an image prompt by decoupled cross-attention.
 
     `config.in_channels` stays what it is in a text-to-image UNet, the number of channels of z_t; a pipeline
@@ -60,6 +58,7 @@ class EditUNet(Denoiser, WholeModel, UNet2DConditionModel):
     """
 
     part: ClassVar[str] = "unet"
+    stock: ClassVar[Any] = UNet2DConditionModel
     _skip_layerwise_casting_patterns = ("norm", "encoder_hid_proj")  # diffusers reads the latter's dtype itself
 
     def __init__(
@@ -140,7 +139,7 @@ class EditUNet(Denoiser, WholeModel, UNet2DConditionModel):
         """
         unet = unet_or_folder
         if not isinstance(unet, UNet2DConditionModel):
-            unet = _load_any(unet_or_folder, subfolder)
+            unet = cls.load_either(unet_or_folder, subfolder)
         latent_channels = unet.config.out_channels
         given_channels = unet.conv_in.in_channels
         if given_channels not in (latent_channels, latent_channels + source_channels):
@@ -152,7 +151,7 @@ class EditUNet(Denoiser, WholeModel, UNet2DConditionModel):
             )
         if position_embedding is None:
             position_embedding = bool(unet.config.get("position_embedding"))
-        config = {k: v for k, v in unet.config.items() if k in _stock_config_keys()}
+        config = {k: v for k, v in unet.config.items() if k in cls.stock_settings()}
         config.update(
             in_channels=latent_channels,
             source_channels=source_channels,
@@ -165,7 +164,9 @@ class EditUNet(Denoiser, WholeModel, UNet2DConditionModel):
         edit_unet = cls(**config)
         _copy_weights(unet, edit_unet)
         if source_prior and not unet.config.get("source_prior"):
-            edit_unet.start_from_source(alphas_cumprod)
+            edit_unet.take_schedule(alphas_cumprod)
+            nn.init.zeros_(edit_unet.conv_out.weight)  # it says that nothing changes
+            nn.init.zeros_(edit_unet.conv_out.bias)
         return edit_unet if edit_unet.dtype == unet.dtype else edit_unet.to(unet.dtype)
 
     @classmethod
@@ -242,26 +243,6 @@ class EditUNet(Denoiser, WholeModel, UNet2DConditionModel):
                 output, sample[:, :first], sample[:, first:last], alpha, self.config.source_prior
             )
         return UNet2DConditionOutput(sample=output) if return_dict else (output,)
-
-    @torch.no_grad()
-    def start_from_source(self, alphas_cumprod: Tensor | None) -> None:
-        """Take the noise schedule, and make the untrained UNet say that nothing changes.
-
-        Args:
-            alphas_cumprod: (1000,) of the noise schedule.
-
-        Raises:
-            ValueError: if the schedule is missing or has another length.
-        """
-        if alphas_cumprod is None or alphas_cumprod.shape != self.alphas_cumprod.shape:
-            given = None if alphas_cumprod is None else tuple(alphas_cumprod.shape)
-            raise ValueError(
-                f"source_prior needs alphas_cumprod of {TRAIN_TIMESTEPS} timesteps, got {given}: give the noise "
-                "scheduler's `alphas_cumprod`."
-            )
-        self.alphas_cumprod.copy_(alphas_cumprod)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
 
     def image_attentions(self) -> list[tuple[str, Attention]]:
         """The cross-attentions with an image branch, by name; none where the UNet has no image branch."""
@@ -340,12 +321,6 @@ class EditUNet(Denoiser, WholeModel, UNet2DConditionModel):
             return encoder_hidden_states, []
         return encoder_hidden_states, self.encoder_hid_proj([self._as_image_prompt(image_embeds)])
 
-    @staticmethod
-    def _get_init_keys(input_class: type) -> set[str]:
-        """Config keys that a class is built from: for this one, the stock UNet's and its own."""
-        keys = UNet2DConditionModel._get_init_keys(input_class)
-        return keys | _stock_config_keys() if issubclass(input_class, EditUNet) else keys
-
     def _check_sizes(self, residual_channels: int, image_tokens: int, image_embed_dim: int) -> None:
         width = self.config.block_out_channels[0]
         if residual_channels not in (0, width):
@@ -392,67 +367,11 @@ class EditUNet(Denoiser, WholeModel, UNet2DConditionModel):
         return image_embeds
 
 
-def alpha_at(alphas_cumprod: Tensor, timestep: Tensor | float) -> Tensor:
-    """The noise schedule's a at any timestep; between two whole ones, on the line from one to the other.
-
-    Args:
-        alphas_cumprod: (T,) of the training schedule.
-        timestep: scalar or (B,), whole or not; what lies beyond the schedule counts as its end.
-
-    Returns:
-        (B, 1, 1, 1) float32, or (1, 1, 1, 1) of a scalar.
-    """
-    alphas = alphas_cumprod.float()
-    # float32 holds whole timesteps exactly
-    at = torch.as_tensor(timestep, device=alphas.device).float().clamp(0, len(alphas) - 1).reshape(-1, 1, 1, 1)
-    low = at.floor().long()
-    return torch.lerp(alphas[low], alphas[(low + 1).clamp(max=len(alphas) - 1)], at - low)
-
-
-def source_prediction(
-    output: Tensor, noisy_latents: Tensor, source_latents: Tensor, alpha: Tensor, prior: float | Tensor
-) -> Tensor:
-    """Latents from what the layers say, with the source as the first guess.
-
-    If the edited latents were normal around the source's with deviation `prior` p, then after seeing
-    z_t = sqrt(a) x + sqrt(1 - a) noise they would have mean z_src + K (z_t - sqrt(a) z_src) with
-    K = sqrt(a) p^2 / (a p^2 + 1 - a), and deviation p sqrt((1 - a) / (a p^2 + 1 - a)). The layers say by how many
-    deviations that guess is wrong; saying nothing copies the source.
-
-    Args:
-        output: (B, C, h, w) of the last convolution.
-        noisy_latents: (B, C, h, w) z_t.
-        source_latents: (B, C, h, w) z_src.
-        alpha: (B, 1, 1, 1) or (1, 1, 1, 1) a, cumulative product of the schedule, 0 to 1.
-        prior: p > 0, latent units; a number, or (B, 1, 1, 1).
-
-    Returns:
-        (B, C, h, w) predicted latents (prediction type `sample`).
-
-    Source: EDM preconditioning (Karras et al. 2022, section 5) with the source as the mean (ours).
-    """
-    variance = alpha * prior**2 + 1.0 - alpha
-    gain = alpha.sqrt() * prior**2 / variance
-    deviation = prior * ((1.0 - alpha) / variance).sqrt()
-    return source_latents + gain * (noisy_latents - alpha.sqrt() * source_latents) + deviation * output
-
-
 def _open_unet(config: Config) -> AbstractContextManager[str]:
     named = cast("UNetConfig", config.generation.denoiser).model
     key = "generation.denoiser.model" if named else "generation.model"
     what = "a folder whose unet/ fits this config" if named else "a Stable Diffusion pipeline in diffusers' format"
     return open_base_model(key, named or config.generation.model, what)
-
-
-def _stock_config_keys() -> set[str]:
-    return UNet2DConditionModel._get_init_keys(UNet2DConditionModel) - {"self"}
-
-
-def _load_any(folder: str | Path, subfolder: str | None) -> UNet2DConditionModel:
-    """A stock UNet or an `EditUNet`, whichever the folder holds."""
-    saved_as = EditUNet.load_config(folder, subfolder=subfolder).get("_class_name")
-    loader = EditUNet if saved_as == EditUNet.__name__ else UNet2DConditionModel
-    return load_pretrained(loader, folder, subfolder=subfolder)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ import insightedit
 from insightedit.comprehension.adapted import AdaptedMllm, read_adapter
 from insightedit.comprehension.lora import ADAPTER_FILE
 from insightedit.generation.autoencoder import latent_factor
-from insightedit.generation.unet import TRAIN_TIMESTEPS
+from insightedit.generation.source_denoiser import TRAIN_TIMESTEPS
 from insightedit.modeling.model_files import (
     Shapes,
     check_finite_weights,

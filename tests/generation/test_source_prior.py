@@ -6,7 +6,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from insightedit.generation.unet import EditUNet, source_prediction
+from insightedit.generation.source_denoiser import source_prediction
+from insightedit.generation.unet import EditUNet
 
 
 def stock() -> UNet2DConditionModel:

@@ -8,7 +8,8 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from insightedit.generation.sampling import denoise, initial_noise, step_generators
-from insightedit.generation.unet import EditUNet, alpha_at
+from insightedit.generation.source_denoiser import alpha_at
+from insightedit.generation.unet import EditUNet
 from insightedit.types import EditCondition
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_.*:DeprecationWarning")

@@ -47,7 +47,7 @@ class BIM(nn.Module):
         self,
         *,
         text_width: int,
-        vision_width: int,
+        vision_width: int = 1024,
         width: int = 1024,
         depth: int = 2,
         num_heads: int = 8,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 
-from insightedit.bridging.bim import BIM, BimKind
+from insightedit.bridging.bim import BIM
 from insightedit.bridging.edit_head import EditHead
 from insightedit.bridging.iaa import IAA
 from insightedit.bridging.qformer import QFormer
@@ -18,6 +19,25 @@ from insightedit.types import ComprehensionStates, EditCondition
 
 NullText = Literal["empty", "zero_states"]
 NULL_TEXTS: tuple[NullText, ...] = ("empty", "zero_states")
+FLAT_0_1 = {
+    "qformer_config": {
+        "num_layers": "qformer_layers", "num_heads": "qformer_heads", "ffn_dim": "qformer_ffn_dim",
+        "cross_attention_every": "qformer_cross_attention_every", "dropout": "qformer_dropout",
+    },
+    "edit_head_config": {
+        "width": "edit_head_width", "num_layers": "edit_head_layers", "num_heads": "edit_head_heads",
+        "ffn_dim": "edit_head_ffn_dim",
+    },
+    "bim_config": {
+        "width": "bim_width", "depth": "bim_depth", "num_heads": "bim_heads", "mlp_dim": "bim_mlp_dim",
+        "downsample_rate": "bim_downsample_rate", "text_scale": "bim_text_scale", "kind": "bim_kind",
+        "place_head": "bim_place_head", "vision_width": "vision_width", "residual_channels": "residual_channels",
+    },
+    "iaa_config": {
+        "hidden_dim": "iaa_hidden_dim", "num_layers": "iaa_layers", "image_embed_dim": "image_embed_dim",
+    },
+}  # fmt: skip
+"""Branch -> its argument -> key of version 0.1's bridge/config.json; the first is null without the branch."""
 
 
 class EditBridge(WholeModel, ConfigMixin):
@@ -30,32 +50,13 @@ class EditBridge(WholeModel, ConfigMixin):
         num_queries: Q, length of the text encoder's output.
         text_width: D_text, its width.
         llm_width: D_llm, width of the edit-token states.
-        vision_width: D_vis, width of the vision patches before the projector.
-        qformer_layers: Q-Former layers; None builds an edit head in its place.
-        qformer_heads: its attention heads.
-        qformer_ffn_dim: its feed-forward width.
-        qformer_cross_attention_every: layers 0, n, 2n, ... read the edit-token states.
-        qformer_dropout: its dropout, 0-1.
-        edit_head_width: the edit head's inner width; needed without Q-Former, None with one.
-        edit_head_layers: its encoder layers, and as many decoder layers.
-        edit_head_heads: its attention heads.
-        edit_head_ffn_dim: its feed-forward width.
+        qformer_config: `QFormer`'s further arguments, and `token_head`; None builds an edit head in its place.
+        edit_head_config: `EditHead`'s further arguments, and `token_head`: a linear layer from text states to the text
+            encoder's token embeddings, for a training loss on the words (ours).
+        bim_config: `BIM`'s further arguments; None builds no BIM.
+        iaa_config: `IAA`'s further arguments; None builds no image branch.
         null_text: what "no text" is: the text encoder's states of the empty text, kept in `null_text_states`, or what
             the text branch makes of zero states (learned, so computed anew each time).
-        token_head: build a linear layer from the text states to the text encoder's token embeddings, for a
-            training loss on the words (ours).
-        bim_width: BIM's inner width; None builds no BIM.
-        bim_depth: two-way blocks.
-        bim_heads: attention heads.
-        bim_mlp_dim: feed-forward width.
-        bim_downsample_rate: cross-attention works at `bim_width // bim_downsample_rate`.
-        bim_text_scale: factor on what BIM adds to the text states.
-        bim_place_head: let v' say which cells change, for a training loss on it.
-        bim_kind: `two_way`, or what stands in its place in an ablation, see `BIM`.
-        residual_channels: C_res of v'; 0 without BIM.
-        iaa_hidden_dim: width of the image branch's mapper; None builds no image branch.
-        iaa_layers: its Linear layers.
-        image_embed_dim: D_img, width of the CLIP image embedding; needed with an image branch.
 
     Raises:
         ValueError: if the sizes do not fit each other.
@@ -73,74 +74,44 @@ class EditBridge(WholeModel, ConfigMixin):
         num_queries: int = 77,
         text_width: int = 768,
         llm_width: int = 4096,
-        vision_width: int = 1024,
-        qformer_layers: int | None = 6,
-        qformer_heads: int = 12,
-        qformer_ffn_dim: int = 3072,
-        qformer_cross_attention_every: int = 2,
-        qformer_dropout: float = 0.1,
-        edit_head_width: int | None = None,
-        edit_head_layers: int = 4,
-        edit_head_heads: int = 4,
-        edit_head_ffn_dim: int = 2048,
+        qformer_config: Mapping[str, Any] | None = None,
+        edit_head_config: Mapping[str, Any] | None = None,
+        bim_config: Mapping[str, Any] | None = None,
+        iaa_config: Mapping[str, Any] | None = None,
         null_text: NullText = "empty",
-        token_head: bool = False,
-        bim_width: int | None = 1024,
-        bim_depth: int = 2,
-        bim_heads: int = 8,
-        bim_mlp_dim: int = 2048,
-        bim_downsample_rate: int = 2,
-        bim_text_scale: float = 0.5,
-        bim_place_head: bool = False,
-        bim_kind: BimKind = "two_way",
-        residual_channels: int = 320,
-        iaa_hidden_dim: int | None = 1024,
-        iaa_layers: int = 2,
-        image_embed_dim: int | None = 768,
     ) -> None:
         super().__init__()
-        _check_image_branch(iaa_hidden_dim, image_embed_dim)
-        _check_text_branch(qformer_layers, edit_head_width, null_text)
+        if (qformer_config is None) == (edit_head_config is None):
+            raise ValueError(
+                f"qformer_config={qformer_config} and edit_head_config={edit_head_config}: the text branch is a "
+                "Q-Former or an edit head, so exactly one of them has to be given."
+            )
+        if null_text not in NULL_TEXTS:
+            raise ValueError(f"null_text is {null_text!r}; it is one of {', '.join(NULL_TEXTS)}.")
+        text = dict(qformer_config if qformer_config is not None else edit_head_config or {})
+        token_head = text.pop("token_head", False)
+        sizes = {"num_queries": num_queries, "llm_width": llm_width}
         self.qformer: QFormer | None = None
-        if qformer_layers is not None:
-            self.qformer = QFormer(
-                num_queries=num_queries,
-                width=text_width,
-                num_layers=qformer_layers,
-                num_heads=qformer_heads,
-                ffn_dim=qformer_ffn_dim,
-                encoder_width=llm_width,
-                cross_attention_every=qformer_cross_attention_every,
-                dropout=qformer_dropout,
-            )
         self.edit_head: EditHead | None = None
-        if edit_head_width is not None:
-            inner = (edit_head_width, edit_head_layers, edit_head_heads, edit_head_ffn_dim)
-            self.edit_head = _build_edit_head(num_queries, text_width, llm_width, inner)
+        if qformer_config is not None:
+            self.qformer = _build("qformer_config", QFormer, text, width=text_width, **sizes)
+        else:
+            self.edit_head = _build("edit_head_config", EditHead, text, text_width=text_width, **sizes)
         self.bim: BIM | None = None
-        if bim_width is not None:
-            self.bim = BIM(
-                text_width=text_width,
-                vision_width=vision_width,
-                width=bim_width,
-                depth=bim_depth,
-                num_heads=bim_heads,
-                mlp_dim=bim_mlp_dim,
-                downsample_rate=bim_downsample_rate,
-                residual_channels=residual_channels,
-                text_scale=bim_text_scale,
-                place_head=bim_place_head,
-                kind=bim_kind,
-            )
+        if bim_config is not None:
+            self.bim = _build("bim_config", BIM, bim_config, text_width=text_width)
         self.iaa: IAA | None = None
-        if iaa_hidden_dim is not None and image_embed_dim is not None:
-            self.iaa = IAA(
-                llm_width=llm_width, hidden_dim=iaa_hidden_dim, num_layers=iaa_layers, image_embed_dim=image_embed_dim
-            )
+        if iaa_config is not None:
+            self.iaa = _build("iaa_config", IAA, iaa_config, llm_width=llm_width)
         self.token_out = nn.Linear(text_width, text_width) if token_head else None
         self.register_buffer("null_text_states", torch.zeros(num_queries, text_width))
         self._use_bim = self.bim is not None
         self._use_iaa = self.iaa is not None
+
+    @classmethod
+    def from_config(cls, config: Any, **options: Any) -> Any:
+        """As in diffusers; also of the flat settings that version 0.1 wrote."""
+        return super().from_config(nested_settings(config), **options)
 
     @property
     def use_bim(self) -> bool:
@@ -150,7 +121,7 @@ class EditBridge(WholeModel, ConfigMixin):
     @use_bim.setter
     def use_bim(self, value: bool) -> None:
         if value and self.bim is None:
-            raise ValueError("this bridge was built without BIM: build it with bim_width set to switch BIM on.")
+            raise ValueError("this bridge was built without BIM: build it with bim_config to switch BIM on.")
         self._use_bim = value
 
     @property
@@ -161,7 +132,7 @@ class EditBridge(WholeModel, ConfigMixin):
     @use_iaa.setter
     def use_iaa(self, value: bool) -> None:
         if value and self.iaa is None:
-            raise ValueError("this bridge was built without IAA: build it with iaa_hidden_dim set to switch IAA on.")
+            raise ValueError("this bridge was built without IAA: build it with iaa_config to switch IAA on.")
         self._use_iaa = value
 
     @torch.no_grad()
@@ -244,36 +215,25 @@ class EditBridge(WholeModel, ConfigMixin):
         return self.edit_head(edit_hidden_states, _needed(edit_embeddings))
 
 
-def _check_image_branch(iaa_hidden_dim: int | None, image_embed_dim: int | None) -> None:
-    if iaa_hidden_dim is not None and image_embed_dim is None:
-        raise ValueError(
-            f"an image branch (iaa_hidden_dim={iaa_hidden_dim}) needs image_embed_dim, got {image_embed_dim}: give the "
-            "CLIP image encoder's projection width, or iaa_hidden_dim=None for no image branch."
-        )
+def _build(name: str, part: Any, given: Mapping[str, Any], **sizes: int) -> Any:
+    try:
+        return part(**sizes, **given)
+    except TypeError as error:
+        raise ValueError(f"{name}={dict(given)} does not fit {part.__name__}: {error}.") from error
 
 
-def _check_text_branch(qformer_layers: int | None, edit_head_width: int | None, null_text: str) -> None:
-    if (qformer_layers is None) == (edit_head_width is None):
-        raise ValueError(
-            f"qformer_layers={qformer_layers} and edit_head_width={edit_head_width}: the text branch is a Q-Former or "
-            "an edit head, so exactly one of them has to be given."
-        )
-    if null_text not in NULL_TEXTS:
-        raise ValueError(f"null_text is {null_text!r}; it is one of {', '.join(NULL_TEXTS)}.")
-
-
-def _build_edit_head(num_queries: int, text_width: int, llm_width: int, inner: tuple[int, int, int, int]) -> EditHead:
-    """An edit head of (width, layers, heads, feed-forward width)."""
-    width, num_layers, num_heads, ffn_dim = inner
-    return EditHead(
-        num_queries=num_queries,
-        text_width=text_width,
-        llm_width=llm_width,
-        width=width,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        ffn_dim=ffn_dim,
-    )
+def nested_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A bridge's settings as `EditBridge` takes them, also of those that version 0.1 wrote, which were flat."""
+    if "bim_width" not in config:
+        return dict(config)
+    old = {"token_head"} | {key for names in FLAT_0_1.values() for key in names.values()}
+    settings = {key: value for key, value in config.items() if key not in old}
+    for branch, names in FLAT_0_1.items():
+        given = {name: config[key] for name, key in names.items() if key in config}
+        if branch in ("qformer_config", "edit_head_config"):
+            given["token_head"] = config.get("token_head", False)
+        settings[branch] = given if config.get(next(iter(names.values()))) is not None else None
+    return settings
 
 
 def _needed(edit_embeddings: Tensor | None) -> Tensor:

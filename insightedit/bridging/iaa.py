@@ -32,7 +32,9 @@ class IAA(nn.Module):
         ValueError: if `num_layers` is below 2.
     """
 
-    def __init__(self, *, llm_width: int, hidden_dim: int, num_layers: int, image_embed_dim: int) -> None:
+    def __init__(
+        self, *, llm_width: int, hidden_dim: int = 1024, num_layers: int = 2, image_embed_dim: int = 768
+    ) -> None:
         super().__init__()
         if num_layers < 2:
             raise ValueError(f"IAA needs num_layers >= 2 (one before and one after the mean), got {num_layers}.")

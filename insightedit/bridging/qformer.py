@@ -54,7 +54,7 @@ class QFormer(nn.Module):
         num_layers: number of layers.
         num_heads: attention heads; has to divide `width`.
         ffn_dim: inner width of the feed-forward part.
-        encoder_width: D_llm, width of the edit-token states.
+        llm_width: D_llm, width of the edit-token states.
         cross_attention_every: layers 0, n, 2n, ... read the edit-token states.
         dropout: probability, 0-1, as in bert-base.
 
@@ -67,10 +67,10 @@ class QFormer(nn.Module):
         *,
         num_queries: int,
         width: int,
-        num_layers: int,
-        num_heads: int,
-        ffn_dim: int,
-        encoder_width: int,
+        llm_width: int,
+        num_layers: int = 6,
+        num_heads: int = 12,
+        ffn_dim: int = 3072,
         cross_attention_every: int = 2,
         dropout: float = 0.1,
     ) -> None:
@@ -88,7 +88,7 @@ class QFormer(nn.Module):
                 width=width,
                 num_heads=num_heads,
                 ffn_dim=ffn_dim,
-                encoder_width=encoder_width if index % cross_attention_every == 0 else None,
+                encoder_width=llm_width if index % cross_attention_every == 0 else None,
                 dropout=dropout,
             )
             for index in range(num_layers)

@@ -208,9 +208,9 @@ def _in_use(bridge: Any) -> Any:
     """The bridge without branches that are switched off: loaded again, they would be on, and nobody trained them."""
     off: dict[str, Any] = {}
     if getattr(bridge, "bim", None) is not None and not bridge.use_bim:
-        off |= {"bim_width": None, "bim_place_head": False}
+        off["bim_config"] = None
     if getattr(bridge, "iaa", None) is not None and not bridge.use_iaa:
-        off["iaa_hidden_dim"] = None
+        off["iaa_config"] = None
     if not off:
         return bridge
     smaller = type(bridge).from_config({**bridge.config, **off})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from insightedit.bridging.bridge import EditBridge
 from insightedit.bridging.fusion import FusionBridge
 from insightedit.config.kinds import part_class
 from insightedit.config.load import ConfigError
-from insightedit.config.schema import Config, EditHeadConfig, FusionConfig, QFormerConfig
+from insightedit.config.schema import Config, FusionConfig
 from insightedit.generation.autoencoder import latent_factor
 from insightedit.model.editor import Editor
 from insightedit.modeling.opening import open_base_model
@@ -184,48 +185,18 @@ def build_bridge(
         num_queries=getattr(own, "max_position_embeddings", None) or T5_LENGTH,
         text_width=own.hidden_size,
         llm_width=comprehension.hidden_size,
-        vision_width=comprehension.vision_hidden_size,
-        **_qformer_arguments(qformer),
-        **_edit_head_arguments(head),
+        qformer_config=asdict(qformer) if qformer else None,
+        edit_head_config=asdict(head) if head else None,
+        bim_config=bim
+        and {
+            **asdict(bim),
+            "vision_width": comprehension.vision_hidden_size,
+            "residual_channels": inputs.residual_channels,
+        },
+        iaa_config=iaa
+        and {"hidden_dim": iaa.hidden_dim, "num_layers": iaa.num_layers, "image_embed_dim": image_embed_dim},
         null_text=config.guidance.null_text,
-        bim_width=bim.width if bim else None,
-        bim_depth=bim.depth if bim else 0,
-        bim_heads=bim.num_heads if bim else 1,
-        bim_mlp_dim=bim.mlp_dim if bim else 0,
-        bim_downsample_rate=bim.downsample_rate if bim else 1,
-        bim_text_scale=bim.text_scale if bim else 0.0,
-        bim_place_head=bim.place_head if bim else False,
-        bim_kind=bim.kind if bim else "two_way",
-        residual_channels=inputs.residual_channels if bim else 0,
-        iaa_hidden_dim=iaa.hidden_dim if iaa else None,
-        iaa_layers=iaa.num_layers if iaa else 0,
-        image_embed_dim=image_embed_dim,
     )
-
-
-def _qformer_arguments(part: QFormerConfig | None) -> dict[str, Any]:
-    if part is None:
-        return {"qformer_layers": None}
-    return {
-        "qformer_layers": part.num_layers,
-        "qformer_heads": part.num_heads,
-        "qformer_ffn_dim": part.ffn_dim,
-        "qformer_cross_attention_every": part.cross_attention_every,
-        "qformer_dropout": part.dropout,
-        "token_head": part.token_head,
-    }
-
-
-def _edit_head_arguments(part: EditHeadConfig | None) -> dict[str, Any]:
-    if part is None:
-        return {}
-    return {
-        "edit_head_width": part.width,
-        "edit_head_layers": part.num_layers,
-        "edit_head_heads": part.num_heads,
-        "edit_head_ffn_dim": part.ffn_dim,
-        "token_head": part.token_head,
-    }
 
 
 def build_generator(config: Config) -> dict[str, Any]:

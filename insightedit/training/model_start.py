@@ -8,7 +8,7 @@ does not have (a branch that is new here) starts untrained.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from insightedit.bridging.bridge import nested_settings
 from insightedit.hub.network import CONFIG, HUB_ID
 from insightedit.modeling.model_files import read_json
 from insightedit.modeling.pretrained import load_pretrained
@@ -30,28 +31,8 @@ if TYPE_CHECKING:
 INDEX = "model_index.json"
 DEFAULT = "default"
 ABSENT = object()
-BRIDGE_SETTINGS = {
-    "qformer_layers": "qformer.num_layers",
-    "qformer_heads": "qformer.num_heads",
-    "qformer_ffn_dim": "qformer.ffn_dim",
-    "qformer_cross_attention_every": "qformer.cross_attention_every",
-    "edit_head_width": "edit_head.width",
-    "edit_head_layers": "edit_head.num_layers",
-    "edit_head_heads": "edit_head.num_heads",
-    "edit_head_ffn_dim": "edit_head.ffn_dim",
-    "bim_width": "bim.width",
-    "bim_depth": "bim.depth",
-    "bim_heads": "bim.num_heads",
-    "bim_mlp_dim": "bim.mlp_dim",
-    "bim_downsample_rate": "bim.downsample_rate",
-    "bim_text_scale": "bim.text_scale",
-    "bim_kind": "bim.kind",
-    "iaa_hidden_dim": "iaa.hidden_dim",
-    "iaa_layers": "iaa.num_layers",
-    "num_heads": "fusion.num_heads",
-    "activation": "fusion.activation",
-}
-"""Key of a model's bridge/config.json -> key below `bridge` in a stage's config; shapes alone do not tell heads."""
+FREE = ("dropout", "token_head", "place_head", "image_tokens")
+"""Settings of the bridge's branches that may differ: the weights mean the same, or their shapes tell."""
 DECIDING = (
     "comprehension.num_edit_tokens",
     "comprehension.edit_token",
@@ -62,7 +43,6 @@ DECIDING = (
     "generation.source_prior",
 )
 """Settings without which a model's weights mean something else, besides those of its bridge."""
-BRANCHES = {"bim": "bim_width", "iaa": "iaa_hidden_dim"}  # key below `bridge` -> in a model's bridge/config.json
 TOLERANCE = 2e-3  # of two autoencoders, of which one may have been rounded to float16 or bfloat16
 
 
@@ -245,9 +225,15 @@ def _own_config(folder: Path) -> Config | None:
 
 def _settings(folder: Path, index: dict[str, Any], own: Config | None) -> dict[str, Any]:
     """What the model was made with, by config key: as its config says, or else as follows from its parts' files."""
+    found = {
+        f"bridge.{branch}.{name}": value
+        for branch, given in _branches(folder, own).items()
+        for name, value in given.items()
+        if name not in FREE
+    }
     if own is not None:
-        told = {key: _get(own, key) for key in (*DECIDING, *(f"bridge.{name}" for name in BRIDGE_SETTINGS.values()))}
-        return {key: value for key, value in told.items() if value not in (None, ABSENT)}
+        found |= {key: _get(own, key) for key in DECIDING}
+        return {key: value for key, value in found.items() if value not in (None, ABSENT)}
     denoiser = _read(folder, "unet/config.json" if "unet" in index else "transformer/config.json")
     scheduler = _read(folder, "scheduler/scheduler_config.json")
     places = {
@@ -256,10 +242,19 @@ def _settings(folder: Path, index: dict[str, Any], own: Config | None) -> dict[s
         "source_prior": denoiser.get("source_prior"),
     }
     names = {key: key.rpartition(".")[2] for key in DECIDING}
-    found = {key: places[name] if name in places else index.get(name) for key, name in names.items()}
-    bridge = _read(folder, "bridge/config.json")
-    found |= {f"bridge.{ours}": bridge.get(theirs) for theirs, ours in BRIDGE_SETTINGS.items()}
+    found |= {key: places[name] if name in places else index.get(name) for key, name in names.items()}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _branches(folder: Path, own: Config | None) -> dict[str, dict[str, Any]]:
+    """Settings of the branches that the model's bridge has; some are of no config (widths of its neighbours)."""
+    if own is not None:
+        return {name: given for name, given in asdict(own.bridge).items() if given is not None}
+    held = nested_settings(_read(folder, "bridge/config.json"))
+    if held.get("_class_name") == "FusionBridge":
+        return {"fusion": held}
+    names = ("qformer", "edit_head", "bim", "iaa")
+    return {name: held[f"{name}_config"] for name in names if held.get(f"{name}_config") is not None}
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
@@ -272,10 +267,8 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _check_branches(folder: Path, config: Config, own: Config | None) -> None:
-    bridge = _read(folder, "bridge/config.json") if own is None else {}
-    for key, width in BRANCHES.items():
-        has_branch = bridge.get(width) if own is None else getattr(own.bridge, key) is not None
-        if has_branch and getattr(config.bridge, key) is None:
+    for key in ("bim", "iaa"):
+        if key in _branches(folder, own) and getattr(config.bridge, key) is None:
             raise StageError(
                 f"{folder} has a branch that this config does not build (bridge.{key}=null), and its denoiser counts "
                 f"on it: leave bridge.{key} as the recipe has it. stage.use_{key}=false leaves it unused in this stage."

@@ -12,16 +12,9 @@ SMALL = {
     "num_queries": 7,
     "text_width": 16,
     "llm_width": 24,
-    "vision_width": 20,
-    "qformer_layers": 2,
-    "qformer_heads": 2,
-    "qformer_ffn_dim": 32,
-    "bim_width": 32,
-    "bim_heads": 2,
-    "bim_mlp_dim": 48,
-    "residual_channels": 6,
-    "iaa_hidden_dim": 16,
-    "image_embed_dim": 12,
+    "qformer_config": {"num_layers": 2, "num_heads": 2, "ffn_dim": 32},
+    "bim_config": {"vision_width": 20, "width": 32, "num_heads": 2, "mlp_dim": 48, "residual_channels": 6},
+    "iaa_config": {"hidden_dim": 16, "image_embed_dim": 12},
 }
 STATES, IMAGE = torch.randn(2, 5, 24), torch.randn(2, 9, 20)
 
@@ -37,7 +30,9 @@ def bridge() -> EditBridge:
 
 def test_full_size_shapes() -> None:
     with torch.device("meta"):
-        condition = EditBridge()(ComprehensionStates(torch.empty(2, 32, 4096), torch.empty(2, 256, 1024)), (32, 32))
+        condition = EditBridge(qformer_config={}, bim_config={}, iaa_config={})(
+            ComprehensionStates(torch.empty(2, 32, 4096), torch.empty(2, 256, 1024)), (32, 32)
+        )
     assert condition.encoder_hidden_states.shape == (2, 77, 768)
     assert condition.spatial_residual.shape == (2, 320, 32, 32)
     assert condition.image_embeds.shape == (2, 768)
@@ -82,16 +77,16 @@ def test_branches_switch_off_and_on(bridge: EditBridge) -> None:
 
 
 def test_without_bim_and_iaa(tmp_path) -> None:
-    bridge = EditBridge(**{**SMALL, "bim_width": None, "iaa_hidden_dim": None, "image_embed_dim": None}).eval()
+    bridge = EditBridge(**{**SMALL, "bim_config": None, "iaa_config": None}).eval()
     condition = bridge(ComprehensionStates(STATES, IMAGE), (4, 4))
     assert condition.spatial_residual is None
     assert condition.image_embeds is None
     assert not any(k.startswith(("bim", "iaa")) for k in bridge.state_dict())
     bridge.save_pretrained(tmp_path)
     assert EditBridge.from_pretrained(tmp_path).bim is None
-    with pytest.raises(ValueError, match=r"built without BIM: .*bim_width"):
+    with pytest.raises(ValueError, match=r"built without BIM: build it with bim_config"):
         bridge.use_bim = True
-    with pytest.raises(ValueError, match=r"built without IAA: .*iaa_hidden_dim"):
+    with pytest.raises(ValueError, match=r"built without IAA: build it with iaa_config"):
         bridge.use_iaa = True
 
 
@@ -117,6 +112,7 @@ def test_rejects_bim_without_latent_size(bridge: EditBridge) -> None:
         bridge(ComprehensionStates(STATES, IMAGE), None)
 
 
-def test_rejects_an_image_branch_without_width() -> None:
-    with pytest.raises(ValueError, match=r"iaa_hidden_dim=16\) needs image_embed_dim, got None"):
-        EditBridge(**{**SMALL, "image_embed_dim": None})
+@pytest.mark.parametrize("branch", ["qformer_config", "bim_config", "iaa_config"])
+def test_rejects_what_a_branch_does_not_take(branch: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{branch}={{.*'widht': 8.*}} does not fit .*: .*unexpected keyword"):
+        EditBridge(**{**SMALL, branch: {**SMALL[branch], "widht": 8}})

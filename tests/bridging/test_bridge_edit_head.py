@@ -14,23 +14,9 @@ from insightedit.bridging.fusion import FusionBridge
 from insightedit.types import ComprehensionStates
 
 DEFAULT = Path(insightedit.__file__).parent / "weights" / "default" / "bridge"
-SMALL = {
-    "num_queries": 7,
-    "text_width": 16,
-    "llm_width": 24,
-    "vision_width": 20,
-    "bim_width": None,
-    "iaa_hidden_dim": None,
-    "image_embed_dim": None,
-}
-HEAD = {
-    "qformer_layers": None,
-    "edit_head_width": 32,
-    "edit_head_layers": 1,
-    "edit_head_heads": 2,
-    "edit_head_ffn_dim": 48,
-}
-QFORMER = {"qformer_layers": 2, "qformer_heads": 2, "qformer_ffn_dim": 32}
+SMALL = {"num_queries": 7, "text_width": 16, "llm_width": 24}
+HEAD = {"edit_head_config": {"width": 32, "num_layers": 1, "num_heads": 2, "ffn_dim": 48}}
+QFORMER = {"qformer_config": {"num_layers": 2, "num_heads": 2, "ffn_dim": 32}}
 STATES, EMBEDDINGS = torch.randn(2, 5, 24), torch.randn(5, 24)
 
 
@@ -61,7 +47,11 @@ def test_round_trip(bridge: EditBridge, tmp_path) -> None:
 
 
 def test_bim_can_follow_an_edit_head() -> None:
-    bridge = EditBridge(**{**SMALL, "bim_width": 32}, **HEAD, bim_heads=2, bim_mlp_dim=48, residual_channels=6)
+    bridge = EditBridge(
+        **SMALL,
+        **HEAD,
+        bim_config={"vision_width": 20, "width": 32, "num_heads": 2, "mlp_dim": 48, "residual_channels": 6},
+    )
     condition = bridge(ComprehensionStates(STATES, torch.randn(2, 9, 20), edit_embeddings=EMBEDDINGS), (4, 4))
     assert condition.encoder_hidden_states.shape == (2, 7, 16)
     assert condition.spatial_residual.shape == (2, 6, 4, 4)
@@ -98,11 +88,10 @@ def test_a_bridge_for_pictures_in_instructions_answers_the_same_call() -> None:
     assert torch.equal(bridge.null_states(), bridge.null_text_states)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"qformer_layers": 2, "edit_head_width": 32}])
+@pytest.mark.parametrize("arguments", [{}, {**QFORMER, **HEAD}])
 def test_exactly_one_text_branch(arguments: dict) -> None:
-    given = {**SMALL, "qformer_layers": None, **arguments}
     with pytest.raises(ValueError, match="exactly one of them has to be given"):
-        EditBridge(**given)
+        EditBridge(**SMALL, **arguments)
 
 
 def test_an_unknown_null_text() -> None:
@@ -116,18 +105,20 @@ def test_missing_embeddings_are_named(bridge: EditBridge) -> None:
             call()
 
 
-def test_a_folder_from_before_there_were_edit_heads_loads_unchanged(tmp_path) -> None:
-    bridge = EditBridge(**SMALL, **QFORMER)
+def test_a_folder_of_version_0_1_with_flat_settings_loads_unchanged(tmp_path) -> None:
+    bridge = EditBridge(**SMALL, **QFORMER, iaa_config={"hidden_dim": 8, "image_embed_dim": 6})
     bridge.save_pretrained(tmp_path)
     config = tmp_path / "config.json"
     saved = json.loads(config.read_text())
-    older = {k: v for k, v in saved.items() if not k.startswith("edit_head") and k != "null_text"}
-    assert len(older) == len(saved) - 5
-    config.write_text(json.dumps(older))
+    flat = {k: v for k, v in saved.items() if not k.endswith("_config") and k != "null_text"}  # before edit heads
+    flat |= {"qformer_layers": 2, "qformer_heads": 2, "qformer_ffn_dim": 32, "vision_width": 20, "token_head": False}
+    flat |= {"bim_width": None, "residual_channels": 6, "iaa_hidden_dim": 8, "iaa_layers": 2, "image_embed_dim": 6}
+    config.write_text(json.dumps(flat))
     loaded, info = EditBridge.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())
-    assert loaded.edit_head is None
+    assert loaded.edit_head is None and loaded.bim is None
     assert loaded.config["null_text"] == "empty"
+    assert loaded.config["iaa_config"] == {"hidden_dim": 8, "num_layers": 2, "image_embed_dim": 6}
     assert all(torch.equal(value, bridge.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 

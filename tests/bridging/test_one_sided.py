@@ -67,9 +67,9 @@ def test_the_usual_kind_keeps_its_names_and_numbers() -> None:
 
 
 def test_a_bridge_remembers_its_kind(tmp_path) -> None:
-    sizes = {"num_queries": 4, "text_width": 16, "llm_width": 16, "vision_width": 24, "qformer_layers": 1}
-    inner = {"qformer_heads": 2, "qformer_ffn_dim": 16, "bim_width": 32, "bim_heads": 2, "bim_mlp_dim": 32}
-    bridge = EditBridge(**sizes, **inner, residual_channels=6, iaa_hidden_dim=None, bim_kind="mlp")
+    qformer = {"num_layers": 1, "num_heads": 2, "ffn_dim": 16}
+    bim = {"vision_width": 24, "width": 32, "num_heads": 2, "mlp_dim": 32, "residual_channels": 6, "kind": "mlp"}
+    bridge = EditBridge(num_queries=4, text_width=16, llm_width=16, qformer_config=qformer, bim_config=bim)
     bridge.save_pretrained(tmp_path)
     again = EditBridge.from_pretrained(tmp_path)
     assert again.bim.two_way is None and again.bim.one_sided is not None

@@ -6,22 +6,22 @@ import torch
 from insightedit.bridging.attention import Attention
 from insightedit.bridging.qformer import QFormer, spread
 
-SMALL = {"num_queries": 7, "width": 16, "num_layers": 3, "num_heads": 2, "ffn_dim": 32, "encoder_width": 24}
+SMALL = {"num_queries": 7, "width": 16, "num_layers": 3, "num_heads": 2, "ffn_dim": 32, "llm_width": 24}
 FULL = {"num_queries": 77, "width": 768, "num_layers": 6, "num_heads": 12, "ffn_dim": 3072}
 
 
-@pytest.mark.parametrize(("encoder_width", "millions"), [(4096, 65.0), (5120, 69.7)])
-def test_full_size_parameter_count(encoder_width: int, millions: float) -> None:
+@pytest.mark.parametrize(("llm_width", "millions"), [(4096, 65.0), (5120, 69.7)])
+def test_full_size_parameter_count(llm_width: int, millions: float) -> None:
     with torch.device("meta"):
-        qformer = QFormer(**FULL, encoder_width=encoder_width)
-        assert qformer(torch.empty(2, 32, encoder_width)).shape == (2, 77, 768)
+        qformer = QFormer(**FULL, llm_width=llm_width)
+        assert qformer(torch.empty(2, 32, llm_width)).shape == (2, 77, 768)
     count = sum(p.numel() for p in qformer.parameters())
     assert count == pytest.approx(millions * 1e6, rel=0.005)
 
 
 def test_cross_attention_layers() -> None:
     with torch.device("meta"):
-        layers = QFormer(**FULL, encoder_width=8).layers
+        layers = QFormer(**FULL, llm_width=8).layers
     assert [layer.cross_attn is not None for layer in layers] == [True, False, True, False, True, False]
 
 

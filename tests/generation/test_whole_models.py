@@ -31,10 +31,20 @@ def model(request, edit_unet):
     if request.param == "fusion":
         return FusionBridge(token_width=8, visual_width=8, num_heads=2, text_length=3, text_width=4)
     return EditBridge(
-        num_queries=4, text_width=16, llm_width=24, vision_width=12, qformer_layers=1, qformer_heads=2,
-        qformer_ffn_dim=16, bim_width=16, bim_depth=1, bim_heads=2, bim_mlp_dim=16, residual_channels=8,
-        iaa_hidden_dim=8, image_embed_dim=6,
-    )  # fmt: skip
+        num_queries=4,
+        text_width=16,
+        llm_width=24,
+        qformer_config={"num_layers": 1, "num_heads": 2, "ffn_dim": 16},
+        bim_config={
+            "vision_width": 12,
+            "width": 16,
+            "depth": 1,
+            "num_heads": 2,
+            "mlp_dim": 16,
+            "residual_channels": 8,
+        },
+        iaa_config={"hidden_dim": 8, "image_embed_dim": 6},
+    )
 
 
 def test_missing_unexpected_and_misshapen_tensors_are_refused(model, tmp_path):

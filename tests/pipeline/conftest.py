@@ -52,17 +52,16 @@ def build_editor(root: Path) -> Editor:
         num_queries=16,
         text_width=WIDTH,
         llm_width=comprehension.hidden_size,
-        vision_width=comprehension.vision_hidden_size,
-        qformer_layers=2,
-        qformer_heads=2,
-        qformer_ffn_dim=64,
-        bim_width=32,
-        bim_depth=1,
-        bim_heads=2,
-        bim_mlp_dim=32,
-        residual_channels=WIDTH,
-        iaa_hidden_dim=32,
-        image_embed_dim=WIDTH,
+        qformer_config={"num_layers": 2, "num_heads": 2, "ffn_dim": 64},
+        bim_config={
+            "vision_width": comprehension.vision_hidden_size,
+            "width": 32,
+            "depth": 1,
+            "num_heads": 2,
+            "mlp_dim": 32,
+            "residual_channels": WIDTH,
+        },
+        iaa_config={"hidden_dim": 32, "image_embed_dim": WIDTH},
     )
     with torch.no_grad():
         lora = [p for name, p in comprehension.named_parameters() if "lora_" in name]

@@ -255,7 +255,7 @@ def test_a_hostile_folder_takes_no_memory(tiny_folder, place):
         ("mllm/config.json", "text_config", "max_position_embeddings", 10**12),
         ("unet/config.json", None, "layers_per_block", 10**7),
         ("scheduler/scheduler_config.json", None, "num_train_timesteps", 10**9),
-        ("bridge/config.json", None, "qformer_layers", 10**7),
+        ("bridge/config.json", "qformer_config", "num_layers", 10**7),
         ("bridge/config.json", None, "num_queries", 2**19),
         ("image_encoder/config.json", None, "image_size", 8192),
     )

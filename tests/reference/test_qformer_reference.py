@@ -56,7 +56,7 @@ def test_qformer_equals_blip2(every: int) -> None:
         num_layers=LAYERS,
         num_heads=HEADS,
         ffn_dim=FFN,
-        encoder_width=ENCODER,
+        llm_width=ENCODER,
         cross_attention_every=every,
     ).eval()
     copy_weights(ours, theirs)

@@ -30,7 +30,7 @@ from insightedit.training.trainable import select_trainable
 
 TINY = ["--recipe", "mgie", "--overlay", "tiny"]
 TABLES = ("comprehension.mllm.model.language_model.embed_tokens.weight", "comprehension.mllm.lm_head.weight")
-HEAD = {"edit_head_width": 32, "edit_head_layers": 1, "edit_head_heads": 2, "edit_head_ffn_dim": 64}
+HEAD = {"width": 32, "num_layers": 1, "num_heads": 2, "ffn_dim": 64}
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_what_trains_is_both_tables_the_edit_head_and_the_unet(prepared) -> None
     assert set(TABLES) < wanted
     assert all(any(fnmatchcase(n, pattern) for n in names) for pattern in config.stage.trainable)
     assert editor.unet.config.residual_channels == editor.unet.config.image_tokens == 0
-    assert {k: editor.bridge.config[k] for k in HEAD} == HEAD
+    assert {k: editor.bridge.config["edit_head_config"][k] for k in HEAD} == HEAD
 
 
 def test_losses_and_how_they_are_weighed(prepared) -> None:

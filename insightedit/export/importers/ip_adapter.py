@@ -189,7 +189,7 @@ def _with_branch(
 
 def _check_prediction(pipeline: Any, width: int, source: Path) -> None:
     """Refuse an adapter that could not read what the model predicts."""
-    predicted = pipeline.bridge.config["image_embed_dim"] if pipeline.bridge.iaa is not None else None
+    predicted = None if pipeline.bridge.iaa is None else pipeline.bridge.iaa.out.out_features
     if predicted not in (None, width):
         raise ValueError(
             f"{source} reads image embeddings {width} wide (1024: OpenCLIP ViT-H), the base predicts them {predicted} "

@@ -163,17 +163,13 @@ def build_bridge(
             num_queries=made[0],
             text_width=made[1],
             llm_width=llm_width,
-            vision_width=vision_width,
-            qformer_layers=None,
-            edit_head_width=queries.shape[1],
-            edit_head_layers=max(1, count_layers(head, r"edit_head\.transformer\.encoder\.layers\.(\d+)\.")),
-            edit_head_heads=HEADS,
-            edit_head_ffn_dim=2048 if inner is None else inner.shape[0],
+            edit_head_config={
+                "width": queries.shape[1],
+                "num_layers": max(1, count_layers(head, r"edit_head\.transformer\.encoder\.layers\.(\d+)\.")),
+                "num_heads": HEADS,
+                "ffn_dim": 2048 if inner is None else inner.shape[0],
+            },
             null_text="zero_states",
-            bim_width=None,
-            residual_channels=0,
-            iaa_hidden_dim=None,
-            image_embed_dim=None,
         )
     base = {"null_text_states": drawing.null_text}
     fill("bridge", bridge, head, report, source=str(path), base=base, base_name=shown(bases["sd"]))

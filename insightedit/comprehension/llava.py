@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 from insightedit.comprehension.base import Comprehension
+from insightedit.comprehension.edit_tokens import EDIT_TOKEN, add_edit_tokens, edit_token_names, find_edit_tokens
 from insightedit.comprehension.lora import attach, merge
 from insightedit.comprehension.prompts import FEW, TEMPLATE_SETS, TemplateSet
 from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture, load_processor
-from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_tokens, edit_token_names, find_edit_tokens
 from insightedit.modeling.offloading import execution_device, in_forward
 from insightedit.modeling.opening import open_base_model
 from insightedit.modeling.pretrained import load_pretrained, recompute_activations

@@ -25,7 +25,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from insightedit.comprehension.vocabulary import edit_token_parameters, vocabulary_tables
+from insightedit.comprehension.edit_tokens import edit_token_parameters, vocabulary_tables
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from insightedit.comprehension.base import RecordTokenizer
+from insightedit.comprehension.edit_tokens import EDIT_TOKEN, add_edit_words, edit_token_names
 from insightedit.comprehension.prompts import (
     FEW,
     IMAGE_TOKEN,
@@ -23,7 +24,6 @@ from insightedit.comprehension.prompts import (
     edit_turn,
     question_turn,
 )
-from insightedit.comprehension.vocabulary import EDIT_TOKEN, add_edit_words, edit_token_names
 from insightedit.images.reading import read_rgb
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.modeling.processor_path import processor_path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from insightedit.comprehension.adapted import AdaptedMllm
+from insightedit.comprehension.adapter_checkpoint import AdaptedMllm
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.config.schema import LlavaConfig
 from insightedit.export.card import (
@@ -168,7 +168,7 @@ def export_editor(
         include_image_encoder: whether reference images can be used later; costs the encoder's size.
         card: fields of the model card, see `insightedit.export.card.model_card`.
         merge_lora: fold LoRA and token rows into the language model; False writes them as a peft adapter beside the
-            base model's name, see `insightedit.comprehension.adapted`.
+            base model's name, see `insightedit.comprehension.adapter_checkpoint`.
         samples: edits to draw for the card, with the folder as it will be loaded.
         taught: settings of the pipeline, from `insightedit.export.checks.taught_words`.
 

@@ -23,7 +23,7 @@ from transformers import BaseImageProcessor, CLIPTextModel, PreTrainedModel, Pre
 from transformers.utils import logging as transformers_logging
 
 import insightedit
-from insightedit.comprehension.adapted import AdaptedMllm, read_adapter
+from insightedit.comprehension.adapter_checkpoint import AdaptedMllm, read_adapter
 from insightedit.comprehension.lora import ADAPTER_FILE
 from insightedit.generation.autoencoder import latent_factor
 from insightedit.generation.source_denoiser import TRAIN_TIMESTEPS

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+from insightedit.comprehension.edit_tokens import edit_token_parameters
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.comprehension.lora import attach, load_adapter, lora_parameters, merge, save_adapter
-from insightedit.comprehension.vocabulary import edit_token_parameters
 from insightedit.config.schema import LoraConfig
 
 if TYPE_CHECKING:

@@ -111,7 +111,7 @@ def test_language_model_lands_with_its_adapter_merged(made):
     assert checked == 9 * published.LAYERS + 1
 
 
-def test_vocabulary_rows_follow_their_tokens(made):
+def test_edit_tokens_rows_follow_their_tokens(made):
     folder, files, _ = made["smartedit"]
     mllm = stored(folder, "mllm")
     tokenizer = load_pipeline(folder).processor.tokenizer

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from insightedit.comprehension.adapted import AdaptedMllm, fingerprint
+from insightedit.comprehension.adapter_checkpoint import AdaptedMllm, fingerprint
 from insightedit.comprehension.lora import merge
 from insightedit.export.checks import DTYPES
 from insightedit.export.folder import export_editor, export_run

@@ -25,8 +25,8 @@ from peft import LoraConfig, PeftConfig, PeftModel, TrainableTokensConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from insightedit.comprehension.edit_tokens import edit_token_parameters, vocabulary_tables
 from insightedit.comprehension.lora import ADAPTER_NAME, load_adapter, save_adapter, wrap
-from insightedit.comprehension.vocabulary import edit_token_parameters, vocabulary_tables
 from insightedit.modeling.model_files import check_settings, read_json
 from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained

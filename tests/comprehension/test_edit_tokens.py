@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from insightedit.comprehension.vocabulary import (
+from insightedit.comprehension.edit_tokens import (
     add_edit_tokens,
     edit_token_names,
     edit_token_parameters,

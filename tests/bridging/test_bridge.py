@@ -114,5 +114,5 @@ def test_rejects_bim_without_latent_size(bridge: EditBridge) -> None:
 
 @pytest.mark.parametrize("branch", ["qformer_config", "bim_config", "iaa_config"])
 def test_rejects_what_a_branch_does_not_take(branch: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{branch}={{.*'widht': 8.*}} does not fit .*: .*unexpected keyword"):
-        EditBridge(**{**SMALL, branch: {**SMALL[branch], "widht": 8}})
+    with pytest.raises(ValueError, match=rf"^{branch}={{.*'wide': 8.*}} does not fit .*: .*unexpected keyword"):
+        EditBridge(**{**SMALL, branch: {**SMALL[branch], "wide": 8}})

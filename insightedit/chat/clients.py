@@ -40,22 +40,19 @@ logger = logging.getLogger(__name__)
 
 
 class ChatClient(Protocol):
-    """A language model that may look at pictures.
-
-    Attributes:
-        name: of the model, what replies are kept under.
-        settings: what else decides about replies, ready for JSON; `deterministic: True` if the same question
-            always has the same reply, so that it need not be repeated.
-    """
+    """A language model that may look at pictures."""
 
     @property
     def name(self) -> str:
-        """See above."""
+        """Of the model, what replies are kept under."""
         ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """See above."""
+        """What else decides about replies, ready for JSON.
+
+        `deterministic: True` if the same question always has the same reply, so that it need not be repeated.
+        """
         ...
 
     def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
@@ -73,8 +70,7 @@ class ChatClient(Protocol):
 class ChatError(RuntimeError):
     """A model that gives no reply at all: what was recorded so far is kept, the run can go on later.
 
-    Attributes:
-        status: of the HTTP response that refused the question; None where it was not refused.
+    `status` is that of the HTTP response that refused the question; None where it was not refused.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -85,13 +81,13 @@ class ChatError(RuntimeError):
 class MissingReplyError(LookupError):
     """A store without the reply that is asked for."""
 
+    def __init__(self, store: ReplyStore, name: str, what: str = "") -> None:
+        how = "`RecordingClient(client, store)`, where `client` is an EndpointClient or LocalClient"
+        super().__init__(f"{store.path} holds no reply of {name}{what}: record it with {how} of the name {name}.")
+
 
 class RecordedClient:
-    """Gives the replies of a store; asks nobody.
-
-    Args:
-        store: with replies of the model.
-        name: of the model.
+    """Gives the replies of a store to the model of a name; asks nobody.
 
     Raises:
         MissingReplyError: if the store has no reply of this model.
@@ -100,36 +96,20 @@ class RecordedClient:
     def __init__(self, store: ReplyStore, name: str) -> None:
         settings = store.settings(name)
         if settings is None:
-            raise MissingReplyError(f"{store.path} holds no reply of {name}: {_how_to_record(name)}")
+            raise MissingReplyError(store, name)
         self.store, self.name, self.settings = store, name, settings
 
     def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
-        """The stored reply; arguments as in `ChatClient`.
-
-        Raises:
-            MissingReplyError: if there is none; it says how to record it.
-        """
-        key = ReplyKey.of(self.name, prompt, pictures, repeat=repeat, attempt=attempt)
-        reply = self.store.get(key)
+        """The stored reply; MissingReplyError, which says how to record it, if there is none."""
+        reply = self.store.get(ReplyKey.of(self.name, prompt, pictures, repeat=repeat, attempt=attempt))
         if reply is None:
-            raise MissingReplyError(
-                f"{self.store.path} holds no reply of {self.name} to this prompt and these pictures (repeat {repeat}, "
-                f"attempt {attempt}): {_how_to_record(self.name)}"
-            )
+            which = f" to this prompt and these pictures (repeat {repeat}, attempt {attempt})"
+            raise MissingReplyError(self.store, self.name, which)
         return reply
-
-
-def _how_to_record(name: str) -> str:
-    how = "`RecordingClient(client, store)`, where `client` is an EndpointClient or LocalClient"
-    return f"record it with {how} of the name {name}."
 
 
 class RecordingClient:
     """Asks a model what the store does not hold, and keeps every reply: a stopped run goes on where it was.
-
-    Args:
-        client: who is asked.
-        store: where replies are kept.
 
     Raises:
         ValueError: if the store was begun with other settings of this model.
@@ -156,23 +136,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@dataclass
-class EndpointUsage:
-    """What an endpoint was asked for.
-
-    Attributes:
-        requests: that were sent, retries included.
-        retries: of them, after a failure.
-        input_tokens: that the endpoint counted.
-        output_tokens: that the endpoint counted.
-    """
-
-    requests: int = 0
-    retries: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
 @dataclass(eq=False, repr=False)
 class EndpointClient:
     """A model behind `POST BASE_URL/chat/completions`: OpenAI's, or any server that speaks its protocol.
@@ -181,39 +144,25 @@ class EndpointClient:
     at each request and kept nowhere else; it is cut out of what a server says. A server on this machine is spoken to
     directly, whatever proxy the environment names.
 
-    Attributes:
-        name: of the model, as the endpoint calls it; pin a dated version.
-        base_url: of the endpoint; https, or http on this machine (or anywhere, without a key).
-        key_variable: environment variable that holds the key; None for servers without one.
-        temperature: of the sampling.
-        max_tokens: longest reply.
-        timeout: seconds of silence after which an attempt failed.
-        total_timeout: seconds after which an attempt failed, however lively the server is; None: five times `timeout`.
-        max_attempts: requests per question before giving up, at least 1.
-        requests_per_minute: no more than these; None for no limit.
-        options: further entries of the request body; None takes one of ours out, e.g.
-            {"max_tokens": None, "max_completion_tokens": 2048}.
-        sleep: waits for seconds.
-        is_lazy: address and key are checked with the first question, not before.
-        usage: what was asked for so far.
-
     Raises:
         ValueError: if an argument is out of range, the address is unsafe for a key, or the variable is not set.
     """
 
-    name: str
+    name: str  # of the model, as the endpoint calls it; pin a dated version
     _: KW_ONLY
-    base_url: str = OPENAI
-    key_variable: str | None = "OPENAI_API_KEY"
+    base_url: str = OPENAI  # https, or http on this machine (or anywhere, without a key)
+    key_variable: str | None = (
+        "OPENAI_API_KEY"  # environment variable that holds the key; None for servers without one
+    )
     temperature: float = 0.0
-    max_tokens: int = 1024
-    timeout: float = 120.0
-    total_timeout: float | None = None
-    max_attempts: int = 6
-    requests_per_minute: float | None = None
-    options: Mapping[str, Any] | None = None
-    sleep: Callable[[float], object] = time.sleep
-    is_lazy: bool = False
+    max_tokens: int = 1024  # longest reply
+    timeout: float = 120.0  # seconds of silence after which an attempt failed
+    total_timeout: float | None = None  # ... however lively the server is; None: five times `timeout`
+    max_attempts: int = 6  # requests per question before giving up
+    requests_per_minute: float | None = None  # no more than these; None for no limit
+    options: Mapping[str, Any] | None = None  # further entries of the request's body; None takes one of ours out
+    sleep: Callable[[float], object] = time.sleep  # waits for seconds
+    is_lazy: bool = False  # address and key are checked with the first question, not before
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
@@ -221,7 +170,6 @@ class EndpointClient:
         if self.requests_per_minute is not None and not self.requests_per_minute > 0:
             raise ValueError(f"requests_per_minute is {self.requests_per_minute}: give a number above 0, or None.")
         self.base_url = self.base_url.rstrip("/")
-        self.usage = EndpointUsage()
         self._next_turn, self._lock = 0.0, threading.Lock()
         self._http: httpx.Client | None = None
         if not self.is_lazy:
@@ -259,13 +207,19 @@ class EndpointClient:
         options = {name: value for name, value in self.settings.items() if name != "endpoint"}
         body = {"model": self.name, "messages": [{"role": "user", "content": content}], **options}
         fault = ""
-        for number in range(self.max_attempts):
-            reply, fault, asked_wait = self._try(body, is_retry=number > 0)
+        for number in range(1, self.max_attempts + 1):
+            reply, fault, asked_wait = self._try(body)
             if reply is not None:
                 return reply
-            if number + 1 < self.max_attempts:
-                wait = self._wait(number, asked_wait)
-                text = f"attempt {number + 1} of {self.max_attempts} failed, the next one in {wait:.0f} s"
+            if number < self.max_attempts:
+                doubled = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (number - 1))
+                # spread by a half: clients that failed together shall not come back together
+                wait = doubled * random.Random().uniform(0.75, 1.25) if asked_wait is None else asked_wait
+                if wait > LONGEST_ASKED_WAIT:
+                    raise ChatError(
+                        f"{self._who} asks to wait for {wait:.0f} s: run again then, or lower requests_per_minute."
+                    )
+                text = f"attempt {number} of {self.max_attempts} failed, the next one in {wait:.0f} s"
                 logger.warning("%s: %s: %s", self._who, text, fault)
                 self.sleep(wait)
         raise ChatError(
@@ -293,20 +247,23 @@ class EndpointClient:
                 )
             return self._http
 
-    def _try(self, body: dict[str, Any], *, is_retry: bool) -> tuple[Reply | None, str, float | None]:
+    def _try(self, body: dict[str, Any]) -> tuple[Reply | None, str, float | None]:
         """One request: the reply, or else what failed and for how many seconds the server asks to wait."""
         import httpx
 
         http = self._connection()
-        self._wait_for_turn()
-        with self._lock:
-            self.usage.requests += 1
-            self.usage.retries += is_retry
+        if self.requests_per_minute is not None:
+            with self._lock:
+                start = max(time.monotonic(), self._next_turn)
+                self._next_turn = start + 60.0 / self.requests_per_minute
+            if (wait := start - time.monotonic()) > 0:
+                self.sleep(wait)
         try:
             response = self._post(http, body)
         except (httpx.RequestError, TimeoutError) as error:  # httpx has timeouts of its own
             return None, f"{type(error).__name__} ({self._without_key(str(error))})", None
-        code, said = _error_code(response), self._says(response)
+        said = self._without_key(" ".join(response.text.split()))
+        code, said = _error_code(response), f"status {response.status_code}, {said[:300]!r}"
         if response.status_code in RETRIED and code != "insufficient_quota":  # a 429 that no waiting heals
             return None, said, _retry_after(response.headers.get("retry-after"))
         if response.status_code != 200:
@@ -317,9 +274,6 @@ class EndpointClient:
             reply = _read_completion(response.json())
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None, f"status 200 without a completion: {said}", None
-        with self._lock:
-            self.usage.input_tokens += reply.input_tokens
-            self.usage.output_tokens += reply.output_tokens
         return replace(reply, text=self._without_key(reply.text)), "", None
 
     def _post(self, http: httpx.Client, body: dict[str, Any]) -> httpx.Response:
@@ -345,33 +299,10 @@ class EndpointClient:
         headers = {} if asked is None else {"retry-after": asked}
         return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
 
-    def _wait(self, number: int, asked: float | None) -> float:
-        """Seconds until the next attempt: what the server asks for, or else doubling, spread by a half."""
-        if asked is None:
-            return min(LONGEST_WAIT, FIRST_WAIT * 2.0**number) * random.Random().uniform(0.75, 1.25)
-        if asked > LONGEST_ASKED_WAIT:
-            raise ChatError(
-                f"{self._who} asks to wait for {asked:.0f} s: run again then, or lower requests_per_minute."
-            )
-        return asked
-
-    def _wait_for_turn(self) -> None:
-        if self.requests_per_minute is None:
-            return
-        with self._lock:
-            start = max(time.monotonic(), self._next_turn)
-            self._next_turn = start + 60.0 / self.requests_per_minute
-        if (wait := start - time.monotonic()) > 0:
-            self.sleep(wait)
-
     def _authorise(self, request: httpx.Request) -> httpx.Request:
         """Put the key into a request; it stands in no variable, so no traceback can show it."""
         request.headers["Authorization"] = f"Bearer {os.environ.get(self.key_variable or '', '')}"
         return request
-
-    def _says(self, response: httpx.Response) -> str:
-        text = self._without_key(" ".join(response.text.split()))  # no caller holds it with the key in it
-        return f"status {response.status_code}, {text[:300]!r}"
 
     def _without_key(self, text: str) -> str:
         key = os.environ.get(self.key_variable or "", "")
@@ -426,14 +357,10 @@ def _read_completion(answer: Any) -> Reply:
         text, reason = message["refusal"], FILTERED[1]
     if not isinstance(text or "", str):
         raise TypeError("the answer is no text")
-    tokens = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
-    return Reply(whole_text(text or ""), whole_text(reason), tokens[0], tokens[1], now())
-
-
-def _count(value: Any) -> int:
-    """A number of tokens as a server says it; 0 for what is none, for the answer is there and paid for."""
-    is_number = isinstance(value, int | float) and 0 <= value < MOST_TOKENS
-    return int(value) if is_number else 0
+    # a server's odd count is 0: the answer is there and paid for
+    given = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    tokens = [int(n) if isinstance(n, int | float) and 0 <= n < MOST_TOKENS else 0 for n in given]
+    return Reply(whole_text(text or ""), whole_text(reason), *tokens, now())
 
 
 def _error_code(response: httpx.Response) -> str:

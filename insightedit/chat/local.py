@@ -73,12 +73,11 @@ class LocalClient:
     @property
     def settings(self) -> dict[str, Any]:
         """How it replies, and which revision of the weights it is, where the hub says so."""
-        revision = getattr(self.model.config, "_commit_hash", None)
         return {
             "deterministic": True,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "max_new_tokens": self.max_new_tokens,
-            "revision": revision,
+            "revision": getattr(self.model.config, "_commit_hash", None),
         }
 
     def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
@@ -93,10 +92,7 @@ class LocalClient:
 
         Args:
             prompts: B questions.
-            pictures: for each, as many as for the others; RGB.
-
-        Raises:
-            ValueError: if the model reads text only and is shown a picture.
+            pictures: for each, as many as for the others; RGB. ValueError if the model reads text only.
         """
         talks = [
             [{"role": "user", "content": self._content(prompt, shown)}]
@@ -142,11 +138,8 @@ def quantized(quantization: str, device: Any, dtype: Any) -> dict[str, Any]:
 
     if quantization == "none":
         return {}
-    skipped = [".*vision_tower", ".*visual", ".*multi_modal_projector", "lm_head"]
-    if quantization == "8bit":
-        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
-    else:
-        config = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=skipped
-        )
-    return {"quantization_config": config, "device_map": {"": device}}
+    how: dict[str, Any] = {"load_in_8bit": True}
+    if quantization == "4bit":
+        how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+    how["llm_int8_skip_modules"] = [".*vision_tower", ".*visual", ".*multi_modal_projector", "lm_head"]
+    return {"quantization_config": BitsAndBytesConfig(**how), "device_map": {"": device}}

@@ -22,21 +22,13 @@ FILTERED = ("content_filter", "refusal")  # finish reasons of replies that were 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a judge gave back.
+    """What a judge gave back."""
 
-    Attributes:
-        text: as it came.
-        finish_reason: "stop", "length" (cut off), "content_filter", "refusal", or what else the judge says.
-        input_tokens: that were read, pictures included; 0 if unknown.
-        output_tokens: that were written; 0 if unknown.
-        date: when it was given, ISO 8601, UTC.
-    """
-
-    text: str
-    finish_reason: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    date: str = ""
+    text: str  # as it came
+    finish_reason: str = ""  # "stop", "length" (cut off), "content_filter", "refusal", or what else the judge says
+    input_tokens: int = 0  # that were read, pictures included; 0 if unknown
+    output_tokens: int = 0  # that were written; 0 if unknown
+    date: str = ""  # when it was given, ISO 8601, UTC
 
 
 def whole_text(text: str) -> str:
@@ -44,49 +36,30 @@ def whole_text(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def picture_digest(picture: Image.Image) -> str:
-    """SHA-256 over size and pixels of an RGB picture, whatever file it came from.
-
-    Raises:
-        ValueError: if it has another mode.
-    """
-    if picture.mode != "RGB":
-        raise ValueError(
-            f"a judge was given a picture of mode {picture.mode}: convert it to RGB first "
-            "(`insightedit.images.reading.to_rgb` puts transparency over white)."
-        )
-    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
-
-
 @dataclass(frozen=True)
 class ReplyKey:
-    """What a stored reply belongs to.
-
-    Attributes:
-        model: name of the judge.
-        prompt_sha256: of the whole prompt.
-        pictures: `picture_digest` of each picture, in order.
-        repeat: which of the repeated questions, from 0.
-        attempt: which attempt after unreadable replies, from 0.
-    """
+    """What a stored reply belongs to."""
 
     model: str
     prompt_sha256: str
-    pictures: tuple[str, ...]
-    repeat: int = 0
-    attempt: int = 0
+    pictures: tuple[str, ...]  # SHA-256 over size and pixels of each, in order, whatever file it came from
+    repeat: int = 0  # which of the repeated questions
+    attempt: int = 0  # which attempt after unreadable replies
 
     @classmethod
     def of(
         cls, model: str, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0
     ) -> ReplyKey:
-        """The key of a question.
-
-        Raises:
-            ValueError: if a picture is not RGB.
-        """
-        digests = tuple(picture_digest(picture) for picture in pictures)
-        return cls(model, hashlib.sha256(prompt.encode("utf-8")).hexdigest(), digests, repeat, attempt)
+        """The key of a question; ValueError if a picture is not RGB."""
+        digests = []
+        for picture in pictures:
+            if picture.mode != "RGB":
+                raise ValueError(
+                    f"a judge was given a picture of mode {picture.mode}: convert it to RGB first "
+                    "(`insightedit.images.reading.to_rgb` puts transparency over white)."
+                )
+            digests.append(hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest())
+        return cls(model, hashlib.sha256(prompt.encode("utf-8")).hexdigest(), tuple(digests), repeat, attempt)
 
     @property
     def hash(self) -> str:
@@ -112,12 +85,6 @@ class _Row(BaseModel):
     output_tokens: int
     date: str
 
-    def reply_key(self) -> ReplyKey:
-        return ReplyKey(self.model, self.prompt_sha256, self.pictures, self.repeat, self.attempt)
-
-    def reply(self) -> Reply:
-        return Reply(self.text, self.finish_reason, self.input_tokens, self.output_tokens, self.date)
-
 
 class ReplyStore:
     """Every reply of every model, one JSON line each, so that nothing is asked twice.
@@ -130,9 +97,6 @@ class ReplyStore:
         per_process: several processes work at once: each reads the files of all, `replies.HOST-PID.jsonl` and `path`
             itself, when it begins, and writes to one of its own.
 
-    Attributes:
-        path: the file that is written to.
-
     Raises:
         ValueError: naming file and line of the first entry that is damaged.
     """
@@ -141,9 +105,7 @@ class ReplyStore:
         self.path, found = path, [path]
         if per_process:
             self.path = path.with_name(f"{path.stem}.{socket.gethostname()}-{os.getpid()}{path.suffix}")
-            named = path.parent.glob(
-                f"{path.stem}*{path.suffix}"
-            )  # replies.h-1.jsonl belongs here, replies2.jsonl not
+            named = path.parent.glob(f"{path.stem}*{path.suffix}")  # replies.h-1.jsonl is ours, replies2.jsonl not
             found = sorted(one for one in named if one.name == path.name or one.name.startswith(f"{path.stem}."))
         self._replies: dict[str, Reply] = {}
         self._settings: dict[str, dict[str, Any]] = {}
@@ -167,40 +129,28 @@ class ReplyStore:
         return None if found is None else dict(found)
 
     def add(self, key: ReplyKey, reply: Reply, *, settings: Mapping[str, Any]) -> Reply:
-        """Keep a reply, unless the question has one already.
-
-        Args:
-            key: the question.
-            reply: to it.
-            settings: of the judge, ready for JSON; the same for all replies of a judge.
-
-        Returns:
-            The reply that the store holds: of two that came at the same time, the first.
+        """Keep a reply, unless the question has one already: what the store holds then, of two at a time the first.
 
         Raises:
-            ValueError: if the judge had other settings.
+            ValueError: if the judge had other settings, which are the same for all its replies.
         """
         row = _Row(key=key.hash, settings=dict(settings), **asdict(key), **asdict(reply))
-        line = row.model_dump_json() + "\n"
         with self._lock:
             if row.key in self._replies:
                 return self._replies[row.key]
             self.check_settings(row.model, row.settings)
-            self._keep(row)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             drop_cut_line(self.path)
             with self.path.open("ab") as file:
-                file.write(line.encode("utf-8"))
+                file.write(row.model_dump_json().encode("utf-8") + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
+            self._settings.setdefault(row.model, row.settings)
+            self._replies[row.key] = reply
         return reply
 
     def check_settings(self, model: str, settings: Mapping[str, Any]) -> None:
-        """Refuse settings other than those of the judge's stored replies.
-
-        Raises:
-            ValueError: naming what differs.
-        """
+        """Refuse (ValueError) settings other than those of the judge's stored replies, naming what differs."""
         begun = self._settings.get(model, dict(settings))
         names = sorted(set(begun) | set(settings))
         changed = [f"{n} was {begun.get(n)}, is {settings.get(n)}" for n in names if begun.get(n) != settings.get(n)]
@@ -210,17 +160,13 @@ class ReplyStore:
                 "or name another file."
             )
 
-    def _keep(self, row: _Row) -> None:
-        self._settings.setdefault(row.model, row.settings)
-        self._replies.setdefault(row.key, row.reply())
-
     def _read(self, path: Path) -> None:
         lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []  # what follows the last end is cut
         keys: set[str] = set()
         for number, line in enumerate(lines, 1):
             try:
                 row = _Row.model_validate_json(line)
-                if row.key != row.reply_key().hash:
+                if row.key != ReplyKey(row.model, row.prompt_sha256, row.pictures, row.repeat, row.attempt).hash:
                     raise ValueError("its key does not belong to its fields")
                 if row.key in keys:
                     raise ValueError(f"{path.name} holds a reply of {row.model} to this question already.")
@@ -231,4 +177,6 @@ class ReplyStore:
                     f"{path}:{number} is no stored reply ({reason}): restore the file, or delete this line."
                 ) from error
             keys.add(row.key)
-            self._keep(row)
+            self._settings.setdefault(row.model, row.settings)
+            reply = Reply(row.text, row.finish_reason, row.input_tokens, row.output_tokens, row.date)
+            self._replies.setdefault(row.key, reply)

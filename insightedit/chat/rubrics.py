@@ -130,26 +130,15 @@ IMGEDIT_TYPES: dict[str, tuple[str, str, str, str]] = {
 
 @dataclass(frozen=True)
 class RubricQuestion:
-    """One call of the judge.
+    """One call of the judge."""
 
-    Attributes:
-        part: what it gives, e.g. "SC".
-        prompt: with `{instruction}` where the instruction goes, if it is shown.
-        scale: of the reply.
-        sees_source: whether the judge sees source and edited picture, or the edited one only.
-    """
-
-    part: str
-    prompt: str
-    scale: Scale
-    sees_source: bool = True
+    part: str  # what it gives, e.g. "SC"
+    prompt: str  # with `{instruction}` where the instruction goes, if it is shown
+    scale: Scale  # of the reply
+    sees_source: bool = True  # whether the judge sees source and edited picture, or the edited one only
 
     def ask(self, instruction: str) -> str:
-        """The prompt for an edit.
-
-        Raises:
-            ValueError: if the instruction is empty but shown.
-        """
+        """The prompt for an edit; ValueError if the instruction is empty but shown."""
         if "{instruction}" in self.prompt and not instruction.strip():
             raise ValueError("the instruction is empty: a judge of edits needs to know what was asked.")
         return self.prompt.replace("{instruction}", " ".join(instruction.split()))
@@ -157,19 +146,12 @@ class RubricQuestion:
 
 @dataclass(frozen=True)
 class Rubric:
-    """Questions and what is made of their scores.
+    """Questions and what is made of their scores."""
 
-    Attributes:
-        name: as on the command line.
-        questions: by type of edit; "" for edits of any type.
-        columns: what one edit gets, the main number first.
-        pictures: "as they are", "edited at the source's size" or "both at the smaller size".
-    """
-
-    name: str
-    questions: Mapping[str, tuple[RubricQuestion, ...]]
-    columns: tuple[str, ...]
-    pictures: str = "as they are"
+    name: str  # as on the command line
+    questions: Mapping[str, tuple[RubricQuestion, ...]]  # by type of edit; "" for edits of any type
+    columns: tuple[str, ...]  # what one edit gets, the main number first
+    pictures: str = "as they are"  # or "edited at the source's size", or "both at the smaller size"
 
     @property
     def hash(self) -> str:
@@ -177,11 +159,7 @@ class Rubric:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode("utf-8")).hexdigest()[:16]
 
     def questions_for(self, category: str) -> tuple[RubricQuestion, ...]:
-        """The questions about an edit of this type.
-
-        Raises:
-            ValueError: if the rubric asks by type and has no such type.
-        """
+        """The questions about an edit of this type; ValueError if the rubric asks by type and has no such type."""
         if "" in self.questions:
             return self.questions[""]
         if category not in self.questions:
@@ -191,14 +169,9 @@ class Rubric:
         return self.questions[category]
 
     def values(self, scores: Mapping[str, Sequence[float] | None]) -> dict[str, float | None]:
-        """Columns of one edit.
+        """Columns of one edit: scores of each part's question, None if missing -> numbers, None where they need those.
 
-        Args:
-            scores: part -> scores of its question, None if they are missing.
-
-        Returns:
-            Column -> number, None where a score that it needs is missing. SC and PQ are the smaller of their two
-            scores, O = sqrt(SC PQ); ImgEdit's mean has two decimals.
+        SC and PQ are the smaller of their two scores, O = sqrt(SC PQ); ImgEdit's mean has two decimals.
         """
         if self.columns == ("mean",):
             (three,) = scores.values()
@@ -229,13 +202,10 @@ def limited_size(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _viescore(name: str, high: int, pictures: str) -> Rubric:
-    questions = (
-        RubricQuestion("SC", _SC.replace("HIGH", str(high)), Scale(("success", "restraint"), 0, high)),
-        RubricQuestion(
-            "PQ", _PQ.replace("HIGH", str(high)), Scale(("naturalness", "cleanness"), 0, high), sees_source=False
-        ),
-    )
-    return Rubric(name, {"": questions}, ("O", "SC", "PQ"), pictures)
+    prompts = [prompt.replace("HIGH", str(high)) for prompt in (_SC, _PQ)]
+    sc = RubricQuestion("SC", prompts[0], Scale(("success", "restraint"), 0, high))
+    pq = RubricQuestion("PQ", prompts[1], Scale(("naturalness", "cleanness"), 0, high), sees_source=False)
+    return Rubric(name, {"": (sc, pq)}, ("O", "SC", "PQ"), pictures)
 
 
 def _imgedit() -> Rubric:

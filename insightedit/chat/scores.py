@@ -11,6 +11,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -54,32 +55,20 @@ class Missing(StrEnum):
 
 @dataclass(frozen=True)
 class Scale:
-    """What a question asks for.
+    """What a question asks for."""
 
-    Attributes:
-        names: of its scores, in the order of the reply.
-        low: lowest score.
-        high: highest score.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of its scores, in the order of the reply
     low: float = 0.0
     high: float = 10.0
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A reply as read.
+    """A reply as read."""
 
-    Attributes:
-        scores: one per name of the scale, `low`..`high`; None if the reply is missing.
-        missing: why; None exactly if there are scores.
-        reasoning: the judge's own words, "" without.
-    """
-
-    scores: tuple[float, ...] | None
-    missing: Missing | None = None
-    reasoning: str = ""
+    scores: tuple[float, ...] | None  # one per name of the scale, `low`..`high`; None if the reply is missing
+    missing: Missing | None = None  # why; None exactly if there are scores
+    reasoning: str = ""  # the judge's own words
 
 
 class ScoreReply(BaseModel):
@@ -104,15 +93,8 @@ def parse_reply(text: str, scale: Scale, *, finish_reason: str = "") -> Parsed:
 
     Looked at are the texts between pairs of `||V^=^V||`, or else the fenced blocks, or else all of it; of each the
     whole, or else what lies between its first `{` and its last `}`. That has to be an object with `score`, a list or
-    a number, in JSON or with Python's single quotes. Thoughts up to `</think>` are left out.
-
-    Args:
-        text: the reply.
-        scale: how many scores there have to be, and their range.
-        finish_reason: of the reply, see `Reply`.
-
-    Returns:
-        Scores, or the reason why there are none.
+    a number, in JSON or with Python's single quotes. Thoughts up to `</think>` are left out. `finish_reason` is that
+    of `Reply`.
     """
     if finish_reason in FILTERED:
         return Parsed(None, Missing.REFUSAL)
@@ -121,38 +103,32 @@ def parse_reply(text: str, scale: Scale, *, finish_reason: str = "") -> Parsed:
         return Parsed(None, Missing.TRUNCATED)
     if not answer.strip():
         return Parsed(None, Missing.TRUNCATED if finish_reason == "length" else Missing.EMPTY)
-    found = [_validated(value, scale) for body in _bodies(answer) for value in _values(body)]
+    parts = answer.split(DELIMITER)
+    between = [part for part in parts[1:-1:2] if part.strip()] or [answer.replace(DELIMITER, " ")]
+    bodies = [body for one in between for body in (_FENCE.findall(one) or [one])]
+    found = [_validated(value, scale) for body in bodies for value in _values(body)]
     if found:
         is_one = len({(one.scores, one.missing) for one in found}) == 1
         return found[0] if is_one else Parsed(None, Missing.AMBIGUOUS)
-    return Parsed(None, _why_unreadable(answer, finish_reason))
-
-
-def _bodies(answer: str) -> list[str]:
-    """The parts of a reply that are to hold its object, by the strongest mark that it uses."""
-    parts = answer.split(DELIMITER)
-    between = [part for part in parts[1:-1:2] if part.strip()]
-    answers = between or [answer.replace(DELIMITER, " ")]
-    return [body for one in answers for body in (_FENCE.findall(one) or [one])]
+    if _REFUSAL.search(answer) and "{" not in answer:
+        return Parsed(None, Missing.REFUSAL)
+    is_open = answer.count("{") > answer.count("}") or answer.count("[") > answer.count("]")
+    if is_open or finish_reason == "length":
+        return Parsed(None, Missing.TRUNCATED)
+    return Parsed(None, Missing.MALFORMED if "{" in answer else Missing.NO_SCORES)
 
 
 def _values(body: str) -> Iterator[Any]:
     """The value that a body is, or that stands between its outer braces; nothing if it is neither."""
     start, end = body.find("{"), body.rfind("}")
     for text in (body.strip(), body[start : end + 1] if 0 <= start < end else ""):
-        try:
+        with suppress(ValueError):
             yield _load(text)
-        except ValueError:
-            continue
-        return
+            return
 
 
 def _load(text: str) -> Any:
-    """JSON, or a Python literal where single quotes make it none.
-
-    Raises:
-        ValueError: if it is neither.
-    """
+    """JSON, or a Python literal where single quotes make it none; ValueError if it is neither."""
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except (ValueError, RecursionError):
@@ -191,12 +167,3 @@ def _validated(value: Any, scale: Scale) -> Parsed:
     if set(reply.score) == {scale.low} and _REFUSES_TO_JUDGE.search(reasoning):
         return Parsed(None, Missing.REFUSAL, reasoning)  # zeros that were filled in
     return Parsed(tuple(reply.score), None, reasoning)
-
-
-def _why_unreadable(answer: str, finish_reason: str) -> Missing:
-    if _REFUSAL.search(answer) and "{" not in answer:
-        return Missing.REFUSAL
-    is_open = answer.count("{") > answer.count("}") or answer.count("[") > answer.count("]")
-    if is_open or finish_reason == "length":
-        return Missing.TRUNCATED
-    return Missing.MALFORMED if "{" in answer else Missing.NO_SCORES

@@ -100,8 +100,6 @@ def test_failures_that_pass_are_waited_out(chat: ChatServer, judge: EndpointClie
     assert len(chat.bodies) == 4 and all(body == chat.bodies[0] for body in chat.bodies)
     for wait, doubled in zip(waits, (1.0, 2.0, 4.0), strict=True):
         assert 0.75 * doubled <= wait <= 1.25 * doubled
-    usage = judge.usage
-    assert (usage.requests, usage.retries, usage.input_tokens, usage.output_tokens) == (4, 3, 1000, 10)
 
 
 def test_a_server_says_how_long_to_wait(chat: ChatServer, judge: EndpointClient, waits: list[float]) -> None:
@@ -181,7 +179,7 @@ def test_odd_counts_do_not_lose_a_paid_reply(chat: ChatServer, judge: EndpointCl
     chat.plan += [(200, json.dumps(body).replace("Infinity", "1e999").encode(), {})]
     reply = judge.ask("?", [RED])
     assert (reply.text, reply.input_tokens, reply.output_tokens) == (GOOD, 0, 7)
-    assert len(chat.bodies) == 1 and judge.usage.output_tokens == 7
+    assert len(chat.bodies) == 1
 
 
 def test_halves_of_characters_become_marks(chat: ChatServer, judge: EndpointClient, tmp_path: Path) -> None:
@@ -325,7 +323,7 @@ def test_recorded_replies_are_given_again(chat: ChatServer, judge: EndpointClien
     recording = RecordingClient(judge, store)
     chat.plan += [(200, completion(f"reply {number}"), {}) for number in range(3)]
     given = [recording.ask("?", [RED, BLUE], repeat=repeat) for repeat in (0, 1, 0)]
-    assert [one.text for one in given] == ["reply 0", "reply 1", "reply 0"] and judge.usage.requests == 2
+    assert [one.text for one in given] == ["reply 0", "reply 1", "reply 0"] and len(chat.bodies) == 2
     recorded = RecordedClient(ReplyStore(store.path), "seer-1")
     assert [recorded.ask("?", [RED, BLUE], repeat=repeat) for repeat in (0, 1, 0)] == given
     assert recorded.settings == judge.settings
@@ -337,7 +335,7 @@ def test_recorded_replies_are_given_again(chat: ChatServer, judge: EndpointClien
         recorded.ask("?", [RED, BLUE], repeat=2)
     with pytest.raises(MissingReplyError, match="holds no reply of nobody: record it with"):
         RecordedClient(store, "nobody")
-    assert judge.usage.requests == 2
+    assert len(chat.bodies) == 2
     other = EndpointClient("seer-1", base_url=chat.base_url, key_variable=None, temperature=0.7)
     with pytest.raises(ValueError, match="other settings of seer-1: temperature was 0.0, is 0.7"):
         RecordingClient(other, store)

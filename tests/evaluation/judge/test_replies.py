@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from insightedit.chat.replies import Reply, ReplyKey, ReplyStore, picture_digest
+from insightedit.chat.replies import Reply, ReplyKey, ReplyStore
 from insightedit.chat.scores import Missing, Parsed, Scale, parse_reply
 
 TWO = Scale(("success", "restraint"))
@@ -143,7 +143,7 @@ def test_a_key_depends_on_model_prompt_pictures_repeat_and_attempt() -> None:
     assert len({one.hash for one in [key(), *others]}) == 1 + len(others)
     assert key() == key() and key().hash == key().hash
     with pytest.raises(ValueError, match="a judge was given a picture of mode RGBA: convert it to RGB first"):
-        picture_digest(Image.new("RGBA", (2, 2)))
+        key(pictures=[Image.new("RGBA", (2, 2))])
 
 
 def test_a_store_gives_back_what_it_was_given(tmp_path: Path) -> None:

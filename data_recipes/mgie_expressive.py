@@ -6,19 +6,19 @@
 | two sentences are kept, and nothing from "alternative" on | the same |
 | a flan-t5 summariser, five beams, 5 to 64 tokens | `summarise`, by the backend `summariser` of the kind `seq2seq` |
 
-Texts and rules are those of `python -m data_recipes.expressive`, which writes JSON lines beside a data set; this recipe
-writes shards with the pictures, resumes within them, and takes endpoints or any language model for both questions.
+`python -m data_recipes.expressive` does the same two steps and writes JSON lines beside a data set; this recipe writes
+shards with the pictures, resumes within them, and takes endpoints or any language model for both questions.
 
 Source: MGIE, section 3.1 and its released data notebook; the wordings are our own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from data_recipes.backends.base import Question
-from data_recipes.expressive.texts import QUESTION, SUMMARY_PROMPT, cut_answer, question
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.records import Record
 from data_recipes.runner.steps import Context, Outcome, Step, attempts
@@ -27,19 +27,32 @@ from data_recipes.steps.quality import Quality
 
 ABOUT = "Pairs with one more wording each: what will be seen after the edit, summarised (MGIE)."
 
+QUESTION = "What will the picture look like after this edit: {instruction} (in a short paragraph)"
+SUMMARY_PROMPT = "Summarise the following paragraph in 32 words:\n\n{text}"
+SENTENCES = 2
+NO_SENTENCE = "no sentence is left of the answer"
 NOTE = "description"
 KIND = "expressive"
 
 
+def cut_answer(answer: str) -> str:
+    """The first two sentences, and nothing from the word "alternative" on, where another edit would begin.
+
+    Returns:
+        One line that ends like a sentence; empty where nothing is left.
+    """
+    before = re.split("alternative", " ".join(answer.split()), maxsplit=1, flags=re.IGNORECASE)[0]
+    kept = " ".join(re.split(r"(?<=[.!?])\s+", before.strip())[:SENTENCES]).rstrip(" ,;:-")
+    if not re.search(r"\w", kept):
+        return ""
+    return kept if kept[-1] in ".!?" else f"{kept}."
+
+
 @dataclass(frozen=True)
 class Describe(AskingStep):
-    """Asks what the source will look like after the edit, and keeps the first two sentences of the answer.
+    """Asks what the source will look like after the edit, and keeps the first two sentences of the answer."""
 
-    Attributes:
-        attempts: how often is asked until a sentence is left; published: once.
-    """
-
-    attempts: int = attempts(2)
+    attempts: int = attempts(2)  # until a sentence is left; published: once
 
     name = "describe"
     needs = ("chat",)
@@ -57,20 +70,33 @@ class Describe(AskingStep):
             else self.reject(record, "is no pair with a source and an instruction")
             for record in records
         ]
-        unusable = "no sentence is left of the answer"
-        found = self.ask(context.backend("chat"), outcomes, _ask_description, _with_description, unusable)
+        found = self.ask(context.backend("chat"), outcomes, _ask_description, _with_description, NO_SENTENCE)
         return [[one] for one in found]
+
+
+def _ask_description(record: Record) -> Asking[str]:
+    assert record.source is not None, "refused before"
+    instruction = record.wordings[0]
+    prompt = QUESTION.format(instruction=" ".join(instruction.split()))
+    asked = Question(prompt, (record.source,), "describe_edit", {"instruction": instruction}, record.truth)
+
+    def read(text: str) -> str:
+        if not (kept := cut_answer(text)):
+            raise UnusableError("the answer holds no sentence")
+        return kept
+
+    return asked, read
+
+
+def _with_description(record: Record, text: str) -> Record:
+    return record.but(notes={**record.notes, NOTE: text})
 
 
 @dataclass(frozen=True)
 class Summarise(AskingStep):
-    """Shortens the description to the expressive instruction.
+    """Shortens the description to the expressive instruction."""
 
-    Attributes:
-        attempts: how often is asked until something is written; published: once.
-    """
-
-    attempts: int = attempts(2)
+    attempts: int = attempts(2)  # until something is written; published: once
 
     name = "summarise"
     needs = ("summariser",)
@@ -85,21 +111,9 @@ class Summarise(AskingStep):
         outcomes: list[Outcome] = [
             record if NOTE in record.notes else self.reject(record, "has no description") for record in records
         ]
-        unusable = "the summariser wrote nothing"
-        found = self.ask(context.backend("summariser"), outcomes, _ask_summary, _with_summary, unusable)
+        model, unusable = context.backend("summariser"), "the summariser wrote nothing"
+        found = self.ask(model, outcomes, _ask_summary, _with_summary, unusable)
         return [[one] for one in found]
-
-
-def _ask_description(record: Record) -> Asking[str]:
-    assert record.source is not None, "refused before"
-    instruction = record.wordings[0]
-    about = {"instruction": instruction}
-    asked = Question(question(instruction), (record.source,), "describe_edit", about, record.truth)
-    return asked, _read_description
-
-
-def _with_description(record: Record, text: str) -> Record:
-    return record.but(notes={**record.notes, NOTE: text})
 
 
 def _ask_summary(record: Record) -> Asking[str]:
@@ -109,13 +123,6 @@ def _ask_summary(record: Record) -> Asking[str]:
 
 def _with_summary(record: Record, text: str) -> Record:
     return record.but(instructions={**record.instructions, KIND: (text,)})
-
-
-def _read_description(text: str) -> str:
-    kept = cut_answer(text)
-    if not kept:
-        raise UnusableError("the answer holds no sentence")
-    return kept
 
 
 def steps(settings: Settings) -> list[Step]:

@@ -46,7 +46,7 @@ CEILINGS = {
 }
 """Counter -> the most that it may be."""
 MAX_PARAMETERS = 8
-FREE_OF_PARAMETERS = ("insightedit/config/schema.py", "insightedit/cli/")
+FREE_OF_PARAMETERS = ("insightedit/config/schema.py", "insightedit/cli/", "data_recipes/expressive.py")
 """The schema's classes and the commands' options are as many as there are settings."""
 
 

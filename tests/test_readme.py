@@ -27,7 +27,7 @@ APPS = {
     "benchmarks.ablations": "benchmarks.ablations.cli",
     "data_recipes.scenes": "data_recipes.scenes.cli",
     "data_recipes.formats": "data_recipes.formats.cli",
-    "data_recipes.expressive": "data_recipes.expressive.cli",
+    "data_recipes.expressive": "data_recipes.expressive",
 }
 PROGRAM = r"(?:[A-Z]+=\S+ )*(?:insightedit|python -m (?:insightedit|data_recipes)[\w.]*|stages/\w+\.sh|make|deepspeed)"
 PLACEHOLDERS = ("NAME", "BENCHMARK", "FOLDER", "RECIPE", "PATH", "MODEL", "OUT", "DIR", "...", "$", "{", "<")

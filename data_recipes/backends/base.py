@@ -16,28 +16,18 @@ import numpy as np
 from insightedit.detection import XYXY, Detection
 
 Truth = Mapping[str, Any]
-BACKENDS = ("chat", "judge", "detector", "segmenter", "inpainter", "harmoniser", "summariser")
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question to a language model that may see pictures.
-
-    Attributes:
-        prompt: the words.
-        pictures: (H, W, 3) uint8 RGB, in the order in which the prompt speaks of them.
-        task: what the answer is for, e.g. "caption", "objects", "instruction", "sc", "pq": an oracle answers by it.
-        about: what the prompt was made of, ready for JSON (class names, the instruction ...); an oracle reads it.
-        truth: of the record.
-        attempt: which attempt after an unusable answer, from 0.
-    """
+    """One question to a language model that may see pictures."""
 
     prompt: str
-    pictures: tuple[np.ndarray, ...] = ()
-    task: str = ""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    pictures: tuple[np.ndarray, ...] = ()  # (H, W, 3) uint8 RGB, in the order in which the prompt speaks of them
+    task: str = ""  # what the answer is for, e.g. "caption", "objects", "sc": an oracle answers by it
+    about: Mapping[str, Any] = field(default_factory=dict)  # what the prompt was made of, for JSON; an oracle reads it
     truth: Truth = field(default_factory=dict)
-    attempt: int = 0
+    attempt: int = 0  # which attempt after an unusable answer, from 0
 
 
 @dataclass(frozen=True)
@@ -66,26 +56,16 @@ class Backend(Protocol):
     Attributes:
         name: of the model, for manifests: hub id and revision, or "oracle".
         settings: what else decides about its answers, ready for JSON.
+        usage: what was used so far.
     """
 
-    @property
-    def name(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """See above."""
-        ...
-
-    @property
-    def usage(self) -> Usage:
-        """What was used so far."""
-        ...
+    name: str
+    settings: Mapping[str, Any]
+    usage: Usage
 
 
 class Chat(Backend, Protocol):
-    """A language model, with or without eyes: `chat` writes, `judge` scores."""
+    """A language model, with or without eyes: `chat` writes, `judge` scores, `summariser` shortens."""
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """B questions -> B answers; "" where there is none."""
@@ -114,25 +94,15 @@ class Segmenter(Backend, Protocol):
 
 @dataclass(frozen=True)
 class InpaintRequest:
-    """What to paint where.
-
-    Attributes:
-        picture: (H, W, 3) uint8 RGB.
-        mask: (H, W) bool, what may change.
-        prompt: what shall be seen there; "" = what would be behind it (removal).
-        negative_prompt: what shall not.
-        seed: of the noise.
-        truth: of the record.
-        about: e.g. {"class_origin": "dog", "class_target": "fox"}; an oracle reads it.
-    """
+    """What to paint where: a picture (H, W, 3) uint8 RGB, and the mask (H, W) bool of what may change."""
 
     picture: np.ndarray
     mask: np.ndarray
-    prompt: str = ""
+    prompt: str = ""  # what shall be seen there; "" = what would be behind it (removal)
     negative_prompt: str = ""
-    seed: int = 0
+    seed: int = 0  # of the noise
     truth: Truth = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)  # e.g. {"class_origin": "dog"}; an oracle reads it
 
 
 class Inpainter(Backend, Protocol):
@@ -145,20 +115,12 @@ class Inpainter(Backend, Protocol):
 
 @dataclass(frozen=True)
 class CompositeRequest:
-    """Something pasted into a picture that shall look as if it belonged there.
+    """Something pasted into a picture that shall look as if it belonged there."""
 
-    Attributes:
-        picture: (H, W, 3) uint8 RGB with the thing pasted in.
-        mask: (H, W) bool, the thing's pixels.
-        background: (H, W, 3) uint8 RGB without it.
-        seed: of the noise.
-        truth: of the record.
-    """
-
-    picture: np.ndarray
-    mask: np.ndarray
-    background: np.ndarray
-    seed: int = 0
+    picture: np.ndarray  # (H, W, 3) uint8 RGB with the thing pasted in
+    mask: np.ndarray  # (H, W) bool, the thing's pixels
+    background: np.ndarray  # (H, W, 3) uint8 RGB without it
+    seed: int = 0  # of the noise
     truth: Truth = field(default_factory=dict)
 
 

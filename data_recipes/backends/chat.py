@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from data_recipes.backends.base import Question
-from data_recipes.backends.loading import DTYPES, CountedBackend, check_above, check_choice, model_name, place
+from data_recipes.backends.loading import CountedBackend, LocalModel, check_above, check_choice
 
 if TYPE_CHECKING:
     from insightedit.chat.clients import ChatClient
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 OPENAI = "https://api.openai.com/v1"
 UNANSWERABLE = (400, 413, 422)  # what an endpoint says of one question: too long, too large, not understood
+TOKENS = ("input_tokens", "output_tokens")
 QUANTIZATIONS = ("none", "4bit", "8bit")
 logger = logging.getLogger(__name__)
 
@@ -63,9 +64,8 @@ class EndpointChat(CountedBackend):
         price_output: per million tokens written; None if unknown.
 
     Raises:
-        ValueError: if a number is out of range.
-
-    With the first question that is not stored, a bad address and a missing key are refused too (`EndpointClient`).
+        ValueError: if a number is out of range; with the first question that is not stored, for a bad address and a
+            missing key (`EndpointClient`).
     """
 
     model: str
@@ -188,42 +188,30 @@ class _Counted:
         return reply
 
 
-class LocalChat(CountedBackend):
+@dataclass(eq=False)
+class LocalChat(LocalModel):
     """An image-text-to-text model of transformers on this machine, or one that reads text only. Greedy.
 
     Questions of a batch are padded on the left; those with as many pictures go together.
 
-    Args:
-        model: hub id, folder, or miniature:SIZE/llava; it needs a chat template.
-        revision: of the hub's repository.
-        device: "cpu", "cuda", "cuda:1"; None for a GPU if there is one.
-        dtype: of the weights; "auto" is bfloat16 on a GPU and float32 elsewhere.
+    Attributes:
+        model: also miniature:SIZE/llava; it needs a chat template.
         quantization: "none", or "4bit" or "8bit" by bitsandbytes.
         max_new_tokens: longest answer.
         batch_size: questions at a time.
-
-    Raises:
-        ValueError: if a setting is out of range.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        revision: str | None = None,
-        device: str | None = None,
-        dtype: str = "auto",
-        quantization: str = "none",
-        max_new_tokens: int = 1024,
-        batch_size: int = 8,
-    ) -> None:
-        check_choice("dtype", dtype, DTYPES)
-        check_choice("quantization", quantization, QUANTIZATIONS)
-        check_above("max_new_tokens", max_new_tokens)
-        check_above("batch_size", batch_size)
-        settings = {"dtype": dtype, "quantization": quantization, "max_new_tokens": max_new_tokens}
-        super().__init__(model_name(model, revision), settings)
-        self._model_id, self._revision, self._device, self._batch_size = model, revision, device, batch_size
+    _: KW_ONLY
+    quantization: str = "none"
+    max_new_tokens: int = 1024
+    batch_size: int = 8
+
+    deciding = ("dtype", "quantization", "max_new_tokens")
+    positive = ("max_new_tokens", "batch_size")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("quantization", self.quantization, QUANTIZATIONS)
 
     @cached_property
     def client(self) -> LocalClient:
@@ -231,10 +219,16 @@ class LocalChat(CountedBackend):
         from insightedit.chat.local import LocalClient
         from insightedit.modeling.model_ids import resolve_model_id
 
-        settings = dict(self.settings)
-        device, dtype = place(self._device, settings.pop("dtype"))
-        model = resolve_model_id(self._model_id)
-        return LocalClient(model, name=self.name, revision=self._revision, device=device, dtype=dtype, **settings)
+        device, dtype = self.place()
+        return LocalClient(
+            resolve_model_id(self.model),
+            name=self.name,
+            revision=self.revision,
+            device=device,
+            dtype=dtype,
+            quantization=self.quantization,
+            max_new_tokens=self.max_new_tokens,
+        )
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """B questions -> B answers.
@@ -248,13 +242,11 @@ class LocalChat(CountedBackend):
         answers: dict[int, str] = {}
         with self.timed(len(questions)):
             for numbers in groups.values():
-                for start in range(0, len(numbers), self._batch_size):
-                    chosen = numbers[start : start + self._batch_size]
+                for start in range(0, len(numbers), self.batch_size):
+                    chosen = numbers[start : start + self.batch_size]
                     pictures = [[Image.fromarray(one) for one in questions[n].pictures] for n in chosen]
                     replies = self.client.ask_together([questions[n].prompt for n in chosen], pictures)
-                    read, written = (
-                        sum(getattr(one, name) for one in replies) for name in ("input_tokens", "output_tokens")
-                    )
-                    self.count(asked=len(chosen), input_tokens=read, output_tokens=written)
+                    tokens = {name: sum(getattr(one, name) for one in replies) for name in TOKENS}
+                    self.count(asked=len(chosen), **tokens)
                     answers |= zip(chosen, (plain_answer(reply.text) for reply in replies), strict=True)
         return [answers[number] for number in range(len(questions))]

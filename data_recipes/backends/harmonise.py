@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,9 +25,6 @@ class StatisticsHarmoniser(CountedBackend):
     Args:
         strength: how far it goes: 0 leaves everything, 1 takes the surroundings' statistics. Ours.
         margin: how much of the surroundings counts, in shares of the longer side of the thing's box. Ours.
-
-    Raises:
-        ValueError: if a setting is out of range.
 
     Source: Reinhard et al., Color Transfer between Images (2001), in CIE Lab.
     """
@@ -64,14 +62,8 @@ class StatisticsHarmoniser(CountedBackend):
         moved = (thing - mean) * np.clip(scale, *SPREAD) + around.mean(axis=0)
         mixed = thing + strength * (moved - thing)
         out = pasting.picture.copy()
-        out[part][inside] = np.round(_to_rgb(mixed, lab2rgb) * 255).astype(np.uint8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # skimage tells of negative Z values that it clips
+            rgb = np.clip(lab2rgb(mixed[None])[0], 0.0, 1.0)  # colours that no screen shows: the nearest edge
+        out[part][inside] = np.round(rgb * 255).astype(np.uint8)
         return out
-
-
-def _to_rgb(lab: np.ndarray, convert: object) -> np.ndarray:
-    """(N, 3) Lab -> (N, 3) RGB in [0, 1]; colours that no screen shows are brought to the nearest edge."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # skimage tells of negative Z values that it clips
-        return np.clip(convert(lab[None])[0], 0.0, 1.0)  # type: ignore[operator]

@@ -31,72 +31,48 @@ import logging
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from data_recipes.backends.base import CompositeRequest, InpaintRequest
-from data_recipes.backends.loading import (
-    DTYPES,
-    CountedBackend,
-    check_above,
-    check_choice,
-    class_named,
-    model_name,
-    place,
-)
+from data_recipes.backends.loading import LocalModel, class_named
 from data_recipes.backends.windows import put_back, resized, window_around, working_size
 from insightedit.console import did_you_mean
 
 REMOVAL = {"prompt": "empty background, nothing there", "negative_prompt": "object, person, animal, text, artifact"}
 PAINTING = {"prompt": "{prompt}", "negative_prompt": "{negative_prompt}"}
-HARMONY = "a photograph, natural light, consistent colours"
+SHARED = ("options", "steps", "guidance_scale", "strength", "size", "multiple", "margin", "dtype")
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class _DiffusersBackend(CountedBackend):
-    """A pipeline of diffusers that is loaded with its first call and draws within masks.
+class _DiffusersPipeline(LocalModel):
+    """A pipeline of diffusers that draws within masks; `model` may be miniature:SIZE/sd, too.
 
-    Attributes:
-        model: hub id, folder or miniature:SIZE/sd.
-        revision: of the hub's repository.
-        variant: of the weights' files, e.g. "fp16".
-        pipeline_class: class of diffusers, or `package.module:Class` or `:function` of an installed package; None
-            lets diffusers choose by the model.
-        options: further arguments of each call.
-        steps: of the sampler.
-        guidance_scale: of the text.
-        strength: share of the noise that is put in, above 0 to 1; 1 forgets what was there.
-        size: longer side in pixels of what the model sees. AdvancedEdit: 640.
-        multiple: of both sides, as the model's latents need it.
-        margin: how much around the mask is shown at least on each side, in shares of its box's longer side. Ours.
-        device: "cpu", "cuda", "cuda:1"; None for a GPU if there is one.
-        dtype: of the weights; "auto" is float16 on a GPU and float32 elsewhere.
+    `pipeline_class` is a class of diffusers, or `package.module:Class` or `:function` of an installed package; None
+    lets diffusers choose by the model.
     """
 
-    model: str
     _: KW_ONLY
-    revision: str | None = None
-    variant: str | None = None
+    variant: str | None = None  # of the weights' files, e.g. "fp16"
     pipeline_class: str | None = None
-    options: Mapping[str, Any] | None = None
-    steps: int = 50
-    guidance_scale: float = 7.5
-    strength: float = 1.0
-    size: int = 640
-    multiple: int = 8
-    margin: float = 0.5
-    device: str | None = None
-    dtype: str = "auto"
+    options: Mapping[str, Any] | None = None  # further arguments of each call
+    steps: int = 50  # of the sampler
+    guidance_scale: float = 7.5  # of the text
+    strength: float = 1.0  # share of the noise that is put in, above 0 to 1; 1 forgets what was there
+    size: int = 640  # longer side in pixels of what the model sees, AdvancedEdit's
+    multiple: int = 8  # of both sides, as the model's latents need it
+    margin: float = 0.5  # shown around the mask on each side at least, in shares of its box's longer side; ours
 
-    own: ClassVar[tuple[str, ...]]  # settings besides those of all pipelines
+    half = "float16"
+    positive = ("steps", "multiple")
     auto: ClassVar[str]  # class of diffusers that chooses the pipeline
 
     def __post_init__(self) -> None:
-        check_choice("dtype", self.dtype, DTYPES)
-        check_above("steps", self.steps)
-        check_above("multiple", self.multiple)
+        self.options = dict(self.options or {})
+        super().__post_init__()
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength is {self.strength}: give a number above 0, up to 1.")
         if self.size < self.multiple:
@@ -105,13 +81,8 @@ class _DiffusersBackend(CountedBackend):
             )
         if self.margin < 0:
             raise ValueError(f"margin is {self.margin}: give 0 or more.")
-        self.options = dict(self.options or {})
-        shared = ("options", "steps", "guidance_scale", "strength", "size", "multiple", "margin", "dtype")
-        settings = {name: getattr(self, name) for name in (*self.own, *shared)}
         made = self.pipeline_class or self._versions.get("custom_pipeline") or "auto"
-        super().__init__(model_name(self.model, self.revision), {"pipeline_class": made, **settings})
-        self._pipeline: Any = None
-        self._parameters: Mapping[str, Any] = {}
+        self.settings = {"pipeline_class": made, **self.settings}
 
     @property
     def _versions(self) -> dict[str, Any]:
@@ -132,49 +103,53 @@ class _DiffusersBackend(CountedBackend):
         Raises:
             ValueError: if the mask is empty or of another size, or the pipeline does not know an argument.
         """
-        _check_mask(request.picture, request.mask)
-        window = window_around(request.mask, self.size, self.margin)
-        width, height = working_size(window, self.size, self.multiple)
-        seen = {name: resized(whole[window.slices], width, height) for name, whole in shown.items()}
-        usual = {"num_inference_steps": self.steps, "guidance_scale": self.guidance_scale, "strength": self.strength}
-        drawn = self._call(
-            {**seen, **words, **(self.options or {})}, {**usual, "width": width, "height": height}, request.seed
-        )
-        self.count(asked=1)
-        return request.picture if drawn is None else put_back(request.picture, drawn, request.mask, window)
-
-    def _call(self, arguments: dict[str, Any], usual: dict[str, Any], seed: int) -> Any:
-        """The picture that comes out; None where the safety checker blocks it.
-
-        Args:
-            arguments: of the pipeline; it has to know each of them.
-            usual: those that pipelines mostly know; left out where one does not, and where `arguments` has them.
-            seed: of the noise.
-
-        Raises:
-            ValueError: if the pipeline does not know an argument.
-        """
         import torch
 
-        if self._pipeline is None:
-            self._load()
+        picture, mask = request.picture, request.mask
+        if mask.shape != picture.shape[:2]:
+            raise ValueError(
+                f"a mask of {mask.shape[1]} x {mask.shape[0]} px was given for a picture of {picture.shape[1]} x "
+                f"{picture.shape[0]} px: both have to be of one size."
+            )
+        if not mask.any():
+            raise ValueError("an empty mask was given: there is nothing to paint, reject the record before.")
+        window = window_around(mask, self.size, self.margin)
+        width, height = working_size(window, self.size, self.multiple)
+        seen = {name: resized(whole[window.slices], width, height) for name, whole in shown.items()}
+        arguments = {**seen, **words, **(self.options or {})}
+        known = inspect.signature(self.pipeline.__call__).parameters
         for name in arguments:
-            self._check_known(name)
-        known = {name: value for name, value in usual.items() if name in self._parameters}
-        generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every device
-        out = self._pipeline(**{**known, **arguments}, generator=generator)
+            if name not in known:
+                told = did_you_mean(name, known, f"it takes {', '.join(known)}.")
+                raise ValueError(
+                    f"{type(self.pipeline).__name__} takes no argument {name}: {told} `names`, `removal`, `painting` "
+                    "and `options` say what it is called with."
+                )
+        usual = {"num_inference_steps": self.steps, "guidance_scale": self.guidance_scale, "strength": self.strength}
+        usual |= {"width": width, "height": height}  # left out where a pipeline does not know them
+        generator = torch.Generator("cpu").manual_seed(request.seed)  # the same noise on every device
+        out = self.pipeline(
+            **{**{name: value for name, value in usual.items() if name in known}, **arguments}, generator=generator
+        )
+        self.count(asked=1)
         if any(getattr(out, "nsfw_content_detected", None) or []):
             logger.warning("the safety checker of %s blocked a picture: it stays as it was", self.model)
-            return None
-        return out.images[0]
+            return picture
+        return put_back(picture, out.images[0], mask, window)
 
-    def _load(self) -> None:
+    @cached_property
+    def pipeline(self) -> Any:
+        """The pipeline, loaded when it is first asked for.
+
+        Raises:
+            ValueError: if `pipeline_class` makes none: nothing else is called with the model's name.
+        """
         import diffusers
 
         from insightedit.modeling.model_ids import resolve_model_id
         from insightedit.modeling.pretrained import load_pretrained, never_asked
 
-        device, dtype = place(self.device, self.dtype, half="float16")
+        device, dtype = self.place()
         chosen = self.pipeline_class or ("DiffusionPipeline" if "custom_pipeline" in self._versions else self.auto)
         made = class_named(chosen, "diffusers")
         has_new_name = hasattr(diffusers.utils.deprecation_utils, "_resolve_dtype")
@@ -183,57 +158,42 @@ class _DiffusersBackend(CountedBackend):
             name: load_pretrained(class_named(part["class"], "diffusers"), part["model"], **precision)
             for name, part in (getattr(self, "components", None) or {}).items()
         }
-        load = getattr(made, "from_pretrained", None) or _annotated(chosen, made)
+        said = typing.get_type_hints(made).get("return") if inspect.isfunction(made) else None
+        is_maker = isinstance(said, type) and issubclass(said, diffusers.DiffusionPipeline)
+        load = made if is_maker else getattr(made, "from_pretrained", None)
+        if load is None:
+            raise ValueError(
+                f"pipeline_class is {chosen}, which makes no pipeline: name a class with `from_pretrained`, or a "
+                "function whose return annotation is a pipeline of diffusers."
+            )
         with never_asked():
             pipeline: Any = load(resolve_model_id(self.model), **precision, **self._versions, **parts)
         pipeline.to(device)
         pipeline.set_progress_bar_config(disable=True)
         diffusers.utils.logging.disable_progress_bar()
-        self._parameters = inspect.signature(pipeline.__call__).parameters
-        self._pipeline = pipeline
-
-    def _check_known(self, name: str) -> None:
-        if name in self._parameters:
-            return
-        told = did_you_mean(name, self._parameters, f"it takes {', '.join(self._parameters)}.")
-        raise ValueError(
-            f"{type(self._pipeline).__name__} takes no argument {name}: {told} `names`, `removal`, `painting` and "
-            "`options` say what it is called with."
-        )
+        return pipeline
 
 
 @dataclass(eq=False)
-class DiffusersInpainter(_DiffusersBackend):
+class DiffusersInpainter(_DiffusersPipeline):
     """Paints within masks, at the model's resolution, and puts the mask's pixels back into the picture.
 
     A picture no larger than `size` is painted as a whole; of a larger one the surroundings of the mask. What the model
     sees is scaled so that its longer side is `size`; both sides are multiples of `multiple`. Requests go through one
     by one: a diffusion model gains little from batches, and so each comes out the same whatever is painted with it.
 
-    Attributes:
-        model: hub id or folder of an inpainting pipeline, or of a text-to-image one that diffusers can inpaint with.
-        custom_pipeline: folder or hub id with the pipeline's code, as `DiffusionPipeline.from_pretrained` takes it.
-        components: name -> {class, model}: parts that are loaded one by one and given to the pipeline.
-        names: what the pipeline calls what we call `image` and `mask` (default: `image`, `mask_image`).
-        removal: arguments of the pipeline where a request has no prompt; ours: words for nothing.
-        painting: the same where it has one; "{prompt}" and "{negative_prompt}" are filled in.
-        blank: show the model the picture with the mask blacked out (BrushNet's way).
-
-    The others are those of all pipelines of diffusers here, see `_DiffusersBackend`.
-
-    Raises:
-        ValueError: if a setting is out of range.
+    `model` is an inpainting pipeline, or a text-to-image one that diffusers can inpaint with.
     """
 
     _: KW_ONLY
-    custom_pipeline: str | None = None
-    components: Mapping[str, Mapping[str, str]] | None = None
-    names: Mapping[str, str] | None = None
-    removal: Mapping[str, Any] | None = None
-    painting: Mapping[str, Any] | None = None
-    blank: bool = False
+    custom_pipeline: str | None = None  # folder or hub id with the pipeline's code, for `DiffusionPipeline`
+    components: Mapping[str, Mapping[str, str]] | None = None  # name -> {class, model}: parts that are loaded alone
+    names: Mapping[str, str] | None = None  # what the pipeline calls our `image` and `mask` (`image`, `mask_image`)
+    removal: Mapping[str, Any] | None = None  # arguments where a request has no prompt; ours: words for nothing
+    painting: Mapping[str, Any] | None = None  # where it has one; "{prompt}" and "{negative_prompt}" are filled in
+    blank: bool = False  # show the model the picture with the mask blacked out (BrushNet's way)
 
-    own = ("removal", "painting", "names", "blank")
+    deciding = ("removal", "painting", "names", "blank", *SHARED)
     auto = "AutoPipelineForInpainting"
 
     def __post_init__(self) -> None:
@@ -243,52 +203,40 @@ class DiffusersInpainter(_DiffusersBackend):
         super().__post_init__()
 
     def paint(self, paintings: Sequence[InpaintRequest]) -> list[np.ndarray]:
-        """See `base.Inpainter`. What the model's safety checker blocks comes back as it was.
-
-        Raises:
-            ValueError: if a mask is empty or of another size, or the pipeline takes none of the arguments.
-        """
+        """See `base.Inpainter`. What the model's safety checker blocks comes back as it was; raises as `redraw`."""
         with self.timed(len(paintings)):
             return [self._paint(request) for request in paintings]
 
     def _paint(self, request: InpaintRequest) -> np.ndarray:
-        picture = request.picture
+        picture, names = request.picture, self.settings["names"]
         if self.blank and request.mask.shape == picture.shape[:2]:
             picture = np.where(request.mask[..., None], 0, picture).astype(np.uint8)
-        names = self.settings["names"]
-        arguments = self.settings["painting" if request.prompt else "removal"]
-        given = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
-        words = {name: _filled(value, given) for name, value in arguments.items()}
+        words = dict(self.settings["painting" if request.prompt else "removal"])
+        for name, value in words.items():
+            if isinstance(value, str):  # not str.format: a caption may hold braces
+                value = value.replace("{prompt}", request.prompt)
+                words[name] = value.replace("{negative_prompt}", request.negative_prompt)
         return self.redraw(request, {names["image"]: picture, names["mask"]: request.mask}, words)
 
 
 @dataclass(eq=False)
-class DiffusersHarmoniser(_DiffusersBackend):
+class DiffusersHarmoniser(_DiffusersPipeline):
     """Draws what was pasted a little anew, with an image-to-image pipeline at low strength; the rest stays as it is.
 
     SmartEdit used PIH, a network that predicts colour curves; it is in no library. This one may change shapes a
     little too: keep `strength` low, or take the kind `statistics`.
 
-    Attributes:
-        model: hub id or folder of a text-to-image or image-to-image pipeline.
-        prompt: what the picture is said to be.
-        steps: of the sampler; about `steps * strength` of them are done.
-        margin: wide, since the surroundings' light is what it is about.
-
-    The others are those of all pipelines of diffusers here, see `_DiffusersBackend`.
-
-    Raises:
-        ValueError: if a setting is out of range.
+    `model` is a text-to-image or image-to-image pipeline.
     """
 
     _: KW_ONLY
-    prompt: str = HARMONY
-    steps: int = 40
+    prompt: str = "a photograph, natural light, consistent colours"  # what the picture is said to be
+    steps: int = 40  # about `steps * strength` of them are done
     guidance_scale: float = 3.0
     strength: float = 0.25
-    margin: float = 1.0
+    margin: float = 1.0  # wide, since the surroundings' light is what it is about
 
-    own = ("prompt",)
+    deciding = ("prompt", *SHARED)
     auto = "AutoPipelineForImage2Image"
 
     def __post_init__(self) -> None:
@@ -299,47 +247,7 @@ class DiffusersHarmoniser(_DiffusersBackend):
             )
 
     def harmonise(self, pastings: Sequence[CompositeRequest]) -> list[np.ndarray]:
-        """See `base.Harmoniser`.
-
-        Raises:
-            ValueError: if a mask is empty or of another size, or the pipeline takes none of the arguments.
-        """
+        """See `base.Harmoniser`; raises as `redraw`."""
         with self.timed(len(pastings)):
             words = {"prompt": self.prompt}
             return [self.redraw(request, {"image": request.picture}, words) for request in pastings]
-
-
-def _annotated(name: str, made: Any) -> Any:
-    """A function of the user's own, if it says that it makes a pipeline.
-
-    Raises:
-        ValueError: for anything else, which would be called with the model's name.
-    """
-    from diffusers import DiffusionPipeline
-
-    said = typing.get_type_hints(made).get("return") if inspect.isfunction(made) else None
-    if isinstance(said, type) and issubclass(said, DiffusionPipeline):
-        return made
-    raise ValueError(
-        f"pipeline_class is {name}, which makes no pipeline: name a class with `from_pretrained`, or a function whose "
-        "return annotation is a pipeline of diffusers."
-    )
-
-
-def _filled(value: Any, told: Mapping[str, str]) -> Any:
-    """A text with its gaps filled; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    for name, text in told.items():  # not str.format: a caption may hold braces
-        value = value.replace(f"{{{name}}}", text)
-    return value
-
-
-def _check_mask(picture: np.ndarray, mask: np.ndarray) -> None:
-    if mask.shape != picture.shape[:2]:
-        raise ValueError(
-            f"a mask of {mask.shape[1]} x {mask.shape[0]} px was given for a picture of {picture.shape[1]} x "
-            f"{picture.shape[0]} px: both have to be of one size."
-        )
-    if not mask.any():
-        raise ValueError("an empty mask was given: there is nothing to paint, reject the record before.")

@@ -1,4 +1,4 @@
-"""What all backends that load weights need: where they run, in which precision, and under which name."""
+"""What all backends share: their counts; and what those share that load weights: where, how exactly, by which name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from data_recipes.backends.base import Usage
 
@@ -20,50 +20,16 @@ if TYPE_CHECKING:
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
-def model_name(model: str, revision: str | None) -> str:
-    """Hub id and revision; of a folder its last part, so that manifests are the same on every machine."""
-    name = Path(model).name if Path(model).is_dir() else model
-    return f"{name}@{revision}" if revision else name
-
-
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a setting that is none of the choices.
-
-    Raises:
-        ValueError: naming them.
-    """
+    """Refuse a setting that is none of the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}: choose one of {', '.join(choices)}.")
 
 
 def check_above(name: str, value: float | None, limit: float = 0) -> None:
-    """Refuse a number that is not above a limit; None is no number and passes.
-
-    Raises:
-        ValueError: if it is not.
-    """
+    """Refuse a number that is not above a limit; None is no number and passes."""
     if value is not None and not value > limit:
         raise ValueError(f"{name} is {value}: give a number above {limit:g}.")
-
-
-def place(device: str | None, dtype: str, half: str = "bfloat16") -> tuple[torch.device, torch.dtype]:
-    """Device and precision of a model.
-
-    Args:
-        device: "cpu", "cuda", "cuda:1"; None for a GPU if there is one.
-        dtype: one of `DTYPES`; "auto" is `half` on a GPU and float32 elsewhere.
-        half: what "auto" means on a GPU.
-
-    Raises:
-        ValueError: if there is no such device.
-    """
-    import torch
-
-    from insightedit.modeling.devices import find_device
-
-    found = find_device(device)
-    chosen = (half if found.type == "cuda" else "float32") if dtype == "auto" else dtype
-    return found, getattr(torch, chosen)
 
 
 def class_named(path: str, default: str) -> Any:
@@ -95,29 +61,19 @@ class CountedBackend:
 
     def __init__(self, name: str, settings: Mapping[str, Any], *, price: tuple[float, float] = (0.0, 0.0)) -> None:
         self.name, self.settings = name, dict(settings)
-        self._price, self._usage = price, Usage()
+        self._price, self.usage = price, Usage()
         self._lock, self._count_lock = threading.Lock(), threading.Lock()
-
-    @property
-    def usage(self) -> Usage:
-        """What was used so far."""
-        return self._usage
 
     def count(self, **more: float) -> None:
         """Add to the fields of `Usage`; the cost follows from the tokens."""
         tokens = more.get("input_tokens", 0), more.get("output_tokens", 0)
         more["cost"] = sum(number * price for number, price in zip(tokens, self._price, strict=True)) / 1e6
         with self._count_lock:
-            self._usage = replace(self._usage, **{k: getattr(self._usage, k) + v for k, v in more.items()})
+            self.usage = replace(self.usage, **{k: getattr(self.usage, k) + v for k, v in more.items()})
 
     @contextmanager
     def timed(self, calls: int, *, is_alone: bool = True) -> Iterator[None]:
-        """Count the seconds inside, and the calls once they are answered.
-
-        Args:
-            calls: questions.
-            is_alone: whether other threads wait until this is done, as models on this machine need it.
-        """
+        """Count the seconds inside, and the calls once they are answered; `is_alone`: other threads wait meanwhile."""
         start = time.monotonic()
         try:
             with self._lock if is_alone else nullcontext():
@@ -125,3 +81,51 @@ class CountedBackend:
             self.count(calls=calls)
         finally:
             self.count(seconds=time.monotonic() - start)
+
+
+@dataclass(eq=False)
+class LocalModel(CountedBackend):
+    """A model on this machine, whose weights are loaded with its first call.
+
+    Attributes:
+        model: hub id or folder.
+        revision: of the hub's repository.
+        device: "cpu", "cuda", "cuda:1"; None for a GPU if there is one.
+        dtype: of the weights; "auto" is `half` on a GPU and float32 elsewhere.
+
+    Raises:
+        ValueError: if a setting is out of range; subclasses name those that have to be `positive`.
+    """
+
+    model: str
+    _: KW_ONLY
+    revision: str | None = None
+    device: str | None = None
+    dtype: str = "auto"
+
+    half: ClassVar[str] = "bfloat16"
+    deciding: ClassVar[tuple[str, ...]] = ("dtype",)  # settings that decide about the answers
+    positive: ClassVar[tuple[str, ...]] = ("batch_size",)
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, DTYPES)
+        for name in self.positive:
+            check_above(name, getattr(self, name))
+        # of a folder the last part, so that manifests are the same on every machine
+        name = Path(self.model).name if Path(self.model).is_dir() else self.model
+        settings = {name: getattr(self, name) for name in self.deciding}
+        super().__init__(f"{name}@{self.revision}" if self.revision else name, settings)
+
+    def place(self) -> tuple[torch.device, torch.dtype]:
+        """Device and precision.
+
+        Raises:
+            ValueError: if there is no such device.
+        """
+        import torch
+
+        from insightedit.modeling.devices import find_device
+
+        found = find_device(self.device)
+        chosen = (self.half if found.type == "cuda" else "float32") if self.dtype == "auto" else self.dtype
+        return found, getattr(torch, chosen)

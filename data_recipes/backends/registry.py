@@ -8,20 +8,16 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from data_recipes.backends.base import BACKENDS
 from insightedit.console import did_you_mean
 
+_CHATS = {
+    "transformers": "data_recipes.backends.chat:LocalChat",
+    "endpoint": "data_recipes.backends.chat:EndpointChat",
+    "oracle": "data_recipes.oracle.chat:OracleChat",
+}
 KINDS: dict[str, dict[str, str]] = {
-    "chat": {
-        "transformers": "data_recipes.backends.chat:LocalChat",
-        "endpoint": "data_recipes.backends.chat:EndpointChat",
-        "oracle": "data_recipes.oracle.chat:OracleChat",
-    },
-    "judge": {
-        "transformers": "data_recipes.backends.chat:LocalChat",
-        "endpoint": "data_recipes.backends.chat:EndpointChat",
-        "oracle": "data_recipes.oracle.judge:OracleJudge",
-    },
+    "chat": _CHATS,
+    "judge": {**_CHATS, "oracle": "data_recipes.oracle.judge:OracleJudge"},
     "detector": {
         "grounding_dino": "data_recipes.backends.vision:GroundingDino",
         "oracle": "data_recipes.oracle.vision:OracleDetector",
@@ -35,31 +31,24 @@ KINDS: dict[str, dict[str, str]] = {
         "diffusers": "data_recipes.backends.inpaint:DiffusersInpainter",
         "oracle": "data_recipes.oracle.paint:OracleInpainter",
     },
-    "summariser": {
-        "seq2seq": "data_recipes.backends.summarise:Seq2SeqSummariser",
-        "transformers": "data_recipes.backends.chat:LocalChat",
-        "endpoint": "data_recipes.backends.chat:EndpointChat",
-        "oracle": "data_recipes.oracle.chat:OracleChat",
-    },
     "harmoniser": {
         "diffusers": "data_recipes.backends.inpaint:DiffusersHarmoniser",
         "statistics": "data_recipes.backends.harmonise:StatisticsHarmoniser",
     },
+    "summariser": {"seq2seq": "data_recipes.backends.summarise:Seq2SeqSummariser", **_CHATS},
 }
 
 
 def load_backend(name: str, entry: Mapping[str, Any]) -> Any:
     """A backend from its entry in the config's section `backends`; heavy libraries load with the first call only.
 
-    Args:
-        name: one of `base.BACKENDS`.
-        entry: `kind`, one of `KINDS` or `package.module:Class` of your own, and the arguments of its class.
+    `kind` is one of `KINDS` or `package.module:Class` of your own; all else are arguments of its class.
 
     Raises:
         ValueError: if there is no such backend, kind or argument; it names the nearest.
     """
     if name not in KINDS:
-        raise ValueError(f"backends.{name}: no step asks for one; {did_you_mean(name, BACKENDS)}")
+        raise ValueError(f"backends.{name}: no step asks for one; {did_you_mean(name, KINDS)}")
     given = dict(entry)
     kind = str(given.pop("kind", None))
     made = backend_class(name, kind)

@@ -3,49 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any
 
 from data_recipes.backends.base import Question
-from data_recipes.backends.loading import DTYPES, CountedBackend, check_above, check_choice, model_name, place
-
-if TYPE_CHECKING:
-    from data_recipes.expressive.models import Summariser
+from data_recipes.backends.loading import LocalModel
+from insightedit.modeling.pretrained import load_pretrained
 
 
-class Seq2SeqSummariser(CountedBackend):
-    """Shortens the paragraph that a question is about, with the published beams and lengths.
+@dataclass(eq=False)
+class Seq2SeqSummariser(LocalModel):
+    """Shortens the paragraph that a question is about: five beams, 5 to 64 tokens, no three in a row twice.
 
-    Args:
-        model: hub id or folder of a T5-shaped model that follows instructions; the published one needs about 22 GB,
-            google/flan-t5-large 2 GB.
-        device: "cpu", "cuda", "cuda:1"; None for a GPU if there is one.
-        dtype: of the weights; "auto" is bfloat16 on a GPU and float32 elsewhere.
+    Attributes:
+        model: T5-shaped, follows instructions; the published one needs about 22 GB, google/flan-t5-large 2 GB.
         batch_size: paragraphs at a time.
-
-    Raises:
-        ValueError: if a setting is out of range.
     """
 
-    def __init__(
-        self,
-        model: str = "jordiclive/flan-t5-11b-summarizer-filtered",
-        *,
-        device: str | None = None,
-        dtype: str = "auto",
-        batch_size: int = 8,
-    ) -> None:
-        check_choice("dtype", dtype, DTYPES)
-        check_above("batch_size", batch_size)
-        super().__init__(model_name(model, None), {"dtype": dtype})
-        self._model_id, self._device, self._batch_size = model, device, batch_size
+    model: str = "jordiclive/flan-t5-11b-summarizer-filtered"
+    _: KW_ONLY
+    batch_size: int = 8
 
     @cached_property
-    def _summariser(self) -> Summariser:
-        from data_recipes.expressive.models import Summariser
+    def loaded(self) -> tuple[Any, Any]:
+        """Model and tokenizer, loaded when they are first asked for."""
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        device, dtype = place(self._device, self.settings["dtype"])
-        return Summariser(self._model_id, device=str(device), dtype=dtype)
+        device, dtype = self.place()
+        tokenizer = load_pretrained(AutoTokenizer, self.model, revision=self.revision)
+        model = load_pretrained(AutoModelForSeq2SeqLM, self.model, revision=self.revision, dtype=dtype)
+        return model.requires_grad_(False).eval().to(device), tokenizer
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """B questions about `text` -> B summaries, each in one line.
@@ -59,11 +47,22 @@ class Seq2SeqSummariser(CountedBackend):
                     f"a summariser was asked for {question.task or 'something'!r}: it only shortens texts, take it "
                     "for backends.summariser."
                 )
-        texts = [str(question.about["text"]) for question in questions]
         found: list[str] = []
-        with self.timed(len(texts)):
-            for start in range(0, len(texts), self._batch_size):
-                part = texts[start : start + self._batch_size]
-                found += self._summariser(part)
+        with self.timed(len(questions)):
+            for start in range(0, len(questions), self.batch_size):
+                part = questions[start : start + self.batch_size]
+                model, tokenizer = self.loaded
+                read = tokenizer([one.prompt for one in part], padding=True, truncation=True, return_tensors="pt")
+                written = model.generate(
+                    input_ids=read.input_ids.to(model.device),
+                    attention_mask=read.attention_mask.to(model.device),
+                    num_beams=5,
+                    do_sample=False,
+                    min_length=5,
+                    max_length=64,
+                    no_repeat_ngram_size=3,
+                )
+                texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+                found += [" ".join(text.split()) for text in texts]
                 self.count(asked=len(part))
         return found

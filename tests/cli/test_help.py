@@ -14,7 +14,7 @@ MODULES = {
     "benchmarks.ablations": "benchmarks.ablations.cli",
     "insightedit.miniatures": "insightedit.training.miniatures.cli",
     "data_recipes.scenes": "data_recipes.scenes.cli",
-    "data_recipes.expressive": "data_recipes.expressive.cli",
+    "data_recipes.expressive": "data_recipes.expressive",
     "data_recipes.formats": "data_recipes.formats.cli",
 }
 

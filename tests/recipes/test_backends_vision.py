@@ -198,6 +198,6 @@ def test_names_of_folders_are_the_same_on_every_machine(tmp_path: Path):
 def test_models_run_in_half_precision_too(dino: str, segmenter: Any):
     found = GroundingDino(dino, box_threshold=0.0, text_threshold=0.0, device="cpu", dtype="bfloat16")
     assert len(found.detect([picture(0)], [PHRASES], [{}])[0]) == 12
-    half = type(segmenter)(segmenter._model_id, device="cpu", dtype="bfloat16")
+    half = type(segmenter)(segmenter.model, device="cpu", dtype="bfloat16")
     ((mask,),) = half.segment([picture(0)], [BOXES[:1]], [{}])
     assert mask.shape == (40, 56) and half.segmenter.model.dtype == torch.bfloat16

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from data_recipes.backends.base import BACKENDS
 from data_recipes.backends.inpaint import DiffusersInpainter
-from data_recipes.backends.registry import load_backend
+from data_recipes.backends.registry import KINDS, load_backend
 from tests.recipes.test_backends_paint import SD
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("kind", ["os:system", "subprocess:Popen", "subprocess:run", "builtins:exec", "pathlib:Path"])
 def test_what_is_no_backend_is_not_called(name, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -31,5 +30,5 @@ def test_what_makes_no_pipeline_is_not_called(named):
 
     made = DiffusersInpainter(SD, size=32, steps=1, device="cpu", pipeline_class=named)
     with pytest.raises(ValueError, match=f"pipeline_class is {named}, which makes no pipeline"):
-        made._load()
+        made.pipeline  # noqa: B018
     assert resolve_model_id(SD)

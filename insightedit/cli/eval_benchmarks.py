@@ -128,14 +128,12 @@ class BenchmarkCommand(Command):
 
 def register(app: typer.Typer) -> None:
     """Add a command for each published benchmark, and those that read what was measured."""
-    from insightedit.cli import eval_judging as benchmark_judging
-    from insightedit.cli import eval_reading as benchmark_reading
+    from insightedit.cli import eval_reading
 
     for name, line in SHORT.items():
         app.command(name, cls=BenchmarkCommand, help=line, rich_help_panel=PANEL)(evaluate)
     app.command("list", cls=Command)(benchmark_listing.list_benchmarks)
-    commands = {**benchmark_reading.COMMANDS, **benchmark_judging.COMMANDS, "report": benchmark_reading.report}
-    for name, command in commands.items():
+    for name, command in eval_reading.COMMANDS.items():
         app.command(name, cls=Command)(command)
 
 
@@ -306,16 +304,18 @@ def _measure(benchmark: Benchmark, rules: Protocol, editor: EditingMethod, model
 
 
 def _print_summary(card: RunCard, out: Path) -> None:
-    from insightedit.cli.eval_reading import table_of, tables_by_category
+    from insightedit.cli.eval_reading import category_tables, noted_table
     from insightedit.evaluation.core.records import read_records
     from insightedit.evaluation.core.run import failures
     from insightedit.evaluation.core.run_folder import RECORDS, RUN
+    from insightedit.evaluation.reporting.reading import read_report_run
     from insightedit.evaluation.reporting.table_formatting import to_markdown
 
-    typer.echo(to_markdown(table_of([out])))
+    run = read_report_run(out)
+    typer.echo(to_markdown(noted_table([run])))
     if card.protocol["averaging"] == "macro":
         first = card.protocol["columns"][0]["metric_name"]
-        for grid in tables_by_category([out], first) if not card.missing else []:
+        for grid in category_tables([run], first) if not card.missing else []:
             typer.echo(to_markdown(grid))
     for line in failures(card, read_records(out / RECORDS)):
         typer.echo(line)

@@ -1,4 +1,4 @@
-"""Commands of `insightedit eval` that read what benchmark runs wrote.
+"""Commands of `insightedit eval` that read what runs wrote: tables, tests, reports, raters' votes, a judge's replies.
 
 insightedit eval table runs/eval/ours runs/eval/ultraedit --published
 insightedit eval table runs/eval/ours --category PSNR --format latex
@@ -7,184 +7,38 @@ insightedit eval report runs/eval                             # OUT/report.html 
 insightedit eval report runs/eval/a runs/eval/b --out ab.html # side by side, with tests and a trade-off
 insightedit eval report runs/eval --by LPIPS:strict           # best and worst by another metric
 insightedit eval report runs/eval --votes a.json --votes b.json --votes c.json --key rating/key.json
+insightedit eval rate runs/eval/ours runs/eval/ultraedit --page rating/ --count 30
+insightedit eval rate votes1.json votes2.json votes3.json --key rating/key.json
+insightedit eval judge-replay runs/eval/judged
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from insightedit.cli.options import Resamples
-from insightedit.console import MAX_SEED, one_sentence_errors
+from insightedit.console import MAX_SEED, console, one_sentence_errors, progress_bar, titled_table
+from insightedit.evaluation.reporting.table_formatting import Table, to_latex, to_markdown
 from insightedit.files import check_others
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.core.records import MetricRecord
-    from insightedit.evaluation.core.run_folder import RunCard
     from insightedit.evaluation.core.significance import Resampling
-    from insightedit.evaluation.reporting.table_formatting import Table
+    from insightedit.evaluation.judge.viescore import JudgeSummary, Verdict
+    from insightedit.evaluation.judge.votes import RatingItem
+    from insightedit.evaluation.reporting.runs import ReportRun
     from insightedit.evaluation.reporting.tables import MetricColumn
 
-FORMATS = ("markdown", "latex")
-NOT_BESIDE = "These numbers do not stand beside the published ones: the notes say why."
+FORMATS = {"markdown": to_markdown, "latex": to_latex}
+TOLERANCE = 1e-9  # of a replayed value
 
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `insightedit eval BENCHMARK` wrote.")]
 Format = Annotated[str, typer.Option("--format", help="markdown or latex.")]
-
-
-@dataclass(frozen=True)
-class RunsRead:
-    """Several runs: their cards, and their records as one stream without what no table can use.
-
-    Attributes:
-        folders: of the runs.
-        cards: one for each folder.
-    """
-
-    folders: tuple[Path, ...]
-    cards: tuple[RunCard, ...]
-
-    @classmethod
-    def open(cls, folders: Sequence[Path]) -> RunsRead:
-        """Read the cards.
-
-        Raises:
-            FileNotFoundError, ValueError: if a folder holds no run.
-        """
-        from insightedit.evaluation.core.run_folder import read_run
-
-        return cls(tuple(folders), tuple(read_run(folder) for folder in folders))
-
-    def records(self) -> Iterator[MetricRecord]:
-        """Records of all runs, one at a time; a control row that several runs have comes from the first of them.
-
-        Columns that a run could not measure because a network was missing are left out.
-        """
-        from insightedit.evaluation.core.records import read_records
-        from insightedit.evaluation.core.run_folder import RECORDS
-
-        controls: dict[tuple[str, str, str, str], Path] = {}
-        for folder, card in zip(self.folders, self.cards, strict=True):
-            for record in read_records(folder / RECORDS):
-                if record.error is not None and record.error.startswith("not measured"):
-                    continue
-                if record.method in card.controls:
-                    place = (record.method, record.bench, record.metric_name, record.metric_variant)
-                    if controls.setdefault(place, folder) != folder:
-                        continue
-                yield record
-
-    @property
-    def protocols(self) -> dict[str, str]:
-        """Hash of a record -> name of its protocol."""
-        return {column["hash"]: card.protocol["name"] for card in self.cards for column in card.protocol["columns"]}
-
-    @property
-    def apart(self) -> dict[str, tuple[str, ...]]:
-        """Method -> why it may not be ranked; none of those that may."""
-        return {card.method: card.apart for card in self.cards if card.apart}
-
-    def part(self, *, apart: bool) -> RunsRead | None:
-        """Only those runs that may be ranked, or only those that may not; None where there are none."""
-        pairs = [(f, c) for f, c in zip(self.folders, self.cards, strict=True) if bool(c.apart) == apart]
-        return RunsRead(*zip(*pairs, strict=True)) if pairs else None
-
-    def columns(self) -> list[MetricColumn]:
-        """All columns of the runs that could be measured, in their order."""
-        from insightedit.evaluation.reporting.tables import MetricColumn
-
-        found = {
-            (column["metric_name"], column["metric_variant"]): column["better"]
-            for card in self.cards
-            for column in card.protocol["columns"]
-        }
-        there = {(record.metric_name, record.metric_variant) for record in self.records()}
-        return [
-            MetricColumn(name, variant, better=better)
-            for (name, variant), better in found.items()
-            if (name, variant) in there
-        ]
-
-    def notes(self) -> list[str]:
-        """What has to stand below every table: runs that are not finished, networks that were missing, licences."""
-        lines = []
-        for folder, card in zip(self.folders, self.cards, strict=True):
-            if card.finished is None:
-                lines.append(f"{folder} is not finished: run the same command again.")
-            lines += [f"{folder}, not measured: {reason}" for reason in card.missing.values()]
-        licences = {card.benchmark["title"]: card.benchmark for card in self.cards}
-        lines += [
-            f"The licence of {title} excludes commercial use: {about['licence']}."
-            for title, about in licences.items()
-            if about["is_non_commercial"]
-        ]
-        return lines
-
-
-def table_of(folders: Sequence[Path], how: Resampling | None = None) -> Table:
-    """Runs as one table, controls below.
-
-    Raises:
-        ProtocolMixError: if two protocols meet in a column.
-        FileNotFoundError, ValueError: if a folder holds no run, or nothing was measured.
-    """
-    return _own_grid(RunsRead.open(folders), how)
-
-
-def _own_grid(runs: RunsRead, how: Resampling | None, remark: str = "") -> Table:
-    from insightedit.evaluation.reporting.tables import results_table
-
-    columns = runs.columns()
-    if not columns:
-        raise ValueError(f"nothing was measured: {' '.join(runs.notes()) or 'the runs have no records.'}")
-    named = list(dict.fromkeys(card.benchmark["title"] for card in runs.cards))
-    grid = results_table(
-        runs.records(),
-        columns,
-        title=", ".join(named),
-        binary=("subj_found",),
-        protocols=runs.protocols,
-        apart=runs.apart,
-        how=how,
-    )
-    return replace(grid, remarks=(*((remark,) if remark else ()), *grid.remarks, *runs.notes()))
-
-
-def published_tables(folders: Sequence[Path], how: Resampling | None = None) -> list[Table]:
-    """Runs below the papers' rows: each table whose rule is ours, or, if there is none, each on the same pictures.
-
-    Runs that are not finished, on other data or warned of do not stand beside the papers': they have a table of their
-    own, the last one.
-
-    Raises:
-        ProtocolMixError: if two protocols meet in a column.
-        ValueError: if no published table has a column for what was measured.
-    """
-    from insightedit.evaluation.reporting.published import load_published
-    from insightedit.evaluation.reporting.tables import beside_published
-
-    every = RunsRead.open(folders)
-    runs, others = every.part(apart=False), every.part(apart=True)
-    left = [] if others is None else [_own_grid(others, how, NOT_BESIDE)]
-    if runs is None:
-        return left
-    columns = runs.columns()
-    grids = []
-    benches = dict.fromkeys(card.benchmark["name"] for card in runs.cards)
-    mine = {column.metric_name for column in columns if column.metric_variant == "paper"}
-    for table in load_published().tables_beside(benches, mine, set(runs.protocols.values())):
-        known = {column.key for column in table.columns}
-        extra = [one for one in columns if one.metric_variant == "strict" or one.metric_name not in known]
-        grid = beside_published(runs.records(), table, extra=extra, protocols=runs.protocols, how=how)
-        grids.append(replace(grid, remarks=(*grid.remarks, *runs.notes())))
-    if not grids:
-        benches = ", ".join(dict.fromkeys(card.benchmark["title"] for card in runs.cards))
-        raise ValueError(f"no published table has a column for what was measured on {benches}: leave --published out.")
-    return grids + left
 
 
 def table(
@@ -205,38 +59,62 @@ def table(
     """
     with one_sentence_errors():
         from insightedit.evaluation.core.significance import Resampling
-        from insightedit.evaluation.reporting.table_formatting import to_latex, to_markdown
+        from insightedit.evaluation.reporting.reading import read_report_run
 
-        if form not in FORMATS:
-            raise ValueError(f"--format is {form!r}; it is one of {', '.join(FORMATS)}.")
+        write = _writer(form)
         if published and category:
             raise ValueError("--published and --category exclude each other: name one of them.")
         how = Resampling(resamples=resamples)
+        runs = [read_report_run(folder) for folder in folders]
         if published:
-            grids = published_tables(folders, how)
+            grids = _published_tables(runs, how)
         elif category:
-            grids = tables_by_category(folders, category, how)
+            grids = category_tables(runs, category, how)
         else:
-            grids = [table_of(folders, how)]
+            grids = [noted_table(runs, how)]
         for grid in grids:
-            typer.echo(to_latex(grid) if form == "latex" else to_markdown(grid))
+            typer.echo(write(grid))
 
 
-def tables_by_category(folders: Sequence[Path], category: str, how: Resampling | None = None) -> list[Table]:
-    """A metric by category, with the mean over all samples and over all categories; one grid per benchmark.
+def _writer(form: str) -> Callable[[Table], str]:
+    if form not in FORMATS:
+        raise ValueError(f"--format is {form!r}; it is one of {', '.join(FORMATS)}.")
+    return FORMATS[form]
+
+
+def noted_table(runs: Sequence[ReportRun], how: Resampling | None = None, *remarks: str) -> Table:
+    """Runs as one table, controls below, and what has to be known of them."""
+    from insightedit.evaluation.reporting.run_tables import notes_on, table_of_runs
+
+    grid = table_of_runs(runs, how)
+    return replace(grid, remarks=(*remarks, *grid.remarks, *notes_on(runs)))
+
+
+def _published_tables(runs: Sequence[ReportRun], how: Resampling) -> list[Table]:
+    """Runs below the papers' rows; those that do not stand beside them have a table of their own, the last one."""
+    from insightedit.evaluation.reporting.run_tables import NOT_BESIDE, notes_on, published_tables
+
+    beside, apart = ([run for run in runs if bool(run.card.apart) is one] for one in (False, True))
+    grids = [replace(one, remarks=(*one.remarks, *notes_on(beside))) for one in published_tables(beside, how)]
+    if beside and not grids:
+        benches = ", ".join(dict.fromkeys(run.card.benchmark["title"] for run in beside))
+        raise ValueError(f"no published table has a column for what was measured on {benches}: leave --published out.")
+    return grids + ([noted_table(apart, how, NOT_BESIDE)] if apart else [])
+
+
+def category_tables(runs: Sequence[ReportRun], category: str, how: Resampling | None = None) -> list[Table]:
+    """A metric by category, with the mean over all samples and over all categories; one table per benchmark.
 
     Raises:
         ValueError: if there is no such column.
     """
     from insightedit.evaluation.reporting.category_tables import category_grid
+    from insightedit.evaluation.reporting.run_tables import columns_of
+    from insightedit.evaluation.reporting.runs import all_records
 
-    runs = RunsRead.open(folders)
-    (column,) = _chosen(runs.columns(), [category])
-    benches = dict.fromkeys(card.benchmark["name"] for card in runs.cards)
-    return [
-        category_grid(runs.records(), column, bench=bench, binary=column.metric_name == "subj_found", how=how)
-        for bench in benches
-    ]
+    (column,) = _chosen(columns_of(runs), [category])
+    benches = dict.fromkeys(run.benchmark for run in runs)
+    return [category_grid(all_records(runs), column, bench=bench, how=how) for bench in benches]
 
 
 def _chosen(columns: Sequence[MetricColumn], names: Sequence[str]) -> list[MetricColumn]:
@@ -275,37 +153,24 @@ def paired(
     """
     with one_sentence_errors():
         from insightedit.evaluation.core.significance import Resampling
-        from insightedit.evaluation.reporting.category_tables import paired_table
-        from insightedit.evaluation.reporting.table_formatting import to_latex, to_markdown
+        from insightedit.evaluation.reporting.reading import read_report_run
+        from insightedit.evaluation.reporting.run_tables import paired_runs
 
-        if form not in FORMATS:
-            raise ValueError(f"--format is {form!r}; it is one of {', '.join(FORMATS)}.")
-        runs = [RunsRead.open([folder]) for folder in (first, second)]
-        cards = [run.cards[0] for run in runs]
-        benches = [card.benchmark["name"] for card in cards]
+        write = _writer(form)
+        runs = [read_report_run(folder) for folder in (first, second)]
+        benches = [run.benchmark for run in runs]
         if benches[0] != benches[1]:
             raise ValueError(f"{first} is on {benches[0]}, {second} on {benches[1]}: compare on one benchmark.")
-        names = [card.method for card in cards]
-        if names[0] == names[1]:
-            names = [f"{cards[0].method} ({first})", f"{cards[1].method} ({second})"]
-
-        def records() -> Iterator[MetricRecord]:
-            for run, name in zip(runs, names, strict=True):
-                for record in run.records():
-                    if record.method == run.cards[0].method:
-                        yield replace(record, method=name)
-
-        shared = [column for column in runs[0].columns() if column in runs[1].columns()]
+        if runs[0].method == runs[1].method:
+            runs = [run.renamed(f"{run.method} ({run.folder})") for run in runs]
+        shared = [column for column in runs[0].columns if column in runs[1].columns]
         columns = _chosen(shared, metric) if metric else shared
         if not columns:
             raise ValueError(f"{first} and {second} share no column that was measured in both.")
         _chosen(columns, primary or [])
-        grid = paired_table(
-            records(), names[0], columns, bench=benches[0], primary=primary or (), how=Resampling(resamples=resamples)
-        )
-        told = [f"{name}: {' '.join(card.apart)}" for name, card in zip(names, cards, strict=True) if card.apart]
-        grid = replace(grid, remarks=(*grid.remarks, *told))
-        typer.echo(to_latex(grid) if form == "latex" else to_markdown(grid))
+        grid = paired_runs(runs, columns, primary or (), Resampling(resamples=resamples))
+        told = [f"{run.method}: {' '.join(run.card.apart)}" for run in runs if run.card.apart]
+        typer.echo(write(replace(grid, remarks=(*grid.remarks, *told))))
 
 
 def report(
@@ -343,4 +208,155 @@ def report(
             typer.echo(path)
 
 
-COMMANDS = {"table": table, "paired": paired}
+def rate(
+    inputs: Annotated[list[Path], typer.Argument(help="Runs to be rated; with --key: the raters' files.")],
+    page: Annotated[Path | None, typer.Option(help="Folder for rate.html and key.json.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The page's key.json, to count votes.")] = None,
+    raters: Annotated[int, typer.Option(min=1, max=1000, help="People who will rate.")] = 3,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Samples, drawn by the seed. Default: all that all runs have.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the drawing and shuffling.")] = 0,
+) -> None:
+    """Ins-align: write a blinded page for raters, or count their votes.
+
+    Examples:
+        insightedit eval rate runs/eval/ours runs/eval/ultraedit --page rating/ --count 30
+        insightedit eval rate votes1.json votes2.json votes3.json --key rating/key.json
+    """
+    with one_sentence_errors():
+        from insightedit.evaluation.judge import votes
+
+        if (page is None) == (key is None):
+            raise ValueError("--page FOLDER writes a page, --key key.json counts votes: name one of them.")
+        if key is not None:
+            report = votes.count_votes(votes.read_key(key), [votes.read_votes(path) for path in inputs])
+            console().print(votes.votes_table(report))
+            return
+        assert page is not None
+        items = _rating_items(inputs, count, seed)
+        html, secret = votes.write_rating_page(page, items, seed=seed, raters=raters)
+        typer.echo(f"{html}  {len(items)} samples; send it to the raters")
+        typer.echo(f"{secret}  keep it from them; then: insightedit eval rate VOTES... --key {secret}")
+
+
+def _rating_items(folders: Sequence[Path], count: int | None, seed: int) -> list[RatingItem]:
+    """Samples that all runs have, with each method's first picture."""
+    from insightedit.evaluation.core.run_folder import locate, read_run, read_samples
+    from insightedit.evaluation.judge.votes import RatingItem
+
+    cards = [read_run(folder) for folder in folders]
+    methods = [card.method for card in cards]
+    if len(set(methods)) < len(methods):
+        raise ValueError(f"the runs' methods are {', '.join(methods)}: measure with --method to tell them apart.")
+    if len({(card.benchmark["name"], card.benchmark["version"]) for card in cards}) > 1:
+        raise ValueError("the runs are on different benchmarks or copies of one: rate them on the same pictures.")
+    lines = [{one.sample_id: one for one in read_samples(folder)} for folder in folders]
+    names = [name for name in lines[0] if all(name in one for one in lines)]
+    if count is not None and count < len(names):  # drawn alike, whatever their order
+        drawn = set(random.Random(seed).sample(sorted(names), count))
+        names = [name for name in names if name in drawn]
+    items = []
+    for name in names:
+        sample = lines[0][name]
+        if sample.source is None:
+            raise ValueError("Ins-align is about edits; this benchmark makes pictures from nothing.")
+        outputs = {
+            method: locate(one[name].outputs[0]["path"], folder)
+            for method, one, folder in zip(methods, lines, folders, strict=True)
+        }
+        instruction = " Then: ".join((*sample.earlier, sample.instruction))
+        items.append(RatingItem(name, instruction, locate(sample.source, folders[0]), outputs, sample.category))
+    return items
+
+
+def judge_replay(
+    folder: Annotated[Path, typer.Argument(help="A run with a judge.")],
+    replies: Annotated[Path | None, typer.Option(help="File of replies. Default: judge.jsonl of the run.")] = None,
+) -> None:
+    """Judge again from the stored replies, ask nobody, and check that the run's numbers come out.
+
+    Prints means, means over categories, missing answers and the agreement of the repeats.
+
+    Examples:
+        insightedit eval judge-replay runs/eval/judged
+    """
+    with one_sentence_errors():
+        from insightedit.chat.clients import MissingReplyError
+        from insightedit.evaluation.judge.viescore import summarise
+
+        try:
+            verdicts, differing, total = _replay(folder, replies)
+        except MissingReplyError as error:
+            raise ValueError(str(error)) from error
+        _print_judge_summary(summarise(verdicts))
+        if differing:
+            raise ValueError(
+                f"{differing} of {total} numbers of {folder} do not follow from the replies: measure again."
+            )
+        typer.echo(f"All {total} numbers of {folder} follow from the replies.")
+
+
+def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int]:
+    """Verdicts from stored replies, numbers that differ from the records, numbers in all."""
+    from insightedit.chat.clients import RecordedClient
+    from insightedit.chat.replies import ReplyStore
+    from insightedit.evaluation.benchmarks.base import BenchmarkSample
+    from insightedit.evaluation.core.measure import Prediction, SampleView, measure
+    from insightedit.evaluation.core.metric_models import MetricModels
+    from insightedit.evaluation.core.protocols import find_protocol
+    from insightedit.evaluation.core.records import read_records
+    from insightedit.evaluation.core.run_folder import RECORDS, REPLIES, locate, read_run, read_samples
+    from insightedit.images.reading import read_picture, to_rgb
+
+    card = read_run(folder)
+    if "judge" not in card.models:
+        raise ValueError(f"{folder} was measured without a judge: name a run that was judged.")
+    protocol = find_protocol(card.benchmark["name"], card.protocol["name"])
+    rules = protocol.rules_for(card.benchmark["name"])
+    judge = RecordedClient(ReplyStore(replies or folder / REPLIES), card.models["judge"]["judge"])
+    before = {
+        (record.sample_id, record.seed, record.metric_name, record.metric_variant): record.value
+        for record in read_records(folder / RECORDS)
+        if record.method == card.method
+    }
+    verdicts: list[Verdict] = []
+    differing = 0
+    with progress_bar(card.benchmark["samples"], "Judging") as advance:
+        for line in read_samples(folder):
+            if line.source is None:
+                continue
+            sample = BenchmarkSample(
+                line.sample_id, line.instruction, line.category, locate(line.source, folder), earlier=line.earlier
+            )
+            for made in line.outputs:
+                picture = to_rgb(read_picture(locate(made["path"], folder)))
+                output = Prediction(SampleView(sample), picture, protocol, MetricModels({"judge": judge}))
+                for rule, outcome in measure(output, rules).items():
+                    old, new = before.get((line.sample_id, made["seed"], rule.name, rule.variant)), outcome.value
+                    differing += old is not new if old is None or new is None else abs(old - new) > TOLERANCE
+                if made["seed"] == line.outputs[0]["seed"]:
+                    verdicts += output.verdicts
+            if advance is not None:
+                advance(1)
+    return verdicts, differing, len(before)
+
+
+def _print_judge_summary(summary: JudgeSummary) -> None:
+    days = " to ".join(dict.fromkeys(day for day in summary.dates if day)) or "unknown"
+    title = f"{summary.judge}, rubric {summary.rubric} {summary.rubric_hash}, replies of {days}"
+    shown = titled_table(title, [""], ["n", "mean", "missing as 0", "mean of categories"])
+    for name, column in summary.columns.items():
+        means = (column.mean, column.pessimistic, summary.macro[name].mean)
+        shown.add_row(name, str(column.n), *("-" if value is None else f"{value:.3f}" for value in means))
+    screen = console()
+    screen.print(shown)
+    missing = f"{summary.missing_samples} of {summary.n} samples without an answer"
+    reasons = ", ".join(f"{name} {count}" for name, count in summary.reasons.items())
+    screen.print(f"{missing}{f' ({reasons})' if reasons else ''}.", highlight=False)
+    for name, kappa in summary.repeat_kappa.items():
+        agreement = "undefined" if kappa is None else f"{kappa:.2f}"
+        screen.print(f"Agreement of the repeats, {name}: kappa {agreement}.", highlight=False)
+
+
+COMMANDS = {"table": table, "paired": paired, "rate": rate, "judge-replay": judge_replay, "report": report}

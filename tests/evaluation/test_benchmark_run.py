@@ -17,7 +17,6 @@ from skimage.metrics import structural_similarity
 
 from insightedit.chat.clients import ChatError
 from insightedit.chat.replies import Reply
-from insightedit.cli.eval_reading import table_of
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.registry import load_benchmark
 from insightedit.evaluation.core.metric_models import MetricModels, load_metric_models
@@ -27,6 +26,8 @@ from insightedit.evaluation.core.run import EditingMethod, failures, run_benchma
 from insightedit.evaluation.core.run_folder import RunSample, read_run, read_samples, write_samples
 from insightedit.evaluation.metrics.encoders import ClipEncoder
 from insightedit.evaluation.reporting.columns import ProtocolMixError
+from insightedit.evaluation.reporting.reading import read_report_run
+from insightedit.evaluation.reporting.run_tables import table_of_runs
 from insightedit.files import lock_folder
 from tests.evaluation.benchmark_runs import (
     folder_editor,
@@ -209,7 +210,7 @@ def test_controls_stand_beside(tmp_path: Path) -> None:
     assert len(psnr) == 2 * len(benchmark)
     assert {r.value for r in psnr} == {60.0} and all(r.capped for r in psnr)
     assert all(r.out_png_sha256 is None for r in psnr)
-    grid = table_of([out])
+    grid = table_of_runs([read_report_run(out)])
     assert [line.label for line in grid.lines] == ["noise", "copy_source"]
 
 
@@ -434,7 +435,7 @@ def test_what_is_missing_is_named_once_and_measured_later(tmp_path: Path) -> Non
     assert {record.error for record in clip} == {"not measured: clip is missing, run.json says why"}
     assert all(value is not None for value in values(out, "DINO_I").values())
     assert failures(card, records(out)) == []
-    assert "CLIP-I" not in [heading.label for heading in table_of([out]).headings]
+    assert "CLIP-I" not in [heading.label for heading in table_of_runs([read_report_run(out)]).headings]
 
     whole = load_metric_models(NOWHERE, "magicbrush", given=nets)
     card = run_benchmark(benchmark, NOWHERE, editor, whole, out)
@@ -482,7 +483,7 @@ def test_numbers_of_two_networks_do_not_share_a_column(tmp_path: Path) -> None:
     assert hashes[0]["CLIP_I", "paper"] != hashes[1]["CLIP_I", "paper"]
     assert hashes[0]["DINO_I", "paper"] == hashes[1]["DINO_I", "paper"] != MAGICBRUSH.hash
     with pytest.raises(ProtocolMixError, match="CLIP_I .paper. on magicbrush follows two protocols"):
-        table_of(outs)
+        table_of_runs([read_report_run(out) for out in outs])
 
 
 def test_samples_and_card_tell_where_everything_is(tmp_path: Path) -> None:

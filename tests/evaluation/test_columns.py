@@ -53,9 +53,9 @@ def test_one_pass_over_an_iterator_sorts_everything() -> None:
     assert gather([record("b", None)])[first.key].seeds_per_sample == (0, 0)
 
 
-def test_parts_and_variants_are_chosen() -> None:
+def test_parts_are_chosen() -> None:
     records = [record("a", category="left"), record("b", category="six"), record("a", metric_variant="strict")]
-    columns = gather(records, part=lambda one: one.category or None, metric_variant="paper")
+    columns = gather(records, part=lambda one: one.category or None)
     assert [key.part for key in columns] == ["left", "six"]
 
 

@@ -26,7 +26,8 @@ from insightedit.evaluation.core.run_folder import RunCard, RunSample, read_run,
 from insightedit.evaluation.core.significance import Interval, Resampling
 from insightedit.evaluation.core.statistics import Rate
 from insightedit.evaluation.judge.votes import AlignReport, MethodVotes
-from insightedit.evaluation.reporting import grids, pictures, plots
+from insightedit.evaluation.reporting import pictures, plots, run_tables
+from insightedit.evaluation.reporting.category_tables import SUMMARY, metrics_by_category, table_by_category
 from insightedit.evaluation.reporting.choice import by_hash, choose, from_best
 from insightedit.evaluation.reporting.columns import ProtocolMixError
 from insightedit.evaluation.reporting.html_report import render_html_report, write_html_report, write_sheets
@@ -222,13 +223,13 @@ def test_runs_that_do_not_compare_stand_apart(
     }
     other = write_benchmark_run(tmp_path / "b", "blur", 100.0, **changes)
     runs = merge_runs([read_report_run(one) for one in (other, folder)])
-    grid = grids.main_table(runs, HOW)
+    grid = run_tables.main_table(runs, HOW)
     assert [line.group for line in grid.lines] == [OURS, APART, CONTROL_GROUP]
     assert grid.ranks() == [[0, 0, 0]] * 3  # the best of one is none
     assert [note for note in grid.notes if note.startswith("blur is not ranked.") and told in note]
-    beside = grids.published_tables(runs, HOW)
+    beside = run_tables.published_tables(runs, HOW)
     assert beside and not [line for one in beside for line in one.lines if line.label == "blur"]
-    assert grids.published_tables(runs[:1], HOW) == []
+    assert run_tables.published_tables(runs[:1], HOW) == []
 
 
 def test_the_page_loads_nothing(html: str) -> None:
@@ -318,20 +319,21 @@ def test_equal_input_gives_equal_bytes(folder: Path, html: str, tmp_path: Path) 
 
 
 def test_missing_values_are_counted_by_reason(folder: Path) -> None:
-    assert grids.gaps([read_report_run(folder)]) == [
-        grids.Gap("editor", "VIEScore_O (paper)", "the judge <b>refused</b>", 1)
+    assert run_tables.gaps([read_report_run(folder)]) == [
+        run_tables.Gap("editor", "VIEScore_O (paper)", "the judge <b>refused</b>", 1)
     ]
 
 
 def test_categories_are_tabled_with_all_metrics(folder: Path) -> None:
     run = read_report_run(folder)
-    grid = grids.category_grid(run, grids.category_tables(run, HOW))
+    tables = {metric: table_by_category(run.column(metric), HOW) for metric in run.columns}
+    grid = metrics_by_category("editor", tables, [run.label(metric) for metric in tables], 30)
     assert [heading.text for heading in grid.headings] == ["n", "VIEScore_O↑", "PSNR↑", "PSNR strict↑"]
     rows = {line.label: line.cells for line in grid.lines}
     assert [rows[kind][0].text for kind in dict.fromkeys(KINDS)] == ["22", "8†"]
     assert rows["6-Reasoning"][2].text == f"{np.mean([psnr(n) for n in range(22, 30)]):.3f}†"
     assert "(n = 21)" in rows["5-Multiple-Objects"][1].interval and rows["6-Reasoning"][2].interval.startswith("[")
-    assert {line.label for line in grid.lines if line.group == "Mean"} == set(grids.SUMMARY.values())
+    assert {line.label for line in grid.lines if line.group == "Mean"} == set(SUMMARY.values())
 
 
 def test_several_runs_are_tested_against_the_first_and_traded_off(folder: Path, tmp_path: Path) -> None:
@@ -342,7 +344,7 @@ def test_several_runs_are_tested_against_the_first_and_traded_off(folder: Path, 
     assert "editor against others on reason-edit" in words and "Trade-off: VIEScore_O ↑ against PSNR ↑" in words
     assert "output, rival" in words and words.count("copy_source") < 30
     runs = merge_runs([read_report_run(folder), read_report_run(other)])
-    kept, edited, spots = grids.spots(runs, HOW)
+    kept, edited, spots = run_tables.spots(runs, HOW)
     assert (kept.metric_name, edited.metric_name) == ("PSNR", "VIEScore_O")
     assert [one.scale for one in spots] == [1.5, 2.0]
     assert spots[1].kept.value == pytest.approx(spots[0].kept.value + 0.5)
@@ -354,7 +356,7 @@ def test_equal_names_are_told_apart_and_controls_stand_once(folder: Path, tmp_pa
     other = write_benchmark_run(tmp_path / "again")
     runs = merge_runs([read_report_run(folder), read_report_run(other)])
     assert [run.method for run in runs] == ["editor (out)", "editor (again)"]
-    methods = [line.label for line in grids.main_table(runs, HOW).lines]
+    methods = [line.label for line in run_tables.main_table(runs, HOW).lines]
     assert methods == ["editor (out)", "editor (again)", "copy_source"]
 
 
@@ -388,7 +390,7 @@ def test_errors_of_folders_and_metrics_teach(folder: Path, tmp_path: Path) -> No
         read_report_run(blind).ordered_by("novel")
     (blind / "records.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"has no number of editor yet: No weights of CLIP"):
-        read_report_run(blind)
+        write_html_report([blind], how=HOW)
 
 
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
@@ -451,9 +453,9 @@ def test_a_sheet_shows_the_pictures(folder: Path) -> None:
 
 def test_plots_show_the_numbers(folder: Path) -> None:
     run = read_report_run(folder)
-    tables = grids.category_tables(run, HOW)
-    axes = plots.category_bars("x", {"editor": tables[run.headline]}).axes[0]
-    assert [bar.get_width() for bar in axes.patches] == [r.interval.value for r in tables[run.headline].rows]
+    table = table_by_category(run.column(run.headline), HOW)
+    axes = plots.category_bars("x", {"editor": table}).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [r.interval.value for r in table.rows]
     assert [one.get_text() for one in axes.get_yticklabels()] == ["5-Multiple-Objects  n = 21", "6-Reasoning  n = 8†"]
     figure = plots.distributions([("PSNR", {"a": [1.0, 2.0, 2.0], "b": [3.0]})])
     assert [sum(one.get_data().values) for one in figure.axes[0].patches[::2]] == [3, 1]
@@ -488,7 +490,7 @@ def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:
     assert "progress strict" not in words and "no picture" not in words
     run = read_report_run(tmp_path)
     assert run.column(run.headline).n == 18 and run.order.metric_name == "progress"
-    rows = {line.label: line for line in grids.main_table([run], HOW).lines}
+    rows = {line.label: line for line in run_tables.main_table([run], HOW).lines}
     assert rows["toy"].cells[0].text == "0.500†" and rows["oracle"].group == "Controls"
     controls = ["copy_source", "oracle", "wrong_object", "oracle_tint", "autoencoder_source", "autoencoder_target"]
     assert list(rows) == ["toy", *controls] and rows["oracle"].cells[0].number is None

@@ -196,7 +196,7 @@ def test_ours_alone_with_outcomes_and_seeds() -> None:
         *(record("ours", n, "L1", 0.1 * seed, seed=seed) for n in range(5) for seed in (0, 1, 2)),
         *(record("theirs", n, "L1", 0.1, seed=0) for n in range(5)),
     ]
-    text = to_markdown(results_table(records, binary=["success"], how=HOW))
+    text = to_markdown(results_table(records, how=HOW))
     found = cells(text)
     assert found["Methods"] == ["success↑", "L1↓"]
     assert found["ours"] == ["0.750", "**0.100†**"] and found["theirs"] == ["–", "**0.100†**"]
@@ -229,7 +229,7 @@ def test_columns_are_chosen_and_benchmarks_side_by_side() -> None:
 
 def test_categories_with_n_mean_and_interval() -> None:
     column = MetricColumn("success")
-    text = to_markdown(category_grid(measured(), column, bench="reason-edit", binary=True, how=HOW))
+    text = to_markdown(category_grid(measured(), column, bench="reason-edit", how=HOW))
     found = cells(text)
     means = ["all samples alike (micro)", "all categories alike (macro)"]
     assert list(found)[2:] == ["Category", *dict.fromkeys(KINDS), *means]
@@ -319,7 +319,6 @@ def test_controls_are_known_by_name(name: str, expected: bool) -> None:
             "only a is in the records",
         ),
         (lambda: Table("t", (Column("x"),), (Row("a", ()),)), "row a has 0 cells for 1 headings"),
-        (lambda: to_latex(Table("t", (), ()), label="a b"), "label is 'a b': take letters"),
     ],
 )
 def test_errors_teach(call: Any, message: str) -> None:
@@ -395,9 +394,9 @@ def check_latex(text: str) -> None:
 
 
 def test_latex_holds_together(grid: Table) -> None:
-    text = to_latex(grid, label="tab:reason-edit")
+    text = to_latex(grid)
     check_latex(text)
-    assert r"\label{tab:reason-edit}" in text and text.count(r"\midrule") == 3
+    assert text.count(r"\midrule") == 3
     assert r"\multicolumn{6}{c}{Understanding Scenarios} & \multicolumn{6}{c}{Reasoning Scenarios}" in text
     assert r"\cmidrule(lr){3-8} \cmidrule(lr){9-14}" in text
     assert r"\underline{24.503}" in text and r"PSNR$\uparrow$\textsuperscript{" in text

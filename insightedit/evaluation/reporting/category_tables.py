@@ -1,8 +1,8 @@
-"""Tables that look closer: one metric by category, and one method against the others on shared samples."""
+"""Tables that look closer: metrics by category, and one method against the others on shared samples."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from insightedit.evaluation.core.records import MetricRecord
 from insightedit.evaluation.core.significance import (
@@ -18,19 +18,52 @@ from insightedit.evaluation.core.significance import (
 )
 from insightedit.evaluation.reporting.columns import MetricValues, gather
 from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Column, Row, Table
-from insightedit.evaluation.reporting.tables import FEW_NOTE, MetricColumn, interval_text
+from insightedit.evaluation.reporting.tables import BINARY, FEW_NOTE, MetricColumn, interval_text
 
 ONE_CLUSTER = "One source picture or session alone shows nothing about others: no interval, and p is 1."
 SUMMARY = {"micro": "all samples alike (micro)", "macro": "all categories alike (macro)"}
 
 
+def metrics_by_category(
+    method: str, tables: Mapping[MetricColumn, CategoryTable], labels: Sequence[str], n: int
+) -> Table:
+    """One method: categories down, metrics across; small categories are marked, not hidden.
+
+    Args:
+        method: whose the numbers are.
+        tables: metric -> its values by category.
+        labels: of the metrics.
+        n: samples of all categories.
+    """
+    rows: list[tuple[str, str, int, str, list[Interval | None]]] = []
+    by_name = [{row.name: row for row in table.rows} for table in tables.values()]
+    for name in dict.fromkeys(name for found in by_name for name in found):
+        found = [one.get(name) for one in by_name]
+        count = max(row.n + row.failed for row in found if row is not None)
+        few = FEW_MARK if any(row is None or row.is_small for row in found) else ""
+        rows.append((name or "(none)", "", count, few, [row and row.interval for row in found]))
+    for attribute, label in SUMMARY.items():
+        rows.append((label, "Mean", n, "", [getattr(table, attribute) for table in tables.values()]))
+
+    def cell(interval: Interval | None, metric: MetricColumn, count: int) -> Cell:
+        if interval is None:
+            return Cell()
+        few = FEW_MARK if interval.is_small else ""
+        behind = f" (n = {interval.n})" if interval.n != count else ""
+        below = interval_text(interval, metric.template) + behind
+        return Cell(metric.template.format(interval.value) + few, below.strip())
+
+    lines = [
+        Row(name, (Cell(f"{count}{few}"), *(cell(*one, count) for one in zip(found, tables, strict=True))), group)
+        for name, group, count, few, found in rows
+    ]
+    headings = [Column(label, better=metric.heading().better) for label, metric in zip(labels, tables, strict=True)]
+    remarks = (f"{FEW_NOTE[:-1]}, in the category or behind the number.",)
+    return Table(f"{method} by category", (Column("n"), *headings), tuple(lines), (), remarks, "Category")
+
+
 def category_grid(
-    records: Iterable[MetricRecord],
-    column: MetricColumn,
-    *,
-    bench: str,
-    binary: bool = False,
-    how: Resampling | None = None,
+    records: Iterable[MetricRecord], column: MetricColumn, *, bench: str, how: Resampling | None = None
 ) -> Table:
     """One metric by category, every method with n, mean and interval; small categories are marked, not hidden.
 
@@ -40,56 +73,51 @@ def category_grid(
     """
     how = how or Resampling()
     columns = _chosen(records, bench, [column])
-    tables = {one.key.method: by_category(one, binary=binary, how=how) for one in columns}
+    tables = [table_by_category(one, how) for one in columns]
     head = column.heading()
     headings = tuple(
-        Column(label, over=method, better=better)
-        for method in tables
+        Column(label, over=one.key.method, better=better)
+        for one in columns
         for label, better in (("n", "n/a"), (head.label, head.better), (_confidence(how), "n/a"))
     )
-    names = list(dict.fromkeys(row.name for table in tables.values() for row in table.rows))
+
+    def cells(interval: Interval | None, failed: int = 0) -> list[Cell]:
+        size = f"{interval.n if interval else 0}{FEW_MARK if interval is None or interval.is_small else ''}"
+        size += f" (+{failed} failed)" if failed else ""
+        if interval is None:
+            return [Cell(size), Cell(), Cell()]
+        return [
+            Cell(size),
+            Cell(column.template.format(interval.value)),
+            Cell(interval_text(interval, column.template)),
+        ]
+
+    by_name = [{row.name: (row.interval, row.failed) for row in table.rows} for table in tables]
     lines = [
-        Row(name or "(none)", tuple(cell for t in tables.values() for cell in _row_cells(t, name, column)))
-        for name in names
+        Row(name or "(none)", tuple(cell for rows in by_name for cell in cells(*rows.get(name, (None,)))))
+        for name in dict.fromkeys(name for rows in by_name for name in rows)
     ]
     for attribute, label in SUMMARY.items():
-        cells = [
-            cell
-            for table in tables.values()
-            for cell in _interval_cells(getattr(table, attribute), column.template, 0)
-        ]
-        lines.append(Row(label, tuple(cells), group="Mean"))
-    first = columns[0]
-    sizes = sorted({table.micro.n for table in tables.values()})
+        means = tuple(cell for table in tables for cell in cells(getattr(table, attribute)))
+        lines.append(Row(label, means, group="Mean"))
+    wilson = ", or by Wilson" if column.metric_name in BINARY else ""
     return Table(
         title=f"{head.label} ({column.metric_variant}) by category on {bench}",
         headings=headings,
         lines=tuple(lines),
         remarks=(
-            f"Protocol {first.protocol_hash}; intervals from {how.resamples:,} resamples of source pictures or "
-            f"sessions, seed {how.seed}{', or by Wilson' if binary else ''}.",
-            *((FEW_NOTE,) if any(row.is_small for table in tables.values() for row in table.rows) else ()),
-            power_hint(sizes[0]),
+            f"Protocol {columns[0].protocol_hash}; intervals from {how.resamples:,} resamples of source pictures or "
+            f"sessions, seed {how.seed}{wilson}.",
+            *((FEW_NOTE,) if any(row.is_small for table in tables for row in table.rows) else ()),
+            power_hint(min(table.micro.n for table in tables)),
         ),
         corner="Category",
     )
 
 
-def _row_cells(table: CategoryTable, name: str, column: MetricColumn) -> list[Cell]:
-    row = next((one for one in table.rows if one.name == name), None)
-    if row is None:
-        return [Cell(f"0{FEW_MARK}"), Cell(), Cell()]
-    return _interval_cells(row.interval, column.template, row.failed)
-
-
-def _interval_cells(interval: Interval | None, template: str, failed: int) -> list[Cell]:
-    n = 0 if interval is None else interval.n
-    size = f"{n}{FEW_MARK if interval is None or interval.is_small else ''}"
-    if failed:
-        size += f" (+{failed} failed)"
-    if interval is None:
-        return [Cell(size), Cell(), Cell()]
-    return [Cell(size), Cell(template.format(interval.value)), Cell(interval_text(interval, template))]
+def table_by_category(column: MetricValues, how: Resampling) -> CategoryTable:
+    """One method's numbers by one metric, by category."""
+    return by_category(column, binary=column.key.metric_name in BINARY, how=how)
 
 
 def paired_table(
@@ -120,7 +148,7 @@ def paired_table(
     chosen = _chosen(records, bench, columns)
     results: dict[tuple[str, MetricColumn], Comparison] = {}
     for column in columns:
-        members = {one.key.method: one for one in chosen if _is(one, column)}
+        members = {one.key.method: one for one in chosen if one.key.metric == column.key}
         if first not in members:
             raise ValueError(
                 f"{first} has no {column.metric_name} ({column.metric_variant}) on {bench}; "
@@ -131,12 +159,21 @@ def paired_table(
                 results[name, column] = compare_columns(members[first], other, how=how)
     if not results:
         raise ValueError(f"only {first} is in the records: give those of another method too.")
-    tested = {f"{name} {c}": r.p_value for (name, c), r in results.items() if c.metric_name in primary}
-    corrected = holm(tested)
+    corrected = holm({f"{name} {c}": one.p_value for (name, c), one in results.items() if c.metric_name in primary})
     lines = []
     for (name, column), result in results.items():
-        p_holm = corrected.get(f"{name} {column}")
-        lines.append(_comparison_line(name, column, result, p_holm))
+        difference, p_holm = result.difference, corrected.get(f"{name} {column}")
+        texts = (
+            column.heading().text,
+            f"{difference.n}{FEW_MARK if difference.is_small else ''}",
+            column.template.format(result.first),
+            column.template.format(result.second),
+            f"{difference.value:+.3f}",
+            interval_text(difference),
+            _p_text(result.p_value),
+            "" if p_holm is None else _p_text(p_holm),
+        )
+        lines.append(Row(name, tuple(map(Cell, texts))))
     missing = sum(one.only_first + one.only_second for one in results.values())
     return Table(
         title=f"{first} against others on {bench}, on shared samples",
@@ -153,21 +190,6 @@ def paired_table(
     )
 
 
-def _comparison_line(name: str, column: MetricColumn, result: Comparison, p_holm: float | None) -> Row:
-    difference = result.difference
-    cells = (
-        Cell(column.heading().text),
-        Cell(f"{difference.n}{FEW_MARK if difference.is_small else ''}"),
-        Cell(column.template.format(result.first)),
-        Cell(column.template.format(result.second)),
-        Cell(f"{difference.value:+.3f}"),
-        Cell(interval_text(difference)),
-        Cell(_p_text(result.p_value)),
-        Cell("" if p_holm is None else _p_text(p_holm)),
-    )
-    return Row(name, cells)
-
-
 def _p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
@@ -176,16 +198,11 @@ def _confidence(how: Resampling) -> str:
     return f"{100 * how.confidence:g} % CI"
 
 
-def _is(one: MetricValues, column: MetricColumn) -> bool:
-    return (one.key.metric_name, one.key.metric_variant) == (column.metric_name, column.metric_variant)
-
-
 def _chosen(records: Iterable[MetricRecord], bench: str, columns: Sequence[MetricColumn]) -> list[MetricValues]:
-    wanted = {(column.metric_name, column.metric_variant) for column in columns}
+    wanted = {column.key for column in columns}
 
     def part(record: MetricRecord) -> str | None:
-        found = record.bench == bench and (record.metric_name, record.metric_variant) in wanted
-        return bench if found else None
+        return bench if record.bench == bench and (record.metric_name, record.metric_variant) in wanted else None
 
     chosen = list(gather(records, part=part).values())
     if not chosen:

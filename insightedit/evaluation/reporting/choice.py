@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 
 from scipy.stats import rankdata
 
-from insightedit.evaluation.reporting.columns import MetricValues
 from insightedit.evaluation.reporting.runs import JUDGES, ReportRun
-from insightedit.evaluation.reporting.tables import MetricColumn
 
 NUM_EXTREME = 8
 NUM_RANDOM = 16
@@ -33,25 +31,15 @@ class Block:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-def digest_of(name: str, seed: int = 0) -> str:
-    """Hex digest that random samples are drawn by: SHA-256 over "SEED:ID"."""
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
-
-
 def by_hash(names: Iterable[str], count: int = NUM_RANDOM, seed: int = 0) -> tuple[str, ...]:
-    """The `count` names with the lowest digest, lowest first."""
-    return tuple(sorted(names, key=lambda name: (digest_of(name, seed), name))[:count])
+    """The `count` names with the lowest SHA-256 of "SEED:ID", lowest first."""
+    return tuple(sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())[:count])
 
 
 def from_best(scores: Mapping[str, float], better: str) -> tuple[str, ...]:
     """Sample ids, best first; equal ones by id."""
     sign = -1.0 if better == "higher" else 1.0
     return tuple(sorted(scores, key=lambda name: (sign * scores[name], name)))
-
-
-def means_of(column: MetricValues) -> dict[str, float]:
-    """Sample -> mean over its seeds."""
-    return {name: sum(values) / len(values) for name, values in column.values.items()}
 
 
 def choose(run: ReportRun, *, category: str | None = None, seed: int = 0) -> list[Block]:
@@ -61,10 +49,10 @@ def choose(run: ReportRun, *, category: str | None = None, seed: int = 0) -> lis
     more than `NUM_EXTREME` samples all are shown, best first.
     """
     column = run.column(run.order)
+    means = column.means
     names = [one for one, kind in column.categories.items() if category in (None, kind)]
-    scores = {name: value for name, value in means_of(column).items() if name in set(names)}
     better, label = run.order.heading().better, run.label(run.order)
-    ranked = from_best(scores, better)
+    ranked = from_best({name: means[name] for name in names if name in means}, better)
     if len(names) <= NUM_EXTREME:
         rest = tuple(sorted(set(names) - set(ranked)))
         return [Block("all", f"All {len(names)} samples, best {label} first", ranked + rest)]
@@ -73,24 +61,27 @@ def choose(run: ReportRun, *, category: str | None = None, seed: int = 0) -> lis
         Block("best", f"Best: {ends[0]} {label}", ranked[:NUM_EXTREME]),
         Block("worst", f"Worst: {ends[1]} {label}", ranked[::-1][:NUM_EXTREME]),
         Block("random", f"Random: lowest SHA-256 of the id with seed {seed}", by_hash(names, seed=seed)),
-        disagreement(run, names),
+        _disagreement(run, names),
     ]
     return [block for block in blocks if block is not None and block.names]
 
 
-def disagreement(run: ReportRun, names: Sequence[str]) -> Block | None:
+def _disagreement(run: ReportRun, names: Sequence[str]) -> Block | None:
     """Samples on which metric and judge differ most in rank; None if one of them is missing."""
-    found = {one: run.column(one) for one in run.columns if one.heading().better != "n/a"}
-    judges = sorted((c for c in found if c.metric_name in JUDGES), key=lambda c: JUDGES.index(c.metric_name))
-    metrics = sorted((c for c in found if c.metric_name not in JUDGES), key=lambda c: c != run.order)
+    columns = [one for one in run.columns if one.heading().better != "n/a"]
+    judges = sorted((c for c in columns if c.metric_name in JUDGES), key=lambda c: JUDGES.index(c.metric_name))
+    metrics = sorted((c for c in columns if c.metric_name not in JUDGES), key=lambda c: c != run.order)
     if not judges or not metrics:
         return None
     pair = metrics[0], judges[0]
-    values = [means_of(found[one]) for one in pair]
-    shared = [name for name in names if all(name in one for one in values)]
+    means = [run.column(one).means for one in pair]
+    shared = [name for name in names if all(name in found for found in means)]
     if len(shared) < 2:
         return None
-    ranks = [_ranks(one, value, shared) for one, value in zip(pair, values, strict=True)]
+    ranks = []  # 0 for the worst, one less than there are for the best; equal values share the mean of their ranks
+    for metric, found in zip(pair, means, strict=True):
+        sign = 1.0 if metric.heading().better == "higher" else -1.0
+        ranks.append([float(rank) - 1 for rank in rankdata([sign * found[name] for name in shared])])
     gaps = {name: abs(a - b) for name, a, b in zip(shared, *ranks, strict=True)}  # exact: whole or half numbers
     labels = [run.label(one) for one in pair]
     most = len(shared) - 1
@@ -98,12 +89,5 @@ def disagreement(run: ReportRun, names: Sequence[str]) -> Block | None:
         name: f"{labels[0]} at {100 * a / most:.0f} %, {labels[1]} at {100 * b / most:.0f} % of the way up"
         for name, a, b in zip(shared, *ranks, strict=True)
     }
-    chosen = from_best(gaps, "higher")[:NUM_EXTREME]
     title = f"Disagreement: largest gap between the ranks by {labels[0]} and by {labels[1]}"
-    return Block("disagreement", title, chosen, notes)
-
-
-def _ranks(column: MetricColumn, values: Mapping[str, float], names: Sequence[str]) -> list[float]:
-    """0 for the worst, one less than there are for the best; equal values share the mean of their ranks."""
-    sign = 1.0 if column.heading().better == "higher" else -1.0
-    return [float(rank) - 1 for rank in rankdata([sign * values[name] for name in names])]
+    return Block("disagreement", title, from_best(gaps, "higher")[:NUM_EXTREME], notes)

@@ -28,6 +28,11 @@ class ValuesKey:
     metric_variant: str
     method: str
 
+    @property
+    def metric(self) -> tuple[str, str]:
+        """Name and variant."""
+        return self.metric_name, self.metric_variant
+
     def __str__(self) -> str:
         return f"{self.method}'s {self.metric_name} ({self.metric_variant}) on {self.part}"
 
@@ -62,6 +67,11 @@ class MetricValues:
     def n(self) -> int:
         """Samples with at least one value."""
         return len(self.values)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Sample -> mean over its seeds."""
+        return {name: sum(values) / len(values) for name, values in self.values.items()}
 
     @property
     def seeds_per_sample(self) -> tuple[int, int]:
@@ -100,17 +110,13 @@ class MetricValues:
 
 
 def gather(
-    records: Iterable[MetricRecord],
-    *,
-    part: Callable[[MetricRecord], str | None] | None = None,
-    metric_variant: str | None = None,
+    records: Iterable[MetricRecord], *, part: Callable[[MetricRecord], str | None] | None = None
 ) -> dict[ValuesKey, MetricValues]:
     """Records as columns, in the order of their first record; read once, one at a time.
 
     Args:
         records: of any methods, metrics and benchmarks.
         part: column of the table that a record belongs to, None to leave it out; its benchmark if not given.
-        metric_variant: keep only this one.
 
     Raises:
         ProtocolMixError: if two protocols, or two versions of the benchmark, meet in one part and metric, be it
@@ -121,25 +127,20 @@ def gather(
     leaders: dict[tuple[str, str, str], MetricValues] = {}
     for record in records:
         place = record.bench if part is None else part(record)
-        if place is None or metric_variant not in (None, record.metric_variant):
+        if place is None:
             continue
         key = ValuesKey(place, record.metric_name, record.metric_variant, record.method)
         if key not in columns:
             columns[key] = MetricValues(key, record.protocol_hash, record.bench_version)
-        leader = leaders.setdefault((place, record.metric_name, record.metric_variant), columns[key])
-        _check_same(leader, record)
+        leader = leaders.setdefault((place, *key.metric), columns[key])
+        for what, first, second, cure in (
+            ("protocols", leader.protocol_hash, record.protocol_hash, "evaluate all by the same protocol"),
+            ("versions of the benchmark", leader.bench_version, record.bench_version, "take the same files"),
+        ):
+            if first != second:
+                raise ProtocolMixError(
+                    f"{key.metric_name} ({key.metric_variant}) on {place} follows two {what}: {first} "
+                    f"({leader.key.method}) and {second} ({record.method}): {cure}, or make two tables."
+                )
         columns[key].add(record)
     return columns
-
-
-def _check_same(leader: MetricValues, record: MetricRecord) -> None:
-    key = leader.key
-    for what, first, second, cure in (
-        ("protocols", leader.protocol_hash, record.protocol_hash, "evaluate all by the same protocol"),
-        ("versions of the benchmark", leader.bench_version, record.bench_version, "take the same files"),
-    ):
-        if first != second:
-            raise ProtocolMixError(
-                f"{key.metric_name} ({key.metric_variant}) on {key.part} follows two {what}: {first} "
-                f"({key.method}) and {second} ({record.method}): {cure}, or make two tables."
-            )

@@ -10,21 +10,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from insightedit.evaluation.core.significance import Resampling
+from insightedit.evaluation.core.significance import CategoryTable, Resampling, power_hint
 from insightedit.evaluation.core.statistics import FEW
-from insightedit.evaluation.reporting import grids, plots
+from insightedit.evaluation.reporting import plots, run_tables
+from insightedit.evaluation.reporting.category_tables import metrics_by_category, table_by_category
 from insightedit.evaluation.reporting.choice import choose
 from insightedit.evaluation.reporting.pictures import CardMaker, contact_sheet, sheet_names
 from insightedit.evaluation.reporting.reading import read_report_run
-from insightedit.evaluation.reporting.runs import BINARY, ReportRun, merge_runs, with_votes
-from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Column, mark
+from insightedit.evaluation.reporting.runs import ReportRun, merge_runs, with_votes
+from insightedit.evaluation.reporting.table_formatting import ARROWS, FEW_MARK, Table, mark
+from insightedit.evaluation.reporting.tables import BINARY, MetricColumn
 from insightedit.files import write_text
 from insightedit.images.data_addresses import figure_address
 from insightedit.images.provenance import save_picture
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 NAME = "report.html"
 MAX_GAPS = 60  # lines of the table of missing values
-ARROWS = {"higher": " ↑", "lower": " ↓", "n/a": ""}
+
+Tables = Mapping[MetricColumn, CategoryTable]
 
 
 def write_html_report(
@@ -64,7 +66,7 @@ def write_html_report(
     Raises:
         FileNotFoundError: if a folder holds no run.
         ProtocolMixError: if the runs follow different protocols.
-        ValueError: if a run is damaged, benchmarks differ, or the metric is unknown.
+        ValueError: if a run is damaged or has no number yet, benchmarks differ, or the metric is unknown.
     """
     runs = merge_runs([read_report_run(Path(folder)) for folder in folders])
     if votes is not None:
@@ -87,62 +89,90 @@ def render_html_report(runs: Sequence[ReportRun], *, how: Resampling | None = No
     from jinja2 import Environment, StrictUndefined
 
     how = how or Resampling()
-    grids.check_same_protocol(runs)
+    first, headlines = runs[0], [run.headline for run in runs]  # a run without a number is refused at once
+    main = run_tables.main_table(runs, how)  # before all else: it refuses two protocols
+    tables = {run.method: _by_category(run, how) for run in runs}
+    maker = CardMaker(runs)
+    missing = run_tables.gaps(runs)
     template = files("insightedit").joinpath("templates/evaluation.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"signs": _signs, "sort_key": _sort_key, "spans": _spans}
-    text = environment.from_string(template).render(_context(runs, how, seed))
-    return _sealed(text)
+    environment.filters |= {"signs": lambda notes: " ".join(map(mark, notes)), "sort_key": _sort_key}
+    text = environment.from_string(template).render(
+        title=" and ".join(dict.fromkeys(run.title for run in runs)),
+        runs=runs,
+        main=main,
+        power=power_hint(first.column(headlines[0]).n),
+        pairs=_pairs(runs, how),
+        categories=[
+            metrics_by_category(
+                run.method,
+                tables[run.method],
+                [run.label(metric) for metric in tables[run.method]],
+                len(run.column(headline).categories),
+            )
+            for run, headline in zip(runs, headlines, strict=True)
+        ],
+        published=run_tables.published_tables(runs, how, only_theirs=True),
+        plots=_plots(runs, tables, how) if find_spec("matplotlib") else [],
+        can_plot=find_spec("matplotlib") is not None,
+        order=first.label(first.order),
+        blocks=[(block, maker.cards(block)) for block in choose(first, seed=seed)],
+        several=len(runs) > 1,
+        gaps=missing[:MAX_GAPS],
+        more_gaps=len(missing) - MAX_GAPS,
+    )
+    for tag in ("style", "script"):  # the page's policy names the hash of its one style and script: no other may run
+        begin = text.index(f"<{tag}>") + len(tag) + 2
+        inside = text[begin : text.index(f"</{tag}>", begin)]
+        digest = base64.b64encode(hashlib.sha256(inside.encode("utf-8")).digest()).decode("ascii")
+        text = text.replace(f"{tag.upper()}-DIGEST", f"sha256-{digest}", 1)
+    return text
 
 
-def _context(runs: Sequence[ReportRun], how: Resampling, seed: int) -> dict[str, Any]:
-    """All that the template names."""
+def _sort_key(text: str) -> str:
+    """The number that a cell's text begins with, "" without."""
+    found = re.match(r"[^\d.-]*(-?\d+(?:\.\d+)?)", text)
+    return found[1] if found else ""
+
+
+def _by_category(run: ReportRun, how: Resampling) -> Tables:
+    """Each metric by category; those without any value are left out."""
+    found = {metric: run.column(metric) for metric in run.columns}
+    return {metric: table_by_category(column, how) for metric, column in found.items() if column.values}
+
+
+def _pairs(runs: Sequence[ReportRun], how: Resampling) -> Table | None:
+    """The first run against the others; None for one run, or if they share no metric with a good end."""
+    shared = [
+        one for one in runs[0].columns if one.heading().better != "n/a" and all(run.column(one).values for run in runs)
+    ]
+    if len(runs) < 2 or not shared:
+        return None
+    return run_tables.paired_runs(runs, shared, (runs[0].headline.metric_name,), how)
+
+
+def _plots(runs: Sequence[ReportRun], tables: Mapping[str, Tables], how: Resampling) -> list[dict[str, str]]:
+    """Plots as SVG, and what they show."""
     first = runs[0]
-    tables = {run.method: grids.category_tables(run, how) for run in runs}
-    maker = CardMaker(runs)
-    missing = grids.gaps(runs)
-    return {
-        "title": " and ".join(dict.fromkeys(run.title for run in runs)),
-        "runs": runs,
-        "main": grids.main_table(runs, how),
-        "power": grids.power(first),
-        "pairs": grids.pair_table(runs, how),
-        "categories": [grids.category_grid(run, tables[run.method]) for run in runs],
-        "published": grids.published_tables(runs, how),
-        "plots": _plots(runs, tables, how),
-        "can_plot": find_spec("matplotlib") is not None,
-        "order": first.label(first.order),
-        "blocks": [(block, maker.cards(block)) for block in choose(first, seed=seed)],
-        "several": len(runs) > 1,
-        "gaps": missing[:MAX_GAPS],
-        "more_gaps": len(missing) - MAX_GAPS,
-    }
-
-
-def _plots(runs: Sequence[ReportRun], tables: dict[str, Any], how: Resampling) -> list[dict[str, str]]:
-    first = runs[0]
-    made: list[dict[str, str]] = []
-    if find_spec("matplotlib") is None:
-        return made
-    if trade := grids.spots(runs, how):
-        kept, edited = (f"{first.label(one)}{ARROWS[one.heading().better]}" for one in trade[:2])
+    figures: list[tuple[Any, str]] = []
+    if trade := run_tables.spots(runs, how):
+        kept, edited = (f"{first.label(one)} {ARROWS[one.heading().better]}" for one in trade[:2])
         caption = f"Trade-off: {edited} against {kept}, 95 % intervals."
-        made.append({"address": figure_address(plots.tradeoff(kept, edited, trade[2])), "caption": caption})
+        figures.append((plots.tradeoff(kept, edited, trade[2]), caption))
     bars = {method: found[first.headline] for method, found in tables.items() if first.headline in found}
     if bars and len(next(iter(bars.values())).rows) > 1:
         label = first.label(first.headline)
         caption = f"{label} by category, 95 % intervals; {FEW_MARK}: fewer than {FEW} samples."
-        made.append({"address": figure_address(plots.category_bars(label, bars)), "caption": caption})
+        figures.append((plots.category_bars(label, bars), caption))
     columns = []
     for metric in first.columns:
-        values = {run.method: run.column(metric).values for run in runs}
-        flat = {m: [sum(v) / len(v) for v in found.values()] for m, found in values.items() if found}
+        flat = {run.method: list(run.column(metric).means.values()) for run in runs if run.column(metric).values}
         if flat and metric.metric_name not in BINARY and metric.heading().better != "n/a":
             columns.append((first.label(metric), flat))
     if columns:
         caption = "Distribution of each metric over the samples; dashed: means."
-        made.append({"address": figure_address(plots.distributions(columns)), "caption": caption})
-    return made
+        figures.append((plots.distributions(columns), caption))
+    return [{"address": figure_address(figure), "caption": caption} for figure, caption in figures]
 
 
 def write_sheets(runs: Sequence[ReportRun], folder: Path, *, seed: int = 0) -> list[Path]:
@@ -165,30 +195,3 @@ def write_sheets(runs: Sequence[ReportRun], folder: Path, *, seed: int = 0) -> l
         save_picture(contact_sheet(title, blocks), path)
         paths.append(path)
     return paths
-
-
-def _signs(notes: Sequence[int]) -> str:
-    """Signs of footnotes."""
-    return " ".join(mark(number) for number in notes)
-
-
-def _sort_key(text: str) -> str:
-    """The number that a cell's text begins with, "" without."""
-    found = re.match(r"[^\d.-]*(-?\d+(?:\.\d+)?)", text)
-    return found[1] if found else ""
-
-
-def _spans(headings: Sequence[Column]) -> list[tuple[str, int]]:
-    """(heading above, columns below it) from left to right; none if there is no such heading."""
-    spans = [(over, len(list(members))) for over, members in groupby(headings, lambda one: one.over)]
-    return spans if any(over for over, _ in spans) else []
-
-
-def _sealed(html: str) -> str:
-    """Put the hashes of the page's one style and one script into its policy: nothing else of the kind may run."""
-    for tag in ("style", "script"):
-        begin = html.index(f"<{tag}>") + len(tag) + 2
-        text = html[begin : html.index(f"</{tag}>", begin)]
-        digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-        html = html.replace(f"{tag.upper()}-DIGEST", f"sha256-{digest}", 1)
-    return html

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -13,9 +13,9 @@ from scipy.ndimage import binary_dilation
 
 from insightedit.evaluation.core.examples import Example
 from insightedit.evaluation.core.run_folder import RunSample
-from insightedit.evaluation.reporting.choice import Block, means_of
-from insightedit.evaluation.reporting.runs import BINARY, ReportRun
-from insightedit.evaluation.reporting.tables import MetricColumn
+from insightedit.evaluation.reporting.choice import Block
+from insightedit.evaluation.reporting.runs import ReportRun
+from insightedit.evaluation.reporting.tables import BINARY
 from insightedit.evaluation.scenes.metrics import largest_change
 from insightedit.images.data_addresses import picture_address
 from insightedit.images.reading import read_picture, to_rgb
@@ -106,50 +106,47 @@ class CardMaker:
     def __init__(self, runs: Sequence[ReportRun]) -> None:
         self._runs = runs
         self._means = [
-            [(one, means_of(run.column(one))) for one in run.columns if one.heading().better != "n/a"] for run in runs
+            [(one, run.column(one).means) for one in run.columns if one.heading().better != "n/a"] for run in runs
         ]
         self._made: dict[str, SampleCard] = {}
-
-    def card(self, name: str, note: str = "") -> SampleCard:
-        """The card of one sample; pictures that are gone leave an empty place."""
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return replace(self._made[name], note=note)
-
-    def _make(self, name: str) -> SampleCard:
-        sample = self._runs[0].samples.get(name) or RunSample(name, "")
-        source, target = _read(sample.source), _read(sample.target)
-        pictures = [_shown(f"reference {i}", _read(one)) for i, one in enumerate(sample.references, 1)]
-        if sample.source is not None or not pictures:
-            pictures.append(_shown("source", source))
-        under, label = (target, "target") if target is not None else (source, "source")
-        mask = _read(sample.mask)
-        if target is not None or mask is not None:
-            pictures.append(_outlined(label, under, mask))
-        for run in self._runs:
-            mine = f", {run.method}" if len(self._runs) > 1 else ""
-            output = _output(run, name)
-            pictures.append(_shown(f"output{mine}", output))
-            pictures.append(_shown(f"|output - source|{mine}", _heat(source, output)))
-        return SampleCard(sample, tuple(pictures), self._numbers(name))
 
     def cards(self, block: Block) -> list[SampleCard]:
         """The cards of a block."""
         return [self.card(name, block.notes.get(name, "")) for name in block.names]
 
-    def _numbers(self, name: str) -> tuple[tuple[str, str], ...]:
-        told = []
+    def card(self, name: str, note: str = "") -> SampleCard:
+        """The card of one sample; pictures that are gone leave an empty place."""
+        if name not in self._made:
+            sample = self._runs[0].samples.get(name) or RunSample(name, "")
+            self._made[name] = SampleCard(sample, tuple(self._pictures(sample)), tuple(self._numbers(name)))
+        return replace(self._made[name], note=note)
+
+    def _pictures(self, sample: RunSample) -> Iterator[Thumbnail]:
+        source, target, mask = (_read(path) for path in (sample.source, sample.target, sample.mask))
+        yield from (_shown(f"reference {i}", _read(one)) for i, one in enumerate(sample.references, 1))
+        if sample.source is not None or not sample.references:
+            yield _shown("source", source)
+        if target is not None:
+            yield _outlined("target", target, mask)
+        elif mask is not None:
+            yield _outlined("source", source, mask)
+        for run in self._runs:
+            mine = f", {run.method}" if len(self._runs) > 1 else ""
+            found = run.samples.get(sample.sample_id)
+            output = _read(found.outputs[0]["path"]) if found and found.outputs else None  # of the first seed
+            yield _shown(f"output{mine}", output)
+            yield _shown(f"|output - source|{mine}", _heat(source, output))
+
+    def _numbers(self, name: str) -> Iterator[tuple[str, str]]:
         for run, columns in zip(self._runs, self._means, strict=True):
-            texts = [f"{run.label(one)} {_value_text(one, means[name])}" for one, means in columns if name in means]
-            told.append((run.method, ", ".join(texts) or "no value"))
-        return tuple(told)
-
-
-def _value_text(column: MetricColumn, value: float) -> str:
-    """A number, or yes and no where these are the only outcomes."""
-    if column.metric_name in BINARY and value in (0.0, 1.0):
-        return "yes" if value else "no"
-    return column.template.format(value)
+            texts = []
+            for column, means in columns:
+                if name in means:
+                    text = column.template.format(means[name])
+                    if column.metric_name in BINARY and means[name] in (0.0, 1.0):
+                        text = "yes" if means[name] else "no"
+                    texts.append(f"{run.label(column)} {text}")
+            yield run.method, ", ".join(texts) or "no value"
 
 
 def _read(path: str | None) -> np.ndarray | None:
@@ -160,12 +157,6 @@ def _read(path: str | None) -> np.ndarray | None:
         return to_rgb(read_picture(path))
     except ValueError:
         return None
-
-
-def _output(run: ReportRun, name: str) -> np.ndarray | None:
-    """The picture of the first seed."""
-    sample = run.samples.get(name)
-    return _read(sample.outputs[0]["path"]) if sample is not None and sample.outputs else None
 
 
 def _heat(source: np.ndarray | None, output: np.ndarray | None) -> np.ndarray | None:

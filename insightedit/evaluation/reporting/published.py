@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
+from insightedit.evaluation.reporting.table_formatting import ARROWS
+
 RESULTS = Path(__file__).with_name("published_results.yaml")
 COMPARABLE = ("same", "assumed", "never")
-BETTER = {"higher": "↑", "lower": "↓", "n/a": ""}
 
 Value = float | int | bool | str
 
@@ -36,10 +37,9 @@ class Metric:
     better: str
     definition: str
 
-    @property
-    def arrow(self) -> str:
-        """Up, down or nothing."""
-        return BETTER[self.better]
+    def __post_init__(self) -> None:
+        if self.better not in ARROWS:
+            raise ValueError(f"{self.name} is better {self.better!r}; it is one of {', '.join(ARROWS)}.")
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Comparability:
     """
 
     status: str
-    protocol: str = ""
-    warnings: tuple[str, ...] = ()
+    protocol: str
+    warnings: tuple[str, ...]
 
     @property
     def is_ranked(self) -> bool:
@@ -113,9 +113,9 @@ class PublishedColumn:
     comparability: Comparability | None
 
     @property
-    def header(self) -> str:
-        """Label with arrow."""
-        return self.label + (self.metric.arrow if self.metric else "")
+    def better(self) -> str:
+        """Which end of the column is the good one; "n/a" for a property of a data set."""
+        return self.metric.better if self.metric else "n/a"
 
     def text(self, value: Value | None) -> str:
         """A value as printed; "" for None, a tick or a cross for a truth value."""
@@ -133,14 +133,14 @@ class PublishedRow:
         group: heading beside the row, "" without.
         is_ranked: False for ablations and baselines that the paper leaves out when it marks the best.
         values: (benchmark, key) -> number or truth value.
-        remarks: what else the file says, e.g. {"VIEScore_scale": "0-1"}.
+        lower_bounds: (benchmark, key) of numbers that are printed with a plus sign.
     """
 
     method: str
     group: str
     is_ranked: bool
     values: Mapping[tuple[str, str], Value]
-    remarks: Mapping[str, Value]
+    lower_bounds: Collection[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,7 @@ class PublishedTable:
         number: as printed, e.g. "3a".
         title: its caption.
         source: title and address of the paper.
-        columns: in the printed order.
-        rows: in the printed order.
+        columns: in the printed order, as are the rows.
         corner: head of the rows' names.
     """
 
@@ -163,51 +162,19 @@ class PublishedTable:
     source: str
     columns: tuple[PublishedColumn, ...]
     rows: tuple[PublishedRow, ...]
-    corner: str = "Methods"
+    corner: str
 
-    def row(self, method: str) -> PublishedRow:
-        """The row of a method.
-
-        Raises:
-            KeyError: naming the methods there are.
-        """
-        return _one(self.rows, method, lambda row: row.method, f"{self.paper} table {self.number}")
-
-    def column(self, key: str, benchmark: str | None = None) -> PublishedColumn:
-        """A column by key, and by benchmark where the table has several.
-
-        Raises:
-            KeyError: naming the columns there are.
-        """
-        chosen = [one for one in self.columns if benchmark in (None, one.benchmark.name)]
-        return _one(chosen, key, lambda one: one.key, f"{self.paper} table {self.number}")
-
-    def value(self, method: str, key: str, benchmark: str | None = None) -> Value | None:
-        """One number; None where the paper's cell is empty."""
-        return self.row(method).values.get((self.column(key, benchmark).benchmark.name, key))
+    def __str__(self) -> str:
+        return f"{self.paper} table {self.number}"
 
 
 @dataclass(frozen=True)
 class Published:
-    """All that the file holds.
-
-    Attributes:
-        tables: in the file's order.
-        metrics: by name.
-        benchmarks: by name.
-        notes: what is to be known about the numbers, as sentences.
-        figures: numbers of single pictures that a paper prints.
-        claims: numbers in a paper's text.
-        count: rows of the file, one per method and benchmark.
-    """
+    """What the file holds: tables in its order, metrics and benchmarks by name."""
 
     tables: tuple[PublishedTable, ...]
     metrics: Mapping[str, Metric]
     benchmarks: Mapping[str, PublishedBenchmark]
-    notes: tuple[str, ...]
-    figures: tuple[Mapping[str, Any], ...]
-    claims: tuple[Mapping[str, Any], ...]
-    count: int
 
     def table(self, paper: str, number: str) -> PublishedTable:
         """A table by the paper's key and its printed number.
@@ -215,13 +182,10 @@ class Published:
         Raises:
             KeyError: naming the tables there are.
         """
-        name = f"{paper} table {number}"
-        return _one(self.tables, name, lambda one: f"{one.paper} table {one.number}", "the published results")
-
-    def tables_on(self, bench: str) -> tuple[PublishedTable, ...]:
-        """The tables with a column for one of our benchmarks, e.g. "reason-edit"."""
-        wanted = bench.lower().replace("_", "-")
-        return tuple(one for one in self.tables if any(column.benchmark.bench == wanted for column in one.columns))
+        found = {str(one): one for one in self.tables}
+        if (name := f"{paper} table {number}") not in found:
+            raise KeyError(f"the published results have no {name}; they have {', '.join(found)}.")
+        return found[name]
 
     def tables_beside(
         self, benches: Iterable[str], metrics: Collection[str], protocols: Collection[str]
@@ -229,31 +193,23 @@ class Published:
         """The tables that have one of our numbers by our rule; where there is none, those that have one by any rule.
 
         Args:
-            benches: ours.
+            benches: ours, e.g. "reason-edit".
             metrics: names of those that were measured as the papers do.
             protocols: by which.
         """
-        benches = list(benches)
-        found = dict.fromkeys(id(table) for bench in benches for table in self.tables_on(bench))
-        tables = {id(table): table for table in self.tables}
-        fitting = [tables[one] for one in found if {*metrics} & {column.key for column in tables[one].columns}]
+        wanted = [bench.lower().replace("_", "-") for bench in benches]
+        tables = [t for bench in wanted for t in self.tables if any(c.benchmark.bench == bench for c in t.columns)]
+        fitting = {str(t): t for t in tables if any(column.key in metrics for column in t.columns)}
         same_rule = [
             table
-            for table in fitting
+            for table in fitting.values()
             if any(
                 one.comparability.protocol in protocols and one.key in metrics
                 for one in table.columns
-                if one.comparability is not None and one.benchmark.bench in benches
+                if one.comparability is not None and one.benchmark.bench in wanted
             )
         ]
-        return same_rule or fitting
-
-
-def _one(entries: Iterable[Any], name: str, key: Any, where: str) -> Any:
-    found = {key(entry): entry for entry in entries}
-    if name not in found:
-        raise KeyError(f"{where} has no {name}; it has {', '.join(found)}.")
-    return found[name]
+        return same_rule or list(fitting.values())
 
 
 @cache
@@ -270,128 +226,91 @@ def load_published(path: Path = RESULTS) -> Published:
     try:
         with path.open(encoding="utf-8") as stream:
             entries = yaml.load(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return _Reader(entries).read()
+        metrics = {name: Metric(name, **one) for name, one in entries["metrics"].items()}
+        benchmarks = {
+            name: PublishedBenchmark(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()})
+            for name, one in entries["benchmarks"].items()
+        }
+        tables = tuple(_table(layout, entries, metrics, benchmarks) for layout in entries["tables"])
+        places = {(table.paper, table.number) for table in tables}
+        taken = sum((one["paper"], one["table"]) in places for one in entries["results"])
+        if taken != len(entries["results"]):
+            raise ValueError(f"{len(entries['results'])} rows, of which the tables take {taken}.")
+        return Published(tables, metrics, benchmarks)
     except KeyError as error:
         raise ValueError(f"{path.name} is damaged: it declares no {error.args[0]}.") from error
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
 
 
-@dataclass
-class _Reader:
-    """The file's parts, and what was used of them."""
-
-    entries: Mapping[str, Any]
-    metrics: dict[str, Metric] = field(init=False)
-    benchmarks: dict[str, PublishedBenchmark] = field(init=False)
-    seen: int = 0
-
-    def read(self) -> Published:
-        entries = self.entries
-        self.metrics = {name: Metric(name=name, **one) for name, one in entries["metrics"].items()}
-        for metric in self.metrics.values():
-            if metric.better not in BETTER:
-                raise ValueError(f"{metric.name} is better {metric.better!r}; it is one of {', '.join(BETTER)}.")
-        self.benchmarks = {
-            name: PublishedBenchmark(name, **{key: _fixed(value) for key, value in one.items()})
-            for name, one in entries["benchmarks"].items()
-        }
-        tables = tuple(self._table(one) for one in entries["tables"])
-        if self.seen != len(entries["results"]):
-            raise ValueError(f"{len(entries['results'])} rows, of which the tables take {self.seen}.")
-        return Published(
-            tables,
-            self.metrics,
-            self.benchmarks,
-            tuple(entries["notes"]),
-            tuple(entries["per_sample_figures"]),
-            tuple(entries["text_claims"]),
-            len(entries["results"]),
-        )
-
-    def _table(self, layout: Mapping[str, Any]) -> PublishedTable:
-        paper, number = layout["paper"], layout["table"]
-        about = self.entries["papers"][paper]
-        columns = tuple(
-            self._column(layout, self.benchmarks[name], one)
-            for name in layout["benchmarks"]
-            for one in layout["columns"]
-        )
-        return PublishedTable(
-            paper=paper,
-            number=number,
-            title=layout["title"],
-            source=f"{about['title']}, arXiv:{about['arxiv']}, Table {number}",
-            columns=columns,
-            rows=self._rows(layout, columns),
-            corner=layout.get("corner", "Methods"),
-        )
-
-    def _column(
-        self, layout: Mapping[str, Any], benchmark: PublishedBenchmark, one: Mapping[str, Any]
-    ) -> PublishedColumn:
-        key = one["key"]
-        metric = self.metrics.get(key)
-        if metric is None and "label" not in one:
-            raise ValueError(f"column {key} is no metric and has no label.")
-        return PublishedColumn(
-            benchmark=benchmark,
-            key=key,
-            label=one.get("label") or (metric.label if metric else key),
-            span=one.get("span", ""),
-            template=one.get("format", "{:.3f}"),
-            metric=metric,
-            comparability=self._comparability(layout, benchmark.name, key) if benchmark.bench else None,
-        )
-
-    def _comparability(self, layout: Mapping[str, Any], benchmark: str, key: str) -> Comparability:
-        found = [
-            one
-            for one in self.entries["comparability"]
-            if (one["paper"], one["table"]) == (layout["paper"], layout["table"])
-            and key in one["metrics"]
-            and one.get("benchmark", benchmark) == benchmark
-        ]
-        where = f"{key} of {layout['paper']} table {layout['table']} on {benchmark}"
-        if len(found) != 1:
-            raise ValueError(f"{where} has {len(found)} entries under comparability; it has one.")
-        status = found[0]["comparable"]
-        if status not in COMPARABLE:
-            raise ValueError(f"{where} is comparable {status!r}; it is one of {', '.join(COMPARABLE)}.")
-        sentences = tuple(self.entries["warnings"][name] for name in found[0]["warnings"])
-        return Comparability(status, found[0].get("protocol", ""), sentences)
-
-    def _rows(self, layout: Mapping[str, Any], columns: Sequence[PublishedColumn]) -> tuple[PublishedRow, ...]:
-        keys = {column.key for column in columns}
-        baselines = set(layout.get("unranked", ()))
-        values: dict[str, dict[tuple[str, str], Value]] = {}
-        groups: dict[str, str] = {}
-        remarks: dict[str, dict[str, Value]] = {}
-        mine = [
-            one
-            for one in self.entries["results"]
-            if (one["paper"], one["table"]) == (layout["paper"], layout["table"])
-        ]
-        self.seen += len(mine)
-        for one in mine:
-            method, benchmark = one["method"], one["benchmark"]
-            if benchmark not in layout["benchmarks"]:
-                raise ValueError(f"{method}: {benchmark} is no benchmark of {one['paper']} table {one['table']}.")
-            groups[method] = one.get("group", "")
-            numbers = {(benchmark, key): one[key] for key in keys & set(one)}
-            values.setdefault(method, {}).update(numbers)
-            known = {"paper", "table", "benchmark", "method", "group"} | keys
-            remarks.setdefault(method, {}).update({k: v for k, v in one.items() if k not in known})
-        for method, numbers in values.items():
-            missing = [f"{c.benchmark.name} {c.key}" for c in columns if (c.benchmark.name, c.key) not in numbers]
-            if missing and groups[method] not in baselines:
-                raise ValueError(f"{method} of {layout['paper']} table {layout['table']} lacks {', '.join(missing)}.")
-        titles = {"": "", **self.entries["groups"]}
-        return tuple(
-            PublishedRow(name, titles[groups[name]], groups[name] not in baselines, numbers, remarks[name])
-            for name, numbers in values.items()
-        )
+def _table(
+    layout: Mapping[str, Any],
+    entries: Mapping[str, Any],
+    metrics: Mapping[str, Metric],
+    benchmarks: Mapping[str, PublishedBenchmark],
+) -> PublishedTable:
+    about = entries["papers"][layout["paper"]]
+    columns = []
+    for benchmark in map(benchmarks.__getitem__, layout["benchmarks"]):
+        for one in layout["columns"]:
+            metric = metrics.get(one["key"])
+            label = one.get("label") or (metric and metric.label)
+            if label is None:
+                raise ValueError(f"column {one['key']} is no metric and has no label.")
+            rule = _comparability(layout, entries, benchmark.name, one["key"]) if benchmark.bench else None
+            look = one.get("span", ""), one.get("format", "{:.3f}")
+            columns.append(PublishedColumn(benchmark, one["key"], label, *look, metric, rule))
+    return PublishedTable(
+        paper=layout["paper"],
+        number=layout["table"],
+        title=layout["title"],
+        source=f"{about['title']}, arXiv:{about['arxiv']}, Table {layout['table']}",
+        columns=tuple(columns),
+        rows=_rows(layout, entries, columns),
+        corner=layout.get("corner", "Methods"),
+    )
 
 
-def _fixed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _comparability(layout: Mapping[str, Any], entries: Mapping[str, Any], benchmark: str, key: str) -> Comparability:
+    found = [
+        one
+        for one in entries["comparability"]
+        if (one["paper"], one["table"]) == (layout["paper"], layout["table"])
+        and key in one["metrics"]
+        and one.get("benchmark", benchmark) == benchmark
+    ]
+    where = f"{key} of {layout['paper']} table {layout['table']} on {benchmark}"
+    if len(found) != 1:
+        raise ValueError(f"{where} has {len(found)} entries under comparability; it has one.")
+    status = found[0]["comparable"]
+    if status not in COMPARABLE:
+        raise ValueError(f"{where} is comparable {status!r}; it is one of {', '.join(COMPARABLE)}.")
+    warnings = tuple(entries["warnings"][name] for name in found[0]["warnings"])
+    return Comparability(status, found[0].get("protocol", ""), warnings)
+
+
+def _rows(
+    layout: Mapping[str, Any], entries: Mapping[str, Any], columns: Sequence[PublishedColumn]
+) -> tuple[PublishedRow, ...]:
+    """The rows of a table; the file has one entry for each benchmark of a row."""
+    name = f"{layout['paper']} table {layout['table']}"
+    methods: dict[str, list[Mapping[str, Any]]] = {}
+    for one in entries["results"]:
+        if (one["paper"], one["table"]) == (layout["paper"], layout["table"]):
+            if one["benchmark"] not in layout["benchmarks"]:
+                raise ValueError(f"{one['method']}: {one['benchmark']} is no benchmark of {name}.")
+            methods.setdefault(one["method"], []).append(one)
+    titles = {"": "", **entries["groups"]}
+    rows = []
+    for method, found in methods.items():
+        group = found[-1].get("group", "")
+        is_ranked = group not in layout.get("unranked", ())
+        places = {(one["benchmark"], key): value for one in found for key, value in one.items()}
+        wanted = [(column.benchmark.name, column.key) for column in columns]
+        missing = [" ".join(place) for place in wanted if place not in places]
+        if missing and is_ranked:
+            raise ValueError(f"{method} of {name} lacks {', '.join(missing)}.")
+        values = {place: places[place] for place in wanted if place in places}
+        bounds = [place for place in values if places.get((place[0], f"{place[1]}_is_lower_bound"))]
+        rows.append(PublishedRow(method, titles[group], is_ranked, values, bounds))
+    return tuple(rows)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,6 @@ SCENES_COLUMNS = {  # field of a scenes record -> the column it fills
     "exact": MetricColumn("exact", "strict", "higher", "exact"),
     "predicate_f1": MetricColumn("predicate_f1", "strict", "higher", "predicate F1"),
 }
-HEADLINES = (
-    *("success", "VIEScore_O", "VIEScore_SC", "VIEScore", "VIEScore_PQ", "Ins_align", "CLIPScore", "CLIP_dir"),
-    *("CLIP_T", "edit_CLIP_T", "CLIP_I", "edit_CLIP_I", "DINO", "edit_DINO", "CVS", "subj_DINO", "PSNR", "SSIM"),
-    *("LPIPS", "L1", "L2"),
-)  # what a table's readers look at first
 
 
 def read_report_run(folder: Path) -> ReportRun:
@@ -42,7 +38,7 @@ def read_report_run(folder: Path) -> ReportRun:
 
     Raises:
         FileNotFoundError: if it is neither.
-        ValueError: if a file is damaged, or there are no records yet.
+        ValueError: if a file is damaged.
     """
     if (folder / run_folder.RUN).is_file():
         return _benchmark_run(folder)
@@ -55,39 +51,45 @@ def read_report_run(folder: Path) -> ReportRun:
 
 def _benchmark_run(folder: Path) -> ReportRun:
     card = run_folder.read_run(folder)
-    records = tuple(read_records(folder / run_folder.RECORDS))
-    samples = {one.sample_id: _located(one, folder) for one in run_folder.read_samples(folder)}
-    bench, protocol = card.benchmark, card.protocol
-    there = {(r.metric_name, r.metric_variant) for r in records if r.method == card.method and r.value is not None}
-    columns = tuple(
-        MetricColumn(one["metric_name"], one["metric_variant"], one.get("better"))
-        for one in protocol["columns"]
-        if (one["metric_name"], one["metric_variant"]) in there
-    )
-    if not columns:
-        raise ValueError(
-            f"{folder} has no number of {card.method} yet: {' '.join(card.missing.values()) or 'finish the run first.'}"
-        )
-    headline = _headline(columns)
-    names = {value: str(protocol.get("name")) for value in card.column_hashes().values()}
+    records = partial(read_records, folder / run_folder.RECORDS)
+    measured = {
+        (one.metric_name, one.metric_variant)
+        for one in records()
+        if one.method == card.method and not (one.error or "").startswith("not measured")  # a network was missing
+    }
+    columns = [
+        MetricColumn(one["metric_name"], one["metric_variant"], one.get("better")) for one in card.protocol["columns"]
+    ]
     return ReportRun(
         folder=folder,
-        method=card.method,
-        benchmark=str(bench.get("name")),
-        version=str(bench.get("version")),
-        title=f"{card.method} on {bench.get('title') or bench.get('name')}",
+        card=card,
+        records=records,
+        samples=_samples(folder),
+        columns=tuple(column for column in columns if column.key in measured),
         facts=_benchmark_facts(card),
         warnings=_benchmark_warnings(card),
-        apart=card.apart,
-        records=records,
-        samples=samples,
-        columns=columns,
-        protocols=names,
-        headline=headline,
-        order=headline,
-        why_missing=card.missing,
-        image_guidance_scale=_number(card.settings.get("image_guidance_scale")),
     )
+
+
+def _samples(folder: Path) -> dict[str, RunSample]:
+    """Id -> sample, with paths that can be opened from anywhere; none where the run kept none."""
+    if not (folder / run_folder.SAMPLES).is_file():
+        return {}
+
+    def full(path: str | None) -> str | None:
+        return None if path is None else str(run_folder.locate(path, folder))
+
+    return {
+        one.sample_id: replace(
+            one,
+            source=full(one.source),
+            target=full(one.target),
+            mask=full(one.mask),
+            references=tuple(str(run_folder.locate(path, folder)) for path in one.references),
+            outputs=tuple({**made, "path": full(made["path"])} for made in one.outputs),
+        )
+        for one in run_folder.read_samples(folder)
+    }
 
 
 def _benchmark_facts(card: RunCard) -> tuple[tuple[str, str], ...]:
@@ -139,17 +141,6 @@ def _benchmark_warnings(card: RunCard) -> tuple[str, ...]:
     )
 
 
-def _headline(columns: Sequence[MetricColumn]) -> MetricColumn:
-    """The metric that readers look at first: the paper variant of the first known one that has a good end."""
-    places = {name: place for place, name in enumerate(HEADLINES)}
-
-    def rank(column: MetricColumn) -> tuple[bool, int, bool]:
-        is_blind = column.heading().better == "n/a"
-        return is_blind, places.get(column.metric_name, len(places)), column.metric_variant != "paper"
-
-    return min(columns, key=rank)
-
-
 def _scenes_run(folder: Path) -> ReportRun:
     report, lines = read_report(folder)
     protocol, settings = report["protocol"], report["settings"]
@@ -163,29 +154,31 @@ def _scenes_run(folder: Path) -> ReportRun:
     ]
     if not any(record.method == own for record in records):
         raise ValueError(f"{folder} has no record of the editor: measure again.")
-    samples = {}
-    if (folder / run_folder.SAMPLES).is_file():
-        samples = {one.sample_id: _located(one, folder) for one in run_folder.read_samples(folder)}
     mine = [line for line in lines if line["row"] == SCENES_ROW and not line["sample_id"].startswith("pair-")]
     present = {record.metric_name for record in records if record.value is not None}
-    columns = tuple(one for one in SCENES_COLUMNS.values() if one.metric_name in present)
     return ReportRun(
         folder=folder,
-        method=own,
-        benchmark=bench,
-        version=version,
-        title=f"{own} on {bench.replace('_', ' ')}",
+        card=RunCard(
+            run_id=protocol["hash"],
+            method=own,
+            benchmark={
+                "name": bench,
+                "title": bench.replace("_", " "),
+                "version": version,
+                "is_non_commercial": False,
+            },
+            protocol={"name": protocol["name"], "columns": [{"hash": protocol["hash"]}]},
+            settings=settings,
+            controls=tuple(dict.fromkeys(record.method for record in records if record.method != own)),
+            finished=settings.get("date", ""),
+        ),
+        records=lambda: records,
+        samples=_samples(folder),
+        columns=tuple(one for one in SCENES_COLUMNS.values() if one.metric_name in present),
         facts=_scenes_facts(report, own),
         warnings=tuple(_missing_rows(records)),
-        records=tuple(records),
-        samples=samples,
-        columns=columns,
-        protocols={protocol["hash"]: protocol["name"]},
-        headline=SCENES_COLUMNS["success"],
-        order=SCENES_COLUMNS["progress"],
         failures=_failures(mine),
         verdicts=dict(Counter(line["verdict"] for line in mine).most_common()),
-        image_guidance_scale=_number(settings.get("image_guidance_scale")),
     )
 
 
@@ -261,22 +254,6 @@ def _failures(lines: Sequence[Mapping[str, Any]]) -> tuple[FailureCount, ...]:
     )
 
 
-def _located(sample: RunSample, folder: Path) -> RunSample:
-    """The sample with paths that can be opened from anywhere."""
-
-    def full(path: str | None) -> str | None:
-        return None if path is None else str(run_folder.locate(path, folder))
-
-    return replace(
-        sample,
-        source=full(sample.source),
-        target=full(sample.target),
-        mask=full(sample.mask),
-        references=tuple(str(run_folder.locate(path, folder)) for path in sample.references),
-        outputs=tuple({**one, "path": full(one["path"])} for one in sample.outputs),
-    )
-
-
 def _facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((name, str(value)) for name, value in facts.items() if value not in (None, "", ()))
 
@@ -295,7 +272,3 @@ def _pairs(entries: Mapping[str, Any]) -> str:
 
 def _period(started: str, finished: str | None) -> str:
     return f"{started} to {finished}" if finished else f"{started}, not finished" if started else ""
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,25 +1,31 @@
-"""What a report is made of: one run with its records, its samples and what is known about it."""
+"""What tables and reports are made of: one run with its records, its samples and what is known about it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insightedit.evaluation.core.failures import FAILURES
 from insightedit.evaluation.core.records import MetricRecord
-from insightedit.evaluation.core.run_folder import RunSample
+from insightedit.evaluation.core.run_folder import RunCard, RunSample
 from insightedit.evaluation.reporting.columns import MetricValues, ValuesKey, gather
 from insightedit.evaluation.reporting.tables import MetricColumn
 
 if TYPE_CHECKING:
     from insightedit.evaluation.judge.votes import AlignReport
 
-BINARY = frozenset({"success", "discriminates", "exact", "subj_found"})
 JUDGES = ("VIEScore_O", "VIEScore_SC", "VIEScore", "VIEScore_PQ", "Ins_align")
+HEADLINES = (
+    *("success", "VIEScore_O", "VIEScore_SC", "VIEScore", "VIEScore_PQ", "Ins_align", "CLIPScore", "CLIP_dir"),
+    *("CLIP_T", "edit_CLIP_T", "CLIP_I", "edit_CLIP_I", "DINO", "edit_DINO", "CVS", "subj_DINO", "PSNR", "SSIM"),
+    *("LPIPS", "L1", "L2"),
+)  # what a table's readers look at first
+ORDERS = ("progress", *HEADLINES)  # what tells best from worst samples: a success is only yes or no
 
 
 @dataclass(frozen=True)
@@ -45,56 +51,85 @@ class ReportRun:
 
     Attributes:
         folder: it was read from.
-        method: name of its own row.
-        benchmark: our name of it.
-        version: of the benchmark's files.
-        title: of the page.
+        card: what was measured, on what, how.
+        records: reads those of the method and of its controls anew, one at a time, so that memory stays flat.
+        samples: id -> what was asked, with paths that can be opened; of scenes, those whose pictures were kept.
+        columns: what was measured, in the protocol's order.
         facts: (what, value) pairs of the page's head.
         warnings: sentences of the benchmark, the protocol and the pairing.
-        records: of the method and of its controls.
-        samples: id -> what was asked, with paths that can be opened; of scenes, those whose pictures were kept.
-        columns: of the main table.
-        protocols: hash of a column -> name of the protocol.
-        headline: the metric by category and in the trade-off.
-        order: the metric that tells best from worst samples.
-        apart: why its numbers are not ranked, nor stand beside published ones; empty where they may.
-        why_missing: what could not be measured at all -> why.
+        ordered: the metric that tells best from worst samples, where it was chosen.
         failures: the taxonomy, empty without verdicts.
         counted: what the taxonomy counts: "samples", or raters' "votes".
         verdicts: verdict -> samples; likewise.
-        image_guidance_scale: of the run, None if it has none.
     """
 
     folder: Path
-    method: str
-    benchmark: str
-    version: str
-    title: str
-    facts: tuple[tuple[str, str], ...]
-    warnings: tuple[str, ...]
-    records: tuple[MetricRecord, ...]
+    card: RunCard
+    records: Callable[[], Iterable[MetricRecord]]
     samples: Mapping[str, RunSample]
     columns: tuple[MetricColumn, ...]
-    protocols: Mapping[str, str]
-    headline: MetricColumn
-    order: MetricColumn
-    why_missing: Mapping[str, str] = field(default_factory=dict)
+    facts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+    ordered: MetricColumn | None = None
     failures: tuple[FailureCount, ...] = ()
     counted: str = "samples"
     verdicts: Mapping[str, int] = field(default_factory=dict)
-    image_guidance_scale: float | None = None
-    apart: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """Name of its own row."""
+        return self.card.method
+
+    @property
+    def benchmark(self) -> str:
+        """Our name of it."""
+        return self.card.benchmark["name"]
+
+    @property
+    def title(self) -> str:
+        """Of the page."""
+        return f"{self.method} on {self.card.benchmark.get('title') or self.benchmark}"
+
+    @property
+    def guidance(self) -> float | None:
+        """Scale of image guidance, None if the run has none."""
+        scale = self.card.settings.get("image_guidance_scale")
+        return float(scale) if isinstance(scale, int | float) and not isinstance(scale, bool) else None
 
     @cached_property
     def own(self) -> Mapping[tuple[str, str], MetricValues]:
         """(metric name, variant) -> the method's own numbers, in the order of the records."""
-        mine = gather(record for record in self.records if record.method == self.method)
-        return {(key.metric_name, key.metric_variant): column for key, column in mine.items()}
+        mine = gather(record for record in self.records() if record.method == self.method)
+        return {key.metric: column for key, column in mine.items()}
 
     def column(self, metric: MetricColumn) -> MetricValues:
         """The method's own numbers by one metric; an empty column if it has none."""
-        key = ValuesKey(self.benchmark, metric.metric_name, metric.metric_variant, self.method)
-        return self.own.get((metric.metric_name, metric.metric_variant)) or MetricValues(key, "", self.version)
+        key = ValuesKey(self.benchmark, *metric.key, self.method)
+        return self.own.get(metric.key) or MetricValues(key, "", self.card.benchmark["version"])
+
+    @property
+    def headline(self) -> MetricColumn:
+        """The metric by category and in the trade-off."""
+        return self._first(HEADLINES)
+
+    @property
+    def order(self) -> MetricColumn:
+        """The metric that tells best from worst samples."""
+        return self.ordered or self._first(ORDERS)
+
+    def _first(self, names: Sequence[str]) -> MetricColumn:
+        """The paper variant of the first known metric that has a good end."""
+        measured = [column for column in self.columns if self.column(column).values]
+        if not measured:
+            why = " ".join(self.card.missing.values()) or "finish the run first."
+            raise ValueError(f"{self.folder} has no number of {self.method} yet: {why}")
+        places = {name: place for place, name in enumerate(names)}
+
+        def rank(column: MetricColumn) -> tuple[bool, int, bool]:
+            is_blind = column.heading().better == "n/a"
+            return is_blind, places.get(column.metric_name, len(places)), column.metric_variant != "paper"
+
+        return min(measured, key=rank)
 
     def label(self, metric: MetricColumn) -> str:
         """A metric's name, with its variant only where the run has both."""
@@ -112,44 +147,64 @@ class ReportRun:
             ValueError: if the records have no such metric, or nobody said which of its ends is the good one.
         """
         name, _, variant = wanted.partition(":")
-        known = self.columns
-        found = [c for c in known if c.metric_name == name and variant in ("", c.metric_variant)]
+        found = [c for c in self.columns if c.metric_name == name and variant in ("", c.metric_variant)]
         if not found:
-            names = ", ".join(dict.fromkeys(f"{c.metric_name}:{c.metric_variant}" for c in known))
+            names = ", ".join(dict.fromkeys(f"{c.metric_name}:{c.metric_variant}" for c in self.columns))
             raise ValueError(f"no metric {wanted!r} in {self.folder}: it has {names}.")
         if found[0].heading().better == "n/a":
             raise ValueError(f"{name} has no good and bad end: order the samples by another metric.")
-        return replace(self, order=found[0])
+        return replace(self, ordered=found[0])
+
+    def renamed(self, method: str) -> ReportRun:
+        """The same run, its own row called otherwise."""
+
+        def records() -> Iterator[MetricRecord]:
+            for record in self.records():
+                yield replace(record, method=method) if record.method == self.method else record
+
+        return replace(self, card=replace(self.card, method=method), records=records)
 
 
 def merge_runs(runs: Sequence[ReportRun]) -> list[ReportRun]:
-    """Runs that can stand on one page: names of their own, each control once.
+    """Runs that can stand on one page: with names of their own.
 
     Raises:
         ValueError: if benchmark or version differ.
     """
-    first = runs[0]
+    shown = [f"{run.benchmark} {run.card.benchmark['version']}" for run in runs]
     merged: list[ReportRun] = []
     taken: set[str] = set()
     twice = {name for name, count in Counter(run.method for run in runs).items() if count > 1}
-    for run in runs:
-        if (run.benchmark, run.version) != (first.benchmark, first.version):
+    for run, measured_on in zip(runs, shown, strict=True):
+        if measured_on != shown[0]:
             raise ValueError(
-                f"{run.folder} was measured on {run.benchmark} {run.version}, {first.folder} on {first.benchmark} "
-                f"{first.version}: make a report of each."
+                f"{run.folder} was measured on {measured_on}, {runs[0].folder} on {shown[0]}: make a report of each."
             )
         name = f"{run.method} ({run.folder.name})" if run.method in twice else run.method
         number = 2
         while name in taken:
             name, number = f"{run.method} ({run.folder.name}, {number})", number + 1
-        records = [
-            replace(r, method=name) if r.method == run.method else r
-            for r in run.records
-            if r.method == run.method or r.method not in taken
-        ]
-        taken |= {record.method for record in records}
-        merged.append(replace(run, method=name, records=tuple(records)))
+        taken |= {name, *run.card.controls}
+        merged.append(run if name == run.method else run.renamed(name))
     return merged
+
+
+def all_records(runs: Sequence[ReportRun], columns: Collection[MetricColumn] | None = None) -> Iterator[MetricRecord]:
+    """Records of all runs, one at a time; a control row that several runs have comes from the first of them.
+
+    Args:
+        runs: the first one's come first.
+        columns: keep these only; all if not given.
+    """
+    wanted = None if columns is None else {column.key for column in columns}
+    homes: dict[tuple[str, ...], ReportRun] = {}
+    for run in runs:
+        for record in run.records():
+            metric = record.metric_name, record.metric_variant
+            if wanted is not None and metric not in wanted:
+                continue
+            if record.method == run.method or homes.setdefault((record.method, record.bench, *metric), run) is run:
+                yield record
 
 
 def with_votes(run: ReportRun, votes: AlignReport) -> ReportRun:
@@ -161,11 +216,13 @@ def with_votes(run: ReportRun, votes: AlignReport) -> ReportRun:
     rows = {row.method: row for row in votes.rows}
     if run.method not in rows:
         raise ValueError(f"the raters' page is about {', '.join(rows)}, not {run.method}: give the run's own votes.")
-    kinds = {record.sample_id: (record.category, record.cluster) for record in run.records}
-    shape = {"run_id": votes.page, "method": run.method, "bench": run.benchmark, "bench_version": run.version}
+    kinds = {record.sample_id: (record.category, record.cluster) for record in run.records()}
     rated = [
         MetricRecord(
-            **shape,
+            run_id=votes.page,
+            method=run.method,
+            bench=run.benchmark,
+            bench_version=run.card.benchmark["version"],
             sample_id=name,
             metric_name="Ins_align",
             metric_variant="paper",
@@ -177,6 +234,12 @@ def with_votes(run: ReportRun, votes: AlignReport) -> ReportRun:
         for name, value in votes.samples[run.method].items()
     ]
     found = rows[run.method].failures
-    failures = tuple(FailureCount(code, text, found[code], None) for code, text in FAILURES.items() if code in found)
-    columns = (*run.columns, MetricColumn("Ins_align"))
-    return replace(run, records=(*run.records, *rated), columns=columns, failures=failures, counted="votes")
+    return replace(
+        run,
+        records=lambda: chain(run.records(), rated),
+        columns=(*run.columns, MetricColumn("Ins_align")),
+        failures=tuple(
+            FailureCount(code, text, found[code], None) for code, text in FAILURES.items() if code in found
+        ),
+        counted="votes",
+    )

@@ -1,4 +1,4 @@
-"""A table as text: Markdown that also reads well in a terminal, and LaTeX with booktabs."""
+"""A table, and how it is written: Markdown that also reads well in a terminal, and LaTeX with booktabs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+ARROWS = {"higher": "↑", "lower": "↓", "n/a": ""}
 LETTERS = "abcdefghijklmnoprstuvwxyz"  # no q: it has no raised form
-RAISED = dict(zip(LETTERS + "0123456789", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True))
+RAISED = dict(zip(LETTERS + "0123456789()", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾", strict=True))
 EMPTY = "–"
 FEW_MARK = "†"
 
@@ -49,7 +50,7 @@ class Column:
     @property
     def text(self) -> str:
         """Label with arrow."""
-        return self.label + {"higher": "↑", "lower": "↓"}.get(self.better, "")
+        return self.label + ARROWS[self.better]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,17 @@ class Table:
                     "give one for each."
                 )
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether any row stands beside a heading."""
+        return any(line.group for line in self.lines)
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        """(heading above, columns below it), from left to right; none if there is no such heading."""
+        spans = [(over, len(list(members))) for over, members in groupby(self.headings, lambda one: one.over)]
+        return spans if any(over for over, _ in spans) else []
+
     def ranks(self) -> list[list[int]]:
         """For every row and column 1 for the best, 2 for the second best, 0 otherwise; equal numbers share a rank."""
         found = [[0] * len(self.headings) for _ in self.lines]
@@ -131,22 +143,33 @@ class Table:
 
 @dataclass(frozen=True)
 class _Style:
-    """How a language writes things."""
+    """How a language writes things: letters, cells of rank 0, 1 and 2, signs of footnotes, intervals."""
 
     escape: Callable[[str], str]
-    best: str
-    second: str
+    ranked: tuple[str, str, str]
     raised: Callable[[Sequence[int]], str]
     small: str
 
-    def cell(self, cell: Cell, rank: int) -> str:
-        text = self.escape(cell.text or EMPTY)
-        if rank:
-            text = (self.best if rank == 1 else self.second).format(text)
-        return text + self.raised(cell.notes)
+    def head(self, grid: Table) -> list[str]:
+        """The row of headings."""
+        labels = [self.escape(one.text) + self.raised(one.notes) for one in grid.headings]
+        return [*[""] * grid.has_groups, self.escape(grid.corner), *labels]
 
-    def heading(self, heading: Column) -> str:
-        return self.escape(heading.text) + self.raised(heading.notes)
+    def rows(self, grid: Table) -> list[tuple[str, list[str]]]:
+        """(group, cells) of every printed row; a row of intervals follows its values."""
+        printed: list[tuple[str, list[str]]] = []
+        for line, ranks in zip(grid.lines, grid.ranks(), strict=True):
+            is_first = not printed or printed[-1][0] != line.group
+            group = [self.escape(line.group) if is_first else ""] * grid.has_groups
+            values = [
+                self.ranked[rank].format(self.escape(cell.text or EMPTY)) + self.raised(cell.notes)
+                for cell, rank in zip(line.cells, ranks, strict=True)
+            ]
+            printed.append((line.group, [*group, self.escape(line.label), *values]))
+            below = [self.small.format(self.escape(one.interval)) if one.interval else "" for one in line.cells]
+            if any(below):
+                printed.append((line.group, [*[""] * grid.has_groups, "", *below]))
+        return printed
 
 
 def mark(number: int) -> str:
@@ -155,8 +178,7 @@ def mark(number: int) -> str:
 
 
 def _raised(numbers: Sequence[int]) -> str:
-    signs = "".join(mark(number) for number in numbers)
-    return "".join(RAISED.get(sign, {"(": "⁽", ")": "⁾"}.get(sign, sign)) for sign in signs)
+    return "".join(RAISED[sign] for number in numbers for sign in mark(number))
 
 
 def _escape_markdown(text: str) -> str:
@@ -173,30 +195,8 @@ def _raised_latex(numbers: Sequence[int]) -> str:
     return f"\\textsuperscript{{{','.join(mark(number) for number in numbers)}}}" if numbers else ""
 
 
-MARKDOWN = _Style(_escape_markdown, "**{}**", "<u>{}</u>", _raised, "{}")
-LATEX = _Style(_escape_latex, "\\textbf{{{}}}", "\\underline{{{}}}", _raised_latex, "{{\\scriptsize {}}}")
-
-
-def _rows(grid: Table, style: _Style) -> list[tuple[str, list[str]]]:
-    """(group, cells) of every printed row; a row of intervals follows its values."""
-    with_groups = any(line.group for line in grid.lines)
-    printed = []
-    previous = None
-    for line, ranks in zip(grid.lines, grid.ranks(), strict=True):
-        first = [style.escape(line.group) if line.group != previous else ""] if with_groups else []
-        values = [style.cell(cell, rank) for cell, rank in zip(line.cells, ranks, strict=True)]
-        printed.append((line.group, [*first, style.escape(line.label), *values]))
-        if any(cell.interval for cell in line.cells):
-            below = [style.small.format(style.escape(cell.interval)) if cell.interval else "" for cell in line.cells]
-            printed.append((line.group, [*([""] if with_groups else []), "", *below]))
-        previous = line.group
-    return printed
-
-
-def _spans(grid: Table) -> list[tuple[str, int]]:
-    """(heading above, columns below it), from left to right; none if there is no such heading."""
-    spans = [(over, len(list(members))) for over, members in groupby(grid.headings, lambda one: one.over)]
-    return spans if any(over for over, _ in spans) else []
+MARKDOWN = _Style(_escape_markdown, ("{}", "**{}**", "<u>{}</u>"), _raised, "{}")
+LATEX = _Style(_escape_latex, ("{}", "\\textbf{{{}}}", "\\underline{{{}}}"), _raised_latex, "{{\\scriptsize {}}}")
 
 
 def to_markdown(grid: Table) -> str:
@@ -205,90 +205,45 @@ def to_markdown(grid: Table) -> str:
     The best number of a column is bold, the second underlined; intervals stand in a row below their values. A table
     with headings above headings carries the lower ones in its first row, as Markdown has one head only.
     """
-    style = MARKDOWN
-    corner = [""] * any(line.group for line in grid.lines) + [style.escape(grid.corner)]
-    labels = [*corner, *(style.heading(heading) for heading in grid.headings)]
-    body = [cells for _, cells in _rows(grid, style)]
-    if spans := _spans(grid):
-        head = [""] * len(corner)
-        for over, width in spans:
-            head += [style.escape(over), *([""] * (width - 1))]
-        body.insert(0, labels)
-    else:
-        head = labels
-    widths = [max(3, *(len(row[place]) for row in [head, *body])) for place in range(len(head))]
-    left = len(corner)
-    ruler = ["-" * width if place < left else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
-    table = [
-        "| "
-        + " | ".join(
-            text.ljust(width) if place < left else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        + " |"
-        for row in (head, ruler, *body)
-    ]
-    notes = [f"- {_raised([place])} {style.escape(note)}" for place, note in enumerate(grid.notes)]
-    remarks = [f"- {style.escape(remark)}" for remark in grid.remarks]
-    blocks = [f"**{style.escape(grid.title)}**", "\n".join(table), "\n".join(notes + remarks)]
-    return "\n\n".join(block for block in blocks if block) + "\n"
+    escape = MARKDOWN.escape
+    left = 1 + grid.has_groups
+    rows = [MARKDOWN.head(grid), *(cells for _, cells in MARKDOWN.rows(grid))]
+    if grid.spans:
+        rows.insert(0, [""] * left + [text for over, n in grid.spans for text in (escape(over), *[""] * (n - 1))])
+    widths = [max(3, *(len(row[place]) for row in rows)) for place in range(len(rows[0]))]
+    rows.insert(1, ["-" * width if n < left else "-" * (width - 1) + ":" for n, width in enumerate(widths)])
+    signs = ["<" if n < left else ">" for n in range(len(widths))]  # names to the left, numbers to the right
+    looks = "| " + " | ".join(f"{{:{sign}{width}}}" for sign, width in zip(signs, widths, strict=True)) + " |"
+    table = "\n".join(looks.format(*row) for row in rows)
+    below = [f"- {_raised([place])} {escape(note)}" for place, note in enumerate(grid.notes)]
+    below += [f"- {escape(remark)}" for remark in grid.remarks]
+    return "\n\n".join(block for block in (f"**{escape(grid.title)}**", table, "\n".join(below)) if block) + "\n"
 
 
-def to_latex(grid: Table, *, label: str = "") -> str:
-    r"""A `table` environment that needs the packages booktabs and, for ticks, amssymb.
-
-    Args:
-        grid: the table.
-        label: for `\ref`, letters, digits and any of ":-_."; "" without.
-
-    Raises:
-        ValueError: if the label has other signs.
-    """
-    if label and not re.fullmatch(r"[\w:.-]+", label, re.ASCII):
-        raise ValueError(f"label is {label!r}: take letters, digits and any of : - _ . only.")
-    style = LATEX
-    with_groups = any(line.group for line in grid.lines)
-    left = 2 if with_groups else 1
-    head = [f"\\begin{{tabular}}{{{'l' * left}{'c' * len(grid.headings)}}}", "\\toprule"]
-    if spans := _spans(grid):
-        head += _latex_spans(spans, left)
-    corner = [""] * (left - 1) + [style.escape(grid.corner)]
-    head.append(_latex_row([*corner, *(style.heading(heading) for heading in grid.headings)]))
-    body = []
-    for _, rows in groupby(_rows(grid, style), lambda row: row[0]):
-        body += ["\\midrule", *(_latex_row(cells) for _, cells in rows)]
-    notes = [f"{_raised_latex([place])} {style.escape(note)}" for place, note in enumerate(grid.notes)]
-    below = [f"\\par {text}" for text in (*notes, *map(style.escape, grid.remarks))]
-    return "\n".join(
-        [
-            "\\begin{table}[t]",
-            "\\centering",
-            f"\\caption{{{style.escape(grid.title)}}}",
-            *([f"\\label{{{label}}}"] if label else []),
-            *head,
-            *body,
-            "\\bottomrule",
-            "\\end{tabular}",
-            *(["\\par\\smallskip", "\\begin{minipage}{\\linewidth}\\footnotesize"] if below else []),
-            *below,
-            *(["\\end{minipage}"] if below else []),
-            "\\end{table}",
-            "",
-        ]
-    )
+def to_latex(grid: Table) -> str:
+    """A `table` environment that needs the packages booktabs and, for ticks, amssymb."""
+    escape = LATEX.escape
+    left = 1 + grid.has_groups
+    lines = ["\\begin{table}[t]", "\\centering", f"\\caption{{{escape(grid.title)}}}"]
+    lines += [f"\\begin{{tabular}}{{{'l' * left}{'c' * len(grid.headings)}}}", "\\toprule"]
+    if grid.spans:
+        rules, start = [], left + 1
+        for over, width in grid.spans:
+            if over:
+                rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
+            start += width
+        spans = [f"\\multicolumn{{{width}}}{{c}}{{{escape(over)}}}" for over, width in grid.spans]
+        lines += [_latex_row([*[""] * left, *spans]), " ".join(rules)]
+    lines.append(_latex_row(LATEX.head(grid)))
+    for _, rows in groupby(LATEX.rows(grid), lambda row: row[0]):
+        lines += ["\\midrule", *(_latex_row(cells) for _, cells in rows)]
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    below = [f"{_raised_latex([place])} {escape(note)}" for place, note in enumerate(grid.notes)]
+    if below := [f"\\par {text}" for text in (*below, *map(escape, grid.remarks))]:
+        lines += ["\\par\\smallskip", "\\begin{minipage}{\\linewidth}\\footnotesize", *below, "\\end{minipage}"]
+    return "\n".join([*lines, "\\end{table}", ""])
 
 
 def _latex_row(cells: Sequence[str]) -> str:
     guard = "{}" if cells[0][:1] in ("[", "*") else ""  # else the row before would take it as its argument
     return guard + " & ".join(cells) + r" \\"
-
-
-def _latex_spans(spans: Sequence[tuple[str, int]], left: int) -> list[str]:
-    cells, rules = [""] * left, []
-    start = left + 1
-    for over, width in spans:
-        cells.append(f"\\multicolumn{{{width}}}{{c}}{{{_escape_latex(over)}}}")
-        if over:
-            rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
-        start += width
-    return [_latex_row(cells), " ".join(rules)]

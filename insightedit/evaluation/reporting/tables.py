@@ -1,4 +1,4 @@
-"""Result tables: the papers' own, ours beside theirs, ours alone, by category, and one method against others.
+"""Result tables: the papers' own, ours beside theirs, and ours alone.
 
 Every number of ours derives from records and has its interval; numbers of two protocols never share a column. Print
 a table with `insightedit.evaluation.reporting.table_formatting`.
@@ -6,7 +6,8 @@ a table with `insightedit.evaluation.reporting.table_formatting`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from insightedit.evaluation.core.records import VARIANTS, MetricRecord
@@ -14,7 +15,7 @@ from insightedit.evaluation.core.significance import METHODS, Interval, Resampli
 from insightedit.evaluation.core.statistics import FEW
 from insightedit.evaluation.reporting.columns import MetricValues, ValuesKey, gather
 from insightedit.evaluation.reporting.published import (
-    Metric,
+    Comparability,
     PublishedColumn,
     PublishedRow,
     PublishedTable,
@@ -30,8 +31,10 @@ CONTROLS = (
     "empty_backdrop",
     "oracle",
     "oracle_target",
+    "oracle_tint",
     "autoencoder_source",
     "autoencoder_target",
+    "autoencoder_backdrop",
     "wrong_object",
     "wrong_subject",
     "constant_tint",
@@ -40,6 +43,7 @@ BETTER_OF_OURS = {
     "success": "higher", "progress": "higher", "balanced": "higher", "leak": "lower", "iou": "higher",
     "VIEScore_SC": "higher", "VIEScore_PQ": "higher", "VIEScore_O": "higher",
 }  # fmt: skip
+BINARY = frozenset({"success", "discriminates", "exact", "subj_found"})  # metrics whose values are 0 or 1
 PRESERVATION = frozenset({"PSNR", "SSIM", "LPIPS", "L1", "L2", "DINO", "CLIP_I"})
 OURS, APART, CONTROL_GROUP = "Measured here", "Not comparable", "Controls"
 UNRANKED = "Shown, but not ranked beside the published rows: the rule behind them is not published."
@@ -80,9 +84,14 @@ class MetricColumn:
         if self.metric_variant not in VARIANTS:
             raise ValueError(f"metric_variant is {self.metric_variant!r}; it is one of {', '.join(VARIANTS)}.")
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Name and variant."""
+        return self.metric_name, self.metric_variant
+
     def heading(self, over: str = "", notes: tuple[int, ...] = ()) -> Column:
         """The column's head."""
-        known: Metric | None = load_published().metrics.get(self.metric_name)
+        known = load_published().metrics.get(self.metric_name)
         label = self.label or (known.label if known else self.metric_name)
         if self.metric_variant == "strict":
             label += " strict"
@@ -90,31 +99,15 @@ class MetricColumn:
         return Column(label, over, better, notes)
 
 
-@dataclass
-class _Notes:
-    """Footnotes in the order in which they are first needed."""
-
-    sentences: list[str] = field(default_factory=list)
-
-    def number(self, sentence: str) -> int:
-        if sentence not in self.sentences:
-            self.sentences.append(sentence)
-        return self.sentences.index(sentence)
-
-    def numbers(self, sentences: Iterable[str]) -> tuple[int, ...]:
-        return tuple(sorted(self.number(sentence) for sentence in sentences))
-
-
 @dataclass(frozen=True)
 class _Measured:
-    """Our columns, what to do with them, and what was said about them."""
+    """Our columns, what to do with them, and the footnotes in the order in which they are first needed."""
 
     columns: Mapping[ValuesKey, MetricValues]
-    binary: Collection[str]
     how: Resampling
     protocols: Mapping[str, str]
     apart: Mapping[str, Sequence[str]]
-    notes: _Notes = field(default_factory=_Notes)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def methods(self) -> list[str]:
@@ -126,49 +119,133 @@ class _Measured:
         """The heading that a row stands below."""
         return CONTROL_GROUP if is_control(method) else APART if self.apart.get(method) else OURS
 
-    def why_unranked(self, column: MetricValues) -> list[str]:
-        """Sentences on why one of our numbers may not be ranked; none where it may, or is a control's."""
-        key = column.key
-        if is_control(key.method):
-            return []
+    def noted(self, sentences: Iterable[str]) -> tuple[int, ...]:
+        """Numbers of footnotes, which are added if they are new."""
+        numbers = []
+        for sentence in sentences:
+            if sentence not in self.notes:
+                self.notes.append(sentence)
+            numbers.append(self.notes.index(sentence))
+        return tuple(sorted(numbers))
+
+    def heading(self, column: MetricColumn, over: str) -> Column:
+        """The head of a column of our own."""
+        return column.heading(over, self.noted([STRICT] if column.metric_variant == "strict" else []))
+
+    def cell(self, method: str, part: str, column: MetricColumn | PublishedColumn) -> Cell:
+        """A value; ranked unless a sentence says why it is not, or it is a control's."""
+        metric, rule = (column.key, None) if isinstance(column, MetricColumn) else ((column.key, "paper"), column)
+        values = self.columns.get(ValuesKey(part, *metric, method))
+        if values is None or not values.values or (rule and rule.comparability is None):
+            return Cell()
+        interval = mean_of(values, self.how)
+        text = column.template.format(interval.value)
+        why = self._why_unranked(values, rule.comparability if rule else None)
+        return Cell(
+            text=text + (FEW_MARK if interval.is_small else ""),
+            interval=interval_text(interval, column.template),
+            number=None if why or is_control(method) else float(text),
+            notes=self.noted(why),
+        )
+
+    def _why_unranked(self, values: MetricValues, rule: Comparability | None) -> list[str]:
+        key = values.key
         if reasons := self.apart.get(key.method):
             return [f"{key.method} is not ranked. {' '.join(reasons)}"]
-        peers = [
+        if rule is not None:
+            if not rule.is_ranked:
+                return [UNRANKED]
+            if (name := self.protocols.get(values.protocol_hash, rule.protocol)) != rule.protocol:
+                return [OTHER_PROTOCOL.format(wanted=rule.protocol, found=name)]
+        peers = {
             frozenset(one.values)
             for other, one in self.columns.items()
             if replace(other, method="") == replace(key, method="") and self.group(other.method) == OURS
+        }
+        return [UNEQUAL] if len(peers) > 1 and not is_control(key.method) else []
+
+    def remarks(self, titles: Mapping[str, str]) -> tuple[str, ...]:
+        """What holds for our rows: intervals, protocols, samples, failures, and what so few samples cannot show.
+
+        Args:
+            titles: part of the table -> how it is called.
+        """
+        how, columns = self.how, list(self.columns.values())
+        binary = sorted({one.key.metric_name for one in columns} & BINARY)
+        wilson = f"; Wilson's for {', '.join(binary)} where samples are independent" if binary else ""
+        remarks = [
+            f"Below each value of ours its {100 * how.confidence:g} % interval: {METHODS[how.method]} bootstrap of "
+            f"source pictures or sessions, {how.resamples:,} resamples, seed {how.seed}{wilson}."
         ]
-        return [UNEQUAL] if len(set(peers)) > 1 else []
+        metrics: dict[str, dict[str, None]] = {}
+        for one in columns:
+            metrics.setdefault(one.protocol_hash, {})[_name(one.key)] = None
+        for value, names in metrics.items():
+            name = f" ({self.protocols[value]})" if value in self.protocols else ""
+            remarks.append(f"Protocol {value}{name}: {', '.join(names)}.")
+        remarks += [_method_remark(name, columns, titles) for name in self.methods]
+        remarks += _unequal_remarks(columns, titles)
+        sizes = sorted({one.n for one in columns if one.n})
+        remarks += [FEW_NOTE] if sizes and sizes[0] < FEW else []
+        remarks += [power_hint(n) for n in sizes[:1]]
+        if {one.key.metric_name for one in columns} & PRESERVATION:
+            remarks.append(PRESERVATION_NOTE)
+        return tuple(remarks)
 
-    def column(self, method: str, part: str, metric_name: str, variant: str) -> MetricValues | None:
-        return self.columns.get(ValuesKey(part, metric_name, variant, method))
 
-    def interval(self, column: MetricValues) -> Interval | None:
-        if not column.values:
-            return None
-        values, clusters = column.take(list(column.values))
-        return mean_interval(values, clusters, binary=column.key.metric_name in self.binary, how=self.how)
+def _name(key: ValuesKey) -> str:
+    return key.metric_name + (" (strict)" if key.metric_variant == "strict" else "")
 
-    def cell(self, column: MetricValues | None, template: str, *, why_not: Sequence[str] = ()) -> Cell:
-        """A value; ranked unless a sentence says why it is not, or it is a control's."""
-        interval = None if column is None else self.interval(column)
-        if interval is None or column is None:
-            return Cell()
-        text = template.format(interval.value)
-        why = self.why_unranked(column)
-        if not self.apart.get(column.key.method):
-            why = list(why_not) or why
-        return Cell(
-            text=text + (FEW_MARK if interval.is_small else ""),
-            interval=interval_text(interval, template),
-            number=None if why or is_control(column.key.method) else float(text),
-            notes=self.notes.numbers(why),
-        )
+
+def _method_remark(method: str, columns: Sequence[MetricValues], titles: Mapping[str, str]) -> str:
+    """Samples, failures, caps and seeds of one method."""
+    mine = [one for one in columns if one.key.method == method]
+    sizes = []
+    for part in dict.fromkeys(one.key.part for one in mine):
+        counts = sorted({one.n for one in mine if one.key.part == part})
+        where = f" ({titles[part]})" if len(titles) > 1 else ""
+        sizes.append(f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}{where}")
+    said = [", ".join(sizes)]
+    failed, capped = Counter(), Counter()
+    for one in mine:
+        failed[_name(one.key)] += len(one.failed)
+        capped[_name(one.key)] += one.capped
+    for what, counts in (("without a value", failed), ("capped", capped)):
+        said += [f"{number} {what} in {name}" for name, number in counts.items() if number]
+    seeds = [one.seeds_per_sample for one in mine if one.n]
+    least, most = min((low for low, _ in seeds), default=1), max((high for _, high in seeds), default=1)
+    if most > 1:
+        said.append(f"mean of {least if least == most else f'{least} to {most}'} seeds per sample")
+    return f"{method}: {'; '.join(said)}."
+
+
+def _unequal_remarks(columns: Sequence[MetricValues], titles: Mapping[str, str]) -> list[str]:
+    """Columns in which the methods were not measured on the same samples, or not with as many seeds."""
+    groups: dict[ValuesKey, list[MetricValues]] = {}
+    for one in columns:
+        groups.setdefault(replace(one.key, method=""), []).append(one)
+
+    def named(differs: Callable[[MetricValues], object]) -> str:
+        keys = [key for key, members in groups.items() if len({differs(one) for one in members}) > 1]
+        return ", ".join(dict.fromkeys(f"{key.metric_name} on {titles[key.part] or key.part}" for key in keys))
+
+    remarks = []
+    if samples := named(lambda one: frozenset(one.values)):
+        remarks.append(f"Not all rows have the same samples in {samples}: compare them in pairs instead.")
+    if seeds := named(lambda one: one.seeds_per_sample):
+        remarks.append(f"Not all rows have as many seeds in {seeds}.")
+    return remarks
 
 
 def is_control(method: str) -> bool:
     """Whether a row is a control (copy of the source, oracle, ...), which no ranking counts."""
     return method.lower().replace("-", "_").replace(" ", "_") in CONTROLS
+
+
+def mean_of(column: MetricValues, how: Resampling) -> Interval:
+    """The mean over the samples that have a value, with its interval."""
+    values, clusters = column.take(list(column.values))
+    return mean_interval(values, clusters, binary=column.key.metric_name in BINARY, how=how)
 
 
 def interval_text(interval: Interval, template: str = "{:.3f}") -> str:
@@ -182,28 +259,26 @@ def published_table(table: PublishedTable) -> Table:
     """A table as the paper prints it: column order, arrows, groups; the best and second best of a column marked."""
     return Table(
         title=f"{table.title} ({table.source})",
-        headings=tuple(_published_heading(table, column, ()) for column in table.columns),
+        headings=tuple(_published_heading(table, column) for column in table.columns),
+        lines=tuple(
+            Row(row.method, tuple(_published_cell(row, column) for column in table.columns), row.group)
+            for row in table.rows
+        ),
         corner=table.corner,
-        lines=tuple(Row(row.method, _published_cells(table, row), row.group) for row in table.rows),
     )
 
 
-def _published_heading(table: PublishedTable, column: PublishedColumn, notes: tuple[int, ...]) -> Column:
+def _published_heading(table: PublishedTable, column: PublishedColumn, notes: tuple[int, ...] = ()) -> Column:
     several = len({one.benchmark.name for one in table.columns}) > 1
-    over = column.benchmark.title if several else column.span
-    return Column(column.label, over, column.metric.better if column.metric else "n/a", notes)
+    return Column(column.label, column.benchmark.title if several else column.span, column.better, notes)
 
 
-def _published_cells(table: PublishedTable, row: PublishedRow) -> tuple[Cell, ...]:
-    cells = []
-    for column in table.columns:
-        value = row.values.get((column.benchmark.name, column.key))
-        text = column.text(value)
-        if row.remarks.get(f"{column.key}_is_lower_bound"):
-            text += "+"
-        is_ranked = row.is_ranked and column.metric is not None and column.metric.better != "n/a"
-        cells.append(Cell(text, number=float(text) if is_ranked and value is not None else None))
-    return tuple(cells)
+def _published_cell(row: PublishedRow, column: PublishedColumn) -> Cell:
+    place = column.benchmark.name, column.key
+    value = row.values.get(place)
+    text = column.text(value)
+    is_ranked = row.is_ranked and column.better != "n/a" and value is not None
+    return Cell(text + ("+" if place in row.lower_bounds else ""), number=float(text) if is_ranked else None)
 
 
 def beside_published(
@@ -211,7 +286,6 @@ def beside_published(
     table: PublishedTable,
     *,
     extra: Sequence[MetricColumn] = (),
-    binary: Collection[str] = (),
     protocols: Mapping[str, str] | None = None,
     apart: Mapping[str, Sequence[str]] | None = None,
     how: Resampling | None = None,
@@ -225,7 +299,6 @@ def beside_published(
         records: of any methods and benchmarks; what has no column here is left out.
         table: from `load_published`.
         extra: columns of ours to append for every benchmark, e.g. a strict variant; the published rows are empty there.
-        binary: names of metrics whose values are 0 or 1.
         protocols: hash -> name of the protocol, e.g. {"0123...": "smartedit_v1"}. Where it names another protocol than
             the column's, our value is shown but not ranked; hashes that it does not have count as the column's.
         apart: method -> why none of its numbers is ranked (`RunCard.apart`); it stands in a group of its own, marked.
@@ -236,79 +309,49 @@ def beside_published(
         ValueError: if no record belongs to the table.
     """
     benchmarks = list(dict.fromkeys(column.benchmark for column in table.columns))
-    wanted = {(column.key, "paper") for column in table.columns}
-    wanted |= {(column.metric_name, column.metric_variant) for column in extra}
+    wanted = {(column.key, "paper") for column in table.columns} | {column.key for column in extra}
 
     def part(record: MetricRecord) -> str | None:
         if (record.metric_name, record.metric_variant) not in wanted:
             return None
         return next((one.name for one in benchmarks if one.holds(record.bench, record.category)), None)
 
-    measured = _Measured(gather(records, part=part), binary, how or Resampling(), protocols or {}, apart or {})
+    measured = _Measured(gather(records, part=part), how or Resampling(), protocols or {}, apart or {})
     if not measured.columns:
         named = ", ".join(sorted({one.bench for one in benchmarks if one.bench})) or "none of ours"
         raise ValueError(
-            f"no record belongs to {table.paper} table {table.number}: its benchmark is {named}, its metrics are "
+            f"no record belongs to {table}: its benchmark is {named}, its metrics are "
             f"{', '.join(dict.fromkeys(column.key for column in table.columns))}."
         )
-    notes = measured.notes
     headings: list[Column] = []
-    lines: dict[str, list[Cell]] = {row.method: [] for row in table.rows}
-    ours: dict[str, list[Cell]] = {method: [] for method in measured.methods}
+    columns: list[list[Cell]] = []  # of all rows, the published ones first
     for benchmark in benchmarks:
-        chosen = [place for place, one in enumerate(table.columns) if one.benchmark == benchmark]
-        for place in chosen:
-            column = table.columns[place]
-            warnings = column.comparability.warnings if column.comparability else ()
-            headings.append(_published_heading(table, column, notes.numbers(warnings)))
-            for row in table.rows:
-                lines[row.method].append(_published_cells(table, row)[place])
-            for method, cells in ours.items():
-                cells.append(_cell_beside(measured, method, column))
+        for column in table.columns:
+            if column.benchmark == benchmark:
+                warnings = column.comparability.warnings if column.comparability else ()
+                headings.append(_published_heading(table, column, measured.noted(warnings)))
+                cells = [_published_cell(row, column) for row in table.rows]
+                columns.append(cells + [measured.cell(one, benchmark.name, column) for one in measured.methods])
         over = headings[-1].over if len(benchmarks) > 1 else ""
         for column in extra:
-            strict = (STRICT,) if column.metric_variant == "strict" else ()
-            headings.append(column.heading(over, notes.numbers(strict)))
-            for cells in lines.values():
-                cells.append(Cell())
-            for method, cells in ours.items():
-                found = measured.column(method, benchmark.name, column.metric_name, column.metric_variant)
-                cells.append(measured.cell(found, column.template))
-    printed = [Row(row.method, tuple(lines[row.method]), row.group) for row in table.rows]
-    remarks = [f"Published rows: {table.source}; they give no intervals.", *_unnamed_remarks(measured)]
-    titles = {one.name: one.title for one in benchmarks}
+            headings.append(measured.heading(column, over))
+            cells = [Cell()] * len(table.rows)
+            columns.append(cells + [measured.cell(one, benchmark.name, column) for one in measured.methods])
+    labels = [(row.method, row.group) for row in table.rows]
+    labels += [(method, measured.group(method)) for method in measured.methods]
+    remarks = [f"Published rows: {table.source}; they give no intervals."]
+    hashes = dict.fromkeys(column.protocol_hash for column in measured.columns.values())
+    if unnamed := ", ".join(value for value in hashes if value not in measured.protocols):
+        remarks.append(f"No name was given for protocol {unnamed}: that it is the column's was not checked.")
     return Table(
         title=table.title,
         headings=tuple(headings),
-        lines=(*printed, *_our_lines(ours, measured)),
-        notes=tuple(notes.sentences),
-        remarks=(*remarks, *_remarks(measured, titles)),
+        lines=tuple(
+            Row(name, cells, group) for (name, group), cells in zip(labels, zip(*columns, strict=True), strict=True)
+        ),
+        notes=tuple(measured.notes),
+        remarks=(*remarks, *measured.remarks({one.name: one.title for one in benchmarks})),
     )
-
-
-def _cell_beside(measured: _Measured, method: str, column: PublishedColumn) -> Cell:
-    found = measured.column(method, column.benchmark.name, column.key, "paper")
-    rule = column.comparability
-    if found is None or rule is None:
-        return Cell()
-    why = []
-    if not rule.is_ranked:
-        why = [UNRANKED]
-    elif (name := measured.protocols.get(found.protocol_hash, rule.protocol)) != rule.protocol:
-        why = [OTHER_PROTOCOL.format(wanted=rule.protocol, found=name)]
-    return measured.cell(found, column.template, why_not=why)
-
-
-def _unnamed_remarks(measured: _Measured) -> list[str]:
-    hashes = dict.fromkeys(column.protocol_hash for column in measured.columns.values())
-    unnamed = [value for value in hashes if value not in measured.protocols]
-    if not unnamed:
-        return []
-    return [f"No name was given for protocol {', '.join(unnamed)}: that it is the column's was not checked."]
-
-
-def _our_lines(ours: Mapping[str, Sequence[Cell]], measured: _Measured) -> list[Row]:
-    return [Row(method, tuple(cells), measured.group(method)) for method, cells in ours.items()]
 
 
 def results_table(
@@ -316,125 +359,40 @@ def results_table(
     columns: Sequence[MetricColumn] | None = None,
     *,
     title: str = "Results",
-    binary: Collection[str] = (),
     protocols: Mapping[str, str] | None = None,
     apart: Mapping[str, Sequence[str]] | None = None,
     how: Resampling | None = None,
 ) -> Table:
     """Our methods alone: a row each, a column for every metric, benchmark by benchmark.
 
+    Args:
+        records: of any methods and benchmarks.
+        columns: those to show, of which there are records; all that there are if not given.
+        title: of the table.
+        protocols: see `beside_published`.
+        apart: likewise.
+        how: likewise.
+
     Raises:
         ProtocolMixError: if two protocols meet in a column.
         ValueError: if no record has one of the metrics.
     """
-    measured = _Measured(gather(records), binary, how or Resampling(), protocols or {}, apart or {})
-    found = dict.fromkeys((key.part, key.metric_name, key.metric_variant) for key in measured.columns)
-    parts = list(dict.fromkeys(part for part, _, _ in found))
-    chosen = columns or [MetricColumn(*place) for place in dict.fromkeys(place[1:] for place in found)]
-    places = [
-        (part, column)
-        for part in parts
-        for column in chosen
-        if (part, column.metric_name, column.metric_variant) in found
-    ]
-    if not places:
-        named = ", ".join(f"{one.metric_name} ({one.metric_variant})" for one in chosen) or "any metric"
+    wanted = None if columns is None else {column.key for column in columns}
+
+    def part(record: MetricRecord) -> str | None:
+        return record.bench if wanted is None or (record.metric_name, record.metric_variant) in wanted else None
+
+    measured = _Measured(gather(records, part=part), how or Resampling(), protocols or {}, apart or {})
+    found = dict.fromkeys((key.part, key.metric) for key in measured.columns)
+    if not found:
+        named = ", ".join(f"{one.metric_name} ({one.metric_variant})" for one in columns or ()) or "any metric"
         raise ValueError(f"no record has {named}: name metrics of the records.")
-    notes = measured.notes
-    headings = tuple(
-        column.heading(
-            part if len(parts) > 1 else "", notes.numbers((STRICT,) if column.metric_variant == "strict" else ())
-        )
-        for part, column in places
-    )
-    ours = {
-        method: [
-            measured.cell(measured.column(method, part, column.metric_name, column.metric_variant), column.template)
-            for part, column in places
-        ]
+    parts = list(dict.fromkeys(part for part, _ in found))
+    chosen = columns or [MetricColumn(*key) for key in dict.fromkeys(key for _, key in found)]
+    places = [(part, column) for part in parts for column in chosen if (part, column.key) in found]
+    headings = tuple(measured.heading(column, part if len(parts) > 1 else "") for part, column in places)
+    lines = tuple(
+        Row(method, tuple(measured.cell(method, *place) for place in places), measured.group(method))
         for method in measured.methods
-    }
-    keys = {(part, column.metric_name, column.metric_variant) for part, column in places}
-    kept = {k: v for k, v in measured.columns.items() if (k.part, k.metric_name, k.metric_variant) in keys}
-    titles = {part: part for part in parts}
-    return Table(
-        title,
-        headings,
-        tuple(_our_lines(ours, measured)),
-        tuple(notes.sentences),
-        _remarks(replace(measured, columns=kept), titles),
     )
-
-
-def _remarks(measured: _Measured, titles: Mapping[str, str]) -> tuple[str, ...]:
-    """What holds for our rows: intervals, protocols, samples, failures, and what so few samples cannot show."""
-    how, columns = measured.how, list(measured.columns.values())
-    method = f"{METHODS[how.method]} bootstrap"
-    binary = sorted({one.key.metric_name for one in columns} & set(measured.binary))
-    wilson = f"; Wilson's for {', '.join(binary)} where samples are independent" if binary else ""
-    remarks = [
-        f"Below each value of ours its {100 * how.confidence:g} % interval: {method} of source pictures or sessions, "
-        f"{how.resamples:,} resamples, seed {how.seed}{wilson}.",
-        *_protocol_remarks(measured),
-        *(_method_remark(name, columns, titles) for name in measured.methods),
-        *_unequal_remarks(columns, titles),
-    ]
-    sizes = sorted({one.n for one in columns if one.n})
-    if sizes and sizes[0] < FEW:
-        remarks.append(FEW_NOTE)
-    remarks += [power_hint(n) for n in sizes[:1]]
-    if {one.key.metric_name for one in columns} & PRESERVATION:
-        remarks.append(PRESERVATION_NOTE)
-    return tuple(remarks)
-
-
-def _protocol_remarks(measured: _Measured) -> list[str]:
-    metrics: dict[str, dict[str, None]] = {}
-    for column in measured.columns.values():
-        variant = " (strict)" if column.key.metric_variant == "strict" else ""
-        metrics.setdefault(column.protocol_hash, {})[column.key.metric_name + variant] = None
-    remarks = []
-    for value, names in metrics.items():
-        name = f" ({measured.protocols[value]})" if value in measured.protocols else ""
-        remarks.append(f"Protocol {value}{name}: {', '.join(names)}.")
-    return remarks
-
-
-def _method_remark(method: str, columns: Sequence[MetricValues], titles: Mapping[str, str]) -> str:
-    """Samples, failures, caps and seeds of one method."""
-    mine = [one for one in columns if one.key.method == method]
-    sizes = []
-    for part in dict.fromkeys(one.key.part for one in mine):
-        counts = sorted({one.n for one in mine if one.key.part == part})
-        where = f" ({titles[part]})" if len(titles) > 1 else ""
-        sizes.append(f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}{where}")
-    said = [", ".join(sizes)]
-    for what, count in (("without a value", lambda one: len(one.failed)), ("capped", lambda one: one.capped)):
-        totals: dict[str, int] = {}
-        for one in mine:
-            name = one.key.metric_name + (" (strict)" if one.key.metric_variant == "strict" else "")
-            totals[name] = totals.get(name, 0) + count(one)
-        said += [f"{number} {what} in {name}" for name, number in totals.items() if number]
-    seeds = [one.seeds_per_sample for one in mine if one.n]
-    least, most = min((low for low, _ in seeds), default=1), max((high for _, high in seeds), default=1)
-    if most > 1:
-        said.append(f"mean of {least if least == most else f'{least} to {most}'} seeds per sample")
-    return f"{method}: {'; '.join(said)}."
-
-
-def _unequal_remarks(columns: Sequence[MetricValues], titles: Mapping[str, str]) -> list[str]:
-    """Columns in which the methods were not measured on the same samples, or not with as many seeds."""
-    groups: dict[tuple[str, str, str], list[MetricValues]] = {}
-    for one in columns:
-        groups.setdefault((one.key.part, one.key.metric_name, one.key.metric_variant), []).append(one)
-
-    def named(differs: Callable[[MetricValues], object]) -> str:
-        keys = [key for key, members in groups.items() if len({differs(one) for one in members}) > 1]
-        return ", ".join(dict.fromkeys(f"{name} on {titles[part] or part}" for part, name, _ in keys))
-
-    remarks = []
-    if samples := named(lambda one: frozenset(one.values)):
-        remarks.append(f"Not all rows have the same samples in {samples}: compare them in pairs instead.")
-    if seeds := named(lambda one: one.seeds_per_sample):
-        remarks.append(f"Not all rows have as many seeds in {seeds}.")
-    return remarks
+    return Table(title, headings, lines, tuple(measured.notes), measured.remarks({part: part for part in parts}))

@@ -151,7 +151,7 @@ def write_mige(records: Iterable[Record], out: Path) -> int:
     Raises:
         ValueError: if a record is no pair.
     """
-    from insightedit.comprehension.interleaved_prompts import place_source
+    from insightedit.comprehension.prompts import place_source
 
     count = 0
     with _json_file(out / MIGE, "[]") as put:

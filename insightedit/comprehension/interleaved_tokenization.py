@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from insightedit.comprehension.base import RecordTokenizer
-from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
+from insightedit.comprehension.prompts import TASK_PREFIXES, check_placeholders, place_source
 from insightedit.images.reading import pixels_to_tensor, squash
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.modeling.processor_path import processor_path

@@ -99,9 +99,7 @@ class LlavaComprehension(Comprehension):
         lora: LoraConfig | None = None,
         train_embeddings: bool = False,
         dtype: torch.dtype | None = torch.float32,
-        templates: TemplateSet = FEW,
-        states_before_tokens: bool = False,
-        max_length: int | None = None,
+        **reading: Any,
     ) -> LlavaComprehension:
         """Load a model, teach it the edit tokens, freeze it, attach what trains.
 
@@ -115,9 +113,7 @@ class LlavaComprehension(Comprehension):
             train_embeddings: train `embed_tokens` and `lm_head` whole, not the edit tokens' rows only.
             dtype: of weights that are not quantised; None keeps the type they are stored in, in which a frozen model of
                 7B takes 14 GB of memory instead of 28. What trains is float32 in any case.
-            templates: paraphrases of what it is asked in training.
-            states_before_tokens: see the class.
-            max_length: see the class.
+            **reading: templates, states_before_tokens, max_length of the class.
 
         Returns:
             The adapter, in eval mode. Trainable parameters match `*lora_*` and `*trainable_tokens_delta*`, or, with
@@ -134,16 +130,8 @@ class LlavaComprehension(Comprehension):
         if vision_feature_layer is not None:
             mllm.config.vision_feature_layer = vision_feature_layer
         edit_token_ids = add_edit_tokens(mllm, processor.tokenizer, edit_token, num_edit_tokens)
-        adapted = attach(mllm, edit_token_ids, lora, train_embeddings=train_embeddings)
-        return cls(
-            adapted,
-            processor,
-            num_edit_tokens=num_edit_tokens,
-            edit_token=edit_token,
-            templates=templates,
-            states_before_tokens=states_before_tokens,
-            max_length=max_length,
-        ).eval()
+        mllm = attach(mllm, edit_token_ids, lora, train_embeddings=train_embeddings)
+        return cls(mllm, processor, num_edit_tokens=num_edit_tokens, edit_token=edit_token, **reading).eval()
 
     @classmethod
     def build(cls, config: Config, dtype: torch.dtype | None = None) -> LlavaComprehension:

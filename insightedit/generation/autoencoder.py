@@ -86,9 +86,9 @@ def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
     """
     scale = 1.0 if _is_tiny(vae) else vae.config.scaling_factor
     with in_forward(vae):
-        pixels = vae.decode(latents.to(vae.dtype) / scale).sample
+        pixels = vae.decode(latents.to(vae.dtype) / scale).sample  # undoes `encode_target`
     check_finite(pixels, "the autoencoder's picture")
-    return pixels.float().clamp(-1, 1)
+    return pixels.float().clamp(-1, 1)  # decoders overshoot at edges
 
 
 def check_finite(values: Tensor, what: str) -> None:
@@ -118,8 +118,8 @@ def _encode(vae: Autoencoder, pixels: Tensor, generator: torch.Generator | None,
         )
     with in_forward(vae):
         encoded: Any = vae.encode(pixels.to(vae.dtype))
-    if _is_tiny(vae):
+    if _is_tiny(vae):  # speaks scaled latents; here all autoencoders give unscaled ones
         return encoded.latents / SD_SCALE
-    if hasattr(encoded, "latent"):
+    if hasattr(encoded, "latent"):  # deterministic: the one latent is sample and mode
         return encoded.latent
     return encoded.latent_dist.sample(generator) if sample else encoded.latent_dist.mode()

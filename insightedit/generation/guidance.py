@@ -55,8 +55,10 @@ def drop_conditions(
             f"drop_text={drop_text}, drop_image={drop_image}, drop_both={drop_both} are shares of "
             "the samples: each at least 0, at most 1 in all."
         )
+    # one draw for both decisions: the shares are exact, and a run repeats whatever is switched on
     draw = torch.rand(len(source_latents), generator=generator).to(source_latents.device)
     hides_text = draw < drop_text + drop_both
+    # the next intervals: both, then the picture alone
     hides_image = (draw >= drop_text) & (draw < drop_text + drop_both + drop_image)
     return _hide_text(condition, null_text_states, hides_text), _hide(source_latents, hides_image)
 
@@ -73,6 +75,7 @@ def branch_weights(guidance_scale: float, image_guidance_scale: float) -> dict[B
     Returns:
         Branch name -> non-zero weight, in the order of `BRANCHES`; the weights sum to 1.
     """
+    # equation 3, sorted by branch; the factors of each prediction come to 1 in all
     weights = (guidance_scale, image_guidance_scale - guidance_scale, 1.0 - image_guidance_scale)
     return {branch: weight for branch, weight in zip(BRANCHES, weights, strict=True) if weight != 0}
 
@@ -96,6 +99,7 @@ def null_branches(
     Returns:
         Condition and source latents of len(branches) * B samples, branch after branch.
     """
+    # v' stays in every branch: it was never dropped in training, so the UNet knows no prediction without it
     everywhere = torch.ones(len(source_latents), dtype=torch.bool, device=source_latents.device)
     without_text = _hide_text(condition, null_text_states, everywhere)
     if negative is not None:

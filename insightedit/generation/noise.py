@@ -105,9 +105,10 @@ def snr_weights(scheduler: SchedulerMixin, timesteps: Tensor, gamma: float) -> T
         raise ValueError(f"min_snr_gamma has to be positive, got {gamma}; 5 is usual, None turns the weighting off.")
     snr = compute_snr(scheduler, timesteps)
     match _prediction_type(scheduler):
+        # loss on epsilon = SNR * loss on x: min(SNR, gamma) / SNR is left to multiply with
         case "epsilon":
             return (gamma / snr).clamp(max=1.0)
-        case "v_prediction":
+        case "v_prediction":  # loss on v = (SNR + 1) * loss on x
             return snr.clamp(max=gamma) / (snr + 1)
         case _:
             return snr.clamp(max=gamma)
@@ -135,6 +136,7 @@ def changed_area_weights(changed_mask: Tensor | None, *, latent_size: tuple[int,
         raise ValueError(f"changed_area_weight has to be positive, got {weight}; 1 weighs all the same.")
     if changed_mask is None:
         return torch.ones(())
+    # max, not mean: one changed pixel changes its whole cell
     cells = F.adaptive_max_pool2d(changed_mask.float(), latent_size)
     cells = F.max_pool2d(cells, kernel_size=3, stride=1, padding=1)
     weights = 1 + (weight - 1) * (cells > 0).float()
@@ -161,6 +163,7 @@ def relative_weights(source: Tensor, target: Tensor, weights: Tensor, *, floor: 
     """
     if floor <= 0:
         raise ValueError(f"change_floor has to be positive, got {floor}; None turns the weighting off.")
+    # how wrong a copy of the source is under the same weights; the loss is then a share of it
     change = (weights * (source.float() - target.float()).square()).mean(dim=(1, 2, 3), keepdim=True)
     return weights / change.clamp(min=floor)
 
@@ -181,9 +184,10 @@ def noise_loss(
     Returns:
         Scalar float32; 0 where no sample counts.
     """
-    error = (prediction.float() - target.float()).square()
+    error = (prediction.float() - target.float()).square()  # in half precision small errors would square to zero
     if weights is not None:
         error = error * weights
+    # first by sample, so that a batch with chat in it does not weigh its edits otherwise
     per_sample = error.mean(dim=(1, 2, 3))
     if sample_mask is None:
         return per_sample.mean()

@@ -94,6 +94,7 @@ def step_generators(seeds: Sequence[int]) -> list[torch.Generator]:
     Returns:
         CPU generators for the `generators` of `denoise`; each is used up by one run.
     """
+    # another stream of the same seed: noise added on the way must not repeat the noise it began with
     streams = [int(np.random.SeedSequence([seed % 2**32, 1]).generate_state(1)[0]) for seed in seeds]
     return [torch.Generator().manual_seed(stream) for stream in streams]
 
@@ -142,6 +143,7 @@ def denoise(
         raise ValueError(f"got {len(generators)} generators for {len(latents)} samples: give one per sample.")
     _set_timesteps(scheduler, num_inference_steps, latents.device, unwrapped(denoiser).config)
     step_options = _step_options(scheduler, generators)
+    # float32 throughout: many small steps are summed, whatever type the denoiser computes in
     state = DrawState(
         latents.float() * scheduler.init_noise_sigma,
         condition,
@@ -152,11 +154,13 @@ def denoise(
     prepared: Any = None
     for number, timestep in enumerate(scheduler.timesteps):
         scales = (state.guidance_scale, state.image_guidance_scale)
+        # the branches' inputs change only if a callback changed scales or condition
         if prepared is None or prepared[0] != scales or prepared[1] is not state.condition:
             branches = tuple(branch_weights(*scales))
             parts = null_branches(state.condition, source_latents, null_text_states, branches, negative)
             prepared = (scales, state.condition)
         noisy_latents = scheduler.scale_model_input(state.latents, timestep)
+        # all branches in one batch; those whose weight is zero are not computed at all
         prediction = predict(denoiser, torch.cat([noisy_latents] * len(branches)), timestep, parts[1], parts[0])
         by_branch = dict(zip(branches, prediction.float().chunk(len(branches)), strict=True))
         guided = guide(*(by_branch.get(branch) for branch in BRANCHES), *scales)
@@ -184,6 +188,7 @@ def _set_timesteps(scheduler: SchedulerMixin, steps: int, device: torch.device, 
             f"{' or '.join(known)}: build the scheduler with `from_config(pipeline.scheduler.config)`."
         )
     scheduler.set_timesteps(steps, device=device)
+    # schedulers of continuous time count in sigmas or in [0, 1], which the embedding of timesteps would misread
     first, last = scheduler.timesteps.max(), scheduler.timesteps.min()
     if last < 0 or first >= length:
         raise ValueError(

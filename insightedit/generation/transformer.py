@@ -65,6 +65,7 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
                 "no source."
             )
         self.register_to_config(source_channels=source_channels, source_prior=source_prior, place_head=place_head)
+        # the patch embedder alone is wider; positions are added behind it and stay
         stock = self.pos_embed.proj
         self.pos_embed.proj = nn.Conv2d(
             stock.in_channels + source_channels, stock.out_channels, stock.kernel_size, stock.stride
@@ -162,9 +163,11 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
         if self.config.source_prior:
             channels = self.config.in_channels
             noisy, source = hidden_states.split([channels, self.config.source_channels], dim=1)
+            # no source to start from (a subject drawn on a blank canvas): a whole picture is to be expected
             is_blank = (source == 0).flatten(1).all(dim=1)[:, None, None, None]
             prior = torch.where(is_blank, BLANK_PRIOR, self.config.source_prior)
             alpha = alpha_at(self.alphas_cumprod, timestep)
+            # of a learned variance, which follows the latents, nothing is read
             output = source_prediction(output[:, :channels], noisy, source, alpha, prior)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
@@ -228,8 +231,8 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
             (output,) = self(
                 torch.cat([noisy_latents, source_latents], dim=1),
                 encoder_hidden_states=condition.encoder_hidden_states.to(self.dtype),
-                timestep=timesteps.expand(len(noisy_latents)),
-                added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+                timestep=timesteps.expand(len(noisy_latents)),  # a sampler gives one for all
+                added_cond_kwargs={"resolution": None, "aspect_ratio": None},  # stock forward asks for the keys
                 encoder_attention_mask=condition.encoder_attention_mask,
                 return_dict=False,
             )
@@ -251,6 +254,7 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
         Source: MIGE's released code: the channels of the source are zeros here.
         """
         blank = latents.new_zeros(len(latents), self.config.source_channels, *latents.shape[2:])
+        # a part of the model runs outside its forward: an offloaded one has to be brought first
         with in_forward(self):
             patches = self.pos_embed.proj(torch.cat([latents, blank], dim=1).to(self.dtype))
         return patches.flatten(2).transpose(1, 2)
@@ -262,6 +266,7 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
         if self.place_out is None or not wanted:
             yield features
             return
+        # early enough to steer the second half, late enough to have read the text
         block = self.transformer_blocks[len(self.transformer_blocks) // 2]
         hook = block.register_forward_hook(lambda module, given, output: features.append(output))
         try:

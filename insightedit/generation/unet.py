@@ -89,6 +89,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
             source_prior=source_prior,
             position_embedding=position_embedding,
         )
+        # wider than the stock layer, which was built for z_t alone; v' bypasses the convolution
         self.conv_in = EditConvIn(
             self.config.in_channels + source_channels,
             self.config.block_out_channels[0],
@@ -140,6 +141,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
         unet = unet_or_folder
         if not isinstance(unet, UNet2DConditionModel):
             unet = cls.load_either(unet_or_folder, subfolder)
+        # what it writes is z_t's; what it reads may already hold a source (InstructPix2Pix) or a mask (inpainting)
         latent_channels = unet.config.out_channels
         given_channels = unet.conv_in.in_channels
         if given_channels not in (latent_channels, latent_channels + source_channels):
@@ -151,6 +153,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
             )
         if position_embedding is None:
             position_embedding = bool(unet.config.get("position_embedding"))
+        # a given `EditUNet` tells its own settings, too: they are taken from the arguments instead
         config = {k: v for k, v in unet.config.items() if k in cls.stock_settings()}
         config.update(
             in_channels=latent_channels,
@@ -213,6 +216,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
         """See `Denoiser`; a UNet marks no places."""
         residual = condition.spatial_residual
         embeds = condition.image_embeds
+        # everything that stands beside z_t enters here once; attention reads text and image embedding at each level
         (noise,) = self(
             unet_input(noisy_latents.to(self.dtype), source_latents, residual, self.config.residual_channels),
             timesteps,
@@ -236,6 +240,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
             (B, out_channels, h, w) as `.sample`; with `source_prior`, see `source_prediction`.
         """
         (output,) = super().forward(sample, timestep, *args, return_dict=False, **kwargs)
+        # the layers have answered in deviations from a copy; what leaves is latents, as a scheduler of `sample` wants
         if self.config.source_prior:
             first, last = self.config.in_channels, self.config.in_channels + self.config.source_channels
             alpha = alpha_at(self.alphas_cumprod, timestep)
@@ -259,6 +264,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
             scale: any float; a new UNet has 1. Without image branch nothing changes.
         """
         for _, attention in self.image_attentions():
+            # a list, because diffusers lets several image prompts share an attention
             attention.processor.scale = [float(scale)]
 
     def set_attn_processor(self, processor: Any) -> None:
@@ -269,6 +275,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
         Args:
             processor: one for all, or name -> processor; an image attention takes another image processor only.
         """
+        # diffusers replaces processors freely, and those of image attentions hold weights that would be lost
         with self._image_branch_kept():
             super().set_attn_processor(processor)
 
@@ -317,7 +324,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
                     "cannot use it: leave image_embeds out, or build the UNet with image_tokens > 0."
                 )
             return super().process_encoder_hidden_states(encoder_hidden_states, added_cond_kwargs)
-        if image_embeds is None:
+        if image_embeds is None:  # no image tokens, which is not the same as tokens of a zero embedding
             return encoder_hidden_states, []
         return encoder_hidden_states, self.encoder_hid_proj([self._as_image_prompt(image_embeds)])
 
@@ -341,6 +348,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
             cross_attention_dim=cross_attention_dim,
             num_image_text_embeds=image_tokens,
         )
+        # the Linear and the LayerNorm that InsightEdit draws behind IAA, as an IP-Adapter has them
         self.encoder_hid_proj = MultiIPAdapterImageProjection([projection])
         self.register_to_config(encoder_hid_dim_type="ip_image_proj")
         for attention in (m for m in self.modules() if isinstance(m, Attention) and m.is_cross_attention):
@@ -378,17 +386,20 @@ def _open_unet(config: Config) -> AbstractContextManager[str]:
 def _copy_weights(unet: UNet2DConditionModel, edit_unet: EditUNet) -> None:
     """Take over all that `unet` has, and start the rest as the papers do."""
     given = unet.state_dict()
+    # new input channels start at zero: the source is seen as soon as training says so, and not before
     weight = given.pop("conv_in.weight")
     edit_unet.conv_in.weight.zero_()
     edit_unet.conv_in.weight[:, : weight.shape[1]] = weight
     missing, unexpected = edit_unet.load_state_dict(given, strict=False)
     new = set(missing) - {"conv_in.weight", "alphas_cumprod"}
     for name, attention in edit_unet.image_attentions():
+        # a picture is first read as if it were text of the same width (IP-Adapter)
         for source, copies in ((attention.to_k, "to_k_ip"), (attention.to_v, "to_v_ip")):
             key = f"{name}.processor.{copies}.0.weight"
             if key in new:
                 getattr(attention.processor, copies)[0].weight.copy_(source.weight)
                 new.remove(key)
+    # the image projection alone may be new and random; all else has to come from the given UNet
     unexplained = sorted(key for key in new if not key.startswith("encoder_hid_proj."))
     if unexpected or unexplained:
         raise ValueError(

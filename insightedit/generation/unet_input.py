@@ -26,6 +26,7 @@ def unet_input(
     Raises:
         ValueError: if v' is given to a UNet without `residual_channels`.
     """
+    # in this order, which is InstructPix2Pix's: its weights read z_t first
     parts = [noisy_latents, source_latents]
     if spatial_residual is not None and not residual_channels:
         raise ValueError(
@@ -81,6 +82,7 @@ class EditConvIn(nn.Conv2d):
                 f"{self.in_channels} of noisy and source latents, {self.residual_channels} of v'. "
                 "Build the input with `unet_input`."
             )
+        # v' travels in the same tensor, so that compiled, offloaded and wrapped UNets need no further argument
         latents, residual = input.split([self.in_channels, self.residual_channels], dim=1)
         features = super().forward(latents)
         if self.has_positions:

@@ -58,7 +58,7 @@ def interleaved_corpus(count: int = 1_000, seed: int = 0) -> list[str]:
     Returns:
         Those sentences, then the sentence that names each task, repeated so that its words count.
     """
-    from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES
+    from insightedit.comprehension.prompts import TASK_PREFIXES
     from insightedit.scenes import subject_corpus
     from insightedit.types import REFERENCE_PLACEHOLDER
 

@@ -20,7 +20,7 @@ from transformers import BaseImageProcessor, PreTrainedTokenizerBase, T5EncoderM
 
 from insightedit.bridging.fusion import FusionBridge
 from insightedit.comprehension.blip2_t5 import Blip2PictureEncoder, Blip2T5Comprehension
-from insightedit.comprehension.interleaved_prompts import check_placeholders
+from insightedit.comprehension.prompts import check_placeholders
 from insightedit.generation.transformer import EditTransformer
 from insightedit.images.reading import Picture, PictureInput, to_rgb
 from insightedit.model.editor import understand

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, Blip2ForConditionalGeneration, T5Config,
 from transformers.models.blip_2.configuration_blip_2 import Blip2Config, Blip2QFormerConfig
 
 from insightedit.comprehension.blip2_t5 import Blip2PictureEncoder, Blip2T5Comprehension
-from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES, check_placeholders, place_source
+from insightedit.comprehension.prompts import TASK_PREFIXES, check_placeholders, place_source
 from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.types import TASKS, EditRecord, TokenBatch, task_of
 

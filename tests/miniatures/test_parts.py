@@ -13,8 +13,7 @@ import torch
 from diffusers import AutoencoderDC, AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel
 
-from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES
-from insightedit.comprehension.prompts import question_turn
+from insightedit.comprehension.prompts import TASK_PREFIXES, question_turn
 from insightedit.generation.transformer import EditTransformer
 from insightedit.generation.unet import EditUNet
 from insightedit.miniatures.builders import build_vae

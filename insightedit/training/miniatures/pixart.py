@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, T5EncoderModel
 
-from insightedit.comprehension.interleaved_prompts import TASK_PREFIXES
+from insightedit.comprehension.prompts import TASK_PREFIXES
 from insightedit.generation.transformer import EditTransformer
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained

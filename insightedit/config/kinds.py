@@ -14,7 +14,6 @@ dataclass that derives from `ComprehensionConfig` or `DenoiserConfig`.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,11 +48,7 @@ RENAMED = {
 
 
 def settings_class(section: str, kind: Any) -> type:
-    """The dataclass of a kind's settings.
-
-    Args:
-        section: key of `KINDS`.
-        kind: its name, or `MODULE:CLASS`.
+    """The dataclass of the settings of a kind (a name in `KINDS[section]`, or `MODULE:CLASS`).
 
     Raises:
         ValueError: if there is no such kind; says which there are.
@@ -78,21 +73,6 @@ def part_class(section: str, kind: Any) -> Any:
         raise ValueError(f"{kind} cannot be imported ({error}): write MODULE:CLASS of an installed module.") from error
 
 
-def check_imported(values: Mapping[Any, Any]) -> None:
-    """Refuse saved settings with parts of modules that nobody imported: a folder from elsewhere runs no code.
-
-    Raises:
-        ValueError: with the section and the part.
-    """
-    for section, kinds in KINDS.items():
-        kind = section_of(values, section).get("kind")
-        if isinstance(kind, str) and kind not in kinds and kind.partition(":")[0] not in sys.modules:
-            raise ValueError(
-                f"{section}.kind in a saved config is {kind[:100]}, and a folder never makes this package import a "
-                "module: if you trust it, import it yourself and call this from Python."
-            )
-
-
 def current_key(key: str) -> str:
     """A dotted key as it is spelled now."""
     for old, new in RENAMED.items():
@@ -102,10 +82,9 @@ def current_key(key: str) -> str:
 
 
 def current_settings(values: Mapping[Any, Any], *, is_overlay: bool = False) -> dict[Any, Any]:
-    """Settings of version 0.1 as they are written now; anything else as it is.
+    """Settings of version 0.1, where filling a section chose its part, as they are written now; others as they are.
 
-    There a part was chosen by filling its section. Its settings move below the name of its kind; in an overlay, which
-    chooses nothing, that is all.
+    The section's settings move below the name of its kind; in an overlay, which chooses nothing, that is all.
     """
     new = dict(values)
     comprehension, generation = new.get("comprehension"), new.get("generation")
@@ -125,13 +104,8 @@ def current_settings(values: Mapping[Any, Any], *, is_overlay: bool = False) -> 
     return new
 
 
-def chosen_kinds(layers: Sequence[Mapping[Any, Any]], words: Sequence[str]) -> dict[str, str]:
-    """Section -> the kind that the last of some settings names.
-
-    Args:
-        layers: settings, later ones win.
-        words: `key=value` of the command line, which win over all.
-    """
+def chosen_kinds(layers: Sequence[Mapping[Any, Any]], words: Sequence[str] = ()) -> dict[str, str]:
+    """Section -> the kind that the last of some layers names, or the last `key=value` of the command line."""
     kinds = dict(DEFAULTS)
     for section in kinds:
         for values in layers:
@@ -152,13 +126,7 @@ def section_of(values: Mapping[Any, Any], section: str) -> Mapping[Any, Any]:
 
 
 def by_kind(section: str, values: Mapping[Any, Any], in_force: str) -> dict[str, dict[Any, Any]]:
-    """What a layer says of a section, by the kind it says it of.
-
-    Args:
-        section: key of `KINDS`.
-        values: of the section, as they are written.
-        in_force: the kind that is chosen at this layer; its settings stand without its name.
-    """
+    """What a layer says of a section, by kind; settings without a kind's name are those of the kind `in_force`."""
     below = {
         name: values[name]
         for name, (settings, _) in KINDS[section].items()
@@ -177,7 +145,7 @@ def put_section(values: Mapping[Any, Any], section: str, found: Mapping[Any, Any
 def saved_settings(values: Mapping[Any, Any]) -> dict[Any, Any]:
     """The settings of a run folder's `config.yaml`, of this version or of 0.1, as this version would write them."""
     values = current_settings(values)
-    for section, kind in chosen_kinds([values], ()).items():
+    for section, kind in chosen_kinds([values]).items():
         if found := section_of(values, section):
             values = put_section(values, section, {"kind": kind, **by_kind(section, found, kind)[kind]})
     return values

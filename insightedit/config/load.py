@@ -11,6 +11,7 @@ recipe without `bridge.iaa`) are left out. `key=value` on the command line switc
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -23,7 +24,6 @@ from insightedit.config.kinds import (
     DEFAULTS,
     KINDS,
     by_kind,
-    check_imported,
     chosen_kinds,
     current_key,
     current_settings,
@@ -35,18 +35,48 @@ from insightedit.config.kinds import (
 from insightedit.config.ranges import range_faults
 from insightedit.config.schema import Config
 from insightedit.config.settings import ConfigError, SchemaReader, config_names, config_root, find_config, shown_path
-from insightedit.config.synonyms import SYNONYMS
 
 __all__ = ["ConfigError", "config_root", "dump_config", "list_overlays", "list_recipes", "load_config"]
 
 STAGE_SECTION = re.compile(r"stage[0-9]+")
+_OTHER_NAMES = {
+    "comprehension.lora.alpha": "lora_alpha",
+    "comprehension.lora.dropout": "lora_dropout",
+    "comprehension.lora.rank": "lora_r lora_rank",
+    "comprehension.quantization": "load_in_4bit load_in_8bit",
+    "data.num_workers": "dataloader_num_workers",
+    "data.sources": "dataset dataset_name train_data_dir",
+    "generation.model": "pretrained_model_name_or_path",
+    "generation.resolution": "image_size",
+    "guidance.drop_both": "conditioning_dropout_prob",
+    "loss.min_snr_gamma": "snr_gamma",
+    "optim.betas": "adam_beta1 adam_beta2 beta1 beta2",
+    "optim.eps": "adam_epsilon",
+    "optim.lr": "learning_rate",
+    "optim.max_grad_norm": "gradient_clipping",
+    "optim.name": "optimizer use_8bit_adam",
+    "optim.schedule": "lr_scheduler lr_scheduler_type",
+    "optim.warmup_steps": "lr_warmup_steps",
+    "optim.weight_decay": "adam_weight_decay",
+    "output_dir": "output",
+    "train.batch_size": "per_device_train_batch_size train_batch_size",
+    "train.ema_decay": "use_ema",
+    "train.keep_checkpoints": "checkpoints_total_limit save_total_limit",
+    "train.log_every": "logging_steps",
+    "train.max_steps": "epochs max_train_steps num_epochs num_steps num_train_epochs num_train_steps",
+    "train.precision": "bf16 dtype fp16 mixed_precision",
+    "train.save_every": "checkpointing_steps save_steps",
+    "train.validate_every": "eval_steps validation_steps",
+}
+SYNONYMS = {theirs: ours for ours, names in _OTHER_NAMES.items() for theirs in names.split()}
+"""Last part of a key as transformers, diffusers, peft or kohya's scripts name it -> ours."""
 
 
 @dataclass(frozen=True)
 class _Layer:
     """Settings of one origin: a file, a stage's section of it, or one word of the command line."""
 
-    values: dict[str, Any]
+    values: dict[Any, Any]
     origin: str
     is_overlay: bool = False
     kinds: Mapping[str, str] = field(default_factory=dict)  # in force where it is merged, by section
@@ -75,13 +105,17 @@ def load_config(
     """
     faults: list[str] = []
     layers, idle = _file_layers(recipe, stage, overlays, faults)
-    layers = _with_kinds(layers)
-    words = [
-        f"{current_key(key.strip())}{equals}{value}" for key, equals, value in (w.partition("=") for w in overrides)
+    # as this version writes them, each with the kinds in force there: its own, or those chosen before it
+    values = [current_settings(layer.values, is_overlay=layer.is_overlay) for layer in layers]
+    layers = [
+        replace(layer, values=values[place], kinds=chosen_kinds(values[: place + 1]))
+        for place, layer in enumerate(layers)
     ]
-    kinds = chosen_kinds([layer.values for layer in layers], words)
+    parted = (word.partition("=") for word in overrides)
+    words = [f"{current_key(key.strip())}{equals}{value}" for key, equals, value in parted]
+    kinds = chosen_kinds(values, words)
     reader = schema_reader(kinds, faults)
-    for layer in idle:
+    for layer in idle:  # a mistake in another stage's section would surface hours later
         reader.fitting(_of_kinds(layer, kinds, faults), layer.origin, faults)
     merged = _defaults(reader, kinds)
     for layer in layers:
@@ -108,19 +142,22 @@ def dump_config(config: Config, path: str | Path) -> None:
 
 
 def read_saved_config(loaded: Any) -> Config:
-    """The config that a run folder's `config.yaml` holds, of this version or of 0.1.
-
-    Args:
-        loaded: the file, as OmegaConf reads it.
+    """The config that a run folder's `config.yaml`, as OmegaConf read it, holds: of this version or of 0.1.
 
     Raises:
-        ConfigError: if a kind does not exist, or is of a module that was not imported before.
+        ConfigError: if a kind does not exist.
+        ValueError: if a part is of a module that nobody imported: a folder from elsewhere runs no code.
         OmegaConfBaseException: if a setting does not fit.
     """
     faults: list[str] = []
     values: Any = saved_settings(OmegaConf.to_container(loaded, resolve=False))  # type: ignore[arg-type]
-    check_imported(values)
-    kinds = chosen_kinds([values], ())
+    kinds = chosen_kinds([values])
+    for section, kind in kinds.items():
+        if isinstance(kind, str) and kind not in KINDS[section] and kind.partition(":")[0] not in sys.modules:
+            raise ValueError(
+                f"{section}.kind in a saved config is {kind[:100]}, and a folder never makes this package import a "
+                "module: if you trust it, import it yourself and call this from Python."
+            )
     reader = schema_reader(kinds, faults)
     if faults:
         raise ConfigError(*faults)
@@ -140,17 +177,14 @@ def list_overlays() -> list[str]:
 def _file_layers(
     recipe: str | Path, stage: int | str | Path | None, overlays: Sequence[str | Path], faults: list[str]
 ) -> tuple[list[_Layer], list[_Layer]]:
-    """Layers of all files in merging order, and the sections of other stages; what cannot be read becomes a fault.
-
-    The latter are checked, too: a mistake there would surface hours later.
-    """
-    section = None if stage is None else _stage_name(stage)
+    """Layers of all files in merging order, and the sections of other stages; what cannot be read becomes a fault."""
+    section = f"stage{stage}" if str(stage).isdecimal() else stage and str(stage)
     general, special = _read("recipes", recipe, faults)
     layers = [_Layer({"recipe": Path(recipe).stem}, "file name"), general]
     if stage is not None:
-        own, more = _read("stages", stage if isinstance(stage, Path) else section or "", faults)
+        own, more = _read("stages", stage if isinstance(stage, Path) else str(section), faults)
         faults += [f"{name} ({own.origin}): a stage's own file cannot hold sections of stages." for name in more]
-        number = own.values.get("stage", {}).get("number") if isinstance(own.values.get("stage"), dict) else None
+        number = section_of(own.values, "stage").get("number")
         section = f"stage{number}" if number is not None else section
         layers.append(own)
     layers += [layer for name, layer in special.items() if name == section]
@@ -161,11 +195,6 @@ def _file_layers(
         layers += [replace(layer, is_overlay=True) for layer in used]
         idle += [layer for name, layer in special.items() if name != section]
     return layers, idle
-
-
-def _stage_name(stage: int | str | Path) -> str:
-    text = str(stage)
-    return f"stage{text}" if text.isdecimal() else text
 
 
 def _read(kind: str, name: str | Path, faults: list[str]) -> tuple[_Layer, dict[str, _Layer]]:
@@ -181,15 +210,6 @@ def _read(kind: str, name: str | Path, faults: list[str]) -> tuple[_Layer, dict[
         elif section is not None:
             faults.append(f"{key} ({origin}): holds settings of that stage, got {section!r}: indent them below it.")
     return _Layer(values, origin), sections
-
-
-def _with_kinds(layers: Sequence[_Layer]) -> list[_Layer]:
-    """Layers as this version writes them, each with the kinds in force there: its own, or those chosen before it."""
-    values = [current_settings(layer.values, is_overlay=layer.is_overlay) for layer in layers]
-    return [
-        replace(layer, values=values[place], kinds=chosen_kinds(values[: place + 1], ()))
-        for place, layer in enumerate(layers)
-    ]
 
 
 def schema_reader(kinds: dict[str, str], faults: list[str]) -> SchemaReader:

@@ -14,21 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """An interval.
-
-    Attributes:
-        low: smallest value; `above` leaves itself out.
-        high: largest value; None for none, `below` leaves itself out.
-        above: whether `low` itself is too small.
-        below: whether `high` itself is too large.
-        cap: largest value that anything here could be built or counted with; told only where it is passed.
-    """
+    """An interval; `above` and `below` leave an end out, and None is no end."""
 
     low: float
     high: float | None = None
     above: bool = False
     below: bool = False
-    cap: float = 1e9
+    cap: float = 1e9  # largest value that anything here could be built or counted with; told only where it is passed
 
     def holds(self, value: float) -> bool:
         """Whether a value lies in it; NaN never does."""
@@ -45,95 +37,71 @@ class Range:
         return low + high
 
 
-COUNT, NATURAL = Range(1), Range(0)
-POSITIVE, NOT_NEGATIVE = Range(0, above=True), Range(0)
+COUNT, NATURAL, POSITIVE = Range(1), Range(0), Range(0, above=True)
 SHARE, RATE = Range(0, 1), Range(0, 1, below=True)
-LAYERS, HEADS, WIDTH, TOKENS = (Range(1, cap=cap) for cap in (256, 1024, 65536, 4096))
-STEPS, SCALE, WEIGHT = Range(1, cap=1000), Range(0, cap=1000), Range(0, cap=1e6)
+LAYERS, HEADS, WIDTH, TOKENS, STEPS = (Range(1, cap=cap) for cap in (256, 1024, 65536, 4096, 1000))
+SCALE, WEIGHT, FEW = Range(0, cap=1000), Range(0, cap=1e6), Range(0, cap=256)
+_SECTIONS: dict[str, dict[str, Range]] = {
+    "comprehension": {
+        "num_edit_tokens max_new_tokens": TOKENS,
+        "max_length": WIDTH,
+        "max_references": FEW,
+        "no_repeat_ngram_size": Range(0, cap=4096),
+        "vision_feature_layer": Range(-256, cap=256),
+    },
+    "comprehension.lora": {"rank alpha": WIDTH, "dropout": RATE},
+    "bridge.qformer": {
+        "num_layers cross_attention_every": LAYERS,
+        "num_heads": HEADS,
+        "ffn_dim": WIDTH,
+        "dropout": RATE,
+    },
+    "bridge.edit_head": {"num_layers": LAYERS, "num_heads": HEADS, "width ffn_dim": WIDTH},
+    "bridge.bim": {"depth": LAYERS, "num_heads downsample_rate": HEADS, "width mlp_dim": WIDTH, "text_scale": SCALE},
+    "bridge.iaa": {"num_layers": LAYERS, "hidden_dim": WIDTH, "image_tokens": TOKENS},
+    "bridge.fusion": {"num_heads": HEADS},
+    "generation": {"source_prior image_prompt_scale": SCALE, "resolution": Range(8, cap=8192)},
+    "guidance": {
+        "drop_text drop_image drop_both": SHARE,
+        "guidance_scale image_guidance_scale creation_guidance_scale": SCALE,
+        "num_inference_steps creation_inference_steps": STEPS,
+    },
+    "loss": {
+        "lm align noise iaa token place changed_area_weight": WEIGHT,
+        "change_floor min_snr_gamma": POSITIVE,
+        "min_timestep": Range(0, 999),
+    },
+    "optim": {
+        "lr weight_decay": SCALE,  # a rate of 0 trains nothing and tells the losses
+        "betas": RATE,
+        "eps": Range(0, above=True, cap=1),
+        "warmup_ratio": SHARE,
+        "warmup_steps": NATURAL,
+        "max_grad_norm": POSITIVE,
+    },
+    "data.sources": {"weight": POSITIVE, "val_fraction": RATE},
+    "data": {"num_workers": Range(0, cap=1024), "prefetch_factor": Range(1, cap=10000)},
+    "train": {
+        "max_steps save_every keep_checkpoints log_every sample_every validate_every num_validation": COUNT,
+        "batch_size": WIDTH,
+        "gradient_accumulation_steps": Range(1, cap=1e6),
+        "ema_decay": RATE,
+        "num_samples": Range(0, cap=1000),
+        "max_minutes": NATURAL,
+        "seed": Range(0, cap=2**32 - 1),
+    },
+}
 RANGES = {
-    "comprehension.vision_feature_layer": Range(-256, cap=256),
-    "comprehension.num_edit_tokens": TOKENS,
-    "comprehension.lora.rank": WIDTH,
-    "comprehension.lora.alpha": WIDTH,
-    "comprehension.lora.dropout": RATE,
-    "comprehension.max_new_tokens": TOKENS,
-    "comprehension.no_repeat_ngram_size": Range(0, cap=4096),
-    "comprehension.max_length": WIDTH,
-    "comprehension.max_references": Range(0, cap=256),
-    "bridge.qformer.num_layers": LAYERS,
-    "bridge.qformer.num_heads": HEADS,
-    "bridge.qformer.ffn_dim": WIDTH,
-    "bridge.qformer.cross_attention_every": LAYERS,
-    "bridge.qformer.dropout": RATE,
-    "bridge.edit_head.width": WIDTH,
-    "bridge.edit_head.num_layers": LAYERS,
-    "bridge.edit_head.num_heads": HEADS,
-    "bridge.edit_head.ffn_dim": WIDTH,
-    "bridge.bim.width": WIDTH,
-    "bridge.bim.depth": LAYERS,
-    "bridge.bim.num_heads": HEADS,
-    "bridge.bim.mlp_dim": WIDTH,
-    "bridge.bim.downsample_rate": HEADS,
-    "bridge.bim.text_scale": SCALE,
-    "bridge.iaa.hidden_dim": WIDTH,
-    "bridge.iaa.num_layers": LAYERS,
-    "bridge.iaa.image_tokens": TOKENS,
-    "bridge.fusion.num_heads": HEADS,
-    "generation.resolution": Range(8, cap=8192),
-    "generation.source_prior": SCALE,
-    "generation.image_prompt_scale": SCALE,
-    "guidance.drop_text": SHARE,
-    "guidance.drop_image": SHARE,
-    "guidance.drop_both": SHARE,
-    "guidance.guidance_scale": SCALE,
-    "guidance.image_guidance_scale": SCALE,
-    "guidance.num_inference_steps": STEPS,
-    "guidance.creation_guidance_scale": SCALE,
-    "guidance.creation_inference_steps": STEPS,
-    "loss.lm": WEIGHT,
-    "loss.align": WEIGHT,
-    "loss.noise": WEIGHT,
-    "loss.iaa": WEIGHT,
-    "loss.token": WEIGHT,
-    "loss.place": WEIGHT,
-    "loss.changed_area_weight": WEIGHT,
-    "loss.change_floor": POSITIVE,
-    "loss.min_snr_gamma": POSITIVE,
-    "loss.min_timestep": Range(0, 999),
-    "optim.lr": SCALE,  # 0 trains nothing and tells the losses
-    "optim.weight_decay": SCALE,
-    "optim.betas": RATE,
-    "optim.eps": Range(0, above=True, cap=1),
-    "optim.warmup_ratio": SHARE,
-    "optim.warmup_steps": NATURAL,
-    "optim.max_grad_norm": POSITIVE,
-    "data.sources.weight": POSITIVE,
-    "data.sources.val_fraction": RATE,
-    "data.num_workers": Range(0, cap=1024),
-    "data.prefetch_factor": Range(1, cap=10000),
-    "train.max_steps": COUNT,
-    "train.batch_size": WIDTH,
-    "train.gradient_accumulation_steps": Range(1, cap=1e6),
-    "train.ema_decay": RATE,
-    "train.save_every": COUNT,
-    "train.keep_checkpoints": COUNT,
-    "train.log_every": COUNT,
-    "train.sample_every": COUNT,
-    "train.num_samples": Range(0, cap=1000),
-    "train.validate_every": COUNT,
-    "train.num_validation": COUNT,
-    "train.max_minutes": NOT_NEGATIVE,
-    "train.seed": Range(0, cap=2**32 - 1),
+    f"{section}.{name}": held
+    for section, ranges in _SECTIONS.items()
+    for names, held in ranges.items()
+    for name in names.split()
 }
 """Dotted key -> the numbers it can have; of a list each entry."""
 
 
 def range_faults(config: Config) -> list[str]:
-    """One sentence for each number that cannot be.
-
-    Args:
-        config: a whole config of the right types.
-    """
+    """One sentence for each number of a config that cannot be."""
     faults = [
         f"{key} is {value}: it has to be {RANGES[key].wanted(value)}."
         for key, value in _numbers(config)
@@ -148,16 +116,16 @@ def range_faults(config: Config) -> list[str]:
         )
     if not config.data.sources:
         faults.append("data.sources is empty: name at least one source, e.g. [{kind: scenes}].")
-    return faults or memory_faults(config)
+    return faults or _memory_faults(config)
 
 
-def memory_faults(config: Config) -> list[str]:
-    """One sentence for each group of settings that this machine's memory cannot hold, however little else is there.
-
-    Args:
-        config: a whole config, each number in its range.
-    """
-    bridge, side, total = config.bridge, config.generation.resolution, _memory()
+def _memory_faults(config: Config) -> list[str]:
+    """One sentence for each group of settings that this machine's memory cannot hold, however little else is there."""
+    try:
+        total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # Windows does not tell
+        return []
+    bridge, side = config.bridge, config.generation.resolution
     head, bim, qformer = bridge.edit_head, bridge.bim, bridge.qformer
     needs = {
         "generation.resolution and train.batch_size": 24 * side * side * config.train.batch_size,
@@ -175,14 +143,6 @@ def memory_faults(config: Config) -> list[str]:
 def _weights(layers: int, width: int, inner: int) -> int:
     """Bytes of transformer layers in float32, at least: attention and feed-forward matrices."""
     return 4 * layers * (4 * width * width + 2 * max(width, 64) * inner)
-
-
-def _memory() -> float:
-    """Bytes of main memory; without end where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return math.inf
 
 
 def _numbers(section: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

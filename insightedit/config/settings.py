@@ -21,14 +21,10 @@ WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or
 
 
 class ConfigError(ValueError):
-    """What is wrong with the settings: every fault at once, each with its key, its file and what to do.
-
-    Attributes:
-        faults: one sentence or two per fault.
-    """
+    """What is wrong with the settings: every fault at once, each with its key, its file and what to do."""
 
     def __init__(self, *faults: str) -> None:
-        self.faults = faults
+        self.faults = faults  # one sentence or two each
         many = f"{len(faults)} faults in the settings:\n" + "\n".join(f"  - {fault}" for fault in faults)
         super().__init__(many if len(faults) > 1 else "".join(faults))
 
@@ -52,14 +48,7 @@ def config_names(kind: str) -> list[str]:
 
 
 def find_config(kind: str, what: str, name: str | Path, faults: list[str]) -> Path | None:
-    """Path of a configuration file; None and a fault if there is none.
-
-    Args:
-        kind: folder of `configs/` whose files may be given by name.
-        what: they are, for the message.
-        name: of a file there, or the path of a YAML file.
-        faults: gets one more.
-    """
+    """Path of a YAML file, or of the file of that name in `configs/KIND`; None and a fault if there is none."""
     text = str(name)
     if isinstance(name, Path) or text.endswith((".yaml", ".yml")):
         if Path(text).is_file():
@@ -91,22 +80,15 @@ def shown_path(path: Path) -> str:
 
 @dataclass(frozen=True)
 class SchemaReader:
-    """Reads settings that a schema has.
+    """Reads settings that a schema has."""
 
-    Attributes:
-        schema: a dataclass; its fields may be dataclasses, or lists of them.
-        synonyms: other words for a setting -> its dotted path.
-        reads_outside: whether texts may take their value from outside the settings, as `${oc.env:NAME}` does. What
-            settings say is written into run folders, models and their cards, and an environment holds secrets.
-        parts: dotted path of a section -> its dataclass, where it is one that derives from the schema's.
-        unbuilt: dotted path of a setting that `parts` does not have -> why it is refused.
-    """
-
-    schema: type
-    synonyms: Mapping[str, str] = field(default_factory=dict)
+    schema: type  # a dataclass; its fields may be dataclasses, or lists of them
+    synonyms: Mapping[str, str] = field(default_factory=dict)  # other words for a setting -> its dotted path
+    # whether texts may take their value from outside the settings, as `${oc.env:NAME}` does: settings are written into
+    # run folders, models and their cards, and an environment holds secrets
     reads_outside: bool = False
-    parts: Mapping[str, type] = field(default_factory=dict)
-    unbuilt: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, type] = field(default_factory=dict)  # section -> its dataclass, derived from the schema's
+    unbuilt: Mapping[str, str] = field(default_factory=dict)  # dotted path that no part has -> why it is refused
 
     def read_yaml(self, path: Path, faults: list[str]) -> dict[str, Any]:
         """What a YAML file says; nothing and a fault if it cannot be read."""
@@ -126,15 +108,7 @@ class SchemaReader:
     def fitting(
         self, values: Mapping[Any, Any], origin: str, faults: list[str], schema: type | None = None, prefix: str = ""
     ) -> dict[str, Any]:
-        """The part of `values` that fits the schema; the rest becomes faults.
-
-        Args:
-            values: nested settings.
-            origin: of them, for the messages.
-            faults: gets one more for each setting that does not fit.
-            schema: the dataclass that they are of; the whole one by default.
-            prefix: dotted path that leads there.
-        """
+        """The part of nested settings that fits the schema (or that of `prefix`); the rest becomes faults."""
         hints = self._hints(schema or self.schema, prefix)
         kept: dict[str, Any] = {}
         for key, value in values.items():
@@ -149,10 +123,12 @@ class SchemaReader:
                 ]
             elif nested and not is_list and isinstance(value, Mapping):
                 kept[key] = self.fitting(value, origin, faults, nested, f"{path}.")
-            elif _fits(schema or self.schema, key, value):
-                kept[key] = value
             else:
-                faults.append(f"{path} ({origin}): got {value!r}, needs {_wanted(hints[key])}.")
+                try:
+                    OmegaConf.merge(OmegaConf.structured(schema or self.schema), {key: value})
+                    kept[key] = value
+                except (OmegaConfBaseException, ValueError, TypeError):
+                    faults.append(f"{path} ({origin}): got {value!r}, needs {_wanted(hints[key])}.")
         return kept
 
     def override(self, merged: Any, word: str, faults: list[str]) -> dict[str, Any]:
@@ -219,11 +195,7 @@ class SchemaReader:
         return None
 
     def made(self, merged: Any) -> Any:
-        """The dataclasses of merged settings, interpolations resolved.
-
-        Raises:
-            ConfigError: if they are not whole.
-        """
+        """The dataclasses of merged settings, interpolations resolved; a ConfigError if they are not whole."""
         try:
             return OmegaConf.to_object(merged)
         except OmegaConfBaseException as error:
@@ -294,14 +266,6 @@ def _nested(hint: Any) -> tuple[type | None, bool]:
     arguments = [hint] if is_dataclass(hint) else list(typing.get_args(hint))
     found = next((part for part in arguments if is_dataclass(part)), None)
     return typing.cast("type | None", found), typing.get_origin(hint) is list
-
-
-def _fits(schema: type, key: str, value: Any) -> bool:
-    try:
-        OmegaConf.merge(OmegaConf.structured(schema), {key: value})
-    except (OmegaConfBaseException, ValueError, TypeError):
-        return False
-    return True
 
 
 def _wanted(hint: Any) -> str:

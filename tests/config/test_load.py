@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from insightedit.config import Config, ConfigError, config_root, dump_config, list_overlays, list_recipes, load_config
 from insightedit.config.kinds import DEFAULTS
-from insightedit.config.load import schema_reader
-from insightedit.config.synonyms import SYNONYMS
+from insightedit.config.load import SYNONYMS, schema_reader
 
 SETTINGS = schema_reader(dict(DEFAULTS), [])
 

@@ -72,6 +72,12 @@ setup(
     description="Edit pictures by instruction with a multimodal language model.",
     long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
     long_description_content_type="text/markdown",
+    project_urls={
+        "InsightEdit (paper)": "https://arxiv.org/abs/2411.17323",
+        "SmartEdit (paper)": "https://arxiv.org/abs/2312.06739",
+        "MGIE (paper)": "https://arxiv.org/abs/2309.17102",
+        "MIGE (paper)": "https://arxiv.org/abs/2502.21291",
+    },
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",

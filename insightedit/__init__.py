@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
     from insightedit.pipelines.loading import load_pipeline
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "BIM": "insightedit.bridging.bim",

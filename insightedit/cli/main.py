@@ -11,12 +11,12 @@ import io
 import sys
 import time
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from insightedit import __version__
 from insightedit.cli.models import export, import_, info, push
 from insightedit.cli.options import Device, ImageScale, Model, Overwrite, PromptScale, Steps, TextScale
 from insightedit.console import MAX_SEED, Command, Group, in_one_sentence, one_sentence_errors, quiet_libraries, say
@@ -51,16 +51,8 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"insightedit {package_version()}")
+        typer.echo(f"insightedit {__version__}")
         raise typer.Exit
-
-
-def package_version() -> str:
-    """Version of the installed package, "source" where it runs uninstalled."""
-    try:
-        return version("insightedit")
-    except PackageNotFoundError:
-        return "source"
 
 
 @app.callback()
@@ -276,8 +268,7 @@ def _run_job(
     if strict and warnings:
         _tell(warnings, job)
         return False
-    software = f"insightedit {package_version()}"
-    note = Provenance(software, instruction, result.seeds[0], locked, tuple(warnings))
+    note = Provenance(f"insightedit {__version__}", instruction, result.seeds[0], locked, tuple(warnings))
     save_picture(result.images[0], job.output, note)
     changed = ", drawn on a blank canvas" if source is None else _what_changed(result, source)
     typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{changed}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 from data_recipes.runner.steps import Step
 from insightedit.console import did_you_mean
@@ -17,11 +17,11 @@ RECIPES: dict[str, str] = {
     "mige_replacement": "data_recipes.mige_replacement",
     "subject_driven": "data_recipes.subject_driven",
     "mgie_expressive": "data_recipes.mgie_expressive",
-    "scenes": "data_recipes.scenes.recipe",
+    "scenes": "data_recipes.scenes",
 }
 
 Settings = Mapping[str, Mapping[str, Any]]
-T = TypeVar("T")
+"""The config's section `steps`: name of a step -> its settings; what is left out has its default."""
 
 
 def build_steps(named: str, settings: Settings) -> list[Step]:
@@ -29,7 +29,7 @@ def build_steps(named: str, settings: Settings) -> list[Step]:
 
     Args:
         named: one of `RECIPES`, or the dotted name of a module of your own.
-        settings: the config's section `steps`: name of a step -> its settings; what is left out has its default.
+        settings: see `Settings`.
 
     Raises:
         ValueError: if there is no such recipe, step or setting; it names the nearest.
@@ -59,27 +59,27 @@ def recipe_module(named: str) -> Any:
     return found
 
 
-def configured_steps(settings: Settings, *steps: type[Step], optional: Collection[type[Step]] = ()) -> list[Step]:
+def configured_steps(settings: Settings, *steps: type[Any], optional: Collection[type[Any]] = ()) -> list[Step]:
     """Steps with the config's settings for them, in order.
 
     Args:
-        settings: see `build_steps`.
+        settings: see `Settings`.
         steps: dataclasses with the class attribute `name`.
         optional: those that are left out unless the config names them; `NAME: {}` is enough.
 
     Raises:
         ValueError: if a step has no such setting.
     """
-    chosen = [step for step in steps if step not in optional or isinstance(settings.get(step.name), Mapping)]
-    return [configured(step, settings) for step in chosen]
-
-
-def configured(step: type[T], settings: Settings) -> T:
-    """One step with the config's settings for it; see `configured_steps`."""
-    name = getattr(step, "name", "")
-    given = settings.get(name) or {}
-    known = [one.name for one in fields(step) if one.init]  # type: ignore[arg-type]
-    for key in given:
-        if key not in known:
-            raise ValueError(f"steps.{name}.{key}: the step {name} has no such setting; {did_you_mean(key, known)}")
-    return step(**given)
+    made = []
+    for step in steps:
+        given = settings.get(step.name)
+        if step in optional and not isinstance(given, Mapping):
+            continue
+        known = [one.name for one in fields(step) if one.init]
+        for key in given or {}:
+            if key not in known:
+                raise ValueError(
+                    f"steps.{step.name}.{key}: the step {step.name} has no such setting; {did_you_mean(key, known)}"
+                )
+        made.append(step(**given or {}))
+    return made

@@ -72,7 +72,7 @@ def data(
     """Look for swapped, shifted, resized, doubled and leaked pairs, bad masks, wrong instructions, damaged files."""
     with one_sentence_errors():
         from data_recipes.doctor.examine import examine
-        from data_recipes.doctor.report import print_report, write_sheet
+        from data_recipes.doctor.findings import print_report, write_sheet
         from insightedit.console import console, counting_bar
         from insightedit.files import check_outside, check_paths
         from insightedit.images.sheets import check_sheet_path

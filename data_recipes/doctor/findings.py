@@ -1,17 +1,24 @@
-"""What the doctor finds: kinds of faults, each with what to do about it."""
+"""What the doctor finds, in the terminal and as a sheet: kinds of faults, each with what to do about it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from insightedit.datasets import reading
+from insightedit.images.sheets import PairCard, Paragraph, Section, Sheet, SheetTable, Tile, write_pair_sheet
 
-FAULTS: dict[str, tuple[str, str]] = {
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LISTED = 5  # findings of a fault in the terminal
+
+FAULTS: dict[str, tuple[str, str]] = {  # what is wrong, and what to do
     "swapped": ("source and target swapped", "exchange the two pictures, or the columns they come from"),
     "misaligned": ("target shifted against its source", "make the pair anew without the shift, or drop it"),
     "resized": ("pictures of different sizes", "bring source, target and mask to one size, or drop the pair"),
@@ -50,31 +57,20 @@ UNUSABLE = {*OF_REASON.values()} - {"unreadable_mask"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault.
+    """One fault."""
 
-    Attributes:
-        fault: a key of `FAULTS`.
-        where: the record, or the file.
-        detail: what was seen.
-        file: that the record is read from.
-        split: of the data set.
-    """
-
-    fault: str
-    where: str
-    detail: str = ""
-    file: str = ""
+    fault: str  # a key of `FAULTS`
+    where: str  # the record, or the file
+    detail: str = ""  # what was seen
+    file: str = ""  # that the record is read from
     split: str = ""
 
     @property
-    def what(self) -> str:
-        """The fault in words."""
-        return FAULTS[self.fault][0]
-
-    @property
-    def remedy(self) -> str:
-        """What to do."""
-        return FAULTS[self.fault][1]
+    def place(self) -> str:
+        """The record, with its split and file as far as they tell more."""
+        name = Path(self.file).name
+        told = [part for part in (self.split, name if name not in self.where else "") if part]
+        return f"{self.where} ({', '.join(told)})" if told else self.where
 
 
 @dataclass(frozen=True)
@@ -88,26 +84,15 @@ class Shown:
 
 @dataclass
 class Diagnosis:
-    """What was found in a data set.
+    """What was found in a data set."""
 
-    Attributes:
-        path: that was looked at.
-        kind: of layout.
-        splits: split -> records.
-        findings: in the order in which they were found.
-        shown: pairs to look at, a few of each kind.
-        unchecked: what could not be told, as sentences.
-        compared: test set -> how many of its pictures were compared with.
-        seconds: that it took.
-    """
-
-    path: str
-    kind: str
-    splits: dict[str, int] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    shown: list[Shown] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
-    compared: dict[str, int] = field(default_factory=dict)
+    path: str  # that was looked at
+    kind: str  # of layout
+    splits: dict[str, int] = field(default_factory=dict)  # -> records
+    findings: list[Finding] = field(default_factory=list)  # in the order of `FAULTS`
+    shown: list[Shown] = field(default_factory=list)  # pairs to look at, a few of each kind
+    unchecked: list[str] = field(default_factory=list)  # what could not be told, as sentences
+    compared: dict[str, int] = field(default_factory=dict)  # test set -> how many of its pictures were compared with
     seconds: float = 0.0
 
     @property
@@ -121,21 +106,78 @@ class Diagnosis:
         found = Counter(one.fault for one in self.findings)
         return {fault: found[fault] for fault in FAULTS if found[fault]}
 
+    @property
+    def summary(self) -> list[str]:
+        """The first lines of the report."""
+        splits = ", ".join(f"{split} {count}" for split, count in self.splits.items()) or "no record"
+        speed = f", {self.records / self.seconds:.0f} a second" if self.seconds > 0 else ""
+        lines = [f"{self.path}: {self.kind}, {splits}; {self.seconds:.1f} s{speed}"]
+        lines += [f"Compared with {count} pictures of {name}." for name, count in self.compared.items()]
+        return lines if self.findings else [*lines, "Nothing was found."]
+
+    def first(self, fault: str) -> list[Finding]:
+        """The first findings of a fault."""
+        return [one for one in self.findings if one.fault == fault][:LISTED]
+
     def as_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
+        findings = [
+            {**vars(one), "what": FAULTS[one.fault][0], "remedy": FAULTS[one.fault][1]} for one in self.findings
+        ]
         return {
             "path": self.path,
             "kind": self.kind,
             "splits": self.splits,
             "records": self.records,
             "counts": self.counts,
-            "findings": [{**vars(one), "what": one.what, "remedy": one.remedy} for one in self.findings],
+            "findings": findings,
             "unchecked": self.unchecked,
             "compared": self.compared,
             "seconds": round(self.seconds, 1),
         }
 
 
-def examples(findings: Sequence[Finding], fault: str, limit: int) -> list[Finding]:
-    """The first findings of a fault."""
-    return [one for one in findings if one.fault == fault][:limit]
+def print_report(diagnosis: Diagnosis, console: Console) -> None:
+    """Counts, the first findings of each fault, what to do, and what could not be told."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    for line in diagnosis.summary:
+        console.print(escape(line))
+    if diagnosis.counts:
+        table = RichTable(title="What was found", title_justify="left")
+        for name in ("fault", "found", "what to do"):
+            table.add_column(name, justify="right" if name == "found" else "left")
+        for fault, count in diagnosis.counts.items():
+            table.add_row(FAULTS[fault][0], str(count), FAULTS[fault][1])
+        console.print(table)
+    for fault, count in diagnosis.counts.items():
+        console.print(f"\n{FAULTS[fault][0]}, {count}:", style="bold")
+        for one in diagnosis.first(fault):
+            console.print(escape(f"  {one.place}  {one.detail}"), soft_wrap=True)
+        if count > LISTED:
+            console.print(f"  ... and {count - LISTED} more; --json lists all")
+    for line in diagnosis.unchecked:
+        console.print(escape(f"\n{line}"), style="dim")
+
+
+def write_sheet(diagnosis: Diagnosis, path: Path) -> None:
+    """Write the suspicious pairs as HTML or PNG.
+
+    Raises:
+        ValueError, FileNotFoundError: if the path cannot be a sheet.
+    """
+    sections = []
+    for fault, count in diagnosis.counts.items():
+        shown = [one for one in diagnosis.shown if one.finding.fault == fault]
+        cards = []
+        for one in shown or [Shown(finding, {}) for finding in diagnosis.first(fault)]:
+            tiles = tuple(Tile(name, pixels) for name, pixels in one.pictures.items())
+            lines = tuple(Paragraph.of(text) for text in (one.instruction, one.finding.detail) if text)
+            cards.append(PairCard(one.finding.place, tiles, lines))
+        what, remedy = FAULTS[fault]
+        sections.append(Section(f"{what} ({count})", tuple(cards), f"What to do: {remedy}."))
+    rows = tuple((FAULTS[fault][0], str(count), FAULTS[fault][1]) for fault, count in diagnosis.counts.items())
+    tables = (SheetTable("What was found", ("fault", "found", "what to do"), rows),) if rows else ()
+    notes = (*diagnosis.summary, *diagnosis.unchecked)
+    write_pair_sheet(Sheet(f"Pair doctor: {Path(diagnosis.path).name}", notes, tables, tuple(sections)), path)

@@ -1,25 +1,23 @@
-"""The dataset card of a run, with the header that the Hub reads."""
+"""The dataset card of a run, and what every dataset card here begins with."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data_recipes.recipes import recipe_module
 from data_recipes.runner.config import RecipeConfig
-from data_recipes.runner.measure import Counts
 from data_recipes.runner.rows import COLUMNS, ENDINGS, PICTURES
-from data_recipes.scenes.card import HEADER, LOADING, size_category
 
 SHEET = "pairs.png"
-TEMPLATE = f"""{HEADER}# {{heading}}
+SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+TAGS = ("image-editing", "instruction-based-image-editing")
+TEMPLATE = """# {pairs} editing pairs by the recipe `{recipe}`
 
-{{about}}
+{about}
 
-{{sheet}}{LOADING}
-"""
-TEMPLATE += """Train on it:
+{sheet}{loading}
+Train on it:
 
 ```
 python -m insightedit.stage3 'data.sources=[{{kind: {format}, path: DIR, split: {split}}}]'
@@ -27,12 +25,8 @@ python -m insightedit.stage3 'data.sources=[{{kind: {format}, path: DIR, split: 
 
 ## What is in it
 
-| column{where} | what |
-|---|---|
 {columns}
 
-| task | pairs |
-|---|---|
 {tasks}
 
 [statistics.html](statistics.html) shows sizes, categories, scores and samples.
@@ -41,11 +35,10 @@ python -m insightedit.stage3 'data.sources=[{{kind: {format}, path: DIR, split: 
 
 {inputs} inputs ({source}) passed the recipe `{recipe}`:
 
-| step | models | records in | records out |
-|---|---|---|---|
 {steps}
 
 {models}{rejects}
+
 The same data set again:
 
 ```
@@ -62,77 +55,83 @@ where CONFIG holds
 """
 
 
-def dataset_card(manifest: Mapping[str, Any], total: Counts, config: RecipeConfig) -> str:
+def card_header(
+    title: str, format: str, split: str, count: int, licence: str | None, *, more_tags: Sequence[str] = ()
+) -> str:
+    """The YAML that the Hub reads, up to the line behind it; `format` is parquet or webdataset."""
+    from huggingface_hub import DatasetCardData
+
+    files = [{"split": split, "path": f"{split}-*.{ENDINGS[format]}"}]
+    data = DatasetCardData(
+        license=licence,
+        pretty_name=title,
+        task_categories=["image-to-image"],
+        language=["en"],
+        size_categories=[size_category(count)],
+        tags=[*TAGS, *more_tags],
+        configs=[{"config_name": "default", "data_files": files}],
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def size_category(count: int) -> str:
+    """The bracket that dataset cards name a size with, up to ten million."""
+    return next((name for limit, name in SIZE_CATEGORIES if count < limit), "1M<n<10M")
+
+
+def how_to_load(format: str, split: str) -> str:
+    """Code that loads the files of a card's data set."""
+    return f"""```python
+from datasets import load_dataset
+
+data = load_dataset("{format}", data_files="{split}-*.{ENDINGS[format]}", split="train")
+```
+"""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown; numbers get commas, and bars in texts become slashes."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = (
+        [f"{cell:,}" if isinstance(cell, int) else str(cell).replace("|", "/") for cell in line] for line in lines
+    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def dataset_card(manifest: Mapping[str, Any], config: RecipeConfig) -> str:
     """The text of README.md, with its YAML header.
 
     Args:
         manifest: of the finished run.
-        total: its counts.
         config: its settings.
     """
-    licence = config.output.licence
-    in_tar = config.output.format == "webdataset"
-    recipe = manifest["recipe"]
-    sheet = f"![before, after, mask]({SHEET})\n\n" if total["pairs"] else ""
-    return TEMPLATE.format(
-        licence=f"license: {licence}\n" if licence else "",
-        title=json.dumps(f"Editing pairs by {recipe}"),
-        heading=f"{total['pairs']:,} editing pairs by the recipe `{recipe}`",
-        about=recipe_module(recipe).ABOUT,
-        sheet=sheet,
-        size_category=size_category(total["pairs"]),
-        synthetic="",
-        tag="",
-        format=config.output.format,
-        ending=ENDINGS[config.output.format],
-        split=config.split,
-        where=" (texts are in `json`)" if in_tar else "",
-        columns="\n".join(_columns(in_tar)),
-        tasks="\n".join(f"| {name} | {number:,} |" for name, number in total["counts"]["tasks"].items()),
-        inputs=f"{total['inputs']:,}",
-        source=config.source.kind,
-        recipe=recipe,
-        steps=_steps(manifest, total),
-        models=_models(manifest),
-        rejects=_rejects(total),
-        settings=_settings(manifest["settings"]),
-    )
-
-
-def _columns(in_tar: bool) -> list[str]:
-    ending = {name: f"{name}.png" for name in (*PICTURES, "references")} if in_tar else {}
-    aside = {"references": ", side by side in squares"} if in_tar else {}
-    return [f"| `{ending.get(name, name)}` | {what}{aside.get(name, '')} |" for name, what in COLUMNS.items()]
-
-
-def _steps(manifest: Mapping[str, Any], total: Counts) -> str:
-    rows = []
-    for step in manifest["steps"]:
-        entered, left = total["steps"][step["name"]]
-        rows.append(f"| {step['name']} | {', '.join(step['needs'])} | {entered:,} | {left:,} |")
-    return "\n".join(rows)
-
-
-def _models(manifest: Mapping[str, Any]) -> str:
-    if not manifest["backends"]:
-        return ""
-    rows = [f"| {name} | {told['kind']} | {told['model']} |" for name, told in manifest["backends"].items()]
-    return "\n".join(["| model | kind | name |", "|---|---|---|", *rows]) + "\n\n"
-
-
-def _rejects(total: Counts) -> str:
-    rows = [
-        f"| {step} | {reason.replace('|', '/')} | {number:,} |"
-        for step, reasons in total["rejects_by_reason"].items()
-        for reason, number in reasons.items()
-    ]
-    if not rows:
-        return "No record was rejected.\n"
-    head = ["Rejected, record by record in `rejected.jsonl`:", "", "| step | reason | records |", "|---|---|---|"]
-    return "\n".join([*head, *rows]) + "\n"
-
-
-def _settings(settings: Mapping[str, Any]) -> str:
     import yaml
 
-    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True).rstrip()
+    recipe, output, in_tar = manifest["recipe"], config.output, config.output.format == "webdataset"
+    columns = []
+    for name, what in COLUMNS.items():
+        ending = ".png" if in_tar and name in (*PICTURES, "references") else ""
+        aside = ", side by side in squares" if in_tar and name == "references" else ""
+        columns.append((f"`{name}{ending}`", what + aside))
+    steps = [(step["name"], ", ".join(step["needs"]), *manifest["passed"][step["name"]]) for step in manifest["steps"]]
+    models = [(name, told["kind"], told["model"]) for name, told in manifest["backends"].items()]
+    rejects = [(step, *one) for step, reasons in manifest["rejects"].items() for one in reasons.items()]
+    told = "Rejected, record by record in `rejected.jsonl`:\n\n" + table(("step", "reason", "records"), rejects)
+    title = f"Editing pairs by {recipe}"
+    return card_header(title, output.format, config.split, manifest["pairs"], output.licence) + TEMPLATE.format(
+        pairs=f"{manifest['pairs']:,}",
+        recipe=recipe,
+        about=recipe_module(recipe).ABOUT,
+        sheet=f"![before, after, mask]({SHEET})\n\n" if manifest["pairs"] else "",
+        loading=how_to_load(output.format, config.split),
+        format=output.format,
+        split=config.split,
+        columns=table((f"column{' (texts are in `json`)' if in_tar else ''}", "what"), columns),
+        tasks=table(("task", "pairs"), manifest["tasks"].items()),
+        inputs=f"{manifest['inputs']:,}",
+        source=config.source.kind,
+        steps=table(("step", "models", "records in", "records out"), steps),
+        models=table(("model", "kind", "name"), models) + "\n\n" if models else "",
+        rejects=told if rejects else "No record was rejected.",
+        settings=yaml.safe_dump(dict(manifest["settings"]), sort_keys=False, allow_unicode=True).rstrip(),
+    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from insightedit.console import Command, one_sentence_errors
+from insightedit.console import Command, console, one_sentence_errors
+
+if TYPE_CHECKING:
+    from data_recipes.runner.dry_run import Estimate
 
 EXAMPLES = """Examples:
 
@@ -31,11 +35,7 @@ Train on the result:
 
 
 def main(recipe_name: str | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        recipe_name: the recipe that is run; None lets the first word or the config name it.
-    """
+    """Run the command line of one recipe, or of all: then the first word or the config names it."""
     command_line(recipe_name)(prog_name=_program(recipe_name))
 
 
@@ -48,8 +48,12 @@ def command_line(recipe_name: str | None = None) -> typer.Typer:
     program = _program(recipe_name)
     app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     epilog = EXAMPLES.format(program=program if recipe_name else f"{program} advancededit", config="scenes_oracle")
+    about = (
+        "Make editing pairs from photos by a recipe: the first word, or what the config names. Without anything: "
+        "lists the recipes."
+    )
 
-    @app.command(cls=Command, epilog=epilog, help=_help(recipe_name))
+    @app.command(cls=Command, epilog=epilog, help=_about(recipe_name) if recipe_name else about)
     def run(
         words: Annotated[
             list[str] | None,
@@ -89,10 +93,9 @@ def command_line(recipe_name: str | None = None) -> typer.Typer:
 
 def _run(named: str | None, config: str | None, given: list[str], out: Path | None, sample: int | None) -> None:
     from data_recipes.recipes import recipe_module
-    from data_recipes.runner import terminal
     from data_recipes.runner.config import load_config
     from data_recipes.runner.dry_run import dry_run
-    from data_recipes.runner.progress import Interrupted
+    from data_recipes.runner.progress import Interrupted, watching
     from data_recipes.runner.run import run_recipe, usage_of
     from insightedit.files import check_outside
 
@@ -102,27 +105,24 @@ def _run(named: str | None, config: str | None, given: list[str], out: Path | No
     recipe_module(settings.recipe)
     if out is not None:
         settings.output.path = str(out)
-    terminal.show_models(settings.backends)
+    show_models(settings.backends)
     if sample is not None:
-        estimate = dry_run(settings, sample)
-        terminal.show_estimate(estimate, settings.engine.workers)
-        if not estimate.pairs:
-            raise ValueError(terminal.nothing_came(estimate))
+        show_estimate(dry_run(settings, sample), settings.engine.workers)
         return
-    if settings.output.path is None:
+    place = settings.output.path
+    if place is None:
         raise ValueError("nowhere to write: name a folder with --out, or look first with --dry-run.")
-    check_outside("--out", settings.output.path, "the source", settings.source.path)
+    check_outside("--out", place, "the source", settings.source.path)
     try:
-        with terminal.watching() as watch:
+        with watching() as watch:
             manifest = run_recipe(settings, watch)
     except Interrupted as error:
         raise KeyboardInterrupt(str(error)) from None
-    terminal.show_result(manifest, settings.output.path, usage_of(Path(settings.output.path)))
+    show_result(manifest, place, usage_of(Path(place)))
     if settings.faults:
         from data_recipes.oracle.report import write_report
 
-        report = write_report(Path(settings.output.path))
-        terminal.output_console().print(report.text(), highlight=False, markup=False, soft_wrap=True)
+        _show(write_report(Path(place)).text(), markup=False, soft_wrap=True)
 
 
 def _list_recipes() -> None:
@@ -130,16 +130,14 @@ def _list_recipes() -> None:
 
     from data_recipes.recipes import RECIPES
     from data_recipes.runner.config import list_configs
-    from data_recipes.runner.terminal import output_console
 
-    console = output_console()
     table = Table("recipe", "what it makes", box=None)
     for name in RECIPES:
         table.add_row(name, _about(name))
-    console.print(table)
-    console.print("\nRun one:  python -m data_recipes RECIPE --config NAME --out DIR   (--help tells more)")
+    _show(table)
+    _show("\nRun one:  python -m data_recipes RECIPE --config NAME --out DIR   (--help tells more)")
     if names := list_configs():
-        console.print(f"Configs:  {', '.join(names)}")
+        _show(f"Configs:  {', '.join(names)}")
 
 
 def _about(name: str) -> str:
@@ -151,10 +149,94 @@ def _about(name: str) -> str:
         return str(error)
 
 
-def _help(named: str | None) -> str:
-    if named is None:
-        return (
-            "Make editing pairs from photos by a recipe: the first word, or what the config names. Without anything: "
-            "lists the recipes."
+def _show(what: Any, **how: Any) -> None:
+    console().print(what, highlight=False, **how)
+
+
+def show_models(backends: Mapping[str, Any]) -> None:
+    """Tell which models will be loaded before the first takes its minutes; `backends` is the config's section."""
+    users: dict[str, list[str]] = {}
+    for name, entry in backends.items():
+        if "model" in entry and entry.get("kind") != "endpoint":
+            users.setdefault(str(entry["model"]), []).append(name)
+    if users:
+        told = "; ".join(f"{model} ({', '.join(names)})" for model, names in users.items())
+        text = f"Loads {told}. What is not on this machine is downloaded first."
+        _show(text, markup=False)
+
+
+def show_result(manifest: Mapping[str, Any], out: str, usage: Mapping[str, Mapping[str, float]]) -> None:
+    """What a run has made, what it rejected and why, and where to look."""
+    from rich.table import Table
+
+    size = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
+    lines: list[Any] = [
+        f"{manifest['pairs']:,} pairs of {manifest['inputs']:,} inputs in {len(manifest['shards'])} files, "
+        f"{size:.1f} MB, in {out}"
+    ]
+    if manifest["tasks"]:
+        lines.append("  " + ", ".join(f"{name} {number:,}" for name, number in manifest["tasks"].items()))
+    if manifest["rejects"]:
+        table = Table("step", "rejected because", title="Rejected", title_justify="left", box=None)
+        table.add_column("records", justify="right")
+        for step, reasons in manifest["rejects"].items():
+            for reason, number in sorted(reasons.items(), key=lambda one: -one[1]):
+                table.add_row(step, reason, f"{number:,}")
+        lines.append(table)
+    lines += [f"{name}: {_used(used)}" for name, used in usage.items()]
+    lines.append(f"Look at {out}/statistics.html and {out}/README.md; each reject is in {out}/rejected.jsonl")
+    for line in lines:
+        _show(line)
+
+
+def show_estimate(estimate: Estimate, workers: int) -> None:
+    """What a run would take.
+
+    Raises:
+        ValueError: if the sample gave no pair; says which step refused what.
+    """
+    from rich.table import Table
+
+    _show(f"{estimate.sampled} of {estimate.inputs:,} inputs gave {estimate.pairs} pairs; nothing was written.")
+    table = Table("step", box=None)
+    for name in ("records", "s a record", "rejected"):
+        table.add_column(name, justify="right")
+    table.add_column("because")
+    for step in estimate.steps:
+        seconds = "–" if step.seconds is None else f"{step.seconds:.4f}"
+        share = f"{step.rejected / step.records:.0%}" if step.records else "–"
+        table.add_row(step.name, str(step.records), seconds, share, "; ".join(step.reasons))
+    _show(table)
+    _show(
+        f"Whole run with {workers} worker{'s' * (workers > 1)}: about {_duration(estimate.total)}, "
+        f"{estimate.bytes / 1e6:,.0f} MB, {estimate.pairs * estimate.inputs / estimate.sampled:,.0f} pairs; loading "
+        f"models took {_duration(estimate.loading)}."
+    )
+    for name, used in estimate.usage.items():
+        _show(f"{name}: about {_used(used)}")
+    if not estimate.pairs:
+        refused = [
+            f"{step.name} rejected {step.rejected} of {step.records} ({'; '.join(step.reasons[:3])})"
+            for step in estimate.steps
+            if step.rejected
+        ]
+        raise ValueError(
+            f"{estimate.sampled} inputs were tried and gave no pair: "
+            f"{', '.join(refused) or 'no step gave a reason'}. Put that right before the whole run."
         )
-    return _about(named)
+
+
+def _used(used: Mapping[str, float]) -> str:
+    told = [f"{used.get('calls', 0):,.0f} questions, {used.get('asked', 0):,.0f} of them asked anew"]
+    tokens = used.get("input_tokens", 0), used.get("output_tokens", 0)
+    if any(tokens):
+        told.append(f"{tokens[0]:,.0f} tokens in, {tokens[1]:,.0f} out")
+    if used.get("cost"):
+        told.append(f"cost {used['cost']:,.2f}")
+    return ", ".join(told)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

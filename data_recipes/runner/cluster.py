@@ -23,11 +23,11 @@ from data_recipes.runner.codec import read_chunks, write_chunks
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import RunStopped, Unit, one_line
 from data_recipes.runner.folder import OutFolder
-from data_recipes.runner.local import Job, Report, RunEngine
+from data_recipes.runner.local import Phases
 from data_recipes.runner.progress import ProgressReporter, Stopper
-from data_recipes.runner.worker import Task, Worker
+from data_recipes.runner.worker import Report, Task, Worker, plan_steps
 
-READING = -1  # the stage before the first step
+READING = -1  # the stage before the first step; the number of steps is the one that writes
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # else notices of its C++ parts appear between ours
@@ -36,73 +36,49 @@ QUIET = {
 STORE_BYTES = 2**30  # of the object store of a cluster of our own; units wait in it between stages
 
 
-class RayEngine(RunEngine):
-    """Works units off on a Ray cluster: the one that is connected, the one of `engine.address`, or one of its own."""
+def run_on_ray(
+    config: RecipeConfig, inputs: int, phases: Phases, watch: ProgressReporter, stopper: Stopper
+) -> Iterator[Report]:
+    """Reports of tasks, done on the cluster that is connected, the one of `engine.address`, or one of our own.
 
-    def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
-        require_ray()
-        super().__init__(job, watch, stopper)
-        self.needs = [bool(step.needs) for step in Worker(job.config).steps]
-
-    def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
-        """See `RunEngine`."""
-        if not tasks:
-            return
-        with connected(self.job.config, sum(self.needs)):
-            from ray.exceptions import RayError
-
+    Raises:
+        RunStopped: if Ray Data cannot be imported, a step was stopped, or Ray gives up.
+    """
+    try:
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        import ray.data  # noqa: F401
+        from ray.exceptions import RayError
+    except ImportError as error:
+        raise RunStopped(
+            f"the engine ray needs Ray Data ({error}): pip install 'insightedit[ray]', or choose engine.name=local."
+        ) from None
+    needs = [bool(step.needs) for step in plan_steps(config)]
+    for tasks in filter(None, phases):
+        with _connected(config, sum(needs)):
             try:
-                yield from self._hear(self._dataset(tasks))
+                for row in _dataset(Told(config, inputs, os.getcwd(), tuple(sys.path)), needs, tasks).iter_rows():
+                    if row["stopped"]:
+                        raise RunStopped(row["stopped"])
+                    report = json.loads(row["report"])
+                    for step, records in report["entered"].items():
+                        watch.passed(step, records)
+                    yield report
+                    if stopper.asked:
+                        return
             except RayError as error:
                 raise RunStopped(
                     f"ray gives up: {one_line(error)[:300]}; what is finished is kept, and the same command goes on "
                     "from there."
                 ) from error
 
-    def _hear(self, data: Any) -> Iterator[Report]:
-        for row in data.iter_rows():
-            if row["stopped"]:
-                raise RunStopped(row["stopped"])
-            report = json.loads(row["report"])
-            for step, records in report["entered"].items():
-                self.watch.passed(step, records)
-            yield report
-            if self.stopper.asked:
-                return
-
-    def _dataset(self, tasks: Sequence[Task]) -> Any:
-        import ray
-
-        engine = self.job.config.engine
-        told = Told(self.job, os.getcwd(), tuple(sys.path))
-        rows = [_row(json.dumps(asdict(task.unit))) for task in tasks]
-        data = ray.data.from_items(rows, override_num_blocks=len(rows))
-        common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": engine.num_cpus}
-        for number in range(READING, len(self.needs) + 1):
-            if 0 <= number < len(self.needs) and self.needs[number]:
-                data = data.map_batches(
-                    Stage,
-                    fn_constructor_args=(told, number),
-                    compute=ray.data.ActorPoolStrategy(size=engine.workers),
-                    num_gpus=engine.num_gpus or None,
-                    **common,
-                )
-            else:
-                data = data.map_batches(pass_stage, fn_args=(told, number), **common)
-        return data
-
 
 @dataclass(frozen=True)
 class Told:
-    """What stages are told.
+    """What stages are told: the run, and where its relative names and its modules are found."""
 
-    Attributes:
-        job: of the run.
-        cwd: folder that the run was started in, so that relative names mean the same.
-        paths: where modules are found.
-    """
-
-    job: Job
+    config: RecipeConfig
+    inputs: int
     cwd: str
     paths: tuple[str, ...]
 
@@ -111,98 +87,92 @@ class Told:
         sys.path.extend(path for path in self.paths if path not in sys.path)
         if Path(self.cwd).is_dir():
             os.chdir(self.cwd)
-        engine = self.job.config.engine
+        engine = self.config.engine
         device = "cuda" if engine.num_gpus else (engine.devices or [None])[0]  # Ray shows an actor its own GPUs only
-        return Worker(self.job.config, device=device)
+        return Worker(
+            self.config, OutFolder(Path(str(self.config.output.path)), self.config), self.inputs, device=device
+        )
+
+
+def _dataset(told: Told, needs: Sequence[bool], tasks: Sequence[Task]) -> Any:
+    """Units that flow through reading, the steps, of which some `needs` models, and writing."""
+    import ray
+
+    engine = told.config.engine
+    rows = [{"unit": json.dumps(asdict(task.unit)), "flow": b"", "report": "", "stopped": ""} for task in tasks]
+    data = ray.data.from_items(rows, override_num_blocks=len(rows))
+    common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": engine.num_cpus}
+    for number, has_models in enumerate([False, *needs, False], READING):
+        if has_models:
+            data = data.map_batches(
+                Stage,
+                fn_constructor_args=(told, number),
+                compute=ray.data.ActorPoolStrategy(size=engine.workers),
+                num_gpus=engine.num_gpus or None,
+                **common,
+            )
+        else:
+            data = data.map_batches(pass_stage, fn_args=(told, number), **common)
+    return data
 
 
 class Stage:
     """An actor that takes units through one step, with its models loaded."""
 
     def __init__(self, told: Told, number: int) -> None:
-        self.told, self.number, self.worker = told, number, told.worker()
+        self.number, self.worker = number, told.worker()
 
     def __call__(self, table: Any) -> Any:
         """A unit after the step."""
-        return _pass(table, self.told.job, self.number, self.worker)
+        return _pass(table, self.number, self.worker)
 
 
 _WORKERS: dict[str, Worker] = {}  # by the run's settings: one for all tasks of a process
 
 
 def pass_stage(table: Any, told: Told, number: int) -> Any:
-    """A unit after a step without models; -1 reads it, the number of steps writes it."""
-    named = json.dumps(asdict(told.job.config)) + told.cwd
+    """A unit after a step without models."""
+    named = json.dumps(asdict(told.config)) + told.cwd
     if named not in _WORKERS:
         _WORKERS.clear()
         _WORKERS[named] = told.worker()
-    return _pass(table, told.job, number, _WORKERS[named])
+    return _pass(table, number, _WORKERS[named])
 
 
-def _pass(table: Any, job: Job, number: int, worker: Worker) -> Any:
+def _pass(table: Any, number: int, worker: Worker) -> Any:
+    """One stage of a unit: the records after it, and what was spent."""
     import pyarrow
 
     row = table.to_pylist()[0]
     if not row["stopped"]:
-        before = json.loads(row["report"]) if row["report"] else {}
+        counts, buffer, unit = None, BytesIO(), Unit(**json.loads(row["unit"]))
+        worker.begin()
         try:
-            flow, report = _work(worker, Unit(**json.loads(row["unit"])), number, row["flow"], job)
-            row = {**row, "flow": flow, "report": json.dumps(_joined(before, report))}
+            if number == READING:
+                write_chunks(buffer, worker.read(unit))
+            elif number == len(worker.steps):
+                counts = worker.write(unit, read_chunks(BytesIO(row["flow"])))
+            else:
+                steps = worker.steps[number : number + 1]
+                write_chunks(buffer, worker.through(read_chunks(BytesIO(row["flow"])), steps))
+            before = json.loads(row["report"] or "{}")
+            report = _joined(before, worker.report(Task(unit, max(number, 0), number + 1), counts))
+            row = {**row, "flow": buffer.getvalue(), "report": json.dumps(report)}
         except Exception as error:  # told to the first process in the row: Ray would wrap it, and retry
             row = {**row, "flow": b"", "stopped": one_line(error)}
     names = {name: pyarrow.string() for name in row} | {"flow": pyarrow.large_binary()}
     return pyarrow.Table.from_pylist([row], schema=pyarrow.schema(names))
 
 
-def _work(worker: Worker, unit: Unit, number: int, flow: bytes, job: Job) -> tuple[bytes, Report]:
-    """One stage of a unit: the records after it, and what was spent."""
-    account, last = worker.begin(), len(worker.steps)
-    counts, buffer = None, BytesIO()
-    if number == last:
-        counts = worker.write(unit, OutFolder(job.path, job.config), job.inputs, read_chunks(BytesIO(flow)))
-    elif number == READING:
-        write_chunks(buffer, worker.read(unit, _nobody))
-    else:
-        numbers = range(number, number + 1)
-        write_chunks(buffer, worker.through(read_chunks(BytesIO(flow)), numbers, _nobody))
-    return buffer.getvalue(), worker.report(Task(unit, max(number, 0), number + 1), account, counts)
-
-
-def _nobody(step: str, records: int) -> None:
-    """Progress is told with the reports."""
-
-
-def _row(unit: str) -> dict[str, Any]:
-    return {"unit": unit, "flow": b"", "report": "", "stopped": ""}
-
-
 def _joined(before: Mapping[str, Any], report: Report) -> Report:
     """Reports of two stages as one: numbers are added up, lists put together."""
     joined = dict(before)
     for name, value in report.items():
-        if isinstance(value, dict) and name != "counts":
-            joined[name] = _joined(joined.get(name, {}), value)
-        elif name in ("unit", "counts"):
+        if name not in before or name == "unit":
             joined[name] = value
         else:
-            joined[name] = joined[name] + value if name in joined else value
+            joined[name] = _joined(before[name], value) if isinstance(value, dict) else before[name] + value
     return joined
-
-
-def require_ray() -> None:
-    """Say what to install.
-
-    Raises:
-        RunStopped: if Ray Data cannot be imported.
-    """
-    try:
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise RunStopped(
-            f"the engine ray needs Ray Data ({error}): pip install 'insightedit[ray]', or choose engine.name=local."
-        ) from None
 
 
 @contextmanager
@@ -220,29 +190,27 @@ def _muffled() -> Iterator[None]:
 
 
 @contextmanager
-def connected(config: RecipeConfig, pools: int) -> Iterator[None]:
+def _connected(config: RecipeConfig, pools: int) -> Iterator[None]:
     """A connection to a cluster; one of our own is local, silent, and gone afterwards."""
     import ray
 
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
-    place, ours = None, not ray.is_initialized()
-    if ours and config.engine.address is not None:
+    place, ours, engine = None, not ray.is_initialized(), config.engine
+    if ours:
+        how: dict[str, Any] = {"address": engine.address}
+        if engine.address is None:
+            place = tempfile.mkdtemp(prefix="ir", dir=None)  # short: names of sockets hold 107 bytes at most
+            wanted = engine.num_cpus * engine.workers * (pools + 1) + 1
+            how = {
+                "num_cpus": int(max(wanted, os.cpu_count() or 1)),
+                "include_dashboard": False,
+                "object_store_memory": STORE_BYTES,
+                "_node_ip_address": "127.0.0.1",
+                "_temp_dir": place,
+            }
         with _muffled():
-            ray.init(address=config.engine.address, **quiet)
-    elif ours:
-        place = tempfile.mkdtemp(prefix="ir", dir=None)  # short: names of sockets may not be longer than 107 bytes
-        wanted = config.engine.num_cpus * config.engine.workers * (pools + 1) + 1
-        with _muffled():
-            ray.init(
-                num_cpus=int(max(wanted, os.cpu_count() or 1)),
-                include_dashboard=False,
-                object_store_memory=STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=place,
-                **quiet,
-            )
+            ray.init(**how, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     context = ray.data.DataContext.get_current()
     shown, context.enable_progress_bars = context.enable_progress_bars, False
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,28 +17,10 @@ import pyarrow as pa
 
 from data_recipes.runner.flow import Chunk
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
+from data_recipes.runner.rows import dumps
 
 SCHEMA = pa.schema({"text": pa.string(), "pixels": pa.large_binary()})
 PICTURES = ("image", "source", "target", "mask")
-PLAIN = tuple(
-    one.name for one in fields(Record) if one.name not in (*PICTURES, "things", "references")
-)  # ready for JSON
-
-
-class _Arrays:
-    """Arrays by number; shared ones once."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[int, int] = {}
-        self.arrays: list[np.ndarray] = []
-
-    def number(self, array: np.ndarray | None) -> int | None:
-        if array is None:
-            return None
-        if id(array) not in self.numbers:
-            self.numbers[id(array)] = len(self.arrays)
-            self.arrays.append(array)
-        return self.numbers[id(array)]
 
 
 def write_chunks(file: IO[bytes], chunks: Iterable[Chunk]) -> None:
@@ -57,77 +39,61 @@ def read_chunks(source: Path | IO[bytes]) -> Iterator[Chunk]:
 
 
 def _pack(chunk: Chunk) -> pa.RecordBatch:
-    arrays = _Arrays()
-    told = {
+    numbered: dict[int, tuple[int, np.ndarray]] = {}  # by id, so that shared arrays are kept once
+
+    def number(array: np.ndarray | None) -> int | None:
+        return None if array is None else numbered.setdefault(id(array), (len(numbered), array))[0]
+
+    def told(record: Record) -> dict[str, Any]:
+        pictures = {name: number(getattr(record, name)) for name in PICTURES}
+        things = [{**vars(thing), "mask": number(thing.mask)} for thing in record.things]
+        return {**vars(record), **pictures, "things": things, "references": [number(one) for one in record.references]}
+
+    facts = {
         "keys": chunk.keys,
-        "records": [_record(record, arrays) for record in chunk.records],
+        "records": [told(record) for record in chunk.records],
         "rejected": [asdict(one) for one in chunk.rejected],
-        "last_seen": [_record(record, arrays) for record in chunk.last_seen.values()],
+        "last_seen": [told(record) for record in chunk.last_seen.values()],
         "passed": chunk.passed,
     }
-    told["arrays"] = [[list(one.shape), one.dtype.str] for one in arrays.arrays]
-    pixels = [_bits(one) if one.dtype == bool else np.ascontiguousarray(one).tobytes() for one in arrays.arrays]
-    return pa.record_batch({"text": [dumps(told), *([None] * len(pixels))], "pixels": [None, *pixels]}, schema=SCHEMA)
+    arrays = [array for _, array in numbered.values()]
+    facts["arrays"] = [[list(one.shape), one.dtype.str] for one in arrays]
+    pixels = [(np.packbits(one) if one.dtype == bool else np.ascontiguousarray(one)).tobytes() for one in arrays]
+    return pa.record_batch({"text": [dumps(facts), *([None] * len(pixels))], "pixels": [None, *pixels]}, schema=SCHEMA)
 
 
 def _unpack(batch: pa.RecordBatch) -> Chunk:
-    told = json.loads(batch.column("text")[0].as_py())
-    column = batch.column("pixels")
-    arrays = [
-        _array(column[number + 1].as_buffer(), shape, dtype) for number, (shape, dtype) in enumerate(told["arrays"])
-    ]
-    seen = [_restored(one, arrays) for one in told["last_seen"]]
-    return Chunk(
-        keys=told["keys"],
-        records=[_restored(one, arrays) for one in told["records"]],
-        rejected=[Rejected(**one) for one in told["rejected"]],
-        last_seen={record.key: record for record in seen},
-        passed={name: (numbers[0], numbers[1]) for name, numbers in told["passed"].items()},
-    )
+    facts = json.loads(batch.column("text")[0].as_py())
+    arrays = []
+    for number, (shape, dtype) in enumerate(facts["arrays"], 1):
+        buffer = batch.column("pixels")[number].as_buffer()
+        if np.dtype(dtype) == bool:
+            bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=int(np.prod(shape)))
+            arrays.append(bits.astype(bool).reshape(shape))
+        else:  # copied, for the buffer is the whole chunk, and read-only
+            arrays.append(np.frombuffer(buffer, dtype).reshape(shape).copy())
 
-
-def _record(record: Record, arrays: _Arrays) -> dict[str, Any]:
-    plain = {name: getattr(record, name) for name in PLAIN}
-    pictures = {name: arrays.number(getattr(record, name)) for name in PICTURES}
-    things = [{**vars(thing), "mask": arrays.number(thing.mask)} for thing in record.things]
-    return {**plain, **pictures, "things": things, "references": [arrays.number(one) for one in record.references]}
-
-
-def _restored(told: dict[str, Any], arrays: list[np.ndarray]) -> Record:
     def array(number: int | None) -> np.ndarray | None:
         return None if number is None else arrays[number]
 
-    pictures = {name: array(told[name]) for name in PICTURES}
-    things = tuple(
-        ObjectAnnotation(**{**one, "mask": array(one["mask"]), "box": one["box"] and tuple(one["box"])})
-        for one in told["things"]
+    def record(told: dict[str, Any]) -> Record:
+        things = (
+            ObjectAnnotation(**{**one, "mask": array(one["mask"]), "box": one["box"] and tuple(one["box"])})
+            for one in told["things"]
+        )
+        changes = {
+            **{name: array(told[name]) for name in PICTURES},
+            "things": tuple(things),
+            "references": tuple(arrays[number] for number in told["references"]),
+            "instructions": {kind: tuple(texts) for kind, texts in told["instructions"].items()},
+        }
+        return Record(**{**told, **changes})
+
+    seen = map(record, facts["last_seen"])
+    return Chunk(
+        keys=facts["keys"],
+        records=[record(one) for one in facts["records"]],
+        rejected=[Rejected(**one) for one in facts["rejected"]],
+        last_seen={one.key: one for one in seen},
+        passed={name: (entered, left) for name, (entered, left) in facts["passed"].items()},
     )
-    wordings = {kind: tuple(texts) for kind, texts in told["instructions"].items()}
-    references = tuple(arrays[number] for number in told["references"])
-    return Record(**{**told, **pictures, "things": things, "references": references, "instructions": wordings})
-
-
-def _bits(mask: np.ndarray) -> bytes:
-    return np.packbits(mask).tobytes()
-
-
-def _array(buffer: Any, shape: list[int], dtype: str) -> np.ndarray:
-    if np.dtype(dtype) == bool:
-        size = int(np.prod(shape))
-        return np.unpackbits(np.frombuffer(buffer, np.uint8), count=size).astype(bool).reshape(shape)
-    return np.frombuffer(buffer, dtype).reshape(shape).copy()  # the buffer is the whole chunk, and read-only
-
-
-def dumps(value: Any) -> str:
-    """JSON with numbers of numpy as plain ones, and mappings of any kind as objects."""
-    return json.dumps(value, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if hasattr(value, "items"):
-        return dict(value.items())
-    raise TypeError(f"{type(value).__name__} is not ready for JSON")

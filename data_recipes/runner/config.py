@@ -45,8 +45,7 @@ class OutputConfig:
     Attributes:
         path: folder; new, empty, or begun with the same settings.
         format: parquet (typed pictures) or webdataset (tar).
-        shard_size: inputs of a unit; what becomes of them is one file. A run that is stopped loses at most the units
-            in work.
+        shard_size: inputs of a unit, whose pairs are one file. A run that is stopped loses the units in work at most.
         split: name that files begin with; None for the source's.
         licence: for the dataset card, an identifier of the Hub such as cc-by-4.0; None leaves it open.
     """
@@ -90,6 +89,11 @@ class EngineConfig:
     num_cpus: float = 1.0
     num_gpus: float = 0.0
 
+    @property
+    def is_phased(self) -> bool:
+        """Whether each step passes over all units before the next one begins."""
+        return self.name == "local" and self.schedule == "step"
+
 
 @dataclass
 class RecipeConfig:
@@ -122,21 +126,20 @@ class RecipeConfig:
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide about the bytes of the result, ready for JSON and without secrets."""
-        output = {"format": self.output.format, "shard_size": self.output.shard_size, "split": self.split}
-        backends = {
-            name: {key: value for key, value in entry.items() if key not in UNDECIDING}
-            for name, entry in self.backends.items()
-        }
-        held = {
-            "recipe": self.recipe,
-            "seed": self.seed,
-            "source": asdict(self.source),
-            "output": output,
-            "backends": backends,
-            "steps": self.steps,
-            "faults": self.faults,
-        }
-        return without_secrets(held)
+        return without_secrets(
+            {
+                "recipe": self.recipe,
+                "seed": self.seed,
+                "source": asdict(self.source),
+                "output": {"format": self.output.format, "shard_size": self.output.shard_size, "split": self.split},
+                "backends": {
+                    name: {key: value for key, value in entry.items() if key not in UNDECIDING}
+                    for name, entry in self.backends.items()
+                },
+                "steps": self.steps,
+                "faults": self.faults,
+            }
+        )
 
     @property
     def digest(self) -> str:
@@ -186,8 +189,12 @@ def check(config: RecipeConfig) -> None:
     Raises:
         ConfigError: with every fault found.
     """
-    split = config.split
-    faults = _out_of_range(config)
+    faults, split = [], config.split
+    for key, (low, high) in RANGES.items():
+        section, _, name = key.rpartition(".")
+        value = getattr(getattr(config, section) if section else config, name)
+        if value is not None and not low <= value <= high:  # NaN lies in none
+            faults.append(f"{key} is {value}: it has to be from {low} to {high}.")
     if not (split and split.replace("-", "").replace("_", "").isalnum()):
         faults.append(f"output.split is {split!r}: files are named by it, so letters, digits, - and _ only.")
     if config.engine.devices:
@@ -206,17 +213,6 @@ def check(config: RecipeConfig) -> None:
         ]
     if faults:
         raise ConfigError(*faults)
-
-
-def _out_of_range(config: RecipeConfig) -> list[str]:
-    faults = []
-    for key, (low, high) in RANGES.items():
-        value: Any = config
-        for part in key.split("."):
-            value = getattr(value, part)
-        if value is not None and not low <= value <= high:  # NaN lies in none
-            faults.append(f"{key} is {value}: it has to be from {low} to {high}.")
-    return faults
 
 
 def list_configs() -> list[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import ENDING, Unit
@@ -15,53 +14,34 @@ from data_recipes.runner.folder import OutFolder
 from data_recipes.runner.inputs import Input, open_input
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.run import plan_run
-from data_recipes.runner.worker import READ, Task, Worker
+from data_recipes.runner.worker import READ, Report, Task, Worker
 
 WRITE = "write"
 
 
 @dataclass(frozen=True)
 class StepEstimate:
-    """What a step did in the sample.
+    """What a step did in the sample."""
 
-    Attributes:
-        name: of the step; "read" and "write" are the runner's own.
-        records: that came in.
-        seconds: for one record, models loaded; None where none came in after the first input.
-        rejected: of the records that came in.
-        reasons: of these, the most frequent first.
-    """
-
-    name: str
-    records: int
-    seconds: float | None
+    name: str  # "read" and "write" are the runner's own
+    records: int  # that came in
+    seconds: float | None  # for one record, models loaded; None where none came in after the first input
     rejected: int
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  # the most frequent first
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a whole run would take.
+    """What a whole run would take."""
 
-    Attributes:
-        sampled: inputs that were tried.
-        inputs: of the whole run.
-        pairs: of the sample.
-        steps: in order.
-        loading: seconds until the first input was through, beyond what later ones took: models being loaded.
-        total: seconds of the whole run with `engine.workers`.
-        usage: backend -> calls, tokens and cost of the whole run.
-        bytes: of the whole run's files.
-    """
-
-    sampled: int
-    inputs: int
-    pairs: int
+    sampled: int  # inputs that were tried
+    inputs: int  # of the whole run
+    pairs: int  # of the sample
     steps: tuple[StepEstimate, ...]
-    loading: float
-    total: float
-    usage: Mapping[str, Mapping[str, float]]
-    bytes: float
+    loading: float  # seconds that the first input took beyond later ones: models being loaded
+    total: float  # seconds of the whole run with `engine.workers`
+    usage: Mapping[str, Mapping[str, float]]  # backend -> calls, tokens and cost of the whole run
+    bytes: float  # of the whole run's files
 
 
 @dataclass
@@ -69,7 +49,7 @@ class _Spread:
     """Inputs taken evenly from all over a source."""
 
     source: Input
-    indices: list[int] = field(default_factory=list)
+    indices: list[int]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -93,57 +73,49 @@ def dry_run(config: RecipeConfig, sample: int = 8) -> Estimate:
         raise ValueError(f"the sample has {sample} inputs: try at least 1.")
     plan = plan_run(config)
     tried = min(sample, plan.inputs)
-    indices = [config.source.start + number * plan.inputs // tried for number in range(tried)]
-    devices = config.engine.devices
-    worker = Worker(config, device=devices[0] if devices else None, source=_Spread(open_input(config.source), indices))
+    source = _Spread(
+        open_input(config.source), [config.source.start + number * plan.inputs // tried for number in range(tried)]
+    )
     units = [Unit(0, 0, 1), *([Unit(1, 1, tried - 1)] if tried > 1 else [])]
     with tempfile.TemporaryDirectory() as place:
         folder = OutFolder(Path(place), config, durable=False)  # waiting belongs to a unit, not to its inputs
-        reports = [_try(worker, unit, folder) for unit in units]
+        worker = Worker(config, folder, tried, device=next(iter(config.engine.devices), None), source=source)
+        reports = [worker.do(Task(unit, 0, len(worker.steps))) for unit in units]
         size = sum(folder.shard(unit).stat().st_size for unit in units if folder.shard(unit).is_file())
     worker.drop(list(worker.backends))
-    warm = reports[-1]
-    counted = units[-1].count
+    warm, counted = reports[-1], units[-1].count
     seconds = {name: warm["seconds_by_step"].get(name, 0.0) for name in (READ, *warm["steps"])}
     seconds[WRITE] = max(0.0, warm["seconds"] - sum(seconds.values()))
     each = sum(seconds.values()) / counted
     loading = max(0.0, reports[0]["seconds"] - each) if tried > 1 else 0.0
     bottleneck = max(seconds.values()) / counted if config.engine.name == "ray" else each
+    usage: dict[str, Counter[str]] = defaultdict(Counter)
+    for report in reports:
+        for name, used in report["usage"].items():
+            usage[name].update(used)
+    times = plan.inputs / tried
     return Estimate(
         sampled=tried,
         inputs=plan.inputs,
         pairs=sum(report["counts"]["pairs"] for report in reports),
-        steps=tuple(_step(name, reports, seconds[name], counted) for name in seconds),
+        steps=tuple(_step(name, reports, units, spent) for name, spent in seconds.items()),
         loading=loading,
         total=loading + bottleneck * plan.inputs / config.engine.workers,
-        usage=_usage(reports, plan.inputs / tried),
-        bytes=size * plan.inputs / tried,
+        usage={name: {what: number * times for what, number in used.items()} for name, used in usage.items()},
+        bytes=size * times,
     )
 
 
-def _try(worker: Worker, unit: Unit, folder: OutFolder) -> dict[str, Any]:
-    return worker.do(Task(unit, 0, len(worker.steps)), folder, unit.count, lambda step, records: None)
-
-
-def _step(name: str, reports: list[dict[str, Any]], seconds: float, counted: int) -> StepEstimate:
+def _step(name: str, reports: Sequence[Report], units: Sequence[Unit], seconds: float) -> StepEstimate:
     rejects: Counter[str] = Counter()
     for report in reports:
         for step in (name, ENDING) if name == WRITE else (name,):
             rejects.update(report["counts"]["rejects_by_reason"].get(step, {}))
-    last = reports[-1]
     if name == READ:
-        entered, warm = counted + (len(reports) - 1), counted
+        entered = [unit.count for unit in units]
     elif name == WRITE:
-        entered, warm = sum(report["counts"]["pairs"] for report in reports), last["counts"]["pairs"]
+        entered = [report["counts"]["pairs"] for report in reports]
     else:
-        entered, warm = (sum(report["entered"].get(name, 0) for report in reports), last["entered"].get(name, 0))
-    reasons = tuple(reason for reason, _ in rejects.most_common())
-    return StepEstimate(name, entered, seconds / warm if warm else None, rejects.total(), reasons)
-
-
-def _usage(reports: list[dict[str, Any]], times: float) -> dict[str, dict[str, float]]:
-    total: dict[str, Counter[str]] = defaultdict(Counter)
-    for report in reports:
-        for name, used in report["usage"].items():
-            total[name].update(used)
-    return {name: {what: number * times for what, number in used.items()} for name, used in total.items()}
+        entered = [report["entered"].get(name, 0) for report in reports]
+    warm, reasons = entered[-1], tuple(reason for reason, _ in rejects.most_common())
+    return StepEstimate(name, sum(entered), seconds / warm if warm else None, rejects.total(), reasons)

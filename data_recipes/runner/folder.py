@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from data_recipes.runner.config import RecipeConfig
-from data_recipes.runner.flow import RunStopped, Unit
+from data_recipes.runner.flow import Unit
 from data_recipes.runner.rows import ENDINGS
-from insightedit.files import MARK, check_folder, write_text
+from insightedit.files import MARK, check_folder, lock_folder, write_text
 
 MANIFEST, LOG, UNITS, WORK = "manifest.json", "log.jsonl", "units", "work"
 
@@ -39,13 +37,12 @@ class OutFolder:
         self.path = Path(path)
         self.durable = durable
         self.digest = config.digest
-        self.prefix = config.split
-        self.ending = ENDINGS[config.output.format]
         self.settings = config.deciding()
+        self.shard_name = f"{config.split}-{{:05d}}.{ENDINGS[config.output.format]}"
 
     def shard(self, unit: Unit) -> Path:
         """The data of a unit."""
-        return self.path / f"{self.prefix}-{unit.number:05d}.{self.ending}"
+        return self.path / self.shard_name.format(unit.number)
 
     def sidecar(self, unit: Unit) -> Path:
         """The counts of a unit."""
@@ -64,8 +61,7 @@ class OutFolder:
         check_folder(self.path)
         manifest = self.read_manifest()
         if manifest is None:
-            found = [] if not self.path.is_dir() else [one.name for one in self.path.iterdir()]
-            if any(not name.startswith(".") for name in found):
+            if self.path.is_dir() and any(not one.name.startswith(".") for one in self.path.iterdir()):
                 raise ValueError(
                     f"{self.path} holds files but no {MANIFEST} of a recipe: name a new or empty folder with --out."
                 )
@@ -84,28 +80,13 @@ class OutFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second run out.
-
-        Raises:
-            RunStopped: if another run works in the folder.
-        """
+        """Keep a second run out; see `lock_folder`."""
         self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield
-            return
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
+        with lock_folder(self.path):
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunStopped(f"another run is at work in {self.path}: wait for it, or end it.") from None
-            except OSError:
-                pass  # a network folder without locks
-            yield
-        finally:
-            os.close(handle)
+                yield
+            finally:
+                (self.path / ".lock").unlink(missing_ok=True)  # while it is held: a data set has data only
 
     def read_manifest(self) -> dict[str, Any] | None:
         """What the manifest says; None if there is none.
@@ -133,20 +114,11 @@ class OutFolder:
             return None
         if counts.get("settings") != self.digest or counts.get("inputs") != [unit.start, unit.count]:
             return None
-        shard = counts["shard"]
-        if shard is None:
-            return counts
-        path = self.shard(unit)
-        has_size = path.is_file() and path.stat().st_size == shard["bytes"]
-        return counts if has_size and describe(path)["sha256"] == shard["sha256"] else None
+        return counts if counts["shard"] is None or is_whole(self.shard(unit), counts["shard"]) else None
 
     def steps_done(self, unit: Unit, num_steps: int) -> int:
         """After how many steps records of the unit lie in the work folder; 0 if none do."""
         return next((n for n in range(num_steps - 1, 0, -1) if self.work(unit, n).is_file()), 0)
-
-    def clear_work(self) -> None:
-        """Take the work folder away."""
-        shutil.rmtree(self.path / WORK, ignore_errors=True)
 
     def note(self, **facts: Any) -> None:
         """Add a line to the log."""
@@ -160,11 +132,18 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n", durable=durable)
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Size and digest of a file."""
+def file_entry(path: Path) -> dict[str, Any]:
+    """Name, size and digest of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def is_whole(path: Path, entry: dict[str, Any]) -> bool:
+    """Whether a file is there with the size and the digest that its entry says."""
+    if not path.is_file() or path.stat().st_size != entry["bytes"]:
+        return False
+    return file_entry(path)["sha256"] == entry["sha256"]
 
 
 def _differences(begun: Any, now: Any, prefix: str = "") -> Iterator[str]:

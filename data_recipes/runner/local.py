@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,72 +22,73 @@ from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import RunStopped, one_line
 from data_recipes.runner.folder import OutFolder
 from data_recipes.runner.progress import ProgressReporter, Stopper
-from data_recipes.runner.worker import Task, Worker
+from data_recipes.runner.worker import Report, Task, Worker
 
 DEATHS = 3  # of workers over one unit
-Report = dict[str, Any]
+
+Phases = Iterable[Sequence[Task]]
+"""Tasks of one phase can be done in any order; those of the next need them all."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What all workers of a run are told."""
+def run_in_process(
+    config: RecipeConfig, inputs: int, phases: Phases, watch: ProgressReporter, stopper: Stopper
+) -> Iterator[Report]:
+    """Reports of tasks, done one by one in this process; ends early if asked to stop.
 
-    config: RecipeConfig
-    path: Path
-    inputs: int
-    only_needed: bool
-
-
-class RunEngine(ABC):
-    """Works units off."""
-
-    def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
-        self.job, self.watch, self.stopper = job, watch, stopper
-
-    @abstractmethod
-    def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
-        """Reports of tasks as they are done; ends early if asked to stop.
-
-        Raises:
-            RunStopped: if a step was stopped, or the engine gives up; units in work are finished first.
-        """
-
-    def close(self) -> None:  # noqa: B027 - most keep nothing open
-        """Let go of models and processes."""
-
-
-class InProcess(RunEngine):
-    """Works units off one by one in this process."""
-
-    def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
-        super().__init__(job, watch, stopper)
-        devices = job.config.engine.devices
-        self.worker = Worker(job.config, device=devices[0] if devices else None, only_needed=job.only_needed)
-        self.folder = OutFolder(job.path, job.config)
-
-    def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
-        """See `RunEngine`."""
-        for task in tasks:
-            if self.stopper.asked:
+    Raises:
+        RunStopped: if a step was stopped.
+    """
+    worker = make_worker(config, inputs, 0, watch.passed)
+    try:
+        for task in chain.from_iterable(phases):
+            if stopper.asked:
                 return
-            yield self.worker.do(task, self.folder, self.job.inputs, self.watch.passed)
-
-    def close(self) -> None:
-        """Forget the models."""
-        self.worker.drop(list(self.worker.backends))
+            yield worker.do(task)
+    finally:
+        worker.drop(list(worker.backends))
 
 
-class ProcessPool(RunEngine):
-    """Works units off in several processes."""
+def make_worker(config: RecipeConfig, inputs: int, place: int, passed: Any) -> Worker:
+    """The worker at a place among those of this machine, which take the devices in turn."""
+    devices = config.engine.devices
+    device = devices[place % len(devices)] if devices else None
+    return Worker(config, OutFolder(Path(str(config.output.path)), config), inputs, device=device, passed=passed)
 
-    def __init__(self, job: Job, watch: ProgressReporter, stopper: Stopper) -> None:
-        super().__init__(job, watch, stopper)
+
+def run_in_processes(
+    config: RecipeConfig, inputs: int, phases: Phases, watch: ProgressReporter, stopper: Stopper
+) -> Iterator[Report]:
+    """Reports of tasks, done in several processes; ends early if asked to stop.
+
+    Raises:
+        RunStopped: if a step was stopped, or three workers died over one unit; units in work are finished first.
+    """
+    pool = _Pool(config, inputs, watch, stopper)
+    try:
+        for tasks in phases:
+            yield from pool.run(tasks)
+    finally:
+        pool.close()
+
+
+@dataclass
+class _Process:
+    place: int
+    process: Any
+    pipe: Connection
+    task: Task | None = None
+
+
+class _Pool:
+    """Processes, each with a worker; they live until `close`."""
+
+    def __init__(self, config: RecipeConfig, inputs: int, watch: ProgressReporter, stopper: Stopper) -> None:
+        self.config, self.inputs, self.watch, self.stopper = config, inputs, watch, stopper
         self.workers: list[_Process] = []
         self.deaths: Counter[int] = Counter()
         self.problem: str | None = None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Report]:
-        """See `RunEngine`; also stops where three workers died over one unit."""
         waiting = deque(tasks)
         while True:
             self._give(waiting)
@@ -96,10 +97,23 @@ class ProcessPool(RunEngine):
                 break
             ready = set(wait([one for worker in busy for one in (worker.pipe, worker.process.sentinel)]))
             for worker in busy:
-                if worker.pipe in ready:
-                    yield from self._hear(worker, waiting)
-                elif worker.process.sentinel in ready and not worker.pipe.poll():
+                if worker.pipe not in ready:
+                    if worker.process.sentinel in ready and not worker.pipe.poll():
+                        self._bury(worker, waiting)
+                    continue
+                try:
+                    what, value = worker.pipe.recv()
+                except (EOFError, OSError):
                     self._bury(worker, waiting)
+                    continue
+                if what == "passed":
+                    self.watch.passed(*value)
+                    continue
+                worker.task = None
+                if what == "done":
+                    yield value
+                else:
+                    self.problem = self.problem or value
         if self.problem is not None:
             raise RunStopped(self.problem)
 
@@ -117,46 +131,26 @@ class ProcessPool(RunEngine):
                 worker.process.kill()
                 worker.process.join()
             worker.pipe.close()
-        self.workers.clear()
 
     def _give(self, waiting: deque[Task]) -> None:
         """Give tasks to idle workers; start workers as long as there are tasks for them."""
         while waiting and not self.stopper.asked and self.problem is None:
             worker = next((one for one in self.workers if one.task is None), None)
             if worker is None:
-                if len(self.workers) == self.job.config.engine.workers:
+                if len(self.workers) == self.config.engine.workers:
                     return
-                worker = self._start()
+                places = {one.place for one in self.workers}
+                place = next(number for number in range(len(places) + 1) if number not in places)
+                context = get_context("spawn")
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(self.config, self.inputs, place, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                worker = _Process(place, process, ours)
+                self.workers.append(worker)
             worker.task = waiting.popleft()
             with suppress(OSError):  # a worker that died idle is noticed by its sentinel
                 worker.pipe.send(worker.task)
-
-    def _start(self) -> _Process:
-        places = {worker.place for worker in self.workers}
-        place = next(number for number in range(len(places) + 1) if number not in places)
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(self.job, place, theirs), daemon=True)
-        process.start()
-        theirs.close()
-        worker = _Process(place, process, ours)
-        self.workers.append(worker)
-        return worker
-
-    def _hear(self, worker: _Process, waiting: deque[Task]) -> Iterator[Report]:
-        try:
-            what, value = worker.pipe.recv()
-        except (EOFError, OSError):
-            self._bury(worker, waiting)
-            return
-        if what == "passed":
-            self.watch.passed(*value)
-            return
-        worker.task = None
-        if what == "done":
-            yield value
-        else:
-            self.problem = self.problem or value
 
     def _bury(self, worker: _Process, waiting: deque[Task]) -> None:
         """Give a dead worker's unit back."""
@@ -165,48 +159,33 @@ class ProcessPool(RunEngine):
         self.workers.remove(worker)
         task = worker.task
         assert task is not None, "only busy workers are listened to"
-        code = worker.process.exitcode
+        code, unit = worker.process.exitcode, task.unit
         why = f"killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        number = task.unit.number
-        self.deaths[number] += 1
-        self.watch.worker_died(number, why)
-        if self.deaths[number] < DEATHS:
+        self.deaths[unit.number] += 1
+        self.watch.say(f"a worker was lost ({why}); unit {unit.number} is given to another one")
+        if self.deaths[unit.number] < DEATHS:
             waiting.appendleft(task)
             return
         self.problem = self.problem or (
-            f"{DEATHS} workers died over unit {number} (inputs {task.unit.start} to "
-            f"{task.unit.start + task.unit.count - 1}), the last one {why}: perhaps memory did not suffice; choose a "
-            "smaller engine.batch_size or fewer engine.workers, and run the same command again."
+            f"{DEATHS} workers died over unit {unit.number} (inputs {unit.start} to {unit.start + unit.count - 1}), "
+            f"the last one {why}: perhaps memory did not suffice; choose a smaller engine.batch_size or fewer "
+            "engine.workers, and run the same command again."
         )
 
 
-@dataclass
-class _Process:
-    place: int
-    process: Any
-    pipe: Connection
-    task: Task | None = None
-
-
-def _work(job: Job, place: int, pipe: Connection) -> None:
-    """What a worker does: tasks until it is given None."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # both reach the whole group of processes; whether to go on is the first one's to decide, by its pipe
-        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+def _work(config: RecipeConfig, inputs: int, place: int, pipe: Connection) -> None:
+    """What a process does: tasks until it is given None."""
+    # both signals reach the whole group of processes; whether to go on is the first one's to decide, by its pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    engine = job.config.engine
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // engine.workers)))
-    device = engine.devices[place % len(engine.devices)] if engine.devices else None
-    folder = OutFolder(job.path, job.config)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.engine.workers)))
     worker: Worker | None = None
-
-    def passed(step: str, records: int) -> None:
-        pipe.send(("passed", (step, records)))
-
     while (task := pipe.recv()) is not None:
         try:
-            worker = worker or Worker(job.config, device=device, only_needed=job.only_needed)
-            answer = ("done", worker.do(task, folder, job.inputs, passed))
+            if worker is None:
+                worker = make_worker(config, inputs, place, lambda step, count: pipe.send(("passed", (step, count))))
+            answer = ("done", worker.do(task))
         except BrokenPipeError:
             return
         except Exception as error:

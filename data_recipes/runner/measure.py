@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,47 +28,46 @@ Counts = dict[str, Any]
 
 
 class UnitCounts:
-    """Counts of one unit.
+    """Counts of one unit, or of several that are added up.
 
     Args:
         seed: of the run; draws the pairs that contact sheets show.
         inputs: of the run; the more there are, the smaller the share that is kept for contact sheets.
+        most_cells: that are kept, of accepted and of refused pairs each.
     """
 
-    def __init__(self, seed: int, inputs: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int = 0, inputs: int = 1, most_cells: int = CELLS_A_UNIT) -> None:
+        self.seed, self.most_cells = seed, most_cells
         self.share = min(1.0, CELLS / max(1, inputs))
         self.keys: list[str] = []
-        self.pairs = 0
+        self.rejects: list[Rejected] = []
+        self.inputs = self.pairs = 0
         self.counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTED}
         self.scores: dict[str, Counter[str]] = defaultdict(Counter)
+        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self.steps: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-        self.rejects: list[Rejected] = []
         self.cells: dict[str, list[dict[str, Any]]] = {"accepted": [], "refused": []}
 
     def add(self, chunk: Chunk) -> None:
-        """Count a finished chunk, apart from its pairs."""
+        """Count a finished chunk, apart from its pairs.
+
+        Rejects come in the order of its inputs, of one input in the order of steps: however chunks are cut.
+        """
         self.keys += chunk.keys
-        for name, (entered, left) in chunk.passed.items():
-            self.steps[name] = [self.steps[name][0] + entered, self.steps[name][1] + left]
-        refusals = _in_order(chunk)
-        self.rejects += refusals
-        for refused in refusals:
+        self._add_passed(chunk.passed)
+        places = {key: place for place, key in enumerate(chunk.keys)}
+
+        def place(refused: Rejected) -> int:
+            key = refused.key
+            while key not in places:
+                key = key.rpartition("/")[0]
+            return places[key]
+
+        for refused in sorted(chunk.rejected, key=place):
+            self.rejects.append(refused)
+            self.reasons[refused.step][refused.reason] += 1
             if refused.key in chunk.last_seen:
                 self._show("refused", chunk.last_seen[refused.key], refused)
-
-    def result(self) -> Counts:
-        """Everything counted, ready for JSON, in a fixed order."""
-        return {
-            "pairs": self.pairs,
-            "steps": self.steps,
-            "rejects_by_reason": by_reason(self.rejects),
-            "counts": _by_name(self.counts),
-            "scores": _by_name(dict(sorted(self.scores.items()))),
-            "keys": self.keys,
-            "rejects": [vars(one) for one in self.rejects],
-            "cells": {what: _first(cells, CELLS_A_UNIT) for what, cells in self.cells.items()},
-        }
 
     def add_pair(self, record: Record) -> None:
         """Count a pair that was written."""
@@ -91,99 +90,76 @@ class UnitCounts:
             self.scores[name][f"{round(float(score), PLACES):g}"] += 1
         self._show("accepted", record, None)
 
+    def add_unit(self, unit: Counts) -> None:
+        """Add the `result` of another unit; its keys and rejects are only counted."""
+        self.inputs += len(unit["keys"])
+        self.pairs += unit["pairs"]
+        self._add_passed(unit["steps"])
+        for total, part in ((self.counts, "counts"), (self.scores, "scores"), (self.reasons, "rejects_by_reason")):
+            for name, found in unit[part].items():
+                total[name].update(found)
+        for what, found in unit["cells"].items():
+            self.cells[what] = _first([*self.cells[what], *found], self.most_cells)
+
+    def result(self) -> Counts:
+        """Everything counted in a unit, ready for JSON, in a fixed order."""
+        return {
+            "pairs": self.pairs,
+            "steps": self.steps,
+            "rejects_by_reason": _by_name(self.reasons),
+            "counts": _by_name(self.counts),
+            "scores": _by_name(dict(sorted(self.scores.items()))),
+            "keys": self.keys,
+            "rejects": [vars(one) for one in self.rejects],
+            "cells": {what: _first(cells, self.most_cells) for what, cells in self.cells.items()},
+        }
+
+    def summary(self, steps: Sequence[str]) -> Counts:
+        """The counts of a run, whose steps and rejects come in the order of its `steps`."""
+        order = {step: number for number, step in enumerate(["read", *steps])}
+        reasons = dict(sorted(self.reasons.items(), key=lambda one: order.get(one[0], len(order))))
+        told = {"inputs": self.inputs, **self.result(), "rejects_by_reason": _by_name(reasons)}
+        return {**told, "steps": {step: self.steps[step] for step in steps}}
+
+    def _add_passed(self, passed: Mapping[str, Sequence[int]]) -> None:
+        for name, (entered, left) in passed.items():
+            self.steps[name] = [self.steps[name][0] + entered, self.steps[name][1] + left]
+
     def _show(self, what: str, record: Record, refused: Rejected | None) -> None:
+        """Keep a small picture of a pair, if the draw falls on it."""
         drawn = hashlib.sha256(f"{self.seed}/{what}/{record.key}".encode()).digest()[:8]
         if int.from_bytes(drawn, "big") >= self.share * 2**64:
             return
+        cells, order = self.cells[what], drawn.hex()
+        if len(cells) >= self.most_cells:
+            last = max(cells, key=lambda one: one["order"])
+            if last["order"] <= order:
+                return
+            cells.remove(last)
+        arrays = [*record.references[:2], record.source, record.target, record.mask]
         cell = {
-            "order": drawn.hex(),
+            "order": order,
             "key": record.key,
             "instruction": instruction_of(record) if record.wordings else "(no instruction yet)",
             "task": record.task,
             "scores": {name: round(float(score), PLACES) for name, score in record.scores.items()},
             "why": "" if refused is None else f"{refused.step}: {refused.reason}",
             "detail": "" if refused is None else refused.detail,
+            "pictures": [_small(array) for array in arrays if array is not None],
         }
-        if len(self.cells[what]) >= CELLS_A_UNIT:
-            last = max(self.cells[what], key=lambda one: one["order"])
-            if last["order"] <= cell["order"]:
-                return
-            self.cells[what].remove(last)
-        self.cells[what].append({**cell, "pictures": _pictures(record)})
-
-
-def _in_order(chunk: Chunk) -> list[Rejected]:
-    """A chunk's rejects in the order of its inputs, of one input in the order of steps: however chunks are cut."""
-    places = {key: place for place, key in enumerate(chunk.keys)}
-
-    def place(refused: Rejected) -> int:
-        key = refused.key
-        while key not in places:
-            key = key.rpartition("/")[0]
-        return places[key]
-
-    return sorted(chunk.rejected, key=place)
-
-
-def by_reason(rejects: Iterable[Rejected]) -> dict[str, dict[str, int]]:
-    """step -> reason -> number, steps in order of their first reject, reasons by name."""
-    found: dict[str, Counter[str]] = defaultdict(Counter)
-    for one in rejects:
-        found[one.step][one.reason] += 1
-    return _by_name(found)
+        cells.append(cell)
 
 
 def _by_name(counters: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(found.items())) for name, found in counters.items()}
 
 
-def add_up(units: Iterable[Mapping[str, Any]], steps: Iterable[str]) -> Counts:
-    """Counts of many units as those of one; keys and rejects are left out.
-
-    Args:
-        units: results of `UnitCounts`.
-        steps: names in their order, which rejects are then told in.
-    """
-    counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTED}
-    scores: dict[str, Counter[str]] = defaultdict(Counter)
-    rejects: dict[str, Counter[str]] = defaultdict(Counter)
-    passed: dict[str, list[int]] = {name: [0, 0] for name in steps}
-    cells: dict[str, list[dict[str, Any]]] = {"accepted": [], "refused": []}
-    pairs = inputs = 0
-    for unit in units:
-        pairs += unit["pairs"]
-        inputs += len(unit["keys"])
-        for total, part in ((counts, "counts"), (scores, "scores"), (rejects, "rejects_by_reason")):
-            for name, found in unit[part].items():
-                total[name].update(found)
-        for name, (entered, left) in unit["steps"].items():
-            passed[name] = [passed[name][0] + entered, passed[name][1] + left]
-        for what, found in unit["cells"].items():
-            cells[what] = _first([*cells[what], *found], CELLS_SHOWN)
-    order = ["read", *passed]
-    known = sorted(rejects, key=lambda step: order.index(step) if step in order else len(order))
-    return {
-        "inputs": inputs,
-        "pairs": pairs,
-        "steps": passed,
-        "rejects_by_reason": _by_name({step: rejects[step] for step in known}),
-        "counts": _by_name(counts),
-        "scores": _by_name(dict(sorted(scores.items()))),
-        "cells": cells,
-    }
-
-
 def _first(cells: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
     return sorted(cells, key=lambda one: (one["order"], one["key"]))[:number]
 
 
-def _pictures(record: Record) -> list[str]:
-    """References, before, after and mask, each within a small square, as JPEG in base64."""
-    arrays = [*record.references[:2], record.source, record.target, record.mask]
-    return [_small(array) for array in arrays if array is not None]
-
-
 def _small(array: np.ndarray) -> str:
+    """A picture within a small square, as JPEG in base64."""
     pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
     picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
     if (times := CELL_SIDE // max(picture.size)) > 1:  # in whole steps, so that pixels stay visible

@@ -1,14 +1,24 @@
-"""Who is told how a run is going, and how it is asked to stop."""
+"""Who is told how a run is going, what is shown of it, and how it is asked to stop."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_recipes.runner.flow import RunStopped
+from data_recipes.runner.worker import READ
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+EVERY = 10.0  # seconds between lines, where nobody watches
 
 
 class Interrupted(RunStopped):
@@ -16,25 +26,120 @@ class Interrupted(RunStopped):
 
 
 class ProgressReporter:
-    """Is told how a run is going; this one keeps it to itself."""
+    """Is told how a run is going, and counts; this one keeps it to itself."""
+
+    units = done = pairs = rejected = 0
+
+    @property
+    def results(self) -> str:
+        """What came of the units so far."""
+        return f"{self.pairs:,} pairs, {self.rejected:,} rejected"
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
         """Before anything else."""
+        self.units = units
 
     def kept(self, inputs: int, counts: Mapping[str, Any]) -> None:
         """A unit that an earlier run has finished."""
+        self.count(counts)
 
     def passed(self, step: str, records: int) -> None:
         """So many records have just passed a step; "read" is the first."""
 
     def unit_done(self, report: Mapping[str, Any]) -> None:
         """A task is done; see `Worker.report`."""
+        if "counts" in report:
+            self.count(report["counts"])
 
-    def worker_died(self, unit: int, why: str) -> None:
-        """A unit is given to another worker."""
+    def count(self, counts: Mapping[str, Any]) -> None:
+        """Add a finished unit's numbers."""
+        self.done += 1
+        self.pairs += counts["pairs"]
+        self.rejected += sum(sum(found.values()) for found in counts["rejects_by_reason"].values())
 
-    def stopping(self) -> None:
-        """The run was asked to stop and finishes the units in work."""
+    def say(self, text: str) -> None:
+        """A sentence about what has just happened."""
+
+
+class ProgressLines(ProgressReporter):
+    """Tells a log file how a run goes: a line every ten seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.last = time.monotonic()
+
+    def unit_done(self, report: Mapping[str, Any]) -> None:
+        """See `ProgressReporter`."""
+        super().unit_done(report)
+        if time.monotonic() - self.last >= EVERY:
+            self.last = time.monotonic()
+            self.console.print(f"{self.done} of {self.units} units: {self.results}", style="dim", highlight=False)
+
+    def say(self, text: str) -> None:
+        """See `ProgressReporter`."""
+        self.console.print(text, style="yellow", highlight=False)
+
+
+class ProgressBars(ProgressReporter):
+    """Shows how a run goes: a bar for the inputs, a count for each step, and rejects as units end."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.rows: dict[str, Any] = {}
+        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
+        """See `ProgressReporter`."""
+        super().begin(inputs, units, steps)
+        self.rows[READ] = self.progress.add_task("inputs", total=inputs, told="")
+        self.rows |= {name: self.progress.add_task(f"  {name}", total=None, told="") for name in steps}
+
+    def kept(self, inputs: int, counts: Mapping[str, Any]) -> None:
+        """See `ProgressReporter`."""
+        self.passed(READ, inputs)
+        super().kept(inputs, counts)
+
+    def passed(self, step: str, records: int) -> None:
+        """See `ProgressReporter`."""
+        if step in self.rows:
+            self.progress.advance(self.rows[step], records)
+
+    def count(self, counts: Mapping[str, Any]) -> None:
+        """See `ProgressReporter`."""
+        super().count(counts)
+        self.progress.update(self.rows[READ], told=f"{self.done}/{self.units} units, {self.results}")
+        for step, found in counts["rejects_by_reason"].items():
+            self.reasons[step].update(found)
+            if step in self.rows and step != READ:
+                most, number = self.reasons[step].most_common(1)[0]
+                told = f"{self.reasons[step].total():,} rejected, {most}: {number:,}"
+                self.progress.update(self.rows[step], told=told)
+
+    def say(self, text: str) -> None:
+        """See `ProgressReporter`."""
+        self.progress.console.print(text, style="yellow", highlight=False)
+
+
+@contextmanager
+def watching() -> Iterator[ProgressReporter]:
+    """Bars on the error stream where somebody watches it, else lines."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield ProgressLines(console)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:,.0f}"),
+        TextColumn("[dim]{task.fields[told]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield ProgressBars(progress)
 
 
 class Stopper:
@@ -53,7 +158,7 @@ class Stopper:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        self.watch.stopping()
+        self.watch.say("stopping after the units in work; once more ends them")
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import IO, Any
 
 import numpy as np
 
 from data_recipes.formats.shards import ParquetShard, ShardWriter, TarShard, arrow_schema, png
-from data_recipes.runner.codec import dumps
 from data_recipes.runner.records import Record
 from insightedit.types import REFERENCE_PLACEHOLDER
 
@@ -72,35 +72,24 @@ def row_of(record: Record, name: str, split: str, encoder: PictureEncoder) -> di
         are references, names them; references that no wording names are left out.
     """
     encoder.begin(record.key)
-    pictures = {part: getattr(record, part) for part in PICTURES}
-    references = [encoder.png(one) for one in _named(record)]
-    texts = {
-        "task": record.task, "class_origin": record.class_origin, "class_target": record.class_target,
-        "caption": record.caption, "detailed_origin": record.detailed_origin,
-        "detailed_target": record.detailed_target, "key": record.key, "split": split,
-    }  # fmt: skip
-    row = {
-        **{part: None if array is None else encoder.png(array) for part, array in pictures.items()},
-        "references": references,
-        "instruction": instruction_of(record),
-        "expressive_instruction": next(iter(record.instructions.get("expressive", ())), ""),
-        "instructions": [
-            {"kind": kind, "text": text} for kind, found in record.instructions.items() for text in found
-        ],
-        **{part: dumps(getattr(record, part)) for part in ("scores", "truth", "notes")},
-        **texts,
+    instruction, wordings = instruction_of(record), record.instructions
+    row = {name: getattr(record, name, None) for name in COLUMNS}  # texts are as they are
+    row |= {name: None if row[name] is None else encoder.png(row[name]) for name in PICTURES}
+    row |= {name: dumps(row[name]) for name in ("scores", "truth", "notes")}
+    row |= {
+        "references": [encoder.png(one) for one in record.references if REFERENCE_PLACEHOLDER in instruction],
+        "instruction": instruction,
+        "expressive_instruction": next(iter(wordings.get("expressive", ())), ""),
+        "instructions": [{"kind": kind, "text": text} for kind, found in wordings.items() for text in found],
+        "split": split,
     }
-    return {"__name__": name, **{column: row[column] for column in COLUMNS}}
+    return {"__name__": name, **row}
 
 
 def instruction_of(record: Record) -> str:
     """The wording that stands first in the row."""
     wordings = record.plain_wordings or record.wordings
     return next((text for text in wordings if REFERENCE_PLACEHOLDER in text), wordings[0])
-
-
-def _named(record: Record) -> tuple[np.ndarray, ...]:
-    return record.references if REFERENCE_PLACEHOLDER in instruction_of(record) else ()
 
 
 def open_shard(file: IO[bytes], format: str) -> ShardWriter:
@@ -112,3 +101,18 @@ def parquet_schema() -> Any:
     """The Arrow schema of a row."""
     kinds = {**dict.fromkeys(PICTURES, "image"), "references": "images", "instructions": ("kind", "text")}
     return arrow_schema({name: kinds.get(name, "string") for name in COLUMNS})
+
+
+def dumps(value: Any) -> str:
+    """JSON with numbers of numpy as plain ones, and mappings of any kind as objects."""
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if hasattr(value, "items"):
+        return dict(value.items())
+    raise TypeError(f"{type(value).__name__} is not ready for JSON")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b, sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,13 @@ import numpy as np
 from data_recipes.backends.registry import load_backend
 from data_recipes.runner.config import RecipeConfig, check
 from data_recipes.runner.flow import RunStopped, Unit, units_of
-from data_recipes.runner.folder import LOG, MANIFEST, OutFolder, write_json
+from data_recipes.runner.folder import LOG, MANIFEST, WORK, OutFolder, write_json
 from data_recipes.runner.inputs import open_input
-from data_recipes.runner.local import InProcess, Job, ProcessPool, RunEngine
-from data_recipes.runner.measure import add_up
+from data_recipes.runner.local import run_in_process, run_in_processes
+from data_recipes.runner.measure import CELLS_SHOWN, UnitCounts
 from data_recipes.runner.progress import Interrupted, ProgressReporter, Stopper, stopping_on_signals
 from data_recipes.runner.steps import Step
-from data_recipes.runner.worker import Task, doubled, needed_backends, plan_steps
+from data_recipes.runner.worker import Task, doubled, plan_steps
 from insightedit.files import write_atomically, write_text
 
 LIBRARIES = ("insightedit", "numpy", "pillow", "pyarrow", "torch", "torchvision", "transformers", "diffusers")
@@ -34,21 +36,13 @@ REFUSED_SHEET = "refused.png"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do.
-
-    Attributes:
-        config: its settings.
-        steps: of the recipe.
-        inputs: number of inputs.
-        units: what they are divided into.
-        backends: name -> kind, name of the model and settings.
-    """
+    """What a run will do."""
 
     config: RecipeConfig
     steps: Sequence[Step]
     inputs: int
-    units: Sequence[Unit]
-    backends: Mapping[str, Any]
+    units: Sequence[Unit]  # what the inputs are divided into
+    backends: Mapping[str, Any]  # name -> kind, name of the model and settings
 
 
 def plan_run(config: RecipeConfig) -> Plan:
@@ -60,7 +54,11 @@ def plan_run(config: RecipeConfig) -> Plan:
     """
     check(config)
     steps = plan_steps(config)
-    backends = {name: _describe(name, config) for name in needed_backends(steps)}
+    backends = {}
+    for name in dict.fromkeys(need for step in steps for need in step.needs):
+        entry = config.backends[name]
+        backend = load_backend(name, entry)
+        backends[name] = {"kind": entry.get("kind"), "model": backend.name, "settings": _plain(backend.settings)}
     source = config.source
     there = len(open_input(source))
     inputs = max(0, there - source.start)
@@ -70,8 +68,7 @@ def plan_run(config: RecipeConfig) -> Plan:
             f"the source {source.kind} {source.path or ''} has {there} inputs, and source.start is {source.start}: "
             "there is nothing to do."
         )
-    units = units_of(source.start, inputs, config.output.shard_size)
-    return Plan(config, steps, inputs, units, backends)
+    return Plan(config, steps, inputs, units_of(source.start, inputs, config.output.shard_size), backends)
 
 
 def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> dict[str, Any]:
@@ -87,7 +84,7 @@ def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> d
     Raises:
         Interrupted: if asked to stop by SIGINT or SIGTERM, after the units in work.
         RunStopped: if it cannot go on; what is finished is kept.
-        ValueError: if the settings or the folder do not fit.
+        ValueError: if the settings or the folder do not fit, or another run works in it.
         OSError: if files cannot be read or written.
     """
     watch = watch or ProgressReporter()
@@ -104,59 +101,79 @@ def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> d
         return _finish(folder, plan, begun)
 
 
+def _begin(folder: OutFolder, plan: Plan) -> dict[str, Any]:
+    """The manifest as far as it is known before the work: what the run depends on."""
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    before = folder.read_manifest()
+    known = [] if before is None else before["versions"]
+    return {
+        "recipe": plan.config.recipe,
+        "settings": plan.config.deciding(),
+        "digest": plan.config.digest,
+        "seed": plan.config.seed,
+        "inputs": plan.inputs,
+        "steps": [
+            {
+                "name": step.name,
+                "needs": list(step.needs),
+                "settings": _plain(step.settings),
+                "prompts": {name: sha256(text.encode()).hexdigest() for name, text in step.prompts.items()},
+            }
+            for step in plan.steps
+        ],
+        "backends": plan.backends,
+        "versions": known if versions in known else [*known, versions],
+    }
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(settings), default=str))
+
+
 def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: ProgressReporter, stopper: Stopper) -> None:
-    keys = Keys()
-    open_units = []
+    """Do the units that are not whole yet."""
+    keys, left = Keys(), []
     for unit in plan.units:
         counts = folder.whole(unit)
         if counts is None:
-            open_units.append(unit)
+            left.append(unit)
             continue
         keys.add(counts["keys"])
         watch.kept(unit.count, counts)
-    if not open_units:
+    if not left:
         return
     write_json(folder.path / MANIFEST, {**begun, "complete": False})
     engine = plan.config.engine
-    folder.note(
-        what="begin", at=datetime.now(UTC).isoformat(timespec="seconds"), engine=vars(engine), units=len(open_units)
-    )
-    phased = engine.schedule == "step" and engine.name == "local"
-    job = Job(plan.config, folder.path, plan.inputs, phased)
-    with closing(_engine(job, watch, stopper)) as worker:
-        for tasks in _phases(folder, open_units, len(plan.steps), engine.name, phased):
-            for report in worker.run(tasks):
-                counts = report.get("counts")
-                if counts is not None:
-                    keys.add(counts.pop("keys"))
-                folder.note(what="unit", **report)
-                watch.unit_done(report)
-            if stopper.asked:
-                raise Interrupted(
-                    f"stopped as asked; {folder.path} keeps what is finished, and the same command goes on from there."
-                )
-    folder.note(what="end", at=datetime.now(UTC).isoformat(timespec="seconds"))
-
-
-def _engine(job: Job, watch: ProgressReporter, stopper: Stopper) -> RunEngine:
-    engine = job.config.engine
+    folder.note(what="begin", at=_now(), engine=vars(engine), units=len(left))
     if engine.name == "ray":
-        from data_recipes.runner.cluster import RayEngine
+        from data_recipes.runner.cluster import run_on_ray as run_tasks
+    else:
+        run_tasks = run_in_process if engine.workers == 1 else run_in_processes
+    # what lies between steps already is not done again
+    steps, is_local = len(plan.steps), engine.name == "local"
+    done = {unit.number: folder.steps_done(unit, steps) if is_local else 0 for unit in left}
+    if engine.is_phased and steps > 1:
+        phases = [[Task(unit, n, n + 1) for unit in left if done[unit.number] <= n] for n in range(steps)]
+    else:
+        phases = [[Task(unit, done[unit.number], steps) for unit in left]]
+    with closing(run_tasks(plan.config, plan.inputs, phases, watch, stopper)) as reports:
+        for report in reports:
+            if "counts" in report:
+                keys.add(report["counts"].pop("keys"))
+            folder.note(what="unit", **report)
+            watch.unit_done(report)
+    if stopper.asked:
+        raise Interrupted(
+            f"stopped as asked; {folder.path} keeps what is finished, and the same command goes on from there."
+        )
+    folder.note(what="end", at=_now())
 
-        return RayEngine(job, watch, stopper)
-    return (InProcess if engine.workers == 1 else ProcessPool)(job, watch, stopper)
 
-
-def _phases(
-    folder: OutFolder, units: Sequence[Unit], num_steps: int, engine: str, phased: bool
-) -> Iterator[list[Task]]:
-    """Tasks that may be done in any order, phase by phase; what lies between steps already is not done again."""
-    done = {unit.number: 0 if engine == "ray" else folder.steps_done(unit, num_steps) for unit in units}
-    if not phased or num_steps < 2:
-        yield [Task(unit, done[unit.number], num_steps) for unit in units]
-        return
-    for number in range(num_steps):
-        yield [Task(unit, number, number + 1) for unit in units if done[unit.number] <= number]
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Keys:
@@ -171,8 +188,6 @@ class Keys:
         Raises:
             RunStopped: if one was there before.
         """
-        from hashlib import blake2b
-
         named = {int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big"): key for key in keys}
         new = np.fromiter(named, np.uint64, len(named))
         places = np.searchsorted(self.seen, new)
@@ -183,74 +198,41 @@ class Keys:
         self.seen = np.sort(np.concatenate([self.seen, new]))
 
 
-def _begin(folder: OutFolder, plan: Plan) -> dict[str, Any]:
-    """The manifest as far as it is known before the work: what the run depends on."""
-    before = folder.read_manifest()
-    versions = _versions()
-    known = [] if before is None else before["versions"]
-    return {
-        "recipe": plan.config.recipe,
-        "settings": plan.config.deciding(),
-        "digest": plan.config.digest,
-        "seed": plan.config.seed,
-        "inputs": plan.inputs,
-        "steps": [
-            {
-                "name": step.name,
-                "needs": list(step.needs),
-                "settings": json.loads(json.dumps(dict(step.settings), default=str)),
-                "prompts": {name: _digest(text) for name, text in step.prompts.items()},
-            }
-            for step in plan.steps
-        ],
-        "backends": plan.backends,
-        "versions": known if versions in known else [*known, versions],
-    }
-
-
 def _finish(folder: OutFolder, plan: Plan, begun: dict[str, Any]) -> dict[str, Any]:
     """Everything that is said about the whole run, from the counts of its units."""
     from data_recipes.runner.card import SHEET, dataset_card
-    from data_recipes.runner.sheets import contact_sheet
-    from data_recipes.runner.statistics import statistics_page
+    from data_recipes.runner.statistics import contact_sheet, statistics_page
     from insightedit.images.sheets import save_sheet
 
-    shards = []
-
-    def units() -> Iterator[dict[str, Any]]:
-        with (
-            write_atomically(folder.path / REJECTED, durable=True) as aside,
-            aside.open("w", encoding="utf-8") as file,
-        ):
-            for unit in plan.units:
-                counts = json.loads(folder.sidecar(unit).read_text(encoding="utf-8"))
-                for one in counts["rejects"]:
-                    file.write(json.dumps(one, ensure_ascii=False) + "\n")
-                if counts["shard"] is not None:
-                    shards.append({**counts["shard"], "pairs": counts["pairs"], "tasks": counts["counts"]["tasks"]})
-                yield counts
-
-    total = add_up(units(), [step.name for step in plan.steps])
-    cells = total.pop("cells")
+    shards, total = [], UnitCounts(most_cells=CELLS_SHOWN)
+    with write_atomically(folder.path / REJECTED, durable=True) as aside, aside.open("w", encoding="utf-8") as file:
+        for unit in plan.units:
+            counts = json.loads(folder.sidecar(unit).read_text(encoding="utf-8"))
+            for one in counts["rejects"]:
+                file.write(json.dumps(one, ensure_ascii=False) + "\n")
+            if counts["shard"] is not None:
+                shards.append({**counts["shard"], "pairs": counts["pairs"], "tasks": counts["counts"]["tasks"]})
+            total.add_unit(counts)
+    told = total.summary([step.name for step in plan.steps])
     manifest = {
         **begun,
         "complete": True,
-        "pairs": total["pairs"],
-        "tasks": total["counts"]["tasks"],
-        "passed": total["steps"],
-        "rejects": total["rejects_by_reason"],
+        "pairs": told["pairs"],
+        "tasks": told["counts"]["tasks"],
+        "passed": told["steps"],
+        "rejects": told["rejects_by_reason"],
         "shards": shards,
     }
     for name, what, title in (
         (SHEET, "accepted", f"{plan.config.recipe}: before | after | mask"),
         (REFUSED_SHEET, "refused", f"{plan.config.recipe}: pairs that were refused"),
     ):
-        if cells[what]:
-            save_sheet(contact_sheet(cells[what], title), folder.path / name)
-    write_text(folder.path / STATISTICS, statistics_page(manifest, total, cells), durable=True)
-    write_text(folder.path / CARD, dataset_card(manifest, total, plan.config), durable=True)
+        if told["cells"][what]:
+            save_sheet(contact_sheet(told["cells"][what], title), folder.path / name)
+    write_text(folder.path / STATISTICS, statistics_page(manifest, told), durable=True)
+    write_text(folder.path / CARD, dataset_card(manifest, plan.config), durable=True)
     write_json(folder.path / MANIFEST, manifest)
-    folder.clear_work()
+    shutil.rmtree(folder.path / WORK, ignore_errors=True)
     folder.sweep()  # of workers that died at the very end
     return manifest
 
@@ -264,26 +246,3 @@ def usage_of(folder: Path) -> dict[str, dict[str, float]]:
             for name, used in json.loads(line).get("usage", {}).items():
                 total[name].update(used)
     return {name: dict(used) for name, used in total.items()}
-
-
-def _describe(name: str, config: RecipeConfig) -> dict[str, Any]:
-    entry = config.backends[name]
-    backend = load_backend(name, entry)
-    settings = json.loads(json.dumps(dict(backend.settings), default=str))
-    return {"kind": entry.get("kind"), "model": backend.name, "settings": settings}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _digest(text: str) -> str:
-    from hashlib import sha256
-
-    return sha256(text.encode()).hexdigest()

@@ -1,46 +1,87 @@
-"""The statistics page of a run: one HTML file that needs nothing else; the same run gives the same bytes."""
+"""What a finished run shows: contact sheets, and a statistics page that needs nothing else; same run, same bytes."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from data_recipes.runner.measure import MASK_STEPS, Counts
 from insightedit.images.data_addresses import figure_address
+from insightedit.images.reading import read_rgb
+from insightedit.images.sheets import GridCell, draw_grid
 
+ON_SHEET, TILES_IN_ROW, NARROW = 24, 9, 300  # pairs, pictures side by side, and pixels that words need
 ON_PAGE = 36  # pairs shown of each kind
 TOP = 15  # categories in a plot
 BARS = 30  # of a histogram
 BLUE, ORANGE, INK = "#1f5fa8", "#b5542a", "#19191e"
+SHEETS = {
+    "accepted": ("Pairs", "Drawn at random: references, before, after, mask, as far as there are any."),
+    "refused": ("Refused pairs", "Drawn at random among what was a pair when a step refused it, and why."),
+}
 
 
-def statistics_page(manifest: Mapping[str, Any], total: Counts, cells: Mapping[str, Sequence[Any]]) -> str:
-    """The page.
+def contact_sheet(cells: Sequence[Mapping[str, Any]], title: str) -> Image.Image:
+    """Pairs as before | after | mask with their instruction, and why the refused ones were refused.
+
+    Args:
+        cells: as `measure.UnitCounts` keeps them; the first `ON_SHEET` are drawn.
+        title: above them.
+
+    Raises:
+        ValueError: if there is no cell.
+    """
+    if not cells:
+        raise ValueError("a contact sheet needs at least one pair.")
+    drawn = []
+    for cell in cells[:ON_SHEET]:
+        images = tuple(Image.fromarray(read_rgb(base64.b64decode(text))) for text in cell["pictures"])
+        scores = ", ".join(f"{name} {value:g}" for name, value in cell["scores"].items())
+        facts = " · ".join(part for part in (cell["key"], cell["task"], scores) if part)
+        why = " ".join(f"{cell['why']}: {cell['detail']}".split()).strip(": ")
+        drawn.append(GridCell(images, cell["instruction"], facts, why))
+    return draw_grid(title, drawn, TILES_IN_ROW, NARROW)
+
+
+def statistics_page(manifest: Mapping[str, Any], total: Counts) -> str:
+    """The page as HTML.
 
     Args:
         manifest: of the finished run.
-        total: counts of `measure.add_up`.
-        cells: its pictures, "accepted" and "refused".
+        total: its counts, of `UnitCounts.summary`.
     """
     from jinja2 import Environment
 
     text = files("data_recipes.runner").joinpath("statistics.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    cells = total["cells"]
     most = max((len(cell["pictures"]) for found in cells.values() for cell in found), default=3)
+    sheets = [
+        {"title": title, "about": about, "cells": cells[what][:ON_PAGE]}
+        for what, (title, about) in SHEETS.items()
+        if cells[what]
+    ]
     return environment.from_string(text).render(
         title=f"{manifest['recipe']}: {total['pairs']:,} pairs of {total['inputs']:,} inputs",
         subtitle=f"Seed {manifest['seed']}, settings {manifest['digest']}; see manifest.json.",
         tables=list(_tables(total)),
         plots=[{"alt": alt, "address": figure_address(figure)} for alt, figure in _plots(total)],
-        sheets=list(_sheets(cells)),
+        sheets=sheets,
         share=f"{100 / max(3, most):.1f}%",
     )
 
 
 def _tables(total: Counts) -> Iterator[dict[str, Any]]:
-    passed = [(name, f"{a:,}", f"{b:,}", _ratio(b, a)) for name, (a, b) in total["steps"].items()]
+    passed = [
+        (name, f"{entered:,}", f"{left:,}", f"{left / entered:.2f}" if entered else "–")
+        for name, (entered, left) in total["steps"].items()
+    ]
     yield {"caption": "Records by step", "head": ("step", "in", "out", "out / in"), "rows": passed}
     rejects = [
         (step, reason, f"{number:,}")
@@ -65,26 +106,23 @@ def _plots(total: Counts) -> Iterator[tuple[str, Any]]:
         if counts[name]:
             yield title, _bars(_top(counts[name]), f"{title} ({len(counts[name]):,} categories)")
     if counts["mask_areas"]:
-        areas = {(int(step) + 0.5) * 100 / MASK_STEPS: number for step, number in counts["mask_areas"].items()}
-        yield "Mask areas", _histogram(areas, 100 / MASK_STEPS, "Area of the mask, % of the picture: pairs")
+        width = 100 / MASK_STEPS
+        areas = {(int(step) + 0.5) * width: number for step, number in counts["mask_areas"].items()}
+        edges = np.arange(0, max(areas) + width, width)
+        yield "Mask areas", _histogram(areas, edges, "Area of the mask, % of the picture: pairs")
     if counts["words"]:
         words = {float(key): number for key, number in counts["words"].items()}
-        yield "Lengths of instructions", _histogram(words, 1.0, "Words of the instruction: pairs")
+        edges = np.arange(0.5, max(words) + 1)
+        yield "Lengths of instructions", _histogram(words, edges, "Words of the instruction: pairs")
     for name, found in total["scores"].items():
-        scores = {float(value): number for value, number in found.items()}
+        scores = {float(value): number for value, number in sorted(found.items(), key=lambda one: float(one[0]))}
         if len(scores) == 1:  # a bar as wide as the plot tells less than a line in a table
             continue
-        yield f"Score {name}", _histogram(*_binned(scores), f"Score {name}: pairs", from_zero=False)
-
-
-def _sheets(cells: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    told = {
-        "accepted": ("Pairs", "Drawn at random: references, before, after, mask, as far as there are any."),
-        "refused": ("Refused pairs", "Drawn at random among what was a pair when a step refused it, and why."),
-    }
-    for what, (title, about) in told.items():
-        if cells[what]:
-            yield {"title": title, "about": about, "cells": cells[what][:ON_PAGE]}
+        low, high = min(scores), max(scores)
+        # few different values keep a bar each
+        width = max((high - low) / BARS, min(later - earlier for earlier, later in pairwise(scores)))
+        edges = np.arange(low - width / 2, high + width, width)
+        yield f"Score {name}", _histogram(scores, edges, f"Score {name}: pairs")
 
 
 def _top(found: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -108,11 +146,9 @@ def _bars(ranked: Sequence[tuple[str, int]], title: str) -> Any:
     return figure
 
 
-def _histogram(found: Mapping[float, int], width: float, title: str, *, from_zero: bool = True) -> Any:
+def _histogram(found: Mapping[float, int], edges: np.ndarray, title: str) -> Any:
     figure, axes = _figure(2.6)
-    if from_zero:
-        axes.set_xlim(0, max(found) + width)
-    axes.bar(list(found), list(found.values()), width=width * 0.92, color=ORANGE, alpha=0.75)
+    axes.hist(list(found), edges, weights=list(found.values()), rwidth=0.92, color=ORANGE, alpha=0.75)
     axes.set_title(title.replace("$", r"\$"), fontsize=10, color=INK, loc="left")
     axes.yaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -126,22 +162,3 @@ def _figure(height: float, left: float = 0.12) -> tuple[Any, Any]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     return figure, axes
-
-
-def _binned(scores: Mapping[float, int]) -> tuple[dict[float, int], float]:
-    """Scores as at most `BARS` bars, and their width; few different values keep a bar each."""
-    values = sorted(scores)
-    if len(values) <= BARS:
-        least = min((later - earlier for earlier, later in pairwise(values)), default=1.0)
-        return dict(scores), max(least, (values[-1] - values[0]) / BARS)
-    width = (values[-1] - values[0]) / BARS
-    bars: dict[float, int] = {}
-    for value in values:
-        number = min(BARS - 1, int((value - values[0]) / width))
-        middle = values[0] + (number + 0.5) * width
-        bars[middle] = bars.get(middle, 0) + scores[value]
-    return bars, width
-
-
-def _ratio(part: int, whole: int) -> str:
-    return f"{part / whole:.2f}" if whole else "–"

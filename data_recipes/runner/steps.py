@@ -144,19 +144,14 @@ def at_least(default: int, least: int = 1) -> Any:
     return setting(default, lambda value: "" if value >= least else f"is {value}: it has to be at least {least}.")
 
 
+def up_to(default: float, most: float, what: str = "it has to be") -> Any:
+    """A number from 0 to `most`."""
+    return setting(default, lambda value: "" if 0 <= value <= most else f"is {value}: {what} from 0 to {most:g}.")
+
+
 def share(default: float, most: float = 1, of: str = "") -> Any:
     """A number from 0 to `most`, a share of what `of` says."""
-    what = f"a share of {of}" if of else "a share"
-    return setting(
-        default, lambda value: "" if 0 <= value <= most else f"is {value}: it is {what}, from 0 to {most:g}."
-    )
-
-
-def up_to(default: float, most: float) -> Any:
-    """A number from 0 to `most`."""
-    return setting(
-        default, lambda value: "" if 0 <= value <= most else f"is {value}: it has to be from 0 to {most:g}."
-    )
+    return up_to(default, most, f"it is a share of {of}," if of else "it is a share,")
 
 
 def some_of(choices: Sequence[str]) -> Any:
@@ -171,6 +166,5 @@ def some_of(choices: Sequence[str]) -> Any:
 
 def one_of(default: str, choices: Sequence[str]) -> Any:
     """One of the choices."""
-    return setting(
-        default, lambda value: "" if value in choices else f"is {value!r}: choose one of {', '.join(choices)}."
-    )
+    told = f"choose one of {', '.join(choices)}."
+    return setting(default, lambda value: "" if value in choices else f"is {value!r}: {told}")

@@ -4,48 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from data_recipes.runner.card import card_header, how_to_load, table
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.credits import card_licence, credit_table, read_credits
 
-SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
-HEADER = """---
-{licence}pretty_name: {title}
-task_categories:
-- image-to-image
-language:
-- en
-size_categories:
-- {size_category}
-tags:
-- image-editing
-- instruction-based-image-editing
-{synthetic}- {format}{tag}
-configs:
-- config_name: default
-  data_files:
-  - split: {split}
-    path: "{split}-*.{ending}"
----
-"""
-LOADING = """```python
-from datasets import load_dataset
+TEMPLATE = """# Scenes: {count} {what} of {size} x {size} pixels, split `{split}`
 
-data = load_dataset("{format}", data_files="{split}-*.{ending}", split="train")
-```
-"""
-"""What every dataset card here begins with, and how its files are loaded."""
-TEMPLATE = f"""{HEADER}# Scenes: {{count}} {{what}} of {{size}} x {{size}} pixels, split `{{split}}`
+{about}
 
-{{about}}
+{loading}
+## What is in it
 
-{LOADING}
-"""
-TEMPLATE += """## What is in it
-
-| column{where} | what |
-|---|---|
 {columns}
-| `index`, `split`, `seed`, `size` | the four numbers the sample is a pure function of |
 
 {tasks}
 
@@ -106,8 +76,6 @@ COLUMN_ROWS = (
     ("caption_target", "what the target shows"),
     ("qa", "questions about the source and what the instruction means, with answers"),
 )
-KINDS_ROW = "| `task`, `category`, `style`, `template_id` | the kind of {}, of {}, of wording, and which wording |"
-SIDE_BY_SIDE = ", side by side, squares as high as the picture"
 
 
 def dataset_card(manifest: dict[str, Any], assets: Assets, columns: tuple[str, ...]) -> str:
@@ -115,41 +83,29 @@ def dataset_card(manifest: dict[str, Any], assets: Assets, columns: tuple[str, .
     settings = manifest["settings"]
     credits = read_credits(assets, settings["split"])
     task, in_tar = settings["task"], settings["format"] == "webdataset"
-    return TEMPLATE.format(
+    tags = ["synthetic", *(["subject-driven-generation"] if task != "edits" else [])]
+    title = f"Scenes ({settings['split']}, {settings['size']} px)"
+    rows = []
+    for name, what in COLUMN_ROWS:
+        ending = ".png" if in_tar and name in ("source", "target", "mask", "references") else ""
+        aside = ", side by side, squares as high as the picture" if in_tar and name == "references" else ""
+        if name in columns:
+            rows.append((f"`{name}{ending}`", what + aside))
+    first, second = ("picture", "backdrop") if task == "subjects" else ("edit", "reference")
+    kinds = f"the kind of {first}, of {second}, of wording, and which wording"
+    rows.append(("`task`, `category`, `style`, `template_id`", kinds))
+    rows.append(("`index`, `split`, `seed`, `size`", "the four numbers the sample is a pure function of"))
+    header = card_header(
+        title, settings["format"], settings["split"], settings["count"], card_licence(credits), more_tags=tags
+    )
+    return header + TEMPLATE.format(
         **settings,
         what=WHAT[task],
         about=ABOUT[task],
-        columns=_columns(columns, task, in_tar),
+        loading=how_to_load(settings["format"], settings["split"]),
+        columns=table((f"column{' (texts and numbers are in `json`)' if in_tar else ''}", "what"), rows),
         combinations=COMBINATIONS[task],
-        tag="" if task == "edits" else "\n- subject-driven-generation",
-        licence=f"license: {card_licence(credits)}\n",
-        title=f"Scenes ({settings['split']}, {settings['size']} px)",
-        synthetic="- synthetic\n",
-        size_category=size_category(settings["count"]),
-        ending="tar" if in_tar else "parquet",
-        where=" (texts and numbers are in `json`)" if in_tar else "",
-        tasks=_counts("task", manifest["tasks"]),
-        categories=_counts("category", manifest["categories"]),
+        tasks=table(("task", "pairs"), manifest["tasks"].items()),
+        categories=table(("category", "pairs"), manifest["categories"].items()),
         credits=credit_table(credits),
     )
-
-
-def size_category(count: int) -> str:
-    """The bracket that dataset cards name a size with, up to ten million."""
-    return next((name for limit, name in SIZE_CATEGORIES if count < limit), "1M<n<10M")
-
-
-def _columns(columns: tuple[str, ...], task: str, in_tar: bool) -> str:
-    rows = []
-    for name, what in COLUMN_ROWS:
-        is_picture = name in ("source", "target", "mask", "references")
-        shown = f"{name}.png" if in_tar and is_picture else name
-        if name in columns:
-            rows.append(f"| `{shown}` | {what}{SIDE_BY_SIDE if in_tar and name == 'references' else ''} |")
-    kinds = ("picture", "backdrop") if task == "subjects" else ("edit", "reference")
-    return "\n".join([*rows, KINDS_ROW.format(*kinds)])
-
-
-def _counts(name: str, counts: dict[str, int]) -> str:
-    rows = [f"| {name} | pairs |", "|---|---|", *(f"| {key} | {count} |" for key, count in counts.items())]
-    return "\n".join(rows)

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from data_recipes.scenes.sheet import check_sheet_path, write_sheet
+from data_recipes.scenes.sheet import check_sheet_path, contact_sheet
 from data_recipes.scenes.writer import COLUMNS, PICTURES, SceneDataSettings, write_dataset
 from insightedit.console import Command, one_sentence_errors, progress_bar
+from insightedit.images.sheets import save_sheet
 from insightedit.scenes.assets import Assets
 
 ON_SHEET = 24
@@ -64,25 +65,16 @@ def write(
         pack = Assets.embedded() if assets is None else Assets.from_folder(assets)
         if sheet is not None:
             check_sheet_path(sheet)
-            _write_sheet(sheet, settings, pack)
+            sampler = settings.sampler(pack)
+            samples = [sampler[i] for i in range(start_index, start_index + min(ON_SHEET, count))]
+            pictures = [name for name in ("references", *PICTURES) if name in COLUMNS[task]]
+            kind = "scenes" if task == "edits" else f"scenes, {task.replace('_', ' ')}"
+            title = f"{kind}, {split}, {size} px, seed {seed}: {' | '.join(pictures)}"
+            save_sheet(contact_sheet(samples, title), sheet)
+            typer.echo(f"Wrote {sheet}")
         if out is not None:
-            _write_dataset(out, settings, pack)
-
-
-def _write_sheet(path: Path, settings: SceneDataSettings, assets: Assets) -> None:
-    sampler = settings.sampler(assets)
-    start = settings.start_index
-    samples = [sampler[i] for i in range(start, start + min(ON_SHEET, settings.count))]
-    pictures = [name for name in ("references", *PICTURES) if name in COLUMNS[settings.task]]
-    kind = "scenes" if settings.task == "edits" else f"scenes, {settings.task.replace('_', ' ')}"
-    title = f"{kind}, {settings.split}, {settings.size} px, seed {settings.seed}: {' | '.join(pictures)}"
-    write_sheet(path, samples, title)
-    typer.echo(f"Wrote {path}")
-
-
-def _write_dataset(out: Path, settings: SceneDataSettings, assets: Assets) -> None:
-    with progress_bar(settings.count, "pairs") as advance:
-        manifest = write_dataset(out, settings, assets=assets, progress=advance or (lambda pairs: None))
-    size = sum(entry["bytes"] for entry in manifest["shards"]) / 1e6
-    files = len(manifest["shards"])
-    typer.echo(f"Wrote {settings.count} pairs in {files} file{'s' * (files > 1)}, {size:.1f} MB, to {out}")
+            with progress_bar(count, "pairs") as advance:
+                manifest = write_dataset(out, settings, assets=pack, progress=advance or (lambda pairs: None))
+            megabytes = sum(entry["bytes"] for entry in manifest["shards"]) / 1e6
+            files = len(manifest["shards"])
+            typer.echo(f"Wrote {count} pairs in {files} file{'s' * (files > 1)}, {megabytes:.1f} MB, to {out}")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from insightedit.files import check_others
-from insightedit.images.sheets import GridCell, draw_grid, save_sheet
+from insightedit.images.sheets import GridCell, draw_grid
 from insightedit.scenes.sampler import EditSample
 from insightedit.scenes.subjects import SubjectSample
 
@@ -19,19 +19,13 @@ TILES_IN_ROW = 12
 TILE = 128  # px; smaller pictures are enlarged in whole steps, so that their pixels stay visible
 
 
-def write_sheet(path: Path, samples: Sequence[Sample], title: str) -> None:
-    """Write a contact sheet as PNG.
+def check_sheet_path(path: Path) -> None:
+    """Find what is wrong with the name of a sheet before anything is rendered.
 
     Raises:
-        ValueError: if there is no sample, or `path` does not end in .png.
-        FileNotFoundError: if the folder of `path` is missing.
+        ValueError: if it does not end in .png, or is somebody's file.
+        OSError: if it is a folder, or its folder is missing.
     """
-    check_sheet_path(path)
-    save_sheet(contact_sheet(samples, title), path)
-
-
-def check_sheet_path(path: Path) -> None:
-    """Find what is wrong with the name of a sheet before anything is rendered; raises what `write_sheet` does."""
     if path.suffix.lower() != ".png":
         raise ValueError(f"--sheet {path} does not end in .png: sheets are PNG pictures.")
     if path.is_dir():
@@ -53,16 +47,15 @@ def contact_sheet(samples: Sequence[Sample], title: str) -> Image.Image:
         raise ValueError("a contact sheet needs at least one sample.")
     side = tile_side(samples[0].target.shape[0])
     num_references = max(len(sample.references) for sample in samples)
-    return draw_grid(title, [_cell(sample, side, num_references) for sample in samples], TILES_IN_ROW)
-
-
-def _cell(sample: Sample, side: int, num_references: int) -> GridCell:
-    images = [
-        None if one is None else Image.fromarray(one).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
-        for one in tiles(sample, num_references)
-    ]
-    kind = f"#{sample.index}  {sample.task}, {sample.category}, {sample.style}".replace("_", " ")
-    return GridCell(tuple(images), sample.instruction, kind)
+    cells = []
+    for sample in samples:
+        images = [
+            None if one is None else Image.fromarray(one).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+            for one in tiles(sample, num_references)
+        ]
+        kind = f"#{sample.index}  {sample.task}, {sample.category}, {sample.style}".replace("_", " ")
+        cells.append(GridCell(tuple(images), sample.instruction, kind))
+    return draw_grid(title, cells, TILES_IN_ROW)
 
 
 def tiles(sample: Sample, num_references: int = 0) -> list[np.ndarray | None]:

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.formats.shards import ParquetShard, ShardWriter, TarShard, arrow_schema, png
+from data_recipes.runner.flow import Unit, units_of
+from data_recipes.runner.folder import MANIFEST, file_entry, is_whole, write_json
+from data_recipes.runner.rows import ENDINGS
 from data_recipes.scenes.card import dataset_card
 from insightedit.console import MAX_RECORDS, MAX_SCENE_SEED, SCENE_SIDES
 from insightedit.files import check_folder, write_atomically, write_text
@@ -24,13 +27,12 @@ from insightedit.scenes.draws import RandomAccessSampler
 from insightedit.scenes.sampler import EditSample, SceneSampler
 from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler
 
-FORMATS = {"webdataset": "tar", "parquet": "parquet"}
+FORMATS = ("webdataset", "parquet")
 SAMPLERS: dict[str, type[RandomAccessSampler]] = {
     "edits": SceneSampler,
     "subjects": SubjectSampler,
     "subject_edits": SubjectEditSampler,
 }
-MANIFEST = "manifest.json"
 CARD = "README.md"
 RANGES = {
     "count": (1, MAX_RECORDS),
@@ -39,8 +41,6 @@ RANGES = {
     "shard_size": (1, MAX_RECORDS),
     "start_index": (0, MAX_RECORDS),
 }
-
-
 PICTURES = ("source", "target", "mask")
 NUMBERS = ("index", "split", "seed", "size")
 INTEGERS = ("index", "seed", "size")
@@ -51,15 +51,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "subjects": ("target", "mask", "references", *NUMBERS, *KINDS, *TEXTS, "caption_target"),
     "subject_edits": (*PICTURES, "references", *NUMBERS, *KINDS, *TEXTS, "caption_source", "caption_target"),
 }
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of the data set: its name, and the `count` samples from `start` on that it holds."""
-
-    name: str
-    start: int
-    count: int
 
 
 @dataclass(frozen=True)
@@ -90,17 +81,13 @@ class SceneDataSettings:
     task: str = "edits"
 
     def __post_init__(self) -> None:
-        chosen = (("split", SPLITS), ("format", FORMATS), ("task", SAMPLERS))
-        faults = [
-            f"{name} is {getattr(self, name)!r}: choose one of {', '.join(known)}"
-            for name, known in chosen
-            if getattr(self, name) not in known
-        ]
-        faults += [
-            f"{name.replace('_', ' ')} is {getattr(self, name)}: choose {low} to {high}"
-            for name, (low, high) in RANGES.items()
-            if not low <= getattr(self, name) <= high
-        ]
+        faults, given = [], asdict(self)
+        for name, known in (("split", SPLITS), ("format", FORMATS), ("task", SAMPLERS)):
+            if given[name] not in known:
+                faults.append(f"{name} is {given[name]!r}: choose one of {', '.join(known)}")
+        for name, (low, high) in RANGES.items():
+            if not low <= given[name] <= high:
+                faults.append(f"{name.replace('_', ' ')} is {given[name]}: choose {low} to {high}")
         if faults:
             raise ValueError("; ".join(faults) + ".")
 
@@ -108,15 +95,14 @@ class SceneDataSettings:
         """Where the samples come from."""
         return SAMPLERS[self.task](self.split, self.size, self.seed, assets)
 
-    def shards(self) -> tuple[Shard, ...]:
-        """The files in order, named `train-00000-of-00010.tar` and so on."""
+    def units(self) -> list[Unit]:
+        """What the samples are divided into, a file each."""
+        return units_of(self.start_index, self.count, self.shard_size)
+
+    def shard_name(self, unit: Unit) -> str:
+        """The name of a unit's file, such as `train-00000-of-00010.tar`."""
         number = -(-self.count // self.shard_size)
-        ending, end = FORMATS[self.format], self.start_index + self.count
-        starts = range(self.start_index, end, self.shard_size)
-        return tuple(
-            Shard(f"{self.split}-{i:05d}-of-{number:05d}.{ending}", start, min(self.shard_size, end - start))
-            for i, start in enumerate(starts)
-        )
+        return f"{self.split}-{unit.number:05d}-of-{number:05d}.{ENDINGS[self.format]}"
 
 
 def write_dataset(
@@ -142,19 +128,20 @@ def write_dataset(
     manifest = open_manifest(out, {**asdict(settings), "assets": fingerprint(assets)})
     sampler = settings.sampler(assets)
     entries = {entry["name"]: entry for entry in manifest["shards"]}
-    for shard in settings.shards():
-        if shard.name in entries and is_whole(out / shard.name, entries[shard.name]):
-            progress(shard.count)
+    for unit in settings.units():
+        name = settings.shard_name(unit)
+        if name in entries and is_whole(out / name, entries[name]):
+            progress(unit.count)
             continue
-        entries[shard.name] = write_shard(out, shard, sampler, settings, progress)
+        entries[name] = write_shard(out / name, unit, sampler, settings, progress)
         manifest["shards"] = [entries[name] for name in sorted(entries)]
-        write_manifest(out, manifest)
+        write_json(out / MANIFEST, manifest)
     for key in ("tasks", "categories"):
         total = sum((Counter(entry[key]) for entry in manifest["shards"]), Counter())
         manifest[key] = dict(sorted(total.items()))
     write_text(out / CARD, dataset_card(manifest, assets, COLUMNS[settings.task]), durable=True)
     manifest["complete"] = True
-    write_manifest(out, manifest)
+    write_json(out / MANIFEST, manifest)
     return manifest
 
 
@@ -169,9 +156,8 @@ def open_manifest(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if not path.is_file():
         if out.is_dir() and any(not name.name.startswith(".") for name in out.iterdir()):
             raise ValueError(f"{out} holds files but no {MANIFEST} of scenes: name a new or empty folder with --out.")
-        out.mkdir(parents=True, exist_ok=True)
         manifest = {"name": "scenes", "settings": settings, "complete": False, "shards": []}
-        write_manifest(out, manifest)
+        write_json(path, manifest)
         return manifest
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -196,38 +182,23 @@ def fingerprint(assets: Assets) -> str:
     return digest.hexdigest()[:16]
 
 
-def is_whole(path: Path, entry: dict[str, Any]) -> bool:
-    """Whether the file is there with the size and the digest that the manifest says."""
-    if not path.is_file() or path.stat().st_size != entry["bytes"]:
-        return False
-    return sha256(path) == entry["sha256"]
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_shard(
-    out: Path, shard: Shard, sampler: RandomAccessSampler, settings: SceneDataSettings, progress: Callable[[int], None]
+    path: Path, unit: Unit, sampler: RandomAccessSampler, settings: SceneDataSettings, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Render and write one file; its entry in the manifest."""
-    tasks, categories, path = Counter[str](), Counter[str](), out / shard.name
+    tasks, categories = Counter[str](), Counter[str]()
     with write_atomically(path, durable=True) as aside, aside.open("wb") as file:
         in_tar = settings.format == "webdataset"
         writer: ShardWriter = TarShard(file) if in_tar else ParquetShard(file, parquet_schema(settings.task))
         with closing(writer):
-            for index in range(shard.start, shard.start + shard.count):
+            for index in range(unit.start, unit.start + unit.count):
                 sample = sampler[index]
                 writer.write(row_of(sample, settings))
                 tasks[sample.task] += 1
                 categories[sample.category] += 1
                 progress(1)
-    return {
-        "name": shard.name, "start_index": shard.start, "count": shard.count, "bytes": path.stat().st_size,
-        "sha256": sha256(path), "tasks": dict(sorted(tasks.items())), "categories": dict(sorted(categories.items())),
-    }  # fmt: skip
+    told = {"name": path.name, "start_index": unit.start, "count": unit.count, **file_entry(path)}
+    return {**told, "tasks": dict(sorted(tasks.items())), "categories": dict(sorted(categories.items()))}
 
 
 def row_of(sample: EditSample | SubjectSample, settings: SceneDataSettings) -> dict[str, Any]:
@@ -257,8 +228,3 @@ def parquet_schema(task: str = "edits") -> Any:
     return arrow_schema(
         {name: ("question", "answer") if name == "qa" else kinds.get(name, "string") for name in names}
     )
-
-
-def write_manifest(out: Path, manifest: dict[str, Any]) -> None:
-    """Replace `manifest.json` in one step."""
-    write_text(out / MANIFEST, json.dumps(manifest, indent=1) + "\n", durable=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from data_recipes.runner.card import size_category
 from data_recipes.scenes import writer as writing
-from data_recipes.scenes.card import size_category
 from data_recipes.scenes.writer import MANIFEST, SceneDataSettings, write_dataset
 from insightedit import files
 from insightedit.config.schema import SourceConfig
@@ -89,7 +90,7 @@ def test_manifest_and_card_tell_what_is_there(tmp_path):
     assert sum(manifest["tasks"].values()) == sum(manifest["categories"].values()) == 5
     assert set(contents(tmp_path)) == {"README.md", MANIFEST, *(entry["name"] for entry in manifest["shards"])}
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlicense: cc-by-4.0\n")
+    assert yaml.safe_load(card.split("---")[1])["license"] == "cc-by-4.0"
     for text in ("- image-to-image", "- n<1K", "held out", "Microsoft", "Aitzol Berasategi", "`test`"):
         assert text in card
     assert "Jakub Mede" not in card, "a photographer of the training split"
@@ -122,7 +123,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, format):
     with pytest.raises(Killed):
         write_dataset(tmp_path / "killed", settings, progress=die)
     assert json.loads((tmp_path / "killed" / MANIFEST).read_text())["complete"] is False
-    first = tmp_path / "killed" / settings.shards()[0].name
+    first = tmp_path / "killed" / settings.shard_name(settings.units()[0])
     monkeypatch.setattr(files, "_swept", set())  # as in another process
     (tmp_path / "killed" / f"{files._mine()}{2**22 + 1}-left").write_bytes(b"what a kill leaves")
     before = first.stat().st_mtime_ns
@@ -138,7 +139,7 @@ def test_a_damaged_shard_is_written_again(tmp_path, harm):
     settings = SceneDataSettings("train", 4, 16, shard_size=2)
     write_dataset(tmp_path, settings)
     good = contents(tmp_path)
-    path = tmp_path / settings.shards()[1].name
+    path = tmp_path / settings.shard_name(settings.units()[1])
     content = path.read_bytes()
     if harm == "remove":
         path.unlink()
@@ -199,6 +200,7 @@ def test_bad_settings_are_refused(change, message):
 
 
 def test_shards_share_the_samples_out():
-    shards = SceneDataSettings("val", 25, start_index=100, shard_size=10, format="parquet").shards()
-    assert [(s.start, s.count) for s in shards] == [(100, 10), (110, 10), (120, 5)]
-    assert shards[2].name == "val-00002-of-00003.parquet"
+    settings = SceneDataSettings("val", 25, start_index=100, shard_size=10, format="parquet")
+    units = settings.units()
+    assert [(unit.start, unit.count) for unit in units] == [(100, 10), (110, 10), (120, 5)]
+    assert settings.shard_name(units[2]) == "val-00002-of-00003.parquet"

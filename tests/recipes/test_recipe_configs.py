@@ -15,7 +15,7 @@ from data_recipes.runner.config import load_config
 from data_recipes.runner.inputs import InputConfig
 from data_recipes.runner.records import Record
 from data_recipes.runner.run import run_recipe
-from data_recipes.runner.worker import Worker
+from data_recipes.runner.worker import backend_entry
 from tests.recipes.recipe_runs import run_steps, scenes
 
 RECIPES = {
@@ -72,11 +72,11 @@ def test_a_run_over_scenes_gives_what_its_steps_give(name: str, tmp_path: Path):
 def test_answers_of_endpoints_are_kept_in_the_folder_of_the_run(tmp_path: Path):
     words = [f"output.path={tmp_path / 'out'}", "backends.chat.kind=endpoint", "backends.chat.model=m"]
     config = load_config("mige_addition_oracle", words)
-    assert Worker(config).entry("chat")["replies"] == str(tmp_path / "out/replies/chat.jsonl")
-    assert "replies" not in Worker(config).entry("detector")
+    assert backend_entry(config, "chat")["replies"] == str(tmp_path / "out/replies/chat.jsonl")
+    assert "replies" not in backend_entry(config, "detector")
     config.backends["chat"]["replies"] = "elsewhere.jsonl"
-    assert Worker(config).entry("chat")["replies"] == "elsewhere.jsonl"
+    assert backend_entry(config, "chat")["replies"] == "elsewhere.jsonl"
     config.backends["chat"] = {"kind": "transformers", "model": "m"}
-    assert Worker(config, device="cuda:1").entry("chat") == {
+    assert backend_entry(config, "chat", "cuda:1") == {
         "kind": "transformers", "model": "m", "device": "cuda:1"
     }  # fmt: skip

@@ -16,7 +16,7 @@ from PIL import Image
 from data_recipes.runner.cli import main
 from data_recipes.runner.dry_run import dry_run
 from data_recipes.runner.run import run_recipe
-from data_recipes.runner.sheets import contact_sheet
+from data_recipes.runner.statistics import contact_sheet
 from tests.recipes.toy import toy_config
 
 YAML = """
@@ -199,18 +199,18 @@ def test_bars_count_inputs_steps_and_rejects(tmp_path):
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 
-    from data_recipes.runner.terminal import ProgressBars
+    from data_recipes.runner.progress import ProgressBars
 
     console = Console(file=io.StringIO())
     with Progress(TextColumn("{task.description}"), console=console) as progress:
-        run_recipe(toy_config(tmp_path / "out", 40), ProgressBars(console, progress))
+        run_recipe(toy_config(tmp_path / "out", 40), ProgressBars(progress))
         rows = {task.description.strip(): task for task in progress.tasks}
         assert (rows["inputs"].completed, rows["inputs"].total) == (40, 40)
         assert [rows[name].completed for name in ("look", "pairs", "quality")] == [37, 27, 54]
         assert rows["inputs"].fields["told"] == "4/4 units, 38 pairs, 29 rejected"
         assert rows["quality"].fields["told"] == "16 rejected, quality is low: 16"
     with Progress(console=console) as progress:  # everything is there already
-        again = ProgressBars(console, progress)
+        again = ProgressBars(progress)
         run_recipe(toy_config(tmp_path / "out", 40), again)
         assert progress.tasks[0].completed == 40
         assert (again.pairs, again.done) == (38, 4)
@@ -219,7 +219,7 @@ def test_bars_count_inputs_steps_and_rejects(tmp_path):
 def test_lines_tell_where_nobody_watches():
     from rich.console import Console
 
-    from data_recipes.runner.terminal import ProgressLines
+    from data_recipes.runner.progress import ProgressLines, Stopper
 
     file = io.StringIO()
     lines = ProgressLines(Console(file=file, width=200))
@@ -229,27 +229,25 @@ def test_lines_tell_where_nobody_watches():
     assert file.getvalue() == ""
     lines.last -= 11
     lines.unit_done({"counts": counts})
-    lines.worker_died(3, "killed by signal 9")
-    lines.stopping()
+    Stopper(lines).ask()
     assert file.getvalue().splitlines() == [
         "2 of 2 units: 14 pairs, 4 rejected",
-        "a worker was lost (killed by signal 9); unit 3 is given to another one",
         "stopping after the units in work; once more ends them",
     ]
 
 
 def test_a_dry_run_without_a_pair_says_which_step_refused_what():
+    from data_recipes.runner.cli import show_estimate
     from data_recipes.runner.dry_run import Estimate, StepEstimate
-    from data_recipes.runner.terminal import nothing_came
 
     step = StepEstimate("detect", 4, None, 4, ("model cannot be loaded",))
-    estimate = Estimate(4, 100, 0, (step,), 0.0, 0.0, {}, 0.0)
-    told = nothing_came(estimate)
-    assert told.startswith("4 inputs were tried and gave no pair: detect rejected 4 of 4 (model cannot be loaded).")
+    told = r"4 inputs were tried and gave no pair: detect rejected 4 of 4 \(model cannot be loaded\). Put that right"
+    with pytest.raises(ValueError, match=told):
+        show_estimate(Estimate(4, 100, 0, (step,), 0.0, 0.0, {}, 0.0), 1)
 
 
 def test_the_models_that_will_be_loaded_are_named_first(capsys):
-    from data_recipes.runner.terminal import show_models
+    from data_recipes.runner.cli import show_models
 
     endpoint, oracle = {"kind": "endpoint", "model": "gpt-4o"}, {"kind": "oracle"}
     show_models({"judge": endpoint, "segmenter": oracle})

@@ -11,9 +11,10 @@ import pytest
 
 from data_recipes.backends.base import Question
 from data_recipes.runner.flow import RunStopped
+from data_recipes.runner.folder import OutFolder
 from data_recipes.runner.progress import ProgressReporter, Stopper
 from data_recipes.runner.run import Keys, run_recipe, usage_of
-from data_recipes.runner.worker import Worker
+from data_recipes.runner.worker import Worker, backend_entry, plan_steps
 from tests.recipes.toy import contents, toy_config
 
 PAIRS = 59  # of 60 inputs: 4 cannot be read, 14 are too small, of the 84 pairs of the others 25 are of low quality
@@ -107,11 +108,8 @@ def test_a_unit_without_pairs_has_no_file(tmp_path):
 def test_a_record_that_always_fails_is_rejected_and_takes_no_other_with_it(tmp_path):
     waits: list[float] = []
     config = failing(tmp_path / "out", "raise", 60, at="00007/2-add", backoff=0.5, retries=2)
-    from data_recipes.runner import flow
-
-    retry = flow.RetryPolicy(sleep=waits.append)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_recipes.runner.worker.RetryPolicy", lambda *told: flow.RetryPolicy(*told, retry.sleep))
+        patch.setattr("data_recipes.runner.flow.sleep", waits.append)
         manifest = run_recipe(config)
     assert manifest["pairs"] == PAIRS - 1
     assert manifest["rejects"]["fault"] == {"failed": 1}
@@ -208,17 +206,17 @@ def test_what_a_killed_worker_left_half_written_goes_away(tmp_path):
 
 class Told(ProgressReporter):
     def __init__(self) -> None:
-        self.deaths: list[str] = []
+        self.said: list[str] = []
 
-    def worker_died(self, unit: int, why: str) -> None:
-        self.deaths.append(why)
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 def test_a_worker_that_dies_takes_nothing_with_it(tmp_path):
     watch = Told()
     config = failing(tmp_path / "out", "die_once", 60, at="00007/2-add", path=str(tmp_path / "died"), workers=2)
     manifest = run_recipe(config, watch)
-    assert watch.deaths == ["killed by signal 9"]
+    assert watch.said == ["a worker was lost (killed by signal 9); unit 0 is given to another one"]
     assert manifest["pairs"] == PAIRS
 
 
@@ -262,10 +260,8 @@ def test_a_folder_keeps_other_runs_and_other_files_out(tmp_path, straight):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
-    from data_recipes.runner.folder import OutFolder
-
     config = toy_config(tmp_path / "out")
-    with OutFolder(tmp_path / "out", config).lock(), pytest.raises(RunStopped, match="another run is at work in"):
+    with OutFolder(tmp_path / "out", config).lock(), pytest.raises(ValueError, match="out is in use by process"):
         run_recipe(config)
 
 
@@ -294,17 +290,17 @@ def test_recipes_and_backends_are_looked_at_before_anything_is_done(tmp_path):
 
 
 def test_a_worker_has_its_device_and_only_the_models_of_its_step(tmp_path):
-    config = toy_config(tmp_path / "out")
-    worker = Worker(config, device="cuda:1", only_needed=True)
-    quality = next(step for step in worker.steps if step.name == "quality")
-    judge = worker.context(quality, [quality]).backend("judge")
+    config = toy_config(tmp_path / "out", schedule="step")
+    made = Worker(config, OutFolder(tmp_path / "out", config), 60, device="cuda:1")
+    quality = next(step for step in made.steps if step.name == "quality")
+    judge = made.context(quality, [quality]).backend("judge")
     assert judge.device == "cuda:1"
     judge.answer([Question("", (np.zeros((2, 2, 3), np.uint8),))])
-    assert worker.context(worker.steps[0], [worker.steps[0]]).backends == {}
-    assert worker.backends == {}
-    assert worker.usage()["judge"].calls == 1
+    assert made.context(made.steps[0], [made.steps[0]]).backends == {}
+    assert made.backends == {}
+    assert made.usage()["judge"]["calls"] == 1
     config.backends["judge"]["device"] = "cpu"
-    assert Worker(config, device="cuda:1").entry("judge")["device"] == "cpu"
+    assert backend_entry(config, "judge", "cuda:1")["device"] == "cpu"
 
 
 def test_two_steps_of_one_name_are_refused(tmp_path, monkeypatch):
@@ -312,11 +308,11 @@ def test_two_steps_of_one_name_are_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(toy.Pairs, "name", "look")
     with pytest.raises(ValueError, match=r"has steps named \['look', 'look', .*: each needs a name of its own"):
-        Worker(toy_config(tmp_path / "out"))
+        plan_steps(toy_config(tmp_path / "out"))
 
 
 def test_faults_are_planted_before_the_quality_step(tmp_path):
     config = toy_config(tmp_path / "out")
     config.faults = {"empty_mask": 0.5}
-    names = [step.name for step in Worker(config).steps]
+    names = [step.name for step in plan_steps(config)]
     assert names == ["look", "pairs", "faults", "quality", "fault"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_recipes.backends.base import Question, Usage
-from data_recipes.recipes import Settings, configured
+from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.config import EngineConfig, OutputConfig, RecipeConfig
 from data_recipes.runner.inputs import InputConfig
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
@@ -221,7 +221,7 @@ class Fault(EachRecord):
 
 
 def steps(settings: Settings) -> list[Any]:
-    return [configured(step, settings) for step in (Look, Pairs, Scored, Fault)]
+    return configured_steps(settings, Look, Pairs, Scored, Fault)
 
 
 def toy_config(out: Path | None, count: int = 60, **changes: Any) -> RecipeConfig:

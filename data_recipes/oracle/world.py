@@ -12,7 +12,6 @@ import numpy as np
 
 from data_recipes.backends.base import Usage
 from data_recipes.oracle.words import read_phrase
-from insightedit.scenes.render import draw_mirror, photometric
 from insightedit.scenes.sampler import EditSample, SceneSampler
 from insightedit.scenes.scene import Scene, SceneObject
 
@@ -77,17 +76,11 @@ class World:
 
     @cached_property
     def _ground(self) -> np.ndarray:
-        canvas = self.sample.renderer.background(self.scene.background)
-        if self.scene.mirror:
-            draw_mirror(canvas)
-        return canvas
+        return self.sample.renderer.ground(self.scene)
 
     def draw(self, scene: Scene) -> np.ndarray:
         """(size, size, 3) uint8 RGB: a scene with this one's background and mirror, as `Renderer.render` gives it."""
-        canvas = self._ground.copy()
-        for thing in scene.objects:
-            self.sample.renderer.paste(canvas, thing)
-        return canvas if scene.photometric is None else photometric(canvas, scene.photometric)
+        return self.sample.renderer.draw(self._ground.copy(), scene.objects, scene.photometric)
 
     def without(self, *numbers: int) -> Scene:
         """The scene without some of its things."""

@@ -5,34 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import numpy as np
-
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.draws import is_held_out_combination
-from insightedit.scenes.render import Renderer
+from insightedit.scenes.render import Subject, is_held_out_subject
 from insightedit.scenes.sampler import EditSample, SceneSampler, SegmentationSample
 from insightedit.scenes.scene import CATEGORIES, COLOURS, PHOTOMETRIC, SLOTS, TASKS, Edit, Scene, apply_edit
-from insightedit.scenes.studio import Subject, is_held_out_subject
 from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
 from insightedit.scenes.wordings import PICTURE_TEMPLATES, PLACES, TEMPLATES, operation_words
 
 CLASSES: tuple[str, ...] = Assets.embedded().classes
-
-
-def render_edit(scene: Scene, edit: Edit, *, size: int, assets: Assets | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene before and after an edit.
-
-    Args:
-        scene: what the source shows.
-        edit: what changes.
-        size: side of the square pictures in pixels, at least 16.
-        assets: sprites and photographs; the embedded ones by default.
-
-    Returns:
-        Source and target, each (size, size, 3) uint8 RGB.
-    """
-    renderer = Renderer(assets or Assets.embedded(), size)
-    return renderer.render(scene), renderer.render(apply_edit(scene, edit))
 
 
 def known_words(pictures_too: bool = False) -> list[str]:
@@ -62,6 +43,6 @@ def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
 __all__ = [
     "CATEGORIES", "CLASSES", "COLOURS", "PHOTOMETRIC", "SLOTS", "TASKS", "Assets", "Edit", "EditSample", "Scene",
     "SceneSampler", "SegmentationSample", "Subject", "SubjectEditSampler", "SubjectSample", "SubjectSampler",
-    "apply_edit", "is_held_out_combination", "is_held_out_subject", "known_words", "render_edit",
+    "apply_edit", "is_held_out_combination", "is_held_out_subject", "known_words",
     "subject_corpus", "text_corpus",
 ]  # fmt: skip

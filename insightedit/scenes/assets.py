@@ -18,19 +18,12 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Sprite:
-    """A named cut-out.
+    """A named cut-out."""
 
-    Attributes:
-        name: class name as instructions use it, e.g. `dog`.
-        group: what it is a kind of, e.g. `animal`.
-        fact: what only few things are, e.g. `animal that can fly`; empty if none is known.
-        path: picture file with an alpha channel.
-    """
-
-    name: str
-    group: str
-    fact: str
-    path: Path
+    name: str  # class name as instructions use it, e.g. `dog`
+    group: str  # what it is a kind of, e.g. `animal`
+    fact: str  # what only few things are, e.g. `animal that can fly`; empty if none is known
+    path: Path  # picture file with an alpha channel
 
 
 @dataclass(frozen=True)
@@ -125,20 +118,18 @@ def read_metadata(folder: Path) -> list[dict]:
             "in metadata.jsonl."
         ) from None
     for number, entry in enumerate(entries):
-        _check_entry(folder, number, entry)
+        where = f"entry {number} of the metadata of {folder}"
+        if not isinstance(entry, dict) or not all(entry.get(key) for key in ("file", "kind", "name")):
+            raise ValueError(f"{where} is {entry!r}: it needs file, kind and name.")
+        if entry["kind"] not in KINDS:
+            raise ValueError(f"{where} has the kind {entry['kind']!r}: choose one of {', '.join(KINDS)}.")
+        if entry.get("split", "train") not in SPLITS:
+            raise ValueError(f"{where} has the split {entry['split']!r}: choose one of {', '.join(SPLITS)}.")
+        if not (folder / entry["file"]).is_file():
+            raise FileNotFoundError(
+                f"{where} lists {entry['file']}, which is not there: add the file or drop the entry."
+            )
     return entries
-
-
-def _check_entry(folder: Path, number: int, entry: object) -> None:
-    where = f"entry {number} of the metadata of {folder}"
-    if not isinstance(entry, dict) or not all(entry.get(key) for key in ("file", "kind", "name")):
-        raise ValueError(f"{where} is {entry!r}: it needs file, kind and name.")
-    if entry["kind"] not in KINDS:
-        raise ValueError(f"{where} has the kind {entry['kind']!r}: choose one of {', '.join(KINDS)}.")
-    if entry.get("split", "train") not in SPLITS:
-        raise ValueError(f"{where} has the split {entry['split']!r}: choose one of {', '.join(SPLITS)}.")
-    if not (folder / entry["file"]).is_file():
-        raise FileNotFoundError(f"{where} lists {entry['file']}, which is not there: add the file or drop the entry.")
 
 
 @lru_cache(maxsize=256)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from insightedit.scenes.render import BACKDROP_COLOURS, TINTS, Backdrop
 from insightedit.scenes.scene import COLOURS, PHOTOMETRIC, SLOT_CENTRES, SLOTS, Edit, Scene, SceneObject, apply_edit
-from insightedit.scenes.studio import BACKDROP_COLOURS, TINTS, Backdrop
 
 WRONG_CLASSES = 4
 WRONG_SLOTS = 2
@@ -73,25 +73,18 @@ def candidate_drawings(
     if len(things) == 2:
         one, other = things
         wrong["wrong_place:swapped"] = backdrop, (moved(one, other.slot), moved(other, one.slot))
-    for name, other in wrong_backdrops(backdrop).items():
-        wrong[f"wrong_backdrop:{name}"] = other, things
-    return wrong
+    colours = [name for name in BACKDROP_COLOURS if name not in backdrop.names][:WRONG_BACKDROPS]
+    grounds = {name: Backdrop("plain", (BACKDROP_COLOURS[name],), (name,)) for name in colours}
+    if len(backdrop.colours) == 2:  # a gradient the wrong way round
+        grounds["reversed"] = replace(backdrop, colours=backdrop.colours[::-1], names=backdrop.names[::-1])
+        grounds["turned"] = replace(backdrop, across=not backdrop.across)
+    return wrong | {f"wrong_backdrop:{name}": (ground, things) for name, ground in grounds.items()}
 
 
 def wrong_classes(name: str, classes: tuple[str, ...]) -> list[str]:
     """Classes that are spread over the list, the same ones for the same name."""
     start = classes.index(name)
     return [classes[(start + 13 * step) % len(classes)] for step in range(1, WRONG_CLASSES + 1)]
-
-
-def wrong_backdrops(backdrop: Backdrop) -> dict[str, Backdrop]:
-    """Name -> backdrop: other plain colours, and a gradient the wrong way round."""
-    colours = [name for name in BACKDROP_COLOURS if name not in backdrop.names][:WRONG_BACKDROPS]
-    others = {name: Backdrop("plain", (BACKDROP_COLOURS[name],), (name,)) for name in colours}
-    if len(backdrop.colours) == 2:
-        others["reversed"] = replace(backdrop, colours=backdrop.colours[::-1], names=backdrop.names[::-1])
-        others["turned"] = replace(backdrop, across=not backdrop.across)
-    return others
 
 
 def moved(thing: SceneObject, slot: int) -> SceneObject:

@@ -1,25 +1,31 @@
-"""Scene -> pixels, with integers only, so that the same scene gives the same bytes on every machine."""
+"""Scenes, reference pictures and backdrops -> pixels: integers only, so that all machines give the same bytes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image
 
 from insightedit.scenes.assets import Assets, load_photo, load_sprite
-from insightedit.scenes.scene import COLOURS, Background, Scene, SceneObject
+from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOT_CENTRES, Background, Scene, SceneObject
+from insightedit.scenes.wordings import PLACEHOLDER, article
 
 MIRROR_LEFT = 660  # thousandths: the mirror covers the picture's right third
 FRAME = (120, 80, 45)
+Colour = tuple[int, int, int]
+
+PAPERS: tuple[Colour, ...] = (
+    (255, 255, 255), (250, 242, 220), (226, 238, 250), (230, 246, 228), (250, 230, 236), (232, 232, 236),
+)  # fmt: skip
+TINTS: tuple[str | None, ...] = (None, *(name for name in COLOURS if name != "white"))  # paper is white
+BACKDROP_COLOURS: dict[str, Colour] = {**COLOURS, "grey": (150, 150, 150), "brown": (120, 75, 40)}
+CLOSE_UP = 2  # a reference shows the subject twice as large as the picture that it will stand in
 
 
 class Renderer:
-    """Renders scenes of one world as squares of `size` pixels.
-
-    Raises:
-        ValueError: if `size` is under 16 pixels, where sprites can no longer be told apart.
-    """
+    """Renders scenes of one world as squares of `size` pixels; ValueError under 16, where sprites all look alike."""
 
     def __init__(self, assets: Assets, size: int) -> None:
         if size < 16:
@@ -30,12 +36,28 @@ class Renderer:
 
     def render(self, scene: Scene) -> np.ndarray:
         """(size, size, 3) uint8 RGB."""
-        canvas = self.background(scene.background)
-        if scene.mirror:
-            draw_mirror(canvas)
-        for thing in scene.objects:
+        return self.draw(self.ground(scene), scene.objects, scene.photometric)
+
+    def draw(self, canvas: np.ndarray, things: tuple[SceneObject, ...], look: str | None = None) -> np.ndarray:
+        """Things over `canvas`, in place, back to front; then a global change of the whole."""
+        for thing in things:
             self.paste(canvas, thing)
-        return canvas if scene.photometric is None else photometric(canvas, scene.photometric)
+        return canvas if look is None else photometric(canvas, look)
+
+    def ground(self, scene: Scene) -> np.ndarray:
+        """A fresh (size, size, 3) uint8 picture of what stands behind the objects: background, and perhaps a mirror.
+
+        The mirror is a framed glass over the right third: the room's left third, flipped and paler.
+        """
+        canvas = self.background(scene.background)
+        if not scene.mirror:
+            return canvas
+        left, frame = MIRROR_LEFT * self.size // 1000, max(1, self.size // 48)
+        reflected = canvas[:, : self.size - left][:, ::-1].astype(np.uint32)
+        canvas[:, left:] = (reflected * 6 + np.array([205, 215, 225], dtype=np.uint32) * 4) // 10
+        glass = canvas[:, left:]
+        glass[:frame], glass[-frame:], glass[:, :frame], glass[:, -frame:] = FRAME, FRAME, FRAME, FRAME
+        return canvas
 
     def background(self, background: Background) -> np.ndarray:
         """A fresh (size, size, 3) uint8 crop of the photograph, perhaps with another one shining through."""
@@ -87,21 +109,6 @@ def tint(rgb: np.ndarray, colour: str) -> np.ndarray:
     return np.minimum(255, np.array(COLOURS[colour], dtype=np.uint32) * shade[..., None] // 215)
 
 
-def draw_mirror(canvas: np.ndarray) -> None:
-    """A framed glass over the right third: the room's left third, flipped and paler."""
-    size = canvas.shape[0]
-    left, frame = MIRROR_LEFT * size // 1000, max(1, size // 48)
-    reflected = canvas[:, : size - left][:, ::-1].astype(np.uint32)
-    canvas[:, left:] = (reflected * 6 + np.array([205, 215, 225], dtype=np.uint32) * 4) // 10
-    for rows, columns in (
-        (slice(0, frame), slice(left, size)),
-        (slice(size - frame, size), slice(left, size)),
-        (slice(0, size), slice(left, left + frame)),
-        (slice(0, size), slice(size - frame, size)),
-    ):
-        canvas[rows, columns] = FRAME
-
-
 def photometric(canvas: np.ndarray, operation: str) -> np.ndarray:
     """One of the global edits (MGIE's), (H, W, 3) uint8 -> the same."""
     x = canvas.astype(np.int32)
@@ -134,3 +141,89 @@ def _blur(canvas: np.ndarray) -> np.ndarray:
         width, length = 2 * radius + 1, canvas.shape[axis]
         out = (np.take(sums, range(width, width + length), axis) - np.take(sums, range(length), axis)) // width
     return out.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a reference picture shows."""
+
+    name: str  # class name of the sprite
+    colour: str | None = None  # name of its tint, one of `TINTS`; None for the sprite's own colours
+    flip: bool = False  # mirrored left to right
+    paper: int = 0  # index into `PAPERS`, the light ground that it is shown on, which does not matter
+
+    def standing_at(self, slot: int) -> SceneObject:
+        """The subject in a picture: medium height, at the centre of a place, else as the reference shows it."""
+        x, y = SLOT_CENTRES[slot]
+        return SceneObject(self.name, slot, x, y, HEIGHTS["medium"], self.flip, self.colour)
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """What subjects are put on in a new picture.
+
+    `kind` is `plain` (one colour) or `gradient` (two), told in words; `swatch` (one or two colours without names) or
+    `photo`, told by a reference picture.
+    """
+
+    kind: str
+    colours: tuple[Colour, ...] = ()  # one or two, RGB in 0..255; none for a photo
+    names: tuple[str, ...] = ()  # theirs; none for a swatch or a photo
+    across: bool = False  # whether a gradient goes from left to right; else from top to bottom
+    photo: Background | None = None  # the crop, for a photo
+
+    @property
+    def is_pictured(self) -> bool:
+        """Whether a reference picture tells it, since words do not."""
+        return not self.names
+
+    @property
+    def words(self) -> str:
+        """`a red background`; `<imagehere>` where a picture tells it."""
+        if self.is_pictured:
+            return PLACEHOLDER
+        if self.kind == "plain":
+            return article(f"{self.names[0]} background")
+        start, end = ("at the left", "at the right") if self.across else ("at the top", "at the bottom")
+        return f"a background from {self.names[0]} {start} to {self.names[1]} {end}"
+
+    @property
+    def meaning(self) -> str:
+        """The same, with words for what a picture tells."""
+        return {"swatch": "a coloured background", "photo": "a photo"}.get(self.kind, self.words)
+
+
+class Studio:
+    """Draws reference pictures, backdrops and new pictures, of the size of the scenes' renderer."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
+        self.close_up = Renderer(renderer.assets, CLOSE_UP * renderer.size)
+
+    def reference(self, subject: Subject) -> np.ndarray:
+        """(size, size, 3) uint8: the subject in the middle of light paper, twice as large as it will be."""
+        size = self.close_up.size
+        canvas = np.full((size, size, 3), PAPERS[subject.paper], dtype=np.uint8)
+        self.close_up.paste(canvas, subject.standing_at(4))
+        edge = (size - self.renderer.size) // 2
+        return np.ascontiguousarray(canvas[edge : edge + self.renderer.size, edge : edge + self.renderer.size])
+
+    def backdrop(self, backdrop: Backdrop) -> np.ndarray:
+        """A fresh (size, size, 3) uint8 picture of the backdrop alone."""
+        if backdrop.photo is not None:
+            return self.renderer.background(backdrop.photo)
+        size = self.renderer.size
+        first, last = (np.array(backdrop.colours[i], dtype=np.uint32) for i in (0, -1))
+        step = np.arange(size, dtype=np.uint32)[:, None]
+        ramp = (first * (size - 1 - step) + last * step + (size - 1) // 2) // (size - 1)
+        line = ramp[None, :] if backdrop.across else ramp[:, None]
+        return np.ascontiguousarray(np.broadcast_to(line, (size, size, 3)).astype(np.uint8))
+
+    def draw(self, backdrop: Backdrop, things: tuple[SceneObject, ...]) -> np.ndarray:
+        """(size, size, 3) uint8: the backdrop with things on it, back to front."""
+        return self.renderer.draw(self.backdrop(backdrop), things)
+
+
+def is_held_out_subject(name: str, colour: str | None, classes: tuple[str, ...]) -> bool:
+    """Whether this class is never shown in this tint in training: one pair in eleven, spread evenly."""
+    return (classes.index(name) * 5 + TINTS.index(colour) * 4) % 11 == 3

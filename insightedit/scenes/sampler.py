@@ -20,11 +20,9 @@ import numpy as np
 from insightedit.scenes import wordings
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_scenes
-from insightedit.scenes.draws import MAX_TRIES, RandomAccessSampler, draw_background, weighted
-from insightedit.scenes.references import arrange, refer
-from insightedit.scenes.render import Renderer
+from insightedit.scenes.draws import MAX_TRIES, RandomAccessSampler, arrange, draw_background, refer, weighted
+from insightedit.scenes.render import Renderer, Studio, Subject
 from insightedit.scenes.scene import COLOURS, HEIGHTS, PHOTOMETRIC, Edit, Scene, apply_edit
-from insightedit.scenes.studio import Studio, Subject
 
 TASK_WEIGHTS = {"remove": 25, "replace": 20, "recolour": 18, "add": 15, "resize": 10, "photometric": 12}
 CATEGORY_WEIGHTS = {
@@ -36,29 +34,17 @@ MIN_CHANGED = 0.004  # share of the pixels that an edit changes at least
 
 @dataclass(frozen=True)
 class EditSample:
-    """One edit of one scene.
+    """One edit of one scene; all follows from `scene` and `edit`."""
 
-    Attributes:
-        index: its number in the sampler.
-        scene, edit: the descriptions that all else follows from.
-        category: how the object is referred to, one of `CATEGORIES`.
-        style: `simple` or `advanced` wording.
-        template_id: which wording.
-        instruction: what a user would say.
-        renderer: makes the pictures.
-        subject: what the reference picture shows where one stands in place of words for the new object
-            (`insightedit.scenes.subjects`), else None.
-    """
-
-    index: int
+    index: int  # its number in the sampler
     scene: Scene
     edit: Edit
-    category: str
-    style: str
+    category: str  # how the object is referred to, one of `CATEGORIES`
+    style: str  # `simple` or `advanced` wording
     template_id: str
-    instruction: str
-    renderer: Renderer
-    subject: Subject | None = None
+    instruction: str  # what a user would say
+    renderer: Renderer  # makes the pictures
+    subject: Subject | None = None  # what a reference picture shows in place of words for the new object
 
     @cached_property
     def source(self) -> np.ndarray:
@@ -160,6 +146,8 @@ class SceneSampler(RandomAccessSampler):
         ValueError: for an unknown split or style.
     """
 
+    templates = wordings.TEMPLATES
+
     def __init__(
         self,
         split: str = "train",
@@ -215,37 +203,43 @@ class SceneSampler(RandomAccessSampler):
             return None
         objects, targets = arranged
         scene = Scene(draw_background(rng, self.split, self.assets), objects, mirror=category == "mirror")
-        edit = self._edit(rng, task, scene, targets)
+        edit, subject = self._edit(rng, task, scene, targets)
         names = [objects[i].name for i in edit.targets] + ([edit.name] if edit.name else [])
         if not all(self._may(name, task) for name in names):
             return None
-        template = self._template(rng, wordings.TEMPLATES[task], self.style)
+        template = self._template(rng, self.templates[task], self.style)
         reference = refer(scene, targets, category, self.assets) if edit.targets else ""
         text = template.text.format(
             ref=reference, new=edit.name, colour=edit.colour, size="bigger" if edit.bigger else "smaller",
             op=wordings.operation_words(edit.operation or ""), place=wordings.place(edit.slot or 0),
         )  # fmt: skip
         words = (template.style, template.key, wordings.fix_articles(text))
-        sample = EditSample(index, scene, edit, category, *words, self.renderer)
-        return sample if sample.mask.mean() >= MIN_CHANGED else None
+        sample = EditSample(index, scene, edit, category, *words, self.renderer, subject)
+        return sample if self._is_clear(sample) else None
 
-    def _edit(self, rng: np.random.Generator, task: str, scene: Scene, targets: tuple[int, ...]) -> Edit:
+    def _is_clear(self, sample: EditSample) -> bool:
+        return bool(sample.mask.mean() >= MIN_CHANGED)
+
+    def _edit(
+        self, rng: np.random.Generator, task: str, scene: Scene, targets: tuple[int, ...]
+    ) -> tuple[Edit, Subject | None]:
+        """An edit, and the subject of its reference picture."""
         first = scene.objects[targets[0]]
         if task == "remove":
-            return Edit(task, targets)
+            return Edit(task, targets), None
         if task == "photometric":
-            return Edit(task, operation=PHOTOMETRIC[int(rng.integers(len(PHOTOMETRIC)))])
+            return Edit(task, operation=PHOTOMETRIC[int(rng.integers(len(PHOTOMETRIC)))]), None
         if task == "recolour":
             colours = [c for c in COLOURS if all(scene.objects[i].colour != c for i in targets)]
-            return Edit(task, targets, colour=colours[int(rng.integers(len(colours)))])
+            return Edit(task, targets, colour=colours[int(rng.integers(len(colours)))]), None
         if task == "resize":
             bigger = first.height <= HEIGHTS["medium"] and (first.height == HEIGHTS["small"] or bool(rng.integers(2)))
-            return Edit(task, targets, bigger=bigger)
+            return Edit(task, targets, bigger=bigger), None
         names = scene.absent(self.assets.classes)
         name = names[int(rng.integers(len(names)))]
         if task == "replace":
-            return Edit(task, targets, name=name)
-        return Edit(task, name=name, slot=scene.empty_slots[int(rng.integers(len(scene.empty_slots)))])
+            return Edit(task, targets, name=name), None
+        return Edit(task, name=name, slot=scene.empty_slots[int(rng.integers(len(scene.empty_slots)))]), None
 
 
 def distinct(pictures: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -25,49 +25,30 @@ BIGGER, SMALLER = 1400, 700  # thousandths
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One sprite in a scene.
+    """One sprite in a scene."""
 
-    Attributes:
-        name: class name.
-        slot: index into `SLOTS`.
-        x, y: centre, thousandths of the side.
-        height: thousandths of the side.
-        flip: mirrored left to right.
-        colour: name of the tint, or None for the sprite's own colours.
-        in_mirror: whether this is the copy in the mirror.
-    """
-
-    name: str
-    slot: int
-    x: int
+    name: str  # class name
+    slot: int  # index into `SLOTS`
+    x: int  # centre, thousandths of the side
     y: int
-    height: int
-    flip: bool = False
-    colour: str | None = None
-    in_mirror: bool = False
+    height: int  # thousandths of the side
+    flip: bool = False  # mirrored left to right
+    colour: str | None = None  # name of the tint; None for the sprite's own colours
+    in_mirror: bool = False  # whether this is the copy in the mirror
 
 
 @dataclass(frozen=True)
 class Background:
-    """A crop of a photograph: corner and side in thousandths of what the photo allows.
+    """A crop of a photograph: corner and side in thousandths of what the photo allows."""
 
-    Attributes:
-        photo: its name.
-        left, top, side: where the crop lies.
-        flip: mirrored left to right.
-        channels: which of the photograph's channels are shown as red, green and blue.
-        veil: name of a second photograph that shines through, cropped alike; None for none.
-        veil_share: how much of it, in thousandths.
-    """
-
-    photo: str
+    photo: str  # its name
     left: int
     top: int
     side: int
-    flip: bool = False
-    channels: tuple[int, int, int] = (0, 1, 2)
-    veil: str | None = None
-    veil_share: int = 0
+    flip: bool = False  # mirrored left to right
+    channels: tuple[int, int, int] = (0, 1, 2)  # which of the photograph's are shown as red, green and blue
+    veil: str | None = None  # name of a second photograph that shines through, cropped alike
+    veil_share: int = 0  # how much of it, in thousandths
 
 
 @dataclass(frozen=True)
@@ -93,27 +74,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class Edit:
-    """What changes.
+    """What changes."""
 
-    Attributes:
-        task: one of `TASKS`.
-        targets: indices of the objects that change.
-        name: new class (add, replace).
-        colour: new colour (recolour), or the tint of the new object (add, replace).
-        flip: whether the new object (add, replace) is mirrored left to right.
-        slot: where (add).
-        bigger: direction (resize).
-        operation: one of `PHOTOMETRIC`.
-    """
-
-    task: str
-    targets: tuple[int, ...] = ()
-    name: str | None = None
-    colour: str | None = None
-    slot: int | None = None
-    bigger: bool = True
-    operation: str | None = None
-    flip: bool = False
+    task: str  # one of `TASKS`
+    targets: tuple[int, ...] = ()  # indices of the objects that change
+    name: str | None = None  # new class (add, replace)
+    colour: str | None = None  # new colour (recolour), or the tint of the new object (add, replace)
+    slot: int | None = None  # where (add)
+    bigger: bool = True  # direction (resize)
+    operation: str | None = None  # one of `PHOTOMETRIC`
+    flip: bool = False  # whether the new object (add, replace) is mirrored left to right
 
 
 def apply_edit(scene: Scene, edit: Edit) -> Scene:
@@ -126,14 +96,15 @@ def apply_edit(scene: Scene, edit: Edit) -> Scene:
         return replace(scene, objects=(*scene.objects, new))
     if edit.task == "remove":
         return replace(scene, objects=tuple(o for i, o in enumerate(scene.objects) if i not in edit.targets))
-    changed = tuple(_change(o, edit) if i in edit.targets else o for i, o in enumerate(scene.objects))
-    return replace(scene, objects=changed)
-
-
-def _change(thing: SceneObject, edit: Edit) -> SceneObject:
-    if edit.task == "replace":
-        return replace(thing, name=edit.name or thing.name, colour=edit.colour, flip=edit.flip)
-    if edit.task == "recolour":
-        return replace(thing, colour=edit.colour)
     factor = BIGGER if edit.bigger else SMALLER
-    return replace(thing, height=thing.height * factor // 1000)
+    objects = list(scene.objects)
+    for number, thing in enumerate(objects):
+        if number not in edit.targets:
+            continue
+        if edit.task == "replace":
+            objects[number] = replace(thing, name=edit.name or thing.name, colour=edit.colour, flip=edit.flip)
+        elif edit.task == "recolour":
+            objects[number] = replace(thing, colour=edit.colour)
+        else:
+            objects[number] = replace(thing, height=thing.height * factor // 1000)
+    return replace(scene, objects=tuple(objects))

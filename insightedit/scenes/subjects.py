@@ -24,10 +24,9 @@ from insightedit.scenes import wordings
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_drawings
 from insightedit.scenes.draws import RandomAccessSampler, draw_background, weighted
-from insightedit.scenes.references import arrange, refer
-from insightedit.scenes.sampler import MIN_CHANGED, EditSample, distinct
+from insightedit.scenes.render import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Studio, Subject, is_held_out_subject
+from insightedit.scenes.sampler import MIN_CHANGED, EditSample, SceneSampler, distinct
 from insightedit.scenes.scene import Edit, Scene, SceneObject
-from insightedit.scenes.studio import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Studio, Subject, is_held_out_subject
 
 BACKDROP_WEIGHTS = {"plain": 40, "gradient": 20, "swatch": 20, "photo": 20}
 CATEGORY_WEIGHTS = {"plain": 50, "left_right": 15, "relative_size": 10, "colour": 15, "reasoning": 10}
@@ -39,34 +38,18 @@ BLANK = 128  # grey level of the blank canvas: zero, where pixels are told in [-
 
 @dataclass(frozen=True)
 class SubjectSample:
-    """One new picture of subjects that reference pictures show.
+    """One new picture of subjects that reference pictures show."""
 
-    Attributes:
-        index: its number in the sampler.
-        backdrop: what the subjects stand on.
-        subjects: what the references of subjects show.
-        slots: where each subject stands, indices into `SLOTS`.
-        style: `simple` or `advanced` wording.
-        template_id: which wording.
-        instruction: what a user would say, with one `<imagehere>` per reference.
-        studio: makes the pictures.
-        backdrop_first: whether the instruction tells the backdrop before the subjects.
-    """
-
-    index: int
-    backdrop: Backdrop
-    subjects: tuple[Subject, ...]
-    slots: tuple[int, ...]
-    style: str
+    index: int  # its number in the sampler
+    backdrop: Backdrop  # what the subjects stand on
+    subjects: tuple[Subject, ...]  # what their references show
+    slots: tuple[int, ...]  # where each subject stands, indices into `SLOTS`
+    style: str  # `simple` or `advanced` wording
     template_id: str
-    instruction: str
-    studio: Studio
-    backdrop_first: bool = False
-
-    @property
-    def source(self) -> None:
-        """There is none: the picture is drawn on a blank canvas."""
-        return
+    instruction: str  # what a user would say, with one `<imagehere>` per reference
+    studio: Studio  # makes the pictures
+    backdrop_first: bool = False  # whether the instruction tells the backdrop before the subjects
+    source = None  # the picture is drawn on a blank canvas
 
     @cached_property
     def blank(self) -> np.ndarray:
@@ -208,10 +191,11 @@ class SubjectSampler(RandomAccessSampler):
         return first, draw_subject(rng, self.split, self.assets, others, backdrop.names)
 
 
-class SubjectEditSampler(RandomAccessSampler):
-    """Edits that add a subject, or replace an object by it; arguments as `RandomAccessSampler`."""
+class SubjectEditSampler(SceneSampler):
+    """Edits that add a subject, or replace an object by it; arguments as `SceneSampler`."""
 
     stream = "subject_edits"
+    templates = wordings.PICTURE_TEMPLATES
 
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[EditSample, EditSample]:
         """The same source and instruction twice; the reference shows its subject in another tint."""
@@ -226,32 +210,24 @@ class SubjectEditSampler(RandomAccessSampler):
 
         return self._first(attempt, "minimal pair of subject edits")
 
-    def _draw(self, index: int, rng: np.random.Generator) -> EditSample:
+    def _draw(
+        self, index: int, rng: np.random.Generator, category: str | None = None, task: str | None = None
+    ) -> EditSample:
         task = ("add", "replace")[int(rng.integers(2))]
         category = weighted(rng, self._known(CATEGORY_WEIGHTS, task)) if task == "replace" else "plain"
-        return self._first(lambda: self._attempt(index, rng, task, category), f"{category} {task} edit of a subject")
+        return self._first(lambda: self._attempt(index, rng, category, task), f"{category} {task} edit of a subject")
 
-    def _attempt(self, index: int, rng: np.random.Generator, task: str, category: str) -> EditSample | None:
-        arranged = arrange(rng, category, self.assets)
-        if arranged is None:
-            return None
-        objects, targets = arranged
-        scene = Scene(draw_background(rng, self.split, self.assets), objects)
+    def _is_clear(self, sample: EditSample) -> bool:
+        return stands_out(sample.source, sample.target) >= MIN_CLEAR
+
+    def _edit(
+        self, rng: np.random.Generator, task: str, scene: Scene, targets: tuple[int, ...]
+    ) -> tuple[Edit, Subject]:
         subject = draw_subject(rng, self.split, self.assets, scene.absent(self.assets.classes))
         edit = Edit(task, name=subject.name, colour=subject.colour, flip=subject.flip)
         if task == "replace":
-            edit = replace(edit, targets=targets)
-        else:
-            edit = replace(edit, slot=scene.empty_slots[int(rng.integers(len(scene.empty_slots)))])
-        names = (subject.name, *(objects[i].name for i in edit.targets))
-        if not all(self._may(name, task) for name in names):
-            return None
-        template = self._template(rng, wordings.PICTURE_TEMPLATES[task])
-        reference = refer(scene, targets, category, self.assets) if edit.targets else ""
-        text = template.text.format(ref=reference, place=wordings.place(edit.slot or 0))
-        about = (category, template.style, template.key, text)
-        sample = EditSample(index, scene, edit, *about, self.renderer, subject)
-        return sample if stands_out(sample.source, sample.target) >= MIN_CLEAR else None
+            return replace(edit, targets=targets), subject
+        return replace(edit, slot=scene.empty_slots[int(rng.integers(len(scene.empty_slots)))]), subject
 
 
 def subject_corpus(count: int, seed: int = 0) -> Iterator[str]:

@@ -18,10 +18,9 @@ from insightedit.scenes import (
     SceneSampler,
     apply_edit,
     is_held_out_combination,
-    render_edit,
     text_corpus,
 )
-from insightedit.scenes.references import refer
+from insightedit.scenes.draws import refer
 from insightedit.scenes.render import Renderer
 from insightedit.scenes.scene import HEIGHTS, SLOT_CENTRES, Background
 from insightedit.scenes.wordings import PLACES, TEMPLATES
@@ -86,7 +85,8 @@ def test_samples_do_not_depend_on_the_order_they_are_asked_for():
 
 def test_pictures_and_mask_are_exact(samples):
     for sample in samples["test"][:60]:
-        source, target = render_edit(sample.scene, sample.edit, size=32)
+        renderer = Renderer(Assets.embedded(), 32)
+        source, target = renderer.render(sample.scene), renderer.render(apply_edit(sample.scene, sample.edit))
         assert source.shape == target.shape == (32, 32, 3)
         assert source.dtype == target.dtype == np.uint8
         assert np.array_equal(sample.source, source)

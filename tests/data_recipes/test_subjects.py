@@ -18,9 +18,8 @@ from insightedit.scenes import (
     is_held_out_subject,
     subject_corpus,
 )
-from insightedit.scenes.render import Renderer
+from insightedit.scenes.render import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Renderer, Studio, Subject
 from insightedit.scenes.scene import HEIGHTS, SLOT_CENTRES
-from insightedit.scenes.studio import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Studio, Subject
 from insightedit.scenes.subjects import MIN_CLEAR, stands_out
 from insightedit.scenes.wordings import PICTURE_TEMPLATES, PLACEHOLDER, PLACES
 from insightedit.types import REFERENCE_PLACEHOLDER

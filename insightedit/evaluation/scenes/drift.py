@@ -25,7 +25,7 @@ from insightedit.evaluation.core.statistics import mean
 from insightedit.evaluation.scenes import metrics
 from insightedit.files import check_folder, write_text
 from insightedit.scenes import EditSample, SceneSampler
-from insightedit.scenes.references import refer
+from insightedit.scenes.draws import refer
 from insightedit.scenes.scene import COLOURS, Edit, Scene, apply_edit
 from insightedit.scenes.wordings import TEMPLATES, fix_articles, place
 

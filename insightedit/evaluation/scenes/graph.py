@@ -18,7 +18,6 @@ import numpy as np
 
 from insightedit.scenes import EditSample, SubjectSample
 from insightedit.scenes.candidates import candidate_drawings, candidate_scenes
-from insightedit.scenes.render import draw_mirror, photometric
 from insightedit.scenes.scene import Scene, SceneObject
 
 if TYPE_CHECKING:
@@ -146,10 +145,7 @@ class GraphCase:
 
     def render(self, graph: SceneGraph) -> np.ndarray:
         """(H, W, 3) uint8: the picture of a graph."""
-        canvas = self.ground(graph.ground)
-        for thing in graph.things:
-            self.renderer.paste(canvas, thing)
-        return canvas if graph.look is None else photometric(canvas, graph.look)
+        return self.renderer.draw(self.ground(graph.ground), graph.things, graph.look)
 
 
 def graph_case_of(sample: object) -> GraphCase | None:
@@ -168,12 +164,7 @@ def _case_of_edit(sample: EditSample) -> GraphCase:
         candidates["copy_reference"] = SceneGraph(ground="reference")
 
     def ground(name: str) -> np.ndarray:
-        if name == "reference":
-            return sample.references[0].copy()
-        canvas = renderer.background(scene.background)
-        if scene.mirror:
-            draw_mirror(canvas)
-        return canvas
+        return sample.references[0].copy() if name == "reference" else renderer.ground(scene)
 
     return GraphCase(renderer, candidates, ground)
 

@@ -7,13 +7,11 @@ insightedit eval magicbrush MagicBrush/test --results edited/ --method UltraEdit
 insightedit eval table runs/eval/ours runs/eval/ultraedit --published
 insightedit eval paired runs/eval/ours runs/eval/ultraedit
 
-The commands that read what was measured are in `benchmark_reading` and `benchmark_judging`.
+The commands that read what was measured are in `insightedit.cli.eval_reading`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +19,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from insightedit.cli import eval_listing as benchmark_listing
-from insightedit.cli.options import BatchSize, Device, ImageScale, PromptScale, Steps, TextScale
-from insightedit.console import MAX_SEED, Command, Group, finite, one_sentence_errors, progress_bar, quiet_libraries
-from insightedit.evaluation.benchmarks.registry import load_benchmark
+from insightedit.cli import eval_reading
+from insightedit.cli.options import (
+    BatchSize,
+    Device,
+    ImageScale,
+    PromptScale,
+    Steps,
+    TextScale,
+    check_exclusive,
+    check_no_model,
+)
+from insightedit.console import (
+    MAX_SEED,
+    Command,
+    Group,
+    console,
+    finite,
+    one_sentence_errors,
+    progress_bar,
+    quiet_libraries,
+    titled_table,
+)
+from insightedit.evaluation.benchmarks.registry import MODULES, benchmark_loader, load_benchmark
+from insightedit.evaluation.reporting.table_formatting import to_markdown
 
 if TYPE_CHECKING:
     from insightedit.evaluation.benchmarks.base import Benchmark
     from insightedit.evaluation.core.protocol import Protocol
     from insightedit.evaluation.core.run import EditingMethod
-    from insightedit.evaluation.core.run_folder import RunCard
 
 SHORT = {
     "reason-edit": "Reason-Edit: edits that need understanding or reasoning.",
@@ -105,6 +122,30 @@ JudgeRate = Annotated[
 ]
 
 
+def long_help(name: str) -> str:
+    """Help of a benchmark: paper, licence, how to get it, tree, splits, protocols, examples."""
+    from insightedit.evaluation.core.protocols import protocols_for
+
+    card, known = benchmark_loader(name).CARD, protocols_for(name)
+    protocols = [f"{one.name}{' (default)' if one is known[0] else ''}: {one.title}." for one in known]
+    needs = " --judge endpoint --judge-model NAME" if known[0].asks_a_judge else ""
+    count = f"Samples: {card.counts['all']:,}." if "all" in card.counts else ""
+    parts = [
+        f"{card.title} ({card.paper}).",
+        f"Get it: {card.obtain}",
+        f"Licence: {card.licence}. {count}",
+        f"\b\nExpected tree:\n{card.layout}",
+        *([f"Splits, the default first: {', '.join(card.splits)}."] if card.splits else []),
+        "\b\nProtocols:\n" + "\n".join(protocols),
+        "\b\nExamples:\n"
+        f"insightedit eval {name} FOLDER --model runs/insightedit/model{needs} --out runs/eval/ours\n"
+        f"insightedit eval {name} FOLDER --results edited/ --method UltraEdit{needs} --out runs/eval/ultraedit\n"
+        f"insightedit eval {name} FOLDER --dump to_edit/   # ids and instructions, for any editor\n"
+        "insightedit eval table runs/eval/ours runs/eval/ultraedit --published",
+    ]
+    return "\n\n".join(parts)
+
+
 class EvalGroup(Group):
     """The commands of `insightedit eval`; a benchmark of somebody else, MODULE:NAME, is one too."""
 
@@ -122,17 +163,15 @@ class BenchmarkCommand(Command):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help; the two arguments are click's, which typer holds within itself."""
-        self.help = benchmark_listing.long_help(str(self.name))
+        self.help = long_help(str(self.name))
         super().format_help(ctx, formatter)
 
 
 def register(app: typer.Typer) -> None:
     """Add a command for each published benchmark, and those that read what was measured."""
-    from insightedit.cli import eval_reading
-
     for name, line in SHORT.items():
         app.command(name, cls=BenchmarkCommand, help=line, rich_help_panel=PANEL)(evaluate)
-    app.command("list", cls=Command)(benchmark_listing.list_benchmarks)
+    app.command("list", cls=Command)(list_benchmarks)
     for name, command in eval_reading.COMMANDS.items():
         app.command(name, cls=Command)(command)
 
@@ -187,7 +226,7 @@ def evaluate(
         }
         _check_options(model, results, dump, rules, judge, partial=partial)
         if model is None:
-            _check_no_model({**call, "seeds": seeds, "background_lock": background_lock or None})
+            check_no_model({**call, "seeds": seeds, "background_lock": background_lock or None}, "without --model")
         benchmark = _read(name, folder, split, limit)
         out = out or Path("runs/eval") / benchmark.card.name
         if dump is not None:
@@ -217,12 +256,7 @@ def evaluate(
 def _check_options(
     model: str | None, results: Path | None, dump: Path | None, rules: Protocol, judge: str | None, *, partial: bool
 ) -> None:
-    given = [
-        name for name, value in (("--model", model), ("--results", results), ("--dump", dump)) if value is not None
-    ]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} exclude each other: name one of them.")
-    if not given:
+    if not check_exclusive({"--model": model, "--results": results, "--dump": dump}):
         raise ValueError(
             "nothing to measure: --model FOLDER edits the pictures, --results FOLDER takes pictures that are there."
         )
@@ -234,14 +268,6 @@ def _check_options(
         raise ValueError(f"{rules.name} asks no judge: leave --judge out, or take --protocol viescore_v1.")
     if rules.command:
         raise ValueError(f"{rules.name} is measured by `{rules.command}`.")
-
-
-def _check_no_model(settings: dict[str, Any]) -> None:
-    given = [name.replace("num_inference_", "") for name, value in settings.items() if value is not None]
-    if given:
-        raise ValueError(
-            f"{', '.join(given).replace('_', ' ')}: no model runs without --model; leave these options out."
-        )
 
 
 def _read(name: str, folder: Path, split: str | None, limit: int | None) -> Benchmark:
@@ -296,40 +322,61 @@ def _dump(benchmark: Benchmark, folder: Path) -> None:
 
 
 def _measure(benchmark: Benchmark, rules: Protocol, editor: EditingMethod, models: Any, out: Path) -> None:
-    from insightedit.evaluation.core.run import run_benchmark
-
-    with _judge_errors(), progress_bar(len(benchmark), "Measuring") as advance:
-        card = run_benchmark(benchmark, rules, editor, models, out, progress=advance)
-    _print_summary(card, out)
-
-
-def _print_summary(card: RunCard, out: Path) -> None:
-    from insightedit.cli.eval_reading import category_tables, noted_table
-    from insightedit.evaluation.core.records import read_records
-    from insightedit.evaluation.core.run import failures
+    """Measure, or go on measuring, and print tables and failures."""
+    from insightedit.chat.clients import ChatError, MissingReplyError
+    from insightedit.evaluation.core.run import failures, run_benchmark
     from insightedit.evaluation.core.run_folder import RECORDS, RUN
     from insightedit.evaluation.reporting.reading import read_report_run
-    from insightedit.evaluation.reporting.table_formatting import to_markdown
 
+    try:
+        with progress_bar(len(benchmark), "Measuring") as advance:
+            card = run_benchmark(benchmark, rules, editor, models, out, progress=advance)
+    except (ChatError, MissingReplyError) as error:
+        raise ValueError(f"{error} The same command goes on where it was.") from error
     run = read_report_run(out)
-    typer.echo(to_markdown(noted_table([run])))
-    if card.protocol["averaging"] == "macro":
-        first = card.protocol["columns"][0]["metric_name"]
-        for grid in category_tables([run], first) if not card.missing else []:
-            typer.echo(to_markdown(grid))
-    for line in failures(card, read_records(out / RECORDS)):
+    tables = [eval_reading.noted_table([run])]
+    if card.protocol["averaging"] == "macro" and not card.missing:
+        tables += eval_reading.category_tables([run], card.protocol["columns"][0]["metric_name"])
+    for table in tables:
+        typer.echo(to_markdown(table))
+    for line in (*failures(card, run.records()), out / RUN, out / RECORDS):
         typer.echo(line)
-    for name in (RUN, RECORDS):
-        typer.echo(out / name)
     typer.echo(f"Beside the papers' rows: insightedit eval table {out} --published")
 
 
-@contextmanager
-def _judge_errors() -> Iterator[None]:
-    """A judge that gives no reply is a sentence for the user, too."""
-    from insightedit.chat.clients import ChatError, MissingReplyError
+def list_benchmarks(
+    name: Annotated[str | None, typer.Argument(help="A protocol, to see its columns; none: all benchmarks.")] = None,
+) -> None:
+    """Tell what can be measured: benchmarks with their protocols, or the columns of one protocol."""
+    with one_sentence_errors():
+        from insightedit.evaluation.core.protocols import PROTOCOLS, protocols_for
 
-    try:
-        yield
-    except (ChatError, MissingReplyError) as error:
-        raise ValueError(f"{error} The same command goes on where it was.") from error
+        if name is not None:
+            for protocol in [PROTOCOLS[name]] if name in PROTOCOLS else protocols_for(name):
+                _print_protocol(protocol)
+            return
+        table = titled_table("Benchmarks", ["name", "samples", "splits", "licence", "protocols, the default first"])
+        table.columns[1].justify = "right"
+        for known in MODULES:
+            card = benchmark_loader(known).CARD
+            count = f"{card.counts['all']:,}" if "all" in card.counts else "any"
+            protocols = ", ".join(protocol.name for protocol in protocols_for(known))
+            table.add_row(known, count, ", ".join(card.splits) or "-", card.licence, protocols)
+        console().print(table)
+        typer.echo("insightedit eval NAME --help: where to get it, and its tree")
+        typer.echo("insightedit eval list PROTOCOL: its columns, paper and strict")
+
+
+def _print_protocol(protocol: Protocol) -> None:
+    title = f"{protocol.name} {protocol.hash}: {protocol.title}"
+    table = titled_table(title, ["column", "variant", "compared with", "measured by", "note"])
+    models = {model.key: model for model in protocol.models}
+    for rule in protocol.rules:
+        beside = ", ".join(filter(None, (rule.reference, rule.caption)))
+        network = ", ".join(f"{models[key].name} {models[key].preprocess}".strip() for key in rule.models)
+        table.add_row(rule.name, rule.variant, beside, network or "-", rule.why)
+    screen = console()
+    screen.print(table)
+    screen.print(f"Rules from: {protocol.source}. Averages: {protocol.averaging}.", highlight=False)
+    for caveat in protocol.caveats:
+        screen.print(f"  {caveat}", highlight=False)

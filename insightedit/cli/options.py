@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,29 @@ def check_device(name: str | None) -> str | None:
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
     return name
+
+
+def check_exclusive(options: Mapping[str, Any]) -> list[str]:
+    """The names of the options that were given, of which there may be one.
+
+    Raises:
+        ValueError: if there are more.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other: name one of them.")
+    return given
+
+
+def check_no_model(settings: Mapping[str, Any], when: str) -> None:
+    """Refuse settings of a model's calls where none runs.
+
+    Raises:
+        ValueError: if one of them was given.
+    """
+    if given := [name.replace("num_inference_", "") for name, value in settings.items() if value is not None]:
+        names = ", ".join(given).replace("_", " ")
+        raise ValueError(f"{names}: no model runs {when}; leave these options out.")
 
 
 def _scale(text: str) -> Any:

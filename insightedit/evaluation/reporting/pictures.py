@@ -127,9 +127,9 @@ class CardMaker:
         if sample.source is not None or not sample.references:
             yield _shown("source", source)
         if target is not None:
-            yield _outlined("target", target, mask)
+            yield _shown("target", target, mask)
         elif mask is not None:
-            yield _outlined("source", source, mask)
+            yield _shown("source", source, mask)
         for run in self._runs:
             mine = f", {run.method}" if len(self._runs) > 1 else ""
             found = run.samples.get(sample.sample_id)
@@ -181,12 +181,8 @@ def thumbnail(rgb: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 def enlarged(rgb: np.ndarray, side: int = SIDE) -> np.ndarray:
     """(h, w, 3) uint8: every pixel repeated as often as fits into `side`, so that lines on it can be thin."""
-    times = _times(rgb, side)
+    times = max(1, side // max(rgb.shape[:2]))
     return rgb.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def _times(rgb: np.ndarray, side: int) -> int:
-    return max(1, side // max(rgb.shape[:2]))
 
 
 def _cell(shown: Thumbnail) -> Image.Image:
@@ -199,22 +195,17 @@ def _cell(shown: Thumbnail) -> Image.Image:
     return image.resize((width, height), BLOCKY if is_larger else SMOOTH)
 
 
-def _shown(label: str, rgb: np.ndarray | None) -> Thumbnail:
+def _shown(label: str, rgb: np.ndarray | None, mask: np.ndarray | None = None) -> Thumbnail:
+    """The picture as it is shown, with the mask's outline where there is a mask."""
     if rgb is None:
         return Thumbnail(label, None)
-    return Thumbnail(label, thumbnail(rgb), max(rgb.shape[:2]) <= SMALL)
-
-
-def _outlined(label: str, rgb: np.ndarray | None, mask: np.ndarray | None) -> Thumbnail:
-    if rgb is None or mask is None:
-        return _shown(label, rgb)
-    small = thumbnail(rgb)
-    picture = enlarged(small)
-    height, width = picture.shape[:2]
+    small, is_exact = thumbnail(rgb), max(rgb.shape[:2]) <= SMALL
+    if mask is None:
+        return Thumbnail(label, small, is_exact)
+    large = enlarged(small)
+    height, width = large.shape[:2]
     region = np.asarray(Image.fromarray(mask).resize((width, height), BLOCKY)).mean(axis=2) >= 128
-    return Thumbnail(
-        f"{label}, mask outlined", outlined(picture, region), max(rgb.shape[:2]) <= SMALL, _times(small, SIDE)
-    )
+    return Thumbnail(f"{label}, mask outlined", outlined(large, region), is_exact, width // small.shape[1])
 
 
 def outlined(rgb: np.ndarray, region: np.ndarray) -> np.ndarray:

@@ -72,27 +72,25 @@ def distributions(columns: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) 
 def category_bars(label: str, tables: Mapping[str, CategoryTable]) -> Figure:
     """One metric by category: a bar per method with its 95 % interval, small categories marked."""
     names = list(dict.fromkeys(row.name for table in tables.values() for row in table.rows))
+    sizes = dict.fromkeys(names, "0")  # those of the first method that has the category
+    for table in reversed(tables.values()):
+        sizes |= {row.name: f"{row.n}{FEW_MARK if row.is_small else ''}" for row in table.rows}
     thick = 0.8 / len(tables)
     figure, (axes,) = _figure(8.4, 1.1 + len(names) * max(0.34, 0.22 * len(tables)), 1, 1)
     for number, (method, table) in enumerate(tables.items()):
         colour = COLOURS[number % len(COLOURS)]
-        found = {row.name: row for row in table.rows if row.interval is not None}
+        found = {row.name: row.interval for row in table.rows if row.interval is not None}
         for place, name in enumerate(names):
-            row = found.get(name)
-            if row is None or row.interval is None:
+            if name not in found:
                 continue
             where = place - 0.4 + thick * (number + 0.5)
             named = _plain(method) if name == next(iter(found)) else None
-            axes.barh(where, row.interval.value, thick, color=colour, alpha=0.6, label=named)
-            _whisker(axes, row.interval, where)
+            axes.barh(where, found[name].value, thick, color=colour, alpha=0.6, label=named)
+            ends = found[name].low, found[name].high
+            if None not in ends:
+                axes.plot(ends, [where, where], color=INK, linewidth=1)
+                axes.plot(ends, [where, where], "|", color=INK, markersize=5)
         axes.axvline(table.micro.value, color=colour, linewidth=1, linestyle="--")
-    sizes = {
-        name: next(
-            (f"{r.n}{FEW_MARK if r.is_small else ''}" for t in tables.values() for r in t.rows if r.name == name),
-            "0",
-        )
-        for name in names
-    }  # fmt: skip
     axes.set_yticks(range(len(names)), [f"{_plain(name) or '(none)'}  n = {sizes[name]}" for name in names])
     axes.invert_yaxis()
     axes.tick_params(labelsize=8)
@@ -100,13 +98,6 @@ def category_bars(label: str, tables: Mapping[str, CategoryTable]) -> Figure:
     if len(tables) > 1:
         axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     return figure
-
-
-def _whisker(axes: Any, interval: Interval, where: float) -> None:
-    if interval.low is None or interval.high is None:
-        return
-    axes.plot([interval.low, interval.high], [where, where], color=INK, linewidth=1)
-    axes.plot([interval.low, interval.high], [where, where], "|", color=INK, markersize=5)
 
 
 def tradeoff(kept: str, edited: str, spots: Sequence[Spot]) -> Figure:

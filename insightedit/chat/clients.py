@@ -12,6 +12,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime
@@ -172,6 +173,7 @@ class EndpointClient:
         self.base_url = self.base_url.rstrip("/")
         self._next_turn, self._lock = 0.0, threading.Lock()
         self._http: httpx.Client | None = None
+        self.used: Counter[str] = Counter()  # "requests", and tokens "read" and "written"; told at a run's end
         if not self.is_lazy:
             self._connection()
 
@@ -252,6 +254,8 @@ class EndpointClient:
         import httpx
 
         http = self._connection()
+        with self._lock:
+            self.used["requests"] += 1
         if self.requests_per_minute is not None:
             with self._lock:
                 start = max(time.monotonic(), self._next_turn)
@@ -274,6 +278,8 @@ class EndpointClient:
             reply = _read_completion(response.json())
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None, f"status 200 without a completion: {said}", None
+        with self._lock:
+            self.used.update(read=reply.input_tokens, written=reply.output_tokens)
         return replace(reply, text=self._without_key(reply.text)), "", None
 
     def _post(self, http: httpx.Client, body: dict[str, Any]) -> httpx.Response:

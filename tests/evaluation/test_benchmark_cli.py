@@ -255,7 +255,8 @@ def test_a_judge_behind_an_endpoint_is_asked_once_and_can_be_replayed(runs: dict
     reply = completion(json.dumps({"score": [8, 5], "reasoning": "as seen"}))
     with ChatServer() as chat:
         chat.plan.extend((200, reply, {}) for _ in range(6))
-        ok(*command, "--judge", "endpoint", "--judge-url", chat.base_url, "--judge-key", "")
+        told = ok(*command, "--judge", "endpoint", "--judge-url", chat.base_url, "--judge-key", "")
+        assert "toy-1: 6 requests, " in told
         assert len(chat.bodies) == 6  # three repeats of two questions
     name = next(iter(read_samples(out))).sample_id
     assert values(out, "VIEScore_O", method="first") == {name: 5.0}

@@ -86,10 +86,9 @@ def open_judge(options: JudgeOptions, device: str) -> Iterator[ChatClient | None
         yield backends.RecordingClient(asked, store)
     finally:
         asked.close()
-        used = asked.usage
+        used = asked.used
         typer.echo(
-            f"{options.model}: {used.requests} requests, {used.input_tokens:,} tokens read, {used.output_tokens:,} "
-            "written"
+            f"{options.model}: {used['requests']} requests, {used['read']:,} tokens read, {used['written']:,} written"
         )
 
 

@@ -99,7 +99,13 @@ class BIM(nn.Module):
         Raises:
             ValueError: if P is not a square number.
         """
-        grid_size = _grid_size(image_features.shape[1])
+        num_patches = image_features.shape[1]
+        grid_size = math.isqrt(num_patches)
+        if grid_size * grid_size != num_patches:
+            raise ValueError(
+                f"BIM needs a square patch grid, got {num_patches} patches ({grid_size}x{grid_size} would be "
+                f"{grid_size * grid_size}): drop the class token, and give the vision encoder square pictures."
+            )
         dtype = get_parameter_dtype(self)  # not a layer's, which may store fewer bits than it computes in
         exchange = self.one_sided if self.two_way is None else self.two_way
         tokens, image = exchange(
@@ -119,14 +125,3 @@ class BIM(nn.Module):
             (B, 1, h, w) logits, or None without `place_head`.
         """
         return None if self.place_out is None else self.place_out(spatial_residual)
-
-
-def _grid_size(num_patches: int) -> int:
-    """Side of the square patch grid."""
-    grid_size = math.isqrt(num_patches)
-    if grid_size * grid_size != num_patches:
-        raise ValueError(
-            f"BIM needs a square patch grid, got {num_patches} patches ({grid_size}x{grid_size} would be "
-            f"{grid_size * grid_size}): drop the class token, and give the vision encoder square pictures."
-        )
-    return grid_size

@@ -110,11 +110,15 @@ class InterleavedTokenizer(RecordTokenizer):
         rows, pictures = [], []
         for text, source, own in zip(instructions, sources, references, strict=True):
             check_placeholders(text, len(own), self.max_references)
-            words, in_order = _with_source(text, source if self.source_in_text else None, list(own))
+            words, in_order = " ".join(text.split()), list(own)
+            if source is not None and self.source_in_text:
+                words, place = place_source(words)
+                in_order.insert(place, source)  # pictures stand in reading order
             rows.append(self._row(words, task_of(source is not None, bool(own)), shorten=shorten))
             pictures += in_order
         ids, positions = (torch.tensor(values) for values in zip(*rows, strict=True))
-        length = torch.tensor([len(row) - _count_end(row, self.text_tokenizer.pad_token_id) for row, _ in rows])
+        # a row ends with its end-of-text token; pads before it stand in pictures' places, and count
+        length = self.max_length - (ids.flip(1) != self.text_tokenizer.pad_token_id).int().argmax(dim=1)
         mask = torch.arange(self.max_length) < length[:, None]
         if not pictures:
             return TokenBatch(ids, mask.long(), image_positions=positions)
@@ -123,7 +127,7 @@ class InterleavedTokenizer(RecordTokenizer):
             mask.long(),
             pixel_values=self.image_processor(images=pictures, return_tensors="pt").pixel_values,
             image_positions=positions,
-            reference_pixels=self._squares(pictures),
+            reference_pixels=torch.stack([pixels_to_tensor(squash(image, self.resolution)) for image in pictures]),
         )
 
     def tokenize_records(
@@ -189,20 +193,3 @@ class InterleavedTokenizer(RecordTokenizer):
             dropped = min(excess, len(segment))
             del segment[len(segment) - dropped :]
             excess -= dropped
-
-    def _squares(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        return torch.stack([pixels_to_tensor(squash(picture, self.resolution)) for picture in pictures])
-
-
-def _with_source(text: str, source: np.ndarray | None, references: list[np.ndarray]) -> tuple[str, list[np.ndarray]]:
-    """Text and pictures with the source among them, in reading order."""
-    text = " ".join(text.split())
-    if source is None:
-        return text, references
-    text, place = place_source(text)
-    return text, [*references[:place], source, *references[place:]]
-
-
-def _count_end(ids: list[int], value: int) -> int:
-    """How many of the last ids are `value`."""
-    return next(number for number, entry in enumerate(reversed(ids)) if entry != value)

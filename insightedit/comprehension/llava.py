@@ -304,7 +304,12 @@ class LlavaComprehension(Comprehension):
         inputs_embeds = self.stock.get_input_embeddings()(tokens.input_ids)
         if tokens.pixel_values is None:
             return inputs_embeds, None
-        states, patches = self._see(tokens.pixel_values)
+        config = self.stock.config
+        outputs = self.stock.model.vision_tower(self._vision_input(tokens.pixel_values), output_hidden_states=True)
+        states = outputs.hidden_states[config.vision_feature_layer]
+        # BIM reads the patches alone; the projector also the class token, if the model was made so
+        patches = states[:, -((config.vision_config.image_size // config.vision_config.patch_size) ** 2) :]
+        states = patches if config.vision_feature_select_strategy == "default" else states
         projected = self.stock.model.multi_modal_projector(states).to(inputs_embeds)
         is_image = tokens.input_ids == self.stock.config.image_token_id
         if int(is_image.sum()) != projected.shape[0] * projected.shape[1]:
@@ -313,14 +318,6 @@ class LlavaComprehension(Comprehension):
                 f"{projected.shape[1]} patches: make the batch with this model's own `tokenize`."
             )
         return inputs_embeds.masked_scatter(is_image[..., None], projected), patches
-
-    def _see(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """The vision tower, once: states for the projector, and the patches among them without the class token."""
-        config = self.stock.config
-        outputs = self.stock.model.vision_tower(self._vision_input(pixel_values), output_hidden_states=True)
-        states = outputs.hidden_states[config.vision_feature_layer]
-        patches = states[:, -((config.vision_config.image_size // config.vision_config.patch_size) ** 2) :]
-        return (patches if config.vision_feature_select_strategy == "default" else states), patches
 
     def _vision_input(self, pixel_values: Tensor) -> Tensor:
         tower = self.stock.model.vision_tower

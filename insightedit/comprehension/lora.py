@@ -56,22 +56,17 @@ def attach(
         ValueError: if no layer of the language model has one of `lora.target_modules`' names.
     """
     if train_embeddings:
-        return _attach_tables(mllm, lora)
+        mllm.requires_grad_(False)
+        for table in vocabulary_tables(mllm):
+            table.data = table.data.float()
+        model = mllm if lora is None else wrap(mllm, _lora_config(mllm, lora, rows=None))
+        for table in vocabulary_tables(mllm):  # again, since peft freezes what it wraps
+            table.requires_grad_(True)
+        return model
     model = wrap(mllm, peft_config(mllm, edit_token_ids, lora))
     # a step of 1e-5 is below bfloat16's resolution, so trained rows are kept in float32; the layer casts them on use
     for rows in edit_token_parameters(model).values():
         rows.data = rows.data.float()
-    return model
-
-
-def _attach_tables(mllm: PreTrainedModel, lora: LoraConfig | None) -> PeftModel | PreTrainedModel:
-    """Freeze all but the two vocabulary tables, which become float32, and add LoRA unless None."""
-    mllm.requires_grad_(False)
-    for table in vocabulary_tables(mllm):
-        table.data = table.data.float()
-    model = mllm if lora is None else wrap(mllm, _lora_config(mllm, lora, rows=None))
-    for table in vocabulary_tables(mllm):
-        table.requires_grad_(True)
     return model
 
 
@@ -109,11 +104,6 @@ def language_model_layers(mllm: nn.Module, names: list[str]) -> str:
             f"{sorted(linear)}: set comprehension.lora.target_modules to some of them, e.g. [q_proj, v_proj]."
         )
     return pattern
-
-
-def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The low-rank matrices by name. Stage files select them with the pattern `*lora_*`."""
-    return {name: p for name, p in model.named_parameters() if "lora_" in name}
 
 
 def save_adapter(model: PeftModel, folder: str | Path) -> Path:
@@ -170,19 +160,14 @@ def merge(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
     """
     merged = copy.deepcopy(model)
     if isinstance(merged, PeftModel):
-        merged = _dequantized(merged) if getattr(merged.get_base_model(), "is_quantized", False) else merged
+        if getattr(merged.get_base_model(), "is_quantized", False):  # the same adapters on weights in floating point
+            config, state = merged.peft_config[ADAPTER_NAME], get_peft_model_state_dict(merged)
+            merged = wrap(merged.unload().dequantize(), config)
+            set_peft_model_state_dict(merged, state)
         merged = merged.merge_and_unload()
     elif getattr(merged, "is_quantized", False):
         merged = merged.dequantize()
     return merged.requires_grad_(False).eval()
-
-
-def _dequantized(model: PeftModel) -> PeftModel:
-    """The same adapters on the same weights in floating point."""
-    config, state = model.peft_config[ADAPTER_NAME], get_peft_model_state_dict(model)
-    plain = wrap(model.unload().dequantize(), config)
-    set_peft_model_state_dict(plain, state)
-    return plain
 
 
 def wrap(mllm: PreTrainedModel, config: PeftConfig) -> PeftModel:

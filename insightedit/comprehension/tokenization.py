@@ -244,7 +244,11 @@ class EditTokenizer(RecordTokenizer):
             spare = sorted((instruction, reply), key=len)
             if not shorten or excess > len(spare[0]) + len(spare[1]):
                 raise ValueError(self._too_long(turn, excess + limit, limit, shorten=shorten))
-            self._warn_once(excess + limit, limit)
+            if not self._warned:
+                logger.warning(
+                    "a sequence of %d tokens was cut to comprehension.max_length %d; said once.", excess + limit, limit
+                )
+                self._warned = True
             dropped = [*spare[0], *spare[1]][-excess:]
             keep[row, dropped] = False
         return keep
@@ -254,11 +258,6 @@ class EditTokenizer(RecordTokenizer):
         if shorten:
             return f"{given}; its frame alone is longer than max_length {limit}: raise comprehension.max_length."
         return f"{given}; the model reads at most {limit}: use a shorter instruction, or pass max_length to cut it."
-
-    def _warn_once(self, length: int, limit: int) -> None:
-        if not self._warned:
-            logger.warning("a sequence of %d tokens was cut to comprehension.max_length %d; said once.", length, limit)
-            self._warned = True
 
     def _compact(self, ids: Tensor, mask: Tensor, labels: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Close the gaps that `keep` leaves and pad on the right again."""

@@ -8,7 +8,7 @@ Source: InstructPix2Pix, section 3.2.1; the order of the dropped shares is Smart
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Literal
 
 import torch
@@ -114,7 +114,11 @@ def null_branches(
         "null": (without_text, torch.zeros_like(source_latents)),
     }
     conditions = [parts[branch][0] for branch in branches]
-    return _concatenate(conditions), torch.cat([parts[branch][1] for branch in branches])
+    joined: dict[str, Tensor | None] = {}
+    for name in (one.name for one in fields(EditCondition)):
+        given = [value for value in (getattr(one, name) for one in conditions) if value is not None]
+        joined[name] = torch.cat(given) if given else None
+    return EditCondition(**joined), torch.cat([parts[branch][1] for branch in branches])  # type: ignore[arg-type]
 
 
 def guide(
@@ -170,17 +174,3 @@ def _hide_text(condition: EditCondition, null_text_states: Tensor, hides: Tensor
 def _hide(values: Tensor, hides: Tensor) -> Tensor:
     """Zeros where `hides` (B,) is true."""
     return values.masked_fill(hides.view(-1, *[1] * (values.ndim - 1)), 0.0)
-
-
-def _concatenate(conditions: list[EditCondition]) -> EditCondition:
-    return EditCondition(
-        torch.cat([condition.encoder_hidden_states for condition in conditions]),
-        _cat_or_none([condition.spatial_residual for condition in conditions]),
-        _cat_or_none([condition.image_embeds for condition in conditions]),
-        _cat_or_none([condition.encoder_attention_mask for condition in conditions]),
-    )
-
-
-def _cat_or_none(values: list[Tensor | None]) -> Tensor | None:
-    given = [value for value in values if value is not None]
-    return torch.cat(given) if given else None

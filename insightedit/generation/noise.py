@@ -52,34 +52,20 @@ def diffuse(scheduler: SchedulerMixin, latents: Tensor, noise: Tensor, timesteps
         timesteps: (B,) int64.
 
     Returns:
-        z_t and the target, both (B, C, h, w).
-    """
-    # z_t = sqrt(a_t) x + sqrt(1 - a_t) noise
-    return scheduler.add_noise(latents, noise, timesteps), noise_target(scheduler, latents, noise, timesteps)
-
-
-def noise_target(scheduler: SchedulerMixin, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the UNet has to predict under the scheduler's `prediction_type`.
-
-    Args:
-        scheduler: a diffusers scheduler with `alphas_cumprod`.
-        latents: (B, C, h, w) clean latents.
-        noise: (B, C, h, w) standard normal.
-        timesteps: (B,) int64.
-
-    Returns:
-        (B, C, h, w): the noise (epsilon), the velocity (v_prediction) or the latents (sample).
+        z_t = sqrt(a_t) latents + sqrt(1 - a_t) noise, and the target under the scheduler's prediction type: the noise
+        (epsilon), the velocity (v_prediction) or the latents (sample); both (B, C, h, w).
 
     Raises:
         ValueError: on another prediction type.
     """
+    noisy = scheduler.add_noise(latents, noise, timesteps)
     match _prediction_type(scheduler):
         case "epsilon":
-            return noise
+            return noisy, noise
         case "v_prediction":
-            return scheduler.get_velocity(latents, noise, timesteps)
+            return noisy, scheduler.get_velocity(latents, noise, timesteps)
         case _:
-            return latents
+            return noisy, latents
 
 
 def snr_weights(scheduler: SchedulerMixin, timesteps: Tensor, gamma: float) -> Tensor:

@@ -72,7 +72,11 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
         )
         if source_prior:
             self.register_buffer("alphas_cumprod", torch.ones(TRAIN_TIMESTEPS))
-        self.place_out = _undecided(self.inner_dim) if place_head else None
+        self.place_out: nn.Linear | None = None
+        if place_head:  # it marks nothing yet, the same in every run, and draws no random number
+            self.place_out = nn.utils.skip_init(nn.Linear, self.inner_dim, 1)  # type: ignore[assignment]
+            for zero in self.place_out.parameters():
+                nn.init.zeros_(zero)
 
     @classmethod
     def from_transformer(
@@ -128,7 +132,10 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
         if source_prior:
             new.take_schedule(alphas_cumprod)
             weights["alphas_cumprod"] = new.alphas_cumprod
-        new.load_state_dict(_with_place_head(weights, new.place_out))
+        # of a place head: what the given one has of it, else what the new one has, or neither
+        weights = {key: value for key, value in weights.items() if key not in PLACE_KEYS or place_head}
+        head = {key: value for key, value in new.state_dict().items() if key in PLACE_KEYS}
+        new.load_state_dict(head | weights)
         if source_prior and not given.config.get("source_prior"):
             nn.init.zeros_(new.proj_out.weight)  # it says that nothing changes
             nn.init.zeros_(new.proj_out.bias)
@@ -273,18 +280,3 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
             yield features
         finally:
             hook.remove()
-
-
-def _with_place_head(weights: dict[str, Tensor], head: nn.Linear | None) -> dict[str, Tensor]:
-    """`weights` with what they have of a place head, or what the new one has, or neither."""
-    if head is None:
-        return {key: value for key, value in weights.items() if key not in PLACE_KEYS}
-    return {f"place_out.{key}": value for key, value in head.state_dict().items()} | weights
-
-
-def _undecided(width: int) -> nn.Linear:
-    """A head that marks nothing yet, the same in every run, and draws no random number."""
-    head: Any = nn.utils.skip_init(nn.Linear, width, 1)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    return head

@@ -7,9 +7,9 @@ from diffusers.training_utils import compute_snr
 
 from insightedit.generation.noise import (
     changed_area_weights,
+    diffuse,
     draw_timesteps,
     noise_loss,
-    noise_target,
     relative_weights,
     snr_weights,
 )
@@ -42,9 +42,9 @@ def test_a_beginning_outside_the_schedule_is_refused(begin: int) -> None:
 
 
 def test_targets() -> None:
-    assert noise_target(scheduler("epsilon"), LATENTS, NOISE, TIMESTEPS) is NOISE
-    assert noise_target(scheduler("sample"), LATENTS, NOISE, TIMESTEPS) is LATENTS
-    velocity = noise_target(scheduler("v_prediction"), LATENTS, NOISE, TIMESTEPS)
+    assert diffuse(scheduler("epsilon"), LATENTS, NOISE, TIMESTEPS)[1] is NOISE
+    assert diffuse(scheduler("sample"), LATENTS, NOISE, TIMESTEPS)[1] is LATENTS
+    velocity = diffuse(scheduler("v_prediction"), LATENTS, NOISE, TIMESTEPS)[1]
     alphas = scheduler().alphas_cumprod[TIMESTEPS][:, None, None, None]
     torch.testing.assert_close(velocity, alphas.sqrt() * NOISE - (1 - alphas).sqrt() * LATENTS)
 
@@ -113,7 +113,7 @@ def test_weights_move_the_loss_to_the_changed_area() -> None:
 
 def test_rejects_what_has_no_meaning() -> None:
     with pytest.raises(ValueError, match=r"DDIMScheduler has prediction_type 'flow'; training knows epsilon, v_pred"):
-        noise_target(scheduler("flow"), LATENTS, NOISE, TIMESTEPS)
+        diffuse(scheduler("flow"), LATENTS, NOISE, TIMESTEPS)
     with pytest.raises(ValueError, match=r"min_snr_gamma has to be positive, got 0"):
         snr_weights(scheduler(), TIMESTEPS, 0.0)
     with pytest.raises(ValueError, match=r"changed_area_weight has to be positive, got -1"):

@@ -16,19 +16,12 @@ NUM_RANDOM = 16
 
 @dataclass(frozen=True)
 class Block:
-    """Samples that one rule chose.
+    """Samples that one rule chose."""
 
-    Attributes:
-        key: "best", "worst", "random", "disagreement", or "all" where there are too few for that.
-        title: the rule, as a sentence.
-        names: sample ids in the rule's order.
-        notes: id -> what the rule says of it beside its numbers.
-    """
-
-    key: str
-    title: str
-    names: tuple[str, ...]
-    notes: Mapping[str, str] = field(default_factory=dict)
+    key: str  # "best", "worst", "random", "disagreement", or "all" where there are too few for that
+    title: str  # the rule, as a sentence
+    names: tuple[str, ...]  # sample ids in the rule's order
+    notes: Mapping[str, str] = field(default_factory=dict)  # id -> what the rule says of it beside its numbers
 
 
 def by_hash(names: Iterable[str], count: int = NUM_RANDOM, seed: int = 0) -> tuple[str, ...]:

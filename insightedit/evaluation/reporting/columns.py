@@ -14,19 +14,12 @@ class ProtocolMixError(ValueError):
 
 @dataclass(frozen=True)
 class ValuesKey:
-    """What may be averaged: one method, one metric.
+    """What may be averaged: one method, one metric."""
 
-    Attributes:
-        part: benchmark, or the part of it that has a column of its own.
-        metric_name: see `MetricRecord`.
-        metric_variant: "paper" or "strict".
-        method: row of the table.
-    """
-
-    part: str
-    metric_name: str
-    metric_variant: str
-    method: str
+    part: str  # benchmark, or the part of it that has a column of its own
+    metric_name: str  # see `MetricRecord`
+    metric_variant: str  # "paper" or "strict"
+    method: str  # row of the table
 
     @property
     def metric(self) -> tuple[str, str]:
@@ -39,29 +32,18 @@ class ValuesKey:
 
 @dataclass
 class MetricValues:
-    """The numbers behind one cell of a table.
+    """The numbers behind one cell of a table."""
 
-    Attributes:
-        key: whose they are.
-        protocol_hash: one for all.
-        bench_version: one for all.
-        values: sample -> its values, one per seed that gave one, in the order of the records.
-        units: sample -> what it is resampled with.
-        categories: sample -> category.
-        failed: (sample, seed) without a value.
-        capped: number of values brought down to a limit.
-        seeds: (sample, seed) that have been seen.
-    """
-
-    key: ValuesKey
-    protocol_hash: str
-    bench_version: str
+    key: ValuesKey  # whose they are
+    protocol_hash: str  # one for all
+    bench_version: str  # one for all
+    # sample -> its values, one per seed that gave one, in the order of the records
     values: dict[str, list[float]] = field(default_factory=dict)
-    units: dict[str, str] = field(default_factory=dict)
-    categories: dict[str, str] = field(default_factory=dict)
-    failed: list[tuple[str, int | None]] = field(default_factory=list)
-    capped: int = 0
-    seeds: set[tuple[str, int | None]] = field(default_factory=set)
+    units: dict[str, str] = field(default_factory=dict)  # sample -> what it is resampled with
+    categories: dict[str, str] = field(default_factory=dict)  # sample -> category
+    failed: list[tuple[str, int | None]] = field(default_factory=list)  # (sample, seed) without a value
+    capped: int = 0  # number of values brought down to a limit
+    seeds: set[tuple[str, int | None]] = field(default_factory=set)  # (sample, seed) that have been seen
 
     @property
     def n(self) -> int:

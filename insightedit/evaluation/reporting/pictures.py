@@ -35,19 +35,12 @@ SMOOTH, BLOCKY = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One picture of a card.
+    """One picture of a card."""
 
-    Attributes:
-        label: above or below it.
-        rgb: (h, w, 3) uint8, neither side above `SIDE`; None if there is no such picture.
-        is_exact: whether every pixel of the file is shown, so that it must not be compressed lossily.
-        times: how often each pixel is repeated.
-    """
-
-    label: str
-    rgb: np.ndarray | None
-    is_exact: bool = False
-    times: int = 1
+    label: str  # above or below it
+    rgb: np.ndarray | None  # (h, w, 3) uint8, neither side above `SIDE`; None if there is no such picture
+    is_exact: bool = False  # whether every pixel of the file is shown, so that it must not be compressed lossily
+    times: int = 1  # how often each pixel is repeated
 
     @cached_property
     def address(self) -> str:
@@ -60,19 +53,12 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class SampleCard:
-    """One sample of a contact sheet.
+    """One sample of a contact sheet."""
 
-    Attributes:
-        sample: what was asked.
-        pictures: from left to right.
-        numbers: (method, "metric value, metric value").
-        note: what the rule that chose it says.
-    """
-
-    sample: RunSample
-    pictures: tuple[Thumbnail, ...]
-    numbers: tuple[tuple[str, str], ...]
-    note: str = ""
+    sample: RunSample  # what was asked
+    pictures: tuple[Thumbnail, ...]  # from left to right
+    numbers: tuple[tuple[str, str], ...]  # (method, "metric value, metric value")
+    note: str = ""  # what the rule that chose it says
 
 
 def example_card(example: Example) -> SampleCard:

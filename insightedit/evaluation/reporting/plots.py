@@ -22,19 +22,12 @@ BINS = 24
 
 @dataclass(frozen=True)
 class Spot:
-    """A run in the trade-off.
+    """A run in the trade-off."""
 
-    Attributes:
-        name: of the run.
-        kept: mean of the preservation metric.
-        edited: mean of the headline metric.
-        scale: of image guidance, None if the run has none.
-    """
-
-    name: str
-    kept: Interval
-    edited: Interval
-    scale: float | None
+    name: str  # of the run
+    kept: Interval  # mean of the preservation metric
+    edited: Interval  # mean of the headline metric
+    scale: float | None  # of image guidance, None if the run has none
 
 
 def distributions(columns: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> Figure:

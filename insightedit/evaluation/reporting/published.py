@@ -21,21 +21,13 @@ Value = float | int | bool | str
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number means.
+    """What a number means."""
 
-    Attributes:
-        name: key in records and in the file, e.g. "CLIP_I".
-        label: as the papers print it, e.g. "CLIP-I".
-        unit: e.g. "dB".
-        better: "higher", "lower" or "n/a".
-        definition: how it is computed, in a few words.
-    """
-
-    name: str
-    label: str
-    unit: str
-    better: str
-    definition: str
+    name: str  # key in records and in the file, e.g. "CLIP_I"
+    label: str  # as the papers print it, e.g. "CLIP-I"
+    unit: str  # e.g. "dB"
+    better: str  # "higher", "lower" or "n/a"
+    definition: str  # how it is computed, in a few words
 
     def __post_init__(self) -> None:
         if self.better not in ARROWS:
@@ -44,21 +36,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class PublishedBenchmark:
-    """What a paper measured on.
+    """What a paper measured on."""
 
-    Attributes:
-        name: key in the file, e.g. "reason_edit_reasoning".
-        title: as the papers print it; "" where the table has no such heading.
-        bench: our name of the benchmark, "" if it has none.
-        categories: patterns of our categories that belong to it; none = all.
-        but_not: patterns of our categories that do not belong to it.
-    """
-
-    name: str
-    title: str
-    bench: str = ""
-    categories: tuple[str, ...] = ()
-    but_not: tuple[str, ...] = ()
+    name: str  # key in the file, e.g. "reason_edit_reasoning"
+    title: str  # as the papers print it; "" where the table has no such heading
+    bench: str = ""  # our name of the benchmark, "" if it has none
+    categories: tuple[str, ...] = ()  # patterns of our categories that belong to it; none = all
+    but_not: tuple[str, ...] = ()  # patterns of our categories that do not belong to it
 
     def holds(self, bench: str, category: str) -> bool:
         """Whether a record of that benchmark and category belongs here; case and "_" for "-" do not matter."""
@@ -71,18 +55,13 @@ class PublishedBenchmark:
 
 @dataclass(frozen=True)
 class Comparability:
-    """Whether our number may stand in a published column.
+    """Whether our number may stand in a published column."""
 
-    Attributes:
-        status: "same" (the rule was read in the authors' script), "assumed" (inferred or partly open) or "never"
-            (the rule is not published: shown at most, never ranked).
-        protocol: ours that follows the rule, e.g. "smartedit_v1"; "" where there is none.
-        warnings: sentences to print below a table.
-    """
-
+    # "same" (the rule was read in the authors' script), "assumed" (inferred or partly open) or "never" (the rule is
+    # not published: shown at most, never ranked)
     status: str
-    protocol: str
-    warnings: tuple[str, ...]
+    protocol: str  # ours that follows the rule, e.g. "smartedit_v1"; "" where there is none
+    warnings: tuple[str, ...]  # sentences to print below a table
 
     @property
     def is_ranked(self) -> bool:
@@ -92,24 +71,15 @@ class Comparability:
 
 @dataclass(frozen=True)
 class PublishedColumn:
-    """One column as printed.
+    """One column as printed."""
 
-    Attributes:
-        benchmark: what was measured on.
-        key: metric or property, the key of `PublishedRow.values` beside the benchmark's name.
-        label: header without arrow.
-        span: heading above several columns, "" without.
-        template: Python format of a value.
-        metric: what it means; None for a property of a data set.
-        comparability: whether ours may stand in it; None for what is not measured on a benchmark of ours.
-    """
-
-    benchmark: PublishedBenchmark
-    key: str
-    label: str
-    span: str
-    template: str
-    metric: Metric | None
+    benchmark: PublishedBenchmark  # what was measured on
+    key: str  # metric or property, the key of `PublishedRow.values` beside the benchmark's name
+    label: str  # header without arrow
+    span: str  # heading above several columns, "" without
+    template: str  # Python format of a value
+    metric: Metric | None  # what it means; None for a property of a data set
+    # whether ours may stand in it; None for what is not measured on a benchmark of ours
     comparability: Comparability | None
 
     @property
@@ -126,43 +96,26 @@ class PublishedColumn:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One method in one table.
+    """One method in one table."""
 
-    Attributes:
-        method: as in the file.
-        group: heading beside the row, "" without.
-        is_ranked: False for ablations and baselines that the paper leaves out when it marks the best.
-        values: (benchmark, key) -> number or truth value.
-        lower_bounds: (benchmark, key) of numbers that are printed with a plus sign.
-    """
-
-    method: str
-    group: str
-    is_ranked: bool
-    values: Mapping[tuple[str, str], Value]
-    lower_bounds: Collection[tuple[str, str]]
+    method: str  # as in the file
+    group: str  # heading beside the row, "" without
+    is_ranked: bool  # False for ablations and baselines that the paper leaves out when it marks the best
+    values: Mapping[tuple[str, str], Value]  # (benchmark, key) -> number or truth value
+    lower_bounds: Collection[tuple[str, str]]  # (benchmark, key) of numbers that are printed with a plus sign
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """One table in the paper's layout.
+    """One table in the paper's layout."""
 
-    Attributes:
-        paper: key, e.g. "insightedit".
-        number: as printed, e.g. "3a".
-        title: its caption.
-        source: title and address of the paper.
-        columns: in the printed order, as are the rows.
-        corner: head of the rows' names.
-    """
-
-    paper: str
-    number: str
-    title: str
-    source: str
-    columns: tuple[PublishedColumn, ...]
+    paper: str  # key, e.g. "insightedit"
+    number: str  # as printed, e.g. "3a"
+    title: str  # its caption
+    source: str  # title and address of the paper
+    columns: tuple[PublishedColumn, ...]  # in the printed order, as are the rows
     rows: tuple[PublishedRow, ...]
-    corner: str
+    corner: str  # head of the rows' names
 
     def __str__(self) -> str:
         return f"{self.paper} table {self.number}"

@@ -30,50 +30,31 @@ ORDERS = ("progress", *HEADLINES)  # what tells best from worst samples: a succe
 
 @dataclass(frozen=True)
 class FailureCount:
-    """One line of the taxonomy.
+    """One line of the taxonomy."""
 
-    Attributes:
-        code: "F1" to "F14".
-        text: what it means.
-        primary: samples that fail by it, or votes that name it.
-        carried: samples that carry it, successes among them; None of votes, which name one.
-    """
-
-    code: str
-    text: str
-    primary: int
-    carried: int | None
+    code: str  # "F1" to "F14"
+    text: str  # what it means
+    primary: int  # samples that fail by it, or votes that name it
+    carried: int | None  # samples that carry it, successes among them; None of votes, which name one
 
 
 @dataclass(frozen=True)
 class ReportRun:
-    """One run, whatever wrote it.
+    """One run, whatever wrote it."""
 
-    Attributes:
-        folder: it was read from.
-        card: what was measured, on what, how.
-        records: reads those of the method and of its controls anew, one at a time, so that memory stays flat.
-        samples: id -> what was asked, with paths that can be opened; of scenes, those whose pictures were kept.
-        columns: what was measured, in the protocol's order.
-        facts: (what, value) pairs of the page's head.
-        warnings: sentences of the benchmark, the protocol and the pairing.
-        ordered: the metric that tells best from worst samples, where it was chosen.
-        failures: the taxonomy, empty without verdicts.
-        counted: what the taxonomy counts: "samples", or raters' "votes".
-        verdicts: verdict -> samples; likewise.
-    """
-
-    folder: Path
-    card: RunCard
+    folder: Path  # it was read from
+    card: RunCard  # what was measured, on what, how
+    # reads those of the method and of its controls anew, one at a time, so that memory stays flat
     records: Callable[[], Iterable[MetricRecord]]
+    # id -> what was asked, with paths that can be opened; of scenes, those whose pictures were kept
     samples: Mapping[str, RunSample]
-    columns: tuple[MetricColumn, ...]
-    facts: tuple[tuple[str, str], ...]
-    warnings: tuple[str, ...]
-    ordered: MetricColumn | None = None
-    failures: tuple[FailureCount, ...] = ()
-    counted: str = "samples"
-    verdicts: Mapping[str, int] = field(default_factory=dict)
+    columns: tuple[MetricColumn, ...]  # what was measured, in the protocol's order
+    facts: tuple[tuple[str, str], ...]  # (what, value) pairs of the page's head
+    warnings: tuple[str, ...]  # sentences of the benchmark, the protocol and the pairing
+    ordered: MetricColumn | None = None  # the metric that tells best from worst samples, where it was chosen
+    failures: tuple[FailureCount, ...] = ()  # the taxonomy, empty without verdicts
+    counted: str = "samples"  # what the taxonomy counts: "samples", or raters' "votes"
+    verdicts: Mapping[str, int] = field(default_factory=dict)  # verdict -> samples; likewise
 
     @property
     def method(self) -> str:

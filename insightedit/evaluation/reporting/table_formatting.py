@@ -33,19 +33,12 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column's head.
+    """One column's head."""
 
-    Attributes:
-        label: as printed, without arrow.
-        over: heading above this and its neighbours of the same name, "" without.
-        better: "higher", "lower" or "n/a"; the best value of a column is marked unless "n/a".
-        notes: numbers of the notes that hold for the column.
-    """
-
-    label: str
-    over: str = ""
-    better: str = "n/a"
-    notes: tuple[int, ...] = ()
+    label: str  # as printed, without arrow
+    over: str = ""  # heading above this and its neighbours of the same name, "" without
+    better: str = "n/a"  # "higher", "lower" or "n/a"; the best value of a column is marked unless "n/a"
+    notes: tuple[int, ...] = ()  # numbers of the notes that hold for the column
 
     @property
     def text(self) -> str:
@@ -55,58 +48,37 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the table.
+    """One place of the table."""
 
-    Attributes:
-        text: as printed; "" for nothing.
-        interval: what stands below it, "" without.
-        number: what it is ranked by, None if it is not ranked.
-        notes: numbers of the notes that hold for it.
-    """
-
-    text: str = ""
-    interval: str = ""
-    number: float | None = None
-    notes: tuple[int, ...] = ()
+    text: str = ""  # as printed; "" for nothing
+    interval: str = ""  # what stands below it, "" without
+    number: float | None = None  # what it is ranked by, None if it is not ranked
+    notes: tuple[int, ...] = ()  # numbers of the notes that hold for it
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
+    """One row."""
 
-    Attributes:
-        label: of the method or category.
-        cells: one per heading.
-        group: heading beside this and its neighbours of the same name, "" without.
-    """
-
-    label: str
-    cells: tuple[Cell, ...]
-    group: str = ""
+    label: str  # of the method or category
+    cells: tuple[Cell, ...]  # one per heading
+    group: str = ""  # heading beside this and its neighbours of the same name, "" without
 
 
 @dataclass(frozen=True)
 class Table:
     """A table.
 
-    Attributes:
-        title: caption.
-        headings: of the columns after the label.
-        lines: rows; rules are drawn between their groups.
-        notes: footnotes; headings and cells name them by their place here, from 0.
-        remarks: sentences below the footnotes.
-        corner: head of the labels.
-
     Raises:
         ValueError: if a row has too few or too many cells.
     """
 
-    title: str
-    headings: tuple[Column, ...]
-    lines: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    corner: str = "Methods"
+    title: str  # caption
+    headings: tuple[Column, ...]  # of the columns after the label
+    lines: tuple[Row, ...]  # rows; rules are drawn between their groups
+    notes: tuple[str, ...] = ()  # footnotes; headings and cells name them by their place here, from 0
+    remarks: tuple[str, ...] = ()  # sentences below the footnotes
+    corner: str = "Methods"  # head of the labels
 
     def __post_init__(self) -> None:
         for line in self.lines:

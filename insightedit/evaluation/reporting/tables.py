@@ -63,22 +63,15 @@ PRESERVATION_NOTE = (
 class MetricColumn:
     """A column of our own.
 
-    Attributes:
-        metric_name: of the records.
-        metric_variant: "paper" or "strict".
-        better: "higher", "lower" or "n/a"; as known if not given, "n/a" for an unknown metric.
-        label: header; from the published metrics, or the name.
-        template: Python format of a value.
-
     Raises:
         ValueError: if the variant is unknown.
     """
 
-    metric_name: str
-    metric_variant: str = "paper"
-    better: str | None = None
-    label: str | None = None
-    template: str = "{:.3f}"
+    metric_name: str  # of the records
+    metric_variant: str = "paper"  # "paper" or "strict"
+    better: str | None = None  # "higher", "lower" or "n/a"; as known if not given, "n/a" for an unknown metric
+    label: str | None = None  # header; from the published metrics, or the name
+    template: str = "{:.3f}"  # Python format of a value
 
     def __post_init__(self) -> None:
         if self.metric_variant not in VARIANTS:

@@ -54,15 +54,10 @@ class Chosen(Form):
 
 @dataclass(frozen=True)
 class MainSubject(AskingStep):
-    """A language model looks at the photo and says which thing it is about; the others are of no use here.
+    """A language model looks at the photo and says which thing it is about; the others are of no use here."""
 
-    Attributes:
-        attempts: how often it is asked until the answer is usable; ours.
-        whole: refuse subjects that reach the picture's edge, where they are mostly cut off; ours.
-    """
-
-    attempts: int = attempts()
-    whole: bool = True
+    attempts: int = attempts()  # how often it is asked until the answer is usable; ours
+    whole: bool = True  # refuse subjects that reach the picture's edge, where they are mostly cut off; ours
 
     name = "main_subject"
     needs = ("chat",)
@@ -103,15 +98,11 @@ def _asking(record: Record) -> Asking[int]:
 
 @dataclass(frozen=True)
 class Addition(Step):
-    """The photo with its subject painted away is the source, the photo the target, the cut-out subject the reference.
+    """The source is the photo with its subject painted away, the target the photo, the reference the subject alone."""
 
-    Attributes:
-        grow: how far the painted area reaches beyond the mask, as a share of the picture's longer side; ours.
-        margin: of white around the reference, as a share of its longer side; ours.
-    """
-
+    # how far the painted area reaches beyond the mask, as a share of the picture's longer side; ours
     grow: float = share(0.02, most=0.5)
-    margin: float = share(MARGIN, most=0.5)
+    margin: float = share(MARGIN, most=0.5)  # of white around the reference, as a share of its longer side; ours
 
     name = "addition"
     needs = ("inpainter",)

@@ -95,23 +95,16 @@ class Replacements(EachRecord):
 
 @dataclass(frozen=True)
 class SubjectMasks(Step):
-    """Finds what came in the target (Grounding DINO + SAM), and cuts it out as the reference.
+    """Finds what came in the target (Grounding DINO + SAM), and cuts it out as the reference."""
 
-    Attributes:
-        box_threshold: least score of a detection; ours, as AdvancedEdit has it.
-        min_area: least share of the picture that the subject covers; ours.
-        max_area: largest; ours.
-        min_changed: least share of the subject's pixels that the edit has changed, or it was there before; ours.
-        tolerance: difference of two pixels in grey levels, in any channel, up to which they count as the same; ours.
-        margin: of white around the reference, as a share of its longer side; ours.
-    """
-
-    box_threshold: float = share(0.4)
-    min_area: float = share(0.005)
-    max_area: float = share(0.6)
+    box_threshold: float = share(0.4)  # least score of a detection; ours, as AdvancedEdit has it
+    min_area: float = share(0.005)  # least share of the picture that the subject covers; ours
+    max_area: float = share(0.6)  # largest; ours
+    # least share of the subject's pixels that the edit has changed, or it was there before; ours
     min_changed: float = share(0.5)
+    # difference of two pixels in grey levels, in any channel, up to which they count as the same; ours
     tolerance: int = 12
-    margin: float = share(MARGIN)
+    margin: float = share(MARGIN)  # of white around the reference, as a share of its longer side; ours
 
     name = "subject_masks"
     needs = ("detector", "segmenter")

@@ -52,14 +52,10 @@ class Couples:
     """Each photo with another one of the same source in `references`, the same one in every run.
 
     Which one follows from the photo's number, the source's length and `seed`; `start` and `count` do not matter.
-
-    Attributes:
-        photos: at least two.
-        seed: another one couples them otherwise.
     """
 
-    photos: Input
-    seed: int
+    photos: Input  # at least two
+    seed: int  # another one couples them otherwise
 
     def __len__(self) -> int:
         """As many as there are photos."""
@@ -107,20 +103,13 @@ NOTE = "donor"
 
 @dataclass(frozen=True)
 class Donor(Step):
-    """Chooses a thing of the second photo, by chance among those that are whole and of a kind that the first has not.
+    """Chooses a thing of the second photo, by chance among those that are whole and of a kind that the first lacks."""
 
-    Attributes:
-        attempts: how often a question about the second photo is asked until its answer is usable; ours.
-        box_threshold: least score of a detection; published for AdvancedEdit: 0.4.
-        min_area: least share of the second photo that the thing covers; small ones get blurred; ours.
-        max_area: largest; ours.
-        trim: pixels that are taken off all around, since they show the old background, too; ours.
-    """
-
-    attempts: int = 3
-    box_threshold: float = 0.4
-    min_area: float = 0.01
-    max_area: float = 0.4
+    attempts: int = 3  # how often a question about the second photo is asked until its answer is usable; ours
+    box_threshold: float = 0.4  # least score of a detection; published for AdvancedEdit: 0.4
+    min_area: float = 0.01  # least share of the second photo that the thing covers; small ones get blurred; ours
+    max_area: float = 0.4  # largest; ours
+    # pixels that are taken off all around, since they show the old background, too; ours
     trim: int = setting(1, lambda value: "" if value >= 0 else f"is {value}: it is a number of pixels, 0 or more.")
 
     name = NOTE
@@ -186,16 +175,12 @@ class Swap(Step):
 
     The thing that comes covers a box of the same area as the one that goes and stands on the same line; where it would
     reach out of the picture it is moved inwards. All rules about sizes are ours: the paper says "resize and filter".
-
-    Attributes:
-        grow: how far the inpainted area reaches beyond the mask, as a share of the picture's longer side.
-        min_scale: least change of the coming thing's size, as a factor of its sides.
-        max_scale: largest; beyond it gets blurred.
     """
 
+    # how far the inpainted area reaches beyond the mask, as a share of the picture's longer side
     grow: float = share(0.02, most=0.5, of="a side")
-    min_scale: float = 0.2
-    max_scale: float = 2.0
+    min_scale: float = 0.2  # least change of the coming thing's size, as a factor of its sides
+    max_scale: float = 2.0  # largest; beyond it gets blurred
 
     name = "swap"
     needs = ("inpainter", "harmoniser")
@@ -324,13 +309,9 @@ FORMS = {  # the paper's examples: its figures 1, 2 and 6
 
 @dataclass(frozen=True)
 class Relations(EachRecord):
-    """Adds what the masks tell: "Replace the smaller cat with a rabbit", "Add a cat to the right of the dog".
+    """Adds what the masks tell: "Replace the smaller cat with a rabbit", "Add a cat to the right of the dog"."""
 
-    Attributes:
-        only: leave all other wordings out, as SmartEdit's complex understanding has no others.
-    """
-
-    only: bool = False
+    only: bool = False  # leave all other wordings out, as SmartEdit's complex understanding has no others
 
     name = "relations"
 

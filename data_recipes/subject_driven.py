@@ -54,15 +54,10 @@ class EntityList(Form):
 
 @dataclass(frozen=True)
 class Entities(AskingStep):
-    """A caption, where the photo has none, and its entities, by a language model that reads the caption only.
+    """A caption, where the photo has none, and its entities, by a language model that reads the caption only."""
 
-    Attributes:
-        attempts: how often a question is asked until its answer is usable; ours.
-        max_things: entities at most, the first ones of the caption; ours.
-    """
-
-    attempts: int = attempts()
-    max_things: int = at_least(8)
+    attempts: int = attempts()  # how often a question is asked until its answer is usable; ours
+    max_things: int = at_least(8)  # entities at most, the first ones of the caption; ours
 
     name = "entities"
     needs = ("chat",)
@@ -115,15 +110,11 @@ class EntityMasks(Masks):
 
 @dataclass(frozen=True)
 class Compose(EachRecord):
-    """The caption with `<imagehere>` in the places of its entities, their cut-outs, and the photo as the target.
+    """The caption with `<imagehere>` in the places of its entities, their cut-outs, and the photo as the target."""
 
-    Attributes:
-        max_references: pictures at most; of more entities the larger ones are shown, the others keep their words; ours.
-        margin: of white around a reference, as a share of its longer side; ours.
-    """
-
+    # pictures at most; of more entities the larger ones are shown, the others keep their words; ours
     max_references: int = at_least(3)
-    margin: float = share(MARGIN, most=0.5)
+    margin: float = share(MARGIN, most=0.5)  # of white around a reference, as a share of its longer side; ours
 
     name = "compose"
 

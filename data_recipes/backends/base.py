@@ -51,17 +51,11 @@ class Usage:
 
 
 class Backend(Protocol):
-    """What all backends have.
+    """What all backends have."""
 
-    Attributes:
-        name: of the model, for manifests: hub id and revision, or "oracle".
-        settings: what else decides about its answers, ready for JSON.
-        usage: what was used so far.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
-    usage: Usage
+    name: str  # of the model, for manifests: hub id and revision, or "oracle"
+    settings: Mapping[str, Any]  # what else decides about its answers, ready for JSON
+    usage: Usage  # what was used so far
 
 
 class Chat(Backend, Protocol):

@@ -47,41 +47,29 @@ class EndpointChat(CountedBackend):
     is missing only, and one whose answers are all there needs neither key nor network. Nothing is loaded or sent
     before the first question.
 
-    Attributes:
-        model: as the endpoint calls it; pin a dated version.
-        url: of the endpoint, up to `/v1`; https, or http on this machine (or anywhere, without a key).
-        key_variable: environment variable that holds the key; None for servers without one.
-        replies: the `.jsonl` file that the answers' files are named after, one for each process; None keeps none.
-        temperature: of the sampling.
-        max_new_tokens: longest answer.
-        options: further entries of the request's body; None takes one of ours out, e.g.
-            {"max_tokens": None, "max_completion_tokens": 2048}.
-        timeout: seconds of silence after which an attempt failed.
-        max_attempts: requests for a question before the run stops, with waits that double in between.
-        requests_per_minute: of this process, no more than these; None for no limit.
-        concurrency: questions that wait for their answers at the same time.
-        price_input: per million tokens read; None if unknown.
-        price_output: per million tokens written; None if unknown.
-
     Raises:
         ValueError: if a number is out of range; with the first question that is not stored, for a bad address and a
             missing key (`EndpointClient`).
     """
 
-    model: str
+    model: str  # as the endpoint calls it; pin a dated version
     _: KW_ONLY
-    url: str = OPENAI
+    url: str = OPENAI  # of the endpoint, up to `/v1`; https, or http on this machine (or anywhere, without a key)
+    # environment variable that holds the key; None for servers without one
     key_variable: str | None = "OPENAI_API_KEY"
+    # the `.jsonl` file that the answers' files are named after, one for each process; None keeps none
     replies: str | None = None
-    temperature: float = 0.0
-    max_new_tokens: int = 1024
+    temperature: float = 0.0  # of the sampling
+    max_new_tokens: int = 1024  # longest answer
+    # further entries of the request's body; None takes one of ours out, e.g. {"max_tokens": None,
+    # "max_completion_tokens": 2048}.
     options: Mapping[str, Any] | None = None
-    timeout: float = 120.0
-    max_attempts: int = 6
-    requests_per_minute: float | None = None
-    concurrency: int = 4
-    price_input: float | None = None
-    price_output: float | None = None
+    timeout: float = 120.0  # seconds of silence after which an attempt failed
+    max_attempts: int = 6  # requests for a question before the run stops, with waits that double in between
+    requests_per_minute: float | None = None  # of this process, no more than these; None for no limit
+    concurrency: int = 4  # questions that wait for their answers at the same time
+    price_input: float | None = None  # per million tokens read; None if unknown
+    price_output: float | None = None  # per million tokens written; None if unknown
 
     def __post_init__(self) -> None:
         from insightedit.chat.clients import EndpointClient

@@ -87,21 +87,15 @@ class CountedBackend:
 class LocalModel(CountedBackend):
     """A model on this machine, whose weights are loaded with its first call.
 
-    Attributes:
-        model: hub id or folder.
-        revision: of the hub's repository.
-        device: "cpu", "cuda", "cuda:1"; None for a GPU if there is one.
-        dtype: of the weights; "auto" is `half` on a GPU and float32 elsewhere.
-
     Raises:
         ValueError: if a setting is out of range; subclasses name those that have to be `positive`.
     """
 
-    model: str
+    model: str  # hub id or folder
     _: KW_ONLY
-    revision: str | None = None
-    device: str | None = None
-    dtype: str = "auto"
+    revision: str | None = None  # of the hub's repository
+    device: str | None = None  # "cpu", "cuda", "cuda:1"; None for a GPU if there is one
+    dtype: str = "auto"  # of the weights; "auto" is `half` on a GPU and float32 elsewhere
 
     half: ClassVar[str] = "bfloat16"
     deciding: ClassVar[tuple[str, ...]] = ("dtype",)  # settings that decide about the answers

@@ -14,16 +14,12 @@ from insightedit.modeling.pretrained import load_pretrained
 
 @dataclass(eq=False)
 class Seq2SeqSummariser(LocalModel):
-    """Shortens the paragraph that a question is about: five beams, 5 to 64 tokens, no three in a row twice.
+    """Shortens the paragraph that a question is about: five beams, 5 to 64 tokens, no three in a row twice."""
 
-    Attributes:
-        model: T5-shaped, follows instructions; the published one needs about 22 GB, google/flan-t5-large 2 GB.
-        batch_size: paragraphs at a time.
-    """
-
+    # T5-shaped, follows instructions; the published one needs about 22 GB, google/flan-t5-large 2 GB
     model: str = "jordiclive/flan-t5-11b-summarizer-filtered"
     _: KW_ONLY
-    batch_size: int = 8
+    batch_size: int = 8  # paragraphs at a time
 
     @cached_property
     def loaded(self) -> tuple[Any, Any]:

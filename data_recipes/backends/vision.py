@@ -36,20 +36,13 @@ class _VisionModel(LocalModel):
 
 @dataclass(eq=False)
 class GroundingDino(_VisionModel):
-    """Finds things by phrases, several in one pass.
+    """Finds things by phrases, several in one pass."""
 
-    Attributes:
-        model: in the format of transformers' GroundingDinoForObjectDetection.
-        box_threshold: score that a box has to exceed, 0 to 1. AdvancedEdit: 0.4.
-        text_threshold: score that a phrase has to exceed in its box, 0 to 1. AdvancedEdit: 0.3.
-        batch_size: pictures at a time.
-    """
-
-    model: str = "IDEA-Research/grounding-dino-base"
+    model: str = "IDEA-Research/grounding-dino-base"  # in the format of transformers' GroundingDinoForObjectDetection
     _: KW_ONLY
-    box_threshold: float = 0.4
-    text_threshold: float = 0.3
-    batch_size: int = 4
+    box_threshold: float = 0.4  # score that a box has to exceed, 0 to 1. AdvancedEdit: 0.4.
+    text_threshold: float = 0.3  # score that a phrase has to exceed in its box, 0 to 1. AdvancedEdit: 0.3.
+    batch_size: int = 4  # pictures at a time
 
     classes = ("AutoModelForZeroShotObjectDetection", "AutoProcessor")
     deciding = ("box_threshold", "text_threshold", "dtype")

@@ -43,17 +43,11 @@ class Instructions(Form):
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What came of a question.
+    """What came of a question."""
 
-    Attributes:
-        value: what was read; None if no attempt gave a usable answer.
-        fault: what was wrong with the last answer; "" if there is a value.
-        attempts: how often was asked.
-    """
-
-    value: T | None
-    fault: str = ""
-    attempts: int = 1
+    value: T | None  # what was read; None if no attempt gave a usable answer
+    fault: str = ""  # what was wrong with the last answer; "" if there is a value
+    attempts: int = 1  # how often was asked
 
 
 def ask_all(

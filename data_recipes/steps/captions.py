@@ -47,15 +47,10 @@ class ObjectList(Form):
 
 @dataclass(frozen=True)
 class Captions(AskingStep):
-    """Caption and objects of a photo.
+    """Caption and objects of a photo."""
 
-    Attributes:
-        attempts: how often a question is asked until its answer is usable; ours.
-        max_things: objects at most, the first ones that are named; ours.
-    """
-
-    attempts: int = attempts()
-    max_things: int = at_least(8)
+    attempts: int = attempts()  # how often a question is asked until its answer is usable; ours
+    max_things: int = at_least(8)  # objects at most, the first ones that are named; ours
 
     name = "captions"
     needs = ("chat",)

@@ -50,15 +50,10 @@ def trimmed(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CutOut:
-    """A thing with its mask, no larger than its box.
+    """A thing with its mask, no larger than its box."""
 
-    Attributes:
-        pixels: (h, w, 3) uint8 RGB.
-        mask: (h, w) bool.
-    """
-
-    pixels: np.ndarray
-    mask: np.ndarray
+    pixels: np.ndarray  # (h, w, 3) uint8 RGB
+    mask: np.ndarray  # (h, w) bool
 
     @classmethod
     def of(cls, picture: np.ndarray, mask: np.ndarray) -> CutOut:

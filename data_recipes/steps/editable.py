@@ -35,15 +35,10 @@ class Flags(Form):
 
 @dataclass(frozen=True)
 class Editable(AskingStep):
-    """Asks a language model what may be edited; `pairs` then leaves the rest alone.
+    """Asks a language model what may be edited; `pairs` then leaves the rest alone."""
 
-    Attributes:
-        tasks: which of "remove" and "replace" are asked about.
-        attempts: how often a question is asked until its answer is usable; ours.
-    """
-
-    tasks: Sequence[str] = some_of(TASKS)
-    attempts: int = attempts()
+    tasks: Sequence[str] = some_of(TASKS)  # which of "remove" and "replace" are asked about
+    attempts: int = attempts()  # how often a question is asked until its answer is usable; ours
 
     name = "editable"
     needs = ("chat",)

@@ -11,13 +11,9 @@ from data_recipes.runner.steps import Context, EachRecord, Outcome, some_of
 
 @dataclass(frozen=True)
 class Finished(EachRecord):
-    """Lets finished pairs pass.
+    """Lets finished pairs pass."""
 
-    Attributes:
-        tasks: that pass.
-    """
-
-    tasks: Sequence[str] = some_of(TASKS)
+    tasks: Sequence[str] = some_of(TASKS)  # that pass
 
     name = "finished"
 

@@ -51,24 +51,16 @@ class Proposal(Form):
 
 @dataclass(frozen=True)
 class Pairs(Step):
-    """Pairs of a photo's things.
+    """Pairs of a photo's things."""
 
-    Attributes:
-        tasks: which of "remove", "add" and "replace" are made.
-        swap: whether every replacement is given the other way round, too, as published.
-        grow: how far the painted area reaches beyond the mask (removal) or the box (replacement), as a share of the
-            picture's longer side, at least 2 pixels: cut-outs are never exact; ours.
-        max_things: things that are edited at most, spread over them by chance; ours.
-        attempts: how often a proposal is asked for until it is usable; ours.
-        negative_prompt: for the inpainter; ours.
-    """
-
-    tasks: Sequence[str] = some_of(TASKS)
-    swap: bool = True
+    tasks: Sequence[str] = some_of(TASKS)  # which of "remove", "add" and "replace" are made
+    swap: bool = True  # whether every replacement is given the other way round, too, as published
+    # how far the painted area reaches beyond the mask (removal) or the box (replacement), as a share of the picture's
+    # longer side, at least 2 pixels: cut-outs are never exact; ours
     grow: float = share(0.02, most=0.5, of="a side")
-    max_things: int = at_least(4)
-    attempts: int = attempts()
-    negative_prompt: str = ""
+    max_things: int = at_least(4)  # things that are edited at most, spread over them by chance; ours
+    attempts: int = attempts()  # how often a proposal is asked for until it is usable; ours
+    negative_prompt: str = ""  # for the inpainter; ours
 
     name = "pairs"
     needs = ("inpainter", "chat")

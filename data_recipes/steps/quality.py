@@ -32,34 +32,27 @@ class Quality(Step):
     """Refuses pairs that are not what they say, or do not look like a picture.
 
     No rule on the scores is published: all thresholds are ours.
-
-    Attributes:
-        min_sc: least semantic consistency, on the rubric's scale.
-        min_pq: least perceptual quality; below `min_sc`, since small faults do less harm than wrong instructions.
-        rubric: "insightedit" (0 to 5, as published), "viescore" or "gedit" (0 to 10).
-        judged: "each" wording is judged, and those that do not fit are taken out; or only the "first", which costs a
-            fraction and leaves wrong rewordings in.
-        first_must_fit: whether a pair is refused if its first wording, which names what the pair claims to show, does
-            not fit; else it goes on with the wordings that do.
-        attempts: how often a question is asked until its answer is readable.
-        on_missing: "reject" or "keep" a pair whose judge gave no readable answer.
-        tolerance: difference of two pixels in grey levels, in any channel, up to which they count as the same.
-        max_outside: largest share of the picture that changes outside the mask.
-        min_inside: least share of the mask that changes: less, and the mask is loose.
-        min_changed: least share of the picture that changes.
     """
 
-    min_sc: float = 4.0
+    min_sc: float = 4.0  # least semantic consistency, on the rubric's scale
+    # least perceptual quality; below `min_sc`, since small faults do less harm than wrong instructions
     min_pq: float = 3.0
+    # "insightedit" (0 to 5, as published), "viescore" or "gedit" (0 to 10)
     rubric: str = one_of("insightedit", [name for name, one in RUBRICS.items() if {"SC", "PQ"} <= set(one.columns)])
+    # "each" wording is judged, and those that do not fit are taken out; or only the "first", which costs a fraction
+    # and leaves wrong rewordings in
     judged: str = one_of("each", ("each", "first"))
+    # whether a pair is refused if its first wording, which names what the pair claims to show, does not fit; else it
+    # goes on with the wordings that do
     first_must_fit: bool = True
-    attempts: int = attempts()
+    attempts: int = attempts()  # how often a question is asked until its answer is readable
+    # "reject" or "keep" a pair whose judge gave no readable answer
     on_missing: str = one_of("reject", ("reject", "keep"))
+    # difference of two pixels in grey levels, in any channel, up to which they count as the same
     tolerance: int = up_to(12, 255)
-    max_outside: float = up_to(0.001, 1)
-    min_inside: float = up_to(0.2, 1)
-    min_changed: float = up_to(0.001, 1)
+    max_outside: float = up_to(0.001, 1)  # largest share of the picture that changes outside the mask
+    min_inside: float = up_to(0.2, 1)  # least share of the mask that changes: less, and the mask is loose
+    min_changed: float = up_to(0.001, 1)  # least share of the picture that changes
 
     name = "quality"
     needs = ("judge",)

@@ -32,17 +32,12 @@ HINTS = {
 
 @dataclass(frozen=True)
 class SubjectWording(AskingStep):
-    """Instructions for pairs whose subject is shown by a reference picture.
+    """Instructions for pairs whose subject is shown by a reference picture."""
 
-    Attributes:
-        count: wordings that the language model writes; 0 leaves the template alone, and needs no model.
-        attempts: how often it is asked until the answer is usable; ours.
-        max_words: of an instruction; ours.
-    """
-
+    # wordings that the language model writes; 0 leaves the template alone, and needs no model
     count: int = at_least(2, least=0)
-    attempts: int = attempts()
-    max_words: int = at_least(40)
+    attempts: int = attempts()  # how often it is asked until the answer is usable; ours
+    max_words: int = at_least(40)  # of an instruction; ours
 
     name = "subject_wording"
 

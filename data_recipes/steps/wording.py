@@ -66,20 +66,14 @@ PROMPTS = {
 
 @dataclass(frozen=True)
 class Wording(AskingStep):
-    """Instructions of all kinds for pairs that remove, add or replace.
+    """Instructions of all kinds for pairs that remove, add or replace."""
 
-    Attributes:
-        kinds: which of "simple", "advanced" and "reasoning" are made beside the published template.
-        by_chat: whether a language model writes, too; without it there is no reasoning.
-        attempts: how often it is asked until the answer is usable; ours.
-        max_words: of an instruction; ours.
-        on_failure: "keep" goes on with the wordings that there are, "reject" refuses the pair; ours.
-    """
-
+    # which of "simple", "advanced" and "reasoning" are made beside the published template
     kinds: Sequence[str] = some_of(KINDS)
-    by_chat: bool = True
-    attempts: int = attempts()
-    max_words: int = at_least(60)
+    by_chat: bool = True  # whether a language model writes, too; without it there is no reasoning
+    attempts: int = attempts()  # how often it is asked until the answer is usable; ours
+    max_words: int = at_least(60)  # of an instruction; ours
+    # "keep" goes on with the wordings that there are, "reject" refuses the pair; ours
     on_failure: str = setting(
         "keep", lambda value: "" if value in ("keep", "reject") else f"is {value!r}: choose keep or reject."
     )

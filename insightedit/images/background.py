@@ -22,19 +22,12 @@ GLOBAL_COVERAGE = 0.6  # an edit over more of the picture than this is a change 
 
 @dataclass(frozen=True)
 class EditComparison:
-    """What one edit changed, at the model's resolution.
+    """What one edit changed, at the model's resolution."""
 
-    Attributes:
-        edited: (S, S, 3) float32 in [0, 255], what the model drew.
-        round_trip: (S, S, 3) float32 in [0, 255], the source through the autoencoder and back.
-        edit_map: (S, S) float32 in [0, 1], smoothed mean absolute difference of the two over the channels.
-        mask: (S, S) bool, where the edit went.
-    """
-
-    edited: np.ndarray
-    round_trip: np.ndarray
-    edit_map: np.ndarray
-    mask: np.ndarray
+    edited: np.ndarray  # (S, S, 3) float32 in [0, 255], what the model drew
+    round_trip: np.ndarray  # (S, S, 3) float32 in [0, 255], the source through the autoencoder and back
+    edit_map: np.ndarray  # (S, S) float32 in [0, 1], smoothed mean absolute difference of the two over the channels
+    mask: np.ndarray  # (S, S) bool, where the edit went
 
     @property
     def is_global(self) -> bool:

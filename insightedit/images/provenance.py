@@ -58,21 +58,13 @@ _MODES = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a picture was made.
+    """How a picture was made."""
 
-    Attributes:
-        software: name and version of the program.
-        instruction: what the user asked for.
-        seed: of the noise.
-        background_locked: whether pixels of the source remain in the picture.
-        warnings: why the picture may not be what was asked for.
-    """
-
-    software: str
-    instruction: str
-    seed: int
-    background_locked: bool
-    warnings: tuple[str, ...] = ()
+    software: str  # name and version of the program
+    instruction: str  # what the user asked for
+    seed: int  # of the noise
+    background_locked: bool  # whether pixels of the source remain in the picture
+    warnings: tuple[str, ...] = ()  # why the picture may not be what was asked for
 
     @property
     def digital_source_type(self) -> str:

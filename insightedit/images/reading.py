@@ -65,20 +65,14 @@ _SIDEWAYS = {5, 6, 7, 8}
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture at its native size.
+    """One picture at its native size."""
 
-    Attributes:
-        colour: (H, W, C) without alpha: C = 1 grey, 3 RGB, 4 CMYK; uint8, uint16, int32 (mode `I`) or float32
-            in [0, 1].
-        alpha: (H, W) of the same dtype, or None.
-        mode: Pillow mode that it comes back as; None where no Pillow mode can hold it (16-bit or float
-            colour).
-        info: metadata that is kept: `icc_profile` (bytes), `dpi` (two floats).
-    """
-
+    # (H, W, C) without alpha: C = 1 grey, 3 RGB, 4 CMYK; uint8, uint16, int32 (mode `I`) or float32 in [0, 1]
     colour: np.ndarray
-    alpha: np.ndarray | None = None
+    alpha: np.ndarray | None = None  # (H, W) of the same dtype, or None
+    # Pillow mode that it comes back as; None where no Pillow mode can hold it (16-bit or float colour)
     mode: str | None = None
+    # metadata that is kept: `icc_profile` (bytes), `dpi` (two floats)
     info: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from data_recipes.backends.base import Question
 from data_recipes.recipes import Settings, configured_steps
@@ -56,11 +57,7 @@ class Describe(AskingStep):
 
     name = "describe"
     needs = ("chat",)
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """By task."""
-        return {"describe_edit": QUESTION}
+    prompts: ClassVar[Mapping[str, str]] = {"describe_edit": QUESTION}
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with the note `description`; refused: no pair with a source and words, no sentence left."""
@@ -70,26 +67,24 @@ class Describe(AskingStep):
             else self.reject(record, "is no pair with a source and an instruction")
             for record in records
         ]
-        found = self.ask(context.backend("chat"), outcomes, _ask_description, _with_description, NO_SENTENCE)
-        return [[one] for one in found]
+
+        def asking(record: Record) -> Asking[str]:
+            assert record.source is not None, "refused before"
+            instruction = record.wordings[0]
+            prompt = QUESTION.format(instruction=" ".join(instruction.split()))
+            about = {"instruction": instruction}
+            return Question(prompt, (record.source,), "describe_edit", about, record.truth), _read_description
+
+        def use(record: Record, text: str) -> Record:
+            return record.but(notes={**record.notes, NOTE: text})
+
+        return [[one] for one in self.ask(context.backend("chat"), outcomes, asking, use, NO_SENTENCE)]
 
 
-def _ask_description(record: Record) -> Asking[str]:
-    assert record.source is not None, "refused before"
-    instruction = record.wordings[0]
-    prompt = QUESTION.format(instruction=" ".join(instruction.split()))
-    asked = Question(prompt, (record.source,), "describe_edit", {"instruction": instruction}, record.truth)
-
-    def read(text: str) -> str:
-        if not (kept := cut_answer(text)):
-            raise UnusableError("the answer holds no sentence")
-        return kept
-
-    return asked, read
-
-
-def _with_description(record: Record, text: str) -> Record:
-    return record.but(notes={**record.notes, NOTE: text})
+def _read_description(text: str) -> str:
+    if not (kept := cut_answer(text)):
+        raise UnusableError("the answer holds no sentence")
+    return kept
 
 
 @dataclass(frozen=True)
@@ -100,29 +95,24 @@ class Summarise(AskingStep):
 
     name = "summarise"
     needs = ("summariser",)
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """By task."""
-        return {"summarise": SUMMARY_PROMPT}
+    prompts: ClassVar[Mapping[str, str]] = {"summarise": SUMMARY_PROMPT}
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with an expressive instruction; refused: no description, nothing was written."""
         outcomes: list[Outcome] = [
             record if NOTE in record.notes else self.reject(record, "has no description") for record in records
         ]
-        model, unusable = context.backend("summariser"), "the summariser wrote nothing"
-        found = self.ask(model, outcomes, _ask_summary, _with_summary, unusable)
-        return [[one] for one in found]
 
+        def asking(record: Record) -> Asking[str]:
+            text = str(record.notes[NOTE])
+            prompt = SUMMARY_PROMPT.format(text=text)
+            return Question(prompt, (), "summarise", {"text": text}, record.truth), read_text
 
-def _ask_summary(record: Record) -> Asking[str]:
-    text = str(record.notes[NOTE])
-    return Question(SUMMARY_PROMPT.format(text=text), (), "summarise", {"text": text}, record.truth), read_text
+        def use(record: Record, text: str) -> Record:
+            return record.but(instructions={**record.instructions, KIND: (text,)})
 
-
-def _with_summary(record: Record, text: str) -> Record:
-    return record.but(instructions={**record.instructions, KIND: (text,)})
+        model = context.backend("summariser")
+        return [[one] for one in self.ask(model, outcomes, asking, use, "the summariser wrote nothing")]
 
 
 def steps(settings: Settings) -> list[Step]:

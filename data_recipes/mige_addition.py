@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import ClassVar
 
-from data_recipes.backends.base import InpaintRequest, Question
+from data_recipes.backends.base import Question
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context, Outcome, Step, attempts, share
@@ -27,7 +27,7 @@ from data_recipes.steps.asking import Asking, AskingStep, Form, UnusableError, b
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.cutouts import MARGIN, cut_out, touches_border
 from data_recipes.steps.masks import Masks
-from data_recipes.steps.pairs import grown
+from data_recipes.steps.pairs import removal_request
 from data_recipes.steps.quality import Quality
 from data_recipes.steps.subjects import SubjectWording
 
@@ -61,11 +61,7 @@ class MainSubject(AskingStep):
 
     name = "main_subject"
     needs = ("chat",)
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """By task."""
-        return {"main_subject": PROMPT}
+    prompts: ClassVar[Mapping[str, str]] = {"main_subject": PROMPT}
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with the note `subject`, the thing's number; refused: none, no usable answer, cut off, no masks."""
@@ -92,8 +88,16 @@ class MainSubject(AskingStep):
 def _asking(record: Record) -> Asking[int]:
     words = [thing.words for thing in record.things]
     prompt = PROMPT.format(listed="\n".join(f"- {one}" for one in words))
-    question = Question(prompt, (record.photo,), "main_subject", {"objects": words}, record.truth)
-    return question, partial(_read_subject, known=words)
+
+    def read(text: str) -> int:
+        """Number of the thing that is named; -1 for none."""
+        named = read_form(text, Chosen).subject
+        plain = [bare(one).lower() for one in words]
+        if named is not None and bare(named).lower() not in plain:
+            raise UnusableError(f"{named!r} is not in the list")
+        return -1 if named is None else plain.index(bare(named).lower())
+
+    return Question(prompt, (record.photo,), "main_subject", {"objects": words}, record.truth), read
 
 
 @dataclass(frozen=True)
@@ -109,22 +113,17 @@ class Addition(Step):
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """One pair of each; refused: no subject."""
-        return self.batched(records, self._refusal, lambda good: self._pairs(good, context))
 
-    def _refusal(self, record: Record) -> Rejected | None:
-        has_subject = record.image is not None and NOTE in record.notes
-        return None if has_subject else self.reject(record, "has no subject")
+        def refusal(record: Record) -> Rejected | None:
+            has_subject = record.image is not None and NOTE in record.notes
+            return None if has_subject else self.reject(record, "has no subject")
+
+        return self.batched(records, refusal, lambda good: self._pairs(good, context))
 
     def _pairs(self, records: Sequence[Record], context: Context) -> Iterator[Record]:
         subjects = [record.things[record.notes[NOTE]] for record in records]
         requests = [
-            InpaintRequest(
-                record.photo,
-                grown(subject.pixels, self.grow),
-                seed=int(context.rng(record).integers(1 << 31)),
-                truth=record.truth,
-                about={"class_origin": subject.words, "class_target": ""},
-            )
+            removal_request(record, subject, self.grow, int(context.rng(record).integers(1 << 31)))
             for record, subject in zip(records, subjects, strict=True)
         ]
         painted = context.backend("inpainter").paint(requests)
@@ -138,17 +137,6 @@ class Addition(Step):
                 detailed_target=subject.detailed_caption,
                 references=(cut_out(record.photo, subject.pixels, self.margin),),
             )
-
-
-def _read_subject(text: str, known: Sequence[str]) -> int:
-    """Number of the thing that is named; -1 for none."""
-    named = read_form(text, Chosen).subject
-    if named is None:
-        return -1
-    plain = [bare(words).lower() for words in known]
-    if bare(named).lower() not in plain:
-        raise UnusableError(f"{named!r} is not in the list")
-    return plain.index(bare(named).lower())
 
 
 def steps(settings: Settings) -> list[Step]:

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_recipes.recipes import Settings, configured_steps
-from data_recipes.runner.records import REFERENCE_PLACEHOLDER, Record
+from data_recipes.runner.records import Record
 from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, share
 from data_recipes.steps.asking import bare
 from data_recipes.steps.cutouts import MARGIN, cut_out
 from data_recipes.steps.masks import area_fault, check_areas
 from data_recipes.steps.quality import Quality, changed_pixels
-from data_recipes.steps.subjects import TEMPLATES, mark_words
+from data_recipes.steps.subjects import TEMPLATES, is_finished, mark_words
 
 ABOUT = "Replacements of an editing data set, with what comes shown by a picture in the instruction (MIGE)."
 
@@ -44,16 +44,10 @@ FORMS = tuple(
 WHOLE = ("it", "this", "photo", "picture", "image", "scene", "background")  # what styles and places are changed of
 
 
-def is_finished(record: Record) -> bool:
-    """Whether a picture stands in the instructions already, as in try-on data."""
-    return bool(record.references) and all(REFERENCE_PLACEHOLDER in text for text in record.wordings)
-
-
 def read_replacement(text: str) -> tuple[str, str] | None:
     """What goes and what comes: "swap the dog for a fox" -> ("dog", "fox").
 
-    Returns:
-        None if it is no such instruction: it changes the whole picture, or the thing itself ("a bigger one").
+    None if it is no such instruction: it changes the whole picture, or the thing itself ("a bigger one").
     """
     words = " ".join(text.split()).strip(" .!?")
     found = next((match for form in FORMS if (match := form.fullmatch(words)) is not None), None)
@@ -127,23 +121,15 @@ class SubjectMasks(Step):
         boxes = [[tuple(one.box) for one in some if one.score >= self.box_threshold] for some in found]
         masks = context.backend("segmenter").segment(pictures, boxes, truths)
         for record, cut in zip(records, masks, strict=True):
-            yield self._outcome(record, cut)
-
-    def _outcome(self, record: Record, masks: Sequence[np.ndarray]) -> Outcome:
-        """The first mask, by the scores of the boxes, that is what came."""
-        if not masks:
-            return self.reject(record, "what came is not found", record.class_target)
-        assert record.source is not None and record.target is not None
-        changed = changed_pixels(record.source, record.target, self.tolerance)
-        faults = []
-        for mask in masks:
-            fault = self._fault(mask, changed)
-            if not fault:
+            assert record.source is not None and record.target is not None
+            changed = changed_pixels(record.source, record.target, self.tolerance)
+            faults = [self._fault(mask, changed) for mask in cut]
+            if "" in faults:  # the first, by the scores of the boxes, that is what came
+                mask = cut[faults.index("")]
                 reference = cut_out(record.target, mask, self.margin)
-                where = mask if record.mask is None else record.mask
-                return record.but(references=(reference,), mask=where)
-            faults.append(fault)
-        return self.reject(record, faults[0], record.class_target)
+                yield record.but(references=(reference,), mask=mask if record.mask is None else record.mask)
+            else:
+                yield self.reject(record, (*faults, "what came is not found")[0], record.class_target)
 
     def _fault(self, mask: np.ndarray, changed: np.ndarray) -> str:
         if fault := area_fault(mask, self.min_area, self.max_area):

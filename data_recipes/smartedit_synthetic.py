@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from data_recipes.steps.asking import bare
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.cutouts import CutOut, touches_border, trimmed
 from data_recipes.steps.masks import Masks
-from data_recipes.steps.pairs import grown
+from data_recipes.steps.pairs import removal_request
 from data_recipes.steps.places import article, beside, place_words, told_apart
 from data_recipes.steps.quality import Quality
 from data_recipes.steps.wording import Wording
@@ -58,7 +58,6 @@ class Couples:
     seed: int  # another one couples them otherwise
 
     def __len__(self) -> int:
-        """As many as there are photos."""
         return len(self.photos)
 
     def partner(self, index: int) -> int:
@@ -68,7 +67,6 @@ class Couples:
         return (index + 1 + drawn % (len(self) - 1)) % len(self)
 
     def __getitem__(self, index: int) -> Record | Rejected:
-        """Photo number `index` and its second one."""
         first, second = self.photos[index], self.photos[self.partner(index)]
         if isinstance(first, Rejected):
             return first
@@ -79,12 +77,7 @@ class Couples:
 
 
 def open_couples(config: InputConfig) -> Couples:
-    """A folder of photos, as `folder` reads it, in couples.
-
-    Raises:
-        ValueError: if the config names no path, or there is one photo only.
-        FileNotFoundError: if there is no such folder, or no picture in it.
-    """
+    """A folder of photos in couples; raises as `open_folder`, and a `ValueError` for one photo alone."""
     photos = open_folder(config)
     if len(photos) < 2:
         raise ValueError(
@@ -120,7 +113,7 @@ class Donor(Step):
         self._parts  # noqa: B018 - their settings are checked by themselves
 
     @property
-    def prompts(self) -> Mapping[str, str]:
+    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
         """Those of the step `captions`."""
         return self._parts[0].prompts
 
@@ -144,8 +137,7 @@ class Donor(Step):
             found = step(list(seen.values()), context) if seen else []
             for number, (outcome,) in zip(list(seen), found, strict=True):
                 if isinstance(outcome, Rejected):
-                    reason = f"second photo: {outcome.reason}"
-                    outcomes[number] = Rejected(outcome.key, self.name, reason, outcome.detail)
+                    outcomes[number] = replace(outcome, step=self.name, reason=f"second photo: {outcome.reason}")
                     del seen[number]
                 else:
                     seen[number] = outcome
@@ -197,13 +189,12 @@ class Swap(Step):
         """Two pairs of each; refused: no thing of the photo can be exchanged for the second photo's."""
         jobs = [self._job(record, context) for record in records]
         good = [job for job in jobs if isinstance(job, _Swap)]
-        y1 = context.backend("inpainter").paint([job.painting for job in good]) if good else []
+        if not good:
+            return [[job] for job in jobs if isinstance(job, Rejected)]
+        y1 = context.backend("inpainter").paint([job.removal for job in good])
         pastings = [job.pasting(empty) for job, empty in zip(good, y1, strict=True)]
-        y4 = context.backend("harmoniser").harmonise(pastings) if good else []
-        pairs = iter(
-            job.pairs(empty, pasting.mask, final)
-            for job, empty, pasting, final in zip(good, y1, pastings, y4, strict=True)
-        )
+        y4 = context.backend("harmoniser").harmonise(pastings)
+        pairs = iter([job.pairs(pasting, final) for job, pasting, final in zip(good, pastings, y4, strict=True)])
         return [next(pairs) if isinstance(job, _Swap) else [job] for job in jobs]
 
     def _job(self, record: Record, context: Context) -> _Swap | Rejected:
@@ -215,13 +206,13 @@ class Swap(Step):
         seed = int(rng.integers(1 << 31))
         tried = []
         for number in order:
-            mask = record.things[number].mask
-            if mask is None:
+            thing = record.things[number]
+            if thing.mask is None:
                 continue
-            where = placed(cut.mask.shape, mask)
+            where = placed(cut.mask.shape, thing.mask)
             scale = where.height / cut.mask.shape[0]
             if self.min_scale <= scale <= self.max_scale:
-                return _Swap(record, number, cut, where, grown(mask, self.grow), seed)
+                return _Swap(record, number, cut, where, removal_request(record, thing, self.grow, seed))
             tried.append(f"{scale:.2f}")
         told = f"would be scaled by {', '.join(tried)}" if tried else "the photo has no masks"
         return self.reject(record, "nothing to exchange", told)
@@ -254,35 +245,25 @@ class _Swap:
     number: int
     cut: CutOut
     where: Window
-    hole: np.ndarray
-    seed: int
-
-    @property
-    def thing(self) -> ObjectAnnotation:
-        return self.record.things[self.number]
-
-    @property
-    def painting(self) -> InpaintRequest:
-        about = {"class_origin": self.thing.words, "class_target": ""}
-        return InpaintRequest(self.record.photo, self.hole, seed=self.seed, truth=self.record.truth, about=about)
+    removal: InpaintRequest
 
     def pasting(self, empty: np.ndarray) -> CompositeRequest:
-        """y3: the new thing in the emptied photo (H, W, 3) uint8."""
+        """y3: the new thing in the emptied photo (H, W, 3) uint8, y1."""
         picture, inside = self.cut.pasted(empty, self.where)
-        return CompositeRequest(picture, inside, empty, self.seed, self.record.truth)
+        return CompositeRequest(picture, inside, empty, self.removal.seed, self.record.truth)
 
-    def pairs(self, empty: np.ndarray, pasted: np.ndarray, final: np.ndarray) -> list[Outcome]:
-        """Both pairs from y1, the pasted thing's mask, and y4."""
-        record, thing = self.record, self.thing
+    def pairs(self, y3: CompositeRequest, y4: np.ndarray) -> list[Outcome]:
+        """Both pairs; see the table above."""
+        record, thing = self.record, self.record.things[self.number]
         new = str(record.notes[NOTE]["name"])
         shared = record.but(references=(), notes={**record.notes, "object": self.number})
         return [
             shared.but(
                 key=f"{record.key}/add",
                 task="add",
-                source=empty,
+                source=y3.background,
                 target=record.image,
-                mask=self.hole,
+                mask=self.removal.mask,
                 class_target=thing.words,
                 detailed_target=thing.detailed_caption,
             ),
@@ -290,8 +271,8 @@ class _Swap:
                 key=f"{record.key}/replace",
                 task="replace",
                 source=record.image,
-                target=final,
-                mask=self.hole | pasted,
+                target=y4,
+                mask=self.removal.mask | y3.mask,
                 class_origin=thing.words,
                 class_target=new,
                 detailed_origin=thing.detailed_caption,

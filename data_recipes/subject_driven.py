@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -31,7 +31,7 @@ from data_recipes.steps.captions import CAPTION_PROMPT, ask_caption, with_captio
 from data_recipes.steps.cutouts import MARGIN, cut_out
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.quality import Quality
-from data_recipes.steps.subjects import mark_words
+from data_recipes.steps.subjects import is_finished, mark_words
 
 ABOUT = "Captioned photos to new pictures of the subjects that references show (KOSMOS-G, MIGE)."
 
@@ -61,11 +61,7 @@ class Entities(AskingStep):
 
     name = "entities"
     needs = ("chat",)
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """By task."""
-        return {"caption": CAPTION_PROMPT, "entities": PROMPT}
+    prompts: ClassVar[Mapping[str, str]] = {"caption": CAPTION_PROMPT, "entities": PROMPT}
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with a caption and things; finished ones pass; refused: no picture, no caption, no entities."""
@@ -85,16 +81,25 @@ class Entities(AskingStep):
 
 
 def _ask_caption(record: Record) -> Asking[str] | None:
-    is_told = record.caption or record.image is None or is_finished(record)
-    return None if is_told else ask_caption(record)
+    return None if record.caption or record.image is None or is_finished(record) else ask_caption(record)
 
 
 def _ask_entities(record: Record) -> Asking[list[str]] | None:
     if is_finished(record):
         return None
-    about = {"caption": record.caption}
-    question = Question(PROMPT.format(caption=record.caption), (), "entities", about, record.truth)
-    return question, partial(_read_entities, caption=record.caption)
+
+    def read(text: str) -> list[str]:
+        """Entities, each once and in the caption's words."""
+        found: dict[str, str] = {}
+        for words in read_form(text, EntityList).entities:
+            plain = bare(words)
+            if mark_words(record.caption, plain) == record.caption:
+                raise UnusableError(f"{words!r} is not in the caption")
+            found.setdefault(plain.lower(), plain)
+        return list(found.values())
+
+    prompt = PROMPT.format(caption=record.caption)
+    return Question(prompt, (), "entities", {"caption": record.caption}, record.truth), read
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,7 @@ class EntityMasks(Masks):
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """See `Masks`."""
-        open_ones = [record for record in records if not is_finished(record)]
-        found = iter(super().__call__(open_ones, context) if open_ones else [])
+        found = iter(super().__call__([record for record in records if not is_finished(record)], context))
         return [[record] if is_finished(record) else next(found) for record in records]
 
 
@@ -156,23 +160,6 @@ def marked_caption(caption: str, entities: Sequence[str]) -> tuple[str, list[int
     for slot in order:
         text = text.replace(slot, REFERENCE_PLACEHOLDER)
     return text, [slots[slot] for slot in order]
-
-
-def is_finished(record: Record) -> bool:
-    """Whether a record needs no more: pictures stand in its instructions (Subjects200K and its like)."""
-    marks = [text.count(REFERENCE_PLACEHOLDER) for text in record.wordings]
-    return record.is_pair and bool(marks) and set(marks) == {len(record.references)} != {0}
-
-
-def _read_entities(text: str, caption: str) -> list[str]:
-    """Entities, each once and in the caption's words."""
-    found: dict[str, str] = {}
-    for words in read_form(text, EntityList).entities:
-        plain = bare(words)
-        if mark_words(caption, plain) == caption:
-            raise UnusableError(f"{words!r} is not in the caption")
-        found.setdefault(plain.lower(), plain)
-    return list(found.values())
 
 
 def steps(settings: Settings) -> list[Step]:

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -59,10 +59,12 @@ class Step(ABC):
         name: unique within a recipe, e.g. "masks"; rejects are counted under it.
         needs: names of the backends it calls ("chat", "detector", "segmenter", "inpainter", "judge"); where steps run
             as separate workers, only these are loaded.
+        prompts: task -> what models are asked, for the manifest.
     """
 
     name: str = ""
     needs: tuple[str, ...] = ()
+    prompts: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         """Refuse settings that fail the check of their field; the `ValueError` names them as the config does."""
@@ -75,11 +77,6 @@ class Step(ABC):
     def settings(self) -> Mapping[str, Any]:
         """All that decides about the results besides the backends, ready for JSON: the fields."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """Name -> text of what models are asked, for the manifest; empty without models."""
-        return {}
 
     @abstractmethod
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:

@@ -17,12 +17,11 @@ from data_recipes.runner.steps import Outcome, Step
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-Asking = tuple[Question, Callable[[str], T]]  # and what reads its answer
+Asking = tuple[Question, Callable[[str], T]]  # and what reads its answer, or raises `UnusableError`
 AGAIN = "Your last answer could not be used: {fault}. Answer again, exactly in the form that was asked for."
 _REFUSAL = re.compile(
     r"^(?:i am sorry|i['’]m sorry|sorry\b|i (?:cannot|can['’]t|am unable)|as an ai\b)", re.IGNORECASE
 )
-_FENCE = re.compile(r"```\w*\s*(.*?)(?:```|\Z)", re.DOTALL)
 
 
 class UnusableError(ValueError):
@@ -47,44 +46,32 @@ class Answer(Generic[T]):
 
     value: T | None  # what was read; None if no attempt gave a usable answer
     fault: str = ""  # what was wrong with the last answer; "" if there is a value
-    attempts: int = 1  # how often was asked
 
 
-def ask_all(
-    chat: Any, questions: Sequence[Question], readers: Sequence[Callable[[str], T]], attempts: int
-) -> list[Answer[T]]:
-    """Ask in one batch, then again for the answers that could not be read.
+def ask_all(chat: Any, asked: Sequence[Asking[T]], attempts: int) -> list[Answer[T]]:
+    """Ask a `backends.base.Chat` in one batch, then again, up to `attempts` times, for what could not be read.
 
     Later prompts end with what was wrong, so that a model that always answers the same has a reason not to.
-
-    Args:
-        chat: a `backends.base.Chat`.
-        questions: B.
-        readers: B, each raises `UnusableError` for an answer that is not usable.
-        attempts: how often each question is asked at most, at least 1.
-
-    Returns:
-        B answers.
     """
-    answers: list[Answer[T]] = [Answer(None, "was not asked", 0) for _ in questions]
-    open_ones = list(range(len(questions)))
+    answers: list[Answer[T]] = [Answer(None, "was not asked") for _ in asked]
+    open_ones = list(range(len(asked)))
     for attempt in range(attempts):
         if not open_ones:
             break
-        texts = chat.answer([_again(questions[number], answers[number].fault, attempt) for number in open_ones])
-        for number, text in zip(open_ones, texts, strict=True):
+        questions = [asked[number][0] for number in open_ones]
+        if attempt:
+            again = [AGAIN.format(fault=answers[number].fault) for number in open_ones]
+            questions = [
+                replace(question, prompt=f"{question.prompt}\n\n{words}", attempt=attempt)
+                for question, words in zip(questions, again, strict=True)
+            ]
+        for number, text in zip(open_ones, chat.answer(questions), strict=True):
             try:
-                answers[number] = Answer(readers[number](text), attempts=attempt + 1)
+                answers[number] = Answer(asked[number][1](text))
             except UnusableError as fault:
-                answers[number] = Answer(None, str(fault), attempt + 1)
+                answers[number] = Answer(None, str(fault))
         open_ones = [number for number in open_ones if answers[number].value is None]
     return answers
-
-
-def _again(question: Question, fault: str, attempt: int) -> Question:
-    if not attempt:
-        return question
-    return replace(question, prompt=f"{question.prompt}\n\n{AGAIN.format(fault=fault)}", attempt=attempt)
 
 
 class AskingStep(Step):
@@ -114,11 +101,9 @@ class AskingStep(Step):
             B outcomes.
         """
         found = list(outcomes)
-        asked = {n: job for n, one in enumerate(found) if isinstance(one, Record) and (job := asking(one)) is not None}
-        questions, readers = zip(*asked.values(), strict=True) if asked else ((), ())
-        for number, answer in zip(asked, ask_all(chat, questions, readers, self.attempts), strict=True):
-            record = found[number]
-            assert isinstance(record, Record), "only records are asked about"
+        jobs = [(n, one, job) for n, one in enumerate(found) if isinstance(one, Record) and (job := asking(one))]
+        answers = ask_all(chat, [job for _, _, job in jobs], self.attempts)
+        for (number, record, _), answer in zip(jobs, answers, strict=True):
             if answer.value is not None:
                 found[number] = use(record, answer.value)
             elif isinstance(unusable, str):
@@ -129,11 +114,7 @@ class AskingStep(Step):
 
 
 def read_text(text: str) -> str:
-    """An answer in plain words, on one line.
-
-    Raises:
-        UnusableError: if it has none, is JSON, or says that the model will not answer.
-    """
+    """An answer in plain words, on one line; refused: none, JSON, or that the model will not answer."""
     words = " ".join(_after_thoughts(text).split()).strip("\"'` ")
     if not re.search(r"\w", words):
         raise UnusableError("the answer is empty")
@@ -145,13 +126,23 @@ def read_text(text: str) -> str:
 
 
 def read_form(text: str, form: type[M]) -> M:
-    """An answer in JSON; fences and words around the object are left out.
-
-    Raises:
-        UnusableError: if there is no object in it, or one of another form.
-    """
+    """An answer in JSON; fences and words around the object are left out. Refused: no object, or of another form."""
+    answer = _after_thoughts(text)
+    fenced = re.search(r"```\w*\s*(.*?)(?:```|\Z)", answer, re.DOTALL)
+    body = fenced[1] if fenced else answer
+    start, end = body.find("{"), body.rfind("}")
+    if not 0 <= start < end:
+        raise UnusableError("the answer holds no JSON object")
+    body = body[start : end + 1]
     try:
-        return form.model_validate(_object_in(_after_thoughts(text)))
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        try:
+            found = ast.literal_eval(body)  # models write Python's quotes, too
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+            raise UnusableError("the answer is not JSON") from None
+    try:
+        return form.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the object"
@@ -159,16 +150,9 @@ def read_form(text: str, form: type[M]) -> M:
 
 
 def read_instructions(text: str, count: int, max_words: int, keep: Sequence[str] = ()) -> tuple[str, ...]:
-    """Wordings of an instruction.
+    """The first `count` wordings of an instruction.
 
-    Args:
-        text: the answer.
-        count: how many were asked for; more are left out.
-        max_words: of each.
-        keep: words that each has to hold, whatever their case.
-
-    Raises:
-        UnusableError: if there are fewer, or one is empty, too long or without what it has to hold.
+    Refused: fewer, and one that is empty, has more than `max_words`, or lacks the words to `keep`, whatever their case.
     """
     found = [" ".join(one.split()) for one in read_form(text, Instructions).instructions][:count]
     if len(found) < count:
@@ -196,20 +180,3 @@ def _after_thoughts(text: str) -> str:
     if not answer.strip():
         raise UnusableError("the answer is empty")
     return answer
-
-
-def _object_in(answer: str) -> Any:
-    fenced = _FENCE.search(answer)
-    body = fenced[1] if fenced else answer
-    start, end = body.find("{"), body.rfind("}")
-    if not 0 <= start < end:
-        raise UnusableError("the answer holds no JSON object")
-    text = body[start : end + 1]
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(text)  # models write Python's quotes, too
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        raise UnusableError("the answer is not JSON") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -54,11 +55,7 @@ class Captions(AskingStep):
 
     name = "captions"
     needs = ("chat",)
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """By task."""
-        return {"caption": CAPTION_PROMPT, "objects": OBJECTS_PROMPT}
+    prompts: ClassVar[Mapping[str, str]] = {"caption": CAPTION_PROMPT, "objects": OBJECTS_PROMPT}
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with caption and things; refused: no usable caption or list, nothing named, no picture."""
@@ -77,9 +74,8 @@ class Captions(AskingStep):
         return question, partial(read_form, form=ObjectList)
 
     def _with_things(self, record: Record, listed: ObjectList) -> Outcome:
-        """The first of each simple caption: what has the same words cannot be told apart."""
         things: dict[str, ObjectAnnotation] = {}
-        for one in listed.object_list:
+        for one in listed.object_list:  # the first of each caption: what has the same words cannot be told apart
             name, caption = (words.replace("_", " ") for words in (one.category, one.obj_simple_caption))
             things.setdefault(caption.lower(), ObjectAnnotation(name, caption, one.obj_detailed_caption))
         if not things:

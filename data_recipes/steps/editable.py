@@ -44,7 +44,7 @@ class Editable(AskingStep):
     needs = ("chat",)
 
     @property
-    def prompts(self) -> Mapping[str, str]:
+    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
         """By task."""
         return {f"editable_{task}": _fill(task, "{caption}", ["{things}"]) for task in self.tasks}
 
@@ -54,19 +54,25 @@ class Editable(AskingStep):
         for task in self.tasks:
             asking, use = partial(_asking, task=task), partial(_with_flags, task=task)
             outcomes = self.ask(context.backend("chat"), outcomes, asking, use, "no usable flags")
-        return [[self._outcome(one) if isinstance(one, Record) else one] for one in outcomes]
-
-    def _outcome(self, record: Record) -> Outcome:
-        if self.tasks and not any(record.notes[NOTE + task] for task in self.tasks):
-            return self.reject(record, "nothing may be edited", f"{len(record.things)} objects")
-        return record
+        return [
+            [self.reject(one, "nothing may be edited", f"{len(one.things)} objects")]
+            if isinstance(one, Record) and self.tasks and not any(one.notes[NOTE + task] for task in self.tasks)
+            else [one]
+            for one in outcomes
+        ]
 
 
 def _asking(record: Record, task: str) -> Asking[list[int]]:
     words = [thing.words for thing in record.things]
     about = {"objects": words, "task": task}
-    question = Question(_fill(task, record.caption, words), (), "editable", about, record.truth)
-    return question, partial(_read_flags, count=len(words))
+
+    def read(text: str) -> list[int]:
+        flags = read_form(text, Flags).flags
+        if len(flags) != len(words):
+            raise UnusableError(f"there are {len(flags)} flags for {len(words)} objects")
+        return list(flags)
+
+    return Question(_fill(task, record.caption, words), (), "editable", about, record.truth), read
 
 
 def _with_flags(record: Record, flags: list[int], task: str) -> Record:
@@ -83,10 +89,3 @@ def may(record: Record, task: str) -> tuple[bool, ...]:
 def _fill(task: str, caption: str, words: Sequence[str]) -> str:
     listed = "\n".join(f"{number}. {one}" for number, one in enumerate(words, 1))
     return PROMPT.format(caption=caption, done=DONE[task], listed=listed, count=len(words))
-
-
-def _read_flags(text: str, count: int) -> list[int]:
-    flags = read_form(text, Flags).flags
-    if len(flags) != count:
-        raise UnusableError(f"there are {len(flags)} flags for {count} objects")
-    return list(flags)

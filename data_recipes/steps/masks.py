@@ -52,7 +52,20 @@ class Masks(Step):
         boxes = [[thing.box for thing in things] for things, _ in located]
         masks = context.backend("segmenter").segment(pictures, boxes, truths)
         for record, (things, lost), cut in zip(records, located, masks, strict=True):
-            yield self._outcome(record, things, cut, lost)
+            kept: list[ObjectAnnotation] = []
+            for thing, mask in zip(things, cut, strict=True):
+                if reason := self._fault(mask, [one.pixels for one in kept]):
+                    lost[reason] += 1
+                else:
+                    kept.append(replace(thing, mask=mask))
+            if not kept:
+                told = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()) if count)
+                yield self.reject(record, "no mask is usable" if things else "nothing found", told)
+                continue
+            order = {thing.words: number for number, thing in enumerate(record.things)}
+            kept.sort(key=lambda thing: order[thing.words])
+            notes = {**record.notes, "objects_left_out": {k: v for k, v in sorted(lost.items()) if v}}
+            yield record.but(things=tuple(kept), notes=notes)
 
     def _located(self, record: Record, found: Sequence[Detection]) -> tuple[list[ObjectAnnotation], Counter[str]]:
         """Things with a box of their own, best scores first, and why others have none."""
@@ -63,34 +76,13 @@ class Masks(Step):
         taken: list[ObjectAnnotation] = []
         open_things = {thing.words: thing for thing in record.things}
         for one in good:
-            if one.phrase not in open_things:
-                continue
-            if any(box_overlap(one.box, thing.box) >= SAME_BOX for thing in taken if thing.box):
-                continue
-            taken.append(replace(open_things.pop(one.phrase), box=tuple(one.box), score=float(one.score)))
+            is_taken = any(box_overlap(one.box, thing.box) >= SAME_BOX for thing in taken if thing.box)
+            if one.phrase in open_things and not is_taken:
+                taken.append(replace(open_things.pop(one.phrase), box=tuple(one.box), score=float(one.score)))
         for words in open_things:
             lost["box is another's" if words in named else "low score" if words in weak else "not found"] += 1
         lost["beyond max_things"] += max(0, len(taken) - self.max_things)
         return taken[: self.max_things], lost
-
-    def _outcome(
-        self, record: Record, things: Sequence[ObjectAnnotation], masks: Sequence[np.ndarray], lost: Counter[str]
-    ) -> Outcome:
-        if not things:
-            return self.reject(record, "nothing found", _told(lost))
-        kept: list[ObjectAnnotation] = []
-        for thing, mask in zip(things, masks, strict=True):
-            reason = self._fault(mask, [one.mask for one in kept if one.mask is not None])
-            if reason:
-                lost[reason] += 1
-            else:
-                kept.append(replace(thing, mask=mask))
-        if not kept:
-            return self.reject(record, "no mask is usable", _told(lost))
-        order = {thing.words: number for number, thing in enumerate(record.things)}
-        kept.sort(key=lambda thing: order[thing.words])
-        notes = {**record.notes, "objects_left_out": {k: v for k, v in sorted(lost.items()) if v}}
-        return record.but(things=tuple(kept), notes=notes)
 
     def _fault(self, mask: np.ndarray, others: Sequence[np.ndarray]) -> str:
         """Why a mask is not taken beside those with better scores; "" if it is."""
@@ -108,11 +100,7 @@ class Masks(Step):
 
 
 def check_areas(step: str, min_area: float, max_area: float) -> None:
-    """Refuse bounds that no mask's area lies between.
-
-    Raises:
-        ValueError: naming both.
-    """
+    """Refuse bounds that no mask's area lies between."""
     if min_area > max_area:
         raise ValueError(
             f"steps.{step}.min_area is {min_area} and max_area {max_area}: no mask is both; make min_area the smaller "
@@ -134,7 +122,3 @@ def box_overlap(one: Sequence[float], other: Sequence[float]) -> float:
     shared = max(0.0, width) * max(0.0, height)
     union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - shared
     return shared / union if union > 0 else 0.0
-
-
-def _told(lost: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()) if count)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from pydantic import Field
@@ -26,7 +25,7 @@ from data_recipes.backends.base import InpaintRequest, Question
 from data_recipes.backends.windows import box_of
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context, Outcome, Step, at_least, attempts, share, some_of
-from data_recipes.steps.asking import Form, UnusableError, ask_all, bare, read_form
+from data_recipes.steps.asking import Asking, Form, UnusableError, ask_all, bare, read_form
 from data_recipes.steps.editable import may
 from insightedit.datasets.segmentation import encode_mask
 
@@ -71,41 +70,35 @@ class Pairs(Step):
             raise ValueError(f"steps.{self.name}.tasks is empty: choose of {', '.join(TASKS)}.")
 
     @property
-    def prompts(self) -> Mapping[str, str]:
+    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
         """By task."""
         return {"propose": PROMPT} if "replace" in self.tasks else {}
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Pairs; refused: no photo, no masks, nothing may be edited, and for a thing: no usable proposal."""
-        outcomes: list[list[Outcome]] = [self._refusal(record) for record in records]
-        jobs = [
-            job
-            for number, record in enumerate(records)
-            if not outcomes[number]
-            for job in self._jobs(number, record, context)
-        ]
+        outcomes: list[list[Outcome]] = []
+        jobs: list[_Paint] = []
+        for place, record in enumerate(records):
+            has_masks = any(thing.mask is not None for thing in record.things)
+            refusal = "has no photo" if record.image is None else "" if has_masks else "has no masks"
+            outcomes.append([self.reject(record, refusal)] if refusal else [])
+            jobs += [] if refusal else self._jobs(place, record, context)
         jobs = self._with_proposals(jobs, outcomes, context)
-        requests = [job.request(self.negative_prompt, context) for job in jobs]
+        requests = [job.request(self, context) for job in jobs]
         painted = context.backend("inpainter").paint(requests) if jobs else []
         for job, request, picture in zip(jobs, requests, painted, strict=True):
-            outcomes[job.place] += job.pairs(request.mask, picture, self.tasks, self.swap)
+            outcomes[job.place] += job.pairs(request.mask, picture, self)
         return [
             found or [self.reject(record, "nothing may be edited")]
             for record, found in zip(records, outcomes, strict=True)
         ]
-
-    def _refusal(self, record: Record) -> list[Outcome]:
-        if record.image is None:
-            return [self.reject(record, "has no photo")]
-        has_masks = any(thing.mask is not None for thing in record.things)
-        return [] if has_masks else [self.reject(record, "has no masks")]
 
     def _jobs(self, place: int, record: Record, context: Context) -> list[_Paint]:
         """What is to be painted for a photo: each thing removed, and each replaced."""
         order = context.rng(record).permutation(len(record.things)).tolist()
         masked = [number for number in order if record.things[number].mask is not None]
         return [
-            _Paint(place, record, number, kind, self.grow)
+            _Paint(place, record, number, kind)
             for number in sorted(masked[: self.max_things])
             for kind, tasks in (("remove", {"remove", "add"}), ("replace", {"replace"}))
             if tasks & set(self.tasks) and may(record, kind)[number]
@@ -113,10 +106,8 @@ class Pairs(Step):
 
     def _with_proposals(self, jobs: Sequence[_Paint], outcomes: list[list[Outcome]], context: Context) -> list[_Paint]:
         """The jobs that can be done, replacements with what comes; the others are refused."""
-        asked = [job for job in jobs if job.kind == "replace"]
-        readers = [partial(_read_proposal, known=job.record.things) for job in asked]
-        chat = context.backend("chat") if asked else None
-        answers = iter(ask_all(chat, [job.question() for job in asked], readers, self.attempts))
+        asked = [job.asking() for job in jobs if job.kind == "replace"]
+        answers = iter(ask_all(context.backend("chat"), asked, self.attempts) if asked else ())
         ready = []
         for job in jobs:
             answer = next(answers) if job.kind == "replace" else None
@@ -135,7 +126,6 @@ class _Paint:
     record: Record
     number: int
     kind: str
-    grow: float
     proposal: Proposal | None = None
 
     @property
@@ -146,21 +136,30 @@ class _Paint:
     def thing(self) -> ObjectAnnotation:
         return self.record.things[self.number]
 
-    def question(self) -> Question:
+    def asking(self) -> Asking[Proposal]:
         thing, record = self.thing, self.record
-        detail = thing.detailed_caption or thing.words
-        prompt = PROMPT.format(caption=record.caption, detail=detail.rstrip("."))
+        prompt = PROMPT.format(caption=record.caption, detail=(thing.detailed_caption or thing.words).rstrip("."))
         about = {"object": thing.words, "detailed_caption": thing.detailed_caption}
-        return Question(prompt, (record.photo,), "propose", about, record.truth)
+        known = {bare(words).lower() for one in record.things for words in (one.caption, one.name) if words}
 
-    def request(self, negative_prompt: str, context: Context) -> InpaintRequest:
-        new, mask = self.proposal.object if self.proposal else "", self.thing.pixels
-        area = grown(box_mask(mask) if self.proposal else mask, self.grow)
+        def read(text: str) -> Proposal:
+            proposal = read_form(text, Proposal)
+            if bare(proposal.object).lower() in known:
+                raise UnusableError(f"{proposal.object!r} is in the picture already")
+            return proposal
+
+        return Question(prompt, (record.photo,), "propose", about, record.truth), read
+
+    def request(self, step: Pairs, context: Context) -> InpaintRequest:
         seed = int(context.rng(self.record.but(key=self.key)).integers(1 << 31))
-        about = {"class_origin": self.thing.words, "class_target": new}
-        return InpaintRequest(self.record.photo, area, new, negative_prompt, seed, self.record.truth, about)
+        removal = removal_request(self.record, self.thing, step.grow, seed)
+        if self.proposal is None:
+            return replace(removal, negative_prompt=step.negative_prompt)
+        new, area = self.proposal.object, grown(box_mask(self.thing.pixels), step.grow)
+        about = {**removal.about, "class_target": new}
+        return replace(removal, mask=area, prompt=new, negative_prompt=step.negative_prompt, about=about)
 
-    def pairs(self, mask: np.ndarray, painted: np.ndarray, tasks: Sequence[str], swap: bool) -> list[Outcome]:
+    def pairs(self, mask: np.ndarray, painted: np.ndarray, step: Pairs) -> list[Outcome]:
         """The pair, and the swapped one."""
         record, proposal = self.record, self.proposal
         told = {"object": self.number, "segmentation": encode_mask(self.thing.pixels), "swapped": False}
@@ -177,16 +176,15 @@ class _Paint:
             notes={**record.notes, **told},
         )
         back = swapped(forward, f"{record.key}/{self.number}-{'replace-back' if proposal else 'add'}")
-        is_wanted = swap if proposal else "add" in tasks
-        return [*([forward] if self.kind in tasks else ()), *([back] if is_wanted else ())]
+        is_wanted = step.swap if proposal else "add" in step.tasks
+        return [*([forward] if self.kind in step.tasks else ()), *([back] if is_wanted else ())]
 
 
 def swapped(record: Record, key: str) -> Record:
     """The pair the other way round: what came is what is edited."""
-    task = {"remove": "add", "add": "remove"}.get(record.task, record.task)
     return record.but(
         key=key,
-        task=task,
+        task={"remove": "add", "add": "remove"}.get(record.task, record.task),
         source=record.target,
         target=record.source,
         class_origin=record.class_target,
@@ -195,6 +193,12 @@ def swapped(record: Record, key: str) -> Record:
         detailed_target=record.detailed_origin,
         notes={**record.notes, "swapped": True},
     )
+
+
+def removal_request(record: Record, thing: ObjectAnnotation, grow: float, seed: int) -> InpaintRequest:
+    """A thing of a photo painted over, and its mask's surroundings as far as `grown` says."""
+    about = {"class_origin": thing.words, "class_target": ""}
+    return InpaintRequest(record.photo, grown(thing.pixels, grow), seed=seed, truth=record.truth, about=about)
 
 
 def grown(mask: np.ndarray, share: float) -> np.ndarray:
@@ -211,11 +215,3 @@ def box_mask(mask: np.ndarray) -> np.ndarray:
     if mask.any():
         filled[box_of(mask).slices] = True
     return filled
-
-
-def _read_proposal(text: str, known: Sequence[ObjectAnnotation]) -> Proposal:
-    proposal = read_form(text, Proposal)
-    names = {bare(words).lower() for thing in known for words in (thing.caption, thing.name) if words}
-    if bare(proposal.object).lower() in names:
-        raise UnusableError(f"{proposal.object!r} is in the picture already")
-    return proposal

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,8 @@ from data_recipes.backends.base import Question
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context, Outcome, Step, attempts, one_of, up_to
 from data_recipes.steps.asking import Answer, UnusableError, ask_all
-from insightedit.chat.rubrics import RUBRICS, Rubric
-from insightedit.chat.scores import Scale, parse_reply
+from insightedit.chat.rubrics import RUBRICS
+from insightedit.chat.scores import parse_reply
 
 Scores = tuple[float, ...]
 
@@ -59,7 +58,7 @@ class Quality(Step):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        highest = self._scale("SC").high
+        highest = self._part("SC").scale.high
         for setting in ("min_sc", "min_pq"):
             if not 0 <= getattr(self, setting) <= highest:
                 raise ValueError(
@@ -67,27 +66,21 @@ class Quality(Step):
                 )
 
     @property
-    def prompts(self) -> Mapping[str, str]:
+    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
         """Of the judge."""
-        return {question.part.lower(): question.prompt for question in self._rubric.questions_for("")}
-
-    @property
-    def _rubric(self) -> Rubric:
-        return RUBRICS[self.rubric]
-
-    def _scale(self, part: str) -> Scale:
-        return self._part(part).scale
+        return {question.part.lower(): question.prompt for question in RUBRICS[self.rubric].questions_for("")}
 
     def _part(self, part: str) -> Any:
-        return next(question for question in self._rubric.questions_for("") if question.part == part)
+        return next(question for question in RUBRICS[self.rubric].questions_for("") if question.part == part)
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with scores; refused: see `pixel_fault`, no instruction, judge failed, SC or PQ is too low."""
-        return self.batched(records, self._spoilt, lambda left: self._judged(left, context.backend("judge")))
 
-    def _spoilt(self, record: Record) -> Rejected | None:
-        reason, detail = self.pixel_fault(record)
-        return self.reject(record, reason, detail) if reason else None
+        def spoilt(record: Record) -> Rejected | None:
+            reason, detail = self.pixel_fault(record)
+            return self.reject(record, reason, detail) if reason else None
+
+        return self.batched(records, spoilt, lambda left: self._judged(left, context.backend("judge")))
 
     def pixel_fault(self, record: Record) -> tuple[str, str]:
         """Why a pair is refused without asking anyone, and about this one; both "" if it is not."""
@@ -122,7 +115,8 @@ class Quality(Step):
         ]
         answers = self._ask(judge, "PQ", asked)
         outcomes = [self._with_pq(record, answer) for record, answer in zip(records, answers, strict=True)]
-        texts = [self._texts(outcome) if isinstance(outcome, Record) else () for outcome in outcomes]
+        most = None if self.judged == "each" else 1
+        texts = [outcome.wordings[:most] if isinstance(outcome, Record) else () for outcome in outcomes]
         asked = [
             Question(self._part("SC").ask(text), seen, "sc", {"instruction": text}, record.truth)
             for record, seen, wordings in zip(records, pictures, texts, strict=True)
@@ -135,25 +129,29 @@ class Quality(Step):
             for outcome, said in zip(outcomes, found, strict=True)
         ]
 
-    def _texts(self, record: Record) -> tuple[str, ...]:
-        return record.wordings if self.judged == "each" else record.wordings[:1]
-
     def _ask(self, judge: Any, part: str, questions: Sequence[Question]) -> list[Answer[Scores]]:
-        readers = [partial(_read_scores, scale=self._scale(part))] * len(questions)
-        return ask_all(judge, questions, readers, self.attempts)
+        scale = self._part(part).scale
+
+        def read(text: str) -> Scores:
+            parsed = parse_reply(text, scale)
+            if parsed.scores is None:
+                raise UnusableError(str(parsed.missing))
+            return parsed.scores
+
+        return ask_all(judge, [(question, read) for question in questions], self.attempts)
 
     def _pictures(self, record: Record) -> tuple[np.ndarray, ...]:
         """What the judge sees: source (else the references) and target, at the rubric's sizes."""
         assert record.target is not None
         if record.source is None:
             return (*record.references, record.target)
-        before, after = self._rubric.prepare(Image.fromarray(record.source), Image.fromarray(record.target))
-        return np.asarray(before), np.asarray(after)
+        before, after = Image.fromarray(record.source), Image.fromarray(record.target)
+        return tuple(np.asarray(one) for one in RUBRICS[self.rubric].prepare(before, after))
 
     def _with_pq(self, record: Record, answer: Answer[Scores]) -> Outcome:
         if answer.value is None:
             return self._missing(record, "PQ", answer.fault)
-        scores = dict(zip(self._scale("PQ").names, answer.value, strict=True))
+        scores = dict(zip(self._part("PQ").scale.names, answer.value, strict=True))
         value = min(answer.value)
         if value < self.min_pq:
             return self.reject(record, "PQ is too low", _told(scores))
@@ -165,7 +163,7 @@ class Quality(Step):
         if not known:
             return self._missing(record, "SC", next(iter(said.values())).fault)
         fits = {text: scores for text, scores in known.items() if min(scores) >= self.min_sc}
-        names = self._scale("SC").names
+        names = self._part("SC").scale.names
         first = next(iter(said))
         if not fits or (self.first_must_fit and first in known and first not in fits):
             best = known[first] if first in known else max(known.values(), key=min)
@@ -195,13 +193,6 @@ def changed_pixels(source: np.ndarray, target: np.ndarray, tolerance: int) -> np
     """(H, W) bool: where two (H, W, 3) uint8 pictures differ by more than `tolerance` grey levels in a channel."""
     gap = np.maximum(source, target) - np.minimum(source, target)
     return np.any(gap > tolerance, axis=-1)  # type: ignore[return-value]
-
-
-def _read_scores(text: str, scale: Scale) -> Scores:
-    parsed = parse_reply(text, scale)
-    if parsed.scores is None:
-        raise UnusableError(str(parsed.missing))
-    return parsed.scores
 
 
 def _told(scores: Mapping[str, float]) -> str:

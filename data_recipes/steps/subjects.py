@@ -47,22 +47,21 @@ class SubjectWording(AskingStep):
         return ("chat",) if self.count else ()
 
     @property
-    def prompts(self) -> Mapping[str, str]:
+    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
         """By task."""
         return {"subject_instruction": PROMPT} if self.count else {}
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with a template and the model's wordings; refused: no reference, no usable wording."""
-        outcomes: list[Outcome] = [self._with_template(record) for record in records]
+        outcomes: list[Outcome] = [
+            record.but(instructions={"template": (TEMPLATES[record.task].format(origin=bare(record.class_origin)),)})
+            if record.task in TEMPLATES and len(record.references) == 1 and record.is_pair
+            else self.reject(record, "has no subject with a reference", record.task)
+            for record in records
+        ]
         if self.count:
             outcomes = self.ask(context.backend("chat"), outcomes, self._asking, _with_wordings, "no usable wording")
         return [[outcome] for outcome in outcomes]
-
-    def _with_template(self, record: Record) -> Outcome:
-        if record.task not in TEMPLATES or len(record.references) != 1 or not record.is_pair:
-            return self.reject(record, "has no subject with a reference", record.task)
-        text = TEMPLATES[record.task].format(origin=bare(record.class_origin))
-        return record.but(instructions={"template": (text,)})
 
     def _asking(self, record: Record) -> Asking[tuple[str, ...]]:
         words = {"subject": bare(record.class_target), "origin": bare(record.class_origin)}
@@ -87,11 +86,7 @@ def _with_wordings(record: Record, found: tuple[str, ...]) -> Record:
 
 
 def read_marked(text: str, count: int, max_words: int) -> tuple[str, ...]:
-    """Wordings with the mark once in each.
-
-    Raises:
-        UnusableError: if one has not, or `read_instructions` refuses.
-    """
+    """What `read_instructions` reads, with the mark once in each; refused without."""
     found = read_instructions(text, count, max_words)
     for one in found:
         if one.count(REFERENCE_PLACEHOLDER) != 1:
@@ -99,6 +94,12 @@ def read_marked(text: str, count: int, max_words: int) -> tuple[str, ...]:
                 f"an instruction holds {REFERENCE_PLACEHOLDER} {one.count(REFERENCE_PLACEHOLDER)} times, not once"
             )
     return found
+
+
+def is_finished(record: Record) -> bool:
+    """Whether pictures stand in a pair's instructions already, as in try-on data or Subjects200K."""
+    marks = {text.count(REFERENCE_PLACEHOLDER) for text in record.wordings}
+    return record.is_pair and marks == {len(record.references)} != {0}
 
 
 def mark_words(text: str, words: str) -> str:

@@ -94,7 +94,7 @@ class Wording(AskingStep):
         return ("chat",) if self.by_chat else ()
 
     @property
-    def prompts(self) -> Mapping[str, str]:
+    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
         """By task."""
         return {kind: PROMPTS[kind] for kind in self.kinds} if self.by_chat else {}
 
@@ -117,17 +117,25 @@ class Wording(AskingStep):
         words = {"template": (TEMPLATES[record.task].format(**short),)}
         if "simple" in self.kinds:
             words["simple"] = (_drawn(SIMPLE_TEMPLATES[record.task], rng).format(**short),)
-        if "advanced" in self.kinds:
-            detailed = {"origin": _detail(record, "origin"), "target": _detail(record, "target")}
+        if "advanced" in self.kinds:  # detailed captions; the simple ones where there are none
+            origin, target = (
+                record.detailed_origin or record.class_origin,
+                record.detailed_target or record.class_target,
+            )
+            detailed = {"origin": bare(origin.rstrip(".")), "target": bare(target.rstrip("."))}
             words["advanced"] = (_drawn(ADVANCED_TEMPLATES[record.task], rng).format(**detailed),)
         return words
 
     def _asking(self, record: Record, kind: str) -> Asking[tuple[str, ...]]:
-        names = [words for words in (record.class_origin, record.class_target) if words]
-        keep = names if kind == "simple" else ()
-        return _question(kind, record), partial(
-            read_instructions, count=COUNTS[kind], max_words=self.max_words, keep=keep
-        )
+        names = ("task", "class_origin", "class_target", "detailed_origin", "detailed_target")
+        about = {name: getattr(record, name) for name in names}
+        told = {"edited": record.detailed_origin, "new": record.detailed_target}
+        details = "\n".join(f"What is {name}: {words}" for name, words in told.items() if words)
+        prompt = PROMPTS[kind].format(edit=record.instructions["template"][0], details=details)
+        pictures = (record.source,) if kind == "reasoning" and record.source is not None else ()
+        keep = [words for words in (record.class_origin, record.class_target) if words] if kind == "simple" else ()
+        read = partial(read_instructions, count=COUNTS[kind], max_words=self.max_words, keep=keep)
+        return Question(prompt, pictures, kind, about, record.truth), read
 
     def _without(self, record: Record, fault: str, kind: str) -> Outcome:
         if self.on_failure == "reject":
@@ -140,22 +148,6 @@ def _with(record: Record, texts: tuple[str, ...], kind: str) -> Record:
     """A record with one more kind of wording."""
     found = tuple(dict.fromkeys((*record.instructions.get(kind, ()), *texts)))
     return record.but(instructions={**record.instructions, kind: found})
-
-
-def _question(kind: str, record: Record) -> Question:
-    names = ("task", "class_origin", "class_target", "detailed_origin", "detailed_target")
-    about = {name: getattr(record, name) for name in names}
-    told = {"edited": record.detailed_origin, "new": record.detailed_target}
-    details = "\n".join(f"What is {name}: {words}" for name, words in told.items() if words)
-    prompt = PROMPTS[kind].format(edit=record.instructions["template"][0], details=details)
-    pictures = (record.source,) if kind == "reasoning" and record.source is not None else ()
-    return Question(prompt, pictures, kind, about, record.truth)
-
-
-def _detail(record: Record, which: str) -> str:
-    """A detailed caption as it stands in a sentence; the simple one where there is none."""
-    words = getattr(record, f"detailed_{which}") or getattr(record, f"class_{which}")
-    return bare(words.rstrip("."))
 
 
 def _drawn(choices: Sequence[str], rng: np.random.Generator) -> str:

@@ -101,8 +101,8 @@ def test_articles_are_taken_off():
 def test_only_unusable_answers_are_asked_for_again_with_what_was_wrong():
     chat = Script(caption=["", "good", "..."])
     questions = [Question(prompt, task="caption") for prompt in ("first", "second")]
-    answers = ask_all(chat, questions, [read_text] * 2, 3)
-    assert [(a.value, a.fault, a.attempts) for a in answers] == [(None, "the answer is empty", 3), ("good", "", 1)]
+    answers = ask_all(chat, [(question, read_text) for question in questions], 3)
+    assert [(a.value, a.fault) for a in answers] == [(None, "the answer is empty"), ("good", "")]
     assert [(q.prompt, q.attempt) for q in chat.asked] == [
         ("first", 0),
         ("second", 0),
@@ -113,5 +113,5 @@ def test_only_unusable_answers_are_asked_for_again_with_what_was_wrong():
 
 def test_nothing_is_asked_without_questions():
     chat = Script()
-    assert ask_all(chat, [], [], 3) == []
+    assert ask_all(chat, [], 3) == []
     assert chat.asked == []

@@ -29,14 +29,10 @@ QUALITY = Path("5_quality_evaluation")
 
 
 def open_advancededit(config: InputConfig) -> Input:
-    """The output of the published pipeline, or of any part of it.
+    """The output of the published pipeline, or of any part of it, below a folder.
 
-    `path` is its folder. Where there are pairs (steps 3 to 5), each entry is a record, as training reads it; else each
-    photo with what step 2, 1.2 or 1.1 knows about it. Pictures may lie anywhere below the folder.
-
-    Raises:
-        ValueError: if the config names no path.
-        FileNotFoundError: if nothing is there, or the folder holds none of the steps' files.
+    Where there are pairs (steps 3 to 5), each entry is a record, as training reads it; else each photo with what step
+    2, 1.2 or 1.1 knows about it. Pictures may lie anywhere below the folder.
     """
     root = place_of(config)
     if root.is_dir() and pair_files(root):

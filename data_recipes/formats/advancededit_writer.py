@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from data_recipes.backends.windows import box_of
 from data_recipes.formats.advancededit import CAPTION, MASKS, OBJECTS, PAIRS, QUALITY, RECAPTION
 from data_recipes.formats.writers import save_png, write_json
 from data_recipes.runner.records import ObjectAnnotation, Record
@@ -28,12 +29,7 @@ def write_advancededit(records: Iterable[Record], out: Path) -> int:
     Each pair has an even number, and its swapped one the odd number after it; what a run rejected leaves a gap. Kinds
     of wordings stand in `instruction_kinds`, scores of other names in `scores`, both beside the published keys.
 
-    Args:
-        records: photos with what was found in them, or pairs; those of a photo (key up to `/`) stand together.
-        out: new or empty folder.
-
-    Returns:
-        How many records were written.
+    Records are photos with what was found in them, or pairs; those of a photo (key up to `/`) stand together.
 
     Raises:
         ValueError: if the records of a photo do not stand together, or a pair is of another task than these have.
@@ -60,7 +56,7 @@ class _Page:
     caption: str = ""
     things: tuple[ObjectAnnotation, ...] = ()
     image: np.ndarray | None = None
-    made: dict[bytes, tuple[str, str, int]] = field(default_factory=dict)
+    made: dict[bytes, tuple[str, str, int]] = field(default_factory=dict)  # digest -> file, kind, number
     entries: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
 
     def take(self, record: Record) -> None:
@@ -69,30 +65,24 @@ class _Page:
         self.things = self.things or record.things
         if record.image is not None and self.image is None:
             self.image = record.image
-        if record.is_pair:
-            self._add_pair(record)
-
-    def _add_pair(self, record: Record) -> None:
+        if not record.is_pair:
+            return
         if record.task not in TASKS or record.source is None or record.target is None or record.references:
             raise ValueError(
                 f"{record.key} is of the task {record.task!r}: AdvancedEdit's files hold {', '.join(TASKS)}, each of a "
                 "source by words; leave others out, or write another layout."
             )
         kind = "replace" if record.task == "replace" else "remove_add"
-        is_swapped = self._is_swapped(record)
+        is_swapped = record.task == "add"  # the photo is the target
+        if kind == "replace":
+            is_photo = self.image is not None and np.array_equal(record.target, self.image)
+            is_swapped = is_photo or _digest(record.source) in self.made
         made, photo = (record.source, record.target) if is_swapped else (record.target, record.source)
         if self.image is None:
             self.image = photo
         name, number = self._made(made, kind, record, is_swapped)
         paths = (name, f"{self.photo}.png") if is_swapped else (f"{self.photo}.png", name)
         self.entries.setdefault(kind, {})[2 * number + is_swapped] = _entry(record, *paths)
-
-    def _is_swapped(self, record: Record) -> bool:
-        """Whether the photo is the target."""
-        if record.task != "replace":
-            return record.task == "add"
-        known = self.image is not None and np.array_equal(record.target, self.image)
-        return known or (record.source is not None and _digest(record.source) in self.made)
 
     def _made(self, picture: np.ndarray, kind: str, record: Record, is_swapped: bool) -> tuple[str, int]:
         """File and number of a made picture, written once for both directions."""
@@ -119,14 +109,6 @@ class _Page:
                 for one in self.things
             ]  # fmt: skip
             self._json(OBJECTS, {"object_list": listed, "img_caption": self.caption})
-        if any(one.box is not None for one in self.things) and self.image is not None:
-            self._json(MASKS, self._masks(self.image))
-        for kind, entries in self.entries.items():
-            for step, table in _steps(entries):
-                folder = step / kind / "json_file" if step == PAIRS else step / kind
-                self._json(folder, {str(number): table[number] for number in sorted(table)})
-
-    def _masks(self, image: np.ndarray) -> dict[str, Any]:
         annotations = [
             {
                 "class_name": _underlined(one.name),
@@ -138,14 +120,18 @@ class _Page:
             for one in self.things
             if one.box is not None
         ]
-        return {
-            "image_path": f"{self.photo}.png",
-            "img_caption": self.caption,
-            "annotations": annotations,
-            "box_format": "xyxy",
-            "img_width": image.shape[1],
-            "img_height": image.shape[0],
-        }
+        if annotations and self.image is not None:
+            height, width = self.image.shape[:2]
+            facts = {"image_path": f"{self.photo}.png", "img_caption": self.caption, "annotations": annotations}
+            self._json(MASKS, {**facts, "box_format": "xyxy", "img_width": width, "img_height": height})
+        for kind, entries in self.entries.items():
+            for step, left_out in _steps(entries.values()):
+                folder = step / kind / "json_file" if step == PAIRS else step / kind
+                table = {
+                    str(number): {name: value for name, value in entries[number].items() if name not in left_out}
+                    for number in sorted(entries)
+                }
+                self._json(folder, table)
 
     def _json(self, folder: Path, value: Any) -> None:
         write_json(self.out / folder / f"{self.photo}.json", value)
@@ -169,9 +155,12 @@ def _entry(record: Record, source: str, target: str) -> dict[str, Any]:
         "img_caption": record.caption,
         "class_origin": _underlined(record.class_origin),
         "class_target": _underlined(record.class_target),
-        "bbox": None if record.mask is None else _box(record.mask),
+        "bbox": None if record.mask is None else [0, 0, 0, 0],  # x, y, width, height in pixels
         "segmentation": None if record.mask is None else encode_mask(record.mask),
     }
+    if record.mask is not None and record.mask.any():
+        box = box_of(record.mask)
+        entry["bbox"] = [box.left, box.top, box.width, box.height]
     if record.task == "replace":
         entry["detailed_caption_origin"] = record.detailed_origin
         entry["detailed_caption_target"] = record.detailed_target
@@ -189,32 +178,19 @@ def _entry(record: Record, source: str, target: str) -> dict[str, Any]:
     return entry
 
 
-def _steps(entries: dict[int, dict[str, Any]]) -> Iterator[tuple[Path, dict[int, dict[str, Any]]]]:
-    """(step, its entries): what a later step adds is left out of the steps before it."""
+def _steps(entries: Collection[dict[str, Any]]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """(step, what of the entries later steps add) of the steps that have been."""
     later = ("reasoning_instruction1", "reasoning_instruction2", "expressive_instruction")
     judged = ("qwen_VIE_SC", "qwen_VIE_PQ", "scores")
-    yield PAIRS, {number: _without(entry, (*later, *judged)) for number, entry in entries.items()}
-    if any(name in entry for entry in entries.values() for name in later):
-        yield RECAPTION, {number: _without(entry, judged) for number, entry in entries.items()}
-    if any(name in entry for entry in entries.values() for name in judged):
-        yield QUALITY, entries
-
-
-def _without(entry: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if name not in names}
+    yield PAIRS, (*later, *judged)
+    if any(name in entry for entry in entries for name in later):
+        yield RECAPTION, judged
+    if any(name in entry for entry in entries for name in judged):
+        yield QUALITY, ()
 
 
 def _underlined(name: str) -> str:
     return "_".join(name.replace("/", " ").split())
-
-
-def _box(mask: np.ndarray) -> list[int]:
-    """x, y, width, height in pixels; zeros of an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return [0, 0, 0, 0]
-    left, top = int(columns[0]), int(rows[0])
-    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
 
 
 def _digest(picture: np.ndarray) -> bytes:

@@ -16,7 +16,7 @@ from data_recipes.formats.writers import (
     write_magicbrush,
     write_mige,
 )  # fmt: skip
-from data_recipes.runner.inputs import Input, InputConfig, open_input
+from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
 from insightedit.console import did_you_mean
 from insightedit.files import check_folder, check_outside
@@ -40,17 +40,6 @@ class Exported:
     first: dict[str, str] = field(default_factory=dict)
 
 
-def writer(layout: str) -> Callable[[Iterable[Record], Path], int]:
-    """The function that writes a layout.
-
-    Raises:
-        ValueError: if there is none of that name.
-    """
-    if layout not in WRITERS:
-        raise ValueError(f"no layout {layout!r} can be written: {did_you_mean(layout, WRITERS)}")
-    return WRITERS[layout]
-
-
 def export(
     config: InputConfig, layout: str, out: Path, *, progress: Callable[[int], object] = lambda done: None
 ) -> Exported:
@@ -60,16 +49,28 @@ def export(
         ValueError: if there is no such layout, the input cannot be opened, `out` holds files, or a record does not fit.
         OSError: if something cannot be read or written.
     """
-    write = writer(layout)
-    opened = open_input(config)
+    if layout not in WRITERS:
+        raise ValueError(f"no layout {layout!r} can be written: {did_you_mean(layout, WRITERS)}")
+    opened, done = open_input(config), Exported()
     check_folder(out)
     check_outside("--out", out, "the source", config.path)
     if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out} holds files: name a new or empty folder.")
     out.mkdir(parents=True, exist_ok=True)
-    done = Exported()
+
+    def readable() -> Iterator[Record]:
+        end = len(opened) if config.count is None else min(len(opened), config.start + config.count)
+        for number in range(config.start, end):
+            record = opened[number]
+            progress(1)
+            if isinstance(record, Rejected):
+                done.rejected[record.reason] += 1
+                done.first.setdefault(record.reason, f"{record.key}: {record.detail}".rstrip(": "))
+            else:
+                yield record
+
     try:
-        done.written = write(_readable(opened, config, done, progress), out)
+        done.written = WRITERS[layout](readable(), out)
         if not done.written:
             reasons = ", ".join(done.rejected) or f"there are none from {config.start} on"
             raise ValueError(f"no record of {config.path} could be written: {reasons}.")
@@ -77,22 +78,3 @@ def export(
         shutil.rmtree(out)  # which was new or empty
         raise
     return done
-
-
-def span(opened: Input, config: InputConfig) -> range:
-    """The numbers of the records that a config asks for."""
-    end = len(opened) if config.count is None else min(len(opened), config.start + config.count)
-    return range(config.start, end)
-
-
-def _readable(
-    opened: Input, config: InputConfig, done: Exported, progress: Callable[[int], object]
-) -> Iterator[Record]:
-    for number in span(opened, config):
-        record = opened[number]
-        progress(1)
-        if isinstance(record, Rejected):
-            done.rejected[record.reason] += 1
-            done.first.setdefault(record.reason, f"{record.key}: {record.detail}".rstrip(": "))
-            continue
-        yield record

@@ -14,16 +14,17 @@ STEPS = ("1_", "2_mask", "3_editing", "4_instruction", "5_quality")
 
 
 def guess_kind(path: Path) -> str:
-    """The kind of input that a path looks like.
-
-    Raises:
-        FileNotFoundError: if nothing is there.
-        ValueError: if it looks like none; with what to do.
-    """
+    """The kind of input that a path, which has to be there, looks like; a `ValueError` says what to do otherwise."""
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}: check the path.")
     if path.is_file():
-        return _kind_of_file(path)
+        endings = {ending: kind for kind in reversed(KINDS) if kind in ENDINGS for ending in ENDINGS[kind]}
+        if kind := endings.get(path.suffix.lower()) or (_kind_of_json(path) if path.suffix == ".json" else ""):
+            return kind
+        raise ValueError(
+            f"{path} is no file of pairs: name a folder, or a .jsonl, .csv, .parquet, .tar, or a .json of MIGE's or "
+            "AdvancedEdit's shape."
+        )
     places = [path, *(path / split for split in SPLITS)]
     if any((place / SESSIONS).is_file() for place in places):
         return "magicbrush"
@@ -39,22 +40,10 @@ def guess_kind(path: Path) -> str:
     for file in sorted(path.glob("*.json")):
         if kind := _kind_of_json(file):
             return kind
-    if any(_has(place, TARGETS) and _has(place, CONTROLS) for place in places):
+    if any(all(any((place / one).is_dir() for one in names) for names in (TARGETS, CONTROLS)) for place in places):
         return "ai_toolkit"
     raise ValueError(
         f"{path} is of no layout that is known by its files: name it with --kind, e.g. magicbrush, parquet or mige."
-    )
-
-
-def _kind_of_file(path: Path) -> str:
-    endings = {ending: kind for kind in reversed(KINDS) if kind in ENDINGS for ending in ENDINGS[kind]}
-    if path.suffix.lower() in endings:
-        return endings[path.suffix.lower()]
-    if path.suffix == ".json" and (kind := _kind_of_json(path)):
-        return kind
-    raise ValueError(
-        f"{path} is no file of pairs: name a folder, or a .jsonl, .csv, .parquet, .tar, or a .json of MIGE's or "
-        "AdvancedEdit's shape."
     )
 
 
@@ -70,10 +59,6 @@ def _kind_of_json(file: Path) -> str:
         return "mige" if entries and isinstance(entries[0], dict) and "multi_prompt" in entries[0] else ""
     first = next(iter(entries.values()), None) if isinstance(entries, dict) else None
     return "reasonedit" if isinstance(first, dict) and PATHS[0][0] in first else ""
-
-
-def _has(place: Path, names: tuple[str, ...]) -> bool:
-    return any((place / name).is_dir() for name in names)
 
 
 def splits_of(kind: str, path: Path) -> list[str]:

@@ -59,12 +59,7 @@ class Listed:
 
 
 def place_of(config: InputConfig) -> Path:
-    """The file or folder that a config names.
-
-    Raises:
-        ValueError: if it names none.
-        FileNotFoundError: if there is no such file or folder.
-    """
+    """The file or folder that a config names, which has to be there."""
     if config.path is None:
         raise ValueError(f"source.path is missing: kind {config.kind} reads files, name their folder.")
     if not Path(config.path).exists():
@@ -116,28 +111,31 @@ def open_pairs(config: InputConfig) -> Input:
         raise ColumnsError(
             f"{place} holds texts alone ({', '.join(listing.columns)}): here pairs of pictures are read."
         )
-    return Listed(len(listing), listing.key, lambda number: record_of(listing, number, config.max_side))
+    return Listed(len(listing), listing.key, lambda number: _record_of(listing, number, config.max_side))
 
 
-def record_of(listing: Listing, number: int, max_side: int | None) -> Record:
-    """Pair `number` of any layout as a record, its pictures `max_side` long at most.
-
-    Raises:
-        ReadError: if training could not use it either, or its mask cannot be read.
-    """
+def _record_of(listing: Listing, number: int, max_side: int | None) -> Record:
+    """Pair `number` of any layout, its pictures `max_side` long at most; refused as training refuses it."""
     pair = listing.pair(number)
     try:
         opened = open_pictures(pair, max_side)
         source, target = opened.source, opened.target
         assert target is not None, "a listing that is no text gives pairs with targets"
-        if listing.is_fitted and source is not None:
-            source, target = _one_size(source, target)
-        mask = _mask_of(pair, target.shape[:2] if listing.is_fitted else None, max_side)
+        if listing.is_fitted and source is not None and _is_same_form(source.shape, target.shape):
+            size = min(source.shape[:2], target.shape[:2])  # the larger of two pictures at the smaller one's size
+            source, target = _resized(source, size), _resized(target, size)
+        mask = _mask_of(pair, max_side)
+        if listing.is_fitted and mask is not None and _is_same_form(mask.shape, target.shape):
+            mask = resized_mask(mask, target.shape[:2])
     except ReadError as error:
         raise ReadError(error.reason, error.detail, pair.key) from None
     facts = {name: value for name, value in pair.facts.items() if value}
     if pair.task and pair.task not in TASKS:
         facts["notes"] = {**facts.get("notes", {}), "task": pair.task}
+    fitting = {  # the wordings that name all references, or none
+        kind: tuple(text for text in texts if text.count(REFERENCE_PLACEHOLDER) in (0, len(opened.references)))
+        for kind, texts in pair.instructions.items()
+    }
     return Record(
         pair.key,
         caption=pair.caption,
@@ -145,35 +143,22 @@ def record_of(listing: Listing, number: int, max_side: int | None) -> Record:
         source=source,
         target=target,
         mask=mask,
-        instructions=_fitting(pair, len(opened.references)),
+        instructions={kind: texts for kind, texts in fitting.items() if texts},
         references=opened.references,
         **facts,
     )
 
 
-def _fitting(pair: Pair, num_references: int) -> dict[str, tuple[str, ...]]:
-    """The wordings that name all references, or none."""
-    found = {
-        kind: tuple(text for text in texts if text.count(REFERENCE_PLACEHOLDER) in (0, num_references))
-        for kind, texts in pair.instructions.items()
-    }
-    return {kind: texts for kind, texts in found.items() if texts}
-
-
-def _mask_of(pair: Pair, size: tuple[int, int] | None, max_side: int | None) -> np.ndarray | None:
-    """(H, W) bool, or None where there is none; at `size` if it is of that form."""
+def _mask_of(pair: Pair, max_side: int | None) -> np.ndarray | None:
+    """(H, W) bool, or None where there is none."""
     try:
         if isinstance(pair.mask, ReadError):
             raise pair.mask
         if pair.mask is None or isinstance(pair.mask, Mapping):
-            mask = decode_mask(pair.mask)
-        else:
-            mask = read_region_of(pair.mask, max_side)
+            return decode_mask(pair.mask)
+        return read_region_of(pair.mask, max_side)
     except ReadError as error:
         raise ReadError(BAD_MASK, str(error)) from None
-    if mask is not None and size is not None and _is_same_form(mask.shape, size):
-        return resized_mask(mask, size)
-    return mask
 
 
 def _is_same_form(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
@@ -181,18 +166,10 @@ def _is_same_form(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= ASPECT
 
 
-def _one_size(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The larger of two pictures of one proportion at the smaller one's size; others stay as they are."""
-    if source.shape == target.shape or not _is_same_form(source.shape, target.shape):
-        return source, target
-    size = min(source.shape[:2], target.shape[:2])
-    fitted = [
-        picture
-        if picture.shape[:2] == size
-        else np.array(Image.fromarray(picture).resize(size[::-1], Image.Resampling.LANCZOS))
-        for picture in (source, target)
-    ]
-    return fitted[0], fitted[1]
+def _resized(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    if picture.shape[:2] == size:
+        return picture
+    return np.array(Image.fromarray(picture).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
 def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -31,24 +31,19 @@ def png(array: np.ndarray) -> bytes:
 
 
 class ShardWriter(Protocol):
-    """Puts rows into one open file."""
+    """Puts rows into one open file, which stays open."""
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Take one row."""
         ...
 
     def close(self) -> None:
-        """Write what is left; the file itself stays open."""
+        """Write what is left."""
         ...
 
 
 class ParquetShard:
-    """Typed columns; `datasets.load_dataset("parquet", ...)` gives decoded pictures.
-
-    Args:
-        file: open for writing; it stays open.
-        schema: of its rows, from `arrow_schema`.
-    """
+    """Typed columns of an `arrow_schema`; `datasets.load_dataset("parquet", ...)` gives decoded pictures."""
 
     def __init__(self, file: IO[bytes], schema: Any) -> None:
         from pyarrow import parquet
@@ -71,25 +66,23 @@ class ParquetShard:
         if len(self.rows) == ROW_GROUP:
             self._flush()
 
-    def close(self) -> None:
-        """Write the last rows and the footer."""
-        if self.rows:
-            self._flush()
-        self.writer.close()
-
     def _flush(self) -> None:
         import pyarrow
 
-        self.writer.write_table(pyarrow.Table.from_pylist(self.rows, schema=self.schema))
+        if self.rows:
+            self.writer.write_table(pyarrow.Table.from_pylist(self.rows, schema=self.schema))
         self.rows.clear()
+
+    def close(self) -> None:
+        """See `ShardWriter`."""
+        self._flush()
+        self.writer.close()
 
 
 def arrow_schema(columns: Mapping[str, str | tuple[str, ...]]) -> Any:
     """The Arrow schema of rows, with the feature types that the `datasets` library reads from its metadata.
 
-    Args:
-        columns: name -> `image`, `images` (a list), the name of an arrow type, or of each part of a list the names of
-            its texts.
+    `columns`: name -> `image`, `images` (a list), the name of an arrow type, or the names of the texts in a list.
     """
     import pyarrow
 
@@ -112,14 +105,8 @@ def arrow_schema(columns: Mapping[str, str | tuple[str, ...]]) -> Any:
 class TarShard:
     """Members NAME.source.png, .target.png, .mask.png, .references.png and .json; owner and time are zero.
 
-    References stand side by side as squares; what is not square stands in the middle of one on white.
-
-    Args:
-        file: open for writing; it stays open.
-        has_sizes: tell in the JSON as `reference_sizes` how large each reference is.
-
-    Raises:
-        RunStopped: if the samples of a file are not of the same members, which the format asks for.
+    References stand side by side as squares; what is not square stands in the middle of one on white. With `has_sizes`
+    the JSON tells as `reference_sizes` how large each reference is.
     """
 
     def __init__(self, file: IO[bytes], *, has_sizes: bool = False) -> None:
@@ -127,17 +114,30 @@ class TarShard:
         self.parts, self.has_sizes = set[str](), has_sizes
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """See `ShardWriter`."""
+        """See `ShardWriter`.
+
+        Raises:
+            RunStopped: if the samples of a file are not of the same members, which the format asks for.
+        """
         name = row["__name__"]
         members = {f"{column}.png": value for column, value in row.items() if isinstance(value, bytes)}
         left_out = {column for column, value in row.items() if isinstance(value, bytes) or value is None}
         facts = {column: value for column, value in row.items() if column not in {*left_out, "__name__", REFERENCES}}
-        sizes: list[tuple[int, int]] = []
-        if row.get(REFERENCES):
-            members["references.png"], sizes = _strip(row[REFERENCES])
+        references = [read_rgb(content) for content in row.get(REFERENCES) or ()]
+        if references:
+            members["references.png"] = png(_side_by_side(references))
         if self.has_sizes:
-            facts["reference_sizes"] = json.dumps(sizes)
-        self._check(set(members), str(row.get("key", name)))
+            facts["reference_sizes"] = json.dumps([array.shape[:2] for array in references])
+        parts = set(members)
+        self.parts = self.parts or parts
+        if parts != self.parts:
+            from data_recipes.runner.flow import RunStopped
+
+            raise RunStopped(
+                f"{row.get('key', name)} has {', '.join(sorted(parts))} and pairs before it have "
+                f"{', '.join(sorted(self.parts))}: all samples of a webdataset have the same members; write "
+                "output.format=parquet."
+            )
         members["json"] = json.dumps(facts, ensure_ascii=False).encode()
         for part, content in sorted(members.items()):
             info = tarfile.TarInfo(f"{name}.{part}")
@@ -145,27 +145,16 @@ class TarShard:
             self.tar.addfile(info, io.BytesIO(content))
 
     def close(self) -> None:
-        """Write the end of the archive."""
+        """See `ShardWriter`."""
         self.tar.close()
 
-    def _check(self, parts: set[str], key: str) -> None:
-        self.parts = self.parts or parts
-        if parts != self.parts:
-            from data_recipes.runner.flow import RunStopped
 
-            raise RunStopped(
-                f"{key} has {', '.join(sorted(parts))} and pairs before it have {', '.join(sorted(self.parts))}: all "
-                "samples of a webdataset have the same members; write output.format=parquet."
-            )
-
-
-def _strip(pictures: list[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
-    """PNG of pictures side by side in squares as large as the longest side, and their heights and widths."""
-    arrays = [read_rgb(content) for content in pictures]
-    side = max(max(array.shape[:2]) for array in arrays)
-    squares = np.full((side, side * len(arrays), 3), 255, np.uint8)
-    for number, array in enumerate(arrays):
-        height, width = array.shape[:2]
+def _side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
+    """Pictures in squares as large as the longest side."""
+    side = max(max(one.shape[:2]) for one in pictures)
+    squares = np.full((side, side * len(pictures), 3), 255, np.uint8)
+    for number, one in enumerate(pictures):
+        height, width = one.shape[:2]
         top, left = (side - height) // 2, number * side + (side - width) // 2
-        squares[top : top + height, left : left + width] = array
-    return png(squares), [(array.shape[0], array.shape[1]) for array in arrays]
+        squares[top : top + height, left : left + width] = one
+    return squares

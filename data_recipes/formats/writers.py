@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +30,30 @@ def write_magicbrush(records: Iterable[Record], out: Path) -> int:
     Raises:
         ValueError: if a record is no pair of a source by words.
     """
-    count, used = 0, Counter[str]()
+    count, used, sessions = 0, Counter[str](), list[str]()
     captions: dict[str, dict[str, dict[str, str]]] = {"global": {}, "local": {}}
-    with _json_file(out / SESSIONS, "{}") as put:
-        for session in _sessions(_edits(records, "MagicBrush")):
-            plain = session[0].key.split("/")[0]
-            used[plain] += 1
-            name = unique_keys([plain])[0] + (f"-{used[plain]}" if used[plain] > 1 else "")
-            put([_turn(out / "images" / name, name, number, one) for number, one in enumerate(session, 1)], name)
-            count += len(session)
+    for session in _sessions(_edits(records, "MagicBrush")):
+        plain = session[0].key.split("/")[0]
+        used[plain] += 1
+        name = unique_keys([plain])[0] + (f"-{used[plain]}" if used[plain] > 1 else "")
+        folder, given = out / "images" / name, f"{name}-input.png"
+        save_png(session[0].source, folder, given)
+        told: dict[str, dict[str, str]] = {"global": {given: session[0].caption}, "local": {}}
+        turns = []
+        for number, record in enumerate(session, 1):
+            made = save_png(record.target, folder, f"{name}-output{number}.png")
+            turns.append({"input": given, "output": made, "instruction": record.wordings[0]})
+            if record.mask is not None:
+                hole = np.dstack([record.source, np.where(record.mask, 0, 255).astype(np.uint8)])
+                turns[-1]["mask"] = save_png(hole, folder, f"{name}-mask{number}.png")
             for kind, note in (("global", "caption_target"), ("local", "local_description")):
-                told = {f"{name}-input.png": session[0].caption} if kind == "global" else {}
-                told |= {f"{name}-output{n}.png": str(one.notes.get(note, "")) for n, one in enumerate(session, 1)}
-                captions[kind][name] = {file: text for file, text in told.items() if text}
+                told[kind][made] = str(record.notes.get(note, ""))
+            given = made
+        for kind, texts in told.items():
+            captions[kind][name] = {file: text for file, text in texts.items() if text}
+        sessions.append(f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(turns, ensure_ascii=False)}")
+        count += len(session)
+    _write_entries(out / SESSIONS, "{}", sessions)
     for kind, table in captions.items():
         if any(table.values()):
             write_json(out / f"{kind}_descriptions.json", table)
@@ -54,28 +64,12 @@ def _sessions(records: Iterable[Record]) -> Iterator[list[Record]]:
     session: list[Record] = []
     for record in records:
         follows = bool(session) and session[-1].key.split("/")[0] == record.key.split("/")[0]
-        if follows and np.array_equal(session[-1].target, record.source):  # type: ignore[arg-type]
-            session.append(record)
-            continue
-        if session:
+        if session and not (follows and np.array_equal(session[-1].target, record.source)):  # type: ignore[arg-type]
             yield session
-        session = [record]
+            session = []
+        session.append(record)
     if session:
         yield session
-
-
-def _turn(folder: Path, name: str, number: int, record: Record) -> dict[str, Any]:
-    assert record.source is not None
-    assert record.target is not None
-    given = f"{name}-input.png" if number == 1 else f"{name}-output{number - 1}.png"
-    if number == 1:
-        save_png(record.source, folder, given)
-    turn = {"input": given, "output": f"{name}-output{number}.png", "instruction": record.wordings[0]}
-    save_png(record.target, folder, turn["output"])
-    if record.mask is not None:
-        alpha = np.where(record.mask, 0, 255).astype(np.uint8)
-        turn["mask"] = save_png(np.dstack([record.source, alpha]), folder, f"{name}-mask{number}.png")
-    return turn
 
 
 def write_instructpix2pix(records: Iterable[Record], out: Path) -> int:
@@ -153,29 +147,28 @@ def write_mige(records: Iterable[Record], out: Path) -> int:
     """
     from insightedit.comprehension.prompts import place_source
 
-    count = 0
-    with _json_file(out / MIGE, "[]") as put:
-        for name, record in _named(records):
-            assert record.target is not None
-            instruction = record.wordings[0]
-            entities = [save_png(one, out, f"entity/{name}_{n}.png") for n, one in enumerate(record.references)]
-            entry: dict[str, Any] = {"key": name, "task": record.task}
-            entry["image"] = save_png(record.target, out, f"target/{name}.png")
-            entry["height"], entry["width"] = record.target.shape[:2]
-            prompt = instruction
-            if record.source is not None:
-                prompt, place = place_source(instruction)
-                source = save_png(record.source, out, f"source/{name}.png")
-                entities.insert(place, source)
-                entry |= {"source_path": [source], "instruction": instruction}
-            if record.mask is not None:
-                entry["mask_path"] = save_png(record.mask, out, f"mask/{name}.png")
-            entry |= {"entity_path": entities, "multi_prompt": prompt, "source_caption": record.caption}
-            if record.notes.get("caption_target"):
-                entry["target_caption"] = record.notes["caption_target"]
-            put(entry)
-            count += 1
-    return count
+    entries = []
+    for name, record in _named(records):
+        assert record.target is not None
+        instruction = record.wordings[0]
+        entities = [save_png(one, out, f"entity/{name}_{n}.png") for n, one in enumerate(record.references)]
+        entry: dict[str, Any] = {"key": name, "task": record.task}
+        entry["image"] = save_png(record.target, out, f"target/{name}.png")
+        entry["height"], entry["width"] = record.target.shape[:2]
+        prompt = instruction
+        if record.source is not None:
+            prompt, place = place_source(instruction)
+            source = save_png(record.source, out, f"source/{name}.png")
+            entities.insert(place, source)
+            entry |= {"source_path": [source], "instruction": instruction}
+        if record.mask is not None:
+            entry["mask_path"] = save_png(record.mask, out, f"mask/{name}.png")
+        entry |= {"entity_path": entities, "multi_prompt": prompt, "source_caption": record.caption}
+        if record.notes.get("caption_target"):
+            entry["target_caption"] = record.notes["caption_target"]
+        entries.append(json.dumps(entry, ensure_ascii=False))
+    _write_entries(out / MIGE, "[]", entries)
+    return len(entries)
 
 
 def _edits(records: Iterable[Record], layout: str) -> Iterator[Record]:
@@ -196,21 +189,10 @@ def _named(records: Iterable[Record]) -> Iterator[tuple[str, Record]]:
         yield record.key.replace("/", "-"), record
 
 
-@contextmanager
-def _json_file(path: Path, brackets: str) -> Iterator[Callable[..., None]]:
-    """A JSON list or object, of which values are put one by one, those of an object by name."""
+def _write_entries(path: Path, brackets: str, entries: Iterable[str]) -> None:
+    """Write a JSON list or object, an entry a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        before = brackets[0] + "\n"
-
-        def put(value: Any, name: str | None = None) -> None:
-            nonlocal before
-            key = "" if name is None else f"{json.dumps(name, ensure_ascii=False)}: "
-            file.write(before + key + json.dumps(value, ensure_ascii=False))
-            before = ",\n"
-
-        yield put
-        file.write(f"{'' if before[0] == ',' else brackets[0]}\n{brackets[1]}\n")
+    path.write_text(f"{brackets[0]}\n" + ",\n".join(entries) + f"\n{brackets[1]}\n", encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -219,7 +201,7 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def save_png(picture: np.ndarray, out: Path, name: str) -> str:
+def save_png(picture: Any, out: Path, name: str) -> str:
     """Write (H, W, C) uint8, or an (H, W) bool mask, as PNG below a folder; gives its name."""
     path = out / name
     path.parent.mkdir(parents=True, exist_ok=True)

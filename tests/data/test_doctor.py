@@ -16,7 +16,7 @@ from data_recipes.doctor.cli import app
 from data_recipes.doctor.examine import examine
 from data_recipes.doctor.findings import FAULTS, Diagnosis
 from data_recipes.formats.advancededit_writer import write_advancededit
-from data_recipes.formats.export import WRITERS, writer
+from data_recipes.formats.export import WRITERS
 from data_recipes.runner.records import Record
 from data_recipes.scenes.writer import SceneDataSettings, write_dataset
 from insightedit.scenes import EditSample, SceneSampler
@@ -81,7 +81,7 @@ def planted(tmp_path_factory) -> tuple[Path, Path, set[tuple[str, str]]]:
             for key in ("test_leak", "unreadable", "no_instruction", "missing", "unsafe_path")
         ),
     ]
-    writer("jsonl")([*good, *bad], root)
+    WRITERS["jsonl"]([*good, *bad], root)
     assert {one.key for one in bad} == {path.stem for path in (root / "target").iterdir() if not path.stem.isdecimal()}
     rows = {row["key"]: row for row in map(json.loads, (root / "train.jsonl").read_text().splitlines())}
     (root / "source/unreadable.png").write_bytes((root / "source/unreadable.png").read_bytes()[:2000])
@@ -169,7 +169,7 @@ def test_a_thousand_good_pairs_of_each_size_raise_no_alarm(tmp_path):
 @pytest.mark.parametrize("layout", list(WRITERS))
 def test_good_pairs_of_every_layout_are_not_suspected(tmp_path, layout):
     pairs = [one for one in scenes(30) if one.task in ("remove", "add", "replace")]
-    writer(layout)(pairs, tmp_path / "set")
+    WRITERS[layout](pairs, tmp_path / "set")
     diagnosis = examine(tmp_path / "set")
     assert diagnosis.findings == []
     assert (diagnosis.kind, diagnosis.records) == (layout, len(pairs))
@@ -209,7 +209,7 @@ def test_a_damaged_shard_does_not_hide_the_others(tmp_path):
 
 def test_a_set_that_goes_the_wrong_way_is_told_as_a_whole(tmp_path):
     pairs = [one for one in scenes(90) if one.task in ("remove", "add")]
-    writer("jsonl")([one.but(source=one.target, target=one.source) for one in pairs], tmp_path)
+    WRITERS["jsonl"]([one.but(source=one.target, target=one.source) for one in pairs], tmp_path)
     diagnosis = examine(tmp_path)
     whole = next(one for one in diagnosis.findings if one.where == "the whole set")
     assert whole.fault == "swapped"
@@ -238,7 +238,7 @@ def test_advancededits_names_tell_swapped_pairs_and_broken_json_is_named(tmp_pat
 
 def test_test_sets_are_looked_through_in_any_layout(tmp_path):
     leaked = scenes(1)[0]
-    writer("jsonl")([leaked], tmp_path / "set")
+    WRITERS["jsonl"]([leaked], tmp_path / "set")
     sampler = SceneSampler("train", SIZE)
     for kind, start in (("parquet", 0), ("webdataset", 0), ("parquet", 50)):
         folder = tmp_path / f"{kind}{start}"
@@ -271,7 +271,7 @@ def test_wrong_words_are_refused_in_one_sentence(tmp_path):
     assert "there is no" in said(tmp_path / "none")
     assert "is of no layout that is known by its files: name it with --kind" in said(tmp_path / "empty")
     assert "holds no *.parquet file" in said(tmp_path / "empty", "--kind", "parquet")
-    writer("jsonl")(scenes(1), tmp_path / "set")
+    WRITERS["jsonl"](scenes(1), tmp_path / "set")
     assert "--against nowhere: there is no nowhere; name a folder" in said(tmp_path / "set", "--against", "nowhere")
     told = said(tmp_path / "set", "--against", tmp_path / "empty")
     assert "empty holds no pictures to compare with: name the folder of a test set." in told

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from data_recipes.formats.cli import app
-from data_recipes.formats.export import WRITERS, export, writer
+from data_recipes.formats.export import WRITERS, export
 from data_recipes.formats.kinds import guess_kind, splits_of
 from data_recipes.formats.writers import write_ai_toolkit, write_magicbrush, write_mige
 from data_recipes.runner.inputs import InputConfig
@@ -126,7 +126,7 @@ def test_folders_that_are_not_side_by_side_are_refused(tmp_path):
 @pytest.mark.parametrize("layout", list(WRITERS))
 def test_every_layout_is_told_by_its_files_and_can_be_written_from_another(tmp_path, layout):
     made = [one.but(task="remove", class_origin="ball") for one in edits()]
-    writer(layout)(made, tmp_path / "first")
+    WRITERS[layout](made, tmp_path / "first")
     assert guess_kind(tmp_path / "first") == layout
     split = "all" if layout == "instructpix2pix" else "train"
     config = InputConfig(layout, str(tmp_path / "first"), split, max_side=None)

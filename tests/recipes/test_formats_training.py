@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_recipes.formats.export import writer
+from data_recipes.formats.export import WRITERS
 from data_recipes.runner.records import Record
 from insightedit import stage1, stage2, stage3
 from insightedit.scenes import SceneSampler, SubjectEditSampler
@@ -50,7 +50,7 @@ def train(folder, before: str, kind: str, path: object) -> float:
 )
 def test_a_stage_trains_from_what_is_written(tmp_path, before, layout):
     made = pairs(20 if layout == "instructpix2pix" else 4)
-    writer(layout)(made, tmp_path / "set")
+    WRITERS[layout](made, tmp_path / "set")
     assert 0 < train(tmp_path, before, layout, tmp_path / "set") < 100
 
 
@@ -96,7 +96,7 @@ def test_a_stage_trains_from_advancededits_pairs(tmp_path, before):
     import json
 
     made = [one.but(key=f"{number}/a", task="replace") for number, one in enumerate(pairs(2))]
-    writer("advancededit")(made, tmp_path / "set")
+    WRITERS["advancededit"](made, tmp_path / "set")
     folder = tmp_path / "set/3_editing_pair_construction/replace"
     pictures = {path.name: path for path in (tmp_path / "set").rglob("*.png")}
     table = {}
@@ -124,7 +124,7 @@ def test_the_recipe_mige_trains_from_its_json(tmp_path, monkeypatch):
     drawn = Record(
         "new", task="subject", target=noise(0), references=(noise(1),), instructions={"simple": ("a <imagehere>",)}
     )
-    writer("mige")([*made, drawn], tmp_path / "set")
+    WRITERS["mige"]([*made, drawn], tmp_path / "set")
     source = f"data.sources=[{{kind: mige, path: {tmp_path / 'set/mige.json'}}}]"
     summary = stage3.main(["--recipe", "mige", *TINY, source])
     assert (summary.finished, summary.steps) == (True, 2)

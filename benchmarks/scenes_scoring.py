@@ -17,7 +17,7 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs without an installation
 
-from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate
 
 if TYPE_CHECKING:
     from insightedit.scenes import EditSample
@@ -52,12 +52,12 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="Measurements; the fastest counts.")] = 3,
 ) -> None:
     """Measure in processor time of one core, so that other work on the machine counts less."""
-    evaluate(right, count=2, size=size, round_trip_fn=blurred)  # the first samples open the pictures
+    evaluate(right, SceneSet(2, size), round_trip=blurred)  # the first samples open the pictures
     for name, edit_fn in (("right edits", right), ("half-way edits", half_way)):
         spent = []
         for _ in range(repeats):
             start = time.process_time()
-            report = evaluate(edit_fn, count=count, size=size, round_trip_fn=blurred)
+            report = evaluate(edit_fn, SceneSet(count, size), round_trip=blurred)
             spent.append((time.process_time() - start) / count)
         seconds = min(spent)
         typer.echo(

@@ -26,15 +26,15 @@ from insightedit import stage1, stage2, stage3
 from insightedit.config.load import config_root
 from insightedit.evaluation.core.editing_methods import edit_with, round_trip_of
 from insightedit.evaluation.reporting.report import read_report, write_report
-from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate
 from insightedit.export.folder import export_run
 from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.pipelines.loading import load_pipeline
 
 if TYPE_CHECKING:
     from benchmarks.ablations.studies import Row, Stage
-    from insightedit.evaluation.core.results import SceneReport
-    from insightedit.evaluation.scenes.benchmark import RoundTripFn
+    from insightedit.evaluation.core.measure import RoundTrip
+    from insightedit.evaluation.scenes.report import SceneReport
 
 STAGES = {1: stage1.main, 2: stage2.main, 3: stage3.main}
 WARM_UP = 0.05  # share of the steps
@@ -75,7 +75,7 @@ class RoundTrips:
 
     kept: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
 
-    def of(self, pipeline: Any) -> RoundTripFn:
+    def of(self, pipeline: Any) -> RoundTrip:
         """The round trip of a pipeline's autoencoder, remembered."""
         state = hashlib.sha256()
         for value in pipeline.vae.state_dict().values():
@@ -270,14 +270,10 @@ class Runner:
         settings = self.experiment.settings
         report = evaluate(
             edit_with(pipeline, batch_size=EDIT_BATCH),
-            count=settings.count,
-            size=int(pipeline.config["resolution"]),
-            split=settings.split,
-            seed=settings.scene_seed,
+            SceneSet(settings.count, int(pipeline.config["resolution"]), settings.split, settings.scene_seed, 0, task),
             batch_size=EDIT_BATCH,
-            round_trip_fn=self.round_trips.of(pipeline),
+            round_trip=self.round_trips.of(pipeline),
             progress=self.advance,
-            task=task,
         )
         return report.with_settings({"versions": software_versions()})
 

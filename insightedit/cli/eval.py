@@ -14,7 +14,7 @@ Published benchmarks, by name: `insightedit.cli.eval_benchmarks`.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +37,8 @@ from insightedit.console import MAX_SCENES, SCENE_SIDES, Command, console, one_s
 from insightedit.files import check_folder
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.core.results import SceneReport
+    from insightedit.evaluation.scenes.benchmark import SceneSet
+    from insightedit.evaluation.scenes.report import SceneReport
 
 SIZE_WITHOUT_MODEL = 128  # pixels
 
@@ -59,23 +60,6 @@ benchmark_cli.register(app)
 @app.callback()
 def root() -> None:
     """Measure editors."""
-
-
-@dataclass(frozen=True)
-class SceneOptions:
-    """Which scenes to take."""
-
-    count: int
-    size: int
-    split: str
-    seed: int
-    pairs: int
-    task: str = "editing"
-
-    @property
-    def total(self) -> int:
-        """Pictures in all."""
-        return self.count + 2 * self.pairs
 
 
 @app.command(cls=Command)
@@ -123,8 +107,10 @@ def scenes(
 ) -> None:
     """Edit scenes whose right answer is known, and count how often it is met; beside control rows."""
     with one_sentence_errors():
+        from insightedit.evaluation.scenes.benchmark import SceneSet
+
         _check_paths(model, results, dump, out)
-        without_model = SceneOptions(count, size or SIZE_WITHOUT_MODEL, split, seed, pairs, task)
+        without_model = SceneSet(count, size or SIZE_WITHOUT_MODEL, split, seed, pairs, task)
         scales = {
             "num_inference_steps": steps,
             "guidance_scale": guidance_scale,
@@ -136,11 +122,11 @@ def scenes(
         if dump is not None:
             _dump(dump, without_model)
         elif results is not None:
-            _finish(_score_results(results, without_model), out, task, results)
+            _finish(_score_results(results, without_model, out), out)
         else:
             call = {**scales, "background_lock": background_lock, "batch_size": batch_size}
-            _sampler(without_model)  # a wrong split or size is told before the model is loaded
-            _finish(_score_model(model, size, without_model, device, call, out), out, task)
+            without_model.drawing()  # a wrong split or size is told before the model is loaded
+            _finish(_score_model(model, size, without_model, device, call, out), out)
 
 
 def _check_paths(model: str | None, results: Path | None, dump: Path | None, out: Path) -> None:
@@ -160,69 +146,67 @@ def _check_unused(settings: dict[str, Any]) -> None:
         raise ValueError(f"{names}: no model runs with --results or --dump; leave these options out.")
 
 
-def _sampler(options: SceneOptions) -> Any:
-    from insightedit.evaluation.scenes.benchmark import scene_sampler
+def _dump(folder: Path, scenes: SceneSet) -> None:
+    from insightedit.evaluation.benchmarks.scenes import dump_samples
 
-    return scene_sampler(options.task, split=options.split, size=options.size, seed=options.seed)
-
-
-def _dump(folder: Path, options: SceneOptions) -> None:
-    from insightedit.evaluation.core.external_results import dump_samples
-
-    with progress_bar(options.total, "Writing") as advance:
-        path = dump_samples(folder, _sampler(options), **vars(options), progress=advance)
-    typer.echo(f"{path}  {options.total} instructions; each says where its pictures lie in {folder}")
-    flags = " ".join(f"--{name} {value}" for name, value in vars(options).items())
+    total = len(scenes.ids)
+    with progress_bar(total, "Writing") as advance:
+        path = dump_samples(folder, scenes, advance)
+    typer.echo(f"{path}  {total} instructions; each says where its pictures lie in {folder}")
+    names = ("count", "size", "split", "seed", "pairs", "task")
+    flags = " ".join(f"--{name} {getattr(scenes, name)}" for name in names)
     typer.echo(f"Save each answer as ID.png, then: insightedit eval scenes --results FOLDER {flags}")
 
 
-def _score_results(folder: Path, options: SceneOptions) -> SceneReport:
-    from insightedit.evaluation.core.external_results import read_results, sample_ids
+def _score_results(folder: Path, scenes: SceneSet, out: Path) -> SceneReport:
+    from insightedit.evaluation.benchmarks.scenes import find_results
+    from insightedit.evaluation.core.outputs import FolderOutputs
+    from insightedit.evaluation.core.run import EditingMethod
     from insightedit.evaluation.scenes.benchmark import evaluate
 
-    edit_fn = read_results(folder, sample_ids(**vars(options)))
-    with progress_bar(options.total, "Scoring") as advance:
-        report = evaluate(edit_fn, **vars(options), sampler=_sampler(options), progress=advance)
+    method = EditingMethod(folder.absolute().name, FolderOutputs(folder, find_results(folder, scenes.ids)))
+    with progress_bar(len(scenes.ids), "Scoring") as advance:
+        report = evaluate(method, scenes, out=out, progress=advance)
     return report.with_settings({"results": str(folder)})
 
 
 def _score_model(
-    model: str | None, size: int | None, options: SceneOptions, device: str | None, call: dict[str, Any], out: Path
+    model: str | None, size: int | None, scenes: SceneSet, device: str | None, call: dict[str, Any], out: Path
 ) -> SceneReport:
+    from insightedit.evaluation.core import outputs as making
     from insightedit.evaluation.core.editing_methods import check_takes_references, edit_with, round_trip_of
-    from insightedit.evaluation.core.external_results import sample_ids
-    from insightedit.evaluation.core.outputs import settings_of
+    from insightedit.evaluation.core.run import EditingMethod
     from insightedit.evaluation.core.setup import open_model
-    from insightedit.evaluation.reporting.scenes_pictures import keep_pictures
-    from insightedit.evaluation.scenes.benchmark import evaluate
+    from insightedit.evaluation.scenes.benchmark import SceneOutputs, evaluate
     from insightedit.pipelines.functional import software_versions
 
     started = time.perf_counter()
     pipeline = open_model(model, device)
-    check_takes_references(pipeline, options.task)
+    check_takes_references(pipeline, scenes.task)
     typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
-    options = replace(options, size=size or int(pipeline.config["resolution"]))
+    scenes = replace(scenes, size=size or int(pipeline.config["resolution"]))
+    settings = making.settings_of(pipeline, call, creates=scenes.task == "subject")
+    name = str(pipeline.name_or_path)
+    edit = edit_with(pipeline, seed=scenes.seed, **call)
+    method = EditingMethod(
+        Path(name).absolute().name,
+        SceneOutputs(edit, out, call["batch_size"], source=name),
+        ckpt_sha=making.weights_of(pipeline),
+        settings={**settings, "device": pipeline.device.type},
+        round_trip=round_trip_of(pipeline),
+    )
     started = time.perf_counter()
-    with progress_bar(options.total, "Editing") as advance:
-        report = evaluate(
-            keep_pictures(edit_with(pipeline, seed=options.seed, **call), out, sample_ids(**vars(options))),
-            **vars(options),
-            sampler=_sampler(options),
-            batch_size=call["batch_size"],
-            round_trip_fn=round_trip_of(pipeline),
-            progress=advance,
-        )
-    settings = settings_of(pipeline, call, creates=options.task == "subject")
+    with progress_bar(len(scenes.ids), "Editing") as advance:
+        report = evaluate(method, scenes, out=out, progress=advance)
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    used = {"model": pipeline.name_or_path, "device": pipeline.device.type, "date": date, **settings}
+    used = {"model": name, "device": pipeline.device.type, "date": date, **settings}
     used["versions"] = software_versions()
     return report.with_settings({**used, "seconds": round(time.perf_counter() - started, 1)})
 
 
-def _finish(report: SceneReport, out: Path, task: str, results: Path | None = None) -> None:
-    from insightedit.evaluation.core.external_results import sample_ids
+def _finish(report: SceneReport, out: Path) -> None:
     from insightedit.evaluation.reporting import report as reports
-    from insightedit.evaluation.reporting.scenes_pictures import write_scenes_html
+    from insightedit.evaluation.reporting.html_report import write_html_report
 
     screen = console()
     screen.print(reports.rows_table(report))
@@ -236,10 +220,7 @@ def _finish(report: SceneReport, out: Path, task: str, results: Path | None = No
         screen.print(reports.pairs_line(report.pairs), highlight=False)
     for name, meaning in {**reports.MEANING, **reports.DETAIL_MEANING}.items():
         screen.print(f"  [dim]{name}: {meaning}[/dim]", highlight=False)
-    rules = report.protocol
-    options = SceneOptions(rules.count, rules.size, rules.split, rules.seed, pairs=0, task=task)
-    files = reports.write_report(report, out)
-    for path in (*files, *write_scenes_html(out, _sampler(options), sample_ids(**vars(options)), results)):
+    for path in (*reports.write_report(report, out), *write_html_report([out])):
         typer.echo(path)
 
 

@@ -36,7 +36,7 @@ def tradeoff(
         from insightedit.evaluation.core.editing_methods import check_settings_of, edit_with, round_trip_of
         from insightedit.evaluation.core.setup import open_model
         from insightedit.evaluation.scenes import tradeoff as curve
-        from insightedit.evaluation.scenes.benchmark import evaluate, scene_sampler
+        from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate, scene_sampler
 
         wanted = _numbers(scales)
         curve.check_scales(wanted)
@@ -48,14 +48,13 @@ def tradeoff(
         pipeline = open_model(model, device)
         check_settings_of(pipeline, {"image_guidance_scale": wanted[0]})
         size = size or int(pipeline.config["resolution"])
-        scenes: dict[str, Any] = {"count": count, "size": size, "split": split, "seed": seed}
-        scenes |= {"batch_size": batch_size, "round_trip_fn": round_trip_of(pipeline)}
+        scenes, how = SceneSet(count, size, split, seed), {"batch_size": batch_size}
         with progress_bar(count * len(wanted), "Editing") as advance:
-            scenes["progress"] = advance
+            how |= {"round_trip": round_trip_of(pipeline), "progress": advance}
             found = curve.sweep(
                 lambda scale: edit_with(pipeline, seed=seed, image_guidance_scale=scale, **call),
                 wanted,
-                lambda edit_fn, controls: evaluate(edit_fn, **scenes, controls=controls),
+                lambda edit_fn, controls: evaluate(edit_fn, scenes, **how, controls=controls),
                 _settings(pipeline, call),
             )
         console().print(curve.tradeoff_table(found))
@@ -97,10 +96,7 @@ def drift(
         scenes: dict[str, Any] = {"count": count, "size": size, "turns": turns, "split": split, "seed": seed}
         with progress_bar(turns + 3, "Editing") as advance:
             report = measure_drift(
-                edit_with(pipeline, **call, seed=seed),
-                **scenes,
-                round_trip_fn=round_trip_of(pipeline),
-                progress=advance,
+                edit_with(pipeline, **call, seed=seed), **scenes, round_trip=round_trip_of(pipeline), progress=advance
             )
         console().print(drift_table(report))
         typer.echo(write_drift(report, out, _settings(pipeline, call)))

@@ -322,7 +322,7 @@ Arguments = Callable[[dict[str, Path]], list[Any]]
         (lambda r: ["magicbrush", r["files"], "--model", "a", "--protocol", "x"], "unknown protocol 'x'"),
         (lambda r: ["magicbrush", r["files"], "--model", "a", "--split", "x"], "MagicBrush has no split 'x'"),
         (lambda r: ["list", "magic"], "unknown benchmark 'magic': did you mean magicbrush?"),
-        (lambda r: ["table", r["files"]], "No run.json and no report.json in"),
+        (lambda r: ["table", r["files"]], "No run.json in"),
         (lambda r: ["table", r["first"], "--format", "x"], "--format is 'x'; it is one of markdown, latex."),
         (lambda r: ["paired", r["first"], r["second"], "--format", "x"], "--format is 'x'"),
         (

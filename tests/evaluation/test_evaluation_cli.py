@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from insightedit.cli import eval as cli
-from insightedit.evaluation.core.external_results import sample_ids
+from insightedit.evaluation.scenes import benchmark
 from tests.evaluation.toy import SIZE, ToySampler
 
 SCENES = ["--count", "4", "--size", str(SIZE), "--pairs", "2"]
@@ -19,7 +19,7 @@ SCENES = ["--count", "4", "--size", str(SIZE), "--pairs", "2"]
 
 @pytest.fixture(autouse=True)
 def toy_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_sampler", lambda options: ToySampler())
+    monkeypatch.setattr(benchmark, "scene_sampler", lambda *_, **__: ToySampler())
 
 
 def invoke(*arguments: object) -> Result:
@@ -36,7 +36,7 @@ def edit_right(results: Path) -> Path:
     results.mkdir()
     sampler = ToySampler()
     samples = [sampler[i] for i in range(4)] + [sample for i in range(2) for sample in sampler.pair(i)]
-    names = sample_ids(count=4, size=SIZE, split="test", seed=0, pairs=2)
+    names = benchmark.SceneSet(4, SIZE, pairs=2).ids
     for name, sample in zip(names, samples, strict=True):
         Image.fromarray(sample.target).save(results / f"{name}.png")
     return results

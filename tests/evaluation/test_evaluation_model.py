@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from insightedit.cli import eval as cli
 from insightedit.cli import eval_scenes as scenes_commands
 from insightedit.evaluation.core.editing_methods import edit_with, noise_seed, round_trip_of, to_uint8
+from insightedit.evaluation.scenes import benchmark
 from insightedit.export.folder import export_pipeline
 from insightedit.pipelines.edit import InsightEditPipeline
 from tests.evaluation.test_scenes_benchmark import run
@@ -30,7 +31,7 @@ def pipeline(tiny_root: Path) -> InsightEditPipeline:
 
 def test_a_pipeline_is_measured_the_same_in_any_batches(pipeline: InsightEditPipeline) -> None:
     first, second = (
-        run(edit_with(pipeline), count=3, pairs=1, batch_size=size, round_trip_fn=round_trip_of(pipeline))
+        run(edit_with(pipeline), count=3, pairs=1, batch_size=size, round_trip=round_trip_of(pipeline))
         for size in (2, 5)
     )
     assert first.records == second.records
@@ -84,7 +85,7 @@ def test_floats_are_rounded_and_clipped() -> None:
 def test_command_line_measures_a_model_folder(
     pipeline: InsightEditPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_sampler", lambda options: ToySampler())
+    monkeypatch.setattr(benchmark, "scene_sampler", lambda *_, **__: ToySampler())
     folder = export_pipeline(pipeline, tmp_path / "model")
     arguments = ["scenes", "--model", str(folder), "--count", "3", "--steps", "1", "--guidance-scale", "2"]
     arguments += ["--out", str(tmp_path / "out"), "--device", "cpu"]

@@ -13,10 +13,10 @@ from PIL import Image, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from insightedit.evaluation.core.results import SceneReport
 from insightedit.evaluation.reporting import pictures
 from insightedit.evaluation.reporting import report as reports
-from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate
+from insightedit.evaluation.scenes.report import SceneReport
 from tests.evaluation.test_scenes_benchmark import always_left, dim, oracle, run
 from tests.evaluation.toy import ToySampler
 
@@ -29,7 +29,7 @@ def shown(table: Table) -> str:
 
 @pytest.fixture
 def report() -> SceneReport:
-    return run(round_trip_fn=dim, pairs=4).with_settings({"model": "toy"})
+    return run(round_trip=dim, pairs=4).with_settings({"model": "toy"})
 
 
 def test_files_hold_what_was_measured(report: SceneReport, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_numbers_without_meaning_are_dashes() -> None:
             fields |= {"edit": SimpleNamespace(targets=()), "candidates": lambda: values}
             return SimpleNamespace(**fields, **values)
 
-    report = evaluate(oracle, count=3, size=32, sampler=Global())
+    report = evaluate(oracle, SceneSet(3, 32, sampler=Global()))
     assert "wrong_object" not in [row.name for row in report.rows]
     text = shown(reports.rows_table(report))
     assert "100.0 (43.9 - 100.0)" in text and text.count(" - ") > 9
@@ -83,7 +83,7 @@ def test_numbers_without_meaning_are_dashes() -> None:
 
 def test_sheet_shows_worst_and_random_samples_and_is_stable(report: SceneReport) -> None:
     sheet = np.asarray(reports.scenes_sheet(report))
-    assert np.array_equal(sheet, np.asarray(reports.scenes_sheet(run(round_trip_fn=dim, pairs=4))))
+    assert np.array_equal(sheet, np.asarray(reports.scenes_sheet(run(round_trip=dim, pairs=4))))
     left, top = 2 * pictures.GAP, 7 * pictures.LINE  # of the first picture of the first card
     cell = sheet[top : top + pictures.CELL, left : left + pictures.CELL]
     assert np.array_equal(cell[::4, ::4], report.worst[0].source)

@@ -20,8 +20,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from insightedit.cli import eval as cli
-from insightedit.evaluation.core.external_results import sample_ids
 from insightedit.evaluation.core.records import MetricRecord, write_records
+from insightedit.evaluation.core.run import EditingMethod
 from insightedit.evaluation.core.run_folder import RunCard, RunSample, read_run, write_run, write_samples
 from insightedit.evaluation.core.significance import Interval, Resampling
 from insightedit.evaluation.core.statistics import Rate
@@ -34,9 +34,9 @@ from insightedit.evaluation.reporting.html_report import render_html_report, wri
 from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.reporting.report import write_report
 from insightedit.evaluation.reporting.runs import merge_runs, with_votes
-from insightedit.evaluation.reporting.scenes_pictures import keep_pictures, write_examples
 from insightedit.evaluation.reporting.tables import APART, CONTROL_GROUP, OURS
-from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.evaluation.scenes import benchmark
+from insightedit.evaluation.scenes.benchmark import SceneOutputs, SceneSet, evaluate
 from insightedit.images.data_addresses import figure_address
 from tests.evaluation.test_scenes_benchmark import always_left, dim
 from tests.evaluation.toy import SIZE, ToySampler
@@ -374,7 +374,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
 
 
 def test_errors_of_folders_and_metrics_teach(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"No run\.json and no report\.json in .*: name a folder that"):
+    with pytest.raises(FileNotFoundError, match=r"No run\.json in .*: name a folder that"):
         read_report_run(tmp_path)
     run = read_report_run(folder)
     with pytest.raises(
@@ -470,18 +470,14 @@ def test_plots_show_the_numbers(folder: Path) -> None:
 
 
 def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:
-    names = sample_ids(count=18, size=SIZE, split="test", seed=0, pairs=2)
-    edit = keep_pictures(always_left, tmp_path, names)
-    scenes = {"count": 18, "size": SIZE, "sampler": ToySampler(), "pairs": 2}
-    report = evaluate(edit, **scenes, round_trip_fn=dim).with_settings({"model": "models/toy"})
+    scenes = SceneSet(18, SIZE, pairs=2, sampler=ToySampler())
+    method = EditingMethod("toy", SceneOutputs(always_left, tmp_path, source="models/toy"), round_trip=dim)
+    report = evaluate(method, scenes, out=tmp_path).with_settings({"model": "models/toy"})
     write_report(report, tmp_path)
-    (listed,) = write_examples(tmp_path, ToySampler(), names[:18])
-    assert listed == tmp_path / "samples.jsonl"
-    lines = [json.loads(line) for line in listed.read_text().splitlines()]
-    assert {path.stem for path in (tmp_path / "pictures").iterdir()} == set(names)
-    assert {line["sample_id"] for line in lines} <= set(names[:18]) and lines[0]["outputs"][0]["path"].startswith(
-        "pictures/"
-    )
+    lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert {path.stem for path in (tmp_path / "pictures").iterdir()} == set(scenes.ids)
+    assert [line["sample_id"] for line in lines] == scenes.ids
+    assert lines[0]["outputs"][0]["path"].startswith("pictures/")
     paths = write_html_report([tmp_path], how=HOW)
     assert {path.name for path in paths} == {"report.html", "left_right.png", "plain.png"}
     words = Reader(paths[0].read_text(encoding="utf-8")).words
@@ -512,7 +508,7 @@ def test_the_command_writes_and_teaches(folder: Path, tmp_path: Path) -> None:
     assert made.exit_code == 0 and made.output.split() == [str(tmp_path / "x.html")]
     assert "Best: highest PSNR strict" in (tmp_path / "x.html").read_text(encoding="utf-8")
     for arguments, message in (
-        ((tmp_path,), "No run.json and no report.json in"),
+        ((tmp_path,), "No run.json in"),
         ((folder, "--out", "x.pdf"), "--out x.pdf: name a file that ends in .html."),
         ((folder, "--key", "k.json"), "--votes and --key go together"),
     ):
@@ -525,7 +521,7 @@ def test_sheets_need_pictures(folder: Path) -> None:
 
 
 def test_scoring_scenes_ends_with_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_sampler", lambda options: ToySampler())
+    monkeypatch.setattr(benchmark, "scene_sampler", lambda *_, **__: ToySampler())
     scenes = ["--count", "3", "--size", str(SIZE), "--pairs", "1"]
     for command in (["--dump", "d"], ["--results", "d/sources", "--out", "out"]):
         command = [str(tmp_path / word) if not word.startswith("-") else word for word in command]

@@ -162,6 +162,7 @@ def test_empty_lines_are_skipped(tmp_path: Path) -> None:
         ({"cfg": 7.5}, TypeError, "cfg is 7.5: it is a dictionary of numbers"),
         ({"cfg": {"guidance_scale": "7.5"}}, TypeError, "it is a dictionary of numbers"),
         ({"lib_versions": None}, TypeError, "lib_versions is None"),
+        ({"facts": 1}, TypeError, "facts is 1: it is a dictionary of values"),
     ],
 )
 def test_errors_teach(changes: dict[str, Any], kind: type[Exception], message: str) -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from insightedit.evaluation.core.results import SceneReport
-from insightedit.evaluation.scenes.benchmark import evaluate, sample_id
+from insightedit.cli.eval_reading import noted_table
+from insightedit.evaluation.core.records import read_records
+from insightedit.evaluation.core.run_folder import read_run, write_run
+from insightedit.evaluation.core.significance import Resampling
+from insightedit.evaluation.reporting.reading import read_report_run
+from insightedit.evaluation.reporting.table_formatting import to_markdown
+from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate, sample_id
+from insightedit.evaluation.scenes.report import SceneReport
 from tests.evaluation.toy import SIZE, ToySample, ToySampler
 
 
@@ -27,11 +35,13 @@ def dim(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def run(edit_fn: object = always_left, **options: object) -> SceneReport:
-    return evaluate(edit_fn, **{"count": 10, "size": SIZE, "sampler": ToySampler(), **options})
+    given = {"count": 10, "size": SIZE, "sampler": ToySampler(), **options}
+    which = {one.name: given.pop(one.name) for one in fields(SceneSet) if one.name in given}
+    return evaluate(edit_fn, SceneSet(**which), **given)
 
 
 def test_control_rows_stand_where_they_must() -> None:
-    report = run(round_trip_fn=dim)
+    report = run(round_trip=dim)
     success = {row.name: row.success.value for row in report.rows}
     assert success == {
         "model": 0.5,
@@ -53,7 +63,7 @@ def test_without_an_autoencoder_its_rows_are_missing() -> None:
     report = run()
     names = ["model", "copy_source", "oracle", "wrong_object", "oracle_tint"]
     assert [row.name for row in report.rows] == names
-    assert report.settings == {"excess_leak": False} and run(round_trip_fn=dim).settings == {"excess_leak": True}
+    assert report.settings == {"excess_leak": False} and run(round_trip=dim).settings == {"excess_leak": True}
 
 
 def test_groups_count_every_sample_once() -> None:
@@ -75,8 +85,8 @@ def test_batches_do_not_change_the_report_and_progress_counts_all() -> None:
         return always_left(samples)
 
     report = run(spy, batch_size=4, pairs=3, progress=steps.append)
-    assert sizes == [4, 4, 2, 4, 2] and sum(steps) == 16
-    assert report.to_dict() == run(pairs=3).to_dict() and report.records == run(pairs=3).records
+    assert sizes == [4, 4, 4, 4] and sum(steps) == 16
+    assert report.to_dict() == run(pairs=3).to_dict() and report.lines == run(pairs=3).lines
 
 
 def test_pairs_punish_an_editor_that_ignores_the_word() -> None:
@@ -88,16 +98,16 @@ def test_pairs_punish_an_editor_that_ignores_the_word() -> None:
 
 def test_records_are_one_flat_line_per_sample_and_row() -> None:
     report = run(pairs=2)
-    assert len(report.records) == 10 * 5 + 4
-    for record in report.records:
+    assert len(report.lines) == 10 * 5 + 4
+    for record in report.lines:
         assert json.loads(json.dumps(record, allow_nan=False))["protocol"] == report.protocol.hash
-    first = report.records[0]
+    first = report.lines[0]
     assert first["sample_id"] == "test-32px-s0-000000" and first["row"] == "model" and first["success"] is True
     assert {"progress", "leak_4", "leak_20", "psnr_paper", "verdict", "output_sha256", "capped"} <= set(first)
 
 
 def test_protocol_hash_follows_rules_and_scenes_but_not_the_editor() -> None:
-    assert run().protocol.hash == run(oracle).protocol.hash == run(round_trip_fn=dim).protocol.hash
+    assert run().protocol.hash == run(oracle).protocol.hash == run(round_trip=dim).protocol.hash
     assert len({run(**o).protocol.hash for o in ({}, {"count": 9}, {"pairs": 1}, {"seed": 1}, {"split": "val"})}) == 5
 
     class OtherScenes(ToySampler):
@@ -110,11 +120,34 @@ def test_protocol_hash_follows_rules_and_scenes_but_not_the_editor() -> None:
 def test_examples_are_chosen_by_rule() -> None:
     report, other_batches = run(count=40), run(count=40, batch_size=7)
     assert len(report.worst) == 8 and len(report.random) == 16
-    assert all(example.record["verdict"] == "wrong object" for example in report.worst)
-    ids = [
-        [example.record["sample_id"] for example in r.random] for r in (report, other_batches, run(oracle, count=40))
-    ]
+    assert all(example.line["verdict"] == "wrong object" for example in report.worst)
+    ids = [[example.line["sample_id"] for example in r.random] for r in (report, other_batches, run(oracle, count=40))]
     assert ids[0] == ids[1] == ids[2]
+
+
+def test_scenes_are_a_run_like_any_other(tmp_path: Path) -> None:
+    first = run(out=tmp_path, pairs=2, batch_size=3)
+    card, records = read_run(tmp_path), list(read_records(tmp_path / "records.jsonl"))
+    assert card.protocol["hash"] == first.protocol.hash == records[0].protocol_hash
+    assert (records[0].method, records[0].metric_name, records[0].value) == ("model", "success", 1.0)
+    assert {one.metric_name for one in records if one.sample_id.startswith("pair-")} == {"pair_success"}
+    table = to_markdown(noted_table([read_report_run(tmp_path)], Resampling(resamples=9)))
+    assert "success" in table and "oracle_tint" in table
+    before = (tmp_path / "records.jsonl").read_bytes()
+    assert run(oracle, out=tmp_path, pairs=2).model.success.value == 1.0, "a whole run is replaced"
+    run(out=tmp_path, pairs=2, batch_size=3)
+    assert (tmp_path / "records.jsonl").read_bytes() == before
+
+    def stopped(samples: Sequence[ToySample]) -> list[np.ndarray]:
+        raise InterruptedError
+
+    (tmp_path / "records.jsonl").write_bytes(before[: len(before) // 2])
+    (tmp_path / "pictures" / "test-32px-s0-000009.png").unlink()
+    write_run(replace(card, finished=None), tmp_path)
+    with pytest.raises(InterruptedError):
+        run(stopped, out=tmp_path, pairs=2, batch_size=3)
+    assert run(out=tmp_path, pairs=2, batch_size=3).to_dict() == first.to_dict()
+    assert (tmp_path / "records.jsonl").read_bytes() == before
 
 
 def test_sample_ids_say_where_they_come_from() -> None:
@@ -129,7 +162,7 @@ def test_sample_ids_say_where_they_come_from() -> None:
         ({"batch_size": 0}, "batch_size is 0: it has to be at least 1"),
         ({"pairs": -1}, "pairs is -1: it has to be at least 0"),
         ({"edit_fn": lambda samples: []}, "edit_fn returned 0 pictures for 10 samples: return one per sample"),
-        ({"round_trip_fn": lambda pictures: pictures[:3]}, "round_trip_fn returned 3 pictures for 10 samples"),
+        ({"round_trip": lambda pictures: []}, "round_trip returned 0 pictures for 1 samples"),
         (
             {"edit_fn": lambda samples: [np.zeros((8, 8, 3), np.uint8)] * len(samples)},
             r"a picture of edit_fn has shape \(8, 8, 3\), the source \(32, 32, 3\)",

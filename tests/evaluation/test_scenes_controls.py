@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from insightedit.evaluation.core.results import SceneReport, SceneRow
-from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate
+from insightedit.evaluation.scenes.report import SceneReport, SceneRow
 from insightedit.scenes import EditSample, SceneSampler
 
 COUNT, SIZE = 24, 64
@@ -65,7 +65,7 @@ def reports() -> dict[str, SceneReport]:
         def edit(samples: Sequence[EditSample]) -> list[np.ndarray]:
             return [EDITORS[name](sample) for sample in samples]
 
-        return evaluate(edit, count=COUNT, size=SIZE, sampler=scenes, controls=name == "blur")
+        return evaluate(edit, SceneSet(COUNT, SIZE, sampler=scenes), controls=name == "blur")
 
     return {name: run(name) for name in EDITORS}
 
@@ -136,8 +136,8 @@ def test_editing_too_much_lowers_precision_not_recall(rows: dict[str, SceneRow])
 
 
 def test_every_wrong_candidate_of_every_scene_fails(reports: dict[str, SceneReport]) -> None:
-    from insightedit.evaluation.core.scoring import score_edit
     from insightedit.evaluation.scenes.benchmark import case_of
+    from insightedit.evaluation.scenes.scoring import score_edit
 
     kinds = set()
     for sample in LocalEdits().samples[:30]:
@@ -153,9 +153,8 @@ def test_every_wrong_candidate_of_every_scene_fails(reports: dict[str, SceneRepo
 
 def test_real_scenes_through_the_whole_benchmark() -> None:
     """Photometric edits, pairs and ids included; the oracle is always right."""
-    report = evaluate(
-        lambda samples: [sample.target for sample in samples], count=30, size=32, split="val", seed=7, pairs=10
-    )
+    scenes = SceneSet(30, 32, split="val", seed=7, pairs=10)
+    report = evaluate(lambda samples: [sample.target for sample in samples], scenes)
     assert report.model.success.value == report.pairs.both.value == 1.0
     assert sum(rate.n for rate in report.model.groups["task"].values()) == 30
-    assert re.fullmatch(r"val-32px-s7-\d{6}", report.records[0]["sample_id"])
+    assert re.fullmatch(r"val-32px-s7-\d{6}", report.lines[0]["sample_id"])

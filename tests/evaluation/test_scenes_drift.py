@@ -41,7 +41,7 @@ def dim(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def report() -> DriftReport:
-    return measure_drift(fade, count=6, size=SIZE, turns=3, round_trip_fn=dim)
+    return measure_drift(fade, count=6, size=SIZE, turns=3, round_trip=dim)
 
 
 @pytest.fixture(scope="module")

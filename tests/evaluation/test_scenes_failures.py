@@ -9,11 +9,11 @@ import pytest
 from scipy import ndimage
 
 from insightedit.evaluation.core.failures import FAILURES
-from insightedit.evaluation.core.scoring import score_edit
 from insightedit.evaluation.scenes.benchmark import case_of, tinted
 from insightedit.evaluation.scenes.details import DetailCase
 from insightedit.evaluation.scenes.failures import BY_KIND, is_drifted, primary_failure, shift_of, shown_failures
 from insightedit.evaluation.scenes.graph import GraphCase, graph_case_of
+from insightedit.evaluation.scenes.scoring import score_edit
 from insightedit.scenes import EditSample, SceneSampler, SubjectEditSampler, SubjectSampler
 from tests.evaluation.test_scenes_parse import SIZE, of_task, to_bytes
 from tests.evaluation.toy import ToySample

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio
 
-from insightedit.evaluation.core import scoring
-from insightedit.evaluation.core.scoring import EditCase
 from insightedit.evaluation.scenes import metrics as metrics
+from insightedit.evaluation.scenes import scoring
 from insightedit.evaluation.scenes.benchmark import case_of
+from insightedit.evaluation.scenes.scoring import EditCase
 from tests.evaluation.toy import GREEN, SIZE, ToySample, paint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from scipy import ndimage
 from typer.testing import CliRunner, Result
 
 from insightedit.cli import eval as cli
+from insightedit.evaluation.benchmarks.scenes import dump_samples, find_results
 from insightedit.evaluation.core.editing_methods import (
     check_settings_of,
     check_takes_references,
@@ -23,11 +25,13 @@ from insightedit.evaluation.core.editing_methods import (
     noise_seed,
     pictures_of,
 )
-from insightedit.evaluation.core.external_results import dump_samples, fit, read_results, sample_ids
-from insightedit.evaluation.core.results import SceneReport
+from insightedit.evaluation.core.outputs import FolderOutputs
+from insightedit.evaluation.core.run import EditingMethod
+from insightedit.evaluation.metrics.masks import match_size
 from insightedit.evaluation.reporting import pictures
 from insightedit.evaluation.reporting.report import read_report, write_report
-from insightedit.evaluation.scenes.benchmark import evaluate, sample_id, scene_sampler
+from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate, sample_id, scene_sampler
+from insightedit.evaluation.scenes.report import SceneReport
 from insightedit.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
 
 SIZE, COUNT = 32, 24
@@ -48,7 +52,9 @@ def start(sample: Any) -> np.ndarray:
 
 
 def run(task: str, edit_fn: Callable = oracle, **options: Any) -> SceneReport:
-    return evaluate(edit_fn, **{"count": COUNT, "size": SIZE, "split": "test", "task": task, **options})
+    given = {"count": COUNT, "size": SIZE, "task": task, **options}
+    which = {one.name: given.pop(one.name) for one in fields(SceneSet) if one.name in given}
+    return evaluate(edit_fn, SceneSet(**which), **given)
 
 
 def dim(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -58,7 +64,7 @@ def dim(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def reports() -> dict[str, SceneReport]:
-    return {task: run(task, pairs=6, round_trip_fn=dim) for task in TASKS}
+    return {task: run(task, pairs=6, round_trip=dim) for task in TASKS}
 
 
 def test_the_oracle_succeeds_and_every_control_fails(reports: dict[str, SceneReport]) -> None:
@@ -92,8 +98,8 @@ def test_controls_say_what_is_wrong_with_them(reports: dict[str, SceneReport]) -
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_wrong_candidate_fails(task: str) -> None:
-    from insightedit.evaluation.core.scoring import score_edit
     from insightedit.evaluation.scenes.benchmark import case_of
+    from insightedit.evaluation.scenes.scoring import score_edit
 
     verdicts = set()
     sampler = SAMPLERS[task]("test", SIZE)
@@ -112,11 +118,11 @@ def test_every_wrong_candidate_fails(task: str) -> None:
 def test_one_who_ignores_the_tint_loses_the_pairs(task: str) -> None:
     """Draws the right thing in the right place, but always as the first half of a pair has it."""
     sampler = SAMPLERS[task]("test", SIZE)
-    queue = [sampler.pair(i)[0].target for i in range(6) for _ in "ab"]
+    queue: list[np.ndarray | None] = [None] * COUNT  # the singles come first
+    queue += [sampler.pair(i)[0].target for i in range(6) for _ in "ab"]
 
     def colour_blind(samples: Sequence[Any]) -> list[np.ndarray]:
-        is_pairs = len(samples) == 12  # the singles come first, in a batch of their own
-        return [queue.pop(0) if is_pairs else sample.target for sample in samples]
+        return [sample.target if (first := queue.pop(0)) is None else first for sample in samples]
 
     pairs = run(task, colour_blind, pairs=6).pairs
     assert (pairs.both.value, pairs.single.value) == (0.0, 0.5)
@@ -135,9 +141,9 @@ def test_a_blur_with_the_right_colour_is_partly_right() -> None:
 
 def test_the_default_task_and_its_protocol_are_what_they_were() -> None:
     """Numbers of models already measured stay comparable: the same scenes, rules and hash as before other tasks."""
-    report = evaluate(oracle, count=3, size=32, pairs=1)
+    report = evaluate(oracle, SceneSet(3, 32, pairs=1))
     assert report.protocol.name == "scenes_v1" and report.protocol.hash == "8468e5a9ae84b30b"
-    assert report.records[0]["sample_id"] == "test-32px-s0-000000"
+    assert report.lines[0]["sample_id"] == "test-32px-s0-000000"
     names = ["model", "copy_source", "oracle", "wrong_object", "oracle_tint"]
     assert [row.name for row in report.rows] == names
 
@@ -174,7 +180,7 @@ def test_names_tell_the_task() -> None:
     with pytest.raises(ValueError, match="unknown task 'movies': choose one of editing, subject, subject_editing"):
         scene_sampler("movies", split="val", size=32, seed=0)
     with pytest.raises(ValueError, match="unknown task 'movies'"):
-        evaluate(oracle, count=1, size=32, task="movies")
+        evaluate(oracle, SceneSet(1, 32, task="movies"))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -201,11 +207,11 @@ def test_files_and_sheet(reports: dict[str, SceneReport], task: str, tmp_path: P
 
 @pytest.mark.parametrize("task", TASKS)
 def test_other_editors_get_references_and_no_answers(task: str, tmp_path: Path) -> None:
-    scenes = {"count": 3, "size": SIZE, "split": "test", "seed": 0, "pairs": 1, "task": task}
+    scenes = SceneSet(3, SIZE, pairs=1, task=task)
     sampler = scene_sampler(task, split="test", size=SIZE, seed=0)
-    path = dump_samples(tmp_path / "dump", sampler, **scenes)
+    path = dump_samples(tmp_path / "dump", scenes)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["id"] for line in lines] == sample_ids(**scenes)
+    assert [line["id"] for line in lines] == scenes.ids
     samples = [*(sampler[i] for i in range(3)), *sampler.pair(0)]
     files = 1
     for line, sample in zip(lines, samples, strict=True):
@@ -222,7 +228,7 @@ def test_other_editors_get_references_and_no_answers(task: str, tmp_path: Path) 
     for line, sample in zip(lines, samples, strict=True):
         large = Image.fromarray(sample.target).resize((2 * SIZE, 2 * SIZE), Image.Resampling.NEAREST)
         large.save(answers / f"{line['id']}.png")
-    report = run(task, read_results(answers, sample_ids(**scenes)), count=3, pairs=1)
+    report = evaluate(EditingMethod("other", FolderOutputs(answers, find_results(answers, scenes.ids))), scenes)
     assert report.model.success.value == report.pairs.both.value == 1.0
 
 
@@ -289,7 +295,7 @@ def test_new_pictures_come_in_the_size_of_the_scenes(pipeline: Any) -> None:
     sample = SubjectSampler("test", 2 * side)[0]
     (picture,) = edit_with(pipeline, num_inference_steps=1)([sample])
     assert picture.shape == (2 * side, 2 * side, 3) and picture.dtype == np.uint8
-    assert fit(picture, picture.shape) is picture
+    assert match_size(picture, picture) is picture
 
 
 def test_references_and_blank_canvas_reach_the_pipeline(pipeline: Any) -> None:

@@ -15,9 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from insightedit.cli import eval as cli
-from insightedit.evaluation.core.results import SceneReport
 from insightedit.evaluation.scenes import tradeoff
-from insightedit.evaluation.scenes.benchmark import evaluate
+from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate
+from insightedit.evaluation.scenes.report import SceneReport
 from insightedit.export.folder import export_pipeline
 from tests.evaluation.test_scenes_benchmark import dim
 from tests.evaluation.toy import SIZE, ToySample, ToySampler
@@ -41,8 +41,7 @@ def edit_with_scale(scale: float) -> object:
 
 
 def measure(edit_fn: object, controls: bool) -> SceneReport:
-    scenes = {"count": 6, "size": SIZE, "sampler": ToySampler(), "round_trip_fn": dim}
-    return evaluate(edit_fn, **scenes, controls=controls)
+    return evaluate(edit_fn, SceneSet(6, SIZE, sampler=ToySampler()), round_trip=dim, controls=controls)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +120,7 @@ def test_scenes_without_background_cannot_be_swept() -> None:
         tradeoff.sweep(
             edit_with_scale,
             [1.0, 2.0],
-            lambda edit_fn, controls: evaluate(edit_fn, count=2, size=SIZE, sampler=Whole()),
+            lambda edit_fn, controls: evaluate(edit_fn, SceneSet(2, SIZE, sampler=Whole())),
         )
 
 

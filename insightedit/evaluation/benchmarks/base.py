@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class BenchmarkSample:
         extra: what else the layout says, by its own names.
         earlier: instructions to be carried out before `instruction`, each on the result of the one before; empty
             where one edit is all.
+        metrics: names of those that alone are measured on it; empty = all of the protocol's.
     """
 
     sample_id: str
@@ -46,6 +47,7 @@ class BenchmarkSample:
     turn: int = 1
     extra: dict[str, str] = field(default_factory=dict)
     earlier: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class Benchmark:
         version: first 16 hex digits of a SHA-256 over ids, instructions and picture sizes in bytes.
         split: which of the card's splits it is; "" where there is one only.
         differs: those of the warnings that tell of other data than the published: no number is comparable then.
+        view: what opens a sample's pictures; None for `insightedit.evaluation.core.measure.SampleView`.
     """
 
     card: Card
@@ -128,6 +131,7 @@ class Benchmark:
     version: str
     split: str = ""
     differs: tuple[str, ...] = ()
+    view: Callable[..., Any] | None = None
 
     def __len__(self) -> int:
         return len(self.samples)

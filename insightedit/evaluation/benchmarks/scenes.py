@@ -1,8 +1,10 @@
-"""Scenes of our own, as `insightedit eval scenes --dump` writes them: a benchmark whose right answers are known.
+"""Scenes of our own as files, for any other editor: a benchmark whose right answers are known.
 
-A dump holds no answers. They are read from `targets/ID.png` and `masks/ID.png` where somebody put them there, else
-rendered anew from the ids, which say all that a scene follows from, and kept in the user's cache. A dump whose sources
-or instructions are not those that this version draws gets none, and a warning says so.
+`insightedit eval scenes --dump` writes sources, references and instructions, never the targets; any program edits the
+pictures, or draws them, and saves each under the same id. The answers are read from `targets/ID.png` and
+`masks/ID.png` where somebody put them there, else rendered anew from the ids, which say all that a scene follows from,
+and kept in the user's cache. A dump whose sources or instructions are not those that this version draws gets none, and
+a warning says so.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +22,12 @@ from PIL import Image
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
 from insightedit.evaluation.benchmarks.reading import Notes, PictureFault, as_id, picture_size, reads, some
-from insightedit.images.reading import read_rgb
+from insightedit.files import check_folder, write_text
+from insightedit.images.provenance import save_picture
+from insightedit.images.reading import is_picture_file, read_rgb
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.scenes.benchmark import Sample, SceneStream
+    from insightedit.evaluation.scenes.benchmark import Sample, SceneSet, SceneStream
 
 PLACEHOLDER = "<imagehere>"
 CAPTIONS, ODD = "captions.json", "odd.json"  # what is kept beside the pictures
@@ -46,6 +50,59 @@ FOLDER/
   references/<id>-0.png ...   one for each <imagehere>
   targets/<id>.png  masks/<id>.png   optional; rendered anew where they are missing""",
 )
+
+
+def dump_samples(folder: Path, scenes: SceneSet, progress: Callable[[int], object] | None = None) -> Path:
+    """Write sources, references and instructions for another editor.
+
+    Returns:
+        Path of `instructions.jsonl`, one line per sample: id, source (if there is one), references (one for each
+        `<imagehere>`, if there are any), instruction, task (the kind of sample), category.
+
+    Raises:
+        ValueError: if `folder` is a file.
+    """
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    draw, lines = scenes.drawing(), []
+    for number, name in enumerate(scenes.ids):
+        scene = draw(number)
+        sources = {} if scene.source is None else {f"sources/{name}.png": scene.source}
+        references = {f"references/{name}-{i}.png": picture for i, picture in enumerate(scene.references)}
+        for path, picture in {**sources, **references}.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            save_picture(Image.fromarray(picture), folder / path)
+        given: dict[str, Any] = {"source": next(iter(sources))} if sources else {}
+        given |= {"references": list(references)} if references else {}
+        told = {"instruction": scene.instruction, "task": scene.task, "category": scene.category}
+        lines.append(json.dumps({"id": name, **given, **told}, ensure_ascii=False))
+        if progress is not None:
+            progress(1)
+    write_text(folder / "instructions.jsonl", "\n".join(lines) + "\n")
+    return folder / "instructions.jsonl"
+
+
+def find_results(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Edited pictures by the ids of their scenes.
+
+    Args:
+        folder: holds `ID.png` (or .webp, .jpg, .bmp, .tif) for every id. A picture of another size than the
+            sample's is brought to it by PIL's bicubic filter, as the benchmarks of the field do.
+        names: all ids.
+
+    Raises:
+        FileNotFoundError: if the folder or some pictures are missing; names the first ones.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No folder {folder}: --results names the folder that holds the edited pictures.")
+    found = {path.stem: path for path in folder.iterdir() if is_picture_file(path)}
+    if missing := [name for name in names if name not in found]:
+        first = ", ".join(f"{name}.png" for name in missing[:3])
+        raise FileNotFoundError(
+            f"{folder} lacks {len(missing)} of {len(names)} pictures, e.g. {first}: edit the pictures that "
+            "--dump writes with the same --task, --count, --size, --split, --seed and --pairs, and keep their names."
+        )
+    return {name: found[name] for name in names}
 
 
 @dataclass(frozen=True)

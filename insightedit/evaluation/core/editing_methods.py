@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from insightedit.evaluation.core.external_results import fit
 from insightedit.evaluation.core.outputs import EditCall, EditCallFn, given
+from insightedit.evaluation.metrics.masks import match_size
 from insightedit.generation.autoencoder import decode, encode_source
 from insightedit.images.reading import pixels_to_tensor, squash, stretch, tensor_to_pixels
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.scenes.benchmark import EditFn, RoundTripFn, Sample
+    from insightedit.evaluation.core.measure import RoundTrip
+    from insightedit.evaluation.scenes.benchmark import EditFn, Sample
     from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
@@ -69,7 +70,7 @@ def edit_with(pipeline: Pipeline, *, seed: int = 0, **call: Any) -> EditFn:
 
     def edit(samples: Sequence[Sample]) -> list[np.ndarray]:
         calls = [EditCall(s.instruction, s.source, tuple(s.references), noise_seed(s, seed)) for s in samples]
-        return [fit(picture, sample.target.shape) for picture, sample in zip(editor(calls), samples, strict=True)]
+        return [match_size(picture, sample.target) for picture, sample in zip(editor(calls), samples, strict=True)]
 
     return edit
 
@@ -124,7 +125,7 @@ def to_uint8(picture: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def round_trip_of(pipeline: Pipeline) -> RoundTripFn:
+def round_trip_of(pipeline: Pipeline) -> RoundTrip:
     """Pictures through the pipeline's autoencoder and back, on the same way that edited pictures take.
 
     Args:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from insightedit.evaluation.metrics import masks, pixels, similarity, subjects
 from insightedit.evaluation.metrics.masks import MaskedPair
 from insightedit.images.reading import read_picture, squash, to_rgb
 
+RoundTrip = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -32,11 +34,13 @@ class Outcome:
         value: None if there is none.
         capped: whether it was brought down to a limit.
         error: why there is no value; None exactly if there is one.
+        facts: see `MetricRecord`.
     """
 
     value: float | None
     capped: bool = False
     error: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 PICTURES = ("source", "target", "mask", "references", "subjects")
@@ -52,10 +56,11 @@ class SampleView:
 
     Attributes:
         sample: what is looked at.
+        round_trip: pictures through the editor's autoencoder and back; None if it is not known.
     """
 
-    def __init__(self, sample: BenchmarkSample) -> None:
-        self.sample = sample
+    def __init__(self, sample: BenchmarkSample, round_trip: RoundTrip | None = None) -> None:
+        self.sample, self.round_trip = sample, round_trip
 
     @cached_property
     def source(self) -> np.ndarray | None:
@@ -98,6 +103,30 @@ class SampleView:
         if picture is None:
             raise UnmeasuredError(f"the sample has no {name}")
         return picture
+
+    @property
+    def controls(self) -> list[str]:
+        """Rows of pictures that nobody edited, measured beside the editor's."""
+        has_source, has_target = self.sample.source is not None, self.sample.target is not None
+        names = ["copy_source"] if has_source else ["copy_reference"] if self.sample.references else []
+        names += ["oracle_target"] if has_target else []
+        if self.round_trip is not None:
+            names += ["autoencoder_source"] * has_source + ["autoencoder_target"] * has_target
+        return names
+
+    def control(self, name: str) -> np.ndarray | None:
+        """(H, W, 3) uint8 of a control row; None if this sample has none."""
+        kind, _, what = name.partition("_")
+        picture = self.reference("input subject" if what == "reference" else what)
+        return self.round_trip([picture])[0] if kind == "autoencoder" and self.round_trip is not None else picture
+
+    def exact(self, edited: np.ndarray) -> Mapping[str, Any]:
+        """All that can be told of an output where the right answer is known exactly.
+
+        Raises:
+            UnmeasuredError: if it is not.
+        """
+        raise UnmeasuredError("the sample's answer is not known exactly")
 
 
 def open_rgb(path: Path | None) -> np.ndarray | None:
@@ -165,6 +194,11 @@ class Prediction:
             raise UnmeasuredError("the sample does not say what its subject is")
         found = self.models.found
         return subjects.cut_subject(self.edited, phrase, detector=found["detector"], segmenter=found["segmenter"])
+
+    @cached_property
+    def exact(self) -> Mapping[str, Any]:
+        """See `SampleView.exact`."""
+        return self.view.exact(self.edited)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
@@ -318,6 +352,15 @@ def _judged(output: Prediction, rule: MetricRule) -> Outcome:
     return Outcome(average)
 
 
+def _scenes(output: Prediction, rule: MetricRule) -> Outcome:
+    is_success = rule.name in ("success", "pair_success")
+    value = output.exact["success" if is_success else rule.name]
+    if value is None:
+        raise UnmeasuredError("has no meaning for this scene")
+    is_capped = rule.name == "psnr_background" and output.exact["capped"]
+    return Outcome(float(value), is_capped, facts=output.exact if is_success else {})
+
+
 MEASURES: dict[str, Callable[[Prediction, MetricRule], Outcome]] = {
     "background_psnr": _background_psnr,
     "background_ssim": _background_ssim,
@@ -333,6 +376,7 @@ MEASURES: dict[str, Callable[[Prediction, MetricRule], Outcome]] = {
     "direction": _direction,
     "subject_similarity": _subject_similarity,
     "subject_found": _subject_found,
+    "scenes": _scenes,
     "judge_O": _judged,
     "judge_SC": _judged,
     "judge_PQ": _judged,

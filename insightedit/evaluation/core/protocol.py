@@ -74,7 +74,7 @@ class MetricRule:
             square).
         scale: the value is multiplied by it.
         only: benchmarks that it exists on; empty = all of the protocol's.
-        better: "higher" or "lower".
+        better: "higher", "lower" or "n/a".
         why: what sets it apart from its paper twin, or what is to be known; a sentence.
     """
 
@@ -126,6 +126,7 @@ class Protocol:
         caveats: what is not known or differs, as sentences.
         added: columns that somebody measures besides (`--metric`); each has a hash of its own, so that the protocol's
             stay comparable.
+        scenes: where the pictures are scenes, which ones and the rule of success; its hash is the protocol's.
 
     Raises:
         ValueError: if a rule stands twice or names what there is not.
@@ -148,6 +149,7 @@ class Protocol:
     command: str = field(default="", metadata=NOT_HASHED)
     caveats: tuple[str, ...] = field(default=(), metadata=NOT_HASHED)
     added: tuple[MetricRule, ...] = field(default=(), metadata=NOT_HASHED)
+    scenes: SceneProtocol | None = field(default=None, metadata=NOT_HASHED)
 
     def __post_init__(self) -> None:
         keys = [rule.key for rule in (*self.rules, *self.added)]
@@ -169,7 +171,7 @@ class Protocol:
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 over all rules."""
-        return digest({"revision": REVISION, "rules": _hashed(self)})
+        return self.scenes.hash if self.scenes else digest({"revision": REVISION, "rules": _hashed(self)})
 
     def column_hash(self, rule: MetricRule, revisions: Mapping[str, str]) -> str:
         """The hash that goes into a column's records.

@@ -65,6 +65,12 @@ DIRECTIONS = _both(
     why="Equal captions have no direction; as 0 they pull every mean down.",
 )
 
+EXACT = {
+    **{"success": "higher", "progress": "higher", "balanced": "higher", "leak": "lower", "psnr_background": "higher"},
+    **{"discriminates": "higher", "discrimination_chance": "n/a", "iou": "higher", "exact": "higher"},
+    **{"predicate_f1": "higher", "pair_success": "higher"},
+}  # metric of scenes -> which of its ends is good
+
 _ALL = (
     Protocol(
         name="smartedit_v1",
@@ -286,10 +292,7 @@ _ALL = (
         title="scenes with exact answers: success, progress, background, leak and more, without any network",
         source="insightedit.evaluation.scenes.metrics",
         benchmarks=("scenes",),
-        rules=tuple(
-            MetricRule(name, "scenes", variant="strict", better="lower" if name == "leak" else "higher")
-            for name in ("success", "progress", "balanced", "psnr_background", "leak", "iou")
-        ),
+        rules=tuple(MetricRule(name, "scenes", variant="strict", better=better) for name, better in EXACT.items()),
         command="insightedit eval scenes",
         caveats=("Its hash covers the set of scenes too, see report.json.",),
     ),

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,6 +44,7 @@ class MetricRecord:
         capped: whether `value` was brought down to a stated limit, e.g. the PSNR of a copy.
         error: why there is no value; None exactly if there is one.
         lib_versions: library -> version, of those that took part.
+        facts: what else was found of the output beside the number, ready for JSON; of scenes, `success` carries them.
         protocol_hash: hex digits of the protocol's hash; numbers of two protocols never share a column.
 
     Raises:
@@ -70,6 +71,7 @@ class MetricRecord:
     capped: bool = False
     error: str | None = None
     lib_versions: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in (*_NAMES, *_TEXTS):
@@ -91,6 +93,7 @@ class MetricRecord:
             object.__setattr__(self, "seed", int(self.seed))
         self._set_mapping("cfg", Real, "numbers", float)
         self._set_mapping("lib_versions", str, "strings", str)
+        self._set_mapping("facts", object, "values", lambda value: value)
         self._check_value()
 
     def _set_mapping(self, name: str, kind: type, kinds: str, convert: Callable[[Any], Any]) -> None:
@@ -128,8 +131,8 @@ class MetricRecord:
         return self.cluster or self.sample_id
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
-        return asdict(self)
+        """All fields, ready for JSON; no facts where there are none."""
+        return {name: value for name, value in vars(self).items() if name != "facts" or value}
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> MetricRecord:

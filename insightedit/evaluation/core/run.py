@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
-from insightedit.evaluation.core.measure import Prediction, SampleView, measure, open_rgb
+from insightedit.evaluation.core.measure import Prediction, RoundTrip, SampleView, measure, open_rgb
 from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.outputs import Outputs
 from insightedit.evaluation.core.protocol import MetricRule, Protocol
@@ -27,6 +27,7 @@ from insightedit.evaluation.core.records import MetricRecord, read_records, writ
 from insightedit.evaluation.core.run_folder import (
     RECORDS,
     RUN,
+    SAMPLES,
     RunCard,
     RunSample,
     read_run,
@@ -36,7 +37,6 @@ from insightedit.evaluation.core.run_folder import (
 )
 from insightedit.files import check_folder, drop_cut_line, lock_folder
 
-RoundTrip = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 Key = tuple[str, str, int | None, str, str]  # method, sample, seed, metric, variant
 
 
@@ -65,17 +65,6 @@ class EditingMethod:
     warnings: tuple[str, ...] = ()
 
 
-def controls_of(sample: BenchmarkSample, *, has_autoencoder: bool) -> list[str]:
-    """The control rows of a sample."""
-    names = ["copy_source"] if sample.source is not None else []
-    names += ["copy_reference"] if sample.source is None and sample.references else []
-    names += ["oracle_target"] if sample.target is not None else []
-    if has_autoencoder:
-        names += ["autoencoder_source"] if sample.source is not None else []
-        names += ["autoencoder_target"] if sample.target is not None else []
-    return names
-
-
 def run_benchmark(
     benchmark: Benchmark,
     protocol: Protocol,
@@ -84,6 +73,7 @@ def run_benchmark(
     out: Path,
     *,
     progress: Callable[[int], object] | None = None,
+    renew: bool = False,
 ) -> RunCard:
     """Measure, or go on measuring.
 
@@ -94,6 +84,7 @@ def run_benchmark(
         models: from `load_metric_models`.
         out: folder, see `insightedit.evaluation.core.run_folder`; a run in it that was stopped goes on.
         progress: called with 1 after each sample.
+        renew: an earlier run in the folder is replaced, but for one of the same that was stopped.
 
     Returns:
         What `run.json` says.
@@ -112,6 +103,8 @@ def run_benchmark(
     check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     with lock_folder(out):
+        if renew:
+            run.make_room()
         card = run.begin()
         write_records(run.records(progress), out / RECORDS, append=True)
         seconds = round(time.perf_counter() - started, 1)
@@ -140,6 +133,21 @@ class _BenchmarkRun:
         self.versions = _versions(self.models)
         self.card = self._card()
 
+    def make_room(self) -> None:
+        """Drop an earlier run, unless it is this one, unfinished."""
+        try:
+            before = read_run(self.out)
+        except (FileNotFoundError, ValueError):
+            before = None
+        if before is not None and before.finished is None and before.run_id == self.card.run_id:
+            return
+        for name in (RUN, SAMPLES, RECORDS):
+            (self.out / name).unlink(missing_ok=True)
+        if self.editor.outputs.kind == "model":
+            for sample in self.benchmark:
+                for seed in self.editor.outputs.seeds:
+                    self.editor.outputs.path(sample, seed).unlink(missing_ok=True)
+
     def begin(self) -> RunCard:
         """Check the folder, take what an earlier run left, write card and samples."""
         if (self.out / RUN).is_file():
@@ -159,7 +167,7 @@ class _BenchmarkRun:
             for seed in self.editor.outputs.seeds:
                 self.editor.outputs.prepare(chunk, seed)
             for sample in chunk:
-                view = SampleView(sample)
+                view = self._view(sample)
                 for seed in self.editor.outputs.seeds:
                     yield from self._of_editor(view, seed)
                 yield from self._of_controls(view)
@@ -195,28 +203,24 @@ class _BenchmarkRun:
     def _of_controls(self, view: SampleView) -> Iterator[MetricRecord]:
         """Pictures that nobody edited; judges are not asked about them."""
         silent = [rule for rule in self.rules if not rule.asks_a_judge]
-        has_autoencoder = self.editor.round_trip is not None
-        for name in controls_of(view.sample, has_autoencoder=has_autoencoder):
+        for name in view.controls:
             rules = self._open(name, view.sample, None, silent)
-            if rules:
+            if rules and (picture := view.control(name)) is not None:
                 sha = self.editor.ckpt_sha if name.startswith("autoencoder") else None
-                yield from self._measure(view, self._control(name, view), rules, method=name, ckpt_sha=sha)
+                yield from self._measure(view, picture, rules, method=name, ckpt_sha=sha)
 
-    def _control(self, name: str, view: SampleView) -> np.ndarray:
-        kind, _, what = name.partition("_")
-        picture = view.reference("input subject" if what == "reference" else what)
-        if kind == "autoencoder" and self.editor.round_trip is not None:
-            return self.editor.round_trip([picture])[0]
-        return picture
+    def _view(self, sample: BenchmarkSample) -> SampleView:
+        return (self.benchmark.view or SampleView)(sample, self.editor.round_trip)
 
     def _open(
         self, method: str, sample: BenchmarkSample, seed: int | None, rules: Iterable[MetricRule]
     ) -> list[MetricRule]:
         """The columns that have no record yet."""
-        return [rule for rule in rules if (method, sample.sample_id, seed, rule.name, rule.variant) not in self.done]
+        wanted = [rule for rule in rules if not sample.metrics or rule.name in sample.metrics]
+        return [rule for rule in wanted if (method, sample.sample_id, seed, rule.name, rule.variant) not in self.done]
 
     def _measure(
-        self, view: SampleView, picture: np.ndarray, rules: list[MetricRule], *, method: str, **facts: Any
+        self, view: SampleView, picture: np.ndarray, rules: list[MetricRule], *, method: str, **about: Any
     ) -> Iterator[MetricRecord]:
         sample = view.sample
         found = measure(Prediction(view, picture, self.protocol, self.models), rules)
@@ -236,7 +240,8 @@ class _BenchmarkRun:
                 error=outcome.error,
                 protocol_hash=self.hashes[rule],
                 lib_versions=self.versions,
-                **facts,
+                facts=outcome.facts,
+                **about,
             )
 
     def _resume(self) -> None:
@@ -312,6 +317,7 @@ class _BenchmarkRun:
             **{name: getattr(self.protocol, name) for name in told},
             "caveats": list(self.protocol.caveats),
             "columns": columns,
+            **({} if self.protocol.scenes is None else {"scenes": asdict(self.protocol.scenes)}),
         }
         made = {
             "kind": outputs.kind,
@@ -320,8 +326,7 @@ class _BenchmarkRun:
             "seeds": list(outputs.seeds),
             "warnings": list(editor.warnings),
         }
-        has_autoencoder = editor.round_trip is not None
-        controls = [name for s in bench for name in controls_of(s, has_autoencoder=has_autoencoder)]
+        controls = [name for sample in bench for name in self._view(sample).controls]
         card = RunCard(
             run_id="",
             method=editor.method,

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from insightedit.evaluation.core.scoring import check_picture
+from insightedit.evaluation.scenes.scoring import check_picture
 from insightedit.images.reading import read_rgb
 
 SIDE = 256  # pixels, SmartEdit's frame

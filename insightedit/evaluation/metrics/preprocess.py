@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from torchvision.transforms import functional as tv
 from torchvision.transforms.v2 import functional as tv2
 
-from insightedit.evaluation.core.scoring import check_picture
+from insightedit.evaluation.scenes.scoring import check_picture
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

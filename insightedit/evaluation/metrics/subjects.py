@@ -19,9 +19,9 @@ import torch
 
 from insightedit.detection.grounding_dino import Detection, GroundingDinoDetector
 from insightedit.detection.sam import SamSegmenter
-from insightedit.evaluation.core.scoring import check_picture
 from insightedit.evaluation.metrics.masks import Box, crop
 from insightedit.evaluation.metrics.pretrained import load_model, read
+from insightedit.evaluation.scenes.scoring import check_picture
 
 if TYPE_CHECKING:
     import os

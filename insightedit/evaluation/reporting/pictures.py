@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
-from insightedit.evaluation.core.examples import Example
 from insightedit.evaluation.core.run_folder import RunSample
 from insightedit.evaluation.reporting.choice import Block
 from insightedit.evaluation.reporting.runs import ReportRun
 from insightedit.evaluation.reporting.tables import BINARY
 from insightedit.evaluation.scenes.metrics import largest_change
+from insightedit.evaluation.scenes.report import Example
 from insightedit.images.data_addresses import picture_address
 from insightedit.images.reading import read_picture, to_rgb
 from insightedit.pipelines.report import heat_overlay
@@ -63,22 +63,20 @@ class SampleCard:
 
 def example_card(example: Example) -> SampleCard:
     """The card of a scene that is in memory; its numbers are those of the exact metrics."""
-    record, start = example.record, "backdrop" if example.is_new else "source"
+    line, start = example.line, "backdrop" if example.is_new else "source"
     pictures = {f"reference {number}": rgb for number, rgb in enumerate(example.references, 1)}
     pictures |= {start: example.source, "output": example.output, "target": example.target}
     change = _heat(example.source, example.output)
-    told = [f"progress {record['progress']:.2f}"]
-    told += [] if record["leak"] is None else [f"leak {100 * record['leak']:.1f} %"]
-    told += [] if record["psnr_background"] is None else [f"background {record['psnr_background']:.1f} dB"]
+    told = [f"progress {line['progress']:.2f}"]
+    told += [] if line["leak"] is None else [f"leak {100 * line['leak']:.1f} %"]
+    told += [] if line["psnr_background"] is None else [f"background {line['psnr_background']:.1f} dB"]
     return SampleCard(
         RunSample(
-            record["sample_id"],
-            record["instruction"],
-            category=f"{record['task']}, {record['category']}, {record['style']}",
+            line["sample_id"], line["instruction"], category=f"{line['task']}, {line['category']}, {line['style']}"
         ),
         tuple(_shown(label, rgb) for label, rgb in {**pictures, f"|output - {start}|": change}.items()),
         (("", ", ".join(told)),),
-        note=", ".join([record["verdict"], *record.get("failures", ())]),
+        note=", ".join([line["verdict"], *line["failures"]]),
     )
 
 

@@ -1,10 +1,10 @@
-"""The folder of a benchmark run, or of a scenes report, as one kind of run."""
+"""The folder of a benchmark run as what tables and reports are made of."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,53 +12,41 @@ from typing import Any
 
 from insightedit.evaluation.core import run_folder
 from insightedit.evaluation.core.failures import FAILURES
-from insightedit.evaluation.core.records import MetricRecord, read_records
+from insightedit.evaluation.core.records import read_records
 from insightedit.evaluation.core.run_folder import RunCard, RunSample
-from insightedit.evaluation.reporting.report import CONTROLS, read_report
+from insightedit.evaluation.reporting.report import CONTROLS
 from insightedit.evaluation.reporting.runs import FailureCount, ReportRun
 from insightedit.evaluation.reporting.tables import MetricColumn
 
-SCENES_ROW = "model"
-SCENES_COLUMNS = {  # field of a scenes record -> the column it fills
-    "success": MetricColumn("success", "strict", "higher", "success"),
-    "progress": MetricColumn("progress", "strict", "higher", "progress"),
-    "balanced": MetricColumn("balanced", "strict", "higher", "balanced"),
-    "leak": MetricColumn("leak", "strict", "lower", "leak"),
-    "psnr_background": MetricColumn("psnr_background", "strict", "higher", "background dB", "{:.1f}"),
-    "discriminates": MetricColumn("discriminates", "strict", "higher", "right object"),
-    "discrimination_chance": MetricColumn("discrimination_chance", "strict", "n/a", "(by chance)"),
-    "iou": MetricColumn("iou", "strict", "higher", "overlap"),
-    "exact": MetricColumn("exact", "strict", "higher", "exact"),
-    "predicate_f1": MetricColumn("predicate_f1", "strict", "higher", "predicate F1"),
+LOOKS: dict[str, dict[str, str]] = {  # metric of scenes -> how its column looks
+    **{name: {"label": name} for name in ("success", "progress", "balanced", "leak", "exact")},
+    "psnr_background": {"label": "background dB", "template": "{:.1f}"},
+    "discriminates": {"label": "right object"},
+    "discrimination_chance": {"label": "(by chance)"},
+    "iou": {"label": "overlap"},
+    "predicate_f1": {"label": "predicate F1"},
+    "pair_success": {"label": "success in pairs"},
 }
 
 
 def read_report_run(folder: Path) -> ReportRun:
-    """Read a folder that a benchmark run or `insightedit eval scenes` wrote.
+    """Read a folder that a benchmark run wrote.
 
     Raises:
-        FileNotFoundError: if it is neither.
+        FileNotFoundError: if it is none.
         ValueError: if a file is damaged.
     """
-    if (folder / run_folder.RUN).is_file():
-        return _benchmark_run(folder)
-    if (folder / "report.json").is_file():
-        return _scenes_run(folder)
-    raise FileNotFoundError(
-        f"No run.json and no report.json in {folder}: name a folder that `insightedit eval` wrote."
-    )
-
-
-def _benchmark_run(folder: Path) -> ReportRun:
     card = run_folder.read_run(folder)
     records = partial(read_records, folder / run_folder.RECORDS)
-    measured = {
-        (one.metric_name, one.metric_variant)
-        for one in records()
-        if one.method == card.method and not (one.error or "").startswith("not measured")  # a network was missing
-    }
+    measured, methods, facts = set(), set(), []
+    for one in records():
+        methods.add(one.method)
+        if one.method == card.method and not (one.error or "").startswith("not measured"):  # a network was missing
+            measured.add((one.metric_name, one.metric_variant))
+            facts += [one.facts] if one.metric_name == "success" and one.facts else []
     columns = [
-        MetricColumn(one["metric_name"], one["metric_variant"], one.get("better")) for one in card.protocol["columns"]
+        MetricColumn(one["metric_name"], one["metric_variant"], one.get("better"), **LOOKS.get(one["metric_name"], {}))
+        for one in card.protocol["columns"]
     ]
     return ReportRun(
         folder=folder,
@@ -67,7 +55,9 @@ def _benchmark_run(folder: Path) -> ReportRun:
         samples=_samples(folder),
         columns=tuple(column for column in columns if column.key in measured),
         facts=_benchmark_facts(card),
-        warnings=_benchmark_warnings(card),
+        warnings=(*_benchmark_warnings(card), *(_missing_rows(methods) if facts else ())),
+        failures=_failures(facts),
+        verdicts=dict(Counter(one["verdict"] for one in facts).most_common()),
     )
 
 
@@ -105,6 +95,7 @@ def _benchmark_facts(card: RunCard) -> tuple[tuple[str, str], ...]:
         "Protocol's hash": protocol.get("hash"),
         "Protocol's source": protocol.get("source"),
         "Averaging": protocol.get("averaging"),
+        "Scenes": _pairs(protocol.get("scenes") or {}),
         "Method": card.method,
         "Outputs": f"{outputs.get('kind')}: {outputs.get('source')}",
         "SHA-256 of the weights": outputs.get("ckpt_sha"),
@@ -141,112 +132,14 @@ def _benchmark_warnings(card: RunCard) -> tuple[str, ...]:
     )
 
 
-def _scenes_run(folder: Path) -> ReportRun:
-    report, lines = read_report(folder)
-    protocol, settings = report["protocol"], report["settings"]
-    own = Path(str(settings.get("model") or settings.get("results") or SCENES_ROW)).name
-    bench, version = _scenes_bench(protocol), _scenes_version(protocol)
-    records = [
-        record
-        for line in lines
-        if not line["sample_id"].startswith("pair-")
-        for record in _scenes_records(line, own, bench, version)
-    ]
-    if not any(record.method == own for record in records):
-        raise ValueError(f"{folder} has no record of the editor: measure again.")
-    mine = [line for line in lines if line["row"] == SCENES_ROW and not line["sample_id"].startswith("pair-")]
-    present = {record.metric_name for record in records if record.value is not None}
-    return ReportRun(
-        folder=folder,
-        card=RunCard(
-            run_id=protocol["hash"],
-            method=own,
-            benchmark={
-                "name": bench,
-                "title": bench.replace("_", " "),
-                "version": version,
-                "is_non_commercial": False,
-            },
-            protocol={"name": protocol["name"], "columns": [{"hash": protocol["hash"]}]},
-            settings=settings,
-            controls=tuple(dict.fromkeys(record.method for record in records if record.method != own)),
-            finished=settings.get("date", ""),
-        ),
-        records=lambda: records,
-        samples=_samples(folder),
-        columns=tuple(one for one in SCENES_COLUMNS.values() if one.metric_name in present),
-        facts=_scenes_facts(report, own),
-        warnings=tuple(_missing_rows(records)),
-        failures=_failures(mine),
-        verdicts=dict(Counter(line["verdict"] for line in mine).most_common()),
-    )
+def _missing_rows(methods: Collection[str]) -> list[str]:
+    wanted = CONTROLS["new" if "empty_backdrop" in methods else "editing"]
+    return [f"Control row {name} could not be computed." for name in wanted if name not in methods]
 
 
-def _scenes_facts(report: Mapping[str, Any], own: str) -> tuple[tuple[str, str], ...]:
-    protocol, settings = report["protocol"], report["settings"]
-    facts = {
-        "Benchmark": f"{_scenes_bench(protocol).replace('_', ' ')}, exact ground truth",
-        "Split": protocol["split"],
-        "Version of the scenes": _scenes_version(protocol),
-        "Samples": f"{protocol['count']} at {protocol['size']} px, seed {protocol['seed']}",
-        "Protocol": protocol["name"],
-        "Protocol's hash": protocol["hash"],
-        "Rule": f"success: nearest of all candidates to the right one, progress of at least "
-        f"{protocol['min_progress']:g}, leak of at most {protocol['max_leak']:g}",
-        "Method": own,
-        "Model": settings.get("model"),
-        "Results": settings.get("results"),
-        "Settings": _pairs({k: v for k, v in settings.items() if k not in ("model", "results", "versions", "date")}),
-        "Details": _pairs(report.get("details") or {}),
-        "Measured": settings.get("date") or "not recorded",
-        "Libraries": _pairs(settings.get("versions") or {}),
-    }
-    return _facts(facts)
-
-
-def _scenes_bench(protocol: Mapping[str, Any]) -> str:
-    return str(protocol["name"]).removesuffix("_v1")
-
-
-def _scenes_version(protocol: Mapping[str, Any]) -> str:
-    return f"{protocol['split']}-{protocol['data_sha256'][:16]}"
-
-
-def _missing_rows(records: Sequence[MetricRecord]) -> list[str]:
-    present = {record.method for record in records}
-    wanted = CONTROLS["new" if "empty_backdrop" in present else "editing"]
-    return [f"Control row {name} could not be computed." for name in wanted if name not in present]
-
-
-def _scenes_records(line: Mapping[str, Any], own: str, bench: str, version: str) -> list[MetricRecord]:
-    """One line of a scenes report as flat records; what has no meaning for a scene says so."""
-    made = []
-    for name, column in SCENES_COLUMNS.items():
-        if name not in line:
-            continue
-        value = None if line[name] is None else float(line[name])
-        made.append(
-            MetricRecord(
-                run_id=line["protocol"],
-                method=own if line["row"] == SCENES_ROW else line["row"],
-                bench=bench,
-                bench_version=version,
-                sample_id=line["sample_id"],
-                metric_name=column.metric_name,
-                metric_variant=column.metric_variant,
-                value=value,
-                error="has no meaning for this scene" if value is None else None,
-                capped=name == "psnr_background" and bool(line["capped"]) and value is not None,
-                category=str(line["category"]),
-                protocol_hash=line["protocol"],
-            )
-        )
-    return made
-
-
-def _failures(lines: Sequence[Mapping[str, Any]]) -> tuple[FailureCount, ...]:
-    primary = Counter(line.get("failure") for line in lines)
-    carried = Counter(code for line in lines for code in line.get("failures", ()))
+def _failures(facts: Sequence[Mapping[str, Any]]) -> tuple[FailureCount, ...]:
+    primary = Counter(one["failure"] for one in facts)
+    carried = Counter(code for one in facts for code in one["failures"])
     return tuple(
         FailureCount(code, text, primary[code], carried[code])
         for code, text in FAILURES.items()

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from insightedit.console import titled_table
 from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.records import read_records, write_records
+from insightedit.evaluation.core.run_folder import RECORDS, RUN
 from insightedit.evaluation.core.statistics import Rate, mcnemar
 from insightedit.evaluation.reporting.pictures import contact_sheet, example_card
+from insightedit.evaluation.scenes.report import MODEL_ROW, is_pair, line_of
 from insightedit.files import check_folder, write_text
 from insightedit.images.provenance import save_picture
 
@@ -18,9 +21,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from rich.table import Table
 
-    from insightedit.evaluation.core.results import PairResult, SceneReport, SceneRow
+    from insightedit.evaluation.scenes.report import PairResult, SceneReport, SceneRow
 
-FILES = ("report.json", "records.jsonl", "sheet.png")
+FILES = ("report.json", RECORDS, "sheet.png")
 
 MEANING = {
     "success": "nearest of all candidates to the right one, at least half way there, leak <= 2 %; 95 % CI",
@@ -54,7 +57,7 @@ WHY_MISSING = {
 
 
 def write_report(report: SceneReport, folder: Path) -> list[Path]:
-    """Write `report.json`, `records.jsonl` and `sheet.png`, each whole or not at all.
+    """Write `report.json`, `sheet.png` and, unless the folder is that of the run, `records.jsonl`; each whole.
 
     Raises:
         ValueError: if `folder` is a file.
@@ -62,10 +65,9 @@ def write_report(report: SceneReport, folder: Path) -> list[Path]:
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]
-    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in report.records)
-    write_text(paths[0], text)
-    write_text(paths[1], lines)
+    write_text(paths[0], json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    if not (folder / RUN).is_file():
+        write_records(report.records, paths[1])
     save_picture(scenes_sheet(report), paths[2])
     return paths
 
@@ -205,7 +207,7 @@ def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Read what `write_report` wrote.
 
     Returns:
-        The contents of `report.json` and of `records.jsonl`.
+        The contents of `report.json`, and all that was found of each output (`line_of`).
 
     Raises:
         FileNotFoundError: if the folder holds no report.
@@ -218,12 +220,14 @@ def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             )
     try:
         report = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
-        records = [json.loads(line) for line in (folder / FILES[1]).read_text(encoding="utf-8").splitlines()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"The report in {folder} is damaged ({error}): evaluate again.") from error
+        records = [line_of(record) for record in read_records(folder / FILES[1]) if record.facts]
+    except ValueError as error:
+        raise ValueError(
+            f"The report in {folder} is damaged or of an earlier version ({error}): evaluate again."
+        ) from error
     protocol, rows = (report.get("protocol"), report.get("rows")) if isinstance(report, dict) else (None, None)
     is_whole = isinstance(protocol, dict) and "hash" in protocol and isinstance(rows, list) and len(rows) > 0
-    if not is_whole or not all(isinstance(one, dict) for one in [*(rows or ()), *records]):
+    if not is_whole or not all(isinstance(one, dict) for one in rows or ()):
         raise ValueError(f"The report in {folder} lacks its protocol or its rows: evaluate again.")
     return report, records
 
@@ -231,7 +235,7 @@ def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> Table:
     """Several editors on the same scenes, each tested against the first.
 
-    Reports of an earlier version take part, too; columns of details show if all reports have them by the same rules.
+    Columns of details show if all reports have them by the same rules.
 
     Raises:
         ValueError: if there are fewer than two, or if they were measured by different protocols.
@@ -242,8 +246,7 @@ def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Map
     if len(set(hashes.values())) > 1:
         different = ", ".join(f"{name} {value}" for name, value in hashes.items())
         raise ValueError(f"The reports follow different protocols ({different}): evaluate all on the same scenes.")
-    details = {report.get("details", {}).get("hash") for report, _ in reports.values()}
-    in_detail = len(details) == 1 and None not in details
+    in_detail = len({report["details"]["hash"] for report, _ in reports.values()}) == 1
     numbers = ["success %", "progress", "balanced", "leak", *(("exact %", "F1") if in_detail else ())]
     title = f"protocol {next(iter(hashes.values()))}"
     table = titled_table(title, [""], [*numbers, "McNemar p against the first"])
@@ -267,7 +270,7 @@ def _exactness(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _outcomes(records: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
-    chosen = (r for r in records if r["row"] == "model" and not r["sample_id"].startswith("pair-"))
+    chosen = (r for r in records if r["row"] == MODEL_ROW and not is_pair(r["sample_id"]))
     return {record["sample_id"]: record["success"] for record in chosen}
 
 

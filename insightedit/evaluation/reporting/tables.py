@@ -38,6 +38,8 @@ CONTROLS = (
     "wrong_object",
     "wrong_subject",
     "constant_tint",
+    "oracle_tint",
+    "autoencoder_backdrop",
 )
 BETTER_OF_OURS = {
     "success": "higher", "progress": "higher", "balanced": "higher", "leak": "lower", "iou": "higher",

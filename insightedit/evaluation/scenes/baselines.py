@@ -16,11 +16,11 @@ import numpy as np
 from scipy import ndimage
 
 from insightedit.console import titled_table
-from insightedit.evaluation.core.scoring import EditCase, score_edit
 from insightedit.evaluation.core.statistics import Rate, mean, rate
 from insightedit.evaluation.scenes import metrics
 from insightedit.evaluation.scenes.benchmark import case_of, tinted
 from insightedit.evaluation.scenes.details import DetailCase
+from insightedit.evaluation.scenes.scoring import EditCase, score_edit
 from insightedit.scenes import TASKS as SCENE_TASKS
 from insightedit.scenes import EditSample, SceneSampler
 

@@ -26,7 +26,7 @@ from insightedit.evaluation.scenes.graph import Agreement, agreement, graph_case
 from insightedit.evaluation.scenes.scene_from_image import parse, tone_shift
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.core.scoring import EditCase, EditScores
+    from insightedit.evaluation.scenes.scoring import EditCase, EditScores
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from insightedit.console import titled_table
-from insightedit.evaluation.core.external_results import fit
 from insightedit.evaluation.core.statistics import mean
+from insightedit.evaluation.metrics.masks import match_size
 from insightedit.evaluation.scenes import metrics
 from insightedit.files import check_folder, write_text
 from insightedit.scenes import EditSample, SceneSampler
@@ -32,7 +32,8 @@ from insightedit.scenes.wordings import TEMPLATES, fix_articles, place
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from insightedit.evaluation.scenes.benchmark import EditFn, RoundTripFn
+    from insightedit.evaluation.core.measure import RoundTrip
+    from insightedit.evaluation.scenes.benchmark import EditFn
 
 NAME = "scenes_drift_v1"
 NULL_INSTRUCTIONS = ("keep the image as it is", "do not change anything", "leave the photo as it is")
@@ -136,7 +137,7 @@ def measure_drift(
     turns: int = 4,
     split: str = "test",
     seed: int = 0,
-    round_trip_fn: RoundTripFn | None = None,
+    round_trip: RoundTrip | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> DriftReport:
     """Let an editor edit its own outputs.
@@ -148,7 +149,7 @@ def measure_drift(
         turns: edits in a row, at least 2.
         split: of the scenes.
         seed: of the scenes.
-        round_trip_fn: pictures -> the same through the editor's autoencoder; adds the row `autoencoder`, an editor
+        round_trip: pictures -> the same through the editor's autoencoder; adds the row `autoencoder`, an editor
             whose edits are right and whose pictures all pass through it.
         progress: called with 1 after each of the `turns + 3` calls of the model on all sessions.
 
@@ -168,8 +169,8 @@ def measure_drift(
         "copy_source": (lambda given: [turn.source for turn in given], None),
         "oracle": (_right_edits, None),
     }
-    if round_trip_fn is not None:
-        editors["autoencoder"] = (lambda given: round_trip_fn(_right_edits(given)), None)
+    if round_trip is not None:
+        editors["autoencoder"] = (lambda given: round_trip(_right_edits(given)), None)
     rows = tuple(_measure(name, fn, cycles, chains, told) for name, (fn, told) in editors.items())
     protocol = {"name": NAME, "split": split, "size": size, "seed": seed, "count": count, "turns": turns}
     return DriftReport(rows, protocol)
@@ -296,7 +297,7 @@ def _play(
             for s, done in zip(sessions, outputs, strict=True)
         ]
         for done, turn, picture in zip(outputs, turns, edit_fn(turns), strict=True):
-            done.append(fit(picture, turn.target.shape))
+            done.append(match_size(picture, turn.target))
         if progress is not None:
             progress(1)
     return [done[1:] for done in outputs]

@@ -36,7 +36,7 @@ def primary_failure(success: bool, nearest: str, progress: float) -> str | None:
     """The code that the rule of success gives, None for a success.
 
     Args:
-        success: see `insightedit.evaluation.core.scoring`.
+        success: see `insightedit.evaluation.scenes.scoring`.
         nearest: name of the nearest candidate.
         progress: RPS.
     """

@@ -7,7 +7,7 @@ scale 0..1 (grey levels / 255). Names used throughout: S source, T right target,
 * `B`, the background: pixels further than `background_radius` from M;
 * `D`, per pixel the largest channel of `|O - S|`.
 
-What success is made of them stands in `insightedit.evaluation.core.scoring`.
+What success is made of them stands in `insightedit.evaluation.scenes.scoring`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-    from insightedit.evaluation.core.results import SceneReport, SceneRow
     from insightedit.evaluation.scenes.benchmark import EditFn
+    from insightedit.evaluation.scenes.report import SceneReport, SceneRow
 
 SCALES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)
 FILES = ("tradeoff.json", "tradeoff.png")

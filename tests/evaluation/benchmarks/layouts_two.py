@@ -188,9 +188,8 @@ def write_imgedit(folder: Path) -> Path:
 
 def write_scenes(folder: Path, task: str = "editing", count: int = 3, pairs: int = 1, size: int = 32) -> Path:
     """What `insightedit eval scenes --dump` writes."""
-    from insightedit.evaluation.core.external_results import dump_samples
-    from insightedit.evaluation.scenes.benchmark import scene_sampler
+    from insightedit.evaluation.benchmarks.scenes import dump_samples
+    from insightedit.evaluation.scenes.benchmark import SceneSet
 
-    sampler = scene_sampler(task, split="test", size=size, seed=5)
-    dump_samples(folder, sampler, count=count, size=size, split="test", seed=5, pairs=pairs, task=task)
+    dump_samples(folder, SceneSet(count, size, seed=5, pairs=pairs, task=task))
     return folder

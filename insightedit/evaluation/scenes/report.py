@@ -1,18 +1,24 @@
-"""What a measurement gives: rows, rates by kind of edit, minimal pairs; all derived from records."""
+"""What a run on scenes says: rows, rates by kind of edit, minimal pairs; all derived from its records."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from insightedit.evaluation.core.examples import Example
 from insightedit.evaluation.core.protocol import SceneProtocol
+from insightedit.evaluation.core.records import MetricRecord
 from insightedit.evaluation.core.statistics import Rate, group_by, macro_mean, mean, percentile, rate
 
+MODEL_ROW = "model"
+CONTROL_ROWS = (
+    *("copy_source", "empty_backdrop", "oracle", "wrong_object", "wrong_subject", "copy_reference", "blank_canvas"),
+    *("oracle_tint", "autoencoder_source", "autoencoder_backdrop", "autoencoder_target"),
+)
 GROUPINGS = ("category", "task", "style")
 AVERAGED = (
     "progress",
@@ -92,28 +98,68 @@ class PairResult:
 
 
 @dataclass(frozen=True)
+class Example:
+    """One sample with its pictures, for the contact sheet; (H, W, 3) uint8 each.
+
+    Attributes:
+        line: what was found of it, see `line_of`.
+        source: of a new picture, the empty backdrop.
+        references: pictures that stand in the instruction.
+        is_new: whether the picture is drawn from blank.
+    """
+
+    line: Mapping[str, Any]
+    source: np.ndarray
+    output: np.ndarray
+    target: np.ndarray
+    references: tuple[np.ndarray, ...] = ()
+    is_new: bool = False
+
+
+@dataclass(frozen=True)
 class SceneReport:
-    """All that was measured.
+    """All that was measured on scenes: a view of the run's records.
 
     Attributes:
         protocol: what was measured, exactly.
-        rows: the model first, then the controls.
-        records: one flat dictionary per sample and row; everything else here derives from them.
-        pairs: result on minimal pairs, None if not asked for.
+        records: those that carry all that was found of an output, one per sample and row.
         settings: of the editor; free, not part of the protocol.
-        details: definitions of the details, with their hash; see `scenes_details`.
+        details: definitions of the details, with their hash; see `insightedit.evaluation.scenes.details`.
         worst: samples with the lowest relative progress.
         random: samples drawn by the hash of their id.
     """
 
     protocol: SceneProtocol
-    rows: tuple[SceneRow, ...]
-    records: tuple[dict[str, Any], ...]
-    pairs: PairResult | None = None
+    records: tuple[MetricRecord, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     worst: tuple[Example, ...] = ()
     random: tuple[Example, ...] = ()
+
+    @cached_property
+    def lines(self) -> tuple[dict[str, Any], ...]:
+        """Each record as one flat dictionary, see `line_of`."""
+        return tuple(map(line_of, self.records))
+
+    @cached_property
+    def rows(self) -> tuple[SceneRow, ...]:
+        """The model first, then the controls; samples of pairs are left out."""
+        singles = [line for line in self.lines if not is_pair(line["sample_id"])]
+        rows: dict[str, list[Mapping[str, Any]]] = {}
+        for line in singles:
+            rows.setdefault(line["row"], []).append(line)
+        return tuple(_summarise(name, lines) for name, lines in rows.items())
+
+    @cached_property
+    def pairs(self) -> PairResult | None:
+        """Result on minimal pairs; None if none were measured."""
+        paired = [line for line in self.lines if is_pair(line["sample_id"])]
+        if not paired:
+            return None
+        single = rate(line["success"] for line in paired)
+        couples = group_by(paired, lambda line: line["sample_id"][:-2]).values()
+        both = rate(all(line["success"] for line in couple) for couple in couples)
+        return PairResult(both, single, single.value**2)
 
     @property
     def model(self) -> SceneRow:
@@ -125,7 +171,7 @@ class SceneReport:
         return replace(self, settings={**self.settings, **settings})
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but records and pictures, ready for JSON."""
+        """Everything but records and pictures, ready for JSON: `report.json`."""
         return {
             "protocol": {**asdict(self.protocol), "hash": self.protocol.hash},
             "details": dict(self.details),
@@ -135,56 +181,43 @@ class SceneReport:
         }
 
 
-def summarise(records: Sequence[Mapping[str, Any]]) -> tuple[SceneRow, ...]:
-    """Table rows from records, in the order in which rows first appear; records of pairs are left out.
-
-    Records of an earlier version, without details, give rows without them.
-    """
-    rows: dict[str, list[Mapping[str, Any]]] = {}
-    for record in records:
-        if not record["sample_id"].startswith("pair-"):
-            rows.setdefault(record["row"], []).append(record)
-    return tuple(_summarise_row(name, members) for name, members in rows.items())
+def line_of(record: MetricRecord) -> dict[str, Any]:
+    """All that was found of one output, flat: the facts of its record, with protocol, sample and row."""
+    row = record.method if record.method in CONTROL_ROWS else MODEL_ROW
+    return {"protocol": record.protocol_hash, "sample_id": record.sample_id, "row": row, **record.facts}
 
 
-def _summarise_row(name: str, records: Sequence[Mapping[str, Any]]) -> SceneRow:
+def is_pair(sample_id: str) -> bool:
+    """Whether a sample is half of a minimal pair."""
+    return sample_id.startswith("pair-")
+
+
+def _summarise(name: str, lines: Sequence[Mapping[str, Any]]) -> SceneRow:
     groups = {
         grouping: {
-            str(value): rate(record["success"] for record in members)
-            for value, members in group_by(records, lambda record, key=grouping: record[key]).items()
+            str(value): rate(line["success"] for line in members)
+            for value, members in group_by(lines, lambda line, key=grouping: line[key]).items()
         }
         for grouping in GROUPINGS
     }
-    exact = [record["exact"] for record in records if record.get("exact") is not None]
-    codes = [record["failure"] for record in records if record.get("failure") is not None]
-    drifts = [record["tone_drift"] for record in records if record["tone_drift"] is not None]
+    exact = [line["exact"] for line in lines if line["exact"] is not None]
+    drifts = [line["tone_drift"] for line in lines if line["tone_drift"] is not None]
     return SceneRow(
         name=name,
-        success=rate(record["success"] for record in records),
+        success=rate(line["success"] for line in lines),
         macro=macro_mean(list(groups["category"].values())),
-        means={metric: mean(record.get(metric) for record in records) for metric in (*AVERAGED, *DETAILS)},
+        means={metric: mean(line[metric] for line in lines) for metric in (*AVERAGED, *DETAILS)},
         tone_drift=tuple(np.mean(drifts, axis=0).tolist()) if drifts else None,
-        capped=sum(record["capped"] for record in records),
+        capped=sum(line["capped"] for line in lines),
         groups=groups,
-        verdicts=dict(Counter(record["verdict"] for record in records).most_common()),
+        verdicts=dict(Counter(line["verdict"] for line in lines).most_common()),
         exact=rate(exact) if exact else None,
-        p90={metric: percentile(record.get(metric) for record in records) for metric in ERRORS},
-        failures=_counted(code for record in records for code in record.get("failures", ())),
-        primary_failures=_counted(codes),
+        p90={metric: percentile(line[metric] for line in lines) for metric in ERRORS},
+        failures=_counted(code for line in lines for code in line["failures"]),
+        primary_failures=_counted(line["failure"] for line in lines if line["failure"] is not None),
     )
 
 
 def _counted(codes: Iterable[str]) -> dict[str, int]:
     """Counts by code, F1 first."""
     return dict(sorted(Counter(codes).items(), key=lambda entry: int(entry[0][1:])))
-
-
-def pair_result(records: Sequence[Mapping[str, Any]]) -> PairResult | None:
-    """Minimal-pair accuracy from records; None if they hold no pairs."""
-    paired = [record for record in records if record["sample_id"].startswith("pair-")]
-    if not paired:
-        return None
-    couples = group_by(paired, lambda record: record["sample_id"][:-2])
-    single = rate(record["success"] for record in paired)
-    both = rate(all(record["success"] for record in couple) for couple in couples.values())
-    return PairResult(both, single, single.value**2)

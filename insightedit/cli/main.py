@@ -23,8 +23,6 @@ from insightedit.console import MAX_SEED, Command, Group, in_one_sentence, one_s
 
 if TYPE_CHECKING:
     from insightedit.cli.edit_jobs import EditJob, EditPlan
-    from insightedit.images.reading import Picture
-    from insightedit.pipelines.base import InsightEditOutput
     from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
@@ -127,7 +125,14 @@ def edit(
         place, words = picture_and_words(image, instruction)
         read = {"--mask": mask, "--reference": reference}
         plan = plan_edits(place, output, report, before_after, read=read, overwrite=overwrite)
-        _tell_plan(plan)
+        if plan.others:
+            some = ", ".join(path.name for path in plan.others[:3]) + ", ..." * (len(plan.others) > 3)
+            typer.echo(f"Passed over, since no pictures by their endings: {len(plan.others)} ({some})", err=True)
+        if plan.kept:
+            shown = (
+                f"{len(plan.kept)} were there already and are kept, e.g. {plan.kept[0]} (--overwrite replaces them)"
+            )
+            typer.echo(shown if plan.is_folder else f"{plan.kept[0]} was there already and is kept")
         if not plan.jobs:
             return
         given = {
@@ -141,22 +146,16 @@ def edit(
         settings = {name: value for name, value in given.items() if value is not None}
         settings["background_lock"] = background_lock
         check_early(words, plan, settings, reference or [])
-        pipeline = _load(model, device)
+        started = time.perf_counter()
+        quiet_libraries()
+        from insightedit.pipelines.loading import load_pipeline
+
+        pipeline = load_pipeline(model, device)
+        typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
         settings |= pipeline.reference_options(reference or [])
         check_model(pipeline, plan.jobs, settings)
         plan.jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
         _run_jobs(pipeline, plan, words, seed, settings, strict)
-
-
-def _load(model: str | None, device: str | None) -> InsightEditPipeline | InterleavedEditPipeline:
-    """The pipeline, and a line on how long it took."""
-    started = time.perf_counter()
-    quiet_libraries()
-    from insightedit.pipelines.loading import load_pipeline
-
-    pipeline = load_pipeline(model, device)
-    typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
-    return pipeline
 
 
 def check_model(
@@ -201,15 +200,6 @@ def check_early(instruction: str, plan: EditPlan, settings: dict[str, Any], refe
     read_masks(mask, pictures, settings["background_lock"])
 
 
-def _tell_plan(plan: EditPlan) -> None:
-    if plan.others:
-        some = ", ".join(path.name for path in plan.others[:3]) + ", ..." * (len(plan.others) > 3)
-        typer.echo(f"Passed over, since no pictures by their endings: {len(plan.others)} ({some})", err=True)
-    if plan.kept:
-        shown = f"{len(plan.kept)} were there already and are kept, e.g. {plan.kept[0]} (--overwrite replaces them)"
-        typer.echo(shown if plan.is_folder else f"{plan.kept[0]} was there already and is kept")
-
-
 def _run_jobs(
     pipeline: InsightEditPipeline | InterleavedEditPipeline,
     plan: EditPlan,
@@ -218,32 +208,20 @@ def _run_jobs(
     settings: dict[str, Any],
     strict: bool,
 ) -> None:
-    jobs, alone = plan.jobs, not plan.is_folder
-    codes = [_try_job(pipeline, job, instruction, seed, settings, alone, strict) for job in jobs]
-    if failed := codes.count(2):
-        raise ValueError(f"{failed} of {len(jobs)} pictures could not be edited; the reasons stand above.")
-    if warned := codes.count(WARNED):
-        typer.secho(f"--strict: {warned} of {len(jobs)} not written, for the warnings above.", err=True)
+    failed = warned = 0
+    for job in plan.jobs:
+        try:
+            warned += not _run_job(pipeline, job, instruction, seed, settings, strict)
+        except Exception as error:  # one picture of many does not end the others
+            if not plan.is_folder:
+                raise
+            say(in_one_sentence(error))
+            failed += 1
+    if failed:
+        raise ValueError(f"{failed} of {len(plan.jobs)} pictures could not be edited; the reasons stand above.")
+    if warned:
+        typer.secho(f"--strict: {warned} of {len(plan.jobs)} not written, for the warnings above.", err=True)
         raise typer.Exit(WARNED)
-
-
-def _try_job(
-    pipeline: InsightEditPipeline | InterleavedEditPipeline,
-    job: EditJob,
-    instruction: str,
-    seed: int | None,
-    settings: dict[str, Any],
-    alone: bool,
-    strict: bool,
-) -> int:
-    """0, 2 for an error (of one picture among many), `WARNED` for one that --strict does not write."""
-    try:
-        return 0 if _run_job(pipeline, job, instruction, seed, settings, strict) else WARNED
-    except Exception as error:  # one picture of many does not end the others
-        if alone:
-            raise
-        say(in_one_sentence(error))
-        return 2
 
 
 def _run_job(
@@ -257,7 +235,7 @@ def _run_job(
     """Edit and write, unless `strict` and there is a warning."""
     from insightedit.images.provenance import LOSSY, Provenance, save_picture
     from insightedit.images.reading import read_picture, to_rgb
-    from insightedit.pipelines.report import build_report, side_by_side, write_report
+    from insightedit.pipelines.report import build_report, changed_ratio, side_by_side, write_report
 
     source = None if job.image is None else read_picture(job.image)
     started = time.perf_counter()
@@ -270,7 +248,10 @@ def _run_job(
         return False
     note = Provenance(f"insightedit {__version__}", instruction, result.seeds[0], locked, tuple(warnings))
     save_picture(result.images[0], job.output, note)
-    changed = ", drawn on a blank canvas" if source is None else _what_changed(result, source)
+    changed = ", drawn on a blank canvas"
+    if source is not None:
+        ratio, seen = changed_ratio(result.masks[0], source), "picture" if source.visible is None else "visible part"
+        changed = f", {100 * ratio:.0f} % of the {seen} edited" if ratio else ", the model changed nothing"
     typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{changed}")
     if result.expressive_instructions[0]:
         typer.echo(f"Understood as: {result.expressive_instructions[0]}")
@@ -292,14 +273,6 @@ def _run_job(
 def _tell(warnings: list[str], job: EditJob) -> None:
     for message in warnings:
         typer.secho(f"Warning: {job.output}: {message}", err=True, fg=typer.colors.YELLOW)
-
-
-def _what_changed(result: InsightEditOutput, source: Picture) -> str:
-    from insightedit.pipelines.report import changed_ratio
-
-    ratio = changed_ratio(result.masks[0], source)
-    seen = "picture" if source.visible is None else "visible part"
-    return ", the model changed nothing" if ratio == 0 else f", {100 * ratio:.0f} % of the {seen} edited"
 
 
 def _group(name: str, module: str, text: str) -> None:

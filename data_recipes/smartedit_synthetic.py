@@ -30,7 +30,7 @@ import numpy as np
 from data_recipes.backends.base import CompositeRequest, InpaintRequest
 from data_recipes.backends.windows import Window, box_of
 from data_recipes.formats.reading import open_folder
-from data_recipes.oracle.photos import open_scenes
+from data_recipes.oracle.world import open_scenes
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.inputs import Input, InputConfig
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected

@@ -29,7 +29,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "inpainter": {
         "diffusers": "data_recipes.backends.inpaint:DiffusersInpainter",
-        "oracle": "data_recipes.oracle.paint:OracleInpainter",
+        "oracle": "data_recipes.oracle.vision:OracleInpainter",
     },
     "harmoniser": {
         "diffusers": "data_recipes.backends.inpaint:DiffusersHarmoniser",

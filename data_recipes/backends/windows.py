@@ -22,6 +22,11 @@ class Window:
         """Rows and columns."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom, the last two exclusive."""
+        return float(self.left), float(self.top), float(self.left + self.width), float(self.top + self.height)
+
 
 def box_of(mask: np.ndarray) -> Window:
     """The smallest window that holds all of a mask (H, W) bool, which is not empty."""

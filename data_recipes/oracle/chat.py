@@ -16,17 +16,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from data_recipes.backends.base import Question
-from data_recipes.oracle.words import Phrase, detailed_caption, fact_of, read_phrase, simple_caption
-from data_recipes.oracle.world import Oracle, World, world_of
+from data_recipes.oracle.words import (
+    ADVANCED,
+    REASONING,
+    SIMPLE,
+    Phrase,
+    detailed_caption,
+    fact_of,
+    read_phrase,
+    simple_caption,
+)
+from data_recipes.oracle.world import Oracle, World, random_of, world_of
 from data_recipes.steps.asking import bare
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.scene import SceneObject
@@ -34,83 +42,38 @@ from insightedit.scenes.wordings import PLACEHOLDER, article, place
 
 LIKE = 10  # a proposal is one of so many classes whose outline is most like that of the old thing
 BROKEN = ("", "I am sorry, I cannot see that.", '{"object_list": [', "[]", '{"flags": "all"}')
-SIMPLE = {
-    "remove": ("delete {ref}", "take away {ref}", "erase {ref}", "get rid of {ref}"),
-    "replace": (
-        "turn {ref} into {new}",
-        "change {ref} to {new}",
-        "swap {ref} for {new}",
-        "put {new} in place of {ref}",
-    ),
-    "add": ("put {new} into the picture", "place {new} in this photo", "insert {new}", "draw {new}"),
-}
-ADVANCED = {
-    "remove": (
-        "make the picture look as if {ref} had never been there",
-        "clean the photo by taking {ref} out of it",
-        "remove {ref} and show what is behind it",
-    ),
-    "replace": (
-        "i want {new} to stand where {ref} is now",
-        "take {ref} out of the photo and show {new} there",
-        "make the picture look as if {new} had been there and not {ref}",
-    ),
-    "add": ("make the picture look as if {new} had been there", "i want to see {new} in this photo"),
-}
-REASONING = {
-    "remove": ("What is {where}? Remove it.", "Find {ref} and take it out of the picture."),
-    "replace": ("What is {where}? Replace it with {new}.", "Find {ref} and put {new} there."),
-    "add": ("What is missing {where}? Add {new}.", "There is nothing {where}, so put {new} there."),
-}
-
 SUBJECT = {
     "replace": (
-        "swap the {ref} for {mark}",
-        "put {mark} in place of the {ref}",
-        "turn the {ref} into {mark}",
+        "swap the {ref} for {mark}", "put {mark} in place of the {ref}", "turn the {ref} into {mark}",
         "change the {ref} to {mark}",
     ),
     "add": ("put {mark} {where}", "add {mark} {where}", "place {mark} {where}", "insert {mark} {where}"),
-}
+}  # fmt: skip
+About = Mapping[str, Any]
 
 
 @dataclass
 class OracleChat(Oracle):
-    """A language model that knows the scene.
+    """A language model that knows the scene."""
 
-    Attributes:
-        broken: share of the questions whose first answer is unusable, as models' sometimes are.
-    """
-
-    broken: float = 0.0
+    broken: float = 0.0  # share of the questions whose first answer is unusable, as models' sometimes are
 
     backend = "chat"
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
-        """See `backends.base.Chat`.
-
-        Raises:
-            ValueError: if a question's task is none of the table above.
-        """
+        """See `backends.base.Chat`; ValueError if a question's task is none of the table above."""
         self.calls += len(questions)
         return [self._one(question) for question in questions]
 
     def _one(self, question: Question) -> str:
         if question.task not in _ANSWERS:
             raise ValueError(f"the oracle chat was asked for {question.task!r}: it answers {', '.join(_ANSWERS)}.")
-        told = json.dumps([dict(question.truth), question.task, question.prompt], sort_keys=True, default=str)
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "little"))
+        told = [dict(question.truth), question.task, question.prompt]
+        rng = random_of(json.dumps(told, sort_keys=True, default=str))
         if question.attempt == 0 and rng.random() < self.broken:
             return BROKEN[int(rng.integers(len(BROKEN)))]
         answer = _ANSWERS[question.task](world_of(question.truth), question.about, rng)
         return answer if isinstance(answer, str) else json.dumps(answer)
-
-
-About = Mapping[str, Any]
-
-
-def _caption(world: World, about: About, rng: np.random.Generator) -> str:
-    return world.sample.caption_source
 
 
 def _objects(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
@@ -125,43 +88,29 @@ def _objects(world: World, about: About, rng: np.random.Generator) -> dict[str, 
     return {"object_list": listed, "img_caption": world.sample.caption_source}
 
 
-def _editable(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
-    """What means one thing may be edited."""
-    return {"flags": [int(len(world.find(str(words))) == 1) for words in about["objects"]]}
-
-
 def _propose(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
     """A class that the scene has not, of a fact that it has not, and of an outline like the old thing's."""
+
+    def aspect(name: str) -> float:
+        height, width = world.sample.renderer.sprite(name, 32, False, None)[1].shape[:2]
+        return width / height
+
     found = world.find(str(about["object"]))
     old = world.scene.objects[found[0] if found else 0]
-    present = {thing.name for thing in world.scene.objects}
-    facts = {fact_of(name) for name in present} - {""}
-    classes = [
-        name for name in world.sample.renderer.assets.classes if name not in present and fact_of(name) not in facts
-    ]
-    shape = _aspect(world, old.name)
-    near = sorted(classes, key=lambda name: (abs(np.log(_aspect(world, name) / shape)), name))[:LIKE]
+    facts = {fact_of(thing.name) for thing in world.scene.objects} - {""}
+    classes = [name for name in world.scene.absent(world.sample.renderer.assets.classes) if fact_of(name) not in facts]
+    near = sorted(classes, key=lambda name: (abs(np.log(aspect(name) / aspect(old.name))), name))[:LIKE]
     name = near[int(rng.integers(len(near)))]
     return {"object": name, "detailed_caption": article(f"{name} {place(old.slot)}")}
 
 
-def _aspect(world: World, name: str) -> float:
-    """Width over height of a sprite."""
-    height, width = world.sample.renderer.sprite(name, 32, False, None)[1].shape[:2]
-    return width / height
-
-
 def _simple(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
-    words = {"ref": _the(str(about["class_origin"])), "new": _a(str(about["class_target"]))}
-    return _filled(_one_of(SIMPLE, about, rng), words)
+    return _filled([_one_of(SIMPLE[str(about["task"])], rng)], str(about["class_origin"]), str(about["class_target"]))
 
 
 def _advanced(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
-    words = {
-        "ref": _the(str(about["detailed_origin"] or about["class_origin"])),
-        "new": _a(str(about["detailed_target"] or about["class_target"])),
-    }
-    return _filled(_one_of(ADVANCED, about, rng), words)
+    old, new = (str(about[f"detailed_{name}"] or about[f"class_{name}"]) for name in ("origin", "target"))
+    return _filled([_one_of(ADVANCED[str(about["task"])], rng)], old, new)
 
 
 def _reasoning(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
@@ -171,12 +120,8 @@ def _reasoning(world: World, about: About, rng: np.random.Generator) -> dict[str
     if known is None or known.slot is None:
         raise ValueError(f"the oracle cannot tell where {dict(about)!r} is: it reads its own detailed captions.")
     others = tuple(thing for thing in world.scene.objects if thing.slot != known.slot)
-    words = {
-        "where": place(known.slot),
-        "ref": "" if old is None else _the(_riddle(old, others)),
-        "new": "" if new is None else _a(_riddle(new, others, new=True)),
-    }
-    return _filled(REASONING[str(about["task"])], words)
+    riddles = ("" if old is None else _riddle(old, others), "" if new is None else _riddle(new, others, new=True))
+    return _filled(REASONING[str(about["task"])], *riddles, where=place(known.slot))
 
 
 def _riddle(phrase: Phrase, others: tuple[SceneObject, ...], new: bool = False) -> str:
@@ -208,53 +153,37 @@ def _subject_instruction(world: World, about: About, rng: np.random.Generator) -
     forms = SUBJECT[str(about["task"])]
     first, count = int(rng.integers(len(forms))), int(about.get("count", 1))
     phrase = read_phrase(str(about.get("detailed_target", "")))
-    known = phrase is not None and phrase.slot is not None
-    where = place(phrase.slot or 0) if phrase is not None and known else "into the picture"
+    where = "into the picture" if phrase is None or phrase.slot is None else place(phrase.slot)
     words = {"mark": PLACEHOLDER, "where": where, "ref": bare(str(about.get("class_origin", "")))}
-    return _filled(tuple(forms[(first + number) % len(forms)] for number in range(count)), words)
+    return {"instructions": [forms[(first + number) % len(forms)].format(**words) for number in range(count)]}
 
 
-def _entities(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
-    return {"entities": [simple_caption(world.scene, number) for number in range(len(world.scene.objects))]}
+def _one_of(forms: tuple[str, ...], rng: np.random.Generator) -> str:
+    return forms[int(rng.integers(len(forms)))]
 
 
-def _describe_edit(world: World, about: About, rng: np.random.Generator) -> str:
-    sample = world.sample
-    return f"To do this, {sample.expressive_instruction}. After that one sees {sample.caption_target}."
-
-
-def _summarise(world: World, about: About, rng: np.random.Generator) -> str:
-    return world.sample.expressive_instruction
-
-
-def _one_of(forms: Mapping[str, tuple[str, ...]], about: About, rng: np.random.Generator) -> tuple[str, ...]:
-    choices = forms[str(about["task"])]
-    return (choices[int(rng.integers(len(choices)))],)
-
-
-def _filled(forms: tuple[str, ...], words: Mapping[str, str]) -> dict[str, Any]:
+def _filled(forms: Iterable[str], old: str, new: str, where: str = "") -> dict[str, Any]:
+    """Wordings about an old and a new thing, each with the article that it needs."""
+    words = {"ref": f"the {bare(old)}" if old else "", "new": article(bare(new)) if new else "", "where": where}
     return {"instructions": [form.format(**words) for form in forms]}
 
 
-def _the(words: str) -> str:  # `dog`, `a dog` -> `the dog`
-    return f"the {bare(words)}" if words else ""
-
-
-def _a(words: str) -> str:  # `dog`, `the dog` -> `a dog`
-    return article(bare(words)) if words else ""
-
-
 _ANSWERS: dict[str, Callable[[World, About, np.random.Generator], str | dict[str, Any]]] = {
-    "caption": _caption,
+    "caption": lambda world, about, rng: world.sample.caption_source,
     "objects": _objects,
-    "editable": _editable,
+    # what means one thing may be edited
+    "editable": lambda world, about, rng: {"flags": [int(len(world.find(str(one))) == 1) for one in about["objects"]]},
     "propose": _propose,
     "simple": _simple,
     "advanced": _advanced,
     "reasoning": _reasoning,
     "main_subject": _main_subject,
     "subject_instruction": _subject_instruction,
-    "entities": _entities,
-    "describe_edit": _describe_edit,
-    "summarise": _summarise,
+    "entities": lambda world, about, rng: {
+        "entities": [simple_caption(world.scene, number) for number in range(len(world.scene.objects))]
+    },
+    "describe_edit": lambda world, about, rng: (
+        f"To do this, {world.sample.expressive_instruction}. After that one sees {world.sample.caption_target}."
+    ),
+    "summarise": lambda world, about, rng: world.sample.expressive_instruction,
 }

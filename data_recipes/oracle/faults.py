@@ -4,21 +4,6 @@ The config's section `faults` names kinds and shares of the pairs, e.g. `residue
 over all kinds. Which pairs are spoilt follows from the run's seed and their keys. The mark `planted` is hidden from the
 step that is measured, and comes back with its answer: as a note of a pair that passed, or at the end of a refusal's
 detail, `[planted: residue]`.
-
-| kind | what is wrong |
-| --- | --- |
-| wrong_object | a wording names another thing |
-| wrong_colour | a wording names a colour that the thing has not |
-| wrong_side | a wording names a place where the thing is not |
-| wrong_action | a wording asks for another kind of edit |
-| residue | a part of the old thing is left |
-| artefact | noise in the painted place |
-| bleed | the painting reaches beyond the mask |
-| wrong_removal | another thing is edited, mask and all |
-| wrong_replacement | another thing than the named one comes |
-| swapped | source and target are swapped |
-| empty_mask | the mask is empty |
-| loose_mask | the mask is far too large |
 """
 
 from __future__ import annotations
@@ -32,9 +17,10 @@ import numpy as np
 from scipy import ndimage
 
 from data_recipes.backends.base import InpaintRequest
-from data_recipes.oracle.paint import OracleInpainter
-from data_recipes.oracle.words import read_phrase, simple_caption
-from data_recipes.oracle.world import World, box_of, world_of
+from data_recipes.backends.windows import box_of
+from data_recipes.oracle.vision import OracleInpainter
+from data_recipes.oracle.words import Phrase, read_phrase, simple_caption
+from data_recipes.oracle.world import World, world_of
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context, EachRecord, Outcome, Step
 from data_recipes.steps.pairs import box_mask, grown
@@ -92,13 +78,9 @@ def shares_of(faults: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Faults(EachRecord):
-    """Spoils some pairs and marks them.
+    """Spoils some pairs and marks them; a pair that cannot have the fault that falls to it gets another one."""
 
-    Attributes:
-        shares: kind and share of the pairs. A pair that cannot have the fault that falls to it gets another one.
-    """
-
-    shares: tuple[tuple[str, float], ...]
+    shares: tuple[tuple[str, float], ...]  # kind and share of the pairs
 
     name = "faults"
 
@@ -124,11 +106,7 @@ class Faults(EachRecord):
 
 
 class Blindfolded(Step):
-    """A step that is not shown the marks.
-
-    Args:
-        step: that is measured.
-    """
+    """A step, which is measured, that is not shown the marks."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -148,10 +126,8 @@ class Blindfolded(Step):
         """The step's answers, with the marks."""
         bare = [record.but(notes={k: v for k, v in record.notes.items() if k != MARK}) for record in records]
         answers = self.step(bare, context)
-        return [
-            [_marked(outcome, record.notes.get(MARK)) for outcome in found]
-            for record, found in zip(records, answers, strict=True)
-        ]
+        marks = [record.notes.get(MARK) for record in records]
+        return [[_marked(one, mark) for one in found] for mark, found in zip(marks, answers, strict=True)]
 
 
 def _marked(outcome: Outcome, mark: Mapping[str, Any] | None) -> Outcome:
@@ -182,12 +158,10 @@ def is_caught(outcome: Outcome) -> bool:
 
 
 def _wrong_object(record: Record, world: World, rng: np.random.Generator) -> Record | None:
-    """Another thing of the photo, or one that is not there."""
+    """A wording names another thing of the photo, or one that is not there."""
     involved = {record.class_origin, record.class_target}
     others = [simple_caption(world.scene, number) for number in range(len(world.scene.objects))]
-    names = {phrase.name for words in involved if words and (phrase := read_phrase(words))}
-    present = {thing.name for thing in world.scene.objects} | names
-    absent = [name for name in world.sample.renderer.assets.classes if name not in present]
+    absent = _absent(record, world)
     pool = [words for words in others if words not in involved] or absent
     if record.task == "add" or rng.integers(3) == 0:
         pool = absent
@@ -195,36 +169,32 @@ def _wrong_object(record: Record, world: World, rng: np.random.Generator) -> Rec
 
 
 def _wrong_colour(record: Record, world: World, rng: np.random.Generator) -> Record | None:
-    """A colour that the thing has not."""
+    """A wording names a colour that the thing has not."""
 
-    def other(old: str) -> str | None:
-        phrase = read_phrase(old)
-        if phrase is None or phrase.name is None:
+    def other(old: Phrase) -> str | None:
+        if old.name is None:
             return None
-        colours = [colour for colour in COLOURS if colour != phrase.colour]
-        return f"{colours[int(rng.integers(len(colours)))]} {phrase.name}"
+        colours = [colour for colour in COLOURS if colour != old.colour]
+        return f"{colours[int(rng.integers(len(colours)))]} {old.name}"
 
     return _renamed(record, rng, other)
 
 
 def _wrong_side(record: Record, world: World, rng: np.random.Generator) -> Record | None:
-    """A place where the thing is not."""
+    """A wording names a place where the thing is not."""
     known = read_phrase(record.detailed_origin or record.detailed_target)
     if known is None or known.slot is None:
         return None
     slots = [slot for slot in range(len(SLOTS)) if slot != known.slot]
 
-    def other(old: str) -> str | None:
-        phrase = read_phrase(old)
-        if phrase is None or phrase.name is None:
-            return None
-        return f"{phrase.name} {place(slots[int(rng.integers(len(slots)))])}"
+    def other(old: Phrase) -> str | None:
+        return old.name and f"{old.name} {place(slots[int(rng.integers(len(slots)))])}"
 
     return _renamed(record, rng, other)
 
 
 def _wrong_action(record: Record, world: World, rng: np.random.Generator) -> Record | None:
-    """The edit of another task, or a replacement the other way round."""
+    """A wording asks for the edit of another task, or for a replacement the other way round."""
     words = {"origin": record.class_origin, "target": record.class_target}
     task = {"remove": "add", "add": "remove", "replace": "replace"}.get(record.task)
     if task is None:
@@ -236,12 +206,18 @@ def _wrong_action(record: Record, world: World, rng: np.random.Generator) -> Rec
     return _told(record, rng, task, words)
 
 
-def _renamed(record: Record, rng: np.random.Generator, other: Callable[[str], str | None]) -> Record | None:
+def _absent(record: Record, world: World) -> list[str]:
+    """Classes that neither the photo nor the pair has."""
+    named = {phrase.name for words in (record.class_origin, record.class_target) if (phrase := read_phrase(words))}
+    return [name for name in world.scene.absent(world.sample.renderer.assets.classes) if name not in named]
+
+
+def _renamed(record: Record, rng: np.random.Generator, other: Callable[[Phrase], str | None]) -> Record | None:
     """One thing of a wording named otherwise."""
     words = {"origin": record.class_origin, "target": record.class_target}
     given = [role for role, name in words.items() if name]
     role = given[int(rng.integers(len(given)))] if given else ""
-    new = other(words[role]) if role else None
+    new = other(read_phrase(words[role]) or Phrase()) if role else None
     return None if new is None else _told(record, rng, record.task, {**words, role: new})
 
 
@@ -268,11 +244,9 @@ def _painted(record: Record) -> str:
 
 def _pictures(record: Record) -> tuple[np.ndarray, np.ndarray]:
     """The painted picture, to be changed, and the photo."""
-    both = {"source": record.source, "target": record.target}
-    name = _painted(record)
-    painted, photo = both.pop(name), next(iter(both.values()))
-    assert painted is not None and photo is not None
-    return painted.copy(), photo
+    both = (record.source, record.target) if _painted(record) == "source" else (record.target, record.source)
+    assert both[0] is not None and both[1] is not None
+    return both[0].copy(), both[1]
 
 
 def _residue(record: Record, world: World, rng: np.random.Generator) -> Record | None:
@@ -294,13 +268,13 @@ def _artefact(record: Record, world: World, rng: np.random.Generator) -> Record 
     if record.source is None or record.mask is None:
         return None
     painted, photo = _pictures(record)
-    box = box_of((painted != photo).any(axis=-1))
-    if box is None:
+    changed = (painted != photo).any(axis=-1)
+    if not changed.any():
         return None
     spans = []
-    for low, high in ((box[1], box[3]), (box[0], box[2])):
-        length = max(4, round((high - low) * rng.uniform(0.25, 0.8)))
-        start = int(rng.integers(int(low), max(int(low) + 1, int(high) - length + 1)))
+    for whole in box_of(changed).slices:
+        length = max(4, round((whole.stop - whole.start) * rng.uniform(0.25, 0.8)))
+        start = int(rng.integers(whole.start, max(whole.start + 1, whole.stop - length + 1)))
         spans.append(slice(start, start + length))
     rows, columns = spans
     patch, inside = painted[rows, columns], record.mask[rows, columns]
@@ -344,9 +318,7 @@ def _wrong_replacement(record: Record, world: World, rng: np.random.Generator) -
     """Another thing than the one that is named stands in the painted picture."""
     if record.task != "replace" or record.mask is None or record.source is None:
         return None
-    named = {phrase.name for words in (record.class_origin, record.class_target) if (phrase := read_phrase(words))}
-    present = {thing.name for thing in world.scene.objects} | named
-    classes = [name for name in world.sample.renderer.assets.classes if name not in present]
+    classes = _absent(record, world)
     old = record.class_target if record.notes.get("swapped") else record.class_origin
     about = {"class_origin": old, "class_target": classes[int(rng.integers(len(classes)))]}
     painting = InpaintRequest(world.photo, record.mask, truth=record.truth, about=about)

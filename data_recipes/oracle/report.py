@@ -34,10 +34,10 @@ class HitRate:
     hits: int = 0
     of: int = 0
 
-    def add(self, hit: bool) -> None:
-        """Count one."""
-        self.hits += int(hit)
-        self.of += 1
+    def add(self, hits: int, of: int = 1) -> None:
+        """Count some, one by default."""
+        self.hits += hits
+        self.of += of
 
     @property
     def share(self) -> float | None:
@@ -47,27 +47,16 @@ class HitRate:
 
 @dataclass
 class OracleReport:
-    """Everything that is counted.
+    """Everything that is counted."""
 
-    Attributes:
-        good: pairs without a planted fault that reached the measured step; hits are those that were lost.
-        wordings: of the good pairs that passed; hits are those that were taken out.
-        caught: kind of fault -> planted ones; hits are those that were caught.
-        passed: keys of pairs whose fault was not caught.
-        lost: keys of good pairs that were refused, and why.
-        exact: good removals and additions that passed; hits are the exact ones.
-        precision: pixels of masks; hits are those that show the object.
-        recall: pixels that show objects; hits are those in the mask.
-    """
-
-    good: HitRate = field(default_factory=HitRate)
-    wordings: HitRate = field(default_factory=HitRate)
-    caught: dict[str, HitRate] = field(default_factory=dict)
-    passed: list[str] = field(default_factory=list)
-    lost: dict[str, str] = field(default_factory=dict)
-    exact: HitRate = field(default_factory=HitRate)
-    precision: HitRate = field(default_factory=HitRate)
-    recall: HitRate = field(default_factory=HitRate)
+    good: HitRate = field(default_factory=HitRate)  # pairs without a fault that reached the measured step; hits: lost
+    wordings: HitRate = field(default_factory=HitRate)  # of the good pairs that passed; hits: taken out
+    caught: dict[str, HitRate] = field(default_factory=dict)  # kind -> planted faults; hits: caught
+    passed: list[str] = field(default_factory=list)  # keys of pairs whose fault was not caught
+    lost: dict[str, str] = field(default_factory=dict)  # keys of good pairs that were refused -> why
+    exact: HitRate = field(default_factory=HitRate)  # good removals and additions that passed; hits: exact ones
+    precision: HitRate = field(default_factory=HitRate)  # pixels of masks; hits: those that show the object
+    recall: HitRate = field(default_factory=HitRate)  # pixels that show objects; hits: those in the mask
 
     @property
     def all_caught(self) -> HitRate:
@@ -79,8 +68,7 @@ class OracleReport:
         """Count what became of a pair; what was refused before the measured step is left out."""
         if isinstance(outcome, Rejected) and outcome.step != MEASURED:
             return
-        kind = planted(outcome)
-        if kind:
+        if kind := planted(outcome):
             is_out = is_caught(outcome)
             self.caught.setdefault(kind, HitRate()).add(is_out)
             self.passed += [] if is_out else [f"{outcome.key} ({kind})"]
@@ -90,8 +78,7 @@ class OracleReport:
             self.lost[outcome.key] = f"{outcome.reason}: {outcome.detail}"
             return
         refused = len(outcome.notes.get("wordings_refused", ()))
-        self.wordings.hits += refused
-        self.wordings.of += refused + len(outcome.wordings)
+        self.wordings.add(refused, refused + len(outcome.wordings))
         self._compare(outcome)
 
     def _compare(self, record: Record) -> None:
@@ -109,10 +96,8 @@ class OracleReport:
         if mask is not None and not back:
             true = world.masks[found[0]]
             shared = int((mask & true).sum())
-            self.precision.hits += shared
-            self.precision.of += int(mask.sum())
-            self.recall.hits += shared
-            self.recall.of += int(true.sum())
+            self.precision.add(shared, int(mask.sum()))
+            self.recall.add(shared, int(true.sum()))
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -128,19 +113,22 @@ class OracleReport:
 
     def text(self) -> str:
         """For people."""
-        lines = [
-            _line("planted faults caught", self.all_caught),
-            *(_line(f"  {kind}", self.caught[kind]) for kind in KINDS if kind in self.caught),
-            _line("good pairs lost", self.good),
-            _line("good wordings lost", self.wordings),
-            _line("removals and additions that are exact", self.exact),
-            _line("mask precision, pixels", self.precision),
-            _line("mask recall, pixels", self.recall),
-        ]
+        rates = {
+            "planted faults caught": self.all_caught,
+            **{f"  {kind}": self.caught[kind] for kind in KINDS if kind in self.caught},
+            "good pairs lost": self.good,
+            "good wordings lost": self.wordings,
+            "removals and additions that are exact": self.exact,
+            "mask precision, pixels": self.precision,
+            "mask recall, pixels": self.recall,
+        }
+        lines = []
+        for name, rate in rates.items():
+            share = "none" if rate.share is None else f"{rate.share:.2%}"
+            lines.append(f"{name:40} {share:>8}  ({rate.hits} of {rate.of})")
         reasons = Counter(why.partition(":")[0] for why in self.lost.values())
         lines += [f"  lost because: {why} ({count})" for why, count in reasons.most_common()]
-        lines += [f"  not caught: {key}" for key in self.passed]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  not caught: {key}" for key in self.passed)])
 
 
 def measure(outcomes: Iterable[Record | Rejected]) -> OracleReport:
@@ -171,20 +159,10 @@ def measure_run(folder: Path) -> OracleReport:
 
 
 def write_report(folder: Path) -> OracleReport:
-    """Measure a finished run and keep what was counted beside it, in `oracle.json`.
-
-    Raises:
-        ValueError: if it is no finished run.
-    """
+    """Measure a finished run (ValueError if it is none) and keep what was counted beside it, in `oracle.json`."""
     report = measure_run(folder)
-    told = json.dumps(report.to_dict(), indent=1)
-    (folder / "oracle.json").write_text(told + "\n", encoding="utf-8")
+    (folder / "oracle.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
     return report
-
-
-def _line(name: str, tally: HitRate) -> str:
-    share = "none" if tally.share is None else f"{tally.share:.2%}"
-    return f"{name:40} {share:>8}  ({tally.hits} of {tally.of})"
 
 
 def main(arguments: list[str] | None = None) -> int:

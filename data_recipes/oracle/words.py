@@ -1,47 +1,77 @@
-"""Phrases about the things of a scene: written so that they mean one of them, and read strictly.
+"""Phrases about the things of a scene, and instructions: written so that they mean one thing, and read strictly.
 
 A phrase is read whole or not at all: "the red dog at the top left" says class, colour and place; with a word that
 is not in the grammar it says nothing. Detector, chat and judge share this, so they mean the same thing.
+
+Of instructions the wordings of scenes, of the step `wording` and of the oracle chat are known; a wording counts only if
+all of its phrases can be read, so that of several readings of one sentence the right one is found.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from data_recipes.steps import wording
 from insightedit.scenes.assets import Assets
-from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOTS, Scene, SceneObject
-from insightedit.scenes.wordings import PLACES, article, describe, place
+from insightedit.scenes.scene import COLOURS, HEIGHTS, PHOTOMETRIC, SLOTS, Scene, SceneObject
+from insightedit.scenes.wordings import PLACES, TEMPLATES, article, describe, operation_words, place
 
 SIZES = ("small", "medium-sized", "large")
 _BOUNDS = ((HEIGHTS["small"] + HEIGHTS["medium"]) // 2, (HEIGHTS["medium"] + HEIGHTS["large"]) // 2)
 _SLOT_OF = {words: SLOTS.index(name) for name, words in PLACES.items()}
+_OPERATIONS = {operation_words(name): name for name in PHOTOMETRIC}
+
+# what the oracle chat writes
+SIMPLE = {
+    "remove": ("delete {ref}", "take away {ref}", "erase {ref}", "get rid of {ref}"),
+    "replace": (
+        "turn {ref} into {new}", "change {ref} to {new}", "swap {ref} for {new}", "put {new} in place of {ref}",
+    ),
+    "add": ("put {new} into the picture", "place {new} in this photo", "insert {new}", "draw {new}"),
+}  # fmt: skip
+ADVANCED = {
+    "remove": (
+        "make the picture look as if {ref} had never been there",
+        "clean the photo by taking {ref} out of it",
+        "remove {ref} and show what is behind it",
+    ),
+    "replace": (
+        "i want {new} to stand where {ref} is now",
+        "take {ref} out of the photo and show {new} there",
+        "make the picture look as if {new} had been there and not {ref}",
+    ),
+    "add": ("make the picture look as if {new} had been there", "i want to see {new} in this photo"),
+}
+REASONING = {
+    "remove": ("What is {where}? Remove it.", "Find {ref} and take it out of the picture."),
+    "replace": ("What is {where}? Replace it with {new}.", "Find {ref} and put {new} there."),
+    "add": ("What is missing {where}? Add {new}.", "There is nothing {where}, so put {new} there."),
+}
+EXPRESSIVE = {  # as scenes resolve every reference
+    "remove": ("remove {ref}",),
+    "replace": ("replace {ref} with {new}",),
+    "add": ("add {new}",),
+    "recolour": ("paint {ref} {colour}",),
+    "resize": ("make {ref} {size}",),
+    "photometric": ("make the whole picture {op}",),
+}
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """What a phrase says about a thing; None where it says nothing.
+    """What a phrase says about a thing; None where it says nothing."""
 
-    Attributes:
-        name: its class.
-        colour: its tint.
-        slot: where it stands, index into `SLOTS`.
-        mirror: whether it is the copy in a mirror.
-        fact: what only few things are.
-        size: one of `SIZES`.
-        rank: "left", "right", "bigger" or "smaller": which of those that the rest fits.
-        both: whether two of a class are meant.
-    """
-
-    name: str | None = None
-    colour: str | None = None
-    slot: int | None = None
-    mirror: bool | None = None
-    fact: str | None = None
-    size: str | None = None
-    rank: str | None = None
-    both: bool = False
+    name: str | None = None  # its class
+    colour: str | None = None  # its tint
+    slot: int | None = None  # where it stands, index into `SLOTS`
+    mirror: bool | None = None  # whether it is the copy in a mirror
+    fact: str | None = None  # what only few things are
+    size: str | None = None  # one of `SIZES`
+    rank: str | None = None  # "left", "right", "bigger" or "smaller": which of those that the rest fits
+    both: bool = False  # whether two of a class are meant
 
     def fits(self, thing: SceneObject) -> bool:
         """Whether all that is said is true of a thing; a rank needs the others and is not looked at."""
@@ -50,7 +80,7 @@ class Phrase:
             and self.colour in (None, thing.colour)
             and self.slot in (None, thing.slot)
             and self.mirror in (None, thing.in_mirror)
-            and self.fact in (None, Assets.embedded().sprites[thing.name].fact)
+            and self.fact in (None, fact_of(thing.name))
             and self.size in (None, size_word(thing))
         )
 
@@ -69,15 +99,30 @@ def size_word(thing: SceneObject) -> str:
     return SIZES[sum(thing.height >= bound for bound in _BOUNDS)]
 
 
+def simple_caption(scene: Scene, number: int) -> str:
+    """The fewest words that mean this thing of the scene alone: `dog`, `red dog`, `dog at the top left`."""
+    thing = scene.objects[number]
+    words = describe(thing)
+    phrase = read_phrase(words)
+    is_clear = phrase is not None and phrase.among(scene.objects) == (number,)
+    return words if is_clear else f"{words} {place(thing.slot)}"
+
+
+def detailed_caption(thing: SceneObject) -> str:
+    """All that is known about a thing: `a small red dog at the top left`."""
+    return article(f"{size_word(thing)} {describe(thing)} {place(thing.slot)}")
+
+
+def fact_of(name: str) -> str:
+    """What only few things are; "" where nothing is known of the class."""
+    return Assets.embedded().sprites[name].fact
+
+
 def read_phrase(text: str) -> Phrase | None:
-    """What a phrase says.
+    """What a phrase says; None if a word of it is not understood.
 
-    Args:
-        text: e.g. "the dog in the mirror", "a small red fox at the top", "the animal that can fly", "both dogs",
-            "the thing in the middle".
-
-    Returns:
-        None if a word of it is not understood.
+    Such as "the dog in the mirror", "a small red fox at the top", "the animal that can fly", "both dogs", "the thing in
+    the middle".
     """
     words = " ".join(text.lower().replace("_", " ").strip(" .,!?").split())
     if (plural := re.fullmatch(r"both (.+?)s", words)) is not None:
@@ -107,24 +152,83 @@ def _grammar() -> re.Pattern[str]:
     )
 
 
-def _any_of(words: object) -> str:
-    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))  # type: ignore[call-overload]
+def _any_of(words: Iterable[str]) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
-def simple_caption(scene: Scene, number: int) -> str:
-    """The fewest words that mean this thing of the scene alone: `dog`, `red dog`, `dog at the top left`."""
-    thing = scene.objects[number]
-    words = describe(thing)
-    phrase = read_phrase(words)
-    is_clear = phrase is not None and phrase.among(scene.objects) == (number,)
-    return words if is_clear else f"{words} {place(thing.slot)}"
+@dataclass(frozen=True)
+class Meaning:
+    """What an instruction asks for."""
+
+    task: str  # "remove", "add", "replace", "recolour", "resize" or "photometric"
+    things: tuple[Phrase, ...] = ()  # what is edited; none for additions and for the whole picture
+    new: Phrase | None = None  # what comes; None where nothing comes
+    colour: str | None = None  # new tint
+    bigger: bool | None = None  # direction of a change of size
+    operation: str | None = None  # global change
 
 
-def detailed_caption(thing: SceneObject) -> str:
-    """All that is known about a thing: `a small red dog at the top left`."""
-    return article(f"{size_word(thing)} {describe(thing)} {place(thing.slot)}")
+def read_instruction(text: str) -> tuple[Meaning, ...]:
+    """All that an instruction can mean, each once; nothing if it is not understood."""
+    words = " ".join(text.lower().split()).rstrip(" .!")
+    found = (_meaning(task, match.groupdict()) for task, known in _forms() if (match := known.fullmatch(words)))
+    return tuple(dict.fromkeys(meaning for meaning in found if meaning is not None))
 
 
-def fact_of(name: str) -> str:
-    """What only few things are; "" where nothing is known of the class."""
-    return Assets.embedded().sprites[name].fact
+def _meaning(task: str, said: Mapping[str, str | None]) -> Meaning | None:
+    """None if a phrase is not understood."""
+    slot = None if said.get("where") is None else _SLOT_OF[said["where"] or ""]
+    things: tuple[Phrase, ...] = ()
+    if (words := said.get("ref")) is not None:
+        whole = read_phrase(words)
+        read = [whole] if whole is not None else [read_phrase(part) for part in words.split(" and ")]
+        things = tuple(phrase for phrase in read if phrase is not None)
+        if len(things) < len(read):
+            return None
+    elif slot is not None and task != "add":
+        things = (Phrase(slot=slot),)
+    new = None
+    if said.get("new") is not None:
+        new = read_phrase(said["new"] or "")
+        if new is None or (new.name is None and new.fact is None):
+            return None
+        if task == "add" and slot is not None:
+            if new.slot not in (None, slot):
+                return None
+            new = replace(new, slot=slot)
+    bigger = None if said.get("size") is None else said["size"] == "bigger"
+    operation = None if said.get("op") is None else _OPERATIONS[said["op"] or ""]
+    return Meaning(task, things, new, said.get("colour"), bigger, operation)
+
+
+@lru_cache(maxsize=1)
+def _forms() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Task and pattern of every wording."""
+    groups = {
+        "ref": "(?P<ref>.+?)",
+        "new": "(?P<new>.+?)",
+        "where": f"(?P<where>{_any_of(_SLOT_OF)})",
+        "colour": f"(?P<colour>{_any_of(COLOURS)})",
+        "size": "(?P<size>bigger|smaller)",
+        "op": f"(?P<op>{_any_of(_OPERATIONS)})",
+    }
+    forms = []
+    for task, text in _wordings():
+        parts = re.split(r"\{(\w+)\}", text.lower().rstrip(" .!"))
+        pattern = "".join(groups[part] if number % 2 else re.escape(part) for number, part in enumerate(parts))
+        forms.append((task, re.compile(pattern)))
+    return tuple(dict.fromkeys(forms))
+
+
+def _wordings() -> Iterator[tuple[str, str]]:
+    """Task and text of every wording, with `{ref}`, `{new}` and so on; a phrase holds its own article and place."""
+    for task, templates in TEMPLATES.items():
+        for one in templates:
+            text = one.text.replace("a {new} {place}", "{new} {place}").replace("a {new}", "{new}")
+            yield task, text.replace("{place}", "{where}")
+    published = {task: (text,) for task, text in wording.TEMPLATES.items()}
+    given = (published, wording.SIMPLE_TEMPLATES, wording.ADVANCED_TEMPLATES, SIMPLE, ADVANCED, REASONING, EXPRESSIVE)
+    for forms in given:
+        for task, texts in forms.items():
+            for text in texts:
+                yield task, text.replace("the {origin}", "{ref}").replace("the {target}", "{new}")

@@ -1,4 +1,4 @@
-"""The scene behind a picture: what oracles know."""
+"""The scene behind a picture: what oracles know; and scenes as the photos, or the pairs, that a recipe starts from."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 
 from data_recipes.backends.base import Usage
-from data_recipes.oracle.words import read_phrase
+from data_recipes.oracle.words import detailed_caption, read_phrase, simple_caption
+from data_recipes.runner.inputs import InputConfig
+from data_recipes.runner.records import Record
 from insightedit.scenes.sampler import EditSample, SceneSampler
 from insightedit.scenes.scene import Scene, SceneObject
+from insightedit.scenes.wordings import article
 
 KIND = "scenes"
-Box = tuple[float, float, float, float]
-
-
-def truth_of(split: str, size: int, seed: int, index: int) -> dict[str, Any]:
-    """What a record keeps so that oracles find its scene again."""
-    return {"kind": KIND, "split": split, "size": size, "seed": seed, "index": index}
+ENDLESS = 1 << 31  # scenes have no end; a length has to be a number
+TASK_OF = {"resize": "edit", "photometric": "edit"}  # else the scene's own name
 
 
 class Oracle:
@@ -51,11 +50,7 @@ class Oracle:
 
 @dataclass(frozen=True)
 class World:
-    """One scene, drawn as often as one likes over a background that is made once.
-
-    Attributes:
-        sample: scene and edit.
-    """
+    """One scene and its edit, drawn as often as one likes over a background that is made once."""
 
     sample: EditSample
 
@@ -107,8 +102,12 @@ class World:
     def rng(self, *about: object) -> np.random.Generator:
         """Randomness that belongs to this scene and what it is for."""
         sample = self.sample
-        told = "/".join(map(str, (sample.renderer.size, sample.index, sample.scene.background, *about)))
-        return np.random.default_rng(int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "little"))
+        return random_of("/".join(map(str, (sample.renderer.size, sample.index, sample.scene.background, *about))))
+
+
+def random_of(text: str) -> np.random.Generator:
+    """Randomness that belongs to a text."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
 
 
 def world_of(truth: Mapping[str, Any]) -> World:
@@ -137,9 +136,59 @@ def _sampler(split: str, size: int, seed: int) -> SceneSampler:
     return SceneSampler(split=split, size=size, seed=seed)
 
 
-def box_of(mask: np.ndarray) -> Box | None:
-    """Left, top, right, bottom of a (H, W) bool mask, right and bottom exclusive; None if it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return None
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+@dataclass(frozen=True)
+class Scenes:
+    """Scenes as photographs, with the truth for oracles; or as finished pairs."""
+
+    sampler: SceneSampler
+    as_pairs: bool
+
+    def __len__(self) -> int:
+        """More than anyone asks for."""
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Record:
+        """Photo or pair number `index`."""
+        sampler, sample = self.sampler, self.sampler[index]
+        truth = {"kind": KIND, "split": sampler.split, "size": sampler.size, "seed": sampler.seed, "index": index}
+        if not self.as_pairs:
+            return Record(f"{index:06d}", image=sample.source, truth=truth)
+        before, after, edit = sample.scene.objects, sample.target_scene.objects, sample.edit
+        new = ""  # detailed caption of what comes
+        if edit.task == "add":
+            new = detailed_caption(after[-1])
+        elif edit.task in ("replace", "recolour", "resize"):
+            new = " and ".join(detailed_caption(after[number]) for number in edit.targets)
+        elif edit.operation:
+            new = article(f"{edit.operation} photo")
+        return Record(
+            f"{index:06d}",
+            caption=sample.caption_source,
+            task=TASK_OF.get(sample.task, sample.task),
+            source=sample.source,
+            target=sample.target,
+            mask=sample.mask,
+            class_origin=" and ".join(simple_caption(sample.scene, number) for number in edit.targets),
+            class_target=edit.name or "",
+            detailed_origin=" and ".join(detailed_caption(before[number]) for number in edit.targets),
+            detailed_target=new,
+            instructions={sample.style: (sample.instruction,), "expressive": (sample.expressive_instruction,)},
+            truth=truth,
+            notes={"category": sample.category, "template_id": sample.template_id},
+        )
+
+
+def open_scenes(config: InputConfig, as_pairs: bool = False) -> Scenes:
+    """Photos of the split, size and seed that a config names.
+
+    Raises:
+        ValueError: if no count is set, or the split or the size cannot be.
+    """
+    if config.count is None:
+        raise ValueError("source.count is not set: scenes have no end, so say how many, e.g. `count: 200`.")
+    return Scenes(SceneSampler(split=config.split, size=config.size, seed=config.seed), as_pairs)
+
+
+def open_scene_pairs(config: InputConfig) -> Scenes:
+    """Pairs of the split, size and seed that a config names; see `open_scenes`."""
+    return open_scenes(config, as_pairs=True)

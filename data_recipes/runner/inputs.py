@@ -13,8 +13,8 @@ from insightedit.console import did_you_mean
 
 INPUTS: dict[str, str] = {
     "folder": "data_recipes.formats.reading:open_folder",
-    "scenes": "data_recipes.oracle.photos:open_scenes",
-    "scene_pairs": "data_recipes.oracle.photos:open_scene_pairs",
+    "scenes": "data_recipes.oracle.world:open_scenes",
+    "scene_pairs": "data_recipes.oracle.world:open_scene_pairs",
     "couples": "data_recipes.smartedit_synthetic:open_couples",
     "scene_couples": "data_recipes.smartedit_synthetic:open_scene_couples",
     "advancededit": "data_recipes.formats.advancededit:open_advancededit",

@@ -9,12 +9,11 @@ import pytest
 
 from data_recipes.backends.base import InpaintRequest, Question
 from data_recipes.backends.registry import load_backend
+from data_recipes.backends.windows import box_of
 from data_recipes.oracle.chat import BROKEN, OracleChat
-from data_recipes.oracle.paint import OracleInpainter, covered
-from data_recipes.oracle.photos import open_scene_pairs, open_scenes
-from data_recipes.oracle.vision import OracleDetector, OracleSegmenter
+from data_recipes.oracle.vision import OracleDetector, OracleInpainter, OracleSegmenter, covered
 from data_recipes.oracle.words import simple_caption
-from data_recipes.oracle.world import box_of, truth_of, world_of
+from data_recipes.oracle.world import open_scene_pairs, open_scenes, world_of
 from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.steps.pairs import box_mask, grown
 from insightedit.scenes import SceneSampler
@@ -80,9 +79,8 @@ def test_drawings_are_those_of_the_renderer():
 
 def test_boxes():
     mask = np.zeros((9, 9), dtype=bool)
-    assert box_of(mask) is None
     mask[2:4, 5] = True
-    assert box_of(mask) == (5, 2, 6, 4)
+    assert box_of(mask).xyxy == (5, 2, 6, 4)
 
 
 # eyes ---------------------------------------------------------------------------------------------
@@ -97,7 +95,7 @@ def test_the_detector_finds_what_phrases_mean():
     (one,) = seen(record, ["bus at the top left"])
     world = world_of(record.truth)
     (number,) = world.find("bus at the top left")
-    assert one.box == box_of(world.masks[number])
+    assert one.box == box_of(world.masks[number]).xyxy
     assert one.phrase == "bus at the top left"
     assert len(seen(record, ["bus"])) == 2
     assert seen(record, ["dog", "what is this"]) == []
@@ -126,7 +124,7 @@ def test_the_segmenter_cuts_out_what_is_in_the_box():
     record = photo(2)
     world = world_of(record.truth)
     for mask in world.masks:
-        left, top, right, bottom = box_of(mask)
+        left, top, right, bottom = box_of(mask).xyxy
         np.testing.assert_array_equal(cut(record, (left - 1, top, right, bottom + 1)), mask)
     assert not cut(record, (0.0, 0.0, 3.0, 3.0)).any()
 
@@ -134,7 +132,7 @@ def test_the_segmenter_cuts_out_what_is_in_the_box():
 def test_noise_of_the_segmenter():
     record = photo(2)
     mask = world_of(record.truth).masks[0]
-    box = box_of(mask)
+    box = box_of(mask).xyxy
     wide, narrow, holes = cut(record, box, grow=2), cut(record, box, grow=-1), cut(record, box, speckle=0.3)
     assert (wide | ~mask).all()
     assert wide.sum() > mask.sum() > narrow.sum()
@@ -314,4 +312,4 @@ def test_questions_that_no_oracle_knows():
 
 
 def test_truth_is_json():
-    assert json.loads(json.dumps(truth_of("train", 64, 0, 7)))["index"] == 7
+    assert json.loads(json.dumps(photo(7).truth))["index"] == 7

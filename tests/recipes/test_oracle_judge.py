@@ -11,9 +11,7 @@ import pytest
 
 from data_recipes.backends.base import Question
 from data_recipes.oracle import judge as judge_module
-from data_recipes.oracle import pictures
-from data_recipes.oracle.judge import OracleJudge
-from data_recipes.oracle.pictures import Reader, read_picture
+from data_recipes.oracle.judge import OracleJudge, Reader, read_picture
 from data_recipes.oracle.world import world_of
 from insightedit.scenes import SceneSampler
 from insightedit.scenes.scene import SceneObject
@@ -153,7 +151,7 @@ def test_pictures_are_read_by_their_pixels():
 
 
 def test_readings_are_remembered_but_not_without_end(monkeypatch):
-    monkeypatch.setattr(pictures, "KEPT", 3)
+    monkeypatch.setattr(judge_module, "KEPT", 3)
     reader = Reader()
     assert reader.read(WORLD, WORLD.photo) is reader.read(WORLD, WORLD.photo.copy())
     shown = [WORLD.draw(WORLD.without(number)) for number in range(4)]

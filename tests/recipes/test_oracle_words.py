@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from data_recipes.oracle.meaning import Meaning, read_instruction
-from data_recipes.oracle.words import Phrase, detailed_caption, fact_of, read_phrase, simple_caption, size_word
+from data_recipes.oracle.words import (
+    Meaning,
+    Phrase,
+    detailed_caption,
+    fact_of,
+    read_instruction,
+    read_phrase,
+    simple_caption,
+    size_word,
+)
 from data_recipes.oracle.world import world_of
 from insightedit.scenes import SceneSampler
 from insightedit.scenes.scene import SLOTS, SceneObject

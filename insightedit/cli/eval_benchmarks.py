@@ -27,6 +27,7 @@ from insightedit.cli.options import (
     PromptScale,
     Steps,
     TextScale,
+    call_settings,
     check_exclusive,
     check_no_model,
 )
@@ -62,7 +63,6 @@ SHORT = {
     "gedit": "GEdit-Bench: what real users ask for; needs a judge.",
     "imgedit": "ImgEdit-Bench: nine types of edits; needs a judge.",
 }  # benchmark -> its line in the list of commands, which is to be printed without reading any loader
-PANEL = "Published benchmarks"
 JUDGES = ("endpoint", "local", "recorded")
 MAX_SEEDS = 100  # pictures per sample
 
@@ -78,18 +78,12 @@ Dump = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first samples, to try things out.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Measure what --results has, if some are missing.")]
-Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED - MAX_SEEDS, rich_help_panel="Model", help="Of the noise.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED - MAX_SEEDS, help="Of the noise.")]
 Seeds = Annotated[
-    int | None,
-    typer.Option(
-        min=1, max=MAX_SEEDS, rich_help_panel="Model", help="Pictures per sample. Default: the protocol's, mostly 1."
-    ),
+    int | None, typer.Option(min=1, max=MAX_SEEDS, help="Pictures per sample. Default: the protocol's, mostly 1.")
 ]
 Lock = Annotated[
-    bool,
-    typer.Option(
-        "--background-lock/--no-background-lock", rich_help_panel="Model", help="Off measures the model's own skill."
-    ),
+    bool, typer.Option("--background-lock/--no-background-lock", help="Off measures the model's own skill.")
 ]
 Weights = Annotated[
     list[str] | None,
@@ -100,25 +94,15 @@ Metrics = Annotated[
     typer.Option("--metric", help="MODULE:NAME of a metric of your own, measured besides; repeat it."),
 ]
 RequireAll = Annotated[bool, typer.Option("--require-all", help="Stop at once if an encoder is missing.")]
-JudgeKind = Annotated[
-    str | None, typer.Option("--judge", rich_help_panel="Judge", help="endpoint, local or recorded.")
-]
-JudgeModel = Annotated[
-    str | None, typer.Option(rich_help_panel="Judge", help="Name at the endpoint, or folder; pin a dated version.")
-]
-JudgeUrl = Annotated[str | None, typer.Option(rich_help_panel="Judge", help="Of an endpoint. Default: OpenAI's.")]
+JudgeKind = Annotated[str | None, typer.Option("--judge", help="endpoint, local or recorded.")]
+JudgeModel = Annotated[str | None, typer.Option(help="Name at the endpoint, or folder; pin a dated version.")]
+JudgeUrl = Annotated[str | None, typer.Option(help="Of an endpoint. Default: OpenAI's.")]
 JudgeKey = Annotated[
-    str,
-    typer.Option(
-        rich_help_panel="Judge", help="Environment variable with the endpoint's key; '' for a server without one."
-    ),
+    str, typer.Option(help="Environment variable with the endpoint's key; '' for a server without one.")
 ]
-JudgeReplies = Annotated[
-    Path | None, typer.Option(rich_help_panel="Judge", help="File of replies. Default: judge.jsonl in --out.")
-]
+JudgeReplies = Annotated[Path | None, typer.Option(help="File of replies. Default: judge.jsonl in --out.")]
 JudgeRate = Annotated[
-    float | None,
-    typer.Option(min=0.01, max=1e6, callback=finite, rich_help_panel="Judge", help="Requests per minute at most."),
+    float | None, typer.Option(min=0.01, max=1e6, callback=finite, help="Requests per minute at most.")
 ]
 
 
@@ -170,7 +154,7 @@ class BenchmarkCommand(Command):
 def register(app: typer.Typer) -> None:
     """Add a command for each published benchmark, and those that read what was measured."""
     for name, line in SHORT.items():
-        app.command(name, cls=BenchmarkCommand, help=line, rich_help_panel=PANEL)(evaluate)
+        app.command(name, cls=BenchmarkCommand, help=line)(evaluate)
     app.command("list", cls=Command)(list_benchmarks)
     for name, command in eval_reading.COMMANDS.items():
         app.command(name, cls=Command)(command)
@@ -218,12 +202,7 @@ def evaluate(
 
         rules = find_protocol(name, protocol)
         rules = replace(rules, added=tuple(metric_rule(one, rules) for one in metric or ()))
-        call = {
-            "num_inference_steps": steps,
-            "guidance_scale": guidance_scale,
-            "image_guidance_scale": image_guidance_scale,
-            "image_prompt_scale": image_prompt_scale,
-        }
+        call = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale)
         _check_options(model, results, dump, rules, judge, partial=partial)
         if model is None:
             check_no_model({**call, "seeds": seeds, "background_lock": background_lock or None}, "without --model")

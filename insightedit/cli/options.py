@@ -29,6 +29,21 @@ def check_device(name: str | None) -> str | None:
     return name
 
 
+def call_settings(
+    steps: int | None,
+    text_scale: float | None = None,
+    image_scale: float | None = None,
+    prompt_scale: float | None = None,
+) -> dict[str, Any]:
+    """The options of a model's calls by the names that pipelines have for them; None means the model's default."""
+    return {
+        "num_inference_steps": steps,
+        "guidance_scale": text_scale,
+        "image_guidance_scale": image_scale,
+        "image_prompt_scale": prompt_scale,
+    }
+
+
 def check_exclusive(options: Mapping[str, Any]) -> list[str]:
     """The names of the options that were given, of which there may be one.
 

@@ -7,11 +7,11 @@ something that is removed leaves no edge behind, a picture that is made brighter
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes, uniform_filter
 
 from data_recipes.doctor import wordings
@@ -19,10 +19,7 @@ from data_recipes.doctor import wordings
 WORK_SIDE = 256  # pixels of the longer side at which alignment is looked at
 VISIBLE = 24  # of 255: a pixel that differs by more has changed
 SAME_BLOCK = 2.0  # of 255: mean differences of 4 x 4 pixels that stay as they are
-SAME_LIGHT, SAME_CHANNEL = (
-    3.0,
-    16.0,
-)  # of 255: largest ones of 8 x 8 pixels that compression makes; JPEG 90 and better
+SAME_LIGHT, SAME_CHANNEL = 3.0, 16.0  # of 255: largest ones of 8 x 8 pixels that JPEG 90 and better makes
 LIGHT = np.array([0.299, 0.587, 0.114], np.float32)
 MATCH = 6.0  # of 255: pixels that are the same
 MOST, FITS, MIN_ERROR = 32.0, 12.0, 3.0  # of 255: differences of shifted pictures
@@ -32,6 +29,7 @@ EVIDENCE = 0.3  # from here on an edge is on one side only; measured on scenes
 STANDS_OUT = 1.5  # so many times the edges around it
 FRAMED = 3  # sides of the picture that a frame touches
 MIN_TONE = 4.0  # of 255: means that differ
+Places = tuple[slice, slice]
 
 
 def changed(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -71,27 +69,27 @@ def shift_between(source: np.ndarray, target: np.ndarray) -> Shift | None:
 
     Source: Kuglin and Hines, "The phase correlation image alignment method", 1975.
     """
+    from skimage.registration import phase_cross_correlation
+
     scale = max(1.0, max(source.shape[:2]) / WORK_SIDE)
     one, other = (_grey(picture, scale) for picture in (source, target))
     edges = _structure(one)
     strong = edges > max(6.0, float(np.percentile(edges, STRONG)))
     if strong.sum() < MIN_TEXTURE or (np.abs(one - other)[strong] < MATCH).mean() > 0.7:
         return None
-    right, down = _phase_shift(one, other)
+    window = np.outer(np.hanning(one.shape[0]), np.hanning(one.shape[1])).astype(np.float32)
+    back, _, _ = phase_cross_correlation(*((grey - grey.mean()) * window for grey in (one, other)))
+    down, right = -back[0], -back[1]
     if (right, down) == (0, 0) or abs(right) > one.shape[1] // 3 or abs(down) > one.shape[0] // 3:
         return None
     if scale > 1:
         one, other = _grey(source, 1.0), _grey(target, 1.0)
         edges = _structure(one)
-    reach = math.ceil(scale) if scale > 1 else 0
-    tried = [
-        (round(right * scale) + x, round(down * scale) + y)
-        for x in range(-reach, reach + 1)
-        for y in range(-reach, reach + 1)
-    ]
     structured = edges > max(4.0, float(np.percentile(edges, STRUCTURE)))
     if structured.sum() < MIN_TEXTURE:
         return None
+    reach = range(-math.ceil(scale), math.ceil(scale) + 1) if scale > 1 else (0,)
+    tried = [(round(right * scale) + x, round(down * scale) + y) for x in reach for y in reach]
     errors = {place: _error(one, other, structured, *place) for place in tried}
     best = min(errors, key=lambda place: errors[place][0])
     unmoved = _error(one, other, structured, 0, 0)[0]
@@ -105,12 +103,13 @@ def _error(one: np.ndarray, other: np.ndarray, structured: np.ndarray, right: in
 
     Differences count up to `MOST` only, so that what the edit changes does not decide.
     """
-    rows, moved_rows = _overlap(down, one.shape[0])
-    columns, moved_columns = _overlap(right, one.shape[1])
-    within = structured[rows, columns]
+    height, width = one.shape
+    top, bottom, left, end = max(0, -down), min(height, height - down), max(0, -right), min(width, width - right)
+    within = structured[top:bottom, left:end]
     if within.sum() < MIN_TEXTURE // 2:
         return MOST, 0.0
-    difference = np.abs(one[rows, columns] - other[moved_rows, moved_columns])[within]
+    moved = other[top + down : bottom + down, left + right : end + right]
+    difference = np.abs(one[top:bottom, left:end] - moved)[within]
     return float(np.minimum(difference, MOST).mean()), float((difference < FITS).mean())
 
 
@@ -127,26 +126,6 @@ def _structure(grey: np.ndarray) -> np.ndarray:
     edges[:, :-1] = np.abs(np.diff(grey, axis=1))
     edges[:-1] += np.abs(np.diff(grey, axis=0))
     return edges
-
-
-def _phase_shift(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
-    """(right, down) in pixels, of the highest peak."""
-    height, width = (int(next_fast_len(side, real=True) or side) for side in one.shape)
-    shape = height, width
-    window = np.outer(np.hanning(one.shape[0]), np.hanning(one.shape[1])).astype(np.float32)
-    first, second = (rfft2((grey - grey.mean()) * window, s=shape) for grey in (one, other))
-    cross = np.conj(first) * second
-    peaks = irfft2(cross / np.maximum(np.abs(cross), 1e-6), s=shape)
-    down, right = np.unravel_index(int(peaks.argmax()), peaks.shape)
-    down, right = int(down), int(right)
-    return (right - width if right > width // 2 else right, down - height if down > height // 2 else down)
-
-
-def _overlap(shift: int, side: int) -> tuple[slice, slice]:
-    """What two pictures share along one axis if the second is moved by `shift`."""
-    if shift >= 0:
-        return slice(0, side - shift), slice(shift, side)
-    return slice(-shift, side), slice(0, side + shift)
 
 
 def mask_fault(mask: np.ndarray, source: np.ndarray | None, target: np.ndarray) -> tuple[str, str] | None:
@@ -193,18 +172,39 @@ def direction(
     named = wordings.tasks_named(instruction)
     task = task if task in wordings.CHECKED else named.pop() if len(named) == 1 else ""
     if task == "remove":
-        return edge_evidence(source, target, mask)
+        return _edge_evidence(source, target, mask)
     if task == "add":
-        return edge_evidence(target, source, mask)
+        return _edge_evidence(target, source, mask)
     tone, colour = wordings.named_tone(instruction), wordings.named_colour(instruction)
     if task == "photometric" and tone is not None:
-        return tone_evidence(tone, source, target)
-    if task == "recolour" and colour is not None:
-        return colour_evidence(colour, source, target)
+        # whether the target is what a change of tone makes of the source
+        one, other = (_tone(tone, picture.astype(np.float32)) for picture in (source, target))
+        wanted = -1 if tone in ("darker", "grey", "cooler", "less contrast", "blurry") else 1
+        return None if abs(one - other) < MIN_TONE else float(wanted * np.sign(other - one))
+    visible = changed(source, target) > VISIBLE
+    if task == "recolour" and colour is not None and 0.002 <= visible.mean() <= 0.5:
+        # whether what changes has more of the colour in the target
+        axis = np.array(wordings.COLOURS[colour], dtype=np.float32)
+        axis -= axis.mean()
+        axis /= np.linalg.norm(axis)
+        one, other = (float((picture[visible].astype(np.float32) @ axis).mean()) for picture in (source, target))
+        return (other - one) / (abs(one) + abs(other) + 20.0)
     return None
 
 
-def edge_evidence(with_it: np.ndarray, without: np.ndarray, mask: np.ndarray | None = None) -> float | None:
+def _tone(tone: str, picture: np.ndarray) -> float:
+    """What a change of tone changes, in 0 to 255."""
+    if tone in ("brighter", "darker"):
+        return float(picture.mean())
+    if tone == "grey":
+        return float((picture.max(axis=2) - picture.min(axis=2)).mean())
+    if tone in ("warmer", "cooler"):
+        return float((picture[..., 0] - picture[..., 2]).mean()) + 255.0
+    grey = picture.mean(axis=2)
+    return float(grey.std()) if "contrast" in tone else float(np.abs(np.diff(grey, axis=1)).mean()) * 4
+
+
+def _edge_evidence(with_it: np.ndarray, without: np.ndarray, mask: np.ndarray | None) -> float | None:
     """Whether something stands in the first picture and not in the second, -1 to 1.
 
     The border of what changes is an edge where the thing stands, and runs through the background where it does not.
@@ -224,11 +224,13 @@ def edge_evidence(with_it: np.ndarray, without: np.ndarray, mask: np.ndarray | N
     evidence = _edge_balance(with_it, without, visible)
     if evidence is None or evidence > 0:
         return evidence
-    if not _stands_out(without, visible):
+    # the border has to be more of an edge than the picture has around it anyway: gravel is full of edges
+    reach = max(3, round(0.04 * max(visible.shape)))
+    around = binary_dilation(visible, iterations=reach) & np.logical_not(binary_dilation(visible, iterations=2))
+    texture = _steps(without, lambda one, other: around[one])
+    if len(texture) >= 20 and _border_steps(without, visible).mean() <= STANDS_OUT * texture.mean():
         return None
-    if mask is None:
-        return evidence
-    by_mask = _edge_balance(with_it, without, mask)
+    by_mask = None if mask is None else _edge_balance(with_it, without, mask)
     return None if by_mask is not None and by_mask > 0.05 else evidence
 
 
@@ -240,65 +242,15 @@ def _edge_balance(one: np.ndarray, other: np.ndarray, region: np.ndarray) -> flo
     return float((steps[0].mean() - steps[1].mean()) / (steps[0].mean() + steps[1].mean()))
 
 
-def _stands_out(picture: np.ndarray, region: np.ndarray) -> bool:
-    """Whether a region's border is more of an edge than the picture has around it anyway: gravel is full of edges."""
-    reach = max(3, round(0.04 * max(region.shape)))
-    near = np.asarray(binary_dilation(region, iterations=2), dtype=bool)
-    around = binary_dilation(region, iterations=reach) & ~near
-    values = picture.astype(np.int16)
-    steps = []
-    for axis in (0, 1):
-        one, other = (
-            values.take(range(region.shape[axis] - 2), axis),
-            values.take(range(2, region.shape[axis]), axis),
-        )
-        steps.append(np.abs(one - other).mean(axis=-1)[around.take(range(region.shape[axis] - 2), axis)])
-    texture = np.concatenate(steps)
-    return len(texture) < 20 or float(_border_steps(picture, region).mean()) > STANDS_OUT * float(texture.mean())
-
-
 def _border_steps(picture: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Differences of neighbours of which one lies in the region and one outside, two pixels apart, across each axis."""
+    """Differences of neighbours of which one lies in the region and one outside."""
+    return _steps(picture, lambda one, other: region[one] != region[other])
+
+
+def _steps(picture: np.ndarray, chosen: Callable[[Places, Places], np.ndarray]) -> np.ndarray:
+    """Differences of neighbours, two pixels apart, across each axis, of those that are chosen by their places."""
     values = picture.astype(np.int16)
     steps = []
-    for axis in (0, 1):
-        size = region.shape[axis]
-        one, other = (slice(None), slice(0, size - 2)), (slice(None), slice(2, size))
-        if axis == 0:
-            one, other = one[::-1], other[::-1]
-        border = region[one] != region[other]
-        steps.append(np.abs(values[one][border] - values[other][border]).mean(axis=-1))
+    for one, other in ((np.s_[:-2, :], np.s_[2:, :]), (np.s_[:, :-2], np.s_[:, 2:])):
+        steps.append(np.abs(values[one] - values[other])[chosen(one, other)].mean(axis=-1))
     return np.concatenate(steps)
-
-
-def tone_evidence(tone: str, source: np.ndarray, target: np.ndarray) -> float | None:
-    """Whether the target is what a change of tone makes of the source, -1 to 1; None where both are nearly alike."""
-    one, other = (_tone(tone, picture.astype(np.float32)) for picture in (source, target))
-    wanted = -1 if tone in ("darker", "grey", "cooler", "less contrast", "blurry") else 1
-    if abs(one - other) < MIN_TONE:
-        return None
-    return float(wanted * np.sign(other - one))
-
-
-def colour_evidence(colour: str, source: np.ndarray, target: np.ndarray) -> float | None:
-    """Whether what changes has more of a colour in the target, -1 to 1; None where hardly anything changes."""
-    visible = changed(source, target) > VISIBLE
-    if not 0.002 <= visible.mean() <= 0.5:
-        return None
-    wanted = np.array(wordings.COLOURS[colour], dtype=np.float32)
-    axis = wanted - wanted.mean()
-    axis /= np.linalg.norm(axis)
-    one, other = (float((picture[visible].astype(np.float32) @ axis).mean()) for picture in (source, target))
-    return (other - one) / (abs(one) + abs(other) + 20.0)
-
-
-def _tone(tone: str, picture: np.ndarray) -> float:
-    """What a change of tone changes, in 0 to 255."""
-    if tone in ("brighter", "darker"):
-        return float(picture.mean())
-    if tone == "grey":
-        return float((picture.max(axis=2) - picture.min(axis=2)).mean())
-    if tone in ("warmer", "cooler"):
-        return float((picture[..., 0] - picture[..., 2]).mean()) + 255.0
-    grey = picture.mean(axis=2)
-    return float(grey.std()) if "contrast" in tone else float(np.abs(np.diff(grey, axis=1)).mean()) * 4

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from insightedit.console import Command, console, one_sentence_errors
+from insightedit.console import Command, console, one_sentence_errors, titled_table
 
 if TYPE_CHECKING:
     from data_recipes.runner.dry_run import Estimate
@@ -126,17 +126,15 @@ def _run(named: str | None, config: str | None, given: list[str], out: Path | No
 
 
 def _list_recipes() -> None:
-    from rich.table import Table
-
     from data_recipes.recipes import RECIPES
-    from data_recipes.runner.config import list_configs
+    from insightedit.config.settings import config_names
 
-    table = Table("recipe", "what it makes", box=None)
+    table = titled_table("Recipes", ("recipe", "what it makes"))
     for name in RECIPES:
         table.add_row(name, _about(name))
     _show(table)
     _show("\nRun one:  python -m data_recipes RECIPE --config NAME --out DIR   (--help tells more)")
-    if names := list_configs():
+    if names := config_names("data"):
         _show(f"Configs:  {', '.join(names)}")
 
 
@@ -167,8 +165,6 @@ def show_models(backends: Mapping[str, Any]) -> None:
 
 def show_result(manifest: Mapping[str, Any], out: str, usage: Mapping[str, Mapping[str, float]]) -> None:
     """What a run has made, what it rejected and why, and where to look."""
-    from rich.table import Table
-
     size = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
     lines: list[Any] = [
         f"{manifest['pairs']:,} pairs of {manifest['inputs']:,} inputs in {len(manifest['shards'])} files, "
@@ -177,8 +173,7 @@ def show_result(manifest: Mapping[str, Any], out: str, usage: Mapping[str, Mappi
     if manifest["tasks"]:
         lines.append("  " + ", ".join(f"{name} {number:,}" for name, number in manifest["tasks"].items()))
     if manifest["rejects"]:
-        table = Table("step", "rejected because", title="Rejected", title_justify="left", box=None)
-        table.add_column("records", justify="right")
+        table = titled_table("Rejected", ("step", "rejected because"), ("records",))
         for step, reasons in manifest["rejects"].items():
             for reason, number in sorted(reasons.items(), key=lambda one: -one[1]):
                 table.add_row(step, reason, f"{number:,}")
@@ -195,17 +190,12 @@ def show_estimate(estimate: Estimate, workers: int) -> None:
     Raises:
         ValueError: if the sample gave no pair; says which step refused what.
     """
-    from rich.table import Table
-
     _show(f"{estimate.sampled} of {estimate.inputs:,} inputs gave {estimate.pairs} pairs; nothing was written.")
-    table = Table("step", box=None)
-    for name in ("records", "s a record", "rejected"):
-        table.add_column(name, justify="right")
-    table.add_column("because")
+    table = titled_table("Tried", ("step", "because"), ("records", "s a record", "rejected"))
     for step in estimate.steps:
         seconds = "–" if step.seconds is None else f"{step.seconds:.4f}"
         share = f"{step.rejected / step.records:.0%}" if step.records else "–"
-        table.add_row(step.name, str(step.records), seconds, share, "; ".join(step.reasons))
+        table.add_row(step.name, "; ".join(step.reasons), str(step.records), seconds, share)
     _show(table)
     _show(
         f"Whole run with {workers} worker{'s' * (workers > 1)}: about {_duration(estimate.total)}, "

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 
 from data_recipes.runner.inputs import InputConfig
-from insightedit.config.settings import ConfigError, SchemaReader, config_names, find_config
+from insightedit.config.settings import ConfigError, SchemaReader, find_config
 from insightedit.console import MAX_BATCH, MAX_RECORDS, MAX_SCENE_SEED, MAX_SEED, MAX_SIDE, SCENE_SIDES
 from insightedit.hub.secrets import without_secrets
 
@@ -213,8 +213,3 @@ def check(config: RecipeConfig) -> None:
         ]
     if faults:
         raise ConfigError(*faults)
-
-
-def list_configs() -> list[str]:
-    """Names of the files in `configs/data`."""
-    return config_names("data")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter, sleep
@@ -58,6 +58,7 @@ class StepCounts:
     entered: Counter[str] = field(default_factory=Counter)  # records that came in
     failed: Counter[str] = field(default_factory=Counter)  # records without an answer
     retried: Counter[str] = field(default_factory=Counter)  # calls that were repeated
+    usage: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by backend, as `Usage` has it
 
 
 def advance(chunk: Chunk, step: Step, context: Context, engine: EngineConfig, spent: StepCounts) -> Chunk:

@@ -143,15 +143,16 @@ def watching() -> Iterator[ProgressReporter]:
 
 
 class Stopper:
-    """Whether a run was asked to stop.
+    """Whether a run was asked to stop; within `with`, SIGINT and SIGTERM ask, where Python allows it: in the main thread.
 
     Attributes:
-        asked: by SIGINT or SIGTERM. The second time `KeyboardInterrupt` is raised.
+        asked: by a signal. The second time `KeyboardInterrupt` is raised.
     """
 
     def __init__(self, watch: ProgressReporter) -> None:
         self.asked = False
         self.watch = watch
+        self.before: dict[int, Any] = {}
 
     def ask(self, number: int = 0, frame: object = None) -> None:
         """Handle a signal."""
@@ -160,17 +161,11 @@ class Stopper:
         self.asked = True
         self.watch.say("stopping after the units in work; once more ends them")
 
+    def __enter__(self) -> Stopper:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
 
-@contextmanager
-def stopping_on_signals(watch: ProgressReporter) -> Iterator[Stopper]:
-    """Take SIGINT and SIGTERM as a wish to stop; only in the main thread, where Python allows it."""
-    stopper = Stopper(watch)
-    if threading.current_thread() is not threading.main_thread():
-        yield stopper
-        return
-    before = {number: signal.signal(number, stopper.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopper
-    finally:
-        for number, handler in before.items():
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.before.items():
             signal.signal(number, handler)

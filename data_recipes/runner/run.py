@@ -24,7 +24,7 @@ from data_recipes.runner.folder import LOG, MANIFEST, WORK, OutFolder, write_jso
 from data_recipes.runner.inputs import open_input
 from data_recipes.runner.local import run_in_process, run_in_processes
 from data_recipes.runner.measure import CELLS_SHOWN, UnitCounts
-from data_recipes.runner.progress import Interrupted, ProgressReporter, Stopper, stopping_on_signals
+from data_recipes.runner.progress import Interrupted, ProgressReporter, Stopper
 from data_recipes.runner.steps import Step
 from data_recipes.runner.worker import Task, doubled, plan_steps
 from insightedit.files import write_atomically, write_text
@@ -96,7 +96,7 @@ def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> d
         folder.claim()
         begun = _begin(folder, plan)
         watch.begin(plan.inputs, len(plan.units), [step.name for step in plan.steps])
-        with stopping_on_signals(watch) as stopper:
+        with Stopper(watch) as stopper:
             _work(folder, plan, begun, watch, stopper)
         return _finish(folder, plan, begun)
 

@@ -127,13 +127,13 @@ def setting(default: Any, check: Callable[[Any], str]) -> Any:
 
 def attempts(default: int = 3) -> Any:
     """How often a question is asked until its answer is usable: a whole number, at least 1."""
-    return setting(default, attempts_fault)
 
 
-def attempts_fault(value: Any) -> str:
-    """What is wrong with a number of attempts; "" if nothing is."""
-    is_good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    return "" if is_good else f"is {value!r}: it has to be a whole number, at least 1."
+    def check(value: Any) -> str:
+        is_good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        return "" if is_good else f"is {value!r}: it has to be a whole number, at least 1."
+
+    return setting(default, check)
 
 
 def at_least(default: int, least: int = 1) -> Any:

@@ -6,7 +6,6 @@ import gc
 import inspect
 import sys
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -100,7 +99,6 @@ class Worker:
         self.device, self.passed = device, passed
         self.steps = plan_steps(config)
         self.backends: dict[str, Any] = {}
-        self.dropped: dict[str, Counter[str]] = defaultdict(Counter)  # what backends that are gone have used
         self._input = source
         self.begin()
 
@@ -128,15 +126,11 @@ class Worker:
 
     def begin(self) -> None:
         """Count time and usage from here on."""
-        self.began, self.step_counts, self.used_before = time.perf_counter(), StepCounts(), self.usage()
+        self.began, self.spent = time.perf_counter(), StepCounts()
 
     def report(self, task: Task, counts: dict[str, Any] | None) -> Report:
         """What was spent since `begin`: seconds by step, usage by backend, and `counts` if the file was written."""
-        spent, before = self.step_counts, self.used_before
-        usage = {
-            name: {what: number - before.get(name, Counter())[what] for what, number in used.items()}
-            for name, used in self.usage().items()
-        }
+        spent = self.spent
         return {
             "unit": task.unit.number,
             "steps": [step.name for step in self.steps[task.first_step : task.last_step]],
@@ -145,7 +139,7 @@ class Worker:
             "entered": dict(spent.entered),
             "failed": dict(spent.failed),
             "retried": dict(spent.retried),
-            "usage": {name: used for name, used in usage.items() if used["calls"]},
+            "usage": {name: dict(used) for name, used in spent.usage.items() if used["calls"]},
             **({} if counts is None else {"counts": counts}),
         }
 
@@ -158,7 +152,7 @@ class Worker:
         for first in range(unit.start, end, size):
             began = time.perf_counter()
             found = [self._input[index] for index in range(first, min(first + size, end))]
-            self.step_counts.seconds[READ] += time.perf_counter() - began
+            self.spent.seconds[READ] += time.perf_counter() - began
             for one in found:
                 if one.key in seen:
                     raise RunStopped(doubled(one.key))
@@ -176,7 +170,11 @@ class Worker:
         for chunk in chunks:
             for step, context in zip(steps, contexts, strict=True):
                 entered = len(chunk.records)
-                chunk = advance(chunk, step, context, self.config.engine, self.step_counts)
+                before = {name: vars(backend.usage) for name, backend in context.backends.items()}
+                chunk = advance(chunk, step, context, self.config.engine, self.spent)
+                for name, backend in context.backends.items():
+                    used = {what: number - before[name][what] for what, number in vars(backend.usage).items()}
+                    self.spent.usage[name].update(used)
                 self.passed(step.name, entered)
             yield chunk
 
@@ -192,9 +190,8 @@ class Worker:
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget models, and give their memory back."""
-        dropped = [(name, self.backends.pop(name)) for name in names]
-        for name, backend in dropped:
-            self.dropped[name].update(vars(backend.usage))
+        dropped = [self.backends.pop(name) for name in names]
+        for backend in dropped:
             if hasattr(backend, "close"):
                 backend.close()
         if dropped:
@@ -203,13 +200,6 @@ class Worker:
             torch = sys.modules.get("torch")
             if torch is not None and torch.cuda.is_available():
                 torch.cuda.empty_cache()
-
-    def usage(self) -> dict[str, Counter[str]]:
-        """What each backend has used since the worker was made, by the fields of `Usage`."""
-        found = {name: Counter(used) for name, used in self.dropped.items()}
-        for name, backend in self.backends.items():
-            found.setdefault(name, Counter()).update(vars(backend.usage))
-        return found
 
     def write(self, unit: Unit, chunks: Iterable[Chunk]) -> dict[str, Any]:
         """Write a unit's file, then its counts."""

@@ -10,11 +10,13 @@ import typer
 from insightedit.console import Command, Group, one_sentence_errors, quiet_libraries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from insightedit.config.schema import Config
-    from insightedit.images.sheets import PairCard, Sheet, SheetTable
-    from insightedit.training.preview import Preview, SeenSample
+    from insightedit.images.sheets import Sheet, SheetTable
+    from insightedit.training.preview import Preview
 
 LAST_STAGE = 3
 OPEN, CLOSE = "«", "»"  # around what is learned, in the terminal
@@ -82,14 +84,13 @@ def preview(
         from insightedit.training.preview import preview as look
 
         seen = look(whole, samples=samples, draws=draws)
-        print_preview(seen, whole, console())
-        write_pair_sheet(build_sheet(seen, whole), sheet)
+        made = build_sheet(seen, whole)
+        print_preview(made, console())
+        write_pair_sheet(made, sheet)
         typer.echo(f"{sheet}  {len(seen.samples)} samples")
 
 
-def read_config(
-    name: str, stage: int | None, overlays: list[str] | tuple[str, ...], overrides: list[str] | tuple[str, ...]
-) -> Config:
+def read_config(name: str, stage: int | None, overlays: Sequence[str], overrides: Sequence[str]) -> Config:
     """The config of a recipe's stage, or of a run.
 
     Raises:
@@ -109,26 +110,53 @@ def read_config(
     return load_config(name, stage, overlays, overrides)
 
 
-def print_preview(seen: Preview, config: Config, console: Console) -> None:
+def print_preview(sheet: Sheet, console: Console) -> None:
     """Shares and samples as text."""
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    for line in _notes(seen, config):
-        console.print(escape(line))
-    told = shares_table(seen)
-    table = RichTable(title=told.title, title_justify="left")
-    for name in told.head:
-        table.add_column(name, justify="left" if name == "source" else "right")
-    for row in told.rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
+    for note in sheet.notes:
+        console.print(escape(note))
+    for shares in sheet.tables:
+        table = RichTable(title=shares.title, title_justify="left")
+        for name in shares.head:
+            table.add_column(name, justify="left" if name == "source" else "right")
+        for row in shares.rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+    for card in (card for section in sheet.sections for card in section.cards):
+        console.print(f"\n{card.title}", style="bold", markup=False)
+        for line in card.lines:
+            text = "".join(f"{OPEN}{run.text}{CLOSE}" if run.style == "learned" else run.text for run in line.runs)
+            console.print(text, markup=False, highlight=False, soft_wrap=line.is_code)
+
+
+def build_sheet(seen: Preview, config: Config) -> Sheet:
+    """The sheet of a preview."""
+    from insightedit.images.sheets import PairCard, Paragraph, Section, Sheet, Tile
+
+    cards = []
     for sample in seen.samples:
-        console.print(f"\n{_title(sample)}", style="bold", markup=False)
-        for line in _facts(sample):
-            console.print(line, markup=False, highlight=False)
-        text = "".join(f"{OPEN}{run.text}{CLOSE}" if run.style == "learned" else run.text for run in sample.runs)
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        record = sample.record
+        facts = [f"instruction: {record.instruction}"]
+        facts += [f"reply: {record.reply}"] if record.reply else []
+        facts += [f"aligned with: {sample.aligned}"] if sample.aligned else []
+        learned = f"{sample.num_learned} of them learned"
+        if sample.num_learned is None:
+            learned = "the text is a condition, no token is learned"
+        drawn = "" if record.is_edit or sample.aligned else "; nothing is drawn"
+        facts.append(f"{sample.num_tokens} tokens, {learned}{drawn}")
+        tiles = tuple(Tile(name, pixels) for name, pixels in sample.pictures.items())
+        lines = (*map(Paragraph.of, facts), Paragraph(sample.runs, is_code=True))
+        cards.append(PairCard(f"{sample.index}  {sample.source}  {record.key}", tiles, lines))
+    stage, side = f"{config.recipe}, stage {config.stage.number}", config.generation.resolution
+    note = (
+        f"{stage} ({config.stage.objective}): {config.train.max_steps} steps of {seen.batch_size} samples, "
+        f"{side} x {side} pixels, seed {config.train.seed}"
+    )
+    about = "Green tokens are learned by the language loss. Pictures are as the autoencoder gets them."
+    section = Section("Samples", tuple(cards), about)
+    return Sheet(f"{stage}: what it sees", (note,), (shares_table(seen),), (section,))
 
 
 def shares_table(seen: Preview) -> SheetTable:
@@ -149,49 +177,3 @@ def shares_table(seen: Preview) -> SheetTable:
     )
     head = ("source", "records", "configured", "drawn", "draws", "visits of each", "broken, of those read")
     return SheetTable(f"Sources, over {seen.draws} draws", head, rows)
-
-
-def build_sheet(seen: Preview, config: Config) -> Sheet:
-    """The sheet of a preview."""
-    from insightedit.images.sheets import Section, Sheet
-
-    cards = tuple(_card(sample) for sample in seen.samples)
-    title = f"{config.recipe}, stage {config.stage.number}: what it sees"
-    section = Section(
-        "Samples", cards, "Green tokens are learned by the language loss. Pictures are as the autoencoder gets them."
-    )
-    return Sheet(title, tuple(_notes(seen, config)), (shares_table(seen),), (section,))
-
-
-def _card(sample: SeenSample) -> PairCard:
-    from insightedit.images.sheets import PairCard, Paragraph, Tile
-
-    tiles = tuple(Tile(name, pixels) for name, pixels in sample.pictures.items())
-    lines = (*(Paragraph.of(text) for text in _facts(sample)), Paragraph(sample.runs, is_code=True))
-    return PairCard(_title(sample), tiles, lines)
-
-
-def _notes(seen: Preview, config: Config) -> list[str]:
-    side = config.generation.resolution
-    return [
-        f"{config.recipe}, stage {config.stage.number} ({config.stage.objective}): {config.train.max_steps} steps of "
-        f"{seen.batch_size} samples, {side} x {side} pixels, seed {config.train.seed}"
-    ]
-
-
-def _title(sample: SeenSample) -> str:
-    return f"{sample.index}  {sample.source}  {sample.record.key}"
-
-
-def _facts(sample: SeenSample) -> list[str]:
-    record = sample.record
-    facts = [f"instruction: {record.instruction}"]
-    facts += [f"reply: {record.reply}"] if record.reply else []
-    facts += [f"aligned with: {sample.aligned}"] if sample.aligned else []
-    learned = (
-        "the text is a condition, no token is learned"
-        if sample.num_learned is None
-        else f"{sample.num_learned} of them learned"
-    )
-    drawn = "" if record.is_edit or sample.aligned else "; nothing is drawn"
-    return [*facts, f"{sample.num_tokens} tokens, {learned}{drawn}"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from data_recipes.runner.config import RecipeConfig, list_configs, load_config
+from data_recipes.runner.config import RecipeConfig, load_config
 from insightedit.config.load import ConfigError
+from insightedit.config.settings import config_names
 
 YAML = """
 recipe: advancededit
@@ -42,7 +43,7 @@ def test_the_digest_is_of_what_decides(file):
     assert load_config(file, ["steps.masks.smallest=0.02"]).digest != plain.digest
 
 
-@pytest.mark.parametrize("name", list_configs())
+@pytest.mark.parametrize("name", config_names("data"))
 def test_every_config_that_comes_along_loads_by_name(name):
     assert load_config(name).recipe
 

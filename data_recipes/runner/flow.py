@@ -58,7 +58,9 @@ class StepCounts:
     entered: Counter[str] = field(default_factory=Counter)  # records that came in
     failed: Counter[str] = field(default_factory=Counter)  # records without an answer
     retried: Counter[str] = field(default_factory=Counter)  # calls that were repeated
-    usage: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by backend, as `Usage` has it
+    usage: dict[str, Counter[str]] = field(
+        default_factory=lambda: defaultdict(Counter)
+    )  # by backend, as `Usage` has it
 
 
 def advance(chunk: Chunk, step: Step, context: Context, engine: EngineConfig, spent: StepCounts) -> Chunk:

@@ -143,7 +143,7 @@ def watching() -> Iterator[ProgressReporter]:
 
 
 class Stopper:
-    """Whether a run was asked to stop; within `with`, SIGINT and SIGTERM ask, where Python allows it: in the main thread.
+    """Whether a run was asked to stop; in the main thread of a `with` block, SIGINT and SIGTERM ask.
 
     Attributes:
         asked: by a signal. The second time `KeyboardInterrupt` is raised.

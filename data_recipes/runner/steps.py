@@ -128,7 +128,6 @@ def setting(default: Any, check: Callable[[Any], str]) -> Any:
 def attempts(default: int = 3) -> Any:
     """How often a question is asked until its answer is usable: a whole number, at least 1."""
 
-
     def check(value: Any) -> str:
         is_good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         return "" if is_good else f"is {value!r}: it has to be a whole number, at least 1."

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from PIL import Image
 
-from data_recipes.scenes.sheet import check_sheet_path, contact_sheet
 from data_recipes.scenes.writer import COLUMNS, PICTURES, SceneDataSettings, write_dataset
 from insightedit.console import Command, one_sentence_errors, progress_bar
-from insightedit.images.sheets import save_sheet
+from insightedit.files import check_others
+from insightedit.images.sheets import GridCell, draw_grid, save_sheet
 from insightedit.scenes.assets import Assets
+from insightedit.scenes.sampler import EditSample
+from insightedit.scenes.subjects import SubjectSample
 
-ON_SHEET = 24
+ON_SHEET, TILES_IN_ROW = 24, 12
+TILE = 128  # px; smaller pictures are enlarged in whole steps, so that their pixels stay visible
 EXAMPLES = """Examples:
 
   python -m data_recipes.scenes --out data/train --count 10000 --size 128
@@ -78,3 +84,45 @@ def write(
             megabytes = sum(entry["bytes"] for entry in manifest["shards"]) / 1e6
             files = len(manifest["shards"])
             typer.echo(f"Wrote {count} pairs in {files} file{'s' * (files > 1)}, {megabytes:.1f} MB, to {out}")
+
+
+def check_sheet_path(path: Path) -> None:
+    """Find what is wrong with the name of a sheet before anything is rendered.
+
+    Raises:
+        ValueError: if it does not end in .png, or is somebody's file.
+        OSError: if it is a folder, or its folder is missing.
+    """
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--sheet {path} does not end in .png: sheets are PNG pictures.")
+    if path.is_dir():
+        raise IsADirectoryError(f"--sheet {path} is a folder: name a file.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} for --sheet: make it first, or write elsewhere.")
+    check_others({"--sheet": path})
+
+
+def contact_sheet(samples: Sequence[EditSample | SubjectSample], title: str) -> Image.Image:
+    """Cells of references | source | target | mask, as far as there are any, with instruction and kind below.
+
+    Cells stand four in a row, or fewer where references make them wider. All samples are of one sampler.
+
+    Raises:
+        ValueError: if there is no sample.
+    """
+    if not samples:
+        raise ValueError("a contact sheet needs at least one sample.")
+    size = samples[0].target.shape[0]
+    side = size * max(1, TILE // size) if size <= 2 * TILE else TILE * 2
+    most = max(len(sample.references) for sample in samples)
+    cells = []
+    for sample in samples:
+        free = [None] * (most - len(sample.references))  # another sample has one more
+        source = [] if sample.source is None else [sample.source]
+        images = [
+            None if one is None else Image.fromarray(one).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+            for one in (*sample.references, *free, *source, sample.target, sample.mask.astype(np.uint8) * 255)
+        ]
+        kind = f"#{sample.index}  {sample.task}, {sample.category}, {sample.style}".replace("_", " ")
+        cells.append(GridCell(tuple(images), sample.instruction, kind))
+    return draw_grid(title, cells, TILES_IN_ROW)

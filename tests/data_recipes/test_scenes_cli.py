@@ -7,10 +7,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_recipes.scenes.cli import app
-from data_recipes.scenes.sheet import contact_sheet, tile_side
+from data_recipes.scenes.cli import app, contact_sheet
 from data_recipes.scenes.writer import MANIFEST
-from insightedit.images.sheets import HEADER, MARGIN, wrap
+from insightedit.images.sheets import GAP, HEADER, MARGIN, wrap
 from insightedit.scenes import SceneSampler
 
 
@@ -113,7 +112,8 @@ def test_a_sheet_needs_samples():
 
 
 def test_tiles_and_lines_fit():
-    assert [tile_side(size) for size in (16, 32, 64, 100, 128, 256, 512)] == [128, 128, 128, 100, 128, 256, 256]
+    sheets = [contact_sheet([SceneSampler("train", size)[0]], "") for size in (16, 32, 64, 100, 128, 256, 512)]
+    assert [(sheet.width - 2 * MARGIN + GAP) // 3 - GAP for sheet in sheets] == [128, 128, 128, 100, 128, 256, 256]
     assert wrap("remove the dog", 400) == ["remove the dog"]
     lines = wrap("word " * 100, 200)
     assert len(lines) == 3 and lines[2].endswith(" ...")

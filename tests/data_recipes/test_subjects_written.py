@@ -10,12 +10,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_recipes.scenes.cli import app
-from data_recipes.scenes.sheet import contact_sheet, tiles
+from data_recipes.scenes.cli import app, contact_sheet
 from data_recipes.scenes.writer import COLUMNS, MANIFEST, SceneDataSettings, write_dataset
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
-from insightedit.images.sheets import HEADER, MARGIN
+from insightedit.images.sheets import GAP, HEADER, MARGIN
 from insightedit.scenes import SubjectEditSampler, SubjectSampler
 
 FORMATS = ("webdataset", "parquet")
@@ -123,10 +122,11 @@ def test_cells_leave_room_for_missing_references():
     samples = [sampler[i] for i in range(12)]
     one = next(s for s in samples if len(s.references) == 1)
     two = next(s for s in samples if len(s.references) == 2)
-    assert [t is None for t in tiles(one, 2)] == [False, True, False, False]
-    assert [t is None for t in tiles(two, 2)] == [False] * 4
-    edit = SubjectEditSampler("val", 16)[0]
-    assert [t.shape for t in tiles(edit, 1)] == [(16, 16, 3)] * 3 + [(16, 16)]
+    sheet, pitch = np.asarray(contact_sheet([one, two], "")), 128 + GAP
+    first, second = (MARGIN + cell * (4 * pitch - GAP + MARGIN) + pitch for cell in (0, 1))
+    assert (sheet[HEADER : HEADER + 128, first : first + 128] == 255).all()
+    shown = sheet[HEADER : HEADER + 128, second : second + 128]
+    assert np.array_equal(shown, np.kron(two.references[1], np.ones((8, 8, 1), dtype=np.uint8)))
     assert contact_sheet([one, two], "new").width > contact_sheet([one, one], "new").width
 
 

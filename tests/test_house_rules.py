@@ -48,8 +48,8 @@ def test_one_reader_opens_pictures():
     users = {short(path) for path in LIBRARY if calls(path, "open_picture")}
     assert users == {
         "insightedit/images/reading.py",
-        "insightedit/evaluation/benchmarks/masks.py",  # whether there is transparency
-        "insightedit/evaluation/benchmarks/reading.py",  # size and end mark, without decoding
+        "insightedit/datasets/unpacking.py",  # whether there is transparency
+        "insightedit/datasets/notes.py",  # size and end mark, without decoding
     }
 
 

@@ -9,7 +9,7 @@ Source: the released sample of the pipeline's output, and the paper, section 3.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -126,24 +126,19 @@ def _pair(key: str, finder: Finder, table: Mapping[str, Any], entry: str, photo:
         one, other = (before, after) if is_forward else (after, before)
         made = f"{photo}_*_{one}_to_{other}" if other else f"{photo}_*_{one}"  # `*` = a number
         guesses = (photo, made) if is_forward else (made, photo)
-    return read_entry(key, finder, fields, forward, guesses)
+    pictures = []
+    for names, guess in zip(PATHS, guesses, strict=True):
+        path = next((fields[name] for name in names if is_told(fields.get(name))), None)
+        if path is None and guess is None:
+            raise ReadError(FIELDS, f"no {' or '.join(names)} among {', '.join(fields)}")
+        pictures.append(by_stem(finder, str(guess)) if path is None else finder.find(path))
+    return read_entry(key, fields, *pictures, forward)
 
 
-def read_entry(
-    key: str,
-    finder: Finder,
-    fields: Mapping[str, Any],
-    forward: Any = None,
-    guesses: Sequence[str | None] = (None, None),
-) -> Pair:
-    """A record of the pipeline, for training and for the benchmark.
+def read_entry(key: str, fields: Mapping[str, Any], source: Path, target: Path, forward: Any) -> Pair:
+    """A record of the pipeline with its pictures, for training and for the benchmark.
 
-    Args:
-        key: of the pair.
-        finder: of its pictures.
-        fields: as published.
-        forward: the record that this one is the swap of; None where it is none.
-        guesses: what source and target are called where their paths are blank (`*` = any words).
+    `forward` is the record that this one is the swap of, whose captions may have stayed in it; None where it is none.
     """
     instructions = instructions_of(fields)
     task = fields.get("task_type")
@@ -158,17 +153,12 @@ def read_entry(
         if ends == before and classes == [_class(fields, "class_origin"), _class(fields, "class_target")]:
             ends = ends[::-1]
             notes["corrected"] = "the captions were those of the forward pair"
-    pictures = []
-    for names, guess in zip(PATHS, guesses, strict=True):
-        path = next((fields[name] for name in names if is_told(fields.get(name))), None)
-        if path is None and guess is None:
-            raise ReadError(FIELDS, f"no {' or '.join(names)} among {', '.join(fields)}")
-        pictures.append(by_stem(finder, str(guess)) if path is None else finder.find(path))
     mask = fields.get("segmentation") or None
     return Pair(
         key,
         instructions,
-        *pictures,
+        source,
+        target,
         mask=mask if mask is None or isinstance(mask, dict) else ReadError(FIELDS, f"`segmentation` is {mask!r:.40}"),
         task=str(task or "edit"),
         caption=str(fields.get("img_caption") or ""),

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from insightedit.config.schema import SourceConfig
+from insightedit.datasets.notes import picture_size
 from insightedit.datasets.reading import read_pixels, read_region_of
 from insightedit.datasets.sources import Source, build_source
-from insightedit.evaluation.benchmarks.reading import picture_size
 from insightedit.evaluation.metrics.masks import read_grey
 from insightedit.images.reading import read_picture, read_rgb, to_rgb
 from tests.picture_kinds import CONTAINERS, KINDS, RAW, SIZE, encoded, noise, stripes

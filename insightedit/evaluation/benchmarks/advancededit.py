@@ -8,16 +8,16 @@ forward and swapped; the published swapped replacements keep the captions of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from insightedit.datasets.advancededit import json_files, step_of
-from insightedit.datasets.segmentation import coco_mask
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.masks import write_mask
-from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, as_id, reads, some
-from insightedit.evaluation.benchmarks.tables import UNPACKED
+from insightedit.datasets.advancededit import JUDGED, json_files, read_entry, step_of
+from insightedit.datasets.notes import UNPACKED, Entry, EntryError, Notes, as_id, some
+from insightedit.datasets.reading import ReadError
+from insightedit.datasets.segmentation import decode_mask
+from insightedit.datasets.unpacking import write_mask
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 
 TASKS = {"remove": ("class_origin",), "add": ("class_target",), "replace": ("class_origin", "class_target")}
 MANIFESTS = ("manifest.json", "manifest.jsonl")
@@ -43,28 +43,7 @@ pictures by their file names, anywhere below the folder""",
 )
 
 
-@dataclass(frozen=True)
-class _PairEntry:
-    """A record and where it stands."""
-
-    name: str
-    where: str
-    fields: Mapping[str, Any]
-
-    @property
-    def ends(self) -> tuple[str, str]:
-        """File names of source and target."""
-        source, target = (
-            PurePosixPath(str(self.fields.get(f"{end}_img_path", "")).replace("\\", "/")).name
-            for end in ("origin", "target")
-        )
-        return source, target
-
-    @property
-    def is_swapped(self) -> bool:
-        """Whether the photo is the target: made pictures are called `<photo>_<number>_<what>`."""
-        source, target = (PurePosixPath(name).stem for name in self.ends)
-        return source.startswith(f"{target}_")
+Group = list[tuple[str, Any]]  # (where it stands, record with the sample's id) of those that may be each other's swap
 
 
 @reads(CARD)
@@ -79,15 +58,26 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     groups = _read_steps(notes) if groups is None else groups
     if not groups and not notes.faults:
         notes.fault("It holds neither a manifest.json nor *.json files of the pipeline's steps 3 to 5.")
-    index = PictureIndex(notes, notes.folder)
-    records = [record for group in groups for record in _put_right(notes, group)]
-    samples = [sample for record in records if (sample := _sample(notes, index, record, split)) is not None]
-    _note_judge(notes, records)
+    samples, kept = [], list[str]()
+    for group in groups:
+        by_ends = {_ends(row): row for _, row in group if isinstance(row, dict)}
+        removals = {_ends(row) for _, row in group if isinstance(row, dict) and row.get("task_type") == "remove"}
+        samples += notes.each(group, SHAPE, partial(_sample, split, by_ends, removals, kept))
+    if kept:
+        notes.warn(
+            f"{len(kept)} swapped replacements keep the captions of the forward ones, a fault of the published "
+            f"pipeline ({some(kept)}): their captions are swapped here."
+        )
+    rows = [row for group in groups for _, row in group if isinstance(row, dict)]
+    if failed := [row["id"] for row in rows if any(row.get(key, "") is None for key in JUDGED)]:
+        notes.warn(
+            f"{len(failed)} records have no score of the pipeline's judge, which failed on them: {some(failed)}."
+        )
     notes.warn("The published pairs are not released: these are others, and no number compares.", differs=True)
     return samples
 
 
-def _read_manifest(notes: Notes) -> list[list[_PairEntry]] | None:
+def _read_manifest(notes: Notes) -> list[Group] | None:
     """Records of a manifest as one group, for those of one photo need not stand together; None if there is none."""
     found = [path for name in MANIFESTS if (path := notes.folder / name).is_file()]
     if len(found) > 1:
@@ -100,13 +90,12 @@ def _read_manifest(notes: Notes) -> list[list[_PairEntry]] | None:
         table: Any = notes.read_jsonl(path, SHAPE)
     else:
         table = notes.read_json(path, (list, dict), f"a list or dictionary of {SHAPE}")
-    pairs = table.items() if isinstance(table, dict) else enumerate(table or [])
-    return [_records(notes, path.name, ((str(key), row) for key, row in pairs), "")]
+    return [_group(path.name, table if isinstance(table, dict) else dict(enumerate(table or [])))]
 
 
-def _read_steps(notes: Notes) -> list[list[_PairEntry]]:
+def _read_steps(notes: Notes) -> list[Group]:
     """Records by file, of the last step that has the photo and kind of task."""
-    last: dict[tuple[str, str], tuple[float, list[_PairEntry]]] = {}
+    last: dict[tuple[str, str], tuple[float, Group]] = {}
     for path in json_files(notes.folder):
         found = step_of(path, notes.folder)
         step = FIRST_STEP if found is None else found
@@ -115,156 +104,105 @@ def _read_steps(notes: Notes) -> list[list[_PairEntry]]:
         table = notes.read_json(path, dict, f'{{"0": {SHAPE}, ...}}')
         if table is None:
             continue
-        if found is None and not any(isinstance(row, dict) and "task_type" in row for row in table.values()):
+        tasks = {str(row.get("task_type")) for row in table.values() if isinstance(row, dict)}
+        if found is None and not any("task_type" in row for row in table.values() if isinstance(row, dict)):
             notes.warn(f"{notes.short(path)} holds no records and is left out.")
             continue
-        records = _records(notes, notes.short(path), table.items(), path.stem)
-        tasks = {str(record.fields.get("task_type")) for record in records}
-        key = (path.stem, "replace" if tasks == {"replace"} else "remove_add")
-        if key in last and last[key][0] == step:
+        kind = "replace" if tasks == {"replace"} else "remove_add"
+        before = last.get((path.stem, kind), (0.0, []))[0]
+        if before == step:
             notes.fault(f"{notes.short(path)} is there twice in step {step:g}: remove one.")
-        if key not in last or last[key][0] < step:
-            last[key] = (step, records)
-    return [[_named(record, kind) for record in records] for (_, kind), (_, records) in last.items()]
+        if before < step:
+            last[path.stem, kind] = (step, _group(notes.short(path), table, path.stem, kind))
+    return [group for _, group in last.values()]
 
 
-def _named(record: _PairEntry, kind: str) -> _PairEntry:
-    return _PairEntry(as_id(record.name, kind), record.where, record.fields)
-
-
-def _records(notes: Notes, file: str, rows: Any, prefix: str) -> list[_PairEntry]:
-    records = []
-    for key, row in rows:
-        if not isinstance(row, dict):
-            notes.fault(f"{file}, entry {key}, is {row!r:.40}: it should hold {SHAPE}.")
-            continue
-        records.append(_PairEntry(as_id(prefix, row.get("id", key)), f"{file}, entry {key}", row))
-    return records
-
-
-def _put_right(notes: Notes, records: Sequence[_PairEntry]) -> list[_PairEntry]:
-    """Swapped replacements with their captions swapped too, and a fault for pairs that are not swapped.
-
-    In the pipeline's files an odd entry is the even one before it with source and target exchanged.
-    """
-    forward = {record.ends: record for record in records}
-    removals = {record.ends for record in records if record.fields.get("task_type") == "remove"}
-    kept, right = [], []
-    for record in records:
-        other = forward.get(record.ends[::-1])
-        if record.fields.get("task_type") == "add" and record.ends in removals:
-            notes.fault(f"{record.where} adds with the pictures of its removal in the same order: swap them.")
-        captions = [record.fields.get(f"detailed_caption_{end}") for end in ("origin", "target")]
-        if other is not None and record.is_swapped and all(captions) and captions[0] != captions[1]:
-            before = [other.fields.get(f"detailed_caption_{end}") for end in ("origin", "target")]
-            if captions == before:
-                kept.append(record.where)
-                swapped = {"detailed_caption_origin": captions[1], "detailed_caption_target": captions[0]}
-                record = _PairEntry(record.name, record.where, {**record.fields, **swapped})
-        right.append(record)
-    if kept:
-        notes.warn(
-            f"{len(kept)} swapped replacements keep the captions of the forward ones, a fault of the published "
-            f"pipeline ({some(kept)}): their captions are swapped here."
+def _group(file: str, table: Mapping[Any, Any], photo: str = "", kind: str = "") -> Group:
+    return [
+        (
+            f"{file}, entry {key}",
+            {**row, "id": as_id(photo, row.get("id", key), kind)} if isinstance(row, dict) else row,
         )
-    return right
+        for key, row in table.items()
+    ]
 
 
-def _sample(notes: Notes, index: PictureIndex, record: _PairEntry, split: str) -> BenchmarkSample | None:
-    fields, where = record.fields, record.where
-    task = notes.text_of(fields, "task_type", where)
-    if task and task not in TASKS:
-        notes.fault(f"{where} has the task_type {task!r}: there are {', '.join(TASKS)}.")
-    paths = [notes.text_of(fields, key, where, needed=False) for key in ("origin_img_path", "target_img_path")]
+def _ends(row: Mapping[str, Any]) -> tuple[str, str]:
+    """File names of source and target."""
+    source, target = (
+        PurePosixPath(str(row.get(f"{end}_img_path", "")).replace("\\", "/")).name for end in ("origin", "target")
+    )
+    return source, target
+
+
+def _sample(
+    split: str,
+    by_ends: Mapping[tuple[str, str], dict[str, Any]],
+    removals: set[tuple[str, str]],
+    kept: list[str],
+    entry: Entry,
+) -> BenchmarkSample:
+    """A record as training reads it, and checked; `kept` gathers those whose captions had to be exchanged."""
+    fields, ends = entry.fields, _ends(entry.fields)
+    # made pictures are called `<photo>_<number>_<what>`: where the source is one, the photo is the target
+    is_swapped = PurePosixPath(ends[0]).stem.startswith(f"{PurePosixPath(ends[1]).stem}_")
+    task = entry.text("task_type")
+    if task not in TASKS:
+        raise EntryError(f"has the task_type {task!r}: there are {', '.join(TASKS)}")
+    if task == "add" and ends in removals:
+        entry.fault("adds with the pictures of its removal in the same order: swap them")
+    paths = [entry.text(f"{end}_img_path", needed=False) for end in ("origin", "target")]
     if not all(paths):
-        notes.fault(f"{where} has a blank path, as in the published sample: write the pictures' file names there.")
-    instructions = _instructions(notes, record, split)
-    classes = _classes(notes, record, task)
-    if task not in TASKS or not all(paths) or not instructions:
-        return None
-    source, target = (index.find(path, where) for path in paths)
-    if source is None or target is None:
-        return None
-    caption = notes.text_of(fields, "img_caption", where, needed=False)
-    extra = {**classes, "rewordings": " | ".join(instructions[1:])}
-    for key in ("detailed_caption", "detailed_caption_origin", "detailed_caption_target"):
-        extra[key] = notes.text_of(fields, key, where, needed=False)
+        raise EntryError("has a blank path, as in the published sample: write the pictures' file names there")
+    if split == "reasoning":
+        entry.text("reasoning_instruction1")
+    for key in ("class_origin", "class_target"):
+        told = entry.text(key, needed=key in TASKS[task])
+        if told and key not in TASKS[task]:
+            raise EntryError(f"is of the task {task} and has the {key} {told!r}: it has to be empty")
+    source, target = map(entry.find, paths)
+    pair = read_entry(fields["id"], fields, source, target, by_ends.get(ends[::-1]) if is_swapped else None)
+    facts, wordings = pair.facts, pair.instructions
+    kept += [entry.where] if "corrected" in facts["notes"] else []
+    plain = [one for kind, found in wordings.items() if kind not in ("reasoning", "expressive") for one in found]
+    first, *others = wordings["reasoning"] if split == "reasoning" else plain
+    details = {"detailed_caption": facts["detailed_origin"] or facts["detailed_target"]}
+    if task == "replace":
+        details = {f"detailed_caption_{end}": facts[f"detailed_{end}"] for end in ("origin", "target")}
+    classes = {key: facts[key] for key in ("class_origin", "class_target")}
+    extra = {**classes, "rewordings": " | ".join(others), **details}
     return BenchmarkSample(
-        sample_id=record.name,
-        instruction=instructions[0],
+        sample_id=fields["id"],
+        instruction=first,
         category=task,
         source=source,
         target=target,
-        mask=_mask(notes, record),
-        source_caption="" if record.is_swapped else caption,
-        target_caption=caption if record.is_swapped else "",
+        mask=_mask(entry, pair.mask),
+        source_caption="" if is_swapped else pair.caption.strip(),
+        target_caption=pair.caption.strip() if is_swapped else "",
         local_caption=classes["class_target"],
-        cluster=(target if record.is_swapped else source).stem,
-        extra={key: value for key, value in extra.items() if value},
+        cluster=(target if is_swapped else source).stem,
+        extra={key: value.strip() for key, value in extra.items() if value.strip()},
     )
 
 
-def _instructions(notes: Notes, record: _PairEntry, split: str) -> list[str]:
-    if split == "reasoning":
-        first = notes.text_of(record.fields, "reasoning_instruction1", record.where)
-        second = notes.text_of(record.fields, "reasoning_instruction2", record.where, needed=False)
-        return [text for text in (first, second) if text] if first else []
-    value = record.fields.get("instruction")
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or not "".join(texts).strip():
-        notes.fault(f"{record.where} has {value!r:.60} as `instruction`: it has to be a list of texts.")
-        return []
-    return [text.strip() for text in texts if text.strip()]
-
-
-def _classes(notes: Notes, record: _PairEntry, task: str) -> dict[str, str]:
-    """What is there before and after; names are published with underlines."""
-    classes = {}
-    for key in ("class_origin", "class_target"):
-        needed = key in TASKS.get(task, ())
-        classes[key] = notes.text_of(record.fields, key, record.where, needed=needed).replace("_", " ")
-        if classes[key] and task in TASKS and not needed:
-            notes.fault(
-                f"{record.where} is of the task {task} and has the {key} {classes[key]!r}: it has to be empty."
-            )
-    return classes
-
-
-def _mask(notes: Notes, record: _PairEntry) -> Path | None:
-    """The region as a picture, from run lengths; None where there are none, or with a fault noted."""
-    code = record.fields.get("segmentation")
-    if code is None or code == "" or code == []:
-        return None
-    try:
-        height, width = (int(side) for side in code["size"])
-        region = coco_mask(code, height, width)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        why = str(error).rstrip(".")
-        notes.fault(f"{record.where} has a segmentation that cannot be read ({why}): it has to be COCO's run lengths.")
+def _mask(entry: Entry, segmentation: Any) -> Path | None:
+    """The region as a picture, from run lengths; None where there are none."""
+    if isinstance(segmentation, ReadError):
+        raise segmentation
+    region = decode_mask(segmentation)
+    if region is None:
         return None
     if not region.any():
-        notes.fault(f"{record.where} has an empty segmentation: nothing would be edited.")
-    _check_box(notes, record, width, height)
-    return write_mask(notes, region, record.name)
-
-
-def _check_box(notes: Notes, record: _PairEntry, width: int, height: int) -> None:
-    box = record.fields.get("bbox")
-    if box is None:
-        return
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) for side in box):
-        notes.fault(f"{record.where} has {box!r:.60} as `bbox`: it has to be [x, y, width, height] in pixels.")
-    elif box[0] + box[2] > width + 1 or box[1] + box[3] > height + 1:
-        notes.fault(
-            f"{record.where} has the bbox {box}, which leaves the {width} x {height} picture: it has to be "
-            "[x, y, width, height], not the [x, y, x, y] of step 2."
+        entry.fault("has an empty segmentation: nothing would be edited")
+    (height, width), box = region.shape, entry.fields.get("bbox")
+    if box is not None and (
+        not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) for side in box)
+    ):
+        entry.fault(f"has {box!r:.60} as `bbox`: it has to be [x, y, width, height] in pixels")
+    elif box is not None and (box[0] + box[2] > width + 1 or box[1] + box[3] > height + 1):
+        entry.fault(
+            f"has the bbox {box}, which leaves the {width} x {height} picture: it has to be [x, y, width, height], "
+            "not the [x, y, x, y] of step 2"
         )
-
-
-def _note_judge(notes: Notes, records: Sequence[_PairEntry]) -> None:
-    keys = ("qwen_VIE_SC", "qwen_VIE_PQ")
-    failed = [one.name for one in records if any(one.fields.get(key, "") is None for key in keys)]
-    if failed:
-        notes.warn(
-            f"{len(failed)} records have no score of the pipeline's judge, which failed on them: {some(failed)}."
-        )
+    return write_mask(entry.notes, region, entry.fields["id"])

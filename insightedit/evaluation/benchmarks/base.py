@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from insightedit.datasets.notes import LOSSY, FolderError, Notes, as_id, some
+
+BenchmarkError = FolderError  # a folder that does not hold what its benchmark publishes
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,13 @@ class BenchmarkSample:
     earlier: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
 
+    @property
+    def pictures(self) -> list[tuple[str, Path]]:
+        """(role, path) of all pictures, in a fixed order."""
+        roles = [("source", self.source), ("target", self.target), ("mask", self.mask)]
+        roles += [("reference", path) for path in self.references] + [("subject", path) for path in self.subjects]
+        return [(role, path) for role, path in roles if path is not None]
+
 
 @dataclass(frozen=True)
 class Card:
@@ -78,34 +92,6 @@ class Card:
     def is_non_commercial(self) -> bool:
         """Whether the licence forbids commercial use."""
         return "-NC" in self.licence or "non-commercial" in self.licence.lower()
-
-
-def check_split(card: Card, split: str | None, known: Sequence[str] = ()) -> str:
-    """The split to read, the first known one where none is named; "" where there is one only.
-
-    Raises:
-        ValueError: if there is no such split.
-    """
-    known = known or card.splits
-    if split is not None and split not in known:
-        choice = f"choose one of {', '.join(known)}" if known else "it has one only, leave it out"
-        raise ValueError(f"{card.title} has no split {split!r}: {choice}.")
-    return split or next(iter(known), "")
-
-
-def non_commercial(card: Card) -> str:
-    """The warning of benchmarks whose licence restricts their use."""
-    return f"The licence excludes commercial use: {card.licence}."
-
-
-class BenchmarkError(ValueError):
-    """A folder that does not hold what its benchmark publishes; `faults` are sentences for the user."""
-
-    def __init__(self, card: Card, folder: Path, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
-        shown = " ".join(self.faults[:5])
-        more = f" And {len(self.faults) - 5} more." if len(self.faults) > 5 else ""
-        super().__init__(f"{folder} is not a good copy of {card.title}: {shown}{more} {card.obtain}")
 
 
 @dataclass(frozen=True)
@@ -146,14 +132,109 @@ class Loader(Protocol):
     CARD: Card
 
     def load(self, folder: Path, *, split: str | None = None) -> Benchmark:
-        """Read and check a folder.
-
-        Args:
-            folder: as the user got it.
-            split: one of the card's splits; None = the first.
+        """Read and check a folder, as the user got it; the split is one of the card's, None the first.
 
         Raises:
             BenchmarkError: naming all faults.
             ValueError: for an unknown split.
         """
         ...
+
+
+def reads(
+    card: Card, published: Mapping[str, Mapping[str, int]] | None = None
+) -> Callable[[Callable[[Notes, str], Sequence[BenchmarkSample]]], Callable[..., Benchmark]]:
+    """Make of a function that reads a folder's samples, (notes, split) -> samples, the `load` of a `Loader`.
+
+    Args:
+        card: of the benchmark.
+        published: split -> samples by category of a whole copy, "all" = in total; the card's counts by default.
+    """
+
+    def decorated(read: Callable[[Notes, str], Sequence[BenchmarkSample]]) -> Callable[..., Benchmark]:
+        def load(folder: Path, *, split: str | None = None) -> Benchmark:
+            if split is not None and split not in card.splits:
+                known = ", ".join(card.splits)
+                choice = f"choose one of {known}" if known else "it has one only, leave it out"
+                raise ValueError(f"{card.title} has no split {split!r}: {choice}.")
+            chosen = split or next(iter(card.splits), "")
+            notes = Notes(folder, card.title, card.obtain)
+            counts = (published or {}).get(chosen, card.counts)
+            return finish(card, notes, read(notes, chosen), published=counts, split=chosen)
+
+        load.__doc__ = read.__doc__
+        return load
+
+    return decorated
+
+
+def finish(
+    card: Card, notes: Notes, samples: Sequence[BenchmarkSample], *, published: Mapping[str, int], split: str = ""
+) -> Benchmark:
+    """Check every picture and the counts, and give the benchmark.
+
+    Args:
+        card: of the benchmark.
+        notes: what was noted so far.
+        samples: in the order in which they are to be measured.
+        published: samples by category of a whole copy, "all" = in total.
+        split: which was read.
+
+    Raises:
+        BenchmarkError: with all faults: those noted, ids that occur twice, empty instructions, bad pictures.
+    """
+    if not samples and not notes.faults:
+        notes.fault("It holds no samples.")
+    repeated = [name for name, number in Counter(sample.sample_id for sample in samples).items() if number > 1]
+    if repeated:
+        notes.fault(f"Ids occur more than once ({some(repeated)}): each names one result file.")
+    if bad := [sample.sample_id for sample in samples if sample.sample_id != as_id(sample.sample_id)]:
+        notes.fault(f"Ids cannot be names of files ({some(bad)}): use letters, digits, `_`, `-` and dots.")
+    if silent := [one.sample_id for one in samples if not all(map(str.strip, (*one.earlier, one.instruction)))]:
+        notes.fault(f"Samples have no instruction ({some(silent)}).")
+    sizes = notes.check_pictures([picture for sample in samples for picture in sample.pictures])
+    notes.stop()
+    if card.is_non_commercial:
+        notes.warn(f"The licence excludes commercial use: {card.licence}.")
+    for role, remark in (("target", "the protocol resizes them"), ("mask", "they are stretched to the source's")):
+        odd = [
+            sample.sample_id
+            for sample in samples
+            if sample.source is not None
+            and (other := getattr(sample, role)) is not None
+            and sizes[sample.source] != sizes[other]
+        ]
+        if odd:
+            notes.warn(f"{len(odd)} {role}s have another size than their sources ({some(odd)}): {remark}.")
+    lossy = {sample.mask for sample in samples if sample.mask and sample.mask.suffix.lower() in LOSSY}
+    if lossy:
+        notes.warn(
+            f"{len(lossy)} masks are JPEG or WebP: their edges are soft and grey pixels surround the region, so the "
+            "`paper` box is larger than the `strict` one."
+        )
+    _compare_counts(notes, samples, published)
+    digest = hashlib.sha256()
+    for sample in samples:
+        bytes_of = [path.stat().st_size for _, path in sample.pictures]
+        digest.update(json.dumps([sample.sample_id, [*sample.earlier, sample.instruction], bytes_of]).encode())
+    told = (tuple(notes.warnings), digest.hexdigest()[:16], split, tuple(notes.differs))
+    return Benchmark(card, notes.folder, tuple(samples), *told)
+
+
+def _compare_counts(notes: Notes, samples: Sequence[BenchmarkSample], published: Mapping[str, int]) -> None:
+    counts = Counter(sample.category for sample in samples)
+    total = published.get("all", len(samples))
+    if len(samples) < total:
+        notes.warn(
+            f"{len(samples)} of the {total} published samples are here: numbers do not compare with published ones.",
+            differs=True,
+        )
+    elif len(samples) > total:
+        notes.warn(f"{len(samples)} samples are here, {total} are published: this is another edition.", differs=True)
+    odd = [
+        f"{group} {counts[group]} of {number}"
+        for group, number in published.items()
+        if group != "all" and counts[group] != number
+    ]
+    if odd:
+        notes.warn(f"Groups differ from the published counts: {some(odd, 12)}.", differs=True)

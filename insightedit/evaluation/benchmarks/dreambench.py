@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
+from insightedit.datasets.notes import Notes, as_id, some
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import is_junk, natural
 
 LIVE_CLASSES = ("cat", "dog")
@@ -46,12 +46,24 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     classes, prompts = _classes(notes, text or ""), _prompts(notes, text or "")
     subjects = _subjects(notes, classes) if classes else {}
     notes.stop()
-    return [
-        sample
-        for name in sorted(subjects, key=natural)
-        for sample in _samples(name, classes[name], prompts, subjects[name])
-        if split in ("all", sample.category)
-    ]
+    samples = []
+    for name in sorted(subjects, key=natural):
+        kind, pictures = classes[name], subjects[name]
+        group = "live" if kind in LIVE_CLASSES else "object"
+        for number, prompt in enumerate(prompts[group] if split in ("all", group) else ()):
+            samples.append(
+                BenchmarkSample(
+                    as_id(name, f"{number:02d}"),
+                    prompt.replace("{0} {1}", "<imagehere>"),
+                    category=group,
+                    references=pictures[:1],
+                    subjects=pictures,
+                    target_caption=prompt.replace("{0} {1}", kind),
+                    cluster=name,
+                    extra={"subject": name, "class": kind, "prompt": prompt},
+                )
+            )
+    return samples
 
 
 def _classes(notes: Notes, text: str) -> dict[str, str]:
@@ -103,20 +115,3 @@ def _subjects(notes: Notes, classes: dict[str, str]) -> dict[str, tuple[Path, ..
             f"{number} pictures of subjects are here, {PICTURES} are published: this is another edition.", differs=True
         )
     return subjects
-
-
-def _samples(name: str, kind: str, prompts: dict[str, list[str]], pictures: tuple[Path, ...]) -> list[BenchmarkSample]:
-    group = "live" if kind in LIVE_CLASSES else "object"
-    return [
-        BenchmarkSample(
-            as_id(name, f"{number:02d}"),
-            prompt.replace("{0} {1}", "<imagehere>"),
-            category=group,
-            references=pictures[:1],
-            subjects=pictures,
-            target_caption=prompt.replace("{0} {1}", kind),
-            cluster=name,
-            extra={"subject": name, "class": kind, "prompt": prompt},
-        )
-        for number, prompt in enumerate(prompts[group])
-    ]

@@ -1,6 +1,6 @@
 """GEdit-Bench (Step1X-Edit): edits that real users asked for, in eleven groups, in English and in Chinese.
 
-It is published as a table with the pictures within; they are written to files beside it once (`tables`). The source is
+It is published as a table with the pictures within; they are written to files beside it once. The source is
 `input_image`, with which the published judge compares the edited picture; `input_image_raw`, the same before it was
 resized, is not read. The two languages are two benchmarks of the published tables, so one is read at a time.
 """
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, packed, reads, some
-from insightedit.evaluation.benchmarks.tables import UNPACKED, Row, table_shape, unpack
+from insightedit.datasets.notes import UNPACKED, Entry, EntryError, Notes, as_id, packed, some
+from insightedit.datasets.unpacking import open_tables, unpack
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import natural
 
 GROUPS = (
@@ -46,50 +47,23 @@ GEdit-Bench/
 @reads(CARD)
 def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """The samples of one language, en or cn; tables lie at any depth, and `unpacked/gedit` is written beside them."""
-    files = _tables(notes)
-    _check_columns(notes, files)
-    notes.stop()
-    rows = unpack(notes, files, "gedit", [PICTURE], _sample_id, columns=[*TEXTS, PICTURE])
-    notes.stop()
-    _check_languages(notes, rows)
-    of_split = [row for row in rows if row["instruction_language"] == split]
-    samples = [sample for row in of_split if (sample := _sample(notes, row)) is not None]
-    samples.sort(key=lambda sample: (sample.category, natural(sample.sample_id)))
-    if unknown := sorted({sample.category for sample in samples} - set(GROUPS)):
-        notes.warn(f"Groups that are not published are here: {some(unknown)}.", differs=True)
-    return samples
-
-
-def _tables(notes: Notes) -> list[Path]:
-    """All tables below the folder, in the order of their names."""
-    found = [
+    files = [
         path
         for path in notes.folder.rglob("*")
         if path.suffix in (".parquet", ".arrow")
         and not path.name.startswith("cache-")  # what `datasets` keeps of its own work
         and UNPACKED not in path.relative_to(notes.folder).parts
     ]
-    if not found:
+    if not files:
         archives = [packed(path) for path in notes.folder.glob("*.zip")]
-        notes.fault(" ".join(["It holds no *.parquet and no *.arrow file.", *archives]))
-    if len({path.suffix for path in found}) > 1:
-        notes.fault("It holds *.parquet and *.arrow files: keep one of the two, or samples would occur twice.")
-    return sorted(found, key=lambda path: natural(path.relative_to(notes.folder).as_posix()))
-
-
-def _check_columns(notes: Notes, files: Iterable[Path]) -> None:
-    for path in files:
-        shape = table_shape(notes, [path])
-        lacking = [] if shape is None else [name for name in (*TEXTS, PICTURE) if name not in shape[1]]
-        if shape is not None and lacking:
-            notes.fault(
-                f"{notes.short(path)} lacks the columns {some(lacking, 9)}: it has {some(shape[1], 9)}, so it is "
-                "another data set."
-            )
-
-
-def _check_languages(notes: Notes, rows: list[Row]) -> None:
-    """Both languages are there, and nothing else."""
+        notes.stop(" ".join(["It holds no *.parquet and no *.arrow file.", *archives]))
+    if len({path.suffix for path in files}) > 1:
+        notes.stop("It holds *.parquet and *.arrow files: keep one of the two, or samples would occur twice.")
+    files.sort(key=lambda path: natural(path.relative_to(notes.folder).as_posix()))
+    columns = [*TEXTS, PICTURE]
+    table = open_tables(notes, files, columns, only=columns)
+    rows = [] if table is None else unpack(notes, table, "gedit", [PICTURE], _sample_id)
+    notes.stop()
     numbers = Counter(str(row["instruction_language"]) for row in rows)
     if strange := [language for language in numbers if language not in CARD.splits]:
         notes.fault(f"Rows have an `instruction_language` that is neither en nor cn: {some(strange)}.")
@@ -98,24 +72,26 @@ def _check_languages(notes: Notes, rows: list[Row]) -> None:
             f"{numbers['en']} English and {numbers['cn']} Chinese instructions are here: one is incomplete.",
             differs=True,
         )
+    of_split = [(_sample_id(row), row) for row in rows if row["instruction_language"] == split]
+    samples = notes.each(of_split, "a row", _sample)
+    samples.sort(key=lambda sample: (sample.category, natural(sample.sample_id)))
+    if unknown := sorted({sample.category for sample in samples} - set(GROUPS)):
+        notes.warn(f"Groups that are not published are here: {some(unknown)}.", differs=True)
+    return samples
 
 
-def _sample_id(row: Row) -> str:
+def _sample_id(row: Mapping[str, Any]) -> str:
     return as_id(row["instruction_language"], row["key"])
 
 
-def _sample(notes: Notes, row: Row) -> BenchmarkSample | None:
-    name = _sample_id(row)
-    instruction = notes.text_of(row, "instruction", name)
-    group = notes.text_of(row, "task_type", name)
-    source = row[PICTURE]
+def _sample(entry: Entry) -> BenchmarkSample:
+    source, row = entry.fields[PICTURE], entry.fields
     if not isinstance(source, Path):
-        notes.fault(f"{name} has no picture within the table: download the table again.")
-        return None
+        raise EntryError("has no picture within the table: download the table again")
     return BenchmarkSample(
-        name,
-        instruction,
-        category=group,
+        _sample_id(row),
+        entry.text("instruction"),
+        category=entry.text("task_type"),
         source=source,
         cluster=_fingerprint(source),
         extra={
@@ -132,5 +108,4 @@ def _fingerprint(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(ENDS)
         file.seek(max(0, size - ENDS))
-        tail = file.read(ENDS)
-    return hashlib.sha256(b"%d" % size + head + tail).hexdigest()[:16]
+        return hashlib.sha256(b"%d" % size + head + file.read(ENDS)).hexdigest()[:16]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.pairs import EVERY, RequestPair, find_list, samples_of, texts
-from insightedit.evaluation.benchmarks.reading import Notes, PictureIndex, reads
+from insightedit.datasets.notes import Entry, EntryError, Notes
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
+from insightedit.evaluation.benchmarks.pairs import EVERY, RequestList, RequestPair, requests_of
 
 PAIRS = {"test": 618, "val": 618, "train": 4943}
 # requests are published for all parts at once
@@ -30,6 +30,19 @@ images/                                               the pictures, anywhere bel
 )
 
 
+def _pair(entry: Entry) -> RequestPair:
+    # the data set's own description: a / in a name is a _ in the file's name
+    names = [entry.text(key).replace("/", "_") for key in ("input", "output")]
+    if not any(key in entry.fields for key in SUMMARIES):
+        raise EntryError(f"has neither `{SUMMARIES[0]}` nor `{SUMMARIES[1]}`")
+    source, target = map(entry.find, names)
+    told = entry.fields.get("operator")
+    operators = told if isinstance(told, dict) else {}
+    is_local = any(isinstance(value, dict) and value.get("local") for value in operators.values())
+    extra = {"operators": ", ".join(operators), "is_local": "yes" if is_local else "no"}
+    return RequestPair(target.stem, source, target, requests_of(entry, *SUMMARIES), extra)
+
+
 @reads(CARD, PUBLISHED)
 def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """Each pair once with its first request (experts before amateurs); `-requests`: each request once.
@@ -40,32 +53,5 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     name = f"{split.removesuffix(EVERY)}_sess_3.json"
     whole = [path.name for path in notes.folder.glob("*.json") if path.name in ("IER2.json", "GIER.json")]
     if whole and not any((notes.folder / place / name).is_file() for place in PLACES):
-        notes.fault(f"It holds {whole[0]}, which has no splits: put {name} of the T2ONet repository beside it.")
-        notes.stop()
-    rows = notes.read_json(find_list(notes, name, PLACES), list, SHAPE)
-    notes.stop()
-    index = PictureIndex(notes, notes.folder)
-    pairs = [pair for number, row in enumerate(rows) if (pair := _pair(notes, index, number, row)) is not None]
-    return samples_of(notes, pairs, split)
-
-
-def _pair(notes: Notes, index: PictureIndex, number: int, row: object) -> RequestPair | None:
-    if not isinstance(row, dict):
-        notes.fault(f"Entry {number} is {row!r:.40}: it has to be {SHAPE[1:-6]}.")
-        return None
-    where = f"Entry {number} ({row.get('input')})"
-    names = [notes.text_of(row, key, where) for key in ("input", "output")]
-    if not all(names):
-        return None
-    if not any(key in row for key in SUMMARIES):
-        notes.fault(f"{where} has neither `{SUMMARIES[0]}` nor `{SUMMARIES[1]}`.")
-        return None
-    # the data set's own description: a / in a name is a _ in the file's name
-    source, target = (index.find(name.replace("/", "_"), where) for name in names)
-    requests = texts(notes, row, SUMMARIES, where)
-    if source is None or target is None:
-        return None
-    operators = row.get("operator") if isinstance(row.get("operator"), dict) else {}
-    is_local = any(isinstance(value, dict) and value.get("local") for value in operators.values())
-    extra = {"operators": ", ".join(operators), "is_local": "yes" if is_local else "no"}
-    return RequestPair(target.stem, source, target, requests, extra)
+        notes.stop(f"It holds {whole[0]}, which has no splits: put {name} of the T2ONet repository beside it.")
+    return RequestList(PLACES, SHAPE, "input", _pair).samples(notes, name, split)

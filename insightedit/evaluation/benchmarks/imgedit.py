@@ -6,12 +6,11 @@ one group: the repository's file says `alter` where the judge's prompts and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
+from insightedit.datasets.notes import Entry, Notes, as_id, some
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import natural
 
 LISTS = {"basic": ("basic_edit.json", "singleturn.json"), "uge": ("UGE_edit.json",)}
@@ -50,67 +49,38 @@ Benchmark/
 @reads(CARD, {"uge": {"all": UGE_NUMBER}})
 def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """The samples of `Benchmark` of the archive, or of one of its folders."""
-    table = _entries(notes, split)
+    places = [notes.folder / place for place in PLACES[split]]
+    lists = [place / name for place in places for name in LISTS[split] if (place / name).is_file()]
+    if not lists:
+        inner = ", ".join(filter(None, PLACES[split]))
+        notes.stop(f"It holds no {' or '.join(LISTS[split])}, neither itself nor in {inner}.")
+    if len(lists) > 1:
+        notes.warn(f"Several lists of instructions are here: {notes.short(lists[0])} is read.")
+    table = notes.read_json(lists[0], dict, f"{{key: {ENTRY}, ...}}")
     notes.stop()
-    entries = {key: entry for key, entry in table.items() if _is_entry(notes, key, entry)}
-    root = _pictures(notes, split, [entry["id"] for entry in entries.values()])
-    samples = [_sample(notes, root, split, key, entry) for key, entry in entries.items()]
-    samples.sort(key=lambda sample: natural(sample.sample_id))
-    _check_texts(notes, samples, split)
-    return samples
 
+    def sample(entry: Entry) -> BenchmarkSample:
+        name, prompt = entry.text("id"), entry.text("prompt")
+        kind = entry.text("edit_type", needed=split == "basic")
+        return BenchmarkSample(
+            as_id(entry.where.removeprefix("Entry ")),
+            prompt,
+            category=SYNONYMS.get(kind, kind),
+            source=entry.inside(notes.folder, name),
+            cluster=name,
+            extra={"id": name, "edit_type": kind},
+        )
 
-def _entries(notes: Notes, split: str) -> dict[str, Any]:
-    """{key: entry} of the list, wherever it lies."""
-    found = [
-        notes.folder / place / name
-        for place in PLACES[split]
-        for name in LISTS[split]
-        if (notes.folder / place / name).is_file()
-    ]
-    if not found:
-        names = " or ".join(LISTS[split])
-        places = ", ".join(filter(None, PLACES[split]))
-        notes.fault(f"It holds no {names}, neither itself nor in {places}.")
-        return {}
-    if len(found) > 1:
-        notes.warn(f"Several lists of instructions are here: {notes.short(found[0])} is read.")
-    return notes.read_json(found[0], dict, f"{{key: {ENTRY}, ...}}") or {}
-
-
-def _is_entry(notes: Notes, key: str, entry: Any) -> bool:
-    where = f"Entry {key}"
-    if not isinstance(entry, dict):
-        notes.fault(f"{where} is a {type(entry).__name__}: it should be {ENTRY}.")
-        return False
-    name, prompt = (notes.text_of(entry, part, where) for part in ("id", "prompt"))
-    return bool(prompt and name and notes.inside(notes.folder, name, where))
-
-
-def _pictures(notes: Notes, split: str, names: Iterable[str]) -> Path:
-    """The folder in which most of the pictures are found."""
-    places = [notes.folder / place for place in PLACES[split] if (notes.folder / place).is_dir()]
-    return max(places, key=lambda place: sum((place / name.strip()).is_file() for name in names))
-
-
-def _sample(notes: Notes, root: Path, split: str, key: str, entry: dict[str, str]) -> BenchmarkSample:
-    name = entry["id"].strip()
-    kind = notes.text_of(entry, "edit_type", f"Entry {key}", needed=split == "basic")
-    return BenchmarkSample(
-        as_id(key),
-        entry["prompt"].strip(),
-        category=SYNONYMS.get(kind, kind),
-        source=root / name.replace("\\", "/"),
-        cluster=name,
-        extra={"id": name, "edit_type": kind},
-    )
-
-
-def _check_texts(notes: Notes, samples: Iterable[BenchmarkSample], split: str) -> None:
-    unknown = sorted({sample.category for sample in samples} - set(GROUPS))
+    samples = notes.each(((f"Entry {key}", entry) for key, entry in table.items()), ENTRY, sample)
+    # the folder in which most of the pictures are found
+    root = max(places, key=lambda place: sum((place / one.cluster).is_file() for one in samples))
+    samples = [replace(one, source=root / one.cluster.replace("\\", "/")) for one in samples]
+    samples.sort(key=lambda one: natural(one.sample_id))
+    unknown = sorted({one.category for one in samples} - set(GROUPS))
     if split == "basic" and unknown:
         notes.warn(f"Groups that are not published are here: {some(unknown)}.", differs=True)
-    if broken := [sample.sample_id for sample in samples if MISREAD in sample.instruction]:
+    if broken := [one.sample_id for one in samples if MISREAD in one.instruction]:
         notes.warn(
             f"{len(broken)} instructions have a damaged apostrophe, as published ({some(broken)}): they are left so."
         )
+    return samples

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
+from insightedit.datasets.notes import Entry, Notes, as_id, some
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import natural
 
 NUMBERS = {"test": 4950, "val": 2475, "train": 17325, "all": 24750}
@@ -42,59 +42,48 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """A sample for each expert's retouching of a photograph."""
     notes.warn("The photographs have a research licence of their own: read it before any other use.")
     parts = ("train", "val", "test") if split == "all" else (split,)
-    files = {name: notes.folder / "annotations" / f"{name}_sess_1.json" for name in parts}
-    tables = {name: notes.read_json(path, list, f"[{ROW}]") for name, path in files.items()}
+    lists = {name: f"annotations/{name}_sess_1.json" for name in parts}
+    tables = {name: notes.read_json(notes.folder / file, list, f"[{ROW}]") for name, file in lists.items()}
     if not (notes.folder / "images").is_dir():
         notes.fault("images is missing: the photographs lie in it.")
     notes.stop()
-    samples = [sample for name, rows in tables.items() for sample in _samples(notes, name, rows)]
-    samples.sort(key=lambda sample: natural(sample.sample_id))
-    _check_experts(notes, samples)
-    return samples
-
-
-def _samples(notes: Notes, split: str, rows: list[Any]) -> list[BenchmarkSample]:
-    samples, strangers = [], []
-    for number, row in enumerate(rows, 1):
-        where = f"annotations/{split}_sess_1.json, record {number}"
-        if not isinstance(row, dict):
-            notes.fault(f"{where} is a {type(row).__name__}: it should be {ROW}.")
-            continue
-        source, target = (_picture(notes, row, key, where) for key in ("input", "output"))
-        request = notes.text_of(row, "request", where)
-        if source is None or target is None or not request:
-            continue
-        if _photograph(source) != _photograph(target) or source == target:
-            strangers.append(f"{source.name} and {target.name}")
-        samples.append(
-            BenchmarkSample(
-                as_id(target.stem), request, source=source, target=target, cluster=_photograph(source),
-                extra={"split": split, "expert": target.stem.rpartition("_")[2]},
+    samples = []
+    for name, rows in tables.items():
+        numbered = [(f"{lists[name]}, record {number}", row) for number, row in enumerate(rows, 1)]
+        found = notes.each(numbered, ROW, partial(_sample, name))
+        strangers = [
+            f"{one.source.name} and {one.target.name}"
+            for one in found
+            if one.source == one.target or _photograph(one.target) != one.cluster
+        ]
+        if strangers:
+            notes.fault(
+                f"{lists[name]} pairs pictures that are not an original and its retouching ({some(strangers)}): "
+                "3458_O belongs to 3458_A ... 3458_E."
             )
-        )  # fmt: skip
-    if strangers:
-        notes.fault(
-            f"annotations/{split}_sess_1.json pairs pictures that are not an original and its retouching "
-            f"({some(strangers)}): 3458_O belongs to 3458_A ... 3458_E."
+        samples += found
+    per_photograph = Counter(sample.cluster for sample in samples)
+    if odd := [name for name, number in per_photograph.items() if number != EXPERTS]:  # cut within a photograph
+        notes.warn(
+            f"{len(odd)} photographs have not the five targets that are published ({some(odd)}): this is a subset.",
+            differs=True,
         )
-    return samples
+    return sorted(samples, key=lambda sample: natural(sample.sample_id))
 
 
-def _picture(notes: Notes, row: dict[str, Any], key: str, where: str) -> Path | None:
-    name = notes.text_of(row, key, where)
-    return notes.inside(notes.folder / "images", name, where) if name else None
+def _sample(split: str, entry: Entry) -> BenchmarkSample:
+    images = entry.notes.folder / "images"
+    source, target = (entry.inside(images, entry.text(key)) for key in ("input", "output"))
+    return BenchmarkSample(
+        as_id(target.stem),
+        entry.text("request"),
+        source=source,
+        target=target,
+        cluster=_photograph(source),
+        extra={"split": split, "expert": target.stem.rpartition("_")[2]},
+    )
 
 
 def _photograph(path: Path) -> str:
     """3458 of `3458_O.jpg`."""
     return path.stem.rpartition("_")[0]
-
-
-def _check_experts(notes: Notes, samples: list[BenchmarkSample]) -> None:
-    """A split that was cut within a photograph is no sample of photographs."""
-    per_photograph = Counter(sample.cluster for sample in samples)
-    if odd := [name for name, number in per_photograph.items() if number != EXPERTS]:
-        notes.warn(
-            f"{len(odd)} photographs have not the five targets that are published ({some(odd)}): this is a subset.",
-            differs=True,
-        )

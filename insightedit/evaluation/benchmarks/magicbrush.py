@@ -11,17 +11,18 @@ import itertools
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.masks import white_mask
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, packed, reads, some
-from insightedit.evaluation.benchmarks.tables import Row, check_columns, table_files, table_shape, unpack
+from insightedit.datasets.layouts import SESSIONS, session_turn
+from insightedit.datasets.notes import Entry, EntryError, Notes, as_id, packed, some
+from insightedit.datasets.reading import ReadError, inside
+from insightedit.datasets.unpacking import open_tables, split_tables, unpack, white_mask
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import is_junk, natural
 
-SESSIONS = "edit_sessions.json"
 COLUMNS = ("source_img", "mask_img", "target_img")
 NEEDED = ("img_id", "turn_index", "instruction", "source_img", "target_img")
 PUBLISHED = {"all-turn": 1053, "final-turn": 535, "dev-all-turn": 528, "dev-final-turn": 266}
@@ -45,17 +46,6 @@ or, for dev: data/dev-*.parquet of the hub""",
 )
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """One edit of a session, its pictures as they lie on disk."""
-
-    number: int
-    instruction: str
-    source: Path
-    target: Path
-    mask: Path | None
-
-
 @reads(CARD, {split: {"all": number} for split, number in PUBLISHED.items()})
 def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """Samples with session as cluster.
@@ -66,18 +56,29 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """
     part = "dev" if split.startswith("dev-") else "test"
     root = _find_sessions(notes, part)
-    if root is not None:
-        sessions = _read_sessions(notes, root)
-        captions = {kind: _read_captions(notes, root, kind) for kind in ("local", "global")}
-    else:
-        sessions, captions = _read_tables(notes, part), {}
+    sessions = _read_tables(notes, part) if root is None else _read_sessions(notes, root)
     samples: list[BenchmarkSample] = []
-    for name, turns in sessions.items():
-        is_final = split.endswith("final-turn")
-        made = [_final_sample(name, turns)] if is_final else [_turn_sample(name, turn) for turn in turns]
-        samples += [_with_captions(sample, captions) for sample in made]
-    _note_captions(notes, samples)
-    return samples if notes.faults else [_with_white_mask(notes, sample) for sample in samples]
+    for turns in sessions.values():
+        samples += [_final_sample(turns)] if split.endswith("final-turn") else turns
+    for kind, field in (("local", "local_caption"), ("global", "target_caption")):
+        bare = [sample.sample_id for sample in samples if not getattr(sample, field)]
+        if bare and len(bare) < len(samples):
+            notes.warn(f"{len(bare)} targets have no {kind} caption ({some(bare)}): they are left out of CLIP-T.")
+    equal = [one.sample_id for one in samples if one.source_caption and one.source_caption == one.target_caption]
+    if equal:
+        notes.warn(
+            f"{len(equal)} of {len(samples)} samples have equal global captions before and after ({some(equal)}): "
+            "directions between them are undefined."
+        )
+    if notes.faults:
+        return samples
+    white = {
+        one.sample_id: white_mask(notes, one.mask, one.mask.stem) if one.mask.is_file() else one.mask
+        for one in samples
+        if one.mask is not None
+    }
+    told = {name: {"equal_captions": "yes"} for name in equal}
+    return [replace(one, mask=white.get(one.sample_id), extra=told.get(one.sample_id, {})) for one in samples]
 
 
 def _find_sessions(notes: Notes, part: str) -> Path | None:
@@ -87,73 +88,90 @@ def _find_sessions(notes: Notes, part: str) -> Path | None:
             other = {"test": "dev", "dev": "test"}[part]
             if root.resolve().name == other:
                 wanted = "a split that begins with dev-" if other == "dev" else "all-turn or final-turn"
-                notes.fault(f"The folder is called {other}, and the {part} split was asked for: ask for {wanted}.")
-                notes.stop()
+                notes.stop(f"The folder is called {other}, and the {part} split was asked for: ask for {wanted}.")
             return root
-    if part == "dev" and table_files(notes.folder, part):
+    if part == "dev" and split_tables(notes.folder, part):
         return None
     for path in sorted(notes.folder.glob("*.zip")):
         if zipfile.is_zipfile(path):
             notes.fault(packed(path))
-    if not notes.faults and any(notes.folder.rglob("*.parquet")):
-        notes.fault(
+    notes.stop()
+    if any(notes.folder.rglob("*.parquet")):
+        notes.stop(
             "It holds the hub's parquet files, which have train and dev only: the test split is a zip of its own."
         )
-    if not notes.faults:
-        notes.fault(f"It holds no {SESSIONS}, neither itself nor in {part}/.")
-    notes.stop()
+    notes.stop(f"It holds no {SESSIONS}, neither itself nor in {part}/.")
     return None
 
 
-def _read_sessions(notes: Notes, root: Path) -> dict[str, list[_Turn]]:
-    table = notes.read_json(root / SESSIONS, dict, "{ID: [{input, mask, output, instruction}, ...]}")
-    if not (root / "images").is_dir():
-        notes.fault(f"{notes.short(root / 'images')} is missing: it holds a folder of pictures for each session.")
+def _read_sessions(notes: Notes, root: Path) -> dict[str, list[BenchmarkSample]]:
+    """Session -> its turns in order, each as a sample of its own."""
+    shape = "{input, mask, output, instruction}"
+    table = notes.read_json(root / SESSIONS, dict, f"{{ID: [{shape}, ...]}}")
+    images = root / "images"
+    if not images.is_dir():
+        notes.fault(f"{notes.short(images)} is missing: it holds a folder of pictures for each session.")
     notes.stop()
-    sessions: dict[str, list[_Turn]] = {}
+    captions = {}
+    for kind, use in (("local", "what was edited, which the paper's CLIP-T takes"), ("global", "whole pictures")):
+        path = root / f"{kind}_descriptions.json"
+        if path.is_file():
+            captions[kind] = notes.read_json(path, dict, "{ID: {FILE: caption}}") or {}
+        else:
+            captions[kind] = {}
+            notes.warn(f"{path.name} is missing: there are no captions of {use}.")
+    sessions: dict[str, list[BenchmarkSample]] = {}
     for name in sorted(table, key=natural):
-        where = f"Session {name}"
-        folder = notes.inside(root / "images", name, where)
-        if folder is None or not isinstance(table[name], list) or not table[name]:
-            if folder is not None:
-                notes.fault(f"{where} holds {table[name]!r:.40}: it has to be a list of turns.")
+        where, rows = f"Session {name}", table[name]
+        if not isinstance(rows, list) or not rows:
+            notes.fault(f"{where} holds {rows!r:.40}: it has to be a list of turns.")
             continue
-        turns = [_read_turn(notes, folder, f"{where}, entry {i}", row) for i, row in enumerate(table[name], 1)]
-        sessions[name] = _in_order(notes, where, [turn for turn in turns if turn is not None])
-        if None not in turns:
-            _check_chain(notes, where, folder, name, sessions[name])
-    names = {path.name for path in (root / "images").iterdir() if path.is_dir() and not is_junk(path)}
+        told = {kind: found if isinstance(found := captions[kind].get(name), dict) else {} for kind in captions}
+        numbered = ((f"{where}, entry {number}", row) for number, row in enumerate(rows, 1))
+        turns = notes.each(numbered, shape, partial(_turn, name, images, told))
+        sessions[name] = _in_order(notes, where, turns)
+        if len(turns) == len(rows):
+            _check_chain(notes, where, images / name, name, sessions[name])
+    names = {path.name for path in images.iterdir() if path.is_dir() and not is_junk(path)}
     if strangers := sorted(names - set(table), key=natural):
         notes.warn(f"{len(strangers)} folders of images have no session in {SESSIONS}: {some(strangers)}.")
     return {name: turns for name, turns in sessions.items() if turns}
 
 
-def _read_turn(notes: Notes, folder: Path, where: str, row: Any) -> _Turn | None:
-    """A turn; its number is that of its output (`139-output2.png`)."""
-    if not isinstance(row, dict):
-        notes.fault(f"{where} is {row!r:.40}: a turn is {{input, mask, output, instruction}}.")
-        return None
-    texts = {key: notes.text_of(row, key, where) for key in ("input", "output", "instruction")}
-    if not all(texts.values()):
-        return None
-    number = re.search(r"-output(\d+)\.\w+$", texts["output"])
+def _turn(name: str, images: Path, captions: Mapping[str, Mapping[str, Any]], entry: Entry) -> BenchmarkSample:
+    """A turn as training reads it; its number is that of its output (`139-output2.png`)."""
+    pair = session_turn(name, entry.fields, inside(images, name), captions)
+    output = entry.fields["output"]
+    number = re.search(r"-output(\d+)\.\w+$", output)
     if number is None:
-        notes.fault(f"{where} has the output {texts['output']!r}: it has to end in -outputN.png, N being its turn.")
-        return None
-    mask = notes.text_of(row, "mask", where, needed=False)
-    paths = [notes.inside(folder, name, where) for name in (texts["input"], texts["output"], mask) if name]
-    if None in paths:
-        return None
-    source, target, *masks = [path for path in paths if path is not None]
-    return _Turn(int(number[1]), texts["instruction"], source, target, masks[0] if masks else None)
+        raise EntryError(f"has the output {output!r}: it has to end in -outputN.png, N being its turn")
+    if isinstance(pair.mask, ReadError):
+        raise pair.mask
+    found = pair.facts["notes"]
+    return BenchmarkSample(
+        _turn_id(name, int(number[1])),
+        entry.text("instruction"),
+        source=pair.source,
+        target=pair.target,
+        mask=pair.mask,
+        source_caption=pair.caption.strip(),
+        target_caption=str(found.get("caption_target", "")).strip(),
+        local_caption=str(found.get("local_description", "")).strip(),
+        cluster=name,
+        turn=int(number[1]),
+    )
 
 
-def _in_order(notes: Notes, where: str, turns: Sequence[_Turn]) -> list[_Turn]:
+def _turn_id(name: str, number: int, kind: str = "inde") -> str:
+    return as_id(f"{name}_1" if number == 1 else f"{name}_{kind}_{number}")
+
+
+def _in_order(notes: Notes, where: str, turns: Sequence[BenchmarkSample]) -> list[BenchmarkSample]:
     """Turns by number, one after the other without a gap."""
-    ordered = sorted(turns, key=lambda turn: turn.number)
-    numbers = [turn.number for turn in ordered]
+    ordered = sorted(turns, key=lambda turn: turn.turn)
+    numbers = [turn.turn for turn in ordered]
     if ordered != list(turns):
-        notes.warn(f"{where} has its turns in another order ({', '.join(str(t.number) for t in turns)}): sorted.")
+        notes.warn(f"{where} has its turns in another order ({', '.join(str(t.turn) for t in turns)}): sorted.")
     if numbers and numbers != list(range(1, len(numbers) + 1)):
         listed = ", ".join(map(str, numbers))
         missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
@@ -162,109 +180,60 @@ def _in_order(notes: Notes, where: str, turns: Sequence[_Turn]) -> list[_Turn]:
     return ordered
 
 
-def _check_chain(notes: Notes, where: str, folder: Path, name: str, turns: Sequence[_Turn]) -> None:
+def _check_chain(notes: Notes, where: str, folder: Path, name: str, turns: Sequence[BenchmarkSample]) -> None:
     """Every turn starts from the picture before it, and no picture on disk is left over."""
     for before, turn in itertools.pairwise(turns):
-        if turn.source != before.target and turn.number == before.number + 1:
+        if turn.source != before.target and turn.turn == before.turn + 1:
             notes.fault(
-                f"{where}, turn {turn.number}, starts from {turn.source.name}: it has to start from "
-                f"{before.target.name}, the result of the turn before."
+                f"{where}, turn {turn.turn}, starts from {Path(str(turn.source)).name}: it has to start from "
+                f"{Path(str(before.target)).name}, the result of the turn before."
             )
     if folder.is_dir():
         outputs = {s: p for s, p in notes.pictures_by_stem(folder).items() if s.startswith(f"{name}-output")}
-        known = {turn.target.stem for turn in turns}
+        known = {Path(str(turn.target)).stem for turn in turns}
         if left := [path.name for stem, path in outputs.items() if stem not in known]:
             notes.fault(f"{where} has no turn for {some(left)}: {SESSIONS} lacks it, or the picture is of elsewhere.")
 
 
-def _read_captions(notes: Notes, root: Path, kind: str) -> Mapping[str, Any]:
-    path = root / f"{kind}_descriptions.json"
-    if not path.is_file():
-        use = "what was edited, which the paper's CLIP-T takes" if kind == "local" else "whole pictures"
-        notes.warn(f"{path.name} is missing: there are no captions of {use}.")
-        return {}
-    return notes.read_json(path, dict, "{ID: {FILE: caption}}") or {}
-
-
-def _read_tables(notes: Notes, part: str) -> dict[str, list[_Turn]]:
-    """Sessions from the hub's rows {img_id, turn_index, source_img, mask_img, instruction, target_img}."""
-    files = table_files(notes.folder, part)
-    if (shape := table_shape(notes, files)) is not None:
-        check_columns(
-            notes, files[0].name, shape[1], ("img_id", "turn_index", "instruction", "source_img", "target_img")
-        )
+def _read_tables(notes: Notes, part: str) -> dict[str, list[BenchmarkSample]]:
+    """Session -> its turns, of the hub's rows {img_id, turn_index, source_img, mask_img, instruction, target_img}."""
+    table = open_tables(notes, split_tables(notes.folder, part), NEEDED)
     notes.stop()
-    rows = unpack(notes, files, part, COLUMNS, lambda row: f"{row['img_id']}-{row['turn_index']}")
-    sessions: dict[str, list[_Turn]] = {}
-    for row in rows:
-        turn = _row_turn(notes, row)
-        if turn is not None:
-            sessions.setdefault(str(row["img_id"]), []).append(turn)
+    assert table is not None
+    rows = unpack(notes, table, part, COLUMNS, lambda row: f"{row['img_id']}-{row['turn_index']}")
+    named = ((f"Row {row['img_id']}, turn {row['turn_index']},", row) for row in rows)
+    sessions: dict[str, list[BenchmarkSample]] = {}
+    for turn in notes.each(named, "a row", _row_turn):
+        sessions.setdefault(turn.cluster, []).append(turn)
     notes.warn("The hub's rows have no captions: CLIP-T needs those of the zip.")
     return {name: _in_order(notes, f"Session {name}", sessions[name]) for name in sorted(sessions, key=natural)}
 
 
-def _row_turn(notes: Notes, row: Row) -> _Turn | None:
-    where = f"Row {row['img_id']}, turn {row['turn_index']},"
-    instruction = notes.text_of(row, "instruction", where)
+def _row_turn(entry: Entry) -> BenchmarkSample:
+    row, name = entry.fields, str(entry.fields["img_id"])
     if row["source_img"] is None or row["target_img"] is None:
-        notes.fault(f"{where} has no source or no target picture.")
-        return None
+        raise EntryError("has no source or no target picture")
     if not isinstance(row["turn_index"], int):
-        notes.fault(f"{where} has {row['turn_index']!r} as `turn_index`: it has to be a whole number.")
-        return None
-    mask = row.get("mask_img")
-    return _Turn(row["turn_index"], instruction, row["source_img"], row["target_img"], mask)
+        raise EntryError(f"has {row['turn_index']!r} as `turn_index`: it has to be a whole number")
+    return BenchmarkSample(
+        _turn_id(name, row["turn_index"]),
+        entry.text("instruction"),
+        source=row["source_img"],
+        target=row["target_img"],
+        mask=row.get("mask_img"),
+        cluster=name,
+        turn=row["turn_index"],
+    )
 
 
-def _turn_sample(name: str, turn: _Turn) -> BenchmarkSample:
-    sample_id = as_id(f"{name}_1" if turn.number == 1 else f"{name}_inde_{turn.number}")
-    pictures = {"source": turn.source, "target": turn.target, "mask": turn.mask}
-    return BenchmarkSample(sample_id, turn.instruction, **pictures, cluster=name, turn=turn.number)
-
-
-def _final_sample(name: str, turns: Sequence[_Turn]) -> BenchmarkSample:
-    last = turns[-1]
+def _final_sample(turns: Sequence[BenchmarkSample]) -> BenchmarkSample:
+    """The turns of a session on the editor's own results, the last of which is compared."""
+    first, last = turns[0], turns[-1]
     return replace(
-        _turn_sample(name, last),
-        sample_id=as_id(f"{name}_1" if last.number == 1 else f"{name}_iter_{last.number}"),
-        source=turns[0].source,
+        last,
+        sample_id=_turn_id(last.cluster, last.turn, "iter"),
+        source=first.source,
+        source_caption=first.source_caption,
         mask=last.mask if len(turns) == 1 else None,
         earlier=tuple(turn.instruction for turn in turns[:-1]),
     )
-
-
-def _with_captions(sample: BenchmarkSample, captions: Mapping[str, Mapping[str, Any]]) -> BenchmarkSample:
-    """The sample with its captions; `extra` says where those before and after are equal."""
-
-    def caption(kind: str, path: Path | None) -> str:
-        session = captions.get(kind, {}).get(sample.cluster)
-        text = session.get(path.name) if isinstance(session, dict) and path is not None else None
-        return text.strip() if isinstance(text, str) else ""
-
-    source, target = caption("global", sample.source), caption("global", sample.target)
-    return replace(
-        sample,
-        source_caption=source,
-        target_caption=target,
-        local_caption=caption("local", sample.target),
-        extra={"equal_captions": "yes"} if source and source == target else {},
-    )
-
-
-def _note_captions(notes: Notes, samples: Sequence[BenchmarkSample]) -> None:
-    for kind, field in (("local", "local_caption"), ("global", "target_caption")):
-        bare = [sample.sample_id for sample in samples if not getattr(sample, field)]
-        if bare and len(bare) < len(samples):
-            notes.warn(f"{len(bare)} targets have no {kind} caption ({some(bare)}): they are left out of CLIP-T.")
-    if equal := [sample.sample_id for sample in samples if sample.extra]:
-        notes.warn(
-            f"{len(equal)} of {len(samples)} samples have equal global captions before and after ({some(equal)}): "
-            "directions between them are undefined."
-        )
-
-
-def _with_white_mask(notes: Notes, sample: BenchmarkSample) -> BenchmarkSample:
-    if sample.mask is None or not sample.mask.is_file():
-        return sample
-    return replace(sample, mask=white_mask(notes, sample.mask, sample.mask.stem))

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
+from insightedit.datasets.notes import Entry, EntryError, Notes, as_id, some
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import natural
+from insightedit.types import REFERENCE_PLACEHOLDER
 
 ROLES = ("entity", "mask", "source", "target")
-PLACEHOLDER = "<imagehere>"
 RECORD = "{idx, multi_prompt, image, source_path, entity_path, entity_path_white, mask_path, target_caption}"
 
 CARD = Card(
@@ -37,34 +36,6 @@ MIGEBench/
 )
 
 
-@dataclass(frozen=True)
-class _BenchRecord:
-    """One record of the JSON, to be read; `where` names it in messages."""
-
-    notes: Notes
-    task: str
-    row: dict[str, Any]
-    where: str
-
-    def pictures(self, key: str, role: str) -> tuple[Path, ...]:
-        """Paths below a key that holds one name or a list of names, found in the folder."""
-        value = self.row.get(key)
-        names = [value] if isinstance(value, str) else value
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            self.notes.fault(f"{self.where} has {value!r:.60} as `{key}`: it should name the {role}.")
-            return ()
-        return tuple(path for name in names if (path := self._find(name, key)) is not None)
-
-    def _find(self, name: str, key: str) -> Path | None:
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        known = [f"{self.task}_{role}" for role in ROLES]
-        if len(parts) < 2 or parts[-2] not in known or parts[-1] == ".." or len(parts[-1].encode()) > 255:
-            self.notes.fault(f"{self.where} names {name!r:.80} as `{key}`: pictures lie in {', '.join(known)}.")
-            return None
-        below = self.notes.folder / self.task
-        return (below if below.is_dir() else self.notes.folder) / parts[-2] / parts[-1]
-
-
 @reads(CARD, {task: {"all": CARD.counts[task]} for task in ("add", "replace")})
 def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """`references` are the pictures of the instruction's placeholders in their order.
@@ -74,74 +45,78 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """
     tasks = ("add", "replace") if split == "all" else (split,)
     tables = {task: notes.read_json(notes.folder / f"{task}_bench.json", list, f"[{RECORD}]") for task in tasks}
-    _check_folders(notes, tasks)
+    archives = sorted(path.name for path in notes.folder.glob("*.zip"))
+    for task in tasks:
+        missing = [f"{task}_{role}" for role in ROLES if not (_root(notes, task) / f"{task}_{role}").is_dir()]
+        if missing:
+            hint = f": unpack {some(archives)}" if archives else ""
+            notes.fault(f"The folders {', '.join(missing)} of the task {task} are missing{hint}.")
     notes.stop()
-    samples = [sample for task, rows in tables.items() for sample in _samples(notes, task, rows) if sample is not None]
+    samples = []
+    for task, rows in tables.items():
+        numbered = ((f"{task}_bench.json, record {number}", row) for number, row in enumerate(rows, 1))
+        samples += notes.each(numbered, RECORD, partial(_sample, task))
     samples.sort(key=lambda sample: natural(sample.sample_id))
     notes.check_pictures([("white subject", Path(sample.extra["subject_white"])) for sample in samples])
     _warn(notes, samples)
     return samples
 
 
-def _check_folders(notes: Notes, tasks: Iterable[str]) -> None:
-    for task in tasks:
-        root = notes.folder / task if (notes.folder / task).is_dir() else notes.folder
-        missing = [f"{task}_{role}" for role in ROLES if not (root / f"{task}_{role}").is_dir()]
-        archives = sorted(path.name for path in notes.folder.glob("*.zip"))
-        hint = f": unpack {some(archives)}" if archives else ""
-        if missing:
-            notes.fault(f"The folders {', '.join(missing)} of the task {task} are missing{hint}.")
+def _root(notes: Notes, task: str) -> Path:
+    """The folder around those of a task's pictures."""
+    return notes.folder / task if (notes.folder / task).is_dir() else notes.folder
 
 
-def _samples(notes: Notes, task: str, rows: list[Any]) -> list[BenchmarkSample | None]:
-    samples = []
-    for number, row in enumerate(rows, 1):
-        where = f"{task}_bench.json, record {number}"
-        if isinstance(row, dict):
-            samples.append(_sample(_BenchRecord(notes, task, row, where)))
-        else:
-            notes.fault(f"{where} is a {type(row).__name__}: it should be {RECORD}.")
-    return samples
-
-
-def _sample(record: _BenchRecord) -> BenchmarkSample | None:
-    row, notes = record.row, record.notes
+def _sample(task: str, entry: Entry) -> BenchmarkSample:
+    row = entry.fields
     if not isinstance(row.get("idx"), int | str):
-        notes.fault(f"{record.where} has {row.get('idx')!r:.60} as `idx`: it should be the sample's number.")
-    instruction = notes.text_of(row, "multi_prompt", record.where)
-    target = record.pictures("image", "target")
-    source = record.pictures("source_path", "source")
-    mask = record.pictures("mask_path", "mask")
-    references = record.pictures("entity_path", "pictures of the instruction, in order")
-    white = record.pictures("entity_path_white", "subject on white")
-    if not all((instruction, target, source, mask, references, white)):
-        return None
-    slots = len(re.findall(PLACEHOLDER, instruction, re.IGNORECASE))
+        raise EntryError(f"has {row.get('idx')!r:.60} as `idx`: it should be the sample's number")
+    known = [f"{task}_{role}" for role in ROLES]
+
+    def pictures(key: str, what: str) -> tuple[Path, ...]:
+        """Paths below a key that holds one name or a list of names; their last two parts count."""
+        names = [row[key]] if isinstance(row.get(key), str) else row.get(key)
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise EntryError(f"has {names!r:.60} as `{key}`: it should name the {what}")
+        parts = [PurePosixPath(name.replace("\\", "/")).parts[-2:] for name in names]
+        for name, ends in zip(names, parts, strict=True):
+            if len(ends) < 2 or ends[0] not in known or ends[1] == ".." or len(ends[1].encode()) > 255:
+                raise EntryError(f"names {name!r:.80} as `{key}`: pictures lie in {', '.join(known)}")
+        return tuple(_root(entry.notes, task).joinpath(*ends) for ends in parts)
+
+    instruction = entry.text("multi_prompt")
+    target, source, mask = (
+        pictures(key, what)[0] for key, what in (("image", "target"), ("source_path", "source"), ("mask_path", "mask"))
+    )
+    references = pictures("entity_path", "pictures of the instruction, in order")
+    white = pictures("entity_path_white", "subject on white")[0]
+    slots = len(re.findall(REFERENCE_PLACEHOLDER, instruction, re.IGNORECASE))
     if slots != len(references):
-        notes.fault(
-            f"{record.where} has {slots} {PLACEHOLDER} in its instruction and {len(references)} pictures in "
-            "`entity_path`: there has to be one for each."
+        entry.fault(
+            f"has {slots} {REFERENCE_PLACEHOLDER} in its instruction and {len(references)} pictures in "
+            "`entity_path`: there has to be one for each"
         )
-    subjects = tuple(path for path in references if path != source[0])
+    subjects = tuple(path for path in references if path != source)
     if len(subjects) != 1:
-        notes.fault(f"{record.where} has {len(subjects)} subjects besides the source in `entity_path`, not one.")
+        entry.fault(f"has {len(subjects)} subjects besides the source in `entity_path`, not one")
+    thing = entry.text("object", needed=False)
     return BenchmarkSample(
-        as_id(record.task, row.get("idx")),
-        re.sub(PLACEHOLDER, PLACEHOLDER, instruction, flags=re.IGNORECASE),
-        category=record.task,
-        source=source[0],
-        target=target[0],
-        mask=mask[0],
+        as_id(task, row["idx"]),
+        re.sub(REFERENCE_PLACEHOLDER, REFERENCE_PLACEHOLDER, instruction, flags=re.IGNORECASE),
+        category=task,
+        source=source,
+        target=target,
+        mask=mask,
         references=references,
         subjects=subjects,
-        target_caption=notes.text_of(row, "target_caption", record.where, needed=False),
-        local_caption=notes.text_of(row, "object", record.where, needed=False),
-        cluster=f"{record.task}/{source[0].name}",
+        target_caption=entry.text("target_caption", needed=False),
+        local_caption=thing,
+        cluster=f"{task}/{source.name}",
         extra={
-            "idx": str(row.get("idx")),
-            "object": notes.text_of(row, "object", record.where, needed=False),
-            "plain_instruction": notes.text_of(row, "caption", record.where, needed=False),
-            "subject_white": str(white[0]),
+            "idx": str(row["idx"]),
+            "object": thing,
+            "plain_instruction": entry.text("caption", needed=False),
+            "subject_white": str(white),
         },
     )
 

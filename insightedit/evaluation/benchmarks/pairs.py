@@ -7,13 +7,13 @@ once, with its first request, and each request as a sample of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from insightedit.datasets.notes import Entry, Notes, as_id, some
 from insightedit.evaluation.benchmarks.base import BenchmarkSample
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, some
 
 EVERY = "-requests"  # ending of a split in which each request is a sample
 
@@ -25,61 +25,68 @@ class RequestPair:
     name: str
     source: Path
     target: Path
-    requests: tuple[str, ...]
+    requests: Sequence[str]
     extra: dict[str, str] = field(default_factory=dict)
 
 
-def find_list(notes: Notes, name: str, places: Sequence[str]) -> Path:
-    """The only file of a name in one of these folders.
+@dataclass(frozen=True)
+class RequestList:
+    """How a set lists its pairs: {`label`: name, ...} as `shape` says, in one of `places` below the folder."""
 
-    Raises:
-        BenchmarkError: if there is none, or more than one.
-    """
-    found = [path for place in places if (path := notes.folder / place / name).is_file()]
-    if not found:
-        notes.fault(f"It holds no {name}, neither itself nor in {' nor in '.join(places[1:])}.")
-    if len(found) > 1:
-        notes.fault(f"It holds several {name} ({some(map(notes.short, found))}): remove all but one.")
-    notes.stop()
-    return found[0]
+    places: tuple[str, ...]
+    shape: str
+    label: str
+    make: Callable[[Entry], RequestPair]
 
+    def samples(self, notes: Notes, name: str, split: str) -> list[BenchmarkSample]:
+        """A sample for each pair of the list `name`, or for each request where the split ends in `-requests`.
 
-def texts(notes: Notes, row: Mapping[str, Any], keys: Sequence[str], where: str) -> tuple[str, ...]:
-    """The requests of a record, from several lists one after the other; empty ones are left out."""
-    found = []
-    for key in keys:
-        value = row.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-            notes.fault(f"{where} has {value!r:.60} as `{key}`: it has to be a list of texts.")
-            continue
-        found += [text.strip() for text in value if text.strip()]
-    return tuple(found)
-
-
-def samples_of(notes: Notes, pairs: Sequence[RequestPair], split: str) -> list[BenchmarkSample]:
-    """A sample for each pair, or for each request where the split's name ends in `-requests`.
-
-    Warns of pairs without a request, of several requests of which the first is taken, and of animations. Samples have
-    the source picture as cluster, and all requests in `extra`.
-    """
-    if silent := [pair.name for pair in pairs if not pair.requests]:
-        notes.warn(f"{len(silent)} pairs have no request ({some(silent)}): they are left out.")
-    pairs = [pair for pair in pairs if pair.requests]
-    names = notes.numbered([as_id(pair.name) for pair in pairs], "names of pairs")
-    every = split.endswith(EVERY)
-    if not every and any(len(pair.requests) > 1 for pair in pairs):
-        notes.warn(
-            "Pairs have several requests, and it is not published which one counts: the first is taken; the split "
-            f"{split + EVERY} takes all."
-        )
-    moving = sorted({path.name for pair in pairs for path in (pair.source, pair.target) if path.suffix == ".gif"})
-    if moving:
-        notes.warn(f"{len(moving)} pictures are GIFs ({some(moving)}): of an animation the first frame counts.")
-    samples = []
-    for name, pair in zip(names, pairs, strict=True):
-        for number, request in enumerate(pair.requests if every else pair.requests[:1], 1):
-            sample_id = f"{name}-{number}" if every else name
+        Warns of pairs without a request, of several requests of which the first is taken, and of animations. Samples
+        have the source picture as cluster, and all requests in `extra`.
+        """
+        found = [path for place in self.places if (path := notes.folder / place / name).is_file()]
+        if not found:
+            notes.stop(f"It holds no {name}, neither itself nor in {' nor in '.join(self.places[1:])}.")
+        if len(found) > 1:
+            notes.stop(f"It holds several {name} ({some(map(notes.short, found))}): remove all but one.")
+        rows = notes.read_json(found[0], list, self.shape)
+        notes.stop()
+        named = [
+            (f"Entry {number}" + (f" ({row.get(self.label)})" if isinstance(row, dict) else ""), row)
+            for number, row in enumerate(rows)
+        ]
+        pairs = notes.each(named, self.shape[1:-6], self.make)
+        if silent := [pair.name for pair in pairs if not pair.requests]:
+            notes.warn(f"{len(silent)} pairs have no request ({some(silent)}): they are left out.")
+        pairs = [pair for pair in pairs if pair.requests]
+        every = split.endswith(EVERY)
+        if not every and any(len(pair.requests) > 1 for pair in pairs):
+            notes.warn(
+                "Pairs have several requests, and it is not published which one counts: the first is taken; the split "
+                f"{split + EVERY} takes all."
+            )
+        moving = sorted({path.name for pair in pairs for path in (pair.source, pair.target) if path.suffix == ".gif"})
+        if moving:
+            notes.warn(f"{len(moving)} pictures are GIFs ({some(moving)}): of an animation the first frame counts.")
+        seen: Counter[str] = Counter()
+        samples = []
+        for pair in pairs:
+            sample_id = as_id(pair.name)
+            seen[sample_id] += 1
+            if seen[sample_id] > 1:
+                sample_id = f"{sample_id}-{seen[sample_id]}"
             pictures = {"source": pair.source, "target": pair.target}
             extra = {**pair.extra, "requests": json.dumps(pair.requests, ensure_ascii=False)}
-            samples.append(BenchmarkSample(sample_id, request, **pictures, cluster=pair.source.name, extra=extra))
-    return samples
+            for number, request in enumerate(pair.requests if every else pair.requests[:1], 1):
+                name = f"{sample_id}-{number}" if every else sample_id
+                samples.append(BenchmarkSample(name, request, **pictures, cluster=pair.source.name, extra=extra))
+        if twice := [name for name, number in seen.items() if number > 1]:
+            notes.warn(
+                f"{len(twice)} names of pairs occur more than once ({some(twice)}): the later ones end in -2, -3 ..."
+            )
+        return samples
+
+
+def requests_of(entry: Entry, *keys: str) -> list[str]:
+    """The requests of an entry, from several lists one after the other; empty ones are left out."""
+    return [text.strip() for key in keys for text in entry.texts(key) if text.strip()]

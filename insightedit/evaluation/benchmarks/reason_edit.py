@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, as_id, reads, some
+from insightedit.datasets.notes import Notes, as_id, some
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import natural
 
 GROUPS = {  # folder: (text file, folder of results in the published scripts)
@@ -53,12 +53,6 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     `extra` has `line` of the text, `group` ("Understanding" or "Reasoning", as the papers average), and `result_alias`,
     how the published scripts name the result.
     """
-    places = _find_groups(notes)
-    return [sample for group, place in places.items() for sample in _read_group(notes, group, place)]
-
-
-def _find_groups(notes: Notes) -> dict[str, Path]:
-    """Folder of each group, in the order of the papers."""
     found: dict[str, Path] = {}
     for path in sorted([*notes.folder.glob("*/"), *notes.folder.glob("*/*/")]):
         group = OTHER_NAMES.get(path.name, path.name)
@@ -67,39 +61,46 @@ def _find_groups(notes: Notes) -> dict[str, Path]:
         elif group in GROUPS:
             found[group] = path
     if not found:
-        notes.fault(f"It holds none of the folders {', '.join(GROUPS)}.")
-        notes.stop()
+        notes.stop(f"It holds none of the folders {', '.join(GROUPS)}.")
     if missing := [group for group in GROUPS if group not in found]:
-        told = f"Folders are missing: {', '.join(missing)}; averages are over the others."
-        notes.warn(told, differs=True)
-    return {group: found[group] for group in GROUPS if group in found}
+        notes.warn(f"Folders are missing: {', '.join(missing)}; averages are over the others.", differs=True)
+    in_order = [(group, found[group]) for group in GROUPS if group in found]
+    return [sample for group, place in in_order for sample in _read_group(notes, group, place)]
 
 
 def _read_group(notes: Notes, group: str, place: Path) -> list[BenchmarkSample]:
     text_name, results = GROUPS[group]
-    pictures = notes.pictures_by_stem(place)
+    name, pictures = notes.short(place), notes.pictures_by_stem(place)
     sources = {stem: path for stem, path in pictures.items() if not stem.endswith(MASK)}
     masks = {stem.removesuffix(MASK): path for stem, path in pictures.items() if stem.endswith(MASK)}
-    _check_masks(notes, notes.short(place), sources, masks)
+    if bare := [path.name for stem, path in sources.items() if stem not in masks]:
+        notes.fault(f"{name} has pictures without a mask ({len(bare)}): {some(bare)}.")
+    if lonely := [path.name for stem, path in masks.items() if stem not in sources]:
+        notes.fault(f"{name} has masks without a picture ({len(lonely)}): {some(lonely)}.")
+    if confused := [path.name for path in masks.values() if path.suffix == ".png"]:
+        notes.warn(
+            f"{name} has masks in PNG ({some(confused)}): the published scripts take them for pictures and shift all "
+            "that follow; here they are masks."
+        )
     text = notes.read_text(place / text_name)
     if text is None:
         return []
     lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip().split("\n") if text.strip() else []
     if len(lines) != len(sources):
         notes.fault(
-            f"{notes.short(place)} holds {len(sources)} pictures and {text_name} {len(lines)} lines: they go together "
+            f"{name} holds {len(sources)} pictures and {text_name} {len(lines)} lines: they go together "
             "by number, so one too few shifts all that follow."
         )
         return []
     order = sorted(sources, key=lambda stem: sources[stem].name)
     if order != sorted(sources, key=natural):
         notes.warn(
-            f"{notes.short(place)} has numbers without leading zeros: line n goes with the n-th name in alphabetical "
+            f"{name} has numbers without leading zeros: line n goes with the n-th name in alphabetical "
             f"order ({some(order)}), as in the published scripts."
         )
     samples = []
     for number, (stem, line) in enumerate(zip(order, lines, strict=True), 1):
-        words = _split_line(notes, f"{notes.short(place)}/{text_name}, line {number},", line)
+        words = _split_line(notes, f"{name}/{text_name}, line {number},", line)
         if words is None:
             continue
         samples.append(
@@ -118,18 +119,6 @@ def _read_group(notes: Notes, group: str, place: Path) -> list[BenchmarkSample]:
             )
         )
     return samples
-
-
-def _check_masks(notes: Notes, name: str, sources: dict[str, Path], masks: dict[str, Path]) -> None:
-    if bare := [path.name for stem, path in sources.items() if stem not in masks]:
-        notes.fault(f"{name} has pictures without a mask ({len(bare)}): {some(bare)}.")
-    if lonely := [path.name for stem, path in masks.items() if stem not in sources]:
-        notes.fault(f"{name} has masks without a picture ({len(lonely)}): {some(lonely)}.")
-    if confused := [path.name for path in masks.values() if path.suffix == ".png"]:
-        notes.warn(
-            f"{name} has masks in PNG ({some(confused)}): the published scripts take them for pictures and shift all "
-            "that follow; here they are masks."
-        )
 
 
 def _split_line(notes: Notes, where: str, line: str) -> tuple[str, str] | None:

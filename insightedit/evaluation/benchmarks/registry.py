@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from insightedit.evaluation.benchmarks.base import Benchmark, Card, Loader
+from insightedit.evaluation.benchmarks.base import Benchmark, Card, Loader, reads
 
 MODULES = {
     "reason-edit": "reason_edit",
@@ -51,14 +51,10 @@ def did_you_mean(name: str, known: Iterable[str], meant: Callable[[str], str] = 
 
 
 def load_named(name: str, what: str) -> Any:
-    """A thing of somebody else: `my_package.my_module:Thing`, or a whole module `my_package.my_module:`.
-
-    Args:
-        name: where it lies; a class is called without arguments.
-        what: it has to be, for the error.
+    """A thing of somebody else: `my_package.my_module:Thing` (a class is called), or a module `my_package.my_module:`.
 
     Raises:
-        ValueError: if there is no such module, or nothing of this name in it.
+        ValueError: if there is no such module, or nothing of this name in it; `what` it should be stands there.
     """
     module, _, attribute = name.partition(":")
     try:
@@ -109,14 +105,8 @@ class _Checked:
     """A benchmark that only yields samples; their pictures and ids are checked as those of ours."""
 
     def __init__(self, benchmark: Any) -> None:
-        self.CARD, self.samples = benchmark.CARD, benchmark.samples
-        self.PROTOCOLS = getattr(benchmark, "PROTOCOLS", ("magicbrush_v1",))
-
-    def load(self, folder: Path, *, split: str | None = None) -> Benchmark:
-        """See `Loader.load`."""
-        from insightedit.evaluation.benchmarks.reading import reads
-
-        return reads(self.CARD)(lambda notes, part: list(self.samples(notes.folder, part)))(folder, split=split)
+        self.CARD, self.PROTOCOLS = benchmark.CARD, getattr(benchmark, "PROTOCOLS", ("magicbrush_v1",))
+        self.load = reads(self.CARD)(lambda notes, part: list(benchmark.samples(notes.folder, part)))
 
 
 def load_benchmark(name: str, folder: str | Path, split: str | None = None) -> Benchmark:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from insightedit.datasets.notes import LOSSY, as_id, picture_size, picture_sizes, some
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
-from insightedit.evaluation.benchmarks.reading import LOSSY, REMEDIES, PictureFault, as_id, picture_size, some
 from insightedit.files import is_junk, natural
 from insightedit.images.reading import is_picture_file
 
@@ -70,11 +70,29 @@ def pair_results(folder: str | Path, benchmark: Benchmark, *, partial: bool = Fa
     known = {*paths.values(), *(path for several in doubled.values() for path in several)}
     if extra := [path.relative_to(folder).as_posix() for path in files if path not in known]:
         warnings.append(f"{len(extra)} pictures belong to no sample and are left out: {some(extra)}.")
-    sizes, bad = _sizes(paths, folder)
-    faults += bad + _own_sources(paths, benchmark.samples)
+    sizes, bad = picture_sizes(paths.values(), lambda _: "results", lambda path: path.relative_to(folder).as_posix())
+    faults += bad
+    pairs = [(sample, paths[sample.sample_id]) for sample in benchmark if sample.sample_id in paths]
+    own = {
+        sample.sample_id
+        for sample, path in pairs
+        if any(other is not None and path.samefile(other) for other in (sample.source, sample.target))
+    }
+    if own:
+        faults.append(
+            f"{len(own)} results are the benchmark's own pictures ({some(sorted(own))}): name the editor's folder."
+        )
     if faults:
         raise ResultsError(folder, benchmark, faults)
-    warnings += _odd_sizes(sizes, benchmark.samples)
+    odd = []
+    for sample, path in pairs:
+        like = sample.source or sample.target  # a result has the size of the latter where nothing is edited
+        if like is not None and picture_size(like) != sizes[path]:
+            odd.append(f"{sample.sample_id} {sizes[path][0]} x {sizes[path][1]}")
+    if odd:
+        warnings.append(
+            f"{len(odd)} results have another size than their sources ({some(odd)}): the protocol resizes them."
+        )
     if lossy := [path.name for path in paths.values() if path.suffix.lower() in LOSSY]:
         warnings.append(
             f"{len(lossy)} results are JPEG or WebP ({some(lossy)}): saving alone changes pixels (JPEG costs an L1 of "
@@ -105,41 +123,3 @@ def _pair(files: Sequence[Path], samples: Sequence[BenchmarkSample]) -> tuple[di
         elif found:
             doubled[sample.sample_id] = found
     return paths, doubled
-
-
-def _sizes(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """(width, height) of each result, and a sentence for each kind of trouble."""
-    sizes: dict[str, tuple[int, int]] = {}
-    troubles: dict[str, list[str]] = {}
-    for sample_id, path in paths.items():
-        try:
-            sizes[sample_id] = picture_size(path)
-        except PictureFault as fault:
-            troubles.setdefault(str(fault), []).append(path.relative_to(folder).as_posix())
-    return sizes, [
-        f"{trouble} results ({len(names)}): {some(names)}; {REMEDIES[trouble]}." for trouble, names in troubles.items()
-    ]
-
-
-def _own_sources(paths: Mapping[str, Path], samples: Sequence[BenchmarkSample]) -> list[str]:
-    own = {
-        sample.sample_id
-        for sample in samples
-        for path in (sample.source, sample.target)
-        if path is not None and sample.sample_id in paths and paths[sample.sample_id].samefile(path)
-    }
-    if not own:
-        return []
-    return [f"{len(own)} results are the benchmark's own pictures ({some(sorted(own))}): name the editor's folder."]
-
-
-def _odd_sizes(sizes: Mapping[str, tuple[int, int]], samples: Sequence[BenchmarkSample]) -> list[str]:
-    """Results of another size than their sources, or targets where nothing is edited."""
-    odd = []
-    for sample in samples:
-        like = sample.source or sample.target
-        if like is not None and sample.sample_id in sizes and picture_size(like) != sizes[sample.sample_id]:
-            odd.append(f"{sample.sample_id} {sizes[sample.sample_id][0]} x {sizes[sample.sample_id][1]}")
-    if not odd:
-        return []
-    return [f"{len(odd)} results have another size than their sources ({some(odd)}): the protocol resizes them."]

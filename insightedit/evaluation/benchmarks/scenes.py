@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, PictureFault, as_id, picture_size, reads, some
+from insightedit.datasets.notes import Entry, Notes, PictureFault, as_id, picture_size, some
+from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import check_folder, write_text
 from insightedit.images.provenance import save_picture
 from insightedit.images.reading import is_picture_file, read_rgb
@@ -136,43 +136,35 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """The samples of a dump, with their answers as far as they can be had."""
     rows = notes.read_jsonl(notes.folder / "instructions.jsonl", LINE) or []
     notes.stop()
-    found = [sample for number, row in enumerate(rows, 1) if (sample := _sample(notes, number, row)) is not None]
+    numbered = ((f"instructions.jsonl, line {number}", row) for number, row in enumerate(rows, 1))
+    found = notes.each(numbered, LINE, _sample)
     notes.stop()
     return _with_answers(notes, found)
 
 
-def _sample(notes: Notes, number: int, row: dict[str, Any]) -> BenchmarkSample | None:
-    where = f"instructions.jsonl, line {number}"
-    name = notes.text_of(row, "id", where)
-    instruction = notes.text_of(row, "instruction", where)
-    source = notes.text_of(row, "source", where, needed=False)
-    references = row.get("references", [])
-    if not isinstance(references, list) or not all(isinstance(path, str) for path in references):
-        notes.fault(f"{where} has {references!r:.60} as `references`: it should be a list of paths.")
-        return None
-    given = [notes.inside(notes.folder, path, where) for path in ([source] if source else []) + references]
-    paths = [path for path in given if path is not None]
-    if not name or not instruction or len(paths) != len(given):
-        return None
+def _sample(entry: Entry) -> BenchmarkSample:
+    name, instruction = entry.text("id"), entry.text("instruction")
+    source, references = entry.text("source", needed=False), entry.texts("references", "paths")
+    paths = [entry.inside(entry.notes.folder, path) for path in ([source] if source else []) + references]
     if instruction.count(PLACEHOLDER) != len(references):
-        notes.fault(
-            f"{where} has {instruction.count(PLACEHOLDER)} {PLACEHOLDER} in its instruction and {len(references)} "
-            "references: there has to be one for each."
+        entry.fault(
+            f"has {instruction.count(PLACEHOLDER)} {PLACEHOLDER} in its instruction and {len(references)} references: "
+            "there has to be one for each"
         )
     wanted = [name] * bool(source) + [f"{name}-{i}" for i in range(len(references))]
     if [path.stem for path in paths] != wanted:
-        notes.fault(
-            f"{where} has the id {name} and the pictures {some(path.name for path in paths)}: they should be named "
-            f"{some(wanted)}."
+        entry.fault(
+            f"has the id {name} and the pictures {some(path.name for path in paths)}: they should be named "
+            f"{some(wanted)}"
         )
     return BenchmarkSample(
         as_id(name),
         instruction,
-        category=notes.text_of(row, "category", where, needed=False),
+        category=entry.text("category", needed=False),
         source=paths[0] if source else None,
         references=tuple(paths[1:] if source else paths),
         cluster=re.sub(r"-[ab]$", "", name),
-        extra={"task": notes.text_of(row, "task", where, needed=False)},
+        extra={"task": entry.text("task", needed=False)},
     )
 
 

@@ -280,7 +280,7 @@ def _cut(text: str, width: int) -> str:
 
 def sheet_names(categories: Sequence[str]) -> Mapping[str, str]:
     """Category -> file name, safe on every system and unique; without categories `contact_sheet.png`."""
-    from insightedit.evaluation.benchmarks.reading import as_id
+    from insightedit.datasets.notes import as_id
 
     if list(categories) in ([], [""]):
         return {"": "contact_sheet.png"}

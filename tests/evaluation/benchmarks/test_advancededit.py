@@ -142,11 +142,11 @@ def test_earlier_steps_are_not_read(root: Path) -> None:
         ({"class_origin": ""}, "has an empty `class_origin`."),
         ({"origin_img_path": ""}, "has a blank path, as in the published sample: write the pictures' file names"),
         ({"target_img_path": "x/gone.png"}, "Missing target pictures (1): gone.png; get the whole folder again."),
-        ({"instruction": []}, "has [] as `instruction`: it has to be a list of texts."),
+        ({"instruction": []}, "entry 0: instruction is empty: `instruction` is []."),
         ({"bbox": [4, 4, 14, 9]}, "has the bbox [4, 4, 14, 9], which leaves the 16 x 12 picture: it has to be [x, y,"),
         ({"bbox": "4 4"}, "has '4 4' as `bbox`: it has to be [x, y, width, height] in pixels."),
-        ({"segmentation": {"size": [12, 16], "counts": [3]}}, "be read (the runs of a mask fill 3 pixels of 12 x 16):"),
-        ({"segmentation": {"counts": [3]}}, "has a segmentation that cannot be read ('size'): it has to be COCO's run"),
+        ({"segmentation": {"size": [12, 16], "counts": [3]}}, "the runs of a mask fill 3 pixels of 12 x 16."),
+        ({"segmentation": {"counts": [3]}}, "incomplete: `segmentation` is not COCO's run lengths: 'size'."),
         ({"segmentation": {"size": [12, 16], "counts": [192]}}, "has an empty segmentation: nothing would be edited."),
     ],
 )  # fmt: skip
@@ -176,9 +176,7 @@ def test_all_faults_at_once(root: Path) -> None:
     change_json(removals(root), lambda table: table.update({"0": [], "1": {**table["1"], "class_target": ""}}))
     (root / "photos/77.jpg").write_bytes(b"<!DOCTYPE html><html>sign in</html>")
     faults = faults_of(load, root)
-    assert faults[0].startswith(
-        f"{STEP}/remove_add/json_file/77.json, entry 0, is []: it should hold {{task_type, orig"
-    )
+    assert faults[0].startswith(f"{STEP}/remove_add/json_file/77.json, entry 0 is []: it has to be {{task_type, orig")
     assert faults[1].endswith("entry 1 has an empty `class_target`.")
     assert faults[2].startswith("Web pages in place of target pictures (1): photos/77.jpg; download them again")
 

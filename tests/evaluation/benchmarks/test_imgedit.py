@@ -59,7 +59,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     assert set(caught.value.faults) == {
         "Entry 1 has an empty `prompt`.",
         "Entry 2 has no `id`.",
-        'Entry 3 is a str: it should be {id: "animal/000342021.jpg", prompt, edit_type}.',
+        "Entry 3 is 'x': it has to be {id: \"animal/000342021.jpg\", prompt, edit_type}.",
         "Entry 4 names the path '/etc/4.jpg': it has to be relative, without `..`, within the folder.",
         "Entry 5 has no `edit_type`.",
         "Missing source pictures (1): singleturn/style/000278574.jpg; get the whole folder again.",

@@ -53,7 +53,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     assert "test_sess_1.json, record 2 has an empty `request`." in faults
     assert "test_sess_1.json, record 3 has no `input`." in faults
     assert "record 4 names the path '../0002_B.jpg': it has to be relative" in faults
-    assert "record 5 is a list: it should be {input, output, request}." in faults
+    assert "record 5 is ['0001_O.jpg']: it has to be {input, output, request}." in faults
     assert "pairs pictures that are not an original and its retouching (0002_O.jpg and 0001_A.jpg)" in faults
     assert "Cut-off target pictures (1): images/0001_C.jpg; copy them again." in faults
     assert "Missing target pictures (1): images/0001_D.jpg; get the whole folder again." in faults

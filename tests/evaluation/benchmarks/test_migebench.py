@@ -68,7 +68,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     assert "record 3 names '/elsewhere/3_target.jpg' as `image`: pictures lie in add_entity, add_mask" in faults
     assert "record 4 has [] as `mask_path`: it should name the mask." in faults
     assert "record 5 has None as `idx`: it should be the sample's number." in faults
-    assert "record 6 is a str: it should be {idx, multi_prompt" in faults
+    assert "record 6 is '6': it has to be {idx, multi_prompt" in faults
     assert "Missing white subject pictures (1): add/add_entity/7_entity_white.jpg" in faults
     assert "Empty target pictures (1): replace/replace_target/7_target.jpg" in faults
     assert "EurekaTian/MIGEBench" in str(caught.value)

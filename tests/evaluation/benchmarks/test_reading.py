@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from insightedit.evaluation.benchmarks import masks, reading
-from insightedit.evaluation.benchmarks.base import BenchmarkError, BenchmarkSample, Card
-from insightedit.evaluation.benchmarks.reading import Notes, PictureFault, PictureIndex, finish, picture_size
+from insightedit.datasets import notes as reading
+from insightedit.datasets import unpacking as masks
+from insightedit.datasets.notes import Entry, EntryError, Notes, PictureFault, picture_size
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkError, BenchmarkSample, Card, finish
 from insightedit.evaluation.benchmarks.registry import load_benchmark
 from tests.evaluation.benchmarks import layouts_one as layouts
 from tests.evaluation.benchmarks.layouts_one import mask, picture, picture_with_hole
@@ -22,9 +23,17 @@ from tests.evaluation.benchmarks.layouts_one import mask, picture, picture_with_
 CARD = Card("toy", "Toy", "nobody", "Draw it yourself.", "none stated", "pictures", counts={"all": 2, "a": 1, "b": 1})
 
 
+def notes_of(folder: Path) -> Notes:
+    return Notes(folder, CARD.title, CARD.obtain)
+
+
 @pytest.fixture
 def notes(tmp_path: Path) -> Notes:
-    return Notes(CARD, tmp_path)
+    return notes_of(tmp_path)
+
+
+def finished(notes: Notes, made: list[BenchmarkSample], split: str = "") -> Benchmark:
+    return finish(CARD, notes, made, published=CARD.counts, split=split)
 
 
 def noise(path: Path, **options: Any) -> Path:
@@ -44,9 +53,9 @@ def test_folder_has_to_be_a_folder(tmp_path: Path) -> None:
     with pytest.raises(
         BenchmarkError, match="nowhere is not a good copy of Toy: There is no such folder; check the path. Draw"
     ):
-        Notes(CARD, tmp_path / "nowhere")
+        notes_of(tmp_path / "nowhere")
     with pytest.raises(BenchmarkError, match="It is a file: name the folder that holds the benchmark."):
-        Notes(CARD, picture(tmp_path / "a.png"))
+        notes_of(picture(tmp_path / "a.png"))
 
 
 def test_all_faults_are_named_and_no_fault_twice(notes: Notes) -> None:
@@ -105,12 +114,10 @@ def test_lines_of_json(notes: Notes) -> None:
 
 
 def test_texts_of_records(notes: Notes) -> None:
-    row = {"a": " x ", "b": "", "c": 3, "d": None}
-    assert notes.text_of(row, "a", "Row 1") == "x" and not notes.faults
-    assert notes.text_of(row, "b", "Row 1", needed=False) == ""
-    assert notes.text_of(row, "d", "Row 1", needed=False) == "" and not notes.faults
-    for key in "bcde":
-        assert notes.text_of(row, key, "Row 1") == ""
+    entry = Entry(notes, "Row 1", {"a": " x ", "b": "", "c": 3, "d": None})
+    assert entry.text("a") == "x" and entry.text("b", needed=False) == entry.text("d", needed=False) == ""
+    rows = [("Row 1", entry.fields)]
+    assert all(notes.each(rows, "{a}", lambda one, key=key: one.text(key)) == [] for key in "bcde")
     assert notes.faults == [
         "Row 1 has an empty `b`.",
         "Row 1 has 3 as `c`: it has to be a text.",
@@ -123,12 +130,20 @@ def test_texts_of_records(notes: Notes) -> None:
     "name", ["/etc/passwd", "../a.png", "a/../../b.png", r"..\a.png", r"C:\a.png", "", " ", "a" * 300]
 )
 def test_paths_stay_in_the_folder(notes: Notes, name: str) -> None:
-    assert notes.inside(notes.folder, name, "Row 1") is None
-    assert notes.faults[0].startswith(f"Row 1 names the path {name!r:.80}: it has to be relative, without `..`")
+    with pytest.raises(EntryError) as caught:
+        Entry(notes, "Row 1", {}).inside(notes.folder, name)
+    assert str(caught.value).startswith(f"names the path {name!r:.80}: it has to be relative, without `..`")
 
 
 def test_paths_with_either_separator(notes: Notes) -> None:
-    assert notes.inside(notes.folder, r"a\b.png", "Row 1") == notes.folder / "a/b.png"
+    assert Entry(notes, "Row 1", {}).inside(notes.folder, r"a\b.png") == notes.folder / "a/b.png"
+
+
+def test_records_that_cannot_be_read_are_faults_and_the_others_are_taken(notes: Notes) -> None:
+    rows = [("Row 1", {"a": 1}), ("Row 2", "x"), ("Row 3", {}), ("Row 4", {"a": "y"})]
+    assert notes.each(rows, "{a}", lambda entry: entry.fields["a"] + 1) == [2]
+    assert notes.faults[:2] == ["Row 2 is 'x': it has to be {a}.", "Row 3: record is incomplete: KeyError 'a'."]
+    assert notes.faults[2].startswith("Row 4: record is incomplete: TypeError ")
 
 
 def test_pictures_of_a_folder(notes: Notes) -> None:
@@ -143,12 +158,12 @@ def test_pictures_are_found_by_name(notes: Notes) -> None:
     a, b = picture(notes.folder / "x/a.png"), picture(notes.folder / "x/b.png")
     other = picture(notes.folder / "y/b.png")
     picture(notes.folder / "unpacked/c.png")
-    index = PictureIndex(notes, notes.folder)
-    assert index.find("/their/machine/a.png", "Row 1") == index.find(r"D:\theirs\a.png", "Row 1") == a
-    assert index.find("x/b.png", "Row 1") == b and index.find("y/b.png", "Row 1") == other
-    assert index.find("c.png", "Row 1") == notes.folder / "c.png" and not notes.faults
+    find = Entry(notes, "Row 1", {}).find
+    assert find("/their/machine/a.png") == find(r"D:\theirs\a.png") == a
+    assert find("x/b.png") == b and find("y/b.png") == other
+    assert find("c.png") == notes.folder / "c.png" and not notes.faults
     for name in ("b.png", " ", "..", "a" * 300):
-        assert index.find(name, "Row 1") is None
+        assert notes.each([("Row 1", {})], "{}", lambda entry, name=name: entry.find(name)) == []
     assert notes.faults == [
         "Row 1 names 'b.png', and several pictures have that name (x/b.png, y/b.png): give its path in the folder.",
         "Row 1 names the path ' ': write the picture's file name there.",
@@ -200,14 +215,14 @@ def test_missing_pictures_and_folders_in_their_place(tmp_path: Path) -> None:
 
 def test_finish_gives_samples_and_a_version_that_tells_changes(notes: Notes) -> None:
     made = samples(notes.folder)
-    benchmark = finish(notes, made, split="x")
+    benchmark = finished(notes, made, split="x")
     assert benchmark.samples == tuple(made) and benchmark.warnings == () and benchmark.split == "x"
-    again = finish(Notes(CARD, notes.folder), made)
+    again = finished(notes_of(notes.folder), made)
     assert benchmark.version == again.version and len(again.version) == 16 and list(again) == made
     noise(notes.folder / "1.png")
-    assert finish(Notes(CARD, notes.folder), made).version != benchmark.version
+    assert finished(notes_of(notes.folder), made).version != benchmark.version
     other = [made[0], BenchmarkSample("s1", "do 1", "b", made[1].source, earlier=("first",))]
-    assert finish(notes, other).version != finish(notes, made).version
+    assert finished(notes, other).version != finished(notes, made).version
 
 
 def test_finish_tells_of_every_bad_picture_and_sample(notes: Notes) -> None:
@@ -216,7 +231,7 @@ def test_finish_tells_of_every_bad_picture_and_sample(notes: Notes) -> None:
     made += [BenchmarkSample("s0", " ", source=gone, target=gone, references=(gone,)), BenchmarkSample("a/b", "do")]
     (notes.folder / "0.png").write_bytes(b"hello")
     with pytest.raises(BenchmarkError) as caught:
-        finish(notes, made)
+        finished(notes, made)
     assert caught.value.faults == (
         "Ids occur more than once (s0): each names one result file.",
         "Ids cannot be names of files (a/b): use letters, digits, `_`, `-` and dots.",
@@ -225,19 +240,19 @@ def test_finish_tells_of_every_bad_picture_and_sample(notes: Notes) -> None:
         "Missing reference pictures (1): gone.png; get the whole folder again.",
     )
     with pytest.raises(BenchmarkError, match="It holds no samples."):
-        finish(Notes(CARD, notes.folder), [])
+        finished(notes_of(notes.folder), [])
 
 
 def test_finish_warns_of_what_is_odd(notes: Notes) -> None:
     wide = picture(notes.folder / "wide.png", size=(40, 12))
     lossy = mask(notes.folder / "m.jpg", (16, 12))
     made = samples(notes.folder, target=wide, mask=lossy)[:1]
-    warnings = finish(notes, made).warnings
+    warnings = finished(notes, made).warnings
     assert any("1 targets have another size than their sources (s0)" in text for text in warnings)
     assert any("1 masks are JPEG or WebP" in text for text in warnings)
     assert "1 of the 2 published samples are here: numbers do not compare with published ones." in warnings
     more = [*samples(notes.folder), BenchmarkSample("s2", "do 2", "a", notes.folder / "0.png")]
-    warnings = finish(Notes(CARD, notes.folder), more).warnings
+    warnings = finished(notes_of(notes.folder), more).warnings
     assert "3 samples are here, 2 are published: this is another edition." in warnings
     assert "Groups differ from the published counts: a 2 of 1." in warnings
 

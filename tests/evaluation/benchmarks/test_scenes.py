@@ -112,7 +112,7 @@ def test_all_faults_of_lines_are_named_at_once(tmp_path: Path) -> None:
     faults = "\n".join(caught.value.faults)
     assert "line 1 has 0 <imagehere> in its instruction and 1 references: there has to be one for each." in faults
     assert "line 2 names the path '../outside.png': it has to be relative" in faults
-    assert "line 3 has 'a.png' as `references`: it should be a list of paths." in faults
+    assert "line 3 has 'a.png' as `references`: it has to be a list of paths." in faults
     assert (
         "line 4 has the id subject_editing-test-32px-s5-000003 and the pictures subject_editing-test-32px-s5-000000"
         in faults

@@ -57,11 +57,7 @@ def plant_faults(steps: Sequence[Step], faults: Mapping[str, float]) -> list[Ste
 
 
 def shares_of(faults: Mapping[str, float]) -> dict[str, float]:
-    """Kind -> share of the pairs.
-
-    Raises:
-        ValueError: for an unknown kind or a share out of range.
-    """
+    """Kind -> share of the pairs; ValueError for an unknown kind or a share out of range."""
     shares: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     for kind, share in faults.items():
         if kind != "all" and kind not in KINDS:

@@ -140,11 +140,7 @@ def measure(outcomes: Iterable[Record | Rejected]) -> OracleReport:
 
 
 def measure_run(folder: Path) -> OracleReport:
-    """The report of a finished run's folder.
-
-    Raises:
-        ValueError: if it is no finished run.
-    """
+    """The report of a finished run's folder; ValueError if it is no finished run."""
     from data_recipes.formats.reading import open_pairs
 
     manifest, refused = folder / "manifest.json", folder / "rejected.jsonl"

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -152,9 +153,7 @@ class EndpointClient:
     name: str  # of the model, as the endpoint calls it; pin a dated version
     _: KW_ONLY
     base_url: str = OPENAI  # https, or http on this machine (or anywhere, without a key)
-    key_variable: str | None = (
-        "OPENAI_API_KEY"  # environment variable that holds the key; None for servers without one
-    )
+    key_variable: str | None = "OPENAI_API_KEY"  # of the environment; None for servers without a key
     temperature: float = 0.0
     max_tokens: int = 1024  # longest reply
     timeout: float = 120.0  # seconds of silence after which an attempt failed
@@ -371,22 +370,16 @@ def _read_completion(answer: Any) -> Reply:
 
 def _error_code(response: httpx.Response) -> str:
     """What an error calls itself, "" if it does not."""
-    try:
+    with suppress(ValueError, LookupError, TypeError, RecursionError):
         return str(response.json()["error"]["code"] or "")
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
+    return ""
 
 
 def _retry_after(value: str | None) -> float | None:
     """Seconds of a Retry-After header, which holds seconds or a date; None without or if it is neither."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    with suppress(ValueError):
+        return max(0.0, float(value or ""))
+    with suppress(ValueError):
+        date = parsedate_to_datetime(value or "")
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return None

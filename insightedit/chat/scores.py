@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from insightedit.chat.replies import FILTERED, whole_text
 
@@ -69,23 +68,6 @@ class Parsed:
     scores: tuple[float, ...] | None  # one per name of the scale, `low`..`high`; None if the reply is missing
     missing: Missing | None = None  # why; None exactly if there are scores
     reasoning: str = ""  # the judge's own words
-
-
-class ScoreReply(BaseModel):
-    """The JSON that every prompt asks for: `{"score": [a, b], "reasoning": "..."}`; other keys are ignored.
-
-    Numbers only: "8", true and NaN are refused. One number stands for a list of one.
-    """
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-    score: list[float]
-    reasoning: Any = ""
-
-    @field_validator("score", mode="before")
-    @classmethod
-    def _as_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, int | float) else value
 
 
 def parse_reply(text: str, scale: Scale, *, finish_reason: str = "") -> Parsed:
@@ -152,18 +134,19 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _validated(value: Any, scale: Scale) -> Parsed:
-    """What a value says, by the schema and the scale."""
-    try:
-        reply = ScoreReply.model_validate(value if isinstance(value, dict) else {"score": value})
-    except ValidationError as error:
-        lacks_score = any(fault["type"] == "missing" for fault in error.errors())
-        return Parsed(None, Missing.NO_SCORES if lacks_score else Missing.NOT_NUMBERS)
-    told = reply.reasoning
+    """What `{"score": [a, b], "reasoning": "..."}` says, or its score alone; other keys are ignored."""
+    reply = value if isinstance(value, dict) else {"score": value}
+    if "score" not in reply:
+        return Parsed(None, Missing.NO_SCORES)
+    scores = reply["score"] if isinstance(reply["score"], list) else [reply["score"]]
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) and abs(one) < math.inf for one in scores):
+        return Parsed(None, Missing.NOT_NUMBERS)  # "8", true and NaN, too
+    told = reply.get("reasoning", "")
     reasoning = whole_text(told) if isinstance(told, str) else json.dumps(told, default=str)
-    if len(reply.score) != len(scale.names):
+    if len(scores) != len(scale.names):
         return Parsed(None, Missing.WRONG_COUNT, reasoning)
-    if not all(scale.low <= score <= scale.high for score in reply.score):
+    if not all(scale.low <= score <= scale.high for score in scores):
         return Parsed(None, Missing.OUT_OF_RANGE, reasoning)
-    if set(reply.score) == {scale.low} and _REFUSES_TO_JUDGE.search(reasoning):
+    if set(scores) == {scale.low} and _REFUSES_TO_JUDGE.search(reasoning):
         return Parsed(None, Missing.REFUSAL, reasoning)  # zeros that were filled in
-    return Parsed(tuple(reply.score), None, reasoning)
+    return Parsed(tuple(map(float, scores)), None, reasoning)

@@ -129,11 +129,6 @@ class GroundingDinoDetector:
                 texts.append(([(phrase, 0, len(words))], f"{words}."))
         return texts
 
-    def _tokenize(self, texts: list[str]) -> Any:
-        return self.processor.tokenizer(
-            texts, return_offsets_mapping=True, truncation=True, max_length=self.model.config.max_text_len
-        )
-
     @torch.no_grad()
     def _forward(self, pictures: list[np.ndarray], texts: list[str]) -> tuple[Any, Any]:
         """Inputs and outputs of pictures of one size, each with its text."""

@@ -194,12 +194,7 @@ class RatingKey(BaseModel):
 
 
 def read_key(path: Path) -> RatingKey:
-    """Read the key of a page.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is no key.
-    """
+    """Read the key of a page; FileNotFoundError if there is none, ValueError if it is no key."""
     if not path.is_file():
         raise FileNotFoundError(f"No key at {path}: name the {KEY} that was written beside {PAGE}.")
     try:
@@ -222,10 +217,8 @@ def read_votes(path: Path) -> RaterFile:
             found = _from_csv(path.read_text(encoding="utf-8-sig"))
         else:
             found = RaterFile.model_validate_json(path.read_bytes())
-    except ValidationError as error:
+    except ValueError as error:  # pydantic's ValidationError is one
         raise ValueError(f"{path} is no rater's file ({_first_fault(error)}): save it from the page again.") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is no rater's file ({error}): save it from the page again.") from error
     twice = [item for item, number in Counter(vote.item for vote in found.votes).items() if number > 1]
     if twice:
         raise ValueError(f"{path} holds {len(twice)} items more than once, e.g. {twice[0]}: save it again.")
@@ -238,7 +231,9 @@ def read_votes(path: Path) -> RaterFile:
     return found
 
 
-def _first_fault(error: ValidationError) -> str:
+def _first_fault(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
     fault = error.errors()[0]
     return f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault['msg']}"
 
@@ -317,18 +312,25 @@ def count_votes(key: RatingKey, raters: Iterable[RaterFile], *, min_raters: int 
     for one in given:
         for vote in one.votes:
             votes[vote.item].append(vote)
-    groups = group_by(key.items, lambda code: key.items[code].method)
-    rows = [_row(str(method), codes, key, votes) for method, codes in groups.items()]
-    return AlignReport(
-        page=key.page,
-        raters=tuple(sorted(numbers)),
-        rows=tuple(sorted(rows, key=lambda row: -row.mean)),
-        kappa=_kappa(votes.values()),
-        samples={
-            str(method): {key.items[code].sample_id: _share(votes[code]) for code in codes}
-            for method, codes in groups.items()
-        },
-    )
+    shares = {code: sum(vote.vote for vote in some) / len(some) for code, some in votes.items()}
+    rows, samples = [], {}
+    for method, codes in group_by(key.items, lambda code: key.items[code].method).items():
+        failures = Counter(vote.failure for code in codes for vote in votes[code] if vote.failure)
+        by_category = group_by(codes, lambda code: key.items[code].category)
+        rows.append(
+            MethodVotes(
+                method=str(method),
+                n=len(codes),
+                mean=mean(shares[code] for code in codes) or 0.0,
+                majority=rate(shares[code] > 0.5 for code in codes),
+                kappa=_kappa(votes[code] for code in codes),
+                failures=dict(sorted(failures.items(), key=lambda entry: (-entry[1], int(entry[0][1:])))),
+                categories={str(name): mean(shares[c] for c in some) or 0.0 for name, some in by_category.items()},
+            )
+        )
+        samples[str(method)] = {key.items[code].sample_id: shares[code] for code in codes}
+    rows.sort(key=lambda row: -row.mean)
+    return AlignReport(key.page, tuple(sorted(numbers)), tuple(rows), _kappa(votes.values()), samples)
 
 
 def _check_rater(key: RatingKey, one: RaterFile) -> None:
@@ -347,28 +349,6 @@ def _check_rater(key: RatingKey, one: RaterFile) -> None:
             f"rater {one.rater} answered {len(items)} of {len(key.items)} items, {missing} are missing: let the rater "
             "open the page in the same browser, finish and save again."
         )
-
-
-def _row(method: str, codes: Sequence[str], key: RatingKey, votes: Mapping[str, Sequence[Vote]]) -> MethodVotes:
-    mine = [votes[code] for code in codes]
-    failures = Counter(vote.failure for group in mine for vote in group if vote.failure)
-    by_category = group_by(codes, lambda code: key.items[code].category)
-    return MethodVotes(
-        method=method,
-        n=len(codes),
-        mean=mean(_share(group) for group in mine) or 0.0,
-        majority=rate(_share(group) > 0.5 for group in mine),
-        kappa=_kappa(mine),
-        failures=dict(sorted(failures.items(), key=lambda entry: (-entry[1], int(entry[0][1:])))),
-        categories={
-            str(category): mean(_share(votes[code]) for code in group) or 0.0
-            for category, group in by_category.items()
-        },
-    )
-
-
-def _share(votes: Sequence[Vote]) -> float:
-    return sum(vote.vote for vote in votes) / len(votes)
 
 
 def _kappa(groups: Iterable[Sequence[Vote]]) -> float | None:

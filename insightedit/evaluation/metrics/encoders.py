@@ -11,6 +11,9 @@ Metrics (`insightedit.evaluation.metrics.similarity`) take anything that has the
 
 DINO v2, or v1 with patches of 8 px (DreamBench++), give other numbers. The two CLIPs agree but for texts that need
 repair: open_clip, like OpenAI's `clip`, undoes HTML entities and makes typographic quotes plain, transformers does not.
+
+Weights that are not on the disk are a FileNotFoundError that names the command which fetches them, those of another
+model a ValueError.
 """
 
 from __future__ import annotations
@@ -156,9 +159,6 @@ def load_clip(
         preprocess: a name of `insightedit.evaluation.metrics.preprocess.METHODS`.
         cache_dir: of the hub; None for the usual one.
         device: where it computes.
-
-    Raises:
-        FileNotFoundError, ValueError: see `load_model` and `load_open_clip`; and `Preprocess`.
     """
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -215,12 +215,6 @@ def load_open_clip(
         preprocess: a name of `insightedit.evaluation.metrics.preprocess.METHODS`.
         cache_dir: of the hub; None for the usual one.
         device: where it computes.
-
-    Raises:
-        RuntimeError: if open_clip is not installed.
-        FileNotFoundError: if the weights are not on the disk; names the command that fetches them.
-        ValueError: if open_clip knows no such model or weights, if model and weights do not belong together, or the
-            file cannot be read.
     """
     try:
         import open_clip

@@ -9,7 +9,8 @@ Two readings of one mask file, white where the picture is to be edited:
   over the kept pixels only, and the box includes its last row and column.
 
 Pictures are (H, W, 3) uint8 RGB, masks (H, W) uint8 or bool. Both sides are painted black where they may differ,
-so no number depends on what the edit shows.
+so no number depends on what the edit shows. A mask with which a sample cannot be measured is a `MaskError`, a wrong
+shape or range a ValueError, a wrong dtype a TypeError.
 
 Source: SmartEdit, `test/metrics_evaluation.py`.
 """
@@ -88,11 +89,7 @@ def read_grey(path: Path) -> np.ndarray:
 
 
 def to_unit(picture: np.ndarray, name: str) -> np.ndarray:
-    """(H, W, 3) uint8, or floats already in 0..1, as float64 in 0..1; `name` is the argument's, for the error.
-
-    Raises:
-        TypeError, ValueError: if shape, range or dtype are others.
-    """
+    """(H, W, 3) uint8, or floats already in 0..1, as float64 in 0..1; `name` is the argument's, for the error."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise ValueError(f"{name} has shape {picture.shape}; pictures are (H, W, 3).")
     if picture.dtype == np.uint8:
@@ -111,12 +108,7 @@ def check_same_size(first: np.ndarray, second: np.ndarray) -> None:
 
 
 def check_keep(keep: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """The pixels (H, W) bool that count in a picture (H, W, ...), if they can be used.
-
-    Raises:
-        FullMaskError: if none is left.
-        TypeError, ValueError: if dtype or shape are others.
-    """
+    """The pixels (H, W) bool that count in a picture (H, W, ...), if they can be used."""
     if keep.dtype != np.bool_:
         raise TypeError(f"keep has dtype {keep.dtype}; it is bool: cut the mask first.")
     if keep.shape != like.shape[:2]:
@@ -127,12 +119,7 @@ def check_keep(keep: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def soft_keep(mask: np.ndarray) -> np.ndarray:
-    """(H, W) float64 `1 - mask / 255`: SmartEdit's, not cut at any level, so grey counts in part.
-
-    Raises:
-        EmptyMaskError: if no pixel is above 0.
-        FullMaskError: if every pixel is 255.
-    """
+    """(H, W) float64 `1 - mask / 255`: SmartEdit's, not cut at any level, so grey counts in part."""
     mask = _grey(mask)
     _marked(mask, 0)
     if mask.min() == 255:
@@ -141,13 +128,7 @@ def soft_keep(mask: np.ndarray) -> np.ndarray:
 
 
 def binary_keep(mask: np.ndarray, *, threshold: int = THRESHOLD, dilation: int = DILATION) -> np.ndarray:
-    """(H, W) bool, the pixels further than `dilation` px (a disc's radius) from every one brighter than `threshold`.
-
-    Raises:
-        EmptyMaskError: if no pixel is marked.
-        FullMaskError: if no pixel is kept.
-        ValueError: if `dilation` is negative.
-    """
+    """(H, W) bool, the pixels further than `dilation` px (a disc's radius) from every one brighter than `threshold`."""
     if dilation < 0:
         raise ValueError(f"dilation is {dilation}; it is a number of pixels, 0 or more.")
     # the distance to the nearest marked pixel: cheaper than a dilation by a disc, and exact for any radius
@@ -161,12 +142,7 @@ def binary_keep(mask: np.ndarray, *, threshold: int = THRESHOLD, dilation: int =
 
 
 def paper_box(mask: np.ndarray) -> Box:
-    """Box of the non-zero pixels whose last row and column are lost, as SmartEdit crops for CLIPScore.
-
-    Raises:
-        EmptyMaskError: if no pixel is above 0.
-        EmptyCropError: if the region is one pixel wide or high, so that nothing is left.
-    """
+    """Box of the non-zero pixels whose last row and column are lost, as SmartEdit crops for CLIPScore."""
     left, top, right, bottom = strict_box(mask, threshold=0)
     box = Box(left, top, right - 1, bottom - 1)  # the script takes the last row and column for exclusive ends
     _check_box(box)
@@ -180,12 +156,7 @@ def strict_box(mask: np.ndarray, *, threshold: int = THRESHOLD) -> Box:
 
 
 def crop(picture: np.ndarray, box: Box) -> np.ndarray:
-    """The part of a (H, W, ...) array inside `box`, a copy.
-
-    Raises:
-        EmptyCropError: if `box` has no width or height.
-        ValueError: if it reaches beyond the picture.
-    """
+    """The part of a (H, W, ...) array inside `box`, a copy."""
     _check_box(box)
     height, width = picture.shape[:2]
     if box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
@@ -249,10 +220,6 @@ def strict_pair(
         side: of the frame, in pixels.
         threshold: see `binary_keep`.
         dilation: see `binary_keep`, in pixels of the frame.
-
-    Raises:
-        MaskError: if nothing is to be edited, or nothing kept.
-        TypeError, ValueError: if a dtype or a shape is wrong.
     """
     frame = letterbox_frame(source, side)
     # only the content is asked: the black beside it is no background that a wide dilation could leave over
@@ -261,21 +228,13 @@ def strict_pair(
 
 
 def paper_crop(edited: np.ndarray, mask: np.ndarray, *, side: int = SIDE) -> np.ndarray:
-    """The edited region (H, W, 3) uint8 as SmartEdit shows it to CLIP: picture and mask squashed, then `paper_box`.
-
-    Raises:
-        MaskError: if nothing is to be edited, or the region is one pixel wide or high.
-    """
+    """The edited region (H, W, 3) uint8 as SmartEdit shows it to CLIP: picture and mask squashed, then `paper_box`."""
     frame = squash_frame(side)
     return crop(place(edited, frame), paper_box(place(_grey(mask), frame)))
 
 
 def strict_crop(edited: np.ndarray, mask: np.ndarray, *, like: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """The edited region (H, W, 3) uint8 inside `strict_box`, in the frame of the source that it is `like`.
-
-    Raises:
-        EmptyMaskError: if nothing is to be edited.
-    """
+    """The edited region (H, W, 3) uint8 inside `strict_box`, in the frame of the source that it is `like`."""
     frame = letterbox_frame(like, side)
     return crop(place(edited, frame), strict_box(place(_grey(mask), frame)))
 

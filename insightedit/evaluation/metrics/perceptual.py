@@ -63,20 +63,13 @@ class Perceptual:
         self._network = network.eval().requires_grad_(False).to(self._device)
 
     def distance(self, first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None) -> float:
-        """LPIPS of a pair, in full float32 on every device.
+        """LPIPS of a pair, 0 for equal pictures, in full float32 on every device; raises as `metrics.pixels`.
 
         Args:
             first: (H, W, 3) uint8, or floats in 0..1.
             second: likewise.
             keep: None for the mean over all layers' maps as published, or (H, W) bool for the mean of the spatial map
                 over these pixels.
-
-        Returns:
-            0 or more; 0 for equal pictures.
-
-        Raises:
-            FullMaskError: if `keep` has no pixel.
-            TypeError, ValueError: if dtypes or shapes are others, a side is below 32, or values are out of range.
         """
         check_same_size(first, second)
         if min(first.shape[:2]) < MIN_SIDE:
@@ -111,11 +104,6 @@ def build_perceptual(
         trunk: file of torchvision's weights; None takes the one in torchvision's folder.
         random_seed: instead of weights, a random trunk of this seed: for tests only.
         device: where to compute.
-
-    Raises:
-        TrunkError: if the weights are missing, damaged or of another network.
-        ValueError: if there is no such net, `trunk` and `random_seed` are both given, `lpips` is missing or ships
-            other heads.
     """
     if net not in SOURCES:
         raise ValueError(f'net is "{net}"; LPIPS has {", ".join(SOURCES)}.')
@@ -148,11 +136,7 @@ def build_perceptual(
 
 
 def trunk_path(net: Net) -> Path:
-    """Where torchvision keeps the trunk's weights: in `checkpoints` of torch's hub folder (see `TORCH_HOME`).
-
-    Raises:
-        TrunkError: if the file is not there, with the command that gets it.
-    """
+    """Where torchvision keeps the trunk's weights: in `checkpoints` of torch's hub folder (see `TORCH_HOME`)."""
     from torchvision import models
 
     name = SOURCES[net].weights

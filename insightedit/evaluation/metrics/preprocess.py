@@ -41,11 +41,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """One way, ready to be applied.
-
-    Raises:
-        ValueError: if the method is unknown, a size is not positive, or the crop is larger than what is cropped.
-    """
+    """One way, ready to be applied."""
 
     method: str  # a name of `METHODS`
     size: int = 224  # pixels of a side of what comes out
@@ -63,11 +59,7 @@ class Preprocess:
             )
 
     def __call__(self, picture: np.ndarray) -> Tensor:
-        """(H, W, 3) uint8 RGB of any size -> (3, size, size) float32, normalised.
-
-        Raises:
-            TypeError, ValueError: if it is no such picture, or one without pixels.
-        """
+        """(H, W, 3) uint8 RGB of any size -> (3, size, size) float32, normalised."""
         check_picture("picture", picture)
         if picture.size == 0:
             raise ValueError(f"picture has shape {picture.shape}: an encoder needs at least one pixel.")

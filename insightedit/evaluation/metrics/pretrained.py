@@ -1,4 +1,8 @@
-"""Published weights from the disk, never from the network; and a name for exactly these weights."""
+"""Published weights from the disk, never from the network.
+
+What is not there is a FileNotFoundError that names the command which fetches it; another kind of model, weights that
+would be random numbers, and a tokenizer without words are a ValueError.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +33,6 @@ def load_model(
         cache_dir: of the hub; None for the usual one.
         device: where it computes.
         **options: for the class's constructor.
-
-    Raises:
-        FileNotFoundError: if there is nothing; names the command that fetches it.
-        ValueError: if the folder holds another kind of model, or not all weights.
     """
     where = {"cache_dir": cache_dir, "local_files_only": True}
     kind = cls.config_class.model_type
@@ -60,10 +60,6 @@ def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any
         from_pretrained: of a model, configuration, tokenizer or processor.
         source: a folder, or a hub id whose files lie in the cache.
         **options: with `local_files_only=True`.
-
-    Raises:
-        ValueError: if a tokenizer has special tokens only, so that all texts would be the same: transformers makes
-            one, silently, where a folder has none.
     """
     name = os.fspath(source)
     try:
@@ -80,7 +76,7 @@ def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any
         else:
             said = f"No folder at {name}: name a model folder, or the hub id of a model that was downloaded."
         raise FileNotFoundError(said) from error
-    tokenizer = getattr(found, "tokenizer", found)
+    tokenizer = getattr(found, "tokenizer", found)  # where a folder has none, transformers makes one, silently
     if hasattr(tokenizer, "all_special_ids") and len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ValueError(
             f"{source} holds no tokenizer: download it again, with tokenizer.json or the files of its vocabulary."

@@ -11,8 +11,8 @@
 | CLIP_dir | `direction_similarity` | CLIP | source, edited, both captions |
 | DreamBench DINO, CLIP-I | `mean_image_similarity` | DINO, CLIP | generated and all real pictures of the subject |
 
-Pictures are (H, W, 3) uint8 of any sizes; an empty caption is a ValueError. Cosines are computed in float64 from the
-encoder's float32.
+Pictures are (H, W, 3) uint8 of any sizes; an empty caption, or a feature without direction, is a ValueError. Cosines
+are computed in float64 from the encoder's float32.
 
 torchmetrics 1.9 would compute `clip_score`, but fails with transformers 5, whose `get_image_features` gives an
 output object; and it takes the mean before it cuts below zero.
@@ -32,11 +32,7 @@ NO_DIRECTION = 1e-5  # unit features nearer than this differ by the rounding of 
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine of each row of one tensor with the same row of another: (B, D), (B, D) -> (B,) float64 in [-1, 1].
-
-    Raises:
-        ValueError: if the shapes differ, or a row is zero or not finite.
-    """
+    """Cosine of each row of one tensor with the same row of another: (B, D), (B, D) -> (B,) float64 in [-1, 1]."""
     if first.shape != second.shape:
         raise ValueError(
             f"features of shapes {tuple(first.shape)} and {tuple(second.shape)}: take both from one encoder."
@@ -69,9 +65,6 @@ def mean_image_similarity(encoder: ImageEncoder, generated: np.ndarray, real: Se
     """DreamBench's DINO and CLIP-I: mean cosine of a generated picture with all real ones of its subject.
 
     MIGE compares with the one picture that the generator was given: `image_similarity`.
-
-    Raises:
-        ValueError: if there is no real picture.
 
     Source: DreamBooth, section 4.2.
     """

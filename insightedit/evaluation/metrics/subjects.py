@@ -41,9 +41,6 @@ def load_detector(
         model: hub id in the cache, or a folder; the default is `groundingdino_swinb_cogcoor` of the original.
         cache_dir: of the hub; None for the usual one.
         device: where it computes.
-
-    Raises:
-        FileNotFoundError, ValueError: see `insightedit.evaluation.metrics.pretrained`.
     """
     from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
@@ -84,9 +81,6 @@ def cut_subject(
         phrase: the subject's name.
         detector: finds its box; anything with its `best_box`, `name` and `revision`.
         segmenter: finds its mask; anything with its `segment`, `name` and `revision`.
-
-    Raises:
-        TypeError, ValueError: if it is no such picture; if the mask is not bool of the picture's size.
 
     Source: MIGE, `MIGEBench_extract_entity.py`.
     """

@@ -23,8 +23,8 @@ import typer
 from PIL import Image
 
 from data_recipes.backends.base import Question
+from data_recipes.backends.chat import Seq2SeqSummariser
 from data_recipes.backends.loading import LocalModel
-from data_recipes.backends.summarise import Seq2SeqSummariser
 from data_recipes.mgie_expressive import (
     KIND,
     NO_SENTENCE,

@@ -1,6 +1,6 @@
 """What recipes ask of models. Pictures are (H, W, 3) uint8 RGB arrays, masks (H, W) bool, boxes pixels xyxy.
 
-Every backend is loaded from a config entry, `backends.NAME: {kind: KIND, ...}`: see `registry.load_backend`. Each
+Every backend is loaded from a config entry, `backends.NAME: {kind: KIND, ...}`: see `loading.load_backend`. Each
 method takes B things and gives B answers, so that a model can batch. `truths` are the records' `truth`, one for each
 picture: real models ignore them; an oracle, which draws or knows the scene, reads nothing else.
 """

@@ -17,7 +17,7 @@ from data_recipes.doctor import pixels, wordings
 from data_recipes.doctor.files import json_faults, named_test_set, parts, signatures_of
 from data_recipes.doctor.findings import FAULTS, OF_REASON, Diagnosis, Finding, Shown
 from data_recipes.doctor.signatures import Signatures, near, signature
-from data_recipes.formats.kinds import guess_kind, splits_of
+from data_recipes.formats.reading import guess_kind, splits_of
 from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
 from insightedit.datasets.columns import ColumnsError

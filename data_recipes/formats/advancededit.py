@@ -1,24 +1,30 @@
 """AdvancedEdit's published JSON: one file for each photo and step of InsightEdit's data pipeline.
 
 Its pairs are read by `insightedit.datasets.advancededit`, which trains on them; here also photos of the steps before.
+What is written here is read by tools for the published files.
 
 Source: the released sample of the pipeline's output, and the paper, section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_recipes.backends.windows import box_of
 from data_recipes.formats.reading import Listed, open_pairs, place_of, resized_mask
+from data_recipes.formats.writers import save_png, write_json
 from data_recipes.runner.inputs import Input, InputConfig
 from data_recipes.runner.records import ObjectAnnotation, Record
-from insightedit.datasets.advancededit import by_stem, is_told, json_files, pair_files, step_of
-from insightedit.datasets.reading import FIELDS, Finder, ReadError, load_json, natural, read_pixels
-from insightedit.datasets.segmentation import decode_mask
+from insightedit.datasets.advancededit import TASKS, by_stem, is_told, json_files, pair_files, step_of
+from insightedit.datasets.reading import FIELDS, Finder, ReadError, load_json, natural, read_pixels, unique_keys
+from insightedit.datasets.segmentation import decode_mask, encode_mask
 
 CAPTION = Path("1_caption_object_extraction/1_1_recaption")
 OBJECTS = Path("1_caption_object_extraction/1_2_object_extraction")
@@ -26,6 +32,8 @@ MASKS = Path("2_mask_generation")
 PAIRS = Path("3_editing_pair_construction")
 RECAPTION = Path("4_instruction_recaption")
 QUALITY = Path("5_quality_evaluation")
+PHOTOS = "photos"  # published without
+SC, PQ = ("instruction_follow", "non_overedit"), ("naturalness", "no_artifacts")
 
 
 def open_advancededit(config: InputConfig) -> Input:
@@ -100,3 +108,177 @@ def _thing(
         mask=None if mask is None else resized_mask(mask, size),
         score=float(score) if isinstance(score, int | float) else None,
     )
+
+
+def write_advancededit(records: Iterable[Record], out: Path) -> int:
+    """Write photos and pairs as the published pipeline's steps do.
+
+    Each pair has an even number, and its swapped one the odd number after it; what a run rejected leaves a gap. Kinds
+    of wordings stand in `instruction_kinds`, scores of other names in `scores`, both beside the published keys.
+
+    Records are photos with what was found in them, or pairs; those of a photo (key up to `/`) stand together.
+
+    Raises:
+        ValueError: if the records of a photo do not stand together, or a pair is of another task than these have.
+    """
+    count, done = 0, set()
+    for photo, group in groupby(records, key=lambda record: record.key.split("/")[0]):
+        if photo in done:
+            raise ValueError(f"the records of {photo} do not stand together: sort them by key before writing.")
+        done.add(photo)
+        page = _Page(out, unique_keys([photo])[0])
+        for record in group:
+            page.take(record)
+            count += 1
+        page.write()
+    return count
+
+
+@dataclass
+class _Page:
+    """All that is known of one photo."""
+
+    out: Path
+    photo: str
+    caption: str = ""
+    things: tuple[ObjectAnnotation, ...] = ()
+    image: np.ndarray | None = None
+    made: dict[bytes, tuple[str, str, int]] = field(default_factory=dict)  # digest -> file, kind, number
+    entries: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+
+    def take(self, record: Record) -> None:
+        """Add a record."""
+        self.caption = self.caption or record.caption
+        self.things = self.things or record.things
+        if record.image is not None and self.image is None:
+            self.image = record.image
+        if not record.is_pair:
+            return
+        if record.task not in TASKS or record.source is None or record.target is None or record.references:
+            raise ValueError(
+                f"{record.key} is of the task {record.task!r}: AdvancedEdit's files hold {', '.join(TASKS)}, each of a "
+                "source by words; leave others out, or write another layout."
+            )
+        kind = "replace" if record.task == "replace" else "remove_add"
+        is_swapped = record.task == "add"  # the photo is the target
+        if kind == "replace":
+            is_photo = self.image is not None and np.array_equal(record.target, self.image)
+            is_swapped = is_photo or _digest(record.source) in self.made
+        made, photo = (record.source, record.target) if is_swapped else (record.target, record.source)
+        if self.image is None:
+            self.image = photo
+        name, number = self._made(made, kind, record, is_swapped)
+        paths = (name, f"{self.photo}.png") if is_swapped else (f"{self.photo}.png", name)
+        self.entries.setdefault(kind, {})[2 * number + is_swapped] = _entry(record, *paths)
+
+    def _made(self, picture: np.ndarray, kind: str, record: Record, is_swapped: bool) -> tuple[str, int]:
+        """File and number of a made picture, written once for both directions."""
+        digest = _digest(picture)
+        if digest not in self.made or self.made[digest][1] != kind:
+            number = sum(known == kind for _, known, _ in self.made.values())
+            classes = [record.class_origin, record.class_target][:: -1 if is_swapped else 1]
+            told = "_to_".join(_underlined(name) for name in classes if name) or "object"
+            name = f"{self.photo}_{number}_{told}.png"
+            self.made[digest] = (name, kind, number)
+            save_png(picture, self.out / PAIRS / kind / "target_imgs", name)
+        name, _, number = self.made[digest]
+        return name, number
+
+    def write(self) -> None:
+        """Write the steps' files."""
+        if self.image is not None:
+            save_png(self.image, self.out / PHOTOS, f"{self.photo}.png")
+        if self.caption:
+            self._json(CAPTION, {"img_caption": self.caption})
+        if self.things:
+            listed = [
+                {"category": one.name, "obj_simple_caption": one.caption, "obj_detailed_caption": one.detailed_caption}
+                for one in self.things
+            ]  # fmt: skip
+            self._json(OBJECTS, {"object_list": listed, "img_caption": self.caption})
+        annotations = [
+            {
+                "class_name": _underlined(one.name),
+                "detailed_caption": one.detailed_caption,
+                "bbox": list(one.box),
+                "segmentation": None if one.mask is None else encode_mask(one.mask),
+                "score": [] if one.score is None else [one.score],
+            }
+            for one in self.things
+            if one.box is not None
+        ]
+        if annotations and self.image is not None:
+            height, width = self.image.shape[:2]
+            facts = {"image_path": f"{self.photo}.png", "img_caption": self.caption, "annotations": annotations}
+            self._json(MASKS, {**facts, "box_format": "xyxy", "img_width": width, "img_height": height})
+        for kind, entries in self.entries.items():
+            for step, left_out in _steps(entries.values()):
+                folder = step / kind / "json_file" if step == PAIRS else step / kind
+                table = {
+                    str(number): {name: value for name, value in entries[number].items() if name not in left_out}
+                    for number in sorted(entries)
+                }
+                self._json(folder, table)
+
+    def _json(self, folder: Path, value: Any) -> None:
+        write_json(self.out / folder / f"{self.photo}.json", value)
+
+
+def _entry(record: Record, source: str, target: str) -> dict[str, Any]:
+    """Everything about a pair, of all steps."""
+    listed = [
+        (kind, text)
+        for kind, texts in record.instructions.items()
+        if kind not in ("reasoning", "expressive")
+        for text in texts
+    ]
+    entry: dict[str, Any] = {
+        "target_img_path": target,
+        "origin_img_path": source,
+        "mask_json_path": f"{record.key.split('/')[0]}.json",
+        "instruction": [text for _, text in listed],
+        "instruction_kinds": [kind for kind, _ in listed],
+        "task_type": record.task,
+        "img_caption": record.caption,
+        "class_origin": _underlined(record.class_origin),
+        "class_target": _underlined(record.class_target),
+        "bbox": None if record.mask is None else [0, 0, 0, 0],  # x, y, width, height in pixels
+        "segmentation": None if record.mask is None else encode_mask(record.mask),
+    }
+    if record.mask is not None and record.mask.any():
+        box = box_of(record.mask)
+        entry["bbox"] = [box.left, box.top, box.width, box.height]
+    if record.task == "replace":
+        entry["detailed_caption_origin"] = record.detailed_origin
+        entry["detailed_caption_target"] = record.detailed_target
+    else:
+        entry["detailed_caption"] = record.detailed_origin or record.detailed_target
+    for number, text in enumerate(record.instructions.get("reasoning", ())[:2], 1):
+        entry[f"reasoning_instruction{number}"] = text
+    for text in record.instructions.get("expressive", ())[:1]:
+        entry["expressive_instruction"] = text
+    if record.scores:
+        for name, keys in (("qwen_VIE_SC", SC), ("qwen_VIE_PQ", PQ)):
+            known = {key: record.scores[key] for key in keys if key in record.scores}
+            entry[name] = {**known, "reasoning": record.notes.get(f"{name} reasoning", "")} if known else None
+        entry["scores"] = {key: value for key, value in record.scores.items() if key not in (*SC, *PQ)}
+    return entry
+
+
+def _steps(entries: Collection[dict[str, Any]]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """(step, what of the entries later steps add) of the steps that have been."""
+    later = ("reasoning_instruction1", "reasoning_instruction2", "expressive_instruction")
+    judged = ("qwen_VIE_SC", "qwen_VIE_PQ", "scores")
+    yield PAIRS, (*later, *judged)
+    if any(name in entry for entry in entries for name in later):
+        yield RECAPTION, judged
+    if any(name in entry for entry in entries for name in judged):
+        yield QUALITY, ()
+
+
+def _underlined(name: str) -> str:
+    return "_".join(name.replace("/", " ").split())
+
+
+def _digest(picture: np.ndarray) -> bytes:
+    return hashlib.sha1(picture.tobytes(), usedforsecurity=False).digest()

@@ -36,13 +36,7 @@ class EditComparison:
 
 
 def compute_edit_map(edited: np.ndarray, round_trip: np.ndarray, threshold: float | None = None) -> EditComparison:
-    """Edit map and mask of one edit.
-
-    Args:
-        edited: (S, S, 3) float32 in [0, 255].
-        round_trip: (S, S, 3) float32 in [0, 255].
-        threshold: see `find_mask`.
-    """
+    """Edit map and mask of one edit: pictures (S, S, 3) float32 in [0, 255]; `threshold` as of `find_mask`."""
     difference = (edited - round_trip) / 255.0
     side = edited.shape[0]
     edit_map = ndimage.gaussian_filter(np.abs(difference).mean(axis=2), sigma=side / 64).clip(0, 1).astype(np.float32)
@@ -52,24 +46,23 @@ def compute_edit_map(edited: np.ndarray, round_trip: np.ndarray, threshold: floa
 def find_mask(difference: np.ndarray, edit_map: np.ndarray, threshold: float | None = None) -> np.ndarray:
     """Hysteresis threshold of the edit map, without specks and pinholes, grown a little.
 
-    Without a `threshold` it adapts to the model's noise: three times the map's median, held within 0.08 to
-    0.16; for a change of tone, whose difference keeps its sign over most of the picture, the median is no
-    noise and 0.08 is used.
-
     Args:
         difference: (S, S, 3) float, edited minus round trip, of a picture in [0, 1].
         edit_map: (S, S) float32 in [0, 1].
-        threshold: difference in 0..1 that a changed region has to reach somewhere; it extends down to half of
-            that.
+        threshold: difference in 0..1 that a changed region has to reach somewhere; it extends down to half of that.
+            None adapts to the model's noise: three times the map's median, held within 0.08 to 0.16, and 0.08 for a
+            change of tone.
 
     Returns:
         (S, S) bool.
     """
     side = edit_map.shape[0]
     if threshold is None:
-        threshold = 0.08
-        if not _changes_tone(difference):
-            threshold = float(np.clip(3.0 * np.median(edit_map), 0.08, 0.16))
+        # noise has no sign over large areas; a change of tone has one over most of the picture, and its median is none
+        sigma = side / 16
+        drift = np.abs(ndimage.gaussian_filter(difference, sigma=(sigma, sigma, 0))).mean(axis=2)
+        changes_tone = float((drift > 0.04).mean()) > GLOBAL_COVERAGE
+        threshold = 0.08 if changes_tone else float(np.clip(3.0 * np.median(edit_map), 0.08, 0.16))
     mask = apply_hysteresis_threshold(edit_map, threshold / 2, threshold)
     speck = max(1, side * side // 1000)
     mask = remove_small_objects(mask, max_size=speck)
@@ -77,19 +70,11 @@ def find_mask(difference: np.ndarray, edit_map: np.ndarray, threshold: float | N
     return ndimage.binary_dilation(mask, structure=disk(max(1, round(side / 64))))
 
 
-def _changes_tone(difference: np.ndarray) -> bool:
-    """Noise has no sign over large areas; a change of tone has one over most of the picture."""
-    sigma = difference.shape[0] / 16
-    drift = np.abs(ndimage.gaussian_filter(difference, sigma=(sigma, sigma, 0))).mean(axis=2)
-    return float((drift > 0.04).mean()) > GLOBAL_COVERAGE
-
-
 def native_map(evidence: EditComparison, size: tuple[int, int]) -> np.ndarray:
     """(H, W) float32 in [0, 1]: the edit map at the picture's own `size` = (W, H)."""
     native = np.empty(size[::-1], np.float32)
     for rows in strips(size):
-        part = stretch(evidence.edit_map[:, :, None], size, smooth=False, rows=rows)
-        native[rows] = part[:, :, 0].clip(0, 1)
+        native[rows] = stretch(evidence.edit_map[:, :, None], size, smooth=False, rows=rows)[:, :, 0].clip(0, 1)
     return native
 
 
@@ -104,26 +89,19 @@ def native_mask(evidence: EditComparison, size: tuple[int, int]) -> np.ndarray:
 def hidden_share(picture: Picture, evidence: EditComparison) -> float:
     """How much of the edit lies where the picture is fully transparent, 0..1."""
     visible = picture.visible
-    mask = None if visible is None else native_mask(evidence, picture.size)
-    if visible is None or mask is None or not mask.any():
+    if visible is None:
         return 0.0
-    return float((mask & ~visible).sum() / mask.sum())
+    mask = native_mask(evidence, picture.size)
+    return float((mask & ~visible).sum() / max(1, mask.sum()))
 
 
 def native_edit(
     picture: Picture, evidence: EditComparison, *, keep_detail: bool, rows: slice | None = None
 ) -> np.ndarray:
-    """The edit on the picture's own pixels.
+    """The edit on the picture's own pixels, (H, W, 3) float32 in [0, 255]; with `rows` only these.
 
-    Args:
-        picture: the source.
-        evidence: what the model drew.
-        keep_detail: add the model's *change* to the source (fine detail survives a change of tone) instead of
-            taking the model's picture as it is (needed where objects appear or vanish).
-        rows: of the picture, the part that is wanted; None for all.
-
-    Returns:
-        (H, W, 3) float32 in [0, 255], H of `rows`.
+    With `keep_detail` the model's *change* is added to the source (fine detail survives a change of tone); without, the
+    model's picture is taken as it is (needed where objects appear or vanish).
     """
     if keep_detail:
         change = stretch(evidence.edited - evidence.round_trip, picture.size, rows=rows)
@@ -131,20 +109,12 @@ def native_edit(
     return np.clip(stretch(evidence.edited, picture.size, rows=rows), 0.0, 255.0)
 
 
-def feather_weights(mask: np.ndarray, width: int) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: 0 outside the mask, rising to 1 over `width` pixels *inside* it.
-
-    The picture's own border is no border of the mask. Parts thinner than twice the width rise over half their
-    depth.
-    """
-    weights = np.empty(mask.shape, np.float32)
-    for rows, part in feather_strips(mask, width):
-        weights[rows] = part
-    return weights
-
-
 def feather_strips(mask: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """`feather_weights` strip by strip: distances take ten times the memory of what they are taken of."""
+    """(rows, their weights) of a mask (H, W) bool: 0 outside it, rising to 1 over `width` pixels *inside* it, float32.
+
+    The picture's own border is no border of the mask. Parts thinner than twice the width rise over half their depth.
+    It goes strip by strip, since distances take ten times the memory of what they are taken of.
+    """
     parts = list(strips(mask.shape[::-1]))
     if mask.all() or not mask.any():
         yield from ((rows, mask[rows].astype(np.float32)) for rows in parts)
@@ -162,7 +132,7 @@ def feather_strips(mask: np.ndarray, width: int) -> Iterator[tuple[slice, np.nda
 
 
 def _depth(mask: np.ndarray, rows: slice, reach: int) -> np.ndarray:
-    """(h, W) float32: distance to the nearest pixel outside the mask; exact up to `reach`, at least that beyond."""
+    """(h, w) float32: distance to the nearest pixel outside the mask; exact up to `reach`, at least that beyond."""
     depth = np.zeros((rows.stop - rows.start, mask.shape[1]), np.float32)
     columns = np.flatnonzero(mask[rows].any(axis=0))
     if columns.size == 0:
@@ -183,16 +153,10 @@ def feather_width(size: tuple[int, int], side: int) -> int:
 
 
 def write_edit(picture: Picture, edit: np.ndarray, mask: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Put an edit onto a picture's own pixels.
+    """A picture's new `colour` with an edit (H, W, 3) float32 in [0, 255] put onto its own pixels.
 
-    Args:
-        picture: the source.
-        edit: (H, W, 3) float32 in [0, 255].
-        mask: (H, W) bool; outside it every value stays exactly the source's.
-        weights: (H, W) float32 in [0, 1], of the edit inside the mask.
-
-    Returns:
-        The picture's new `colour`.
+    Outside the mask (H, W) bool every value stays exactly the source's; inside, the edit has its `weights` (H, W) in
+    [0, 1].
     """
     drawn, weights = from_rgb(edit, picture), weights[:, :, None]
     blended = _quantise(picture.colour * (1.0 - weights) + drawn * weights, picture)
@@ -225,8 +189,7 @@ def paste_edit(
         nobody sees is no edit.
     """
     mask = native_mask(evidence, picture.size) if own_mask is None else own_mask
-    visible = picture.visible
-    mask = mask if visible is None else mask & visible
+    mask = mask if (visible := picture.visible) is None else mask & visible
     colour = np.empty_like(picture.colour)
     if not background_lock:
         for rows in strips(picture.size):
@@ -243,15 +206,9 @@ def paste_edit(
 
 
 def psnr(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> float | None:
-    """Peak signal-to-noise ratio in dB over the chosen pixels only.
+    """Peak signal-to-noise ratio in dB of two pictures (H, W, 3) in 0..255 over the pixels (H, W) bool that count.
 
-    Args:
-        first: (H, W, 3) in 0..255.
-        second: (H, W, 3) in 0..255.
-        where: (H, W) bool, the pixels that count.
-
-    Returns:
-        The ratio, infinity for equal pixels, None if no pixel counts.
+    Infinity for equal pixels, None if no pixel counts.
     """
     if not where.any():
         return None

@@ -25,13 +25,9 @@ class _Transforms(NamedTuple):
 
 
 def is_srgb(profile: bytes | None, channels: int) -> bool:
-    """Whether a picture's numbers are to be taken as they are.
+    """Whether a picture's numbers are to be taken as they are; `channels`: 1 grey, 3 RGB, 4 CMYK.
 
-    So it is where the profile is missing, is sRGB, is damaged, is for other channels, or leads only one way.
-
-    Args:
-        profile: ICC profile.
-        channels: 1 grey, 3 RGB, 4 CMYK.
+    So it is where the ICC profile is missing, is sRGB, is damaged, is for other channels, or leads only one way.
     """
     return profile is None or _transforms(profile, channels) is None
 

@@ -36,8 +36,7 @@ class PictureError(ValueError):
 def is_picture_file(path: str | os.PathLike) -> bool:
     """Whether a file found in a folder is to be taken for a picture: by its ending, nothing is opened.
 
-    Hidden files (also `._photo.jpg`, what macOS leaves beside one), folders, pipes and links that lead nowhere are
-    none.
+    Hidden files (`._photo.jpg` of macOS), folders, pipes and links that lead nowhere are none.
     """
     path = Path(path)
     if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
@@ -52,17 +51,8 @@ def is_picture_file(path: str | os.PathLike) -> bool:
 def open_picture(source: Any, name: str | None = None) -> Iterator[Image.Image]:
     """The package's only way to open a picture: one list of formats, one limit of size, one type of error.
 
-    Args:
-        source: path, content, binary file object or Pillow image.
-        name: what messages call it; by default its path.
-
-    Yields:
-        Pillow's image; whatever Pillow raises while it is decoded inside becomes a `PictureError`.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        PictureError: see `read_picture`.
-        TypeError: if `source` is of another kind.
+    It takes a path, content, binary file object or Pillow image, and raises as `reading.read_picture`; whatever Pillow
+    raises while the image is decoded inside becomes a `PictureError`, too.
     """
     if not (isinstance(source, str | os.PathLike | bytes | Image.Image) or hasattr(source, "read")):
         raise TypeError(
@@ -109,28 +99,25 @@ def _stream(source: Any, name: str) -> Iterator[IO[bytes]]:
     """A seekable binary file; only what is opened here is closed."""
     if isinstance(source, bytes):
         yield io.BytesIO(source)
-    elif hasattr(source, "read"):
+        return
+    if hasattr(source, "read"):
         yield source if source.seekable() else io.BytesIO(source.read())
-    else:
-        with _file(source, name) as file:
-            yield file
-
-
-def _file(path: str | os.PathLike, name: str) -> IO[bytes]:
-    """The file, open; a pipe is refused before it is opened, which would wait for a writer."""
+        return
     try:
-        kind = os.stat(path).st_mode
+        kind = os.stat(source).st_mode  # a pipe is refused before it is opened, which would wait for a writer
         if stat.S_ISDIR(kind):
             raise PictureError(f"{name} is a folder, not an image: name one picture in it.")
         if not stat.S_ISREG(kind):
             raise PictureError(f"{name} is a pipe or device, not a file: save the picture in a file.")
-        return open(path, "rb")
+        file = open(source, "rb")  # noqa: SIM115
     except PictureError:
         raise
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character in it
         raise FileNotFoundError(f"No file at {name}: check the path of the image.") from error
     except OSError as error:
         raise PictureError(f"{name} cannot be read ({error.strerror}): check its name and rights.") from error
+    with file:
+        yield file
 
 
 def _opened(stream: IO[bytes], name: str) -> Image.Image:
@@ -152,11 +139,7 @@ def _opened(stream: IO[bytes], name: str) -> Image.Image:
 
 
 def check_size(width: int, height: int, name: str) -> None:
-    """Refuse what has no pixel, or more than memory and time are meant for.
-
-    Raises:
-        PictureError: names the limits.
-    """
+    """Refuse what has no pixel, or more than memory and time are meant for."""
     if width < 1 or height < 1:
         raise PictureError(f"{name} is empty ({width} x {height} px): give a picture with at least one pixel.")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:

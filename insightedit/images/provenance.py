@@ -42,17 +42,12 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 </rdf:Description></rdf:RDF></x:xmpmeta>
 <?xpacket end="w"?>"""
 
-_PRESS = {"L", "RGB", "CMYK"}
-_DEEP = {"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"}
 _MODES = {
     ".png": {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"},
-    ".jpg": _PRESS,
-    ".jpeg": _PRESS,
-    ".jfif": _PRESS,
+    **{ending: {"L", "RGB", "CMYK"} for ending in JPEG},
     ".webp": {"RGB", "RGBA"},
     ".bmp": {"1", "L", "P", "RGB"},
-    ".tif": _DEEP,
-    ".tiff": _DEEP,
+    **{ending: {"1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"} for ending in (".tif", ".tiff")},
 }
 
 
@@ -81,27 +76,12 @@ class Provenance:
             description=escape(_plain(description[:MAX_NOTE])),
         ).encode("utf-8")
 
-    def png_text(self) -> PngInfo:
-        """The note as PNG text fields, XMP included."""
-        text = PngInfo()
-        text.add_text("Software", self.software)
-        text.add_itxt("Instruction", _plain(self.instruction))
-        text.add_text("Seed", str(self.seed))
-        if self.warnings:
-            text.add_itxt("Warning", _plain("\n".join(self.warnings)))
-        text.add_text("DigitalSourceType", self.digital_source_type)
-        text.add_itxt("XML:com.adobe.xmp", self.xmp().decode("utf-8"))
-        return text
-
 
 def save_picture(image: Image.Image, path: Path, provenance: Provenance | None = None) -> None:
-    """Write a picture; an old file is replaced only once the new one is whole.
+    """Write a picture and its note as .png .jpg .jpeg .jfif .webp .bmp .tif or .tiff, whole or not at all.
 
-    Args:
-        image: any mode; it is converted only where the format has no place for it and nothing visible is lost (CMYK
-            to sRGB, in PNG floats and 32-bit integers to 16 bits), else the error says which format to take.
-        path: ending one of .png .jpg .jpeg .jfif .webp .bmp .tif .tiff.
-        provenance: the note to write.
+    The mode is converted only where the format has no place for it and nothing visible is lost (CMYK to sRGB, in PNG
+    floats and 32-bit integers to 16 bits), else the error says which format to take.
 
     Raises:
         ValueError: for an unknown ending, or a mode or colour profile that the format cannot hold.
@@ -116,7 +96,14 @@ def save_picture(image: Image.Image, path: Path, provenance: Provenance | None =
     if suffix == ".webp":
         options["lossless"] = True
     if provenance is not None and suffix == ".png":
-        options["pnginfo"] = provenance.png_text()
+        text = options["pnginfo"] = PngInfo()
+        text.add_text("Software", provenance.software)
+        text.add_itxt("Instruction", _plain(provenance.instruction))
+        text.add_text("Seed", str(provenance.seed))
+        if provenance.warnings:
+            text.add_itxt("Warning", _plain("\n".join(provenance.warnings)))
+        text.add_text("DigitalSourceType", provenance.digital_source_type)
+        text.add_itxt("XML:com.adobe.xmp", provenance.xmp().decode("utf-8"))
     elif provenance is not None and suffix.startswith(".tif"):
         options["tiffinfo"] = {700: provenance.xmp()}
     elif provenance is not None and suffix in LOSSY:
@@ -126,15 +113,7 @@ def save_picture(image: Image.Image, path: Path, provenance: Provenance | None =
 
 
 def check_output(path: Path, picture: Picture | None = None) -> None:
-    """Refuse a file that a picture cannot be written to, before any work is done.
-
-    Args:
-        path: of the file.
-        picture: to be written, in its size and mode; None where only the ending is to be looked at.
-
-    Raises:
-        ValueError: names what can be written instead.
-    """
+    """Refuse a file that a picture cannot be written to, before any work is done; None: by its ending alone."""
     suffix = path.suffix.lower()
     if suffix not in _MODES:
         raise ValueError(f"Cannot write {path.name!r}: name a file that ends in one of {', '.join(sorted(_MODES))}.")

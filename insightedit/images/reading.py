@@ -50,15 +50,11 @@ STRIP_PIXELS = 2**24  # what is computed in floats is computed so many pixels at
 _WIDENED = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 _WIDENED.update(dict.fromkeys(("YCbCr", "HSV", "LAB"), "RGB"))
 _MODE_OF_CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_T = Image.Transpose
+_TURNS = {  # EXIF's orientation -> what brings it upright
+    2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE, 6: _T.ROTATE_270,
+    7: _T.TRANSVERSE, 8: _T.ROTATE_90,
+}  # fmt: skip
 _ORIENTATION = 0x0112  # EXIF tag
 _SIDEWAYS = {5, 6, 7, 8}
 
@@ -110,16 +106,13 @@ def strips(size: tuple[int, int]) -> Iterator[slice]:
 
 
 def read_picture(source: PictureInput, name: str | None = None) -> Picture:
-    """Read one picture.
+    """Read one picture, upright.
 
     Args:
         source: path, a file's content, a binary file object, Pillow image, array (H, W), (H, W, 1 | 2 | 3 | 4) of
             uint8, uint16 or float in [0, 1] (2 and 4 channels: the last is alpha), or tensor
             (1 | 2 | 3 | 4, H, W) with the same dtypes.
         name: what messages call it; by default its path.
-
-    Returns:
-        The picture, upright.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -129,7 +122,9 @@ def read_picture(source: PictureInput, name: str | None = None) -> Picture:
     if isinstance(source, Picture):
         return source
     if _is_tensor(source):
-        return _from_tensor(source)
+        if source.ndim != 3:
+            raise PictureError(f"`image` is a tensor of shape {tuple(source.shape)}; one picture is (C, H, W).")
+        source = rearrange(source.detach().cpu(), "c h w -> h w c").numpy()
     if isinstance(source, np.ndarray):
         return _from_array(source)
     with open_picture(source, name) as image:
@@ -142,10 +137,7 @@ def read_rgb(source: PictureInput, name: str | None = None) -> np.ndarray:
 
 
 def read_pictures(source: PictureInput | Sequence[PictureInput]) -> list[Picture]:
-    """Read one picture or several.
-
-    Args:
-        source: what `read_picture` takes, a list or tuple of it, a (B, C, H, W) tensor or (B, H, W, C) array.
+    """Read what `read_picture` takes, a list of it, a (B, C, H, W) tensor or a (B, H, W, C) array.
 
     Raises:
         ValueError: if there is none; and as `read_picture`.
@@ -158,17 +150,11 @@ def read_pictures(source: PictureInput | Sequence[PictureInput]) -> list[Picture
 
 
 def read_mask(source: PictureInput, size: tuple[int, int]) -> np.ndarray:
-    """A mask: white (128 and brighter; transparent counts as white) may be edited.
+    """A mask, (H, W) bool: white (128 and brighter; transparent counts as white) may be edited.
 
     Args:
         source: what `read_picture` takes, or a bool array (H, W).
-        size: (width, height) that it has to have: the upright source's.
-
-    Returns:
-        (H, W) bool.
-
-    Raises:
-        ValueError: if the size is another.
+        size: (width, height) that it has to have, the upright source's; or a `ValueError` says so.
     """
     if _is_tensor(source) and str(source.dtype) == "torch.bool":
         source = source.cpu().numpy()
@@ -184,15 +170,7 @@ def read_mask(source: PictureInput, size: tuple[int, int]) -> np.ndarray:
 
 
 def read_region(source: PictureInput, name: str | None = None) -> np.ndarray:
-    """A data set's mask: a picture with a hole, in which what is transparent is meant, or white on black.
-
-    Returns:
-        (H, W) uint8, 255 = meant.
-
-    Raises:
-        FileNotFoundError: as `read_picture`.
-        PictureError: as `read_picture`.
-    """
+    """A data set's mask, (H, W) uint8, 255 = meant: a picture with a hole, which is meant, or white on black."""
     picture = read_picture(source, name)
     if picture.alpha is not None and picture.alpha.min() < picture.white:
         return 255 - _as_uint8(picture.alpha, picture.white)
@@ -200,19 +178,21 @@ def read_region(source: PictureInput, name: str | None = None) -> np.ndarray:
 
 
 def read_labels(source: PictureInput, name: str | None = None) -> np.ndarray:
-    """(H, W) values of a label picture as they are stored: grey levels, or the numbers of a palette's colours.
-
-    Raises:
-        FileNotFoundError: as `read_picture`.
-        PictureError: as `read_picture`.
-    """
+    """(H, W) values of a label picture as they are stored: grey levels, or the numbers of a palette's colours."""
     with open_picture(source, name) as image:
         return np.array(image)
 
 
 def _from_pil(image: Image.Image, name: str) -> Picture:
     image.load()
-    info = _kept_info(image)
+    info: dict[str, Any] = {}
+    if isinstance(profile := image.info.get("icc_profile"), bytes) and profile:
+        info["icc_profile"] = profile
+    dpi = image.info.get("dpi")
+    if isinstance(dpi, tuple) and len(dpi) == 2:
+        dpi = tuple(float(value) for value in dpi)
+        if all(math.isfinite(value) and value > 1.0 for value in dpi):  # Pillow tells 1 where a TIFF file tells none
+            info["dpi"] = dpi
     orientation = _orientation(image)
     turn = _TURNS.get(orientation)
     if orientation in _SIDEWAYS and "dpi" in info:
@@ -245,19 +225,6 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _kept_info(image: Image.Image) -> dict[str, Any]:
-    """Colour profile and resolution; Pillow tells 1 dot per inch where a TIFF file tells none."""
-    info: dict[str, Any] = {}
-    if isinstance(profile := image.info.get("icc_profile"), bytes) and profile:
-        info["icc_profile"] = profile
-    dpi = image.info.get("dpi")
-    if isinstance(dpi, tuple) and len(dpi) == 2:
-        dpi = tuple(float(value) for value in dpi)
-        if all(math.isfinite(value) and value > 1.0 for value in dpi):
-            info["dpi"] = dpi
-    return info
-
-
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) that an opened picture will have once it is read, without decoding it."""
     turned = image.format != "TIFF" and _orientation(image) in _SIDEWAYS  # Pillow itself turns TIFF
@@ -277,12 +244,6 @@ def _is_tensor(source: object) -> TypeGuard[Tensor]:
     """Without torch, which recipes and the doctor do without, there are none."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, torch.Tensor)
-
-
-def _from_tensor(tensor: Tensor) -> Picture:
-    if tensor.ndim != 3:
-        raise PictureError(f"`image` is a tensor of shape {tuple(tensor.shape)}; one picture is (C, H, W).")
-    return _from_array(rearrange(tensor.detach().cpu(), "c h w -> h w c").numpy())
 
 
 def _from_array(array: np.ndarray) -> Picture:
@@ -312,11 +273,7 @@ def _check_floats(values: np.ndarray, name: str) -> None:
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """The picture as a Pillow image of its own mode, with the metadata that is kept.
-
-    Raises:
-        ValueError: if no Pillow mode can hold it.
-    """
+    """The picture as a Pillow image of its own mode, with the metadata that is kept; a `ValueError` where none is."""
     if picture.mode is None:
         raise ValueError(
             f"a picture of {picture.colour.shape[2]} channels of {picture.colour.dtype} has no Pillow mode: "
@@ -369,17 +326,14 @@ def _as_uint8(values: np.ndarray, white: float) -> np.ndarray:
 
 
 def from_rgb(rgb: np.ndarray, like: Picture) -> np.ndarray:
-    """(H, W, 3) float32 sRGB in [0, 255] -> `like.colour`'s channels, as float32 in 0..`like.white`.
-
-    Without a colour profile grey is the luma of ITU-R 601, as in Pillow, and CMYK is Pillow's conversion.
-    """
+    """(H, W, 3) float32 sRGB in [0, 255] -> `like.colour`'s channels, as float32 in 0..`like.white`."""
     profile = like.info.get("icc_profile")
     if not is_srgb(profile, like.colour.shape[2]):
         return from_srgb(rgb, profile, like.colour.shape[2]) * np.float32(like.white / 255.0)
-    if like.mode == "CMYK":
+    if like.mode == "CMYK":  # as Pillow's conversion has it
         inks = 255.0 - rgb
         return np.dstack([inks, np.zeros_like(inks[:, :, :1])])
-    if like.colour.shape[2] == 1:
+    if like.colour.shape[2] == 1:  # the luma of ITU-R 601, as in Pillow
         rgb = (rgb @ np.array([0.299, 0.587, 0.114], dtype=np.float32))[:, :, None]
     return rgb * np.float32(like.white / 255.0)
 

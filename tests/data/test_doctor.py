@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from data_recipes.doctor.cli import app
 from data_recipes.doctor.examine import examine
 from data_recipes.doctor.findings import FAULTS, Diagnosis
-from data_recipes.formats.advancededit_writer import write_advancededit
-from data_recipes.formats.export import WRITERS
+from data_recipes.formats.advancededit import write_advancededit
+from data_recipes.formats.cli import WRITERS
 from data_recipes.runner.records import Record
 from data_recipes.scenes.writer import SceneDataSettings, write_dataset
 from insightedit.scenes import EditSample, SceneSampler

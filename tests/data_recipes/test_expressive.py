@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 from typer.testing import CliRunner
 
 from data_recipes.backends.base import Question
-from data_recipes.backends.summarise import Seq2SeqSummariser
+from data_recipes.backends.chat import Seq2SeqSummariser
 from data_recipes.expressive import ExpressiveSettings, JsonLines, LlavaDescriber, app, write_answers, write_summaries
 from data_recipes.mgie_expressive import QUESTION, SUMMARY_PROMPT, cut_answer
 from insightedit.config.schema import SourceConfig

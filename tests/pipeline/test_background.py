@@ -12,7 +12,7 @@ from PIL import Image
 
 from insightedit.images.background import (
     compute_edit_map,
-    feather_weights,
+    feather_strips,
     feather_width,
     find_mask,
     hidden_share,
@@ -26,6 +26,11 @@ from insightedit.images.background import (
 from insightedit.images.reading import read_picture, stretch, to_rgb
 
 MODES = ["L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "P", "1"]
+
+
+def feather_weights(mask, width):
+    """(H, W) float32."""
+    return np.concatenate([part for _, part in feather_strips(mask, width)])
 
 
 def evidence_of_square(side=32, value=200.0, background=100.0):

@@ -14,7 +14,7 @@ from PIL import Image
 from data_recipes.backends.base import CompositeRequest, InpaintRequest
 from data_recipes.backends.harmonise import StatisticsHarmoniser
 from data_recipes.backends.inpaint import DiffusersHarmoniser, DiffusersInpainter
-from data_recipes.backends.registry import load_backend
+from data_recipes.backends.loading import load_backend
 from data_recipes.backends.windows import Window, box_of, put_back, resized, window_around, working_size
 from tests.recipes.odd_pipelines import TwoPrompts
 
@@ -268,7 +268,7 @@ def test_a_window_is_put_back_where_it_was():
 def test_every_kind_is_made_without_its_heavy_library():
     code = """
 import sys
-from data_recipes.backends.registry import load_backend
+from data_recipes.backends.loading import load_backend
 load_backend("chat", {"kind": "endpoint", "model": "m"})
 load_backend("judge", {"kind": "transformers", "model": "m"})
 load_backend("detector", {"kind": "grounding_dino"})

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from data_recipes.formats.advancededit_writer import write_advancededit
+from data_recipes.formats.advancededit import write_advancededit
 from data_recipes.runner.records import ObjectAnnotation, Record
 from insightedit.datasets.segmentation import decode_mask, encode_mask
 from tests.recipes.format_files import assert_same, dump, edited, noise, opened, records, rejected, same, save

@@ -8,9 +8,8 @@ import os
 import pytest
 from typer.testing import CliRunner
 
-from data_recipes.formats.cli import app
-from data_recipes.formats.export import WRITERS, export
-from data_recipes.formats.kinds import guess_kind, splits_of
+from data_recipes.formats.cli import WRITERS, app, export
+from data_recipes.formats.reading import guess_kind, splits_of
 from data_recipes.formats.writers import write_ai_toolkit, write_magicbrush, write_mige
 from data_recipes.runner.inputs import InputConfig
 from data_recipes.runner.records import Record

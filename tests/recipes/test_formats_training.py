@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_recipes.formats.export import WRITERS
+from data_recipes.formats.cli import WRITERS
 from data_recipes.runner.records import Record
 from insightedit import stage1, stage2, stage3
 from insightedit.scenes import SceneSampler, SubjectEditSampler

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data_recipes.backends.inpaint import DiffusersInpainter
-from data_recipes.backends.registry import KINDS, load_backend
+from data_recipes.backends.loading import KINDS, load_backend
 from tests.recipes.test_backends_paint import SD
 
 

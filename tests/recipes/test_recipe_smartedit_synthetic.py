@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.backends.registry import load_backend
+from data_recipes.backends.loading import load_backend
 from data_recipes.backends.windows import Window
 from data_recipes.oracle.world import World, world_of
 from data_recipes.runner.inputs import InputConfig, open_input

@@ -205,17 +205,15 @@ def write_answers(out: Path, settings: ExpressiveSettings, source: Any, chat: An
         chat: a `backends.base.Chat`; it loads with the first question, so never if there is nothing left to do.
         batch_size: pictures per call.
     """
-    lines, step = JsonLines(out / "answers" / f"{settings.split}.jsonl"), Describe(attempts=1)
-    done, total = lines.next_index(), settings.total(source)
+    path, step = out / "answers" / f"{settings.split}.jsonl", Describe(attempts=1)
+    done, total = _next_index(read_rows(path)), settings.total(source)
     with progress_bar(total, "answers") as advance:
         for start in range(done, total, batch_size):
             indices = range(start, min(start + batch_size, total))
             found = _through(step, [_record(source, index) for index in indices], chat)
             for index, outcome in zip(indices, found, strict=True):
-                is_answer = isinstance(outcome, Record)
-                lines.append(
-                    {"index": index, **({"answer": outcome.notes[NOTE]} if is_answer else {"reason": outcome.reason})}
-                )
+                kept = {"answer": outcome.notes[NOTE]} if isinstance(outcome, Record) else {"reason": outcome.reason}
+                _append(path, {"index": index, **kept})
             if advance:
                 advance(len(indices) + (done if start == done else 0))
 
@@ -231,14 +229,14 @@ def write_summaries(
     Raises:
         RuntimeError: if the first pass has not finished.
     """
-    name, total = f"{settings.split}.jsonl", settings.total(source)
-    answers = JsonLines(out / "answers" / name).rows()[:total]
+    name, total, step = f"{settings.split}.jsonl", settings.total(source), Summarise(attempts=1)
+    answers = read_rows(out / "answers" / name)[:total]
     if len(answers) < total:
         raise RuntimeError(
             f"{out} holds {len(answers)} of {total} answers: run the first pass (`write_answers`) to its end."
         )
-    lines, rejected, step = JsonLines(out / name), JsonLines(out / "rejected" / name), Summarise(attempts=1)
-    done = max(lines.next_index(), rejected.next_index())
+    paths = {"written": out / name, "rejected": out / "rejected" / name}
+    done = max(_next_index(read_rows(path)) for path in paths.values())
     with progress_bar(total, "summaries") as advance:
         for start in range(done, total, batch_size):
             rows = answers[start : start + batch_size]
@@ -250,12 +248,12 @@ def write_summaries(
             ]
             for row, outcome in zip(rows, _through(step, records, summariser), strict=True):
                 if isinstance(outcome, Rejected):
-                    rejected.append({"index": row["index"], "reason": outcome.reason})
+                    _append(paths["rejected"], {"index": row["index"], "reason": outcome.reason})
                 else:
-                    lines.append(_row(out, source, row["index"], outcome.instructions[KIND][0]))
+                    _append(paths["written"], _row(out, source, row["index"], outcome.instructions[KIND][0]))
             if advance:
                 advance(len(rows) + (done if start == done else 0))
-    return {"written": len(lines.rows()), "rejected": len(rejected.rows())}
+    return {kind: len(read_rows(path)) for kind, path in paths.items()}
 
 
 def _record(source: Any, index: int) -> Outcome:
@@ -278,31 +276,21 @@ def _through(step: Step, outcomes: Sequence[Outcome], model: Any) -> list[Outcom
     return [next(found)[0] if isinstance(one, Record) else one for one in outcomes]
 
 
-class JsonLines:
-    """A file of JSON lines with rising `index`, appended to and flushed row by row.
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Every row of a file of JSON lines with rising `index`; a last line that a kill cut short is taken off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drop_cut_line(path)
+    return [json.loads(text) for text in path.read_text("utf-8").split("\n")[:-1]] if path.exists() else []
 
-    A last line that a kill cut short is taken off when the file is opened.
-    """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drop_cut_line(path)
+def _next_index(rows: list[dict[str, Any]]) -> int:
+    return rows[-1]["index"] + 1 if rows else 0
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Every row."""
-        texts = self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.exists() else []
-        return [json.loads(text) for text in texts]
 
-    def next_index(self) -> int:
-        """One more than the last row's index."""
-        rows = self.rows()
-        return rows[-1]["index"] + 1 if rows else 0
-
-    def append(self, row: dict[str, Any]) -> None:
-        """Add a row, on the disk when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """Add a row, on the disk when this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _row(out: Path, source: Any, index: int, expressive: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from data_recipes.backends.base import Question
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.records import Record
 from data_recipes.runner.steps import Context, Outcome, Step, attempts
-from data_recipes.steps.asking import Asking, AskingStep, UnusableError, read_text
+from data_recipes.steps.asking import Asking, AskingStep, Round, UnusableError, read_text
 from data_recipes.steps.quality import Quality
 
 ABOUT = "Pairs with one more wording each: what will be seen after the edit, summarised (MGIE)."
@@ -51,45 +51,44 @@ def cut_answer(answer: str) -> str:
 
 @dataclass(frozen=True)
 class Describe(AskingStep):
-    """Asks what the source will look like after the edit, and keeps the first two sentences of the answer."""
+    """Asks what the source will look like after the edit, and notes the first two sentences as `description`.
+
+    Refused: no pair with a source and words, no sentence left.
+    """
 
     attempts: int = attempts(2)  # until a sentence is left; published: once
 
     name = "describe"
-    needs = ("chat",)
     prompts: ClassVar[Mapping[str, str]] = {"describe_edit": QUESTION}
 
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """Records with the note `description`; refused: no pair with a source and words, no sentence left."""
-        outcomes: list[Outcome] = [
-            record
-            if record.source is not None and record.target is not None and record.wordings
-            else self.reject(record, "is no pair with a source and an instruction")
-            for record in records
-        ]
+    def _prepare(self, record: Record, context: Context) -> Outcome:
+        is_edit = record.source is not None and record.target is not None and record.wordings
+        return record if is_edit else self.reject(record, "is no pair with a source and an instruction")
 
-        def asking(record: Record) -> Asking[str]:
-            assert record.source is not None, "refused before"
-            instruction = record.wordings[0]
-            prompt = QUESTION.format(instruction=" ".join(instruction.split()))
-            about = {"instruction": instruction}
-            return Question(prompt, (record.source,), "describe_edit", about, record.truth), _read_description
-
-        def use(record: Record, text: str) -> Record:
-            return record.but(notes={**record.notes, NOTE: text})
-
-        return [[one] for one in self.ask(context.backend("chat"), outcomes, asking, use, NO_SENTENCE)]
+    def _rounds(self) -> Sequence[Round]:
+        return [(_ask_description, _noted, NO_SENTENCE)]
 
 
-def _read_description(text: str) -> str:
-    if not (kept := cut_answer(text)):
-        raise UnusableError("the answer holds no sentence")
-    return kept
+def _ask_description(record: Record) -> Asking[str]:
+    assert record.source is not None, "refused before"
+    instruction = record.wordings[0]
+    prompt = QUESTION.format(instruction=" ".join(instruction.split()))
+
+    def read(text: str) -> str:
+        if not (kept := cut_answer(text)):
+            raise UnusableError("the answer holds no sentence")
+        return kept
+
+    return Question(prompt, (record.source,), "describe_edit", {"instruction": instruction}, record.truth), read
+
+
+def _noted(record: Record, text: str) -> Record:
+    return record.but(notes={**record.notes, NOTE: text})
 
 
 @dataclass(frozen=True)
 class Summarise(AskingStep):
-    """Shortens the description to the expressive instruction."""
+    """Shortens the description to the expressive instruction; refused: no description, nothing was written."""
 
     attempts: int = attempts(2)  # until something is written; published: once
 
@@ -97,22 +96,20 @@ class Summarise(AskingStep):
     needs = ("summariser",)
     prompts: ClassVar[Mapping[str, str]] = {"summarise": SUMMARY_PROMPT}
 
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """Records with an expressive instruction; refused: no description, nothing was written."""
-        outcomes: list[Outcome] = [
-            record if NOTE in record.notes else self.reject(record, "has no description") for record in records
-        ]
+    def _prepare(self, record: Record, context: Context) -> Outcome:
+        return record if NOTE in record.notes else self.reject(record, "has no description")
 
-        def asking(record: Record) -> Asking[str]:
-            text = str(record.notes[NOTE])
-            prompt = SUMMARY_PROMPT.format(text=text)
-            return Question(prompt, (), "summarise", {"text": text}, record.truth), read_text
+    def _rounds(self) -> Sequence[Round]:
+        return [(_ask_summary, _with_summary, "the summariser wrote nothing")]
 
-        def use(record: Record, text: str) -> Record:
-            return record.but(instructions={**record.instructions, KIND: (text,)})
 
-        model = context.backend("summariser")
-        return [[one] for one in self.ask(model, outcomes, asking, use, "the summariser wrote nothing")]
+def _ask_summary(record: Record) -> Asking[str]:
+    text = str(record.notes[NOTE])
+    return Question(SUMMARY_PROMPT.format(text=text), (), "summarise", {"text": text}, record.truth), read_text
+
+
+def _with_summary(record: Record, text: str) -> Record:
+    return record.but(instructions={**record.instructions, KIND: (text,)})
 
 
 def steps(settings: Settings) -> list[Step]:

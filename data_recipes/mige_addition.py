@@ -23,7 +23,7 @@ from data_recipes.backends.base import Question
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context, Outcome, Step, attempts, share
-from data_recipes.steps.asking import Asking, AskingStep, Form, UnusableError, bare, read_form
+from data_recipes.steps.asking import Asking, AskingStep, Form, Round, UnusableError, bare, read_form
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.cutouts import MARGIN, cut_out, touches_border
 from data_recipes.steps.masks import Masks
@@ -54,25 +54,23 @@ class Chosen(Form):
 
 @dataclass(frozen=True)
 class MainSubject(AskingStep):
-    """A language model looks at the photo and says which thing it is about; the others are of no use here."""
+    """Notes the number of the thing that a photo is about, as a language model sees it; the others are of no use here.
+
+    Refused: no masks, no usable answer, no subject, or one that is cut off.
+    """
 
     attempts: int = attempts()  # how often it is asked until the answer is usable; ours
     whole: bool = True  # refuse subjects that reach the picture's edge, where they are mostly cut off; ours
 
     name = "main_subject"
-    needs = ("chat",)
     prompts: ClassVar[Mapping[str, str]] = {"main_subject": PROMPT}
 
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """Records with the note `subject`, the thing's number; refused: none, no usable answer, cut off, no masks."""
-        outcomes: list[Outcome] = [
-            record
-            if record.image is not None and any(thing.mask is not None for thing in record.things)
-            else self.reject(record, "has no masks")
-            for record in records
-        ]
-        chat = context.backend("chat")
-        return [[one] for one in self.ask(chat, outcomes, _asking, self._chosen, "no usable answer")]
+    def _prepare(self, record: Record, context: Context) -> Outcome:
+        has_masks = record.image is not None and any(thing.mask is not None for thing in record.things)
+        return record if has_masks else self.reject(record, "has no masks")
+
+    def _rounds(self) -> Sequence[Round]:
+        return [(_asking, self._chosen, "no usable answer")]
 
     def _chosen(self, record: Record, number: int) -> Outcome:
         if number < 0:

@@ -26,7 +26,7 @@ from data_recipes.backends.base import Question
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.records import REFERENCE_PLACEHOLDER, ObjectAnnotation, Record
 from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, at_least, attempts, share
-from data_recipes.steps.asking import Asking, AskingStep, Form, UnusableError, bare, read_form
+from data_recipes.steps.asking import Asking, AskingStep, Form, Round, UnusableError, bare, read_form
 from data_recipes.steps.captions import CAPTION_PROMPT, ask_caption, with_caption
 from data_recipes.steps.cutouts import MARGIN, cut_out
 from data_recipes.steps.masks import Masks
@@ -54,25 +54,26 @@ class EntityList(Form):
 
 @dataclass(frozen=True)
 class Entities(AskingStep):
-    """A caption, where the photo has none, and its entities, by a language model that reads the caption only."""
+    """A caption, where the photo has none, and its entities, by a language model that reads the caption only.
+
+    Finished records pass; refused: no picture, no usable caption or list, no entities.
+    """
 
     attempts: int = attempts()  # how often a question is asked until its answer is usable; ours
     max_things: int = at_least(8)  # entities at most, the first ones of the caption; ours
 
     name = "entities"
-    needs = ("chat",)
     prompts: ClassVar[Mapping[str, str]] = {"caption": CAPTION_PROMPT, "entities": PROMPT}
 
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """Records with a caption and things; finished ones pass; refused: no picture, no caption, no entities."""
-        chat = context.backend("chat")
-        outcomes: list[Outcome] = [
-            record if record.image is not None or is_finished(record) else self.reject(record, "has no photo")
-            for record in records
-        ]
-        outcomes = self.ask(chat, outcomes, _ask_caption, with_caption, "no usable caption")
-        outcomes = self.ask(chat, outcomes, _ask_entities, self._with_entities, "no usable list of entities")
-        return [[outcome] for outcome in outcomes]
+    def _prepare(self, record: Record, context: Context) -> Outcome:
+        is_usable = record.image is not None or is_finished(record)
+        return record if is_usable else self.reject(record, "has no photo")
+
+    def _rounds(self) -> Sequence[Round]:
+        return (
+            (_ask_caption, with_caption, "no usable caption"),
+            (_ask_entities, self._with_entities, "no usable list of entities"),
+        )
 
     def _with_entities(self, record: Record, found: list[str]) -> Outcome:
         if not found:

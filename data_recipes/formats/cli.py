@@ -71,8 +71,7 @@ def write(
     """Write editing pairs in another published layout. Records that cannot be read are counted and named."""
     with one_sentence_errors():
         config = InputConfig(kind or guess_kind(source), str(source), split, count, start, max_side=max_side)
-        with progress_bar(count or 0, "pairs") as advance:
-            done = export(config, to, out, progress=advance or (lambda done: None))
+        done = export(config, to, out)
         for reason, number in done.rejected.items():
             typer.echo(f"{number} left out, {reason}: {done.first[reason]}", err=True)
         typer.echo(f"Wrote {done.written} records as {to} to {out}")
@@ -87,10 +86,8 @@ class Exported:
     first: dict[str, str] = field(default_factory=dict)
 
 
-def export(
-    config: InputConfig, layout: str, out: Path, *, progress: Callable[[int], object] = lambda done: None
-) -> Exported:
-    """Write the records of an input in another layout, one at a time; `progress` is told after each.
+def export(config: InputConfig, layout: str, out: Path) -> Exported:
+    """Write the records of an input in another layout, one at a time.
 
     Raises:
         ValueError: if there is no such layout, the input cannot be opened, `out` holds files, or a record does not fit.
@@ -107,14 +104,16 @@ def export(
 
     def readable() -> Iterator[Record]:
         end = len(opened) if config.count is None else min(len(opened), config.start + config.count)
-        for number in range(config.start, end):
-            record = opened[number]
-            progress(1)
-            if isinstance(record, Rejected):
-                done.rejected[record.reason] += 1
-                done.first.setdefault(record.reason, f"{record.key}: {record.detail}".rstrip(": "))
-            else:
-                yield record
+        with progress_bar(end - config.start, "pairs") as advance:
+            for number in range(config.start, end):
+                record = opened[number]
+                if isinstance(record, Rejected):
+                    done.rejected[record.reason] += 1
+                    done.first.setdefault(record.reason, f"{record.key}: {record.detail}".rstrip(": "))
+                else:
+                    yield record
+                if advance:
+                    advance(1)
 
     try:
         done.written = WRITERS[layout](readable(), out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -13,11 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_recipes.backends.base import Question
 from data_recipes.runner.records import Record
-from data_recipes.runner.steps import Outcome, Step
+from data_recipes.runner.steps import Context, Outcome, Step
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 Asking = tuple[Question, Callable[[str], T]]  # and what reads its answer, or raises `UnusableError`
+Round = tuple[
+    Callable[[Record], Asking | None],  # what is asked about a record; None for nothing
+    Callable[[Record, Any], Outcome],  # what becomes of it by what was read
+    str | Callable[[Record, str], Outcome],  # why it is refused without a usable answer; or what becomes of it then
+]
 AGAIN = "Your last answer could not be used: {fault}. Answer again, exactly in the form that was asked for."
 _REFUSAL = re.compile(
     r"^(?:i am sorry|i['’]m sorry|sorry\b|i (?:cannot|can['’]t|am unable)|as an ai\b)", re.IGNORECASE
@@ -78,39 +84,32 @@ class AskingStep(Step):
     """A step that asks a language model about its records, each question up to `attempts` times."""
 
     attempts: int
+    needs = ("chat",)
 
-    def ask(
-        self,
-        chat: Any,
-        outcomes: Sequence[Outcome],
-        asking: Callable[[Record], Asking[T] | None],
-        use: Callable[[Record, T], Outcome],
-        unusable: str | Callable[[Record, str], Outcome],
-    ) -> list[Outcome]:
-        """One question about each record of a batch, asked together; what is refused already stays as it is.
+    def _prepare(self, record: Record, context: Context) -> Outcome:
+        """The record that is asked about, or why it is refused before."""
+        return record
 
-        Args:
-            chat: a `backends.base.Chat`.
-            outcomes: B, records or refused.
-            asking: a record's question and what reads the answer; None if there is none to be asked.
-            use: what becomes of a record by what was read.
-            unusable: why a record is refused where no attempt gave a usable answer; or what becomes of it then, by what
-                was wrong with the last answer.
+    @abstractmethod
+    def _rounds(self) -> Sequence[Round]:
+        """What is asked one after the other, each question of a batch together."""
 
-        Returns:
-            B outcomes.
-        """
-        found = list(outcomes)
-        jobs = [(n, one, job) for n, one in enumerate(found) if isinstance(one, Record) and (job := asking(one))]
-        answers = ask_all(chat, [job for _, _, job in jobs], self.attempts)
-        for (number, record, _), answer in zip(jobs, answers, strict=True):
-            if answer.value is not None:
-                found[number] = use(record, answer.value)
-            elif isinstance(unusable, str):
-                found[number] = self.reject(record, unusable, answer.fault)
-            else:
-                found[number] = unusable(record, answer.fault)
-        return found
+    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
+        """See `Step`; what is refused in one round is not asked about in the next."""
+        outcomes = [self._prepare(record, context) for record in records]
+        for asking, use, unusable in self._rounds():
+            jobs = [
+                (n, one, job) for n, one in enumerate(outcomes) if isinstance(one, Record) and (job := asking(one))
+            ]
+            answers = ask_all(context.backend(self.needs[0]), [job for _, _, job in jobs], self.attempts)
+            for (number, record, _), answer in zip(jobs, answers, strict=True):
+                if answer.value is not None:
+                    outcomes[number] = use(record, answer.value)
+                elif isinstance(unusable, str):
+                    outcomes[number] = self.reject(record, unusable, answer.fault)
+                else:
+                    outcomes[number] = unusable(record, answer.fault)
+        return [[one] for one in outcomes]
 
 
 def read_text(text: str) -> str:

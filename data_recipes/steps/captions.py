@@ -12,7 +12,7 @@ from pydantic import Field
 from data_recipes.backends.base import Question
 from data_recipes.runner.records import ObjectAnnotation, Record
 from data_recipes.runner.steps import Context, Outcome, at_least, attempts
-from data_recipes.steps.asking import Asking, AskingStep, Form, read_form, read_text
+from data_recipes.steps.asking import Asking, AskingStep, Form, Round, read_form, read_text
 
 CAPTION_PROMPT = """Describe this picture in one to three sentences: what is in it, what each thing looks like, and \
 where it stands. Say only what can be seen. Answer with the description and nothing else."""
@@ -48,27 +48,25 @@ class ObjectList(Form):
 
 @dataclass(frozen=True)
 class Captions(AskingStep):
-    """Caption and objects of a photo."""
+    """Caption and objects of a photo; refused: no photo, no usable caption or list, nothing named."""
 
     attempts: int = attempts()  # how often a question is asked until its answer is usable; ours
     max_things: int = at_least(8)  # objects at most, the first ones that are named; ours
 
     name = "captions"
-    needs = ("chat",)
     prompts: ClassVar[Mapping[str, str]] = {"caption": CAPTION_PROMPT, "objects": OBJECTS_PROMPT}
 
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """Records with caption and things; refused: no usable caption or list, nothing named, no picture."""
-        chat = context.backend("chat")
-        outcomes: list[Outcome] = [
-            self.reject(record, "has no photo", "the source gave a pair") if record.image is None else record
-            for record in records
-        ]
-        outcomes = self.ask(chat, outcomes, ask_caption, with_caption, "no usable caption")
-        outcomes = self.ask(chat, outcomes, self._listing, self._with_things, "no usable object list")
-        return [[outcome] for outcome in outcomes]
+    def _prepare(self, record: Record, context: Context) -> Outcome:
+        is_photo = record.image is not None
+        return record if is_photo else self.reject(record, "has no photo", "the source gave a pair")
 
-    def _listing(self, record: Record) -> Asking[ObjectList]:
+    def _rounds(self) -> Sequence[Round]:
+        return (
+            (ask_caption, with_caption, "no usable caption"),
+            (self._ask_objects, self._with_things, "no usable object list"),
+        )
+
+    def _ask_objects(self, record: Record) -> Asking[ObjectList]:
         prompt = OBJECTS_PROMPT.format(caption=record.caption, max_things=self.max_things)
         question = Question(prompt, (record.photo,), "objects", {"caption": record.caption}, record.truth)
         return question, partial(read_form, form=ObjectList)

@@ -9,8 +9,8 @@ from typing import Literal
 
 from data_recipes.backends.base import Question
 from data_recipes.runner.records import Record
-from data_recipes.runner.steps import Context, Outcome, attempts, some_of
-from data_recipes.steps.asking import Asking, AskingStep, Form, UnusableError, read_form
+from data_recipes.runner.steps import Outcome, attempts, some_of
+from data_recipes.steps.asking import Asking, AskingStep, Form, Round, UnusableError, read_form
 
 TASKS = ("remove", "replace")
 NOTE = "may_"  # notes: may_remove, may_replace: captions of the things
@@ -35,31 +35,30 @@ class Flags(Form):
 
 @dataclass(frozen=True)
 class Editable(AskingStep):
-    """Asks a language model what may be edited; `pairs` then leaves the rest alone."""
+    """Notes `may_remove` and `may_replace`; `pairs` then leaves the rest alone. Refused: no usable flags, no thing."""
 
     tasks: Sequence[str] = some_of(TASKS)  # which of "remove" and "replace" are asked about
     attempts: int = attempts()  # how often a question is asked until its answer is usable; ours
 
     name = "editable"
-    needs = ("chat",)
 
     @property
     def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
         """By task."""
         return {f"editable_{task}": _fill(task, "{caption}", ["{things}"]) for task in self.tasks}
 
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """Records with notes `may_remove` and `may_replace`; refused: no usable flags, nothing may be edited."""
-        outcomes: list[Outcome] = list(records)
-        for task in self.tasks:
-            asking, use = partial(_asking, task=task), partial(_with_flags, task=task)
-            outcomes = self.ask(context.backend("chat"), outcomes, asking, use, "no usable flags")
+    def _rounds(self) -> Sequence[Round]:
         return [
-            [self.reject(one, "nothing may be edited", f"{len(one.things)} objects")]
-            if isinstance(one, Record) and self.tasks and not any(one.notes[NOTE + task] for task in self.tasks)
-            else [one]
-            for one in outcomes
+            (partial(_asking, task=task), partial(self._with_flags, task=task), "no usable flags")
+            for task in self.tasks
         ]
+
+    def _with_flags(self, record: Record, flags: list[int], task: str) -> Outcome:
+        kept = [thing.words for thing, flag in zip(record.things, flags, strict=True) if flag]
+        record = record.but(notes={**record.notes, NOTE + task: kept})
+        if task == self.tasks[-1] and not any(record.notes[NOTE + one] for one in self.tasks):
+            return self.reject(record, "nothing may be edited", f"{len(record.things)} objects")
+        return record
 
 
 def _asking(record: Record, task: str) -> Asking[list[int]]:
@@ -73,11 +72,6 @@ def _asking(record: Record, task: str) -> Asking[list[int]]:
         return list(flags)
 
     return Question(_fill(task, record.caption, words), (), "editable", about, record.truth), read
-
-
-def _with_flags(record: Record, flags: list[int], task: str) -> Record:
-    kept = [thing.words for thing, flag in zip(record.things, flags, strict=True) if flag]
-    return record.but(notes={**record.notes, NOTE + task: kept})
 
 
 def may(record: Record, task: str) -> tuple[bool, ...]:

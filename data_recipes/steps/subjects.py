@@ -10,7 +10,7 @@ from functools import partial
 from data_recipes.backends.base import Question
 from data_recipes.runner.records import REFERENCE_PLACEHOLDER, Record
 from data_recipes.runner.steps import Context, Outcome, at_least, attempts
-from data_recipes.steps.asking import Asking, AskingStep, UnusableError, bare, read_instructions
+from data_recipes.steps.asking import Asking, AskingStep, Round, UnusableError, bare, read_instructions
 
 TEMPLATES = {  # ours; the kind "template" of the wordings
     "add": f"add {REFERENCE_PLACEHOLDER} to the picture",
@@ -32,7 +32,7 @@ HINTS = {
 
 @dataclass(frozen=True)
 class SubjectWording(AskingStep):
-    """Instructions for pairs whose subject is shown by a reference picture."""
+    """A template and a model's wordings where the subject is shown; refused: no reference, no usable wording."""
 
     # wordings that the language model writes; 0 leaves the template alone, and needs no model
     count: int = at_least(2, least=0)
@@ -51,17 +51,14 @@ class SubjectWording(AskingStep):
         """By task."""
         return {"subject_instruction": PROMPT} if self.count else {}
 
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """Records with a template and the model's wordings; refused: no reference, no usable wording."""
-        outcomes: list[Outcome] = [
-            record.but(instructions={"template": (TEMPLATES[record.task].format(origin=bare(record.class_origin)),)})
-            if record.task in TEMPLATES and len(record.references) == 1 and record.is_pair
-            else self.reject(record, "has no subject with a reference", record.task)
-            for record in records
-        ]
-        if self.count:
-            outcomes = self.ask(context.backend("chat"), outcomes, self._asking, _with_wordings, "no usable wording")
-        return [[outcome] for outcome in outcomes]
+    def _prepare(self, record: Record, context: Context) -> Outcome:
+        if record.task not in TEMPLATES or len(record.references) != 1 or not record.is_pair:
+            return self.reject(record, "has no subject with a reference", record.task)
+        text = TEMPLATES[record.task].format(origin=bare(record.class_origin))
+        return record.but(instructions={"template": (text,)})
+
+    def _rounds(self) -> Sequence[Round]:
+        return [(self._asking, _with_wordings, "no usable wording")] if self.count else ()
 
     def _asking(self, record: Record) -> Asking[tuple[str, ...]]:
         words = {"subject": bare(record.class_target), "origin": bare(record.class_origin)}

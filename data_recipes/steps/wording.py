@@ -19,7 +19,7 @@ import numpy as np
 from data_recipes.backends.base import Question
 from data_recipes.runner.records import Record
 from data_recipes.runner.steps import Context, Outcome, at_least, attempts, setting, some_of
-from data_recipes.steps.asking import Asking, AskingStep, bare, read_instructions
+from data_recipes.steps.asking import Asking, AskingStep, Round, bare, read_instructions
 
 KINDS = ("simple", "advanced", "reasoning")
 COUNTS = {"simple": 1, "advanced": 1, "reasoning": 2}
@@ -66,7 +66,7 @@ PROMPTS = {
 
 @dataclass(frozen=True)
 class Wording(AskingStep):
-    """Instructions of all kinds for pairs that remove, add or replace."""
+    """Instructions of all kinds for pairs that remove, add or replace; other tasks are refused."""
 
     # which of "simple", "advanced" and "reasoning" are made beside the published template
     kinds: Sequence[str] = some_of(KINDS)
@@ -98,33 +98,26 @@ class Wording(AskingStep):
         """By task."""
         return {kind: PROMPTS[kind] for kind in self.kinds} if self.by_chat else {}
 
-    def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """Records with instructions; refused: no wording for the task, no usable wording."""
-        outcomes: list[Outcome] = [
-            record.but(instructions=self._templates(record, context))
-            if record.task in TEMPLATES and record.is_pair
-            else self.reject(record, "no wording for the task", record.task or "no pair")
-            for record in records
-        ]
-        for kind in self.kinds if self.by_chat else ():
-            asking, missing = partial(self._asking, kind=kind), partial(self._without, kind=kind)
-            outcomes = self.ask(context.backend("chat"), outcomes, asking, partial(_with, kind=kind), missing)
-        return [[outcome] for outcome in outcomes]
-
-    def _templates(self, record: Record, context: Context) -> dict[str, tuple[str, ...]]:
+    def _prepare(self, record: Record, context: Context) -> Outcome:
+        if record.task not in TEMPLATES or not record.is_pair:
+            return self.reject(record, "no wording for the task", record.task or "no pair")
         rng = context.rng(record)
         short = {"origin": bare(record.class_origin), "target": bare(record.class_target)}
         words = {"template": (TEMPLATES[record.task].format(**short),)}
         if "simple" in self.kinds:
             words["simple"] = (_drawn(SIMPLE_TEMPLATES[record.task], rng).format(**short),)
         if "advanced" in self.kinds:  # detailed captions; the simple ones where there are none
-            origin, target = (
-                record.detailed_origin or record.class_origin,
-                record.detailed_target or record.class_target,
-            )
+            origin = record.detailed_origin or record.class_origin
+            target = record.detailed_target or record.class_target
             detailed = {"origin": bare(origin.rstrip(".")), "target": bare(target.rstrip("."))}
             words["advanced"] = (_drawn(ADVANCED_TEMPLATES[record.task], rng).format(**detailed),)
-        return words
+        return record.but(instructions=words)
+
+    def _rounds(self) -> Sequence[Round]:
+        return [
+            (partial(self._asking, kind=kind), partial(_with, kind=kind), partial(self._without, kind=kind))
+            for kind in (self.kinds if self.by_chat else ())
+        ]
 
     def _asking(self, record: Record, kind: str) -> Asking[tuple[str, ...]]:
         names = ("task", "class_origin", "class_target", "detailed_origin", "detailed_target")

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from data_recipes.backends.base import Question
 from data_recipes.backends.chat import Seq2SeqSummariser
-from data_recipes.expressive import ExpressiveSettings, JsonLines, LlavaDescriber, app, write_answers, write_summaries
+from data_recipes.expressive import ExpressiveSettings, LlavaDescriber, app, read_rows, write_answers, write_summaries
 from data_recipes.mgie_expressive import QUESTION, SUMMARY_PROMPT, cut_answer
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
@@ -140,12 +140,12 @@ def test_two_sentences_are_kept_and_no_second_thought(answer: str, kept: str) ->
 def test_rows_that_training_reads(edits: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert write(out, settings_of(edits), batch_size=3) == {"written": 3, "rejected": 4}
-    rows = JsonLines(out / "train.jsonl").rows()
+    rows = read_rows(out / "train.jsonl")
     assert [row["index"] for row in rows] == [0, 1, 2]
     assert list(rows[0]) == ["index", "source", "target", "instruction", "expressive"]
     assert rows[1]["expressive"] == "short: Then make it 1. Second."
     assert (out / rows[1]["source"]).resolve() == (edits / "pictures/1_source.png").resolve()
-    reasons = {row["index"]: row["reason"] for row in JsonLines(out / "rejected/train.jsonl").rows()}
+    reasons = {row["index"]: row["reason"] for row in read_rows(out / "rejected/train.jsonl")}
     assert "3_source.png is not an image that can be read here" in reasons[3]
     assert reasons[4].startswith("cannot be read: ")
     assert reasons[5] == "no sentence is left of the answer"
@@ -170,7 +170,7 @@ def test_pictures_of_other_tables_are_written_beside(edits: Path, tmp_path: Path
     table.to_parquet(tmp_path / "table/train.parquet")
     out = tmp_path / "out"
     write(out, settings_of(tmp_path / "table", kind="parquet"))
-    rows = JsonLines(out / "train.jsonl").rows()
+    rows = read_rows(out / "train.jsonl")
     assert rows[1]["source"] == "images/0000001_source.png"
     record = build_source(SourceConfig(kind="jsonl", path=str(out)), size=24, seed=0)[1]
     assert np.array_equal(record.source_image, pictures[0][1])
@@ -182,7 +182,7 @@ def test_a_row_without_pictures_is_rejected(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "train.jsonl").write_text('{"instruction": "a"}\n')
     assert write(tmp_path / "out", settings_of(folder)) == {"written": 0, "rejected": 1}
-    (row,) = JsonLines(tmp_path / "out/rejected/train.jsonl").rows()
+    (row,) = read_rows(tmp_path / "out/rejected/train.jsonl")
     assert row["reason"] == "has no source or no target picture"
 
 
@@ -278,7 +278,7 @@ def test_from_the_command_line_to_a_training_batch(tiny_root: Path, flan: str, e
     assert first.exit_code == 0, first.output
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    rows, rejected = JsonLines(out / "train.jsonl").rows(), JsonLines(out / "rejected/train.jsonl").rows()
+    rows, rejected = read_rows(out / "train.jsonl"), read_rows(out / "rejected/train.jsonl")
     assert len(rows) + len(rejected) == ROWS
     assert f"Wrote {len(rows)} rows to {out / 'train.jsonl'}; {len(rejected)} rejected" in done.output.replace(
         "\n", ""

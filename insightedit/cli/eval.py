@@ -1,4 +1,4 @@
-"""`insightedit eval scenes`: measure an editor on pictures whose right answer is known.
+"""`insightedit eval`: measure editors; here on scenes, whose right answer is known.
 
 insightedit eval scenes                                   # the model that comes along
 insightedit eval scenes --model runs/insightedit/stage3/model --pairs 100
@@ -6,32 +6,40 @@ insightedit eval scenes --dump to_edit/                    # for any other edito
 insightedit eval scenes --results edited/ --out runs/eval/other
 insightedit eval scenes --task subject --model runs/mige/stage3/model
 insightedit eval compare runs/eval/ours runs/eval/other
+insightedit eval tradeoff --scales 1.0,1.4,1.8 --count 200    # success against background over image guidance
+insightedit eval drift --turns 4                              # edits of edits, an edit and its undoing, no edit
+insightedit eval baselines --count 60                         # what fixed outputs get
 
-`tradeoff`, `drift` and `baselines`, on the same scenes: `insightedit.cli.eval_scenes`.
 Published benchmarks, by name: `insightedit.cli.eval_benchmarks`.
+What reads finished runs: `insightedit.cli.eval_reading`.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from insightedit.cli import eval_benchmarks as benchmark_cli
-from insightedit.cli import eval_scenes as scenes_commands
+from insightedit.cli import eval_benchmarks
 from insightedit.cli.options import (
     BatchSize,
     Device,
     ImageScale,
+    Lock,
     Model,
     PromptScale,
     SceneSeed,
+    SceneSide,
     Split,
     Steps,
     TextScale,
+    call_settings,
+    check_exclusive,
+    check_no_model,
 )
 from insightedit.console import MAX_SCENES, SCENE_SIDES, Command, console, one_sentence_errors, progress_bar
 from insightedit.files import check_folder
@@ -45,16 +53,11 @@ SIZE_WITHOUT_MODEL = 128  # pixels
 app = typer.Typer(
     rich_markup_mode=None,
     help="Measure editors.",
-    cls=benchmark_cli.EvalGroup,
+    cls=eval_benchmarks.EvalGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-for command in (scenes_commands.tradeoff, scenes_commands.drift, scenes_commands.baselines):
-    app.command(cls=Command)(command)
-benchmark_cli.register(app)
 
 
 @app.callback()
@@ -62,7 +65,6 @@ def root() -> None:
     """Measure editors."""
 
 
-@app.command(cls=Command)
 def scenes(
     model: Model = None,
     count: Annotated[int, typer.Option(min=1, max=MAX_SCENES, help="Scenes.")] = 600,
@@ -99,9 +101,7 @@ def scenes(
     guidance_scale: TextScale = None,
     image_guidance_scale: ImageScale = None,
     image_prompt_scale: PromptScale = None,
-    background_lock: Annotated[
-        bool, typer.Option("--background-lock/--no-background-lock", help="Off measures the model's own skill.")
-    ] = False,
+    background_lock: Lock = False,
     batch_size: BatchSize = 1,
     device: Device = None,
 ) -> None:
@@ -109,16 +109,14 @@ def scenes(
     with one_sentence_errors():
         from insightedit.evaluation.scenes.benchmark import SceneSet
 
-        _check_paths(model, results, dump, out)
+        check_exclusive({"--model": model, "--results": results, "--dump": dump})
+        for folder in filter(None, (out, dump)):
+            check_folder(folder)
         without_model = SceneSet(count, size or SIZE_WITHOUT_MODEL, split, seed, pairs, task)
-        scales = {
-            "num_inference_steps": steps,
-            "guidance_scale": guidance_scale,
-            "image_guidance_scale": image_guidance_scale,
-            "image_prompt_scale": image_prompt_scale,
-        }
+        scales = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale)
         if dump is not None or results is not None:
-            _check_unused({**scales, "background_lock": background_lock or None, "device": device})
+            unused = {**scales, "background_lock": background_lock or None, "device": device}
+            check_no_model(unused, "with --results or --dump")
         if dump is not None:
             _dump(dump, without_model)
         elif results is not None:
@@ -127,23 +125,6 @@ def scenes(
             call = {**scales, "background_lock": background_lock, "batch_size": batch_size}
             without_model.drawing()  # a wrong split or size is told before the model is loaded
             _finish(_score_model(model, size, without_model, device, call, out), out)
-
-
-def _check_paths(model: str | None, results: Path | None, dump: Path | None, out: Path) -> None:
-    given = [
-        name for name, value in (("--model", model), ("--results", results), ("--dump", dump)) if value is not None
-    ]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} exclude each other: name one of them.")
-    for folder in filter(None, (out, dump)):
-        check_folder(folder)
-
-
-def _check_unused(settings: dict[str, Any]) -> None:
-    given = [name for name, value in settings.items() if value is not None]
-    if given:
-        names = ", ".join(given).replace("num_inference_", "").replace("_", " ")
-        raise ValueError(f"{names}: no model runs with --results or --dump; leave these options out.")
 
 
 def _dump(folder: Path, scenes: SceneSet) -> None:
@@ -224,7 +205,6 @@ def _finish(report: SceneReport, out: Path) -> None:
         typer.echo(path)
 
 
-@app.command(cls=Command)
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Report folders; the others are tested against the first.")],
 ) -> None:
@@ -233,3 +213,121 @@ def compare(
         from insightedit.evaluation.reporting.report import comparison_table, read_report
 
         console().print(comparison_table({str(folder): read_report(folder) for folder in folders}))
+
+
+def tradeoff(
+    model: Model = None,
+    scales: Annotated[str, typer.Option(help="Image guidance scales.")] = "1.0,1.2,1.4,1.6,1.8,2.0,2.2",
+    count: Annotated[int, typer.Option(min=1, max=MAX_SCENES, help="Scenes, the same at every scale.")] = 200,
+    size: SceneSide = None,
+    split: Split = "test",
+    seed: SceneSeed = 0,
+    out: Annotated[Path, typer.Option(help="Folder for tradeoff.json and tradeoff.png.")] = Path("runs/eval/tradeoff"),
+    steps: Steps = None,
+    guidance_scale: TextScale = None,
+    batch_size: BatchSize = 1,
+    device: Device = None,
+) -> None:
+    """Edit the same scenes at several image guidance scales: success against the kept background, and a plot."""
+    with one_sentence_errors():
+        from insightedit.evaluation.core.editing_methods import check_settings_of, edit_with, round_trip_of
+        from insightedit.evaluation.core.setup import open_model
+        from insightedit.evaluation.scenes import tradeoff as curve
+        from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate, scene_sampler
+
+        try:
+            wanted = [float(part) for part in scales.split(",")]
+        except ValueError:
+            raise ValueError(f"--scales {scales}: numbers between commas are needed, e.g. 1.0,1.4,1.8.") from None
+        curve.check_scales(wanted)
+        if find_spec("matplotlib") is None:
+            raise ValueError("the plot needs matplotlib, which is not installed: pip install 'insightedit[eval]'.")
+        check_folder(out)
+        call = {**call_settings(steps, guidance_scale), "batch_size": batch_size}
+        scene_sampler("editing", split=split, size=size or 64, seed=seed)  # told before the model is loaded
+        pipeline = open_model(model, device)
+        check_settings_of(pipeline, {"image_guidance_scale": wanted[0]})
+        size = size or int(pipeline.config["resolution"])
+        scenes, how = SceneSet(count, size, split, seed), {"batch_size": batch_size}
+        with progress_bar(count * len(wanted), "Editing") as advance:
+            how |= {"round_trip": round_trip_of(pipeline), "progress": advance}
+            found = curve.sweep(
+                lambda scale: edit_with(pipeline, seed=seed, **{**call, "image_guidance_scale": scale}),
+                wanted,
+                lambda edit_fn, controls: evaluate(edit_fn, scenes, **how, controls=controls),
+                _settings(pipeline, call),
+            )
+        console().print(curve.tradeoff_table(found))
+        for path in curve.write_tradeoff(found, out):
+            typer.echo(path)
+
+
+def drift(
+    model: Model = None,
+    count: Annotated[int, typer.Option(min=1, max=MAX_SCENES, help="Sessions.")] = 50,
+    turns: Annotated[int, typer.Option(min=2, max=100, help="Edits in a row.")] = 4,
+    size: SceneSide = None,
+    split: Split = "test",
+    seed: SceneSeed = 0,
+    out: Annotated[Path, typer.Option(help="Folder for drift.json.")] = Path("runs/eval/drift"),
+    steps: Steps = None,
+    guidance_scale: TextScale = None,
+    image_guidance_scale: ImageScale = None,
+    batch_size: BatchSize = 1,
+    device: Device = None,
+) -> None:
+    """Let a model edit its own pictures: a null instruction, an edit and its undoing, several edits in a row."""
+    with one_sentence_errors():
+        from insightedit.evaluation.core.editing_methods import edit_with, round_trip_of
+        from insightedit.evaluation.core.setup import open_model
+        from insightedit.evaluation.scenes.benchmark import scene_sampler
+        from insightedit.evaluation.scenes.drift import drift_table, measure_drift, write_drift
+
+        check_folder(out)
+        scene_sampler("editing", split=split, size=size or 64, seed=seed)
+        call = {**call_settings(steps, guidance_scale, image_guidance_scale), "batch_size": batch_size}
+        pipeline = open_model(model, device)
+        size = size or int(pipeline.config["resolution"])
+        scenes: dict[str, Any] = {"count": count, "size": size, "turns": turns, "split": split, "seed": seed}
+        with progress_bar(turns + 3, "Editing") as advance:
+            report = measure_drift(
+                edit_with(pipeline, **call, seed=seed), **scenes, round_trip=round_trip_of(pipeline), progress=advance
+            )
+        console().print(drift_table(report))
+        typer.echo(write_drift(report, out, _settings(pipeline, call)))
+
+
+def baselines(
+    count: Annotated[int, typer.Option(min=1, max=MAX_SCENES, help="Scenes.")] = 60,
+    size: Annotated[int, typer.Option(min=SCENE_SIDES[0], max=SCENE_SIDES[1], help="Pixels of a side.")] = 128,
+    tasks: Annotated[
+        str, typer.Option(help="Which edits, of those that mean an object: remove, replace, recolour, resize.")
+    ] = "recolour",
+    split: Split = "test",
+    seed: SceneSeed = 0,
+) -> None:
+    """Score eight fixed outputs whose order is known, from the right answer to uniform noise; no model runs."""
+    with one_sentence_errors():
+        from insightedit.evaluation.scenes.baselines import baselines_table, measure_baselines
+
+        names = tuple(name.strip() for name in tasks.split(","))
+        with progress_bar(count, "Scoring") as advance:
+            rows = measure_baselines(count=count, size=size, tasks=names, split=split, seed=seed, progress=advance)
+        console().print(baselines_table(rows))
+
+
+def _settings(pipeline: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """What is noted of the editor; `own_scale` is the image guidance scale that it is used with."""
+    from insightedit.evaluation.core.outputs import given
+    from insightedit.pipelines.functional import software_versions
+
+    own = pipeline.config.get("default_image_guidance_scale")
+    about = {"model": pipeline.name_or_path, "device": pipeline.device.type, "own_scale": own}
+    return {**about, **given(call), "versions": software_versions()}
+
+
+for command in (tradeoff, drift, baselines):
+    app.command(cls=Command)(command)
+eval_benchmarks.register(app)
+for command in (scenes, compare):
+    app.command(cls=Command)(command)

@@ -24,6 +24,7 @@ from insightedit.cli.options import (
     BatchSize,
     Device,
     ImageScale,
+    Lock,
     PromptScale,
     Steps,
     TextScale,
@@ -81,9 +82,6 @@ Partial = Annotated[bool, typer.Option("--partial", help="Measure what --results
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED - MAX_SEEDS, help="Of the noise.")]
 Seeds = Annotated[
     int | None, typer.Option(min=1, max=MAX_SEEDS, help="Pictures per sample. Default: the protocol's, mostly 1.")
-]
-Lock = Annotated[
-    bool, typer.Option("--background-lock/--no-background-lock", help="Off measures the model's own skill.")
 ]
 Weights = Annotated[
     list[str] | None,

@@ -97,6 +97,9 @@ BatchSize = Annotated[
         "otherwise (by a grey level here and there).",
     ),
 ]
+Lock = Annotated[
+    bool, typer.Option("--background-lock/--no-background-lock", help="Off measures the model's own skill.")
+]
 SceneSeed = Annotated[int, typer.Option(min=0, max=MAX_SCENE_SEED, help="Of the scenes and of the noise.")]
 SceneSide = Annotated[
     int | None,

@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from insightedit.cli import eval as cli
-from insightedit.cli import eval_scenes as scenes_commands
 from insightedit.evaluation.core.editing_methods import edit_with, noise_seed, round_trip_of, to_uint8
 from insightedit.evaluation.scenes import benchmark
 from insightedit.export.folder import export_pipeline
@@ -38,7 +37,7 @@ def test_a_pipeline_is_measured_the_same_in_any_batches(pipeline: InsightEditPip
     assert {row.name for row in first.rows} >= {"autoencoder_source", "autoencoder_target"}
 
 
-@pytest.mark.parametrize("command", [cli.scenes, scenes_commands.tradeoff, scenes_commands.drift])
+@pytest.mark.parametrize("command", [cli.scenes, cli.tradeoff, cli.drift])
 def test_each_picture_is_drawn_as_it_would_be_alone(command: Callable[..., None]) -> None:
     assert signature(command).parameters["batch_size"].default == 1
 

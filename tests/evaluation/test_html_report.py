@@ -327,7 +327,7 @@ def test_missing_values_are_counted_by_reason(folder: Path) -> None:
 def test_categories_are_tabled_with_all_metrics(folder: Path) -> None:
     run = read_report_run(folder)
     tables = {metric: table_by_category(run.column(metric), HOW) for metric in run.columns}
-    grid = metrics_by_category("editor", tables, [run.label(metric) for metric in tables], 30)
+    grid = metrics_by_category("editor", tables, 30)
     assert [heading.text for heading in grid.headings] == ["n", "VIEScore_O↑", "PSNR↑", "PSNR strict↑"]
     rows = {line.label: line.cells for line in grid.lines}
     assert [rows[kind][0].text for kind in dict.fromkeys(KINDS)] == ["22", "8†"]

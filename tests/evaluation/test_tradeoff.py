@@ -174,6 +174,6 @@ def test_mistakes_end_in_one_sentence(
 
 
 def test_a_missing_plotting_library_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("insightedit.cli.eval_scenes.find_spec", lambda name: None)
+    monkeypatch.setattr("insightedit.cli.eval.find_spec", lambda name: None)
     result = CliRunner().invoke(cli.app, ["tradeoff", "--count", "1"])
     assert result.exit_code == 2 and "the plot needs matplotlib" in " ".join(result.output.split())

@@ -24,15 +24,12 @@ ONE_CLUSTER = "One source picture or session alone shows nothing about others: n
 SUMMARY = {"micro": "all samples alike (micro)", "macro": "all categories alike (macro)"}
 
 
-def metrics_by_category(
-    method: str, tables: Mapping[MetricColumn, CategoryTable], labels: Sequence[str], n: int
-) -> Table:
+def metrics_by_category(method: str, tables: Mapping[MetricColumn, CategoryTable], n: int) -> Table:
     """One method: categories down, metrics across; small categories are marked, not hidden.
 
     Args:
         method: whose the numbers are.
         tables: metric -> its values by category.
-        labels: of the metrics.
         n: samples of all categories.
     """
     rows: list[tuple[str, str, int, str, list[Interval | None]]] = []
@@ -57,9 +54,15 @@ def metrics_by_category(
         Row(name, (Cell(f"{count}{few}"), *(cell(*one, count) for one in zip(found, tables, strict=True))), group)
         for name, group, count, few, found in rows
     ]
-    headings = [Column(label, better=metric.heading().better) for label, metric in zip(labels, tables, strict=True)]
     remarks = (f"{FEW_NOTE[:-1]}, in the category or behind the number.",)
-    return Table(f"{method} by category", (Column("n"), *headings), tuple(lines), (), remarks, "Category")
+    return Table(
+        f"{method} by category",
+        (Column("n"), *(metric.heading() for metric in tables)),
+        tuple(lines),
+        (),
+        remarks,
+        "Category",
+    )
 
 
 def category_grid(

@@ -44,7 +44,7 @@ def choose(run: ReportRun, *, category: str | None = None, seed: int = 0) -> lis
     column = run.column(run.order)
     means = column.means
     names = [one for one, kind in column.categories.items() if category in (None, kind)]
-    better, label = run.order.heading().better, run.label(run.order)
+    better, label = run.order.heading().better, run.order.heading().label
     ranked = from_best({name: means[name] for name in names if name in means}, better)
     if len(names) <= NUM_EXTREME:
         rest = tuple(sorted(set(names) - set(ranked)))
@@ -76,7 +76,7 @@ def _disagreement(run: ReportRun, names: Sequence[str]) -> Block | None:
         sign = 1.0 if metric.heading().better == "higher" else -1.0
         ranks.append([float(rank) - 1 for rank in rankdata([sign * found[name] for name in shared])])
     gaps = {name: abs(a - b) for name, a, b in zip(shared, *ranks, strict=True)}  # exact: whole or half numbers
-    labels = [run.label(one) for one in pair]
+    labels = [one.heading().label for one in pair]
     most = len(shared) - 1
     notes = {
         name: f"{labels[0]} at {100 * a / most:.0f} %, {labels[1]} at {100 * b / most:.0f} % of the way up"

@@ -104,18 +104,13 @@ def render_html_report(runs: Sequence[ReportRun], *, how: Resampling | None = No
         power=power_hint(first.column(headlines[0]).n),
         pairs=_pairs(runs, how),
         categories=[
-            metrics_by_category(
-                run.method,
-                tables[run.method],
-                [run.label(metric) for metric in tables[run.method]],
-                len(run.column(headline).categories),
-            )
+            metrics_by_category(run.method, tables[run.method], len(run.column(headline).categories))
             for run, headline in zip(runs, headlines, strict=True)
         ],
         published=run_tables.published_tables(runs, how, only_theirs=True),
         plots=_plots(runs, tables, how) if find_spec("matplotlib") else [],
         can_plot=find_spec("matplotlib") is not None,
-        order=first.label(first.order),
+        order=first.order.heading().label,
         blocks=[(block, maker.cards(block)) for block in choose(first, seed=seed)],
         several=len(runs) > 1,
         gaps=missing[:MAX_GAPS],
@@ -156,19 +151,19 @@ def _plots(runs: Sequence[ReportRun], tables: Mapping[str, Tables], how: Resampl
     first = runs[0]
     figures: list[tuple[Any, str]] = []
     if trade := run_tables.spots(runs, how):
-        kept, edited = (f"{first.label(one)} {ARROWS[one.heading().better]}" for one in trade[:2])
+        kept, edited = (f"{one.label} {ARROWS[one.better]}" for one in (trade[0].heading(), trade[1].heading()))
         caption = f"Trade-off: {edited} against {kept}, 95 % intervals."
         figures.append((plots.tradeoff(kept, edited, trade[2]), caption))
     bars = {method: found[first.headline] for method, found in tables.items() if first.headline in found}
     if bars and len(next(iter(bars.values())).rows) > 1:
-        label = first.label(first.headline)
+        label = first.headline.heading().label
         caption = f"{label} by category, 95 % intervals; {FEW_MARK}: fewer than {FEW} samples."
         figures.append((plots.category_bars(label, bars), caption))
     columns = []
     for metric in first.columns:
         flat = {run.method: list(run.column(metric).means.values()) for run in runs if run.column(metric).values}
         if flat and metric.metric_name not in BINARY and metric.heading().better != "n/a":
-            columns.append((first.label(metric), flat))
+            columns.append((metric.heading().label, flat))
     if columns:
         caption = "Distribution of each metric over the samples; dashed: means."
         figures.append((plots.distributions(columns), caption))

@@ -129,7 +129,7 @@ class CardMaker:
                     text = column.template.format(means[name])
                     if column.metric_name in BINARY and means[name] in (0.0, 1.0):
                         text = "yes" if means[name] else "no"
-                    texts.append(f"{run.label(column)} {text}")
+                    texts.append(f"{column.heading().label} {text}")
             yield run.method, ", ".join(texts) or "no value"
 
 

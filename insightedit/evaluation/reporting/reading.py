@@ -44,10 +44,14 @@ def read_report_run(folder: Path) -> ReportRun:
         if one.method == card.method and not (one.error or "").startswith("not measured"):  # a network was missing
             measured.add((one.metric_name, one.metric_variant))
             facts += [one.facts] if one.metric_name == "success" and one.facts else []
-    columns = [
-        MetricColumn(one["metric_name"], one["metric_variant"], one.get("better"), **LOOKS.get(one["metric_name"], {}))
-        for one in card.protocol["columns"]
-    ]
+    is_strict = all(one["metric_variant"] == "strict" for one in card.protocol["columns"])
+    columns = []
+    for one in card.protocol["columns"]:
+        name = one["metric_name"]
+        plain = (
+            {"label": MetricColumn(name).heading().label} if is_strict else {}
+        )  # of one variant, nobody need say which
+        columns.append(MetricColumn(name, one["metric_variant"], one.get("better"), **LOOKS.get(name, plain)))
     return ReportRun(
         folder=folder,
         card=card,

@@ -12,7 +12,7 @@ from insightedit.evaluation.reporting.plots import Spot
 from insightedit.evaluation.reporting.published import load_published
 from insightedit.evaluation.reporting.runs import ReportRun, all_records
 from insightedit.evaluation.reporting.table_formatting import Table
-from insightedit.evaluation.reporting.tables import STRICT, MetricColumn, beside_published, mean_of, results_table
+from insightedit.evaluation.reporting.tables import MetricColumn, beside_published, mean_of, results_table
 
 NOT_BESIDE = "These numbers do not stand beside the published ones: the notes say why."
 REASON_LENGTH = 300  # letters of a reason that are shown
@@ -77,14 +77,7 @@ def main_table(runs: Sequence[ReportRun], how: Resampling) -> Table:
         ProtocolMixError: if the runs follow different protocols.
     """
     grid = table_of_runs(runs, how, f"Results on {runs[0].benchmark}")
-    grid = replace(grid, remarks=tuple(remark for remark in grid.remarks if "a gap under" not in remark))
-    if not all(one.metric_variant == "strict" for one in columns_of(runs)):
-        return grid
-    # where there is one variant only, headings need not say which
-    headings = tuple(replace(one, label=one.label.removesuffix(" strict")) for one in grid.headings)
-    if grid.notes == (STRICT,):
-        return replace(grid, headings=tuple(replace(one, notes=()) for one in headings), notes=())
-    return replace(grid, headings=headings)
+    return replace(grid, remarks=tuple(remark for remark in grid.remarks if "a gap under" not in remark))
 
 
 def protocol_names(runs: Sequence[ReportRun]) -> dict[str, str]:

@@ -112,12 +112,6 @@ class ReportRun:
 
         return min(measured, key=rank)
 
-    def label(self, metric: MetricColumn) -> str:
-        """A metric's name, with its variant only where the run has both."""
-        text = metric.heading().label
-        is_one = all(one.metric_variant == "strict" for one in self.columns)
-        return text.removesuffix(" strict") if is_one else text
-
     def ordered_by(self, wanted: str) -> ReportRun:
         """The same run, its best and worst samples told by another metric.
 

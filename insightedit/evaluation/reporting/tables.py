@@ -22,25 +22,9 @@ from insightedit.evaluation.reporting.published import (
     load_published,
 )
 from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Column, Row, Table
+from insightedit.evaluation.scenes.report import CONTROL_ROWS
 
-CONTROLS = (
-    "copy_source",
-    "no_op",
-    "blank_canvas",
-    "copy_reference",
-    "empty_backdrop",
-    "oracle",
-    "oracle_target",
-    "oracle_tint",
-    "autoencoder_source",
-    "autoencoder_target",
-    "autoencoder_backdrop",
-    "wrong_object",
-    "wrong_subject",
-    "constant_tint",
-    "oracle_tint",
-    "autoencoder_backdrop",
-)
+CONTROLS = (*CONTROL_ROWS, "no_op", "oracle_target", "constant_tint")
 BETTER_OF_OURS = {
     "success": "higher", "progress": "higher", "balanced": "higher", "leak": "lower", "iou": "higher",
     "VIEScore_SC": "higher", "VIEScore_PQ": "higher", "VIEScore_O": "higher",
@@ -84,12 +68,17 @@ class MetricColumn:
         """Name and variant."""
         return self.metric_name, self.metric_variant
 
+    @property
+    def is_beside_paper(self) -> bool:
+        """Whether it has to be told apart from a paper variant; a label of its own does that."""
+        return self.metric_variant == "strict" and self.label is None
+
     def heading(self, over: str = "", notes: tuple[int, ...] = ()) -> Column:
         """The column's head."""
         known = load_published().metrics.get(self.metric_name)
-        label = self.label or (known.label if known else self.metric_name)
-        if self.metric_variant == "strict":
-            label += " strict"
+        label = self.label or (known.label if known else self.metric_name) + (
+            " strict" if self.is_beside_paper else ""
+        )
         better = self.better or (known.better if known else BETTER_OF_OURS.get(self.metric_name, "n/a"))
         return Column(label, over, better, notes)
 
@@ -125,7 +114,7 @@ class _Measured:
 
     def heading(self, column: MetricColumn, over: str) -> Column:
         """The head of a column of our own."""
-        return column.heading(over, self.noted([STRICT] if column.metric_variant == "strict" else []))
+        return column.heading(over, self.noted([STRICT] if column.is_beside_paper else []))
 
     def cell(self, method: str, part: str, column: MetricColumn | PublishedColumn) -> Cell:
         """A value; ranked unless a sentence says why it is not, or it is a control's."""

@@ -24,18 +24,13 @@ BLANK = 127  # grey stands in for a missing source, so that pictures stack; its 
 
 @dataclass
 class Collator:
-    """Turns records into tensors; tasks may be mixed within a batch.
+    """Turns records into tensors; tasks may be mixed within a batch."""
 
-    Attributes:
-        tokenizer: comprehension's.
-        resolution: side in pixels of the square that the autoencoder sees.
-        text_tokenizer: of the text encoder whose states stage 1 aligns with; None outside stage 1.
-        clip_image_processor: prepares targets for IAA's CLIP image encoder; None without that branch.
-    """
-
-    tokenizer: RecordTokenizer
-    resolution: int
+    tokenizer: RecordTokenizer  # comprehension's
+    resolution: int  # side in pixels of the square that the autoencoder sees
+    # of the text encoder whose states stage 1 aligns with; None outside stage 1
     text_tokenizer: PreTrainedTokenizerBase | None = None
+    # prepares targets for IAA's CLIP image encoder; None without that branch
     clip_image_processor: CLIPImageProcessor | None = None
 
     def __call__(self, records: Sequence[EditRecord], indices: Sequence[int]) -> EditBatch:

@@ -219,17 +219,11 @@ class Notes:
 
 @dataclass(frozen=True)
 class Entry:
-    """A record of a file: its fields, or an `EntryError` that says what is wrong with one.
+    """A record of a file: its fields, or an `EntryError` that says what is wrong with one."""
 
-    Attributes:
-        notes: of the folder.
-        where: it stands, as messages name it.
-        fields: as published.
-    """
-
-    notes: Notes
-    where: str
-    fields: Mapping[str, Any]
+    notes: Notes  # of the folder
+    where: str  # it stands, as messages name it
+    fields: Mapping[str, Any]  # as published
 
     def fault(self, sentence: str) -> None:
         """Note what is wrong, and go on."""

@@ -25,30 +25,21 @@ FAULTS_OF_FIELDS = (LookupError, TypeError, AttributeError, ValueError)  # what 
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair as its layout tells it.
+    """A pair as its layout tells it."""
 
-    Attributes:
-        key: unique in the set; what belongs together (a session, a photograph) has one word before `/`.
-        instructions: wordings by kind; not empty.
-        source: before the edit; None where the target is drawn from blank.
-        target: after it; None in texts alone.
-        references: for each `<imagehere>` of the instructions, in order; or one picture of squares side by side.
-        reference_sizes: heights and widths of what stands in the middle of each such square; empty where all counts.
-        mask: white where the edit is, or a segmentation as COCO has it; or why there is none, for who needs it.
-        task: as the layout calls it.
-        caption: of the source.
-        facts: what else a recipe's record has a place for, by the names of its fields.
-    """
-
-    key: str
-    instructions: Mapping[str, tuple[str, ...]]
-    source: Content | None = None
-    target: Content | None = None
+    key: str  # unique in the set; what belongs together (a session, a photograph) has one word before `/`
+    instructions: Mapping[str, tuple[str, ...]]  # wordings by kind; not empty
+    source: Content | None = None  # before the edit; None where the target is drawn from blank
+    target: Content | None = None  # after it; None in texts alone
+    # for each `<imagehere>` of the instructions, in order; or one picture of squares side by side
     references: Sequence[Content] | Content = ()
+    # heights and widths of what stands in the middle of each such square; empty where all counts
     reference_sizes: Any = ()
+    # white where the edit is, or a segmentation as COCO has it; or why there is none, for who needs it
     mask: Content | Mapping[str, Any] | ReadError | None = None
-    task: str = ""
-    caption: str = ""
+    task: str = ""  # as the layout calls it
+    caption: str = ""  # of the source
+    # what else a recipe's record has a place for, by the names of its fields
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -63,29 +54,19 @@ class Opened:
 
 @dataclass
 class Listing:
-    """The pairs of a set by number.
+    """The pairs of a set by number."""
 
-    Attributes:
-        count: how many there are.
-        make: number -> pair; raises `ReadError`, or what a field of a wrong kind raises.
-        key: number -> name of the pair, also where it cannot be read.
-        files: that it is read from, pictures left out.
-        columns: of a table.
-        units: numbers of pairs of which training draws one, for each of its records; None where each pair is one.
-        is_text: no pictures, captions to align with.
-        is_fitted: source and target may be one picture at two sizes; the larger is meant at the smaller one's size.
-        group: number -> what is held out together; None takes the key up to `/`.
-    """
-
-    count: int
-    make: Callable[[int], Pair]
-    key: Callable[[int], str]
-    files: Sequence[Path] = ()
-    columns: Sequence[str] = ()
+    count: int  # how many there are
+    make: Callable[[int], Pair]  # number -> pair; raises `ReadError`, or what a field of a wrong kind raises
+    key: Callable[[int], str]  # number -> name of the pair, also where it cannot be read
+    files: Sequence[Path] = ()  # that it is read from, pictures left out
+    columns: Sequence[str] = ()  # of a table
+    # numbers of pairs of which training draws one, for each of its records; None where each pair is one
     units: Sequence[Sequence[int]] | None = None
-    is_text: bool = False
+    is_text: bool = False  # no pictures, captions to align with
+    # source and target may be one picture at two sizes; the larger is meant at the smaller one's size
     is_fitted: bool = False
-    group: Callable[[int], str] | None = None
+    group: Callable[[int], str] | None = None  # number -> what is held out together; None takes the key up to `/`
 
     def __len__(self) -> int:
         return self.count

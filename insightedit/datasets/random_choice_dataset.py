@@ -22,16 +22,11 @@ class RandomChoiceDataset:
 
     Position `visit * num_records + number` is record `number` as its visit number `visit` draws it. A mixture draws
     positions evenly, so it draws records evenly, and each time another choice; what stands at a position never changes.
-
-    Attributes:
-        num_records: how many records the files hold; what `weight: null` counts.
-        make: (number, random numbers of this visit) -> record.
-        read: files that tell the records.
     """
 
-    num_records: int
-    make: Callable[[int, np.random.Generator], EditRecord]
-    read: Sequence[Path] = ()
+    num_records: int  # how many records the files hold; what `weight: null` counts
+    make: Callable[[int, np.random.Generator], EditRecord]  # (number, random numbers of this visit) -> record
+    read: Sequence[Path] = ()  # files that tell the records
 
     @property
     def files(self) -> dict[str, int]:

@@ -17,44 +17,28 @@ BenchmarkError = FolderError  # a folder that does not hold what its benchmark p
 
 @dataclass(frozen=True)
 class BenchmarkSample:
-    """One edit to be made and judged. Pictures are paths: they are opened one at a time, so memory stays flat.
+    """One edit to be made and judged. Pictures are paths: they are opened one at a time, so memory stays flat."""
 
-    Attributes:
-        sample_id: unique in the benchmark, the stem of result files (`<sample_id>.png`); no separators.
-        instruction: what the editor is told.
-        category: group of the published tables, e.g. "5-Multiple-Objects"; "" without groups.
-        source: picture to be edited; None where something is made from nothing.
-        target: ground truth; None where there is none.
-        mask: region to be edited, white; None where there is none.
-        references: pictures within the instruction or of the subject, which the editor is given.
-        subjects: real pictures of the subject that its likeness is measured against; empty = none is measured.
-        source_caption: global caption of the source, "" without.
-        target_caption: global caption of the target, "" without.
-        local_caption: caption of what was edited (MagicBrush's local descriptions, Reason-Edit's label), "" without.
-        cluster: what is resampled together in the bootstrap: source picture or session; "" = the sample itself.
-        turn: 1-based turn in its session.
-        extra: what else the layout says, by its own names.
-        earlier: instructions to be carried out before `instruction`, each on the result of the one before; empty
-            where one edit is all.
-        metrics: names of those that alone are measured on it; empty = all of the protocol's.
-    """
-
-    sample_id: str
-    instruction: str
-    category: str = ""
-    source: Path | None = None
-    target: Path | None = None
-    mask: Path | None = None
-    references: tuple[Path, ...] = ()
+    sample_id: str  # unique in the benchmark, the stem of result files (`<sample_id>.png`); no separators
+    instruction: str  # what the editor is told
+    category: str = ""  # group of the published tables, e.g. "5-Multiple-Objects"; "" without groups
+    source: Path | None = None  # picture to be edited; None where something is made from nothing
+    target: Path | None = None  # ground truth; None where there is none
+    mask: Path | None = None  # region to be edited, white; None where there is none
+    references: tuple[Path, ...] = ()  # pictures within the instruction or of the subject, which the editor is given
+    # real pictures of the subject that its likeness is measured against; empty = none is measured
     subjects: tuple[Path, ...] = ()
-    source_caption: str = ""
-    target_caption: str = ""
+    source_caption: str = ""  # global caption of the source, "" without
+    target_caption: str = ""  # global caption of the target, "" without
+    # caption of what was edited (MagicBrush's local descriptions, Reason-Edit's label), "" without
     local_caption: str = ""
-    cluster: str = ""
-    turn: int = 1
-    extra: dict[str, str] = field(default_factory=dict)
+    cluster: str = ""  # what is resampled together in the bootstrap: source picture or session; "" = the sample itself
+    turn: int = 1  # 1-based turn in its session
+    extra: dict[str, str] = field(default_factory=dict)  # what else the layout says, by its own names
+    # instructions to be carried out before `instruction`, each on the result of the one before; empty where one edit
+    # is all
     earlier: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()  # names of those that alone are measured on it; empty = all of the protocol's
 
     @property
     def pictures(self) -> list[tuple[str, Path]]:
@@ -66,27 +50,17 @@ class BenchmarkSample:
 
 @dataclass(frozen=True)
 class Card:
-    """Where a benchmark comes from.
+    """Where a benchmark comes from."""
 
-    Attributes:
-        name: as on the command line, e.g. "reason-edit".
-        title: as in the publications.
-        paper: who published it, and where.
-        obtain: how a user gets the files, in one sentence.
-        licence: of the files; "none stated" where none is.
-        layout: the expected tree, as it is shown in errors and `--help`.
-        counts: published number of samples by group, "all" = in total; only what is published; of the first split.
-        splits: what `split` may be, the default first; empty where there is one only.
-    """
-
-    name: str
-    title: str
-    paper: str
-    obtain: str
-    licence: str
-    layout: str
+    name: str  # as on the command line, e.g. "reason-edit"
+    title: str  # as in the publications
+    paper: str  # who published it, and where
+    obtain: str  # how a user gets the files, in one sentence
+    licence: str  # of the files; "none stated" where none is
+    layout: str  # the expected tree, as it is shown in errors and `--help`
+    # published number of samples by group, "all" = in total; only what is published; of the first split
     counts: dict[str, int] = field(default_factory=dict)
-    splits: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()  # what `split` may be, the default first; empty where there is one only
 
     @property
     def is_non_commercial(self) -> bool:
@@ -96,27 +70,19 @@ class Card:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A folder that was read and checked.
+    """A folder that was read and checked."""
 
-    Attributes:
-        card: where it comes from.
-        folder: what was read.
-        samples: in a fixed order, whatever the file system says.
-        warnings: what is odd but does not stop the measurement, as sentences (a subset of the published samples,
-            equal captions, JPEG masks ...).
-        version: first 16 hex digits of a SHA-256 over ids, instructions and picture sizes in bytes.
-        split: which of the card's splits it is; "" where there is one only.
-        differs: those of the warnings that tell of other data than the published: no number is comparable then.
-        view: what opens a sample's pictures; None for `insightedit.evaluation.core.measure.SampleView`.
-    """
-
-    card: Card
-    folder: Path
-    samples: tuple[BenchmarkSample, ...]
+    card: Card  # where it comes from
+    folder: Path  # what was read
+    samples: tuple[BenchmarkSample, ...]  # in a fixed order, whatever the file system says
+    # what is odd but does not stop the measurement, as sentences (a subset of the published samples, equal captions,
+    # JPEG masks ...)
     warnings: tuple[str, ...]
-    version: str
-    split: str = ""
+    version: str  # first 16 hex digits of a SHA-256 over ids, instructions and picture sizes in bytes
+    split: str = ""  # which of the card's splits it is; "" where there is one only
+    # those of the warnings that tell of other data than the published: no number is comparable then
     differs: tuple[str, ...] = ()
+    # what opens a sample's pictures; None for `insightedit.evaluation.core.measure.SampleView`
     view: Callable[..., Any] | None = None
 
     def __len__(self) -> int:

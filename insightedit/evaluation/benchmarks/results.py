@@ -22,17 +22,12 @@ class ResultsError(ValueError):
 
 @dataclass(frozen=True)
 class Results:
-    """Result files that were found and looked at.
+    """Result files that were found and looked at."""
 
-    Attributes:
-        folder: where they lie.
-        paths: sample id -> file, in the benchmark's order; lacks what is missing, where that is allowed.
-        warnings: what is odd but does not stop the measurement, as sentences.
-    """
-
-    folder: Path
+    folder: Path  # where they lie
+    # sample id -> file, in the benchmark's order; lacks what is missing, where that is allowed
     paths: Mapping[str, Path]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  # what is odd but does not stop the measurement, as sentences
 
 
 def pair_results(folder: str | Path, benchmark: Benchmark, *, partial: bool = False) -> Results:

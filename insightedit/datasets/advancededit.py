@@ -48,7 +48,13 @@ def advancededit(config: SourceConfig) -> Listing:
         raise ConfigError(
             f"{root} holds no pairs of AdvancedEdit's steps 3 to 5: name the folder around 3_editing_pair_construction."
         )
-    entries = [(file, kind, key) for file, kind in files for key in _entry_keys(file)]
+    entries = list[tuple[Path, str, str]]()
+    for file, kind in files:
+        try:
+            names = sorted(_table(file), key=natural)
+        except ReadError:
+            names = ["0"]  # stands for the whole file, and is told
+        entries += [(file, kind, name) for name in names]
     keys = [f"{file.stem}/{kind}-{key}" for file, kind, key in entries]
 
     def make(number: int) -> Pair:
@@ -199,14 +205,6 @@ def _loaded(file: Path, _written: int) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ReadError(FIELDS, f"{file.name} holds a {type(table).__name__} in place of numbered entries")
     return table
-
-
-def _entry_keys(file: Path) -> list[str]:
-    """Names of the entries; one that stands for the whole file where it cannot be read."""
-    try:
-        return sorted(_table(file), key=natural)
-    except ReadError:
-        return ["0"]
 
 
 def instructions_of(fields: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

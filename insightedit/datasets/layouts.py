@@ -180,16 +180,21 @@ def mige(config: SourceConfig) -> Listing:
         told = entry.get("key", entry.get("idx")) if isinstance(entry, dict) else None
         names.append(str(told) if isinstance(told, str | int) and str(told) else f"{number:06d}")
     keys = unique_keys(names)
-    return Listing(len(keys), lambda number: _prompt(keys[number], entries[number], finder), keys.__getitem__, [file])
+
+    def make(number: int) -> Pair:
+        return multimodal_prompt(keys[number], entries[number], finder.find)
+
+    return Listing(len(keys), make, keys.__getitem__, [file])
 
 
-def _prompt(key: str, entry: Any, finder: Finder) -> Pair:
+def multimodal_prompt(key: str, entry: Any, find: Callable[[object], Path]) -> Pair:
+    """An entry of MIGE's list; `find` gives the picture that a path of its authors' machine means."""
     if not isinstance(entry, dict):
         raise ReadError(FIELDS, f"the entry is {entry!r:.40}")
     prompt = entry.get("multi_prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise ReadError(NO_TEXT, f"`multi_prompt` is {prompt!r:.40}")
-    sources, entities = _paths(entry.get("source_path")), _paths(entry.get("entity_path"))
+    sources, entities = paths_of(entry.get("source_path")), paths_of(entry.get("entity_path"))
     if len(sources) > 1:
         raise ReadError(FIELDS, f"{len(sources)} pictures in `source_path`: an edit has one, or none")
     texts = prompt.split(REFERENCE_PLACEHOLDER)
@@ -200,21 +205,22 @@ def _prompt(key: str, entry: Any, finder: Finder) -> Pair:
     marks = [SOURCE_WORDS if path in sources else REFERENCE_PLACEHOLDER for path in entities]
     told = texts[0] + "".join(mark + text for mark, text in zip(marks, texts[1:], strict=True))
     own, task = entry.get("instruction"), entry.get("task")  # ours: the words before the source got its mark
-    masks, caption = _paths(entry.get("mask_path")), entry.get("target_caption")
+    masks, caption = paths_of(entry.get("mask_path")), entry.get("target_caption")
     return Pair(
         key,
         {"simple": (own.strip() if isinstance(own, str) and own.strip() else told.strip(),)},
-        finder.find(sources[0]) if sources else None,
-        finder.find(entry.get("image")),
-        tuple(finder.find(path) for path in entities if path not in sources),
-        mask=tried(finder.find, masks[0]) if masks else None,
+        find(sources[0]) if sources else None,
+        find(entry.get("image")),
+        tuple(find(path) for path in entities if path not in sources),
+        mask=tried(find, masks[0]) if masks else None,
         task=task if isinstance(task, str) and task else "edit" if sources else "subject",
         caption=str(entry.get("source_caption") or ""),
         facts={"notes": {"caption_target": caption} if isinstance(caption, str) and caption else {}},
     )
 
 
-def _paths(value: object) -> list[str]:
+def paths_of(value: object) -> list[str]:
+    """One path of MIGE's entries, or several."""
     if isinstance(value, str):
         return [value] if value else []
     return [str(path) for path in value] if isinstance(value, list) else []

@@ -125,29 +125,28 @@ class Notes:
         text = self.read_text(path)
         if text is None:
             return None
-        name, twice = self.short(path), []
+        twice = []
 
         def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             twice.extend(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
             return dict(pairs)
 
+        value, wrong = None, ""
         try:
             value = json.loads(text, object_pairs_hook=keep)
         except ValueError as error:
-            self.fault(f"{name} is not valid JSON ({error}): it should hold {shape}.")
-            return None
+            wrong = f"is not valid JSON ({error}): it should hold {shape}"
         except RecursionError:
-            self.fault(f"{name} is nested too deep to be read: it should hold {shape}.")
-            return None
-        if twice:
-            self.fault(f"{name} names a key twice in one object ({some(twice)}): one of the two would be lost.")
-            return None
-        if not isinstance(value, wanted) or not value:
+            wrong = f"is nested too deep to be read: it should hold {shape}"
+        if twice and not wrong:
+            wrong = f"names a key twice in one object ({some(twice)}): one of the two would be lost"
+        if not wrong and (not isinstance(value, wanted) or not value):
             kind = type(value).__name__
             article = "an empty" if value in ([], {}) else "an" if kind[0] in "aeiou" else "a"
-            self.fault(f"{name} holds {article} {kind}: it should hold {shape}.")
-            return None
-        return value
+            wrong = f"holds {article} {kind}: it should hold {shape}"
+        if wrong:
+            self.fault(f"{self.short(path)} {wrong}.")
+        return None if wrong else value
 
     def read_jsonl(self, path: Path, shape: str) -> list[dict[str, Any]] | None:
         """A file with one JSON object a line, empty lines skipped; None with faults noted if a line is none."""
@@ -173,7 +172,7 @@ class Notes:
         return rows if rows and not bad else None
 
     def each(self, rows: Iterable[tuple[str, Any]], shape: str, make: Callable[[Entry], Made]) -> list[Made]:
-        """What is made of each record (where it stands, its fields); one that cannot be read is a fault."""
+        """What is made of each (where it stands, record); one that cannot be read is a fault."""
         made = []
         for where, row in rows:
             try:

@@ -124,16 +124,15 @@ def _references(pair: Pair, max_side: int | None) -> tuple[np.ndarray, ...]:
     if width % height:
         raise ReadError(FIELDS, f"references of {width} x {height} pixels are no squares side by side")
     squares = [strip[:, left : left + height] for left in range(0, width, height)]
-    sizes = pair.reference_sizes
-    if isinstance(sizes, list) and len(sizes) == len(squares) and all(map(_is_size, sizes)):
+    sizes = pair.reference_sizes if isinstance(pair.reference_sizes, list) else []
+    is_size = [
+        isinstance(size, list) and [type(one) for one in size] == [int, int] and min(size) > 0 for size in sizes
+    ]
+    if len(sizes) == len(squares) and all(is_size):
         for number, (tall, wide) in enumerate(sizes):
             top, left = max(0, (height - tall) // 2), max(0, (height - wide) // 2)
             squares[number] = squares[number][top : top + tall, left : left + wide]
     return tuple(np.ascontiguousarray(square) for square in squares)
-
-
-def _is_size(size: Any) -> bool:
-    return isinstance(size, list) and len(size) == 2 and all(isinstance(one, int) and one > 0 for one in size)
 
 
 class PairSource(RandomChoiceDataset):

@@ -163,7 +163,16 @@ def coco_stuff(config: SourceConfig) -> RandomChoiceDataset:
     numbers minus 1, 255 = no label; `images` holds `SPLIT2017/*.jpg`. Splits: train, val.
     """
     path = folder_of(config.path, config.kind, "labels.txt and label pictures")
-    names = _labels(path, config.kind)
+    if not (path / "labels.txt").is_file():
+        raise ConfigError(f"{path / 'labels.txt'} is missing: kind `{config.kind}` reads the classes' names there.")
+    names = {}  # value in the label pictures -> name of the class
+    for line in (path / "labels.txt").read_text(encoding="utf-8").split("\n"):
+        number, colon, name = line.partition(":")
+        if colon and number.strip().isdecimal() and 0 < int(number) <= UNLABELLED:
+            parts = [part for part in name.strip().split("-") if part not in LEFT_OUT]
+            names[int(number) - 1] = " ".join(reversed(parts))  # `wall-brick` -> brick wall
+    if not names:
+        raise ConfigError(f"{path / 'labels.txt'} holds no line `1: person`: take COCO-Stuff's labels.txt.")
     year = f"{config.split}2017"
     maps = sorted((path / year).glob("*.png"))
     if not maps:
@@ -261,19 +270,3 @@ def _references(file: Path, kind: str) -> list[dict[str, Any]]:
     if not isinstance(values, list):
         raise ConfigError(f"{file} holds a {type(values).__name__}: kind `{kind}` reads a list.")
     return values
-
-
-def _labels(path: Path, kind: str) -> dict[int, str]:
-    """Value in the label pictures -> name of the class."""
-    file = path / "labels.txt"
-    if not file.is_file():
-        raise ConfigError(f"{file} is missing: kind `{kind}` reads the classes' names there.")
-    names = {}
-    for line in file.read_text(encoding="utf-8").split("\n"):
-        number, colon, name = line.partition(":")
-        if colon and number.strip().isdecimal() and 0 < int(number) <= UNLABELLED:
-            parts = [part for part in name.strip().split("-") if part not in LEFT_OUT]
-            names[int(number) - 1] = " ".join(reversed(parts))  # `wall-brick` -> brick wall
-    if not names:
-        raise ConfigError(f"{file} holds no line `1: person`: take COCO-Stuff's labels.txt.")
-    return names

@@ -148,7 +148,21 @@ class CsvRows(TextRows):
 
     def __init__(self, files: Sequence[Path]) -> None:
         csv.field_size_limit(2**31 - 1)
-        self.heads: dict[Path, tuple[str, list[str]]] = {file: _head(file) for file in files}
+        self.heads: dict[Path, tuple[str, list[str]]] = {}
+        for file in files:
+            try:
+                with file.open("rb") as stream:
+                    text = decoded(stream.readline(), file.name).strip("\r\n")
+            except (OSError, ReadError) as error:
+                raise ConfigError(f"{file} cannot be read: {error}.") from None
+            delimiter = max((",", ";", "\t"), key=text.count)
+            names = [name.strip() for name in next(csv.reader([text], delimiter=delimiter), [])]
+            if not any(names) or len(set(names)) < len(names):
+                raise ConfigError(
+                    f"{file} begins with the columns {', '.join(names) or 'none'}: its first line has to name each "
+                    "column once."
+                )
+            self.heads[file] = delimiter, names
         super().__init__(files)
         self.columns = list(dict.fromkeys(name for _, names in self.heads.values() for name in names))
 
@@ -185,22 +199,6 @@ class CsvRows(TextRows):
         if len(cells) != len(names):
             raise ReadError(FIELDS, f"{where} has {len(cells)} cells for {len(names)} columns")
         return {name: cell or None for name, cell in zip(names, cells, strict=True)}
-
-
-def _head(file: Path) -> tuple[str, list[str]]:
-    """Delimiter and columns of a CSV file."""
-    try:
-        with file.open("rb") as stream:
-            text = decoded(stream.readline(), file.name).strip("\r\n")
-    except (OSError, ReadError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}.") from None
-    delimiter = max((",", ";", "\t"), key=text.count)
-    names = [name.strip() for name in next(csv.reader([text], delimiter=delimiter), [])]
-    if not any(names) or len(set(names)) < len(names):
-        raise ConfigError(
-            f"{file} begins with the columns {', '.join(names) or 'none'}: its first line has to name each column once."
-        )
-    return delimiter, names
 
 
 @contextmanager

@@ -93,12 +93,12 @@ class Benchmark:
 
 
 class Loader(Protocol):
-    """What a layout's module offers: `CARD`, and `load`."""
+    """What a layout's module offers."""
 
     CARD: Card
 
     def load(self, folder: Path, *, split: str | None = None) -> Benchmark:
-        """Read and check a folder, as the user got it; the split is one of the card's, None the first.
+        """Read and check a folder as the user got it; `split` is one of the card's, None the first.
 
         Raises:
             BenchmarkError: naming all faults.

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from insightedit.datasets.layouts import multimodal_prompt, paths_of
 from insightedit.datasets.notes import Entry, EntryError, Notes, as_id, some
+from insightedit.datasets.reading import ReadError
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import natural
 from insightedit.types import REFERENCE_PLACEHOLDER
@@ -68,55 +70,47 @@ def _root(notes: Notes, task: str) -> Path:
 
 
 def _sample(task: str, entry: Entry) -> BenchmarkSample:
-    row = entry.fields
+    """A record as training reads it; the source keeps its own placeholder among the others."""
+    row, known = entry.fields, [f"{task}_{role}" for role in ROLES]
     if not isinstance(row.get("idx"), int | str):
         raise EntryError(f"has {row.get('idx')!r:.60} as `idx`: it should be the sample's number")
-    known = [f"{task}_{role}" for role in ROLES]
 
-    def pictures(key: str, what: str) -> tuple[Path, ...]:
-        """Paths below a key that holds one name or a list of names; their last two parts count."""
-        names = [row[key]] if isinstance(row.get(key), str) else row.get(key)
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise EntryError(f"has {names!r:.60} as `{key}`: it should name the {what}")
-        parts = [PurePosixPath(name.replace("\\", "/")).parts[-2:] for name in names]
-        for name, ends in zip(names, parts, strict=True):
-            if len(ends) < 2 or ends[0] not in known or ends[1] == ".." or len(ends[1].encode()) > 255:
-                raise EntryError(f"names {name!r:.80} as `{key}`: pictures lie in {', '.join(known)}")
-        return tuple(_root(entry.notes, task).joinpath(*ends) for ends in parts)
+    def find(name: object) -> Path:
+        ends = PurePosixPath(str(name).replace("\\", "/")).parts[-2:]
+        if len(ends) < 2 or ends[0] not in known or ends[1] == ".." or len(ends[1].encode()) > 255:
+            raise EntryError(f"names the picture {name!r:.80}: they lie in {', '.join(known)}")
+        return _root(entry.notes, task).joinpath(*ends)
 
-    instruction = entry.text("multi_prompt")
-    target, source, mask = (
-        pictures(key, what)[0] for key, what in (("image", "target"), ("source_path", "source"), ("mask_path", "mask"))
-    )
-    references = pictures("entity_path", "pictures of the instruction, in order")
-    white = pictures("entity_path_white", "subject on white")[0]
-    slots = len(re.findall(REFERENCE_PLACEHOLDER, instruction, re.IGNORECASE))
-    if slots != len(references):
-        entry.fault(
-            f"has {slots} {REFERENCE_PLACEHOLDER} in its instruction and {len(references)} pictures in "
-            "`entity_path`: there has to be one for each"
-        )
-    subjects = tuple(path for path in references if path != source)
-    if len(subjects) != 1:
-        entry.fault(f"has {len(subjects)} subjects besides the source in `entity_path`, not one")
+    prompt = entry.text("multi_prompt")
+    instruction = re.sub(REFERENCE_PLACEHOLDER, REFERENCE_PLACEHOLDER, prompt, flags=re.IGNORECASE)
+    sample_id = as_id(task, row["idx"])
+    pair = multimodal_prompt(sample_id, {**row, "multi_prompt": instruction}, find)
+    white = paths_of(row.get("entity_path_white"))
+    for key, found in (("source_path", pair.source), ("mask_path", pair.mask), ("entity_path_white", white)):
+        if not found:
+            raise EntryError(f"has {row.get(key)!r:.60} as `{key}`: it should name a picture")
+    if isinstance(pair.mask, ReadError):
+        raise pair.mask
+    if len(pair.references) != 1:
+        entry.fault(f"has {len(pair.references)} subjects besides the source in `entity_path`, not one")
     thing = entry.text("object", needed=False)
     return BenchmarkSample(
-        as_id(task, row["idx"]),
-        re.sub(REFERENCE_PLACEHOLDER, REFERENCE_PLACEHOLDER, instruction, flags=re.IGNORECASE),
+        sample_id,
+        instruction,
         category=task,
-        source=source,
-        target=target,
-        mask=mask,
-        references=references,
-        subjects=subjects,
+        source=pair.source,
+        target=pair.target,
+        mask=pair.mask,
+        references=tuple(map(find, paths_of(row.get("entity_path")))),
+        subjects=tuple(pair.references),
         target_caption=entry.text("target_caption", needed=False),
         local_caption=thing,
-        cluster=f"{task}/{source.name}",
+        cluster=f"{task}/{Path(str(pair.source)).name}",
         extra={
             "idx": str(row["idx"]),
             "object": thing,
             "plain_instruction": entry.text("caption", needed=False),
-            "subject_white": str(white),
+            "subject_white": str(find(white[0])),
         },
     )
 

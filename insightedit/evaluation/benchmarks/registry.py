@@ -15,31 +15,16 @@ from typing import Any
 
 from insightedit.evaluation.benchmarks.base import Benchmark, Card, Loader, reads
 
-MODULES = {
-    "reason-edit": "reason_edit",
-    "advancededit": "advancededit",
-    "magicbrush": "magicbrush",
-    "emu-edit": "emu_edit",
-    "evr": "evr",
-    "gier": "gier",
-    "ma5k": "ma5k",
-    "migebench": "migebench",
-    "dreambench": "dreambench",
-    "gedit": "gedit",
-    "imgedit": "imgedit",
-    "scenes": "scenes",
-}
+# the module of each has its name, with underlines
+MODULES = (
+    "reason-edit", "advancededit", "magicbrush", "emu-edit", "evr", "gier", "ma5k", "migebench", "dreambench", "gedit",
+    "imgedit", "scenes",
+)  # fmt: skip
 OTHER_NAMES = {
-    "reasonedit": "reason-edit",
-    "advancededit-eval": "advancededit",
-    "emu": "emu-edit",
-    "emuedit": "emu-edit",
-    "emu-edit-test-set": "emu-edit",
-    "ma5k-req": "ma5k",
-    "mige-bench": "migebench",
-    "gedit-bench": "gedit",
+    "reasonedit": "reason-edit", "advancededit-eval": "advancededit", "emu": "emu-edit", "emuedit": "emu-edit",
+    "emu-edit-test-set": "emu-edit", "ma5k-req": "ma5k", "mige-bench": "migebench", "gedit-bench": "gedit",
     "imgedit-bench": "imgedit",
-}
+}  # fmt: skip
 
 
 def did_you_mean(name: str, known: Iterable[str], meant: Callable[[str], str] = str) -> str:
@@ -92,7 +77,7 @@ def benchmark_loader(name: str) -> Loader:
     """
     name = benchmark_name(name)
     if name in MODULES:
-        return load_named(f"insightedit.evaluation.benchmarks.{MODULES[name]}", "benchmark")
+        return load_named(f"insightedit.evaluation.benchmarks.{name.replace('-', '_')}", "benchmark")
     found = load_named(name, "benchmark")
     if not isinstance(getattr(found, "CARD", None), Card) or not (hasattr(found, "load") or hasattr(found, "samples")):
         raise ValueError(f"{name} is no benchmark: give it a `CARD` and `samples(folder, split)`, or `load`.")
@@ -110,12 +95,7 @@ class _Checked:
 
 
 def load_benchmark(name: str, folder: str | Path, split: str | None = None) -> Benchmark:
-    """Read and check the folder of a benchmark.
-
-    Args:
-        name: of the benchmark, e.g. "magicbrush", or MODULE:NAME.
-        folder: as the user got it.
-        split: one of the card's splits; None = the first.
+    """Read and check the folder of a benchmark ("magicbrush", or MODULE:NAME); `split` None is the card's first.
 
     Raises:
         BenchmarkError: naming all that is wrong with the folder.

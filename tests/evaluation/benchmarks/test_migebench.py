@@ -52,7 +52,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     write_migebench(tmp_path, numbers=(1, 2, 3, 4, 5, 6, 7))
     rows = read(tmp_path / "add_bench.json")
     rows[0]["multi_prompt"] = "Add<imagehere>to the picture"
-    rows[1]["entity_path"] = rows[1]["source_path"]
+    rows[1]["entity_path"] = [rows[1]["entity_path"][1]] * 2
     rows[2]["image"] = "/elsewhere/3_target.jpg"
     rows[3]["mask_path"] = []
     del rows[4]["idx"]
@@ -63,10 +63,10 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError) as caught:
         load(tmp_path)
     faults = "\n".join(caught.value.faults)
-    assert "record 1 has 1 <imagehere> in its instruction and 2 pictures in `entity_path`" in faults
+    assert "record 1: record is incomplete: 1 <imagehere> for 2 pictures in `entity_path`." in faults
     assert "record 2 has 0 subjects besides the source in `entity_path`, not one." in faults
-    assert "record 3 names '/elsewhere/3_target.jpg' as `image`: pictures lie in add_entity, add_mask" in faults
-    assert "record 4 has [] as `mask_path`: it should name the mask." in faults
+    assert "record 3 names the picture '/elsewhere/3_target.jpg': they lie in add_entity, add_mask" in faults
+    assert "record 4 has [] as `mask_path`: it should name a picture." in faults
     assert "record 5 has None as `idx`: it should be the sample's number." in faults
     assert "record 6 is '6': it has to be {idx, multi_prompt" in faults
     assert "Missing white subject pictures (1): add/add_entity/7_entity_white.jpg" in faults

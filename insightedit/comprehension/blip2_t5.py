@@ -18,11 +18,9 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2PreTrainedModel, Bli
 
 from insightedit.comprehension.base import Comprehension
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
-from insightedit.modeling.model_ids import resolve_model_id
+from insightedit.modeling.model_ids import processor_path, resolve_model_id
 from insightedit.modeling.offloading import execution_device, in_forward
-from insightedit.modeling.opening import open_base_model
-from insightedit.modeling.pretrained import load_pretrained, recompute_activations
-from insightedit.modeling.processor_path import processor_path
+from insightedit.modeling.pretrained import load_pretrained, open_base_model, recompute_activations
 from insightedit.types import ComprehensionStates, TokenBatch
 
 if TYPE_CHECKING:

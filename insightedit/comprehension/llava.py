@@ -23,8 +23,7 @@ from insightedit.comprehension.lora import attach, merge
 from insightedit.comprehension.prompts import FEW, TEMPLATE_SETS, TemplateSet
 from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture, load_processor
 from insightedit.modeling.offloading import execution_device, in_forward
-from insightedit.modeling.opening import open_base_model
-from insightedit.modeling.pretrained import load_pretrained, recompute_activations
+from insightedit.modeling.pretrained import load_pretrained, open_base_model, recompute_activations
 from insightedit.types import ComprehensionStates, TokenBatch
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from insightedit.hub.network import (
     hub_address,
     is_network,
     patience,
-    reasons,
     status_of,
     without_token,
 )
@@ -256,9 +255,7 @@ def _same(path: Path, entry: Any) -> bool:
 
 def _explain(error: BaseException, repo: str, again: str | None) -> str:
     """One sentence: what happened and what to do."""
-    chain = list(reasons(error))
-    status = next((code for code in map(status_of, chain) if code), None)
-    endpoint = hub_address()
+    status, endpoint = status_of(error), hub_address()
     then = f" Nothing is lost: {again}." if again else ""
     sentence: str
     if status == 401:
@@ -275,7 +272,7 @@ def _explain(error: BaseException, repo: str, again: str | None) -> str:
         sentence = f"{repo} changed while it was written to: run the same command again."
     elif status is not None and status >= 500:
         sentence = f"The hub at {endpoint} failed (status {status}).{then or ' Try again later.'}"
-    elif any(is_network(cause) for cause in chain):
+    elif is_network(error):
         sentence = f"The hub at {endpoint} cannot be reached: check the network and HF_ENDPOINT.{then}"
     else:
         said = " ".join(str(error).split()) or type(error).__name__

@@ -20,7 +20,7 @@ from insightedit.config.load import ConfigError
 from insightedit.generation.denoiser import DenoiserInputs
 from insightedit.generation.source_denoiser import TRAIN_TIMESTEPS, SourceDenoiser, alpha_at, source_prediction
 from insightedit.modeling.offloading import in_forward
-from insightedit.modeling.opening import open_base_model
+from insightedit.modeling.pretrained import open_base_model
 from insightedit.types import EditCondition, NoisePrediction
 
 if TYPE_CHECKING:

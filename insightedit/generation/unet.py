@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from insightedit.generation.denoiser import DenoiserInputs
 from insightedit.generation.source_denoiser import TRAIN_TIMESTEPS, SourceDenoiser, alpha_at, source_prediction
 from insightedit.generation.unet_input import EditConvIn, unet_input
-from insightedit.modeling.opening import open_base_model
+from insightedit.modeling.pretrained import open_base_model
 from insightedit.types import EditCondition, NoisePrediction
 
 if TYPE_CHECKING:

@@ -21,11 +21,8 @@ def without_secrets(held: Any) -> Any:
         A copy in which a text that holds the value of an environment variable whose name matches `NAMES` holds
         `${oc.env:NAME}` there.
     """
-    return _hidden(held, {value: name for name, value in sorted(os.environ.items()) if _is_secret(name, value)})
-
-
-def _is_secret(name: str, value: str) -> bool:
-    return bool(NAMES.search(name)) and len(value) >= SHORTEST
+    variables = sorted(os.environ.items())
+    return _hidden(held, {value: name for name, value in variables if NAMES.search(name) and len(value) >= SHORTEST})
 
 
 def _hidden(held: Any, secrets: dict[str, str]) -> Any:

@@ -14,8 +14,7 @@ from insightedit.config.load import ConfigError
 from insightedit.config.schema import Config, FusionConfig
 from insightedit.generation.autoencoder import latent_factor
 from insightedit.model.editor import Editor
-from insightedit.modeling.opening import open_base_model
-from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.pretrained import load_pretrained, open_base_model
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler

@@ -20,32 +20,29 @@ CODE_KEYS = ("auto_map", "custom_pipelines", "custom_generate")
 NAMES_OF_CODE = ("attn_implementation", "_attn_implementation")  # with a slash: a kernel that is fetched and run
 INFINITE = ("lambda_min_clipped",)  # -inf by default in diffusers' DPM-Solver
 ANY_NUMBER = re.compile(r".*(theta|_id|_ids|_index|_idx|model_max_length|total_size|total_parameters|seed)")
-LIMITS: tuple[tuple[re.Pattern[str], float, float, str], ...] = tuple(
-    (re.compile(pattern), low, high, why)
-    for pattern, low, high, why in (
-        (r"num_train_timesteps", 1, 100_000, "noise levels, of which tables are computed"),
-        (r"sample_size", 1, 1024, "latents a side"),
-        (r"resolution|image_size|crop_size|height|width|shortest_edge|longest_edge", 1, 8192, "pixels"),
-        (r"(.*_)?patch_size", 1, 1024, "pixels"),
-        (r".*(layers|depth|blocks)(_per_.*)?", 0, 1024, "layers"),
-        (r".*num_beams.*|num_return_sequences", 1, 64, "texts that are written at once"),
-        (r".*vocab.*", 1, 2**24, "tokens"),
-        (r".*(max_position|max_length|seq_length|max_new_tokens).*", 0, 2**24, "positions"),
-    )
+LIMITS: tuple[tuple[str, float, float, str], ...] = (
+    (r"num_train_timesteps", 1, 100_000, "noise levels, of which tables are computed"),
+    (r"sample_size", 1, 1024, "latents a side"),
+    (r"resolution|image_size|crop_size|height|width|shortest_edge|longest_edge", 1, 8192, "pixels"),
+    (r"(.*_)?patch_size", 1, 1024, "pixels"),
+    (r".*(layers|depth|blocks)(_per_.*)?", 0, 1024, "layers"),
+    (r".*num_beams.*|num_return_sequences", 1, 64, "texts that are written at once"),
+    (r".*vocab.*", 1, 2**24, "tokens"),
+    (r".*(max_position|max_length|seq_length|max_new_tokens).*", 0, 2**24, "positions"),
+    # a size without a limit of its own: a layer wider than a million would not fit any memory
+    (r".*", -(2**20), 2**20, "too many for any memory"),
 )
-ANYTHING = 2**20  # of a size that has no limit of its own: a layer wider than a million would not fit any memory
+"""Pattern of a setting's name, least and most, and of what; the first that matches counts."""
+_REMEDY = "weights and settings are of different models, or damaged; export or fetch the model again."
 
 
 def read_json(path: str | Path, limit: int = MAX_SETTINGS) -> dict[str, Any]:
     """Settings from a JSON file.
 
-    Args:
-        path: the file.
-        limit: bytes that it may have.
-
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, is too large or too deep, or holds something else than `{...}`.
+        ValueError: if it cannot be read, is larger than `limit` bytes or too deep, or holds something else than
+            `{...}`.
     """
     path = Path(path)
     try:
@@ -74,48 +71,35 @@ def check_settings(path: Path, held: Mapping[str, Any], layers: int | None = Non
         path: their file, for messages.
         held: settings, nested.
         layers: most layers there can be, since each has a tensor of its own.
-
-    Raises:
-        ValueError: for the first such setting.
     """
-    for key, value in _leaves(held, path):
+    for key, value in _leaves_without_code(path, held):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if isinstance(value, float) and not math.isfinite(value) and key not in INFINITE:
+            raise ValueError(f"{path}: {key} is {value}: give a finite number.")
+        _, low, high, what = next(limit for limit in LIMITS if re.fullmatch(limit[0], key))
+        if what == "layers" and layers is not None:
+            high = min(high, layers)
+        free = ANY_NUMBER.fullmatch(key) or key in INFINITE or (isinstance(value, float) and what.startswith("too"))
+        if not free and not low <= value <= high:
+            raise ValueError(f"{path}: {key} is {value}: it may be {low:g} to {high:g} ({what}).")
+
+
+def _leaves_without_code(path: Path, held: Any) -> Iterator[tuple[str, Any]]:
+    """(innermost name, value) of all settings, dicts among the values; the members of a list have the list's name."""
+    left = [("", held)]
+    while left:
+        key, value = left.pop()
         if key in CODE_KEYS or (key in NAMES_OF_CODE and "/" in str(value)):
             raise ValueError(
                 f"{path} names code of its own ({key}): code of a model folder is never run here, take a model that "
                 "transformers and diffusers know."
             )
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            _check_number(path, key, value, layers)
-
-
-def _leaves(held: Any, path: Path, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(innermost name, value) of all settings; the members of a list have the list's name, a dict is a value, too."""
-    left = [(key, held)]
-    while left:
-        name, value = left.pop()
-        yield name, value
+        yield key, value
         if isinstance(value, Mapping):
             left += [(str(inner), one) for inner, one in value.items()]
         elif isinstance(value, list):
-            left += [(name, one) for one in value]
-
-
-def _check_number(path: Path, key: str, value: float, layers: int | None) -> None:
-    low, high, what = -ANYTHING, ANYTHING, "too many for any memory"
-    for pattern, lowest, highest, reason in LIMITS:
-        if pattern.fullmatch(key):
-            low, high, what = lowest, highest, reason
-            break
-    if isinstance(value, float) and not math.isfinite(value):
-        if key in INFINITE:
-            return
-        raise ValueError(f"{path}: {key} is {value}: give a finite number.")
-    if ANY_NUMBER.fullmatch(key) or (not isinstance(value, int) and what.startswith("too")):
-        return
-    if what == "layers" and layers is not None:
-        high = min(high, layers)
-    if not low <= value <= high:
-        raise ValueError(f"{path}: {key} is {value}: it may be {low:g} to {high:g} ({what}).")
+            left += [(key, one) for one in value]
 
 
 def weight_files(folder: Path, stem: str) -> list[Path]:
@@ -163,33 +147,24 @@ def check_index(path: Path, ending: str = ".safetensors") -> dict[str, str]:
     return held
 
 
-def read_shapes(file: Path) -> Shapes:
-    """Name -> shape of a safetensors file's tensors, from its header.
+def read_shapes(files: list[Path]) -> Shapes:
+    """Name -> shape of the tensors of one part, from the headers of its safetensors files.
 
     Raises:
-        ValueError: if it is no whole safetensors file.
+        ValueError: if one is no whole safetensors file, or two hold the same tensor.
     """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(str(file), "pt") as held:
-            return {name: tuple(held.get_slice(name).get_shape()) for name in held.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{file} is no whole safetensors file ({str(error).partition(chr(10))[0]}): fetch or export the model "
-            "again."
-        ) from error
-
-
-def read_all_shapes(files: list[Path]) -> Shapes:
-    """Name -> shape over the files of one part.
-
-    Raises:
-        ValueError: see `read_shapes`; or if two files hold the same tensor.
-    """
     shapes: Shapes = {}
     for file in files:
-        found = read_shapes(file)
+        try:
+            with safe_open(str(file), "pt") as held:
+                found = {name: tuple(held.get_slice(name).get_shape()) for name in held.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{file} is no whole safetensors file ({str(error).partition(chr(10))[0]}): fetch or export the model "
+                "again."
+            ) from error
         if twice := sorted(shapes.keys() & found.keys()):
             raise ValueError(f"{file} holds {twice[0]} a second time: fetch the model again.")
         shapes |= found
@@ -199,13 +174,8 @@ def read_all_shapes(files: list[Path]) -> Shapes:
 def compare_shapes(folder: Path, held: Shapes, wanted: Shapes) -> None:
     """Refuse weights that are not exactly what the settings describe.
 
-    Args:
-        folder: of the part, for messages.
-        held: of the files.
-        wanted: of the module.
-
     Raises:
-        ValueError: naming the first tensor.
+        ValueError: naming the first tensor of the part's `folder`.
     """
     for name in sorted(wanted):
         if name not in held:
@@ -216,9 +186,6 @@ def compare_shapes(folder: Path, held: Shapes, wanted: Shapes) -> None:
             )
     if extra := sorted(held.keys() - wanted.keys()):
         raise ValueError(f"{folder} holds the tensor {extra[0]}, which its config.json has no place for: {_REMEDY}")
-
-
-_REMEDY = "weights and settings are of different models, or damaged; export or fetch the model again."
 
 
 def check_finite_weights(files: list[Path]) -> None:
@@ -254,9 +221,6 @@ def is_finite(values: Tensor) -> bool:
 def check_no_code(folder: Path) -> None:
     """Refuse a local folder of transformers or diffusers that brings code, or points at other files for its weights.
 
-    Args:
-        folder: of a model, a tokenizer, a processor or a scheduler.
-
     Raises:
         ValueError: for a Python file, a setting that names code, an index that leads elsewhere, or settings that cannot
             be read.
@@ -270,7 +234,4 @@ def check_no_code(folder: Path) -> None:
         if path.name.endswith(".index.json"):
             check_index(path, Path(path.name.removesuffix(".index.json")).suffix)
         elif path.suffix == ".json" and ("config" in path.name or path.name in ("model_index.json", "base.json")):
-            held = read_json(path)
-            for key, value in _leaves(held, path):
-                if key in CODE_KEYS or (key in NAMES_OF_CODE and "/" in str(value)):
-                    check_settings(path, {key: value})
+            list(_leaves_without_code(path, read_json(path)))  # for its refusals; a base model's numbers are its own

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 PREFIX = "miniature:"
 OLD_PREFIX = "foundation:"  # in the configs of saved runs and the cards of saved models
+PARTS = {
+    "processor": "mllm",
+    "feature_extractor": "image_encoder",
+    "image_processor": "picture_encoder",
+    "tokenizer": "text_encoder",
+}
+"""Folder of a tokenizer or processor in a model folder -> folder of the part that it belongs to."""
 
 
 def current_id(model_id: Any) -> Any:
@@ -16,10 +24,7 @@ def current_id(model_id: Any) -> Any:
 
 
 def resolve_model_id(model_id: str) -> str:
-    """Turn a miniature's id into a folder; every other id stays as it is.
-
-    Args:
-        model_id: `miniature:SIZE/PART`, see `insightedit.miniatures.folders`; a folder, or a hub id.
+    """Turn a miniature's id (`miniature:SIZE/PART`) into a folder; a folder or a hub id stays as it is.
 
     Raises:
         ValueError: if there is no such miniature.
@@ -30,3 +35,19 @@ def resolve_model_id(model_id: str) -> str:
         return model_id
     # by name: what builds the miniatures stands above this module
     return importlib.import_module("insightedit.miniatures.folders").find_miniature(model_id)
+
+
+def processor_path(model: str, name: str) -> str:
+    """Folder or hub id that a model's tokenizer or processor is loaded from.
+
+    Args:
+        model: folder or hub id of the model itself.
+        name: key of `PARTS`.
+
+    Returns:
+        The folder `name` beside the model, if that is a part of a finished model or of a diffusers pipeline; else the
+        model itself.
+    """
+    folder = Path(model)
+    beside = folder.with_name(name) if folder.name else folder
+    return str(beside) if folder.name == PARTS[name] and beside.is_dir() else model

@@ -13,12 +13,54 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
+from insightedit.config.load import ConfigError
 from insightedit.modeling.model_files import check_no_code, is_finite
+from insightedit.modeling.model_ids import processor_path, resolve_model_id
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+    from transformers import CLIPImageProcessor
 
 DIGEST_DIGITS = 16  # hex, of SHA-256
+
+
+@contextmanager
+def open_base_model(key: str, model: str, what: str) -> Iterator[str]:
+    """Load a base model inside this block; what cannot be loaded is told by the setting that names it.
+
+    Args:
+        key: the setting.
+        model: its value: folder, hub id, or a miniature's id.
+        what: what it should be, for the message.
+
+    Yields:
+        Folder or hub id, for `load_pretrained`.
+
+    Raises:
+        ConfigError: if loading fails, with the first line of the reason.
+        FileNotFoundError: if a miniature was not trained; says how to.
+    """
+    place = resolve_model_id(model)
+    try:
+        yield place
+    except ConfigError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300].rstrip(".")
+        raise ConfigError(
+            f"{key}: {model} cannot be loaded as {what} ({reason}). Name a folder or a hub id; a hub id is fetched "
+            "once, over the network, and where access has to be granted after `hf auth login`."
+        ) from error
+
+
+def load_image_processor(model: str) -> CLIPImageProcessor:
+    """What makes images ready for an image encoder, given as folder or hub id."""
+    from transformers import CLIPImageProcessor
+
+    with open_base_model("generation.image_encoder", model, "a CLIP model with its image processor") as folder:
+        return load_pretrained(CLIPImageProcessor, processor_path(folder, "feature_extractor"))
 
 
 def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
@@ -37,7 +79,7 @@ def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
 
     check_no_code(Path(source, options.get("subfolder") or ""))
     if not os.path.exists(source):
-        from insightedit.hub.fetching import check_on_hub
+        from insightedit.hub.network import check_on_hub
 
         check_on_hub(str(source), options.get("revision"))
     if cls.__module__.startswith("diffusers.") and cls.__name__ == "AutoModel":
@@ -48,21 +90,6 @@ def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
     if not is_model:
         return cls.from_pretrained(source, **options)
     model, report = cls.from_pretrained(source, output_loading_info=True, **options)
-    check_loaded(model, report, source)
-    return model
-
-
-def check_loaded(model: Any, report: Any, source: str | os.PathLike) -> None:
-    """Refuse a model with weights that its files did not give, or that are not finite.
-
-    Args:
-        model: just loaded.
-        report: what `output_loading_info=True` gives.
-        source: where from, for the message.
-
-    Raises:
-        ValueError: naming the first.
-    """
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"{source} lacks {len(missing)} weights of a {type(model).__name__}, e.g. {missing[0]}, which would be "
@@ -71,6 +98,7 @@ def check_loaded(model: Any, report: Any, source: str | os.PathLike) -> None:
     for name, weight in model.named_parameters():
         if not weight.is_meta and not is_finite(weight.detach()):
             raise ValueError(f"{source}: {name} holds numbers that are not finite: fetch it again.")
+    return model
 
 
 def _named_class(source: str | os.PathLike, options: Mapping[str, Any]) -> Any:
@@ -112,13 +140,11 @@ def recompute_activations(model: Any) -> None:
 
 def weights_digest(model: nn.Module) -> str:
     """First 16 hex digits of a SHA-256 over all weights, whatever the file they came from and their names in it."""
-    hashes = sorted(_tensor_hash(tensor) for tensor in model.state_dict().values())
-    return hashlib.sha256(b"".join(hashes)).hexdigest()[:DIGEST_DIGITS]
-
-
-def _tensor_hash(tensor: Tensor) -> bytes:
     import torch
 
-    raw = tensor.detach().cpu().contiguous()
-    head = f"{raw.dtype} {tuple(raw.shape)}".encode()
-    return hashlib.sha256(head + raw.reshape(-1).view(torch.uint8).numpy().tobytes()).digest()
+    hashes = []
+    for tensor in model.state_dict().values():
+        raw = tensor.detach().cpu().contiguous()
+        head = f"{raw.dtype} {tuple(raw.shape)}".encode()
+        hashes.append(hashlib.sha256(head + raw.reshape(-1).view(torch.uint8).numpy().tobytes()).digest())
+    return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()[:DIGEST_DIGITS]

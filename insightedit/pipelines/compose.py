@@ -61,7 +61,7 @@ def pipeline_from_editor(
         parts |= {"scheduler": DPMSolverMultistepScheduler.from_config(scheduler.config, **sampler)}
         kind: Any = InterleavedEditPipeline
     else:
-        from insightedit.modeling.opening import load_image_processor
+        from insightedit.modeling.pretrained import load_image_processor
 
         encoder = replaced.get("image_encoder", getattr(editor, "image_encoder", None))
         parts |= {

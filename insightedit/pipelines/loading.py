@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from insightedit.hub.fetching import fetch_model
-from insightedit.hub.network import FACTS, HUB_ID
+from insightedit.hub.network import FACTS, HUB_ID, fetch_model
 from insightedit.modeling.devices import find_device
 from insightedit.modeling.model_files import read_json
 from insightedit.pipelines.edit import InsightEditPipeline

@@ -33,7 +33,6 @@ from insightedit.modeling.model_files import (
     check_no_code,
     check_settings,
     compare_shapes,
-    read_all_shapes,
     read_json,
     read_shapes,
     weight_files,
@@ -200,11 +199,11 @@ def _check_part(folder: Path, kind: Any, finite: bool, variant: str | None) -> A
     if kind is AdaptedMllm:
         read_adapter(folder)
         built, files = None, [folder / ADAPTER_FILE]
-        read_shapes(files[0])
+        read_shapes(files)
     elif issubclass(kind, nn.Module):
         stem = "model" if issubclass(kind, PreTrainedModel) else "diffusion_pytorch_model"
         files = weight_files(folder, f"{stem}.{variant}" if variant else stem)
-        built = _compare(folder, kind, read_all_shapes(files), variant)
+        built = _compare(folder, kind, read_shapes(files), variant)
     else:
         for pattern, bases in NEEDED.items():
             if issubclass(kind, bases) and not any(folder.glob(pattern)):

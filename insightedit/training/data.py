@@ -12,7 +12,7 @@ from insightedit.datasets.loader import StepLoader
 from insightedit.datasets.mixture import Mixture, flatten, with_held_out
 from insightedit.datasets.sources import build_source
 from insightedit.model.build import build_text_tokenizer, comprehension_class
-from insightedit.modeling.opening import load_image_processor
+from insightedit.modeling.pretrained import load_image_processor
 
 if TYPE_CHECKING:
     from insightedit.comprehension.base import RecordTokenizer

@@ -90,7 +90,7 @@ def find_start(name: str) -> str:
 
 
 def _fetch(name: str) -> str:
-    from insightedit.hub.fetching import fetch_model
+    from insightedit.hub.network import fetch_model
 
     try:
         return str(fetch_model(name))

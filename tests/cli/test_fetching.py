@@ -39,13 +39,13 @@ TOLD = {
 FETCH = """
 import json, sys, time
 from insightedit.export import push
-from insightedit.hub import fetching
-fetching.PATIENCE = push.PATIENCE = 1.0
+from insightedit.hub import network
+network.PATIENCE = push.PATIENCE = 1.0
 told = {}
 for name in sys.argv[1:]:
     started = time.monotonic()
     try:
-        told[name] = str(fetching.fetch_model("someone/" + name))
+        told[name] = str(network.fetch_model("someone/" + name))
     except ValueError as error:
         told[name] = str(error)
     assert time.monotonic() - started < 5, name

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 
 from insightedit.config import ConfigError, load_config
 from insightedit.model.build import build_editor, check_resolution
-from insightedit.modeling.opening import open_base_model
+from insightedit.modeling.pretrained import open_base_model
 from insightedit.training.run import run_from_command_line, run_stage
 
 

@@ -58,7 +58,7 @@ _HOMES = {
 # What model folders name and few people import; diffusers' loader looks here for its own base classes, too
 _HOMES |= {
     "AdaptedMllm": "insightedit.comprehension.adapter_checkpoint",
-    "ComposedEditPipeline": "insightedit.pipelines.composed",
+    "ComposedEditPipeline": "insightedit.pipelines.edit",
     "Blip2PictureEncoder": "insightedit.comprehension.blip2_t5",
     "EditTransformer": "insightedit.generation.transformer",
     "FusionBridge": "insightedit.bridging.fusion",

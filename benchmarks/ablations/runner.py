@@ -265,7 +265,7 @@ class Runner:
         return reports, seconds
 
     def _measure_task(self, pipeline: Any, task: str) -> SceneReport:
-        from insightedit.pipelines.functional import software_versions
+        from insightedit.pipelines.base import software_versions
 
         settings = self.experiment.settings
         report = evaluate(

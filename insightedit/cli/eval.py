@@ -159,7 +159,7 @@ def _score_model(
     from insightedit.evaluation.core.run import EditingMethod
     from insightedit.evaluation.core.setup import open_model
     from insightedit.evaluation.scenes.benchmark import SceneOutputs, evaluate
-    from insightedit.pipelines.functional import software_versions
+    from insightedit.pipelines.base import software_versions
 
     started = time.perf_counter()
     pipeline = open_model(model, device)
@@ -319,7 +319,7 @@ def baselines(
 def _settings(pipeline: Any, call: dict[str, Any]) -> dict[str, Any]:
     """What is noted of the editor; `own_scale` is the image guidance scale that it is used with."""
     from insightedit.evaluation.core.outputs import given
-    from insightedit.pipelines.functional import software_versions
+    from insightedit.pipelines.base import software_versions
 
     own = pipeline.config.get("default_image_guidance_scale")
     about = {"model": pipeline.name_or_path, "device": pipeline.device.type, "own_scale": own}

@@ -137,7 +137,7 @@ def info(
     with one_sentence_errors():
         import torch
 
-        from insightedit.pipelines.functional import software_versions
+        from insightedit.pipelines.base import software_versions
         from insightedit.pipelines.loading import describe_model
 
         devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -7,8 +7,8 @@ so one prefill gives all the states and none can be missing or left over (GILL's
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -22,7 +22,7 @@ from insightedit.comprehension.edit_tokens import EDIT_TOKEN, add_edit_tokens, e
 from insightedit.comprehension.lora import attach, merge
 from insightedit.comprehension.prompts import FEW, TEMPLATE_SETS, TemplateSet
 from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture, load_processor
-from insightedit.modeling.offloading import execution_device, in_forward
+from insightedit.modeling.offloading import eval_mode, execution_device, in_forward
 from insightedit.modeling.pretrained import load_pretrained, open_base_model, recompute_activations
 from insightedit.types import ComprehensionStates, TokenBatch
 
@@ -263,7 +263,7 @@ class LlavaComprehension(Comprehension):
         tokens = self.tokenizer.tokenize_questions(instructions, images)
         device = self.device
         picture = {} if tokens.pixel_values is None else {"pixel_values": self._vision_input(tokens.pixel_values)}
-        with _eval_mode(self), in_forward(self.mllm), self._one_precision():
+        with eval_mode(self), in_forward(self.mllm), self._one_precision():
             generated = self.stock.generate(
                 input_ids=tokens.input_ids.to(device),
                 attention_mask=tokens.attention_mask.to(device),
@@ -373,15 +373,3 @@ def _compute_odd_widths_plainly(mllm: nn.Module) -> None:
         fast = getattr(layer, "support_avx512bf16_for_cpu", False)
         if fast and (layer.out_features % 32 or layer.in_features % 64):
             layer.support_avx512bf16_for_cpu = False
-
-
-@contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """Dropout off inside, as before outside."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

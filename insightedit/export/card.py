@@ -15,7 +15,7 @@ from torch import nn
 
 from insightedit.datasets.mixture import leaves
 from insightedit.hub.network import HUB_ID
-from insightedit.hub.secrets import read_plain_yaml, without_secrets
+from insightedit.hub.secrets import map_texts, read_plain_yaml, without_secrets
 from insightedit.modeling.model_ids import PREFIX, current_id, resolve_model_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.run_folder import stages_behind, started_from
@@ -98,20 +98,19 @@ def base_facts(models: dict[str, str]) -> dict[str, Any]:
 
 
 def base_license(model: str) -> str:
-    """The licence that a base model's own card states, as the hub spells it.
+    """The licence that a base model's own card states, as the hub spells it; of a hub id only the cache is read."""
+    from huggingface_hub import metadata_load, try_to_load_from_cache
 
-    Args:
-        model: folder, hub id (of which only a card in the local cache is read), or a miniature's id.
-    """
     if current_id(model).startswith(PREFIX):
         return OWN_LICENSE  # trained by this package on its own scenes
     card = (_finished_model(model) or Path(model)) / "README.md"
     if _is_hub_id(model):
-        from huggingface_hub import try_to_load_from_cache
-
         cached = try_to_load_from_cache(model, "README.md")
         card = Path(cached) if isinstance(cached, str) else card
-    stated = _header(card).get("license") if card.is_file() else None
+    try:
+        stated = ((card.is_file() and metadata_load(card)) or {}).get("license")
+    except (yaml.YAMLError, ValueError):
+        stated = None
     if isinstance(stated, list):
         stated = ", ".join(map(str, stated))
     return str(stated) if stated else NOT_STATED.format(model=shown(model))
@@ -131,16 +130,6 @@ def _chain(finished: Path) -> tuple[list[dict[str, str]], list[str]]:
     rows = [{"role": STARTED_FROM, "model": name, "license": base_license(str(finished))}]
     rows += [{**row, "role": f"{row['role']} of {name}"} for row in told.get("bases") or []]
     return rows, [name] * bool(_CACHED.search(str(finished))) + list(told.get("base_models") or [])
-
-
-def _header(card: Path) -> dict[str, Any]:
-    """The YAML between the first two `---` of a card; empty where there is none or it is broken."""
-    found = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL)
-    try:
-        header = yaml.safe_load(found[1]) if found else {}
-    except yaml.YAMLError:
-        return {}
-    return header if isinstance(header, dict) else {}
 
 
 def _is_hub_id(model: str) -> bool:
@@ -166,25 +155,14 @@ def carried_config(config: Config) -> str:
     """
     bridge, stage = config.bridge, config.stage
     bridge = replace(bridge, bim=bridge.bim if stage.use_bim else None, iaa=bridge.iaa if stage.use_iaa else None)
-    held = without_secrets(_without_paths(asdict(replace(config, bridge=bridge, init_from=None))))
+    settings = asdict(replace(config, bridge=bridge, init_from=None))
+    held = without_secrets(map_texts(settings, lambda text: shown(text) if Path(text).is_absolute() else text))
     # what a reader would fill in from an environment of its own is told by its name alone
     return re.sub(r"\$\{oc\.env:(\w+)\}", r"<\1>", yaml.safe_dump(held, sort_keys=False))
 
 
-def _without_paths(held: Any) -> Any:
-    if isinstance(held, dict):
-        return {key: _without_paths(value) for key, value in held.items()}
-    if isinstance(held, list | tuple):
-        return [_without_paths(value) for value in held]
-    return shown(held) if isinstance(held, str) and Path(held).is_absolute() else held
-
-
 def data_facts(run: Path) -> list[str]:
-    """One line per data source of all stages that led to a run.
-
-    Args:
-        run: run folder of the last stage.
-    """
+    """One line per data source of all stages that led to a run."""
     lines: dict[str, None] = dict.fromkeys(_model_facts(run, "data"))
     for folder in stages_behind(run):
         for source in leaves(read_plain_yaml(folder / "config.yaml").data.sources):
@@ -195,18 +173,16 @@ def data_facts(run: Path) -> list[str]:
 
 
 def training_facts(run: Path) -> list[str]:
-    """One line per stage that led to a run: steps, batch, what it was trained to do; read from the run folders.
-
-    Args:
-        run: run folder of the last stage.
-    """
+    """One line per stage that led to a run: steps, batch, what it was trained to do; read from the run folders."""
     facts = _model_facts(run, "steps")
     for current in stages_behind(run):
         config: Any = read_plain_yaml(current / "config.yaml")
         log = current / "log.jsonl"
         lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
         steps = f"{json.loads(lines[-1])['step']} steps" if lines else "an unknown number of steps"
-        batch = config.train.batch_size * config.train.gradient_accumulation_steps * _world_size(current)
+        newest = CheckpointFolder(current / "checkpoints").latest()
+        world_size = json.loads((newest / TRAINER).read_text(encoding="utf-8"))["world_size"] if newest else 1
+        batch = config.train.batch_size * config.train.gradient_accumulation_steps * world_size
         sources = ", ".join(f"{s.kind} ({s.split})" for s in leaves(config.data.sources))
         facts.append(
             f"stage {config.stage.number} ({config.stage.objective}): {steps} of {batch} samples from "
@@ -224,11 +200,7 @@ def _model_facts(run: Path, field: str) -> list[str]:
 
 
 def known_limits(config: Any) -> list[str]:
-    """What the settings of a run keep its model from doing.
-
-    Args:
-        config: the run's `Config`.
-    """
+    """What the settings of a run keep its model from doing."""
     limits = []
     if first := config.loss.min_timestep:
         steps = config.guidance.num_inference_steps
@@ -241,52 +213,35 @@ def known_limits(config: Any) -> list[str]:
     return limits
 
 
-def _world_size(run: Path) -> int:
-    """How many processes trained a run together, as its newest checkpoint says."""
-    newest = CheckpointFolder(run / "checkpoints").latest()
-    return json.loads((newest / TRAINER).read_text(encoding="utf-8"))["world_size"] if newest else 1
+def measured_facts(report: Path) -> dict[str, list[str]]:
+    """`skill` and `protocol` of the card from the `report.json` that `insightedit eval scenes` writes.
 
-
-def measured_skill(report: Path) -> list[str]:
-    """Lines on edit success from the `report.json` that `insightedit eval scenes` writes.
-
-    Args:
-        report: the file.
+    The one is edit success, by task, too; the other how it was measured: scenes, rules, settings, and what doing
+    nothing would have got.
 
     Raises:
         ValueError: if the file is no such report.
     """
+    from insightedit.evaluation.reporting.report import MEANING
+
+    def told(rate: dict[str, Any]) -> str:
+        return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}], n = {rate['n']}"
+
     try:
-        found = json.loads(Path(report).read_text(encoding="utf-8"))
-        model, hash_ = found["rows"][0], found["protocol"]["hash"]
-        success, tasks = model["success"], model["groups"]["task"]
+        found = json.loads(report.read_text(encoding="utf-8"))
+        model, protocol = found["rows"][0], found["protocol"]
+        success, tasks, hash_ = model["success"], model["groups"]["task"], protocol["hash"]
     except (KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{report} is no report of `insightedit eval scenes`: give the report.json of its --out folder."
         ) from error
-    lines = [f"edit success on {success['n']} held-out scenes: {_rate(success)} (protocol {hash_})"]
-    return lines + [f"{task}: {_rate(rate)}" for task, rate in sorted(tasks.items())]
-
-
-def _rate(rate: dict[str, Any]) -> str:
-    return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}], n = {rate['n']}"
-
-
-def measured_protocol(report: Path) -> list[str]:
-    """How `measured_skill` was measured: scenes, rules, settings, and what doing nothing would have got.
-
-    Args:
-        report: the file, already read by `measured_skill`.
-    """
-    from insightedit.evaluation.reporting.report import MEANING
-
-    found = json.loads(Path(report).read_text(encoding="utf-8"))
-    protocol, settings = found["protocol"], found.get("settings", {})
-    lines = [f"success: {MEANING['success']}"]
+    skill = [f"edit success on {success['n']} held-out scenes: {told(success)} (protocol {hash_})"]
+    skill += [f"{task}: {told(rate)}" for task, rate in sorted(tasks.items())]
+    lines, settings = [f"success: {MEANING['success']}"], found.get("settings", {})
     if "name" in protocol:
         lines.append(
             f"{protocol['name']}: {protocol['count']} scenes of the split {protocol['split']} at "
-            f"{protocol['size']} px, seed {protocol['seed']}; protocol {protocol['hash']}"
+            f"{protocol['size']} px, seed {protocol['seed']}; protocol {hash_}"
         )
     if "num_inference_steps" in settings:
         lines.append(
@@ -294,4 +249,7 @@ def measured_protocol(report: Path) -> list[str]:
             f"{settings['image_guidance_scale']} image, on {settings['device']}"
         )
     controls = [f"{row['name'].replace('_', ' ')} {row['success']['value']:.3f}" for row in found["rows"][1:]]
-    return lines + ([f"controls on the same scenes: {', '.join(controls)}"] if controls else [])
+    return {
+        "skill": skill,
+        "protocol": lines + [f"controls on the same scenes: {', '.join(controls)}"] * bool(controls),
+    }

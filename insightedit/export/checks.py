@@ -15,7 +15,8 @@ from torch import nn
 
 from insightedit.files import check_folder, sweep
 from insightedit.hub.network import CONFIG, FACTS, MODEL_INDEX
-from insightedit.training.checkpoint import EMA, TRAINER, CheckpointFolder, stage_weights
+from insightedit.modeling.model_files import is_finite
+from insightedit.training.checkpoint import TRAINER, CheckpointFolder, stage_weights
 from insightedit.training.contract import CONTRACT, base_models, read_contract
 from insightedit.training.errors import StageError
 from insightedit.training.run_folder import read_run, stages_behind, started_from
@@ -48,17 +49,11 @@ PART_FILES = (
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture to be edited for the model card.
+    """An edit for the model card."""
 
-    Attributes:
-        source: (H, W, 3) uint8.
-        instruction: what to change.
-        target: the right answer, (H, W, 3) uint8, where there is one.
-    """
-
-    source: np.ndarray
+    source: np.ndarray  # (H, W, 3) uint8
     instruction: str
-    target: np.ndarray | None = None
+    target: np.ndarray | None = None  # the right answer, likewise
 
 
 def check_destination(folder: Path) -> None:
@@ -101,12 +96,6 @@ def owned_files(folder: Path) -> Callable[[Path], bool]:
 def check_run(run: Path, config: Config, *, ema: bool = True, merge_lora: bool = True) -> None:
     """Refuse a run that is not whole, before anything heavy is loaded.
 
-    Args:
-        run: run folder.
-        config: from `read_run`.
-        ema: whether averaged weights are to be taken.
-        merge_lora: whether the adapter is to be merged.
-
     Raises:
         StageError: if the run does not draw, has not finished, or holds other weights than its contract lists.
     """
@@ -116,7 +105,19 @@ def check_run(run: Path, config: Config, *, ema: bool = True, merge_lora: bool =
             "and export that run."
         )
     contract = read_contract(run)
-    _check_promises(run, contract, config)
+    said = {**contract, **contract["base_models"]}
+    holds = {
+        "recipe": config.recipe,
+        "stage": config.stage.number,
+        "edit_token": getattr(config.comprehension, "edit_token", contract.get("edit_token")),
+        **base_models(config),
+    }
+    for key, value in holds.items():
+        if key in said and said[key] != value:
+            raise StageError(
+                f"{run} is mixed up: its {CONTRACT} says {key} is {said[key]}, its config.yaml says {value}. "
+                "Export the run folder that training wrote, unchanged."
+            )
     newest = CheckpointFolder(run / "checkpoints").latest()
     weights = stage_weights(run, ema=ema)
     step = json.loads((newest / TRAINER).read_text(encoding="utf-8"))["step"] if newest else -1
@@ -126,7 +127,7 @@ def check_run(run: Path, config: Config, *, ema: bool = True, merge_lora: bool =
             "last one is damaged or gone. Run that stage again, it goes on from there."
         )
     _check_keys(run, contract["keys"], {name: list(value.shape) for name, value in weights.items()})
-    bad = sorted(name for name, value in weights.items() if not bool(torch.isfinite(value).all()))
+    bad = sorted(name for name, value in weights.items() if not is_finite(value))
     if bad:
         raise StageError(
             f"{run} holds weights that are not finite ({len(bad)} tensors, e.g. {bad[0]}): its training diverged. "
@@ -145,9 +146,6 @@ def taught_words(run: Path) -> dict[str, Any]:
 
     It can where a language model of this package has read nothing but this package's scenes, which are told in lower
     case. Anything else (a published language model, somebody's own texts) leaves the settings as they are.
-
-    Args:
-        run: run folder of the last stage.
     """
     from insightedit.datasets.mixture import leaves
     from insightedit.modeling.model_ids import PREFIX
@@ -168,23 +166,6 @@ def taught_words(run: Path) -> dict[str, Any]:
     return {"known_words": " ".join(words), "lowercase_instructions": True}
 
 
-def _check_promises(run: Path, contract: dict[str, Any], config: Config) -> None:
-    """Compare what the contract says about the run with its config."""
-    said = {**contract, **contract["base_models"]}
-    holds = {
-        "recipe": config.recipe,
-        "stage": config.stage.number,
-        "edit_token": getattr(config.comprehension, "edit_token", contract.get("edit_token")),
-        **base_models(config),
-    }
-    for key, value in holds.items():
-        if key in said and said[key] != value:
-            raise StageError(
-                f"{run} is mixed up: its {CONTRACT} says {key} is {said[key]}, its config.yaml says {value}. "
-                "Export the run folder that training wrote, unchanged."
-            )
-
-
 def _check_keys(run: Path, promised: dict[str, list[int]], held: dict[str, list[int]]) -> None:
     missing = sorted(set(promised) - set(held))
     if missing:
@@ -200,12 +181,6 @@ def _check_keys(run: Path, promised: dict[str, list[int]], held: dict[str, list[
         )
 
 
-def kind_of_weights(run: Path, *, ema: bool = True) -> str:
-    """Which weights an export takes, in words."""
-    newest = CheckpointFolder(run / "checkpoints").latest()
-    return "running average" if ema and newest is not None and (newest / EMA).is_file() else "last training step"
-
-
 def check_finite(part: str, module: nn.Module | None, dtype: torch.dtype) -> None:
     """Refuse weights that a float type cannot hold.
 
@@ -213,7 +188,7 @@ def check_finite(part: str, module: nn.Module | None, dtype: torch.dtype) -> Non
         ValueError: naming the part and a type that can.
     """
     for name, value in [] if module is None else module.named_parameters():
-        if not bool(torch.isfinite(value).all()):
+        if not is_finite(value.detach()):
             short = str(dtype).removeprefix("torch.")
             raise ValueError(
                 f"{part}.{name} does not fit into {short}: some values become infinite. Export with --dtype bf16 or "
@@ -222,12 +197,7 @@ def check_finite(part: str, module: nn.Module | None, dtype: torch.dtype) -> Non
 
 
 def scene_samples(count: int, size: int) -> list[Sample]:
-    """The first scenes of the split `val`, which no training sees, with their right answers.
-
-    Args:
-        count: how many.
-        size: pixels a side.
-    """
+    """The first scenes of the split `val`, which no training sees, with their right answers."""
     from insightedit.config.schema import SourceConfig
     from insightedit.datasets.sources import build_source
 
@@ -257,13 +227,7 @@ def own_samples(words: Sequence[str]) -> list[Sample]:
 
 
 def draw_sheet(pipeline: InsightEditPipeline, samples: Sequence[Sample], path: Path) -> None:
-    """Edit the samples with the model's defaults and write them: source | edited | right answer.
-
-    Args:
-        pipeline: the exported model, loaded again.
-        samples: at least one.
-        path: PNG to write.
-    """
+    """Edit the samples with the model's defaults and write a PNG: source | edited | right answer."""
     from insightedit.images.reading import read_rgb, squash
     from insightedit.training.samples import draw_samples
 

@@ -1,4 +1,4 @@
-"""Model folders: find the default, load one, export a trained editor as one, describe it."""
+"""A trained editor, or any pipeline, is written as a model folder, whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from insightedit.export.card import (
     carried_config,
     data_facts,
     known_limits,
-    measured_protocol,
-    measured_skill,
+    measured_facts,
     model_card,
     shown,
     training_facts,
@@ -32,9 +31,9 @@ from insightedit.export.checks import (
     check_finite,
     check_run,
     draw_sheet,
-    kind_of_weights,
     owned_files,
     read_run,
+    scene_samples,
     taught_words,
 )
 from insightedit.files import replace_folder, staging
@@ -45,6 +44,7 @@ from insightedit.pipelines.edit import InsightEditPipeline
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 from insightedit.pipelines.loading import load_pipeline
 from insightedit.pipelines.model_folder import check_model_folder
+from insightedit.training.checkpoint import EMA, CheckpointFolder
 from insightedit.training.contract import base_models
 
 if TYPE_CHECKING:
@@ -54,12 +54,13 @@ if TYPE_CHECKING:
     from insightedit.model.editor import Editor
 
 
-_PIPELINE_SHIM = """# Only for plain diffusers, which runs code of a folder only where its user allows it;
+_LOADER = """# Only for plain diffusers, which runs code of a folder only where its user allows it;
 # InsightEditPipeline.from_pretrained and `insightedit edit` never do.
 from insightedit import {name}
 
 __all__ = ["{name}"]
 """
+# `pipeline.py` of a model folder, for diffusers' own loader
 
 
 def export_run(
@@ -103,7 +104,6 @@ def export_run(
     card = run_facts(run, config, ema=ema, report=report)
     card["name"] = name or (folder.name if folder.is_absolute() else folder.as_posix())
 
-    from insightedit.export.checks import scene_samples
     from insightedit.model.build import build_editor
     from insightedit.training.contract import load_stage_weights
 
@@ -131,16 +131,16 @@ def run_facts(
     Raises:
         ValueError: if `report` is no report.
     """
+    newest = CheckpointFolder(run / "checkpoints").latest()
+    averaged = ema and newest is not None and (newest / EMA).is_file()
     facts = {
         **base_facts(base_models(config)),
         "data": data_facts(run),
         "steps": training_facts(run),
-        "weights": kind_of_weights(run, ema=ema),
+        "weights": "running average" if averaged else "last training step",
         "limits": known_limits(config),
     }
-    if report is not None:
-        facts |= {"skill": measured_skill(Path(report)), "protocol": measured_protocol(Path(report))}
-    return facts
+    return facts | (measured_facts(Path(report)) if report is not None else {})
 
 
 def export_editor(
@@ -149,7 +149,6 @@ def export_editor(
     folder: str | os.PathLike,
     dtype: torch.dtype = torch.float16,
     *,
-    include_image_encoder: bool = True,
     card: dict[str, Any] | None = None,
     merge_lora: bool = True,
     samples: Sequence[Sample] = (),
@@ -165,7 +164,6 @@ def export_editor(
         config: the run's config.
         folder: where to.
         dtype: of the weights on disk.
-        include_image_encoder: whether reference images can be used later; costs the encoder's size.
         card: fields of the model card, see `insightedit.export.card.model_card`.
         merge_lora: fold LoRA and token rows into the language model; False writes them as a peft adapter beside the
             base model's name, see `insightedit.comprehension.adapter_checkpoint`.
@@ -193,8 +191,6 @@ def export_editor(
             tokenizer = reader.processor.tokenizer
             replaced["mllm"] = AdaptedMllm(reader.mllm, base=base, dtype=dtype, tokenizer=tokenizer)
             stored["language_model"] = f"peft adapter on {shown(base)}"
-        if not include_image_encoder:
-            replaced["image_encoder"] = None
         for_training = {"text_encoder": copy_of(editor.text_encoder, dtype), "tokenizer": editor.tokenizer}
     pipeline = pipeline_from_editor(editor, config, dtype, **replaced)
     pipeline.register_to_config(**(taught or {}))
@@ -252,7 +248,7 @@ def export_pipeline(
         for part, held in (for_training or {}).items():
             if held is not None:
                 held.save_pretrained(new / part)
-        (new / "pipeline.py").write_text(_shim(pipeline), encoding="utf-8")
+        (new / "pipeline.py").write_text(_LOADER.format(name=type(pipeline).__name__), encoding="utf-8")
         if config is not None:
             (new / CONFIG).write_text(carried_config(config), encoding="utf-8")
         (new / "README.md").write_text(model_card(pipeline, facts), encoding="utf-8")
@@ -262,8 +258,3 @@ def export_pipeline(
             draw_sheet(load_pipeline(new), samples, new / SHEET)
         replace_folder(new, folder, owned)
     return folder
-
-
-def _shim(pipeline: InsightEditPipeline | InterleavedEditPipeline) -> str:
-    """`pipeline.py` of a model folder: for diffusers' own loader, which takes code only if it is told to."""
-    return _PIPELINE_SHIM.format(name=type(pipeline).__name__)

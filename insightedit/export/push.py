@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,29 +37,17 @@ ALWAYS_THERE = {".gitattributes", "README.md"}  # the hub's own beginnings of a 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did.
+    """What a push did."""
 
-    Attributes:
-        url: page of the model.
-        commit: id of the newest commit there.
-        files: files that the folder holds.
-        already_there: how many of them the hub had already, byte for byte.
-        left_out: how many other files lie in the folder, which are not uploaded.
-    """
-
-    url: str
-    commit: str
-    files: int
-    already_there: int
-    left_out: int
+    url: str  # page of the model
+    commit: str  # id of the newest commit there
+    files: int  # that the folder holds
+    already_there: int  # of them, byte for byte
+    left_out: int  # how many other files lie in the folder, which are not uploaded
 
 
 def check_target(repo: str, *, private: bool = False) -> None:
     """Find out before hours of work whether a push can succeed at all: id, token, network.
-
-    Args:
-        repo: `owner/name`.
-        private: whether the repository is to be private.
 
     Raises:
         ValueError: in one sentence, if the id is none, if there is no token, if the hub does not know it or cannot be
@@ -105,24 +94,23 @@ def push_folder(folder: str | os.PathLike, repo: str, *, private: bool = False, 
             api.create_repo(repo, private=private, exist_ok=True)
         files = _files(folder)
         there = sum(_same(folder / name, entry) for name, entry in (remote or {}).items() if name in files)
+        # what else lies there than files of the older model that the new one lacks stays
+        stale = [name for name in remote or {} if name not in files and name.endswith(PART_ENDINGS)]
+        parts = {name.partition("/")[0] for name in files if "/" in name}
+        parts |= {name.partition("/")[0] for name in remote or {} if re.fullmatch(r"[^/]+/[^/]*config\.json", name)}
         commit = api.upload_folder(
             repo_id=repo,
             folder_path=folder,
             commit_message="Upload an insightedit model",
             allow_patterns=[escape(name) for name in sorted(files)],
-            delete_patterns=_stale(files, remote or {}) if replace else None,
+            delete_patterns=[name for name in stale if name.partition("/")[0] in parts] if replace else None,
         )
     others = sum(path.is_file() for path in folder.rglob("*")) - len(files)
     return Pushed(f"{api.endpoint}/{repo}", commit.oid, len(files), there, others)
 
 
 def address_card(folder: Path, repo: str) -> None:
-    """Let the card's commands name the repository instead of the folder they were written for.
-
-    Args:
-        folder: model folder; a card without the facts of an export stays as it is.
-        repo: `owner/name`.
-    """
+    """Let the card's commands name the repository instead of the folder; one without an export's facts stays."""
     card, facts_file = folder / "README.md", folder / FACTS
     if not (card.is_file() and facts_file.is_file()):
         return
@@ -138,22 +126,12 @@ def address_card(folder: Path, repo: str) -> None:
 
 @contextmanager
 def hub_errors(repo: str, again: str | None = None) -> Iterator[None]:
-    """Turn what the hub's client raises into a `ValueError` of one sentence, without the token in it.
-
-    Args:
-        repo: `owner/name`, for the message.
-        again: what to do after an interruption, for the message.
-
-    Raises:
-        ValueError: for every error of the client, the network or the hub.
-    """
+    """Turn what the hub's client raises into a `ValueError` of one sentence; `again` is what goes on after it."""
     try:
         yield
-    except ValueError as error:
+    except Exception as error:
         if type(error) is ValueError and error.__cause__ is None:
             raise  # one of our own
-        raise ValueError(_explain(error, repo, again)) from None
-    except Exception as error:
         raise ValueError(_explain(error, repo, again)) from None  # `from None`: causes carry request headers
 
 
@@ -208,17 +186,6 @@ def _check_content(folder: Path, repo: str, remote: dict[str, Any], replace: boo
         )
 
 
-def _stale(files: set[str], remote: dict[str, Any]) -> list[str]:
-    """Files of the repository's older model that the new one lacks; what else lies there stays."""
-    parts = {name.partition("/")[0] for name in files if "/" in name}
-    parts |= {name.partition("/")[0] for name in remote if name.count("/") == 1 and name.endswith("config.json")}
-    return [
-        name
-        for name in remote
-        if name not in files and name.endswith(PART_ENDINGS) and name.partition("/")[0] in parts
-    ]
-
-
 def _files(folder: Path) -> set[str]:
     """What is uploaded: files that an export wrote, and a licence; nothing else, whatever lies in the folder.
 
@@ -243,14 +210,14 @@ def _files(folder: Path) -> set[str]:
 
 def _same(path: Path, entry: Any) -> bool:
     """Whether a file is the hub's, byte for byte."""
-    size = path.stat().st_size
-    if entry.size != size:
+    from huggingface_hub.utils.sha import git_hash
+
+    if entry.size != path.stat().st_size:
         return False
     with path.open("rb") as file:
         if entry.lfs is not None:
             return hashlib.file_digest(file, "sha256").hexdigest() == entry.lfs.sha256
-        git = hashlib.sha1(b"blob %d\0" % size + file.read(), usedforsecurity=False)  # git's name of the content
-    return git.hexdigest() == entry.blob_id
+        return git_hash(file.read()) == entry.blob_id
 
 
 def _explain(error: BaseException, repo: str, again: str | None) -> str:

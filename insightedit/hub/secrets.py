@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,25 @@ SHORTEST = 8  # characters; what is shorter could stand anywhere by chance
 
 
 def without_secrets(held: Any) -> Any:
-    """Settings with the variable's name in place of its value, wherever the value of a secret stands.
-
-    Args:
-        held: dicts, lists, texts and numbers, nested.
-
-    Returns:
-        A copy in which a text that holds the value of an environment variable whose name matches `NAMES` holds
-        `${oc.env:NAME}` there.
-    """
+    """A copy of nested settings in which the value of a variable whose name matches `NAMES` is `${oc.env:NAME}`."""
     variables = sorted(os.environ.items())
-    return _hidden(held, {value: name for name, value in variables if NAMES.search(name) and len(value) >= SHORTEST})
+    secrets = {value: name for name, value in variables if NAMES.search(name) and len(value) >= SHORTEST}
 
-
-def _hidden(held: Any, secrets: dict[str, str]) -> Any:
-    if isinstance(held, dict):
-        return {key: _hidden(value, secrets) for key, value in held.items()}
-    if isinstance(held, list | tuple):
-        return type(held)(_hidden(value, secrets) for value in held)
-    if isinstance(held, str):
+    def hide(text: str) -> str:
         for value, name in secrets.items():
-            held = held.replace(value, f"${{oc.env:{name}}}")
-    return held
+            text = text.replace(value, f"${{oc.env:{name}}}")
+        return text
+
+    return map_texts(held, hide)
+
+
+def map_texts(held: Any, change: Callable[[str], str]) -> Any:
+    """A copy of nested dicts, lists and tuples in which every text but the keys is changed."""
+    if isinstance(held, dict):
+        return {key: map_texts(value, change) for key, value in held.items()}
+    if isinstance(held, list | tuple):
+        return type(held)(map_texts(value, change) for value in held)
+    return change(held) if isinstance(held, str) else held
 
 
 def read_plain_yaml(path: str | Path) -> Any:
@@ -41,9 +39,6 @@ def read_plain_yaml(path: str | Path) -> Any:
 
     Args:
         path: YAML that a program wrote, such as a run's `config.yaml`.
-
-    Returns:
-        The config, as OmegaConf loads it.
 
     Raises:
         ValueError: if a value asks to be filled in, or the file is not UTF-8.

@@ -11,14 +11,14 @@ from insightedit.bridging.bridge import EditBridge
 from insightedit.bridging.fusion import FusionBridge
 from insightedit.config.kinds import part_class
 from insightedit.config.load import ConfigError
-from insightedit.config.schema import Config, FusionConfig
+from insightedit.config.schema import Config
 from insightedit.generation.autoencoder import latent_factor
 from insightedit.model.editor import Editor
 from insightedit.modeling.pretrained import load_pretrained, open_base_model
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler
-    from transformers import CLIPVisionModelWithProjection, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from insightedit.comprehension.base import Comprehension
     from insightedit.generation.denoiser import Denoiser, DenoiserInputs
@@ -62,28 +62,29 @@ def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
     text_encoder, tokenizer = (None, None) if fuses else build_text_encoder(config)
     parts = {} if config.stage.objective == "align" else build_generator(config)
     if config.bridge.fusion is not None:
-        bridge: Any = build_fusion(config.bridge.fusion, comprehension, inputs)
+        reader: Any = comprehension
+        bridge: Any = FusionBridge(
+            token_width=reader.token_width,
+            visual_width=inputs.visual_width,
+            num_heads=config.bridge.fusion.num_heads,
+            activation=config.bridge.fusion.activation,
+            text_length=reader.tokenizer.max_length,
+            text_width=reader.hidden_size,
+        )
     else:
         bridge = build_bridge(config, comprehension, text_encoder, inputs, _image_embed_dim(config))
         bridge.set_null_text_states(null_text_states(text_encoder, tokenizer, bridge.config["num_queries"]))
         bridge.use_bim = config.stage.use_bim and config.bridge.bim is not None
         bridge.use_iaa = config.stage.use_iaa and config.bridge.iaa is not None
-    return Editor(
-        comprehension=comprehension,
-        bridge=bridge,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        scale_source_latents=config.generation.scale_source_latents,
-        **parts,
+    editor = Editor(
+        comprehension=comprehension, bridge=bridge, text_encoder=text_encoder, tokenizer=tokenizer, **parts
     )
+    editor.scale_source_latents = config.generation.scale_source_latents
+    return editor
 
 
 def check_parts(config: Config, inputs: DenoiserInputs) -> None:
-    """Refuse parts that cannot stand beside each other, before anything is loaded.
-
-    Args:
-        config: a whole config.
-        inputs: of its denoiser.
+    """Refuse parts that cannot stand beside each other, before anything is loaded; `inputs` are the denoiser's.
 
     Raises:
         ConfigError: naming the settings.
@@ -121,18 +122,6 @@ def check_parts(config: Config, inputs: DenoiserInputs) -> None:
                 f"bridge.{name} makes {what}, which generation.denoiser.kind {draws} does not take: set "
                 f"bridge.{name}=null."
             )
-
-
-def build_fusion(part: FusionConfig, comprehension: Any, inputs: DenoiserInputs) -> FusionBridge:
-    """Feature fusion at the widths of the models it connects."""
-    return FusionBridge(
-        token_width=comprehension.token_width,
-        visual_width=inputs.visual_width,
-        num_heads=part.num_heads,
-        activation=part.activation,
-        text_length=comprehension.tokenizer.max_length,
-        text_width=comprehension.hidden_size,
-    )
 
 
 def build_text_encoder(config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -180,18 +169,14 @@ def build_bridge(
             f"generation.denoiser.kind {config.generation.denoiser.kind} reads width {inputs.text_width}: name a "
             "pipeline and a denoiser that belong together."
         )
+    widths = {"vision_width": comprehension.vision_hidden_size, "residual_channels": inputs.residual_channels}
     return EditBridge(
         num_queries=getattr(own, "max_position_embeddings", None) or T5_LENGTH,
         text_width=own.hidden_size,
         llm_width=comprehension.hidden_size,
         qformer_config=asdict(qformer) if qformer else None,
         edit_head_config=asdict(head) if head else None,
-        bim_config=bim
-        and {
-            **asdict(bim),
-            "vision_width": comprehension.vision_hidden_size,
-            "residual_channels": inputs.residual_channels,
-        },
+        bim_config=bim and asdict(bim) | widths,
         iaa_config=iaa
         and {"hidden_dim": iaa.hidden_dim, "num_layers": iaa.num_layers, "image_embed_dim": image_embed_dim},
         null_text=config.guidance.null_text,
@@ -200,6 +185,8 @@ def build_bridge(
 
 def build_generator(config: Config) -> dict[str, Any]:
     """Denoiser, autoencoder, noise scheduler and, with an image branch, the CLIP image encoder; Editor's keywords."""
+    from transformers import CLIPVisionModelWithProjection
+
     vae, scheduler = build_autoencoder(config)
     denoiser = denoiser_class(config).build(
         config,
@@ -208,12 +195,11 @@ def build_generator(config: Config) -> dict[str, Any]:
         alphas_cumprod=scheduler.alphas_cumprod,
     )
     check_resolution(config.generation.resolution, latent_factor(vae) * denoiser.grid)
-    return {
-        "denoiser": denoiser,
-        "vae": vae,
-        "noise_scheduler": scheduler,
-        "image_encoder": build_image_encoder(config) if config.bridge.iaa else None,
-    }
+    encoder = None
+    if config.bridge.iaa:  # it learns to predict this frozen tower's embedding of the target
+        with open_base_model("generation.image_encoder", config.generation.image_encoder, CLIP) as folder:
+            encoder = load_pretrained(CLIPVisionModelWithProjection, folder, dtype=torch.float32)
+    return {"denoiser": denoiser, "vae": vae, "noise_scheduler": scheduler, "image_encoder": encoder}
 
 
 def build_autoencoder(config: Config) -> tuple[Any, DDIMScheduler]:
@@ -236,11 +222,7 @@ def build_autoencoder(config: Config) -> tuple[Any, DDIMScheduler]:
 
 
 def check_resolution(resolution: int, grid: int) -> None:
-    """Refuse pictures that autoencoder and denoiser cannot halve as often as they do.
-
-    Args:
-        resolution: pixels a side.
-        grid: what it has to be a multiple of.
+    """Refuse images that autoencoder and denoiser cannot halve as often as they do, to a multiple of `grid` pixels.
 
     Raises:
         ConfigError: naming the two nearest sides that fit.
@@ -251,14 +233,6 @@ def check_resolution(resolution: int, grid: int) -> None:
         raise ConfigError(
             f"generation.resolution is {resolution}: autoencoder and denoiser need a multiple of {grid}, e.g. {near}."
         )
-
-
-def build_image_encoder(config: Config) -> CLIPVisionModelWithProjection:
-    """The frozen CLIP tower whose embedding of the target IAA learns to predict."""
-    from transformers import CLIPVisionModelWithProjection
-
-    with open_base_model("generation.image_encoder", config.generation.image_encoder, CLIP) as folder:
-        return load_pretrained(CLIPVisionModelWithProjection, folder, dtype=torch.float32)
 
 
 @torch.no_grad()

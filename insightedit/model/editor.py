@@ -1,4 +1,4 @@
-"""The whole data flow in one class: comprehension -> bridging -> generation.
+"""The whole data flow in one class, its parts built by `insightedit.model.build`.
 
     source image -+- comprehension --> states at the edit tokens, vision patches
     instruction --+         |
@@ -16,8 +16,6 @@ Where instructions hold pictures (MIGE, figure 4), feature fusion stands between
                      bridge.fuse
                             v
     words ------------ comprehension ----------> text states -> bridge -> denoiser([z_t, z_src] ; text states)
-
-Parts are built by `insightedit.model.build` and handed in finished.
 """
 
 from __future__ import annotations
@@ -88,8 +86,9 @@ class Editor(nn.Module):
             states; None where comprehension gives the text states itself.
         tokenizer: the text encoder's.
         image_encoder: frozen CLIP vision tower with projection, the teacher of IAA; None without image branch.
-        scale_source_latents: whether source latents are multiplied by the autoencoder's scaling factor.
     """
+
+    scale_source_latents = False  # whether source latents are multiplied by the autoencoder's scaling factor
 
     def __init__(
         self,
@@ -102,7 +101,6 @@ class Editor(nn.Module):
         text_encoder: PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         image_encoder: CLIPVisionModelWithProjection | None = None,
-        scale_source_latents: bool = False,
     ) -> None:
         super().__init__()
         self.comprehension = comprehension
@@ -115,7 +113,6 @@ class Editor(nn.Module):
         self.image_encoder = image_encoder
         self.noise_scheduler: Any = noise_scheduler
         self.tokenizer = tokenizer
-        self.scale_source_latents = scale_source_latents
         for frozen in (vae, text_encoder, image_encoder):
             if frozen is not None:
                 frozen.requires_grad_(False).eval()

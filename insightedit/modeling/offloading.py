@@ -38,6 +38,19 @@ def in_forward(module: nn.Module) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def eval_mode(*modules: nn.Module | None) -> Iterator[None]:
+    """Dropout and the like off inside; every part goes back to the mode it was in."""
+    modes = [(part, part.training) for module in modules if module is not None for part in module.modules()]
+    for part, _ in modes:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
 def execution_device(module: nn.Module) -> torch.device:
     """Where a module computes, which is not where offloaded weights lie.
 

@@ -7,8 +7,10 @@ the background lock every pixel outside the edit mask stays exactly the source's
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +24,8 @@ from torch import Tensor
 
 from insightedit.generation.autoencoder import decode, encode_source, latent_factor, latent_scale
 from insightedit.generation.guidance import branch_weights
-from insightedit.generation.sampling import DrawState, StepCallback
-from insightedit.images.background import EditComparison, hidden_share, native_map, paste_edit
+from insightedit.generation.sampling import DrawState, StepCallback, denoise, initial_noise, step_generators
+from insightedit.images.background import EditComparison, compute_edit_map, hidden_share, native_map, paste_edit
 from insightedit.images.reading import (
     Picture,
     pixels_to_tensor,
@@ -35,18 +37,13 @@ from insightedit.images.reading import (
     to_pil,
     to_rgb,
 )
+from insightedit.model.editor import understand
+from insightedit.modeling.offloading import eval_mode
 from insightedit.pipelines.folder_pipeline import FolderPipeline
-from insightedit.pipelines.functional import (
-    DrawSettings,
-    compare_decoded,
-    eval_mode,
-    sample_latents,
-    software_versions,
-)
 from insightedit.pipelines.inputs import (
+    OUTPUT_TYPES,
+    DrawSettings,
     EditRequest,
-    check_latents,
-    check_settings,
     choose_seeds,
     pair_negatives,
     pair_up,
@@ -60,49 +57,29 @@ PipelineCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Ten
 
 @dataclass
 class InsightEditOutput(BaseOutput):
-    """What one call gives back; each list has one entry per picture.
+    """What one call gives back; each list has one entry per picture."""
 
-    Attributes:
-        images: edited pictures in the size and mode of their sources: PIL images, float32 arrays (H, W, C) in
-            [0, 1] or tensors (C, H, W) in [0, 1]; with `output_type="latent"` one tensor (B, C, h, w) and no
-            maps and masks.
-        edit_maps: (H, W) float32 in [0, 1], how strongly the model changed each place.
-        masks: (H, W) bool, where pixels may differ from the source's: the model's estimate or the user's
-            mask.
-        expressive_instructions: what the language model says it will do; None where it was not asked to.
-        seeds: of the noise; the same seed gives the same bytes, alone or in a batch.
-        versions: of the software.
-        settings: arguments of the call, defaults filled in.
-        evidence: what the model drew at its own resolution.
-        warnings: reasons to look at the picture twice, most serious first; see `insightedit.pipelines.warnings`.
-    """
-
+    # in the size and mode of their sources: PIL images, float32 arrays (H, W, C) or tensors (C, H, W) in [0, 1]; with
+    # `output_type="latent"` one tensor (B, C, h, w) and no maps and masks
     images: list[Any] | Tensor
-    edit_maps: list[np.ndarray]
-    masks: list[np.ndarray]
-    expressive_instructions: list[str | None]
-    seeds: list[int]
-    versions: dict[str, str]
-    settings: dict[str, Any]
-    evidence: list[EditComparison]
-    warnings: list[list[EditWarning]]
+    edit_maps: list[np.ndarray]  # (H, W) float32 in [0, 1], how strongly the model changed each place
+    masks: list[np.ndarray]  # (H, W) bool, where pixels may differ: the model's estimate or the user's mask
+    expressive_instructions: list[str | None]  # what the language model says it will do; None where it was not asked
+    seeds: list[int]  # of the noise; the same seed gives the same bytes, alone or in a batch
+    versions: dict[str, str]  # of the software
+    settings: dict[str, Any]  # arguments of the call, defaults filled in
+    evidence: list[EditComparison]  # what the model drew at its own resolution
+    warnings: list[list[EditWarning]]  # reasons to look at the picture twice, most serious first
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a pipeline read: everything that its denoiser is conditioned on.
+    """What a pipeline read: everything that its denoiser is conditioned on."""
 
-    Attributes:
-        condition: of the instructions.
-        null_text_states: (Q, D_text), the bridge's.
-        negative: of what is to be avoided, or None.
-        expressive: what the language model wrote, or None for each picture.
-    """
-
-    condition: EditCondition
-    null_text_states: Tensor
-    negative: EditCondition | None
-    expressive: list[str | None]
+    condition: EditCondition  # of the instructions
+    null_text_states: Tensor  # (Q, D_text), the bridge's
+    negative: EditCondition | None  # of what is to be avoided
+    expressive: Sequence[str | None]  # what the language model wrote
 
 
 class EditPipeline(FolderPipeline):
@@ -112,6 +89,7 @@ class EditPipeline(FolderPipeline):
     _guidance_scale = _image_guidance_scale = 1.0
     _interrupt = False
     _num_timesteps = 0
+    _comprehension: Any = None
     comprehension: Any
 
     @property
@@ -140,28 +118,43 @@ class EditPipeline(FolderPipeline):
         """Whether a callback set `_interrupt`: then no further step is taken, and no further picture begun."""
         return self._interrupt
 
-    def check_inputs(
-        self, settings: DrawSettings, batch_size: int, output_type: str, callback_tensor_inputs: Sequence[str]
-    ) -> None:
+    def check_inputs(self, call: Mapping[str, Any], settings: DrawSettings, count: int) -> None:
         """Refuse what cannot work before any of it is done.
+
+        Args:
+            call: arguments by name.
+            settings: among them, defaults filled in.
+            count: of the images that are asked for.
 
         Raises:
             ValueError: names the argument, its value and what holds.
         """
-        check_settings(settings, batch_size, output_type)
-        unknown = sorted(set(callback_tensor_inputs) - set(self._callback_tensor_inputs))
-        if unknown:
+        if settings.num_inference_steps < 1:
+            raise ValueError(f"`num_inference_steps` is {settings.num_inference_steps}: at least 1 step is needed.")
+        for name in ("guidance_scale", "image_guidance_scale", "image_prompt_scale"):
+            value = getattr(settings, name)
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"`{name}` is {value}: take a number from 0 upwards.")
+        if call["batch_size"] < 1:
+            raise ValueError(f"`batch_size` is {call['batch_size']}: at least 1 picture goes through at a time.")
+        if call["output_type"] not in OUTPUT_TYPES:
+            raise ValueError(f"`output_type` is {call['output_type']!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
+        if unknown := sorted(set(_tensor_inputs(call)) - set(self._callback_tensor_inputs)):
             raise ValueError(
                 f"`callback_on_step_end_tensor_inputs` names {unknown}: this pipeline has only "
                 f"{self._callback_tensor_inputs}; callbacks of SDXL, SD3 and ControlNet want what it does not make."
             )
+        latents, shape = call["latents"], (count, *self._latent_shape())
+        if latents is not None and tuple(latents.shape) != shape:
+            raise ValueError(
+                f"`latents` has shape {tuple(latents.shape)}, expected {shape}: standard normal noise, one for each "
+                "image that is asked for, in the model's own size."
+            )
+        if latents is not None and not bool(torch.isfinite(latents).all()):
+            raise ValueError("`latents` holds values that are not finite: give standard normal noise.")
 
     def _run(self, call: Mapping[str, Any]) -> InsightEditOutput | tuple:
-        """What both pipelines' calls do.
-
-        Args:
-            call: arguments of `__call__` by name; an image that is None is a blank canvas.
-        """
+        """What both pipelines' calls do with their arguments; an image that is None is a blank canvas."""
         # 1. Check and complete the arguments
         blank = call["image"] is None and "default_creation_guidance_scale" in self._settings
         given: Any = [None] if blank else read_pictures(call["image"])
@@ -170,11 +163,8 @@ class EditPipeline(FolderPipeline):
         references = self._pair_references(call["reference_images"], instructions)
         usual = self._usual(blank)
         settings = replace(usual, **{name: call[name] for name in asdict(usual) if call.get(name) is not None})
-        names = tensor_inputs(call["callback_on_step_end"], call["callback_on_step_end_tensor_inputs"])
-        self.check_inputs(settings, call["batch_size"], call["output_type"], names)
-        lock, mask, latents, each = (
-            call[name] for name in ("background_lock", "mask", "latents", "num_images_per_prompt")
-        )
+        lock, mask, each = call["background_lock"], call["mask"], call["num_images_per_prompt"]
+        self.check_inputs(call, settings, len(pictures) * each)
         if blank and (mask is not None or call["mask_threshold"] is not None):
             raise ValueError("a mask was given, but a blank canvas has nothing to keep: leave it out.")
         request = EditRequest(
@@ -183,38 +173,45 @@ class EditPipeline(FolderPipeline):
             choose_seeds(len(pictures), call["seed"], call["generator"], each),
             [None] * len(pictures) if blank else read_masks(mask, pictures, lock),
             pair_negatives(call["negative_prompt"], len(pictures), settings, lowercase),
-            latents,
+            call["latents"],
             references,
         ).times(each)
-        check_latents(latents, (len(request.pictures), *self._latent_shape()))
         options = self._reading_options(call)
 
         # 2. Draw at the model's own resolution, `batch_size` pictures at a time
+        is_latent = call["output_type"] == "latent"
         results: list[Tensor] = []
         evidence: list[EditComparison] = []
         texts: list[str | None] = []
         drawn: list[Picture] = []
         with eval_mode(self.comprehension, self.bridge, self.denoiser, self.vae):
-            for part, callback in self._parts(
-                request, settings, call["batch_size"], call["callback_on_step_end"], names
-            ):
+            for part, callback in self._parts(request, settings, call):
                 rgb = [None if picture is None else to_rgb(picture) for picture in part.pictures]
                 read = self._read(part, rgb, **options)
                 edited, source = self._draw(part, rgb, read, settings, callback)
                 results.append(edited)
                 texts += read.expressive
-                if blank and call["output_type"] != "latent":
-                    drawn += map(_as_picture, decode(self.vae, edited))
-                elif call["output_type"] != "latent":
-                    evidence += compare_decoded(self.vae, edited, source, call["mask_threshold"])
+                if is_latent:
+                    continue
+                pixels = [tensor_to_pixels(one) for one in decode(self.vae, edited)]
+                if blank:
+                    drawn += [read_picture(np.rint(one).astype(np.uint8)) for one in pixels]
+                else:  # compared with the source as the autoencoder brings it back
+                    back = [tensor_to_pixels(one) for one in decode(self.vae, source)]
+                    pairs = zip(pixels, back, strict=True)
+                    evidence += [compute_edit_map(*pair, call["mask_threshold"]) for pair in pairs]
         self.maybe_free_model_hooks()
 
         # 3. Back onto the users' own pixels; an interrupted call gives what it began
         used = {k: v for k, v in asdict(settings).items() if k in call or k in self._settings}
         used |= {"background_lock": lock, "own_mask": mask is not None}
-        used |= self._facts(call, request, len(texts)) | {"batch_size": call["batch_size"]}
+        if request.references is None:
+            used["reference_image"] = call["reference_image"] is not None
+        else:
+            used["reference_images"] = [len(own) for own in request.references[: len(texts)]]
+        used["batch_size"] = call["batch_size"]
         output = self._finish(request, evidence, texts, settings, used, call["output_type"], drawn)
-        if call["output_type"] == "latent":
+        if is_latent:
             output.images = torch.cat(results)
         return output if call["return_dict"] else output.to_tuple()
 
@@ -229,24 +226,38 @@ class EditPipeline(FolderPipeline):
         drawn: Sequence[Picture],
     ) -> InsightEditOutput:
         """What was drawn, on the users' own pixels; `drawn` from blank stands in place of evidence."""
-        finished = [_drawn_from_blank(picture) for picture in drawn]
-        hidden = []
+        images, masks, maps, hidden = list(drawn), [], [], []
+        for picture in drawn:  # all of it
+            masks.append(np.ones(picture.size[::-1], dtype=bool))
+            maps.append(np.ones(picture.size[::-1], dtype=np.float32))
         for picture, proof, own in zip(request.pictures, evidence, request.masks, strict=False):
-            pasted = paste_edit(picture, proof, own, used["background_lock"])
-            finished.append((*pasted, native_map(proof, picture.size)))
+            edited, mask = paste_edit(picture, proof, own, used["background_lock"])
+            images.append(edited)
+            masks.append(mask)
+            maps.append(native_map(proof, picture.size))
             hidden.append(hidden_share(picture, proof))
-        masks = [where for _, where, _ in finished]
-        blank = request.pictures[0] is None
+        known, parts = self.config["known_words"], self.components
+        options = {
+            "known": None if known is None else frozenset(known.split()),
+            "tokenizer": parts.get("tokenizer") or getattr(parts["processor"], "tokenizer", None),
+        }
+        whole = unusual_settings(settings, self._usual(request.pictures[0] is None))
+        warnings = []
+        for index, told in enumerate(texts):  # without masks (latents) only what words and settings tell
+            words = request.instructions[index].replace(REFERENCE_PLACEHOLDER, "picture")
+            changed = bool(masks[index].any()) if masks else True
+            unseen = unseen_edit(hidden[index]) if hidden else []
+            warnings.append(find_warnings(words, told, changed, **options) + unseen + whole)
         return InsightEditOutput(
-            images=[convert(picture, output_type) for picture, _, _ in finished],
-            edit_maps=[edit_map for _, _, edit_map in finished],
+            images=[convert(picture, output_type) for picture in images],
+            edit_maps=maps,
             masks=masks,
             expressive_instructions=texts,
             seeds=request.seeds[: len(texts)],
             versions=software_versions(),
             settings=used,
             evidence=evidence,
-            warnings=self.find_warnings(request.instructions, masks, texts, settings, blank, hidden),
+            warnings=warnings,
         )
 
     def _pair_references(self, references: Any, instructions: Sequence[str]) -> list[list[Picture]] | None:
@@ -261,9 +272,16 @@ class EditPipeline(FolderPipeline):
         """Comprehension and bridging of B requests; images are (H, W, 3) uint8 RGB, or None on a blank canvas."""
         raise NotImplementedError
 
-    def _facts(self, call: Mapping[str, Any], request: EditRequest, count: int) -> dict[str, Any]:
-        """What the output's settings say about references, of the first `count` pictures."""
-        raise NotImplementedError
+    @torch.no_grad()
+    def _understand(
+        self, instructions: Sequence[str], images: Sequence[Any], *more: Any, **options: Any
+    ) -> EditCondition:
+        """Comprehension and bridging; what follows the images goes to the comprehension's `tokenize`."""
+        tokens = self.comprehension.tokenize(list(instructions), list(images), *more, **options)
+        tokens = replace(tokens, labels=None).to(self.comprehension.device)
+        return understand(self.comprehension, self.bridge, self.denoiser, self.vae, tokens, self._latent_shape()[1:])[
+            1
+        ]
 
     def _draw(
         self,
@@ -274,22 +292,30 @@ class EditPipeline(FolderPipeline):
         callback: StepCallback,
     ) -> tuple[Tensor, Tensor]:
         """Scaled latents of what was drawn and of the source (zeros for a blank canvas), both (B, C, h, w)."""
+        device = self._execution_device
         if images[0] is None:
-            source_latents = scaled = torch.zeros(len(images), *self._latent_shape(), device=self._execution_device)
-        else:
-            mode = encode_source(self.vae, self.prepare_image_pixels(images), scaled=False)
+            source_latents = scaled = torch.zeros(len(images), *self._latent_shape(), device=device)
+        else:  # squashed to the model's square, as in training
+            squares = [pixels_to_tensor(squash(rgb, self.config["resolution"])) for rgb in images]
+            mode = encode_source(self.vae, torch.stack(squares).to(device), scaled=False)
             scaled = mode * latent_scale(self.vae)
             source_latents = scaled if settings.scale_source_latents else mode
-        edited = sample_latents(
+        latents, device = request.latents, source_latents.device
+        if latents is None:
+            latents = initial_noise(request.seeds, self._latent_shape(), device=device)
+        self.denoiser.set_image_prompt_scale(settings.image_prompt_scale)
+        edited = denoise(
             self.denoiser,
             self.scheduler,
-            source_latents,
+            latents.to(device),
+            source_latents.to(self.denoiser.dtype),
             read.condition,
             read.null_text_states,
-            request.seeds,
-            settings,
+            settings.guidance_scale,
+            settings.image_guidance_scale,
+            settings.num_inference_steps,
             callback,
-            latents=request.latents,
+            generators=step_generators(request.seeds),
             negative=read.negative,
         )
         return edited, scaled
@@ -309,59 +335,24 @@ class EditPipeline(FolderPipeline):
             scale_source_latents=config["scale_source_latents"],
         )
 
-    def find_warnings(
-        self,
-        instructions: Sequence[str],
-        masks: Sequence[np.ndarray],
-        understood: Sequence[str | None],
-        settings: DrawSettings,
-        blank: bool = False,
-        hidden: Sequence[float] = (),
-    ) -> list[list[EditWarning]]:
-        """What a user should know about each edit; without masks (latents) only what words and settings tell."""
-        known = self.config["known_words"]
-        options = {
-            "known": None if known is None else frozenset(known.split()),
-            "tokenizer": self.components.get("tokenizer") or getattr(self.components["processor"], "tokenizer", None),
-        }
-        whole = unusual_settings(settings, self._usual(blank))
-        found = []
-        for index, told in enumerate(understood):
-            text = instructions[index].replace(REFERENCE_PLACEHOLDER, "picture")
-            changed = bool(masks[index].any()) if len(masks) else True
-            unseen = unseen_edit(hidden[index]) if len(hidden) else []
-            found.append(find_warnings(text, told, changed, **options) + unseen + whole)
-        return found
-
-    def prepare_image_pixels(self, images: Sequence[np.ndarray]) -> Tensor:
-        """B x (H, W, 3) uint8 -> (B, 3, S, S) in [-1, 1]: squashed to the model's square, as in training."""
-        squares = [pixels_to_tensor(squash(rgb, self.config["resolution"])) for rgb in images]
-        return torch.stack(squares).to(self._execution_device)
-
     def _parts(
-        self,
-        request: EditRequest,
-        settings: DrawSettings,
-        batch_size: int,
-        on_step_end: PipelineCallback | None,
-        names: Sequence[str],
+        self, request: EditRequest, settings: DrawSettings, call: Mapping[str, Any]
     ) -> Iterator[tuple[EditRequest, StepCallback]]:
         """What shares a forward pass, until a callback interrupts; with what the sampler calls after each step."""
+        batch_size = call["batch_size"]
         runs = math.ceil(len(request.pictures) / batch_size)
         self._interrupt = False
         with self.progress_bar(total=settings.num_inference_steps * runs) as bar:
             for start in range(0, len(request.pictures), batch_size):
-                callback = self._step_callback(bar, runs, settings, on_step_end, names)
-                yield request.part(slice(start, start + batch_size)), callback
+                self._guidance_scale = settings.guidance_scale
+                self._image_guidance_scale = settings.image_guidance_scale
+                yield request.part(slice(start, start + batch_size)), self._step_callback(bar, runs, call)
                 if self._interrupt:
                     break
 
-    def _step_callback(
-        self, bar: Any, runs: int, settings: DrawSettings, on_step_end: PipelineCallback | None, names: Sequence[str]
-    ) -> StepCallback:
+    def _step_callback(self, bar: Any, runs: int, call: Mapping[str, Any]) -> StepCallback:
         """What one run of the sampler calls after each step; `runs` of them make up the bar."""
-        self._guidance_scale = settings.guidance_scale
-        self._image_guidance_scale = settings.image_guidance_scale
+        on_step_end, names = call["callback_on_step_end"], _tensor_inputs(call)
 
         def callback(step: int, timestep: Tensor, state: DrawState) -> None:
             self._num_timesteps = state.num_timesteps
@@ -381,10 +372,10 @@ class EditPipeline(FolderPipeline):
         return callback
 
 
-def tensor_inputs(on_step_end: Any, names: Sequence[str]) -> Sequence[str]:
+def _tensor_inputs(call: Mapping[str, Any]) -> Sequence[str]:
     """What a callback is given: an official one of diffusers says it itself."""
-    official = isinstance(on_step_end, OfficialCallback | MultiPipelineCallbacks)
-    return on_step_end.tensor_inputs if official else names
+    official = isinstance(call["callback_on_step_end"], OfficialCallback | MultiPipelineCallbacks)
+    return call["callback_on_step_end"].tensor_inputs if official else call["callback_on_step_end_tensor_inputs"]
 
 
 def convert(picture: Picture, output_type: str) -> Image.Image | np.ndarray | Tensor:
@@ -414,12 +405,12 @@ def _take(state: DrawState, returned: dict[str, Tensor]) -> None:
     state.condition = replace(state.condition, encoder_hidden_states=embeds)
 
 
-def _as_picture(pixels: Tensor) -> Picture:
-    """(3, H, W) in [-1, 1] -> picture of uint8 RGB."""
-    return read_picture(np.rint(tensor_to_pixels(pixels)).astype(np.uint8))
-
-
-def _drawn_from_blank(picture: Picture) -> tuple[Picture, np.ndarray, np.ndarray]:
-    """A new picture with its mask and its edit map: all of it was drawn."""
-    everywhere = np.ones(picture.size[::-1], dtype=bool)
-    return picture, everywhere, everywhere.astype(np.float32)
+def software_versions() -> dict[str, str]:
+    """Versions of what decides about the bytes of a result."""
+    versions = {}
+    for name in ("insightedit", "torch", "transformers", "diffusers", "numpy", "pillow"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "source"
+    return {**versions, "python": platform.python_version()}

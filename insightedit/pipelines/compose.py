@@ -12,8 +12,7 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import nn
 
 from insightedit.config.schema import Blip2T5Config
-from insightedit.pipelines.composed import ComposedEditPipeline
-from insightedit.pipelines.edit import InsightEditPipeline
+from insightedit.pipelines.edit import ComposedEditPipeline, InsightEditPipeline
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
 if TYPE_CHECKING:

@@ -1,44 +1,44 @@
-"""InsightEditPipeline: pictures and instructions in, edited pictures out.
+"""InsightEditPipeline: images and instructions in, edited images out.
 
-The model draws at its own square resolution. What it drew is brought back onto the user's own pixels, and
-with the background lock every pixel outside the edit mask stays exactly the source's.
-
-    pipe = InsightEditPipeline.from_pretrained(folder_or_hub_id)
-    result = pipe(image="photo.png", instruction="replace the left dog with a fox", seed=0)
-    result.images[0].save("edited.png")
+pipe = InsightEditPipeline.from_pretrained(folder_or_hub_id)
+result = pipe(image="photo.png", instruction="replace the left dog with a fox", seed=0)
+result.images[0].save("edited.png")
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, SchedulerMixin
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, ModelMixin, SchedulerMixin
 from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection, PreTrainedModel, ProcessorMixin
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionModelWithProjection,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 
 from insightedit.bridging.bridge import EditBridge
 from insightedit.comprehension.llava import LlavaComprehension
+from insightedit.config.kinds import KINDS, part_class
+from insightedit.generation.denoiser import Denoiser
 from insightedit.generation.unet import EditUNet
 from insightedit.images.reading import PictureInput, read_pictures, to_rgb
-from insightedit.modeling.offloading import execution_device
+from insightedit.modeling.offloading import eval_mode, execution_device
 from insightedit.pipelines.base import Conditions, EditPipeline, InsightEditOutput, PipelineCallback
 from insightedit.pipelines.folder_pipeline import UNetPipelineMixin
-from insightedit.pipelines.functional import eval_mode, understand
 from insightedit.pipelines.inputs import EditRequest, check_slots
 from insightedit.types import EditCondition
-
-DESCRIBE_PROMPT = "How does the picture look after this edit: {instruction}"
 
 
 class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
     """Edits pictures by instruction.
-
-    A setting (`resolution` and what follows) that is not given is that of the pipeline whose `components` the parts
-    are, else the default of `_settings`.
 
     Args:
         mllm: LLaVA-shaped model whose tokenizer knows the edit tokens.
@@ -49,22 +49,7 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         scheduler: any diffusers scheduler of the UNet's prediction type.
         image_encoder: CLIP tower for `reference_image`; optional.
         feature_extractor: its image processor; optional.
-        resolution: side in pixels of the square the model draws.
-        num_edit_tokens: R.
-        edit_token: name pattern of the edit tokens.
-        scale_source_latents: as trained; InstructPix2Pix and SmartEdit do not scale.
-        default_guidance_scale: s_T where a call names none.
-        default_image_guidance_scale: s_I where a call names none.
-        default_num_inference_steps: steps where a call names none.
-        image_prompt_scale: lambda where a call names none.
-        describe_prompt: what `describe=True` asks the language model, with a slot {instruction}.
-        expressive: the language model was trained to write what will change before it edits (MGIE's expressive
-            instruction), so it always does.
-        max_new_tokens: longest text that the language model writes, in tokens.
-        no_repeat_ngram_size: see `LlavaComprehension.generate_text`.
-        states_before_tokens: see `LlavaComprehension`; as trained.
-        known_words: every word that the model was taught, parted by spaces; None where nobody knows.
-        lowercase_instructions: the model was trained on lower-case text only.
+        **settings: `resolution` and what else `_settings` lists, see `FolderPipeline`.
 
     Raises:
         ValueError: if `resolution` does not fit the latent grid.
@@ -73,21 +58,22 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
     model_cpu_offload_seq = "mllm->bridge->image_encoder->unet->vae"
     _optional_components = ["image_encoder", "feature_extractor"]  # noqa: RUF012 - diffusers' contract
     _settings: ClassVar[dict[str, Any]] = {
-        "resolution": 256,
-        "num_edit_tokens": 32,
-        "edit_token": "<img_{index}>",
-        "scale_source_latents": False,
-        "default_guidance_scale": 7.5,
-        "default_image_guidance_scale": 1.5,
+        "resolution": 256,  # side in pixels of the square that the model draws
+        "num_edit_tokens": 32,  # R
+        "edit_token": "<img_{index}>",  # name pattern of the edit tokens
+        "scale_source_latents": False,  # as trained; InstructPix2Pix and SmartEdit do not scale
+        "default_guidance_scale": 7.5,  # s_T where a call names none
+        "default_image_guidance_scale": 1.5,  # s_I where a call names none
         "default_num_inference_steps": 50,
-        "image_prompt_scale": 1.0,
-        "describe_prompt": DESCRIBE_PROMPT,
+        "image_prompt_scale": 1.0,  # lambda where a call names none
+        "describe_prompt": "How does the picture look after this edit: {instruction}",  # asked by `describe=True`
+        # the language model was trained to write what will change before it edits (MGIE's expressive instruction)
         "expressive": False,
-        "max_new_tokens": 64,
-        "no_repeat_ngram_size": 0,
-        "states_before_tokens": False,
-        "known_words": None,
-        "lowercase_instructions": False,
+        "max_new_tokens": 64,  # of the longest text that the language model writes
+        "no_repeat_ngram_size": 0,  # see `LlavaComprehension.generate_text`
+        "states_before_tokens": False,  # see `LlavaComprehension`; as trained
+        "known_words": None,  # every word that the model was taught, parted by spaces; None where nobody knows
+        "lowercase_instructions": False,  # the model was trained on lower-case text only
     }
 
     def __init__(
@@ -100,43 +86,26 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         scheduler: SchedulerMixin,
         image_encoder: CLIPVisionModelWithProjection | None = None,
         feature_extractor: CLIPImageProcessor | None = None,
-        resolution: int | None = None,
-        num_edit_tokens: int | None = None,
-        edit_token: str | None = None,
-        scale_source_latents: bool | None = None,
-        default_guidance_scale: float | None = None,
-        default_image_guidance_scale: float | None = None,
-        default_num_inference_steps: int | None = None,
-        image_prompt_scale: float | None = None,
-        describe_prompt: str | None = None,
-        expressive: bool | None = None,
-        max_new_tokens: int | None = None,
-        no_repeat_ngram_size: int | None = None,
-        states_before_tokens: bool | None = None,
-        known_words: str | None = None,
-        lowercase_instructions: bool | None = None,
+        **settings: Any,
     ) -> None:
         given = dict(locals())
         super().__init__()
-        self._register(given, 2 ** (len(unet.config.block_out_channels) - 1), "UNet")
+        self._register(given)
         check_slots("`describe_prompt`", self.config.describe_prompt, "instruction")
         check_slots("`edit_token`", self.config.edit_token, "index")
-        self._comprehension: LlavaComprehension | None = None
 
     @property
-    def comprehension(self) -> LlavaComprehension:
+    def comprehension(self) -> Any:
         """The MLLM behind the adapter that training uses, built when first needed."""
-        if self._comprehension is None or self._comprehension.mllm is not self.mllm:
-            self._comprehension = LlavaComprehension(
-                self.mllm,
-                self.processor,
-                num_edit_tokens=self.config.num_edit_tokens,
-                edit_token=self.config.edit_token,
-                states_before_tokens=self.config.states_before_tokens,
-            )
+        if self._comprehension is None or self._comprehension.parts()["mllm"] is not self.mllm:
+            self._comprehension = self._build_comprehension()
         return self._comprehension
 
-    def use_comprehension(self, comprehension: LlavaComprehension) -> None:
+    def _build_comprehension(self) -> Any:
+        names = ("num_edit_tokens", "edit_token", "states_before_tokens")
+        return LlavaComprehension(self.mllm, self.processor, **{name: self.config[name] for name in names})
+
+    def use_comprehension(self, comprehension: Any) -> None:
         """Read with this adapter, whose LoRA may be live, instead of building one."""
         self._comprehension = comprehension
 
@@ -231,21 +200,11 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         self, request: EditRequest, images: Sequence[Any], image_embeds: Tensor | None = None, describe: bool = False
     ) -> Conditions:
         words = self.describe_edit(request.instructions, images) if describe else [None] * len(images)
-        negatives, embeddings = request.negatives, self.comprehension.edit_embeddings
-        return Conditions(
-            self.encode_instruction(request.instructions, images, image_embeds, words),
-            self.bridge.null_states(None if embeddings is None else embeddings.to(execution_device(self.bridge))),
-            None if negatives is None else self.encode_instruction(negatives, images),
-            words,
-        )
-
-    def _draw(self, request: EditRequest, images: Sequence[Any], read: Conditions, *how: Any) -> tuple[Tensor, Tensor]:
-        settings = how[0]
-        self.denoiser.set_image_prompt_scale(settings.image_prompt_scale)
-        return super()._draw(request, images, read, *how)
-
-    def _facts(self, call: Mapping[str, Any], request: EditRequest, count: int) -> dict[str, Any]:
-        return {"reference_image": call["reference_image"] is not None}
+        embeddings = self.comprehension.edit_embeddings
+        embeddings = None if embeddings is None else embeddings.to(execution_device(self.bridge))
+        negatives = request.negatives and self.encode_instruction(request.negatives, images)
+        condition = self.encode_instruction(request.instructions, images, image_embeds, words)
+        return Conditions(condition, self.bridge.null_states(embeddings), negatives, words)
 
     def encode_instruction(
         self,
@@ -263,7 +222,7 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
             expressive_instructions: B texts that the language model wrote; an `expressive` model reads them again.
         """
         words = expressive_instructions if self.config.expressive else None
-        condition = understand(self.comprehension, self.bridge, instructions, images, self._latent_shape()[1:], words)
+        condition = self._understand(instructions, images, replies=words)
         if image_embeds is None:
             return condition
         embeds = image_embeds.to(condition.encoder_hidden_states).expand(len(instructions), -1)
@@ -272,11 +231,8 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
     def describe_edit(self, instructions: Sequence[str], images: Sequence[np.ndarray]) -> list[str | None]:
         """What the language model says the result will look like; greedy, so repeatable."""
         questions = [self.config.describe_prompt.format(instruction=instruction) for instruction in instructions]
-        return list(
-            self.comprehension.generate_text(
-                questions, list(images), self.config.max_new_tokens, self.config.no_repeat_ngram_size
-            )
-        )
+        longest, ngram = self.config.max_new_tokens, self.config.no_repeat_ngram_size
+        return list(self.comprehension.generate_text(questions, list(images), longest, ngram))
 
     def encode_reference(self, reference_image: PictureInput) -> Tensor:
         """(1, D_img) projected CLIP embedding of a real picture.
@@ -313,3 +269,65 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
     def set_ip_adapter_scale(self, scale: float) -> None:
         """Weight of the image branch from here to the end of a picture; what diffusers' callbacks call."""
         self.denoiser.set_image_prompt_scale(scale)
+
+
+class ComposedEditPipeline(InsightEditPipeline):
+    """Edits as `InsightEditPipeline` does, with whatever reads and draws.
+
+    Args:
+        mllm: what `comprehension` reads with.
+        bridge: Q-Former or edit head, BIM, IAA.
+        vae: autoencoder.
+        scheduler: any diffusers scheduler of the denoiser's prediction type.
+        processor: the mllm's processor or tokenizer, where it has one.
+        unet: denoiser; or
+        transformer: denoiser.
+        image_encoder: CLIP tower for `reference_image`; optional.
+        feature_extractor: its image processor; optional.
+        **settings: those of `InsightEditPipeline`, but that the comprehension's are `comprehension_settings`: as in a
+            config's `comprehension`, its `kind` among them.
+
+    Raises:
+        ValueError: if `resolution` does not fit the latent grid, there is not one denoiser, or the kind is of a
+            module that was not imported: a model folder makes this package import nothing.
+    """
+
+    model_cpu_offload_seq = "mllm->bridge->image_encoder->unet->transformer->vae"
+    _optional_components = ["processor", "unet", "transformer", "image_encoder", "feature_extractor"]  # noqa: RUF012
+    _settings: ClassVar[dict[str, Any]] = {"comprehension_settings": {"kind": "llava"}} | {
+        name: default
+        for name, default in InsightEditPipeline._settings.items()
+        if name not in ("num_edit_tokens", "edit_token", "states_before_tokens")
+    }
+
+    def __init__(
+        self,
+        mllm: PreTrainedModel | ModelMixin,
+        bridge: EditBridge,
+        vae: AutoencoderKL | AutoencoderDC | AutoencoderTiny,
+        scheduler: SchedulerMixin,
+        processor: ProcessorMixin | PreTrainedTokenizerBase | None = None,
+        unet: Denoiser | None = None,
+        transformer: Denoiser | None = None,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        **settings: Any,
+    ) -> None:
+        given = dict(locals())
+        super(InsightEditPipeline, self).__init__()
+        denoisers = [one for one in (unet, transformer) if one is not None]
+        if len(denoisers) != 1:
+            raise ValueError(f"{len(denoisers)} denoisers were given: `unet` or `transformer`, one of them, draws.")
+        self._register(given)
+        kind = str(self.config["comprehension_settings"].get("kind"))
+        module = kind.partition(":")[0]
+        if kind not in KINDS["comprehension"] and module not in sys.modules:
+            raise ValueError(
+                f"this model reads with {kind[:100]}, and a model folder makes this package import nothing: write "
+                f"`import {module[:100]}` first if you know whose it is."
+            )
+
+    def _build_comprehension(self) -> Any:
+        settings = self.config["comprehension_settings"]
+        parts = {"mllm": self.mllm, "processor": self.processor}
+        return part_class("comprehension", settings["kind"]).from_parts(parts, settings)

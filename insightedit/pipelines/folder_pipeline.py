@@ -27,17 +27,28 @@ logger = logging.get_logger(__name__)
 
 
 class FolderPipeline(DiffusionPipeline):
-    """A pipeline whose settings come with its parts, and whose folder is checked before it is read."""
+    """A pipeline whose settings come with its parts, and whose folder is checked before it is read.
+
+    The constructor of a subclass names its parts and takes `**settings`; `_settings` has their names and defaults. One
+    that is not given is that of the pipeline whose `components` the parts are, else the default.
+    """
 
     _settings: ClassVar[dict[str, Any]] = {}
-    _denoiser: ClassVar[str] = "unet"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Put the settings into the constructor's signature, where diffusers looks for what a folder may hold."""
+        super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            own: Any = cls.__init__
+            parts = [one for one in inspect.signature(own).parameters.values() if one.name != "settings"]
+            settings = [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in cls._settings
+            ]
+            own.__signature__ = inspect.Signature([*parts, *settings])
 
     @property
     def components(self) -> dict[str, Any]:
-        """The parts, from which another pipeline can be built: `InsightEditPipeline(**pipeline.components)`.
-
-        A new pipeline of the same parts takes this one's settings (resolution, defaults, ...) where it is given none.
-        """
+        """The parts, of which another pipeline with the same settings can be built: `type(p)(**p.components)`."""
         parts = super().components
         parts["bridge"].pipeline_settings = {name: self.config[name] for name in self._settings}
         return parts
@@ -45,34 +56,30 @@ class FolderPipeline(DiffusionPipeline):
     @property
     def denoiser(self) -> Any:
         """The part that predicts noise."""
-        return getattr(self, self._denoiser)
+        return next(one for name in ("unet", "transformer") if (one := getattr(self, name, None)) is not None)
 
-    def _register(self, given: Mapping[str, Any], grid: int, name: str) -> None:
-        """Keep what a constructor was given.
-
-        Args:
-            given: its arguments by name. A setting that is None is what the pipeline that these parts come from had,
-                else the default.
-            grid: latents a side have to be a multiple of it.
-            name: of the denoiser, for the message.
-        """
-        self.register_modules(**{name: given[name] for name in self._part_names()})
-        known = {**self._settings, **getattr(given["bridge"], "pipeline_settings", {})}
-        chosen = {name: known[name] if given[name] is None else given[name] for name in self._settings}
+    def _register(self, given: Mapping[str, Any]) -> None:
+        """Keep the arguments of a constructor, by name."""
+        settings, known = given["settings"], self._settings | getattr(given["bridge"], "pipeline_settings", {})
+        if unknown := sorted(settings.keys() - self._settings.keys()):
+            raise TypeError(f"`{unknown[0]}` is no setting of {type(self).__name__}: {', '.join(self._settings)} are.")
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        self.register_modules(**{name: given[name] for name in names if name not in self._settings})
+        chosen = {name: known[name] if settings.get(name) is None else settings[name] for name in self._settings}
         self.register_to_config(**chosen)
-        grid *= latent_factor(given["vae"])
+        grid = self.denoiser.grid * latent_factor(self.vae)
         if chosen["resolution"] % grid:
             raise ValueError(
-                f"`resolution` {chosen['resolution']} does not fit autoencoder and {name}: take a multiple of {grid}."
+                f"`resolution` {chosen['resolution']} does not fit autoencoder and {self.denoiser.part}: take a "
+                f"multiple of {grid}."
             )
-
-    @classmethod
-    def _part_names(cls) -> list[str]:
-        return [name for name in list(inspect.signature(cls.__init__).parameters)[1:] if name not in cls._settings]
 
     def register_to_config(self, **kwargs: Any) -> None:
         """As in diffusers, but our own classes stand under the package, where loading looks for them."""
-        super().register_to_config(**{name: _public_name(value) for name, value in kwargs.items()})
+        for name, value in kwargs.items():
+            if isinstance(value, tuple | list) and len(value) == 2 and str(value[0]).startswith("insightedit."):
+                kwargs[name] = ("insightedit", value[1])
+        super().register_to_config(**kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
@@ -181,9 +188,3 @@ class UNetPipelineMixin(StableDiffusionMixin, StableDiffusionLoraLoaderMixin):
     def unfuse_lora(self, components: Sequence[str] = ("unet",), **options: Any) -> None:  # type: ignore[override]
         """As in diffusers, of the UNet."""
         super().unfuse_lora(components=list(components), **options)
-
-
-def _public_name(value: Any) -> Any:
-    """(`insightedit.generation.unet`, `EditUNet`) -> (`insightedit`, `EditUNet`); anything else unchanged."""
-    is_own = isinstance(value, tuple | list) and len(value) == 2 and str(value[0]).startswith("insightedit.")
-    return ("insightedit", value[1]) if is_own else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,7 +14,6 @@ from torch import Tensor
 from insightedit.generation.guidance import branch_weights
 from insightedit.generation.sampling import sample_seeds
 from insightedit.images.reading import Picture, PictureInput, read_mask, read_picture
-from insightedit.pipelines.functional import DrawSettings
 from insightedit.pipelines.warnings import clean_instruction
 
 MAX_SEED = 2**32
@@ -24,15 +22,10 @@ MAX_PATTERN = 2000  # characters of a sentence with a slot
 
 
 def check_slots(name: str, text: str, slot: str) -> None:
-    """Refuse a sentence that `str.format` cannot fill, or fills with more than one text.
-
-    Args:
-        name: of the setting, for the message.
-        text: the sentence.
-        slot: the one name that may stand in braces.
+    """Refuse a sentence, the setting `name`, that `str.format` cannot fill, or fills with more than one text.
 
     Raises:
-        ValueError: if it is too long, or has other slots.
+        ValueError: if it is too long, or has other slots than `slot`.
     """
     try:
         slots = {one[1:] for one in string.Formatter().parse(text) if one[1] is not None}
@@ -45,26 +38,27 @@ def check_slots(name: str, text: str, slot: str) -> None:
 
 
 @dataclass(frozen=True)
+class DrawSettings:
+    """How to draw."""
+
+    guidance_scale: float  # how strongly the instruction is followed
+    image_guidance_scale: float  # how strongly the source picture is kept
+    num_inference_steps: int
+    image_prompt_scale: float  # lambda, weight of the image branch
+    scale_source_latents: bool  # whether the denoiser gets source latents times the autoencoder's scaling factor
+
+
+@dataclass(frozen=True)
 class EditRequest:
-    """Everything that is to be drawn; each list has one entry per image.
+    """Everything that is to be drawn; each list has one entry per image."""
 
-    Attributes:
-        pictures: to edit; None for a blank canvas.
-        instructions: what to change.
-        seeds: of the noise.
-        masks: the user's, or None.
-        negatives: what to keep away from; None where nothing is named.
-        latents: (B, C, h, w) to start from, or None.
-        references: pictures that the instruction names.
-    """
-
-    pictures: list[Any]
+    pictures: list[Any]  # to edit; None for a blank canvas
     instructions: list[str]
     seeds: list[int]
-    masks: list[np.ndarray | None]
-    negatives: list[str] | None = None
-    latents: Tensor | None = None
-    references: list[list[Picture]] | None = None
+    masks: list[np.ndarray | None]  # the user's
+    negatives: list[str] | None = None  # what to keep away from
+    latents: Tensor | None = None  # (B, C, h, w) to start from
+    references: list[list[Picture]] | None = None  # that the instruction names; None for a model that reads none
 
     def part(self, where: slice) -> EditRequest:
         """The images of a slice."""
@@ -88,12 +82,6 @@ def pair_up(
     lowercase: bool = False,
 ) -> tuple[list[Picture], list[str]]:
     """As many pictures as instructions; a single one of either goes with all of the other.
-
-    Args:
-        pictures: at least one.
-        instruction: one or several.
-        prompt: the same under its other name.
-        lowercase: see `insightedit.pipelines.warnings.clean_instruction`.
 
     Raises:
         ValueError: if numbers do not fit, an instruction is empty or no text, or it was given under both names.
@@ -150,14 +138,8 @@ def pair_negatives(
 ) -> list[str] | None:
     """What is to be avoided, one text per picture; None where nothing is named.
 
-    Args:
-        negative: one for all pictures, one each, or None.
-        count: number of pictures.
-        settings: whose guidance has to look at more than text and picture.
-        lowercase: see `insightedit.pipelines.warnings.clean_instruction`.
-
     Raises:
-        ValueError: if numbers do not fit, a text is empty, or guidance has no use for it.
+        ValueError: if numbers do not fit, a text is empty, or the settings' guidance has no use for it.
     """
     if negative is None:
         return None
@@ -172,53 +154,13 @@ def pair_negatives(
     return [clean_instruction(text, lowercase) for text in negatives]
 
 
-def check_latents(latents: Tensor | None, shape: tuple[int, int, int, int]) -> None:
-    """Refuse latents to start from that are not the model's.
-
-    Raises:
-        ValueError: if the shape is another than (B, C, h, w) = `shape`, or a value is not finite.
-    """
-    if latents is None:
-        return
-    if tuple(latents.shape) != shape:
-        raise ValueError(
-            f"`latents` has shape {tuple(latents.shape)}, expected {shape}: standard normal noise, one for each "
-            "image that is asked for, in the model's own size."
-        )
-    if not bool(torch.isfinite(latents).all()):
-        raise ValueError("`latents` holds values that are not finite: give standard normal noise.")
-
-
-def check_settings(settings: DrawSettings, batch_size: int, output_type: str) -> None:
-    """Refuse numbers that cannot work.
-
-    Raises:
-        ValueError: names the argument, its value and what holds.
-    """
-    if settings.num_inference_steps < 1:
-        raise ValueError(f"`num_inference_steps` is {settings.num_inference_steps}: at least 1 step is needed.")
-    for name in ("guidance_scale", "image_guidance_scale", "image_prompt_scale"):
-        value = getattr(settings, name)
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"`{name}` is {value}: take a number from 0 upwards.")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` is {batch_size}: at least 1 picture goes through at a time.")
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"`output_type` is {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
-
-
 def read_masks(
     mask: PictureInput | Sequence[PictureInput] | None, pictures: Sequence[Picture], background_lock: bool
 ) -> list[np.ndarray | None]:
     """The user's masks, one per picture; None where the model's estimate is to be used.
 
-    Args:
-        mask: one for all pictures, one each, or None.
-        pictures: whose sizes the masks have to have.
-        background_lock: a mask without the lock would be ignored, so it is refused.
-
     Raises:
-        ValueError: if numbers or sizes do not fit.
+        ValueError: if numbers or sizes do not fit, or the mask would be ignored without a lock.
     """
     if mask is None:
         return [None] * len(pictures)

@@ -34,14 +34,11 @@ def default_model() -> Path:
 
 
 def find_model(model: str | os.PathLike | None = None) -> str:
-    """Turn what the user named into something that `from_pretrained` takes.
+    """Turn what the user named into the folder or hub id that `from_pretrained` takes.
 
     Args:
         model: folder, training run folder with a `model/` in it, hub id `owner/name`, or None (or `default`, where no
             folder has that name) for the one that comes with the package.
-
-    Returns:
-        Folder path or hub id.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -84,17 +81,13 @@ def load_pipeline(
     name = find_model(model)
     place = name if Path(name).is_dir() else str(fetch_model(name))
     try:
-        pipeline = _pipeline_class(place).from_pretrained(place, dtype=dtype)
+        kind = pipeline_class(read_json(Path(place) / INDEX), place)
+        pipeline = kind.from_pretrained(place, dtype=dtype)
     except OSError as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"Cannot load the model {name}: {first_line}") from error
     pipeline.register_to_config(_name_or_path=name)
     return pipeline.to(device)
-
-
-def _pipeline_class(model: str) -> type[InsightEditPipeline | InterleavedEditPipeline]:
-    index = Path(model) / INDEX
-    return pipeline_class(read_json(index) if index.is_file() else InsightEditPipeline.load_config(model), model)
 
 
 def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
@@ -128,7 +121,8 @@ def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
         facts["card"] = str(card)
     if (folder / FACTS).is_file():
         facts |= _told(read_json(folder / FACTS))
-    return {name: _printable(value) for name, value in facts.items()}
+    # for a terminal: a folder from elsewhere may hold control characters
+    return {name: "".join(c if c.isprintable() else " " for c in value) for name, value in facts.items()}
 
 
 def _told(export: dict[str, Any]) -> dict[str, str]:
@@ -144,8 +138,3 @@ def _told(export: dict[str, Any]) -> dict[str, str]:
             lines = map(str, value) if isinstance(value, list) else [str(value)]
             facts["training" if key == "steps" else key] = "; ".join(lines)
     return facts
-
-
-def _printable(text: str) -> str:
-    """A line for a terminal, without the control characters that a folder from elsewhere may hold."""
-    return "".join(one if one.isprintable() else " " for one in text)

@@ -12,7 +12,6 @@ import sys
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +36,13 @@ from insightedit.modeling.model_files import (
     read_shapes,
     weight_files,
 )
-from insightedit.pipelines.composed import ComposedEditPipeline
-from insightedit.pipelines.edit import InsightEditPipeline
+from insightedit.pipelines.edit import ComposedEditPipeline, InsightEditPipeline
 from insightedit.pipelines.inputs import check_slots
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
 INDEX = "model_index.json"
 PIPELINES: dict[str, type[InsightEditPipeline | InterleavedEditPipeline]] = {
-    "InsightEditPipeline": InsightEditPipeline,
-    "InterleavedEditPipeline": InterleavedEditPipeline,
-    "ComposedEditPipeline": ComposedEditPipeline,
+    kind.__name__: kind for kind in (InsightEditPipeline, InterleavedEditPipeline, ComposedEditPipeline)
 }
 NEEDED = {
     "*processor_config.json": (BaseImageProcessor, ProcessorMixin),
@@ -97,11 +93,7 @@ def check_model_folder(
 
 
 def pipeline_class(index: Mapping[str, Any], model: str | Path) -> type[InsightEditPipeline | InterleavedEditPipeline]:
-    """The class that a `model_index.json` names.
-
-    Args:
-        index: what it holds.
-        model: folder or hub id, for the message.
+    """The class that a model's `model_index.json` names.
 
     Raises:
         ValueError: if it is none of ours.
@@ -143,14 +135,12 @@ def _parts(folder: Path, index: Mapping[str, Any], kind: Any) -> dict[str, type]
 
 def _components(kind: Any) -> dict[str, tuple[type, ...]]:
     """Component -> classes that it may be of, from the constructor's annotations."""
-    hints = typing.get_type_hints(kind.__init__)
-    parameters = signature(kind.__init__).parameters
     components = {}
-    for name in list(parameters)[1:]:
-        bases = tuple(base for base in typing.get_args(hints[name]) or (hints[name],) if base is not type(None))
-        if all(isinstance(base, type) and base.__module__ != "builtins" for base in bases):
-            bases = tuple(BaseImageProcessor if issubclass(b, BaseImageProcessor) else b for b in bases)
-            components[name] = (*bases, AdaptedMllm) if name == "mllm" else bases
+    for name, hint in typing.get_type_hints(kind.__init__).items():
+        if name not in ("settings", "return"):
+            bases = [base for base in typing.get_args(hint) or (hint,) if base is not type(None)]
+            bases = [BaseImageProcessor if issubclass(base, BaseImageProcessor) else base for base in bases]
+            components[name] = (*bases, AdaptedMllm) if name == "mllm" else tuple(bases)
     return components
 
 
@@ -236,7 +226,7 @@ def _compare(folder: Path, kind: Any, shapes: Shapes, variant: str | None) -> An
             module = kind.from_config(config)
         compare_shapes(folder, shapes, {name: tuple(t.shape) for name, t in module.state_dict().items()})
         return module
-    with explained(folder, kind), _without_bars():
+    with explained(folder, kind), _silent_transformers():
         # transformers knows older names of its tensors, so it has to compare them itself
         _, report = kind.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - a pair with loading info
             folder,
@@ -261,11 +251,7 @@ def _compare(folder: Path, kind: Any, shapes: Shapes, variant: str | None) -> An
 
 @contextmanager
 def explained(folder: Path, kind: type) -> Iterator[None]:
-    """Whatever a library says about a folder that it cannot build anything from, in one sentence.
-
-    Args:
-        folder: of the model or part.
-        kind: what it should be.
+    """Whatever a library says about a folder that it cannot build a `kind` from, in one sentence.
 
     Raises:
         OSError, ValueError: those that are one sentence as they are; every other error as a `ValueError`.
@@ -283,7 +269,7 @@ def explained(folder: Path, kind: type) -> Iterator[None]:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
+def _silent_transformers() -> Iterator[None]:
     """Without a progress bar and without a report in the log on what is told as an error."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)
@@ -298,11 +284,7 @@ def _without_bars() -> Iterator[None]:
 
 def _check_together(folder: Path, resolution: int, built: Mapping[str, Any]) -> None:
     """What several parts have to agree about."""
-    denoiser, vae, scheduler = (
-        built.get("unet") or built.get("transformer"),
-        built.get("vae"),
-        built.get("scheduler"),
-    )
+    denoiser, vae, scheduler = built.get("unet") or built.get("transformer"), built.get("vae"), built.get("scheduler")
     if denoiser is None:
         return
     made_for = denoiser.config.get("sample_size")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from insightedit.config.load import dump_config, load_config
-from insightedit.export.card import data_facts, known_limits, measured_skill, training_facts
+from insightedit.export.card import data_facts, known_limits, measured_facts, training_facts
 from insightedit.training.checkpoint import COMPLETE, TRAINER
 
 
@@ -48,7 +48,7 @@ def test_skill_comes_from_a_report(tmp_path) -> None:
     rows = [{"name": "model", "success": rate, "groups": {"task": {"remove": rate}}}]
     report = tmp_path / "report.json"
     report.write_text(json.dumps({"protocol": {"hash": "abc"}, "rows": rows}))
-    lines = measured_skill(report)
+    lines = measured_facts(report)["skill"]
     assert lines[0] == "edit success on 10 held-out scenes: 0.300 [0.100, 0.600], n = 10 (protocol abc)"
     assert lines[1].startswith("remove: 0.300")
 
@@ -57,7 +57,7 @@ def test_another_file_is_refused(tmp_path) -> None:
     report = tmp_path / "report.json"
     report.write_text("{}")
     with pytest.raises(ValueError, match="is no report of `insightedit eval scenes`"):
-        measured_skill(report)
+        measured_facts(report)
 
 
 def test_sources_within_mixtures_are_named_one_by_one(tmp_path) -> None:

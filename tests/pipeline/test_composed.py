@@ -6,7 +6,7 @@ import pytest
 
 from insightedit import EditBridge
 from insightedit.comprehension.blip2_t5 import Blip2T5Comprehension
-from insightedit.pipelines.composed import ComposedEditPipeline
+from insightedit.pipelines.edit import ComposedEditPipeline
 
 
 def parts(pipeline, **more):
@@ -31,3 +31,10 @@ def test_nothing_is_imported_because_a_folder_says_so(tiny_pipeline):
 def test_a_reader_that_cannot_be_made_of_parts_says_so():
     with pytest.raises(NotImplementedError, match="Blip2T5Comprehension says not how it is made of a saved model's"):
         Blip2T5Comprehension.from_parts({}, {})
+
+
+def test_a_setting_that_there_is_not_is_refused(tiny_pipeline):
+    with pytest.raises(
+        TypeError, match="`resolutoin` is no setting of ComposedEditPipeline: comprehension_settings, "
+    ):
+        ComposedEditPipeline(**parts(tiny_pipeline, unet=tiny_pipeline.unet), resolutoin=64)

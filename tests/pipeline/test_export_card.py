@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from insightedit.cli.main import app
-from insightedit.export.card import base_facts, base_license, measured_protocol, training_facts
+from insightedit.export.card import base_facts, base_license, measured_facts, training_facts
 from insightedit.export.checks import own_samples, scene_samples
 from insightedit.export.folder import export_run, run_facts
 from insightedit.images.sheets import GAP, HEADER, LINE, MARGIN
@@ -161,7 +161,7 @@ class TestLicences:
 
 
 def test_the_protocol_is_told(report):
-    lines = measured_protocol(report)
+    lines = measured_facts(report)["protocol"]
     assert lines[0].startswith("success: nearest of all candidates")
     assert lines[1] == "scenes_v1: 10 scenes of the split test at 32 px, seed 0; protocol abc"
     assert lines[2] == "drawn with 2 steps, guidance 7.5 text and 1.5 image, on cpu"

@@ -174,7 +174,8 @@ class TestEditor:
 
     def test_half_precision_folder_is_small(self, tiny_editor, tmp_path):
         editor, config = tiny_editor
-        folder = export_editor(editor, config, tmp_path / "model", include_image_encoder=False)
+        editor.image_encoder = None
+        folder = export_editor(editor, config, tmp_path / "model")
         weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
         kept = (editor.bridge, editor.vae, editor.unet, editor.comprehension)
         count = sum(p.numel() for part in kept for p in part.parameters())

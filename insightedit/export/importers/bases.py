@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from insightedit.export.card import base_facts, shown
+from insightedit.export.importers.mapping import Rule, fill, translate
 from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch import Tensor
+    from insightedit.export.importers.files import Checkpoint
+    from insightedit.export.importers.mapping import ImportReport
 
-    from insightedit.export.importers.report import ImportReport
-
-Loaded = TypeVar("Loaded")
 ROLE_KEYS = {
     "llava": "comprehension.model",
     "weights": "comprehension.model",
@@ -31,15 +34,12 @@ ROLE_KEYS = {
 
 
 def parse_bases(system: str, given: Sequence[str], known: Mapping[str, str | None]) -> dict[str, str]:
-    """`PART=MODEL` texts -> the base model of every part.
+    """`PART=MODEL` texts -> the base model of every part; one that nobody named and without a default is left out.
 
     Args:
         system: name for messages.
         given: texts of the command line; a text without `=` names the first part.
         known: part -> model where none is named; None where one has to be.
-
-    Returns:
-        Part -> folder or hub id; a part that nobody named and that has no default is left out.
 
     Raises:
         ValueError: for an unknown part, or one named twice.
@@ -61,19 +61,22 @@ def parse_bases(system: str, given: Sequence[str], known: Mapping[str, str | Non
     return {**defaults, **bases}
 
 
-def load_base(what: str, model: str, load: Callable[[str], Loaded]) -> Loaded:
-    """Load a base model's part; a failure names the option to change.
+@contextmanager
+def open_base(what: str, model: str) -> Iterator[str]:
+    """Load a base model inside this block; a failure names the option to change.
 
     Args:
         what: what is needed, e.g. "llava, a LLaVA model in transformers' format".
         model: folder, hub id or miniature's id.
-        load: from a resolved folder or hub id.
+
+    Yields:
+        Folder or hub id.
 
     Raises:
         ValueError: if it cannot be loaded.
     """
     try:
-        return load(resolve_model_id(model))
+        yield resolve_model_id(model)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"--base {model} is not {what}: {first[:200]}") from error
@@ -81,21 +84,13 @@ def load_base(what: str, model: str, load: Callable[[str], Loaded]) -> Loaded:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What Stable Diffusion gives.
-
-    Attributes:
-        vae: autoencoder.
-        scheduler: noise schedule, prediction type epsilon.
-        null_text: (Q, D_text) states of the empty text.
-        unet_config: config of its UNet.
-        text: its `text_encoder` and `tokenizer`, which editing does not use and training on does.
-    """
+    """What Stable Diffusion gives."""
 
     vae: Any
-    scheduler: Any
-    null_text: Tensor
+    scheduler: Any  # prediction type epsilon
+    null_text: Tensor  # (Q, D_text) states of the empty text
     unet_config: dict[str, Any]
-    text: dict[str, Any]
+    text: dict[str, Any]  # `text_encoder` and `tokenizer`, which editing does not use and training on does
 
 
 def open_stable_diffusion(model: str, report: ImportReport) -> Drawing:
@@ -104,43 +99,31 @@ def open_stable_diffusion(model: str, report: ImportReport) -> Drawing:
     Raises:
         ValueError: if the model has no such parts.
     """
-    what = "Stable Diffusion 1.x in diffusers' format (vae/, unet/, scheduler/, text_encoder/, tokenizer/)"
-    drawing = load_base(what, model, _load_drawing)
-    for part in ("vae", "scheduler", *drawing.text):
-        report.taken(part, shown(model))
-    return drawing
-
-
-def _load_drawing(folder: str) -> Drawing:
-    import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from insightedit.model.build import null_text_states
 
-    text_encoder = load_pretrained(CLIPTextModel, folder, subfolder="text_encoder", dtype=torch.float32).eval()
-    tokenizer = load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer")
-    scheduler = load_pretrained(
-        DDIMScheduler,
-        folder,
-        subfolder="scheduler",
-        prediction_type="epsilon",
-        rescale_betas_zero_snr=False,
-        timestep_spacing="trailing",
-        clip_sample=False,
-    )
-    return Drawing(
-        vae=load_pretrained(AutoencoderKL, folder, subfolder="vae").eval(),
-        scheduler=scheduler,
-        null_text=null_text_states(text_encoder, tokenizer, tokenizer.model_max_length),
-        unet_config=stock_config(UNet2DConditionModel, folder, "unet"),
-        text={"text_encoder": text_encoder, "tokenizer": tokenizer},
-    )
+    what = "Stable Diffusion 1.x in diffusers' format (vae/, unet/, scheduler/, text_encoder/, tokenizer/)"
+    schedule = {"prediction_type": "epsilon", "rescale_betas_zero_snr": False, "timestep_spacing": "trailing"}
+    with open_base(what, model) as folder:
+        encoder = load_pretrained(CLIPTextModel, folder, subfolder="text_encoder", dtype=torch.float32).eval()
+        tokenizer = load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer")
+        drawing = Drawing(
+            load_pretrained(AutoencoderKL, folder, subfolder="vae").eval(),
+            load_pretrained(DDIMScheduler, folder, subfolder="scheduler", clip_sample=False, **schedule),
+            null_text_states(encoder, tokenizer, tokenizer.model_max_length),
+            dict(UNet2DConditionModel.load_config(folder, subfolder="unet")),
+            {"text_encoder": encoder, "tokenizer": tokenizer},
+        )
+    report.taken(shown(model), "vae", "scheduler", *drawing.text)
+    return drawing
 
 
-def stock_config(kind: Any, folder: str, subfolder: str) -> dict[str, Any]:
-    """Config of a diffusers model, by its class."""
-    return dict(kind.load_config(folder, subfolder=subfolder))
+def known_settings(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config a model class of diffusers takes."""
+    known = set(inspect.signature(kind.__init__).parameters) - {"self"}
+    return {key: value for key, value in config.items() if key in known}
 
 
 def empty_unet(unet_config: Mapping[str, Any], **branches: Any) -> Any:
@@ -148,34 +131,37 @@ def empty_unet(unet_config: Mapping[str, Any], **branches: Any) -> Any:
 
     Args:
         unet_config: config of a UNet that reads z_t alone or [z_t, z_src].
-        **branches: source_channels, residual_channels, image_tokens, image_embed_dim.
+        **branches: residual_channels, image_tokens, image_embed_dim, where they are not 0.
     """
-    import inspect
-
-    import torch
     from diffusers import UNet2DConditionModel
 
     from insightedit.generation.unet import EditUNet
 
-    known = set(inspect.signature(UNet2DConditionModel.__init__).parameters) - {"self"}
-    config = {key: value for key, value in unet_config.items() if key in known}
-    config |= {"in_channels": config["out_channels"], "encoder_hid_dim_type": None}
+    config = known_settings(UNet2DConditionModel, unet_config)
+    latents = int(config["out_channels"])
+    config |= {"in_channels": latents, "encoder_hid_dim_type": None, "source_channels": latents}
+    none = {"residual_channels": 0, "image_tokens": 0, "image_embed_dim": 0}
     with torch.device("meta"):
-        return EditUNet(**branches, **config)
+        return EditUNet(**config, **(none | branches))
+
+
+def build_unet(
+    checkpoint: Checkpoint, unet_config: Mapping[str, Any], report: ImportReport, residual_channels: int = 0
+) -> Any:
+    """An `EditUNet` of eight input channels with exactly the tensors of a file in diffusers' names.
+
+    Raises:
+        ValueError: if they do not fit the config.
+    """
+    unet = empty_unet(unet_config, residual_channels=residual_channels)
+    given = translate(checkpoint, [Rule(r"(?:unet\.)?(.+)", r"\1")], report)
+    fill("unet", unet, given, report, source=str(checkpoint.path))
+    return unet
 
 
 def card_of(system: str, title: str, source: str, licence: str, bases: dict[str, str]) -> dict[str, Any]:
-    """Fields of the model card of an imported model; the imported weights' licence stands first.
-
-    Args:
-        system: recipe name.
-        title: headline.
-        source: what was imported.
-        licence: what its authors say.
-        bases: part -> model.
-    """
-    named = {ROLE_KEYS.get(part, part): model for part, model in bases.items()}
-    facts = base_facts(named)
+    """Fields of the model card of an imported model; the imported weights' licence stands first."""
+    facts = base_facts({ROLE_KEYS.get(part, part): model for part, model in bases.items()})
     imported = {"role": "imported weights", "model": source, "license": licence}
     return {
         **facts,
@@ -191,21 +177,3 @@ def card_of(system: str, title: str, source: str, licence: str, bases: dict[str,
             "not checked: the prompt's wording is this package's own."
         ],
     }
-
-
-def source_files(source: Path) -> list[Path]:
-    """All files below a source that a checkpoint may be in.
-
-    Raises:
-        FileNotFoundError: if there is no such folder, or nothing in it.
-    """
-    from insightedit.export.importers.files import ENDINGS
-
-    if not source.exists():
-        raise FileNotFoundError(f"No checkpoint at {source}: give the folder or file that was published.")
-    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.suffix in ENDINGS)
-    if not files:
-        raise FileNotFoundError(
-            f"{source} holds no file ending in {', '.join(ENDINGS)}: give the folder that was published."
-        )
-    return files

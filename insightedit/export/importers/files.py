@@ -19,15 +19,26 @@ ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One file, read.
-
-    Attributes:
-        path: the file.
-        tensors: its tensors by name, on the CPU; mapped from the file where its format allows, so not yet in memory.
-    """
+    """One file, read."""
 
     path: Path
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # on the CPU; mapped from the file where its format allows, so not yet in memory
+
+
+def source_files(source: Path) -> list[Path]:
+    """All files below a source that a checkpoint may be in.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or nothing in it.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"No checkpoint at {source}: give the folder or file that was published.")
+    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.suffix in ENDINGS)
+    if not files:
+        raise FileNotFoundError(
+            f"{source} holds no file ending in {', '.join(ENDINGS)}: give the folder that was published."
+        )
+    return files
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -37,68 +48,53 @@ def read_checkpoint(path: Path) -> Checkpoint:
     everything else. A dictionary under `state_dict`, `model` or `module` alone or beside training state is taken in
     place of the whole; further nesting becomes dots (`{"image_proj": {"proj.weight": ...}}`).
 
-    Args:
-        path: file with one of `ENDINGS`.
-
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it has another ending, is damaged, holds code, or holds other values than tensors.
+        ValueError: if it ends in none of `ENDINGS`, is damaged, holds code, or holds other values than tensors.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No checkpoint file {path}: name the file or folder as it was published.")
     if path.suffix not in ENDINGS:
         raise ValueError(f"{path} ends in {path.suffix or 'nothing'}: a checkpoint ends in {', '.join(ENDINGS)}.")
-    held = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    tensors = _flatten(path, _weights_in(path, held))
+    held = _load(path)
+    if not isinstance(held, dict):
+        raise ValueError(
+            f"{path} holds a {type(held).__name__}, not tensors by name: name the file that holds the weights."
+        )
+    for _ in range(MAX_NESTING):  # to the weights inside a training file with optimiser, counters and settings
+        inner = [held[name] for name in ("state_dict", "module", "model") if isinstance(held.get(name), dict)]
+        if not inner:
+            break
+        held = inner[0]
+    else:
+        raise ValueError(_NESTED.format(path=path))
+    tensors = _flatten(path, held)
     if not tensors:
         raise ValueError(f"{path} holds no tensors: name the file that holds the weights.")
     return Checkpoint(path, tensors)
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return dict(load_file(path))
-    except SafetensorError as error:
-        raise ValueError(_damaged(path)) from error
-
-
-def _read_pickle(path: Path) -> dict[str, Any]:
-    mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be mapped
-    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be mapped
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles by another protocol; what cannot be read is told below
-            held = torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)
+            return torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is no file of weights alone: it asks for code to be run, or is damaged. Nothing in it was run. "
             "Fetch it again from its authors, or ask them for safetensors."
         ) from error
-    except (RuntimeError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(_damaged(path)) from error
-    if not isinstance(held, dict):
+    except (SafetensorError, RuntimeError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path} holds a {type(held).__name__}, not tensors by name: name the file that holds the weights."
-        )
-    return held
-
-
-def _damaged(path: Path) -> str:
-    return (
-        f"{path} cannot be read: it is cut off or damaged. Compare its size with the published one and fetch it again."
-    )
-
-
-def _weights_in(path: Path, held: dict[str, Any]) -> dict[str, Any]:
-    """Inside of a training file: the weights without optimiser, counters and settings."""
-    for _ in range(MAX_NESTING):
-        inner = [held[name] for name in ("state_dict", "module", "model") if isinstance(held.get(name), dict)]
-        if not inner:
-            return held
-        held = inner[0]
-    raise ValueError(_NESTED.format(path=path))
+            f"{path} cannot be read: it is cut off or damaged. Compare its size with the published one and fetch it "
+            "again."
+        ) from error
 
 
 def _flatten(path: Path, held: dict[Any, Any]) -> dict[str, Tensor]:
@@ -114,22 +110,18 @@ def _flatten(path: Path, held: dict[Any, Any]) -> dict[str, Tensor]:
             name = f"{prefix}{key}"
             if isinstance(value, dict):
                 groups.append((f"{name}.", value, depth + 1))
-            elif isinstance(value, Tensor):
-                tensors[name] = _plain(path, name, value)
-            else:
+                continue
+            if not isinstance(value, Tensor):
                 raise ValueError(
                     f"{path}: {name} is a {type(value).__name__}, not a tensor: this is no file of weights as it was "
                     "published. Fetch it again."
                 )
+            # all its values have to lie in the file: not one value seen as very many
+            is_plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+            if not is_plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(
+                    f"{path}: {name} is no plain tensor (sparse, quantised, or larger than what the file holds): this "
+                    "is no file of weights as it was published. Fetch it again."
+                )
+            tensors[name] = value.detach()
     return tensors
-
-
-def _plain(path: Path, name: str, value: Tensor) -> Tensor:
-    """A tensor whose values all lie in the file: not sparse, not quantised, not one value seen as very many."""
-    is_plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
-    if is_plain and value.numel() * value.element_size() <= value.untyped_storage().nbytes():
-        return value.detach()
-    raise ValueError(
-        f"{path}: {name} is no plain tensor (sparse, quantised, or larger than what the file holds): this is no "
-        "file of weights as it was published. Fetch it again."
-    )

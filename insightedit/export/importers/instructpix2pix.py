@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insightedit.export.card import shown
-from insightedit.export.importers.bases import card_of, empty_unet, load_base, stock_config
+from insightedit.export.importers.bases import build_unet, card_of, open_base
 from insightedit.export.importers.files import Checkpoint, read_checkpoint
-from insightedit.export.importers.mapping import Rule, fill, translate
-from insightedit.export.importers.report import ImportReport
-from insightedit.export.importers.write import Imported
+from insightedit.export.importers.mapping import Imported, ImportReport
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,53 +41,33 @@ def import_instructpix2pix(source: Path, bases: dict[str, str], report: ImportRe
         bases: `unet`, whose config describes the layers of a single file; a folder has its own.
         report: filled.
 
-    Returns:
-        A finished UNet and its card.
-
     Raises:
         FileNotFoundError: if there is no UNet in `source`.
         ValueError: if it does not read [z_t, z_src], or its tensors do not fit its config.
     """
+    from diffusers import UNet2DConditionModel
+
     if source.is_dir():
         path, config = _in_folder(source)
         checkpoint = read_checkpoint(path)
-        used = {}
     else:
         checkpoint = read_checkpoint(source)
-        config = load_base("a Stable Diffusion 1.x model in diffusers' format", bases["unet"], unet_config)
+        with open_base("a Stable Diffusion 1.x model in diffusers' format", bases["unet"]) as folder:
+            config = dict(UNet2DConditionModel.load_config(folder, subfolder="unet"))
         checkpoint = Checkpoint(source, _from_compvis(checkpoint, config, report))
-        used = bases
-    unet = load_edit_unet(checkpoint, config, report)
-    report.facts["config"] = "the folder's own" if not used else f"of {shown(bases['unet'])}"
-    title = f"UNet of {source.name or 'InstructPix2Pix'}"
-    return Imported(unet=unet, card=card_of(NAME, title, "InstructPix2Pix or MagicBrush UNet", LICENCE, used))
-
-
-def unet_config(folder: str) -> dict[str, Any]:
-    """Config of the UNet in a pipeline folder or hub id."""
-    from diffusers import UNet2DConditionModel
-
-    return stock_config(UNet2DConditionModel, folder, "unet")
-
-
-def load_edit_unet(checkpoint: Checkpoint, config: dict[str, Any], report: ImportReport) -> Any:
-    """An `EditUNet` with exactly these tensors.
-
-    Raises:
-        ValueError: if the UNet does not read twice the channels that it writes.
-    """
-    given = translate(checkpoint, [Rule(r"(.+)", r"\1")], report)
     latents = int(config["out_channels"])
-    first = given.get("conv_in.weight")
+    first = checkpoint.tensors.get("conv_in.weight")
     reads = 2 * latents if first is None else first.shape[1]  # a missing one is found below
     if reads != 2 * latents:
         raise ValueError(
             f"{checkpoint.path}: this UNet reads {reads} channels and writes {latents}; one that edits reads "
             f"{2 * latents}, the noisy picture and its source. Name an InstructPix2Pix or MagicBrush UNet."
         )
-    unet = empty_unet(config, source_channels=latents, residual_channels=0, image_tokens=0, image_embed_dim=0)
-    fill("unet", unet, given, report, source=str(checkpoint.path))
-    return unet
+    unet = build_unet(checkpoint, config, report)
+    report.facts["config"] = "the folder's own" if source.is_dir() else f"of {shown(bases['unet'])}"
+    title = f"UNet of {source.name or 'InstructPix2Pix'}"
+    used = {} if source.is_dir() else bases
+    return Imported(card_of(NAME, title, "InstructPix2Pix or MagicBrush UNet", LICENCE, used), unet=unet)
 
 
 def _in_folder(source: Path) -> tuple[Path, dict[str, Any]]:

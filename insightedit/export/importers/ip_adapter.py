@@ -7,18 +7,16 @@ self-attention.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insightedit.export.card import shown
-from insightedit.export.importers.bases import card_of, empty_unet, load_base
+from insightedit.export.importers.bases import card_of, empty_unet, open_base
 from insightedit.export.importers.files import read_checkpoint
-from insightedit.export.importers.mapping import Rule, fill, translate
-from insightedit.export.importers.report import ImportReport
-from insightedit.export.importers.write import Imported
+from insightedit.export.importers.mapping import Imported, ImportReport, Rule, fill, translate
 from insightedit.modeling.model_files import read_json
+from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -48,74 +46,51 @@ def import_ip_adapter(source: Path, bases: dict[str, str], report: ImportReport)
     Raises:
         ValueError: if the adapter is of another kind, or does not fit the base.
     """
+    import torch
+    from transformers import CLIPTextModel, CLIPTokenizer
+
     if "model" not in bases:
         raise ValueError(
             "ip-adapter fills the image branch of a model: name it with --base MODEL, a model folder of this package "
             "or a UNet that edits (`insightedit import instructpix2pix` makes one)."
         )
-    is_pipeline = _is_pipeline(bases["model"])
+    pipeline, unet = _open_model(bases["model"])
     checkpoint = read_checkpoint(source)
-    pipeline = _open_pipeline(bases["model"]) if is_pipeline else None
-    unet = pipeline.unet if pipeline is not None else load_base("a UNet", bases["model"], _open_unet)
-    rules = _rules(unet, _numbers(checkpoint.tensors, source))
-    given = translate(checkpoint, rules, report)
+    given = translate(checkpoint, _rules(unet, _numbers(checkpoint.tensors, source)), report)
     tokens, width = _sizes(given, int(unet.config.cross_attention_dim), source)
     report.facts |= {"image_tokens": tokens, "image_embed_dim": width}
-    new = _with_branch(unet, given, tokens, width, report, str(source), shown(bases["model"]))
-    card = card_of(NAME, f"{source.stem} in {shown(bases['model'])}", source.name, LICENCE, bases)
+    base = shown(bases["model"])
+    new = _with_branch(unet, given, tokens, width, report, str(source), base)
+    card = card_of(NAME, f"{source.stem} in {base}", source.name, LICENCE, bases)
     if pipeline is None:
-        return Imported(unet=new, card=card)
-    _check_prediction(pipeline, width, source)
-    return Imported(
-        pipeline=_rebuilt(pipeline, new, width, bases, report, source),
-        card=card,
-        for_training=_text_parts(bases["model"], report),
-    )
-
-
-def _is_pipeline(model: str) -> bool:
-    """Whether a folder or hub id holds a pipeline of this package; else it is a UNet.
-
-    Raises:
-        ValueError: if its index is damaged.
-    """
-    from insightedit.modeling.model_ids import resolve_model_id
-
-    index = Path(resolve_model_id(model)) / "model_index.json"
-    return index.is_file() and read_json(index).get("_class_name") == "InsightEditPipeline"
-
-
-def _open_pipeline(model: str) -> Any:
-    from insightedit.pipelines.edit import InsightEditPipeline
-
-    return load_base("a model folder of this package", model, lambda f: InsightEditPipeline.from_pretrained(f))
-
-
-def _text_parts(model: str, report: ImportReport) -> dict[str, Any]:
-    """Text encoder and tokenizer of a model folder; none where it was written without them."""
-    import torch
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    from insightedit.modeling.model_ids import resolve_model_id
-
-    folder = Path(resolve_model_id(model))
+        return Imported(card, unet=new)
+    pipeline = _rebuilt(pipeline, new, width, bases, report, source)
+    folder = Path(resolve_model_id(bases["model"]))
     if not all((folder / part).is_dir() for part in ("text_encoder", "tokenizer")):
-        return {}
-    for part in ("text_encoder", "tokenizer"):
-        report.taken(part, shown(model))
+        return Imported(card, pipeline)
+    report.taken(base, "text_encoder", "tokenizer")
     encoder = load_pretrained(CLIPTextModel, folder, subfolder="text_encoder", dtype=torch.float32)
-    return {"text_encoder": encoder, "tokenizer": load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer")}
+    tokenizer = load_pretrained(CLIPTokenizer, folder, subfolder="tokenizer")
+    return Imported(card, pipeline, for_training={"text_encoder": encoder, "tokenizer": tokenizer})
 
 
-def _open_unet(folder: str) -> Any:
+def _open_model(model: str) -> tuple[Any, Any]:
+    """A pipeline of this package and its UNet, or None and a UNet."""
     from diffusers import UNet2DConditionModel
 
     from insightedit.generation.unet import EditUNet
+    from insightedit.pipelines.edit import InsightEditPipeline
 
-    subfolder = None if (Path(folder) / "config.json").is_file() else "unet"
-    kind = EditUNet.load_config(folder, subfolder=subfolder).get("_class_name")
-    loader = EditUNet if kind == EditUNet.__name__ else UNet2DConditionModel
-    return load_pretrained(loader, folder, subfolder=subfolder)
+    index = Path(resolve_model_id(model)) / "model_index.json"
+    if index.is_file() and read_json(index).get("_class_name") == "InsightEditPipeline":
+        with open_base("a model folder of this package", model) as folder:
+            pipeline = InsightEditPipeline.from_pretrained(folder)
+        return pipeline, pipeline.unet
+    with open_base("a UNet", model) as folder:
+        subfolder = None if (Path(folder) / "config.json").is_file() else "unet"
+        kind = EditUNet.load_config(folder, subfolder=subfolder).get("_class_name")
+        loader = EditUNet if kind == EditUNet.__name__ else UNet2DConditionModel
+        return None, load_pretrained(loader, folder, subfolder=subfolder)
 
 
 def _numbers(tensors: Mapping[str, Tensor], source: Path) -> list[int]:
@@ -180,15 +155,16 @@ def _with_branch(
             "a model folder of this package, or the outcome of `insightedit import instructpix2pix`."
         )
     kept = {n: t for n, t in unet.state_dict().items() if not IMAGE_BRANCH.fullmatch(n)}
-    own = ("residual_channels", "source_prior", "position_embedding")
-    branches = {"source_channels": latents, "residual_channels": 0, **{k: config[k] for k in own if k in config}}
-    new = empty_unet(config, **branches, image_tokens=tokens, image_embed_dim=width)
+    own = {k: config[k] for k in ("residual_channels", "source_prior", "position_embedding") if k in config}
+    new = empty_unet(config, **own, image_tokens=tokens, image_embed_dim=width)
     fill("unet", new, given, report, source=source, base=kept, base_name=base)
     return new
 
 
-def _check_prediction(pipeline: Any, width: int, source: Path) -> None:
-    """Refuse an adapter that could not read what the model predicts."""
+def _rebuilt(pipeline: Any, unet: Any, width: int, bases: dict[str, str], report: ImportReport, source: Path) -> Any:
+    """The pipeline with the new UNet and, where one is named, its image encoder."""
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
     predicted = None if pipeline.bridge.iaa is None else pipeline.bridge.iaa.out.out_features
     if predicted not in (None, width):
         raise ValueError(
@@ -196,33 +172,23 @@ def _check_prediction(pipeline: Any, width: int, source: Path) -> None:
             "wide: its predictions would not fit. Take a base without image branch, where the adapter serves reference "
             "pictures, or an adapter of that width."
         )
-
-
-def _rebuilt(pipeline: Any, unet: Any, width: int, bases: dict[str, str], report: ImportReport, source: Path) -> Any:
-    """The pipeline with the new UNet and, where one is named, its image encoder."""
     encoder, extractor = pipeline.image_encoder, pipeline.feature_extractor
     if "image_encoder" in bases:
         what = "a CLIP image encoder with projection and its image processor"
-        encoder, extractor = load_base(what, bases["image_encoder"], _open_encoder)
-        report.taken("image_encoder", shown(bases["image_encoder"]))
+        with open_base(what, bases["image_encoder"]) as folder:
+            config = read_json(Path(folder) / "config.json") if Path(folder).is_dir() else {}
+            if config and "clip" not in str(config.get("model_type")):
+                raise ValueError(f"its config.json says {config.get('model_type')}")
+            encoder = load_pretrained(CLIPVisionModelWithProjection, folder).eval()
+            extractor = load_pretrained(CLIPImageProcessor, folder)
+        report.taken(shown(bases["image_encoder"]), "image_encoder")
     if encoder is not None and encoder.config.projection_dim != width:
         raise ValueError(
             f"{source} reads image embeddings {width} wide, the image encoder of the model gives "
             f"{encoder.config.projection_dim}: name the adapter's own with --base image_encoder= (1024: "
             "laion/CLIP-ViT-H-14-laion2B-s32B-b79K)."
         )
-    for name in ("mllm", "bridge", "vae", "scheduler"):
-        report.taken(name, shown(bases["model"]))
+    report.taken(shown(bases["model"]), "mllm", "bridge", "vae", "scheduler")
     arguments = {k: v for k, v in pipeline.config.items() if k not in pipeline.components and k[0] != "_"}
     parts = {**pipeline.components, "unet": unet, "image_encoder": encoder, "feature_extractor": extractor}
     return type(pipeline)(**parts, **arguments)
-
-
-def _open_encoder(folder: str) -> tuple[Any, Any]:
-    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
-
-    config = json.loads((Path(folder) / "config.json").read_text("utf-8")) if Path(folder).is_dir() else {}
-    if config and "clip" not in str(config.get("model_type")):
-        raise ValueError(f"its config.json says {config.get('model_type')}")
-    encoder = load_pretrained(CLIPVisionModelWithProjection, folder)
-    return encoder.eval(), load_pretrained(CLIPImageProcessor, folder)

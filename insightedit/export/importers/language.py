@@ -17,9 +17,8 @@ from tokenizers import AddedToken
 from torch import Tensor
 
 from insightedit.export.card import shown
-from insightedit.export.importers.bases import load_base
-from insightedit.export.importers.mapping import Rule, fill
-from insightedit.export.importers.report import ImportReport
+from insightedit.export.importers.bases import Drawing, open_base
+from insightedit.export.importers.mapping import ImportReport, Rule, fill
 from insightedit.modeling.pretrained import load_pretrained
 
 LAYERS = "model.language_model.layers"
@@ -40,9 +39,7 @@ def llama_rules(prefix: str) -> list[Rule]:
     ]
 
 
-def projector_rules(prefix: str = "") -> list[Rule]:
-    """Rules for the linear projector."""
-    return [Rule(rf"{prefix}mm_projector\.(weight|bias)", r"model.multi_modal_projector.linear_1.\1")]
+PROJECTOR = Rule(r"(?:model\.)?mm_projector\.(weight|bias)", r"model.multi_modal_projector.linear_1.\1")
 
 
 def merge_lora(tensors: dict[str, Tensor], alpha: float, rank: int, source: Path) -> dict[str, Tensor]:
@@ -85,21 +82,13 @@ def merge_lora(tensors: dict[str, Tensor], alpha: float, rank: int, source: Path
 
 @dataclass(frozen=True)
 class LlavaShell:
-    """A stock LLaVA without weights of its own: config, processor, and the vision tower's weights.
+    """A stock LLaVA without weights of its own: config, processor, and the vision tower's weights."""
 
-    Attributes:
-        name: what the base is called.
-        config: `LlavaConfig`, changed freely by the importer.
-        processor: `LlavaProcessor`, likewise.
-        tower: weights of the vision tower by the model's names.
-        vision: what the tower's source is called.
-    """
-
-    name: str
-    config: Any
-    processor: Any
-    tower: dict[str, Tensor]
-    vision: str
+    name: str  # what the base is called
+    config: Any  # `LlavaConfig`, changed freely by the importer
+    processor: Any  # `LlavaProcessor`, likewise
+    tower: dict[str, Tensor]  # weights of the vision tower by the model's names
+    vision: str  # what the tower's source is called
 
     @property
     def hidden_size(self) -> int:
@@ -122,8 +111,19 @@ def open_llava(llava: str, vision: str) -> LlavaShell:
     Raises:
         ValueError: if one of them is something else.
     """
-    config, processor = load_base("a LLaVA model in transformers' format", llava, _load_llava)
-    tower, image_processor = load_base("a CLIP model with its image processor", vision, _load_vision)
+    from transformers import AutoConfig, AutoProcessor, CLIPImageProcessor, CLIPVisionModel
+
+    with open_base("a LLaVA model in transformers' format", llava) as folder:
+        config = load_pretrained(AutoConfig, folder)
+        if config.model_type != "llava":
+            raise ValueError(f"its config.json says {config.model_type}")
+        processor = load_pretrained(AutoProcessor, folder)
+    with open_base("a CLIP model with its image processor", vision) as folder:
+        kind = load_pretrained(AutoConfig, folder).model_type
+        if kind not in ("clip", "clip_vision_model"):
+            raise ValueError(f"its config.json says {kind}")
+        tower = load_pretrained(CLIPVisionModel, folder)
+        image_processor = load_pretrained(CLIPImageProcessor, folder)
     config.vision_config = copy.deepcopy(tower.config)
     config.vision_feature_layer = -2
     config.vision_feature_select_strategy = "default"
@@ -139,41 +139,8 @@ def open_llava(llava: str, vision: str) -> LlavaShell:
     return LlavaShell(shown(llava), config, processor, weights, shown(vision))
 
 
-def _load_llava(folder: str) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoProcessor
-
-    config = load_pretrained(AutoConfig, folder)
-    if config.model_type != "llava":
-        raise ValueError(f"its config.json says {config.model_type}")
-    return config, load_pretrained(AutoProcessor, folder)
-
-
-def _load_vision(folder: str) -> tuple[Any, Any]:
-    from transformers import AutoConfig, CLIPImageProcessor, CLIPVisionModel
-
-    kind = load_pretrained(AutoConfig, folder).model_type
-    if kind not in ("clip", "clip_vision_model"):
-        raise ValueError(f"its config.json says {kind}")
-    return load_pretrained(CLIPVisionModel, folder), load_pretrained(CLIPImageProcessor, folder)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Which rows a checkpoint's tables have behind the text rows of its tokenizer.
-
-    Attributes:
-        added: names in the order of their ids; None for a row that is not needed.
-    """
-
-    added: Sequence[str | None]
-
-    def text_rows(self, rows: int) -> int:
-        """Rows of the tokenizer's own text."""
-        return rows - len(self.added)
-
-
 def rebase_tables(
-    tensors: dict[str, Tensor], shell: LlavaShell, vocabulary: Vocabulary, source: Path, report: ImportReport
+    tensors: dict[str, Tensor], shell: LlavaShell, added: Sequence[str | None], source: Path, report: ImportReport
 ) -> dict[str, Tensor]:
     """Move the vocabulary tables' rows to the ids that our tokenizer gives the same tokens.
 
@@ -183,12 +150,9 @@ def rebase_tables(
     Args:
         tensors: by our names; both tables among them.
         shell: tokenizer and config, changed in place.
-        vocabulary: the checkpoint's rows.
+        added: tokens whose rows stand behind the text's, in the order of their ids; None for one that is not needed.
         source: file for messages.
         report: gets old and new ids.
-
-    Returns:
-        The tensors with tables of our tokenizer's length.
 
     Raises:
         ValueError: if a table is missing, or its length or width do not fit the base.
@@ -204,45 +168,32 @@ def rebase_tables(
                 f"{source} is {width} wide, the base {shell.name} {shell.hidden_size}: a 7B model is 4096 wide, a 13B "
                 "one 5120. Name the base of the same size with --base llava=."
             )
-        if rows != text_rows + len(vocabulary.added):
+        if rows != text_rows + len(added):
             raise ValueError(
                 f"{source}: {name} has {rows} rows; the tokenizer of {shell.name} has {text_rows} tokens of text and "
-                f"the system adds {len(vocabulary.added)}, {text_rows + len(vocabulary.added)} in all. Name the base "
+                f"the system adds {len(added)}, {text_rows + len(added)} in all. Name the base "
                 "with the checkpoint's own tokenizer, or check that the file is as published."
             )
     held = tokenizer.get_vocab()
     new: list[str | AddedToken] = [
-        AddedToken(name, special=True, normalized=False)
-        for name in vocabulary.added
-        if name is not None and name not in held
+        AddedToken(name, special=True, normalized=False) for name in added if name is not None and name not in held
     ]
     tokenizer.add_tokens(new, special_tokens=True)
     ids = tokenizer.get_vocab()
-    moved = {text_rows + row: ids[name] for row, name in enumerate(vocabulary.added) if name is not None}
+    moved = {text_rows + row: ids[name] for row, name in enumerate(added) if name is not None}
     shell.config.text_config.vocab_size = len(tokenizer)
     report.facts["token_ids"] = {
         "text": f"0-{text_rows - 1}, unchanged",
-        "added": {name: [old, ids[name]] for old, name in zip(moved, filter(None, vocabulary.added), strict=True)},
+        "added": {name: [old, ids[name]] for old, name in zip(moved, filter(None, added), strict=True)},
     }
-    return {
-        name: _moved(tensor, text_rows, moved, len(tokenizer)) if name in TABLES else tensor
-        for name, tensor in tensors.items()
-    }
-
-
-def _moved(table: Tensor, text_rows: int, moved: Mapping[int, int], length: int) -> Tensor:
-    new = table[:text_rows].float().mean(dim=0).to(table.dtype).expand(length, -1).clone()
-    new[:text_rows] = table[:text_rows]
-    new[list(moved.values())] = table[list(moved)]
-    return new
-
-
-def identity_projector(hidden_size: int) -> dict[str, Tensor]:
-    """The second layer of a projector that has one: x I + 0."""
-    return {
-        "model.multi_modal_projector.linear_2.weight": torch.eye(hidden_size),
-        "model.multi_modal_projector.linear_2.bias": torch.zeros(hidden_size),
-    }
+    rebased = dict(tensors)
+    for name in TABLES:
+        table = tensors[name]
+        longer = table[:text_rows].float().mean(dim=0).to(table.dtype).expand(len(tokenizer), -1).clone()
+        longer[:text_rows] = table[:text_rows]
+        longer[list(moved.values())] = table[list(moved)]
+        rebased[name] = longer
+    return rebased
 
 
 def build_llava(shell: LlavaShell, tensors: Mapping[str, Tensor], report: ImportReport, source: str) -> Any:
@@ -256,7 +207,9 @@ def build_llava(shell: LlavaShell, tensors: Mapping[str, Tensor], report: Import
 
     with init_empty_weights(include_buffers=False):  # buffers are computed, not loaded
         mllm = LlavaForConditionalGeneration(shell.config)
-    base = {**shell.tower, **identity_projector(shell.hidden_size)}
+    second = "model.multi_modal_projector.linear_2"  # x I + 0
+    identity = {f"{second}.weight": torch.eye(shell.hidden_size), f"{second}.bias": torch.zeros(shell.hidden_size)}
+    base = shell.tower | identity
     name = f"{shell.vision} (vision tower); an identity (projector's second layer)"
     fill("mllm", mllm, tensors, report, source=source, base=base, base_name=name)
     tokenizer = shell.processor.tokenizer
@@ -264,3 +217,22 @@ def build_llava(shell: LlavaShell, tensors: Mapping[str, Tensor], report: Import
     mllm.generation_config.eos_token_id = tokenizer.eos_token_id
     mllm.generation_config.pad_token_id = tokenizer.pad_token_id
     return mllm
+
+
+def llava_pipeline(mllm: Any, shell: LlavaShell, bridge: Any, unet: Any, drawing: Drawing, **settings: Any) -> Any:
+    """A pipeline that edits at Stable Diffusion's half size, as SmartEdit and MGIE do."""
+    from insightedit.pipelines.edit import InsightEditPipeline
+
+    return InsightEditPipeline(
+        mllm=mllm,
+        processor=shell.processor,
+        bridge=bridge,
+        vae=drawing.vae,
+        unet=unet,
+        scheduler=drawing.scheduler,
+        resolution=256,
+        default_guidance_scale=7.5,
+        default_image_guidance_scale=1.5,
+        default_num_inference_steps=100,
+        **settings,
+    )

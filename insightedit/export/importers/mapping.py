@@ -1,18 +1,19 @@
-"""Their names -> our names: rules that say where every tensor goes, and checks that none is lost or made up."""
+"""Their names -> our names: rules that say where every tensor goes, checks that none is lost or made up, a report."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from insightedit.export.importers.report import ImportReport
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rich.table import Table
 
     from insightedit.export.importers.files import Checkpoint
 
@@ -21,21 +22,69 @@ SHOWN = 3  # names in an error message
 
 
 @dataclass(frozen=True)
+class Imported:
+    """The outcome of an import: a whole pipeline, or a UNet alone."""
+
+    card: dict[str, Any]  # fields of the model card
+    pipeline: Any = None
+    unet: Any = None
+    for_training: dict[str, Any] = field(default_factory=dict)  # see `insightedit.export.folder.export_pipeline`
+
+
+@dataclass
+class ImportReport:
+    """What became of every tensor, collated while a checkpoint is read and placed; kept as `import_report.json`."""
+
+    system: str
+    facts: dict[str, Any] = field(
+        default_factory=dict
+    )  # step, edit tokens, adapter scaling, whatever is to be checked
+    # file -> {tensor there: our names, or why it was dropped}
+    files: dict[str, dict[str, list[str] | str]] = field(default_factory=dict)
+    # module of ours -> how many of its tensors came from the source, which from a base, and which base
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def note(self, path: Path, old: str, new: list[str], reason: str = "") -> None:
+        """One tensor of the source: where it went, or why it was dropped."""
+        name = path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}"
+        self.files.setdefault(name, {})[old] = new or f"dropped: {reason}"
+
+    def taken(self, base: str, *parts: str) -> None:
+        """Modules of ours that came from a base model whole."""
+        self.parts |= {part: {"from_source": 0, "from_base": "whole", "base": base} for part in parts}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """File name -> tensors, of them mapped and dropped."""
+        counted = {}
+        for name, tensors in self.files.items():
+            dropped = sum(isinstance(place, str) for place in tensors.values())
+            counted[name] = {"tensors": len(tensors), "mapped": len(tensors) - dropped, "dropped": dropped}
+        return counted
+
+    def tables(self) -> list[Table]:
+        """Two tables for the terminal: what became of the files, and what the parts are made of."""
+        from rich.table import Table
+
+        files = Table("file", "tensors", "mapped", "dropped", title="read")
+        for name, count in self.counts().items():
+            files.add_row(name, *map(str, count.values()))
+        parts = Table("part", "from the checkpoint", "from a base", "base", title="written")
+        for name, part in self.parts.items():
+            of_base = part["from_base"]
+            shown = of_base if isinstance(of_base, str) else str(len(of_base))
+            parts.add_row(name, str(part["from_source"]), shown, part["base"])
+        return [files, parts]
+
+
+@dataclass(frozen=True)
 class Rule:
-    r"""Where the tensors go whose whole name a pattern matches.
+    """Where the tensors go whose whole name a pattern matches."""
 
-    Attributes:
-        old: regular expression for their name.
-        new: our name, with `\1` for the pattern's groups; several names take equal parts along the first axis; None
-            drops the tensor.
-        reason: why it is dropped.
-        squeeze: leave out a first axis of length one.
-    """
-
-    old: str
+    old: str  # regular expression
+    # our name, with `\1` for the pattern's groups; several take equal parts along the first axis; None drops the tensor
     new: str | tuple[str, ...] | None
-    reason: str = ""
-    squeeze: bool = False
+    reason: str = ""  # why it is dropped
+    squeeze: bool = False  # leave out a first axis of length one
 
     def apply(self, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
         """Our names and tensors; None where the rule does not match."""
@@ -55,15 +104,7 @@ class Rule:
 
 
 def translate(checkpoint: Checkpoint, rules: Sequence[Rule], report: ImportReport) -> dict[str, Tensor]:
-    """Rename every tensor of a file.
-
-    Args:
-        checkpoint: the file.
-        rules: the first that matches counts.
-        report: gets a line for each tensor.
-
-    Returns:
-        Tensors by our names, unchanged in dtype.
+    """Rename every tensor of a file, by the first rule that matches; the report gets a line for each.
 
     Raises:
         ValueError: if a tensor is known to no rule, two go to one place, or one is not of finite 16 or 32 bit
@@ -77,8 +118,16 @@ def translate(checkpoint: Checkpoint, rules: Sequence[Rule], report: ImportRepor
         if rule is None or parts is None:
             unknown.append(name)
             continue
-        if parts:
-            check_floats(checkpoint, name, tensor)
+        if parts and tensor.dtype not in FLOATS:
+            kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
+            raise ValueError(
+                f"{checkpoint.path}: {name} is {str(tensor.dtype).removeprefix('torch.')}, a weight is one of {kinds}. "
+                "Use the file as it was published, not a quantised copy."
+            )
+        if parts and not bool(tensor.isfinite().all()):
+            raise ValueError(
+                f"{checkpoint.path}: {name} holds numbers that are not finite: the file is damaged. Fetch it again."
+            )
         if twice := sorted(set(parts) & set(renamed)):
             raise ValueError(
                 f"{checkpoint.path}: {name} goes where another tensor is already ({twice[0]}): two naming schemes are "
@@ -92,24 +141,6 @@ def translate(checkpoint: Checkpoint, rules: Sequence[Rule], report: ImportRepor
             f"{', '.join(sorted(unknown)[:SHOWN])}: is it another file's place, or another system's file?"
         )
     return renamed
-
-
-def check_floats(checkpoint: Checkpoint, name: str, tensor: Tensor) -> None:
-    """Refuse what is no weight.
-
-    Raises:
-        ValueError: for another dtype than 16 or 32 bit floats, and for numbers that are not finite.
-    """
-    if tensor.dtype not in FLOATS:
-        kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
-        raise ValueError(
-            f"{checkpoint.path}: {name} is {str(tensor.dtype).removeprefix('torch.')}, a weight is one of {kinds}. Use "
-            "the file as it was published, not a quantised copy."
-        )
-    if not bool(tensor.isfinite().all()):
-        raise ValueError(
-            f"{checkpoint.path}: {name} holds numbers that are not finite: the file is damaged. Fetch it again."
-        )
 
 
 def fill(
@@ -157,10 +188,21 @@ def fill(
             )
     module.load_state_dict({name: held[name] for name in places}, assign=True)
     module.requires_grad_(False).eval()
-    report.filled(part, from_source=len(places) - len(rest), from_base=sorted(rest), base=base_name)
+    report.parts[part] = {"from_source": len(places) - len(rest), "from_base": sorted(rest), "base": base_name}
 
 
 def count_layers(names: Mapping[str, Tensor], pattern: str) -> int:
     """One more than the largest number in the pattern's group; 0 where nothing matches."""
     found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
     return max(found, default=-1) + 1
+
+
+def needed(tensors: Mapping[str, Tensor], name: str, path: Path) -> Tensor:
+    """A tensor without which nothing can be built.
+
+    Raises:
+        ValueError: if the file lacks it.
+    """
+    if name not in tensors:
+        raise ValueError(f"{path} lacks the tensor for {name}: the file is not whole. Fetch it again.")
+    return tensors[name]

@@ -15,21 +15,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from insightedit.export.card import shown
-from insightedit.export.importers.bases import card_of, open_stable_diffusion, source_files
-from insightedit.export.importers.files import read_checkpoint
+from insightedit.export.importers.bases import build_unet, card_of, open_stable_diffusion
+from insightedit.export.importers.files import read_checkpoint, source_files
 from insightedit.export.importers.language import (
+    PROJECTOR,
     TABLES,
-    Vocabulary,
     build_llava,
     llama_rules,
+    llava_pipeline,
     open_llava,
-    projector_rules,
     rebase_tables,
 )
-from insightedit.export.importers.mapping import Rule, count_layers, fill, translate
-from insightedit.export.importers.report import ImportReport
-from insightedit.export.importers.smartedit import build_unet
-from insightedit.export.importers.write import Imported
+from insightedit.export.importers.mapping import Imported, ImportReport, Rule, count_layers, fill, needed, translate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from insightedit.export.importers.bases import Drawing
+    from insightedit.export.importers.language import LlavaShell
 
 NAME = "mgie"
 BASES: dict[str, str | None] = {
@@ -66,7 +64,7 @@ WEIGHT_RULES = [
     Rule(r"lm_head\.weight", None, OWN_TABLE),
     Rule(r"model\.vision_tower\..*", None, "the vision tower comes from --base vision="),
     *llama_rules(r"model\."),
-    *projector_rules(r"model\."),
+    PROJECTOR,
 ]
 
 
@@ -77,9 +75,6 @@ def import_mgie(source: Path, bases: dict[str, str], report: ImportReport) -> Im
         source: folder with `mllm.pt` and `unet.pt`.
         bases: see `BASES`.
         report: filled.
-
-    Returns:
-        A finished pipeline and its card.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -95,17 +90,28 @@ def import_mgie(source: Path, bases: dict[str, str], report: ImportReport) -> Im
     drawing = open_stable_diffusion(bases["sd"], report)
     named = translate(read_checkpoint(mllm_path), MLLM_RULES, report)
     tables = {name: tensor for name, tensor in named.items() if name in TABLES}
-    tables = rebase_tables(tables, shell, Vocabulary(ADDED), mllm_path, report)
-    language = {**tables, **read_language(Path(bases["weights"]), report)}
+    language = rebase_tables(tables, shell, ADDED, mllm_path, report)
+    for file in source_files(Path(bases["weights"])):  # layers and projector, in their authors' format
+        language |= translate(read_checkpoint(file), WEIGHT_RULES, report)
     mllm = build_llava(shell, language, report, f"{mllm_path} with {bases['weights']}")
     head = {name: tensor for name, tensor in named.items() if name.startswith("edit_head.")}
-    bridge = build_bridge(head, shell.hidden_size, shell.vision_width, drawing, report, mllm_path, bases)
-    unet = build_unet(read_checkpoint(unet_path), drawing, 0, report)
-    return Imported(
-        pipeline=_pipeline(mllm, shell.processor, bridge, unet, drawing),
-        for_training=drawing.text,
-        card=card_of(NAME, "MGIE", "MGIE", LICENCE, bases),
+    bridge = build_bridge(head, shell, drawing, report, mllm_path, bases)
+    unet = build_unet(read_checkpoint(unet_path), drawing.unet_config, report)
+    pipeline = llava_pipeline(
+        mllm,
+        shell,
+        bridge,
+        unet,
+        drawing,
+        num_edit_tokens=NUM_EDIT_TOKENS,
+        edit_token=EDIT_TOKEN,
+        describe_prompt="{instruction}",
+        expressive=True,
+        max_new_tokens=96,
+        no_repeat_ngram_size=3,
+        states_before_tokens=True,
     )
+    return Imported(card_of(NAME, "MGIE", "MGIE", LICENCE, bases), pipeline, for_training=drawing.text)
 
 
 def _named(source: Path, stem: str) -> Path:
@@ -118,23 +124,9 @@ def _named(source: Path, stem: str) -> Path:
     return files[0]
 
 
-def read_language(folder: Path, report: ImportReport) -> dict[str, Tensor]:
-    """Layers and projector of a LLaVA 1.1 in its authors' format, all its files together.
-
-    Raises:
-        FileNotFoundError: if there are none.
-        ValueError: if they hold something else.
-    """
-    language: dict[str, Tensor] = {}
-    for file in source_files(folder):
-        language |= translate(read_checkpoint(file), WEIGHT_RULES, report)
-    return language
-
-
 def build_bridge(
     head: Mapping[str, Tensor],
-    llm_width: int,
-    vision_width: int,
+    shell: LlavaShell,
     drawing: Drawing,
     report: ImportReport,
     path: Path,
@@ -147,10 +139,9 @@ def build_bridge(
     """
     from insightedit.bridging import EditBridge
 
-    for name in ("edit_head.queries", "edit_head.proj_in.weight", "edit_head.proj_out.weight"):
-        if name not in head:
-            raise ValueError(f"{path} lacks the tensor for {name}: the file is not whole. Fetch it again.")
-    queries, text = head["edit_head.queries"], head["edit_head.proj_out.weight"]
+    queries, _, text = (
+        needed(head, f"edit_head.{name}", path) for name in ("queries", "proj_in.weight", "proj_out.weight")
+    )
     made = (queries.shape[0], text.shape[0])
     if made != tuple(drawing.null_text.shape):
         raise ValueError(
@@ -162,7 +153,7 @@ def build_bridge(
         bridge = EditBridge(
             num_queries=made[0],
             text_width=made[1],
-            llm_width=llm_width,
+            llm_width=shell.hidden_size,
             edit_head_config={
                 "width": queries.shape[1],
                 "num_layers": max(1, count_layers(head, r"edit_head\.transformer\.encoder\.layers\.(\d+)\.")),
@@ -174,27 +165,3 @@ def build_bridge(
     base = {"null_text_states": drawing.null_text}
     fill("bridge", bridge, head, report, source=str(path), base=base, base_name=shown(bases["sd"]))
     return bridge
-
-
-def _pipeline(mllm: Any, processor: Any, bridge: Any, unet: Any, drawing: Drawing) -> Any:
-    from insightedit.pipelines.edit import InsightEditPipeline
-
-    return InsightEditPipeline(
-        mllm=mllm,
-        processor=processor,
-        bridge=bridge,
-        vae=drawing.vae,
-        unet=unet,
-        scheduler=drawing.scheduler,
-        resolution=256,
-        num_edit_tokens=NUM_EDIT_TOKENS,
-        edit_token=EDIT_TOKEN,
-        default_guidance_scale=7.5,
-        default_image_guidance_scale=1.5,
-        default_num_inference_steps=100,
-        describe_prompt="{instruction}",
-        expressive=True,
-        max_new_tokens=96,
-        no_repeat_ngram_size=3,
-        states_before_tokens=True,
-    )

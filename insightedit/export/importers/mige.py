@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from insightedit.export.card import shown
-from insightedit.export.importers.bases import card_of, load_base, source_files, stock_config
-from insightedit.export.importers.files import read_checkpoint
-from insightedit.export.importers.mapping import Rule, fill, translate
-from insightedit.export.importers.report import ImportReport
-from insightedit.export.importers.write import Imported
+from insightedit.export.importers.bases import card_of, known_settings, open_base
+from insightedit.export.importers.files import read_checkpoint, source_files
+from insightedit.export.importers.mapping import Imported, ImportReport, Rule, fill, translate
 from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
 NAME = "mige"
@@ -120,123 +116,49 @@ def import_mige(source: Path, bases: dict[str, str], report: ImportReport) -> Im
         bases: see `BASES`; of `blip2`, `t5` and `pixart` configs, tokenizer and image processor only.
         report: filled.
 
-    Returns:
-        A finished pipeline and its card.
-
     Raises:
         ValueError: if the file does not fit the bases.
     """
+    from accelerate import init_empty_weights
+    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, PixArtTransformer2DModel
+    from transformers import AutoImageProcessor, AutoTokenizer, Blip2Config, T5Config, T5EncoderModel
+
+    from insightedit.bridging.fusion import FusionBridge
+    from insightedit.comprehension.blip2_t5 import Blip2PictureEncoder
+    from insightedit.generation.transformer import EditTransformer
+    from insightedit.pipelines.interleaved import InterleavedEditPipeline
+
     files = source_files(source)
     if len(files) > 1:
         raise ValueError(f"{source} holds {len(files)} checkpoint files: name the one to import.")
-    vae, scheduler = load_base("a folder with vae/ and scheduler/ of PixArt-alpha", bases["vae"], _load_vae)
-    report.taken("vae", shown(bases["vae"]))
-    report.taken("scheduler", shown(bases["vae"]))
-    named = translate(read_checkpoint(files[0]), RULES, report)
-    named = _shared_table(_whole_biases(named, files[0]))
-    own = {part: _below(named, part) for part in PARTS}
-    name = str(files[0])
-    encoder, image_processor = load_base("a BLIP-2 model", bases["blip2"], _empty_picture_encoder)
+    sampler = {"algorithm_type": "dpmsolver++", "solver_order": 2, "timestep_spacing": "linspace"}
+    sampler |= {"prediction_type": "epsilon", "rescale_betas_zero_snr": False}
+    with open_base("a folder with vae/ and scheduler/ of PixArt-alpha", bases["vae"]) as folder:
+        scheduler = load_pretrained(DPMSolverMultistepScheduler, folder, subfolder="scheduler", **sampler)
+        vae = load_pretrained(AutoencoderKL, folder, subfolder="vae").eval()
+    report.taken(shown(bases["vae"]), "vae", "scheduler")
+    own, name = _read(files[0], report), str(files[0])
+    with open_base("a BLIP-2 model", bases["blip2"]) as folder:
+        config: Any = load_pretrained(Blip2Config, folder)
+        with init_empty_weights(include_buffers=False):  # buffers are computed, not loaded
+            encoder = Blip2PictureEncoder(config)
+        image_processor = load_pretrained(AutoImageProcessor, folder)
     fill("picture_encoder", encoder, own["picture_encoder"], report, source=name)
-    text_encoder, tokenizer = load_base("a T5 model with its tokenizer", bases["t5"], _empty_text_encoder)
+    with open_base("a T5 model with its tokenizer", bases["t5"]) as folder:
+        config = load_pretrained(T5Config, folder)
+        with init_empty_weights(include_buffers=False):
+            text_encoder = T5EncoderModel(config)
+        tokenizer = load_pretrained(AutoTokenizer, folder)
     fill("text_encoder", text_encoder, own["text_encoder"], report, source=name)
     text_encoder.tie_weights()
-    transformer = load_base("a PixArt-alpha model", bases["pixart"], _empty_transformer)
+    with open_base("a PixArt-alpha model", bases["pixart"]) as folder:
+        held = PixArtTransformer2DModel.load_config(folder, subfolder="transformer")
+        settings = known_settings(PixArtTransformer2DModel, held)
+        with init_empty_weights(include_buffers=False):
+            transformer = EditTransformer(source_channels=settings["in_channels"], **settings)
     fill("transformer", transformer, own["transformer"], report, source=name)
-    bridge = _build_bridge(own["bridge"], encoder, text_encoder, transformer, report, name)
-    return Imported(
-        pipeline=_pipeline(encoder, image_processor, text_encoder, tokenizer, bridge, vae, transformer, scheduler),
-        card=card_of(NAME, "MIGE", "MIGE", LICENCE, bases),
-    )
-
-
-def _below(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
-
-
-def _whole_biases(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """EVA's attention has no bias on its keys: q, zeros, v become the stock class's one bias.
-
-    Raises:
-        ValueError: if one of a pair is missing.
-    """
-    joined = {n: t for n, t in tensors.items() if not n.endswith((".q_bias", ".v_bias"))}
-    for layer in sorted({n[: -len(".q_bias")] for n in tensors if n.endswith((".q_bias", ".v_bias"))}):
-        query, value = tensors.get(f"{layer}.q_bias"), tensors.get(f"{layer}.v_bias")
-        if query is None or value is None:
-            raise ValueError(f"{path}: {layer} has one of q_bias and v_bias only: the file is not whole.")
-        joined[f"{layer}.bias"] = torch.cat([query, torch.zeros_like(query), value])
-    return joined
-
-
-def _shared_table(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """T5's one table has two names, of which a file may hold one."""
-    names = ("text_encoder.shared.weight", "text_encoder.encoder.embed_tokens.weight")
-    table = next((tensors[name] for name in names if name in tensors), None)
-    return tensors if table is None else {**tensors, **dict.fromkeys(names, table)}
-
-
-def _load_vae(folder: str) -> tuple[Any, Any]:
-    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
-
-    scheduler = load_pretrained(
-        DPMSolverMultistepScheduler,
-        folder,
-        subfolder="scheduler",
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-        timestep_spacing="linspace",
-        prediction_type="epsilon",
-        rescale_betas_zero_snr=False,
-    )
-    return load_pretrained(AutoencoderKL, folder, subfolder="vae").eval(), scheduler
-
-
-def _empty_picture_encoder(folder: str) -> tuple[Any, Any]:
-    from accelerate import init_empty_weights
-    from transformers import AutoImageProcessor, Blip2Config
-
-    from insightedit.comprehension.blip2_t5 import Blip2PictureEncoder
-
-    config: Any = load_pretrained(Blip2Config, folder)
-    with init_empty_weights(include_buffers=False):
-        encoder = Blip2PictureEncoder(config)
-    return encoder, load_pretrained(AutoImageProcessor, folder)
-
-
-def _empty_text_encoder(folder: str) -> tuple[Any, Any]:
-    from accelerate import init_empty_weights
-    from transformers import AutoTokenizer, T5Config, T5EncoderModel
-
-    config: Any = load_pretrained(T5Config, folder)
-    with init_empty_weights(include_buffers=False):
-        encoder = T5EncoderModel(config)
-    return encoder, load_pretrained(AutoTokenizer, folder)
-
-
-def _empty_transformer(folder: str) -> Any:
-    import inspect
-
-    from accelerate import init_empty_weights
-    from diffusers import PixArtTransformer2DModel
-
-    from insightedit.generation.transformer import EditTransformer
-
-    held = stock_config(PixArtTransformer2DModel, folder, "transformer")
-    known = set(inspect.signature(PixArtTransformer2DModel.__init__).parameters) - {"self"}
-    config = {key: value for key, value in held.items() if key in known}
-    with init_empty_weights(include_buffers=False):
-        return EditTransformer(source_channels=config["in_channels"], **config)
-
-
-def _build_bridge(
-    tensors: dict[str, Tensor], encoder: Any, text_encoder: Any, transformer: Any, report: ImportReport, source: str
-) -> Any:
-    """Feature fusion as the released code has it (no ReLU), and the null text, drawn anew where the file has none."""
-    from insightedit.bridging.fusion import FusionBridge
-
-    null = tensors.get("null_text_states")
-    bridge = FusionBridge(
+    null = own["bridge"].get("null_text_states")
+    bridge = FusionBridge(  # as the released code has it: no ReLU
         token_width=encoder.config.qformer_config.hidden_size,
         visual_width=transformer.inner_dim,
         num_heads=FUSION_HEADS,
@@ -244,24 +166,10 @@ def _build_bridge(
         text_length=256 if null is None else null.shape[0],
         text_width=text_encoder.config.d_model,
     )
+    # a file without a null text gets one that is drawn anew
     base = {} if null is not None else {"null_text_states": bridge.null_text_states.clone()}
-    fill("bridge", bridge, tensors, report, source=source, base=base, base_name="drawn, seed 0" if base else "")
-    return bridge
-
-
-def _pipeline(
-    encoder: Any,
-    image_processor: Any,
-    text_encoder: Any,
-    tokenizer: Any,
-    bridge: Any,
-    vae: Any,
-    transformer: Any,
-    scheduler: Any,
-) -> Any:
-    from insightedit.pipelines.interleaved import InterleavedEditPipeline
-
-    return InterleavedEditPipeline(
+    fill("bridge", bridge, own["bridge"], report, source=name, base=base, base_name="drawn, seed 0" if base else "")
+    pipeline = InterleavedEditPipeline(
         picture_encoder=encoder,
         image_processor=image_processor,
         text_encoder=text_encoder,
@@ -274,3 +182,27 @@ def _pipeline(
         max_length=int(bridge.config["text_length"]),
         max_references=4,
     )
+    return Imported(card_of(NAME, "MIGE", "MIGE", LICENCE, bases), pipeline)
+
+
+def _read(path: Path, report: ImportReport) -> dict[str, dict[str, Tensor]]:
+    """Part -> its tensors by our names.
+
+    Raises:
+        ValueError: if one of a pair of biases is missing.
+    """
+    named = translate(read_checkpoint(path), RULES, report)
+    # EVA's attention has no bias on its keys: q, zeros, v become the stock class's one bias
+    halves = {n: named.pop(n) for n in list(named) if n.endswith((".q_bias", ".v_bias"))}
+    for layer in sorted({n[: -len(".q_bias")] for n in halves}):
+        query, value = halves.get(f"{layer}.q_bias"), halves.get(f"{layer}.v_bias")
+        if query is None or value is None:
+            raise ValueError(f"{path}: {layer} has one of q_bias and v_bias only: the file is not whole.")
+        named[f"{layer}.bias"] = torch.cat([query, torch.zeros_like(query), value])
+    # T5's one table has two names, of which a file may hold one
+    names = ("text_encoder.shared.weight", "text_encoder.encoder.embed_tokens.weight")
+    if (table := next((named[name] for name in names if name in named), None)) is not None:
+        named |= dict.fromkeys(names, table)
+    return {
+        part: {n.removeprefix(f"{part}."): t for n, t in named.items() if n.startswith(f"{part}.")} for part in PARTS
+    }

@@ -16,25 +16,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from insightedit.export.card import shown
-from insightedit.export.importers.bases import Drawing, card_of, empty_unet, open_stable_diffusion, source_files
-from insightedit.export.importers.files import Checkpoint, read_checkpoint
+from insightedit.export.importers.bases import build_unet, card_of, open_stable_diffusion
+from insightedit.export.importers.files import read_checkpoint, source_files
 from insightedit.export.importers.language import (
-    Vocabulary,
+    PROJECTOR,
     build_llava,
     llama_rules,
+    llava_pipeline,
     merge_lora,
     open_llava,
-    projector_rules,
     rebase_tables,
 )
-from insightedit.export.importers.mapping import Rule, count_layers, fill, translate
-from insightedit.export.importers.report import ImportReport
-from insightedit.export.importers.write import Imported
+from insightedit.export.importers.mapping import Imported, ImportReport, Rule, count_layers, fill, needed, translate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from insightedit.export.importers.bases import Drawing
+    from insightedit.export.importers.language import LlavaShell
 
 NAME = "smartedit"
 BASES: dict[str, str | None] = {
@@ -49,52 +50,37 @@ HEAD_WIDTH = 64  # of a BERT attention head; the files do not say it
 BIM_HEADS = 8  # likewise
 
 FILES = {
-    "llm": r"LLM-(\d+)/adapter_model\.\w+",
-    "qformer": r"embeddings_qformer/checkpoint-(\d+)_embeddings_qformer\.\w+",
-    "unet": r"unet-(\d+)/adapter_model\.\w+",
-    "bim": r"modulate-(\d+)/adapter_model\.\w+",
-}
-SHOWN_FILES = {
     "llm": "LLM-N/adapter_model.bin",
     "qformer": "embeddings_qformer/checkpoint-N_embeddings_qformer.bin",
     "unet": "unet-N/adapter_model.bin",
     "bim": "modulate-N/adapter_model.bin",
 }
+"""N is the training step; other endings are read, too."""
 
 LLM_RULES = llama_rules(r"(?:model\.)?base_model\.model\.(?:model\.)?")
 
 
-def bert_rules(prefix: str, ours: str) -> list[Rule]:
-    """Rules for a Q-Former in BERT's names (BLIP-2's), whose text half was taken out.
-
-    Args:
-        prefix: regular expression for what stands before `embeddings` and `encoder`.
-        ours: what stands before our names, ending in a dot.
-    """
-    layer, new = rf"{prefix}encoder\.layer\.(\d+)\.", rf"{ours}layers.\1."
+def _qformer_rules() -> list[Rule]:
+    """BERT's names (BLIP-2's), whose text half was taken out."""
+    prefix, ends = r"sd_qformer\.(?:bert\.)?", r"(weight|bias)"
+    layer, new = rf"{prefix}encoder\.layer\.(\d+)\.", r"qformer.layers.\1."
     rules = [
         Rule(rf"{prefix}embeddings\.position_ids", None, "a row of counters; queries have no positions"),
-        Rule(rf"{prefix}embeddings\.LayerNorm\.(weight|bias)", rf"{ours}norm.\1"),
-        Rule(rf"{layer}intermediate_query\.dense\.(weight|bias)", rf"{new}ffn.0.\2"),
-        Rule(rf"{layer}output_query\.dense\.(weight|bias)", rf"{new}ffn.2.\2"),
-        Rule(rf"{layer}output_query\.LayerNorm\.(weight|bias)", rf"{new}ffn_norm.\2"),
+        Rule(rf"{prefix}embeddings\.LayerNorm\.{ends}", r"qformer.norm.\1"),
+        Rule(rf"{layer}intermediate_query\.dense\.{ends}", rf"{new}ffn.0.\2"),
+        Rule(rf"{layer}output_query\.dense\.{ends}", rf"{new}ffn.2.\2"),
+        Rule(rf"{layer}output_query\.LayerNorm\.{ends}", rf"{new}ffn_norm.\2"),
+        Rule(r"sd_query_tokens", "qformer.queries", squeeze=True),
+        Rule(r"lm_head\.weight", "lm_head.weight"),
+        PROJECTOR,
     ]
-    for theirs, attention in (("attention", "self_attn"), ("crossattention", "cross_attn")):
+    for theirs, ours in (("attention", "self_attn"), ("crossattention", "cross_attn")):
         for projection in ("query", "key", "value"):
-            old = rf"{layer}{theirs}\.self\.{projection}\.(weight|bias)"
-            rules.append(Rule(old, rf"{new}{attention}.{projection[0]}_proj.\2"))
-        out = rf"{layer}{theirs}\.output\."
-        rules.append(Rule(rf"{out}dense\.(weight|bias)", rf"{new}{attention}.out_proj.\2"))
-        rules.append(Rule(rf"{out}LayerNorm\.(weight|bias)", rf"{new}{attention}_norm.\2"))
+            old = rf"{layer}{theirs}\.self\.{projection}\.{ends}"
+            rules.append(Rule(old, rf"{new}{ours}.{projection[0]}_proj.\2"))
+        rules.append(Rule(rf"{layer}{theirs}\.output\.dense\.{ends}", rf"{new}{ours}.out_proj.\2"))
+        rules.append(Rule(rf"{layer}{theirs}\.output\.LayerNorm\.{ends}", rf"{new}{ours}_norm.\2"))
     return rules
-
-
-QFORMER_RULES = [
-    *bert_rules(r"sd_qformer\.(?:bert\.)?", "qformer."),
-    Rule(r"sd_query_tokens", "qformer.queries", squeeze=True),
-    Rule(r"lm_head\.weight", "lm_head.weight"),
-    *projector_rules(),
-]
 
 
 def _bim_rules() -> list[Rule]:
@@ -126,8 +112,7 @@ def _bim_rules() -> list[Rule]:
     return rules
 
 
-BIM_RULES = _bim_rules()
-UNET_RULES = [Rule(r"(?:unet\.)?(.+)", r"\1")]
+QFORMER_RULES, BIM_RULES = _qformer_rules(), _bim_rules()
 
 
 def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, step: int | None = None) -> Imported:
@@ -139,15 +124,12 @@ def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, 
         report: filled.
         step: N, where the folder holds several.
 
-    Returns:
-        A finished pipeline and its card.
-
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if the files do not fit each other or the bases.
     """
     files = find_files(source, step)
-    report.facts["step"] = step_of(files)
+    step = report.facts["step"] = int(files["llm"].parent.name.removeprefix("LLM-"))
     shell = open_llava(bases["llava"], bases["vision"])
     drawing = open_stable_diffusion(bases["sd"], report)
     llm, qformer = read_checkpoint(files["llm"]), read_checkpoint(files["qformer"])
@@ -157,17 +139,21 @@ def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, 
     rank, alpha = adapter_scale(files["llm"])
     report.facts["lora"] = {"rank": rank, "alpha": alpha, "merged_in": "float32"}
     language = merge_lora(language, alpha, rank, files["llm"])
-    language = rebase_tables(language, shell, Vocabulary(ADDED), files["llm"], report)
+    language = rebase_tables(language, shell, ADDED, files["llm"], report)
     mllm = build_llava(shell, language, report, str(files["llm"]))
     queries = {name: tensor for name, tensor in named.items() if name.startswith("qformer.")}
     bim = translate(read_checkpoint(files["bim"]), BIM_RULES, report)
-    bridge = build_bridge({**queries, **bim}, shell.hidden_size, shell.vision_width, drawing, report, bases, files)
-    unet = build_unet(read_checkpoint(files["unet"]), drawing, bim["bim.image_out.weight"].shape[0], report)
-    return Imported(
-        pipeline=_pipeline(mllm, shell.processor, bridge, unet, drawing),
-        for_training=drawing.text,
-        card=card_of(NAME, "SmartEdit", f"SmartEdit, step {step_of(files)}", LICENCE, bases),
-    )
+    bridge = build_bridge({**queries, **bim}, shell, drawing, report, bases, files)
+    residual, width = bim["bim.image_out.weight"].shape[0], int(drawing.unet_config["block_out_channels"][0])
+    if residual != width:
+        raise ValueError(
+            f"BIM writes {residual} channels, the UNet of the base has {width} after its first layer: name Stable "
+            "Diffusion 1.5 with --base sd=."
+        )
+    unet = build_unet(read_checkpoint(files["unet"]), drawing.unet_config, report, residual)
+    pipeline = llava_pipeline(mllm, shell, bridge, unet, drawing, num_edit_tokens=NUM_EDIT_TOKENS)
+    card = card_of(NAME, "SmartEdit", f"SmartEdit, step {step}", LICENCE, bases)
+    return Imported(card, pipeline, for_training=drawing.text)
 
 
 def find_files(source: Path, step: int | None) -> dict[str, Path]:
@@ -180,8 +166,8 @@ def find_files(source: Path, step: int | None) -> dict[str, Path]:
     found: dict[str, dict[int, Path]] = {part: {} for part in FILES}
     for file in source_files(source):
         name = file.relative_to(source).as_posix() if source.is_dir() else file.name
-        for part, pattern in FILES.items():
-            if match := re.fullmatch(pattern, name):
+        for part, published in FILES.items():
+            if match := re.fullmatch(published.replace("-N", r"-(\d+)").replace(".bin", r"\.\w+"), name):
                 number = int(match[1])
                 if number in found[part]:
                     raise ValueError(f"{source} holds {found[part][number].name} and {file.name}: keep one of them.")
@@ -193,19 +179,13 @@ def find_files(source: Path, step: int | None) -> dict[str, Path]:
             "have to be of one step."
         )
     chosen = step if step is not None else next(iter(steps), None)
-    missing = [SHOWN_FILES[part] for part, files in found.items() if chosen not in files]
+    missing = [FILES[part] for part, files in found.items() if chosen not in files]
     if chosen is None or missing:
         at = "" if chosen is None else f" for step {chosen}"
         raise FileNotFoundError(
-            f"{source} lacks {', '.join(missing)}{at}: SmartEdit publishes {', '.join(SHOWN_FILES.values())} in one "
-            "folder."
+            f"{source} lacks {', '.join(missing)}{at}: SmartEdit publishes {', '.join(FILES.values())} in one folder."
         )
     return {part: files[chosen] for part, files in found.items()}
-
-
-def step_of(files: dict[str, Path]) -> int:
-    """N."""
-    return int(files["llm"].parent.name.removeprefix("LLM-"))
 
 
 def adapter_scale(llm: Path) -> tuple[int, float]:
@@ -227,8 +207,7 @@ def adapter_scale(llm: Path) -> tuple[int, float]:
 
 def build_bridge(
     tensors: Mapping[str, Tensor],
-    llm_width: int,
-    vision_width: int,
+    shell: LlavaShell,
     drawing: Drawing,
     report: ImportReport,
     bases: dict[str, str],
@@ -242,22 +221,22 @@ def build_bridge(
     from insightedit.bridging import EditBridge
 
     source = f"{files['qformer']} with {files['bim']}"
-    queries = _needed(tensors, "qformer.queries", files["qformer"])
-    ffn = _needed(tensors, "qformer.layers.0.ffn.0.weight", files["qformer"])
-    reads = _needed(tensors, "qformer.layers.0.cross_attn.k_proj.weight", files["qformer"])
-    text_in = _needed(tensors, "bim.text_in.weight", files["bim"])
-    inner = _needed(tensors, "bim.two_way.final_attn.q_proj.weight", files["bim"])
-    mlp = _needed(tensors, "bim.two_way.blocks.0.mlp.0.weight", files["bim"])
-    image_out = _needed(tensors, "bim.image_out.weight", files["bim"])
-    if reads.shape[1] != llm_width:
+    queries = needed(tensors, "qformer.queries", files["qformer"])
+    ffn = needed(tensors, "qformer.layers.0.ffn.0.weight", files["qformer"])
+    reads = needed(tensors, "qformer.layers.0.cross_attn.k_proj.weight", files["qformer"])
+    text_in = needed(tensors, "bim.text_in.weight", files["bim"])
+    inner = needed(tensors, "bim.two_way.final_attn.q_proj.weight", files["bim"])
+    mlp = needed(tensors, "bim.two_way.blocks.0.mlp.0.weight", files["bim"])
+    image_out = needed(tensors, "bim.image_out.weight", files["bim"])
+    if reads.shape[1] != shell.hidden_size:
         raise ValueError(
-            f"{files['qformer']} reads a language model {reads.shape[1]} wide, {files['llm']} is {llm_width} wide: "
-            "files of the 7B model (4096) and of the 13B one (5120) are mixed."
+            f"{files['qformer']} reads a language model {reads.shape[1]} wide, {files['llm']} is {shell.hidden_size} "
+            "wide: files of the 7B model (4096) and of the 13B one (5120) are mixed."
         )
-    if text_in.shape[0] != vision_width:
+    if text_in.shape[0] != shell.vision_width:
         raise ValueError(
-            f"{files['bim']} reads vision patches {text_in.shape[0]} wide, {bases['vision']} has {vision_width}: name "
-            "the CLIP model that it was trained with (--base vision=openai/clip-vit-large-patch14)."
+            f"{files['bim']} reads vision patches {text_in.shape[0]} wide, {bases['vision']} has {shell.vision_width}: "
+            "name the CLIP model that it was trained with (--base vision=openai/clip-vit-large-patch14)."
         )
     if queries.shape != drawing.null_text.shape:
         raise ValueError(
@@ -270,7 +249,7 @@ def build_bridge(
         bridge = EditBridge(
             num_queries=queries.shape[0],
             text_width=queries.shape[1],
-            llm_width=llm_width,
+            llm_width=shell.hidden_size,
             qformer_config={
                 "num_layers": layers,
                 "num_heads": max(1, queries.shape[1] // HEAD_WIDTH),
@@ -278,7 +257,7 @@ def build_bridge(
                 "cross_attention_every": max(1, round(layers / len(reading))),
             },
             bim_config={
-                "vision_width": vision_width,
+                "vision_width": shell.vision_width,
                 "width": text_in.shape[0],
                 "depth": count_layers(tensors, r"bim\.two_way\.blocks\.(\d+)\."),
                 "num_heads": BIM_HEADS,
@@ -290,47 +269,3 @@ def build_bridge(
     base = {"null_text_states": drawing.null_text}
     fill("bridge", bridge, tensors, report, source=source, base=base, base_name=shown(bases["sd"]))
     return bridge
-
-
-def _needed(tensors: Mapping[str, Tensor], name: str, path: Path) -> Tensor:
-    if name not in tensors:
-        raise ValueError(f"{path} lacks the tensor for {name}: the file is not whole. Fetch it again.")
-    return tensors[name]
-
-
-def build_unet(checkpoint: Checkpoint, drawing: Drawing, residual: int, report: ImportReport) -> Any:
-    """The UNet of eight input channels; with a residual where there is BIM.
-
-    Raises:
-        ValueError: if the tensors do not fit Stable Diffusion's UNet.
-    """
-    latents = int(drawing.unet_config["out_channels"])
-    width = int(drawing.unet_config["block_out_channels"][0])
-    if residual not in (0, width):
-        raise ValueError(
-            f"BIM writes {residual} channels, the UNet of the base has {width} after its first layer: name Stable "
-            "Diffusion 1.5 with --base sd=."
-        )
-    unet = empty_unet(
-        drawing.unet_config, source_channels=latents, residual_channels=residual, image_tokens=0, image_embed_dim=0
-    )
-    fill("unet", unet, translate(checkpoint, UNET_RULES, report), report, source=str(checkpoint.path))
-    return unet
-
-
-def _pipeline(mllm: Any, processor: Any, bridge: Any, unet: Any, drawing: Drawing) -> Any:
-    from insightedit.pipelines.edit import InsightEditPipeline
-
-    return InsightEditPipeline(
-        mllm=mllm,
-        processor=processor,
-        bridge=bridge,
-        vae=drawing.vae,
-        unet=unet,
-        scheduler=drawing.scheduler,
-        resolution=256,
-        num_edit_tokens=NUM_EDIT_TOKENS,
-        default_guidance_scale=7.5,
-        default_image_guidance_scale=1.5,
-        default_num_inference_steps=100,
-    )

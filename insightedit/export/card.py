@@ -66,10 +66,7 @@ def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None
 
 
 def base_facts(models: dict[str, str]) -> dict[str, Any]:
-    """The base models and what follows from their licences for this model.
-
-    Args:
-        models: config key -> folder or hub id, see `insightedit.training.contract.base_models`.
+    """The base models (config key -> folder or hub id) and what follows from their licences for this model.
 
     Returns:
         `bases`: one {role, model, license} each, with those of a finished model that training started from;

@@ -82,7 +82,7 @@ def export_run(
         ema: take the running average of the weights where the run kept one.
         report: `report.json` of `insightedit eval scenes`, whose numbers go into the model card.
         merge_lora: fold the language model's adapter into its weights; False writes the adapter alone, which needs
-            the base model wherever it is loaded.
+            the base model wherever it is loaded, see `insightedit.comprehension.adapter_checkpoint`.
         dtype: fp32, fp16 or bf16, of the weights on disk.
         samples: what the card shows; a number takes that many scenes.
         name: hub id or path that the card's commands name; None for `folder` itself.
@@ -126,11 +126,7 @@ def export_run(
 def run_facts(
     run: Path, config: Config, *, ema: bool = True, report: str | os.PathLike | None = None
 ) -> dict[str, Any]:
-    """What the model card says about a run; see `insightedit.export.card.model_card` for the fields.
-
-    Raises:
-        ValueError: if `report` is no report.
-    """
+    """What `model_card` says about a run and the report of its measurement."""
     newest = CheckpointFolder(run / "checkpoints").latest()
     averaged = ema and newest is not None and (newest / EMA).is_file()
     facts = {
@@ -156,22 +152,9 @@ def export_editor(
 ) -> Path:
     """Write a trained editor as a pipeline folder: safetensors and model card.
 
-    The editor itself stays as it is. Which weights it holds (last or averaged) is the caller's choice. An old
-    folder of that name is replaced only once the new one is whole.
-
-    Args:
-        editor: any editor with a generator.
-        config: the run's config.
-        folder: where to.
-        dtype: of the weights on disk.
-        card: fields of the model card, see `insightedit.export.card.model_card`.
-        merge_lora: fold LoRA and token rows into the language model; False writes them as a peft adapter beside the
-            base model's name, see `insightedit.comprehension.adapter_checkpoint`.
-        samples: edits to draw for the card, with the folder as it will be loaded.
-        taught: settings of the pipeline, from `insightedit.export.checks.taught_words`.
-
-    Returns:
-        The folder.
+    The editor itself stays as it is; which weights it holds (last or averaged) is the caller's choice. An old folder of
+    that name is replaced only once the new one is whole. `card` has further fields for `model_card`, `taught` settings
+    of the pipeline (see `taught_words`); the rest is as in `export_run`.
 
     Raises:
         ValueError: if the editor has no generator or no adapter, `dtype` cannot hold its weights, or `folder` exists
@@ -229,7 +212,7 @@ def export_pipeline(
     Args:
         pipeline: finished parts.
         folder: where to.
-        card: fields of the model card, see `insightedit.export.card.model_card`; also kept as `export.json`.
+        card: fields of `model_card`; also kept as `export.json`.
         samples: edits for the card; the folder is loaded again to draw them, and so is known to load.
         for_training: folder name -> what else a stage needs that starts from this model (`--init-from`) and editing
             does not; each has a `save_pretrained`. None values are left out.

@@ -39,16 +39,10 @@ def denoiser_class(config: Config) -> type[Denoiser]:
 
 
 def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
-    """Load the base models, build the bridge, and compose the editor that `config.stage` needs.
+    """Load the base models, build the bridge, and compose the editor that `config.stage` needs, on the CPU.
 
-    Stage 1 (`align`) does not draw: no denoiser, no autoencoder, no image encoder are loaded.
-
-    Args:
-        config: a whole, frozen config.
-        dtype: of the frozen language model; None = as it is stored. All else is float32.
-
-    Returns:
-        The editor on the CPU, everything that is not the stage's to train frozen by the caller.
+    Stage 1 (`align`) does not draw: no denoiser, no autoencoder, no image encoder are loaded. `dtype` is the frozen
+    language model's, None as it is stored; all else is float32. The caller freezes what is not the stage's to train.
 
     Raises:
         ConfigError: where base models do not fit each other.

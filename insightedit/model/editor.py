@@ -50,16 +50,8 @@ def understand(
 ) -> tuple[ComprehensionStates, EditCondition]:
     """Read instructions and pictures, and turn what was understood into the denoiser's condition.
 
-    Args:
-        comprehension: reads.
-        bridge: an `EditBridge`, or a `FusionBridge` where instructions hold pictures.
-        denoiser: gives the patch features of pictures in instructions; else it is not used.
-        vae: gives their latents, unscaled; else it is not used.
-        tokens: of `comprehension`'s tokenizer, on its device.
-        latent_size: (h, w) of the latent grid that v' has to fit.
-
-    Returns:
-        What was understood, and the condition.
+    Denoiser and autoencoder are used where instructions hold pictures: for their patch features. `latent_size` is the
+    latent grid's (h, w), which v' has to fit.
     """
     image_tokens = None
     if tokens.pixel_values is not None and tokens.reference_pixels is not None:

@@ -105,9 +105,7 @@ def _leaves_without_code(path: Path, held: Any) -> Iterator[tuple[str, Any]]:
 def weight_files(folder: Path, stem: str) -> list[Path]:
     """The safetensors files of a part: one, or the shards that its index names.
 
-    Args:
-        folder: of the part.
-        stem: `model` (transformers) or `diffusion_pytorch_model` (diffusers), with the variant.
+    `stem` is `model` (transformers) or `diffusion_pytorch_model` (diffusers), with the variant.
 
     Raises:
         FileNotFoundError: if there are none.

@@ -27,9 +27,6 @@ def in_forward(module: nn.Module) -> Iterator[None]:
     """Inside, a module's offloaded weights are there, as they are while its `forward` runs.
 
     Do not call the module itself inside: its own hooks take the weights away when it returns.
-
-    Args:
-        module: any; without offloading nothing happens.
     """
     with ExitStack() as stack:
         for hook in _offload_hooks(module):
@@ -52,11 +49,7 @@ def eval_mode(*modules: nn.Module | None) -> Iterator[None]:
 
 
 def execution_device(module: nn.Module) -> torch.device:
-    """Where a module computes, which is not where offloaded weights lie.
-
-    Args:
-        module: any with a parameter.
-    """
+    """Where a module computes, which is not where offloaded weights lie."""
     for part in module.modules():
         for hook in _offload_hooks(part):
             group = getattr(hook, "group", None)

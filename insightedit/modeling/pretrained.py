@@ -28,15 +28,12 @@ DIGEST_DIGITS = 16  # hex, of SHA-256
 
 @contextmanager
 def open_base_model(key: str, model: str, what: str) -> Iterator[str]:
-    """Load a base model inside this block; what cannot be loaded is told by the setting that names it.
+    """Load a base model inside this block, from the folder or hub id that it yields.
 
     Args:
-        key: the setting.
+        key: the setting that names it, for the message.
         model: its value: folder, hub id, or a miniature's id.
         what: what it should be, for the message.
-
-    Yields:
-        Folder or hub id, for `load_pretrained`.
 
     Raises:
         ConfigError: if loading fails, with the first line of the reason.

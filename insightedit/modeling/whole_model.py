@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
-from torch import Tensor
 
-ALIGNMENT = 64  # bytes; torch's own allocation
+ALIGNMENT = 64  # bytes of torch's own allocation; the last bits depend on it, and files have odd offsets
 _SHAPE = re.compile(r"because (?P<name>\S+) expected shape|size mismatch for (?P<other>\S+):")
 
 
@@ -51,7 +50,9 @@ class WholeModel(ModelMixin):
                 f"{place} is no whole {cls.__name__}: it {what} ({len(missing)} tensors missing, {len(unexpected)} "
                 "unexpected). Get the folder again; config and weights belong together."
             )
-        _align(model)
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+                tensor.data = tensor.data.clone()
         return (model, info) if wants_info else model
 
     @functools.wraps(ModelMixin.save_pretrained)  # a pipeline reads from the signature what it may ask for
@@ -61,16 +62,11 @@ class WholeModel(ModelMixin):
         Raises:
             ValueError: if a tensor was lost, or something was put in (LoRA layers, fused projections).
         """
+        wanted = held = {name: tensor.shape for name, tensor in self.state_dict().items()}
         if getattr(self, "hf_quantizer", None) is None:
-            self._check_whole()
-        super().save_pretrained(save_directory, *args, **kwargs)
-
-    def _check_whole(self) -> None:
-        with torch.device("meta"):
-            wanted = {name: t.shape for name, t in type(self).from_config(self.config).state_dict().items()}
-        held = {name: tensor.shape for name, tensor in self.state_dict().items()}
-        differing = sorted(set(wanted.items()) ^ set(held.items()))
-        if differing:
+            with torch.device("meta"):
+                wanted = {name: t.shape for name, t in type(self).from_config(self.config).state_dict().items()}
+        if differing := sorted(set(wanted.items()) ^ set(held.items())):
             name = differing[0][0]
             how = "differs in shape" if name in wanted and name in held else "is extra"
             raise ValueError(
@@ -78,11 +74,4 @@ class WholeModel(ModelMixin):
                 f"{'is missing' if name not in held else how}. Take LoRA layers out (fuse_lora, then "
                 "unload_lora_weights), unfuse projections, set the trained processors again, and save then."
             )
-
-
-def _align(model: ModelMixin) -> None:
-    """Bring weights that lie across a file's odd offsets to the boundaries of new ones: the last bits depend on it."""
-    tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
-    for tensor in tensors:
-        if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
-            tensor.data = tensor.data.clone()
+        super().save_pretrained(save_directory, *args, **kwargs)

@@ -110,16 +110,10 @@ def copy_of(part: Any, dtype: torch.dtype) -> Any:
 
 
 def sample_edits(editor: Editor, config: Config, samples: Sequence) -> list[np.ndarray]:
-    """Edit scenes with the weights as they stand; what training draws to be looked at.
+    """Edit samples with the weights as they stand; what training draws to be looked at.
 
-    Args:
-        editor: any editor with a generator.
-        config: guidance scales and steps.
-        samples: objects with `source` (H, W, 3) uint8 and `instruction`; where instructions carry pictures, with
-            `reference_images`, and `source` may be None.
-
-    Returns:
-        One (H, W, 3) uint8 picture per sample, at the config's resolution.
+    They are objects with `source` (H, W, 3) uint8 and `instruction`; where instructions carry pictures, with
+    `reference_images`, and `source` may be None. Each gives one (H, W, 3) uint8 picture, at the config's resolution.
     """
     pipeline: Any = pipeline_from_editor(editor, config)
     pipeline.set_progress_bar_config(disable=True)

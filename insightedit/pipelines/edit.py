@@ -38,22 +38,7 @@ from insightedit.types import EditCondition
 
 
 class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
-    """Edits pictures by instruction.
-
-    Args:
-        mllm: LLaVA-shaped model whose tokenizer knows the edit tokens.
-        processor: its processor.
-        bridge: Q-Former, BIM and IAA.
-        vae: autoencoder.
-        unet: denoiser.
-        scheduler: any diffusers scheduler of the UNet's prediction type.
-        image_encoder: CLIP tower for `reference_image`; optional.
-        feature_extractor: its image processor; optional.
-        **settings: `resolution` and what else `_settings` lists, see `FolderPipeline`.
-
-    Raises:
-        ValueError: if `resolution` does not fit the latent grid.
-    """
+    """Edits images by instruction; `_settings` lists what else its constructor takes, see `FolderPipeline`."""
 
     model_cpu_offload_seq = "mllm->bridge->image_encoder->unet->vae"
     _optional_components = ["image_encoder", "feature_extractor"]  # noqa: RUF012 - diffusers' contract
@@ -78,14 +63,14 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
 
     def __init__(
         self,
-        mllm: PreTrainedModel,
+        mllm: PreTrainedModel,  # LLaVA-shaped; its tokenizer knows the edit tokens
         processor: ProcessorMixin,
         bridge: EditBridge,
         vae: AutoencoderKL | AutoencoderDC | AutoencoderTiny,
         unet: EditUNet,
-        scheduler: SchedulerMixin,
-        image_encoder: CLIPVisionModelWithProjection | None = None,
-        feature_extractor: CLIPImageProcessor | None = None,
+        scheduler: SchedulerMixin,  # any of diffusers of the UNet's prediction type
+        image_encoder: CLIPVisionModelWithProjection | None = None,  # for `reference_image`
+        feature_extractor: CLIPImageProcessor | None = None,  # of the image encoder
         **settings: Any,
     ) -> None:
         given = dict(locals())
@@ -213,13 +198,13 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         image_embeds: Tensor | None = None,
         expressive_instructions: Sequence[str | None] | None = None,
     ) -> EditCondition:
-        """Comprehension and bridging for B pictures.
+        """Comprehension and bridging of B texts and B images (H, W, 3) uint8 RGB.
 
         Args:
-            instructions: B texts.
-            images: B pictures (H, W, 3) uint8 RGB.
+            instructions: what to change.
+            images: sources.
             image_embeds: (1, D_img) embedding of a real picture in place of the predicted one.
-            expressive_instructions: B texts that the language model wrote; an `expressive` model reads them again.
+            expressive_instructions: what the language model wrote; an `expressive` model reads it again.
         """
         words = expressive_instructions if self.config.expressive else None
         condition = self._understand(instructions, images, replies=words)
@@ -274,22 +259,8 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
 class ComposedEditPipeline(InsightEditPipeline):
     """Edits as `InsightEditPipeline` does, with whatever reads and draws.
 
-    Args:
-        mllm: what `comprehension` reads with.
-        bridge: Q-Former or edit head, BIM, IAA.
-        vae: autoencoder.
-        scheduler: any diffusers scheduler of the denoiser's prediction type.
-        processor: the mllm's processor or tokenizer, where it has one.
-        unet: denoiser; or
-        transformer: denoiser.
-        image_encoder: CLIP tower for `reference_image`; optional.
-        feature_extractor: its image processor; optional.
-        **settings: those of `InsightEditPipeline`, but that the comprehension's are `comprehension_settings`: as in a
-            config's `comprehension`, its `kind` among them.
-
-    Raises:
-        ValueError: if `resolution` does not fit the latent grid, there is not one denoiser, or the kind is of a
-            module that was not imported: a model folder makes this package import nothing.
+    The settings of what reads are one, `comprehension_settings`: as in a config's `comprehension`, its `kind` among
+    them. A kind of a module that was not imported is refused: a model folder makes this package import nothing.
     """
 
     model_cpu_offload_seq = "mllm->bridge->image_encoder->unet->transformer->vae"
@@ -307,8 +278,8 @@ class ComposedEditPipeline(InsightEditPipeline):
         vae: AutoencoderKL | AutoencoderDC | AutoencoderTiny,
         scheduler: SchedulerMixin,
         processor: ProcessorMixin | PreTrainedTokenizerBase | None = None,
-        unet: Denoiser | None = None,
-        transformer: Denoiser | None = None,
+        unet: Denoiser | None = None,  # this one draws,
+        transformer: Denoiser | None = None,  # or this one
         image_encoder: CLIPVisionModelWithProjection | None = None,
         feature_extractor: CLIPImageProcessor | None = None,
         **settings: Any,

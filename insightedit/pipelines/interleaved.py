@@ -28,19 +28,7 @@ from insightedit.pipelines.inputs import EditRequest, pair_references
 class InterleavedEditPipeline(EditPipeline):
     """Edits, and draws given subjects, by instructions that carry pictures.
 
-    Args:
-        picture_encoder: BLIP-2's vision tower, Q-Former and projection.
-        image_processor: BLIP-2's.
-        text_encoder: T5 encoder.
-        tokenizer: its tokenizer.
-        bridge: feature fusion.
-        vae: autoencoder.
-        transformer: denoiser.
-        scheduler: any diffusers scheduler of the transformer's prediction type; MIGE's is DPM-Solver++.
-        **settings: `resolution` and what else `_settings` lists, see `FolderPipeline`.
-
-    Raises:
-        ValueError: if `resolution` does not fit the latent grid.
+    `_settings` lists what else its constructor takes, see `FolderPipeline`.
     """
 
     model_cpu_offload_seq = "picture_encoder->text_encoder->bridge->transformer->vae"
@@ -61,14 +49,14 @@ class InterleavedEditPipeline(EditPipeline):
 
     def __init__(
         self,
-        picture_encoder: Blip2PictureEncoder,
-        image_processor: BaseImageProcessor,
+        picture_encoder: Blip2PictureEncoder,  # BLIP-2's vision tower, Q-Former and projection
+        image_processor: BaseImageProcessor,  # BLIP-2's
         text_encoder: T5EncoderModel,
         tokenizer: PreTrainedTokenizerBase,
         bridge: FusionBridge,
         vae: AutoencoderKL | AutoencoderDC | AutoencoderTiny,
         transformer: EditTransformer,
-        scheduler: SchedulerMixin,
+        scheduler: SchedulerMixin,  # any of diffusers of the transformer's prediction type; MIGE's is DPM-Solver++
         **settings: Any,
     ) -> None:
         given = dict(locals())

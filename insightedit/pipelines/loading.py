@@ -23,7 +23,7 @@ def default_model() -> Path:
     """The folder of the model that comes with the package.
 
     Raises:
-        FileNotFoundError: if this installation holds no weights; says how to get some.
+        FileNotFoundError: if this installation holds no weights.
     """
     if not (DEFAULT_MODEL / "model_index.json").is_file():
         raise FileNotFoundError(
@@ -68,7 +68,7 @@ def load_pipeline(
     """Load a pipeline, ready to edit: of whichever class the model's `model_index.json` names.
 
     Args:
-        model: folder or hub id; None for the model that comes with the package.
+        model: see `find_model`.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes the accelerator if there is one.
         dtype: of the weights; None means float16 on a CUDA device and float32 elsewhere.
 
@@ -91,10 +91,7 @@ def load_pipeline(
 
 
 def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
-    """What a model folder says about itself, without loading it.
-
-    Args:
-        model: folder; None for the default.
+    """What a model folder, or the default one, says about itself, without loading it.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -115,10 +112,8 @@ def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
     }
     card = folder / "README.md"
     if card.is_file():
-        text = card.read_text(encoding="utf-8", errors="replace")
-        license_line = re.search(r"^license: (.+)$", text, re.MULTILINE)
-        facts["license"] = license_line.group(1) if license_line else "not stated"
-        facts["card"] = str(card)
+        stated = re.search(r"^license: (.+)$", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        facts |= {"license": stated[1] if stated else "not stated", "card": str(card)}
     if (folder / FACTS).is_file():
         facts |= _told(read_json(folder / FACTS))
     # for a terminal: a folder from elsewhere may hold control characters
@@ -132,9 +127,7 @@ def _told(export: dict[str, Any]) -> dict[str, str]:
     bases = export.get("bases")
     if rows := [base for base in bases if isinstance(base, dict)] if isinstance(bases, list) else []:
         facts["bases"] = "; ".join(f"{row.get('model')} ({row.get('license')})" for row in rows)
-    for key in ("steps", "data", "skill", "limits"):
-        value = export.get(key)
-        if value:
-            lines = map(str, value) if isinstance(value, list) else [str(value)]
-            facts["training" if key == "steps" else key] = "; ".join(lines)
+    for key, name in {"steps": "training", "data": "data", "skill": "skill", "limits": "limits"}.items():
+        if value := export.get(key):
+            facts[name] = "; ".join(map(str, value if isinstance(value, list) else [value]))
     return facts

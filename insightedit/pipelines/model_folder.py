@@ -109,7 +109,12 @@ def pipeline_class(index: Mapping[str, Any], model: str | Path) -> type[InsightE
 
 def _parts(folder: Path, index: Mapping[str, Any], kind: Any) -> dict[str, type]:
     """Component -> class, of those that the folder holds."""
-    wanted = _components(kind)
+    wanted = {}
+    for name, hint in typing.get_type_hints(kind.__init__).items():
+        if name not in ("settings", "return"):
+            bases = [base for base in typing.get_args(hint) or (hint,) if base is not type(None)]
+            bases = [BaseImageProcessor if issubclass(base, BaseImageProcessor) else base for base in bases]
+            wanted[name] = (*bases, AdaptedMllm) if name == "mllm" else tuple(bases)
     strangers = [name for name, value in index.items() if isinstance(value, list) and name not in wanted]
     if strangers:
         raise ValueError(
@@ -131,17 +136,6 @@ def _parts(folder: Path, index: Mapping[str, Any], kind: Any) -> dict[str, type]
             )
         parts[name] = found
     return parts
-
-
-def _components(kind: Any) -> dict[str, tuple[type, ...]]:
-    """Component -> classes that it may be of, from the constructor's annotations."""
-    components = {}
-    for name, hint in typing.get_type_hints(kind.__init__).items():
-        if name not in ("settings", "return"):
-            bases = [base for base in typing.get_args(hint) or (hint,) if base is not type(None)]
-            bases = [BaseImageProcessor if issubclass(base, BaseImageProcessor) else base for base in bases]
-            components[name] = (*bases, AdaptedMllm) if name == "mllm" else tuple(bases)
-    return components
 
 
 def _find_class(library: str, class_name: str) -> type | None:

@@ -32,39 +32,22 @@ _HEAT = np.array([[0, 0, 0], [120, 0, 40], [230, 60, 20], [255, 180, 40], [255, 
 
 @dataclass(frozen=True)
 class EditReport:
-    """What a report says about one edit.
+    """What a report says about one edit."""
 
-    Attributes:
-        instruction: what the user asked for.
-        expressive_instruction: what the language model made of it, if it was asked to.
-        width: pixels.
-        height: pixels.
-        changed_ratio: share of the visible pixels (alpha above 0) inside the mask, 0..1.
-        different_ratio: share of the visible pixels whose value differs from the source's, 0..1.
-        psnr_outside: dB outside the mask, of the picture as given; None if exact or without an outside.
-        psnr_outside_unlocked: dB outside the mask, of the model's picture without the lock.
-        exact_outside: whether every pixel outside the mask equals the source's; None without an outside.
-        seed: of the noise.
-        seconds: time the edit took, loading not counted; None if not measured.
-        settings: arguments of the call.
-        versions: of the software.
-        warnings: why the picture may not be what was asked for.
-    """
-
-    instruction: str
-    expressive_instruction: str | None
+    instruction: str  # what the user asked for
+    expressive_instruction: str | None  # what the language model made of it, if it was asked to
     width: int
     height: int
-    changed_ratio: float
-    different_ratio: float
-    psnr_outside: float | None
-    psnr_outside_unlocked: float | None
-    exact_outside: bool | None
-    seed: int
-    seconds: float | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    changed_ratio: float  # share of the visible pixels (alpha above 0) inside the mask, 0..1
+    different_ratio: float  # share of the visible pixels whose value differs from the source's, 0..1
+    psnr_outside: float | None  # dB outside the mask, of the picture as given; None if exact or without an outside
+    psnr_outside_unlocked: float | None  # the same of the model's picture without the lock
+    exact_outside: bool | None  # whether every pixel outside the mask equals the source's; None without an outside
+    seed: int  # of the noise
+    seconds: float | None = None  # that the edit took, loading not counted; None if not measured
+    settings: dict[str, Any] = field(default_factory=dict)  # arguments of the call
+    versions: dict[str, str] = field(default_factory=dict)  # of the software
+    warnings: list[str] = field(default_factory=list)  # why the picture may not be what was asked for
 
 
 def build_report(
@@ -76,16 +59,7 @@ def build_report(
     settings: dict[str, Any] | None = None,
     seconds: float | None = None,
 ) -> EditReport:
-    """The numbers of one edit.
-
-    Args:
-        source: the picture that was edited.
-        output: what the pipeline gave back, with `output_type="pil"`.
-        instruction: what was asked.
-        index: which picture of `output`.
-        settings: arguments of the call, to be shown.
-        seconds: time taken.
-    """
+    """The numbers of one edit: of the picture `index` of what the pipeline gave back, with `output_type="pil"`."""
     picture = read_picture(source)
     edited = read_picture(output.images[index])
     before, after = to_rgb(picture), to_rgb(edited)
@@ -131,8 +105,7 @@ def write_report(
     path: Path, report: EditReport, source: PictureInput, output: InsightEditOutput, *, index: int = 0
 ) -> None:
     """Write the report as one HTML file; an old one is replaced only once the new one is whole."""
-    html = render_report(report, read_picture(source), output, index=index)
-    write_text(Path(path), html)
+    write_text(Path(path), render_report(report, read_picture(source), output, index=index))
 
 
 def render_report(report: EditReport, source: Picture, output: InsightEditOutput, *, index: int = 0) -> str:
@@ -150,7 +123,7 @@ def render_report(report: EditReport, source: Picture, output: InsightEditOutput
     environment.filters["decibel"] = lambda value: "-" if value is None else f"{value:.1f} dB"
     environment.filters["percent"] = lambda value: f"{100 * value:.2f} %"
     data = json.dumps(_finite(asdict(report)), ensure_ascii=False, sort_keys=True).replace("<", "\\u003c")
-    addresses = {name: shown_address(rgb) for name, rgb in pictures.items()}
+    addresses = {name: picture_address(Image.fromarray(_shown(rgb)), optimize=True) for name, rgb in pictures.items()}
     return environment.from_string(template).render(report=report, pictures=addresses, data=data)
 
 
@@ -162,15 +135,7 @@ def _finite(value: Any) -> Any:
 
 
 def heat_overlay(rgb: np.ndarray, edit_map: np.ndarray) -> np.ndarray:
-    """The picture in dim grey with the edit map glowing on it, brightest where the edit is strongest.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        edit_map: (H, W) float32 in [0, 1].
-
-    Returns:
-        (H, W, 3) uint8.
-    """
+    """(H, W, 3) uint8: `rgb` in dim grey, the edit map (H, W) in [0, 1] glowing on it where the edit is strongest."""
     strength = edit_map / max(float(edit_map.max()), 0.1)  # so that noise of a no-op does not glow
     steps = np.linspace(0.0, 1.0, len(_HEAT))
     heat = np.stack([np.interp(strength, steps, _HEAT[:, c]) for c in range(3)], axis=2)
@@ -192,8 +157,3 @@ def _shown(values: np.ndarray) -> np.ndarray:
     image = Image.fromarray(values)
     image.thumbnail((MAX_SHOWN, MAX_SHOWN))
     return np.asarray(image)
-
-
-def shown_address(values: np.ndarray) -> str:
-    """(H, W, 3) or (H, W) uint8 as a PNG inside a data address, made smaller than `MAX_SHOWN` where needed."""
-    return picture_address(Image.fromarray(_shown(values)), optimize=True)

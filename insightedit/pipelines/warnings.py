@@ -38,24 +38,18 @@ PLAIN = frozenset().union(*GROUPS.values())  # what was understood tells whether
 
 @dataclass(frozen=True)
 class EditWarning:
-    """One reason to look at a picture twice.
+    """One reason to look at a picture twice."""
 
-    Attributes:
-        kind: "words" (the model does not know them), "understood" (it read something else), "unchanged" (it changed
-            nothing), "settings" (they are far from the model's own), "unseen" (the edit lies under full transparency).
-        message: one sentence for a person.
-    """
-
+    # "words" (the model does not know them), "understood" (it read something else), "unchanged" (it changed nothing),
+    # "settings" (they are far from the model's own), "unseen" (the edit lies under full transparency)
     kind: str
-    message: str
+    message: str  # one sentence for a person
 
 
 def clean_instruction(text: str, lowercase: bool = False) -> str:
-    """An instruction as a model reads it: composed letters (NFC), no invisible characters.
+    """An instruction as a model reads it: composed letters (NFC), no invisible characters; white space stays.
 
-    Args:
-        text: what the user wrote; spaces and line breaks stay as they are.
-        lowercase: for models that were trained on lower-case text only, to which capitals are other words.
+    `lowercase` is for models that were trained on lower-case text only, to which capitals are other words.
 
     Raises:
         TypeError: if it is no text.
@@ -88,7 +82,7 @@ def find_warnings(
     known: Collection[str] | None = None,
     tokenizer: Any = None,
 ) -> list[EditWarning]:
-    """What a user should know about one edit.
+    """What a user should know about one edit, most serious first.
 
     Args:
         instruction: as the model read it.
@@ -96,21 +90,25 @@ def find_warnings(
         changed: whether any pixel may differ from the source's.
         known: every word that the model was taught; None where nobody knows, as for models that read a whole language.
         tokenizer: the model's, which tells the words that it cannot even spell.
-
-    Returns:
-        Warnings, most serious first; empty for most edits.
     """
     warnings = []
     told = "".join(" " if unicodedata.category(c)[0] == "C" else c for c in understood or "").strip()
     reading = f"; it understood: {told}" if told else ""
     words = split_words(instruction)
-    unknown = [word for word in dict.fromkeys(words) if not _is_known(word, known, tokenizer)]
+    unknown = [word for word in dict.fromkeys(words) if known is not None and word not in known]
+    unspelt = getattr(tokenizer, "unk_token_id", None)
+    if known is None and unspelt is not None:
+        spelt = {word: tokenizer(word, add_special_tokens=False).input_ids for word in words}
+        unknown = [word for word, ids in spelt.items() if unspelt in ids]
     if understood and known is not None and PLAIN.issuperset(unknown):
         unknown = []
     if not words and (known is not None or not any(unicodedata.category(c) == "So" for c in instruction)):
         warnings.append(EditWarning("words", f"the instruction holds no word that the model knows{reading}"))
     elif unknown:
-        warnings.append(EditWarning("words", f"the model does not know {_quoted(unknown)}{reading}"))
+        shown = ", ".join(f'"{word}"' for word in unknown[:SHOWN_WORDS])
+        more = f" and {len(unknown) - SHOWN_WORDS} more" if len(unknown) > SHOWN_WORDS else ""
+        text = f"the model does not know the word{'s' if len(unknown) > 1 else ''} {shown}{more}{reading}"
+        warnings.append(EditWarning("words", text))
     elif understood and known is not None and not agrees(instruction, understood):
         warnings.append(EditWarning("understood", f"the model understood something else: {told}"))
     if not changed:
@@ -119,11 +117,7 @@ def find_warnings(
 
 
 def unseen_edit(hidden: float) -> list[EditWarning]:
-    """Whether much of an edit lies where nobody sees it.
-
-    Args:
-        hidden: share of the edit under full transparency, 0..1.
-    """
+    """Whether much of an edit lies where nobody sees it: its share 0..1 under full transparency."""
     if hidden < MUCH_HIDDEN:
         return []
     text = f"{100 * hidden:.0f} % of the edit lies where the picture is fully transparent, so nobody sees it: "
@@ -131,12 +125,7 @@ def unseen_edit(hidden: float) -> list[EditWarning]:
 
 
 def unusual_settings(given: DrawSettings, usual: DrawSettings) -> list[EditWarning]:
-    """Whether a call's numbers are far from those that the model was made for, where it draws worse pictures.
-
-    Args:
-        given: of the call.
-        usual: the model's own.
-    """
+    """Whether a call's numbers are far from those that the model was made for, where it draws worse pictures."""
     steps, made = given.num_inference_steps, usual.num_inference_steps
     far = [f"{steps} steps (made for {made})"] if steps > FEW_STEPS * made and made <= FEW_STEPS else []
     far += [f"{steps} steps (made for {made})"] if steps * 2 * FEW_STEPS < made else []
@@ -207,18 +196,3 @@ def _mentions(said: set[str], words: Sequence[str]) -> bool:
 
 def _forms(word: str) -> set[str]:
     return {word, word.removesuffix("s"), word.removesuffix("es")}
-
-
-def _is_known(word: str, known: Collection[str] | None, tokenizer: Any) -> bool:
-    if known is not None:
-        return word in known
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    if unknown is None:
-        return True
-    return unknown not in tokenizer(word, add_special_tokens=False).input_ids
-
-
-def _quoted(words: Sequence[str]) -> str:
-    shown = ", ".join(f'"{word}"' for word in words[:SHOWN_WORDS])
-    more = f" and {len(words) - SHOWN_WORDS} more" if len(words) > SHOWN_WORDS else ""
-    return f"the word{'s' if len(words) > 1 else ''} {shown}{more}"

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from insightedit import files
+from insightedit.files import replace_folder, staging
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ def import_checkpoint(
     report = ImportReport(system)
     with ExitStack() as stack:
         try:  # before the work, so that a place nobody can write to is found at once
-            temporary = stack.enter_context(files.staging(output))
+            temporary = stack.enter_context(staging(output))
         except OSError as error:
             raise ValueError(
                 f"{output} cannot be written ({error.strerror or error}): name a folder in a place that is yours "
@@ -89,7 +89,7 @@ def import_checkpoint(
         told = {"system": system, "facts": report.facts, "counts": report.counts(), "parts": report.parts}
         text = json.dumps({**told, "files": report.files}, indent=1)
         (temporary / "new/import_report.json").write_text(text + "\n", encoding="utf-8")
-        files.replace_folder(temporary / "new", output, lambda _: False)
+        replace_folder(temporary / "new", output, lambda _: False)
     return report
 
 

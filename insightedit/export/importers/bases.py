@@ -63,17 +63,10 @@ def parse_bases(system: str, given: Sequence[str], known: Mapping[str, str | Non
 
 @contextmanager
 def open_base(what: str, model: str) -> Iterator[str]:
-    """Load a base model inside this block; a failure names the option to change.
-
-    Args:
-        what: what is needed, e.g. "llava, a LLaVA model in transformers' format".
-        model: folder, hub id or miniature's id.
-
-    Yields:
-        Folder or hub id.
+    """Load a base model inside this block, from the folder or hub id that it yields; a failure names the option.
 
     Raises:
-        ValueError: if it cannot be loaded.
+        ValueError: if it cannot be loaded as `what`.
     """
     try:
         yield resolve_model_id(model)
@@ -127,12 +120,7 @@ def known_settings(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def empty_unet(unet_config: Mapping[str, Any], **branches: Any) -> Any:
-    """An `EditUNet` without memory for weights, from a stock or an own UNet's config.
-
-    Args:
-        unet_config: config of a UNet that reads z_t alone or [z_t, z_src].
-        **branches: residual_channels, image_tokens, image_embed_dim, where they are not 0.
-    """
+    """An `EditUNet` without memory for weights, from the config of a UNet that reads z_t alone or [z_t, z_src]."""
     from diffusers import UNet2DConditionModel
 
     from insightedit.generation.unet import EditUNet

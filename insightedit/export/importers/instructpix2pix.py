@@ -34,12 +34,7 @@ REST = "not the UNet: autoencoder, text encoder, schedule or running average"
 
 
 def import_instructpix2pix(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
-    """Read, check, place.
-
-    Args:
-        source: folder or file, see above.
-        bases: `unet`, whose config describes the layers of a single file; a folder has its own.
-        report: filled.
+    """A UNet to train from; `bases` has the one whose config describes a single file, a folder has its own.
 
     Raises:
         FileNotFoundError: if there is no UNet in `source`.

@@ -32,16 +32,10 @@ IMAGE_BRANCH = re.compile(r"encoder_hid_proj\..*|.*\.processor\.to_[kv]_ip\..*")
 
 
 def import_ip_adapter(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
-    """Read, check, place.
+    """The base model with its image branch filled: a pipeline where it was one, else a UNet.
 
-    Args:
-        source: the file.
-        bases: `model`, a pipeline folder of this package, a folder with `unet/`, or a UNet's folder; `image_encoder`,
-            the CLIP model whose embeddings the adapter reads, for a pipeline that has none.
-        report: filled.
-
-    Returns:
-        The base with its image branch filled: a pipeline where it was one, else a UNet.
+    `bases` names the `model` (a pipeline folder of this package, a folder with `unet/`, or a UNet's folder) and, for a
+    pipeline that has none, the `image_encoder`: the CLIP model whose embeddings the adapter reads.
 
     Raises:
         ValueError: if the adapter is of another kind, or does not fit the base.

@@ -43,18 +43,9 @@ PROJECTOR = Rule(r"(?:model\.)?mm_projector\.(weight|bias)", r"model.multi_modal
 
 
 def merge_lora(tensors: dict[str, Tensor], alpha: float, rank: int, source: Path) -> dict[str, Tensor]:
-    """Fold low-rank pairs into their layers: W + alpha / r * B A, computed and kept in float32.
+    """Fold pairs `....lora_A` (r, D_in) and `....lora_B` (D_out, r) into their layers: W + alpha / r * B A, in float32.
 
     A layer in bfloat16 would round away most of what a learning rate of 1e-5 has taught its adapter.
-
-    Args:
-        tensors: by our names, pairs as `....lora_A` (r, D_in) and `....lora_B` (D_out, r).
-        alpha: of the adapter.
-        rank: r.
-        source: file for messages.
-
-    Returns:
-        The tensors without pairs.
 
     Raises:
         ValueError: if one of a pair is missing, its layer is, or shapes do not fit.
@@ -104,9 +95,7 @@ class LlavaShell:
 def open_llava(llava: str, vision: str) -> LlavaShell:
     """Config and processor of a stock LLaVA, made to see with another vision tower.
 
-    Args:
-        llava: base whose Llama config and tokenizer are used; no weight of it is.
-        vision: CLIP model whose vision tower and preprocessing are used.
+    Of `llava` the Llama's config and the tokenizer are used, of `vision` (a CLIP model) tower and preprocessing.
 
     Raises:
         ValueError: if one of them is something else.
@@ -147,12 +136,7 @@ def rebase_tables(
     New tokens are added to the shell's tokenizer and found there by name. Rows of tokens that only the base's
     tokenizer has (`<image>`, `<pad>`) become the mean of the text rows; nothing reads them.
 
-    Args:
-        tensors: by our names; both tables among them.
-        shell: tokenizer and config, changed in place.
-        added: tokens whose rows stand behind the text's, in the order of their ids; None for one that is not needed.
-        source: file for messages.
-        report: gets old and new ids.
+    `added` are the tokens whose rows stand behind the text's, in the order of their ids; None is not needed.
 
     Raises:
         ValueError: if a table is missing, or its length or width do not fit the base.

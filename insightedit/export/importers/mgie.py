@@ -69,12 +69,7 @@ WEIGHT_RULES = [
 
 
 def import_mgie(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
-    """Read, check, place.
-
-    Args:
-        source: folder with `mllm.pt` and `unet.pt`.
-        bases: see `BASES`.
-        report: filled.
+    """A pipeline of `mllm.pt` and `unet.pt` in a folder, and of `BASES`.
 
     Raises:
         FileNotFoundError: if a file is missing.

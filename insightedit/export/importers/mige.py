@@ -109,12 +109,7 @@ RULES = [*_transformer_rules(), *_picture_rules(), *_fusion_rules()]
 
 
 def import_mige(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
-    """Read, check, place.
-
-    Args:
-        source: the file, or a folder with this one file.
-        bases: see `BASES`; of `blip2`, `t5` and `pixart` configs, tokenizer and image processor only.
-        report: filled.
+    """A pipeline of the file, or of a folder with this one file; of `blip2`, `t5` and `pixart` no weights are read.
 
     Raises:
         ValueError: if the file does not fit the bases.

@@ -116,13 +116,7 @@ QFORMER_RULES, BIM_RULES = _qformer_rules(), _bim_rules()
 
 
 def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, step: int | None = None) -> Imported:
-    """Read, check, place.
-
-    Args:
-        source: the published folder.
-        bases: see `BASES`.
-        report: filled.
-        step: N, where the folder holds several.
+    """A pipeline of one training step that the published folder holds, and of `BASES`.
 
     Raises:
         FileNotFoundError: if a file is missing.

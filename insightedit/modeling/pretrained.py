@@ -87,6 +87,16 @@ def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
     if not is_model:
         return cls.from_pretrained(source, **options)
     model, report = cls.from_pretrained(source, output_loading_info=True, **options)
+    check_loaded(model, report, source)
+    return model
+
+
+def check_loaded(model: Any, report: Any, source: str | os.PathLike) -> None:
+    """Refuse a model with weights that its files did not give (the report is its loader's), or that are not finite.
+
+    Raises:
+        ValueError: naming the first.
+    """
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"{source} lacks {len(missing)} weights of a {type(model).__name__}, e.g. {missing[0]}, which would be "
@@ -95,7 +105,6 @@ def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
     for name, weight in model.named_parameters():
         if not weight.is_meta and not is_finite(weight.detach()):
             raise ValueError(f"{source}: {name} holds numbers that are not finite: fetch it again.")
-    return model
 
 
 def _named_class(source: str | os.PathLike, options: Mapping[str, Any]) -> Any:

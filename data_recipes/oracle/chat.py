@@ -105,12 +105,14 @@ def _propose(world: World, about: About, rng: np.random.Generator) -> dict[str, 
 
 
 def _simple(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
-    return _filled([_one_of(SIMPLE[str(about["task"])], rng)], str(about["class_origin"]), str(about["class_target"]))
+    forms = SIMPLE[str(about["task"])]
+    return _filled([forms[int(rng.integers(len(forms)))]], str(about["class_origin"]), str(about["class_target"]))
 
 
 def _advanced(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
     old, new = (str(about[f"detailed_{name}"] or about[f"class_{name}"]) for name in ("origin", "target"))
-    return _filled([_one_of(ADVANCED[str(about["task"])], rng)], old, new)
+    forms = ADVANCED[str(about["task"])]
+    return _filled([forms[int(rng.integers(len(forms)))]], old, new)
 
 
 def _reasoning(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
@@ -156,10 +158,6 @@ def _subject_instruction(world: World, about: About, rng: np.random.Generator) -
     where = "into the picture" if phrase is None or phrase.slot is None else place(phrase.slot)
     words = {"mark": PLACEHOLDER, "where": where, "ref": bare(str(about.get("class_origin", "")))}
     return {"instructions": [forms[(first + number) % len(forms)].format(**words) for number in range(count)]}
-
-
-def _one_of(forms: tuple[str, ...], rng: np.random.Generator) -> str:
-    return forms[int(rng.integers(len(forms)))]
 
 
 def _filled(forms: Iterable[str], old: str, new: str, where: str = "") -> dict[str, Any]:

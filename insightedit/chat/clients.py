@@ -237,8 +237,7 @@ class EndpointClient:
 
         with self._lock:
             if self._http is None:
-                _check_address(self.base_url, self.key_variable)
-                _check_key(self.key_variable, self.base_url, self.options)
+                _check_access(self.base_url, self.key_variable, self.options)
                 self._http = httpx.Client(
                     timeout=httpx.Timeout(self.timeout, connect=min(self.timeout, CONNECT_TIMEOUT)),
                     auth=None if self.key_variable is None else self._authorise,
@@ -314,7 +313,8 @@ class EndpointClient:
         return text.replace(key, "[key]") if key else text
 
 
-def _check_address(base_url: str, key_variable: str | None) -> None:
+def _check_access(base_url: str, key_variable: str | None, options: Mapping[str, Any] | None) -> None:
+    """Refuse an address that is none, or unsafe for a key, and a key that is missing or would be seen."""
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"base_url is {base_url!r}: give an address like {OPENAI}.")
@@ -323,16 +323,13 @@ def _check_address(base_url: str, key_variable: str | None) -> None:
             "base_url holds a user, a password or a query: addresses are written to logs, give the key by an "
             "environment variable."
         )
-    if parts.scheme == "http" and key_variable is not None and parts.hostname not in LOOPBACK:
+    if key_variable is None:
+        return
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ValueError(
             f"base_url is {base_url}, and the key would travel unencrypted: use https, or key_variable=None for a "
             "server without a key."
         )
-
-
-def _check_key(key_variable: str | None, base_url: str, options: Mapping[str, Any] | None) -> None:
-    if key_variable is None:
-        return
     key = os.environ.get(key_variable, "")
     if not key:
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Assets:
 
     sprites: dict[str, Sprite]
     photos: tuple[Photo, ...]
-    folder: Path = field(default=EMBEDDED)
+    folder: Path = EMBEDDED
 
     @classmethod
     def embedded(cls) -> Assets:
@@ -95,12 +95,7 @@ def _load(folder: Path) -> Assets:
 
 
 def read_metadata(folder: Path) -> list[dict]:
-    """The checked entries of a pack's metadata file, one per sprite or photograph.
-
-    Raises:
-        FileNotFoundError: if there is no metadata file, or a file that it lists is missing.
-        ValueError: if the metadata is not JSON, or an entry lacks a key or has an unknown kind or split.
-    """
+    """The checked entries of a pack's metadata file, one per sprite or photograph; errors as of `from_folder`."""
     whole, lines = folder / "metadata.json", folder / "metadata.jsonl"
     try:
         if whole.is_file():

@@ -21,7 +21,7 @@ from insightedit.scenes import wordings
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_scenes
 from insightedit.scenes.draws import MAX_TRIES, RandomAccessSampler, arrange, draw_background, refer, weighted
-from insightedit.scenes.render import Renderer, Studio, Subject
+from insightedit.scenes.render import Renderer, Subject
 from insightedit.scenes.scene import COLOURS, HEIGHTS, PHOTOMETRIC, Edit, Scene, apply_edit
 
 TASK_WEIGHTS = {"remove": 25, "replace": 20, "recolour": 18, "add": 15, "resize": 10, "photometric": 12}
@@ -69,7 +69,7 @@ class EditSample:
     @cached_property
     def references(self) -> tuple[np.ndarray, ...]:
         """Pictures (H, W, 3) uint8 RGB for the instruction's `<imagehere>`, in order; none where words tell all."""
-        return () if self.subject is None else (Studio(self.renderer).reference(self.subject),)
+        return () if self.subject is None else (self.renderer.reference(self.subject),)
 
     @property
     def task(self) -> str:

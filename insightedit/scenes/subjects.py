@@ -24,7 +24,7 @@ from insightedit.scenes import wordings
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_drawings
 from insightedit.scenes.draws import RandomAccessSampler, draw_background, weighted
-from insightedit.scenes.render import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Studio, Subject, is_held_out_subject
+from insightedit.scenes.render import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Renderer, Subject, is_held_out_subject
 from insightedit.scenes.sampler import MIN_CHANGED, EditSample, SceneSampler, distinct
 from insightedit.scenes.scene import Edit, Scene, SceneObject
 
@@ -47,7 +47,7 @@ class SubjectSample:
     style: str  # `simple` or `advanced` wording
     template_id: str
     instruction: str  # what a user would say, with one `<imagehere>` per reference
-    studio: Studio  # makes the pictures
+    renderer: Renderer  # makes the pictures
     backdrop_first: bool = False  # whether the instruction tells the backdrop before the subjects
     source = None  # the picture is drawn on a blank canvas
 
@@ -59,12 +59,12 @@ class SubjectSample:
     @cached_property
     def empty(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB: the backdrop before the subjects stand on it."""
-        return self.studio.backdrop(self.backdrop)
+        return self.renderer.backdrop(self.backdrop)
 
     @cached_property
     def target(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB: the wanted picture."""
-        return self.studio.draw(self.backdrop, self.things)
+        return self._drawn(self.backdrop, self.things)
 
     @cached_property
     def mask(self) -> np.ndarray:
@@ -74,7 +74,7 @@ class SubjectSample:
     @cached_property
     def references(self) -> tuple[np.ndarray, ...]:
         """Pictures (H, W, 3) uint8 RGB for the instruction's `<imagehere>`, in order."""
-        shown = tuple(self.studio.reference(subject) for subject in self.subjects)
+        shown = tuple(self.renderer.reference(subject) for subject in self.subjects)
         if not self.backdrop.is_pictured:
             return shown
         return (self.empty, *shown) if self.backdrop_first else (*shown, self.empty)
@@ -114,26 +114,24 @@ class SubjectSample:
         `source` is the empty backdrop, `blank_canvas` and `copy_reference` are what an idle model might give; the
         others are wrong subjects, tints, places and backdrops.
         """
-        drawings = candidate_drawings(self.backdrop, self.things, self.studio.renderer.assets.classes)
-        wrong = {"blank_canvas": self.blank, "copy_reference": self.studio.reference(self.subjects[0])}
-        wrong |= {name: self.studio.draw(*drawing) for name, drawing in drawings.items()}
+        drawings = candidate_drawings(self.backdrop, self.things, self.renderer.assets.classes)
+        wrong = {"blank_canvas": self.blank, "copy_reference": self.renderer.reference(self.subjects[0])}
+        wrong |= {name: self._drawn(*drawing) for name, drawing in drawings.items()}
         return distinct({"source": self.empty, "target": self.target}, wrong)
 
     def is_clear(self) -> bool:
         """Whether every subject stands out from the backdrop."""
-        return all(
-            stands_out(self.empty, self.studio.draw(self.backdrop, (thing,))) >= MIN_CLEAR for thing in self.things
-        )
+        alone = (self._drawn(self.backdrop, (thing,)) for thing in self.things)
+        return all(stands_out(self.empty, drawn) >= MIN_CLEAR for drawn in alone)
+
+    def _drawn(self, backdrop: Backdrop, things: tuple[SceneObject, ...]) -> np.ndarray:
+        return self.renderer.draw(self.renderer.backdrop(backdrop), things)
 
 
 class SubjectSampler(RandomAccessSampler):
     """New pictures of subjects; arguments as `RandomAccessSampler`, and references have that size too."""
 
     stream = "subjects"
-
-    def __init__(self, split: str = "train", size: int = 64, seed: int = 0, assets: Assets | None = None) -> None:
-        super().__init__(split, size, seed, assets)
-        self.studio = Studio(self.renderer)
 
     def _draw(self, index: int, rng: np.random.Generator) -> SubjectSample:
         return self._first(lambda: self._attempt(index, rng), "new picture of subjects")
@@ -162,7 +160,7 @@ class SubjectSampler(RandomAccessSampler):
         text = template.text.format(things=told, backdrop=backdrop.words)
         words = (template.style, template.key, text)
         backdrop_first = fields.index("backdrop") < fields.index("things")
-        sample = SubjectSample(index, backdrop, subjects, slots, *words, self.studio, backdrop_first)
+        sample = SubjectSample(index, backdrop, subjects, slots, *words, self.renderer, backdrop_first)
         return sample if sample.is_clear() else None
 
     def _backdrop(self, rng: np.random.Generator) -> Backdrop:

@@ -18,7 +18,7 @@ from insightedit.scenes import (
     is_held_out_subject,
     subject_corpus,
 )
-from insightedit.scenes.render import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Renderer, Studio, Subject
+from insightedit.scenes.render import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Renderer, Subject
 from insightedit.scenes.scene import HEIGHTS, SLOT_CENTRES
 from insightedit.scenes.subjects import MIN_CLEAR, stands_out
 from insightedit.scenes.wordings import PICTURE_TEMPLATES, PLACEHOLDER, PLACES
@@ -130,16 +130,16 @@ def box(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("subject", [Subject("dog", "red"), Subject("bus"), Subject("banana", "blue", True)])
 def test_a_subject_stands_as_its_reference_shows_it(subject):
-    studio = Studio(Renderer(Assets.embedded(), 64))
+    renderer = Renderer(Assets.embedded(), 64)
     white = Backdrop("plain", ((255, 255, 255),), ("white",))
-    size, centre, colour = box(studio.draw(white, (subject.standing_at(4),)))
-    shown_size, shown_centre, shown_colour = box(studio.reference(subject))
+    size, centre, colour = box(renderer.draw(renderer.backdrop(white), (subject.standing_at(4),)))
+    shown_size, shown_centre, shown_colour = box(renderer.reference(subject))
     assert np.abs(shown_size - 2 * size).max() <= 4, "twice as large in the reference, each rounded"
     assert np.abs(centre - 31.5).max() <= 1 and np.abs(shown_centre - 31.5).max() <= 1, "in the middle of both"
     assert np.abs(colour - shown_colour).max() < 16, "but for the soft edge"
-    other_way = studio.reference(replace(subject, flip=not subject.flip))
-    assert not np.array_equal(other_way, studio.reference(subject))
-    on_blue = studio.reference(replace(subject, paper=2))
+    other_way = renderer.reference(replace(subject, flip=not subject.flip))
+    assert not np.array_equal(other_way, renderer.reference(subject))
+    on_blue = renderer.reference(replace(subject, paper=2))
     assert tuple(on_blue[0, 0]) == PAPERS[2] != PAPERS[0]
 
 
@@ -162,19 +162,19 @@ def test_new_pictures_follow_from_words_and_references(new):
             assert all(BACKDROP_COLOURS[n] == c for n, c in zip(backdrop.names, backdrop.colours, strict=True))
             assert backdrop.words in sample.instruction
         assert np.array_equal(sample.mask, (sample.empty != sample.target).any(-1))
-        drawn = sample.studio.draw(backdrop, sample.things)
+        drawn = sample.renderer.draw(sample.renderer.backdrop(backdrop), sample.things)
         assert np.array_equal(sample.target, drawn)
 
 
 def test_backdrops_are_exact():
-    studio = Studio(Renderer(Assets.embedded(), 16))
+    renderer = Renderer(Assets.embedded(), 16)
     red, blue = (200, 0, 10), (0, 100, 250)
-    plain = studio.backdrop(Backdrop("plain", (red,), ("red",)))
+    plain = renderer.backdrop(Backdrop("plain", (red,), ("red",)))
     assert plain.shape == (16, 16, 3) and (plain == red).all()
-    down = studio.backdrop(Backdrop("gradient", (red, blue), ("red", "blue")))
+    down = renderer.backdrop(Backdrop("gradient", (red, blue), ("red", "blue")))
     assert (down[0] == red).all() and (down[-1] == blue).all()
     assert np.abs(down[:, 0] - np.linspace(red, blue, 16)).max() <= 0.5
-    across = studio.backdrop(Backdrop("gradient", (red, blue), ("red", "blue"), across=True))
+    across = renderer.backdrop(Backdrop("gradient", (red, blue), ("red", "blue"), across=True))
     assert np.array_equal(across, down.transpose(1, 0, 2))
     words = Backdrop("gradient", (red, blue), ("red", "blue")).words
     assert words == "a background from red at the top to blue at the bottom"
@@ -224,7 +224,7 @@ def test_subjects_can_be_seen(both):
     for sample in both:
         if sample.source is None:
             for thing in sample.things:
-                drawn = sample.studio.draw(sample.backdrop, (thing,))
+                drawn = sample.renderer.draw(sample.empty.copy(), (thing,))
                 assert stands_out(sample.empty, drawn) >= MIN_CLEAR
         else:
             assert stands_out(sample.source, sample.target) >= MIN_CLEAR

@@ -43,7 +43,7 @@ PAGE, KEY = "rate.html", "key.json"
 MIN_RATERS = 3
 CSV_COLUMNS = ("page", "rater", "item", "vote", "failure", "seconds")
 QUALITY = 92  # of the pictures' WebP
-
+TITLE = "Does the edit follow the instruction?"
 _FAILURE_KEYS = "1234567890qwer"  # none of them is y or n
 
 
@@ -59,13 +59,7 @@ class RatingItem:
 
 
 def write_rating_page(
-    folder: Path,
-    items: Sequence[RatingItem],
-    *,
-    seed: int,
-    raters: int = MIN_RATERS,
-    max_side: int = 512,
-    title: str = "Does the edit follow the instruction?",
+    folder: Path, items: Sequence[RatingItem], *, seed: int, raters: int = MIN_RATERS, max_side: int = 512
 ) -> tuple[Path, Path]:
     """Write the page for the raters and the key to it.
 
@@ -78,7 +72,6 @@ def write_rating_page(
         seed: of the shuffling, a different one for each rater; it stands in the key.
         raters: people who will rate, at least three.
         max_side: pixels of the longer side of what is shown.
-        title: of the page.
 
     Returns:
         Paths of `rate.html`, to be sent to the raters, and of `key.json`, to be kept from them.
@@ -121,7 +114,7 @@ def write_rating_page(
     template = files(__package__).joinpath("rating.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no instruction may end the script
-    html = environment.from_string(template).render(title=title, count=len(shown), data=text)
+    html = environment.from_string(template).render(title=TITLE, count=len(shown), data=text)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / PAGE, html)
     write_text(folder / KEY, json.dumps(key, indent=1, ensure_ascii=False) + "\n")

@@ -153,12 +153,8 @@ def load_clip(
     Scripts that prepare pictures as OpenAI's `clip` does also repair texts as it does, and so does open_clip: where
     its copy of the weights is on this disk, it is taken for them. Others used transformers.
 
-    Args:
-        model: hub id, or a folder of transformers.
-        weights: where they are, if not in a cache: a folder of transformers, or a file for open_clip.
-        preprocess: a name of `insightedit.evaluation.metrics.preprocess.METHODS`.
-        cache_dir: of the hub; None for the usual one.
-        device: where it computes.
+    `model` is a hub id, or a folder of transformers; `weights` where they are, if not in a cache: a folder of
+    transformers, or a file for open_clip; `preprocess` a name of `insightedit.evaluation.metrics.preprocess.METHODS`.
     """
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -207,14 +203,9 @@ def load_open_clip(
 ) -> OpenClipEncoder:
     """A CLIP of open_clip from the disk, in float32.
 
-    Args:
-        model: as open_clip calls it. OpenAI's weights need the names that end in `-quickgelu`.
-        pretrained: the weights, as open_clip calls them; of a checkpoint of one's own, any name.
-        checkpoint: file with the weights (.safetensors, a state dict, or OpenAI's own archive); None to look where
-            open_clip and OpenAI's `clip` keep theirs.
-        preprocess: a name of `insightedit.evaluation.metrics.preprocess.METHODS`.
-        cache_dir: of the hub; None for the usual one.
-        device: where it computes.
+    `model` and `pretrained` are what open_clip calls them: OpenAI's weights need the names that end in `-quickgelu`,
+    a checkpoint of one's own may have any. `checkpoint` is a file with the weights (.safetensors, a state dict, or
+    OpenAI's own archive); None looks where open_clip and OpenAI's `clip` keep theirs.
     """
     try:
         import open_clip

@@ -197,7 +197,7 @@ def place(picture: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def paper_pair(source: np.ndarray, edited: np.ndarray, mask: np.ndarray, *, side: int = SIDE) -> MaskedPair:
-    """Source and output times the soft mask, as SmartEdit compares them; arguments and errors as of `strict_pair`."""
+    """Source and output times the soft mask, as SmartEdit compares them; of any sizes."""
     frame = squash_frame(side)
     return _pair(source, edited, soft_keep(place(_grey(mask), frame)), frame, "paper")
 
@@ -213,13 +213,8 @@ def strict_pair(
 ) -> MaskedPair:
     """Source and output, black outside the background that is surely meant to stay.
 
-    Args:
-        source: (H, W, 3) uint8.
-        edited: (H', W', 3) uint8; brought to the source's aspect ratio first.
-        mask: (H'', W'') uint8 or bool; white is to be edited.
-        side: of the frame, in pixels.
-        threshold: see `binary_keep`.
-        dilation: see `binary_keep`, in pixels of the frame.
+    All three may differ in size: the output is brought to the source's aspect ratio first. `threshold` and `dilation`,
+    in pixels of the frame, are those of `binary_keep`.
     """
     frame = letterbox_frame(source, side)
     # only the content is asked: the black beside it is no background that a wide dilation could leave over

@@ -99,11 +99,8 @@ def build_perceptual(
 ) -> Perceptual:
     """An LPIPS net with the v0.1 heads.
 
-    Args:
-        net: "squeeze", "alex" or "vgg".
-        trunk: file of torchvision's weights; None takes the one in torchvision's folder.
-        random_seed: instead of weights, a random trunk of this seed: for tests only.
-        device: where to compute.
+    `trunk` is a file of torchvision's weights, None the one in torchvision's folder; `random_seed` makes a random trunk
+    instead: for tests only.
     """
     if net not in SOURCES:
         raise ValueError(f'net is "{net}"; LPIPS has {", ".join(SOURCES)}.')

@@ -27,12 +27,7 @@ def load_model(
 ) -> Any:
     """A model of transformers in float32, ready to be measured with, and without a random weight.
 
-    Args:
-        cls: the model's class, e.g. `transformers.CLIPModel`.
-        source: a folder, or a hub id whose files lie in the cache.
-        cache_dir: of the hub; None for the usual one.
-        device: where it computes.
-        **options: for the class's constructor.
+    `cls` is its class, e.g. `transformers.CLIPModel`; `source` a folder, or a hub id whose files lie in the cache.
     """
     where = {"cache_dir": cache_dir, "local_files_only": True}
     kind = cls.config_class.model_type
@@ -54,13 +49,7 @@ def load_model(
 
 
 def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any:
-    """What `from_pretrained` of transformers gives, with one sentence (FileNotFoundError) instead of its error.
-
-    Args:
-        from_pretrained: of a model, configuration, tokenizer or processor.
-        source: a folder, or a hub id whose files lie in the cache.
-        **options: with `local_files_only=True`.
-    """
+    """What a class's `from_pretrained(source, local_files_only=True)` gives, with one sentence instead of its error."""
     name = os.fspath(source)
     try:
         check_no_code(Path(name))

@@ -35,13 +35,7 @@ def load_detector(
     cache_dir: str | os.PathLike | None = None,
     device: str | torch.device = "cpu",
 ) -> GroundingDinoDetector:
-    """Grounding DINO from the disk, in float32.
-
-    Args:
-        model: hub id in the cache, or a folder; the default is `groundingdino_swinb_cogcoor` of the original.
-        cache_dir: of the hub; None for the usual one.
-        device: where it computes.
-    """
+    """Grounding DINO from the disk, in float32; the default is `groundingdino_swinb_cogcoor` of the original."""
     from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
     network = load_model(GroundingDinoForObjectDetection, model, cache_dir=cache_dir, device=device)
@@ -55,7 +49,7 @@ def load_segmenter(
     cache_dir: str | os.PathLike | None = None,
     device: str | torch.device = "cpu",
 ) -> SamSegmenter:
-    """SAM from the disk, in float32; arguments and errors as of `load_detector`."""
+    """SAM from the disk, in float32."""
     from transformers import SamModel, SamProcessor
 
     network = load_model(SamModel, model, cache_dir=cache_dir, device=device)
@@ -74,13 +68,7 @@ class SubjectCut:
 def cut_subject(
     picture: np.ndarray, phrase: str, *, detector: GroundingDinoDetector, segmenter: SamSegmenter
 ) -> SubjectCut:
-    """Find a subject and cut it out.
-
-    Args:
-        picture: (H, W, 3) uint8.
-        phrase: the subject's name.
-        detector: finds its box; anything with its `best_box`, `name` and `revision`.
-        segmenter: finds its mask; anything with its `segment`, `name` and `revision`.
+    """Find the subject that a phrase names in a picture (H, W, 3) uint8, and cut it out.
 
     Source: MIGE, `MIGEBench_extract_entity.py`.
     """

@@ -174,8 +174,8 @@ def _graph_of(scene: Scene) -> SceneGraph:
 
 
 def _case_of_new_picture(sample: SubjectSample) -> GraphCase:
-    studio = sample.studio
-    drawings = candidate_drawings(sample.backdrop, sample.things, studio.renderer.assets.classes)
+    renderer = sample.renderer
+    drawings = candidate_drawings(sample.backdrop, sample.things, renderer.assets.classes)
     backdrops = {GIVEN: sample.backdrop}
     candidates = {"source": SceneGraph(), "target": SceneGraph(sample.things)}
     candidates |= {"blank_canvas": SceneGraph(ground="blank"), "copy_reference": SceneGraph(ground="reference")}
@@ -186,10 +186,10 @@ def _case_of_new_picture(sample: SubjectSample) -> GraphCase:
 
     def draw(name: str) -> np.ndarray:
         if name in NO_GROUNDS:
-            return (sample.blank if name == "blank" else studio.reference(sample.subjects[0])).copy()
-        return studio.backdrop(backdrops[name])
+            return (sample.blank if name == "blank" else renderer.reference(sample.subjects[0])).copy()
+        return renderer.backdrop(backdrops[name])
 
-    return GraphCase(studio.renderer, candidates, draw)
+    return GraphCase(renderer, candidates, draw)
 
 
 def snap(graph: SceneGraph, *truths: SceneGraph) -> SceneGraph:

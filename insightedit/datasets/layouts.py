@@ -314,9 +314,7 @@ LAYOUTS: dict[str, Callable[[SourceConfig], Listing]] = {
 
 
 def open_listing(config: SourceConfig) -> Listing:
-    """The pairs of a set on disk."""
-    if config.path is None:
-        raise ConfigError(f"kind `{config.kind}` reads files: give its `path`.")
+    """The pairs of a set on disk; its `path` is given."""
     if config.columns and config.kind not in KINDS and config.kind not in ("magicbrush", "instructpix2pix"):
         raise ConfigError(f"kind `{config.kind}` has no columns to name: leave `columns` out.")
     return LAYOUTS[config.kind](config)

@@ -16,13 +16,8 @@ from insightedit.types import EditBatch
 class StepLoader:
     """Endless batches with an exact position.
 
-    Args:
-        mixture: endless stream of records.
-        collate: (records, their places in the stream) -> batch.
-        batch_size: samples per process and micro-step.
-        rank: this process, of `world_size` that draw from the same stream.
-        num_workers: worker processes that render and tokenise ahead; 0 = in this process.
-        prefetch_factor: batches each worker prepares ahead.
+    Of `world_size` processes that draw from the same stream this is number `rank`; `batch_size` counts samples per
+    process and micro-step. `num_workers` processes render and tokenise `prefetch_factor` batches ahead; 0 = none does.
     """
 
     def __init__(

@@ -31,11 +31,8 @@ BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError)
 class Mixture:
     """Endless stream of records, drawn from sources by weight.
 
-    Args:
-        sources: name -> source.
-        weights: name -> relative weight, > 0; normalised here.
-        seed: everything about the order follows from it.
-        prepare: makes a record ready for the stage, or raises a ValueError for one that it cannot use.
+    Everything about the order follows from the seed. `prepare` makes a record ready for the stage, or raises a
+    ValueError for one that it cannot use.
 
     Raises:
         ValueError: if there is no source or a weight is not positive.
@@ -165,13 +162,7 @@ def flatten(
 
     Within one level an entry is drawn with probability weight / sum of weights. `weight: null` stands for the number
     of records; then it has to for all entries of the level. A level within a level multiplies; at the top level weights
-    stay as they are given, so that a flat list is not touched.
-
-    Args:
-        entries: the tree, as in `data.sources`.
-        build: one entry that is no mixture -> its source.
-        place: of the level, for messages.
-        prefix: of the leaves' names on this level.
+    stay as they are given, so that a flat list is not touched. `place` and `prefix` tell an inner level where it is.
 
     Raises:
         ConfigError: if a mixture is empty, a weight is not positive, a level gives weights for some entries only, or

@@ -51,12 +51,7 @@ class EntryError(ReadError):
 
 
 class Notes:
-    """Faults and warnings of one folder.
-
-    Args:
-        folder: what is read.
-        title: of what should be in it.
-        obtain: how a user gets it, in one sentence.
+    """Faults and warnings of one folder, of what should be in it (`title`), and how a user gets that (`obtain`).
 
     Raises:
         FolderError: if `folder` is no folder.

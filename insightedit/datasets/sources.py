@@ -80,18 +80,12 @@ def part_of(source: Any, fraction: float, *, held_out: bool, name: str) -> HeldO
     return HeldOutPart(source, numbers)
 
 
-SCENE_SOURCES = {
-    "scenes": "scenes",
-    "captions": "scene_captions",
-    "resolved": "scene_resolved",
-    "descriptions": "scene_descriptions",
-    "full_descriptions": "scene_full_descriptions",
-    "resolved_words": "scene_resolved_words",
-    "subjects": "subjects",
-    "subject_edits": "subject_edits",
-}
-"""Kind -> what keys begin with."""
-STYLED = [kind for kind in SCENE_SOURCES if not kind.startswith("subject")]
+SCENE_SOURCES = (
+    "scenes", "captions", "resolved", "descriptions", "full_descriptions", "resolved_words", "subjects",
+    "subject_edits",
+)  # fmt: skip
+SUBJECTS = SCENE_SOURCES[-2:]
+STYLED = SCENE_SOURCES[:-2]
 
 
 class SceneSource:
@@ -110,7 +104,8 @@ class SceneSource:
         return ENDLESS
 
     def __getitem__(self, index: int) -> EditRecord:
-        key, sample = f"{SCENE_SOURCES[self.kind]}/{index}", self.sampler[index]
+        sample = self.sampler[index]
+        key = f"{self.kind if self.kind in ('scenes', *SUBJECTS) else f'scene_{self.kind}'}/{index}"
         if self.kind == "captions":  # text only: a caption of a scene, or an instruction, in turn
             texts = (sample.caption_source, sample.expressive_instruction, sample.caption_target, sample.instruction)
             return EditRecord(key, texts[index % len(texts)], caption=texts[index % len(texts)])
@@ -146,18 +141,13 @@ PUBLISHED: dict[str, Callable[[SourceConfig], RandomChoiceDataset]] = {
 def build_source(
     config: SourceConfig, *, size: int, seed: int, expressive: bool = False, held_out: bool = False
 ) -> Source:
-    """The source that one entry of `data.sources` names, without what it holds out (or that alone).
+    """The source that one entry of `data.sources` names, without what it holds out (or, `held_out`, that alone).
 
-    Args:
-        config: the entry.
-        size: pixels of the square images that scenes are rendered at.
-        seed: of rendered scenes.
-        expressive: whether the model learns to write what will change; then rows with such a text teach it.
-        held_out: give the records that `val_fraction` keeps from training.
+    `size` is the side in pixels of the square images that scenes are rendered at, `seed` theirs. Where the model learns
+    to write what will change (`expressive`), rows with such a text teach it.
 
     Raises:
-        ConfigError: for an unknown kind, a missing path, a folder without matching files, or a style where there is
-            none.
+        ConfigError: for an unknown kind, a missing path or file, or a style where there is none.
     """
     if config.val_fraction > 0 or held_out:
         whole = build_source(replace(config, val_fraction=0.0), size=size, seed=seed, expressive=expressive)

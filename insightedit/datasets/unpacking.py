@@ -41,13 +41,9 @@ def split_tables(folder: Path, split: str) -> list[Path]:
 def open_tables(
     notes: Notes, files: Sequence[Path], needed: Sequence[str], only: Sequence[str] | None = None
 ) -> ParquetRows | ArrowRows | None:
-    """The rows of parquet or arrow files; None with a fault noted if they cannot be read, or lack a column.
+    """The rows of parquet or arrow files, of `only` some columns; None with a fault noted if they cannot be read.
 
-    Args:
-        notes: where faults go.
-        files: all of one kind, each with all columns that are `needed`.
-        needed: columns.
-        only: columns that are read; None for all.
+    All files are of one kind; each has all columns that are `needed`.
     """
     kind = ArrowRows if files[0].suffix == ".arrow" else ParquetRows
     try:
@@ -65,14 +61,9 @@ def open_tables(
 def unpack(
     notes: Notes, rows: ParquetRows | ArrowRows, name: str, pictures: Sequence[str], stem: Callable[[Row], object]
 ) -> list[Row]:
-    """Rows of tables, with paths in place of pictures, and None where the table has none.
+    """Rows with paths in place of `pictures` (columns of {bytes, path}), and None where there is none.
 
-    Args:
-        notes: where faults go.
-        rows: of tables with pictures as {bytes, path}.
-        name: of the folder below `unpacked/`.
-        pictures: columns that hold pictures; those that a table lacks are left out.
-        stem: of a row's picture files, unique; `-COLUMN` is added to it.
+    They are written below `unpacked/NAME/`; `stem` gives a row's unique name, to which `-COLUMN` is added.
     """
     into, first = notes.folder / UNPACKED / name, rows.files[0].name
     stamp = [[path.name, path.stat().st_size] for path in rows.files]

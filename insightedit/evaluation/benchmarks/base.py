@@ -112,9 +112,7 @@ def reads(
 ) -> Callable[[Callable[[Notes, str], Sequence[BenchmarkSample]]], Callable[..., Benchmark]]:
     """Make of a function that reads a folder's samples, (notes, split) -> samples, the `load` of a `Loader`.
 
-    Args:
-        card: of the benchmark.
-        published: split -> samples by category of a whole copy, "all" = in total; the card's counts by default.
+    `published` is split -> samples by category of a whole copy, "all" = in total; the card's counts by default.
     """
 
     def decorated(read: Callable[[Notes, str], Sequence[BenchmarkSample]]) -> Callable[..., Benchmark]:
@@ -137,14 +135,7 @@ def reads(
 def finish(
     card: Card, notes: Notes, samples: Sequence[BenchmarkSample], *, published: Mapping[str, int], split: str = ""
 ) -> Benchmark:
-    """Check every picture and the counts, and give the benchmark.
-
-    Args:
-        card: of the benchmark.
-        notes: what was noted so far.
-        samples: in the order in which they are to be measured.
-        published: samples by category of a whole copy, "all" = in total.
-        split: which was read.
+    """Check every picture and the counts (`published`: by category, "all" = in total), and give the benchmark.
 
     Raises:
         BenchmarkError: with all faults: those noted, ids that occur twice, empty instructions, bad pictures.

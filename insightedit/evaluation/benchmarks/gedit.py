@@ -88,24 +88,20 @@ def _sample(entry: Entry) -> BenchmarkSample:
     source, row = entry.fields[PICTURE], entry.fields
     if not isinstance(source, Path):
         raise EntryError("has no picture within the table: download the table again")
+    size = source.stat().st_size
+    with source.open("rb") as file:  # the ends are the same for equal pictures, whose edits are resampled together
+        ends = file.read(ENDS)
+        file.seek(max(0, size - ENDS))
+        ends += file.read(ENDS)
     return BenchmarkSample(
         _sample_id(row),
         entry.text("instruction"),
         category=entry.text("task_type"),
         source=source,
-        cluster=_fingerprint(source),
+        cluster=hashlib.sha256(b"%d" % size + ends).hexdigest()[:16],
         extra={
             "key": str(row["key"]),
             "language": str(row["instruction_language"]),
             "intersection": str(bool(row["Intersection_exist"])).lower(),
         },
     )
-
-
-def _fingerprint(path: Path) -> str:
-    """The same for equal pictures, whose edits are resampled together; reads the ends of the file only."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(ENDS)
-        file.seek(max(0, size - ENDS))
-        return hashlib.sha256(b"%d" % size + head + file.read(ENDS)).hexdigest()[:16]

@@ -37,10 +37,7 @@ def pair_results(folder: str | Path, benchmark: Benchmark, *, partial: bool = Fa
     category and name make the id (`1-Left-Right/001.png` for `1-Left-Right-001`); else the name that the benchmark's
     own scripts give (`extra["result_alias"]`, with anything after an underline: `0001_T7.5_I1.5.png`).
 
-    Args:
-        folder: holds pictures.
-        benchmark: what was edited.
-        partial: take what is there, and warn of what is missing, instead of refusing.
+    With `partial` what is there is taken, and a warning tells what is missing, instead of refusing.
 
     Raises:
         ResultsError: with all faults: pictures that are missing, doubled, damaged, or the benchmark's own sources.

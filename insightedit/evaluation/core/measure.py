@@ -28,19 +28,12 @@ RoundTrip = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A column of one output.
+    """A column of one output."""
 
-    Attributes:
-        value: None if there is none.
-        capped: whether it was brought down to a limit.
-        error: why there is no value; None exactly if there is one.
-        facts: see `MetricRecord`.
-    """
-
-    value: float | None
-    capped: bool = False
-    error: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    value: float | None  # None if there is none
+    capped: bool = False  # whether it was brought down to a limit
+    error: str | None = None  # why there is no value; None exactly if there is one
+    facts: Mapping[str, Any] = field(default_factory=dict)  # see `MetricRecord`
 
 
 PICTURES = ("source", "target", "mask", "references", "subjects")

@@ -66,17 +66,13 @@ class CachedEncoder:
 
 @dataclass(frozen=True)
 class MetricModels:
-    """What was found of a protocol's models.
+    """What was found of a protocol's models."""
 
-    Attributes:
-        found: key in the protocol -> encoder, LPIPS net, detector, segmenter or judge.
-        about: key -> {kind, name, preprocess, revision}; the revision says which weights exactly.
-        missing: key -> why it is not there, with what to do.
-    """
-
+    # key in the protocol -> encoder, LPIPS net, detector, segmenter or judge
     found: Mapping[str, Any] = field(default_factory=dict)
+    # key -> {kind, name, preprocess, revision}; the revision says which weights exactly
     about: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    missing: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)  # key -> why it is not there, with what to do
 
     @property
     def revisions(self) -> dict[str, str]:

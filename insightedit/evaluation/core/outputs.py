@@ -24,19 +24,12 @@ MAX_SEED = 2**32
 
 @dataclass(frozen=True)
 class EditCall:
-    """One call of an editor.
+    """One call of an editor."""
 
-    Attributes:
-        instruction: what to do.
-        source: (H, W, 3) uint8; None where something is made from nothing.
-        references: (h, w, 3) uint8 each.
-        seed: of the noise, 0..2**32-1.
-    """
-
-    instruction: str
-    source: np.ndarray | None
-    references: tuple[np.ndarray, ...]
-    seed: int
+    instruction: str  # what to do
+    source: np.ndarray | None  # (H, W, 3) uint8; None where something is made from nothing
+    references: tuple[np.ndarray, ...]  # (h, w, 3) uint8 each
+    seed: int  # of the noise, 0..2**32-1
 
 
 EditCallFn = Callable[[Sequence[EditCall]], list[np.ndarray]]  # (H, W, 3) uint8 each
@@ -68,15 +61,10 @@ class Outputs(Protocol):
 
 @dataclass(frozen=True)
 class FolderOutputs:
-    """Pictures that another editor made.
+    """Pictures that another editor made."""
 
-    Attributes:
-        folder: where they lie.
-        paths: sample id -> picture, see `insightedit.evaluation.benchmarks.results`.
-    """
-
-    folder: Path
-    paths: Mapping[str, Path]
+    folder: Path  # where they lie
+    paths: Mapping[str, Path]  # sample id -> picture, see `insightedit.evaluation.benchmarks.results`
     kind: str = "results"
     seeds: tuple[int | None, ...] = (None,)
     batch_size: int = 1
@@ -100,24 +88,15 @@ class ModelOutputs:
 
     The samples of a batch go through the model together also when a stopped run left some of them: what is made then
     is, bit for bit, what would have been.
-
-    Attributes:
-        editor: makes pictures.
-        out: folder of the run.
-        source: name of the model, for the card.
-        seeds: runs of the whole benchmark.
-        batch_size: samples at a time.
-        software: for the note in the files.
-        is_locked: whether the background is the source's.
     """
 
-    editor: EditCallFn
-    out: Path
-    source: str
-    seeds: tuple[int | None, ...] = (0,)
-    batch_size: int = 1
-    software: str = "insightedit"
-    is_locked: bool = False
+    editor: EditCallFn  # makes pictures
+    out: Path  # folder of the run
+    source: str  # name of the model, for the card
+    seeds: tuple[int | None, ...] = (0,)  # runs of the whole benchmark
+    batch_size: int = 1  # samples at a time
+    software: str = "insightedit"  # for the note in the files
+    is_locked: bool = False  # whether the background is the source's
     kind: str = field(default="model", init=False)
 
     def path(self, sample: BenchmarkSample, seed: int | None) -> Path:

@@ -42,54 +42,36 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """A network, or a judge, that columns are measured with.
+    """A network, or a judge, that columns are measured with."""
 
-    Attributes:
-        key: its name within the protocol.
-        kind: one of `KINDS`.
-        name: hub id; net of LPIPS; rubric of a judge.
-        preprocess: of CLIP and DINO, see `insightedit.evaluation.metrics.preprocess`.
-    """
-
-    key: str
-    kind: str
-    name: str
-    preprocess: str = ""
+    key: str  # its name within the protocol
+    kind: str  # one of `KINDS`
+    name: str  # hub id; net of LPIPS; rubric of a judge
+    preprocess: str = ""  # of CLIP and DINO, see `insightedit.evaluation.metrics.preprocess`
 
 
 @dataclass(frozen=True)
 class MetricRule:
-    """One column.
+    """One column."""
 
-    Attributes:
-        name: of the metric, spelled as in `published_results.yaml` where it is published.
-        measure: what computes it, a name of `insightedit.evaluation.core.measure.MEASURES`, or MODULE:NAME.
-        variant: "paper" or "strict".
-        models: keys of the networks that it takes, the encoder first.
-        reference: what the output is compared with: "source", "target", "subject" (cut out), "input subject" (the
-            picture that was given), "all subjects", or "".
-        caption: what the output is compared with, a field of the sample.
-        equal_captions: rows whose captions before and after are the same: "keep", "leave out", or "zero" (score 0).
-        frame: size in which pixels are compared: "squash", "letterbox", "reference" (its size), "square" (the middle
-            square).
-        scale: the value is multiplied by it.
-        only: benchmarks that it exists on; empty = all of the protocol's.
-        better: "higher", "lower" or "n/a".
-        why: what sets it apart from its paper twin, or what is to be known; a sentence.
-    """
-
-    name: str
-    measure: str
+    name: str  # of the metric, spelled as in `published_results.yaml` where it is published
+    measure: str  # what computes it, a name of `insightedit.evaluation.core.measure.MEASURES`, or MODULE:NAME
     _: KW_ONLY
-    variant: str = "paper"
-    models: tuple[str, ...] = ()
+    variant: str = "paper"  # "paper" or "strict"
+    models: tuple[str, ...] = ()  # keys of the networks that it takes, the encoder first
+    # what the output is compared with: "source", "target", "subject" (cut out), "input subject" (the picture that was
+    # given), "all subjects", or ""
     reference: str = ""
-    caption: str = ""
+    caption: str = ""  # what the output is compared with, a field of the sample
+    # rows whose captions before and after are the same: "keep", "leave out", or "zero" (score 0)
     equal_captions: str = "keep"
+    # size in which pixels are compared: "squash", "letterbox", "reference" (its size), "square" (the middle square)
     frame: str = ""
-    scale: float = 1.0
+    scale: float = 1.0  # the value is multiplied by it
+    # benchmarks that it exists on; empty = all of the protocol's
     only: tuple[str, ...] = field(default=(), metadata=NOT_HASHED)
-    better: str = field(default="higher", metadata=NOT_HASHED)
+    better: str = field(default="higher", metadata=NOT_HASHED)  # "higher", "lower" or "n/a"
+    # what sets it apart from its paper twin, or what is to be known; a sentence
     why: str = field(default="", metadata=NOT_HASHED)
 
     @property
@@ -107,48 +89,30 @@ class MetricRule:
 class Protocol:
     """All rules of one publication.
 
-    Attributes:
-        name: with its version, e.g. "smartedit_v1"; a change of a definition gets a new one.
-        title: in a few words.
-        source: where the rules were read.
-        benchmarks: that can be measured by it.
-        rules: columns in the order of tables.
-        models: that the rules name.
-        side: pixels of the frame for "squash", "letterbox" and "square".
-        ssim_border: see `insightedit.evaluation.metrics.pixels.ssim`: 5 = cropped, as torchmetrics up to 1.3.2.
-        psnr_cap: dB of equal pictures.
-        mask_threshold: grey level, for strict masks.
-        dilation: pixels of the frame by which strict masks are widened.
-        averaging: "micro" (all samples alike) or "macro" (categories alike).
-        seeds: pictures per sample.
-        repeats: of a judge's questions.
-        command: what measures it, if not `insightedit eval BENCHMARK`.
-        caveats: what is not known or differs, as sentences.
-        added: columns that somebody measures besides (`--metric`); each has a hash of its own, so that the protocol's
-            stay comparable.
-        scenes: where the pictures are scenes, which ones and the rule of success; its hash is the protocol's.
-
     Raises:
         ValueError: if a rule stands twice or names what there is not.
     """
 
-    name: str
-    title: str = field(metadata=NOT_HASHED)
-    source: str = field(metadata=NOT_HASHED)
-    benchmarks: tuple[str, ...] = field(metadata=NOT_HASHED)
-    rules: tuple[MetricRule, ...]
-    models: tuple[Model, ...] = ()
-    side: int = 256
-    ssim_border: int = 5
-    psnr_cap: float = 60.0
-    mask_threshold: int = 127
-    dilation: int = 6
-    averaging: str = "micro"
-    seeds: int = field(default=1, metadata=NOT_HASHED)
-    repeats: int = 3
-    command: str = field(default="", metadata=NOT_HASHED)
-    caveats: tuple[str, ...] = field(default=(), metadata=NOT_HASHED)
+    name: str  # with its version, e.g. "smartedit_v1"; a change of a definition gets a new one
+    title: str = field(metadata=NOT_HASHED)  # in a few words
+    source: str = field(metadata=NOT_HASHED)  # where the rules were read
+    benchmarks: tuple[str, ...] = field(metadata=NOT_HASHED)  # that can be measured by it
+    rules: tuple[MetricRule, ...]  # columns in the order of tables
+    models: tuple[Model, ...] = ()  # that the rules name
+    side: int = 256  # pixels of the frame for "squash", "letterbox" and "square"
+    ssim_border: int = 5  # see `insightedit.evaluation.metrics.pixels.ssim`: 5 = cropped, as torchmetrics up to 1.3.2
+    psnr_cap: float = 60.0  # dB of equal pictures
+    mask_threshold: int = 127  # grey level, for strict masks
+    dilation: int = 6  # pixels of the frame by which strict masks are widened
+    averaging: str = "micro"  # "micro" (all samples alike) or "macro" (categories alike)
+    seeds: int = field(default=1, metadata=NOT_HASHED)  # pictures per sample
+    repeats: int = 3  # of a judge's questions
+    command: str = field(default="", metadata=NOT_HASHED)  # what measures it, if not `insightedit eval BENCHMARK`
+    caveats: tuple[str, ...] = field(default=(), metadata=NOT_HASHED)  # what is not known or differs, as sentences
+    # columns that somebody measures besides (`--metric`); each has a hash of its own, so that the protocol's stay
+    # comparable
     added: tuple[MetricRule, ...] = field(default=(), metadata=NOT_HASHED)
+    # where the pictures are scenes, which ones and the rule of success; its hash is the protocol's
     scenes: SceneProtocol | None = field(default=None, metadata=NOT_HASHED)
 
     def __post_init__(self) -> None:
@@ -218,38 +182,24 @@ def _hashed(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class SceneProtocol:
-    """A set of scenes and the rule of success.
+    """A set of scenes and the rule of success."""
 
-    Attributes:
-        split: of the scenes.
-        size: pixels of a side.
-        seed: of the scenes.
-        count: scenes.
-        pairs: minimal pairs.
-        data_sha256: over the bytes of every source (or, for a new picture, empty backdrop), target, instruction
-            and reference, so that a changed scene generator shows.
-        name: of the task's rules, from `SCENE_RULES`; a change of a definition gets a new name.
-        min_progress: see `insightedit.evaluation.scenes.metrics`; so are the others.
-        max_leak: share of the background.
-        leak_threshold: grey levels.
-        psnr_cap: dB.
-        background_radius: pixels.
-        box_width: pixels.
-    """
-
-    split: str
-    size: int
-    seed: int
-    count: int
-    pairs: int
+    split: str  # of the scenes
+    size: int  # pixels of a side
+    seed: int  # of the scenes
+    count: int  # scenes
+    pairs: int  # minimal pairs
+    # over the bytes of every source (or, for a new picture, empty backdrop), target, instruction and reference, so
+    # that a changed scene generator shows
     data_sha256: str
+    # of the task's rules, from `SCENE_RULES`; a change of a definition gets a new name
     name: str = SCENE_RULES["editing"]
-    min_progress: float = metrics.MIN_PROGRESS
-    max_leak: float = metrics.MAX_LEAK
-    leak_threshold: int = metrics.SUCCESS_THRESHOLD
-    psnr_cap: float = metrics.PSNR_CAP
-    background_radius: int = 0
-    box_width: int = 0
+    min_progress: float = metrics.MIN_PROGRESS  # see `insightedit.evaluation.scenes.metrics`; so are the others
+    max_leak: float = metrics.MAX_LEAK  # share of the background
+    leak_threshold: int = metrics.SUCCESS_THRESHOLD  # grey levels
+    psnr_cap: float = metrics.PSNR_CAP  # dB
+    background_radius: int = 0  # pixels
+    box_width: int = 0  # pixels
 
     @classmethod
     def describe(cls, *, size: int, task: str = "editing", **scenes: Any) -> SceneProtocol:

@@ -24,53 +24,33 @@ _HEX = {"ckpt_sha": (7, 64), "out_png_sha256": (64, 64), "protocol_hash": (8, 64
 class MetricRecord:
     """One metric of one output.
 
-    Attributes:
-        run_id: of the run that measured it; one run has one method.
-        method: row of the table, e.g. "InsightEdit with AdvancedEdit" or "copy-source".
-        ckpt_sha: SHA-256 (or its beginning, at least 7 digits) of the weights; None for outputs made elsewhere
-            and for control rows.
-        bench: benchmark, as on the command line, e.g. "reason-edit".
-        bench_version: see `Benchmark.version`.
-        sample_id: unique in the benchmark.
-        category: group of the sample; "" without groups.
-        cluster: source picture or session, what is resampled together; "" = the sample itself.
-        seed: of the generation; None where nothing was drawn.
-        cfg: guidance scales by name, e.g. {"guidance_scale": 7.5}.
-        sampler: name and steps, e.g. "euler-50"; "" where nothing was sampled.
-        out_png_sha256: of the output's file; None if there was no output.
-        metric_name: spelled as in `published_results.yaml`, e.g. "PSNR", "CLIP_I".
-        metric_variant: "paper" or "strict".
-        value: finite; None if the metric failed or has no meaning here, never a guess.
-        capped: whether `value` was brought down to a stated limit, e.g. the PSNR of a copy.
-        error: why there is no value; None exactly if there is one.
-        lib_versions: library -> version, of those that took part.
-        facts: what else was found of the output beside the number, ready for JSON; of scenes, `success` carries them.
-        protocol_hash: hex digits of the protocol's hash; numbers of two protocols never share a column.
-
     Raises:
         ValueError: if a field is empty, malformed or contradicts another.
         TypeError: if a field is of the wrong kind.
     """
 
-    run_id: str
-    method: str
-    bench: str
-    bench_version: str
-    sample_id: str
-    metric_name: str
-    metric_variant: str
-    value: float | None
-    protocol_hash: str
-    category: str = ""
-    cluster: str = ""
+    run_id: str  # of the run that measured it; one run has one method
+    method: str  # row of the table, e.g. "InsightEdit with AdvancedEdit" or "copy-source"
+    bench: str  # benchmark, as on the command line, e.g. "reason-edit"
+    bench_version: str  # see `Benchmark.version`
+    sample_id: str  # unique in the benchmark
+    metric_name: str  # spelled as in `published_results.yaml`, e.g. "PSNR", "CLIP_I"
+    metric_variant: str  # "paper" or "strict"
+    value: float | None  # finite; None if the metric failed or has no meaning here, never a guess
+    protocol_hash: str  # hex digits of the protocol's hash; numbers of two protocols never share a column
+    category: str = ""  # group of the sample; "" without groups
+    cluster: str = ""  # source picture or session, what is resampled together; "" = the sample itself
+    # SHA-256 (or its beginning, at least 7 digits) of the weights; None for outputs made elsewhere and for control
+    # rows
     ckpt_sha: str | None = None
-    seed: int | None = None
-    cfg: Mapping[str, float] = field(default_factory=dict)
-    sampler: str = ""
-    out_png_sha256: str | None = None
-    capped: bool = False
-    error: str | None = None
-    lib_versions: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None  # of the generation; None where nothing was drawn
+    cfg: Mapping[str, float] = field(default_factory=dict)  # guidance scales by name, e.g. {"guidance_scale": 7.5}
+    sampler: str = ""  # name and steps, e.g. "euler-50"; "" where nothing was sampled
+    out_png_sha256: str | None = None  # of the output's file; None if there was no output
+    capped: bool = False  # whether `value` was brought down to a stated limit, e.g. the PSNR of a copy
+    error: str | None = None  # why there is no value; None exactly if there is one
+    lib_versions: Mapping[str, str] = field(default_factory=dict)  # library -> version, of those that took part
+    # what else was found of the output beside the number, ready for JSON; of scenes, `success` carries them
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -42,27 +42,16 @@ Key = tuple[str, str, int | None, str, str]  # method, sample, seed, metric, var
 
 @dataclass(frozen=True)
 class EditingMethod:
-    """Who made the pictures.
+    """Who made the pictures."""
 
-    Attributes:
-        method: row of the table.
-        outputs: the pictures.
-        ckpt_sha: of the weights; None if nothing is known of them.
-        settings: of the calls, for the card.
-        cfg: guidance scales, for the records.
-        sampler: name and steps, for the records.
-        round_trip: pictures through the model's autoencoder and back; None without a model.
-        warnings: about the pictures, for the card.
-    """
-
-    method: str
-    outputs: Outputs
-    ckpt_sha: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    cfg: Mapping[str, float] = field(default_factory=dict)
-    sampler: str = ""
-    round_trip: RoundTrip | None = None
-    warnings: tuple[str, ...] = ()
+    method: str  # row of the table
+    outputs: Outputs  # the pictures
+    ckpt_sha: str | None = None  # of the weights; None if nothing is known of them
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the calls, for the card
+    cfg: Mapping[str, float] = field(default_factory=dict)  # guidance scales, for the records
+    sampler: str = ""  # name and steps, for the records
+    round_trip: RoundTrip | None = None  # pictures through the model's autoencoder and back; None without a model
+    warnings: tuple[str, ...] = ()  # about the pictures, for the card
 
 
 def run_benchmark(

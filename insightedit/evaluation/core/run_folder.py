@@ -38,42 +38,31 @@ RUN, SAMPLES, RECORDS, PICTURES, TURNS, REPLIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunCard:
-    """What was measured, on what, how; `run.json`.
+    """What was measured, on what, how; `run.json`."""
 
-    Attributes:
-        run_id: follows from all that decides about the numbers, so a resumed run keeps it.
-        method: row of the table.
-        benchmark: `name`, `title`, `paper`, `obtain`, `licence`, `is_non_commercial`, `folder`, `split`, `version`,
-            `samples` (their number), `warnings` of the loader, and `differs`, those that make it other data.
-        protocol: `name`, `title`, `source`, `averaging`, `caveats`, `hash` (of the rules alone), and `columns`: a list
-            of {`metric_name`, `metric_variant`, `hash` (of the rules and the weights that this column was measured
-            with: the `protocol_hash` of its records), `why` (what sets strict apart from paper, or "")}.
-        models: key in the protocol -> {`kind`, `name`, `preprocess`, `revision`, a judge also `judge`, its name}; of
-            those that were there.
-        missing: key in the protocol -> why it was not there, with what to do; its columns have no values.
-        outputs: `kind` ("model" or "results"), `source` (model or folder), `ckpt_sha` (None for results), `seeds`
-            ([None] for results) and `warnings` of the pairing.
-        settings: of the model's calls; empty for results.
-        controls: methods of the control rows in the records, e.g. "copy_source".
-        versions: library -> version.
-        started: ISO 8601, UTC.
-        finished: likewise; None while it runs or after it was stopped.
-        seconds: of the last invocation; None before its end.
-    """
-
-    run_id: str
-    method: str
+    run_id: str  # follows from all that decides about the numbers, so a resumed run keeps it
+    method: str  # row of the table
+    # `name`, `title`, `paper`, `obtain`, `licence`, `is_non_commercial`, `folder`, `split`, `version`, `samples`
+    # (their number), `warnings` of the loader, and `differs`, those that make it other data
     benchmark: Mapping[str, Any]
+    # `name`, `title`, `source`, `averaging`, `caveats`, `hash` (of the rules alone), and `columns`: a list of
+    # {`metric_name`, `metric_variant`, `hash` (of the rules and the weights that this column was measured with: the
+    # `protocol_hash` of its records), `why` (what sets strict apart from paper, or "")}
     protocol: Mapping[str, Any]
+    # key in the protocol -> {`kind`, `name`, `preprocess`, `revision`, a judge also `judge`, its name}; of those that
+    # were there
     models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # key in the protocol -> why it was not there, with what to do; its columns have no values
     missing: Mapping[str, str] = field(default_factory=dict)
+    # `kind` ("model" or "results"), `source` (model or folder), `ckpt_sha` (None for results), `seeds` ([None] for
+    # results) and `warnings` of the pairing
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    controls: tuple[str, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-    started: str = ""
-    finished: str | None = None
-    seconds: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the model's calls; empty for results
+    controls: tuple[str, ...] = ()  # methods of the control rows in the records, e.g. "copy_source"
+    versions: Mapping[str, str] = field(default_factory=dict)  # library -> version
+    started: str = ""  # ISO 8601, UTC
+    finished: str | None = None  # likewise; None while it runs or after it was stopped
+    seconds: float | None = None  # of the last invocation; None before its end
 
     @property
     def apart(self) -> tuple[str, ...]:
@@ -91,31 +80,18 @@ class RunCard:
 
 @dataclass(frozen=True)
 class RunSample:
-    """One line of `samples.jsonl`.
+    """One line of `samples.jsonl`."""
 
-    Attributes:
-        sample_id: see `BenchmarkSample`; so are the others that it shares with it.
-        instruction: what the editor was told.
-        earlier: instructions before it, in sessions.
-        category: group.
-        cluster: what is resampled together.
-        source: path; None where something is made from nothing.
-        target: path; None without.
-        mask: path; None without.
-        references: paths.
-        outputs: [{`seed`: number or None, `path`: of the picture}].
-    """
-
-    sample_id: str
-    instruction: str
-    earlier: tuple[str, ...] = ()
-    category: str = ""
-    cluster: str = ""
-    source: str | None = None
-    target: str | None = None
-    mask: str | None = None
-    references: tuple[str, ...] = ()
-    outputs: tuple[Mapping[str, Any], ...] = ()
+    sample_id: str  # see `BenchmarkSample`; so are the others that it shares with it
+    instruction: str  # what the editor was told
+    earlier: tuple[str, ...] = ()  # instructions before it, in sessions
+    category: str = ""  # group
+    cluster: str = ""  # what is resampled together
+    source: str | None = None  # path; None where something is made from nothing
+    target: str | None = None  # path; None without
+    mask: str | None = None  # path; None without
+    references: tuple[str, ...] = ()  # paths
+    outputs: tuple[Mapping[str, Any], ...] = ()  # [{`seed`: number or None, `path`: of the picture}]
 
 
 def write_run(card: RunCard, folder: Path) -> Path:

@@ -26,29 +26,17 @@ Values = Sequence[float] | Sequence[Sequence[float]] | np.ndarray
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, or a difference of means, with its interval.
+    """A mean, or a difference of means, with its interval."""
 
-    Attributes:
-        value: the estimate; every sample counts the same, whatever its number of seeds.
-        low: lower end; None if there are fewer than two clusters, from which nothing can be said.
-        high: upper end; None likewise.
-        n: samples.
-        clusters: what was resampled.
-        method: "bca", "percentile" or "wilson"; "two-level" in front if seeds were resampled too.
-        resamples: how many; 0 for Wilson's interval.
-        seed: of the resampling.
-        confidence: between 0 and 1.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    clusters: int
-    method: str
-    resamples: int
-    seed: int
-    confidence: float = 0.95
+    value: float  # the estimate; every sample counts the same, whatever its number of seeds
+    low: float | None  # lower end; None if there are fewer than two clusters, from which nothing can be said
+    high: float | None  # upper end; None likewise
+    n: int  # samples
+    clusters: int  # what was resampled
+    method: str  # "bca", "percentile" or "wilson"; "two-level" in front if seeds were resampled too
+    resamples: int  # how many; 0 for Wilson's interval
+    seed: int  # of the resampling
+    confidence: float = 0.95  # between 0 and 1
 
     @property
     def is_small(self) -> bool:
@@ -63,43 +51,28 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods on the samples that both have.
+    """Two methods on the samples that both have."""
 
-    Attributes:
-        difference: first minus second.
-        p_value: two-sided, that the two are exchangeable; 1 if they are the same on every sample.
-        first: mean of the first on the shared samples.
-        second: mean of the second on the shared samples.
-        only_first: samples that have a value of the first only; they are left out.
-        only_second: samples that have a value of the second only; they are left out.
-    """
-
-    difference: Interval
-    p_value: float
-    first: float
-    second: float
-    only_first: int = 0
-    only_second: int = 0
+    difference: Interval  # first minus second
+    p_value: float  # two-sided, that the two are exchangeable; 1 if they are the same on every sample
+    first: float  # mean of the first on the shared samples
+    second: float  # mean of the second on the shared samples
+    only_first: int = 0  # samples that have a value of the first only; they are left out
+    only_second: int = 0  # samples that have a value of the second only; they are left out
 
 
 @dataclass(frozen=True)
 class Resampling:
     """How to resample.
 
-    Attributes:
-        resamples: at least 1.
-        seed: of the random numbers.
-        method: "bca" (corrects bias and skew) or "percentile".
-        confidence: between 0 and 1.
-
     Raises:
         ValueError: if one is out of range.
     """
 
-    resamples: int = RESAMPLES
-    seed: int = 0
-    method: str = "bca"
-    confidence: float = 0.95
+    resamples: int = RESAMPLES  # at least 1
+    seed: int = 0  # of the random numbers
+    method: str = "bca"  # "bca" (corrects bias and skew) or "percentile"
+    confidence: float = 0.95  # between 0 and 1
 
     def __post_init__(self) -> None:
         if self.resamples < 1:
@@ -274,17 +247,11 @@ def power_hint(n: int, *, rate: float = 0.8, confidence: float = 0.95) -> str:
 
 @dataclass(frozen=True)
 class CategoryRow:
-    """One category.
+    """One category."""
 
-    Attributes:
-        name: category, "" without.
-        failed: samples without any value.
-        interval: mean with interval; None if no sample has a value.
-    """
-
-    name: str
-    failed: int
-    interval: Interval | None
+    name: str  # category, "" without
+    failed: int  # samples without any value
+    interval: Interval | None  # mean with interval; None if no sample has a value
 
     @property
     def n(self) -> int:
@@ -299,17 +266,12 @@ class CategoryRow:
 
 @dataclass(frozen=True)
 class CategoryTable:
-    """A column by category.
+    """A column by category."""
 
-    Attributes:
-        rows: in the order in which categories first appear.
-        micro: every sample counts the same.
-        macro: every category counts the same; without interval if a category has fewer than two clusters. Seeds
-            are averaged within samples, not resampled.
-    """
-
-    rows: tuple[CategoryRow, ...]
-    micro: Interval
+    rows: tuple[CategoryRow, ...]  # in the order in which categories first appear
+    micro: Interval  # every sample counts the same
+    # every category counts the same; without interval if a category has fewer than two clusters. Seeds are averaged
+    # within samples, not resampled
     macro: Interval
 
 

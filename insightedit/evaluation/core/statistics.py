@@ -17,21 +17,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of successes with its 95 % Wilson interval.
+    """A share of successes with its 95 % Wilson interval."""
 
-    Attributes:
-        successes: count.
-        n: samples.
-        value: successes / n, 0..1.
-        low: lower end of the interval, 0..1.
-        high: upper end of the interval, 0..1.
-    """
-
-    successes: int
-    n: int
-    value: float
-    low: float
-    high: float
+    successes: int  # count
+    n: int  # samples
+    value: float  # successes / n, 0..1
+    low: float  # lower end of the interval, 0..1
+    high: float  # upper end of the interval, 0..1
 
     @property
     def is_small(self) -> bool:

@@ -29,42 +29,26 @@ MIN_PIXELS = 9  # of a cut-out
 
 @dataclass(frozen=True)
 class AttributeErrors:
-    """Errors of the edited things, means where there are several; None for an edit that leaves none to look at.
+    """Errors of the edited things, means where there are several; None for an edit that leaves none to look at."""
 
-    Attributes:
-        found: share of the wanted things that stand in the output, 0..1; the errors below are about these.
-        right_kind: share of them that have the right class.
-        colour_error: CIEDE2000 between the mean colours of the thing and of the target's, 0..100.
-        position_error: distance of the centres over the picture's diagonal.
-        size_error: |log2| of the ratio of the heights.
-        count_error: things in the output less things in the target, without the sign; never None.
-        subject_histogram: intersection of the colour histograms of the aligned cut-outs, 0..1.
-        subject_iou: overlap of their masks, 0..1.
-        subject_ssim: structural similarity of their light, mean over either mask, -1..1; black outside of the masks.
-    """
-
-    found: float | None
-    right_kind: float | None
-    colour_error: float | None
-    position_error: float | None
-    size_error: float | None
-    count_error: int
-    subject_histogram: float | None
-    subject_iou: float | None
+    found: float | None  # share of the wanted things that stand in the output, 0..1; the errors below are about these
+    right_kind: float | None  # share of them that have the right class
+    colour_error: float | None  # CIEDE2000 between the mean colours of the thing and of the target's, 0..100
+    position_error: float | None  # distance of the centres over the picture's diagonal
+    size_error: float | None  # |log2| of the ratio of the heights
+    count_error: int  # things in the output less things in the target, without the sign; never None
+    subject_histogram: float | None  # intersection of the colour histograms of the aligned cut-outs, 0..1
+    subject_iou: float | None  # overlap of their masks, 0..1
+    # structural similarity of their light, mean over either mask, -1..1; black outside of the masks
     subject_ssim: float | None
 
 
 @dataclass(frozen=True)
 class Cutout:
-    """A thing cut out of a picture, with whatever box around it.
+    """A thing cut out of a picture, with whatever box around it."""
 
-    Attributes:
-        picture: (h, w, 3) uint8.
-        mask: (h, w) bool, the thing's pixels.
-    """
-
-    picture: np.ndarray
-    mask: np.ndarray
+    picture: np.ndarray  # (h, w, 3) uint8
+    mask: np.ndarray  # (h, w) bool, the thing's pixels
 
     @cached_property
     def colour(self) -> np.ndarray:

@@ -38,35 +38,20 @@ MAX_TRIES = 200  # scenes looked at for each that is kept
 
 @dataclass(frozen=True)
 class BaselineRow:
-    """One line of the table: rates and means over the same scenes.
+    """One line of the table: rates and means over the same scenes."""
 
-    Attributes:
-        name: of the output.
-        exact: ESR, see `scenes_graph`.
-        success: by the rule of the protocol.
-        psnr_background: strict, dB.
-        leak: at 20 grey levels, 0..1.
-        raw_iou: overlap without the smoothing box, 0..1.
-        iou: with it.
-        progress: RPS.
-        balanced: BES.
-        discriminates: TDA, 0..1.
-        chance: of TDA.
-        predicate_f1: see `scenes_graph`.
-    """
-
-    name: str
-    exact: Rate
-    success: Rate
-    psnr_background: float
-    leak: float
-    raw_iou: float
-    iou: float
-    progress: float
-    balanced: float
-    discriminates: float
-    chance: float
-    predicate_f1: float
+    name: str  # of the output
+    exact: Rate  # ESR, see `scenes_graph`
+    success: Rate  # by the rule of the protocol
+    psnr_background: float  # strict, dB
+    leak: float  # at 20 grey levels, 0..1
+    raw_iou: float  # overlap without the smoothing box, 0..1
+    iou: float  # with it
+    progress: float  # RPS
+    balanced: float  # BES
+    discriminates: float  # TDA, 0..1
+    chance: float  # of TDA
+    predicate_f1: float  # see `scenes_graph`
 
 
 def baseline_outputs(sample: EditSample, case: EditCase) -> dict[str, np.ndarray]:

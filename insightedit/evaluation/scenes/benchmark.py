@@ -99,25 +99,17 @@ def sample_id(split: str, size: int, seed: int, index: int, pair: str = "", task
 class SceneSet:
     """Which scenes.
 
-    Attributes:
-        count: scenes, at least 1; the first ones of the split.
-        size: pixels of a side.
-        split: "train", "val" or "test".
-        seed: of the scenes.
-        pairs: minimal pairs to measure besides.
-        task: "editing", "subject" or "subject_editing".
-        sampler: where scenes come from; None for `scene_sampler(task, ...)`.
-
     Raises:
         ValueError: for a number out of range.
     """
 
-    count: int
-    size: int
-    split: str = "test"
-    seed: int = 0
-    pairs: int = 0
-    task: str = "editing"
+    count: int  # scenes, at least 1; the first ones of the split
+    size: int  # pixels of a side
+    split: str = "test"  # "train", "val" or "test"
+    seed: int = 0  # of the scenes
+    pairs: int = 0  # minimal pairs to measure besides
+    task: str = "editing"  # "editing", "subject" or "subject_editing"
+    # where scenes come from; None for `scene_sampler(task, ...)`
     sampler: SceneStream | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

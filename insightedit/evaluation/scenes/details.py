@@ -31,27 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DetailRules:
-    """The definitions behind the details; a change of one gets a new name.
+    """The definitions behind the details; a change of one gets a new name."""
 
-    Attributes:
-        name: of the definitions as a whole.
-        position_tolerance: of an exact edit, thousandths of the side.
-        size_tolerance: of an exact edit, natural logarithm of a ratio of heights.
-        min_gain: see `scenes_parse`.
-        explained: see `scenes_parse`; grey levels.
-        thing_threshold: grey levels by which a thing's pixels stand out.
-        max_drift: see `scenes_failures`; grey levels.
-        max_shift: see `scenes_failures`; share of the side.
-    """
-
-    name: str = "scenes_details_v1"
-    position_tolerance: int = scenes_graph.POSITION_TOLERANCE
-    size_tolerance: float = scenes_graph.SIZE_TOLERANCE
-    min_gain: float = scenes_parse.MIN_GAIN
-    explained: float = scenes_parse.EXPLAINED
-    thing_threshold: int = scenes_attributes.SUCCESS_THRESHOLD
-    max_drift: int = scenes_failures.MAX_DRIFT
-    max_shift: float = scenes_failures.MAX_SHIFT
+    name: str = "scenes_details_v1"  # of the definitions as a whole
+    position_tolerance: int = scenes_graph.POSITION_TOLERANCE  # of an exact edit, thousandths of the side
+    size_tolerance: float = scenes_graph.SIZE_TOLERANCE  # of an exact edit, natural logarithm of a ratio of heights
+    min_gain: float = scenes_parse.MIN_GAIN  # see `scenes_parse`
+    explained: float = scenes_parse.EXPLAINED  # see `scenes_parse`; grey levels
+    thing_threshold: int = scenes_attributes.SUCCESS_THRESHOLD  # grey levels by which a thing's pixels stand out
+    max_drift: int = scenes_failures.MAX_DRIFT  # see `scenes_failures`; grey levels
+    max_shift: float = scenes_failures.MAX_SHIFT  # see `scenes_failures`; share of the side
 
     def to_dict(self) -> dict[str, Any]:
         """All of it and the first 16 hex digits of its SHA-256, ready for JSON."""

@@ -44,21 +44,13 @@ FILE = "drift.json"
 
 @dataclass(frozen=True)
 class DriftTurn:
-    """One call of an editor, with what `EditFn` may look at.
+    """One call of an editor, with what `EditFn` may look at."""
 
-    Attributes:
-        source: (H, W, 3) uint8: what the editor made of the turn before.
-        instruction: what it is told.
-        before: (H, W, 3) uint8, what the picture should be before this turn; for the controls.
-        target: (H, W, 3) uint8, what it should be after it.
-        references: none.
-    """
-
-    source: np.ndarray
-    instruction: str
-    before: np.ndarray
-    target: np.ndarray
-    references: tuple[np.ndarray, ...] = ()
+    source: np.ndarray  # (H, W, 3) uint8: what the editor made of the turn before
+    instruction: str  # what it is told
+    before: np.ndarray  # (H, W, 3) uint8, what the picture should be before this turn; for the controls
+    target: np.ndarray  # (H, W, 3) uint8, what it should be after it
+    references: tuple[np.ndarray, ...] = ()  # none
 
 
 TurnFn = Callable[[Sequence[DriftTurn]], Sequence[np.ndarray]]
@@ -66,15 +58,10 @@ TurnFn = Callable[[Sequence[DriftTurn]], Sequence[np.ndarray]]
 
 @dataclass(frozen=True)
 class Session:
-    """A picture and the edits that are asked for one after another.
+    """A picture and the edits that are asked for one after another."""
 
-    Attributes:
-        instructions: one a turn.
-        targets: (H, W, 3) uint8, the picture before the first turn and after each.
-    """
-
-    instructions: tuple[str, ...]
-    targets: tuple[np.ndarray, ...]
+    instructions: tuple[str, ...]  # one a turn
+    targets: tuple[np.ndarray, ...]  # (H, W, 3) uint8, the picture before the first turn and after each
 
     @property
     def untouched(self) -> np.ndarray:
@@ -85,44 +72,27 @@ class Session:
 
 @dataclass(frozen=True)
 class DriftRow:
-    """What one editor does; means over the sessions.
+    """What one editor does; means over the sessions."""
 
-    Attributes:
-        name: "model" or the name of a control.
-        null_change: mean over all pixels of the largest channel's change after a null instruction, grey levels of 255.
-        null_leak: share of the pixels that change by more than 20 levels after one, 0..1.
-        null_psnr: dB, at most 60.
-        cycle_psnr: dB of the picture after a thing was added and removed to the picture before, at most 60.
-        cycle_progress: RPS of the adding.
-        turn_psnr: dB on the untouched pixels after each turn, at most 60.
-        turn_progress: RPS of each turn, from the wanted picture before it to the wanted one after it.
-        slope: dB a turn, least squares through `turn_psnr` of each session.
-    """
-
-    name: str
+    name: str  # "model" or the name of a control
+    # mean over all pixels of the largest channel's change after a null instruction, grey levels of 255
     null_change: float
-    null_leak: float
-    null_psnr: float
-    cycle_psnr: float
-    cycle_progress: float
-    turn_psnr: tuple[float, ...]
-    turn_progress: tuple[float, ...]
-    slope: float
+    null_leak: float  # share of the pixels that change by more than 20 levels after one, 0..1
+    null_psnr: float  # dB, at most 60
+    cycle_psnr: float  # dB of the picture after a thing was added and removed to the picture before, at most 60
+    cycle_progress: float  # RPS of the adding
+    turn_psnr: tuple[float, ...]  # dB on the untouched pixels after each turn, at most 60
+    turn_progress: tuple[float, ...]  # RPS of each turn, from the wanted picture before it to the wanted one after it
+    slope: float  # dB a turn, least squares through `turn_psnr` of each session
 
 
 @dataclass(frozen=True)
 class DriftReport:
-    """All that was measured.
+    """All that was measured."""
 
-    Attributes:
-        rows: the model first, then the controls.
-        protocol: name, scenes, number of sessions and turns.
-        settings: of the editor.
-    """
-
-    rows: tuple[DriftRow, ...]
-    protocol: dict[str, Any]
-    settings: dict[str, Any] = field(default_factory=dict)
+    rows: tuple[DriftRow, ...]  # the model first, then the controls
+    protocol: dict[str, Any]  # name, scenes, number of sessions and turns
+    settings: dict[str, Any] = field(default_factory=dict)  # of the editor
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""

@@ -33,17 +33,11 @@ Predicate = tuple[str | int | None, ...]
 
 @dataclass(frozen=True)
 class SceneGraph:
-    """What a picture shows.
+    """What a picture shows."""
 
-    Attributes:
-        things: back to front, at most one in each place (`SceneObject.slot`).
-        look: a global operation, or None.
-        ground: name of what the things stand on; `GIVEN`, or another one.
-    """
-
-    things: tuple[SceneObject, ...] = ()
-    look: str | None = None
-    ground: str = GIVEN
+    things: tuple[SceneObject, ...] = ()  # back to front, at most one in each place (`SceneObject.slot`)
+    look: str | None = None  # a global operation, or None
+    ground: str = GIVEN  # name of what the things stand on; `GIVEN`, or another one
 
     def at(self, slot: int) -> SceneObject | None:
         """What stands in a place."""
@@ -90,17 +84,12 @@ class PlacedSprite:
 
 @dataclass(frozen=True)
 class GraphCase:
-    """The truth about one edit as graphs, and the means to draw any other.
+    """The truth about one edit as graphs, and the means to draw any other."""
 
-    Attributes:
-        renderer: of the sample.
-        candidates: name -> graph of every candidate that was drawn, `source` and `target` among them.
-        draw_ground: name of a ground -> a fresh (H, W, 3) uint8 picture of it.
-    """
-
-    renderer: Renderer
+    renderer: Renderer  # of the sample
+    # name -> graph of every candidate that was drawn, `source` and `target` among them
     candidates: Mapping[str, SceneGraph]
-    draw_ground: Callable[[str], np.ndarray]
+    draw_ground: Callable[[str], np.ndarray]  # name of a ground -> a fresh (H, W, 3) uint8 picture of it
 
     @property
     def source(self) -> SceneGraph:
@@ -252,19 +241,14 @@ def _predicates(graph: SceneGraph) -> Iterator[Predicate]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What of the wanted change was made, and what was to stay stayed.
+    """What of the wanted change was made, and what was to stay stayed."""
 
-    Attributes:
-        exact: whether all predicates are the target's: the right things, alone, with the right kind and tint, in
-            their places and sizes within tolerance, on the right ground with the right look.
-        change_accuracy: share of the predicates that the edit adds or deletes that came or went, 0..1.
-        keep_accuracy: share of the predicates that the edit leaves that stayed, 0..1.
-        predicate_f1: harmonic mean of the two: low for an edit that does too little and for one that does too much.
-    """
-
+    # whether all predicates are the target's: the right things, alone, with the right kind and tint, in their places
+    # and sizes within tolerance, on the right ground with the right look
     exact: bool
-    change_accuracy: float
-    keep_accuracy: float
+    change_accuracy: float  # share of the predicates that the edit adds or deletes that came or went, 0..1
+    keep_accuracy: float  # share of the predicates that the edit leaves that stayed, 0..1
+    # harmonic mean of the two: low for an edit that does too little and for one that does too much
     predicate_f1: float
 
 

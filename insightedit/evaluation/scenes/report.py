@@ -50,91 +50,59 @@ DETAILS = (
 
 @dataclass(frozen=True)
 class SceneRow:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        name: "model" or the name of a control.
-        success: rate with interval.
-        macro: mean of the categories' rates.
-        means: metric -> mean over the samples that have it, None if no sample does.
-        tone_drift: mean signed shift of red, green, blue on the background, -1..1; None without background.
-        capped: samples whose strict PSNR was capped.
-        groups: "category", "task", "style" -> group -> rate.
-        verdicts: verdict -> count.
-        exact: rate of edits whose picture shows the target's scene exactly; None for samples without a graph.
-        p90: 90th percentile of each of `ERRORS`, None if no sample has it.
-        failures: code -> samples that carry it, successes among them.
-        primary_failures: code -> samples that fail by it; with the successes they make all.
-    """
-
-    name: str
-    success: Rate
-    macro: float
-    means: Mapping[str, float | None]
+    name: str  # "model" or the name of a control
+    success: Rate  # rate with interval
+    macro: float  # mean of the categories' rates
+    means: Mapping[str, float | None]  # metric -> mean over the samples that have it, None if no sample does
+    # mean signed shift of red, green, blue on the background, -1..1; None without background
     tone_drift: tuple[float, ...] | None
-    capped: int
-    groups: Mapping[str, Mapping[str, Rate]]
-    verdicts: Mapping[str, int]
+    capped: int  # samples whose strict PSNR was capped
+    groups: Mapping[str, Mapping[str, Rate]]  # "category", "task", "style" -> group -> rate
+    verdicts: Mapping[str, int]  # verdict -> count
+    # rate of edits whose picture shows the target's scene exactly; None for samples without a graph
     exact: Rate | None = None
+    # 90th percentile of each of `ERRORS`, None if no sample has it
     p90: Mapping[str, float | None] = field(default_factory=dict)
-    failures: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)  # code -> samples that carry it, successes among them
+    # code -> samples that fail by it; with the successes they make all
     primary_failures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PairResult:
-    """Minimal pairs: the same picture with two instructions that differ in one word.
+    """Minimal pairs: the same picture with two instructions that differ in one word."""
 
-    Attributes:
-        both: rate of pairs of which both edits succeed.
-        single: rate over all edits of the pairs.
-        if_independent: the square of `single`: what `both` would be if the two edits had nothing to do with
-            each other.
-    """
-
-    both: Rate
-    single: Rate
+    both: Rate  # rate of pairs of which both edits succeed
+    single: Rate  # rate over all edits of the pairs
+    # the square of `single`: what `both` would be if the two edits had nothing to do with each other
     if_independent: float
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sample with its pictures, for the contact sheet; (H, W, 3) uint8 each.
+    """One sample with its pictures, for the contact sheet; (H, W, 3) uint8 each."""
 
-    Attributes:
-        line: what was found of it, see `line_of`.
-        source: of a new picture, the empty backdrop.
-        references: pictures that stand in the instruction.
-        is_new: whether the picture is drawn from blank.
-    """
-
-    line: Mapping[str, Any]
-    source: np.ndarray
+    line: Mapping[str, Any]  # what was found of it, see `line_of`
+    source: np.ndarray  # of a new picture, the empty backdrop
     output: np.ndarray
     target: np.ndarray
-    references: tuple[np.ndarray, ...] = ()
-    is_new: bool = False
+    references: tuple[np.ndarray, ...] = ()  # pictures that stand in the instruction
+    is_new: bool = False  # whether the picture is drawn from blank
 
 
 @dataclass(frozen=True)
 class SceneReport:
-    """All that was measured on scenes: a view of the run's records.
+    """All that was measured on scenes: a view of the run's records."""
 
-    Attributes:
-        protocol: what was measured, exactly.
-        records: those that carry all that was found of an output, one per sample and row.
-        settings: of the editor; free, not part of the protocol.
-        details: definitions of the details, with their hash; see `insightedit.evaluation.scenes.details`.
-        worst: samples with the lowest relative progress.
-        random: samples drawn by the hash of their id.
-    """
-
-    protocol: SceneProtocol
-    records: tuple[MetricRecord, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    protocol: SceneProtocol  # what was measured, exactly
+    records: tuple[MetricRecord, ...]  # those that carry all that was found of an output, one per sample and row
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the editor; free, not part of the protocol
+    # definitions of the details, with their hash; see `insightedit.evaluation.scenes.details`
     details: Mapping[str, Any] = field(default_factory=dict)
-    worst: tuple[Example, ...] = ()
-    random: tuple[Example, ...] = ()
+    worst: tuple[Example, ...] = ()  # samples with the lowest relative progress
+    random: tuple[Example, ...] = ()  # samples drawn by the hash of their id
 
     @cached_property
     def lines(self) -> tuple[dict[str, Any], ...]:

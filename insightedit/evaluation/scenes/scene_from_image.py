@@ -136,27 +136,16 @@ def _heights(best: SceneObject | None) -> Iterator[SceneObject | None]:
 
 @dataclass(frozen=True)
 class _SlotSearch:
-    """One place of a picture, prepared for drawing many guesses into it.
+    """One place of a picture, prepared for drawing many guesses into it."""
 
-    Attributes:
-        case: truth and renderer.
-        under: (H, W, 3) int32, ground and things that stand further back.
-        over: things that stand further in front.
-        look: global operation.
-        seen: (H, W, 3) int32, the output without its shift in tone.
-        empty: squared distance of the place to the output with nothing in it.
-        sums: (H + 1, W + 1) int64, running sums of the same by pixel.
-        centre: of the place, thousandths.
-    """
-
-    case: GraphCase
-    under: np.ndarray
-    over: tuple[PlacedSprite, ...]
-    look: str | None
-    seen: np.ndarray
-    empty: int
-    sums: np.ndarray
-    centre: tuple[int, int]
+    case: GraphCase  # truth and renderer
+    under: np.ndarray  # (H, W, 3) int32, ground and things that stand further back
+    over: tuple[PlacedSprite, ...]  # things that stand further in front
+    look: str | None  # global operation
+    seen: np.ndarray  # (H, W, 3) int32, the output without its shift in tone
+    empty: int  # squared distance of the place to the output with nothing in it
+    sums: np.ndarray  # (H + 1, W + 1) int64, running sums of the same by pixel
+    centre: tuple[int, int]  # of the place, thousandths
 
     @classmethod
     def prepare(cls, case: GraphCase, graph: SceneGraph, slot: int, seen: np.ndarray) -> _SlotSearch:

@@ -31,26 +31,18 @@ VERDICTS = {  # where the candidate's own name would not explain itself
 
 @dataclass(frozen=True)
 class EditCase:
-    """The truth about one edit, computed once and shared by all outputs that are scored against it.
+    """The truth about one edit, computed once and shared by all outputs that are scored against it."""
 
-    Attributes:
-        source: (H, W, 3) uint8, S.
-        target: (H, W, 3) uint8, T.
-        rivals: name -> (H, W, 3) uint8, every candidate other than the target, the source among them.
-        changed: (H, W) bool, M.
-        background: (H, W) bool, B; empty for an edit of the whole picture.
-        object_masks: one (H, W) bool per object of the source, for `target_discrimination`.
-        instructed: indices of the objects that the instruction means; none for add and photometric edits.
-        round_trip: (H, W, 3) uint8, S through the editor's autoencoder and back; None if unknown.
-    """
-
-    source: np.ndarray
-    target: np.ndarray
+    source: np.ndarray  # (H, W, 3) uint8, S
+    target: np.ndarray  # (H, W, 3) uint8, T
+    # name -> (H, W, 3) uint8, every candidate other than the target, the source among them
     rivals: Mapping[str, np.ndarray]
-    changed: np.ndarray
-    background: np.ndarray
-    object_masks: Sequence[np.ndarray] = ()
+    changed: np.ndarray  # (H, W) bool, M
+    background: np.ndarray  # (H, W) bool, B; empty for an edit of the whole picture
+    object_masks: Sequence[np.ndarray] = ()  # one (H, W) bool per object of the source, for `target_discrimination`
+    # indices of the objects that the instruction means; none for add and photometric edits
     instructed: Sequence[int] = ()
+    # (H, W, 3) uint8, S through the editor's autoencoder and back; None if unknown
     round_trip: np.ndarray | None = None
 
     @cached_property
@@ -99,43 +91,24 @@ def _squares(values: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class EditScores:
-    """All numbers of one output; None where a number has no meaning for the edit.
+    """All numbers of one output; None where a number has no meaning for the edit."""
 
-    Attributes:
-        success: nearest to the target, `progress >= 0.5` and `leak <= 0.02`.
-        nearest: name of the nearest candidate; "target" for the right one.
-        progress: RPS, -1..1.
-        balanced: BES, 0..1.
-        leak: excess leak at 20 grey levels, 0..1.
-        leak_plain: the same without subtracting the round trip, for editors whose autoencoder is unknown.
-        leak_by_threshold: excess leak at each of `LEAK_THRESHOLDS`, keyed by grey levels.
-        psnr_background: strict, dB, over B only.
-        psnr_paper: SmartEdit's form, dB, over the whole picture with M painted black.
-        tone_drift: mean signed shift of red, green, blue on B, -1..1.
-        discriminates: TDA, whether the instructed objects are the ones that changed most.
-        discrimination_margin: how clearly, -1..1.
-        discrimination_chance: what guessing the objects would give, 0..1.
-        iou: overlap of the region that changed with M, 0..1.
-        precision: share of the region that changed that lies in M; None if nothing changed.
-        recall: share of M that changed.
-    """
-
-    success: bool
-    nearest: str
-    progress: float
-    balanced: float
-    leak: float | None
-    leak_plain: float | None
-    leak_by_threshold: Mapping[int, float] | None
-    psnr_background: float | None
-    psnr_paper: float
-    tone_drift: tuple[float, float, float] | None
-    discriminates: bool | None
-    discrimination_margin: float | None
-    discrimination_chance: float | None
-    iou: float
-    precision: float | None
-    recall: float
+    success: bool  # nearest to the target, `progress >= 0.5` and `leak <= 0.02`
+    nearest: str  # name of the nearest candidate; "target" for the right one
+    progress: float  # RPS, -1..1
+    balanced: float  # BES, 0..1
+    leak: float | None  # excess leak at 20 grey levels, 0..1
+    leak_plain: float | None  # the same without subtracting the round trip, for editors whose autoencoder is unknown
+    leak_by_threshold: Mapping[int, float] | None  # excess leak at each of `LEAK_THRESHOLDS`, keyed by grey levels
+    psnr_background: float | None  # strict, dB, over B only
+    psnr_paper: float  # SmartEdit's form, dB, over the whole picture with M painted black
+    tone_drift: tuple[float, float, float] | None  # mean signed shift of red, green, blue on B, -1..1
+    discriminates: bool | None  # TDA, whether the instructed objects are the ones that changed most
+    discrimination_margin: float | None  # how clearly, -1..1
+    discrimination_chance: float | None  # what guessing the objects would give, 0..1
+    iou: float  # overlap of the region that changed with M, 0..1
+    precision: float | None  # share of the region that changed that lies in M; None if nothing changed
+    recall: float  # share of M that changed
 
     @property
     def verdict(self) -> str:

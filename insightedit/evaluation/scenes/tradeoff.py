@@ -31,41 +31,25 @@ INK, FAINT, CURVE = "#19191e", "#8a8a92", "#14783c"
 
 @dataclass(frozen=True)
 class TradeoffPoint:
-    """What one setting gives.
+    """What one setting gives."""
 
-    Attributes:
-        name: "1.4" for an image guidance scale of 1.4, or the name of a control row.
-        success: rate of edits that succeed.
-        background: strict PSNR of the background, dB, mean over the edits that have one.
-        exact: rate of exact edits, None without graphs.
-        progress: RPS.
-        leak: 0..1.
-    """
-
-    name: str
-    success: Rate
-    background: float
-    exact: Rate | None
-    progress: float | None
-    leak: float | None
+    name: str  # "1.4" for an image guidance scale of 1.4, or the name of a control row
+    success: Rate  # rate of edits that succeed
+    background: float  # strict PSNR of the background, dB, mean over the edits that have one
+    exact: Rate | None  # rate of exact edits, None without graphs
+    progress: float | None  # RPS
+    leak: float | None  # 0..1
 
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """A sweep over image guidance.
+    """A sweep over image guidance."""
 
-    Attributes:
-        points: one per scale, in the order asked for.
-        controls: the control rows on the same scenes.
-        area: under the Pareto front of the points, 0..1: see `front_area`.
-        protocol: of the scenes.
-        settings: of the editor; `own_scale` is the one that it is used with, None if it is not known.
-    """
-
-    points: tuple[TradeoffPoint, ...]
-    controls: tuple[TradeoffPoint, ...]
-    area: float
-    protocol: Mapping[str, Any]
+    points: tuple[TradeoffPoint, ...]  # one per scale, in the order asked for
+    controls: tuple[TradeoffPoint, ...]  # the control rows on the same scenes
+    area: float  # under the Pareto front of the points, 0..1: see `front_area`
+    protocol: Mapping[str, Any]  # of the scenes
+    # of the editor; `own_scale` is the one that it is used with, None if it is not known
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

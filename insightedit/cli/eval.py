@@ -141,8 +141,8 @@ def _dump(folder: Path, scenes: SceneSet) -> None:
 
 def _score_results(folder: Path, scenes: SceneSet, out: Path) -> SceneReport:
     from insightedit.evaluation.benchmarks.scenes import find_results
+    from insightedit.evaluation.core.editing_methods import EditingMethod
     from insightedit.evaluation.core.outputs import FolderOutputs
-    from insightedit.evaluation.core.run import EditingMethod
     from insightedit.evaluation.scenes.benchmark import evaluate
 
     method = EditingMethod(folder.absolute().name, FolderOutputs(folder, find_results(folder, scenes.ids)))
@@ -154,10 +154,7 @@ def _score_results(folder: Path, scenes: SceneSet, out: Path) -> SceneReport:
 def _score_model(
     model: str | None, size: int | None, scenes: SceneSet, device: str | None, call: dict[str, Any], out: Path
 ) -> SceneReport:
-    from insightedit.evaluation.core import outputs as making
-    from insightedit.evaluation.core.editing_methods import check_takes_references, edit_with, round_trip_of
-    from insightedit.evaluation.core.run import EditingMethod
-    from insightedit.evaluation.core.setup import open_model
+    from insightedit.evaluation.core.editing_methods import check_takes_references, edit_with, method_of, open_model
     from insightedit.evaluation.scenes.benchmark import SceneOutputs, evaluate
     from insightedit.pipelines.base import software_versions
 
@@ -166,21 +163,14 @@ def _score_model(
     check_takes_references(pipeline, scenes.task)
     typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
     scenes = replace(scenes, size=size or int(pipeline.config["resolution"]))
-    settings = making.settings_of(pipeline, call, creates=scenes.task == "subject")
-    name = str(pipeline.name_or_path)
-    edit = edit_with(pipeline, seed=scenes.seed, **call)
-    method = EditingMethod(
-        Path(name).absolute().name,
-        SceneOutputs(edit, out, call["batch_size"], source=name),
-        ckpt_sha=making.weights_of(pipeline),
-        settings={**settings, "device": pipeline.device.type},
-        round_trip=round_trip_of(pipeline),
-    )
+    name, edit = str(pipeline.name_or_path), edit_with(pipeline, seed=scenes.seed, **call)
+    outputs = SceneOutputs(edit, out, call["batch_size"], source=name)
+    method = method_of(pipeline, outputs, call, creates=scenes.task == "subject")
     started = time.perf_counter()
     with progress_bar(len(scenes.ids), "Editing") as advance:
         report = evaluate(method, scenes, out=out, progress=advance)
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    used = {"model": name, "device": pipeline.device.type, "date": date, **settings}
+    used = {"model": name, "device": pipeline.device.type, "date": date, **method.settings}
     used["versions"] = software_versions()
     return report.with_settings({**used, "seconds": round(time.perf_counter() - started, 1)})
 
@@ -230,8 +220,7 @@ def tradeoff(
 ) -> None:
     """Edit the same scenes at several image guidance scales: success against the kept background, and a plot."""
     with one_sentence_errors():
-        from insightedit.evaluation.core.editing_methods import check_settings_of, edit_with, round_trip_of
-        from insightedit.evaluation.core.setup import open_model
+        from insightedit.evaluation.core.editing_methods import check_settings_of, edit_with, open_model, round_trip_of
         from insightedit.evaluation.scenes import tradeoff as curve
         from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate, scene_sampler
 
@@ -278,8 +267,7 @@ def drift(
 ) -> None:
     """Let a model edit its own pictures: a null instruction, an edit and its undoing, several edits in a row."""
     with one_sentence_errors():
-        from insightedit.evaluation.core.editing_methods import edit_with, round_trip_of
-        from insightedit.evaluation.core.setup import open_model
+        from insightedit.evaluation.core.editing_methods import edit_with, open_model, round_trip_of
         from insightedit.evaluation.scenes.benchmark import scene_sampler
         from insightedit.evaluation.scenes.drift import drift_table, measure_drift, write_drift
 
@@ -318,7 +306,7 @@ def baselines(
 
 def _settings(pipeline: Any, call: dict[str, Any]) -> dict[str, Any]:
     """What is noted of the editor; `own_scale` is the image guidance scale that it is used with."""
-    from insightedit.evaluation.core.outputs import given
+    from insightedit.evaluation.core.editing_methods import given
     from insightedit.pipelines.base import software_versions
 
     own = pipeline.config.get("default_image_guidance_scale")

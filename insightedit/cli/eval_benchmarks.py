@@ -48,8 +48,8 @@ from insightedit.evaluation.reporting.table_formatting import to_markdown
 
 if TYPE_CHECKING:
     from insightedit.evaluation.benchmarks.base import Benchmark
+    from insightedit.evaluation.core.editing_methods import EditingMethod
     from insightedit.evaluation.core.protocol import Protocol
-    from insightedit.evaluation.core.run import EditingMethod
 
 SHORT = {
     "reason-edit": "Reason-Edit: edits that need understanding or reasoning.",
@@ -192,9 +192,8 @@ def evaluate(
     """Measure an editor on a benchmark."""
     name = str(context.info_name)
     with one_sentence_errors("the same command goes on where it was."):
-        from insightedit.evaluation.core import setup
+        from insightedit.evaluation.core import editing_methods, metric_models
         from insightedit.evaluation.core.measure import metric_rule
-        from insightedit.evaluation.core.metric_models import load_metric_models
         from insightedit.evaluation.core.protocols import find_protocol
         from insightedit.modeling.devices import find_device
 
@@ -209,24 +208,26 @@ def evaluate(
         if dump is not None:
             _dump(benchmark, dump)
             return
-        asked = setup.JudgeOptions(
+        asked = metric_models.JudgeOptions(
             judge, judge_model, judge_url, judge_key, judge_replies or out / "judge.jsonl", judge_rate
         )
         place = str(find_device(device))
-        paths = setup.read_weights(weights or [])
+        paths = metric_models.read_weights(weights or [])
         quiet_libraries()
-        with setup.open_judge(asked, place) as asking:
-            models = load_metric_models(rules, benchmark.card.name, judge=asking, weights=paths, device=place)
+        with metric_models.open_judge(asked, place) as asking:
+            models = metric_models.load_metric_models(
+                rules, benchmark.card.name, judge=asking, weights=paths, device=place
+            )
             if require_all:
                 models.check_all()
             for reason in models.missing.values():
                 typer.secho(f"Not measured: {reason}", err=True, fg=typer.colors.YELLOW)
             if results is not None:
-                benchmark, editor = setup.results_editor(results, benchmark, method, partial=partial)
+                benchmark, editor = editing_methods.results_editor(results, benchmark, method, partial=partial)
             else:
                 wanted = tuple(range(seed, seed + (seeds or rules.seeds)))
                 call |= {"background_lock": background_lock, "batch_size": batch_size}
-                editor = setup.model_editor(str(model), benchmark, out, method, wanted, place, call)
+                editor = editing_methods.model_editor(str(model), benchmark, out, method, wanted, place, call)
             _measure(benchmark, rules, editor, models, out)
 
 

@@ -332,8 +332,11 @@ def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int
             for made in line.outputs:
                 picture = to_rgb(read_picture(locate(made["path"], folder)))
                 output = Prediction(SampleView(sample), picture, protocol, MetricModels({"judge": judge}))
-                for rule, outcome in measure(output, rules).items():
-                    old, new = before.get((line.sample_id, made["seed"], rule.name, rule.variant)), outcome.value
+                for rule in rules:
+                    old, new = (
+                        before.get((line.sample_id, made["seed"], rule.name, rule.variant)),
+                        measure(output, rule).value,
+                    )
                     differing += old is not new if old is None or new is None else abs(old - new) > TOLERANCE
                 if made["seed"] == line.outputs[0]["seed"]:
                     verdicts += output.verdicts

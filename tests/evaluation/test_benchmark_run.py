@@ -19,10 +19,11 @@ from insightedit.chat.clients import ChatError
 from insightedit.chat.replies import Reply
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.registry import load_benchmark
+from insightedit.evaluation.core.editing_methods import EditingMethod
 from insightedit.evaluation.core.metric_models import MetricModels, load_metric_models
 from insightedit.evaluation.core.outputs import EditCall, ModelOutputs
 from insightedit.evaluation.core.protocols import PROTOCOLS
-from insightedit.evaluation.core.run import EditingMethod, failures, run_benchmark
+from insightedit.evaluation.core.run import failures, run_benchmark
 from insightedit.evaluation.core.run_folder import RunSample, read_run, read_samples, write_samples
 from insightedit.evaluation.metrics.encoders import ClipEncoder
 from insightedit.evaluation.reporting.columns import ProtocolMixError

@@ -20,8 +20,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from insightedit.cli import eval as cli
+from insightedit.evaluation.core.editing_methods import EditingMethod
 from insightedit.evaluation.core.records import MetricRecord, write_records
-from insightedit.evaluation.core.run import EditingMethod
 from insightedit.evaluation.core.run_folder import RunCard, RunSample, read_run, write_run, write_samples
 from insightedit.evaluation.core.significance import Interval, Resampling
 from insightedit.evaluation.core.statistics import Rate

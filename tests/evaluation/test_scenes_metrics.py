@@ -188,8 +188,8 @@ def test_localisation_tells_too_much_from_too_little(case: EditCase) -> None:
 
 def discriminate(
     source: np.ndarray, output: np.ndarray, masks: list[np.ndarray], instructed: list[int]
-) -> tuple[bool, float] | None:
-    return metrics.discrimination_of(metrics.largest_change(source, output), masks, instructed)
+) -> tuple[bool | None, float | None]:
+    return metrics.discrimination_of(metrics.largest_change(source, output), masks, instructed)[:2]
 
 
 def test_discrimination_needs_a_clear_change_and_another_object(sample: ToySample) -> None:
@@ -198,8 +198,8 @@ def test_discrimination_needs_a_clear_change_and_another_object(sample: ToySampl
     assert discriminate(sample.source, faint, masks, [0]) == (False, 1.0)
     assert discriminate(sample.source, sample.target, masks, [1]) == (False, -1.0)
     assert discriminate(sample.source, sample.target, [masks[0], masks[1] & False], [0]) == (True, 1.0)
-    assert discriminate(sample.source, sample.target, masks, [0, 1]) is None
-    assert discriminate(sample.source, sample.target, masks, []) is None
+    assert discriminate(sample.source, sample.target, masks, [0, 1]) == (None, None)
+    assert discriminate(sample.source, sample.target, masks, []) == (None, None)
 
 
 def test_discrimination_of_several_objects_asks_for_all_of_them(sample: ToySample) -> None:
@@ -207,8 +207,9 @@ def test_discrimination_of_several_objects_asks_for_all_of_them(sample: ToySampl
     assert discriminate(sample.source, sample.target, masks, [0, 1]) == (False, 0.0)
     both = paint({0: GREEN, 1: GREEN})
     assert discriminate(sample.source, both, masks, [0, 1]) == (True, 1.0)
-    assert metrics.discrimination_chance(4, 1) == 0.25
-    assert metrics.discrimination_chance(4, 2) == pytest.approx(1 / 6)
+    masks, change = [np.eye(4, dtype=bool)[[i]].T for i in range(4)], np.zeros((4, 1), np.uint8)
+    assert metrics.discrimination_of(change, masks, [1])[2] == 0.25
+    assert metrics.discrimination_of(change, masks, [1, 2])[2] == pytest.approx(1 / 6)
 
 
 def test_discrimination_of_noise_is_chance(sample: ToySample) -> None:

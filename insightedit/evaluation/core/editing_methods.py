@@ -1,27 +1,135 @@
-"""A pipeline as the benchmark wants it: scenes in, uint8 pictures out."""
+"""Who makes the pictures that are measured: a folder of any editor, or a pipeline."""
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import typer
+from torch import nn
 
-from insightedit.evaluation.core.outputs import EditCall, EditCallFn, given
+from insightedit.evaluation.benchmarks.results import pair_results
+from insightedit.evaluation.core.measure import RoundTrip
+from insightedit.evaluation.core.outputs import EditCall, EditCallFn, FolderOutputs, ModelOutputs, Outputs
 from insightedit.evaluation.metrics.masks import match_size
 from insightedit.generation.autoencoder import decode, encode_source
 from insightedit.images.reading import pixels_to_tensor, squash, stretch, tensor_to_pixels
+from insightedit.modeling.pretrained import DIGEST_DIGITS, weights_digest
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.core.measure import RoundTrip
+    from insightedit.evaluation.benchmarks.base import Benchmark
     from insightedit.evaluation.scenes.benchmark import EditFn, Sample
     from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
     Pipeline = InsightEditPipeline | InterleavedEditPipeline
+
+
+@dataclass(frozen=True)
+class EditingMethod:
+    """Who made the pictures."""
+
+    method: str  # row of the table
+    outputs: Outputs  # the pictures
+    ckpt_sha: str | None = None  # of the weights; None if nothing is known of them
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the calls, for the card
+    cfg: Mapping[str, float] = field(default_factory=dict)  # guidance scales, for the records
+    sampler: str = ""  # name and steps, for the records
+    round_trip: RoundTrip | None = None  # pictures through the model's autoencoder and back; None without a model
+    warnings: tuple[str, ...] = ()  # about the pictures, for the card
+
+
+def open_model(model: str | None, device: str | None) -> Any:
+    """The pipeline of a model, silent; the one that comes along for None."""
+    from insightedit.pipelines.loading import load_pipeline
+
+    pipeline = load_pipeline(model, device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def results_editor(
+    folder: Path, benchmark: Benchmark, method: str | None, *, partial: bool
+) -> tuple[Benchmark, EditingMethod]:
+    """Pictures that are there; samples without one are left out."""
+    found = pair_results(folder, benchmark, partial=partial)
+    there = tuple(sample for sample in benchmark if sample.sample_id in found.paths)
+    for warning in found.warnings:
+        typer.secho(f"{folder}: {warning}", err=True, fg=typer.colors.YELLOW)
+    outputs = FolderOutputs(found.folder, found.paths)
+    editor = EditingMethod(method or folder.absolute().name, outputs, warnings=found.warnings)
+    return replace(benchmark, samples=there), editor
+
+
+def model_editor(
+    model: str,
+    benchmark: Benchmark,
+    out: Path,
+    method: str | None,
+    seeds: tuple[int, ...],
+    device: str,
+    call: dict[str, Any],
+) -> EditingMethod:
+    """A model that makes the pictures.
+
+    Raises:
+        ValueError: if the benchmark gives reference pictures, which the model does not read.
+    """
+    pipeline = open_model(model, device)
+    if any(sample.references for sample in benchmark) and not _takes_references(pipeline):
+        raise ValueError(
+            f"{benchmark.card.title} gives reference pictures, which this model does not read: take a model of "
+            "the mige recipe, or --results."
+        )
+    edit, is_locked = pipeline_editor(pipeline, **call), call["background_lock"]
+    outputs = ModelOutputs(edit, out, str(model), seeds, call["batch_size"], is_locked=is_locked)
+    creates = all(sample.source is None for sample in benchmark)
+    return method_of(pipeline, outputs, call, creates=creates, method=method)
+
+
+def method_of(
+    pipeline: Pipeline, outputs: Outputs, call: Mapping[str, Any], *, creates: bool, method: str | None = None
+) -> EditingMethod:
+    """A pipeline's pictures, with all that is noted of it.
+
+    Args:
+        pipeline: that makes them; defaults are filled into the settings where it has them.
+        outputs: the pictures.
+        call: arguments of the pipeline's calls; None means the model's default.
+        creates: whether pictures are made from nothing instead of edited.
+        method: row of the table; name of the model if not given.
+    """
+    names = {
+        "num_inference_steps": "default_creation_inference_steps" if creates else "default_num_inference_steps",
+        "guidance_scale": "default_creation_guidance_scale" if creates else "default_guidance_scale",
+        "image_guidance_scale": "default_image_guidance_scale",
+        "image_prompt_scale": "image_prompt_scale",
+    }
+    defaults = {key: pipeline.config[name] for key, name in names.items() if name in pipeline.config}
+    settings = {**defaults, **given(call)}
+    modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    weights = sorted(f"{name} {weights_digest(part)}" for name, part in modules.items())
+    return EditingMethod(
+        method or Path(outputs.source).absolute().name,
+        outputs,
+        ckpt_sha=hashlib.sha256("\n".join(weights).encode()).hexdigest()[:DIGEST_DIGITS],
+        settings={**settings, "device": pipeline.device.type},
+        cfg={name: value for name, value in settings.items() if name.endswith("_scale")},
+        sampler=f"{type(pipeline.scheduler).__name__}-{settings.get('num_inference_steps', '')}".strip("-"),
+        round_trip=round_trip_of(pipeline),
+    )
+
+
+def given(call: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given of a call's settings."""
+    return {name: value for name, value in call.items() if value is not None}
 
 
 def pipeline_editor(
@@ -94,11 +202,15 @@ def check_takes_references(pipeline: Pipeline, task: str) -> None:
     Raises:
         ValueError: with what to do.
     """
-    if task != "editing" and "reference_images" not in signature(pipeline.__call__).parameters:
+    if task != "editing" and not _takes_references(pipeline):
         raise ValueError(
             f"task {task} gives reference pictures, which this model does not read: take a model of the mige recipe, "
             "or --task editing."
         )
+
+
+def _takes_references(pipeline: Pipeline) -> bool:
+    return "reference_images" in signature(pipeline.__call__).parameters
 
 
 def pictures_of(pipeline: Pipeline, samples: Sequence[Sample | EditCall]) -> dict[str, Any]:

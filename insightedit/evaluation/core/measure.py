@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from insightedit.evaluation.core.statistics import mean
 from insightedit.evaluation.judge.viescore import Verdict, judge_edit
 from insightedit.evaluation.metrics import masks, pixels, similarity, subjects
 from insightedit.evaluation.metrics.masks import MaskedPair
-from insightedit.images.reading import read_picture, squash, to_rgb
+from insightedit.images.reading import read_rgb, squash
 
 RoundTrip = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
@@ -47,7 +47,7 @@ class UnmeasuredError(ValueError):
 class SampleView:
     """A sample with its pictures, each opened when it is first asked for.
 
-    Attributes:
+    Args:
         sample: what is looked at.
         round_trip: pictures through the editor's autoencoder and back; None if it is not known.
     """
@@ -73,12 +73,12 @@ class SampleView:
     @cached_property
     def references(self) -> tuple[np.ndarray, ...]:
         """What the editor is given besides."""
-        return _open_all(self.sample.references)
+        return tuple(map(read_rgb, self.sample.references))
 
     @cached_property
     def subjects(self) -> tuple[np.ndarray, ...]:
         """Real pictures of the subject."""
-        return _open_all(self.sample.subjects)
+        return tuple(map(read_rgb, self.sample.subjects))
 
     def reference(self, name: str) -> np.ndarray:
         """What an output is compared with, see `MetricRule.reference`.
@@ -86,13 +86,10 @@ class SampleView:
         Raises:
             UnmeasuredError: if the sample has no such picture.
         """
-        pictures = {
-            "source": lambda: self.source,
-            "target": lambda: self.target,
-            "subject": lambda: next(iter(self.subjects), None),
-            "input subject": lambda: next(iter(self.references), None),
-        }
-        picture = pictures[name]()
+        if name in ("source", "target"):
+            picture = getattr(self, name)
+        else:
+            picture = next(iter(self.subjects if name == "subject" else self.references), None)
         if picture is None:
             raise UnmeasuredError(f"the sample has no {name}")
         return picture
@@ -124,22 +121,11 @@ class SampleView:
 
 def open_rgb(path: Path | None) -> np.ndarray | None:
     """(H, W, 3) uint8 of a file; None for None."""
-    return None if path is None else to_rgb(read_picture(path))
-
-
-def _open_all(paths: Iterable[Path]) -> tuple[np.ndarray, ...]:
-    return tuple(to_rgb(read_picture(path)) for path in paths)
+    return None if path is None else read_rgb(path)
 
 
 class Prediction:
-    """One output of a sample, and what several columns of it share.
-
-    Attributes:
-        view: the sample.
-        edited: (H, W, 3) uint8.
-        protocol: its rules.
-        models: what it measures with.
-    """
+    """One output of a sample, (H, W, 3) uint8, and what several columns of it share."""
 
     def __init__(self, view: SampleView, edited: np.ndarray, protocol: Protocol, models: MetricModels) -> None:
         self.view, self.edited = view, edited
@@ -175,9 +161,25 @@ class Prediction:
         """Output and reference in one frame."""
         reference = self.view.reference(rule.reference)
         edited = masks.match_size(self.edited, reference)
-        if rule.frame == "square":
-            return middle_square(edited, self.protocol.side), middle_square(reference, self.protocol.side)
-        return edited, reference
+        if rule.frame != "square":
+            return edited, reference
+        height, width = reference.shape[:2]
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        middle = masks.Box(left, top, left + side, top + side)
+        first, second = (squash(masks.crop(one, middle), self.protocol.side) for one in (edited, reference))
+        return first, second
+
+    def tool(self, rule: MetricRule) -> Any:
+        """The network that a column is measured with."""
+        return self.models.found[rule.models[0]]
+
+    def caption(self, rule: MetricRule) -> str:
+        """What the output is compared with, in words."""
+        text: str = getattr(self.view.sample, rule.caption)
+        if not text.strip():
+            raise UnmeasuredError(f"the sample has no {rule.caption}")
+        return text
 
     @cached_property
     def cut(self) -> subjects.SubjectCut:
@@ -215,39 +217,17 @@ class Prediction:
         return self.view.mask
 
 
-def middle_square(picture: np.ndarray, side: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (side, side, 3) uint8: the middle square, bicubic."""
-    return squash(masks.crop(picture, _middle(picture.shape[1], picture.shape[0])), side)
-
-
-def _middle(width: int, height: int) -> masks.Box:
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return masks.Box(left, top, left + side, top + side)
-
-
-def measure(output: Prediction, rules: Sequence[MetricRule]) -> dict[MetricRule, Outcome]:
-    """All columns of an output.
-
-    Args:
-        output: what is measured.
-        rules: columns of its protocol.
-
-    Returns:
-        MetricRule -> number or reason; a column whose network is missing, or that fails for this sample, has a reason.
+def measure(output: Prediction, rule: MetricRule) -> Outcome:
+    """One column of an output: a number, or why there is none: its network is missing, or it fails for this sample.
 
     Raises:
         ChatError, MissingReplyError: if a judge gives no reply at all.
     """
-    return {rule: _measured(output, rule) for rule in rules}
-
-
-def _measured(output: Prediction, rule: MetricRule) -> Outcome:
-    lacking = [key for key in rule.models if key in output.models.missing]
-    if lacking:
+    if lacking := [key for key in rule.models if key in output.models.missing]:
         return Outcome(None, error=f"not measured: {', '.join(lacking)} is missing, run.json says why")
     try:
-        return MEASURES.get(rule.measure, _named)(output, rule)
+        found = MEASURES.get(rule.measure, _named)(output, rule)
+        return found if isinstance(found, Outcome) else Outcome(found)
     except (UnmeasuredError, masks.MaskError) as error:
         return Outcome(None, error=str(error))
     except (ValueError, TypeError) as error:
@@ -260,89 +240,64 @@ def _background_psnr(output: Prediction, rule: MetricRule) -> Outcome:
     return Outcome(found.value, found.capped)
 
 
-def _background_ssim(output: Prediction, rule: MetricRule) -> Outcome:
+def _background_ssim(output: Prediction, rule: MetricRule) -> float:
     pair = output.pair(rule)
-    border = output.protocol.ssim_border
-    return Outcome(pixels.ssim(pair.source, pair.edited, keep=pair.region, crop_border=border))
+    return pixels.ssim(pair.source, pair.edited, keep=pair.region, crop_border=output.protocol.ssim_border)
 
 
-def _background_lpips(output: Prediction, rule: MetricRule) -> Outcome:
+def _background_lpips(output: Prediction, rule: MetricRule) -> float:
     pair = output.pair(rule)
-    return Outcome(_tool(output, rule).distance(pair.source, pair.edited, keep=pair.region))
+    return output.tool(rule).distance(pair.source, pair.edited, keep=pair.region)
 
 
-def _crop_clip_score(output: Prediction, rule: MetricRule) -> Outcome:
-    label = _caption(output, rule)
-    label = label if rule.variant == "paper" else label.strip()
-    return Outcome(similarity.clip_score(_tool(output, rule), output.crop(rule), label))
+def _crop_clip_score(output: Prediction, rule: MetricRule) -> float:
+    label = output.caption(rule)
+    return similarity.clip_score(
+        output.tool(rule), output.crop(rule), label if rule.variant == "paper" else label.strip()
+    )
 
 
-def _l1(output: Prediction, rule: MetricRule) -> Outcome:
-    return Outcome(pixels.l1(*output.same_size(rule)))
-
-
-def _l2(output: Prediction, rule: MetricRule) -> Outcome:
-    return Outcome(pixels.l2(*output.same_size(rule)))
-
-
-def _ssim(output: Prediction, rule: MetricRule) -> Outcome:
-    return Outcome(pixels.ssim(*output.same_size(rule), crop_border=output.protocol.ssim_border))
-
-
-def _lpips(output: Prediction, rule: MetricRule) -> Outcome:
-    return Outcome(_tool(output, rule).distance(*output.same_size(rule)))
-
-
-def _image_similarity(output: Prediction, rule: MetricRule) -> Outcome:
+def _image_similarity(output: Prediction, rule: MetricRule) -> float:
     reference = output.view.reference(rule.reference)
-    return Outcome(similarity.image_similarity(_tool(output, rule), output.edited, reference, scale=rule.scale))
+    return similarity.image_similarity(output.tool(rule), output.edited, reference, scale=rule.scale)
 
 
-def _mean_image_similarity(output: Prediction, rule: MetricRule) -> Outcome:
-    return Outcome(similarity.mean_image_similarity(_tool(output, rule), output.edited, output.view.subjects))
-
-
-def _text_similarity(output: Prediction, rule: MetricRule) -> Outcome:
-    caption = _caption(output, rule)
-    if rule.equal_captions == "leave out" and _are_captions_equal(output):
+def _text_similarity(output: Prediction, rule: MetricRule) -> float:
+    sample, caption = output.view.sample, output.caption(rule)
+    is_equal = bool(sample.source_caption) and sample.source_caption == sample.target_caption
+    if rule.equal_captions == "leave out" and is_equal:
         raise UnmeasuredError("left out: the captions before and after are equal")
-    return Outcome(similarity.text_similarity(_tool(output, rule), output.edited, caption, scale=rule.scale))
+    return similarity.text_similarity(output.tool(rule), output.edited, caption, scale=rule.scale)
 
 
-def _direction(output: Prediction, rule: MetricRule) -> Outcome:
-    sample, caption = output.view.sample, _caption(output, rule)
-    if not sample.source_caption.strip():
+def _direction(output: Prediction, rule: MetricRule) -> float:
+    before, after = output.view.sample.source_caption, output.caption(rule)
+    if not before.strip():
         raise UnmeasuredError("the sample has no source_caption")
     source = output.view.reference("source")
-    value = similarity.direction_similarity(_tool(output, rule), source, output.edited, sample.source_caption, caption)
-    if value is not None:
-        return Outcome(value)
-    if rule.equal_captions == "zero":
-        return Outcome(0.0)
-    raise UnmeasuredError("left out: the captions before and after are equal")
+    value = similarity.direction_similarity(output.tool(rule), source, output.edited, before, after)
+    if value is None and rule.equal_captions != "zero":
+        raise UnmeasuredError("left out: the captions before and after are equal")
+    return value or 0.0
 
 
-def _subject_similarity(output: Prediction, rule: MetricRule) -> Outcome:
+def _subject_similarity(output: Prediction, rule: MetricRule) -> float:
     subject, cut = output.view.reference(rule.reference), output.cut
     if rule.variant == "strict" and cut.detection is None:
         raise UnmeasuredError("left out: the subject was not found")
-    return Outcome(similarity.image_similarity(_tool(output, rule), cut.picture, subject))
+    return similarity.image_similarity(output.tool(rule), cut.picture, subject)
 
 
-def _subject_found(output: Prediction, rule: MetricRule) -> Outcome:
-    return Outcome(float(output.cut.detection is not None))
-
-
-def _judged(output: Prediction, rule: MetricRule) -> Outcome:
+def _judged(output: Prediction, rule: MetricRule) -> float:
     column = rule.measure.removeprefix("judge_")
     values = [verdict.values[column] for verdict in output.verdicts]
     if rule.variant == "strict":
-        return Outcome(math.fsum(value or 0.0 for value in values) / len(values))
+        return math.fsum(value or 0.0 for value in values) / len(values)
     average = mean(values)
     if average is None:
         reasons = sorted({reason for verdict in output.verdicts for reason in verdict.missing.values()})
         raise UnmeasuredError(f"no answer of the judge can be read: {', '.join(reasons)}")
-    return Outcome(average)
+    return average
 
 
 def _scenes(output: Prediction, rule: MetricRule) -> Outcome:
@@ -354,26 +309,25 @@ def _scenes(output: Prediction, rule: MetricRule) -> Outcome:
     return Outcome(float(value), is_capped, facts=output.exact if is_success else {})
 
 
-MEASURES: dict[str, Callable[[Prediction, MetricRule], Outcome]] = {
+MEASURES: dict[str, Callable[[Prediction, MetricRule], float | Outcome]] = {
     "background_psnr": _background_psnr,
     "background_ssim": _background_ssim,
     "background_lpips": _background_lpips,
     "crop_clip_score": _crop_clip_score,
-    "l1": _l1,
-    "l2": _l2,
-    "ssim": _ssim,
-    "lpips": _lpips,
+    "l1": lambda output, rule: pixels.l1(*output.same_size(rule)),
+    "l2": lambda output, rule: pixels.l2(*output.same_size(rule)),
+    "ssim": lambda output, rule: pixels.ssim(*output.same_size(rule), crop_border=output.protocol.ssim_border),
+    "lpips": lambda output, rule: output.tool(rule).distance(*output.same_size(rule)),
     "image_similarity": _image_similarity,
-    "mean_image_similarity": _mean_image_similarity,
+    "mean_image_similarity": lambda output, rule: similarity.mean_image_similarity(
+        output.tool(rule), output.edited, output.view.subjects
+    ),
     "text_similarity": _text_similarity,
     "direction": _direction,
     "subject_similarity": _subject_similarity,
-    "subject_found": _subject_found,
+    "subject_found": lambda output, rule: float(output.cut.detection is not None),
     "scenes": _scenes,
-    "judge_O": _judged,
-    "judge_SC": _judged,
-    "judge_PQ": _judged,
-    "judge_mean": _judged,
+    **dict.fromkeys(("judge_O", "judge_SC", "judge_PQ", "judge_mean"), _judged),
 }
 
 
@@ -403,36 +357,15 @@ def metric_rule(name: str, protocol: Protocol) -> MetricRule:
     return MetricRule(title, name, better=better, models=tuple(n for n in needs if n in keys))
 
 
-def _named(output: Prediction, rule: MetricRule) -> Outcome:
+def _named(output: Prediction, rule: MetricRule) -> float:
     """The value of a metric that is named by where it lies."""
     metric = load_named(rule.measure, "metric")
     for part in getattr(metric, "needs", ()):
-        if part in PARTS and not _has(output.view, part):
-            raise UnmeasuredError(f"the sample has no {part}")
+        if part in PARTS:
+            found = getattr(output.view if part in PICTURES else output.view.sample, part)
+            if found is None or len(found) == 0:
+                raise UnmeasuredError(f"the sample has no {part}")
     value = metric(output)
-    if value is None:
-        raise UnmeasuredError("the metric gives no value")
-    if not math.isfinite(value):
-        raise UnmeasuredError(f"the metric gives {value}")
-    return Outcome(float(value))
-
-
-def _has(view: SampleView, part: str) -> bool:
-    found = getattr(view if part in PICTURES else view.sample, part)
-    return found is not None and len(found) > 0
-
-
-def _tool(output: Prediction, rule: MetricRule) -> Any:
-    return output.models.found[rule.models[0]]
-
-
-def _caption(output: Prediction, rule: MetricRule) -> str:
-    text: str = getattr(output.view.sample, rule.caption)
-    if not text.strip():
-        raise UnmeasuredError(f"the sample has no {rule.caption}")
-    return text
-
-
-def _are_captions_equal(output: Prediction) -> bool:
-    sample = output.view.sample
-    return bool(sample.source_caption) and sample.source_caption == sample.target_caption
+    if value is None or not math.isfinite(value):
+        raise UnmeasuredError("the metric gives no value" if value is None else f"the metric gives {value}")
+    return float(value)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import typer
 from torch import Tensor
 
 from insightedit.evaluation.core.protocol import Model, Protocol
@@ -147,6 +149,24 @@ def load_metric_models(
     return MetricModels(found, about, missing)
 
 
+def read_weights(texts: list[str]) -> dict[str, str]:
+    """NAME=PATH as a dictionary.
+
+    Raises:
+        ValueError: if one is not of this form.
+        FileNotFoundError: if a path is not there.
+    """
+    found = {}
+    for text in texts:
+        name, sign, path = text.partition("=")
+        if not (name and sign and path):
+            raise ValueError(f"--weights {text}: give NAME=PATH, e.g. openai/clip-vit-base-patch32=models/clip.")
+        if not Path(path).exists():
+            raise FileNotFoundError(f"--weights {text}: there is no {path}.")
+        found[name] = path
+    return found
+
+
 def _load(model: Model, path: str | None, judge: ChatClient | None, device: str | torch.device) -> Any:
     """The thing itself.
 
@@ -190,3 +210,61 @@ def _revision(model: Model, one: Any) -> str:
         settings = json.dumps(dict(one.settings), sort_keys=True)
         return f"{one.name} rubric:{RUBRICS[model.name].hash} {settings}"
     return str(one.revision)
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Who is asked, as on the command line."""
+
+    kind: str | None
+    model: str | None
+    url: str | None
+    key_variable: str
+    replies: Path
+    rate: float | None
+
+
+@contextmanager
+def open_judge(options: JudgeOptions, device: str) -> Iterator[ChatClient | None]:
+    """Who is asked, until the end of the run; None if nobody was named. What an endpoint counted is told at the end.
+
+    Raises:
+        ValueError: if the judge has no name, or cannot be had.
+    """
+    if options.kind is None:
+        yield None
+        return
+    if options.model is None:
+        raise ValueError(f"--judge {options.kind} needs --judge-model: the name that its replies are kept under.")
+    from insightedit.chat import clients as backends
+    from insightedit.chat.replies import ReplyStore
+
+    store = ReplyStore(options.replies)
+    if options.kind == "recorded":
+        try:
+            yield backends.RecordedClient(store, options.model)
+        except backends.MissingReplyError as error:
+            raise ValueError(str(error)) from error
+        return
+    if options.kind == "local":
+        from insightedit.chat.local import LocalClient
+        from insightedit.modeling.model_ids import resolve_model_id
+
+        where = resolve_model_id(options.model)
+        name = None if where == options.model else options.model  # a miniature keeps the name that it was asked by
+        yield backends.RecordingClient(LocalClient(where, name=name, device=device), store)
+        return
+    asked = backends.EndpointClient(
+        options.model,
+        base_url=options.url or backends.OPENAI,
+        key_variable=options.key_variable or None,
+        requests_per_minute=options.rate,
+    )
+    try:
+        yield backends.RecordingClient(asked, store)
+    finally:
+        asked.close()
+        used = asked.used
+        typer.echo(
+            f"{options.model}: {used['requests']} requests, {used['read']:,} tokens read, {used['written']:,} written"
+        )

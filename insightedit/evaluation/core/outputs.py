@@ -6,18 +6,18 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
 
-from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
+from insightedit.evaluation.benchmarks.base import BenchmarkSample
 from insightedit.evaluation.core.measure import SampleView, open_rgb
 from insightedit.evaluation.core.run_folder import output_path, turn_path
 from insightedit.images.provenance import Provenance, save_picture
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.core.editing_methods import Pipeline
+    pass
 
 MAX_SEED = 2**32
 
@@ -36,19 +36,12 @@ EditCallFn = Callable[[Sequence[EditCall]], list[np.ndarray]]  # (H, W, 3) uint8
 
 
 class Outputs(Protocol):
-    """Pictures to be measured.
+    """Pictures to be measured."""
 
-    Attributes:
-        kind: "model" or "results".
-        source: model or folder, for the card.
-        seeds: of the pictures; (None,) where nothing is known of them.
-        batch_size: samples that are prepared together.
-    """
-
-    kind: str
-    source: str
-    seeds: tuple[int | None, ...]
-    batch_size: int
+    kind: str  # "model" or "results"
+    source: str  # model or folder, for the card
+    seeds: tuple[int | None, ...]  # of the pictures; (None,) where nothing is known of them
+    batch_size: int  # samples that are prepared together
 
     def prepare(self, samples: Sequence[BenchmarkSample], seed: int | None) -> None:
         """See to it that the pictures of these samples are there."""
@@ -115,14 +108,9 @@ class ModelOutputs:
                 self._save(sample, number, seed, picture)
 
     def _request(self, sample: BenchmarkSample, number: int, seed: int | None) -> EditCall:
-        view = SampleView(sample)
+        view, drawn = SampleView(sample), draw_seed(sample.sample_id, number, seed)
         source = view.source if number == 1 else open_rgb(self._turn(sample, number - 1, seed))
-        return EditCall(
-            (*sample.earlier, sample.instruction)[number - 1],
-            source,
-            view.references,
-            draw_seed(sample.sample_id, number, seed),
-        )
+        return EditCall((*sample.earlier, sample.instruction)[number - 1], source, view.references, drawn)
 
     def _turn(self, sample: BenchmarkSample, number: int, seed: int | None) -> Path:
         if number == len(sample.earlier) + 1:
@@ -143,58 +131,3 @@ class ModelOutputs:
 def draw_seed(sample_id: str, number: int, seed: int | None) -> int:
     """Seed of one call, 0..2**32-1, from the sample, its turn and the run's seed; batches do not matter."""
     return zlib.crc32(f"{seed}:{sample_id}:{number}".encode())
-
-
-def check_model_fits(pipeline: Pipeline, benchmark: Benchmark) -> None:
-    """Refuse a benchmark that gives or asks for what the model cannot.
-
-    Raises:
-        ValueError: with what to do.
-    """
-    from insightedit.evaluation.core.editing_methods import check_takes_references
-
-    if any(sample.references for sample in benchmark):
-        try:
-            check_takes_references(pipeline, "subject")
-        except ValueError:
-            raise ValueError(
-                f"{benchmark.card.title} gives reference pictures, which this model does not read: take a model of "
-                "the mige recipe, or --results."
-            ) from None
-
-
-def weights_of(pipeline: Pipeline) -> str:
-    """First 16 hex digits of a SHA-256 over all weights of a pipeline."""
-    import hashlib
-
-    from torch import nn
-
-    from insightedit.modeling.pretrained import DIGEST_DIGITS, weights_digest
-
-    parts = sorted(
-        f"{name} {weights_digest(part)}" for name, part in pipeline.components.items() if isinstance(part, nn.Module)
-    )
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
-
-
-def settings_of(pipeline: Pipeline, call: Mapping[str, Any], *, creates: bool) -> dict[str, Any]:
-    """The arguments of the pipeline's calls, defaults filled in where the model has them.
-
-    Args:
-        pipeline: whose defaults.
-        call: what was given; None means the model's default.
-        creates: whether pictures are made from nothing instead of edited.
-    """
-    names = {
-        "num_inference_steps": "default_creation_inference_steps" if creates else "default_num_inference_steps",
-        "guidance_scale": "default_creation_guidance_scale" if creates else "default_guidance_scale",
-        "image_guidance_scale": "default_image_guidance_scale",
-        "image_prompt_scale": "image_prompt_scale",
-    }
-    defaults = {key: pipeline.config[name] for key, name in names.items() if name in pipeline.config}
-    return {**defaults, **given(call)}
-
-
-def given(call: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given of a call's settings."""
-    return {name: value for name, value in call.items() if value is not None}

@@ -106,6 +106,11 @@ class MetricRecord:
         return (self.method, self.bench, self.sample_id, self.seed, self.metric_name, self.metric_variant)
 
     @property
+    def metric(self) -> tuple[str, str]:
+        """(metric name, variant)."""
+        return self.metric_name, self.metric_variant
+
+    @property
     def unit(self) -> str:
         """What is resampled: the cluster, or the sample itself where it has none."""
         return self.cluster or self.sample_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
-from insightedit.evaluation.core.measure import Prediction, RoundTrip, SampleView, measure, open_rgb
+from insightedit.evaluation.core.editing_methods import EditingMethod
+from insightedit.evaluation.core.measure import Prediction, SampleView, measure
 from insightedit.evaluation.core.metric_models import MetricModels
-from insightedit.evaluation.core.outputs import Outputs
 from insightedit.evaluation.core.protocol import MetricRule, Protocol
 from insightedit.evaluation.core.records import MetricRecord, read_records, write_records
 from insightedit.evaluation.core.run_folder import (
@@ -36,22 +36,9 @@ from insightedit.evaluation.core.run_folder import (
     write_samples,
 )
 from insightedit.files import check_folder, drop_cut_line, lock_folder
+from insightedit.images.reading import read_rgb
 
 Key = tuple[str, str, int | None, str, str]  # method, sample, seed, metric, variant
-
-
-@dataclass(frozen=True)
-class EditingMethod:
-    """Who made the pictures."""
-
-    method: str  # row of the table
-    outputs: Outputs  # the pictures
-    ckpt_sha: str | None = None  # of the weights; None if nothing is known of them
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the calls, for the card
-    cfg: Mapping[str, float] = field(default_factory=dict)  # guidance scales, for the records
-    sampler: str = ""  # name and steps, for the records
-    round_trip: RoundTrip | None = None  # pictures through the model's autoencoder and back; None without a model
-    warnings: tuple[str, ...] = ()  # about the pictures, for the card
 
 
 def run_benchmark(
@@ -67,7 +54,7 @@ def run_benchmark(
     """Measure, or go on measuring.
 
     Args:
-        benchmark: samples; all of them are measured.
+        benchmark: all of its samples are measured.
         protocol: by which.
         editor: whose pictures.
         models: from `load_metric_models`.
@@ -141,7 +128,13 @@ class _BenchmarkRun:
         """Check the folder, take what an earlier run left, write card and samples."""
         if (self.out / RUN).is_file():
             before = read_run(self.out)
-            _check_same_run(before, self.card, self.out)
+            if before.run_id != self.card.run_id:
+                first, second = _identity(before), _identity(self.card)
+                differing = [name for name in first if first[name] != second[name]]
+                raise ValueError(
+                    f"{self.out} holds another run ({', '.join(differing)} differ; it is {before.method} on "
+                    f"{before.benchmark['name']} by {before.protocol['name']}): name another --out, or delete it."
+                )
             self.card = replace(self.card, started=before.started)
         elif (self.out / RECORDS).is_file():
             raise ValueError(f"{self.out} holds {RECORDS} but no {RUN}: it is no benchmark run, name another folder.")
@@ -152,12 +145,13 @@ class _BenchmarkRun:
 
     def records(self, progress: Callable[[int], object] | None) -> Iterator[MetricRecord]:
         """All records that are not there yet, sample by sample."""
-        for chunk in _chunks(self.benchmark, self.editor.outputs.batch_size):
-            for seed in self.editor.outputs.seeds:
-                self.editor.outputs.prepare(chunk, seed)
+        outputs, samples = self.editor.outputs, iter(self.benchmark)
+        while chunk := list(islice(samples, outputs.batch_size)):
+            for seed in outputs.seeds:
+                outputs.prepare(chunk, seed)
             for sample in chunk:
                 view = self._view(sample)
-                for seed in self.editor.outputs.seeds:
+                for seed in outputs.seeds:
                     yield from self._of_editor(view, seed)
                 yield from self._of_controls(view)
                 self.models.forget()
@@ -167,27 +161,14 @@ class _BenchmarkRun:
     def _of_editor(self, view: SampleView, seed: int | None) -> Iterator[MetricRecord]:
         sample, editor = view.sample, self.editor
         path = editor.outputs.path(sample, seed)
-        digest = _file_digest(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if self.measured.get((sample.sample_id, seed), digest) != digest:
             raise ValueError(
                 f"{path} was changed since it was measured: name another --out, or delete {self.out / RECORDS}."
             )
-        rules = self._open(editor.method, sample, seed, self.rules)
-        if not rules:
-            return
-        edited = open_rgb(path)
-        assert edited is not None
-        yield from self._measure(
-            view,
-            edited,
-            rules,
-            method=editor.method,
-            seed=seed,
-            ckpt_sha=editor.ckpt_sha,
-            cfg=editor.cfg,
-            sampler=editor.sampler,
-            out_png_sha256=digest,
-        )
+        about = {"ckpt_sha": editor.ckpt_sha, "cfg": editor.cfg, "sampler": editor.sampler, "out_png_sha256": digest}
+        if rules := self._open(editor.method, sample, seed, self.rules):
+            yield from self._measure(view, read_rgb(path), rules, method=editor.method, seed=seed, **about)
 
     def _of_controls(self, view: SampleView) -> Iterator[MetricRecord]:
         """Pictures that nobody edited; judges are not asked about them."""
@@ -212,8 +193,9 @@ class _BenchmarkRun:
         self, view: SampleView, picture: np.ndarray, rules: list[MetricRule], *, method: str, **about: Any
     ) -> Iterator[MetricRecord]:
         sample = view.sample
-        found = measure(Prediction(view, picture, self.protocol, self.models), rules)
-        for rule, outcome in found.items():
+        output = Prediction(view, picture, self.protocol, self.models)
+        for rule in rules:
+            outcome = measure(output, rule)
             yield MetricRecord(
                 run_id=self.card.run_id,
                 method=method,
@@ -239,27 +221,28 @@ class _BenchmarkRun:
         if not path.is_file():
             return
         drop_cut_line(path)
-        hashes = {rule.key: value for rule, value in self.hashes.items()}
-        models = {rule.key: rule.models for rule in self.rules}
+        rules = {rule.key: rule for rule in self.rules}
+
+        def holds(record: MetricRecord) -> bool:
+            return record.metric in rules and self.hashes[rules[record.metric]] == record.protocol_hash
+
         dropped = 0
         for record in read_records(path):
-            if self._holds(record, hashes):
-                self.done.add((record.method, record.sample_id, record.seed, *_column(record)))
+            if holds(record):
+                self.done.add((record.method, record.sample_id, record.seed, *record.metric))
                 if record.out_png_sha256 is not None:
                     self.measured[record.sample_id, record.seed] = record.out_png_sha256
                 continue
             dropped += 1
-            gone = [key for key in models.get(_column(record), ()) if key in self.models.missing]
+            models = rules[record.metric].models if record.metric in rules else ()
+            gone = [key for key in models if key in self.models.missing]
             if gone and record.value is not None:
                 raise ValueError(
                     f"{self.out} was measured with {', '.join(gone)}, which is missing now and whose numbers would be "
                     f"lost: {self.models.missing[gone[0]]}"
                 )
         if dropped:
-            write_records((one for one in read_records(path) if self._holds(one, hashes)), path)
-
-    def _holds(self, record: MetricRecord, hashes: Mapping[tuple[str, str], str]) -> bool:
-        return hashes.get(_column(record)) == record.protocol_hash
+            write_records(filter(holds, read_records(path)), path)
 
     def _sample_line(self, sample: BenchmarkSample) -> RunSample:
         def place(path: Path | None) -> str | None:
@@ -293,17 +276,16 @@ class _BenchmarkRun:
         }
         columns = [
             {
-                "metric_name": rule.name,
-                "metric_variant": rule.variant,
-                "better": rule.better,
+                "metric_name": one.name,
+                "metric_variant": one.variant,
+                "better": one.better,
                 "hash": value,
-                "why": rule.why,
+                "why": one.why,
             }
-            for rule, value in self.hashes.items()
+            for one, value in self.hashes.items()
         ]
-        told = ("name", "title", "source", "averaging", "hash")
         protocol = {
-            **{name: getattr(self.protocol, name) for name in told},
+            **{name: getattr(self.protocol, name) for name in ("name", "title", "source", "averaging", "hash")},
             "caveats": list(self.protocol.caveats),
             "columns": columns,
             **({} if self.protocol.scenes is None else {"scenes": asdict(self.protocol.scenes)}),
@@ -342,32 +324,6 @@ def _identity(card: RunCard) -> dict[str, Any]:
         "outputs": [card.outputs[name] for name in ("kind", "source", "ckpt_sha", "seeds")],
         "settings": dict(card.settings),
     }
-
-
-def _check_same_run(before: RunCard, now: RunCard, out: Path) -> None:
-    if before.run_id == now.run_id:
-        return
-    first, second = _identity(before), _identity(now)
-    differing = [name for name in first if first[name] != second[name]]
-    raise ValueError(
-        f"{out} holds another run ({', '.join(differing)} differ; it is {before.method} on "
-        f"{before.benchmark['name']} by {before.protocol['name']}): name another --out, or delete it."
-    )
-
-
-def _column(record: MetricRecord) -> tuple[str, str]:
-    return record.metric_name, record.metric_variant
-
-
-def _chunks(samples: Iterable[BenchmarkSample], size: int) -> Iterator[list[BenchmarkSample]]:
-    iterator = iter(samples)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _versions(models: MetricModels) -> dict[str, str]:

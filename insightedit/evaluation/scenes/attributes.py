@@ -7,15 +7,16 @@ is that of two cut-outs, which are brought to one place and size by their moment
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
+from insightedit.evaluation.core.statistics import mean
 from insightedit.evaluation.scenes.graph import GraphCase, SceneGraph
 from insightedit.evaluation.scenes.metrics import SUCCESS_THRESHOLD, largest_change
 from insightedit.scenes.scene import SceneObject
@@ -104,21 +105,15 @@ class AttributeCase:
     def __init__(self, case: GraphCase, target: np.ndarray) -> None:
         self.case = case
         self.wanted = [thing for slot in case.slots if (thing := case.target.at(slot)) is not None]
-        cuts = [cut_out(case, case.target, thing, target) for thing in self.wanted]
-        self.wanted_cuts = cuts
+        self.wanted_cuts = [cut_out(case, case.target, thing, target) for thing in self.wanted]
 
     def errors(self, seen: SceneGraph, output: np.ndarray) -> AttributeErrors:
-        """Compare an output with the target.
-
-        Args:
-            seen: P, its graph.
-            output: (H, W, 3) uint8, O.
-        """
+        """Compare an output O, (H, W, 3) uint8, whose graph is P, with the target."""
         rows = [
             _errors_of(self.case, wanted, cut, self._match(wanted, seen), seen, output)
             for wanted, cut in zip(self.wanted, self.wanted_cuts, strict=True)
         ]
-        means = {f.name: _mean([getattr(row, f.name) for row in rows]) for f in fields(AttributeErrors)}
+        means: dict[str, Any] = {f.name: mean(getattr(row, f.name) for row in rows) for f in fields(AttributeErrors)}
         count = abs(len(seen.things) - len(self.case.target.things))
         return AttributeErrors(**{**means, "count_error": count})
 
@@ -139,12 +134,6 @@ def cut_out(case: GraphCase, graph: SceneGraph, thing: SceneObject, picture: np.
 
     Its pixels are those within the box of its sprite (and a margin) that differ by more than 20 grey levels from the
     graph's picture without it; the largest connected piece of them.
-
-    Args:
-        case: draws the graph.
-        graph: of the picture.
-        thing: one of the graph's.
-        picture: (H, W, 3) uint8.
 
     Returns:
         The cut-out, or None if fewer than `MIN_PIXELS` stand out.
@@ -198,8 +187,3 @@ def _errors_of(
 def _distance(one: SceneObject, other: SceneObject) -> float:
     """Distance of two centres in thousandths of the side."""
     return math.hypot(one.x - other.x, one.y - other.y)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -31,12 +31,13 @@ from PIL import Image
 
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.scenes import CARD
+from insightedit.evaluation.core.editing_methods import EditingMethod
 from insightedit.evaluation.core.measure import RoundTrip, SampleView, open_rgb
 from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.protocol import SCENE_RULES, SceneProtocol
 from insightedit.evaluation.core.protocols import EXACT, PROTOCOLS
 from insightedit.evaluation.core.records import read_records
-from insightedit.evaluation.core.run import EditingMethod, run_benchmark
+from insightedit.evaluation.core.run import run_benchmark
 from insightedit.evaluation.core.run_folder import PICTURES, RECORDS
 from insightedit.evaluation.metrics.masks import match_size
 from insightedit.evaluation.reporting.choice import by_hash

@@ -69,27 +69,17 @@ class DetailCase:
         case = self.case
         return tone_shift(case.source, case.source if case.round_trip is None else case.round_trip, case.background)
 
-    def _picture_of(self, candidate: str) -> np.ndarray:
-        """(H, W, 3) uint8."""
-        return self.case.target if candidate == "target" else self.case.rivals[candidate]
-
-    def _leaks(self, scores: EditScores, output: np.ndarray) -> bool:
+    def _leaks(self, scores: EditScores, nearest: np.ndarray, output: np.ndarray) -> bool:
         """Whether more of the background has changed than the nearest candidate (a wrong object, say) explains."""
         if scores.leak is None or scores.leak_plain is None or scores.leak <= metrics.MAX_LEAK:
             return False
-        case = self.case
-        nearest = case.target if scores.nearest == "target" else case.rivals[scores.nearest]
-        changes = (metrics.largest_change(picture, output)[case.background] for picture in (case.source, nearest))
+        changes = (metrics.largest_change(one, output)[self.case.background] for one in (self.case.source, nearest))
         leak = metrics.share_above(np.minimum(*changes), metrics.SUCCESS_THRESHOLD)
         allowed = scores.leak_plain - scores.leak  # the autoencoder's
         return leak - allowed > metrics.MAX_LEAK
 
     def of(self, scores: EditScores, output: np.ndarray) -> dict[str, Any]:
-        """The details of one output, ready for JSON.
-
-        Args:
-            scores: of the output.
-            output: (H, W, 3) uint8, O.
+        """The details of one output O, (H, W, 3) uint8, ready for JSON.
 
         Returns:
             The fields of `Agreement` and `AttributeErrors`, `shift` (pixels to the right and down), `failure` (the
@@ -97,17 +87,19 @@ class DetailCase:
         """
         numbers: dict[str, Any] = dict.fromkeys(f.name for f in (*fields(Agreement), *fields(AttributeErrors)))
         codes: set[str] = set()
-        tone = tone_shift(self.case.source, output, self.case.background)
+        case = self.case
+        nearest = case.target if scores.nearest == "target" else case.rivals[scores.nearest]
+        tone = tone_shift(case.source, output, case.background)
         if self.graphs is not None and self._attributes is not None:
-            seen = parse(self.graphs, scores.nearest, self._picture_of(scores.nearest), output, tone)
+            seen = parse(self.graphs, scores.nearest, nearest, output, tone)
             numbers |= vars(agreement(self.graphs.source, self.graphs.target, seen))
             numbers |= vars(self._attributes.errors(seen, output))
             codes |= scenes_failures.shown_failures(self.graphs, seen)
-        if self._leaks(scores, output):
+        if self._leaks(scores, nearest, output):
             codes.add("F5")
         if scenes_failures.is_drifted(tone, self._allowed_tone):
             codes.add("F11")
-        moved = scenes_failures.shift_of(self.case.source, output, self.case.background)
+        moved = scenes_failures.shift_of(case.source, output, case.background)
         if any(moved):
             codes.add("F13")
         primary = scenes_failures.primary_failure(scores.success, scores.nearest, scores.progress)

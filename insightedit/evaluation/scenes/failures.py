@@ -33,13 +33,7 @@ SHIFT_GAIN = 0.5  # share of the squared error on the background that a shift le
 
 
 def primary_failure(success: bool, nearest: str, progress: float) -> str | None:
-    """The code that the rule of success gives, None for a success.
-
-    Args:
-        success: see `insightedit.evaluation.scenes.scoring`.
-        nearest: name of the nearest candidate.
-        progress: RPS.
-    """
+    """The code that the rule of success gives, None for a success; arguments as in `EditScores`."""
     if success:
         return None
     if nearest == "target":
@@ -48,16 +42,12 @@ def primary_failure(success: bool, nearest: str, progress: float) -> str | None:
 
 
 def shown_failures(case: GraphCase, seen: SceneGraph) -> set[str]:
-    """Codes that follow from what stands where.
+    """Codes that follow from what stands where in P, as `seen`.
 
     F2: another thing than those meant has changed. F3: a thing meant is neither as it was nor as it should be, in class
     or tint. F4: of several things meant some are done, others untouched. F6: the wanted thing stands or measures
     otherwise, or stands in a place that was to stay empty. F7: there are more things than before and after the edit, or
     fewer than both. F9: F3 where a reference picture shows the thing.
-
-    Args:
-        case: the truth as graphs.
-        seen: P.
     """
     seen = snap(seen, case.target, case.source)
     source, target = case.source, case.target
@@ -99,16 +89,11 @@ def is_drifted(shift: np.ndarray, allowed: np.ndarray) -> bool:
 
 
 def shift_of(source: np.ndarray, output: np.ndarray, background: np.ndarray) -> tuple[int, int]:
-    """F13: by how many pixels the whole picture lies too far to the right and too low; (0, 0) for none.
+    """F13: by how many pixels the whole picture O lies too far to the right and too low; (0, 0) for none.
 
     The peak of the cross-correlation of the two pictures' structure (light without its local mean) is believed if the
-    source, moved by it, leaves at most half of the squared error on the background. Changes of scale are not looked
+    source, moved by it, leaves at most half of the squared error on the background B. Changes of scale are not looked
     for.
-
-    Args:
-        source: (H, W, 3) uint8, S.
-        output: (H, W, 3) uint8, O.
-        background: (H, W) bool, B.
 
     Source: `skimage.registration.phase_cross_correlation`.
     """

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import permutations
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ import numpy as np
 
 from insightedit.scenes import EditSample, SubjectSample
 from insightedit.scenes.candidates import candidate_drawings, candidate_scenes
-from insightedit.scenes.scene import Scene, SceneObject
+from insightedit.scenes.scene import SceneObject
 
 if TYPE_CHECKING:
     from insightedit.scenes.render import Renderer
@@ -58,17 +58,11 @@ class SceneGraph:
 
 @dataclass(frozen=True)
 class PlacedSprite:
-    """A thing as it is drawn: `below * through + paint`, then divided by 255 and rounded down.
+    """A thing as it is drawn: `below * through + paint`, then divided by 255 and rounded down."""
 
-    Attributes:
-        through: (h, w, 1) int32, how much of what is below shows, 0..255.
-        paint: (h, w, 3) int32.
-        top, left: row and column of its corner in the picture; may lie outside.
-    """
-
-    through: np.ndarray
-    paint: np.ndarray
-    top: int
+    through: np.ndarray  # (h, w, 1) int32, how much of what is below shows, 0..255
+    paint: np.ndarray  # (h, w, 3) int32
+    top: int  # row and column of its corner in the picture; may lie outside
     left: int
 
     @property
@@ -90,6 +84,8 @@ class GraphCase:
     # name -> graph of every candidate that was drawn, `source` and `target` among them
     candidates: Mapping[str, SceneGraph]
     draw_ground: Callable[[str], np.ndarray]  # name of a ground -> a fresh (H, W, 3) uint8 picture of it
+    _grounds: dict[str, np.ndarray] = field(default_factory=dict)
+    _sprites: dict[tuple[str, int, bool, str | None], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @property
     def source(self) -> SceneGraph:
@@ -107,20 +103,6 @@ class GraphCase:
         places = sorted({thing.slot for graph in (self.source, self.target) for thing in graph.things})
         return tuple(slot for slot in places if self.source.at(slot) != self.target.at(slot))
 
-    @cached_property
-    def _grounds(self) -> dict[str, np.ndarray]:
-        return {}
-
-    def ground(self, name: str) -> np.ndarray:
-        """A copy of a ground, (H, W, 3) uint8."""
-        if name not in self._grounds:
-            self._grounds[name] = self.draw_ground(name)
-        return self._grounds[name].copy()
-
-    @cached_property
-    def _sprites(self) -> dict[tuple[str, int, bool, str | None], tuple[np.ndarray, np.ndarray]]:
-        return {}
-
     def sprite(self, thing: SceneObject) -> PlacedSprite:
         """A thing where and as the renderer draws it."""
         size = self.renderer.size
@@ -134,7 +116,9 @@ class GraphCase:
 
     def render(self, graph: SceneGraph) -> np.ndarray:
         """(H, W, 3) uint8: the picture of a graph."""
-        return self.renderer.draw(self.ground(graph.ground), graph.things, graph.look)
+        if graph.ground not in self._grounds:
+            self._grounds[graph.ground] = self.draw_ground(graph.ground)
+        return self.renderer.draw(self._grounds[graph.ground].copy(), graph.things, graph.look)
 
 
 def graph_case_of(sample: object) -> GraphCase | None:
@@ -148,7 +132,7 @@ def _case_of_edit(sample: EditSample) -> GraphCase:
     renderer, scene, by_picture = sample.renderer, sample.scene, sample.subject is not None
     scenes = {"source": scene, "target": sample.target_scene}
     scenes |= candidate_scenes(scene, sample.edit, renderer.assets.classes, by_picture)
-    candidates = {name: _graph_of(drawn) for name, drawn in scenes.items()}
+    candidates = {name: SceneGraph(drawn.objects, drawn.photometric) for name, drawn in scenes.items()}
     if by_picture:
         candidates["copy_reference"] = SceneGraph(ground="reference")
 
@@ -156,10 +140,6 @@ def _case_of_edit(sample: EditSample) -> GraphCase:
         return sample.references[0].copy() if name == "reference" else renderer.ground(scene)
 
     return GraphCase(renderer, candidates, ground)
-
-
-def _graph_of(scene: Scene) -> SceneGraph:
-    return SceneGraph(scene.objects, scene.photometric)
 
 
 def _case_of_new_picture(sample: SubjectSample) -> GraphCase:
@@ -218,25 +198,17 @@ def predicates(graph: SceneGraph) -> frozenset[Predicate]:
 
     Mirrored left to right or not is no predicate: half of the sprites look the same both ways.
     """
-    return frozenset(_predicates(graph))
-
-
-def _predicates(graph: SceneGraph) -> Iterator[Predicate]:
-    yield "look", graph.look
-    yield "ground", graph.ground
-    yield "things", len(graph.things)
-    for name, count in Counter(thing.name for thing in graph.things).items():
-        yield "count", name, count
+    found: set[Predicate] = {("look", graph.look), ("ground", graph.ground), ("things", len(graph.things))}
+    found |= {("count", *entry) for entry in Counter(thing.name for thing in graph.things).items()}
     for thing in graph.things:
-        yield "is", thing.slot, thing.name
-        yield "tint", thing.slot, thing.colour
-        yield "height", thing.slot, thing.height
-        yield "place", thing.slot, thing.x, thing.y
+        found |= {("is", thing.slot, thing.name), ("tint", thing.slot, thing.colour)}
+        found |= {("height", thing.slot, thing.height), ("place", thing.slot, thing.x, thing.y)}
     for one, other in permutations(graph.things, 2):
         if other.x - one.x > POSITION_TOLERANCE:
-            yield "left of", one.name, other.name
+            found.add(("left of", one.name, other.name))
         if math.log(one.height / other.height) > SIZE_TOLERANCE:
-            yield "larger than", one.name, other.name
+            found.add(("larger than", one.name, other.name))
+    return frozenset(found)
 
 
 @dataclass(frozen=True)

@@ -47,14 +47,11 @@ def background_mask(changed: np.ndarray) -> np.ndarray:
     return distance > background_radius(min(changed.shape))
 
 
-def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(H, W, 3) int16 in -255..255: first minus second."""
-    return first.astype(np.int16) - second.astype(np.int16)
-
-
 def squared_distance(first: np.ndarray, second: np.ndarray, where: np.ndarray | None = None) -> int:
     """Sum of squared grey-level differences of two uint8 pictures, exact; over `where` if given."""
-    gap = difference(first, second) if where is None else difference(first[where], second[where])
+    if where is not None:
+        first, second = first[where], second[where]
+    gap = absolute_gap(first, second)
     return int(np.square(gap, dtype=np.int32).sum(dtype=np.int64))
 
 
@@ -138,7 +135,7 @@ def decibel(mean_squared_error: float) -> float:
 
 def discrimination_of(
     change: np.ndarray, object_masks: Sequence[np.ndarray], instructed: Sequence[int]
-) -> tuple[bool, float] | None:
+) -> tuple[bool, float, float] | tuple[None, None, None]:
     """TDA: was it the instructed object (were it the instructed objects) that changed most?
 
     Args:
@@ -148,21 +145,18 @@ def discrimination_of(
 
     Returns:
         Whether the mean of D over each instructed object exceeds that over every other object, and 20 grey
-        levels; and the margin `(d_t - d_other) / (d_t + d_other)` between the weakest instructed and the
-        strongest other object, -1..1, 0 if nothing changed. None if the instruction names no object or all.
+        levels; the margin `(d_t - d_other) / (d_t + d_other)` between the weakest instructed and the
+        strongest other object, -1..1, 0 if nothing changed; and the chance of naming the instructed objects blindly.
+        Nothing but None if the instruction names no object or all.
     """
     if not instructed or len(instructed) == len(object_masks):
-        return None
+        return None, None, None
     means = [float(change[mask].mean()) if mask.any() else 0.0 for mask in object_masks]
     wanted = min(means[index] for index in instructed)
     other = max(value for index, value in enumerate(means) if index not in instructed)
     margin = (wanted - other) / (wanted + other) if wanted + other > 0 else 0.0
-    return wanted > other and wanted > SUCCESS_THRESHOLD, margin
-
-
-def discrimination_chance(num_objects: int, num_instructed: int) -> float:
-    """Chance of naming the instructed objects blindly: 1 over the ways to choose that many."""
-    return 1 / math.comb(num_objects, num_instructed)
+    chance = 1 / math.comb(len(object_masks), len(instructed))  # one over the ways to choose that many
+    return wanted > other and wanted > SUCCESS_THRESHOLD, margin, chance
 
 
 def box_width(size: int) -> int:

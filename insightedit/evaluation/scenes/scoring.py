@@ -51,23 +51,15 @@ class EditCase:
         return metrics.Candidates(self.target, self.rivals)
 
     @cached_property
-    def _inside(self) -> np.ndarray:
-        """Positions of M in the picture's pixels; the same of B below."""
-        return np.flatnonzero(self.changed)
-
-    @cached_property
-    def _outside(self) -> np.ndarray:
-        return np.flatnonzero(self.background)
-
-    @cached_property
-    def _unchanged(self) -> np.ndarray:
-        return np.flatnonzero(~self.changed)
+    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions in the picture's pixels: of M, of all others, and of B."""
+        return np.flatnonzero(self.changed), np.flatnonzero(~self.changed), np.flatnonzero(self.background)
 
     @cached_property
     def _wanted(self) -> tuple[int, float, int]:
         """Squared distance, mean and largest change of S to T over M, in grey levels."""
         gap = metrics.absolute_gap(self.source, self.target)
-        values = self._at(gap, self._inside)
+        values = _at(gap, self._places[0])
         return _squares(values), float(values.mean()), int(gap.max())
 
     @cached_property
@@ -78,10 +70,10 @@ class EditCase:
         change = metrics.largest_change(self.source, self.round_trip)[self.background]
         return {tau: metrics.share_above(change, tau) for tau in metrics.LEAK_THRESHOLDS}
 
-    @staticmethod
-    def _at(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
-        """(N, 3): a picture's pixels at positions."""
-        return picture.reshape(-1, 3)[where]
+
+def _at(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """(N, 3): a picture's pixels at positions."""
+    return picture.reshape(-1, 3)[where]
 
 
 def _squares(values: np.ndarray) -> int:
@@ -130,14 +122,10 @@ def build_case(
     instructed: Sequence[int] = (),
     round_trip: np.ndarray | None = None,
 ) -> EditCase:
-    """Prepare the truth about one edit.
+    """Prepare the truth about one edit; the named arguments are fields of `EditCase`.
 
-    Args:
-        candidates: name -> (H, W, 3) uint8; "source" and "target" are required. A candidate whose pixels
-            equal the target's is a second name of the right answer and is left out.
-        object_masks: see `EditCase`.
-        instructed: see `EditCase`.
-        round_trip: see `EditCase`.
+    Candidates are (H, W, 3) uint8 each, "source" and "target" are required. One whose pixels equal the target's is a
+    second name of the right answer and is left out.
 
     Raises:
         ValueError: if source or target is missing, equal, or of another size than the rest; if `instructed`
@@ -180,23 +168,16 @@ def check_picture(name: str, picture: np.ndarray, shape: tuple[int, ...] | None 
 
 
 def score_edit(case: EditCase, output: np.ndarray) -> EditScores:
-    """Score one output against the truth.
-
-    Args:
-        case: from `build_case`.
-        output: (H, W, 3) uint8, O.
-
-    Raises:
-        TypeError, ValueError: see `check_picture`.
-    """
+    """Score one output, (H, W, 3) uint8, against the truth."""
     check_picture("output", output, case.source.shape)
     wanted, wanted_mean, largest = case._wanted
     gap = metrics.absolute_gap(output, case.source)
     change = metrics.largest_change(case.source, output)
     nearest = case.candidates.nearest(output)
-    missing = metrics.absolute_gap(case._at(output, case._inside), case._at(case.target, case._inside))
+    inside, unchanged, _ = case._places
+    missing = metrics.absolute_gap(_at(output, inside), _at(case.target, inside))
     progress = metrics.progress_of(_squares(missing), wanted)
-    discrimination = metrics.discrimination_of(change, case.object_masks, case.instructed)
+    discriminates, margin, chance = metrics.discrimination_of(change, case.object_masks, case.instructed)
     iou, precision, recall = metrics.localisation_of(change, largest, case.changed)
     kept = _background_scores(case, output, gap, change)
     leak = kept["leak"]
@@ -208,12 +189,10 @@ def score_edit(case: EditCase, output: np.ndarray) -> EditScores:
         progress=progress,
         balanced=metrics.balance(progress, kept.pop("harm"), wanted_mean),
         **kept,
-        psnr_paper=metrics.decibel(_squares(case._at(gap, case._unchanged)) / gap.size),
-        discriminates=discrimination[0] if discrimination else None,
-        discrimination_margin=discrimination[1] if discrimination else None,
-        discrimination_chance=metrics.discrimination_chance(len(case.object_masks), len(case.instructed))
-        if discrimination
-        else None,
+        psnr_paper=metrics.decibel(_squares(_at(gap, unchanged)) / gap.size),
+        discriminates=discriminates,
+        discrimination_margin=margin,
+        discrimination_chance=chance,
         iou=iou,
         precision=precision,
         recall=recall,
@@ -222,14 +201,14 @@ def score_edit(case: EditCase, output: np.ndarray) -> EditScores:
 
 def _background_scores(case: EditCase, output: np.ndarray, gap: np.ndarray, change: np.ndarray) -> dict[str, Any]:
     """What became of B: the fields of `EditScores` about it, and `harm`, the mean of |O - S| in grey levels."""
-    where = case._outside
+    where = case._places[2]
     if not where.size:
         names = ("leak", "leak_plain", "leak_by_threshold", "psnr_background", "tone_drift")
         return {"harm": 0.0, **dict.fromkeys(names)}
-    values, changes = case._at(gap, where), change.reshape(-1)[where]
+    values, changes = _at(gap, where), change.reshape(-1)[where]
     leaks = {tau: metrics.share_above(changes, tau) for tau in metrics.LEAK_THRESHOLDS}
     excess = {tau: max(0.0, leak - case._allowed[tau]) for tau, leak in leaks.items()}
-    drawn, given = (case._at(p, where).sum(axis=0, dtype=np.int64) for p in (output, case.source))
+    drawn, given = (_at(p, where).sum(axis=0, dtype=np.int64) for p in (output, case.source))
     red, green, blue = ((drawn - given) / where.size / 255.0).tolist()
     return {
         "harm": float(values.mean()),

@@ -180,11 +180,7 @@ class ExpressiveSettings:
         path.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
 
     def source(self) -> Any:
-        """The data set, as training reads it.
-
-        Raises:
-            ConfigError: if there is none of this kind.
-        """
+        """The data set, as training reads it."""
         from insightedit.config.schema import SourceConfig
         from insightedit.datasets.sources import build_source
 
@@ -196,14 +192,9 @@ class ExpressiveSettings:
 
 
 def write_answers(out: Path, settings: ExpressiveSettings, source: Any, chat: Any, batch_size: int = 8) -> None:
-    """First pass: the kept sentences of what a language model answers to every picture.
+    """First pass: the kept sentences of what a `backends.base.Chat` answers to every picture, `batch_size` at a time.
 
-    Args:
-        out: folder, claimed.
-        settings: of the folder.
-        source: from `settings.source()`.
-        chat: a `backends.base.Chat`; it loads with the first question, so never if there is nothing left to do.
-        batch_size: pictures per call.
+    The folder is claimed; the model loads with its first question, so never if there is nothing left to do.
     """
     path, step = out / "answers" / f"{settings.split}.jsonl", Describe(attempts=1)
     done, total = _next_index(read_rows(path)), settings.total(source)
@@ -221,7 +212,7 @@ def write_answers(out: Path, settings: ExpressiveSettings, source: Any, chat: An
 def write_summaries(
     out: Path, settings: ExpressiveSettings, source: Any, summariser: Any, batch_size: int = 8
 ) -> dict[str, int]:
-    """Second pass: shorten the answers, and write the rows that training reads. Arguments as `write_answers`.
+    """Second pass: shorten the answers, and write the rows that training reads.
 
     Returns:
         `written` and `rejected`, numbers of rows of all sessions.

@@ -219,15 +219,7 @@ class Swap(Step):
 
 
 def placed(size: Sequence[int], mask: np.ndarray) -> Window:
-    """Where a thing of a size (h, w) stands in place of another one.
-
-    Args:
-        size: height and width of its box.
-        mask: (H, W) bool, of the thing that goes.
-
-    Returns:
-        A box of the same area as the old one's, its foot on the same line, within the picture.
-    """
+    """Where a thing of a size (h, w) stands in place of one with a mask (H, W): as large a box, on the same foot."""
     old, (height, width) = box_of(mask), mask.shape
     scale = math.sqrt(old.height * old.width / (size[0] * size[1]))
     scale = min(scale, height / size[0], width / size[1])

@@ -184,17 +184,13 @@ class LocalChat(LocalModel):
 
     Questions of a batch are padded on the left; those with as many pictures go together.
 
-    Attributes:
-        model: also miniature:SIZE/llava; it needs a chat template.
-        quantization: "none", or "4bit" or "8bit" by bitsandbytes.
-        max_new_tokens: longest answer.
-        batch_size: questions at a time.
+    The model needs a chat template.
     """
 
     _: KW_ONLY
-    quantization: str = "none"
-    max_new_tokens: int = 1024
-    batch_size: int = 8
+    quantization: str = "none"  # or "4bit" or "8bit", by bitsandbytes
+    max_new_tokens: int = 1024  # longest answer
+    batch_size: int = 8  # questions at a time
 
     deciding = ("dtype", "quantization", "max_new_tokens")
     positive = ("max_new_tokens", "batch_size")

@@ -95,10 +95,7 @@ class _DiffusersPipeline(LocalModel):
     ) -> np.ndarray:
         """The picture (H, W, 3) uint8 with its mask's pixels drawn anew; as it was where the safety checker blocks it.
 
-        Args:
-            request: picture, mask and seed.
-            shown: name of an argument -> (H, W, 3) uint8 or (H, W) bool, of which the pipeline sees a window.
-            words: further arguments.
+        `shown` are arguments (H, W, 3) uint8 or (H, W) bool, of which the pipeline sees a window, `words` all others.
 
         Raises:
             ValueError: if the mask is empty or of another size, or the pipeline does not know an argument.

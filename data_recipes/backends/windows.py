@@ -35,16 +35,10 @@ def box_of(mask: np.ndarray) -> Window:
 
 
 def window_around(mask: np.ndarray, size: int, margin: float) -> Window:
-    """What a model shall see around a mask.
+    """What a model shall see around a mask (H, W) bool, which is not empty.
 
-    Args:
-        mask: (H, W) bool, not empty.
-        size: longer side that the model works at.
-        margin: around the mask's box on each side at least, in shares of the box's longer side.
-
-    Returns:
-        A square around the mask's box of at least `size` pixels, where the picture ends a rectangle that is moved
-        inwards; all of a picture whose sides are no longer than `size`.
+    A square of at least `size` pixels around the mask's box, with a `margin` in shares of the box's longer side; where
+    the picture ends a rectangle that is moved inwards; all of a picture whose sides are no longer than `size`.
     """
     box = box_of(mask)
     side = max(size, round(max(box.height, box.width) * (1 + 2 * margin)))

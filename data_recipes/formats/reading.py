@@ -78,10 +78,6 @@ def open_folder(config: InputConfig) -> Input:
 
     Pictures come upright (EXIF), in RGB, and not longer than `max_side`; hidden files are left out, a file that links
     show twice is taken once. The key is the path without its ending, `trip/IMG 2.jpg` -> `trip-IMG_2`.
-
-    Raises:
-        ValueError: if the config names no path.
-        FileNotFoundError: if there is no such folder, or no picture in it.
     """
     place = place_of(config)
     root = place.parent if place.is_file() else place
@@ -101,12 +97,7 @@ def open_folder(config: InputConfig) -> Input:
 
 
 def open_pairs(config: InputConfig) -> Input:
-    """The pairs of any layout that training reads.
-
-    Raises:
-        ValueError: if the config names no path, or what is there is not of the layout.
-        FileNotFoundError: if nothing is there.
-    """
+    """The pairs of any layout that training reads."""
     place = place_of(config)
     listing = open_listing(
         SourceConfig(

@@ -25,10 +25,7 @@ def write_magicbrush(records: Iterable[Record], out: Path) -> int:
 
     Records that stand together, whose key is equal up to `/` and each of which starts where the one before ended, are
     the turns of one session; all others are sessions of one turn. Of several wordings the first is written. As every
-    writer here it takes pairs and a new or empty folder, and gives how many were written.
-
-    Raises:
-        ValueError: if a record is no pair of a source by words.
+    writer here it takes a new or empty folder and pairs, refuses others, and gives how many were written.
     """
     count, used, sessions = 0, Counter[str](), list[str]()
     captions: dict[str, dict[str, dict[str, str]]] = {"global": {}, "local": {}}
@@ -76,9 +73,6 @@ def write_instructpix2pix(records: Iterable[Record], out: Path) -> int:
     """Write `seeds.json` and for each pair a folder with `prompt.json`, `0_0.jpg` and `0_1.jpg`.
 
     Pictures are JPEG, as published, so they come back nearly but not exactly; masks have no place.
-
-    Raises:
-        ValueError: if a record is no pair of a source by words.
     """
     out.mkdir(parents=True, exist_ok=True)
     listed = []
@@ -95,11 +89,7 @@ def write_instructpix2pix(records: Iterable[Record], out: Path) -> int:
 
 
 def write_jsonl(records: Iterable[Record], out: Path) -> int:
-    """Write `train.jsonl` with one row a pair, all its wordings and masks, and the pictures beside it.
-
-    Raises:
-        ValueError: if a record is no pair.
-    """
+    """Write `train.jsonl` with one row a pair, all its wordings and masks, and the pictures beside it."""
     out.mkdir(parents=True, exist_ok=True)
     count = 0
     with (out / "train.jsonl").open("w", encoding="utf-8") as file:
@@ -122,11 +112,7 @@ def write_jsonl(records: Iterable[Record], out: Path) -> int:
 
 
 def write_ai_toolkit(records: Iterable[Record], out: Path) -> int:
-    """Write `target/`, `control/`, and where there are any `mask/`, `control_2/` ...; of wordings the first.
-
-    Raises:
-        ValueError: if a record is no pair.
-    """
+    """Write `target/`, `control/`, and where there are any `mask/`, `control_2/` ...; of wordings the first."""
     count = 0
     for name, record in _named(records):
         pictures = {"target": record.target, "control": record.source, "mask": record.mask}
@@ -140,11 +126,7 @@ def write_ai_toolkit(records: Iterable[Record], out: Path) -> int:
 
 
 def write_mige(records: Iterable[Record], out: Path) -> int:
-    """Write pictures and `mige.json`; the source gets its own placeholder, as MIGE's data preparation does.
-
-    Raises:
-        ValueError: if a record is no pair.
-    """
+    """Write pictures and `mige.json`; the source gets its own placeholder, as MIGE's data preparation does."""
     from insightedit.comprehension.prompts import place_source
 
     entries = []

@@ -15,15 +15,9 @@ MARGIN = 0.1  # of a reference's longer side, on each side; ours
 
 
 def cut_out(picture: np.ndarray, mask: np.ndarray, margin: float = MARGIN) -> np.ndarray:
-    """A thing alone on white, in the middle of a square.
+    """A thing of a picture (H, W, 3) uint8 RGB alone on white, in the middle of a square (S, S, 3), as large as it was.
 
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-        mask: (H, W) bool, the thing's pixels, not empty.
-        margin: of white on each side at least, as a share of the thing's longer side.
-
-    Returns:
-        (S, S, 3) uint8 RGB; the thing has the size that it has in the picture.
+    `mask` (H, W) bool is not empty; `margin` of white on each side at least is a share of the thing's longer side.
     """
     box = box_of(mask)
     longer = max(box.height, box.width)
@@ -72,14 +66,9 @@ class CutOut:
         return self.pixels, np.repeat(self.mask[..., None], 3, axis=2).astype(np.uint8) * 255
 
     def pasted(self, picture: np.ndarray, where: Window) -> tuple[np.ndarray, np.ndarray]:
-        """The thing in another picture, smoothly at its edges.
+        """The thing in another picture (H, W, 3) uint8 RGB, smoothly at its edges, brought to a size and place in it.
 
-        Args:
-            picture: (H, W, 3) uint8 RGB.
-            where: within the picture; the thing is brought to this size.
-
-        Returns:
-            (H, W, 3) uint8 RGB, and (H, W) bool: every pixel that the thing has a share in.
+        Also (H, W) bool: every pixel that the thing has a share in.
         """
         alpha = Image.fromarray(self.mask.astype(np.uint8) * 255)
         # colours are spread into what is not the thing's, or its old background would shine through at the edges

@@ -40,14 +40,9 @@ def place_words(mask: np.ndarray) -> str:
 
 
 def told_apart(things: Sequence[ObjectAnnotation], number: int) -> tuple[str, ...]:
-    """What a thing is among others of its name: "the left dog", "the smaller dog".
+    """What thing `number` is among others of its name, by masks: "the left dog", "the smaller dog".
 
-    Args:
-        things: with names and masks; those without a mask are not looked at.
-        number: which.
-
-    Returns:
-        All that is true and clear; nothing where it is the only one, or neither side nor size tells them apart.
+    All that is true and clear; nothing where it is the only one, or neither side nor size tells them apart.
     """
     name = things[number].name
     same = [i for i, thing in enumerate(things) if thing.mask is not None and thing.name.lower() == name.lower()]
@@ -67,14 +62,9 @@ def told_apart(things: Sequence[ObjectAnnotation], number: int) -> tuple[str, ..
 
 
 def beside(mask: np.ndarray, things: Sequence[ObjectAnnotation]) -> str:
-    """Where a mask is from the nearest of other things: `to the left of the cat`, `above the table`.
+    """Where a mask (H, W) bool is from the nearest of other things: `to the left of the cat`, `above the table`.
 
-    Args:
-        mask: (H, W) bool.
-        things: the others, with captions that mean one of them each.
-
-    Returns:
-        "" where there is none, or where the side is not clear.
+    "" where there is none, or where the side is not clear.
     """
     x, y = centre(mask)
     known = [

@@ -36,7 +36,7 @@ from data_recipes.mgie_expressive import (
     cut_answer,
 )
 from data_recipes.runner.records import Record, Rejected
-from data_recipes.runner.steps import Context, Outcome, Step
+from data_recipes.runner.steps import Context, Outcome, through
 from insightedit.console import MAX_BATCH, MAX_RECORDS, Command, one_sentence_errors, progress_bar, quiet_libraries
 from insightedit.datasets.pairs import PairSource
 from insightedit.datasets.sources import num_records
@@ -192,16 +192,17 @@ class ExpressiveSettings:
 
 
 def write_answers(out: Path, settings: ExpressiveSettings, source: Any, chat: Any, batch_size: int = 8) -> None:
-    """First pass: the kept sentences of what a `backends.base.Chat` answers to every picture, `batch_size` at a time.
+    """First pass: the kept sentences of what a chat (`backends.base`) answers to every picture, `batch_size` at a time.
 
     The folder is claimed; the model loads with its first question, so never if there is nothing left to do.
     """
     path, step = out / "answers" / f"{settings.split}.jsonl", Describe(attempts=1)
+    context = Context(0, step.name, {"chat": chat})
     done, total = _next_index(read_rows(path)), settings.total(source)
     with progress_bar(total, "answers") as advance:
         for start in range(done, total, batch_size):
             indices = range(start, min(start + batch_size, total))
-            found = _through(step, [_record(source, index) for index in indices], chat)
+            found = through(step, [_record(source, index) for index in indices], context)
             for index, outcome in zip(indices, found, strict=True):
                 kept = {"answer": outcome.notes[NOTE]} if isinstance(outcome, Record) else {"reason": outcome.reason}
                 _append(path, {"index": index, **kept})
@@ -226,6 +227,7 @@ def write_summaries(
         raise RuntimeError(
             f"{out} holds {len(answers)} of {total} answers: run the first pass (`write_answers`) to its end."
         )
+    context = Context(0, step.name, {"summariser": summariser})
     paths = {"written": out / name, "rejected": out / "rejected" / name}
     done = max(_next_index(read_rows(path)) for path in paths.values())
     with progress_bar(total, "summaries") as advance:
@@ -237,7 +239,7 @@ def write_summaries(
                 else Rejected(str(row["index"]), step.name, row.get("reason", NO_SENTENCE))
                 for row in rows
             ]
-            for row, outcome in zip(rows, _through(step, records, summariser), strict=True):
+            for row, outcome in zip(rows, through(step, records, context), strict=True):
                 if isinstance(outcome, Rejected):
                     _append(paths["rejected"], {"index": row["index"], "reason": outcome.reason})
                 else:
@@ -257,14 +259,6 @@ def _record(source: Any, index: int) -> Outcome:
         return Rejected(str(index), "read", "has no source or no target picture")
     instructions = {"simple": (record.instruction,)}
     return Record(str(index), source=record.source_image, target=record.target_image, instructions=instructions)
-
-
-def _through(step: Step, outcomes: Sequence[Outcome], model: Any) -> list[Outcome]:
-    """What a step that asks one model makes of the records; what is refused already stays as it is."""
-    records = [one for one in outcomes if isinstance(one, Record)]
-    context = Context(0, step.name, dict.fromkeys(step.needs, model))
-    found = iter(step(records, context) if records else ())
-    return [next(found)[0] if isinstance(one, Record) else one for one in outcomes]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

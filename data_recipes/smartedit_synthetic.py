@@ -34,7 +34,7 @@ from data_recipes.oracle.world import open_scenes
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.inputs import Input, InputConfig
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
-from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, setting, share
+from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, setting, share, through
 from data_recipes.steps.asking import bare
 from data_recipes.steps.captions import Captions
 from data_recipes.steps.cutouts import CutOut, touches_border, trimmed
@@ -124,26 +124,23 @@ class Donor(Step):
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """Records with the thing and its mask as `references`; refused: no second photo, nothing in it that will do."""
-        outcomes: dict[int, Outcome] = {}
-        seen: dict[int, Record] = {}
-        for number, record in enumerate(records):
-            if len(record.references) == 1:
-                truth = record.truth.get("partner", {})
-                seen[number] = Record(record.key, image=record.references[0], truth=truth)
-            else:
-                detail = "source.kind couples gives each photo one"
-                outcomes[number] = self.reject(record, "has no second photo", detail)
+        seconds: list[Outcome] = [
+            Record(record.key, image=record.references[0], truth=record.truth.get("partner", {}))
+            if len(record.references) == 1
+            else self.reject(record, "has no second photo", "source.kind couples gives each photo one")
+            for record in records
+        ]
         for step in self._parts:
-            found = step(list(seen.values()), context) if seen else []
-            for number, (outcome,) in zip(list(seen), found, strict=True):
-                if isinstance(outcome, Rejected):
-                    outcomes[number] = replace(outcome, step=self.name, reason=f"second photo: {outcome.reason}")
-                    del seen[number]
-                else:
-                    seen[number] = outcome
-        for number, second in seen.items():
-            outcomes[number] = self._chosen(records[number], second, context)
-        return [[outcomes[number]] for number in range(len(records))]
+            seconds = [
+                replace(one, step=self.name, reason=f"second photo: {one.reason}")
+                if isinstance(one, Rejected) and one.step == step.name
+                else one
+                for one in through(step, seconds, context)
+            ]
+        return [
+            [self._chosen(record, second, context) if isinstance(second, Record) else second]
+            for record, second in zip(records, seconds, strict=True)
+        ]
 
     def _chosen(self, record: Record, second: Record, context: Context) -> Outcome:
         present = {thing.name.lower() for thing in record.things}

@@ -37,7 +37,7 @@ class StatisticsHarmoniser(CountedBackend):
         super().__init__("statistics", {"strength": strength, "margin": margin})
 
     def harmonise(self, pastings: Sequence[CompositeRequest]) -> list[np.ndarray]:
-        """See `base.Harmoniser`; a picture without surroundings or without a thing stays as it is."""
+        """See `backends.base`; a picture without surroundings or without a thing stays as it is."""
         with self.timed(len(pastings)):
             self.count(asked=len(pastings))
             return [self._one(pasting) for pasting in pastings]

@@ -200,7 +200,7 @@ class DiffusersInpainter(_DiffusersPipeline):
         super().__post_init__()
 
     def paint(self, paintings: Sequence[InpaintRequest]) -> list[np.ndarray]:
-        """See `base.Inpainter`. What the model's safety checker blocks comes back as it was; raises as `redraw`."""
+        """See `backends.base`. What the model's safety checker blocks comes back as it was; raises as `redraw`."""
         with self.timed(len(paintings)):
             return [self._paint(request) for request in paintings]
 
@@ -244,7 +244,7 @@ class DiffusersHarmoniser(_DiffusersPipeline):
             )
 
     def harmonise(self, pastings: Sequence[CompositeRequest]) -> list[np.ndarray]:
-        """See `base.Harmoniser`; raises as `redraw`."""
+        """See `backends.base`; raises as `redraw`."""
         with self.timed(len(pastings)):
             words = {"prompt": self.prompt}
             return [self.redraw(request, {"image": request.picture}, words) for request in pastings]

@@ -57,8 +57,8 @@ class CountedBackend:
     """What backends share: a name, settings, and the count of what they were used for; threads may share it.
 
     Args:
-        name: see `base.Backend`.
-        settings: see `base.Backend`.
+        name: see `base`.
+        settings: see `base`.
         price: per million tokens, read and written; 0 where it is unknown.
     """
 

@@ -63,7 +63,7 @@ class GroundingDino(_VisionModel):
     def detect(
         self, pictures: Sequence[np.ndarray], phrases: Sequence[Sequence[str]], truths: Sequence[Truth]
     ) -> list[list[Detection]]:
-        """See `base.Detector` and `GroundingDinoDetector.detect`."""
+        """See `backends.base` and `GroundingDinoDetector.detect`."""
         with self.timed(len(pictures)):
             if not len(pictures):
                 return []
@@ -94,7 +94,7 @@ class Sam(_VisionModel):
     def segment(
         self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence[XYXY]], truths: Sequence[Truth]
     ) -> list[list[np.ndarray]]:
-        """See `base.Segmenter` and `SamSegmenter.segment`."""
+        """See `backends.base` and `SamSegmenter.segment`."""
         masks: list[list[np.ndarray]] = [[] for _ in pictures]
         numbers = [number for number, some in enumerate(boxes) if len(some)]
         with self.timed(len(pictures)):

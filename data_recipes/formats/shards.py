@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -30,18 +30,6 @@ def png(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-class ShardWriter(Protocol):
-    """Puts rows into one open file, which stays open."""
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Take one row."""
-        ...
-
-    def close(self) -> None:
-        """Write what is left."""
-        ...
-
-
 class ParquetShard:
     """Typed columns of an `arrow_schema`; `datasets.load_dataset("parquet", ...)` gives decoded pictures."""
 
@@ -52,7 +40,7 @@ class ParquetShard:
         self.writer = parquet.ParquetWriter(file, schema)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """See `ShardWriter`."""
+        """Take one row."""
         name = row["__name__"]
         typed = {
             column: {"bytes": value, "path": f"{name}.{column}.png"} if isinstance(value, bytes) else value
@@ -74,7 +62,7 @@ class ParquetShard:
         self.rows.clear()
 
     def close(self) -> None:
-        """See `ShardWriter`."""
+        """Write what is left; the file stays open."""
         self._flush()
         self.writer.close()
 
@@ -114,7 +102,7 @@ class TarShard:
         self.parts, self.has_sizes = set[str](), has_sizes
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """See `ShardWriter`.
+        """Take one row.
 
         Raises:
             RunStopped: if the samples of a file are not of the same members, which the format asks for.
@@ -145,7 +133,7 @@ class TarShard:
             self.tar.addfile(info, io.BytesIO(content))
 
     def close(self) -> None:
-        """See `ShardWriter`."""
+        """Write what is left; the file stays open."""
         self.tar.close()
 
 

@@ -61,7 +61,7 @@ class OracleChat(Oracle):
     backend = "chat"
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
-        """See `backends.base.Chat`; ValueError if a question's task is none of the table above."""
+        """See `backends.base`; ValueError if a question's task is none of the table above."""
         self.calls += len(questions)
         return [self._one(question) for question in questions]
 

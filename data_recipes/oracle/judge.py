@@ -48,7 +48,7 @@ class OracleJudge(Oracle):
         self._reader = Reader()
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
-        """See `backends.base.Chat`; ValueError for what is neither "sc" nor "pq", or lacks the pictures of its kind."""
+        """See `backends.base`; ValueError for what is neither "sc" nor "pq", or lacks the pictures of its kind."""
         self.calls += len(questions)
         return [self._one(question) for question in questions]
 

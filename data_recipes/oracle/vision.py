@@ -36,7 +36,7 @@ class OracleDetector(Oracle):
     def detect(
         self, pictures: Sequence[np.ndarray], phrases: Sequence[Sequence[str]], truths: Sequence[Truth]
     ) -> list[list[Detection]]:
-        """See `backends.base.Detector`. A phrase that means several things finds all of them."""
+        """See `backends.base`. A phrase that means several things finds all of them."""
         self.calls += len(pictures)
         return [self._one(world_of(truth), wanted) for _, wanted, truth in zip(pictures, phrases, truths, strict=True)]
 
@@ -77,7 +77,7 @@ class OracleSegmenter(Oracle):
     def segment(
         self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence[XYXY]], truths: Sequence[Truth]
     ) -> list[list[np.ndarray]]:
-        """See `backends.base.Segmenter`. A box that holds nothing gives an empty mask."""
+        """See `backends.base`. A box that holds nothing gives an empty mask."""
         self.calls += len(pictures)
         return [
             [self._one(world_of(truth), box) for box in wanted]
@@ -105,7 +105,7 @@ class OracleInpainter(Oracle):
     """
 
     def paint(self, paintings: Sequence[InpaintRequest]) -> list[np.ndarray]:
-        """See `backends.base.Inpainter`.
+        """See `backends.base`.
 
         Raises:
             ValueError: if a picture or a mask is not of the scene's size, or a prompt names nothing that scenes have.

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from data_recipes.formats.shards import ParquetShard, ShardWriter, TarShard, arrow_schema, png
+from data_recipes.formats.shards import ParquetShard, TarShard, arrow_schema, png
 from data_recipes.runner.records import Record
 from insightedit.types import REFERENCE_PLACEHOLDER
 
@@ -92,7 +92,7 @@ def instruction_of(record: Record) -> str:
     return next((text for text in wordings if REFERENCE_PLACEHOLDER in text), wordings[0])
 
 
-def open_shard(file: IO[bytes], format: str) -> ShardWriter:
+def open_shard(file: IO[bytes], format: str) -> ParquetShard | TarShard:
     """A writer of rows into an open file; `format` is parquet or webdataset."""
     return ParquetShard(file, parquet_schema()) if format == "parquet" else TarShard(file, has_sizes=True)
 

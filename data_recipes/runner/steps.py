@@ -120,6 +120,13 @@ class EachRecord(Step):
         """What becomes of one record."""
 
 
+def through(step: Step, outcomes: Sequence[Outcome], context: Context) -> list[Outcome]:
+    """What a step that gives one for each makes of records; what is refused already stays as it is."""
+    records = [one for one in outcomes if isinstance(one, Record)]
+    found = iter(step(records, context) if records else ())
+    return [next(found)[0] if isinstance(one, Record) else one for one in outcomes]
+
+
 def setting(default: Any, check: Callable[[Any], str]) -> Any:
     """A field of a step with a check: value -> what is wrong with it, as in "is 0: it has to be at least 1."."""
     return field(default=default, metadata={CHECK: check})

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_recipes.formats.shards import ParquetShard, ShardWriter, TarShard, arrow_schema, png
+from data_recipes.formats.shards import ParquetShard, TarShard, arrow_schema, png
 from data_recipes.runner.flow import Unit, units_of
 from data_recipes.runner.folder import MANIFEST, file_entry, is_whole, write_json
 from data_recipes.runner.rows import ENDINGS
@@ -189,7 +189,7 @@ def write_shard(
     tasks, categories = Counter[str](), Counter[str]()
     with write_atomically(path, durable=True) as aside, aside.open("wb") as file:
         in_tar = settings.format == "webdataset"
-        writer: ShardWriter = TarShard(file) if in_tar else ParquetShard(file, parquet_schema(settings.task))
+        writer = TarShard(file) if in_tar else ParquetShard(file, parquet_schema(settings.task))
         with closing(writer):
             for index in range(unit.start, unit.start + unit.count):
                 sample = sampler[index]

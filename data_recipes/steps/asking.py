@@ -55,7 +55,7 @@ class Answer(Generic[T]):
 
 
 def ask_all(chat: Any, asked: Sequence[Asking[T]], attempts: int) -> list[Answer[T]]:
-    """Ask a `backends.base.Chat` in one batch, then again, up to `attempts` times, for what could not be read.
+    """Ask a chat in one batch, then again, up to `attempts` times, for what could not be read.
 
     Later prompts end with what was wrong, so that a model that always answers the same has a reason not to.
     """

@@ -11,23 +11,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from data_recipes.backends.base import Question
-from data_recipes.runner.records import Record, Rejected
-from data_recipes.runner.steps import Context, Outcome, Step, attempts, one_of, up_to
-from data_recipes.steps.asking import Answer, UnusableError, ask_all
+from data_recipes.runner.records import Record
+from data_recipes.runner.steps import Context, Outcome, attempts, one_of, up_to
+from data_recipes.steps.asking import Answer, Asking, AskingStep, Round, UnusableError, ask_all
 from insightedit.chat.rubrics import RUBRICS
-from insightedit.chat.scores import parse_reply
+from insightedit.chat.scores import Scale, parse_reply
 
 Scores = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Quality(Step):
+class Quality(AskingStep):
     """Refuses pairs that are not what they say, or do not look like a picture.
 
     No rule on the scores is published: all thresholds are ours.
@@ -73,14 +74,25 @@ class Quality(Step):
     def _part(self, part: str) -> Any:
         return next(question for question in RUBRICS[self.rubric].questions_for("") if question.part == part)
 
+    def _prepare(self, record: Record, context: Context) -> Outcome:
+        reason, detail = self.pixel_fault(record)
+        return self.reject(record, reason, detail) if reason else record
+
+    def _rounds(self) -> Sequence[Round]:
+        return [(self._ask_pq, self._with_pq, partial(self._missing, part="PQ"))]
+
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """Records with scores; refused: see `pixel_fault`, no instruction, judge failed, SC or PQ is too low."""
-
-        def spoilt(record: Record) -> Rejected | None:
-            reason, detail = self.pixel_fault(record)
-            return self.reject(record, reason, detail) if reason else None
-
-        return self.batched(records, spoilt, lambda left: self._judged(left, context.backend("judge")))
+        """First PQ, which needs one answer a pair; then SC of the pairs that are left, which sees each wording."""
+        outcomes = super().__call__(records, context)
+        left = [one for (one,) in outcomes if isinstance(one, Record)]
+        most = None if self.judged == "each" else 1
+        shown = {record.key: self._pictures(record) for record in left}
+        asked = [(record, text) for record in left for text in record.wordings[:most]]
+        jobs = [self._ask_sc(record, text, shown[record.key]) for record, text in asked]
+        said: dict[str, dict[str, Answer[Scores]]] = {record.key: {} for record in left}
+        for (record, text), answer in zip(asked, ask_all(context.backend("judge"), jobs, self.attempts), strict=True):
+            said[record.key][text] = answer
+        return [[self._with_sc(one, said[one.key]) if isinstance(one, Record) else one] for (one,) in outcomes]
 
     def pixel_fault(self, record: Record) -> tuple[str, str]:
         """Why a pair is refused without asking anyone, and about this one; both "" if it is not."""
@@ -105,40 +117,15 @@ class Quality(Step):
             return "mask is loose", f"{inside:.1%} of it changed"
         return "", ""
 
-    def _judged(self, records: Sequence[Record], judge: Any) -> list[Outcome]:
-        """First PQ, which needs one answer a pair; then SC of the pairs that are left."""
-        pictures = [self._pictures(record) for record in records]
-        prompt = self._part("PQ").ask("")
-        asked = [
-            Question(prompt, seen[-1:], "pq", truth=record.truth)
-            for record, seen in zip(records, pictures, strict=True)
-        ]
-        answers = self._ask(judge, "PQ", asked)
-        outcomes = [self._with_pq(record, answer) for record, answer in zip(records, answers, strict=True)]
-        most = None if self.judged == "each" else 1
-        texts = [outcome.wordings[:most] if isinstance(outcome, Record) else () for outcome in outcomes]
-        asked = [
-            Question(self._part("SC").ask(text), seen, "sc", {"instruction": text}, record.truth)
-            for record, seen, wordings in zip(records, pictures, texts, strict=True)
-            for text in wordings
-        ]
-        verdicts = iter(self._ask(judge, "SC", asked))
-        found = [{text: next(verdicts) for text in wordings} for wordings in texts]
-        return [
-            self._with_sc(outcome, said) if isinstance(outcome, Record) else outcome
-            for outcome, said in zip(outcomes, found, strict=True)
-        ]
+    def _ask_pq(self, record: Record) -> Asking[Scores]:
+        question = self._part("PQ")
+        asked = Question(question.ask(""), self._pictures(record)[-1:], "pq", truth=record.truth)
+        return asked, partial(_read_scores, scale=question.scale)
 
-    def _ask(self, judge: Any, part: str, questions: Sequence[Question]) -> list[Answer[Scores]]:
-        scale = self._part(part).scale
-
-        def read(text: str) -> Scores:
-            parsed = parse_reply(text, scale)
-            if parsed.scores is None:
-                raise UnusableError(str(parsed.missing))
-            return parsed.scores
-
-        return ask_all(judge, [(question, read) for question in questions], self.attempts)
+    def _ask_sc(self, record: Record, text: str, shown: tuple[np.ndarray, ...]) -> Asking[Scores]:
+        question = self._part("SC")
+        asked = Question(question.ask(text), shown, "sc", {"instruction": text}, record.truth)
+        return asked, partial(_read_scores, scale=question.scale)
 
     def _pictures(self, record: Record) -> tuple[np.ndarray, ...]:
         """What the judge sees: source (else the references) and target, at the rubric's sizes."""
@@ -148,20 +135,17 @@ class Quality(Step):
         before, after = Image.fromarray(record.source), Image.fromarray(record.target)
         return tuple(np.asarray(one) for one in RUBRICS[self.rubric].prepare(before, after))
 
-    def _with_pq(self, record: Record, answer: Answer[Scores]) -> Outcome:
-        if answer.value is None:
-            return self._missing(record, "PQ", answer.fault)
-        scores = dict(zip(self._part("PQ").scale.names, answer.value, strict=True))
-        value = min(answer.value)
-        if value < self.min_pq:
+    def _with_pq(self, record: Record, found: Scores) -> Outcome:
+        scores = dict(zip(self._part("PQ").scale.names, found, strict=True))
+        if min(found) < self.min_pq:
             return self.reject(record, "PQ is too low", _told(scores))
-        return record.but(scores={**record.scores, "PQ": value, **scores})
+        return record.but(scores={**record.scores, "PQ": min(found), **scores})
 
     def _with_sc(self, record: Record, said: Mapping[str, Answer[Scores]]) -> Outcome:
         """The record with the wordings that fit; the scores are the worst among these."""
         known = {text: answer.value for text, answer in said.items() if answer.value is not None}
         if not known:
-            return self._missing(record, "SC", next(iter(said.values())).fault)
+            return self._missing(record, next(iter(said.values())).fault, "SC")
         fits = {text: scores for text, scores in known.items() if min(scores) >= self.min_sc}
         names = self._part("SC").scale.names
         first = next(iter(said))
@@ -182,7 +166,7 @@ class Quality(Step):
         notes = {**record.notes, "wordings_refused": out} if out else record.notes
         return record.but(instructions=kept, scores=scores, notes=notes)
 
-    def _missing(self, record: Record, part: str, fault: str) -> Outcome:
+    def _missing(self, record: Record, fault: str, part: str) -> Outcome:
         if self.on_missing == "reject":
             return self.reject(record, "judge failed", f"{part}: {fault}")
         failed = [*record.notes.get("judge_failed", ()), part]
@@ -193,6 +177,13 @@ def changed_pixels(source: np.ndarray, target: np.ndarray, tolerance: int) -> np
     """(H, W) bool: where two (H, W, 3) uint8 pictures differ by more than `tolerance` grey levels in a channel."""
     gap = np.maximum(source, target) - np.minimum(source, target)
     return np.any(gap > tolerance, axis=-1)  # type: ignore[return-value]
+
+
+def _read_scores(text: str, scale: Scale) -> Scores:
+    parsed = parse_reply(text, scale)
+    if parsed.scores is None:
+        raise UnusableError(str(parsed.missing))
+    return parsed.scores
 
 
 def _told(scores: Mapping[str, float]) -> str:

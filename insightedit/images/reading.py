@@ -2,26 +2,12 @@
 
 Editing, training, recipes, the doctor and the evaluation see the same pixels, because all read here:
 
-- upright (EXIF), 16-bit values rounded to 8, transparency over white, palettes and CMYK as colours;
-- colours in sRGB: a colour profile that means something else is applied (`insightedit.images.colour_profiles`);
-- floating point (TIFF, arrays, tensors) is [0, 1], 32-bit integers are 0..65535; other ranges are refused, since
-  a guess would be a wrong brightness without a word;
-- of several frames the first.
+upright, 8 bits, sRGB, transparency over white, of several frames the first; floats are [0, 1] and 32-bit integers
+0..65535, since a guess at other ranges would be a wrong brightness without a word.
 
-What comes back has the size and mode of what went in, with these exceptions, each because the mode cannot
-hold an edit:
-
-| read as | comes back as | note |
-| --- | --- | --- |
-| `1` | `L` | two values cannot hold shades |
-| `P`, `PA` | `RGB`, or `RGBA` with transparency | a palette cannot hold new colours |
-| `YCbCr`, `HSV`, `LAB` | `RGB` | |
-| `I;16B`, `I;16L`, `I;16N` | `I;16` | same values, native byte order |
-
-Grey stays grey (`L`, `LA`, `I;16`, `I`, `F`): convert to RGB first if the edit is to add colour. Alpha is set
-aside and given back untouched. The EXIF rotation is applied and its tag dropped; of the metadata only the
-colour profile and the resolution in dots per inch are kept. Pillow reads 16-bit *colour* files as 8 bits;
-pass a uint16 array to keep them.
+What comes back has the size and mode of what went in, except where the mode cannot hold an edit: `1` becomes `L`, `P`
+and `PA` become `RGB` or `RGBA`, other colour spaces `RGB`. Grey stays grey; alpha, colour profile and resolution are
+given back untouched. docs/pictures.md has the whole table.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from data_recipes.oracle.faults import KINDS, MARK, Blindfolded, Faults, is_caug
 from data_recipes.oracle.report import main, measure, measure_run
 from data_recipes.oracle.world import world_of
 from data_recipes.runner.records import Record, Rejected
+from data_recipes.scenes import Finished
 from data_recipes.steps.captions import Captions
-from data_recipes.steps.finished import Finished
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.pairs import Pairs
 from data_recipes.steps.quality import Quality

@@ -103,23 +103,34 @@ class EndpointChat(CountedBackend):
                 are kept.
             ValueError: if the stored answers were given with other settings, or key or address are unusable.
         """
-        from insightedit.chat.replies import ReplyKey
+        from insightedit.chat.clients import ChatError
+        from insightedit.chat.replies import FILTERED, ReplyKey
 
         if not questions:
             return []
-        client = self._opened()
-        seen = [[Image.fromarray(picture) for picture in question.pictures] for question in questions]
-        keys = [
-            ReplyKey.of(self.name, question.prompt, pictures, attempt=question.attempt).hash
-            for question, pictures in zip(questions, seen, strict=True)
-        ]
-        stop = threading.Event()
-        asked: dict[str, Future[str | Exception]] = {}
+        client, stop = self._opened(), threading.Event()
+
+        def ask(question: Question, pictures: list[Image.Image]) -> str | Exception:
+            """An answer, or the refusal of this question alone; nothing more is asked after `stop`."""
+            if stop.is_set():
+                return ""
+            try:
+                reply = client.ask(question.prompt, pictures, attempt=question.attempt)
+            except Exception as error:
+                if isinstance(error, ChatError) and error.status in UNANSWERABLE:
+                    return error
+                stop.set()
+                raise
+            return "" if reply.finish_reason in FILTERED else plain_answer(reply.text)
+
+        keys, asked = list[str](), dict[str, Future[str | Exception]]()
         with self.timed(len(questions), is_alone=False):
             with ThreadPoolExecutor(self.concurrency) as pool:
-                for key, question, pictures in zip(keys, questions, seen, strict=True):
-                    if key not in asked:
-                        asked[key] = pool.submit(self._ask, client, question, pictures, stop)
+                for question in questions:
+                    pictures = [Image.fromarray(picture) for picture in question.pictures]
+                    keys.append(ReplyKey.of(self.name, question.prompt, pictures, attempt=question.attempt).hash)
+                    if keys[-1] not in asked:
+                        asked[keys[-1]] = pool.submit(ask, question, pictures)
             answers = {key: future.result() for key, future in asked.items()}
         refused = [answer for answer in answers.values() if isinstance(answer, Exception)]
         if refused and len(refused) == len(answers) and not self._has_answered:
@@ -133,49 +144,23 @@ class EndpointChat(CountedBackend):
         """Close the connections; happens by itself when nobody holds this any more."""
         self.endpoint.close()
 
+    def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
+        """What the endpoint answers anew, counted; see `ChatClient`."""
+        reply = self.endpoint.ask(prompt, pictures)
+        self.count(asked=1, input_tokens=reply.input_tokens, output_tokens=reply.output_tokens)
+        return reply
+
     def _opened(self) -> ChatClient:
-        """The endpoint, counted, behind the store of its answers."""
+        """The endpoint, behind the store of its answers where there is one."""
         from insightedit.chat.clients import RecordingClient
         from insightedit.chat.replies import ReplyStore
 
         with self._lock:  # two stores of one process would write to the same file
             if self._client is None and self.replies is not None:
                 store = ReplyStore(Path(self.replies), per_process=True)
-                self._client = RecordingClient(_Counted(self), store)
+                self._client = RecordingClient(self, store)
                 self._has_answered = len(store) > 0
-            return self._client or _Counted(self)
-
-    def _ask(
-        self, client: ChatClient, question: Question, pictures: list[Image.Image], stop: threading.Event
-    ) -> str | Exception:
-        """An answer, or the refusal of this question alone; nothing more is asked after `stop`."""
-        from insightedit.chat.clients import ChatError
-        from insightedit.chat.replies import FILTERED
-
-        if stop.is_set():
-            return ""
-        try:
-            reply = client.ask(question.prompt, pictures, attempt=question.attempt)
-        except Exception as error:
-            if isinstance(error, ChatError) and error.status in UNANSWERABLE:
-                return error
-            stop.set()
-            raise
-        return "" if reply.finish_reason in FILTERED else plain_answer(reply.text)
-
-
-class _Counted:
-    """The endpoint of a backend; what it answers anew is counted."""
-
-    def __init__(self, backend: EndpointChat) -> None:
-        self.name, self.settings = backend.name, backend.settings
-        self._endpoint, self._count = backend.endpoint, backend.count
-
-    def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
-        """See `ChatClient`."""
-        reply = self._endpoint.ask(prompt, pictures)
-        self._count(asked=1, input_tokens=reply.input_tokens, output_tokens=reply.output_tokens)
-        return reply
+            return self._client or self
 
 
 @dataclass(eq=False)

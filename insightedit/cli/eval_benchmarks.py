@@ -304,7 +304,7 @@ def _measure(benchmark: Benchmark, rules: Protocol, editor: EditingMethod, model
     from insightedit.chat.clients import ChatError, MissingReplyError
     from insightedit.evaluation.core.run import failures, run_benchmark
     from insightedit.evaluation.core.run_folder import RECORDS, RUN
-    from insightedit.evaluation.reporting.reading import read_report_run
+    from insightedit.evaluation.reporting.runs import read_report_run
 
     try:
         with progress_bar(len(benchmark), "Measuring") as advance:

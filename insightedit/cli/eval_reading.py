@@ -59,7 +59,7 @@ def table(
     """
     with one_sentence_errors():
         from insightedit.evaluation.core.significance import Resampling
-        from insightedit.evaluation.reporting.reading import read_report_run
+        from insightedit.evaluation.reporting.runs import read_report_run
 
         write = _writer(form)
         if published and category:
@@ -153,8 +153,8 @@ def paired(
     """
     with one_sentence_errors():
         from insightedit.evaluation.core.significance import Resampling
-        from insightedit.evaluation.reporting.reading import read_report_run
         from insightedit.evaluation.reporting.run_tables import paired_runs
+        from insightedit.evaluation.reporting.runs import read_report_run
 
         write = _writer(form)
         runs = [read_report_run(folder) for folder in (first, second)]

@@ -27,8 +27,8 @@ from insightedit.evaluation.core.run import failures, run_benchmark
 from insightedit.evaluation.core.run_folder import RunSample, read_run, read_samples, write_samples
 from insightedit.evaluation.metrics.encoders import ClipEncoder
 from insightedit.evaluation.reporting.columns import ProtocolMixError
-from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.reporting.run_tables import table_of_runs
+from insightedit.evaluation.reporting.runs import read_report_run
 from insightedit.files import lock_folder
 from tests.evaluation.benchmark_runs import (
     folder_editor,

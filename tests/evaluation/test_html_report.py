@@ -31,9 +31,8 @@ from insightedit.evaluation.reporting.category_tables import SUMMARY, metrics_by
 from insightedit.evaluation.reporting.choice import by_hash, choose, from_best
 from insightedit.evaluation.reporting.columns import ProtocolMixError
 from insightedit.evaluation.reporting.html_report import render_html_report, write_html_report, write_sheets
-from insightedit.evaluation.reporting.reading import read_report_run
 from insightedit.evaluation.reporting.report import write_report
-from insightedit.evaluation.reporting.runs import merge_runs, with_votes
+from insightedit.evaluation.reporting.runs import merge_runs, read_report_run, with_votes
 from insightedit.evaluation.reporting.tables import APART, CONTROL_GROUP, OURS
 from insightedit.evaluation.scenes import benchmark
 from insightedit.evaluation.scenes.benchmark import SceneOutputs, SceneSet, evaluate
@@ -397,7 +396,7 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     benchmark = {"name": "reason-edit", "version": "v1", "licence": "CC-BY-NC", "is_non_commercial": True}
     run = read_report_run(write_benchmark_run(tmp_path, finished=None, benchmark=benchmark))
     assert run.warnings[0].startswith("The run is not finished") and "commercial" in run.warnings[1]
-    assert dict(run.facts)["Measured"] == "2026-01-02T03:04:05Z, not finished"
+    assert run.facts["Measured"] == "2026-01-02T03:04:05Z, not finished"
 
 
 def test_votes_of_raters_give_failures_and_ins_align(folder: Path) -> None:

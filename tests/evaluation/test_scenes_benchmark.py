@@ -14,7 +14,7 @@ from insightedit.cli.eval_reading import noted_table
 from insightedit.evaluation.core.records import read_records
 from insightedit.evaluation.core.run_folder import read_run, write_run
 from insightedit.evaluation.core.significance import Resampling
-from insightedit.evaluation.reporting.reading import read_report_run
+from insightedit.evaluation.reporting.runs import read_report_run
 from insightedit.evaluation.reporting.table_formatting import to_markdown
 from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate, sample_id
 from insightedit.evaluation.scenes.report import SceneReport

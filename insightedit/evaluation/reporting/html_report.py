@@ -22,8 +22,7 @@ from insightedit.evaluation.reporting import plots, run_tables
 from insightedit.evaluation.reporting.category_tables import metrics_by_category, table_by_category
 from insightedit.evaluation.reporting.choice import choose
 from insightedit.evaluation.reporting.pictures import CardMaker, contact_sheet, sheet_names
-from insightedit.evaluation.reporting.reading import read_report_run
-from insightedit.evaluation.reporting.runs import ReportRun, merge_runs, with_votes
+from insightedit.evaluation.reporting.runs import ReportRun, merge_runs, read_report_run, with_votes
 from insightedit.evaluation.reporting.table_formatting import ARROWS, FEW_MARK, Table, mark
 from insightedit.evaluation.reporting.tables import BINARY, MetricColumn
 from insightedit.files import write_text

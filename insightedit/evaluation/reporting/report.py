@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from insightedit.evaluation.core.records import read_records, write_records
 from insightedit.evaluation.core.run_folder import RECORDS, RUN
 from insightedit.evaluation.core.statistics import Rate, mcnemar
 from insightedit.evaluation.reporting.pictures import contact_sheet, example_card
+from insightedit.evaluation.reporting.runs import ASKED_CONTROLS
 from insightedit.evaluation.scenes.report import MODEL_ROW, is_pair, line_of
 from insightedit.files import check_folder, write_text
 from insightedit.images.provenance import save_picture
@@ -45,10 +46,6 @@ DETAIL_MEANING = {
     "size": "|log2| of the ratio of heights",
     "count": "things too many or too few in the whole picture",
     "hist, IoU, SSIM": "colours, outline and structure: likeness to the target's thing, cut out and aligned by moments",
-}
-CONTROLS = {  # of each kind of rules, always asked for
-    "editing": ("copy_source", "oracle", "wrong_object", "oracle_tint", "autoencoder_source", "autoencoder_target"),
-    "new": ("empty_backdrop", "oracle", "oracle_tint", "autoencoder_backdrop", "autoencoder_target"),
 }
 WHY_MISSING = {
     "wrong_object": "no scene has another object to edit",
@@ -88,31 +85,26 @@ def rows_table(report: SceneReport) -> Table:
     title = f"{what}, {scenes}, protocol {protocol.hash}"
     table = titled_table(title, [""], ["n", "success %", *list(MEANING)[1:]])
     for row in report.rows:
-        table.add_row(*_row_cells(row), style="bold" if row is report.model else None)
+        means, chance = row.means, row.means["discrimination_chance"]
+        cells = (
+            row.name.replace("_", " "),
+            str(row.success.n),
+            _rate(row.success),
+            _number(means["progress"], 2),
+            _number(means["balanced"], 2),
+            _percent(means["leak"], 1),
+            _number(means["psnr_background"], 1) + (f" ({row.capped} capped)" if row.capped else ""),
+            "-" if chance is None else f"{_percent(means['discriminates'])} [{_percent(chance)}]",
+            _number(means["iou"], 2),
+        )
+        table.add_row(*cells, style="bold" if row is report.model else None)
     return table
-
-
-def _row_cells(row: SceneRow) -> list[str]:
-    means = row.means
-    chance = means["discrimination_chance"]
-    right = "-" if chance is None else f"{_percent(means['discriminates'])} [{_percent(chance)}]"
-    return [
-        row.name.replace("_", " "),
-        str(row.success.n),
-        _rate(row.success),
-        _number(means["progress"], 2),
-        _number(means["balanced"], 2),
-        "-" if means["leak"] is None else f"{100 * means['leak']:.1f} %",
-        _number(means["psnr_background"], 1) + (f" ({row.capped} capped)" if row.capped else ""),
-        right,
-        _number(means["iou"], 2),
-    ]
 
 
 def missing_controls(report: SceneReport) -> list[str]:
     """A line for every control row that could not be computed, with the reason."""
     present = {row.name for row in report.rows}
-    wanted = CONTROLS["new" if "empty_backdrop" in present else "editing"]
+    wanted = ASKED_CONTROLS["new" if "empty_backdrop" in present else "editing"]
     return [
         f"{name.replace('_', ' ')}: not computed, {WHY_MISSING[name if name in WHY_MISSING else name.split('_')[0]]}"
         for name in wanted
@@ -128,31 +120,24 @@ def details_table(report: SceneReport) -> Table | None:
     names = [name for heading in DETAIL_MEANING for name in heading.split(", ")]
     table = titled_table(title, [""], ["exact %", *names[1:]], padding=(0, 1, 0, 0))
     for row in report.rows:
-        table.add_row(*_detail_cells(row), style="bold" if row is report.model else None)
+        means, errors = row.means, []
+        for name, digits, factor in (("colour", 1, 1.0), ("position", 1, 100.0), ("size", 2, 1.0), ("count", 2, 1.0)):
+            mean, high = means[f"{name}_error"], row.p90[f"{name}_error"]
+            if mean is None or high is None:
+                errors.append("-")
+            else:
+                errors.append(f"{factor * mean:.{digits}f} ({factor * high:.{digits}f})")
+        cells = (
+            row.name.replace("_", " "),
+            "-" if row.exact is None else _rate(row.exact),
+            *(_number(means[name], 2) for name in ("change_accuracy", "keep_accuracy", "predicate_f1")),
+            _percent(means["found"]),
+            _percent(means["right_kind"]),
+            *errors,
+            *(_number(means[name], 2) for name in ("subject_histogram", "subject_iou", "subject_ssim")),
+        )
+        table.add_row(*cells, style="bold" if row is report.model else None)
     return table
-
-
-def _detail_cells(row: SceneRow) -> list[str]:
-    means = row.means
-
-    def error(name: str, digits: int, factor: float = 1.0) -> str:
-        mean, high = means[name], row.p90[name]
-        if mean is None or high is None:
-            return "-"
-        return f"{factor * mean:.{digits}f} ({factor * high:.{digits}f})"
-
-    return [
-        row.name.replace("_", " "),
-        "-" if row.exact is None else _rate(row.exact),
-        *(_number(means[name], 2) for name in ("change_accuracy", "keep_accuracy", "predicate_f1")),
-        _percent(means["found"]),
-        _percent(means["right_kind"]),
-        error("colour_error", 1),
-        error("position_error", 1, 100.0),
-        error("size_error", 2),
-        error("count_error", 2),
-        *(_number(means[name], 2) for name in ("subject_histogram", "subject_iou", "subject_ssim")),
-    ]
 
 
 def failures_table(row: SceneRow) -> Table | None:
@@ -195,8 +180,8 @@ def _rate(value: Rate) -> str:
     return f"{100 * value.value:.1f} ({100 * value.low:.1f} - {100 * value.high:.1f})"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f} %"
+def _percent(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -226,8 +211,8 @@ def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             f"The report in {folder} is damaged or of an earlier version ({error}): evaluate again."
         ) from error
     protocol, rows = (report.get("protocol"), report.get("rows")) if isinstance(report, dict) else (None, None)
-    is_whole = isinstance(protocol, dict) and "hash" in protocol and isinstance(rows, list) and len(rows) > 0
-    if not is_whole or not all(isinstance(one, dict) for one in rows or ()):
+    is_named = isinstance(protocol, dict) and "hash" in protocol
+    if not is_named or not isinstance(rows, list) or not rows or not all(isinstance(one, dict) for one in rows):
         raise ValueError(f"The report in {folder} lacks its protocol or its rows: evaluate again.")
     return report, records
 
@@ -250,29 +235,18 @@ def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Map
     numbers = ["success %", "progress", "balanced", "leak", *(("exact %", "F1") if in_detail else ())]
     title = f"protocol {next(iter(hashes.values()))}"
     table = titled_table(title, [""], [*numbers, "McNemar p against the first"])
-    outcomes = {name: _outcomes(records) for name, (_, records) in reports.items()}
-    first = next(iter(outcomes.values()))
-    for name, (report, _) in reports.items():
-        row = report["rows"][0]
-        p_value = (
-            "" if outcomes[name] is first else f"{mcnemar(list(first.values()), _aligned(outcomes[name], first)):.3g}"
-        )
-        means = row["means"]
-        cells = (_number(means[key], 2) for key in ("progress", "balanced"))
-        extra = _exactness(row) if in_detail else ()
-        table.add_row(name, _rate(Rate(**row["success"])), *cells, _number(means["leak"], 4), *extra, p_value)
+    outcomes = {
+        name: {line["sample_id"]: line["success"] for line in lines if line["row"] == MODEL_ROW}
+        for name, (_, lines) in reports.items()
+    }
+    first = {sample: success for sample, success in next(iter(outcomes.values())).items() if not is_pair(sample)}
+    for place, (name, (report, _)) in enumerate(reports.items()):
+        row, means = report["rows"][0], report["rows"][0]["means"]
+        cells = [_rate(Rate(**row["success"])), _number(means["progress"], 2), _number(means["balanced"], 2)]
+        cells.append(_number(means["leak"], 4))
+        if in_detail:
+            cells.append("-" if row["exact"] is None else _rate(Rate(**row["exact"])))
+            cells.append(_number(means["predicate_f1"], 2))
+        p_value = mcnemar(list(first.values()), [outcomes[name][sample] for sample in first])
+        table.add_row(name, *cells, f"{p_value:.3g}" if place else "")
     return table
-
-
-def _exactness(row: Mapping[str, Any]) -> tuple[str, str]:
-    exact = row["exact"]
-    return "-" if exact is None else _rate(Rate(**exact)), _number(row["means"]["predicate_f1"], 2)
-
-
-def _outcomes(records: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
-    chosen = (r for r in records if r["row"] == MODEL_ROW and not is_pair(r["sample_id"]))
-    return {record["sample_id"]: record["success"] for record in chosen}
-
-
-def _aligned(outcomes: Mapping[str, bool], order: Iterable[str]) -> list[bool]:
-    return [outcomes[name] for name in order]

@@ -1,17 +1,19 @@
-"""What tables and reports are made of: one run with its records, its samples and what is known about it."""
+"""What tables and reports are made of: runs, with their records, their samples and what is known about them."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from insightedit.evaluation.core import run_folder
 from insightedit.evaluation.core.failures import FAILURES
-from insightedit.evaluation.core.records import MetricRecord
+from insightedit.evaluation.core.records import MetricRecord, read_records
 from insightedit.evaluation.core.run_folder import RunCard, RunSample
 from insightedit.evaluation.reporting.columns import MetricValues, ValuesKey, gather
 from insightedit.evaluation.reporting.tables import MetricColumn
@@ -26,6 +28,20 @@ HEADLINES = (
     *("LPIPS", "L1", "L2"),
 )  # what a table's readers look at first
 ORDERS = ("progress", *HEADLINES)  # what tells best from worst samples: a success is only yes or no
+
+ASKED_CONTROLS = {  # on scenes, by kind of rules
+    "editing": ("copy_source", "oracle", "wrong_object", "oracle_tint", "autoencoder_source", "autoencoder_target"),
+    "new": ("empty_backdrop", "oracle", "oracle_tint", "autoencoder_backdrop", "autoencoder_target"),
+}
+LOOKS: dict[str, dict[str, str]] = {  # metric of scenes -> how its column looks
+    **{name: {"label": name} for name in ("success", "progress", "balanced", "leak", "exact")},
+    "psnr_background": {"label": "background dB", "template": "{:.1f}"},
+    "discriminates": {"label": "right object"},
+    "discrimination_chance": {"label": "(by chance)"},
+    "iou": {"label": "overlap"},
+    "predicate_f1": {"label": "predicate F1"},
+    "pair_success": {"label": "success in pairs"},
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +65,7 @@ class ReportRun:
     # id -> what was asked, with paths that can be opened; of scenes, those whose pictures were kept
     samples: Mapping[str, RunSample]
     columns: tuple[MetricColumn, ...]  # what was measured, in the protocol's order
-    facts: tuple[tuple[str, str], ...]  # (what, value) pairs of the page's head
-    warnings: tuple[str, ...]  # sentences of the benchmark, the protocol and the pairing
+    missing_rows: tuple[str, ...] = ()  # control rows of scenes that could not be computed
     ordered: MetricColumn | None = None  # the metric that tells best from worst samples, where it was chosen
     failures: tuple[FailureCount, ...] = ()  # the taxonomy, empty without verdicts
     counted: str = "samples"  # what the taxonomy counts: "samples", or raters' "votes"
@@ -76,6 +91,52 @@ class ReportRun:
         """Scale of image guidance, None if the run has none."""
         scale = self.card.settings.get("image_guidance_scale")
         return float(scale) if isinstance(scale, int | float) and not isinstance(scale, bool) else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is to be known about the run -> its value; what has none is left out."""
+        card, bench, protocol, outputs = self.card, self.card.benchmark, self.card.protocol, self.card.outputs
+        end = f" to {card.finished}" if card.finished else ", not finished"
+        facts = {
+            "Benchmark": bench.get("title") or bench.get("name"),
+            "Split": bench.get("split"),
+            "Version of its files": bench.get("version"),
+            "Samples": bench.get("samples"),
+            "Licence": bench.get("licence"),
+            "Published by": bench.get("paper"),
+            "Protocol": f"{protocol.get('name')}, {protocol.get('title')}",
+            "Protocol's hash": protocol.get("hash"),
+            "Protocol's source": protocol.get("source"),
+            "Averaging": protocol.get("averaging"),
+            "Scenes": _pairs(protocol.get("scenes") or {}),
+            "Method": card.method,
+            "Outputs": f"{outputs.get('kind')}: {outputs.get('source')}",
+            "SHA-256 of the weights": outputs.get("ckpt_sha"),
+            "Seeds": ", ".join(str(seed) for seed in outputs.get("seeds", ()) if seed is not None),
+            "Settings": _pairs(card.settings),
+            "Measured with": ", ".join(f"{key}: {one.get('name', '')}" for key, one in card.models.items()),
+            "Measured": card.started + end if card.started else "",
+            "Run": card.run_id,
+            "Libraries": _pairs(card.versions),
+        }
+        return {name: value for name, value in facts.items() if value not in (None, "")}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is odd about the run, the benchmark, the rules and the pictures, most general first."""
+        bench, protocol = self.card.benchmark, self.card.protocol
+        unfinished = "The run is not finished: numbers are of the samples done so far."
+        licence = f"The licence excludes commercial use: {bench.get('licence')}."
+        told = [
+            *([unfinished] if self.card.finished is None else []),
+            *([licence] if bench.get("is_non_commercial") else []),
+            *bench.get("warnings", ()),
+            *protocol.get("caveats", ()),
+            *(f"{o['metric_name']} ({o['metric_variant']}): {o['why']}" for o in protocol["columns"] if o.get("why")),
+            *self.card.outputs.get("warnings", ()),
+            *(f"Control row {name} could not be computed." for name in self.missing_rows),
+        ]
+        return list(dict.fromkeys(told))
 
     @cached_property
     def own(self) -> Mapping[tuple[str, str], MetricValues]:
@@ -138,6 +199,76 @@ class ReportRun:
                 yield replace(record, method=method) if record.method == self.method else record
 
         return replace(self, card=replace(self.card, method=method), records=records)
+
+
+def _pairs(entries: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in entries.items()
+        if value is not None
+    )
+
+
+def read_report_run(folder: Path) -> ReportRun:
+    """Read a folder that a benchmark run wrote.
+
+    Raises:
+        FileNotFoundError: if it is none.
+        ValueError: if a file is damaged.
+    """
+    card = run_folder.read_run(folder)
+    records = partial(read_records, folder / run_folder.RECORDS)
+    measured, methods, facts = set(), set(), []
+    for one in records():
+        methods.add(one.method)
+        if one.method == card.method and not (one.error or "").startswith("not measured"):  # a network was missing
+            measured.add((one.metric_name, one.metric_variant))
+            facts += [one.facts] if one.metric_name == "success" and one.facts else []
+    is_strict = all(one["metric_variant"] == "strict" for one in card.protocol["columns"])
+    columns = []
+    for one in card.protocol["columns"]:
+        name = one["metric_name"]
+        # where there is one variant only, no heading need say which
+        plain = {"label": MetricColumn(name).heading().label} if is_strict else {}
+        columns.append(MetricColumn(name, one["metric_variant"], one.get("better"), **LOOKS.get(name, plain)))
+    primary = Counter(one["failure"] for one in facts)
+    carried = Counter(code for one in facts for code in one["failures"])
+    controls = ASKED_CONTROLS["new" if "empty_backdrop" in methods else "editing"] if facts else ()
+    return ReportRun(
+        folder=folder,
+        card=card,
+        records=records,
+        samples=_samples(folder),
+        columns=tuple(column for column in columns if column.key in measured),
+        missing_rows=tuple(name for name in controls if name not in methods),
+        failures=tuple(
+            FailureCount(code, text, primary[code], carried[code])
+            for code, text in FAILURES.items()
+            if primary[code] or carried[code]
+        ),
+        verdicts=dict(Counter(one["verdict"] for one in facts).most_common()),
+    )
+
+
+def _samples(folder: Path) -> dict[str, RunSample]:
+    """Id -> sample, with paths that can be opened from anywhere; none where the run kept none."""
+    if not (folder / run_folder.SAMPLES).is_file():
+        return {}
+
+    def full(path: str | None) -> str | None:
+        return None if path is None else str(run_folder.locate(path, folder))
+
+    return {
+        one.sample_id: replace(
+            one,
+            source=full(one.source),
+            target=full(one.target),
+            mask=full(one.mask),
+            references=tuple(str(run_folder.locate(path, folder)) for path in one.references),
+            outputs=tuple({**made, "path": full(made["path"])} for made in one.outputs),
+        )
+        for one in run_folder.read_samples(folder)
+    }
 
 
 def merge_runs(runs: Sequence[ReportRun]) -> list[ReportRun]:

@@ -36,14 +36,9 @@ Spoil = Callable[[Record, World, np.random.Generator], Record | None]
 
 
 def plant_faults(steps: Sequence[Step], faults: Mapping[str, float]) -> list[Step]:
-    """The steps with one before `quality` that spoils pairs.
+    """The steps with one before `quality` that spoils pairs; `faults` are shares of kinds, "all" is spread over all.
 
-    Args:
-        steps: of a recipe.
-        faults: kind -> share of the pairs, 0 to 1; "all" for a share that is spread over all kinds.
-
-    Raises:
-        ValueError: for an unknown kind, a share out of range, or steps without one named quality.
+    ValueError for an unknown kind, a share out of range, or steps without one named quality.
     """
     shares = shares_of(faults)
     names = [step.name for step in steps]

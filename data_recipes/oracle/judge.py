@@ -10,11 +10,10 @@ picture shows; what differs from it then is a fault of the picture. Nothing but 
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -33,7 +32,7 @@ SEEN = 12  # grey levels from which on two pixels differ
 TOUCHED = 0.1  # share of a thing's pixels that differ, from which on it may be gone or another one
 COARSE = (1.0, 0.8, 0.62, 0.48, 0.36)  # heights that are tried first, as shares of the old thing's
 BEST = 4  # guesses that are looked at closely
-KEPT = 512  # readings
+KEPT = 512  # readings that are remembered
 
 
 @dataclass
@@ -45,7 +44,6 @@ class OracleJudge(Oracle):
     def __post_init__(self) -> None:
         if self.high not in (5, 10):
             raise ValueError(f"backends.judge.high is {self.high!r}: rubrics end at 5 or at 10.")
-        self._reader = Reader()
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """See `backends.base`; ValueError for what is neither "sc" nor "pq", or lacks the pictures of its kind."""
@@ -62,7 +60,7 @@ class OracleJudge(Oracle):
                 f"{needed[question.task]}, and knows no reference pictures."
             )
         world = world_of(question.truth)
-        seen = [self._reader.read(world, picture) for picture in question.pictures]
+        seen = [read_picture(world, picture) for picture in question.pictures]
         if question.task == "pq":
             scores, reason = quality_scores(world, seen[0])
         else:
@@ -76,22 +74,6 @@ class Reading:
 
     scene: Scene  # nearest to it
     unexplained: np.ndarray  # (H, W) bool: pixels that are not as the scene's drawing has them
-
-
-class Reader:
-    """Reads pictures, and remembers the last ones: a pair is asked about once for each wording."""
-
-    def __init__(self) -> None:
-        self._readings: OrderedDict[bytes, Reading] = OrderedDict()
-
-    def read(self, world: World, picture: np.ndarray) -> Reading:
-        """What a picture of a scene's size shows; (H, W, 3) uint8."""
-        key = hashlib.sha256(repr(world.scene).encode() + picture.tobytes()).digest()
-        if key not in self._readings:
-            self._readings[key] = read_picture(world, picture)
-            if len(self._readings) > KEPT:
-                self._readings.popitem(last=False)
-        return self._readings[key]
 
 
 def quality_scores(world: World, seen: Reading) -> tuple[tuple[int, int], str]:
@@ -183,6 +165,12 @@ def read_picture(world: World, picture: np.ndarray) -> Reading:
             f"the oracle judge got a picture of shape {picture.shape} for a scene of {world.photo.shape}: give it "
             "pairs of the scene's own size."
         )
+    return _read(world, picture.tobytes())
+
+
+@lru_cache(maxsize=KEPT)  # a pair is asked about once for each wording
+def _read(world: World, pixels: bytes) -> Reading:
+    picture = np.frombuffer(pixels, np.uint8).reshape(world.photo.shape)
     differs = _differs(world.photo, picture)
     touched = [  # things whose pixels are not what they were
         number

@@ -105,11 +105,7 @@ class OracleInpainter(Oracle):
     """
 
     def paint(self, paintings: Sequence[InpaintRequest]) -> list[np.ndarray]:
-        """See `backends.base`.
-
-        Raises:
-            ValueError: if a picture or a mask is not of the scene's size, or a prompt names nothing that scenes have.
-        """
+        """See `backends.base`; ValueError for other sizes than the scene's, and what scenes do not have."""
         self.calls += len(paintings)
         return [self._one(painting) for painting in paintings]
 

@@ -111,11 +111,7 @@ def random_of(text: str) -> np.random.Generator:
 
 
 def world_of(truth: Mapping[str, Any]) -> World:
-    """The scene that a record's truth names; with `after`, what it is after its edit.
-
-    Raises:
-        ValueError: if the record is of no rendered scene.
-    """
+    """The scene that a record's truth names; with `after`, what it is after its edit. ValueError if it names none."""
     if truth.get("kind") != KIND:
         raise ValueError(
             f"an oracle was asked about a picture whose truth is {dict(truth)!r}: oracles know rendered scenes only; "
@@ -179,11 +175,7 @@ class Scenes:
 
 
 def open_scenes(config: InputConfig, as_pairs: bool = False) -> Scenes:
-    """Photos of the split, size and seed that a config names.
-
-    Raises:
-        ValueError: if no count is set, or the split or the size cannot be.
-    """
+    """Photos of the split, size and seed that a config names; ValueError if no count is set, or they cannot be."""
     if config.count is None:
         raise ValueError("source.count is not set: scenes have no end, so say how many, e.g. `count: 200`.")
     return Scenes(SceneSampler(split=config.split, size=config.size, seed=config.seed), as_pairs)

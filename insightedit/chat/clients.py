@@ -89,11 +89,7 @@ class MissingReplyError(LookupError):
 
 
 class RecordedClient:
-    """Gives the replies of a store to the model of a name; asks nobody.
-
-    Raises:
-        MissingReplyError: if the store has no reply of this model.
-    """
+    """Gives a store's replies of the model of a name; asks nobody. MissingReplyError if there is none of this model."""
 
     def __init__(self, store: ReplyStore, name: str) -> None:
         settings = store.settings(name)
@@ -113,8 +109,7 @@ class RecordedClient:
 class RecordingClient:
     """Asks a model what the store does not hold, and keeps every reply: a stopped run goes on where it was.
 
-    Raises:
-        ValueError: if the store was begun with other settings of this model.
+    ValueError if the store was begun with other settings of this model.
     """
 
     def __init__(self, client: ChatClient, store: ReplyStore) -> None:
@@ -281,12 +276,7 @@ class EndpointClient:
         return replace(reply, text=self._without_key(reply.text)), "", None
 
     def _post(self, http: httpx.Client, body: dict[str, Any]) -> httpx.Response:
-        """A whole response of bounded size and time.
-
-        Raises:
-            TimeoutError: if it goes on for too long.
-            httpx.RequestError: if nothing comes, or too much.
-        """
+        """A whole response of bounded size and time; TimeoutError or httpx.RequestError for nothing, or too much."""
         import httpx
 
         longest = 5 * self.timeout if self.total_timeout is None else self.total_timeout

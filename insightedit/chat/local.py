@@ -18,17 +18,9 @@ from insightedit.modeling.pretrained import load_pretrained
 class LocalClient:
     """A language model of transformers on this machine; greedy, so the same question has one reply.
 
-    Args:
-        model: hub id or folder; its processor or tokenizer needs a chat template.
-        name: what replies are kept under; by default the hub id, or the folder's name.
-        revision: of the hub's repository.
-        device: where it runs.
-        dtype: of its weights; "auto" as they are stored.
-        quantization: "none", or "4bit" or "8bit" by bitsandbytes.
-        max_new_tokens: longest reply.
-
-    Raises:
-        ValueError: if there is no chat template.
+    `model` is a hub id or folder, whose processor or tokenizer needs a chat template (else ValueError); `name` what
+    replies are kept under, by default the hub id or the folder's name; `dtype` "auto" takes weights as they are stored;
+    `quantization` is "none", or "4bit" or "8bit" by bitsandbytes.
     """
 
     def __init__(
@@ -86,13 +78,9 @@ class LocalClient:
 
     @torch.no_grad()
     def ask_together(self, prompts: Sequence[str], pictures: Sequence[Sequence[Image.Image]]) -> list[Reply]:
-        """Greedy replies to a batch of questions, padded on the left.
+        """Greedy replies to B questions, each with as many RGB pictures as the others, padded on the left.
 
         In half precision the last bits, and so now and then a word, depend on what else is in the batch.
-
-        Args:
-            prompts: B questions.
-            pictures: for each, as many as for the others; RGB. ValueError if the model reads text only.
         """
         talks = [
             [{"role": "user", "content": self._content(prompt, shown)}]

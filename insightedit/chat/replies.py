@@ -89,16 +89,10 @@ class _Row(BaseModel):
 class ReplyStore:
     """Every reply of every model, one JSON line each, so that nothing is asked twice.
 
-    Lines are only ever added, each on the disk before `add` returns. A last line that a kill cut short is not read,
-    and removed by the next `add`. One process writes to a file at a time; its threads may share the store.
-
-    Args:
-        path: the `.jsonl` file; made by the first `add`, its folder too.
-        per_process: several processes work at once: each reads the files of all, `replies.HOST-PID.jsonl` and `path`
-            itself, when it begins, and writes to one of its own.
-
-    Raises:
-        ValueError: naming file and line of the first entry that is damaged.
+    Lines are only ever added to the file at `path`, each on the disk before `add` returns. A last line that a kill cut
+    short is not read, and removed by the next `add`; another damaged line is a ValueError that names it. One process
+    writes to a file at a time; its threads may share the store. With `per_process` several work at once: each reads the
+    files of all, `replies.HOST-PID.jsonl` and `path` itself, when it begins, and writes to one of its own.
     """
 
     def __init__(self, path: Path, *, per_process: bool = False) -> None:
@@ -129,10 +123,9 @@ class ReplyStore:
         return None if found is None else dict(found)
 
     def add(self, key: ReplyKey, reply: Reply, *, settings: Mapping[str, Any]) -> Reply:
-        """Keep a reply, unless the question has one already: what the store holds then, of two at a time the first.
+        """Keep a reply, unless the question has one already; gives the reply that the store holds then.
 
-        Raises:
-            ValueError: if the judge had other settings, which are the same for all its replies.
+        All replies of a judge are given with the same settings, else ValueError.
         """
         row = _Row(key=key.hash, settings=dict(settings), **asdict(key), **asdict(reply))
         with self._lock:

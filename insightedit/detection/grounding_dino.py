@@ -33,18 +33,10 @@ class GroundingDinoDetector:
         return weights_digest(self.model)
 
     def best_box(self, picture: np.ndarray, phrase: str, *, threshold: float) -> Detection | None:
-        """The best box for one phrase, as MIGEBench finds its subjects.
+        """The best box for a phrase, of a score above the threshold, as MIGEBench finds its subjects; None without one.
 
-        MIGEBench's text threshold of 0.25 only decides which words a box is labelled with, not which box is taken, so
-        there is none here.
-
-        Args:
-            picture: (H, W, 3) uint8.
-            phrase: what is looked for; ValueError if empty.
-            threshold: score that the box has to exceed, 0..1.
-
-        Returns:
-            The box, which may reach beyond the picture's edges; None if none is sure enough.
+        It may reach beyond the picture's edges. MIGEBench's text threshold of 0.25 only decides which words a box is
+        labelled with, not which box is taken, so there is none here.
         """
         text = phrase.strip().lower().rstrip(".")
         if not text:
@@ -68,22 +60,15 @@ class GroundingDinoDetector:
         text_threshold: float,
         batch_size: int = 4,
     ) -> list[list[Detection]]:
-        """All boxes of several phrases.
+        """All boxes of several phrases, best first and cut to the picture, for each of B pictures (H, W, 3) uint8.
 
         All phrases of a picture are put into one text, "a dog. a cat."; a box belongs to the phrase whose tokens it
         agrees with best. Pictures of one size go through together, so no picture is padded and a batch finds what
-        single pictures would; a text too long for the model is read in parts.
+        single pictures would; a text too long for the model is read in parts. Empty phrases and repetitions are left
+        out.
 
-        Args:
-            pictures: B times (H, W, 3) uint8.
-            phrases: for each picture, what is looked for; empty ones and repetitions are left out.
-            box_threshold: score that a box has to exceed, 0..1.
-            text_threshold: score that its phrase has to exceed in it; of use below `box_threshold` only where a box
-                owes its score to a full stop.
-            batch_size: pictures at a time.
-
-        Returns:
-            B lists, best first, boxes cut to the picture; empty where nothing is found.
+        A box has to exceed `box_threshold`, and its phrase `text_threshold` in it, which is of use below the other only
+        where a box owes its score to a full stop; both 0..1.
         """
         passes: dict[tuple[int, ...], list[tuple[int, list[Span], str]]] = {}
         for number, (picture, wanted) in enumerate(zip(pictures, phrases, strict=True)):
@@ -144,11 +129,8 @@ def assign_phrases(
 ) -> list[Detection]:
     """Boxes with the phrase that each agrees with best, cut to the picture; those with nothing inside it are dropped.
 
-    Args:
-        phrases: P of them.
-        scores: (Q, P), of each box with each phrase.
-        boxes: (Q, 4), centre x, centre y, width and height, in shares of the picture.
-        size: of the picture, height first.
+    Of P phrases: scores (Q, P); boxes (Q, 4), centre x, centre y, width and height, in shares of the picture; size of
+    the picture, height first.
     """
     height, width = size
     found = []

@@ -29,16 +29,10 @@ class SamSegmenter:
     def segment(
         self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence[XYXY]], *, best_of_three: bool = True
     ) -> list[list[np.ndarray]]:
-        """Masks of what is in boxes.
+        """Masks (H, W) bool of what is in boxes (at least one a picture, xyxy in pixels) of B pictures (H, W, 3) uint8.
 
-        Args:
-            pictures: B times (H, W, 3) uint8; they go through the network together.
-            boxes: for each picture at least one box (left, top, right, bottom) in pixels.
-            best_of_three: of the three masks that are proposed for a box, take the one of the best predicted IoU;
-                False asks for a single mask (MIGEBench).
-
-        Returns:
-            B lists with a mask (H, W) bool for each box.
+        Of the three masks that are proposed for a box, the one of the best predicted IoU is taken; without
+        `best_of_three` a single mask is asked for (MIGEBench).
         """
         longest = max(len(some) for some in boxes)  # all have to have as many: the last one again, to be cut off
         filled = [[list(box) for box in (*some, *[some[-1]] * (longest - len(some)))] for some in boxes]

@@ -53,11 +53,9 @@ class Assets:
         """A user's own pack: `metadata.json` (a list) or `metadata.jsonl`, one entry per file.
 
         Entries need `file`, `kind` (sprite or photo), `name`; sprites may have `group` (or `category`) and `fact`,
-        photos may have `split` (by default every fifth photo is kept for `test`, the one before it for `val`).
-
-        Raises:
-            FileNotFoundError: if the folder has no metadata file, or lacks a file that it lists.
-            ValueError: if an entry is not usable, or the pack has too few sprites or photos for scenes.
+        photos may have `split` (by default every fifth photo is kept for `test`, the one before it for `val`). A file
+        that is not there is a FileNotFoundError; an entry that is not usable, or too few sprites or photos for scenes a
+        ValueError.
         """
         return _load(Path(folder))
 

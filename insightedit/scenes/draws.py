@@ -26,14 +26,8 @@ Arranged = tuple[tuple[SceneObject, ...], tuple[int, ...]]
 class RandomAccessSampler:
     """Endless, random-access samples of one split: `sampler[index]` is a pure function of (split, size, seed, index).
 
-    Args:
-        split: train, val or test.
-        size: side of the square pictures in pixels.
-        seed: another seed gives another world of the same kind; 24 bits of it are used.
-        assets: sprites and photographs; the embedded ones by default.
-
-    Raises:
-        ValueError: for an unknown split.
+    Pictures are squares of `size` pixels. Another seed, of which 24 bits are used, gives another world of the same
+    kind. `assets` are sprites and photographs; the embedded ones by default.
     """
 
     stream = "edits"  # one of `STREAMS`
@@ -152,9 +146,6 @@ def refer(scene: Scene, targets: tuple[int, ...], category: str, assets: Assets 
     """The words for the targets (indices), as the category wants them: `the left dog`, `the animal that can fly`.
 
     `assets` tell the facts; the embedded ones by default.
-
-    Raises:
-        ValueError: if there is no target.
     """
     if not targets:
         raise ValueError("refer() needs at least one target object.")

@@ -110,11 +110,7 @@ class EditSample:
         return (self.renderer.render(without) != self.source).any(axis=-1)
 
     def segmentation_sample(self, colour: str = "red") -> SegmentationSample:
-        """Segmentation painted as editing: the object's pixels blended half and half with a named colour.
-
-        Raises:
-            ValueError: if the edit concerns no object (photometric edits and additions).
-        """
+        """Segmentation painted as editing: the edited objects' pixels (ValueError if none) half in a named colour."""
         if not self.edit.targets:
             raise ValueError(
                 f"a {self.task} edit points at no object: segmentation needs one of remove, replace, recolour, resize."
@@ -139,11 +135,7 @@ class SegmentationSample:
 class SceneSampler(RandomAccessSampler):
     """Endless, random-access edits of scenes of one split; other arguments as `RandomAccessSampler`.
 
-    Args:
-        style: tell every scene in a `simple` or an `advanced` wording; None for both. The scenes stay the same ones.
-
-    Raises:
-        ValueError: for an unknown split or style.
+    `style` tells every scene in a `simple` or an `advanced` wording; None in both. The scenes stay the same ones.
     """
 
     templates = wordings.TEMPLATES

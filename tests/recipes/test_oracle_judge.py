@@ -11,7 +11,7 @@ import pytest
 
 from data_recipes.backends.base import Question
 from data_recipes.oracle import judge as judge_module
-from data_recipes.oracle.judge import OracleJudge, Reader, read_picture
+from data_recipes.oracle.judge import OracleJudge, read_picture
 from data_recipes.oracle.world import world_of
 from insightedit.scenes import SceneSampler
 from insightedit.scenes.scene import SceneObject
@@ -150,14 +150,12 @@ def test_pictures_are_read_by_their_pixels():
     assert names[DONUT] == "tree"
 
 
-def test_readings_are_remembered_but_not_without_end(monkeypatch):
-    monkeypatch.setattr(judge_module, "KEPT", 3)
-    reader = Reader()
-    assert reader.read(WORLD, WORLD.photo) is reader.read(WORLD, WORLD.photo.copy())
-    shown = [WORLD.draw(WORLD.without(number)) for number in range(4)]
-    first = [reader.read(WORLD, picture) for picture in shown]
-    assert reader.read(WORLD, shown[3]) is first[3]
-    assert reader.read(WORLD, shown[0]) is not first[0]
+def test_readings_are_remembered_but_not_without_end():
+    assert read_picture(WORLD, WORLD.photo) is read_picture(WORLD, WORLD.photo.copy())
+    assert read_picture(WORLD, WORLD.photo) is not read_picture(
+        world_of(photo(3).truth), world_of(photo(3).truth).photo
+    )
+    assert judge_module._read.cache_info().maxsize == judge_module.KEPT
 
 
 def test_it_is_told_of_no_fault():

@@ -8,18 +8,10 @@ import numpy as np
 
 
 def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
-    """Agreement of several raters beyond chance.
+    """Agreement of several raters beyond chance: at most 1, which is full agreement; 0 is chance.
 
-    Args:
-        counts: (items, categories), how many raters put an item into a category; the same number of raters, at
-            least two, for every item.
-
-    Returns:
-        At most 1, which is full agreement; 0 is chance; None where every rating is the same, so that chance alone
-        explains all.
-
-    Raises:
-        ValueError: if there is no item, or the numbers of raters differ or are below two.
+    `counts` are (items, categories), how many raters put an item into a category; the same number of raters, at least
+    two, for every item. None where every rating is the same, so that chance alone explains all.
 
     Source: Fleiss, "Measuring nominal scale agreement among many raters", 1971.
     """

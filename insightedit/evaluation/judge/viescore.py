@@ -53,22 +53,12 @@ def judge_edit(
     category: str = "",
     repeats: int = REPEATS,
 ) -> list[Verdict]:
-    """Ask a judge about one edit.
+    """Ask a judge about one edit of RGB pictures: so many verdicts, or one of a deterministic judge.
 
-    Args:
-        judge: who is asked; a deterministic one once, others `MAX_ATTEMPTS` times until a reply can be read.
-        rubric: what is asked, from `RUBRICS`.
-        source: RGB.
-        edited: RGB.
-        instruction: what the editor was told.
-        sample_id: of the edit.
-        category: of the edit.
-        repeats: verdicts, at least 1; a deterministic judge gives one.
+    A question whose reply cannot be read is asked up to `MAX_ATTEMPTS` times, of a deterministic judge once.
 
-    Raises:
-        ValueError: if `repeats` is below 1, the instruction is empty, a picture is not RGB, or the rubric has no
-            questions about edits of this category.
-        ChatError: if the judge cannot be reached; this is no missing reply.
+    ValueError if `repeats` is below 1, the instruction is empty, a picture is not RGB, or the rubric has no questions
+    about edits of this category; ChatError if the judge cannot be reached, which is no missing reply.
     """
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}: a judge gives at least one verdict.")
@@ -137,11 +127,7 @@ class JudgeSummary:
 
 
 def summarise(verdicts: Sequence[Verdict]) -> JudgeSummary:
-    """Average verdicts of one method by one judge and rubric.
-
-    Raises:
-        ValueError: if there is none, they are of several judges or rubrics, or samples differ in their repeats.
-    """
+    """Average verdicts of one method by one judge and rubric, as many for each sample; ValueError if they are not."""
     if not verdicts:
         raise ValueError("there is no verdict to average: judge at least one edit.")
     kinds = sorted({(one.judge, one.rubric, one.rubric_hash) for one in verdicts})

@@ -61,25 +61,14 @@ class RatingItem:
 def write_rating_page(
     folder: Path, items: Sequence[RatingItem], *, seed: int, raters: int = MIN_RATERS, max_side: int = 512
 ) -> tuple[Path, Path]:
-    """Write the page for the raters and the key to it.
+    """Write `rate.html`, to be sent to the raters, and `key.json`, to be kept from them; returns their paths.
 
-    All results of a sample are shown at the size of its source, and are encoded anew: neither size, file name nor
-    metadata tell the method.
+    All results of a sample are shown at the size of its source, at most `max_side` pixels, and are encoded anew:
+    neither size, file name nor metadata tell the method. The order is shuffled by the seed, for each rater in another
+    way.
 
-    Args:
-        folder: made if missing.
-        items: what is rated.
-        seed: of the shuffling, a different one for each rater; it stands in the key.
-        raters: people who will rate, at least three.
-        max_side: pixels of the longer side of what is shown.
-
-    Returns:
-        Paths of `rate.html`, to be sent to the raters, and of `key.json`, to be kept from them.
-
-    Raises:
-        ValueError: if there is nothing to rate, raters are too few, ids repeat, an instruction is empty, or methods
-            differ among samples.
-        FileNotFoundError: if a picture is missing.
+    ValueError if there is nothing to rate, raters are fewer than three, ids repeat, an instruction is empty, or methods
+    differ among samples.
     """
     from jinja2 import Environment
 
@@ -197,12 +186,7 @@ def read_key(path: Path) -> RatingKey:
 
 
 def read_votes(path: Path) -> RaterFile:
-    """Read a rater's file, JSON or CSV by its ending.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged, an item stands twice, or a failure code is missing, unknown or beside a yes.
-    """
+    """Read a rater's file, JSON or CSV by its ending; ValueError if it is damaged or codes and votes do not fit."""
     if not path.is_file():
         raise FileNotFoundError(f"No votes at {path}: name the files that the raters saved.")
     try:
@@ -280,16 +264,9 @@ class AlignReport:
 
 
 def count_votes(key: RatingKey, raters: Iterable[RaterFile], *, min_raters: int = MIN_RATERS) -> AlignReport:
-    """Put the raters' votes and the key together.
+    """Put the key and the raters' complete files together.
 
-    Args:
-        key: from `read_key`.
-        raters: from `read_votes`, complete files of different raters.
-        min_raters: fewest raters, at least 2.
-
-    Raises:
-        ValueError: if raters are too few or stand twice, or a file is of another page or incomplete; it names the
-            rater and says how many items are missing.
+    ValueError, naming the rater, if raters are too few or stand twice, or a file is of another page or incomplete.
     """
     given = list(raters)
     if min_raters < 2:

@@ -49,17 +49,7 @@ OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """What a metric of pictures needs."""
-
-    @property
-    def name(self) -> str:
-        """Of the model, for records, e.g. "facebook/dino-vits16"."""
-        ...
-
-    @property
-    def revision(self) -> str:
-        """Which weights exactly, for records, e.g. a digest or a commit."""
-        ...
+    """What a metric of pictures needs; runs keep its `name`, and as `revision` which weights exactly."""
 
     def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """B pictures (H, W, 3) uint8 RGB of any sizes -> (B, D) float32 on the CPU, not normalised."""
@@ -71,10 +61,7 @@ class ImageTextEncoder(ImageEncoder, Protocol):
     """What a metric of pictures and texts needs."""
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        """B texts -> (B, D) float32 on the CPU, not normalised, in the same space as those of pictures.
-
-        Texts are cut where they are too long for the encoder (77 tokens for CLIP).
-        """
+        """B texts, cut to what the encoder reads (77 tokens for CLIP) -> (B, D) as those of pictures, comparable."""
         ...
 
 

@@ -63,13 +63,10 @@ class Perceptual:
         self._network = network.eval().requires_grad_(False).to(self._device)
 
     def distance(self, first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None) -> float:
-        """LPIPS of a pair, 0 for equal pictures, in full float32 on every device; raises as `metrics.pixels`.
+        """LPIPS of a pair, 0 for equal pictures, in full float32 on every device; arguments and errors as in `pixels`.
 
-        Args:
-            first: (H, W, 3) uint8, or floats in 0..1.
-            second: likewise.
-            keep: None for the mean over all layers' maps as published, or (H, W) bool for the mean of the spatial map
-                over these pixels.
+        With `keep`, the mean of the spatial map over these pixels; without, the mean over all layers' maps, as
+        published.
         """
         check_same_size(first, second)
         if min(first.shape[:2]) < MIN_SIDE:

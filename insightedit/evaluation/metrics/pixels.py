@@ -53,13 +53,9 @@ def ssim(
 ) -> float:
     """Structural similarity, -1..1: Gaussian window of sigma 1.5, k1 = .01, k2 = .03, mean over channels and pixels.
 
-    Args:
-        first: (H, W, 3) uint8, or floats in 0..1, both sides at least 11.
-        second: likewise.
-        keep: the pixels that count; the windows themselves reach beyond it.
-        crop_border: 5 leaves the outer 5 pixels out, as torchmetrics up to 1.3.2 (SmartEdit's time) and as
-            scikit-image, which computes it here; 0 takes them in, over a mirrored border, as torchmetrics from
-            1.4.3, which computes it here.
+    Both sides have at least 11 pixels; the windows reach beyond `keep`. A `crop_border` of 5 leaves the outer 5 pixels
+    out, as torchmetrics up to 1.3.2 (SmartEdit's time) and as scikit-image, which computes it here; 0 takes them in,
+    over a mirrored border, as torchmetrics from 1.4.3, which computes it here.
     """
     check_same_size(first, second)
     first, second = to_unit(first, "first"), to_unit(second, "second")

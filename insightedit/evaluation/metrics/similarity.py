@@ -97,13 +97,10 @@ def clip_score(encoder: ImageTextEncoder, crop: np.ndarray, label: str) -> float
 def direction_similarity(
     encoder: ImageTextEncoder, source: np.ndarray, edited: np.ndarray, source_caption: str, target_caption: str
 ) -> float | None:
-    """CLIP_dir: cosine of the change of the picture and the change of the caption, between unit features.
+    """CLIP_dir, -1..1: cosine of the change of the picture and the change of the caption, between unit features.
 
-    Where either does not change, the cosine is 0 / 0. A row without a change of caption is left out, as MIGE's
+    Where either does not change, the cosine is 0 / 0. A row without a change of caption is left out (None), as MIGE's
     published values show; an edit without a change of picture has failed and scores 0.
-
-    Returns:
-        -1..1; 0 for an edit that changed nothing; None for captions that are the same to the encoder.
 
     Source: InstructPix2Pix, `metrics/clip_similarity.py`; MIGE, `infer_scripts/edit.py`.
     """

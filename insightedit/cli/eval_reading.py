@@ -103,11 +103,7 @@ def _published_tables(runs: Sequence[ReportRun], how: Resampling) -> list[Table]
 
 
 def category_tables(runs: Sequence[ReportRun], category: str, how: Resampling | None = None) -> list[Table]:
-    """A metric by category, with the mean over all samples and over all categories; one table per benchmark.
-
-    Raises:
-        ValueError: if there is no such column.
-    """
+    """A metric by category, with the mean over all samples and over all categories; one table per benchmark."""
     from insightedit.evaluation.reporting.category_tables import category_grid
     from insightedit.evaluation.reporting.run_tables import columns_of
     from insightedit.evaluation.reporting.runs import all_records
@@ -118,11 +114,7 @@ def category_tables(runs: Sequence[ReportRun], category: str, how: Resampling | 
 
 
 def _chosen(columns: Sequence[MetricColumn], names: Sequence[str]) -> list[MetricColumn]:
-    """Columns by NAME or NAME:VARIANT, "paper" if none is named.
-
-    Raises:
-        ValueError: if there is no such column; with those that are there.
-    """
+    """Columns by NAME or NAME:VARIANT, "paper" if none is named."""
     known = {f"{one.metric_name}:{one.metric_variant}": one for one in columns}
     wanted = [name if ":" in name else f"{name}:paper" for name in names]
     if unknown := [name for name in wanted if name not in known]:

@@ -45,11 +45,7 @@ def call_settings(
 
 
 def check_exclusive(options: Mapping[str, Any]) -> list[str]:
-    """The names of the options that were given, of which there may be one.
-
-    Raises:
-        ValueError: if there are more.
-    """
+    """The names of the options that were given, of which there may be one."""
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude each other: name one of them.")
@@ -57,11 +53,7 @@ def check_exclusive(options: Mapping[str, Any]) -> list[str]:
 
 
 def check_no_model(settings: Mapping[str, Any], when: str) -> None:
-    """Refuse settings of a model's calls where none runs.
-
-    Raises:
-        ValueError: if one of them was given.
-    """
+    """Refuse settings of a model's calls where none runs."""
     if given := [name.replace("num_inference_", "") for name, value in settings.items() if value is not None]:
         names = ", ".join(given).replace("_", " ")
         raise ValueError(f"{names}: no model runs {when}; leave these options out.")

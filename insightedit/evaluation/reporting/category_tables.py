@@ -25,13 +25,7 @@ SUMMARY = {"micro": "all samples alike (micro)", "macro": "all categories alike 
 
 
 def metrics_by_category(method: str, tables: Mapping[MetricColumn, CategoryTable], n: int) -> Table:
-    """One method: categories down, metrics across; small categories are marked, not hidden.
-
-    Args:
-        method: whose the numbers are.
-        tables: metric -> its values by category.
-        n: samples of all categories.
-    """
+    """One method of `n` samples: categories down, metrics across; small categories are marked, not hidden."""
     rows: list[tuple[str, str, int, str, list[Interval | None]]] = []
     by_name = [{row.name: row for row in table.rows} for table in tables.values()]
     for name in dict.fromkeys(name for found in by_name for name in found):
@@ -68,12 +62,7 @@ def metrics_by_category(method: str, tables: Mapping[MetricColumn, CategoryTable
 def category_grid(
     records: Iterable[MetricRecord], column: MetricColumn, *, bench: str, how: Resampling | None = None
 ) -> Table:
-    """One metric by category, every method with n, mean and interval; small categories are marked, not hidden.
-
-    Raises:
-        ProtocolMixError: if two protocols meet.
-        ValueError: if no record has the metric on the benchmark.
-    """
+    """One metric by category, every method with n, mean and interval; small categories are marked, not hidden."""
     how = how or Resampling()
     columns = _chosen(records, bench, [column])
     tables = [table_by_category(one, how) for one in columns]
@@ -132,19 +121,12 @@ def paired_table(
     primary: Collection[str] = (),
     how: Resampling | None = None,
 ) -> Table:
-    """One method against every other, on the samples that both have.
+    """The first method against every other, on the samples that both have.
 
-    Args:
-        records: of any methods, metrics and benchmarks.
-        first: the method that the others are compared with.
-        columns: the metrics.
-        bench: the benchmark.
-        primary: metric names that were fixed before looking: their p-values are corrected together by Holm's method;
-            the others' are shown uncorrected.
-        how: resamples, seed, method and confidence.
+    P-values of `primary` metrics, which were fixed before looking, are corrected together by Holm's method; the others'
+    are shown uncorrected.
 
     Raises:
-        ProtocolMixError: if two protocols meet.
         ValueError: if a metric or the method has no records, or there is nothing to compare with.
     """
     how = how or Resampling()

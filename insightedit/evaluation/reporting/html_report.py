@@ -61,11 +61,6 @@ def write_html_report(
 
     Returns:
         What was written, the HTML file first.
-
-    Raises:
-        FileNotFoundError: if a folder holds no run.
-        ProtocolMixError: if the runs follow different protocols.
-        ValueError: if a run is damaged or has no number yet, benchmarks differ, or the metric is unknown.
     """
     runs = merge_runs([read_report_run(Path(folder)) for folder in folders])
     if votes is not None:
@@ -80,11 +75,7 @@ def write_html_report(
 
 
 def render_html_report(runs: Sequence[ReportRun], *, how: Resampling | None = None, seed: int = 0) -> str:
-    """The report as HTML text.
-
-    Raises:
-        ProtocolMixError: if the runs follow different protocols.
-    """
+    """The report as HTML text."""
     from jinja2 import Environment, StrictUndefined
 
     how = how or Resampling()
@@ -170,11 +161,7 @@ def _plots(runs: Sequence[ReportRun], tables: Mapping[str, Tables], how: Resampl
 
 
 def write_sheets(runs: Sequence[ReportRun], folder: Path, *, seed: int = 0) -> list[Path]:
-    """Write a contact sheet of each category, or one if there are none.
-
-    Returns:
-        Their paths; none if no pictures were kept.
-    """
+    """Write a contact sheet of each category, or one without; none if no pictures were kept. Returns their paths."""
     first = runs[0]
     if not first.samples:
         return []

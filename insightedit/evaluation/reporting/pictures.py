@@ -81,11 +81,7 @@ def example_card(example: Example) -> SampleCard:
 
 
 class CardMaker:
-    """Makes cards of samples that several runs share.
-
-    Args:
-        runs: the first one says what was asked, all give outputs and numbers.
-    """
+    """Makes cards of samples that several runs share: the first says what was asked, all give outputs and numbers."""
 
     def __init__(self, runs: Sequence[ReportRun]) -> None:
         self._runs = runs
@@ -193,15 +189,7 @@ def _shown(label: str, rgb: np.ndarray | None, mask: np.ndarray | None = None) -
 
 
 def outlined(rgb: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The picture with a yellow line just outside a region, and a black one around that.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        region: (H, W) bool.
-
-    Returns:
-        (H, W, 3) uint8; pixels of the region are untouched.
-    """
+    """The picture (H, W, 3) uint8 with a yellow line just outside a region (H, W) bool, a black one around that."""
     near = np.asarray(binary_dilation(region), dtype=bool)
     far = np.asarray(binary_dilation(near), dtype=bool)
     drawn = rgb.copy()

@@ -31,11 +31,7 @@ class Spot:
 
 
 def distributions(columns: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> Figure:
-    """A histogram per metric, one outline per method; the line below marks each mean.
-
-    Args:
-        columns: (label, method -> one value per sample); methods without values are left out.
-    """
+    """A histogram per (label, method -> one value per sample), one outline per method; dashed lines mark means."""
     rows = -(-len(columns) // PER_ROW)
     figure, places = _figure(10.5, 2.5 * rows + 0.4, rows, PER_ROW)
     for axes, (title, values) in zip(places, columns, strict=False):
@@ -95,11 +91,6 @@ def category_bars(label: str, tables: Mapping[str, CategoryTable]) -> Figure:
 
 def tradeoff(kept: str, edited: str, spots: Sequence[Spot]) -> Figure:
     """Every run as a point with both its intervals; those with different image guidance are joined in its order.
-
-    Args:
-        kept: label of what is preserved, the horizontal axis.
-        edited: label of what is edited, the vertical axis.
-        spots: the runs.
 
     Source: the trade-off curves of InstructPix2Pix, and figure 3 of MGIE.
     """

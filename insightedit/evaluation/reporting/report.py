@@ -54,11 +54,7 @@ WHY_MISSING = {
 
 
 def write_report(report: SceneReport, folder: Path) -> list[Path]:
-    """Write `report.json`, `sheet.png` and, unless the folder is that of the run, `records.jsonl`; each whole.
-
-    Raises:
-        ValueError: if `folder` is a file.
-    """
+    """Write `report.json`, `sheet.png` and, unless the folder is that of the run, `records.jsonl`; each whole."""
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]
@@ -189,10 +185,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Read what `write_report` wrote.
-
-    Returns:
-        The contents of `report.json`, and all that was found of each output (`line_of`).
+    """Read what `write_report` wrote: the contents of `report.json`, and all that was found of each output.
 
     Raises:
         FileNotFoundError: if the folder holds no report.

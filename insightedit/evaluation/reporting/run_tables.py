@@ -51,12 +51,7 @@ def notes_on(runs: Sequence[ReportRun]) -> list[str]:
 
 
 def table_of_runs(runs: Sequence[ReportRun], how: Resampling | None = None, title: str | None = None) -> Table:
-    """Every method, control rows below, with intervals.
-
-    Raises:
-        ProtocolMixError: if two protocols meet in a column.
-        ValueError: if nothing was measured.
-    """
+    """Every method, control rows below, with intervals; a ValueError if nothing was measured."""
     columns = columns_of(runs)
     if not columns:
         raise ValueError(f"nothing was measured: {' '.join(notes_on(runs)) or 'the runs have no records.'}")
@@ -71,11 +66,7 @@ def table_of_runs(runs: Sequence[ReportRun], how: Resampling | None = None, titl
 
 
 def main_table(runs: Sequence[ReportRun], how: Resampling) -> Table:
-    """The table of a report's head, whose page says by itself what cannot be shown.
-
-    Raises:
-        ProtocolMixError: if the runs follow different protocols.
-    """
+    """The table of a report's head, whose page says by itself what cannot be shown."""
     grid = table_of_runs(runs, how, f"Results on {runs[0].benchmark}")
     return replace(grid, remarks=tuple(remark for remark in grid.remarks if "a gap under" not in remark))
 
@@ -88,15 +79,8 @@ def protocol_names(runs: Sequence[ReportRun]) -> dict[str, str]:
 def published_tables(runs: Sequence[ReportRun], how: Resampling | None, *, only_theirs: bool = False) -> list[Table]:
     """The papers' tables that our numbers belong to: each whose rule is ours, or else each on the same pictures.
 
-    Runs that are not finished, on other data or warned of do not stand beside the papers'.
-
-    Args:
-        runs: of any benchmarks.
-        how: of the intervals.
-        only_theirs: leave our other metrics out; the strict variants of the papers' stay.
-
-    Raises:
-        ProtocolMixError: if two protocols meet in a column.
+    Runs that are not finished, on other data or warned of do not stand beside the papers'. `only_theirs` leaves our
+    other metrics out, not the strict variants of the papers'.
     """
     runs = [run for run in runs if not run.card.apart]
     columns, protocols = columns_of(runs), protocol_names(runs)

@@ -174,10 +174,7 @@ class ReportRun:
         return min(measured, key=rank)
 
     def ordered_by(self, wanted: str) -> ReportRun:
-        """The same run, its best and worst samples told by another metric.
-
-        Args:
-            wanted: "NAME" or "NAME:VARIANT".
+        """The same run, its best and worst samples told by another metric, "NAME" or "NAME:VARIANT".
 
         Raises:
             ValueError: if the records have no such metric, or nobody said which of its ends is the good one.
@@ -210,12 +207,7 @@ def _pairs(entries: Mapping[str, Any]) -> str:
 
 
 def read_report_run(folder: Path) -> ReportRun:
-    """Read a folder that a benchmark run wrote.
-
-    Raises:
-        FileNotFoundError: if it is none.
-        ValueError: if a file is damaged.
-    """
+    """Read a folder that a benchmark run wrote."""
     card = run_folder.read_run(folder)
     records = partial(read_records, folder / run_folder.RECORDS)
     measured, methods, facts = set(), set(), []
@@ -296,12 +288,7 @@ def merge_runs(runs: Sequence[ReportRun]) -> list[ReportRun]:
 
 
 def all_records(runs: Sequence[ReportRun], columns: Collection[MetricColumn] | None = None) -> Iterator[MetricRecord]:
-    """Records of all runs, one at a time; a control row that several runs have comes from the first of them.
-
-    Args:
-        runs: the first one's come first.
-        columns: keep these only; all if not given.
-    """
+    """Records of all runs, one at a time; a control row that several runs have comes from the first of them."""
     wanted = None if columns is None else {column.key for column in columns}
     homes: dict[tuple[str, ...], ReportRun] = {}
     for run in runs:

@@ -149,11 +149,7 @@ class _Measured:
         return [UNEQUAL] if len(peers) > 1 and not is_control(key.method) else []
 
     def remarks(self, titles: Mapping[str, str]) -> tuple[str, ...]:
-        """What holds for our rows: intervals, protocols, samples, failures, and what so few samples cannot show.
-
-        Args:
-            titles: part of the table -> how it is called.
-        """
+        """What holds for our rows, in the parts of these titles: intervals, protocols, samples, failures, limits."""
         how, columns = self.how, list(self.columns.values())
         binary = sorted({one.key.metric_name for one in columns} & BINARY)
         wilson = f"; Wilson's for {', '.join(binary)} where samples are independent" if binary else ""
@@ -289,7 +285,6 @@ def beside_published(
         how: resamples, seed, method and confidence.
 
     Raises:
-        ProtocolMixError: if two protocols meet in a column.
         ValueError: if no record belongs to the table.
     """
     benchmarks = list(dict.fromkeys(column.benchmark for column in table.columns))
@@ -349,16 +344,9 @@ def results_table(
 ) -> Table:
     """Our methods alone: a row each, a column for every metric, benchmark by benchmark.
 
-    Args:
-        records: of any methods and benchmarks.
-        columns: those to show, of which there are records; all that there are if not given.
-        title: of the table.
-        protocols: see `beside_published`.
-        apart: likewise.
-        how: likewise.
+    Without `columns` all are shown that there are records of; the other arguments are those of `beside_published`.
 
     Raises:
-        ProtocolMixError: if two protocols meet in a column.
         ValueError: if no record has one of the metrics.
     """
     wanted = None if columns is None else {column.key for column in columns}

@@ -90,7 +90,7 @@ def session_turn(key: str, turn: Mapping[str, Any], folder: Path, captions: Mapp
         inside(folder, turn.get("output")),
         mask=tried(partial(inside, folder), mask) if mask else None,
         task="edit",
-        caption=str(captions["global"].get(turn.get("input"), "")),
+        caption=str(captions["global"].get(turn.get("input")) or ""),
         facts={"notes": {what: text for what, text in notes.items() if text}},
     )
 

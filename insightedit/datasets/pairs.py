@@ -7,19 +7,21 @@ doctor their own record with masks and captions; which pairs can be used is deci
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from insightedit.datasets.random_choice_dataset import RandomChoiceDataset, choose
 from insightedit.datasets.reading import FIELDS, NO_TEXT, Content, ReadError, read_pixels
 from insightedit.types import REFERENCE_PLACEHOLDER, EditRecord, task_of
 
 EXPRESSIVE = "expressive"  # the kind of wording that says what will be seen; a reply, not a wish
+Choice = TypeVar("Choice")
+VISITS = 2**20  # a record drawn this often comes out the same again
 FAULTS_OF_FIELDS = (LookupError, TypeError, AttributeError, ValueError)  # what others' files make of a field
 
 
@@ -133,6 +135,40 @@ def _references(pair: Pair, max_side: int | None) -> tuple[np.ndarray, ...]:
             top, left = max(0, (height - tall) // 2), max(0, (height - wide) // 2)
             squares[number] = squares[number][top : top + tall, left : left + wide]
     return tuple(np.ascontiguousarray(square) for square in squares)
+
+
+@dataclass
+class RandomChoiceDataset:
+    """A source whose records hold a choice: one of several instructions, a colour, a round of a conversation.
+
+    Position `visit * num_records + number` is record `number` as its visit number `visit` draws it. A mixture draws
+    positions evenly, so it draws records evenly, and each time another choice; what stands at a position never changes.
+    """
+
+    num_records: int  # how many records the files hold; what `weight: null` counts
+    make: Callable[[int, np.random.Generator], EditRecord]  # (number, random numbers of this visit) -> record
+    read: Sequence[Path] = ()  # files that tell the records
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Name -> bytes of what is read, pictures left out; names below the folder that all are in."""
+        parents = [str(file.absolute().parent) for file in self.read]
+        root = Path(os.path.commonpath(parents)) if parents else Path()
+        return {file.absolute().relative_to(root).as_posix(): file.stat().st_size for file in self.read}
+
+    def __len__(self) -> int:
+        return self.num_records * VISITS
+
+    def __getitem__(self, index: int) -> EditRecord:
+        visit, number = divmod(index, self.num_records)
+        return self.make(number, np.random.Generator(np.random.Philox(key=[visit, number])))
+
+
+def choose(choices: list[Choice] | tuple[Choice, ...], rng: np.random.Generator) -> Choice:
+    """One of them, all alike."""
+    if not choices:
+        raise ValueError("nothing to choose from: the record holds an empty list.")
+    return choices[int(rng.integers(len(choices)))]
 
 
 class PairSource(RandomChoiceDataset):

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.datasets.random_choice_dataset import RandomChoiceDataset, choose
+from insightedit.datasets.pairs import RandomChoiceDataset, choose
 from insightedit.datasets.reading import FIELDS, ReadError, folder_of, inside, json_of, only_file, read_pixels
 from insightedit.images.reading import read_labels
 from insightedit.types import EditRecord

@@ -14,8 +14,7 @@ from typing import Any, Protocol
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.layouts import LAYOUTS, open_listing
-from insightedit.datasets.pairs import PairSource
-from insightedit.datasets.random_choice_dataset import RandomChoiceDataset
+from insightedit.datasets.pairs import PairSource, RandomChoiceDataset
 from insightedit.datasets.segmentation import coco_stuff, reasonseg, referring
 from insightedit.datasets.text_sets import cc12m, llava_instruct
 from insightedit.types import EditRecord

@@ -9,7 +9,7 @@ import numpy as np
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
-from insightedit.datasets.random_choice_dataset import RandomChoiceDataset
+from insightedit.datasets.pairs import RandomChoiceDataset
 from insightedit.datasets.reading import decoded, folder_of, inside, json_of, only_file, read_pixels
 from insightedit.datasets.tables import TextRows
 from insightedit.types import EditRecord

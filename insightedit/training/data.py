@@ -7,8 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from insightedit.datasets.collate import Collator
-from insightedit.datasets.loader import StepLoader
+from insightedit.datasets.loader import Collator, StepLoader
 from insightedit.datasets.mixture import Mixture, flatten, with_held_out
 from insightedit.datasets.sources import build_source
 from insightedit.model.build import build_text_tokenizer, comprehension_class

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from insightedit.comprehension.tokenization import IGNORE
-from insightedit.datasets.collate import Collator
-from insightedit.datasets.loader import StepLoader
+from insightedit.datasets.loader import Collator, StepLoader
 from insightedit.datasets.mixture import Mixture
 from insightedit.datasets.sources import ENDLESS, num_records
 from insightedit.images.sheets import Run

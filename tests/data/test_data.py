@@ -10,8 +10,7 @@ import torch
 
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
-from insightedit.datasets.collate import changed_mask, resize_square, to_pixels
-from insightedit.datasets.loader import StepLoader
+from insightedit.datasets.loader import StepLoader, changed_mask, resize_square, to_pixels
 from insightedit.datasets.mixture import Mixture
 from insightedit.datasets.sources import build_source
 from insightedit.types import EditRecord

@@ -18,7 +18,7 @@ from insightedit import stage1, stage2
 from insightedit.config.load import ConfigError, load_config
 from insightedit.config.schema import SourceConfig
 from insightedit.datasets.mixture import Mixture
-from insightedit.datasets.random_choice_dataset import VISITS, choose
+from insightedit.datasets.pairs import VISITS, choose
 from insightedit.datasets.sources import Source, build_source
 from insightedit.types import EditRecord
 from tests.data import published_files as files

@@ -15,7 +15,7 @@ import torch
 
 from insightedit import stage1, stage3
 from insightedit.config import ConfigError, load_config
-from insightedit.datasets.collate import resize_square
+from insightedit.datasets.loader import resize_square
 from insightedit.export.folder import export_run
 from insightedit.generation.denoiser import DenoiserInputs
 from insightedit.model.build import build_bridge, build_editor, build_text_encoder

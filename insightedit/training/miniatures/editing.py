@@ -17,7 +17,7 @@ from diffusers import AutoModel, DDIMScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from insightedit.datasets.collate import changed_mask
+from insightedit.datasets.loader import changed_mask
 from insightedit.generation.autoencoder import encode_source
 from insightedit.generation.noise import changed_area_weights, draw_timesteps, noise_loss, relative_weights
 from insightedit.modeling.pretrained import load_pretrained

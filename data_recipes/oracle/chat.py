@@ -37,6 +37,7 @@ from data_recipes.oracle.words import (
 from data_recipes.oracle.world import Oracle, World, random_of, world_of
 from data_recipes.steps.asking import bare
 from insightedit.scenes.assets import Assets
+from insightedit.scenes.draws import pick
 from insightedit.scenes.scene import SceneObject
 from insightedit.scenes.wordings import PLACEHOLDER, article, place
 
@@ -71,7 +72,7 @@ class OracleChat(Oracle):
         told = [dict(question.truth), question.task, question.prompt]
         rng = random_of(json.dumps(told, sort_keys=True, default=str))
         if question.attempt == 0 and rng.random() < self.broken:
-            return BROKEN[int(rng.integers(len(BROKEN)))]
+            return pick(rng, BROKEN)
         answer = _ANSWERS[question.task](world_of(question.truth), question.about, rng)
         return answer if isinstance(answer, str) else json.dumps(answer)
 
@@ -100,19 +101,19 @@ def _propose(world: World, about: About, rng: np.random.Generator) -> dict[str, 
     facts = {fact_of(thing.name) for thing in world.scene.objects} - {""}
     classes = [name for name in world.scene.absent(world.sample.renderer.assets.classes) if fact_of(name) not in facts]
     near = sorted(classes, key=lambda name: (abs(np.log(aspect(name) / aspect(old.name))), name))[:LIKE]
-    name = near[int(rng.integers(len(near)))]
+    name = pick(rng, near)
     return {"object": name, "detailed_caption": article(f"{name} {place(old.slot)}")}
 
 
 def _simple(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
     forms = SIMPLE[str(about["task"])]
-    return _filled([forms[int(rng.integers(len(forms)))]], str(about["class_origin"]), str(about["class_target"]))
+    return _filled([pick(rng, forms)], str(about["class_origin"]), str(about["class_target"]))
 
 
 def _advanced(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
     old, new = (str(about[f"detailed_{name}"] or about[f"class_{name}"]) for name in ("origin", "target"))
     forms = ADVANCED[str(about["task"])]
-    return _filled([forms[int(rng.integers(len(forms)))]], old, new)
+    return _filled([pick(rng, forms)], old, new)
 
 
 def _reasoning(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from data_recipes.runner.steps import Context, EachRecord, Outcome, Step
 from data_recipes.steps.pairs import box_mask, grown
 from data_recipes.steps.wording import SIMPLE_TEMPLATES
 from insightedit.console import did_you_mean
+from insightedit.scenes.draws import pick
 from insightedit.scenes.scene import COLOURS, SLOTS
 from insightedit.scenes.wordings import place
 
@@ -156,7 +157,7 @@ def _wrong_object(record: Record, world: World, rng: np.random.Generator) -> Rec
     pool = [words for words in others if words not in involved] or absent
     if record.task == "add" or rng.integers(3) == 0:
         pool = absent
-    return _renamed(record, rng, lambda old: pool[int(rng.integers(len(pool)))])
+    return _renamed(record, rng, lambda old: pick(rng, pool))
 
 
 def _wrong_colour(record: Record, world: World, rng: np.random.Generator) -> Record | None:
@@ -166,7 +167,7 @@ def _wrong_colour(record: Record, world: World, rng: np.random.Generator) -> Rec
         if old.name is None:
             return None
         colours = [colour for colour in COLOURS if colour != old.colour]
-        return f"{colours[int(rng.integers(len(colours)))]} {old.name}"
+        return f"{pick(rng, colours)} {old.name}"
 
     return _renamed(record, rng, other)
 
@@ -179,7 +180,7 @@ def _wrong_side(record: Record, world: World, rng: np.random.Generator) -> Recor
     slots = [slot for slot in range(len(SLOTS)) if slot != known.slot]
 
     def other(old: Phrase) -> str | None:
-        return old.name and f"{old.name} {place(slots[int(rng.integers(len(slots)))])}"
+        return old.name and f"{old.name} {place(pick(rng, slots))}"
 
     return _renamed(record, rng, other)
 
@@ -207,7 +208,7 @@ def _renamed(record: Record, rng: np.random.Generator, other: Callable[[Phrase],
     """One thing of a wording named otherwise."""
     words = {"origin": record.class_origin, "target": record.class_target}
     given = [role for role, name in words.items() if name]
-    role = given[int(rng.integers(len(given)))] if given else ""
+    role = pick(rng, given) if given else ""
     new = other(read_phrase(words[role]) or Phrase()) if role else None
     return None if new is None else _told(record, rng, record.task, {**words, role: new})
 
@@ -217,8 +218,8 @@ def _told(record: Record, rng: np.random.Generator, task: str, words: Mapping[st
     if task not in SIMPLE_TEMPLATES or not record.wordings:
         return None
     templates = SIMPLE_TEMPLATES[task]
-    text = templates[int(rng.integers(len(templates)))].format(**words)
-    old = record.wordings[int(rng.integers(len(record.wordings)))]
+    text = pick(rng, templates).format(**words)
+    old = pick(rng, record.wordings)
     if text in record.wordings:
         return None
     told = {kind: tuple(text if one == old else one for one in texts) for kind, texts in record.instructions.items()}
@@ -283,7 +284,7 @@ def _bleed(record: Record, world: World, rng: np.random.Generator) -> Record | N
     near = np.argwhere(grown(record.mask, 0.08) & ~record.mask)
     if not near.size:
         return None
-    middle = near[int(rng.integers(len(near)))]
+    middle = pick(rng, near)
     rows, columns = np.indices(record.mask.shape)
     radius = rng.uniform(0.03, 0.15) * max(record.mask.shape)
     blot = np.hypot(rows - middle[0], columns - middle[1]) <= radius
@@ -300,7 +301,7 @@ def _wrong_removal(record: Record, world: World, rng: np.random.Generator) -> Re
     others = [n for n, mask in enumerate(world.masks) if mask.any() and n not in world.find(words)]
     if not others:
         return None
-    number = others[int(rng.integers(len(others)))]
+    number = pick(rng, others)
     mask = grown(world.masks[number], 0.02)
     return record.but(mask=mask, **{_painted(record): world.draw(world.without(number))})
 
@@ -311,7 +312,7 @@ def _wrong_replacement(record: Record, world: World, rng: np.random.Generator) -
         return None
     classes = _absent(record, world)
     old = record.class_target if record.notes.get("swapped") else record.class_origin
-    about = {"class_origin": old, "class_target": classes[int(rng.integers(len(classes)))]}
+    about = {"class_origin": old, "class_target": pick(rng, classes)}
     painting = InpaintRequest(world.photo, record.mask, truth=record.truth, about=about)
     return record.but(**{_painted(record): OracleInpainter().paint([painting])[0]})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 from typing import Any, TypeVar
@@ -86,12 +86,17 @@ class RandomAccessSampler:
         """A wording; in `test` a third of them are held out."""
         held_out = self.split == "test" and int(rng.integers(3)) == 0
         choices = [t for t in templates if t.held_out == held_out and style in (None, t.style)]
-        return choices[int(rng.integers(len(choices)))]
+        return pick(rng, choices)
 
 
 def is_held_out_combination(name: str, task: str, classes: tuple[str, ...]) -> bool:
     """Whether this class never takes part in this task in training: one pair in eleven, spread evenly."""
     return (classes.index(name) * 7 + TASKS.index(task) * 3) % 11 == 0
+
+
+def pick(rng: np.random.Generator, choices: Sequence[Drawn]) -> Drawn:
+    """One of several, each as likely as the others; `rng.choice` would draw other numbers."""
+    return choices[int(rng.integers(len(choices)))]
 
 
 def weighted(rng: np.random.Generator, weights: Mapping[str, int]) -> str:
@@ -107,15 +112,15 @@ def weighted(rng: np.random.Generator, weights: Mapping[str, int]) -> str:
 def draw_background(rng: np.random.Generator, split: str, assets: Assets) -> Background:
     """A crop of a photograph of the split; in training it may be disguised, see `sampler`."""
     photos = assets.photos_of(split)
-    photo = photos[int(rng.integers(len(photos)))]
+    photo = pick(rng, photos)
     left, top, side = (int(v) for v in rng.integers(0, 1001, 3))
     background = Background(photo.name, left, top, 550 + side * 450 // 1000, bool(rng.integers(2)))
     if split != "train":
         return background
     if rng.integers(2):  # channels shuffled in half of them
-        background = replace(background, channels=CHANNEL_ORDERS[int(rng.integers(len(CHANNEL_ORDERS)))])
+        background = replace(background, channels=pick(rng, CHANNEL_ORDERS))
     if rng.integers(2):  # a second photograph shines through in half of them
-        veil, share = photos[int(rng.integers(len(photos)))].name, int(rng.integers(200, 501))
+        veil, share = pick(rng, photos).name, int(rng.integers(200, 501))
         background = replace(background, veil=veil, veil_share=share)
     return background
 
@@ -123,23 +128,33 @@ def draw_background(rng: np.random.Generator, split: str, assets: Assets) -> Bac
 def arrange(rng: np.random.Generator, category: str, assets: Assets) -> Arranged | None:
     """Objects of a scene and the indices of the ones the instruction is about; None if this draw is not usable."""
     if category == "mirror":
-        return _mirror(rng, assets)
-    if category in ("left_right", "relative_size", "colour"):
-        return _twins(rng, category, assets)
+        arranged = _mirror(rng, assets)
+    elif category in ("left_right", "relative_size", "colour"):
+        arranged = _twins(rng, category, assets)
+    else:
+        arranged = _others(rng, category, assets)
+    if arranged is None:
+        return None
+    things, targets = arranged
+    order = [int(i) for i in rng.permutation(len(things))]
+    return tuple(things[i] for i in order), tuple(sorted(order.index(t) for t in targets))
+
+
+def _others(rng: np.random.Generator, category: str, assets: Assets) -> Arranged | None:
+    """Things of different classes, or both targets of one."""
     count = int(rng.integers(2, 5)) if category in ("multiple_objects", "reasoning") else int(rng.integers(1, 5))
     names = _names(rng, assets, count)
     if category == "reasoning":
         known = [n for n in assets.classes if assets.sprites[n].fact]
-        names[0] = known[int(rng.integers(len(known)))]
+        names[0] = pick(rng, known)
         fact = assets.sprites[names[0]].fact
         if len(set(names)) < count or sum(assets.sprites[n].fact == fact for n in names) > 1:
             return None
     if category == "multiple_objects" and rng.integers(2):
         names[1] = names[0]  # "both dogs"
     slots = rng.permutation(9)[:count]
-    things = [_object(rng, n, int(s)) for n, s in zip(names, slots, strict=True)]
-    targets = (0, 1) if category == "multiple_objects" else (0,)
-    return _shuffled(rng, things, targets)
+    things = tuple(_object(rng, n, int(s)) for n, s in zip(names, slots, strict=True))
+    return things, (0, 1) if category == "multiple_objects" else (0,)
 
 
 def refer(scene: Scene, targets: tuple[int, ...], category: str, assets: Assets | None = None) -> str:
@@ -184,10 +199,10 @@ def _twins(rng: np.random.Generator, category: str, assets: Assets) -> Arranged 
         size = SIZES[int(sizes[i])] if i < 2 and sizes[i] is not None else None
         colour = list(COLOURS)[int(colours[i])] if i < 2 and colours[i] is not None else None
         things.append(_object(rng, name, slot, size=size, colour=colour))
-    return _shuffled(rng, things, (int(rng.integers(2)),))
+    return tuple(things), (int(rng.integers(2)),)
 
 
-def _mirror(rng: np.random.Generator, assets: Assets) -> Arranged | None:
+def _mirror(rng: np.random.Generator, assets: Assets) -> Arranged:
     """One object, its flipped copy in the mirror on the right, and perhaps another object."""
     names = _names(rng, assets, int(rng.integers(1, 3)))
     row, column = int(rng.integers(3)), int(rng.integers(2))
@@ -198,8 +213,8 @@ def _mirror(rng: np.random.Generator, assets: Assets) -> Arranged | None:
     things = [real, copy]
     if len(names) > 1:
         free = [s for s in (0, 1, 3, 4, 6, 7) if s != real.slot]
-        things.append(_object(rng, names[1], free[int(rng.integers(len(free)))]))
-    return _shuffled(rng, things, (int(rng.integers(2)),))
+        things.append(_object(rng, names[1], pick(rng, free)))
+    return tuple(things), (int(rng.integers(2)),)
 
 
 def _names(rng: np.random.Generator, assets: Assets, count: int) -> list[str]:
@@ -212,8 +227,3 @@ def _object(
     dx, dy, drawn, flip = (int(v) for v in rng.integers((-JITTER, -JITTER, 0, 0), (JITTER + 1, JITTER + 1, 3, 2)))
     x, y = SLOT_CENTRES[slot]
     return SceneObject(name, slot, x + dx, y + dy, HEIGHTS[size or SIZES[drawn]], bool(flip), colour)
-
-
-def _shuffled(rng: np.random.Generator, things: list[SceneObject], targets: tuple[int, ...]) -> Arranged:
-    order = [int(i) for i in rng.permutation(len(things))]
-    return tuple(things[i] for i in order), tuple(sorted(order.index(t) for t in targets))

@@ -20,7 +20,7 @@ import numpy as np
 from insightedit.scenes import wordings
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_scenes
-from insightedit.scenes.draws import MAX_TRIES, RandomAccessSampler, arrange, draw_background, refer, weighted
+from insightedit.scenes.draws import MAX_TRIES, RandomAccessSampler, arrange, draw_background, pick, refer, weighted
 from insightedit.scenes.render import Renderer, Subject
 from insightedit.scenes.scene import COLOURS, HEIGHTS, PHOTOMETRIC, Edit, Scene, apply_edit
 
@@ -155,8 +155,8 @@ class SceneSampler(RandomAccessSampler):
 
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[EditSample, EditSample]:
         """The same picture, two instructions that differ in one word: left/right, bigger/smaller or a colour."""
-        category = ("left_right", "relative_size", "colour")[int(rng.integers(3))]
-        task = ("remove", "replace", "recolour")[int(rng.integers(3))]
+        category = pick(rng, ("left_right", "relative_size", "colour"))
+        task = pick(rng, ("remove", "replace", "recolour"))
         for _ in range(MAX_TRIES):
             first = self._draw(index, rng, category, task)
             second = self._of_twin(first)
@@ -220,18 +220,18 @@ class SceneSampler(RandomAccessSampler):
         if task == "remove":
             return Edit(task, targets), None
         if task == "photometric":
-            return Edit(task, operation=PHOTOMETRIC[int(rng.integers(len(PHOTOMETRIC)))]), None
+            return Edit(task, operation=pick(rng, PHOTOMETRIC)), None
         if task == "recolour":
             colours = [c for c in COLOURS if all(scene.objects[i].colour != c for i in targets)]
-            return Edit(task, targets, colour=colours[int(rng.integers(len(colours)))]), None
+            return Edit(task, targets, colour=pick(rng, colours)), None
         if task == "resize":
             bigger = first.height <= HEIGHTS["medium"] and (first.height == HEIGHTS["small"] or bool(rng.integers(2)))
             return Edit(task, targets, bigger=bigger), None
         names = scene.absent(self.assets.classes)
-        name = names[int(rng.integers(len(names)))]
+        name = pick(rng, names)
         if task == "replace":
             return Edit(task, targets, name=name), None
-        return Edit(task, name=name, slot=scene.empty_slots[int(rng.integers(len(scene.empty_slots)))]), None
+        return Edit(task, name=name, slot=pick(rng, scene.empty_slots)), None
 
 
 def distinct(pictures: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

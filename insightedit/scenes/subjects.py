@@ -23,7 +23,7 @@ import numpy as np
 from insightedit.scenes import wordings
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_drawings
-from insightedit.scenes.draws import RandomAccessSampler, draw_background, weighted
+from insightedit.scenes.draws import RandomAccessSampler, draw_background, pick, weighted
 from insightedit.scenes.render import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Renderer, Subject, is_held_out_subject
 from insightedit.scenes.sampler import MIN_CHANGED, EditSample, SceneSampler, distinct
 from insightedit.scenes.scene import Edit, Scene, SceneObject
@@ -211,7 +211,7 @@ class SubjectEditSampler(SceneSampler):
     def _draw(
         self, index: int, rng: np.random.Generator, category: str | None = None, task: str | None = None
     ) -> EditSample:
-        task = ("add", "replace")[int(rng.integers(2))]
+        task = pick(rng, ("add", "replace"))
         category = weighted(rng, self._known(CATEGORY_WEIGHTS, task)) if task == "replace" else "plain"
         return self._first(lambda: self._attempt(index, rng, category, task), f"{category} {task} edit of a subject")
 
@@ -225,7 +225,7 @@ class SubjectEditSampler(SceneSampler):
         edit = Edit(task, name=subject.name, colour=subject.colour, flip=subject.flip)
         if task == "replace":
             return replace(edit, targets=targets), subject
-        return replace(edit, slot=scene.empty_slots[int(rng.integers(len(scene.empty_slots)))]), subject
+        return replace(edit, slot=pick(rng, scene.empty_slots)), subject
 
 
 def subject_corpus(count: int, seed: int = 0) -> Iterator[str]:
@@ -246,7 +246,7 @@ def draw_subject(
     """
     names = names or assets.classes
     while True:
-        name, flip = names[int(rng.integers(len(names)))], bool(rng.integers(2))
+        name, flip = pick(rng, names), bool(rng.integers(2))
         colour = TINTS[int(rng.integers(1, len(TINTS)))] if rng.integers(2) else None
         paper = int(rng.integers(len(PAPERS)))
         if colour in _tints(name, split, assets, avoid):
@@ -273,4 +273,4 @@ def _other_tint(
 ) -> Subject:
     """The subject in another tint."""
     tints = [c for c in _tints(subject.name, split, assets, avoid) if c != subject.colour]
-    return replace(subject, colour=tints[int(rng.integers(len(tints)))])
+    return replace(subject, colour=pick(rng, tints))

@@ -34,19 +34,14 @@ class LocalClient:
         quantization: str = "none",
         max_new_tokens: int = 1024,
     ) -> None:
-        from transformers import (
-            MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-            AutoConfig,
-            AutoModelForCausalLM,
-            AutoModelForImageTextToText,
-            AutoProcessor,
-            AutoTokenizer,
-        )
+        import transformers
 
         self.name = name or (Path(model).name if Path(model).is_dir() else model)
-        config = load_pretrained(AutoConfig, model, revision=revision)
-        self.sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-        self.processor: Any = load_pretrained(AutoProcessor if self.sees else AutoTokenizer, model, revision=revision)
+        config = load_pretrained(transformers.AutoConfig, model, revision=revision)
+        self.sees = type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        self.processor: Any = load_pretrained(
+            transformers.AutoProcessor if self.sees else transformers.AutoTokenizer, model, revision=revision
+        )
         if not getattr(self.processor, "chat_template", None):
             raise ValueError(
                 f"{self.name} has no chat template: take a model that follows instructions, which knows how to put a "
@@ -56,7 +51,7 @@ class LocalClient:
         self.tokenizer.padding_side = "left"  # what is written goes on from the question's last word
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        model_class: Any = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
+        model_class: Any = transformers.AutoModelForImageTextToText if self.sees else transformers.AutoModelForCausalLM
         extra = quantized(quantization, device, dtype)
         loaded = load_pretrained(model_class, model, revision=revision, dtype=dtype, **extra)
         self.model = (loaded if extra else loaded.to(device)).requires_grad_(False).eval()

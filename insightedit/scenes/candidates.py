@@ -18,30 +18,22 @@ def candidate_scenes(scene: Scene, edit: Edit, classes: tuple[str, ...], by_pict
     `by_picture`: a reference picture tells the new object, so that its tint can be missed too.
     """
     edits: dict[str, Edit] = {}
-    for number in range(len(scene.objects)):
-        if edit.targets and number not in edit.targets:
-            edits[f"wrong_object:{number}"] = replace(edit, targets=(number,))
+    others = [number for number in range(len(scene.objects)) if edit.targets and number not in edit.targets]
+    edits |= {f"wrong_object:{number}": replace(edit, targets=(number,)) for number in others}
     if len(edit.targets) > 1:
-        for number in edit.targets:
-            edits[f"only_object:{number}"] = replace(edit, targets=(number,))
+        edits |= {f"only_object:{number}": replace(edit, targets=(number,)) for number in edit.targets}
     if edit.name is not None:
         kind = "wrong_subject" if by_picture else "wrong_class"
-        for name in wrong_classes(edit.name, classes):
-            edits[f"{kind}:{name}"] = replace(edit, name=name)
-        for colour in TINTS if by_picture else ():
-            if colour != edit.colour:
-                edits[f"wrong_tint:{colour or 'its own'}"] = replace(edit, colour=colour)
+        edits |= {f"{kind}:{name}": replace(edit, name=name) for name in wrong_classes(edit.name, classes)}
+        tints = [tint for tint in TINTS if by_picture and tint != edit.colour]
+        edits |= {f"wrong_tint:{tint or 'its own'}": replace(edit, colour=tint) for tint in tints}
     if edit.slot is not None:
-        for slot in [slot for slot in scene.empty_slots if slot != edit.slot][:WRONG_SLOTS]:
-            edits[f"wrong_place:{SLOTS[slot]}"] = replace(edit, slot=slot)
+        slots = [slot for slot in scene.empty_slots if slot != edit.slot][:WRONG_SLOTS]
+        edits |= {f"wrong_place:{SLOTS[slot]}": replace(edit, slot=slot) for slot in slots}
     if edit.task == "recolour":
-        for colour in COLOURS:
-            if colour != edit.colour:
-                edits[f"wrong_colour:{colour}"] = replace(edit, colour=colour)
+        edits |= {f"wrong_colour:{c}": replace(edit, colour=c) for c in COLOURS if c != edit.colour}
     if edit.task == "photometric":
-        for operation in PHOTOMETRIC:
-            if operation != edit.operation:
-                edits[f"wrong_operation:{operation}"] = replace(edit, operation=operation)
+        edits |= {f"wrong_operation:{o}": replace(edit, operation=o) for o in PHOTOMETRIC if o != edit.operation}
     if edit.task == "resize":
         edits["wrong_direction"] = replace(edit, bigger=not edit.bigger)
     if edit.task in ("replace", "recolour", "resize"):
@@ -58,14 +50,10 @@ def candidate_drawings(
     wrong: dict[str, tuple[Backdrop, tuple[SceneObject, ...]]] = {}
     empty = [s for s in range(9) if s not in {thing.slot for thing in things}]
     for number, thing in enumerate(things):
-        others: dict[str, SceneObject] = {}
-        for name in wrong_classes(thing.name, classes):
-            others[f"wrong_subject:{number}:{name}"] = replace(thing, name=name)
-        for colour in TINTS:
-            if colour != thing.colour:
-                others[f"wrong_tint:{number}:{colour or 'its own'}"] = replace(thing, colour=colour)
-        for slot in empty[:WRONG_SLOTS]:
-            others[f"wrong_place:{number}:{SLOTS[slot]}"] = moved(thing, slot)
+        tints = [tint for tint in TINTS if tint != thing.colour]
+        others = {f"wrong_subject:{number}:{n}": replace(thing, name=n) for n in wrong_classes(thing.name, classes)}
+        others |= {f"wrong_tint:{number}:{tint or 'its own'}": replace(thing, colour=tint) for tint in tints}
+        others |= {f"wrong_place:{number}:{SLOTS[slot]}": moved(thing, slot) for slot in empty[:WRONG_SLOTS]}
         for name, other in others.items():
             wrong[name] = backdrop, (*things[:number], other, *things[number + 1 :])
         if len(things) > 1:

@@ -32,9 +32,8 @@ def _templates(task: str, simple: list[str], advanced: list[str], held_out: list
     )
 
 
-TEMPLATES: dict[str, tuple[Template, ...]] = {
-    "remove": _templates(
-        "remove",
+_TEXTS: dict[str, tuple[list[str], list[str], list[str]]] = {  # simple, advanced, held out
+    "remove": (
         ["remove {ref}", "delete {ref}", "take away {ref}", "erase {ref}", "get rid of {ref}", "please remove {ref}"],
         [
             "remove {ref} and show what is behind it", "make the picture look as if {ref} had never been there",
@@ -42,8 +41,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
         ],
         ["please take away {ref}", "erase {ref} and show the background behind it"],
     ),
-    "replace": _templates(
-        "replace",
+    "replace": (
         [
             "replace {ref} with a {new}", "turn {ref} into a {new}", "change {ref} to a {new}",
             "swap {ref} for a {new}", "put a {new} in place of {ref}",
@@ -54,8 +52,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
         ],
         ["please swap {ref} for a {new}", "remove {ref} and put a {new} there"],
     ),
-    "recolour": _templates(
-        "recolour",
+    "recolour": (
         [
             "make {ref} {colour}", "paint {ref} {colour}", "change the colour of {ref} to {colour}",
             "turn {ref} {colour}", "colour {ref} {colour}",
@@ -66,8 +63,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
         ],
         ["please paint {ref} {colour}", "i want the colour of {ref} to be {colour}"],
     ),
-    "add": _templates(
-        "add",
+    "add": (
         [
             "add a {new} {place}", "put a {new} {place}", "place a {new} {place}", "draw a {new} {place}",
             "insert a {new} {place}",
@@ -79,8 +75,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
         ],
         ["please place a {new} {place}", "i want a {new} {place} of the picture"],
     ),
-    "resize": _templates(
-        "resize",
+    "resize": (
         ["make {ref} {size}", "make {ref} look {size}", "turn {ref} into a {size} one", "let {ref} be {size}"],
         [
             "i want {ref} to be {size} than it is now", "change only the size of {ref} so that it is {size}",
@@ -88,8 +83,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
         ],
         ["please make {ref} {size}", "i want the size of {ref} to be {size}"],
     ),
-    "photometric": _templates(
-        "photometric",
+    "photometric": (
         [
             "make the picture {op}", "make the photo {op}", "make it {op}", "the picture should be {op}",
             "turn the photo {op}",
@@ -101,6 +95,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
         ["please make the whole photo {op}", "the whole picture should look {op}"],
     ),
 }  # fmt: skip
+TEMPLATES = {task: _templates(task, *texts) for task, texts in _TEXTS.items()}
 
 
 def _by_picture(template: Template) -> Template:

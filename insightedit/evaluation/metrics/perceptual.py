@@ -18,7 +18,7 @@ import warnings
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,20 +30,9 @@ from insightedit.evaluation.metrics.masks import check_keep, check_same_size, to
 Net = Literal["squeeze", "alex", "vgg"]
 
 MIN_SIDE = 32  # pixels; below, a pooling layer of AlexNet or SqueezeNet has nothing to pool
-
-
-class TrunkWeights(NamedTuple):
-    """What an LPIPS net is made of: torchvision's enumeration of the trunk's weights, and the file of the heads."""
-
-    weights: str
-    heads: str  # first 16 hex digits of its SHA-256
-
-
-SOURCES: dict[Net, TrunkWeights] = {
-    "squeeze": TrunkWeights("SqueezeNet1_1_Weights", "4a5350f23600cb79"),
-    "alex": TrunkWeights("AlexNet_Weights", "df73285e35b22355"),
-    "vgg": TrunkWeights("VGG16_Weights", "a78928a0af1e5f0f"),
-}
+# torchvision's enumerations of the trunks' weights, and the first 16 hex digits of the SHA-256 of the heads' files
+TRUNKS: dict[Net, str] = {"squeeze": "SqueezeNet1_1_Weights", "alex": "AlexNet_Weights", "vgg": "VGG16_Weights"}
+HEADS: dict[Net, str] = {"squeeze": "4a5350f23600cb79", "alex": "df73285e35b22355", "vgg": "a78928a0af1e5f0f"}
 
 
 class TrunkError(FileNotFoundError):
@@ -99,8 +88,8 @@ def build_perceptual(
     `trunk` is a file of torchvision's weights, None the one in torchvision's folder; `random_seed` makes a random trunk
     instead: for tests only.
     """
-    if net not in SOURCES:
-        raise ValueError(f'net is "{net}"; LPIPS has {", ".join(SOURCES)}.')
+    if net not in HEADS:
+        raise ValueError(f'net is "{net}"; LPIPS has {", ".join(HEADS)}.')
     if trunk is not None and random_seed is not None:
         raise ValueError("`trunk` and `random_seed` exclude each other: give one of them.")
     try:
@@ -122,7 +111,7 @@ def build_perceptual(
     network.load_state_dict(torch.load(heads, map_location="cpu", weights_only=True), strict=False, assign=True)
     identity = {
         "net": net,
-        "heads": check_digest(heads, SOURCES[net].heads, "pip install --force-reinstall lpips==0.1.4"),
+        "heads": check_digest(heads, HEADS[net], "pip install --force-reinstall lpips==0.1.4"),
         "trunk": origin,
         "lpips": version("lpips"),
     }
@@ -133,7 +122,7 @@ def trunk_path(net: Net) -> Path:
     """Where torchvision keeps the trunk's weights: in `checkpoints` of torch's hub folder (see `TORCH_HOME`)."""
     from torchvision import models
 
-    name = SOURCES[net].weights
+    name = TRUNKS[net]
     weights = getattr(models, name).IMAGENET1K_V1
     path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
     if not path.is_file():

@@ -228,7 +228,7 @@ def test_other_heads_are_refused(tmp_path: Path):
     with pytest.raises(
         TrunkError, match="not the file that LPIPS was published with .* not df73285e35b22355...\\): get it"
     ):
-        perceptual.check_digest(heads, perceptual.SOURCES["alex"].heads, "get it")
+        perceptual.check_digest(heads, perceptual.HEADS["alex"], "get it")
     assert perceptual.check_digest(heads, "", "") == hashlib.sha256(b"other").hexdigest()[:16]
 
 

@@ -57,11 +57,7 @@ class Sample:
 
 
 def check_destination(folder: Path) -> None:
-    """Refuse to write a model over other files.
-
-    Raises:
-        ValueError: if `folder` is a file, or a folder that holds other things than a model that `export` wrote.
-    """
+    """Refuse to write a model over other files."""
     check_folder(folder)
     sweep(folder)
     if not folder.exists() or not any(folder.iterdir()):
@@ -94,11 +90,7 @@ def owned_files(folder: Path) -> Callable[[Path], bool]:
 
 
 def check_run(run: Path, config: Config, *, ema: bool = True, merge_lora: bool = True) -> None:
-    """Refuse a run that is not whole, before anything heavy is loaded.
-
-    Raises:
-        StageError: if the run does not draw, has not finished, or holds other weights than its contract lists.
-    """
+    """Refuse a run that is not whole, before anything heavy is loaded."""
     if config.stage.objective == "align":
         raise StageError(
             f"{run} is a run of stage {config.stage.number} (align), which does not draw: train stage 2 or 3 on it "
@@ -182,11 +174,7 @@ def _check_keys(run: Path, promised: dict[str, list[int]], held: dict[str, list[
 
 
 def check_finite(part: str, module: nn.Module | None, dtype: torch.dtype) -> None:
-    """Refuse weights that a float type cannot hold.
-
-    Raises:
-        ValueError: naming the part and a type that can.
-    """
+    """Refuse weights that a float type cannot hold."""
     for name, value in [] if module is None else module.named_parameters():
         if not is_finite(value.detach()):
             short = str(dtype).removeprefix("torch.")
@@ -209,12 +197,7 @@ def scene_samples(count: int, size: int) -> list[Sample]:
 
 
 def own_samples(words: Sequence[str]) -> list[Sample]:
-    """Pictures of the user's, each given as `PICTURE=INSTRUCTION`.
-
-    Raises:
-        ValueError: if one has no `=` or no instruction.
-        FileNotFoundError: if a picture is missing.
-    """
+    """Pictures of the user's, each given as `PICTURE=INSTRUCTION`."""
     from insightedit.images.reading import read_picture, to_rgb
 
     samples = []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from insightedit.comprehension.base import Comprehension
-    from insightedit.generation.denoiser import Denoiser, DenoiserInputs
+    from insightedit.generation.denoiser import DenoiserInputs
 
 PIPELINE = "a Stable Diffusion pipeline in diffusers' format (vae/, unet/, scheduler/, text_encoder/, tokenizer/)"
 CLIP = "a CLIP model in transformers' format"
@@ -31,11 +31,6 @@ T5_LENGTH = 120  # T5 reads texts of any length; PixArt-alpha was trained on so 
 def comprehension_class(config: Config) -> type[Comprehension]:
     """The class that reads."""
     return part_class("comprehension", config.comprehension.kind)
-
-
-def denoiser_class(config: Config) -> type[Denoiser]:
-    """The class that draws."""
-    return part_class("generation.denoiser", config.generation.denoiser.kind)
 
 
 def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
@@ -48,7 +43,7 @@ def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
         ConfigError: where base models do not fit each other.
     """
     torch.manual_seed(config.train.seed)
-    inputs = denoiser_class(config).inputs_of(config)
+    inputs = part_class("generation.denoiser", config.generation.denoiser.kind).inputs_of(config)
     check_parts(config, inputs)
     # the order of what follows is the order in which new weights are drawn: another one is another initialisation
     comprehension = comprehension_class(config).build(config, dtype)
@@ -78,11 +73,7 @@ def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
 
 
 def check_parts(config: Config, inputs: DenoiserInputs) -> None:
-    """Refuse parts that cannot stand beside each other, before anything is loaded; `inputs` are the denoiser's.
-
-    Raises:
-        ConfigError: naming the settings.
-    """
+    """Refuse parts that cannot stand beside each other, before anything is loaded; `inputs` are the denoiser's."""
     bridge, reads, draws = config.bridge, config.comprehension.kind, config.generation.denoiser.kind
     fuses = comprehension_class(config).reads_references
     built = [name for name in ("qformer", "edit_head", "bim", "iaa") if getattr(bridge, name) is not None]
@@ -144,11 +135,7 @@ def build_bridge(
     inputs: DenoiserInputs,
     image_embed_dim: int | None,
 ) -> EditBridge:
-    """Q-Former or edit head, BIM and IAA at the widths of the models they connect.
-
-    Raises:
-        ConfigError: if Q-Former and edit head are both set, or both null.
-    """
+    """Q-Former or edit head, BIM and IAA at the widths of the models they connect."""
     part = config.bridge
     qformer, head, bim, iaa = part.qformer, part.edit_head, part.bim, part.iaa
     if (qformer is None) == (head is None):
@@ -182,7 +169,7 @@ def build_generator(config: Config) -> dict[str, Any]:
     from transformers import CLIPVisionModelWithProjection
 
     vae, scheduler = build_autoencoder(config)
-    denoiser = denoiser_class(config).build(
+    denoiser = part_class("generation.denoiser", config.generation.denoiser.kind).build(
         config,
         latent_channels=vae.config.latent_channels,
         image_embed_dim=_image_embed_dim(config) or 0,
@@ -216,11 +203,7 @@ def build_autoencoder(config: Config) -> tuple[Any, DDIMScheduler]:
 
 
 def check_resolution(resolution: int, grid: int) -> None:
-    """Refuse images that autoencoder and denoiser cannot halve as often as they do, to a multiple of `grid` pixels.
-
-    Raises:
-        ConfigError: naming the two nearest sides that fit.
-    """
+    """Refuse images that autoencoder and denoiser cannot halve as often as they do, to a multiple of `grid` pixels."""
     if resolution % grid:
         below = resolution // grid * grid
         near = f"{below} or {below + grid}" if below else str(grid)

@@ -66,18 +66,8 @@ def understand(
 class Editor(nn.Module):
     """Comprehension, bridge and denoiser together, with the frozen teachers that training needs.
 
-    The denoiser stands under its `part`, as diffusers calls it: weights are `unet.*` or `transformer.*`.
-
-    Args:
-        comprehension: reads; trainable in part.
-        bridge: makes the condition.
-        denoiser: draws; None in stage 1, which does not.
-        vae: frozen autoencoder; None in stage 1.
-        noise_scheduler: diffusers scheduler whose noise and prediction type training uses; None in stage 1.
-        text_encoder: frozen text encoder of the denoiser, the teacher of stage 1 and the source of the null text
-            states; None where comprehension gives the text states itself.
-        tokenizer: the text encoder's.
-        image_encoder: frozen CLIP vision tower with projection, the teacher of IAA; None without image branch.
+    The denoiser stands under its `part`, as diffusers calls it: weights are `unet.*` or `transformer.*`. Stage 1
+    does not draw: it has neither denoiser nor autoencoder nor schedule.
     """
 
     scale_source_latents = False  # whether source latents are multiplied by the autoencoder's scaling factor
@@ -88,11 +78,12 @@ class Editor(nn.Module):
         comprehension: Comprehension,
         bridge: EditBridge | FusionBridge,
         denoiser: Denoiser | None = None,
-        vae: Autoencoder | None = None,
-        noise_scheduler: SchedulerMixin | None = None,
+        vae: Autoencoder | None = None,  # frozen
+        noise_scheduler: SchedulerMixin | None = None,  # whose noise and prediction type training uses
+        # frozen, of the denoiser: stage 1's teacher, the null text's source; None where comprehension gives text states
         text_encoder: PreTrainedModel | None = None,
-        tokenizer: PreTrainedTokenizerBase | None = None,
-        image_encoder: CLIPVisionModelWithProjection | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,  # the text encoder's
+        image_encoder: CLIPVisionModelWithProjection | None = None,  # frozen, with projection: IAA's teacher
     ) -> None:
         super().__init__()
         self.comprehension = comprehension

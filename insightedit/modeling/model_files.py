@@ -106,10 +106,6 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     """The safetensors files of a part: one, or the shards that its index names.
 
     `stem` is `model` (transformers) or `diffusion_pytorch_model` (diffusers), with the variant.
-
-    Raises:
-        FileNotFoundError: if there are none.
-        ValueError: if the index names anything but safetensors files beside it.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if not index.exists():
@@ -128,11 +124,7 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
 
 
 def check_index(path: Path, ending: str = ".safetensors") -> dict[str, str]:
-    """Tensor -> file, of the index of a model in several files.
-
-    Raises:
-        ValueError: if a file is not one beside the index, or has another ending.
-    """
+    """Tensor -> file, of the index of a model in several files."""
     held = read_json(path, MAX_TOKENIZER).get("weight_map")
     if not isinstance(held, dict) or not held:
         raise ValueError(f"{path} has no `weight_map` of tensors to files: fetch the model again.")
@@ -146,11 +138,7 @@ def check_index(path: Path, ending: str = ".safetensors") -> dict[str, str]:
 
 
 def read_shapes(files: list[Path]) -> Shapes:
-    """Name -> shape of the tensors of one part, from the headers of its safetensors files.
-
-    Raises:
-        ValueError: if one is no whole safetensors file, or two hold the same tensor.
-    """
+    """Name -> shape of the tensors of one part, from the headers of its safetensors files."""
     from safetensors import SafetensorError, safe_open
 
     shapes: Shapes = {}
@@ -170,11 +158,7 @@ def read_shapes(files: list[Path]) -> Shapes:
 
 
 def compare_shapes(folder: Path, held: Shapes, wanted: Shapes) -> None:
-    """Refuse weights that are not exactly what the settings describe.
-
-    Raises:
-        ValueError: naming the first tensor of the part's `folder`.
-    """
+    """Refuse weights that are not exactly what the settings describe."""
     for name in sorted(wanted):
         if name not in held:
             raise ValueError(f"{folder} lacks the tensor {name}, which would be random: {_REMEDY}")
@@ -190,9 +174,6 @@ def check_finite_weights(files: list[Path]) -> None:
     """Refuse weights that are not finite, reading one tensor at a time.
 
     About 15 GB a second for float16 on one core, beside the reading, which loading needs anyway.
-
-    Raises:
-        ValueError: naming the first tensor.
     """
     from safetensors import safe_open
 

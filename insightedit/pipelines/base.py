@@ -119,12 +119,7 @@ class EditPipeline(FolderPipeline):
         return self._interrupt
 
     def check_inputs(self, call: Mapping[str, Any], settings: DrawSettings, count: int) -> None:
-        """Refuse what cannot work before any of it is done.
-
-        Args:
-            call: arguments by name.
-            settings: among them, defaults filled in.
-            count: of the images that are asked for.
+        """Refuse what cannot work before any of it is done: arguments of a call for `count` images, by name.
 
         Raises:
             ValueError: names the argument, its value and what holds.
@@ -160,13 +155,13 @@ class EditPipeline(FolderPipeline):
         given: Any = [None] if blank else read_pictures(call["image"])
         lowercase = self.config["lowercase_instructions"]
         pictures, instructions = pair_up(given, call["instruction"], call["prompt"], lowercase)
-        references = self._pair_references(call["reference_images"], instructions)
         usual = self._usual(blank)
         settings = replace(usual, **{name: call[name] for name in asdict(usual) if call.get(name) is not None})
         lock, mask, each = call["background_lock"], call["mask"], call["num_images_per_prompt"]
         self.check_inputs(call, settings, len(pictures) * each)
         if blank and (mask is not None or call["mask_threshold"] is not None):
             raise ValueError("a mask was given, but a blank canvas has nothing to keep: leave it out.")
+        references, options = self._references(call, instructions)
         request = EditRequest(
             pictures,
             instructions,
@@ -176,7 +171,6 @@ class EditPipeline(FolderPipeline):
             call["latents"],
             references,
         ).times(each)
-        options = self._reading_options(call)
 
         # 2. Draw at the model's own resolution, `batch_size` pictures at a time
         is_latent = call["output_type"] == "latent"
@@ -260,13 +254,11 @@ class EditPipeline(FolderPipeline):
             warnings=warnings,
         )
 
-    def _pair_references(self, references: Any, instructions: Sequence[str]) -> list[list[Picture]] | None:
-        """One list of pictures for each instruction, or None where a model reads none."""
+    def _references(
+        self, call: Mapping[str, Any], instructions: Sequence[str]
+    ) -> tuple[list[list[Picture]] | None, dict[str, Any]]:
+        """One list of images for each instruction, None where a model reads none; and what `_read` takes besides."""
         raise NotImplementedError
-
-    def _reading_options(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        """What `_read` takes besides, of the arguments of a call."""
-        return {}
 
     def _read(self, request: EditRequest, images: Sequence[np.ndarray | None], **options: Any) -> Conditions:
         """Comprehension and bridging of B requests; images are (H, W, 3) uint8 RGB, or None on a blank canvas."""
@@ -279,9 +271,8 @@ class EditPipeline(FolderPipeline):
         """Comprehension and bridging; what follows the images goes to the comprehension's `tokenize`."""
         tokens = self.comprehension.tokenize(list(instructions), list(images), *more, **options)
         tokens = replace(tokens, labels=None).to(self.comprehension.device)
-        return understand(self.comprehension, self.bridge, self.denoiser, self.vae, tokens, self._latent_shape()[1:])[
-            1
-        ]
+        parts, latent_size = (self.comprehension, self.bridge, self.denoiser, self.vae), self._latent_shape()[1:]
+        return understand(*parts, tokens, latent_size)[1]
 
     def _draw(
         self,

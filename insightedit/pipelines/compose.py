@@ -11,7 +11,6 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import nn
 
-from insightedit.config.schema import Blip2T5Config
 from insightedit.pipelines.edit import ComposedEditPipeline, InsightEditPipeline
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
@@ -20,16 +19,6 @@ if TYPE_CHECKING:
 
     from insightedit.config.schema import Config
     from insightedit.model.editor import Editor
-
-FROM_COMPREHENSION = (
-    "num_edit_tokens",
-    "edit_token",
-    "describe_prompt",
-    "expressive",
-    "max_new_tokens",
-    "no_repeat_ngram_size",
-    "states_before_tokens",
-)
 
 
 def pipeline_from_editor(
@@ -82,26 +71,19 @@ def pipeline_settings(config: Config, kind: type) -> dict[str, Any]:
     """Settings of a pipeline of a class, by name, that follow from a config."""
     guidance, generation, reads = config.guidance, config.generation, config.comprehension
     settings = {
+        **vars(reads),
+        "comprehension_settings": asdict(reads),
         "resolution": generation.resolution,
         "scale_source_latents": generation.scale_source_latents,
         "default_guidance_scale": guidance.guidance_scale,
         "default_image_guidance_scale": guidance.image_guidance_scale,
         "default_num_inference_steps": guidance.num_inference_steps,
+        "image_prompt_scale": generation.image_prompt_scale,
     }
-    if not isinstance(reads, Blip2T5Config):
-        names = [name for name in FROM_COMPREHENSION if name in kind._settings and hasattr(reads, name)]
-        own = {name: getattr(reads, name) for name in names}
-        if kind is ComposedEditPipeline:
-            own["comprehension_settings"] = asdict(reads)
-        return settings | own | {"image_prompt_scale": generation.image_prompt_scale}
     scale, steps = guidance.creation_guidance_scale, guidance.creation_inference_steps
-    return settings | {
-        "max_length": reads.max_length,
-        "max_references": reads.max_references,
-        "source_in_text": reads.source_in_text,
-        "default_creation_guidance_scale": guidance.guidance_scale if scale is None else scale,
-        "default_creation_inference_steps": guidance.num_inference_steps if steps is None else steps,
-    }
+    settings["default_creation_guidance_scale"] = guidance.guidance_scale if scale is None else scale
+    settings["default_creation_inference_steps"] = guidance.num_inference_steps if steps is None else steps
+    return {name: value for name, value in settings.items() if name in kind._settings}
 
 
 def copy_of(part: Any, dtype: torch.dtype) -> Any:

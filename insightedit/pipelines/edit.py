@@ -169,17 +169,15 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         """
         return self._run(locals())
 
-    def _pair_references(self, references: Any, instructions: Sequence[str]) -> None:
-        if references is not None:
+    def _references(self, call: Mapping[str, Any], instructions: Sequence[str]) -> tuple[None, dict[str, Any]]:
+        if call["reference_images"] is not None:
             raise ValueError(
                 "`reference_images` was given, but this model reads no pictures inside an instruction: take a model "
                 "that does (recipe mige), or `reference_image` for what the result should look like."
             )
-
-    def _reading_options(self, call: Mapping[str, Any]) -> dict[str, Any]:
         given = call["reference_image"]
         embeds = None if given is None else self.encode_reference(given)
-        return {"image_embeds": embeds, "describe": call["describe"] or self.config.expressive}
+        return None, {"image_embeds": embeds, "describe": call["describe"] or self.config.expressive}
 
     def _read(
         self, request: EditRequest, images: Sequence[Any], image_embeds: Tensor | None = None, describe: bool = False

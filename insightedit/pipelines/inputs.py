@@ -22,11 +22,7 @@ MAX_PATTERN = 2000  # characters of a sentence with a slot
 
 
 def check_slots(name: str, text: str, slot: str) -> None:
-    """Refuse a sentence, the setting `name`, that `str.format` cannot fill, or fills with more than one text.
-
-    Raises:
-        ValueError: if it is too long, or has other slots than `slot`.
-    """
+    """Refuse a sentence, the setting `name`, that `str.format` cannot fill, or fills with more than one text."""
     try:
         slots = {one[1:] for one in string.Formatter().parse(text) if one[1] is not None}
     except ValueError:  # a single brace
@@ -81,11 +77,7 @@ def pair_up(
     prompt: str | Sequence[str] | None = None,
     lowercase: bool = False,
 ) -> tuple[list[Picture], list[str]]:
-    """As many pictures as instructions; a single one of either goes with all of the other.
-
-    Raises:
-        ValueError: if numbers do not fit, an instruction is empty or no text, or it was given under both names.
-    """
+    """As many pictures as instructions; a single one of either goes with all of the other."""
     if prompt is not None and instruction is not None:
         raise ValueError("both `instruction` and `prompt` were given: they are two names of one thing, choose one.")
     instruction = prompt if instruction is None else instruction
@@ -113,16 +105,10 @@ def pair_references(
     Args:
         references: one picture or a list of them for every instruction, a list of lists for one each, or None.
         count: number of instructions.
-
-    Raises:
-        ValueError: if a list of lists has another length.
     """
-    if references is None:
-        return [[] for _ in range(count)]
-    several: list = list(references) if isinstance(references, list | tuple) else [references]
-    if not several:
-        return [[] for _ in range(count)]
-    if not all(isinstance(one, list | tuple) for one in several):
+    given: Any = [] if references is None else references
+    several: list = list(given) if isinstance(given, list | tuple) else [given]
+    if not several or not all(isinstance(one, list | tuple) for one in several):
         same = [read_picture(one) for one in several]
         return [same for _ in range(count)]
     if len(several) != count:
@@ -136,11 +122,7 @@ def pair_references(
 def pair_negatives(
     negative: str | Sequence[str] | None, count: int, settings: DrawSettings, lowercase: bool = False
 ) -> list[str] | None:
-    """What is to be avoided, one text per picture; None where nothing is named.
-
-    Raises:
-        ValueError: if numbers do not fit, a text is empty, or the settings' guidance has no use for it.
-    """
+    """What is to be avoided, one text per picture; None where nothing is named."""
     if negative is None:
         return None
     scales = (settings.guidance_scale, settings.image_guidance_scale)
@@ -157,11 +139,7 @@ def pair_negatives(
 def read_masks(
     mask: PictureInput | Sequence[PictureInput] | None, pictures: Sequence[Picture], background_lock: bool
 ) -> list[np.ndarray | None]:
-    """The user's masks, one per picture; None where the model's estimate is to be used.
-
-    Raises:
-        ValueError: if numbers or sizes do not fit, or the mask would be ignored without a lock.
-    """
+    """The user's masks, one per picture; None where the model's estimate is to be used."""
     if mask is None:
         return [None] * len(pictures)
     if not background_lock:
@@ -188,9 +166,6 @@ def choose_seeds(
 
     Returns:
         `count * each` seeds in [0, 2**32), picture by picture.
-
-    Raises:
-        ValueError: if both are given, numbers do not fit, or a seed is out of range.
     """
     if each < 1:
         raise ValueError(f"`num_images_per_prompt` is {each}: at least 1 image is drawn.")

@@ -7,7 +7,7 @@ pipe(instruction="<imagehere> in the snow", reference_images=["dog.png"], seed=0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -116,11 +116,13 @@ class InterleavedEditPipeline(EditPipeline):
         """
         return self._run(locals())
 
-    def _pair_references(self, references: Any, instructions: Sequence[str]) -> list[list[Picture]]:
-        paired = pair_references(references, len(instructions))
+    def _references(
+        self, call: Mapping[str, Any], instructions: Sequence[str]
+    ) -> tuple[list[list[Picture]], dict[str, Any]]:
+        paired = pair_references(call["reference_images"], len(instructions))
         for text, own in zip(instructions, paired, strict=True):
             check_placeholders(text, len(own), self.config.max_references)
-        return paired
+        return paired, {}
 
     def _read(self, request: EditRequest, images: Sequence[np.ndarray | None], **options: Any) -> Conditions:
         references = [[to_rgb(reference) for reference in own] for own in request.references or []]

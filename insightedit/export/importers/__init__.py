@@ -16,13 +16,7 @@ if TYPE_CHECKING:
     from insightedit.export.importers.mapping import Imported, ImportReport
 
 STORED = "stored"
-SYSTEMS = {
-    "smartedit": "insightedit.export.importers.smartedit:import_smartedit",
-    "mgie": "insightedit.export.importers.mgie:import_mgie",
-    "mige": "insightedit.export.importers.mige:import_mige",
-    "instructpix2pix": "insightedit.export.importers.instructpix2pix:import_instructpix2pix",
-    "ip-adapter": "insightedit.export.importers.ip_adapter:import_ip_adapter",
-}
+SYSTEMS = ("smartedit", "mgie", "mige", "instructpix2pix", "ip-adapter")
 WITH_STEPS = ("smartedit",)  # whose folders may hold several training steps
 
 __all__ = ["SYSTEMS", "import_checkpoint"]
@@ -67,8 +61,7 @@ def import_checkpoint(
         raise ValueError(f"`dtype` {dtype!r} is unknown: take one of {', '.join((STORED, *DTYPES))}.")
     if step is not None and system not in WITH_STEPS:
         raise ValueError(f"--step {step}: {system} has no steps in its files; leave it out.")
-    module_name, function = SYSTEMS[system].split(":")
-    module = import_module(module_name)
+    module = import_module(f"insightedit.export.importers.{system.replace('-', '_')}")
     chosen = parse_bases(system, bases, module.BASES)
     source, output = Path(source), Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -83,7 +76,7 @@ def import_checkpoint(
                 "with -o."
             ) from error
         steps = {"step": step} if system in WITH_STEPS else {}
-        imported = getattr(module, function)(source, chosen, report, **steps)
+        imported = module.convert(source, chosen, report, **steps)
         report.facts["dtype"] = dtype
         _write(imported, temporary / "new", output, dtype)
         told = {"system": system, "facts": report.facts, "counts": report.counts(), "parts": report.parts}

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from insightedit.export.card import base_facts, shown
-from insightedit.export.importers.mapping import Rule, fill, translate
+from insightedit.export.importers.files import Checkpoint
+from insightedit.export.importers.mapping import ImportReport, Rule, fill, translate
 from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from insightedit.export.importers.files import Checkpoint
-    from insightedit.export.importers.mapping import ImportReport
 
 ROLE_KEYS = {
     "llava": "comprehension.model",
@@ -40,9 +35,6 @@ def parse_bases(system: str, given: Sequence[str], known: Mapping[str, str | Non
         system: name for messages.
         given: texts of the command line; a text without `=` names the first part.
         known: part -> model where none is named; None where one has to be.
-
-    Raises:
-        ValueError: for an unknown part, or one named twice.
     """
     bases: dict[str, str] = {}
     for text in given:
@@ -63,11 +55,7 @@ def parse_bases(system: str, given: Sequence[str], known: Mapping[str, str | Non
 
 @contextmanager
 def open_base(what: str, model: str) -> Iterator[str]:
-    """Load a base model inside this block, from the folder or hub id that it yields; a failure names the option.
-
-    Raises:
-        ValueError: if it cannot be loaded as `what`.
-    """
+    """Load a base model inside this block, from the folder or hub id that it yields; a failure names the option."""
     try:
         yield resolve_model_id(model)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -87,11 +75,7 @@ class Drawing:
 
 
 def open_stable_diffusion(model: str, report: ImportReport) -> Drawing:
-    """Autoencoder, schedule, states of the empty text and UNet config of a Stable Diffusion 1.x folder.
-
-    Raises:
-        ValueError: if the model has no such parts.
-    """
+    """Autoencoder, schedule, states of the empty text and UNet config of a Stable Diffusion 1.x folder."""
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -136,11 +120,7 @@ def empty_unet(unet_config: Mapping[str, Any], **branches: Any) -> Any:
 def build_unet(
     checkpoint: Checkpoint, unet_config: Mapping[str, Any], report: ImportReport, residual_channels: int = 0
 ) -> Any:
-    """An `EditUNet` of eight input channels with exactly the tensors of a file in diffusers' names.
-
-    Raises:
-        ValueError: if they do not fit the config.
-    """
+    """An `EditUNet` of eight input channels with exactly the tensors of a file in diffusers' names."""
     unet = empty_unet(unet_config, residual_channels=residual_channels)
     given = translate(checkpoint, [Rule(r"(?:unet\.)?(.+)", r"\1")], report)
     fill("unet", unet, given, report, source=str(checkpoint.path))

@@ -26,11 +26,7 @@ class Checkpoint:
 
 
 def source_files(source: Path) -> list[Path]:
-    """All files below a source that a checkpoint may be in.
-
-    Raises:
-        FileNotFoundError: if there is no such folder, or nothing in it.
-    """
+    """All files below a source that a checkpoint may be in."""
     if not source.exists():
         raise FileNotFoundError(f"No checkpoint at {source}: give the folder or file that was published.")
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.suffix in ENDINGS)
@@ -47,10 +43,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Pickles are read by `torch.load(weights_only=True)`, which builds tensors and plain containers and refuses
     everything else. A dictionary under `state_dict`, `model` or `module` alone or beside training state is taken in
     place of the whole; further nesting becomes dots (`{"image_proj": {"proj.weight": ...}}`).
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it ends in none of `ENDINGS`, is damaged, holds code, or holds other values than tensors.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No checkpoint file {path}: name the file or folder as it was published.")

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from insightedit.export.card import shown
 from insightedit.export.importers.bases import build_unet, card_of, open_base
 from insightedit.export.importers.files import Checkpoint, read_checkpoint
 from insightedit.export.importers.mapping import Imported, ImportReport
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 NAME = "instructpix2pix"
 BASES: dict[str, str | None] = {"unet": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
@@ -33,13 +32,8 @@ COMPVIS = "model.diffusion_model."
 REST = "not the UNet: autoencoder, text encoder, schedule or running average"
 
 
-def import_instructpix2pix(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
-    """A UNet to train from; `bases` has the one whose config describes a single file, a folder has its own.
-
-    Raises:
-        FileNotFoundError: if there is no UNet in `source`.
-        ValueError: if it does not read [z_t, z_src], or its tensors do not fit its config.
-    """
+def convert(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
+    """A UNet to train from; `bases` has the one whose config describes a single file, a folder has its own."""
     from diffusers import UNet2DConditionModel
 
     if source.is_dir():

@@ -8,8 +8,11 @@ self-attention.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from insightedit.export.card import shown
 from insightedit.export.importers.bases import card_of, empty_unet, open_base
@@ -19,11 +22,6 @@ from insightedit.modeling.model_files import read_json
 from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
-
 NAME = "ip-adapter"
 BASES: dict[str, str | None] = {"model": None, "image_encoder": None}
 LICENCE = "apache-2.0 (IP-Adapter's repository)"
@@ -31,14 +29,11 @@ PROJECTION = "encoder_hid_proj.image_projection_layers.0."
 IMAGE_BRANCH = re.compile(r"encoder_hid_proj\..*|.*\.processor\.to_[kv]_ip\..*")
 
 
-def import_ip_adapter(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
+def convert(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
     """The base model with its image branch filled: a pipeline where it was one, else a UNet.
 
     `bases` names the `model` (a pipeline folder of this package, a folder with `unet/`, or a UNet's folder) and, for a
     pipeline that has none, the `image_encoder`: the CLIP model whose embeddings the adapter reads.
-
-    Raises:
-        ValueError: if the adapter is of another kind, or does not fit the base.
     """
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -88,11 +83,7 @@ def _open_model(model: str) -> tuple[Any, Any]:
 
 
 def _numbers(tensors: Mapping[str, Tensor], source: Path) -> list[int]:
-    """The numbers of the cross-attentions.
-
-    Raises:
-        ValueError: if this is another kind of adapter.
-    """
+    """The numbers of the cross-attentions."""
     if any(name.startswith(("image_proj.latents", "image_proj.layers", "image_proj.proj.0")) for name in tensors):
         raise ValueError(
             f"{source} is a Plus, full-face or FaceID adapter, which reads many states of a picture through a network "

@@ -46,9 +46,6 @@ def merge_lora(tensors: dict[str, Tensor], alpha: float, rank: int, source: Path
     """Fold pairs `....lora_A` (r, D_in) and `....lora_B` (D_out, r) into their layers: W + alpha / r * B A, in float32.
 
     A layer in bfloat16 would round away most of what a learning rate of 1e-5 has taught its adapter.
-
-    Raises:
-        ValueError: if one of a pair is missing, its layer is, or shapes do not fit.
     """
     merged = {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
     layers = sorted({name.rpartition(".lora_")[0] for name in tensors if ".lora_" in name})
@@ -80,25 +77,14 @@ class LlavaShell:
     processor: Any  # `LlavaProcessor`, likewise
     tower: dict[str, Tensor]  # weights of the vision tower by the model's names
     vision: str  # what the tower's source is called
-
-    @property
-    def hidden_size(self) -> int:
-        """D_llm."""
-        return int(self.config.text_config.hidden_size)
-
-    @property
-    def vision_width(self) -> int:
-        """D_vis."""
-        return int(self.config.vision_config.hidden_size)
+    hidden_size: int  # D_llm
+    vision_width: int  # D_vis
 
 
 def open_llava(llava: str, vision: str) -> LlavaShell:
     """Config and processor of a stock LLaVA, made to see with another vision tower.
 
     Of `llava` the Llama's config and the tokenizer are used, of `vision` (a CLIP model) tower and preprocessing.
-
-    Raises:
-        ValueError: if one of them is something else.
     """
     from transformers import AutoConfig, AutoProcessor, CLIPImageProcessor, CLIPVisionModel
 
@@ -125,7 +111,8 @@ def open_llava(llava: str, vision: str) -> LlavaShell:
     processor.num_additional_image_tokens = 1
     processor.vision_feature_select_strategy = "default"
     weights = {f"model.vision_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
-    return LlavaShell(shown(llava), config, processor, weights, shown(vision))
+    sizes = (int(config.text_config.hidden_size), int(config.vision_config.hidden_size))
+    return LlavaShell(shown(llava), config, processor, weights, shown(vision), *sizes)
 
 
 def rebase_tables(
@@ -137,9 +124,6 @@ def rebase_tables(
     tokenizer has (`<image>`, `<pad>`) become the mean of the text rows; nothing reads them.
 
     `added` are the tokens whose rows stand behind the text's, in the order of their ids; None is not needed.
-
-    Raises:
-        ValueError: if a table is missing, or its length or width do not fit the base.
     """
     tokenizer = shell.processor.tokenizer
     text_rows = int(tokenizer.vocab_size)
@@ -181,11 +165,7 @@ def rebase_tables(
 
 
 def build_llava(shell: LlavaShell, tensors: Mapping[str, Tensor], report: ImportReport, source: str) -> Any:
-    """The stock model, filled.
-
-    Raises:
-        ValueError: if the tensors are not exactly the language model's and projector's.
-    """
+    """The stock model, filled."""
     from accelerate import init_empty_weights
     from transformers import LlavaForConditionalGeneration
 

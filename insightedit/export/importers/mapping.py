@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from insightedit.export.importers.files import Checkpoint
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from rich.table import Table
-
-    from insightedit.export.importers.files import Checkpoint
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 SHOWN = 3  # names in an error message
@@ -104,12 +103,7 @@ class Rule:
 
 
 def translate(checkpoint: Checkpoint, rules: Sequence[Rule], report: ImportReport) -> dict[str, Tensor]:
-    """Rename every tensor of a file, by the first rule that matches; the report gets a line for each.
-
-    Raises:
-        ValueError: if a tensor is known to no rule, two go to one place, or one is not of finite 16 or 32 bit
-            floats.
-    """
+    """Rename every tensor of a file, by the first rule that matches; the report gets a line for each."""
     renamed: dict[str, Tensor] = {}
     unknown = []
     for name, tensor in checkpoint.tensors.items():
@@ -163,9 +157,6 @@ def fill(
         source: what the source is called.
         base: what takes the places that the source does not fill.
         base_name: what that is called.
-
-    Raises:
-        ValueError: if a place stays empty, a tensor has no place, or a shape differs.
     """
     places = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     rest = {name: tensor for name, tensor in (base or {}).items() if name not in given}
@@ -198,11 +189,7 @@ def count_layers(names: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def needed(tensors: Mapping[str, Tensor], name: str, path: Path) -> Tensor:
-    """A tensor without which nothing can be built.
-
-    Raises:
-        ValueError: if the file lacks it.
-    """
+    """A tensor without which nothing can be built."""
     if name not in tensors:
         raise ValueError(f"{path} lacks the tensor for {name}: the file is not whole. Fetch it again.")
     return tensors[name]

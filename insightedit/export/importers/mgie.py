@@ -9,32 +9,18 @@ does not publish again: name that folder, in its authors' format, with `--base w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from insightedit.export.card import shown
-from insightedit.export.importers.bases import build_unet, card_of, open_stable_diffusion
+from insightedit.export.importers import language
+from insightedit.export.importers.bases import Drawing, build_unet, card_of, open_stable_diffusion
 from insightedit.export.importers.files import read_checkpoint, source_files
-from insightedit.export.importers.language import (
-    PROJECTOR,
-    TABLES,
-    build_llava,
-    llama_rules,
-    llava_pipeline,
-    open_llava,
-    rebase_tables,
-)
 from insightedit.export.importers.mapping import Imported, ImportReport, Rule, count_layers, fill, needed, translate
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
-
-    from insightedit.export.importers.bases import Drawing
-    from insightedit.export.importers.language import LlavaShell
 
 NAME = "mgie"
 BASES: dict[str, str | None] = {
@@ -63,36 +49,31 @@ WEIGHT_RULES = [
     Rule(r"model\.embed_tokens\.weight", None, OWN_TABLE),
     Rule(r"lm_head\.weight", None, OWN_TABLE),
     Rule(r"model\.vision_tower\..*", None, "the vision tower comes from --base vision="),
-    *llama_rules(r"model\."),
-    PROJECTOR,
+    *language.llama_rules(r"model\."),
+    language.PROJECTOR,
 ]
 
 
-def import_mgie(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
-    """A pipeline of `mllm.pt` and `unet.pt` in a folder, and of `BASES`.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if the files do not fit each other or the bases.
-    """
+def convert(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
+    """A pipeline of `mllm.pt` and `unet.pt` in a folder, and of `BASES`."""
     if "weights" not in bases:
         raise ValueError(
             "mgie publishes no weights of the language model's layers: name the folder of LLaVA-Lightning-7B-v1-1 (its "
             "delta applied to Vicuna) with --base weights=FOLDER."
         )
     mllm_path, unet_path = (_named(source, stem) for stem in ("mllm", "unet"))
-    shell = open_llava(bases["llava"], bases["vision"])
+    shell = language.open_llava(bases["llava"], bases["vision"])
     drawing = open_stable_diffusion(bases["sd"], report)
     named = translate(read_checkpoint(mllm_path), MLLM_RULES, report)
-    tables = {name: tensor for name, tensor in named.items() if name in TABLES}
-    language = rebase_tables(tables, shell, ADDED, mllm_path, report)
+    tables = {name: tensor for name, tensor in named.items() if name in language.TABLES}
+    llm_tensors = language.rebase_tables(tables, shell, ADDED, mllm_path, report)
     for file in source_files(Path(bases["weights"])):  # layers and projector, in their authors' format
-        language |= translate(read_checkpoint(file), WEIGHT_RULES, report)
-    mllm = build_llava(shell, language, report, f"{mllm_path} with {bases['weights']}")
+        llm_tensors |= translate(read_checkpoint(file), WEIGHT_RULES, report)
+    mllm = language.build_llava(shell, llm_tensors, report, f"{mllm_path} with {bases['weights']}")
     head = {name: tensor for name, tensor in named.items() if name.startswith("edit_head.")}
     bridge = build_bridge(head, shell, drawing, report, mllm_path, bases)
     unet = build_unet(read_checkpoint(unet_path), drawing.unet_config, report)
-    pipeline = llava_pipeline(
+    pipeline = language.llava_pipeline(
         mllm,
         shell,
         bridge,
@@ -121,17 +102,13 @@ def _named(source: Path, stem: str) -> Path:
 
 def build_bridge(
     head: Mapping[str, Tensor],
-    shell: LlavaShell,
+    shell: language.LlavaShell,
     drawing: Drawing,
     report: ImportReport,
     path: Path,
     bases: dict[str, str],
 ) -> Any:
-    """The edit head at the sizes that its tensors have.
-
-    Raises:
-        ValueError: if it is not whole, or fits the text states or the language model not.
-    """
+    """The edit head at the sizes that its tensors have."""
     from insightedit.bridging import EditBridge
 
     queries, _, text = (

@@ -7,18 +7,16 @@ of LAVIS (`visual_encoder`, `ln_vision`, `Qformer.bert`, `t5_model`, `t5_proj`) 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from insightedit.export.card import shown
 from insightedit.export.importers.bases import card_of, known_settings, open_base
 from insightedit.export.importers.files import read_checkpoint, source_files
 from insightedit.export.importers.mapping import Imported, ImportReport, Rule, fill, translate
 from insightedit.modeling.pretrained import load_pretrained
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 NAME = "mige"
 BASES: dict[str, str | None] = {
@@ -33,87 +31,66 @@ FUSION_HEADS = 8  # the file does not say it
 PARTS = ("transformer", "picture_encoder", "text_encoder", "bridge")
 
 
-def _transformer_rules() -> list[Rule]:
-    block, new = r"blocks\.(\d+)\.", r"transformer.transformer_blocks.\1."
-    split = tuple(rf"{new}attn1.to_{part}.\2" for part in "qkv")
-    return [
-        Rule(r"pos_embed", None, "fixed sines and cosines, which the model computes from its config"),
-        Rule(rf"x_embedder\.proj{ENDS}", r"transformer.pos_embed.proj.\1"),
-        Rule(rf"t_embedder\.mlp\.0{ENDS}", r"transformer.adaln_single.emb.timestep_embedder.linear_1.\1"),
-        Rule(rf"t_embedder\.mlp\.2{ENDS}", r"transformer.adaln_single.emb.timestep_embedder.linear_2.\1"),
-        Rule(rf"t_block\.1{ENDS}", r"transformer.adaln_single.linear.\1"),
-        Rule(rf"y_embedder\.y_proj\.fc([12]){ENDS}", r"transformer.caption_projection.linear_\1.\2"),
-        Rule(r"y_embedder\.y_embedding", "bridge.null_text_states"),
-        Rule(rf"{block}scale_shift_table", rf"{new}scale_shift_table"),
-        Rule(rf"{block}attn\.qkv{ENDS}", split),
-        Rule(rf"{block}attn\.proj{ENDS}", rf"{new}attn1.to_out.0.\2"),
-        Rule(rf"{block}cross_attn\.q_linear{ENDS}", rf"{new}attn2.to_q.\2"),
-        Rule(rf"{block}cross_attn\.kv_linear{ENDS}", (rf"{new}attn2.to_k.\2", rf"{new}attn2.to_v.\2")),
-        Rule(rf"{block}cross_attn\.proj{ENDS}", rf"{new}attn2.to_out.0.\2"),
-        Rule(rf"{block}mlp\.fc1{ENDS}", rf"{new}ff.net.0.proj.\2"),
-        Rule(rf"{block}mlp\.fc2{ENDS}", rf"{new}ff.net.2.\2"),
-        Rule(rf"final_layer\.linear{ENDS}", r"transformer.proj_out.\1"),
-        Rule(r"final_layer\.scale_shift_table", "transformer.scale_shift_table"),
-    ]
+BLOCK, OUR_BLOCK = r"blocks\.(\d+)\.", r"transformer.transformer_blocks.\1."
+TOWER, OUR_TOWER = r"visual_encoder\.", "picture_encoder.vision_model."
+LAYER, OUR_LAYER = rf"{TOWER}blocks\.(\d+)\.", rf"{OUR_TOWER}encoder.layers.\1."
+BERT, OUR_BERT = r"Qformer\.bert\.", "picture_encoder.qformer."
+FUSION = "bridge.fusion."
+RULES = [
+    Rule(r"pos_embed", None, "fixed sines and cosines, which the model computes from its config"),
+    Rule(rf"x_embedder\.proj{ENDS}", r"transformer.pos_embed.proj.\1"),
+    Rule(rf"t_embedder\.mlp\.0{ENDS}", r"transformer.adaln_single.emb.timestep_embedder.linear_1.\1"),
+    Rule(rf"t_embedder\.mlp\.2{ENDS}", r"transformer.adaln_single.emb.timestep_embedder.linear_2.\1"),
+    Rule(rf"t_block\.1{ENDS}", r"transformer.adaln_single.linear.\1"),
+    Rule(rf"y_embedder\.y_proj\.fc([12]){ENDS}", r"transformer.caption_projection.linear_\1.\2"),
+    Rule(r"y_embedder\.y_embedding", "bridge.null_text_states"),
+    Rule(rf"{BLOCK}scale_shift_table", rf"{OUR_BLOCK}scale_shift_table"),
+    Rule(rf"{BLOCK}attn\.qkv{ENDS}", tuple(rf"{OUR_BLOCK}attn1.to_{part}.\2" for part in "qkv")),
+    Rule(rf"{BLOCK}attn\.proj{ENDS}", rf"{OUR_BLOCK}attn1.to_out.0.\2"),
+    Rule(rf"{BLOCK}cross_attn\.q_linear{ENDS}", rf"{OUR_BLOCK}attn2.to_q.\2"),
+    Rule(rf"{BLOCK}cross_attn\.kv_linear{ENDS}", (rf"{OUR_BLOCK}attn2.to_k.\2", rf"{OUR_BLOCK}attn2.to_v.\2")),
+    Rule(rf"{BLOCK}cross_attn\.proj{ENDS}", rf"{OUR_BLOCK}attn2.to_out.0.\2"),
+    Rule(rf"{BLOCK}mlp\.fc1{ENDS}", rf"{OUR_BLOCK}ff.net.0.proj.\2"),
+    Rule(rf"{BLOCK}mlp\.fc2{ENDS}", rf"{OUR_BLOCK}ff.net.2.\2"),
+    Rule(rf"final_layer\.linear{ENDS}", r"transformer.proj_out.\1"),
+    Rule(r"final_layer\.scale_shift_table", "transformer.scale_shift_table"),
+    Rule(rf"{TOWER}cls_token", f"{OUR_TOWER}embeddings.class_embedding"),
+    Rule(rf"{TOWER}pos_embed", f"{OUR_TOWER}embeddings.position_embedding"),
+    Rule(rf"{TOWER}patch_embed\.proj{ENDS}", rf"{OUR_TOWER}embeddings.patch_embedding.\1"),
+    Rule(rf"{LAYER}norm([12]){ENDS}", rf"{OUR_LAYER}layer_norm\2.\3"),
+    Rule(rf"{LAYER}attn\.qkv\.weight", rf"{OUR_LAYER}self_attn.qkv.weight"),
+    Rule(rf"{LAYER}attn\.([qv])_bias", rf"{OUR_LAYER}self_attn.qkv.\2_bias"),
+    Rule(rf"{LAYER}attn\.proj{ENDS}", rf"{OUR_LAYER}self_attn.projection.\2"),
+    Rule(rf"{LAYER}mlp\.fc([12]){ENDS}", rf"{OUR_LAYER}mlp.fc\2.\3"),
+    Rule(rf"ln_vision{ENDS}", rf"{OUR_TOWER}post_layernorm.\1"),
+    Rule(r"query_tokens", "picture_encoder.query_tokens"),
+    Rule(rf"{BERT}embeddings\.position_ids", None, "a row of counters; queries have no positions"),
+    Rule(rf"{BERT}embeddings\.LayerNorm{ENDS}", rf"{OUR_BERT}layernorm.\1"),
+    Rule(
+        rf"{BERT}encoder\.layer\.(\d+)\.(attention|crossattention)\.self\.(query|key|value){ENDS}",
+        rf"{OUR_BERT}encoder.layer.\1.\2.attention.\3.\4",
+    ),
+    Rule(
+        rf"{BERT}(encoder\.layer\.\d+\.(?:(?:attention|crossattention)\.output|intermediate_query|output_query)\..+)",
+        rf"{OUR_BERT}\1",
+    ),
+    Rule(rf"t5_proj{ENDS}", r"picture_encoder.language_projection.\1"),
+    Rule(r"t5_model\.(shared\.weight|encoder\..+)", r"text_encoder.\1"),
+    Rule(r"FFM\.q_proj_1\.weight", f"{FUSION}query.0.weight"),
+    Rule(rf"FFM\.ln_q_1{ENDS}", rf"{FUSION}query.1.\1"),
+    Rule(rf"FFM\.k_proj_1\.([02]){ENDS}", rf"{FUSION}key.\1.\2"),
+    Rule(rf"FFM\.ln_k_1{ENDS}", rf"{FUSION}key.3.\1"),
+    Rule(rf"FFM\.v_proj_1\.([02]){ENDS}", rf"{FUSION}value.\1.\2"),
+    Rule(rf"FFM\.ln_v_1{ENDS}", rf"{FUSION}value.3.\1"),
+    Rule(r"FFM\.clip_attn\.in_proj_(weight|bias)", tuple(rf"{FUSION}attention.{part}_proj.\1" for part in "qkv")),
+    Rule(rf"FFM\.clip_attn\.out_proj{ENDS}", rf"{FUSION}attention.out_proj.\1"),
+    Rule(rf"FFM\.mlp{ENDS}", rf"{FUSION}out.\1"),
+    Rule(rf"FFM\.ln_out{ENDS}", rf"{FUSION}norm.\1"),
+]
 
 
-def _picture_rules() -> list[Rule]:
-    tower, new = r"visual_encoder\.", "picture_encoder.vision_model."
-    block, layer = rf"{tower}blocks\.(\d+)\.", rf"{new}encoder.layers.\1."
-    bert, ours = r"Qformer\.bert\.", "picture_encoder.qformer."
-    return [
-        Rule(rf"{tower}cls_token", f"{new}embeddings.class_embedding"),
-        Rule(rf"{tower}pos_embed", f"{new}embeddings.position_embedding"),
-        Rule(rf"{tower}patch_embed\.proj{ENDS}", rf"{new}embeddings.patch_embedding.\1"),
-        Rule(rf"{block}norm([12]){ENDS}", rf"{layer}layer_norm\2.\3"),
-        Rule(rf"{block}attn\.qkv\.weight", rf"{layer}self_attn.qkv.weight"),
-        Rule(rf"{block}attn\.([qv])_bias", rf"{layer}self_attn.qkv.\2_bias"),
-        Rule(rf"{block}attn\.proj{ENDS}", rf"{layer}self_attn.projection.\2"),
-        Rule(rf"{block}mlp\.fc([12]){ENDS}", rf"{layer}mlp.fc\2.\3"),
-        Rule(rf"ln_vision{ENDS}", rf"{new}post_layernorm.\1"),
-        Rule(r"query_tokens", "picture_encoder.query_tokens"),
-        Rule(rf"{bert}embeddings\.position_ids", None, "a row of counters; queries have no positions"),
-        Rule(rf"{bert}embeddings\.LayerNorm{ENDS}", rf"{ours}layernorm.\1"),
-        Rule(
-            rf"{bert}encoder\.layer\.(\d+)\.(attention|crossattention)\.self\.(query|key|value){ENDS}",
-            rf"{ours}encoder.layer.\1.\2.attention.\3.\4",
-        ),
-        Rule(
-            rf"{bert}(encoder\.layer\.\d+\.(?:(?:attention|crossattention)\.output|intermediate_query|output_query)\..+)",
-            rf"{ours}\1",
-        ),
-        Rule(rf"t5_proj{ENDS}", r"picture_encoder.language_projection.\1"),
-        Rule(r"t5_model\.(shared\.weight|encoder\..+)", r"text_encoder.\1"),
-    ]
-
-
-def _fusion_rules() -> list[Rule]:
-    new = "bridge.fusion."
-    rules = [
-        Rule(r"FFM\.q_proj_1\.weight", f"{new}query.0.weight"),
-        Rule(rf"FFM\.ln_q_1{ENDS}", rf"{new}query.1.\1"),
-        Rule(rf"FFM\.clip_attn\.out_proj{ENDS}", rf"{new}attention.out_proj.\1"),
-        Rule(rf"FFM\.mlp{ENDS}", rf"{new}out.\1"),
-        Rule(rf"FFM\.ln_out{ENDS}", rf"{new}norm.\1"),
-    ]
-    for kind in ("weight", "bias"):
-        split = tuple(f"{new}attention.{part}_proj.{kind}" for part in "qkv")
-        rules.append(Rule(rf"FFM\.clip_attn\.in_proj_{kind}", split))
-    for short, ours in (("k", "key"), ("v", "value")):
-        rules.append(Rule(rf"FFM\.{short}_proj_1\.([02]){ENDS}", rf"{new}{ours}.\1.\2"))
-        rules.append(Rule(rf"FFM\.ln_{short}_1{ENDS}", rf"{new}{ours}.3.\1"))
-    return rules
-
-
-RULES = [*_transformer_rules(), *_picture_rules(), *_fusion_rules()]
-
-
-def import_mige(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
-    """A pipeline of the file, or of a folder with this one file; of `blip2`, `t5` and `pixart` no weights are read.
-
-    Raises:
-        ValueError: if the file does not fit the bases.
-    """
+def convert(source: Path, bases: dict[str, str], report: ImportReport) -> Imported:
+    """A pipeline of the file, or of a folder with this one file; of `blip2`, `t5` and `pixart` no weights are read."""
     from accelerate import init_empty_weights
     from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, PixArtTransformer2DModel
     from transformers import AutoImageProcessor, AutoTokenizer, Blip2Config, T5Config, T5EncoderModel
@@ -181,11 +158,7 @@ def import_mige(source: Path, bases: dict[str, str], report: ImportReport) -> Im
 
 
 def _read(path: Path, report: ImportReport) -> dict[str, dict[str, Tensor]]:
-    """Part -> its tensors by our names.
-
-    Raises:
-        ValueError: if one of a pair of biases is missing.
-    """
+    """Part -> its tensors by our names."""
     named = translate(read_checkpoint(path), RULES, report)
     # EVA's attention has no bias on its keys: q, zeros, v become the stock class's one bias
     halves = {n: named.pop(n) for n in list(named) if n.endswith((".q_bias", ".v_bias"))}

@@ -10,32 +10,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from insightedit.export.card import shown
-from insightedit.export.importers.bases import build_unet, card_of, open_stable_diffusion
+from insightedit.export.importers import language
+from insightedit.export.importers.bases import Drawing, build_unet, card_of, open_stable_diffusion
 from insightedit.export.importers.files import read_checkpoint, source_files
-from insightedit.export.importers.language import (
-    PROJECTOR,
-    build_llava,
-    llama_rules,
-    llava_pipeline,
-    merge_lora,
-    open_llava,
-    rebase_tables,
-)
 from insightedit.export.importers.mapping import Imported, ImportReport, Rule, count_layers, fill, needed, translate
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
-
-    from insightedit.export.importers.bases import Drawing
-    from insightedit.export.importers.language import LlavaShell
 
 NAME = "smartedit"
 BASES: dict[str, str | None] = {
@@ -57,7 +43,7 @@ FILES = {
 }
 """N is the training step; other endings are read, too."""
 
-LLM_RULES = llama_rules(r"(?:model\.)?base_model\.model\.(?:model\.)?")
+LLM_RULES = language.llama_rules(r"(?:model\.)?base_model\.model\.(?:model\.)?")
 
 
 def _qformer_rules() -> list[Rule]:
@@ -72,7 +58,7 @@ def _qformer_rules() -> list[Rule]:
         Rule(rf"{layer}output_query\.LayerNorm\.{ends}", rf"{new}ffn_norm.\2"),
         Rule(r"sd_query_tokens", "qformer.queries", squeeze=True),
         Rule(r"lm_head\.weight", "lm_head.weight"),
-        PROJECTOR,
+        language.PROJECTOR,
     ]
     for theirs, ours in (("attention", "self_attn"), ("crossattention", "cross_attn")):
         for projection in ("query", "key", "value"):
@@ -115,26 +101,21 @@ def _bim_rules() -> list[Rule]:
 QFORMER_RULES, BIM_RULES = _qformer_rules(), _bim_rules()
 
 
-def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, step: int | None = None) -> Imported:
-    """A pipeline of one training step that the published folder holds, and of `BASES`.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if the files do not fit each other or the bases.
-    """
+def convert(source: Path, bases: dict[str, str], report: ImportReport, step: int | None = None) -> Imported:
+    """A pipeline of one training step that the published folder holds, and of `BASES`."""
     files = find_files(source, step)
     step = report.facts["step"] = int(files["llm"].parent.name.removeprefix("LLM-"))
-    shell = open_llava(bases["llava"], bases["vision"])
+    shell = language.open_llava(bases["llava"], bases["vision"])
     drawing = open_stable_diffusion(bases["sd"], report)
     llm, qformer = read_checkpoint(files["llm"]), read_checkpoint(files["qformer"])
     named = translate(qformer, QFORMER_RULES, report)
-    language = {k: v for k, v in named.items() if not k.startswith("qformer.")}
-    language |= translate(llm, LLM_RULES, report)
+    llm_tensors = {k: v for k, v in named.items() if not k.startswith("qformer.")}
+    llm_tensors |= translate(llm, LLM_RULES, report)
     rank, alpha = adapter_scale(files["llm"])
     report.facts["lora"] = {"rank": rank, "alpha": alpha, "merged_in": "float32"}
-    language = merge_lora(language, alpha, rank, files["llm"])
-    language = rebase_tables(language, shell, ADDED, files["llm"], report)
-    mllm = build_llava(shell, language, report, str(files["llm"]))
+    llm_tensors = language.merge_lora(llm_tensors, alpha, rank, files["llm"])
+    llm_tensors = language.rebase_tables(llm_tensors, shell, ADDED, files["llm"], report)
+    mllm = language.build_llava(shell, llm_tensors, report, str(files["llm"]))
     queries = {name: tensor for name, tensor in named.items() if name.startswith("qformer.")}
     bim = translate(read_checkpoint(files["bim"]), BIM_RULES, report)
     bridge = build_bridge({**queries, **bim}, shell, drawing, report, bases, files)
@@ -145,18 +126,13 @@ def import_smartedit(source: Path, bases: dict[str, str], report: ImportReport, 
             "Diffusion 1.5 with --base sd=."
         )
     unet = build_unet(read_checkpoint(files["unet"]), drawing.unet_config, report, residual)
-    pipeline = llava_pipeline(mllm, shell, bridge, unet, drawing, num_edit_tokens=NUM_EDIT_TOKENS)
+    pipeline = language.llava_pipeline(mllm, shell, bridge, unet, drawing, num_edit_tokens=NUM_EDIT_TOKENS)
     card = card_of(NAME, "SmartEdit", f"SmartEdit, step {step}", LICENCE, bases)
     return Imported(card, pipeline, for_training=drawing.text)
 
 
 def find_files(source: Path, step: int | None) -> dict[str, Path]:
-    """The four files of one step.
-
-    Raises:
-        FileNotFoundError: if one is missing.
-        ValueError: if there are several steps and none is chosen, or two formats of a file.
-    """
+    """The four files of one step."""
     found: dict[str, dict[int, Path]] = {part: {} for part in FILES}
     for file in source_files(source):
         name = file.relative_to(source).as_posix() if source.is_dir() else file.name
@@ -183,11 +159,7 @@ def find_files(source: Path, step: int | None) -> dict[str, Path]:
 
 
 def adapter_scale(llm: Path) -> tuple[int, float]:
-    """Rank and alpha from `adapter_config.json` beside the language model or above it; else the published 8 and 16.
-
-    Raises:
-        ValueError: if the file is broken.
-    """
+    """Rank and alpha from `adapter_config.json` beside the language model or above it; else the published 8 and 16."""
     for folder in (llm.parent, llm.parent.parent):
         path = folder / "adapter_config.json"
         if path.is_file():
@@ -201,17 +173,13 @@ def adapter_scale(llm: Path) -> tuple[int, float]:
 
 def build_bridge(
     tensors: Mapping[str, Tensor],
-    shell: LlavaShell,
+    shell: language.LlavaShell,
     drawing: Drawing,
     report: ImportReport,
     bases: dict[str, str],
     files: dict[str, Path],
 ) -> Any:
-    """Q-Former and BIM, at the sizes that the tensors have.
-
-    Raises:
-        ValueError: if they do not fit the language model, the vision tower or the text states.
-    """
+    """Q-Former and BIM, at the sizes that the tensors have."""
     from insightedit.bridging import EditBridge
 
     source = f"{files['qformer']} with {files['bim']}"

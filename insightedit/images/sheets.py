@@ -33,7 +33,8 @@ MAX_LINES = 12  # of one paragraph on a PNG
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def sheet_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The letters of all sheets."""
     return ImageFont.load_default(size)
 
 
@@ -51,7 +52,7 @@ class GridCell:
 
     images: tuple[Image.Image | None, ...]
     instruction: str  # at most three lines
-    facts: str = ""  # in small letters
+    facts: str = ""  # in small letters, line by line
     warning: str = ""  # in red
 
 
@@ -65,13 +66,14 @@ def draw_grid(title: str, cells: Sequence[GridCell], tiles_in_row: int, least_wi
     pitch = max(image.width for cell in cells for image in cell.images if image) + GAP
     width = max(most * pitch - GAP, least_width)
     words = max(len(wrap(cell.instruction, width)) for cell in cells)
-    below = (words + 1 + any(cell.warning for cell in cells)) * LINE + GAP + MARGIN
+    words += max(len(cell.facts.splitlines()) or 1 for cell in cells)
+    below = (words + any(cell.warning for cell in cells)) * LINE + GAP + MARGIN
     rows = [cells[first : first + columns] for first in range(0, len(cells), columns)]
     tops = [max(image.height for cell in row for image in cell.images if image) for row in rows]
-    full = max(MARGIN + columns * (width + MARGIN), int(_font(18).getlength(title)) + 2 * MARGIN)
+    full = max(MARGIN + columns * (width + MARGIN), int(sheet_font(18).getlength(title)) + 2 * MARGIN)
     sheet = Image.new("RGB", (full, HEADER + sum(tops) + below * len(rows)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, 12), title, INK, _font(18))
+    draw.text((MARGIN, 12), title, INK, sheet_font(18))
     top = HEADER
     for row, high in zip(rows, tops, strict=True):
         for place, cell in enumerate(row):
@@ -82,16 +84,17 @@ def draw_grid(title: str, cells: Sequence[GridCell], tiles_in_row: int, least_wi
                     sheet.paste(image, (x, top))
                     draw.rectangle((x - 1, top - 1, x + image.width, top + image.height), outline=GRID_FRAME)
             texts = [(line, INK, 14) for line in wrap(cell.instruction, width)]
-            texts += [(cell.facts, GRID_PALE, 12), (cell.warning, GRID_WARN, 12)]
+            texts += [(line, GRID_PALE, 12) for line in cell.facts.splitlines() or [""]]
+            texts.append((cell.warning, GRID_WARN, 12))
             for number, (text, ink, size) in enumerate(texts):
-                draw.text((left, top + high + GAP + number * LINE), _cut(text, width, size), ink, _font(size))
+                draw.text((left, top + high + GAP + number * LINE), _cut(text, width, size), ink, sheet_font(size))
         top += high + below
     return sheet
 
 
 def wrap(text: str, width: int) -> list[str]:
     """At most three lines of `width` pixels; what does not fit ends in dots."""
-    font, lines = _font(14), [""]
+    font, lines = sheet_font(14), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > width:
@@ -102,7 +105,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _cut(text: str, width: int, size: int) -> str:
-    font = _font(size)
+    font = sheet_font(size)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}...") > width:
@@ -257,18 +260,18 @@ class _Canvas:
                 self.card(card)
 
     def text(self, text: str, size: int) -> None:
-        self.pen.text((MARGIN, self.top), text, INK, _font(size))
+        self.pen.text((MARGIN, self.top), text, INK, sheet_font(size))
         self.top += round(size * 1.6)
 
     def table(self, table: SheetTable) -> None:
         self.top += CARD_GAP
         self.text(table.title, 15)
         rows = [table.head, *table.rows]
-        widths = [max(_font(13).getlength(row[i]) for row in rows) + 24 for i in range(len(table.head))]
+        widths = [max(sheet_font(13).getlength(row[i]) for row in rows) + 24 for i in range(len(table.head))]
         for number, row in enumerate(rows):
             left = float(MARGIN)
             for cell, width in zip(row, widths, strict=True):
-                self.pen.text((left, self.top), cell, INK if number else FAINT, _font(13))
+                self.pen.text((left, self.top), cell, INK if number else FAINT, sheet_font(13))
                 left += width
             self.top += CARD_LINE
         self.top += CARD_GAP
@@ -284,7 +287,7 @@ class _Canvas:
             how = Image.Resampling.LANCZOS if max(tile.pixels.shape[:2]) > SIDE else Image.Resampling.NEAREST
             self.image.paste(Image.fromarray(tile.pixels).resize((width, height), how), (left, self.top))
             self.pen.rectangle((left - 1, self.top - 1, left + width, self.top + height), outline=FRAME)
-            self.pen.text((left, self.top + height + 3), tile.label, FAINT, _font(12))
+            self.pen.text((left, self.top + height + 3), tile.label, FAINT, sheet_font(12))
             left, tallest = left + width + CARD_GAP, max(tallest, height)
         self.top += tallest + CARD_LINE + 4 if card.tiles else 0
         for line in card.lines:
@@ -294,7 +297,7 @@ class _Canvas:
 
     def paragraph(self, line: Paragraph, ink: tuple[int, int, int] = INK) -> None:
         words = [(word, run.style) for run in line.runs for word in re.findall(r"\s*\S[^ ]*|\s+$", run.text)]
-        left, lines, font = float(MARGIN), 1, _font(14)
+        left, lines, font = float(MARGIN), 1, sheet_font(14)
         for word, style in words:
             width = font.getlength(word)
             if left + width > WIDTH - MARGIN and left > MARGIN:

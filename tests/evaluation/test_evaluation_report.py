@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +17,7 @@ from insightedit.evaluation.reporting import pictures
 from insightedit.evaluation.reporting import report as reports
 from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate
 from insightedit.evaluation.scenes.report import SceneReport
+from insightedit.images import sheets
 from tests.evaluation.test_scenes_benchmark import always_left, dim, oracle, run
 from tests.evaluation.toy import ToySampler
 
@@ -84,18 +85,9 @@ def test_numbers_without_meaning_are_dashes() -> None:
 def test_sheet_shows_worst_and_random_samples_and_is_stable(report: SceneReport) -> None:
     sheet = np.asarray(reports.scenes_sheet(report))
     assert np.array_equal(sheet, np.asarray(reports.scenes_sheet(run(round_trip=dim, pairs=4))))
-    left, top = 2 * pictures.GAP, 7 * pictures.LINE  # of the first picture of the first card
+    left, top = sheets.MARGIN, 2 * sheets.HEADER + sheets.LINE  # of the first picture of the first card
     cell = sheet[top : top + pictures.CELL, left : left + pictures.CELL]
     assert np.array_equal(cell[::4, ::4], report.worst[0].source)
-
-
-def test_text_is_wrapped_at_spaces() -> None:
-    font = ImageFont.load_default(13)
-    lines = pictures.wrap("remove the small red fire engine " * 4, 200, font)
-    assert len(lines) > 2 and all(font.getlength(line) <= 200 for line in lines)
-    assert (
-        pictures.wrap("immeasurablylongword", 5, font) == ["immeasurablylongword"] and pictures.wrap("", 5, font) == []
-    )
 
 
 def test_comparison_tests_each_editor_against_the_first(tmp_path: Path) -> None:

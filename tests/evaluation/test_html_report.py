@@ -36,6 +36,7 @@ from insightedit.evaluation.reporting.runs import merge_runs, read_report_run, w
 from insightedit.evaluation.reporting.tables import APART, CONTROL_GROUP, OURS
 from insightedit.evaluation.scenes import benchmark
 from insightedit.evaluation.scenes.benchmark import SceneOutputs, SceneSet, evaluate
+from insightedit.images import sheets
 from insightedit.images.data_addresses import figure_address
 from tests.evaluation.test_scenes_benchmark import always_left, dim
 from tests.evaluation.toy import SIZE, ToySampler
@@ -443,8 +444,7 @@ def test_a_sheet_shows_the_pictures(folder: Path) -> None:
     assert labels == ["source", "target, mask outlined", "output", "|output - source|"]
     sheet = np.asarray(pictures.contact_sheet("title", [("block", [card])]))
     cell = np.asarray(pictures.enlarged(np.asarray(Image.open(folder / "source" / "001.png")), pictures.CELL))
-    left, top = 2 * pictures.GAP, 2 * pictures.LINE + 2 * pictures.LINE - pictures.GAP
-    top += pictures.GAP + 3 * pictures.LINE
+    left, top = sheets.MARGIN, 2 * sheets.HEADER + sheets.LINE
     found = sheet[top : top + cell.shape[0], left : left + cell.shape[1]]
     assert np.array_equal(found, cell)
     assert len({pictures._cell(one).size for one in card.pictures}) == 1  # the enlarged one, too

@@ -32,6 +32,7 @@ from insightedit.evaluation.reporting import pictures
 from insightedit.evaluation.reporting.report import read_report, write_report
 from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate, sample_id, scene_sampler
 from insightedit.evaluation.scenes.report import SceneReport
+from insightedit.images import sheets
 from insightedit.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
 
 SIZE, COUNT = 32, 24
@@ -194,8 +195,8 @@ def test_files_and_sheet(reports: dict[str, SceneReport], task: str, tmp_path: P
     most = max(len(e.references) for e in (*report.worst, *report.random))
     assert most == (2 if task == "subject" else 1)
     with Image.open(tmp_path / "sheet.png") as sheet:
-        width = (most + 4) * (pictures.CELL + pictures.GAP) + pictures.GAP
-        assert sheet.width == 2 * (width + pictures.GAP) + pictures.GAP
+        width = (most + 4) * (pictures.CELL + sheets.GAP) - sheets.GAP
+        assert sheet.width == 2 * (width + sheets.MARGIN) + sheets.MARGIN
     example = next(e for e in report.random if len(e.references) == 1)
     assert example.is_new == (task == "subject")
     card = pictures.example_card(example)

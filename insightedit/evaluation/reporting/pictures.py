@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation
 
 from insightedit.evaluation.core.run_folder import RunSample
@@ -19,16 +19,26 @@ from insightedit.evaluation.scenes.metrics import largest_change
 from insightedit.evaluation.scenes.report import Example
 from insightedit.images.data_addresses import picture_address
 from insightedit.images.reading import read_picture, to_rgb
+from insightedit.images.sheets import (
+    FAINT,
+    GAP,
+    HEADER,
+    INK,
+    LINE,
+    MARGIN,
+    PAPER,
+    GridCell,
+    draw_grid,
+    sheet_font,
+    wrap,
+)
 from insightedit.pipelines.report import heat_overlay
 
 SIDE = 256  # pixels of the longer side of a thumbnail, at most
 SMALL = 128  # pixels of the longer side up to which pictures are kept exactly
 QUALITY = 88  # of WebP, for thumbnails of larger pictures
 CELL = 128  # pixels of a side of one picture on a contact sheet
-GAP = 6  # pixels between things
-LINE = 16  # pixels of a line of text
 COLUMNS = 2  # cards side by side
-INK, FAINT, PAPER = (25, 25, 30), (110, 110, 118), (252, 252, 250)
 OUTLINE, RIM = (255, 225, 0), (0, 0, 0)
 SMOOTH, BLOCKY = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
 
@@ -199,71 +209,38 @@ def outlined(rgb: np.ndarray, region: np.ndarray) -> np.ndarray:
 
 
 def contact_sheet(title: str, blocks: Sequence[tuple[str, Sequence[SampleCard]]]) -> Image.Image:
-    """Blocks of cards on one RGB picture, cells of `CELL` pixels; equal input gives equal pixels."""
-    wide = max((len(card.pictures) for _, cards in blocks for card in cards), default=4)
-    runs = max((len(card.numbers) for _, cards in blocks for card in cards), default=1)
-    noted = any(card.note for _, cards in blocks for card in cards)
-    width, height = wide * (CELL + GAP) + GAP, CELL + (4 + 2 * runs + noted) * LINE + 2 * GAP
-    rows = [-(-len(cards) // COLUMNS) for _, cards in blocks]
-    total = 2 * LINE + sum(2 * LINE + count * (height + GAP) for count in rows) + GAP
-    sheet = Image.new("RGB", (COLUMNS * (width + GAP) + GAP, total), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP), title, font=_font(15), fill=INK)
-    top = 2 * LINE
-    for (name, cards), count in zip(blocks, rows, strict=True):
-        draw.text((GAP, top + GAP), name, font=_font(13), fill=INK)
-        top += 2 * LINE - GAP
-        for place, card in enumerate(cards):
-            row, column = divmod(place, COLUMNS)
-            corner = GAP + column * (width + GAP), top + row * (height + GAP)
-            sheet.paste(_drawn(card, width, height), corner)
-        top += count * (height + GAP) + GAP
+    """Blocks of cards below one another on one RGB image; equal input gives equal pixels."""
+    wide = max((len(card.pictures) for _, cards in blocks for card in cards), default=1)
+    grids = []
+    for name, cards in blocks:
+        cells = []
+        for card in cards:
+            told = [text if len(card.numbers) == 1 else f"{method}: {text}" for method, text in card.numbers]
+            told += [card.note, f"{card.sample.sample_id}   {card.sample.category}"]
+            facts = "\n".join(line for text in told if text for line in wrap(text, wide * (CELL + GAP)))
+            words = " > ".join((*card.sample.earlier, card.sample.instruction))
+            cells.append(GridCell(tuple(map(_tile, card.pictures)), words, facts))
+        grids.append(draw_grid(name, cells, COLUMNS * wide))
+    width = max((grid.width for grid in grids), default=wide * CELL)
+    sheet = Image.new("RGB", (width, HEADER + sum(grid.height for grid in grids)), PAPER)
+    ImageDraw.Draw(sheet).text((MARGIN, 12), title, INK, sheet_font(18))
+    top = HEADER
+    for grid in grids:
+        sheet.paste(grid, (0, top))
+        top += grid.height
     return sheet
 
 
-def _drawn(card: SampleCard, width: int, height: int) -> Image.Image:
-    """One card as (width, height) RGB."""
-    picture = Image.new("RGB", (width, height), (255, 255, 255))
-    draw = ImageDraw.Draw(picture)
-    draw.rectangle((0, 0, width - 1, height - 1), outline=(222, 222, 218))
-    text = " > ".join((*card.sample.earlier, card.sample.instruction))
-    for line, words in enumerate(wrap(text, width - 2 * GAP, _font(13))[:2]):
-        draw.text((GAP, GAP + line * LINE), words, font=_font(13), fill=INK)
-    top = GAP + 2 * LINE
-    for place, shown in enumerate(card.pictures):
-        left = GAP + place * (CELL + GAP)
-        draw.text((left, top), _cut(shown.label, CELL), font=_font(10), fill=FAINT)
-        if shown.rgb is None:
-            draw.rectangle((left, top + LINE, left + CELL - 1, top + LINE + CELL - 1), outline=FAINT)
-        else:
-            picture.paste(_cell(shown), (left, top + LINE))
-    below = top + LINE + CELL + GAP // 2
-    told = [text if len(card.numbers) == 1 else f"{m}: {text}" for m, text in card.numbers]
-    lines = [line for text in told for line in wrap(text, width - 2 * GAP, _font(11))[:2]]
-    for line, words in enumerate([*wrap(card.note, width - 2 * GAP, _font(11))[:1], *lines]):
-        draw.text((GAP, below + line * LINE), words, font=_font(11), fill=INK)
-    facts = f"{card.sample.sample_id}   {card.sample.category}"
-    draw.text((GAP, height - LINE - GAP // 2), facts, font=_font(10), fill=FAINT)
-    return picture
-
-
-def wrap(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """Break text at spaces into lines of at most `width` pixels; a single longer word keeps its own line."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
-
-
-def _cut(text: str, width: int) -> str:
-    """As much of the text as fits."""
-    while text and _font(10).getlength(text) > width:
-        text = text[:-1]
-    return text
+def _tile(shown: Thumbnail) -> Image.Image:
+    """A picture below its label."""
+    tile = Image.new("RGB", (CELL, LINE + CELL), PAPER)
+    draw = ImageDraw.Draw(tile)
+    draw.text((2, 2), shown.label, FAINT, sheet_font(10))
+    if shown.rgb is None:
+        draw.rectangle((0, LINE, CELL - 1, LINE + CELL - 1), outline=FAINT)
+    else:
+        tile.paste(_cell(shown), (0, LINE))
+    return tile
 
 
 def sheet_names(categories: Sequence[str]) -> Mapping[str, str]:
@@ -277,8 +254,3 @@ def sheet_names(categories: Sequence[str]) -> Mapping[str, str]:
         name = f"contact_sheets/{as_id(category)[:80] or 'none'}.png"
         names[category] = name if name not in names.values() else f"{name[:-4]}-{number}.png"
     return names
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

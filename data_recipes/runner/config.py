@@ -40,54 +40,36 @@ RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass
 class OutputConfig:
-    """What is written.
+    """What is written."""
 
-    Attributes:
-        path: folder; new, empty, or begun with the same settings.
-        format: parquet (typed pictures) or webdataset (tar).
-        shard_size: inputs of a unit, whose pairs are one file. A run that is stopped loses the units in work at most.
-        split: name that files begin with; None for the source's.
-        licence: for the dataset card, an identifier of the Hub such as cc-by-4.0; None leaves it open.
-    """
-
-    path: str | None = None
-    format: Literal["parquet", "webdataset"] = "parquet"
+    path: str | None = None  # folder; new, empty, or begun with the same settings
+    format: Literal["parquet", "webdataset"] = "parquet"  # parquet (typed pictures) or webdataset (tar)
+    # inputs of a unit, whose pairs are one file. A run that is stopped loses the units in work at most
     shard_size: int = 200
-    split: str | None = None
-    licence: str | None = None
+    split: str | None = None  # name that files begin with; None for the source's
+    licence: str | None = None  # for the dataset card, an identifier of the Hub such as cc-by-4.0; None leaves it open
 
 
 @dataclass
 class EngineConfig:
-    """How the work is done; none of this changes a byte of the result.
+    """How the work is done; none of this changes a byte of the result."""
 
-    Attributes:
-        name: local, processes of this machine; ray, Ray Data.
-        workers: local: processes; ray: actors of each model, and of each step without one.
-        schedule: unit, a few inputs at a time pass all steps, all models stay loaded; step, each step passes over all
-            units before the next begins, only its models are loaded. Ray always streams.
-        devices: that workers take in turn, e.g. [cuda:0, cuda:1]; backends with a `device` of their own keep it.
-        batch_size: records that a step is given at a time.
-        retries: how often a step that fails is tried again before each record is tried alone.
-        backoff: seconds before the first of these; doubled each time.
-        max_failed: share of a unit's records that may fail in a step before the run is stopped, since then it is not
-            the records' fault; looked at from the eighth failure on.
-        address: of a Ray cluster; None starts one on this machine.
-        num_cpus: that ray reserves for an actor or task.
-        num_gpus: that ray reserves for an actor of a step with models.
-    """
-
-    name: Literal["local", "ray"] = "local"
-    workers: int = 1
+    name: Literal["local", "ray"] = "local"  # local, processes of this machine; ray, Ray Data
+    workers: int = 1  # local: processes; ray: actors of each model, and of each step without one
+    # unit, a few inputs at a time pass all steps, all models stay loaded; step, each step passes over all units before
+    # the next begins, only its models are loaded. Ray always streams
     schedule: Literal["unit", "step"] = "unit"
+    # that workers take in turn, e.g. [cuda:0, cuda:1]; backends with a `device` of their own keep it
     devices: list[str] = field(default_factory=list)
-    batch_size: int = 8
-    retries: int = 2
-    backoff: float = 1.0
+    batch_size: int = 8  # records that a step is given at a time
+    retries: int = 2  # how often a step that fails is tried again before each record is tried alone
+    backoff: float = 1.0  # seconds before the first of these; doubled each time
+    # share of a unit's records that may fail in a step before the run is stopped, since then it is not the records'
+    # fault; looked at from the eighth failure on
     max_failed: float = 0.5
-    address: str | None = None
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
+    address: str | None = None  # of a Ray cluster; None starts one on this machine
+    num_cpus: float = 1.0  # that ray reserves for an actor or task
+    num_gpus: float = 0.0  # that ray reserves for an actor of a step with models
 
     @property
     def is_phased(self) -> bool:
@@ -97,26 +79,17 @@ class EngineConfig:
 
 @dataclass
 class RecipeConfig:
-    """All settings of a run.
+    """All settings of a run."""
 
-    Attributes:
-        recipe: one of `data_recipes.recipes.RECIPES`, or the dotted name of a module.
-        seed: of everything drawn.
-        source: where records come from.
-        output: what is written.
-        engine: how the work is done.
-        backends: name -> `kind` and what its class takes; see `data_recipes.backends`.
-        steps: name -> what differs from the step's defaults.
-        faults: name -> share of records that are spoilt on purpose, to measure what the recipe catches.
-    """
-
-    recipe: str = ""
-    seed: int = 0
-    source: InputConfig = field(default_factory=InputConfig)
-    output: OutputConfig = field(default_factory=OutputConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    recipe: str = ""  # one of `data_recipes.recipes.RECIPES`, or the dotted name of a module
+    seed: int = 0  # of everything drawn
+    source: InputConfig = field(default_factory=InputConfig)  # where records come from
+    output: OutputConfig = field(default_factory=OutputConfig)  # what is written
+    engine: EngineConfig = field(default_factory=EngineConfig)  # how the work is done
+    # name -> `kind` and what its class takes; see `data_recipes.backends`
     backends: dict[str, Any] = field(default_factory=dict)
-    steps: dict[str, Any] = field(default_factory=dict)
+    steps: dict[str, Any] = field(default_factory=dict)  # name -> what differs from the step's defaults
+    # name -> share of records that are spoilt on purpose, to measure what the recipe catches
     faults: dict[str, Any] = field(default_factory=dict)
 
     @property

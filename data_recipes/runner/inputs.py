@@ -28,31 +28,18 @@ INPUTS: dict[str, str] = {
 
 @dataclass
 class InputConfig:
-    """Where records come from.
+    """Where records come from."""
 
-    Attributes:
-        kind: one of `INPUTS`, or `package.module:function` of your own.
-        path: file or folder; not used by the kinds that begin with `scene`.
-        split: of data sets that have several.
-        count: so many records at most; None for all (`scenes`: needed).
-        start: first record.
-        size: side in pixels that scenes are rendered at; photographs are read as they are.
-        max_side: photographs with a longer side are made smaller; None leaves them. AdvancedEdit: 640.
-        seed: of scenes, and of which photos are a couple.
-        images: folder that paths in tables and lists start from; None for their own.
-        columns: role -> column, where a table has names of its own.
-    """
-
-    kind: str = "folder"
-    path: str | None = None
-    split: str = "train"
-    count: int | None = None
-    start: int = 0
-    size: int = 128
-    max_side: int | None = 640
-    seed: int = 0
-    images: str | None = None
-    columns: dict[str, str] = field(default_factory=dict)
+    kind: str = "folder"  # one of `INPUTS`, or `package.module:function` of your own
+    path: str | None = None  # file or folder; not used by the kinds that begin with `scene`
+    split: str = "train"  # of data sets that have several
+    count: int | None = None  # so many records at most; None for all (`scenes`: needed)
+    start: int = 0  # first record
+    size: int = 128  # side in pixels that scenes are rendered at; photographs are read as they are
+    max_side: int | None = 640  # photographs with a longer side are made smaller; None leaves them. AdvancedEdit: 640
+    seed: int = 0  # of scenes, and of which photos are a couple
+    images: str | None = None  # folder that paths in tables and lists start from; None for their own
+    columns: dict[str, str] = field(default_factory=dict)  # role -> column, where a table has names of its own
 
 
 class Input(Protocol):

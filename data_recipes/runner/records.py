@@ -15,23 +15,15 @@ TASKS = ("remove", "add", "replace", "recolour", "subject", "reasoning", "edit")
 
 @dataclass(frozen=True)
 class ObjectAnnotation:
-    """An object of a photo, as far as it is known by now.
+    """An object of a photo, as far as it is known by now."""
 
-    Attributes:
-        name: its category, e.g. "teapot".
-        caption: what it looks like in a few words, "a blue teapot".
-        detailed_caption: the same at length, with where it stands.
-        box: left, top, right, bottom in pixels of the photo; None before it is detected.
-        mask: (H, W) bool over the photo; None before it is segmented.
-        score: of the detector, 0 to 1; None before.
-    """
-
-    name: str
-    caption: str = ""
-    detailed_caption: str = ""
+    name: str  # its category, e.g. "teapot"
+    caption: str = ""  # what it looks like in a few words, "a blue teapot"
+    detailed_caption: str = ""  # the same at length, with where it stands
+    # left, top, right, bottom in pixels of the photo; None before it is detected
     box: tuple[float, float, float, float] | None = None
-    mask: np.ndarray | None = None
-    score: float | None = None
+    mask: np.ndarray | None = None  # (H, W) bool over the photo; None before it is segmented
+    score: float | None = None  # of the detector, 0 to 1; None before
 
     @property
     def words(self) -> str:
@@ -47,46 +39,31 @@ class ObjectAnnotation:
 
 @dataclass(frozen=True)
 class Record:
-    """A photo on its way to becoming an editing pair. Steps return changed copies: `record.but(caption=...)`.
+    """A photo on its way to becoming an editing pair. Steps return changed copies: `record.but(caption=...)`."""
 
-    Attributes:
-        key: unique in a run; what is made of a record has a key below its own, `00017` -> `00017/2-remove`.
-        image: (H, W, 3) uint8 RGB, the photo as it was read; None where pairs were read instead.
-        caption: of the photo.
-        things: objects in it.
-        task: what the pair does, one of `TASKS`; "" while there is no pair.
-        source: (H, W, 3) uint8 RGB before the edit; None for pairs that draw from blank.
-        target: (H, W, 3) uint8 RGB after the edit, of the source's size; None while there is no pair.
-        mask: (H, W) bool, where the edit is meant to change the picture.
-        class_origin: what is edited; "" where something is added.
-        class_target: what comes in its place; "" where something is removed.
-        detailed_origin: detailed caption of what is edited.
-        detailed_target: detailed caption of what comes.
-        instructions: wordings of one edit, by kind: "template", "simple", "advanced", "reasoning", "expressive".
-        references: pictures (h, w, 3) uint8 RGB for each `<imagehere>` of the instructions, in order.
-        scores: of the quality step, by name.
-        truth: what is known where the picture was rendered, ready for JSON; empty for photographs. Only oracle
-            backends and reports look at it.
-        notes: what steps want to keep for the output, ready for JSON.
-    """
-
-    key: str
+    key: str  # unique in a run; what is made of a record has a key below its own, `00017` -> `00017/2-remove`
+    # (H, W, 3) uint8 RGB, the photo as it was read; None where pairs were read instead
     image: np.ndarray | None = None
-    caption: str = ""
-    things: tuple[ObjectAnnotation, ...] = ()
-    task: str = ""
-    source: np.ndarray | None = None
+    caption: str = ""  # of the photo
+    things: tuple[ObjectAnnotation, ...] = ()  # objects in it
+    task: str = ""  # what the pair does, one of `TASKS`; "" while there is no pair
+    source: np.ndarray | None = None  # (H, W, 3) uint8 RGB before the edit; None for pairs that draw from blank
+    # (H, W, 3) uint8 RGB after the edit, of the source's size; None while there is no pair
     target: np.ndarray | None = None
-    mask: np.ndarray | None = None
-    class_origin: str = ""
-    class_target: str = ""
-    detailed_origin: str = ""
-    detailed_target: str = ""
+    mask: np.ndarray | None = None  # (H, W) bool, where the edit is meant to change the picture
+    class_origin: str = ""  # what is edited; "" where something is added
+    class_target: str = ""  # what comes in its place; "" where something is removed
+    detailed_origin: str = ""  # detailed caption of what is edited
+    detailed_target: str = ""  # detailed caption of what comes
+    # wordings of one edit, by kind: "template", "simple", "advanced", "reasoning", "expressive"
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # pictures (h, w, 3) uint8 RGB for each `<imagehere>` of the instructions, in order
     references: tuple[np.ndarray, ...] = ()
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)  # of the quality step, by name
+    # what is known where the picture was rendered, ready for JSON; empty for photographs. Only oracle backends and
+    # reports look at it
     truth: Mapping[str, Any] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)  # what steps want to keep for the output, ready for JSON
 
     def but(self, **changes: Any) -> Record:
         """A copy with other values."""
@@ -141,16 +118,9 @@ class Record:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record that a step refuses.
+    """A record that a step refuses."""
 
-    Attributes:
-        key: of the record.
-        step: that refused it.
-        reason: in a few words, the same for all of a kind, so that reasons can be counted: "mask is too small".
-        detail: about this one: "0.02 % of the picture".
-    """
-
-    key: str
-    step: str
-    reason: str
-    detail: str = ""
+    key: str  # of the record
+    step: str  # that refused it
+    reason: str  # in a few words, the same for all of a kind, so that reasons can be counted: "mask is too small"
+    detail: str = ""  # about this one: "0.02 % of the picture"

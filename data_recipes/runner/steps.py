@@ -18,17 +18,11 @@ CHECK = "check"  # metadata of a setting's field: value -> what is wrong with it
 
 @dataclass(frozen=True)
 class Context:
-    """What a step is given beside its records.
+    """What a step is given beside its records."""
 
-    Attributes:
-        seed: of the run.
-        step: name of the step that runs.
-        backends: by name, those that the step `needs`; see `data_recipes.backends`.
-    """
-
-    seed: int
-    step: str
-    backends: Mapping[str, Any]
+    seed: int  # of the run
+    step: str  # name of the step that runs
+    backends: Mapping[str, Any]  # by name, those that the step `needs`; see `data_recipes.backends`
 
     def rng(self, record: Record) -> np.random.Generator:
         """Randomness that belongs to a record and a step."""
@@ -54,17 +48,13 @@ class Step(ABC):
 
     What comes out depends on the record, the step's settings, the backends and the seed only, never on the other
     records of a batch or on what was done before: so a run can be stopped, split and repeated.
-
-    Attributes:
-        name: unique within a recipe, e.g. "masks"; rejects are counted under it.
-        needs: names of the backends it calls ("chat", "detector", "segmenter", "inpainter", "judge"); where steps run
-            as separate workers, only these are loaded.
-        prompts: task -> what models are asked, for the manifest.
     """
 
-    name: str = ""
+    name: str = ""  # unique within a recipe, e.g. "masks"; rejects are counted under it
+    # names of the backends it calls ("chat", "detector", "segmenter", "inpainter", "judge"); where steps run as
+    # separate workers, only these are loaded
     needs: tuple[str, ...] = ()
-    prompts: ClassVar[Mapping[str, str]] = {}
+    prompts: ClassVar[Mapping[str, str]] = {}  # task -> what models are asked, for the manifest
 
     def __post_init__(self) -> None:
         """Refuse settings that fail the check of their field; the `ValueError` names them as the config does."""

@@ -57,28 +57,18 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 class SceneDataSettings:
     """What a data set holds. The same settings give the same bytes.
 
-    Attributes:
-        split: train, val or test.
-        count: pairs.
-        size: side of the square pictures in pixels, 16 to 1024.
-        seed: seed of the sampler, under 2**24.
-        format: webdataset or parquet.
-        shard_size: pairs a file.
-        start_index: first index of the sampler, so that several machines can share one data set.
-        task: edits, subjects (new pictures of subjects) or subject_edits (subjects put into scenes).
-
     Raises:
         ValueError: if a setting is out of range; all such faults are told at once.
     """
 
-    split: str
-    count: int
-    size: int = 64
-    seed: int = 0
-    format: str = "webdataset"
-    shard_size: int = 1000
-    start_index: int = 0
-    task: str = "edits"
+    split: str  # train, val or test
+    count: int  # pairs
+    size: int = 64  # side of the square pictures in pixels, 16 to 1024
+    seed: int = 0  # seed of the sampler, under 2**24
+    format: str = "webdataset"  # webdataset or parquet
+    shard_size: int = 1000  # pairs a file
+    start_index: int = 0  # first index of the sampler, so that several machines can share one data set
+    task: str = "edits"  # edits, subjects (new pictures of subjects) or subject_edits (subjects put into scenes)
 
     def __post_init__(self) -> None:
         faults, given = [], asdict(self)

@@ -146,10 +146,10 @@ class Doctor:
         note = self.diagnosis.findings.append
         for one, other in combinations(self._seen, 2):
             mine, theirs = sorted((one, other), key=lambda split: len(self._seen[split].pictures))
-            leaked = set()
-            for name, hit in self._seen[mine].pictures.pairs(self._seen[theirs].pictures):
-                key = name.rpartition(" ")[0]
-                if key not in leaked:
+            pictures, leaked = self._seen[mine].pictures, set()
+            for number, name in enumerate(pictures.names):
+                key, hit = name.rpartition(" ")[0], self._seen[theirs].pictures.find(pictures.all[number])
+                if hit is not None and key not in leaked:
                     leaked.add(key)
                     note(Finding("split_leak", key, f"{mine} and {theirs}: {hit}", split=mine))
         backwards = sum(way < 0 for way in self.directions)

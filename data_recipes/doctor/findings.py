@@ -51,9 +51,6 @@ OF_REASON = {
     reading.BAD_MASK: "unreadable_mask",
 }
 
-UNUSABLE = {*OF_REASON.values()} - {"unreadable_mask"}
-"""Faults of records that training leaves out, all of which `insightedit.datasets` names."""
-
 
 @dataclass(frozen=True)
 class Finding:

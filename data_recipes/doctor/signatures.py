@@ -8,7 +8,6 @@ Source: the cosine hash is Zauner's pHash, the gradient hash Krawetz's dHash.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,10 +75,3 @@ class Signatures:
         """Name of the first that is near; None where none is."""
         found = np.flatnonzero(near(one, self.all))
         return self.names[int(found[0])] if found.size else None
-
-    def pairs(self, other: Signatures) -> Iterator[tuple[str, str]]:
-        """(mine, theirs) for each of mine that is near one of theirs."""
-        for number, name in enumerate(self.names):
-            theirs = other.find(self.all[number])
-            if theirs is not None:
-                yield name, theirs

@@ -32,7 +32,6 @@ OTHER = re.compile(
     r"\b(?:bigger|smaller|larger|size|bright|dark|light|black and white|sepia|warm|cool|contrast|blur|invert|negative"
     r"|photo|picture|image|style|weather|background|whole|everything|mark|segment|highlight)"
 )
-BIGGER, SMALLER = re.compile(r"\b(?:bigger|larger)\b"), re.compile(r"\bsmaller\b")
 TONES = {
     "brighter": re.compile(r"\b(?:brighter|lighter)\b"),
     "darker": re.compile(r"\bdarker\b"),
@@ -82,14 +81,9 @@ def contradiction(text: str, task: str) -> str:
     named = tasks_named(text)
     if named and task not in named:
         return f"{' or '.join(sorted(named))}, not {task}"
-    paints = PAINTS.search(text.lower())
-    if (
-        task in ("remove", "add", "replace")
-        and paints
-        and not (REMOVE.search(text.lower()) or ADD.search(text.lower()))
-    ):
-        return f"recolour, not {task}"
-    return ""
+    text = text.lower()
+    paints = PAINTS.search(text) and not (REMOVE.search(text) or ADD.search(text))
+    return f"recolour, not {task}" if paints and task in ("remove", "add", "replace") else ""
 
 
 def goes_backwards(text: str, origin: str, target: str) -> bool:

@@ -22,7 +22,6 @@ from typing import Any
 from data_recipes.runner.codec import read_chunks, write_chunks
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import RunStopped, Unit, one_line
-from data_recipes.runner.folder import OutFolder
 from data_recipes.runner.local import Phases
 from data_recipes.runner.progress import ProgressReporter, Stopper
 from data_recipes.runner.worker import Report, Task, Worker, plan_steps
@@ -54,23 +53,24 @@ def run_on_ray(
             f"the engine ray needs Ray Data ({error}): pip install 'insightedit[ray]', or choose engine.name=local."
         ) from None
     needs = [bool(step.needs) for step in plan_steps(config)]
-    for tasks in filter(None, phases):
-        with _connected(config, sum(needs)):
-            try:
-                for row in _dataset(Told(config, inputs, os.getcwd(), tuple(sys.path)), needs, tasks).iter_rows():
-                    if row["stopped"]:
-                        raise RunStopped(row["stopped"])
-                    report = json.loads(row["report"])
-                    for step, records in report["entered"].items():
-                        watch.passed(step, records)
-                    yield report
-                    if stopper.asked:
-                        return
-            except RayError as error:
-                raise RunStopped(
-                    f"ray gives up: {one_line(error)[:300]}; what is finished is kept, and the same command goes on "
-                    "from there."
-                ) from error
+    (tasks,) = phases  # units stream through all steps
+    told = Told(config, inputs, os.getcwd(), tuple(sys.path))
+    with _connected(config, sum(needs)):
+        try:
+            for row in _dataset(told, needs, tasks).iter_rows():
+                if row["stopped"]:
+                    raise RunStopped(row["stopped"])
+                report = json.loads(row["report"])
+                for step, records in report["entered"].items():
+                    watch.passed(step, records)
+                yield report
+                if stopper.asked:
+                    return
+        except RayError as error:
+            raise RunStopped(
+                f"ray gives up: {one_line(error)[:300]}; what is finished is kept, and the same command goes on from "
+                "there."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ class Told:
             os.chdir(self.cwd)
         engine = self.config.engine
         device = "cuda" if engine.num_gpus else (engine.devices or [None])[0]  # Ray shows an actor its own GPUs only
-        return Worker(
-            self.config, OutFolder(Path(str(self.config.output.path)), self.config), self.inputs, device=device
-        )
+        return Worker(self.config, self.inputs, device=device)
 
 
 def _dataset(told: Told, needs: Sequence[bool], tasks: Sequence[Task]) -> Any:

@@ -78,8 +78,8 @@ def dry_run(config: RecipeConfig, sample: int = 8) -> Estimate:
     )
     units = [Unit(0, 0, 1), *([Unit(1, 1, tried - 1)] if tried > 1 else [])]
     with tempfile.TemporaryDirectory() as place:
-        folder = OutFolder(Path(place), config, durable=False)  # waiting belongs to a unit, not to its inputs
-        worker = Worker(config, folder, tried, device=next(iter(config.engine.devices), None), source=source)
+        folder = OutFolder(config, Path(place), durable=False)  # waiting belongs to a unit, not to its inputs
+        worker = Worker(config, tried, folder=folder, device=next(iter(config.engine.devices), None), source=source)
         reports = [worker.do(Task(unit, 0, len(worker.steps))) for unit in units]
         size = sum(folder.shard(unit).stat().st_size for unit in units if folder.shard(unit).is_file())
     worker.drop(list(worker.backends))

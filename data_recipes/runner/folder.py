@@ -28,13 +28,13 @@ class OutFolder:
     """Files of a run by unit.
 
     Args:
-        path: the folder.
         config: of the run.
+        path: another folder than its `output.path`.
         durable: wait for the disk with every file, so that even a power cut loses nothing.
     """
 
-    def __init__(self, path: Path, config: RecipeConfig, *, durable: bool = True) -> None:
-        self.path = Path(path)
+    def __init__(self, config: RecipeConfig, path: Path | None = None, *, durable: bool = True) -> None:
+        self.path = path or Path(str(config.output.path))
         self.durable = durable
         self.digest = config.digest
         self.settings = config.deciding()

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import RunStopped, one_line
-from data_recipes.runner.folder import OutFolder
 from data_recipes.runner.progress import ProgressReporter, Stopper
 from data_recipes.runner.worker import Report, Task, Worker
 
@@ -52,7 +50,7 @@ def make_worker(config: RecipeConfig, inputs: int, place: int, passed: Any) -> W
     """The worker at a place among those of this machine, which take the devices in turn."""
     devices = config.engine.devices
     device = devices[place % len(devices)] if devices else None
-    return Worker(config, OutFolder(Path(str(config.output.path)), config), inputs, device=device, passed=passed)
+    return Worker(config, inputs, device=device, passed=passed)
 
 
 def run_in_processes(

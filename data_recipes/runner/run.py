@@ -91,7 +91,7 @@ def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> d
     if config.output.path is None:
         raise ValueError("output.path is not set: name a folder with --out.")
     plan = plan_run(config)
-    folder = OutFolder(Path(config.output.path), config)
+    folder = OutFolder(config)
     with folder.lock():
         folder.claim()
         begun = _begin(folder, plan)

@@ -78,8 +78,8 @@ class Worker:
 
     Args:
         config: of the run. Where it goes step by step, models that a task's steps do not need are dropped.
-        folder: that units are written to.
         inputs: of the whole run.
+        folder: that units are written to, where it is not the config's.
         device: for backends that take one and have none of their own.
         source: records to take instead of the config's source.
         passed: told a step's name, and how many records it has just been given.
@@ -88,15 +88,15 @@ class Worker:
     def __init__(
         self,
         config: RecipeConfig,
-        folder: OutFolder,
         inputs: int,
         *,
+        folder: OutFolder | None = None,
         device: str | None = None,
         source: Input | None = None,
         passed: Callable[[str, int], object] = lambda step, records: None,
     ) -> None:
-        self.config, self.folder, self.inputs = config, folder, inputs
-        self.device, self.passed = device, passed
+        self.config, self.inputs, self.device, self.passed = config, inputs, device, passed
+        self.folder = folder or OutFolder(config)
         self.steps = plan_steps(config)
         self.backends: dict[str, Any] = {}
         self._input = source

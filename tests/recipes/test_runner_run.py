@@ -259,7 +259,7 @@ def test_a_folder_keeps_other_runs_and_other_files_out(tmp_path, straight):
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
     config = toy_config(tmp_path / "out")
-    with OutFolder(tmp_path / "out", config).lock(), pytest.raises(ValueError, match="out is in use by process"):
+    with OutFolder(config).lock(), pytest.raises(ValueError, match="out is in use by process"):
         run_recipe(config)
 
 
@@ -289,7 +289,7 @@ def test_recipes_and_backends_are_looked_at_before_anything_is_done(tmp_path):
 
 def test_a_worker_has_its_device_and_only_the_models_of_its_step(tmp_path):
     config = toy_config(tmp_path / "out", schedule="step")
-    made = Worker(config, OutFolder(tmp_path / "out", config), 60, device="cuda:1")
+    made = Worker(config, 60, device="cuda:1")
     quality = next(step for step in made.steps if step.name == "quality")
     judge = made.context(quality, [quality]).backend("judge")
     assert judge.device == "cuda:1"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,26 +52,11 @@ class OutFolder:
         """The records of a unit after so many steps."""
         return self.path / WORK / f"{steps_done:02d}" / f"{unit.number:05d}.arrow"
 
-    def claim(self) -> None:
-        """Make the folder this run's, or find that it is.
-
-        Raises:
-            ValueError: if it is a file, or holds something else, or a run with other settings.
-        """
-        check_folder(self.path)
-        manifest = self.read_manifest()
-        if manifest is None:
-            if self.path.is_dir() and any(not one.name.startswith(".") for one in self.path.iterdir()):
-                raise ValueError(
-                    f"{self.path} holds files but no {MANIFEST} of a recipe: name a new or empty folder with --out."
-                )
-        elif manifest["settings"] != self.settings:
-            told = "; ".join(_differences(manifest["settings"], self.settings))
-            raise ValueError(
-                f"{self.path} was begun with other settings ({told}): give the same ones to go on, or name "
-                "another folder."
-            )
+    def claim(self) -> dict[str, Any] | None:
+        """The manifest that a run of the same settings left here; raises what `begun_manifest` does."""
+        manifest = begun_manifest(self.path, self.settings, "a recipe")
         self.sweep()
+        return manifest
 
     def sweep(self) -> None:
         """Take away what killed workers left half-written."""
@@ -87,24 +72,6 @@ class OutFolder:
                 yield
             finally:
                 (self.path / ".lock").unlink(missing_ok=True)  # while it is held: a data set has data only
-
-    def read_manifest(self) -> dict[str, Any] | None:
-        """What the manifest says; None if there is none.
-
-        Raises:
-            ValueError: if it is none of ours.
-        """
-        path = self.path / MANIFEST
-        if not path.is_file():
-            return None
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            manifest["settings"]["recipe"], manifest["complete"]
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(
-                f"{path} is not the manifest of a recipe: name a new or empty folder with --out."
-            ) from None
-        return manifest
 
     def whole(self, unit: Unit) -> dict[str, Any] | None:
         """The counts of a unit if it is done, and its file has the size and digest they say; else None."""
@@ -126,6 +93,46 @@ class OutFolder:
             file.write(json.dumps(facts, ensure_ascii=False) + "\n")
 
 
+def begun_manifest(
+    folder: Path, settings: dict[str, Any], what: str, older: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """The manifest of a folder that was begun with the same settings; None if it is new or empty.
+
+    Args:
+        folder: to be written.
+        settings: ready for JSON.
+        what: is written, for the messages.
+        older: settings that folders begun by older versions do not name.
+
+    Raises:
+        ValueError: if it is a file, or holds something else, or was begun with other settings.
+    """
+    check_folder(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        if folder.is_dir() and any(not one.name.startswith(".") for one in folder.iterdir()):
+            raise ValueError(
+                f"{folder} holds files but no {MANIFEST} of {what}: name a new or empty folder with --out."
+            )
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        begun, _ = {**(older or {}), **manifest["settings"]}, manifest["complete"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is not a manifest of {what}: name a new or empty folder with --out.") from None
+    if told := ", ".join(_differences(begun, settings)):
+        raise ValueError(f"{folder} was begun with {told}: give the same settings to go on, or name another folder.")
+    return manifest
+
+
+def _differences(begun: Any, now: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(begun, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*now, *begun]):
+            yield from _differences(begun.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)
+    elif begun != now:
+        yield f"{prefix} {begun} (now {now})"
+
+
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Replace a file by JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,11 +151,3 @@ def is_whole(path: Path, entry: dict[str, Any]) -> bool:
     if not path.is_file() or path.stat().st_size != entry["bytes"]:
         return False
     return file_entry(path)["sha256"] == entry["sha256"]
-
-
-def _differences(begun: Any, now: Any, prefix: str = "") -> Iterator[str]:
-    if isinstance(begun, dict) and isinstance(now, dict):
-        for key in sorted({*begun, *now}):
-            yield from _differences(begun.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)
-    elif begun != now:
-        yield f"{prefix} {begun!r}, now {now!r}"

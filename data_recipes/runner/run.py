@@ -93,21 +93,19 @@ def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> d
     plan = plan_run(config)
     folder = OutFolder(config)
     with folder.lock():
-        folder.claim()
-        begun = _begin(folder, plan)
+        begun = _begin(plan, folder.claim())
         watch.begin(plan.inputs, len(plan.units), [step.name for step in plan.steps])
         with Stopper(watch) as stopper:
             _work(folder, plan, begun, watch, stopper)
         return _finish(folder, plan, begun)
 
 
-def _begin(folder: OutFolder, plan: Plan) -> dict[str, Any]:
-    """The manifest as far as it is known before the work: what the run depends on."""
+def _begin(plan: Plan, before: dict[str, Any] | None) -> dict[str, Any]:
+    """The manifest as far as it is known before the work: what the run depends on; `before` is an earlier session's."""
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-    before = folder.read_manifest()
     known = [] if before is None else before["versions"]
     return {
         "recipe": plan.config.recipe,

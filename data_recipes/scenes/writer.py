@@ -7,7 +7,6 @@ that was killed goes on where it stopped.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -17,11 +16,11 @@ from typing import Any
 
 from data_recipes.formats.shards import ParquetShard, TarShard, arrow_schema, png
 from data_recipes.runner.flow import Unit, units_of
-from data_recipes.runner.folder import MANIFEST, file_entry, is_whole, write_json
+from data_recipes.runner.folder import MANIFEST, begun_manifest, file_entry, is_whole, write_json
 from data_recipes.runner.rows import ENDINGS
 from data_recipes.scenes.card import dataset_card
 from insightedit.console import MAX_RECORDS, MAX_SCENE_SEED, SCENE_SIDES
-from insightedit.files import check_folder, write_atomically, write_text
+from insightedit.files import write_atomically, write_text
 from insightedit.scenes.assets import SPLITS, Assets
 from insightedit.scenes.draws import RandomAccessSampler
 from insightedit.scenes.sampler import EditSample, SceneSampler
@@ -115,7 +114,11 @@ def write_dataset(
         OSError: if `out` cannot be written.
     """
     assets = assets or Assets.embedded()
-    manifest = open_manifest(out, {**asdict(settings), "assets": fingerprint(assets)})
+    facts = {**asdict(settings), "assets": fingerprint(assets)}
+    begun = begun_manifest(out, facts, "scenes", older={"task": "edits"})
+    new = {"name": "scenes", "settings": facts, "complete": False, "shards": []}
+    manifest = new | (begun or {}) | {"settings": facts}
+    write_json(out / MANIFEST, manifest)
     sampler = settings.sampler(assets)
     entries = {entry["name"]: entry for entry in manifest["shards"]}
     for unit in settings.units():
@@ -132,33 +135,6 @@ def write_dataset(
     write_text(out / CARD, dataset_card(manifest, assets, COLUMNS[settings.task]), durable=True)
     manifest["complete"] = True
     write_json(out / MANIFEST, manifest)
-    return manifest
-
-
-def open_manifest(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The manifest in `out`, or a new one in a new or empty folder.
-
-    Raises:
-        ValueError: if `out` is a file, or holds a data set of other settings, files but no manifest, or a broken one.
-    """
-    check_folder(out)
-    path = out / MANIFEST
-    if not path.is_file():
-        if out.is_dir() and any(not name.name.startswith(".") for name in out.iterdir()):
-            raise ValueError(f"{out} holds files but no {MANIFEST} of scenes: name a new or empty folder with --out.")
-        manifest = {"name": "scenes", "settings": settings, "complete": False, "shards": []}
-        write_json(path, manifest)
-        return manifest
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        begun, _ = {"task": "edits", **manifest["settings"]}, manifest["shards"]  # older ones name no task
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{path} is not a manifest of scenes: name a new or empty folder with --out.") from None
-    differing = [key for key in settings if begun.get(key) != settings[key]]
-    if differing:
-        told = ", ".join(f"{key} {begun.get(key)} (now {settings[key]})" for key in differing)
-        raise ValueError(f"{out} was begun with {told}: give the same settings to go on, or name another folder.")
-    manifest["settings"] = settings
     return manifest
 
 

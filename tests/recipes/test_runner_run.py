@@ -245,13 +245,13 @@ def test_a_second_signal_ends_at_once():
 
 def test_a_folder_keeps_other_runs_and_other_files_out(tmp_path, straight):
     config = toy_config(straight, 50)
-    with pytest.raises(ValueError, match=r"begun with other settings \(source.count 60, now 50\): give the same"):
+    with pytest.raises(ValueError, match=r"was begun with source.count 60 \(now 50\): give the same"):
         run_recipe(config)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds files but no manifest.json of a recipe: name a new or empty"):
         run_recipe(toy_config(tmp_path))
     (tmp_path / "manifest.json").write_text("[]")
-    with pytest.raises(ValueError, match="is not the manifest of a recipe"):
+    with pytest.raises(ValueError, match="is not a manifest of a recipe"):
         run_recipe(toy_config(tmp_path))
     with pytest.raises((ValueError, FileExistsError), match="is a file|File exists"):
         run_recipe(toy_config(tmp_path / "notes.txt"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from insightedit.console import titled_table
 from insightedit.datasets import reading
 from insightedit.images.sheets import PairCard, Paragraph, Section, Sheet, SheetTable, Tile, write_pair_sheet
 
@@ -137,16 +138,13 @@ class Diagnosis:
 def print_report(diagnosis: Diagnosis, console: Console) -> None:
     """Counts, the first findings of each fault, what to do, and what could not be told."""
     from rich.markup import escape
-    from rich.table import Table as RichTable
 
     for line in diagnosis.summary:
         console.print(escape(line))
     if diagnosis.counts:
-        table = RichTable(title="What was found", title_justify="left")
-        for name in ("fault", "found", "what to do"):
-            table.add_column(name, justify="right" if name == "found" else "left")
+        table = titled_table("What was found", ("fault", "what to do"), ("found",))
         for fault, count in diagnosis.counts.items():
-            table.add_row(FAULTS[fault][0], str(count), FAULTS[fault][1])
+            table.add_row(*FAULTS[fault], str(count))
         console.print(table)
     for fault, count in diagnosis.counts.items():
         console.print(f"\n{FAULTS[fault][0]}, {count}:", style="bold")

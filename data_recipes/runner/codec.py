@@ -1,44 +1,56 @@
 """Chunks on disk between steps, and between the workers of a cluster: exact, fast, and without pickle.
 
-A file of Arrow's stream format with one table a chunk. Its first row is JSON; the others are the pixels that the JSON
-names by number, each array once however many records share it. Masks take a bit a pixel.
+A zip with a JSON file a chunk; the arrays that it names by number lie beside it, each once however many records share
+it.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
-import pyarrow as pa
 
 from data_recipes.runner.flow import Chunk
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.rows import dumps
 
-SCHEMA = pa.schema({"text": pa.string(), "pixels": pa.large_binary()})
 PICTURES = ("image", "source", "target", "mask")
 
 
 def write_chunks(file: IO[bytes], chunks: Iterable[Chunk]) -> None:
     """Write chunks one after the other; only one is in memory at a time."""
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_stream(file, SCHEMA, options=options) as writer:
-        for chunk in chunks:
-            writer.write_batch(_pack(chunk))
+    with ZipFile(file, "w") as archive:
+        for place, chunk in enumerate(chunks):
+            text, arrays = _pack(chunk)
+            archive.writestr(f"{place}.json", text)
+            for number, array in enumerate(arrays):
+                buffer = io.BytesIO()
+                np.save(buffer, array, allow_pickle=False)
+                how = ZIP_DEFLATED if array.dtype == bool else ZIP_STORED  # photographs do not become smaller
+                archive.writestr(f"{place}/{number}.npy", buffer.getvalue(), how, compresslevel=1)
 
 
 def read_chunks(source: Path | IO[bytes]) -> Iterator[Chunk]:
     """Chunks as they were written, one after the other."""
-    with pa.OSFile(str(source)) if isinstance(source, Path) else source as file, pa.ipc.open_stream(file) as reader:
-        for batch in reader:
-            yield _unpack(batch)
+    with ZipFile(source) as archive:
+        names = set(archive.namelist())
+        for place in count():
+            if f"{place}.json" not in names:
+                return
+            arrays = []
+            while (name := f"{place}/{len(arrays)}.npy") in names:
+                arrays.append(np.load(io.BytesIO(archive.read(name)), allow_pickle=False))
+            yield _unpack(archive.read(f"{place}.json"), arrays)
 
 
-def _pack(chunk: Chunk) -> pa.RecordBatch:
+def _pack(chunk: Chunk) -> tuple[str, list[np.ndarray]]:
     numbered: dict[int, tuple[int, np.ndarray]] = {}  # by id, so that shared arrays are kept once
 
     def number(array: np.ndarray | None) -> int | None:
@@ -56,23 +68,10 @@ def _pack(chunk: Chunk) -> pa.RecordBatch:
         "last_seen": [told(record) for record in chunk.last_seen.values()],
         "passed": chunk.passed,
     }
-    arrays = [array for _, array in numbered.values()]
-    facts["arrays"] = [[list(one.shape), one.dtype.str] for one in arrays]
-    pixels = [(np.packbits(one) if one.dtype == bool else np.ascontiguousarray(one)).tobytes() for one in arrays]
-    return pa.record_batch({"text": [dumps(facts), *([None] * len(pixels))], "pixels": [None, *pixels]}, schema=SCHEMA)
+    return dumps(facts), [array for _, array in numbered.values()]
 
 
-def _unpack(batch: pa.RecordBatch) -> Chunk:
-    facts = json.loads(batch.column("text")[0].as_py())
-    arrays = []
-    for number, (shape, dtype) in enumerate(facts["arrays"], 1):
-        buffer = batch.column("pixels")[number].as_buffer()
-        if np.dtype(dtype) == bool:
-            bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=int(np.prod(shape)))
-            arrays.append(bits.astype(bool).reshape(shape))
-        else:  # copied, for the buffer is the whole chunk, and read-only
-            arrays.append(np.frombuffer(buffer, dtype).reshape(shape).copy())
-
+def _unpack(text: bytes, arrays: list[np.ndarray]) -> Chunk:
     def array(number: int | None) -> np.ndarray | None:
         return None if number is None else arrays[number]
 
@@ -89,11 +88,11 @@ def _unpack(batch: pa.RecordBatch) -> Chunk:
         }
         return Record(**{**told, **changes})
 
-    seen = map(record, facts["last_seen"])
+    facts = json.loads(text)
     return Chunk(
         keys=facts["keys"],
         records=[record(one) for one in facts["records"]],
         rejected=[Rejected(**one) for one in facts["rejected"]],
-        last_seen={one.key: one for one in seen},
+        last_seen={one["key"]: record(one) for one in facts["last_seen"]},
         passed={name: (entered, left) for name, (entered, left) in facts["passed"].items()},
     )

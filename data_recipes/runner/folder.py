@@ -50,7 +50,7 @@ class OutFolder:
 
     def work(self, unit: Unit, steps_done: int) -> Path:
         """The records of a unit after so many steps."""
-        return self.path / WORK / f"{steps_done:02d}" / f"{unit.number:05d}.arrow"
+        return self.path / WORK / f"{steps_done:02d}" / f"{unit.number:05d}.zip"
 
     def claim(self) -> dict[str, Any] | None:
         """The manifest that a run of the same settings left here; raises what `begun_manifest` does."""

@@ -12,8 +12,7 @@ from PIL import Image
 
 from data_recipes.scenes.writer import COLUMNS, PICTURES, SceneDataSettings, write_dataset
 from insightedit.console import Command, one_sentence_errors, progress_bar
-from insightedit.files import check_others
-from insightedit.images.sheets import GridCell, draw_grid, save_sheet
+from insightedit.images.sheets import GridCell, check_sheet_path, draw_grid, save_sheet
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.sampler import EditSample
 from insightedit.scenes.subjects import SubjectSample
@@ -70,7 +69,7 @@ def write(
             raise ValueError("nothing to do: name a folder with --out, or a picture with --sheet.")
         pack = Assets.embedded() if assets is None else Assets.from_folder(assets)
         if sheet is not None:
-            check_sheet_path(sheet)
+            check_sheet_path(sheet, endings=(".png",))
             sampler = settings.sampler(pack)
             samples = [sampler[i] for i in range(start_index, start_index + min(ON_SHEET, count))]
             pictures = [name for name in ("references", *PICTURES) if name in COLUMNS[task]]
@@ -84,22 +83,6 @@ def write(
             megabytes = sum(entry["bytes"] for entry in manifest["shards"]) / 1e6
             files = len(manifest["shards"])
             typer.echo(f"Wrote {count} pairs in {files} file{'s' * (files > 1)}, {megabytes:.1f} MB, to {out}")
-
-
-def check_sheet_path(path: Path) -> None:
-    """Find what is wrong with the name of a sheet before anything is rendered.
-
-    Raises:
-        ValueError: if it does not end in .png, or is somebody's file.
-        OSError: if it is a folder, or its folder is missing.
-    """
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"--sheet {path} does not end in .png: sheets are PNG pictures.")
-    if path.is_dir():
-        raise IsADirectoryError(f"--sheet {path} is a folder: name a file.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {path.parent} for --sheet: make it first, or write elsewhere.")
-    check_others({"--sheet": path})
 
 
 def contact_sheet(samples: Sequence[EditSample | SubjectSample], title: str) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from insightedit.console import Command, Group, one_sentence_errors, quiet_libraries
+from insightedit.console import Command, Group, one_sentence_errors, quiet_libraries, titled_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,14 +113,11 @@ def read_config(name: str, stage: int | None, overlays: Sequence[str], overrides
 def print_preview(sheet: Sheet, console: Console) -> None:
     """Shares and samples as text."""
     from rich.markup import escape
-    from rich.table import Table as RichTable
 
     for note in sheet.notes:
         console.print(escape(note))
     for shares in sheet.tables:
-        table = RichTable(title=shares.title, title_justify="left")
-        for name in shares.head:
-            table.add_column(name, justify="left" if name == "source" else "right")
+        table = titled_table(shares.title, shares.head[:1], shares.head[1:])
         for row in shares.rows:
             table.add_row(*map(escape, row))
         console.print(table)

@@ -197,15 +197,15 @@ class Sheet:
     sections: tuple[Section, ...] = ()
 
 
-def check_sheet_path(path: Path) -> None:
+def check_sheet_path(path: Path, endings: Sequence[str] = ENDINGS) -> None:
     """Find what is wrong with a sheet's name before anything is read.
 
     Raises:
-        ValueError: if it ends in something else than .html or .png, is a folder, or somebody's file.
+        ValueError: if it ends in something else, is a folder, or somebody's file.
         FileNotFoundError: if its folder is missing.
     """
-    if path.suffix.lower() not in ENDINGS or path.is_dir():
-        raise ValueError(f"the sheet {path} has to be a file that ends in {' or '.join(ENDINGS)}.")
+    if path.suffix.lower() not in endings or path.is_dir():
+        raise ValueError(f"the sheet {path} has to be a file that ends in {' or '.join(endings)}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent} for the sheet: make it first, or write elsewhere.")
     check_others({"the sheet": path})

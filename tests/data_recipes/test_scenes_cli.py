@@ -61,8 +61,8 @@ def test_a_sheet_to_look_at(tmp_path):
         ({"--size": 8}, "size is 8: choose 16 to 1024"),
         ({"--format": "zip"}, "format is 'zip': choose one of webdataset, parquet"),
         ({"--assets": "nowhere"}, "nowhere holds no metadata.json or metadata.jsonl"),
-        ({"--sheet": "look.jpg"}, "look.jpg does not end in .png: sheets are PNG pictures"),
-        ({"--sheet": "none/look.png"}, "no folder none for --sheet"),
+        ({"--sheet": "look.jpg"}, "the sheet look.jpg has to be a file that ends in .png."),
+        ({"--sheet": "none/look.png"}, "no folder none for the sheet"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, options, message):
@@ -77,7 +77,7 @@ def test_folders_that_cannot_be_written(tmp_path):
     assert "file is a file: name a folder" in sentence(run("--out", tmp_path / "file" / "below", "--count", 1))
     assert "holds files but no manifest.json" in sentence(run("--out", tmp_path, "--count", 1))
     (tmp_path / "dir.png").mkdir()
-    assert "is a folder: name a file" in sentence(run("--sheet", tmp_path / "dir.png"))
+    assert "dir.png has to be a file that ends in .png." in sentence(run("--sheet", tmp_path / "dir.png"))
 
 
 def test_something_must_be_asked_for():

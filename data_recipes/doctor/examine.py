@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from data_recipes.doctor import pixels, wordings
-from data_recipes.doctor.files import json_faults, named_test_set, parts, signatures_of
 from data_recipes.doctor.findings import FAULTS, OF_REASON, Diagnosis, Finding, Shown
-from data_recipes.doctor.signatures import Signatures, near, signature
+from data_recipes.doctor.signatures import Signatures, named_test_set, near, signature, signatures_of
 from data_recipes.formats.reading import guess_kind, splits_of
 from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
+from insightedit.datasets.advancededit import json_files, step_of
 from insightedit.datasets.columns import ColumnsError
+from insightedit.datasets.reading import ReadError, load_json
+from insightedit.datasets.table_files import ENDINGS, data_files, is_arrow
 
 SHOWN = 8  # pairs of each fault that are kept to be looked at
 SIDE = 256  # pixels of their longer side
 MANY = 20  # pairs with a direction, from which the set as a whole is judged
 MOSTLY = 0.7  # of them, the other way round
+MADE = re.compile(r"(.+)_\d+_.+")  # <photo>_<number>_<what was done>.png
 
 
 @dataclass
@@ -229,3 +233,47 @@ def examine(
     diagnosis.findings.sort(key=lambda one: list(FAULTS).index(one.fault))
     diagnosis.seconds = time.perf_counter() - started
     return diagnosis
+
+
+def parts(config: InputConfig) -> list[InputConfig]:
+    """The inputs of a split: one for each file of a table, so that a damaged one does not hide the others."""
+    path = Path(str(config.path))
+    if config.kind not in ENDINGS or path.is_file() or is_arrow(path):
+        return [config]
+    files = data_files(config.kind, path, config.split)
+    return [replace(config, path=str(file), split="train") for file in files]  # a file is one split
+
+
+def json_faults(root: Path) -> Iterator[Finding]:
+    """JSON files of AdvancedEdit's steps that are not valid, and entries whose names contradict their task.
+
+    Made pictures are called after their photo: where the photo is the target of a removal, or the source of an
+    addition, the two are swapped.
+    """
+    for path in json_files(root):
+        step = step_of(path, root)
+        if step is None:
+            continue
+        name = path.relative_to(root).as_posix()
+        try:
+            table = load_json(path)
+        except ReadError as error:
+            if step < 3:  # later ones are told with their records
+                yield Finding("not_json", name, error.detail, name)
+            continue
+        for key, entry in table.items() if step >= 3 and isinstance(table, dict) else ():
+            if not isinstance(entry, dict):
+                continue
+            origin, target = (
+                PurePosixPath(str(entry.get(f"{end}_img_path") or "").replace("\\", "/"))
+                for end in ("origin", "target")
+            )
+            of_origin, of_target = MADE.fullmatch(origin.stem), MADE.fullmatch(target.stem)
+            begins = {  # what the pair that the task's name contradicts begins with
+                "remove": "made picture" if of_origin and of_origin[1] == target.stem else "",
+                "add": "photo" if of_target and of_target[1] == origin.stem else "",
+            }
+            task = str(entry.get("task_type"))
+            if begins.get(task):
+                told = f"{task} starts from the {begins[task]}: {origin.name} -> {target.name}"
+                yield Finding("swapped", f"{name}, entry {key}", told, name)

@@ -8,17 +8,24 @@ Source: the cosine hash is Zauner's pHash, the gradient hash Krawetz's dHash.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
+
+from insightedit.datasets.reading import ReadError, picture_files, read_pixels
+from insightedit.datasets.tables import open_rows
 
 DTYPE = np.dtype([("cosine", "<u8"), ("gradient", "<u8", 4), ("colour", "u1", 48)])
 NEAR_COSINE, NEAR_GRADIENT = 8, 56  # bits of 64 and of 256; other scenes differ in 14 and 75 at least
 NEAR_COLOUR = 6.0  # of 255, mean over 4 x 4 cells
 MIN_SPREAD = 6.0  # of 255: flatter pictures look alike, whatever they are
 CHUNK = 1024
+MASK_WORDS = ("mask", "segmentation")
 
 
 def signature(picture: np.ndarray) -> np.ndarray | None:
@@ -75,3 +82,57 @@ class Signatures:
         """Name of the first that is near; None where none is."""
         found = np.flatnonzero(near(one, self.all))
         return self.names[int(found[0])] if found.size else None
+
+
+def named_test_set(word: str) -> tuple[str, Path]:
+    """`NAME=FOLDER`, or a folder that is called as it is.
+
+    Raises:
+        FileNotFoundError: if nothing is there.
+    """
+    name, equals, folder = word.partition("=")
+    if not equals or Path(word).exists():
+        name, folder = Path(word).name, word
+    if not Path(folder).exists():
+        raise FileNotFoundError(f"--against {word}: there is no {folder}; name a folder, or NAME=FOLDER.")
+    return name, Path(folder)
+
+
+def signatures_of(path: Path) -> Signatures:
+    """Signatures of all pictures below a folder, of whatever layout, also within parquet and tar files.
+
+    Masks are left out, by their names and because they are flat; so are pictures that cannot be read.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    found = Signatures()
+    for name, source in _pictures(path):
+        with suppress(ReadError):
+            picture = read_pixels(source)
+            made = signature(picture)
+            is_mask = ((picture < 16) | (picture > 239)).all() and (np.ptp(picture, axis=2) < 16).all()
+            if made is not None and not is_mask:
+                found.add(made, name)
+    if not len(found):
+        raise ValueError(f"{path} holds no pictures to compare with: name the folder of a test set.")
+    return found
+
+
+def _pictures(path: Path) -> Iterator[tuple[str, Path | bytes]]:
+    """(name, file or its content) of all that is not called a mask."""
+    for file in picture_files(path) if path.is_dir() else ():
+        name = file.relative_to(path).as_posix()
+        if not any(word in name.lower() for word in MASK_WORDS):
+            yield name, file
+    for kind, ending in (("parquet", ".parquet"), ("webdataset", ".tar")):
+        for file in sorted(path.rglob(f"*{ending}")) if path.is_dir() else [path] if path.suffix == ending else ():
+            rows = open_rows(kind, file, "train")
+            for number in range(len(rows)):
+                with suppress(ReadError):
+                    for column, value in rows.row(number).items():
+                        if any(word in column.lower() for word in MASK_WORDS):
+                            continue
+                        for one in value if isinstance(value, list) else [value]:
+                            if isinstance(one, dict) and isinstance(one.get("bytes"), bytes):
+                                yield f"{file.name}/{rows.key(number)}.{column}", one["bytes"]

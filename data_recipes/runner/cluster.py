@@ -19,11 +19,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from data_recipes.runner.codec import read_chunks, write_chunks
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import RunStopped, Unit, one_line
 from data_recipes.runner.local import Phases
 from data_recipes.runner.progress import ProgressReporter, Stopper
+from data_recipes.runner.rows import read_chunks, write_chunks
 from data_recipes.runner.worker import Report, Task, Worker, plan_steps
 
 READING = -1  # the stage before the first step; the number of steps is the one that writes

@@ -23,8 +23,8 @@ from data_recipes.runner.flow import RunStopped, Unit, units_of
 from data_recipes.runner.folder import LOG, MANIFEST, WORK, OutFolder, write_json
 from data_recipes.runner.inputs import open_input
 from data_recipes.runner.local import run_in_process, run_in_processes
-from data_recipes.runner.measure import CELLS_SHOWN, UnitCounts
 from data_recipes.runner.progress import Interrupted, ProgressReporter, Stopper
+from data_recipes.runner.statistics import CELLS_SHOWN, UnitCounts
 from data_recipes.runner.steps import Step
 from data_recipes.runner.worker import Task, doubled, plan_steps
 from insightedit.files import write_atomically, write_text

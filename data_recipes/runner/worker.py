@@ -14,14 +14,13 @@ from typing import Any
 
 from data_recipes.backends.loading import KINDS, backend_class, load_backend
 from data_recipes.recipes import build_steps
-from data_recipes.runner.codec import read_chunks, write_chunks
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import Chunk, RunStopped, StepCounts, Unit, advance, finish
 from data_recipes.runner.folder import OutFolder, file_entry, write_json
 from data_recipes.runner.inputs import Input, open_input
-from data_recipes.runner.measure import UnitCounts
 from data_recipes.runner.records import Record
-from data_recipes.runner.rows import PictureEncoder, open_shard, row_of
+from data_recipes.runner.rows import PictureEncoder, open_shard, read_chunks, row_of, write_chunks
+from data_recipes.runner.statistics import UnitCounts
 from data_recipes.runner.steps import Context, Step
 from insightedit.files import write_atomically
 

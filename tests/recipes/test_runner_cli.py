@@ -180,8 +180,8 @@ def test_a_sheet_needs_a_pair():
 
 
 def test_long_instructions_are_cut_on_sheets():
-    from data_recipes.runner.measure import UnitCounts
     from data_recipes.runner.records import Record
+    from data_recipes.runner.statistics import UnitCounts
 
     tally = UnitCounts(0, 1)
     wide = np.zeros((30, 300, 3), np.uint8)

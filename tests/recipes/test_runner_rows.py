@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.runner.codec import read_chunks, write_chunks
 from data_recipes.runner.flow import Chunk, RunStopped
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
-from data_recipes.runner.rows import COLUMNS, PictureEncoder, instruction_of, open_shard, parquet_schema, row_of
+from data_recipes.runner.rows import (
+    COLUMNS,
+    PictureEncoder,
+    instruction_of,
+    open_shard,
+    parquet_schema,
+    read_chunks,
+    row_of,
+    write_chunks,
+)
 from data_recipes.runner.run import run_recipe
 from insightedit import stage1, stage2
 from insightedit.config.schema import SourceConfig

@@ -30,11 +30,6 @@ class ProgressReporter:
 
     units = done = pairs = rejected = 0
 
-    @property
-    def results(self) -> str:
-        """What came of the units so far."""
-        return f"{self.pairs:,} pairs, {self.rejected:,} rejected"
-
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
         """Before anything else."""
         self.units = units
@@ -61,38 +56,26 @@ class ProgressReporter:
         """A sentence about what has just happened."""
 
 
-class ProgressLines(ProgressReporter):
-    """Tells a log file how a run goes: a line every ten seconds."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.last = time.monotonic()
-
-    def unit_done(self, report: Mapping[str, Any]) -> None:
-        """See `ProgressReporter`."""
-        super().unit_done(report)
-        if time.monotonic() - self.last >= EVERY:
-            self.last = time.monotonic()
-            self.console.print(f"{self.done} of {self.units} units: {self.results}", style="dim", highlight=False)
-
-    def say(self, text: str) -> None:
-        """See `ProgressReporter`."""
-        self.console.print(text, style="yellow", highlight=False)
-
-
 class ProgressBars(ProgressReporter):
-    """Shows how a run goes: a bar for the inputs, a count for each step, and rejects as units end."""
+    """Shows how a run goes: a bar for the inputs, a count for each step, and rejects as units end.
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    Args:
+        console: that sentences are told on.
+        progress: where the bars are drawn; None where nobody watches, then there is a line every ten seconds.
+    """
+
+    def __init__(self, console: Console, progress: Progress | None = None) -> None:
+        self.console, self.progress = console, progress
+        self.last = time.monotonic()
         self.rows: dict[str, Any] = {}
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
         """See `ProgressReporter`."""
         super().begin(inputs, units, steps)
-        self.rows[READ] = self.progress.add_task("inputs", total=inputs, told="")
-        self.rows |= {name: self.progress.add_task(f"  {name}", total=None, told="") for name in steps}
+        if self.progress is not None:
+            self.rows[READ] = self.progress.add_task("inputs", total=inputs, told="")
+            self.rows |= {name: self.progress.add_task(f"  {name}", total=None, told="") for name in steps}
 
     def kept(self, inputs: int, counts: Mapping[str, Any]) -> None:
         """See `ProgressReporter`."""
@@ -101,13 +84,24 @@ class ProgressBars(ProgressReporter):
 
     def passed(self, step: str, records: int) -> None:
         """See `ProgressReporter`."""
-        if step in self.rows:
+        if self.progress is not None and step in self.rows:
             self.progress.advance(self.rows[step], records)
+
+    def unit_done(self, report: Mapping[str, Any]) -> None:
+        """See `ProgressReporter`."""
+        super().unit_done(report)
+        if self.progress is None and time.monotonic() - self.last >= EVERY:
+            self.last = time.monotonic()
+            told = f"{self.done} of {self.units} units: {self.pairs:,} pairs, {self.rejected:,} rejected"
+            self.console.print(told, style="dim", highlight=False)
 
     def count(self, counts: Mapping[str, Any]) -> None:
         """See `ProgressReporter`."""
         super().count(counts)
-        self.progress.update(self.rows[READ], told=f"{self.done}/{self.units} units, {self.results}")
+        if self.progress is None:
+            return
+        told = f"{self.done}/{self.units} units, {self.pairs:,} pairs, {self.rejected:,} rejected"
+        self.progress.update(self.rows[READ], told=told)
         for step, found in counts["rejects_by_reason"].items():
             self.reasons[step].update(found)
             if step in self.rows and step != READ:
@@ -117,7 +111,7 @@ class ProgressBars(ProgressReporter):
 
     def say(self, text: str) -> None:
         """See `ProgressReporter`."""
-        self.progress.console.print(text, style="yellow", highlight=False)
+        self.console.print(text, style="yellow", highlight=False)
 
 
 @contextmanager
@@ -128,18 +122,12 @@ def watching() -> Iterator[ProgressReporter]:
 
     console = Console(stderr=True)
     if not sys.stderr.isatty():
-        yield ProgressLines(console)
+        yield ProgressBars(console)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed:,.0f}"),
-        TextColumn("[dim]{task.fields[told]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield ProgressBars(progress)
+    told = (TextColumn("{task.completed:,.0f}"), TextColumn("[dim]{task.fields[told]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), *told, TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        yield ProgressBars(console, progress)
 
 
 class Stopper:

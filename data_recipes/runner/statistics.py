@@ -263,8 +263,18 @@ def _tables(total: Counts) -> Iterator[dict[str, Any]]:
 def _plots(total: Counts) -> Iterator[tuple[str, Any]]:
     counts = total["counts"]
     for name, title in (("origins", "What is edited"), ("targets", "What comes in its place")):
-        if counts[name]:
-            yield title, _bars(_top(counts[name]), f"{title} ({len(counts[name]):,} categories)")
+        if not counts[name]:
+            continue
+        ranked = _top(counts[name])
+        names = [one if len(one) <= 28 else f"{one[:26]}..." for one, _ in ranked]
+        figure, axes = _figure(f"{title} ({len(counts[name]):,} categories)", max(2.6, 0.6 + 0.26 * len(ranked)), 0.36)
+        bars = axes.barh(range(len(ranked)), [number for _, number in ranked], color=BLUE, alpha=0.75)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+        axes.set_yticks(range(len(ranked)), [one.replace("$", r"\$") for one in names])
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        yield title, figure
     if counts["mask_areas"]:
         width = 100 / MASK_STEPS
         areas = {(int(step) + 0.5) * width: number for step, number in counts["mask_areas"].items()}
@@ -292,33 +302,19 @@ def _top(found: Mapping[str, int]) -> list[tuple[str, int]]:
     return ranked[:TOP] + ([(f"{len(ranked) - TOP:,} others", others)] if others else [])
 
 
-def _bars(ranked: Sequence[tuple[str, int]], title: str) -> Any:
-    figure, axes = _figure(max(2.6, 0.6 + 0.26 * len(ranked)), 0.36)
-    names = [name if len(name) <= 28 else f"{name[:26]}..." for name, _ in ranked]
-    places = range(len(ranked))
-    bars = axes.barh(places, [number for _, number in ranked], color=BLUE, alpha=0.75)
-    axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
-    axes.set_yticks(places, [name.replace("$", r"\$") for name in names])
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_title(title, fontsize=10, color=INK, loc="left")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    return figure
-
-
 def _histogram(found: Mapping[float, int], edges: np.ndarray, title: str) -> Any:
-    figure, axes = _figure(2.6)
+    figure, axes = _figure(title, 2.6)
     axes.hist(list(found), edges, weights=list(found.values()), rwidth=0.92, color=ORANGE, alpha=0.75)
-    axes.set_title(title.replace("$", r"\$"), fontsize=10, color=INK, loc="left")
     axes.yaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
-def _figure(height: float, left: float = 0.12) -> tuple[Any, Any]:
+def _figure(title: str, height: float, left: float = 0.12) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, height))  # laid out by hand: a layout engine draws everything twice
     axes = figure.add_axes((left, 0.3 / height, 0.96 - left, 1 - 0.65 / height))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+    axes.set_title(title.replace("$", r"\$"), fontsize=10, color=INK, loc="left")
     return figure, axes

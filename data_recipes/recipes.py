@@ -25,11 +25,7 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 def build_steps(named: str, settings: Settings) -> list[Step]:
-    """The steps of a recipe.
-
-    Args:
-        named: one of `RECIPES`, or the dotted name of a module of your own.
-        settings: see `Settings`.
+    """The steps of a recipe: one of `RECIPES`, or the dotted name of a module of your own.
 
     Raises:
         ValueError: if there is no such recipe, step or setting; it names the nearest.
@@ -43,11 +39,7 @@ def build_steps(named: str, settings: Settings) -> list[Step]:
 
 
 def recipe_module(named: str) -> Any:
-    """The module of a recipe, with `steps` and `ABOUT`.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """The module of a recipe, with `steps` and `ABOUT`; ValueError if there is none."""
     place = RECIPES.get(named, named)
     if "." not in place:
         raise ValueError(f"recipe is {named!r}: {did_you_mean(named, RECIPES)}")
@@ -60,12 +52,9 @@ def recipe_module(named: str) -> Any:
 
 
 def configured_steps(settings: Settings, *steps: type[Any], optional: Collection[type[Any]] = ()) -> list[Step]:
-    """Steps with the config's settings for them, in order.
+    """Steps, which are dataclasses with the class attribute `name`, with the config's settings for them, in order.
 
-    Args:
-        settings: see `Settings`.
-        steps: dataclasses with the class attribute `name`.
-        optional: those that are left out unless the config names them; `NAME: {}` is enough.
+    Those that are `optional` are left out unless the config names them; `NAME: {}` is enough.
 
     Raises:
         ValueError: if a step has no such setting.

@@ -122,17 +122,9 @@ class Diagnosis:
         findings = [
             {**vars(one), "what": FAULTS[one.fault][0], "remedy": FAULTS[one.fault][1]} for one in self.findings
         ]
-        return {
-            "path": self.path,
-            "kind": self.kind,
-            "splits": self.splits,
-            "records": self.records,
-            "counts": self.counts,
-            "findings": findings,
-            "unchecked": self.unchecked,
-            "compared": self.compared,
-            "seconds": round(self.seconds, 1),
-        }
+        names = ("path", "kind", "splits", "records", "counts", "findings", "unchecked", "compared", "seconds")
+        told = {name: getattr(self, name) for name in names}
+        return told | {"findings": findings, "seconds": round(self.seconds, 1)}
 
 
 def print_report(diagnosis: Diagnosis, console: Console) -> None:
@@ -157,11 +149,7 @@ def print_report(diagnosis: Diagnosis, console: Console) -> None:
 
 
 def write_sheet(diagnosis: Diagnosis, path: Path) -> None:
-    """Write the suspicious pairs as HTML or PNG.
-
-    Raises:
-        ValueError, FileNotFoundError: if the path cannot be a sheet.
-    """
+    """Write the suspicious pairs as HTML or PNG; raises what `check_sheet_path` does."""
     sections = []
     for fault, count in diagnosis.counts.items():
         shown = [one for one in diagnosis.shown if one.finding.fault == fault]

@@ -129,13 +129,7 @@ def _structure(grey: np.ndarray) -> np.ndarray:
 
 
 def mask_fault(mask: np.ndarray, source: np.ndarray | None, target: np.ndarray) -> tuple[str, str] | None:
-    """(fault, detail) of a mask of the pictures' size; None where it is good.
-
-    Args:
-        mask: (H, W) bool.
-        source: before the edit; None where the picture is drawn from blank.
-        target: after it.
-    """
+    """(fault, detail) of a mask, (H, W) bool; None where it is good. There is no source of what is drawn from blank."""
     if not mask.any():
         return "empty_mask", ""
     if source is None:
@@ -162,8 +156,8 @@ def direction(
     Args:
         instruction: what a user would say.
         task: of the record; "edit" where it is not known, then the words decide.
-        source: (H, W, 3) uint8.
-        target: (H, W, 3) uint8.
+        source: (H, W, 3) uint8, as the target.
+        target: after the edit.
         mask: (H, W) bool, where there is one: its border must not say the opposite.
 
     Returns:

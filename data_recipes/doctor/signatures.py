@@ -85,11 +85,7 @@ class Signatures:
 
 
 def named_test_set(word: str) -> tuple[str, Path]:
-    """`NAME=FOLDER`, or a folder that is called as it is.
-
-    Raises:
-        FileNotFoundError: if nothing is there.
-    """
+    """`NAME=FOLDER`, or a folder that is called as it is; FileNotFoundError if nothing is there."""
     name, equals, folder = word.partition("=")
     if not equals or Path(word).exists():
         name, folder = Path(word).name, word
@@ -101,10 +97,8 @@ def named_test_set(word: str) -> tuple[str, Path]:
 def signatures_of(path: Path) -> Signatures:
     """Signatures of all pictures below a folder, of whatever layout, also within parquet and tar files.
 
-    Masks are left out, by their names and because they are flat; so are pictures that cannot be read.
-
-    Raises:
-        ValueError: if there are none.
+    Masks are left out, by their names and because they are flat; so are pictures that cannot be read. If none
+    is left, that is a ValueError.
     """
     found = Signatures()
     for name, source in _pictures(path):

@@ -99,12 +99,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def dataset_card(manifest: Mapping[str, Any], config: RecipeConfig) -> str:
-    """The text of README.md, with its YAML header.
-
-    Args:
-        manifest: of the finished run.
-        config: its settings.
-    """
+    """The text of README.md, with its YAML header, of a finished run."""
     import yaml
 
     recipe, output, in_tar = manifest["recipe"], config.output, config.output.format == "webdataset"

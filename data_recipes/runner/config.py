@@ -126,15 +126,12 @@ SETTINGS = SchemaReader(RecipeConfig, reads_outside=True)
 def load_config(
     config: str | Path | None = None, overrides: Sequence[str] = (), *, named: str | None = None
 ) -> RecipeConfig:
-    """Merge defaults < file < `key=value`, and check every value.
+    """Merge defaults < file < `key=value`, and check every value; all faults are one ConfigError.
 
     Args:
         config: name of a file in `configs/data`, or the path of a YAML file.
         overrides: `key=value`; a key may leave out its first parts where the rest is unique (`workers=4`).
         named: the recipe, where the command names it; the file may name the same one only.
-
-    Raises:
-        ConfigError: with every fault found.
     """
     faults: list[str] = []
     merged: Any = OmegaConf.structured(RecipeConfig)
@@ -157,11 +154,7 @@ def load_config(
 
 
 def check(config: RecipeConfig) -> None:
-    """Refuse values out of range.
-
-    Raises:
-        ConfigError: with every fault found.
-    """
+    """Refuse values out of range by a ConfigError with every fault."""
     faults, split = [], config.split
     for key, (low, high) in RANGES.items():
         section, _, name = key.rpartition(".")

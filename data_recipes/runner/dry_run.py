@@ -61,9 +61,7 @@ class _Spread:
 def dry_run(config: RecipeConfig, sample: int = 8) -> Estimate:
     """Try a recipe on some of its inputs; nothing is written to `output.path`.
 
-    Args:
-        config: of the run.
-        sample: inputs to try; the first loads the models, and where there are more its time is set apart.
+    The first input loads the models; where the sample has more, its time is set apart.
 
     Raises:
         RunStopped: if a step gives no answer at all.

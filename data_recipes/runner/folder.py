@@ -25,13 +25,7 @@ MANIFEST, LOG, UNITS, WORK = "manifest.json", "log.jsonl", "units", "work"
 
 
 class OutFolder:
-    """Files of a run by unit.
-
-    Args:
-        config: of the run.
-        path: another folder than its `output.path`.
-        durable: wait for the disk with every file, so that even a power cut loses nothing.
-    """
+    """Files of a run by unit, in its `output.path` or at another `path`; `durable` ones outlast a power cut."""
 
     def __init__(self, config: RecipeConfig, path: Path | None = None, *, durable: bool = True) -> None:
         self.path = path or Path(str(config.output.path))
@@ -102,7 +96,7 @@ def begun_manifest(
         folder: to be written.
         settings: ready for JSON.
         what: is written, for the messages.
-        older: settings that folders begun by older versions do not name.
+        older: settings that folders of older versions do not name.
 
     Raises:
         ValueError: if it is a file, or holds something else, or was begun with other settings.

@@ -31,11 +31,7 @@ Phases = Iterable[Sequence[Task]]
 def run_in_process(
     config: RecipeConfig, inputs: int, phases: Phases, watch: ProgressReporter, stopper: Stopper
 ) -> Iterator[Report]:
-    """Reports of tasks, done one by one in this process; ends early if asked to stop.
-
-    Raises:
-        RunStopped: if a step was stopped.
-    """
+    """Reports of tasks, done one by one in this process; ends early if asked to stop."""
     worker = make_worker(config, inputs, 0, watch.passed)
     try:
         for task in chain.from_iterable(phases):

@@ -91,11 +91,7 @@ class Record:
         return tuple(text for kind, texts in self.instructions.items() if kind != "expressive" for text in texts)
 
     def check(self) -> None:
-        """Refuse a pair that cannot be trained on.
-
-        Raises:
-            ValueError: one sentence; what is missing or does not fit.
-        """
+        """Refuse a pair that cannot be trained on, by a ValueError that says what is missing or does not fit."""
         if self.target is None or not self.wordings:
             missing = "target picture" if self.target is None else "instruction"
             raise ValueError(f"{self.key} has no {missing}: the recipe lacks the step that makes it.")

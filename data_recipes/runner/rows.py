@@ -71,17 +71,10 @@ class PictureEncoder:
 
 
 def row_of(record: Record, name: str, split: str, encoder: PictureEncoder) -> dict[str, Any]:
-    """Everything about a pair: pictures as PNG bytes or None, the rest as plain values.
+    """Everything about a pair that passed `Record.check`: pictures as PNG bytes or None, the rest as plain values.
 
-    Args:
-        record: a pair that passed `Record.check`.
-        name: of the sample within its data set, without dots and slashes; `__name__` in the row.
-        split: of the data set.
-        encoder: of its pictures.
-
-    Returns:
-        The keys of `COLUMNS` and `__name__`. `instruction` is the first wording that is not expressive and, where there
-        are references, names them; references that no wording names are left out.
+    `instruction` is the first wording that is not expressive and, where there are references, names them; references
+    that no wording names are left out. `__name__` is the sample's `name` in its data set, without dots and slashes.
     """
     encoder.begin(record.key)
     instruction, wordings = instruction_of(record), record.instructions

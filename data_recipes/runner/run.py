@@ -72,14 +72,7 @@ def plan_run(config: RecipeConfig) -> Plan:
 
 
 def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> dict[str, Any]:
-    """Run a recipe, or finish a run of the same settings in the same folder.
-
-    Args:
-        config: of the run, with `output.path`.
-        watch: is told how it goes.
-
-    Returns:
-        The manifest.
+    """Run a recipe, or finish a run of the same settings in the same folder; gives the manifest.
 
     Raises:
         Interrupted: if asked to stop by SIGINT or SIGTERM, after the units in work.
@@ -181,11 +174,7 @@ class Keys:
         self.seen = np.empty(0, np.uint64)
 
     def add(self, keys: Iterable[str]) -> None:
-        """Take the keys of a unit.
-
-        Raises:
-            RunStopped: if one was there before.
-        """
+        """Take the keys of a unit; RunStopped if one was there before."""
         named = {int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big"): key for key in keys}
         new = np.fromiter(named, np.uint64, len(named))
         places = np.searchsorted(self.seen, new)

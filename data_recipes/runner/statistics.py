@@ -190,12 +190,7 @@ def _small(array: np.ndarray) -> str:
 def contact_sheet(cells: Sequence[Mapping[str, Any]], title: str) -> Image.Image:
     """Pairs as before | after | mask with their instruction, and why the refused ones were refused.
 
-    Args:
-        cells: as `measure.UnitCounts` keeps them; the first `ON_SHEET` are drawn.
-        title: above them.
-
-    Raises:
-        ValueError: if there is no cell.
+    The first `ON_SHEET` of the cells that `UnitCounts` keeps are drawn; ValueError if there is none.
     """
     if not cells:
         raise ValueError("a contact sheet needs at least one pair.")
@@ -210,12 +205,7 @@ def contact_sheet(cells: Sequence[Mapping[str, Any]], title: str) -> Image.Image
 
 
 def statistics_page(manifest: Mapping[str, Any], total: Counts) -> str:
-    """The page as HTML.
-
-    Args:
-        manifest: of the finished run.
-        total: its counts, of `UnitCounts.summary`.
-    """
+    """The page as HTML, of a finished run's manifest and the counts of `UnitCounts.summary`."""
     from jinja2 import Environment
 
     text = files("data_recipes.runner").joinpath("statistics.html").read_text(encoding="utf-8")

@@ -30,11 +30,7 @@ class Context:
         return np.random.default_rng(int.from_bytes(hashlib.sha256(told).digest()[:8], "little"))
 
     def backend(self, name: str) -> Any:
-        """A backend.
-
-        Raises:
-            ValueError: if the config names none.
-        """
+        """A backend; ValueError if the config names none."""
         if name not in self.backends:
             raise ValueError(
                 f"the step {self.step} needs a {name}, and the config names none: add backends.{name}, e.g. "

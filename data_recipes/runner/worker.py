@@ -102,11 +102,7 @@ class Worker:
         self.begin()
 
     def do(self, task: Task) -> Report:
-        """Work a task off; its records are in the work folder unless it begins with the first step.
-
-        Raises:
-            RunStopped: see `flow.advance`, and for two inputs of one key.
-        """
+        """Work a task off; its records are in the work folder unless it begins with the first step."""
         self.begin()
         work = self.folder.work(task.unit, task.first_step)
         chunks = read_chunks(work) if task.first_step else self.read(task.unit)

@@ -88,10 +88,7 @@ def write(
 def contact_sheet(samples: Sequence[EditSample | SubjectSample], title: str) -> Image.Image:
     """Cells of references | source | target | mask, as far as there are any, with instruction and kind below.
 
-    Cells stand four in a row, or fewer where references make them wider. All samples are of one sampler.
-
-    Raises:
-        ValueError: if there is no sample.
+    Cells stand four in a row, or fewer where references make them wider. All samples, at least one, are of one sampler.
     """
     if not samples:
         raise ValueError("a contact sheet needs at least one sample.")

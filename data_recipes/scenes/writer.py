@@ -54,11 +54,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class SceneDataSettings:
-    """What a data set holds. The same settings give the same bytes.
-
-    Raises:
-        ValueError: if a setting is out of range; all such faults are told at once.
-    """
+    """What a data set holds, the same bytes for the same settings; a ValueError tells all that are out of range."""
 
     split: str  # train, val or test
     count: int  # pairs
@@ -111,7 +107,6 @@ def write_dataset(
 
     Raises:
         ValueError: if `out` holds a data set of other settings, or other files.
-        OSError: if `out` cannot be written.
     """
     assets = assets or Assets.embedded()
     facts = {**asdict(settings), "assets": fingerprint(assets)}

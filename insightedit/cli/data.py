@@ -91,11 +91,7 @@ def preview(
 
 
 def read_config(name: str, stage: int | None, overlays: Sequence[str], overrides: Sequence[str]) -> Config:
-    """The config of a recipe's stage, or of a run.
-
-    Raises:
-        ConfigError: with every fault found.
-    """
+    """The config of a recipe's stage, or of a run; a ConfigError tells every fault."""
     import yaml
 
     from insightedit.config.load import ConfigError, load_config

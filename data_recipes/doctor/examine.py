@@ -169,25 +169,15 @@ class Doctor:
 def examine(
     path: Path,
     *,
-    kind: str | None = None,
-    splits: Sequence[str] = (),
-    against: Sequence[str] = (),
-    count: int | None = None,
-    images: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    kind: str | None = None,  # of layout, one of `runner.inputs.INPUTS`; told by the files if not given
+    splits: Sequence[str] = (),  # to look at; all that there are if none is named
+    against: Sequence[str] = (),  # test sets, each a folder or NAME=FOLDER
+    count: int | None = None,  # so many records of each split at most
+    images: str | None = None,  # folder that paths in tables and lists start from; None for their own
+    columns: Mapping[str, str] | None = None,  # role -> column, where a table has names of its own
+    progress: Callable[[int, int], object] = lambda done, total: None,  # as far as they are known
 ) -> Diagnosis:
-    """Look at a data set; nothing is written or changed.
-
-    Args:
-        path: file or folder.
-        kind: of layout, one of `runner.inputs.INPUTS`; told by the files if not given.
-        splits: to look at; all that there are if none is named.
-        against: test sets, each a folder or NAME=FOLDER.
-        count: so many records of each split at most.
-        images: folder that paths in tables and lists start from; None for their own.
-        columns: role -> column, where a table has names of its own.
-        progress: told (records done, records in all) as far as they are known.
+    """Look at a data set, a file or a folder; nothing is written or changed.
 
     Raises:
         ValueError: if the layout is not known, or nothing can be opened.

@@ -75,24 +75,18 @@ def backend_entry(config: RecipeConfig, name: str, device: str | None = None) ->
 class Worker:
     """Does tasks one after the other; loads each model once, and only when a step needs it.
 
-    Args:
-        config: of the run. Where it goes step by step, models that a task's steps do not need are dropped.
-        inputs: of the whole run.
-        folder: that units are written to, where it is not the config's.
-        device: for backends that take one and have none of their own.
-        source: records to take instead of the config's source.
-        passed: told a step's name, and how many records it has just been given.
+    Where a run goes step by step, models that a task's steps do not need are dropped.
     """
 
     def __init__(
         self,
         config: RecipeConfig,
-        inputs: int,
+        inputs: int,  # of the whole run
         *,
-        folder: OutFolder | None = None,
-        device: str | None = None,
-        source: Input | None = None,
-        passed: Callable[[str, int], object] = lambda step, records: None,
+        folder: OutFolder | None = None,  # that units are written to, where it is not the config's
+        device: str | None = None,  # for backends that take one and have none of their own
+        source: Input | None = None,  # records to take instead of the config's
+        passed: Callable[[str, int], object] = lambda step, records: None,  # told what a step has just been given
     ) -> None:
         self.config, self.inputs, self.device, self.passed = config, inputs, device, passed
         self.folder = folder or OutFolder(config)

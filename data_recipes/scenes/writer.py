@@ -94,16 +94,10 @@ def write_dataset(
     out: Path,
     settings: SceneDataSettings,
     *,
-    assets: Assets | None = None,
-    progress: Callable[[int], None] = lambda pairs: None,
+    assets: Assets | None = None,  # sprites and photographs; the embedded ones by default
+    progress: Callable[[int], None] = lambda pairs: None,  # told of pairs that were written, or found whole
 ) -> dict[str, Any]:
     """Write a data set with its manifest and card, or finish the one that the same settings began in `out`.
-
-    Args:
-        out: folder for the shards, `manifest.json` and `README.md`.
-        settings: what to write.
-        assets: sprites and photographs; the embedded ones by default.
-        progress: told how many pairs have just been written, or found whole from an earlier run.
 
     Raises:
         ValueError: if `out` holds a data set of other settings, or other files.

@@ -150,22 +150,16 @@ class Marks(EachRecord):
             return record
         if len(record.references) != 1:
             return self.reject(record, "has no reference")
+        names = sorted({record.class_target, record.detailed_target} - {""}, key=len, reverse=True)
         wordings = {"template": (TEMPLATES["replace"].format(origin=bare(record.class_origin)),)}
         for kind, texts in record.instructions.items():
-            marked = [self._marked(text, record) for text in texts]
-            found = (*wordings.get(kind, ()), *(text for text in marked if text))
-            if found:
-                wordings[kind] = tuple(dict.fromkeys(found))
+            found = list(wordings.get(kind, ()))
+            for text in texts:  # the mark stands in place of the longest words for what came
+                marked = (mark_words(text, words.rstrip(".")) for words in names)
+                found += [next((one for one in marked if one != text), "")]
+            if any(found):
+                wordings[kind] = tuple(dict.fromkeys(text for text in found if text))
         return record.but(instructions=wordings)
-
-    def _marked(self, text: str, record: Record) -> str:
-        """The text with the mark in place of the longest words for what came; "" if it holds none."""
-        names = sorted({record.class_target, record.detailed_target} - {""}, key=len, reverse=True)
-        for words in names:
-            marked = mark_words(text, words.rstrip("."))
-            if marked != text:
-                return marked
-        return ""
 
 
 def steps(settings: Settings) -> list[Step]:

@@ -290,24 +290,18 @@ class Relations(EachRecord):
         number = record.notes.get("object")
         if record.task not in FORMS or number is None or not 0 <= int(number) < len(record.things):
             return self.reject(record, "is no pair of a photo's thing", record.task)
-        choices = self._wordings(record, int(number))
-        text = choices[int(context.rng(record).integers(len(choices)))]
-        kept = {} if self.only else dict(record.instructions)
-        before: Sequence[str] = kept.get(KIND, ())
-        return record.but(instructions={**kept, KIND: tuple(dict.fromkeys((*before, text)))})
-
-    def _wordings(self, record: Record, number: int) -> list[str]:
-        """All that are true."""
-        thing = record.things[number]
-        forms = FORMS[record.task]
+        thing, forms = record.things[int(number)], FORMS[record.task]
         if record.task == "replace":
-            new = article(record.class_target)
             is_whole = not record.notes.get("objects_left_out")  # one of its kind may be among those
-            refs = (told_apart(record.things, number) if is_whole else ()) or (f"the {bare(thing.words)}",)
-            return [form.format(ref=ref, new=new) for form in forms for ref in refs]
-        others = [other for i, other in enumerate(record.things) if i != number]
-        where = beside(thing.pixels, others) or place_words(thing.pixels)
-        return [form.format(new=article(thing.name), where=where) for form in forms]
+            refs = (told_apart(record.things, int(number)) if is_whole else ()) or (f"the {bare(thing.words)}",)
+            true = [form.format(ref=ref, new=article(record.class_target)) for form in forms for ref in refs]
+        else:
+            others = [other for other in record.things if other is not thing]
+            where = beside(thing.pixels, others) or place_words(thing.pixels)
+            true = [form.format(new=article(thing.name), where=where) for form in forms]
+        text = true[int(context.rng(record).integers(len(true)))]
+        kept = {} if self.only else dict(record.instructions)
+        return record.but(instructions={**kept, KIND: tuple(dict.fromkeys((*kept.get(KIND, ()), text)))})
 
 
 def steps(settings: Settings) -> list[Step]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_recipes.backends.windows import box_of
-from data_recipes.formats.reading import Listed, open_pairs, place_of, resized_mask
+from data_recipes.formats.reading import Listed, open_pairs, place_of, resized
 from data_recipes.formats.writers import save_png, write_json
 from data_recipes.runner.inputs import Input, InputConfig
 from data_recipes.runner.records import ObjectAnnotation, Record
@@ -105,7 +105,7 @@ def _thing(
         caption=simple.get(name) or simple.get(str(one.get("class_name")), ""),
         detailed_caption=str(one.get("detailed_caption", "")),
         box=(box[0] * scale[0], box[1] * scale[1], box[2] * scale[0], box[3] * scale[1]),
-        mask=None if mask is None else resized_mask(mask, size),
+        mask=None if mask is None else resized(mask, size),
         score=float(score) if isinstance(score, int | float) else None,
     )
 

@@ -120,10 +120,10 @@ def _record_of(listing: Listing, number: int, max_side: int | None) -> Record:
         assert target is not None, "a listing that is no text gives pairs with targets"
         if listing.is_fitted and source is not None and _is_same_form(source.shape, target.shape):
             size = min(source.shape[:2], target.shape[:2])  # the larger of two pictures at the smaller one's size
-            source, target = _resized(source, size), _resized(target, size)
+            source, target = resized(source, size), resized(target, size)
         mask = _mask_of(pair, max_side)
         if listing.is_fitted and mask is not None and _is_same_form(mask.shape, target.shape):
-            mask = resized_mask(mask, target.shape[:2])
+            mask = resized(mask, target.shape[:2])
     except ReadError as error:
         raise ReadError(error.reason, error.detail, pair.key) from None
     facts = {name: value for name, value in pair.facts.items() if value}
@@ -163,17 +163,10 @@ def _is_same_form(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= ASPECT
 
 
-def _resized(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    if picture.shape[:2] == size:
-        return picture
-    return np.array(Image.fromarray(picture).resize(size[::-1], Image.Resampling.LANCZOS))
-
-
-def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(h, w) bool -> (H, W) bool for `size` = (H, W)."""
-    if mask.shape == size:
-        return mask
-    return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+def resized(array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A picture (h, w, 3) uint8, or a mask (h, w) bool by the nearest pixel, at `size` = (H, W)."""
+    how = Image.Resampling.NEAREST if array.dtype == bool else Image.Resampling.LANCZOS
+    return array if array.shape[:2] == size else np.array(Image.fromarray(array).resize(size[::-1], how))
 
 
 def guess_kind(path: Path) -> str:

@@ -58,7 +58,10 @@ class SubjectWording(AskingStep):
         return record.but(instructions={"template": (text,)})
 
     def _rounds(self) -> Sequence[Round]:
-        return [(self._asking, _with_wordings, "no usable wording")] if self.count else ()
+        def use(record: Record, found: tuple[str, ...]) -> Record:
+            return record.but(instructions={**record.instructions, "simple": found})
+
+        return [(self._asking, use, "no usable wording")] if self.count else ()
 
     def _asking(self, record: Record) -> Asking[tuple[str, ...]]:
         words = {"subject": bare(record.class_target), "origin": bare(record.class_origin)}
@@ -76,10 +79,6 @@ class SubjectWording(AskingStep):
         about = {**{name: getattr(record, name) for name in names}, "count": self.count}
         question = Question(prompt, (record.target,), "subject_instruction", about, record.truth)
         return question, partial(read_marked, count=self.count, max_words=self.max_words)
-
-
-def _with_wordings(record: Record, found: tuple[str, ...]) -> Record:
-    return record.but(instructions={**record.instructions, "simple": found})
 
 
 def read_marked(text: str, count: int, max_words: int) -> tuple[str, ...]:

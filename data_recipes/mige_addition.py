@@ -102,8 +102,7 @@ def _asking(record: Record) -> Asking[int]:
 class Addition(Step):
     """The source is the photo with its subject painted away, the target the photo, the reference the subject alone."""
 
-    # how far the painted area reaches beyond the mask, as a share of the picture's longer side; ours
-    grow: float = share(0.02, most=0.5)
+    grow: float = share(0.02, most=0.5)  # how far is painted beyond the mask, as a share of the longer side; ours
     margin: float = share(MARGIN, most=0.5)  # of white around the reference, as a share of its longer side; ours
 
     name = "addition"

@@ -96,8 +96,7 @@ class SubjectMasks(Step):
     max_area: float = share(0.6)  # largest; ours
     # least share of the subject's pixels that the edit has changed, or it was there before; ours
     min_changed: float = share(0.5)
-    # difference of two pixels in grey levels, in any channel, up to which they count as the same; ours
-    tolerance: int = 12
+    tolerance: int = 12  # grey levels, in any channel, up to which two pixels count as the same; ours
     margin: float = share(MARGIN)  # of white around the reference, as a share of its longer side; ours
 
     name = "subject_masks"

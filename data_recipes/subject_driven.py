@@ -117,8 +117,7 @@ class EntityMasks(Masks):
 class Compose(EachRecord):
     """The caption with `<imagehere>` in the places of its entities, their cut-outs, and the photo as the target."""
 
-    # pictures at most; of more entities the larger ones are shown, the others keep their words; ours
-    max_references: int = at_least(3)
+    max_references: int = at_least(3)  # of more entities the larger ones are shown, others keep their words; ours
     margin: float = share(MARGIN, most=0.5)  # of white around a reference, as a share of its longer side; ours
 
     name = "compose"

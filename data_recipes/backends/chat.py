@@ -57,10 +57,8 @@ class EndpointChat(CountedBackend):
     model: str  # as the endpoint calls it; pin a dated version
     _: KW_ONLY
     url: str = OPENAI  # of the endpoint, up to `/v1`; https, or http on this machine (or anywhere, without a key)
-    # environment variable that holds the key; None for servers without one
-    key_variable: str | None = "OPENAI_API_KEY"
-    # the `.jsonl` file that the answers' files are named after, one for each process; None keeps none
-    replies: str | None = None
+    key_variable: str | None = "OPENAI_API_KEY"  # environment variable of the key; None for servers without one
+    replies: str | None = None  # `.jsonl` that the files of answers, one a process, are named after; None: none
     temperature: float = 0.0  # of the sampling
     max_new_tokens: int = 1024  # longest answer
     # further entries of the request's body; None takes one of ours out, e.g. {"max_tokens": None,

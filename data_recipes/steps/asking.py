@@ -7,8 +7,8 @@ import json
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -46,37 +46,27 @@ class Instructions(Form):
     instructions: list[str] = Field(min_length=1)
 
 
-@dataclass(frozen=True)
-class Answer(Generic[T]):
-    """What came of a question."""
-
-    value: T | None  # what was read; None if no attempt gave a usable answer
-    fault: str = ""  # what was wrong with the last answer; "" if there is a value
-
-
-def ask_all(chat: Any, asked: Sequence[Asking[T]], attempts: int) -> list[Answer[T]]:
-    """Ask a chat in one batch, then again, up to `attempts` times, for what could not be read.
+def ask_all(chat: Any, asked: Sequence[Asking[T]], attempts: int) -> list[T | UnusableError]:
+    """Ask a chat in one batch, then again, up to `attempts` times, for what could not be read; or the last fault.
 
     Later prompts end with what was wrong, so that a model that always answers the same has a reason not to.
     """
-    answers: list[Answer[T]] = [Answer(None, "was not asked") for _ in asked]
-    open_ones = list(range(len(asked)))
+    answers: list[T | UnusableError] = [UnusableError("was not asked") for _ in asked]
     for attempt in range(attempts):
-        if not open_ones:
+        faults = {number: answer for number, answer in enumerate(answers) if isinstance(answer, UnusableError)}
+        if not faults:
             break
-        questions = [asked[number][0] for number in open_ones]
+        questions = [asked[number][0] for number in faults]
         if attempt:
-            again = [AGAIN.format(fault=answers[number].fault) for number in open_ones]
             questions = [
-                replace(question, prompt=f"{question.prompt}\n\n{words}", attempt=attempt)
-                for question, words in zip(questions, again, strict=True)
+                replace(question, prompt=f"{question.prompt}\n\n{AGAIN.format(fault=fault)}", attempt=attempt)
+                for question, fault in zip(questions, faults.values(), strict=True)
             ]
-        for number, text in zip(open_ones, chat.answer(questions), strict=True):
+        for number, text in zip(faults, chat.answer(questions), strict=True):
             try:
-                answers[number] = Answer(asked[number][1](text))
+                answers[number] = asked[number][1](text)
             except UnusableError as fault:
-                answers[number] = Answer(None, str(fault))
-        open_ones = [number for number in open_ones if answers[number].value is None]
+                answers[number] = fault
     return answers
 
 
@@ -103,12 +93,12 @@ class AskingStep(Step):
             ]
             answers = ask_all(context.backend(self.needs[0]), [job for _, _, job in jobs], self.attempts)
             for (number, record, _), answer in zip(jobs, answers, strict=True):
-                if answer.value is not None:
-                    outcomes[number] = use(record, answer.value)
+                if not isinstance(answer, UnusableError):
+                    outcomes[number] = use(record, answer)
                 elif isinstance(unusable, str):
-                    outcomes[number] = self.reject(record, unusable, answer.fault)
+                    outcomes[number] = self.reject(record, unusable, str(answer))
                 else:
-                    outcomes[number] = unusable(record, answer.fault)
+                    outcomes[number] = unusable(record, str(answer))
         return [[one] for one in outcomes]
 
 

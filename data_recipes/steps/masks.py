@@ -19,12 +19,10 @@ SAME_BOX = 0.9  # overlap from which on two captions found one thing
 class Masks(Step):
     """One box and one mask for each object; objects without a good one are left out."""
 
-    # least score of a detection; published: 0.4 (the words' threshold, 0.3, is the detector's own)
-    box_threshold: float = share(0.4)
+    box_threshold: float = share(0.4)  # least score of a detection; published, with 0.3 for its words
     min_area: float = share(0.005)  # least share of the picture that a mask covers; ours
     max_area: float = share(0.5)  # largest; ours
-    # largest intersection over union of two masks, the one with the lower score goes; ours
-    max_overlap: float = share(0.7)
+    max_overlap: float = share(0.7)  # largest intersection over union of two masks; the lower score goes; ours
     # largest share of the smaller of two masks that lies within the other; the one with the lower score goes; ours
     max_contained: float = share(0.9)
     max_things: int = at_least(8)  # objects that are kept, the ones with the best scores; ours

@@ -111,10 +111,10 @@ class Pairs(Step):
         ready = []
         for job in jobs:
             answer = next(answers) if job.kind == "replace" else None
-            if answer is None or answer.value is not None:
-                ready.append(job if answer is None else replace(job, proposal=answer.value))
+            if isinstance(answer, UnusableError):
+                outcomes[job.place].append(Rejected(job.key, self.name, "no usable proposal", str(answer)))
             else:
-                outcomes[job.place].append(Rejected(job.key, self.name, "no usable proposal", answer.fault))
+                ready.append(replace(job, proposal=answer))
         return ready
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from data_recipes.backends.base import Question
 from data_recipes.runner.records import Record
 from data_recipes.runner.steps import Context, Outcome, attempts, one_of, up_to
-from data_recipes.steps.asking import Answer, Asking, AskingStep, Round, UnusableError, ask_all
+from data_recipes.steps.asking import Asking, AskingStep, Round, UnusableError, ask_all
 from insightedit.chat.rubrics import RUBRICS
 from insightedit.chat.scores import Scale, parse_reply
 
@@ -35,21 +35,14 @@ class Quality(AskingStep):
     """
 
     min_sc: float = 4.0  # least semantic consistency, on the rubric's scale
-    # least perceptual quality; below `min_sc`, since small faults do less harm than wrong instructions
-    min_pq: float = 3.0
+    min_pq: float = 3.0  # least perceptual quality; lower, since small faults do less harm than wrong instructions
     # "insightedit" (0 to 5, as published), "viescore" or "gedit" (0 to 10)
     rubric: str = one_of("insightedit", [name for name, one in RUBRICS.items() if {"SC", "PQ"} <= set(one.columns)])
-    # "each" wording is judged, and those that do not fit are taken out; or only the "first", which costs a fraction
-    # and leaves wrong rewordings in
-    judged: str = one_of("each", ("each", "first"))
-    # whether a pair is refused if its first wording, which names what the pair claims to show, does not fit; else it
-    # goes on with the wordings that do
-    first_must_fit: bool = True
+    judged: str = one_of("each", ("each", "first"))  # "first" costs a fraction, and leaves wrong rewordings in
+    first_must_fit: bool = True  # refuse a pair whose first wording, which names what it claims to show, does not fit
     attempts: int = attempts()  # how often a question is asked until its answer is readable
-    # "reject" or "keep" a pair whose judge gave no readable answer
-    on_missing: str = one_of("reject", ("reject", "keep"))
-    # difference of two pixels in grey levels, in any channel, up to which they count as the same
-    tolerance: int = up_to(12, 255)
+    on_missing: str = one_of("reject", ("reject", "keep"))  # what is done without a readable answer
+    tolerance: int = up_to(12, 255)  # grey levels, in any channel, up to which two pixels count as the same
     max_outside: float = up_to(0.001, 1)  # largest share of the picture that changes outside the mask
     min_inside: float = up_to(0.2, 1)  # least share of the mask that changes: less, and the mask is loose
     min_changed: float = up_to(0.001, 1)  # least share of the picture that changes
@@ -89,7 +82,7 @@ class Quality(AskingStep):
         shown = {record.key: self._pictures(record) for record in left}
         asked = [(record, text) for record in left for text in record.wordings[:most]]
         jobs = [self._ask_sc(record, text, shown[record.key]) for record, text in asked]
-        said: dict[str, dict[str, Answer[Scores]]] = {record.key: {} for record in left}
+        said: dict[str, dict[str, Scores | UnusableError]] = {record.key: {} for record in left}
         for (record, text), answer in zip(asked, ask_all(context.backend("judge"), jobs, self.attempts), strict=True):
             said[record.key][text] = answer
         return [[self._with_sc(one, said[one.key]) if isinstance(one, Record) else one] for (one,) in outcomes]
@@ -141,11 +134,11 @@ class Quality(AskingStep):
             return self.reject(record, "PQ is too low", _told(scores))
         return record.but(scores={**record.scores, "PQ": min(found), **scores})
 
-    def _with_sc(self, record: Record, said: Mapping[str, Answer[Scores]]) -> Outcome:
+    def _with_sc(self, record: Record, said: Mapping[str, Scores | UnusableError]) -> Outcome:
         """The record with the wordings that fit; the scores are the worst among these."""
-        known = {text: answer.value for text, answer in said.items() if answer.value is not None}
+        known = {text: answer for text, answer in said.items() if not isinstance(answer, UnusableError)}
         if not known:
-            return self._missing(record, next(iter(said.values())).fault, "SC")
+            return self._missing(record, str(next(iter(said.values()))), "SC")
         fits = {text: scores for text, scores in known.items() if min(scores) >= self.min_sc}
         names = self._part("SC").scale.names
         first = next(iter(said))

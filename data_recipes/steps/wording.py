@@ -68,8 +68,7 @@ PROMPTS = {
 class Wording(AskingStep):
     """Instructions of all kinds for pairs that remove, add or replace; other tasks are refused."""
 
-    # which of "simple", "advanced" and "reasoning" are made beside the published template
-    kinds: Sequence[str] = some_of(KINDS)
+    kinds: Sequence[str] = some_of(KINDS)  # that are made beside the published template
     by_chat: bool = True  # whether a language model writes, too; without it there is no reasoning
     attempts: int = attempts()  # how often it is asked until the answer is usable; ours
     max_words: int = at_least(60)  # of an instruction; ours

@@ -52,10 +52,8 @@ class Picture:
     # (H, W, C) without alpha: C = 1 grey, 3 RGB, 4 CMYK; uint8, uint16, int32 (mode `I`) or float32 in [0, 1]
     colour: np.ndarray
     alpha: np.ndarray | None = None  # (H, W) of the same dtype, or None
-    # Pillow mode that it comes back as; None where no Pillow mode can hold it (16-bit or float colour)
-    mode: str | None = None
-    # metadata that is kept: `icc_profile` (bytes), `dpi` (two floats)
-    info: dict[str, Any] = field(default_factory=dict)
+    mode: str | None = None  # of Pillow that it comes back as; None where none can hold it (16-bit or float colour)
+    info: dict[str, Any] = field(default_factory=dict)  # `icc_profile` (bytes), `dpi` (two floats)
 
     @property
     def size(self) -> tuple[int, int]:

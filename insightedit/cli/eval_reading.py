@@ -234,7 +234,7 @@ def rate(
 
 def _rating_items(folders: Sequence[Path], count: int | None, seed: int) -> list[RatingItem]:
     """Samples that all runs have, with each method's first picture."""
-    from insightedit.evaluation.core.run_folder import locate, read_run, read_samples
+    from insightedit.evaluation.core.run_folder import read_run, read_samples
     from insightedit.evaluation.judge.votes import RatingItem
 
     cards = [read_run(folder) for folder in folders]
@@ -254,11 +254,11 @@ def _rating_items(folders: Sequence[Path], count: int | None, seed: int) -> list
         if sample.source is None:
             raise ValueError("Ins-align is about edits; this benchmark makes pictures from nothing.")
         outputs = {
-            method: locate(one[name].outputs[0]["path"], folder)
+            method: folder / one[name].outputs[0]["path"]
             for method, one, folder in zip(methods, lines, folders, strict=True)
         }
         instruction = " Then: ".join((*sample.earlier, sample.instruction))
-        items.append(RatingItem(name, instruction, locate(sample.source, folders[0]), outputs, sample.category))
+        items.append(RatingItem(name, instruction, folders[0] / sample.source, outputs, sample.category))
     return items
 
 
@@ -298,7 +298,7 @@ def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int
     from insightedit.evaluation.core.metric_models import MetricModels
     from insightedit.evaluation.core.protocols import find_protocol
     from insightedit.evaluation.core.records import read_records
-    from insightedit.evaluation.core.run_folder import RECORDS, REPLIES, locate, read_run, read_samples
+    from insightedit.evaluation.core.run_folder import RECORDS, REPLIES, read_run, read_samples
     from insightedit.images.reading import read_picture, to_rgb
 
     card = read_run(folder)
@@ -319,10 +319,10 @@ def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int
             if line.source is None:
                 continue
             sample = BenchmarkSample(
-                line.sample_id, line.instruction, line.category, locate(line.source, folder), earlier=line.earlier
+                line.sample_id, line.instruction, line.category, folder / line.source, earlier=line.earlier
             )
             for made in line.outputs:
-                picture = to_rgb(read_picture(locate(made["path"], folder)))
+                picture = to_rgb(read_picture(folder / made["path"]))
                 output = Prediction(SampleView(sample), picture, protocol, MetricModels({"judge": judge}))
                 for rule in rules:
                     old, new = (

@@ -169,7 +169,12 @@ def _sample(entry: Entry) -> BenchmarkSample:
 
 
 def _with_answers(notes: Notes, samples: list[BenchmarkSample]) -> list[BenchmarkSample]:
-    """The samples with targets and masks, as far as they can be had."""
+    """The samples with targets and masks as far as they can be had: those that lie there, else drawn and kept.
+
+    What is drawn has to be what the dump shows.
+    """
+    from insightedit.miniatures.folders import cache_dir, replace_folder
+
     answers = {sample.sample_id: notes.folder / "targets" / f"{sample.sample_id}.png" for sample in samples}
     there = [name for name, path in answers.items() if path.is_file()]
     if there and len(there) < len(samples):
@@ -178,36 +183,28 @@ def _with_answers(notes: Notes, samples: list[BenchmarkSample]) -> list[Benchmar
         return samples
     if there:
         return [_answered(sample, notes.folder) for sample in samples]
-    names = {sample.sample_id: SceneName.parse(sample.sample_id) for sample in samples}
-    if foreign := [name for name, scene in names.items() if scene is None]:
+    parsed = {sample.sample_id: SceneName.parse(sample.sample_id) for sample in samples}
+    names = {name: scene for name, scene in parsed.items() if scene is not None}
+    if foreign := [name for name in parsed if name not in names]:
         notes.warn(
             f"There are no targets, and none can be drawn because {len(foreign)} ids are no scenes' ({some(foreign)}): "
             "only measures without a right answer are left."
         )
         return samples
-    return _rendered(notes, samples, {name: scene for name, scene in names.items() if scene is not None})
-
-
-def _answered(sample: BenchmarkSample, folder: Path) -> BenchmarkSample:
-    mask = folder / "masks" / f"{sample.sample_id}.png"
-    target = folder / "targets" / f"{sample.sample_id}.png"
-    return replace(sample, target=target, mask=mask if mask.is_file() else None)
-
-
-def _rendered(notes: Notes, samples: list[BenchmarkSample], names: Mapping[str, SceneName]) -> list[BenchmarkSample]:
-    """Draw what the ids say, check that it is what the dump shows, and keep the answers for the next visit."""
-    from insightedit.miniatures.folders import cache_dir, replace_folder
-
-    if odd := [sample.sample_id for sample in samples if not _fits(sample, names[sample.sample_id])]:
-        return _without_answers(notes, samples, odd)
-    kept = cache_dir() / "scenes" / _stamp(samples)
-    if not kept.is_dir():
+    odd = [sample.sample_id for sample in samples if not _fits(sample, names[sample.sample_id])]
+    kept = cache_dir() / "scenes" / ("" if odd else _stamp(samples))
+    if not odd and not kept.is_dir():
         with replace_folder(kept, keep_existing=True) as fresh:
             odd = _draw_answers(fresh, samples, names)
             if odd:
                 (fresh / ODD).write_text(json.dumps(odd), encoding="utf-8")
-    if (kept / ODD).is_file():
-        return _without_answers(notes, samples, json.loads((kept / ODD).read_text(encoding="utf-8")))
+    if odd or (kept / ODD).is_file():
+        odd = odd or json.loads((kept / ODD).read_text(encoding="utf-8"))
+        notes.warn(
+            f"There are no targets, and those that this version draws belong to other sources or instructions "
+            f"({some(odd)}): dump the scenes anew, or only measures without a right answer are left."
+        )
+        return samples
     captions = json.loads((kept / CAPTIONS).read_text(encoding="utf-8"))
     return [
         replace(_answered(sample, kept), source_caption=source, target_caption=target)
@@ -215,12 +212,10 @@ def _rendered(notes: Notes, samples: list[BenchmarkSample], names: Mapping[str, 
     ]
 
 
-def _without_answers(notes: Notes, samples: list[BenchmarkSample], odd: list[str]) -> list[BenchmarkSample]:
-    notes.warn(
-        f"There are no targets, and those that this version draws belong to other sources or instructions "
-        f"({some(odd)}): dump the scenes anew, or only measures without a right answer are left."
-    )
-    return samples
+def _answered(sample: BenchmarkSample, folder: Path) -> BenchmarkSample:
+    mask = folder / "masks" / f"{sample.sample_id}.png"
+    target = folder / "targets" / f"{sample.sample_id}.png"
+    return replace(sample, target=target, mask=mask if mask.is_file() else None)
 
 
 def _fits(sample: BenchmarkSample, name: SceneName) -> bool:
@@ -257,7 +252,10 @@ def _draw_answers(folder: Path, samples: list[BenchmarkSample], names: Mapping[s
     odd, captions = [], []
     for sample in samples:
         scene = _draw(samplers, names[sample.sample_id])
-        if not _shows(sample, scene):
+        given = [path for path in (sample.source, *sample.references) if path is not None]
+        wanted = [picture for picture in (scene.source, *scene.references) if picture is not None]
+        is_same = sample.instruction == scene.instruction and len(given) == len(wanted)
+        if not is_same or not all(map(_shows, given, wanted)):
             odd.append(sample.sample_id)
             continue
         captions.append(["" if scene.source is None else scene.caption_source, scene.caption_target])
@@ -277,18 +275,10 @@ def _draw(samplers: dict[tuple[str, str, int, int], SceneStream], name: SceneNam
     return sampler.pair(name.index)["ab".index(name.half)] if name.half else sampler[name.index]
 
 
-def _shows(sample: BenchmarkSample, scene: Sample) -> bool:
-    """Whether a dumped sample is this scene, pixel by pixel."""
-    given = [path for path in (sample.source, *sample.references) if path is not None]
-    wanted = [picture for picture in (scene.source, *scene.references) if picture is not None]
-    if sample.instruction != scene.instruction or len(given) != len(wanted):
-        return False
-    return all(_is_picture(path, picture) for path, picture in zip(given, wanted, strict=True))
-
-
-def _is_picture(path: Path, picture: np.ndarray) -> bool:
+def _shows(path: Path, picture: np.ndarray) -> bool:
+    """Whether a file is this picture, pixel by pixel; bad files are told later, with all others."""
     try:
-        picture_size(path)  # bad files are told later, with all others
+        picture_size(path)
     except PictureFault:
         return True
     return np.array_equal(read_rgb(path), picture)

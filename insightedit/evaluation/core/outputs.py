@@ -13,7 +13,7 @@ from PIL import Image
 
 from insightedit.evaluation.benchmarks.base import BenchmarkSample
 from insightedit.evaluation.core.measure import SampleView, open_rgb
-from insightedit.evaluation.core.run_folder import output_path, turn_path
+from insightedit.evaluation.core.run_folder import PICTURES, TURNS
 from insightedit.images.provenance import Provenance, save_picture
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class ModelOutputs:
 
     def path(self, sample: BenchmarkSample, seed: int | None) -> Path:
         """Where a sample's picture lies."""
-        return output_path(self.out, sample.sample_id, seed, self.seeds)
+        return self._place(PICTURES, seed) / f"{sample.sample_id}.png"
 
     def prepare(self, samples: Sequence[BenchmarkSample], seed: int | None) -> None:
         """Make what is missing; edits of a session follow one another on the model's own results."""
@@ -103,11 +103,15 @@ class ModelOutputs:
         turns = max(len(sample.earlier) for sample in samples)
         for number in range(1, turns + 2):
             chosen = [sample for sample in samples if number <= len(sample.earlier) + 1]
-            requests = [self._request(sample, number, seed) for sample in chosen]
-            for sample, picture in zip(chosen, self.editor(requests), strict=True):
-                self._save(sample, number, seed, picture)
+            calls = [self._call(sample, number, seed) for sample in chosen]
+            for sample, call, picture in zip(chosen, calls, self.editor(calls), strict=True):
+                path, is_locked = self._turn(sample, number, seed), self.is_locked and sample.source is not None
+                if not path.is_file():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    note = Provenance(self.software, call.instruction, call.seed, is_locked)
+                    save_picture(Image.fromarray(picture), path, note)
 
-    def _request(self, sample: BenchmarkSample, number: int, seed: int | None) -> EditCall:
+    def _call(self, sample: BenchmarkSample, number: int, seed: int | None) -> EditCall:
         view, drawn = SampleView(sample), draw_seed(sample.sample_id, number, seed)
         source = view.source if number == 1 else open_rgb(self._turn(sample, number - 1, seed))
         return EditCall((*sample.earlier, sample.instruction)[number - 1], source, view.references, drawn)
@@ -115,17 +119,11 @@ class ModelOutputs:
     def _turn(self, sample: BenchmarkSample, number: int, seed: int | None) -> Path:
         if number == len(sample.earlier) + 1:
             return self.path(sample, seed)
-        return turn_path(self.out, sample.sample_id, number, seed, self.seeds)
+        return self._place(TURNS, seed) / f"{sample.sample_id}-{number}.png"
 
-    def _save(self, sample: BenchmarkSample, number: int, seed: int | None, picture: np.ndarray) -> None:
-        path = self._turn(sample, number, seed)
-        if path.is_file():
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        instruction = (*sample.earlier, sample.instruction)[number - 1]
-        drawn = draw_seed(sample.sample_id, number, seed)
-        note = Provenance(self.software, instruction, drawn, self.is_locked and sample.source is not None)
-        save_picture(Image.fromarray(picture), path, note)
+    def _place(self, name: str, seed: int | None) -> Path:
+        """The first seed's pictures lie in the folder itself."""
+        return self.out / name if seed == self.seeds[0] else self.out / name / f"seed-{seed}"
 
 
 def draw_seed(sample_id: str, number: int, seed: int | None) -> int:

@@ -21,9 +21,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from insightedit.files import write_text
+
+T = TypeVar("T")
 
 FORMAT = "insightedit-run-1"
 RUN, SAMPLES, RECORDS, PICTURES, TURNS, REPLIES = (
@@ -109,15 +111,8 @@ def read_run(folder: Path) -> RunCard:
         FileNotFoundError: if the folder has none.
         ValueError: if it is damaged or of another kind.
     """
-    path = folder / RUN
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No {RUN} in {folder}: name a folder that `insightedit eval BENCHMARK ... --out` wrote."
-        )
-    entries = _read_object(path.read_bytes(), str(path))
-    if entries.pop("format", None) != FORMAT:
-        raise ValueError(f"{path} is no run of this version (format {FORMAT}): measure again.")
-    return _make(RunCard, entries, str(path))
+    path = _existing(folder, RUN)
+    return _read(RunCard, path.read_bytes(), str(path), FORMAT)
 
 
 def write_samples(samples: list[RunSample], folder: Path) -> Path:
@@ -135,58 +130,37 @@ def read_samples(folder: Path) -> Iterator[RunSample]:
         FileNotFoundError: if the folder has none.
         ValueError: naming the line that is damaged.
     """
-    path = folder / SAMPLES
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No {SAMPLES} in {folder}: name a folder that `insightedit eval BENCHMARK ... --out` wrote."
-        )
+    path = _existing(folder, SAMPLES)
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
-                yield _make(RunSample, _read_object(line, f"{path}:{number}"), f"{path}:{number}")
-
-
-def locate(path: str, folder: Path) -> Path:
-    """A path of `samples.jsonl` as it can be opened."""
-    return folder / path
+                yield _read(RunSample, line, f"{path}:{number}")
 
 
 def shorten(path: Path, folder: Path) -> str:
-    """A path as it is written: relative to the run's folder where it lies in it."""
+    """A path as it is written: relative to the run's folder where it lies in it; `folder / path` opens it."""
     absolute, root = path.absolute(), folder.absolute()
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
 
 
-def output_path(folder: Path, sample_id: str, seed: int | None, seeds: tuple[int | None, ...]) -> Path:
-    """Where a model's picture of one seed lies; the first seed's lies in `pictures` itself."""
-    return _place(folder / PICTURES, seed, seeds) / f"{sample_id}.png"
+def _existing(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise FileNotFoundError(
+            f"No {name} in {folder}: name a folder that `insightedit eval BENCHMARK ... --out` wrote."
+        )
+    return folder / name
 
 
-def turn_path(folder: Path, sample_id: str, turn: int, seed: int | None, seeds: tuple[int | None, ...]) -> Path:
-    """Where the result of an earlier turn (1-based) lies."""
-    return _place(folder / TURNS, seed, seeds) / f"{sample_id}-{turn}.png"
-
-
-def _place(folder: Path, seed: int | None, seeds: tuple[int | None, ...]) -> Path:
-    return folder if seed == seeds[0] else folder / f"seed-{seed}"
-
-
-def _read_object(text: bytes, where: str) -> dict[str, Any]:
+def _read(cls: type[T], text: bytes, where: str, form: str | None = None) -> T:
+    """What a JSON object describes; `form` is what it has to say as its `format`."""
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{where} is damaged ({error}): measure again.") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is damaged (no JSON object): measure again.")
-    return value
-
-
-def _make(cls: Any, entries: dict[str, Any], where: str) -> Any:
-    known = {one.name for one in fields(cls)}
-    if unknown := sorted(set(entries) - known):
-        raise ValueError(f"{where} has entries of another version ({', '.join(unknown)}): measure again.")
-    fixed = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
-    try:
-        return cls(**fixed)
-    except TypeError as error:
+        entries = json.loads(text)
+        if not isinstance(entries, dict):
+            raise TypeError("no JSON object")
+        if form is not None and entries.pop("format", None) != form:
+            raise ValueError(f"{where} is no run of this version (format {form}): measure again.")
+        if unknown := sorted(set(entries) - {one.name for one in fields(cls)}):  # type: ignore[arg-type]
+            raise ValueError(f"{where} has entries of another version ({', '.join(unknown)}): measure again.")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()})
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise ValueError(f"{where} is damaged ({error}): measure again.") from error

@@ -7,7 +7,8 @@ hard together. Rates, Wilson intervals and McNemar's test are in `insightedit.ev
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from types import SimpleNamespace
 
 import numpy as np
@@ -199,21 +200,11 @@ def compare_columns(first: MetricValues, second: MetricValues, *, how: Resamplin
     if clusters != other_clusters:
         raise ValueError(f"{first.key} and {second.key} cluster their samples differently: evaluate both anew.")
     result = paired_difference(values, others, clusters, how=how)
-    return Comparison(
-        result.difference,
-        result.p_value,
-        result.first,
-        result.second,
-        only_first=first.n - len(shared),
-        only_second=second.n - len(shared),
-    )
+    return replace(result, only_first=first.n - len(shared), only_second=second.n - len(shared))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """P-values corrected for having looked several times, in the given order.
-
-    Args:
-        p_values: hypothesis -> p, 0..1; only those that were fixed before looking.
+    """P-values by hypothesis, of those that were fixed before looking, corrected for having looked several times.
 
     Raises:
         ValueError: if a p is not between 0 and 1.
@@ -223,20 +214,14 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     for name, p in p_values.items():
         if not 0 <= p <= 1:
             raise ValueError(f"p of {name} is {p}: it lies between 0 and 1.")
-    adjusted: dict[str, float] = {}
-    floor = 0.0
-    for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
-        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[name]))
-        adjusted[name] = floor
+    order = sorted(p_values, key=lambda key: p_values[key])
+    scaled = (min(1.0, (len(order) - rank) * p_values[name]) for rank, name in enumerate(order))
+    adjusted = dict(zip(order, accumulate(scaled, max), strict=True))  # never below a smaller p's
     return {name: adjusted[name] for name in p_values}
 
 
 def power_hint(n: int, *, rate: float = 0.8, confidence: float = 0.95) -> str:
-    """What `n` samples cannot show, as a sentence to stand beside a table.
-
-    Raises:
-        ValueError: see `wilson_interval`.
-    """
+    """What `n` samples cannot show, as a sentence to stand beside a table."""
     low, high = wilson_interval(round(rate * n), n, confidence)
     half = (high - low) / 2
     return (
@@ -375,14 +360,14 @@ def _interval(arms: Sequence[_Arm], units: np.ndarray, how: Resampling) -> Inter
     ends = None, None
     if len(sums) >= 2:
         draws = _two_level_draws(arms, units, how) if two_level else None
-        ends = _ends(_ratio, (sums, counts), value, sums - value * counts, how, paired=True, draws=draws)
+
+        def ratio(sums: np.ndarray, counts: np.ndarray, axis: int) -> np.ndarray:
+            """Mean over the samples of the drawn clusters."""
+            return sums.sum(axis=axis) / counts.sum(axis=axis)
+
+        ends = _ends(ratio, (sums, counts), value, sums - value * counts, how, paired=True, draws=draws)
     method = f"{'two-level ' if two_level else ''}{how.method}"
     return Interval(value, *ends, len(units), len(sums), method, how.resamples, how.seed, how.confidence)
-
-
-def _ratio(sums: np.ndarray, counts: np.ndarray, axis: int) -> np.ndarray:
-    """Mean over the samples of the drawn clusters."""
-    return sums.sum(axis=axis) / counts.sum(axis=axis)
 
 
 def _ends(

@@ -34,11 +34,6 @@ class Rate:
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a binomial rate.
 
-    Args:
-        successes: count, 0..n.
-        n: samples, at least 1.
-        confidence: between 0 and 1.
-
     Raises:
         ValueError: if a count or the confidence is out of range.
 
@@ -97,11 +92,7 @@ def macro_mean(rates: Sequence[Rate]) -> float:
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
-    """Exact McNemar test of two editors on the same samples.
-
-    Args:
-        first: success of the first editor, one entry per sample.
-        second: success of the second editor on the same samples in the same order.
+    """Exact McNemar test of two editors' successes on the same samples in the same order.
 
     Returns:
         Two-sided p-value; 1 if the two never differ.

@@ -248,7 +248,7 @@ def _samples(folder: Path) -> dict[str, RunSample]:
         return {}
 
     def full(path: str | None) -> str | None:
-        return None if path is None else str(run_folder.locate(path, folder))
+        return None if path is None else str(folder / path)
 
     return {
         one.sample_id: replace(
@@ -256,7 +256,7 @@ def _samples(folder: Path) -> dict[str, RunSample]:
             source=full(one.source),
             target=full(one.target),
             mask=full(one.mask),
-            references=tuple(str(run_folder.locate(path, folder)) for path in one.references),
+            references=tuple(str(folder / path) for path in one.references),
             outputs=tuple({**made, "path": full(made["path"])} for made in one.outputs),
         )
         for one in run_folder.read_samples(folder)

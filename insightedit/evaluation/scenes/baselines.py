@@ -9,7 +9,8 @@ Source: the project's prototype study of these metrics (128 px, 60 recolour edit
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,56 +96,41 @@ def measure_baselines(
     if unknown := [task for task in tasks if task not in SCENE_TASKS]:
         raise ValueError(f"there is no task {unknown[0]!r}: {OBJECT_TASKS}.")
     scored: dict[str, list[dict]] = {}
-    for sample, case in _fitting(SceneSampler(split, size, seed), count, tasks):
+    for sample, case in islice(_fitting(SceneSampler(split, size, seed), count, tasks), count):
         truth = DetailCase(sample, case)
         largest = int(metrics.largest_change(case.source, case.target).max())
         for name, output in baseline_outputs(sample, case).items():
             scores = score_edit(case, output)
             change = metrics.largest_change(case.source, output)
             raw_iou, _, _ = metrics.localisation_of(change, largest, case.changed, width=1)
-            scored.setdefault(name, []).append({**vars(scores), **truth.of(scores, output), "raw_iou": raw_iou})
+            more = {"raw_iou": raw_iou, "chance": scores.discrimination_chance}
+            scored.setdefault(name, []).append({**vars(scores), **truth.of(scores, output), **more})
         if progress is not None:
             progress(1)
-    return tuple(_row(name, records) for name, records in scored.items())
+    found = len(scored["oracle"]) if scored else 0
+    if found < count:
+        raise ValueError(
+            f"{found} of {MAX_TRIES * count} scenes are a {' or '.join(tasks)} edit of one object among others: "
+            f"{OBJECT_TASKS}."
+        )
+    return tuple(
+        BaselineRow(
+            name,
+            rate(record["exact"] for record in records),
+            rate(record["success"] for record in records),
+            **{one.name: mean(record[one.name] for record in records) or 0.0 for one in fields(BaselineRow)[3:]},
+        )
+        for name, records in scored.items()
+    )
 
 
 def _fitting(sampler: SceneSampler, count: int, tasks: Sequence[str]) -> Iterator[tuple[EditSample, EditCase]]:
-    """The first scenes of the wanted tasks with a wrong object and a background."""
-    found = 0
-    for index in range(MAX_TRIES * count):
-        sample = sampler[index]
-        if sample.task not in tasks:
-            continue
-        case = case_of(sample)
-        if case.background.any() and any(name.startswith("wrong_object:") for name in case.rivals):
-            yield sample, case
-            found += 1
-            if found == count:
-                return
-    raise ValueError(
-        f"{found} of {MAX_TRIES * count} scenes are a {' or '.join(tasks)} edit of one object among others: "
-        f"{OBJECT_TASKS}."
-    )
-
-
-def _row(name: str, records: Sequence[dict]) -> BaselineRow:
-    def average(metric: str) -> float:
-        return mean(record[metric] for record in records) or 0.0
-
-    return BaselineRow(
-        name,
-        rate(record["exact"] for record in records),
-        rate(record["success"] for record in records),
-        psnr_background=average("psnr_background"),
-        leak=average("leak"),
-        raw_iou=average("raw_iou"),
-        iou=average("iou"),
-        progress=average("progress"),
-        balanced=average("balanced"),
-        discriminates=average("discriminates"),
-        chance=average("discrimination_chance"),
-        predicate_f1=average("predicate_f1"),
-    )
+    """Scenes of the wanted tasks with a wrong object and a background."""
+    for sample in map(sampler.__getitem__, range(MAX_TRIES * count)):
+        if sample.task in tasks:
+            case = case_of(sample)
+            if case.background.any() and any(name.startswith("wrong_object:") for name in case.rivals):
+                yield sample, case
 
 
 def baselines_table(rows: Sequence[BaselineRow]) -> Table:

@@ -12,15 +12,15 @@ Copying the source is perfect in all three, so the progress of the edits stands 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from insightedit.console import titled_table
-from insightedit.evaluation.core.statistics import mean
 from insightedit.evaluation.metrics.masks import match_size
 from insightedit.evaluation.scenes import metrics
 from insightedit.files import check_folder, write_text
@@ -94,10 +94,6 @@ class DriftReport:
     protocol: dict[str, Any]  # name, scenes, number of sessions and turns
     settings: dict[str, Any] = field(default_factory=dict)  # of the editor
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
-        return asdict(self)
-
 
 def measure_drift(
     edit_fn: EditFn,
@@ -131,9 +127,13 @@ def measure_drift(
     if turns < 2:
         raise ValueError(f"turns is {turns}: a slope needs at least 2.")
     sampler = SceneSampler(split, size, seed)
-    samples = list(_plain_scenes(sampler, count))
+    drawn = map(sampler.__getitem__, range(MAX_TRIES * count))
+    samples = list(islice(filter(_is_plain, drawn), count))
+    if len(samples) < count:
+        told = f"{len(samples)} of {MAX_TRIES * count} scenes are plain"
+        raise RuntimeError(f"{told}: the pack of sprites is too small.")
     cycles = [session_of(sample, ("add", "undo")) for sample in samples]
-    chains = [session_of(sample, _tasks(turns)) for sample in samples]
+    chains = [session_of(sample, list(islice(cycle(ROTATION), turns))) for sample in samples]
     editors: dict[str, tuple[TurnFn, Callable[[int], object] | None]] = {
         "model": (cast("TurnFn", edit_fn), progress),
         "copy_source": (lambda given: [turn.source for turn in given], None),
@@ -153,22 +153,10 @@ def _right_edits(turns: Sequence[DriftTurn]) -> list[np.ndarray]:
     ]
 
 
-def _tasks(turns: int) -> tuple[str, ...]:
-    return tuple(ROTATION[number % len(ROTATION)] for number in range(turns))
-
-
-def _plain_scenes(sampler: SceneSampler, count: int) -> Iterator[EditSample]:
-    """The first scenes in which every thing has a name of its own, and no mirror."""
-    found = 0
-    for index in range(MAX_TRIES * count):
-        sample = sampler[index]
-        names = [thing.name for thing in sample.scene.objects]
-        if not sample.scene.mirror and len(set(names)) == len(names):
-            yield sample
-            found += 1
-            if found == count:
-                return
-    raise RuntimeError(f"{found} of {MAX_TRIES * count} scenes are plain: the pack of sprites is too small.")
+def _is_plain(sample: EditSample) -> bool:
+    """Whether every thing has a name of its own, and there is no mirror."""
+    names = [thing.name for thing in sample.scene.objects]
+    return not sample.scene.mirror and len(set(names)) == len(names)
 
 
 def session_of(sample: EditSample, tasks: Sequence[str]) -> Session:
@@ -230,30 +218,33 @@ def _measure(
 ) -> DriftRow:
     """All three measures of one editor."""
     starts = [session.targets[0] for session in cycles]
-    nulls = [NULL_INSTRUCTIONS[number % len(NULL_INSTRUCTIONS)] for number in range(len(starts))]
-    idle = [Session((told,), (start, start)) for told, start in zip(nulls, starts, strict=True)]
+    idle = [Session((told,), (start, start)) for told, start in zip(cycle(NULL_INSTRUCTIONS), starts)]
     kept = [outputs[0] for outputs in _play(edit_fn, idle, progress)]
     changes = [metrics.largest_change(a, b) for a, b in zip(starts, kept, strict=True)]
     there_and_back = _play(edit_fn, cycles, progress)
-    rows = [
-        _follow(session, outputs) for session, outputs in zip(chains, _play(edit_fn, chains, progress), strict=True)
-    ]
+    rows = [_follow(*one) for one in zip(chains, _play(edit_fn, chains, progress), strict=True)]
     kept_rows = [psnr for psnr, _ in rows if psnr is not None]
+
+    def decibel(outputs: Sequence[np.ndarray]) -> float:
+        """Of whole pictures to those of the start."""
+        pairs = zip(starts, outputs, strict=True)
+        return _mean([metrics.decibel(metrics.squared_distance(a, b) / a.size) for a, b in pairs])
+
     return DriftRow(
         name,
-        null_change=_mean(float(change.mean()) for change in changes),
-        null_leak=_mean(metrics.share_above(change, metrics.SUCCESS_THRESHOLD) for change in changes),
-        null_psnr=_mean(_psnr(a, b) for a, b in zip(starts, kept, strict=True)),
-        cycle_psnr=_mean(_psnr(a, b[1]) for a, b in zip(starts, there_and_back, strict=True)),
-        cycle_progress=_mean(_follow(s, o)[1][0] for s, o in zip(cycles, there_and_back, strict=True)),
+        null_change=_mean([float(change.mean()) for change in changes]),
+        null_leak=_mean([metrics.share_above(change, metrics.SUCCESS_THRESHOLD) for change in changes]),
+        null_psnr=decibel(kept),
+        cycle_psnr=decibel([outputs[1] for outputs in there_and_back]),
+        cycle_progress=_mean([_follow(*one)[1][0] for one in zip(cycles, there_and_back, strict=True)]),
         turn_psnr=tuple(np.mean(kept_rows, axis=0).tolist()),
         turn_progress=tuple(np.mean([steps for _, steps in rows], axis=0).tolist()),
-        slope=_mean(float(np.polyfit(range(len(psnr)), psnr, 1)[0]) for psnr in kept_rows),
+        slope=_mean([float(np.polyfit(range(len(psnr)), psnr, 1)[0]) for psnr in kept_rows]),
     )
 
 
-def _mean(values: Iterator[float]) -> float:
-    return mean(values) or 0.0
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _play(
@@ -282,11 +273,6 @@ def _follow(session: Session, outputs: Sequence[np.ndarray]) -> tuple[list[float
         for before, after, output in zip(session.targets[:-1], session.targets[1:], outputs, strict=True)
     ]
     return [value for value in psnr if value is not None] or None, steps
-
-
-def _psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """Of whole pictures, dB."""
-    return metrics.decibel(metrics.squared_distance(one, other) / one.size)
 
 
 def drift_table(report: DriftReport) -> Table:
@@ -319,7 +305,6 @@ def write_drift(report: DriftReport, folder: Path, settings: dict[str, Any]) -> 
     """
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    values = replace(report, settings=settings).to_dict()
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text(folder / FILE, text)
+    values = asdict(replace(report, settings=settings))
+    write_text(folder / FILE, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return folder / FILE

@@ -52,10 +52,6 @@ class Tradeoff:
     # of the editor; `own_scale` is the one that it is used with, None if it is not known
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
-        return asdict(self)
-
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Those of (kept, success) that no other one beats in one respect without losing in the other; kept rises."""
@@ -166,7 +162,13 @@ def draw_tradeoff(tradeoff: Tradeoff) -> Figure:
         [x for x, _ in spots], [100 * y for _, y in spots], yerr=[low, high], color=CURVE, marker="o",
         linewidth=1.4, elinewidth=0.8, capsize=2, label="scale of image guidance, 95 % interval",
     )  # fmt: skip
-    _name_points(axes, tradeoff)
+    own = tradeoff.settings.get("own_scale")
+    for point, (x, y) in zip(tradeoff.points, spots, strict=True):
+        axes.annotate(
+            point.name, (x, 100 * y), textcoords="offset points", xytext=(6, 5), fontsize=8, color=INK, zorder=4,
+            fontweight="bold" if own is not None and point.name == f"{own:g}" else "normal",
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0},
+        )  # fmt: skip
     for control in tradeoff.controls:
         spot = control.background, 100 * control.success.value
         axes.plot(*spot, marker="D", markersize=5, color=FAINT, linestyle="none", zorder=1)
@@ -185,18 +187,6 @@ def draw_tradeoff(tradeoff: Tradeoff) -> Figure:
     return figure
 
 
-def _name_points(axes: Any, tradeoff: Tradeoff) -> None:
-    """Write each scale beside its point; the model's own in bold."""
-    own = tradeoff.settings.get("own_scale")
-    for point in tradeoff.points:
-        is_own = own is not None and point.name == f"{own:g}"
-        axes.annotate(
-            point.name, (point.background, 100 * point.success.value), textcoords="offset points",
-            xytext=(6, 5), fontsize=8, color=INK, fontweight="bold" if is_own else "normal", zorder=4,
-            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0},
-        )  # fmt: skip
-
-
 def write_tradeoff(tradeoff: Tradeoff, folder: Path) -> list[Path]:
     """Write `tradeoff.json` and `tradeoff.png`; older files of the same name are replaced.
 
@@ -206,9 +196,7 @@ def write_tradeoff(tradeoff: Tradeoff, folder: Path) -> list[Path]:
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]
-    text = json.dumps(tradeoff.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text(paths[0], text)
-    figure = draw_tradeoff(tradeoff)
+    write_text(paths[0], json.dumps(asdict(tradeoff), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     with write_atomically(paths[1]) as aside:
-        figure.savefig(aside, format="png")
+        draw_tradeoff(tradeoff).savefig(aside, format="png")
     return paths

@@ -46,16 +46,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner_width, query_width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Let every query row read the value rows.
-
-        Args:
-            query: (B, N, query_width).
-            key: (B, M, key_width).
-            value: (B, M, key_width).
-
-        Returns:
-            (B, N, query_width).
-        """
+        """(B, N, query_width) rows read (B, M, key_width) rows by their keys -> (B, N, query_width)."""
         attended = F.scaled_dot_product_attention(
             self._split_heads(self.q_proj(query)),
             self._split_heads(self.k_proj(key)),

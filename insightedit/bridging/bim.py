@@ -116,12 +116,5 @@ class BIM(nn.Module):
         return text_states + self.text_scale * self.text_out(tokens), self.image_out(image)
 
     def place(self, spatial_residual: Tensor) -> Tensor | None:
-        """Which cells change, read from v'.
-
-        Args:
-            spatial_residual: (B, C_res, h, w) v'.
-
-        Returns:
-            (B, 1, h, w) logits, or None without `place_head`.
-        """
+        """Which cells change, read from v' (B, C_res, h, w): (B, 1, h, w) logits, or None without `place_head`."""
         return None if self.place_out is None else self.place_out(spatial_residual)

@@ -137,10 +137,7 @@ class EditBridge(WholeModel, ConfigMixin):
 
     @torch.no_grad()
     def set_null_text_states(self, states: Tensor) -> None:
-        """Keep the text encoder's states of the empty text, which stand for "no text" in guidance.
-
-        Args:
-            states: (Q, D_text) last hidden state of the text encoder for "".
+        """Keep the text encoder's states (Q, D_text) of the empty text, which stand for "no text" in guidance.
 
         Raises:
             ValueError: if the shape is another.

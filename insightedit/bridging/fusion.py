@@ -52,15 +52,7 @@ class FeatureFusion(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, semantic_tokens: Tensor, visual_features: Tensor) -> Tensor:
-        """Fuse N pictures.
-
-        Args:
-            semantic_tokens: (N, Q, width) f_s of the Q-Former.
-            visual_features: (N, P, visual_width) f_v of the autoencoder's latents.
-
-        Returns:
-            (N, Q, width) fused tokens.
-        """
+        """f_s (N, Q, width) of the Q-Former, f_v (N, P, visual_width) of the latents -> (N, Q, width)."""
         attended = self.attention(self.query(semantic_tokens), self.key(visual_features), self.value(visual_features))
         return self.norm(semantic_tokens + self.out(self.activation(attended)))
 

@@ -12,14 +12,7 @@ from insightedit.bridging.attention import Attention
 
 
 class OneSidedBlock(nn.Module):
-    """Rows of one side read each other (or not), then a feed-forward part; post-norm, as the two-way block.
-
-    Args:
-        width: width of the rows.
-        num_heads: attention heads.
-        mlp_dim: inner width of the feed-forward part (ReLU).
-        attends: whether there is self-attention; without, every row is worked on alone.
-    """
+    """Rows of one side read each other (unless not `attends`), then a feed-forward part; post-norm, as two-way."""
 
     def __init__(self, *, width: int, num_heads: int, mlp_dim: int, attends: bool) -> None:
         super().__init__()
@@ -29,15 +22,7 @@ class OneSidedBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
 
     def forward(self, rows: Tensor, positions: Tensor) -> Tensor:
-        """One step.
-
-        Args:
-            rows: (B, N, width).
-            positions: (B, N, width) or (N, width), added where rows are queries or keys.
-
-        Returns:
-            (B, N, width).
-        """
+        """Rows (B, N, width) -> the same; `positions` (N, width) join where rows are queries or keys."""
         if self.self_attn is not None and self.self_attn_norm is not None:
             placed = rows + positions
             rows = self.self_attn_norm(rows + self.self_attn(placed, placed, rows))
@@ -47,12 +32,7 @@ class OneSidedBlock(nn.Module):
 class OneSidedTransformer(nn.Module):
     """Blocks on the text tokens and blocks on the image patches, side by side; the sibling of `TwoWayTransformer`.
 
-    Args:
-        depth: number of blocks on each side.
-        width: width of tokens and patches.
-        num_heads: attention heads.
-        mlp_dim: inner width of the feed-forward parts.
-        attends: self-attention and feed-forward, or feed-forward alone (an MLP on every row).
+    With `attends` self-attention and feed-forward, else feed-forward alone (an MLP on every row).
     """
 
     def __init__(self, *, depth: int, width: int, num_heads: int, mlp_dim: int, attends: bool) -> None:
@@ -62,17 +42,7 @@ class OneSidedTransformer(nn.Module):
         self.image_blocks = nn.ModuleList(OneSidedBlock(**sizes) for _ in range(depth))
 
     def forward(self, tokens: Tensor, image: Tensor, image_positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Work on both sides; as `TwoWayTransformer.forward`, whose arguments and shapes these are.
-
-        Args:
-            tokens: (B, Q, width); their first values are their position code.
-            image: (B, P, width).
-            image_positions: (P, width).
-
-        Returns:
-            Tokens (B, Q, width), which depend on `tokens` alone, and image (B, P, width), which depends on `image`
-            alone.
-        """
+        """As `TwoWayTransformer.forward`, but what comes out of each side depends on that side alone."""
         token_positions = tokens
         for block in self.token_blocks:
             tokens = block(tokens, token_positions)

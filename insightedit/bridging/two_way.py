@@ -50,12 +50,7 @@ class FourierPositions(nn.Module):
 class TwoWayBlock(nn.Module):
     """Tokens read themselves, then the image; feed-forward; then the image reads the tokens. Post-norm.
 
-    Args:
-        width: width of tokens and image patches.
-        num_heads: attention heads.
-        mlp_dim: inner width of the tokens' feed-forward part (ReLU).
-        downsample_rate: cross-attention works at `width // downsample_rate`.
-        is_first: the first block's self-attention has neither position code nor residual.
+    Sizes as `TwoWayTransformer`'s; the first block's self-attention has neither position code nor residual.
     """
 
     def __init__(self, *, width: int, num_heads: int, mlp_dim: int, downsample_rate: int, is_first: bool) -> None:
@@ -74,16 +69,9 @@ class TwoWayBlock(nn.Module):
     def forward(
         self, tokens: Tensor, image: Tensor, token_positions: Tensor, image_positions: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One exchange.
+        """One exchange of tokens (B, Q, width) and image (B, P, width).
 
-        Args:
-            tokens: (B, Q, width).
-            image: (B, P, width).
-            token_positions: (B, Q, width), added to the tokens wherever they are queries or keys.
-            image_positions: (P, width), added to the patches wherever they are queries or keys.
-
-        Returns:
-            Tokens and image, shapes unchanged.
+        Their positions (B, Q, width) and (P, width) are added wherever rows are queries or keys, never to values.
         """
         if self.is_first:
             tokens = self.self_attn(tokens, tokens, tokens)
@@ -126,16 +114,7 @@ class TwoWayTransformer(nn.Module):
         self.final_norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor, image: Tensor, image_positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Let both sides read each other.
-
-        Args:
-            tokens: (B, Q, width).
-            image: (B, P, width).
-            image_positions: (P, width).
-
-        Returns:
-            Tokens (B, Q, width) and image (B, P, width).
-        """
+        """Let tokens (B, Q, width) and image (B, P, width), at `image_positions` (P, width), read each other."""
         token_positions = tokens
         for block in self.blocks:
             tokens, image = block(tokens, image, token_positions, image_positions)

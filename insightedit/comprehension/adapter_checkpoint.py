@@ -42,9 +42,7 @@ OWN_SETTINGS = {
     "target_modules", "trainable_token_indices", "token_indices", "revision", "auto_mapping",
 }  # fmt: skip
 # what `lora.language_model_layers` writes; another pattern could take for ever to match
-LAYERS = re.compile(
-    r"\.\*\\blanguage_model\\\.layers\\\.\\d\+\\\.\.\*\\b\([\w|]+\)"
-)  # see `lora.language_model_layers`
+LAYERS = re.compile(r"\.\*\\blanguage_model\\\.layers\\\.\\d\+\\\.\.\*\\b\([\w|]+\)")
 SAMPLED = 64  # values of each tensor that the fingerprint reads
 _WRAPPERS = re.compile(r"\.(base_layer|token_adapter|original_module)(?=\.)")
 _ADAPTER_PARTS = re.compile(r"lora_|trainable_tokens_|modules_to_save")
@@ -52,20 +50,12 @@ _ADAPTER_PARTS = re.compile(r"lora_|trainable_tokens_|modules_to_save")
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The base model of an adapter.
+    """The base model of an adapter."""
 
-    Attributes:
-        model: folder, hub id, or `miniature:SIZE/PART`.
-        vocabulary: rows of its tables after the edit tokens were added.
-        vision_feature_layer: hidden state of the vision tower that is read.
-        dtype: float32, float16 or bfloat16; what the merged weights are rounded to.
-        fingerprint: see `fingerprint`.
-    """
-
-    model: str
-    vocabulary: int
-    vision_feature_layer: int
-    dtype: str
+    model: str  # folder, hub id, or `miniature:SIZE/PART`
+    vocabulary: int  # rows of its tables after the edit tokens were added
+    vision_feature_layer: int  # hidden state of the vision tower that is read
+    dtype: str  # float32, float16 or bfloat16; what the merged weights are rounded to
     fingerprint: str
 
 
@@ -208,13 +198,9 @@ def _load_base(base: BaseModel, folder: Path) -> PreTrainedModel:
 
 @torch.no_grad()
 def fingerprint(mllm: nn.Module) -> str:
-    """Digest of a base model, whatever adapters wrap it, whatever float it is stored in, with new tokens or without.
+    """16 hex digits over names and first values of a base model's weights.
 
-    Args:
-        mllm: any model.
-
-    Returns:
-        16 hex digits over names and first values of all weights.
+    The same whatever adapters wrap it, whatever float it is stored in, with new tokens or without.
     """
     values: dict[str, bytes] = {}
     model = mllm.get_base_model() if isinstance(mllm, PeftModel) else mllm

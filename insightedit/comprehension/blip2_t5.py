@@ -144,17 +144,7 @@ class Blip2T5Comprehension(Comprehension):
     def from_pretrained(
         cls, vision: str, text_encoder: str, *, dtype: torch.dtype = torch.float32, **options: Any
     ) -> Blip2T5Comprehension:
-        """Load both models from folders or hub ids in the stock formats.
-
-        Args:
-            vision: BLIP-2.
-            text_encoder: T5; of a whole T5 its encoder is taken.
-            dtype: of the weights.
-            **options: resolution, max_length, max_references, source_in_text of the class.
-
-        Returns:
-            The reader, in eval mode.
-        """
+        """BLIP-2 and T5 (or its encoder) from folders or hub ids, in eval mode; `options` are the class's."""
         encoder, image_processor = load_vision_encoder(vision, dtype)
         words, tokenizer = load_text_encoder(text_encoder, dtype)
         return cls(encoder, words, tokenizer, image_processor, **options).eval()
@@ -209,14 +199,7 @@ class Blip2T5Comprehension(Comprehension):
         return self.tokenizer.tokenize(*arguments, **options)
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """The semantic tokens of N pictures.
-
-        Args:
-            pixel_values: (N, 3, H, W) as BLIP-2's image processor makes them.
-
-        Returns:
-            (N, Q, D) Q-Former tokens.
-        """
+        """N pictures (N, 3, H, W), as BLIP-2's image processor makes them -> (N, Q, D) Q-Former tokens."""
         tower = self.picture_encoder.vision_model
         return self.picture_encoder(pixel_values.to(execution_device(self.picture_encoder), tower.dtype))
 

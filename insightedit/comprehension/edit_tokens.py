@@ -23,11 +23,7 @@ EDIT_TOKEN = "<img_{index}>"
 
 
 def edit_token_names(edit_token: str, num_edit_tokens: int) -> list[str]:
-    """Names of the edit tokens, in order.
-
-    Args:
-        edit_token: pattern with `{index}`, e.g. `<img_{index}>`.
-        num_edit_tokens: R, at least 1.
+    """Names of the R edit tokens, in order, by a pattern with `{index}`.
 
     Raises:
         ValueError: if the pattern has no `{index}` or R is not positive.
@@ -67,19 +63,7 @@ def find_edit_tokens(tokenizer: PreTrainedTokenizerBase, edit_token: str, num_ed
 
 
 def add_edit_words(tokenizer: PreTrainedTokenizerBase, edit_token: str, num_edit_tokens: int) -> list[int]:
-    """Make sure a tokenizer knows the edit tokens, where there is no model to go with it.
-
-    Args:
-        tokenizer: changed in place.
-        edit_token: name pattern with `{index}`.
-        num_edit_tokens: R.
-
-    Returns:
-        The R ids, in order.
-
-    Raises:
-        ValueError: if the tokenizer was made for another number of edit tokens.
-    """
+    """Make sure a tokenizer, changed in place, knows the edit tokens; gives their ids. As `find_edit_tokens`."""
     found = find_edit_tokens(tokenizer, edit_token, num_edit_tokens)
     if found is not None:
         return found
@@ -99,14 +83,7 @@ def add_edit_tokens(
     `embed_tokens` and `lm_head` become the mean of the rows in use before. Tables that are padded beyond the
     tokenizer (LLaVA-1.5: 32,064 rows for 32,002 tokens) are used as they are, shorter ones grow.
 
-    Args:
-        mllm: image-text-to-text model, changed in place.
-        tokenizer: its tokenizer, changed in place.
-        edit_token: name pattern with `{index}`.
-        num_edit_tokens: R.
-
-    Returns:
-        The R ids, in order.
+    Both are changed in place; gives the R ids, in order.
 
     Raises:
         ValueError: if the tokenizer was made for another number of edit tokens.

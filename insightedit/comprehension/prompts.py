@@ -95,15 +95,10 @@ MORE_CAPTION_TEMPLATES: Templates = (
 
 @dataclass(frozen=True)
 class TemplateSet:
-    """The paraphrases that training walks through.
-
-    Attributes:
-        edits: (what the user says, what the assistant answers) for an edit; the first is what inference says.
-        captions: the same for a picture of a caption (stage 1).
-    """
+    """The paraphrases that training walks through; inference takes the first."""
 
     edits: Templates
-    captions: Templates
+    captions: Templates  # a picture of a caption is asked for (stage 1)
 
 
 TEMPLATE_SETS: dict[str, TemplateSet] = {
@@ -115,21 +110,14 @@ FEW = TEMPLATE_SETS["few"]
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and the beginning of its answer.
+    """One question and the beginning of its answer."""
 
-    Attributes:
-        head: text before the instruction, image placeholder included.
-        instruction: the user's words.
-        tail: text after the instruction, up to and including `ASSISTANT:`.
-        reply: the assistant's words, with the space that parts them from the prompt; the edit tokens follow it.
-        draws: whether the edit tokens are part of the answer. A chat's answer ends with its words; the edit tokens
-            still follow, so that all rows have them, but nothing is learned from them.
-    """
-
-    head: str
-    instruction: str
-    tail: str
-    reply: str = ""
+    head: str  # text before the instruction, image placeholder included
+    instruction: str  # the user's words
+    tail: str  # text after the instruction, up to and including `ASSISTANT:`
+    reply: str = ""  # the assistant's, with the space that parts them from the prompt; the edit tokens follow it
+    # Whether the edit tokens are part of the answer. A chat's answer ends with its words; the edit tokens still follow,
+    # so that all rows have them, but nothing is learned from them.
     draws: bool = True
 
     @property
@@ -146,15 +134,7 @@ def edit_turn(
     reply: str | None = None,
     templates: Templates = EDIT_TEMPLATES,
 ) -> Turn:
-    """Ask for an edit.
-
-    Args:
-        instruction: what to change, one line.
-        index: which paraphrase, taken modulo their number; 0 at inference.
-        has_image: whether a picture goes with the question.
-        reply: the assistant's words in place of the template's.
-        templates: the paraphrases.
-    """
+    """Ask for an edit by paraphrase `index`, modulo their number (0 at inference); `reply` replaces its answer."""
     user, answer = templates[index % len(templates)]
     return _turn(user, instruction, answer if reply is None else reply, has_image=has_image)
 
@@ -221,11 +201,6 @@ def place_source(instruction: str) -> tuple[str, int]:
 
 def check_placeholders(instruction: str, num_references: int, max_references: int) -> None:
     """Refuse an instruction whose placeholders and reference images differ in number.
-
-    Args:
-        instruction: words with placeholders.
-        num_references: reference images that go with it.
-        max_references: most that the model reads.
 
     Raises:
         ValueError: with both numbers and what to do.

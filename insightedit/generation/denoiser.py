@@ -21,19 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DenoiserInputs:
-    """What a denoiser can be conditioned on; the bridge is built to it.
+    """What a denoiser can be conditioned on; the bridge is built to it."""
 
-    Attributes:
-        text_width: D_text, width of the text states that its cross-attention reads.
-        residual_channels: C_res of v' (BIM); 0 takes none.
-        image_embeds: whether it takes a CLIP image embedding (IAA).
-        visual_width: width of `patch_features`, which feature fusion reads; 0 where there are none.
-    """
-
-    text_width: int
-    residual_channels: int = 0
-    image_embeds: bool = False
-    visual_width: int = 0
+    text_width: int  # D_text, of the text states that its cross-attention reads
+    residual_channels: int = 0  # C_res of v' (BIM); 0 takes none
+    image_embeds: bool = False  # whether it takes a CLIP image embedding (IAA)
+    visual_width: int = 0  # of `patch_features`, which feature fusion reads; 0 where there are none
 
 
 class Denoiser:

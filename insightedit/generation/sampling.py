@@ -29,23 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class DrawState:
-    """What a callback sees after a step, and may change before the next.
+    """What a callback sees after a step, and may change before the next."""
 
-    Attributes:
-        latents: (B, C, h, w) float32.
-        condition: what bridging made.
-        guidance_scale: s_T.
-        image_guidance_scale: s_I.
-        num_timesteps: calls of the denoiser in all.
-        stopped: no further step is wanted.
-    """
-
-    latents: Tensor
+    latents: Tensor  # (B, C, h, w) float32
     condition: EditCondition
-    guidance_scale: float
-    image_guidance_scale: float
-    num_timesteps: int
-    stopped: bool = False
+    guidance_scale: float  # s_T
+    image_guidance_scale: float  # s_I
+    num_timesteps: int  # calls of the denoiser in all
+    stopped: bool = False  # no further step is wanted
 
 
 StepCallback = Callable[[int, Tensor, DrawState], None]

@@ -43,6 +43,7 @@ PAGE, KEY = "rate.html", "key.json"
 MIN_RATERS = 3
 CSV_COLUMNS = ("page", "rater", "item", "vote", "failure", "seconds")
 QUALITY = 92  # of the pictures' WebP
+MAX_SIDE = 512  # pixels of the longer side of what is shown
 TITLE = "Does the edit follow the instruction?"
 _FAILURE_KEYS = "1234567890qwer"  # none of them is y or n
 
@@ -59,11 +60,11 @@ class RatingItem:
 
 
 def write_rating_page(
-    folder: Path, items: Sequence[RatingItem], *, seed: int, raters: int = MIN_RATERS, max_side: int = 512
+    folder: Path, items: Sequence[RatingItem], *, seed: int, raters: int = MIN_RATERS
 ) -> tuple[Path, Path]:
     """Write `rate.html`, to be sent to the raters, and `key.json`, to be kept from them; returns their paths.
 
-    All results of a sample are shown at the size of its source, at most `max_side` pixels, and are encoded anew:
+    All results of a sample are shown at the size of its source, at most `MAX_SIDE` pixels, and are encoded anew:
     neither size, file name nor metadata tell the method. The order is shuffled by the seed, for each rater in another
     way.
 
@@ -79,7 +80,7 @@ def write_rating_page(
     sources, shown, unblinded = [], [], {}
     for number, item in enumerate(items):
         source = Image.fromarray(read_rgb(item.source))
-        size = limited_size(source.size, max_side)
+        size = limited_size(source.size, MAX_SIDE)
         sources.append(_address(source, size))
         for method in methods:
             code = f"{draw.getrandbits(48):012x}"
@@ -263,21 +264,19 @@ class AlignReport:
     samples: Mapping[str, Mapping[str, float]]  # method -> sample id -> mean vote
 
 
-def count_votes(key: RatingKey, raters: Iterable[RaterFile], *, min_raters: int = MIN_RATERS) -> AlignReport:
+def count_votes(key: RatingKey, raters: Iterable[RaterFile]) -> AlignReport:
     """Put the key and the raters' complete files together.
 
     ValueError, naming the rater, if raters are too few or stand twice, or a file is of another page or incomplete.
     """
     given = list(raters)
-    if min_raters < 2:
-        raise ValueError(f"min_raters is {min_raters}: agreement needs at least 2.")
     for one in given:
         _check_rater(key, one)
     numbers = Counter(one.rater for one in given)
     if twice := sorted(number for number, files_ in numbers.items() if files_ > 1):
         raise ValueError(f"rater {twice[0]} gave {numbers[twice[0]]} files: give one file per rater.")
-    if len(given) < min_raters:
-        raise ValueError(f"{len(given)} raters' files: Ins-align takes at least {min_raters}.")
+    if len(given) < MIN_RATERS:
+        raise ValueError(f"{len(given)} raters' files: Ins-align takes at least {MIN_RATERS}.")
     votes: dict[str, list[Vote]] = {code: [] for code in key.items}
     for one in given:
         for vote in one.votes:

@@ -132,7 +132,6 @@ def load_clip(
     *,
     weights: str | os.PathLike | None = None,
     preprocess: str = "openai",
-    cache_dir: str | os.PathLike | None = None,
     device: str | torch.device = "cpu",
 ) -> ClipEncoder | OpenClipEncoder:
     """A CLIP from the disk, in float32, in the library that a published number was computed with.
@@ -146,7 +145,7 @@ def load_clip(
     from transformers import CLIPModel, CLIPTokenizer
 
     ours = OPEN_CLIP_MODELS.get(os.fspath(model))
-    shared: dict[str, Any] = {"preprocess": preprocess, "cache_dir": cache_dir, "device": device}
+    shared: dict[str, Any] = {"preprocess": preprocess, "device": device}
     if weights is not None and os.path.isfile(weights):
         if ours is None:
             raise ValueError(
@@ -158,8 +157,8 @@ def load_clip(
         with suppress(FileNotFoundError, RuntimeError):  # not fetched, or open_clip is not installed
             return load_open_clip(ours, **shared)
     source = model if weights is None else weights
-    network = load_model(CLIPModel, source, cache_dir=cache_dir, device=device)
-    tokenizer = read(CLIPTokenizer.from_pretrained, source, cache_dir=cache_dir, local_files_only=True)
+    network = load_model(CLIPModel, source, device=device)
+    tokenizer = read(CLIPTokenizer.from_pretrained, source, local_files_only=True)
     way = clip_preprocess(preprocess, size=network.config.vision_config.image_size)
     return ClipEncoder(network, tokenizer, name=os.fspath(source), preprocess=way)
 
@@ -168,13 +167,12 @@ def load_dino(
     model: str | os.PathLike = "facebook/dino-vits16",
     *,
     preprocess: str = "openai",
-    cache_dir: str | os.PathLike | None = None,
     device: str | torch.device = "cpu",
 ) -> DinoEncoder:
     """DINO of transformers from the disk, in float32; arguments and errors as of `load_clip`."""
     from transformers import ViTModel
 
-    network = load_model(ViTModel, model, cache_dir=cache_dir, device=device, add_pooling_layer=False)
+    network = load_model(ViTModel, model, device=device, add_pooling_layer=False)
     way = dino_preprocess(preprocess, size=network.config.image_size)
     return DinoEncoder(network, name=os.fspath(model), preprocess=way)
 
@@ -185,7 +183,6 @@ def load_open_clip(
     pretrained: str = "openai",
     checkpoint: str | os.PathLike | None = None,
     preprocess: str = "openai",
-    cache_dir: str | os.PathLike | None = None,
     device: str | torch.device = "cpu",
 ) -> OpenClipEncoder:
     """A CLIP of open_clip from the disk, in float32.
@@ -210,7 +207,7 @@ def load_open_clip(
             f"{model} and the weights {pretrained!r} differ in their activation, which would shift every score: "
             f"name {plain if plain != model else f'{model}-quickgelu'}."
         )
-    path = _cached_open_clip(open_clip, model, pretrained, cache_dir) if checkpoint is None else Path(checkpoint)
+    path = _cached_open_clip(open_clip, model, pretrained) if checkpoint is None else Path(checkpoint)
     if not path.is_file():
         raise FileNotFoundError(f"No file at {path}: checkpoint names one file with CLIP's weights.")
     network = _read_open_clip(open_clip, model, path).to(device)
@@ -221,7 +218,7 @@ def load_open_clip(
     return OpenClipEncoder(network, open_clip.get_tokenizer(model), name=name, preprocess=way)
 
 
-def _cached_open_clip(open_clip: Any, model: str, pretrained: str, cache_dir: str | os.PathLike | None) -> Path:
+def _cached_open_clip(open_clip: Any, model: str, pretrained: str) -> Path:
     """Where open_clip or OpenAI's `clip` put the weights."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -234,7 +231,7 @@ def _cached_open_clip(open_clip: Any, model: str, pretrained: str, cache_dir: st
         )
     repository, file = os.path.split(settings.get("hf_hub", ""))
     for name in (file,) if file else OPEN_CLIP_FILES:
-        found = try_to_load_from_cache(repository, name, cache_dir=cache_dir) if repository else None
+        found = try_to_load_from_cache(repository, name) if repository else None
         if isinstance(found, str):
             return Path(found)
     archive = Path.home() / ".cache" / "clip" / os.path.basename(settings.get("url") or "none")

@@ -17,19 +17,12 @@ from insightedit.modeling.model_files import check_no_code
 from insightedit.modeling.pretrained import check_loaded
 
 
-def load_model(
-    cls: Any,
-    source: str | os.PathLike,
-    *,
-    cache_dir: str | os.PathLike | None = None,
-    device: str | torch.device = "cpu",
-    **options: Any,
-) -> Any:
+def load_model(cls: Any, source: str | os.PathLike, *, device: str | torch.device = "cpu", **options: Any) -> Any:
     """A model of transformers in float32, ready to be measured with, and without a random weight.
 
     `cls` is its class, e.g. `transformers.CLIPModel`; `source` a folder, or a hub id whose files lie in the cache.
     """
-    where = {"cache_dir": cache_dir, "local_files_only": True}
+    where = {"local_files_only": True}
     kind = cls.config_class.model_type
     found = read(cls.config_class.get_config_dict, source, **where)[0].get("model_type")
     if found is None:

@@ -30,30 +30,24 @@ BOX_THRESHOLD = 0.3
 
 
 def load_detector(
-    model: str | os.PathLike = "IDEA-Research/grounding-dino-base",
-    *,
-    cache_dir: str | os.PathLike | None = None,
-    device: str | torch.device = "cpu",
+    model: str | os.PathLike = "IDEA-Research/grounding-dino-base", *, device: str | torch.device = "cpu"
 ) -> GroundingDinoDetector:
     """Grounding DINO from the disk, in float32; the default is `groundingdino_swinb_cogcoor` of the original."""
     from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
-    network = load_model(GroundingDinoForObjectDetection, model, cache_dir=cache_dir, device=device)
-    processor = read(GroundingDinoProcessor.from_pretrained, model, cache_dir=cache_dir, local_files_only=True)
+    network = load_model(GroundingDinoForObjectDetection, model, device=device)
+    processor = read(GroundingDinoProcessor.from_pretrained, model, local_files_only=True)
     return GroundingDinoDetector(network, processor, name=str(model))
 
 
 def load_segmenter(
-    model: str | os.PathLike = "facebook/sam-vit-huge",
-    *,
-    cache_dir: str | os.PathLike | None = None,
-    device: str | torch.device = "cpu",
+    model: str | os.PathLike = "facebook/sam-vit-huge", *, device: str | torch.device = "cpu"
 ) -> SamSegmenter:
     """SAM from the disk, in float32."""
     from transformers import SamModel, SamProcessor
 
-    network = load_model(SamModel, model, cache_dir=cache_dir, device=device)
-    processor = read(SamProcessor.from_pretrained, model, cache_dir=cache_dir, local_files_only=True)
+    network = load_model(SamModel, model, device=device)
+    processor = read(SamProcessor.from_pretrained, model, local_files_only=True)
     return SamSegmenter(network, processor, name=str(model))
 
 

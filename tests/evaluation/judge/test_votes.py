@@ -124,10 +124,12 @@ def test_shuffling_follows_the_seed(tmp_path: Path) -> None:
 
 
 def test_large_pictures_are_shown_smaller(tmp_path: Path) -> None:
-    page, _ = write_rating_page(tmp_path / "rating", items(tmp_path / "pictures", 1), seed=0, max_side=40)
+    (item,) = items(tmp_path / "pictures", 1)
+    Image.new("RGB", (1024, 768)).save(item.source)
+    page, _ = write_rating_page(tmp_path / "rating", [item], seed=0)
     for address in (data_of(page)["sources"][0], data_of(page)["items"][0]["result"]):
         with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as shown:
-            assert shown.size == (40, 30)
+            assert shown.size == (512, 384)
 
 
 BROWSER = """
@@ -326,10 +328,6 @@ def test_files_that_do_not_fit_are_refused(page: Path) -> None:
     for given, message in cases:
         with pytest.raises(ValueError, match=message):
             count_votes(key, given)
-    with pytest.raises(ValueError, match="min_raters is 1: agreement needs at least 2"):
-        count_votes(key, [one], min_raters=1)
-    report = count_votes(key, [one, two], min_raters=2)
-    assert report.raters == (1, 2) and report.rows[1].majority.successes == 0  # one of two is no majority
 
 
 def test_damaged_files_are_refused(page: Path, tmp_path: Path) -> None:

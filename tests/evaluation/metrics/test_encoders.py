@@ -244,7 +244,7 @@ def test_openais_own_archive_can_be_read(folder, opened):
     torch.testing.assert_close(archive.image_features(pictures), opened.image_features(pictures), rtol=0, atol=0.01)
 
 
-def test_open_clip_is_found_where_it_keeps_its_weights(folder, tmp_path, monkeypatch):
+def test_open_clip_is_found_where_it_keeps_its_weights(folder, hub_cache, tmp_path, monkeypatch):
     settings = {
         "hf_hub": "someone/tiny/",
         "url": "https://x.example/tiny.pt",
@@ -257,14 +257,21 @@ def test_open_clip_is_found_where_it_keeps_its_weights(folder, tmp_path, monkeyp
     wanted = load_open_clip(TINY, pretrained="openai", checkpoint=folder / "weights.pt")
     assert (wanted.preprocess.mean, wanted.preprocess.std) == (settings["mean"], settings["std"])
     with pytest.raises(FileNotFoundError, match="The weights 'openai' of tiny-quickgelu are not on this disk"):
-        load_open_clip(TINY, cache_dir=tmp_path)
+        load_open_clip(TINY)
     archive = tmp_path / ".cache" / "clip" / "tiny.pt"
     archive.parent.mkdir(parents=True)
     shutil.copy(folder / "weights.pt", archive)
-    assert load_open_clip(TINY, cache_dir=tmp_path).revision == wanted.revision
+    assert load_open_clip(TINY).revision == wanted.revision
     archive.unlink()
     in_hub_cache(tmp_path, "someone/tiny", folder / "weights.safetensors", "open_clip_model.safetensors")
-    assert load_open_clip(TINY, cache_dir=tmp_path).revision == wanted.revision
+    assert load_open_clip(TINY).revision == wanted.revision
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An empty cache of the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
 
 
 def in_hub_cache(cache, repository, source, name=""):
@@ -280,17 +287,17 @@ def in_hub_cache(cache, repository, source, name=""):
         shutil.copy(source, snapshot / name)
 
 
-def test_open_clip_is_taken_where_a_publication_used_openais_code(folder, tmp_path, monkeypatch):
+def test_open_clip_is_taken_where_a_publication_used_openais_code(folder, hub_cache, tmp_path, monkeypatch):
     """And its weights are there; a file is always for open_clip, a folder for transformers."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setitem(encoders.OPEN_CLIP_MODELS, "someone/clip", TINY)
     settings = {"hf_hub": "someone/tiny/", "url": "https://x.example/tiny.pt", "quick_gelu": True}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, TINY, {"openai": settings})
     in_hub_cache(tmp_path, "someone/clip", folder / "clip")
-    kinds = [type(load_clip("someone/clip", preprocess=name, cache_dir=tmp_path)) for name in METHODS]
+    kinds = [type(load_clip("someone/clip", preprocess=name)) for name in METHODS]
     assert kinds == [ClipEncoder] * 4
     in_hub_cache(tmp_path, "someone/tiny", folder / "weights.safetensors", "open_clip_model.safetensors")
-    found = {name: load_clip("someone/clip", preprocess=name, cache_dir=tmp_path) for name in METHODS}
+    found = {name: load_clip("someone/clip", preprocess=name) for name in METHODS}
     assert {name for name, one in found.items() if isinstance(one, OpenClipEncoder)} == {"openai", "instructpix2pix"}
     assert all(one.preprocess.method == name for name, one in found.items())
     pictures = photos(2)
@@ -303,22 +310,22 @@ def test_open_clip_is_taken_where_a_publication_used_openais_code(folder, tmp_pa
         load_clip("other/clip", weights=folder / "weights.pt")
 
 
-def test_a_hub_id_is_read_from_the_cache(folder, tmp_path):
-    in_hub_cache(tmp_path, "someone/clip", folder / "clip")
-    encoder, wanted = load_clip("someone/clip", cache_dir=tmp_path), clip_encoder(words=byte_tokenizer)
+def test_a_hub_id_is_read_from_the_cache(folder, hub_cache):
+    in_hub_cache(hub_cache, "someone/clip", folder / "clip")
+    encoder, wanted = load_clip("someone/clip"), clip_encoder(words=byte_tokenizer)
     assert (encoder.name, encoder.revision) == ("someone/clip", wanted.revision)
     torch.testing.assert_close(encoder.text_features(TEXTS), wanted.text_features(TEXTS))
 
 
-def test_absent_weights_are_told_with_the_way_to_get_them(tmp_path):
+def test_absent_weights_are_told_with_the_way_to_get_them(hub_cache):
     for load, name in ((load_clip, "openai/clip-vit-large-patch14"), (load_dino, "facebook/dino-vits16")):
         with pytest.raises(FileNotFoundError, match=f"{name} is neither .* `hf download {name}` fetches it"):
-            load(name, cache_dir=tmp_path)
+            load(name)
     with pytest.raises(FileNotFoundError, match="No folder at missing/folder/x: name a model folder"):
         load_clip("missing/folder/x")
     for name in ("ViT-B-32-quickgelu", "ViT-L-14-quickgelu"):
         with pytest.raises(FileNotFoundError, match=f"open_clip.create_model\\('{name}', 'openai'\\)\"` fetches"):
-            load_open_clip(name, cache_dir=tmp_path)
+            load_open_clip(name)
 
 
 def test_a_damaged_folder_is_refused(folder, tmp_path):

@@ -205,13 +205,14 @@ def test_detector_and_segmenter_come_from_the_disk(tmp_path):
         load_detector(tmp_path / "mute")
 
 
-def test_absent_networks_are_told_with_the_way_to_get_them(tmp_path):
+def test_absent_networks_are_told_with_the_way_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for load, name in (
         (load_detector, "IDEA-Research/grounding-dino-base"),
         (load_segmenter, "facebook/sam-vit-huge"),
     ):
         with pytest.raises(FileNotFoundError, match=f"`hf download {name}` fetches it once"):
-            load(cache_dir=tmp_path)
+            load()
 
 
 def test_the_cut_is_the_box_and_black_outside_of_the_mask():

@@ -140,8 +140,8 @@ def _read_sessions(notes: Notes, root: Path) -> dict[str, list[BenchmarkSample]]
 
 def _turn(name: str, images: Path, captions: Mapping[str, Mapping[str, Any]], entry: Entry) -> BenchmarkSample:
     """A turn as training reads it; its number is that of its output (`139-output2.png`)."""
+    _, output, instruction = (entry.text(key) for key in ("input", "output", "instruction"))
     pair = session_turn(name, entry.fields, inside(images, name), captions)
-    output = entry.fields["output"]
     number = re.search(r"-output(\d+)\.\w+$", output)
     if number is None:
         raise EntryError(f"has the output {output!r}: it has to end in -outputN.png, N being its turn")
@@ -150,7 +150,7 @@ def _turn(name: str, images: Path, captions: Mapping[str, Mapping[str, Any]], en
     found = pair.facts["notes"]
     return BenchmarkSample(
         _turn_id(name, int(number[1])),
-        entry.text("instruction"),
+        instruction,
         source=pair.source,
         target=pair.target,
         mask=pair.mask,

@@ -111,8 +111,8 @@ def test_a_turn_starts_from_the_result_before(root: Path) -> None:
             "has the output '149-final.png': it has to end in -outputN.png, N being its turn.",
         ),
         ({"input": "../149-input.png"}, "Session 149, entry 1: path leads out of the folder: ../149-input.png."),
-        ({"instruction": " "}, "Session 149, entry 1: instruction is empty."),
-        ({"instruction": 3}, "Session 149, entry 1: instruction is empty: 3."),
+        ({"instruction": " "}, "Session 149, entry 1 has an empty `instruction`."),
+        ({"instruction": 3}, "Session 149, entry 1 has 3 as `instruction`: it has to be a text."),
     ],
 )
 def test_turns_are_of_their_shape(root: Path, change: dict, fault: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from insightedit.datasets.notes import Entry, EntryError, Notes
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
-from insightedit.evaluation.benchmarks.pairs import EVERY, RequestList, RequestPair, requests_of
+from insightedit.evaluation.benchmarks.evr import EVERY, RequestList, RequestPair, requests_of
 
 PAIRS = {"test": 618, "val": 618, "train": 4943}
 # requests are published for all parts at once

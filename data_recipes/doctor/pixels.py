@@ -151,17 +151,10 @@ def mask_fault(mask: np.ndarray, source: np.ndarray | None, target: np.ndarray) 
 def direction(
     instruction: str, task: str, source: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None
 ) -> float | None:
-    """How well a pair fits the direction that its instruction has: above 0 as it is, below 0 the other way round.
+    """How well a pair fits the direction that its instruction has, -1 to 1: below 0 it is the other way round.
 
-    Args:
-        instruction: what a user would say.
-        task: of the record; "edit" where it is not known, then the words decide.
-        source: (H, W, 3) uint8, as the target.
-        target: after the edit.
-        mask: (H, W) bool, where there is one: its border must not say the opposite.
-
-    Returns:
-        -1 to 1, or None where the edit has no direction that pixels show, or nothing visible changes.
+    None where the edit has no direction that pixels show, or nothing visible changes. Where the task is "edit" the
+    words decide; the border of a mask, (H, W) bool, must not say the opposite.
     """
     named = wordings.tasks_named(instruction)
     task = task if task in wordings.CHECKED else named.pop() if len(named) == 1 else ""

@@ -92,14 +92,8 @@ def begun_manifest(
 ) -> dict[str, Any] | None:
     """The manifest of a folder that was begun with the same settings; None if it is new or empty.
 
-    Args:
-        folder: to be written.
-        settings: ready for JSON.
-        what: is written, for the messages.
-        older: settings that folders of older versions do not name.
-
-    Raises:
-        ValueError: if it is a file, or holds something else, or was begun with other settings.
+    `settings` are ready for JSON; `older` are those that folders of older versions do not name. The messages tell what
+    is written: a ValueError if the folder is a file, holds something else, or was begun with other settings.
     """
     check_folder(folder)
     path = folder / MANIFEST

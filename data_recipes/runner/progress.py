@@ -59,9 +59,7 @@ class ProgressReporter:
 class ProgressBars(ProgressReporter):
     """Shows how a run goes: a bar for the inputs, a count for each step, and rejects as units end.
 
-    Args:
-        console: that sentences are told on.
-        progress: where the bars are drawn; None where nobody watches, then there is a line every ten seconds.
+    Where nobody watches there are no bars, but a line every ten seconds.
     """
 
     def __init__(self, console: Console, progress: Progress | None = None) -> None:
@@ -131,11 +129,7 @@ def watching() -> Iterator[ProgressReporter]:
 
 
 class Stopper:
-    """Whether a run was asked to stop; in the main thread of a `with` block, SIGINT and SIGTERM ask.
-
-    Attributes:
-        asked: by a signal. The second time `KeyboardInterrupt` is raised.
-    """
+    """Whether a run was `asked` to stop: within `with`, by SIGINT or SIGTERM; the second time it is interrupted."""
 
     def __init__(self, watch: ProgressReporter) -> None:
         self.asked = False

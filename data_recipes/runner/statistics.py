@@ -47,10 +47,8 @@ Counts = dict[str, Any]
 class UnitCounts:
     """Counts of one unit, or of several that are added up.
 
-    Args:
-        seed: of the run; draws the pairs that contact sheets show.
-        inputs: of the run; the more there are, the smaller the share that is kept for contact sheets.
-        most_cells: that are kept, of accepted and of refused pairs each.
+    The run's seed draws the pairs that contact sheets show, a smaller share of them the more inputs the run has;
+    `most_cells` are kept at most, of accepted and of refused pairs each.
     """
 
     def __init__(self, seed: int = 0, inputs: int = 1, most_cells: int = CELLS_A_UNIT) -> None:

@@ -155,9 +155,6 @@ class ExpressiveSettings:
         """Write the settings into a new folder, or compare them with those it was begun with.
 
         `count` may grow or shrink: it changes no text.
-
-        Raises:
-            ValueError: if the folder was begun with others, or holds other files.
         """
         path = out / "settings.json"
         mine = {**asdict(self), "question": QUESTION, "summary_prompt": SUMMARY_PROMPT}
@@ -213,13 +210,9 @@ def write_answers(out: Path, settings: ExpressiveSettings, source: Any, chat: An
 def write_summaries(
     out: Path, settings: ExpressiveSettings, source: Any, summariser: Any, batch_size: int = 8
 ) -> dict[str, int]:
-    """Second pass: shorten the answers, and write the rows that training reads.
+    """Second pass, after the first: shorten the answers, and write the rows that training reads.
 
-    Returns:
-        `written` and `rejected`, numbers of rows of all sessions.
-
-    Raises:
-        RuntimeError: if the first pass has not finished.
+    Gives the numbers of rows of all sessions, `written` and `rejected`.
     """
     name, total, step = f"{settings.split}.jsonl", settings.total(source), Summarise(attempts=1)
     answers = read_rows(out / "answers" / name)[:total]

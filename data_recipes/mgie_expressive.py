@@ -39,8 +39,7 @@ KIND = "expressive"
 def cut_answer(answer: str) -> str:
     """The first two sentences, and nothing from the word "alternative" on, where another edit would begin.
 
-    Returns:
-        One line that ends like a sentence; empty where nothing is left.
+    One line that ends like a sentence; empty where nothing is left.
     """
     before = re.split("alternative", " ".join(answer.split()), maxsplit=1, flags=re.IGNORECASE)[0]
     kept = " ".join(re.split(r"(?<=[.!?])\s+", before.strip())[:SENTENCES]).rstrip(" ,;:-")

@@ -47,11 +47,7 @@ class EndpointChat(CountedBackend):
 
     Every answer is on the disk as soon as it comes, and no question is asked twice: a run that goes on pays for what
     is missing only, and one whose answers are all there needs neither key nor network. Nothing is loaded or sent
-    before the first question.
-
-    Raises:
-        ValueError: if a number is out of range; with the first question that is not stored, for a bad address and a
-            missing key (`EndpointClient`).
+    before the first question, which also refuses a bad address and a missing key (`EndpointClient`).
     """
 
     model: str  # as the endpoint calls it; pin a dated version
@@ -200,11 +196,7 @@ class LocalChat(LocalModel):
         )
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
-        """B questions -> B answers.
-
-        Raises:
-            ValueError: if the model has no chat template, or reads text only and is shown a picture.
-        """
+        """B questions -> B answers; a model without a chat template refuses, one that only reads refuses pictures."""
         groups: dict[int, list[int]] = {}
         for number, question in enumerate(questions):
             groups.setdefault(len(question.pictures), []).append(number)
@@ -241,11 +233,7 @@ class Seq2SeqSummariser(LocalModel):
         return model.requires_grad_(False).eval().to(device), tokenizer
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
-        """B questions about `text` -> B summaries, each in one line.
-
-        Raises:
-            ValueError: if a question is about no text.
-        """
+        """B questions about `text` -> B summaries, each in one line."""
         for question in questions:
             if "text" not in question.about:
                 raise ValueError(

@@ -16,15 +16,13 @@ FAINT = 1e-3  # a standard deviation in Lab below which a channel counts as flat
 
 
 class StatisticsHarmoniser(CountedBackend):
-    """Moves mean and spread of the thing's CIE Lab channels part of the way to those around it.
+    """Moves mean and spread of the thing's CIE Lab channels part of the way, `strength`, to those around it.
 
     SmartEdit used PIH, a network whose output is colour curves as well; it is in no library, and this is the classic
     in its place: no shading, no shadow, and a thing that stands in surroundings of another colour than its own takes
     some of it, so `strength` is below 1.
 
-    Args:
-        strength: how far it goes: 0 leaves everything, 1 takes the surroundings' statistics. Ours.
-        margin: how much of the surroundings counts, in shares of the longer side of the thing's box. Ours.
+    The surroundings reach as far as `margin`, in shares of the longer side of the thing's box; both are ours.
 
     Source: Reinhard et al., Color Transfer between Images (2001), in CIE Lab.
     """

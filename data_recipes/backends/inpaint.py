@@ -96,9 +96,7 @@ class _DiffusersPipeline(LocalModel):
         """The picture (H, W, 3) uint8 with its mask's pixels drawn anew; as it was where the safety checker blocks it.
 
         `shown` are arguments (H, W, 3) uint8 or (H, W) bool, of which the pipeline sees a window, `words` all others.
-
-        Raises:
-            ValueError: if the mask is empty or of another size, or the pipeline does not know an argument.
+        An empty mask, one of another size, and arguments that the pipeline does not know are refused.
         """
         import torch
 
@@ -136,11 +134,7 @@ class _DiffusersPipeline(LocalModel):
 
     @cached_property
     def pipeline(self) -> Any:
-        """The pipeline, loaded when it is first asked for.
-
-        Raises:
-            ValueError: if `pipeline_class` makes none: nothing else is called with the model's name.
-        """
+        """The pipeline, loaded when it is first asked for; nothing that makes none is called with the model's name."""
         import diffusers
 
         from insightedit.modeling.model_ids import resolve_model_id

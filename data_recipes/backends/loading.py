@@ -36,11 +36,7 @@ def check_above(name: str, value: float | None, limit: float = 0) -> None:
 
 
 def class_named(path: str, default: str) -> Any:
-    """A class by its name: `Name` in the package `default`, or `package.module:Name`.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """A class by its name: `Name` in the package `default`, or `package.module:Name`."""
     module, _, name = path.rpartition(":")
     try:
         with warnings.catch_warnings():
@@ -54,17 +50,11 @@ def class_named(path: str, default: str) -> Any:
 
 
 class CountedBackend:
-    """What backends share: a name, settings, and the count of what they were used for; threads may share it.
-
-    Args:
-        name: see `base`.
-        settings: see `base`.
-        price: per million tokens, read and written; 0 where it is unknown.
-    """
+    """What backends share: a name, settings, and the count of what they were used for; threads may share it."""
 
     def __init__(self, name: str, settings: Mapping[str, Any], *, price: tuple[float, float] = (0.0, 0.0)) -> None:
         self.name, self.settings = name, dict(settings)
-        self._price, self.usage = price, Usage()
+        self._price, self.usage = price, Usage()  # the price of a million tokens, read and written
         self._lock, self._count_lock = threading.Lock(), threading.Lock()
 
     def count(self, **more: float) -> None:
@@ -88,11 +78,7 @@ class CountedBackend:
 
 @dataclass(eq=False)
 class LocalModel(CountedBackend):
-    """A model on this machine, whose weights are loaded with its first call.
-
-    Raises:
-        ValueError: if a setting is out of range; subclasses name those that have to be `positive`.
-    """
+    """A model on this machine, whose weights are loaded with its first call; settings out of range are refused."""
 
     model: str  # hub id or folder
     _: KW_ONLY
@@ -114,11 +100,7 @@ class LocalModel(CountedBackend):
         super().__init__(f"{name}@{self.revision}" if self.revision else name, settings)
 
     def place(self) -> tuple[torch.device, torch.dtype]:
-        """Device and precision.
-
-        Raises:
-            ValueError: if there is no such device.
-        """
+        """Device and precision; a device that is not there is refused."""
         import torch
 
         from insightedit.modeling.devices import find_device
@@ -160,10 +142,8 @@ KINDS: dict[str, dict[str, str]] = {
 def load_backend(name: str, entry: Mapping[str, Any]) -> Any:
     """A backend from its entry in the config's section `backends`; heavy libraries load with the first call only.
 
-    `kind` is one of `KINDS` or `package.module:Class` of your own; all else are arguments of its class.
-
-    Raises:
-        ValueError: if there is no such backend, kind or argument; it names the nearest.
+    `kind` is one of `KINDS` or `package.module:Class` of your own; all else are arguments of its class. Whatever is not
+    known is refused with the nearest name.
     """
     if name not in KINDS:
         raise ValueError(f"backends.{name}: no step asks for one; {did_you_mean(name, KINDS)}")
@@ -178,11 +158,7 @@ def load_backend(name: str, entry: Mapping[str, Any]) -> Any:
 
 
 def backend_class(name: str, kind: str) -> Any:
-    """The class of a kind of backend, or the one that `package.module:Class` names.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """The class of a kind of backend, or the one that `package.module:Class` names."""
     place = KINDS[name].get(kind, kind)
     if ":" not in place:
         raise ValueError(f"backends.{name}.kind is {kind!r}: {did_you_mean(kind, KINDS[name])}")

@@ -87,12 +87,7 @@ class Exported:
 
 
 def export(config: InputConfig, layout: str, out: Path) -> Exported:
-    """Write the records of an input in another layout, one at a time.
-
-    Raises:
-        ValueError: if there is no such layout, the input cannot be opened, `out` holds files, or a record does not fit.
-        OSError: if something cannot be read or written.
-    """
+    """Write the records of an input in another layout, one at a time, into a new or empty folder."""
     if layout not in WRITERS:
         raise ValueError(f"no layout {layout!r} can be written: {did_you_mean(layout, WRITERS)}")
     opened, done = open_input(config), Exported()

@@ -18,13 +18,7 @@ def data_address(data: bytes, media_type: str) -> str:
 
 
 def picture_address(picture: Image.Image, file_format: str = "PNG", **options: Any) -> str:
-    """A picture inside a data address; nothing but its pixels, no metadata.
-
-    Args:
-        picture: of a mode that the format can hold.
-        file_format: as Pillow calls it: "PNG", "WEBP", "JPEG".
-        **options: of `Image.save`.
-    """
+    """A picture, of a mode that Pillow's format can hold, inside a data address; nothing but its pixels."""
     buffer = io.BytesIO()
     Image.frombytes(picture.mode, picture.size, picture.tobytes()).save(buffer, format=file_format, **options)
     return data_address(buffer.getvalue(), f"image/{file_format.lower()}")

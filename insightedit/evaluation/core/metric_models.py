@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 import typer
 from torch import Tensor
 
+from insightedit.chat.rubrics import RUBRICS
 from insightedit.evaluation.core.protocol import Model, Protocol
 
 if TYPE_CHECKING:
@@ -42,28 +43,25 @@ class CachedEncoder:
 
     def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """See `insightedit.evaluation.metrics.encoders.ImageEncoder`."""
-        return torch.cat([self._image(picture) for picture in pictures])
+        return torch.cat([self._known_or(_key(one), self.encoder.image_features, one) for one in pictures])
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """See `insightedit.evaluation.metrics.encoders.ImageTextEncoder`."""
-        return torch.cat([self._text(text) for text in texts])
+        return torch.cat([self._known_or(text, self.encoder.text_features, text) for text in texts])
 
     def forget(self) -> None:
         """Drop all features."""
         self._known.clear()
 
-    def _image(self, picture: np.ndarray) -> Tensor:
+    def _known_or(self, key: str, encode: Callable[[list[Any]], Tensor], one: Any) -> Tensor:
         """(1, D) float32."""
-        pixels = np.ascontiguousarray(picture)
-        key = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         if key not in self._known:
-            self._known[key] = self.encoder.image_features([picture])
+            self._known[key] = encode([one])
         return self._known[key]
 
-    def _text(self, text: str) -> Tensor:
-        if text not in self._known:
-            self._known[text] = self.encoder.text_features([text])
-        return self._known[text]
+
+def _key(picture: np.ndarray) -> str:
+    return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def load_metric_models(
     Args:
         protocol: whose models.
         bench: name of the benchmark.
-        judge: who is asked where the protocol asks a judge.
+        judge: who is asked where the protocol asks one.
         given: key in the protocol -> ready object, instead of loading it.
         weights: name of a model (hub id, or net of LPIPS) -> folder or file that holds it.
         device: where networks compute.
@@ -137,15 +135,17 @@ def load_metric_models(
                 raise
             missing[model.key] = f"{model.name}: {' '.join(str(error).split())}"
             continue
-        is_encoder = model.kind in ("clip", "dino")
-        found[model.key] = CachedEncoder(one) if is_encoder else one
-        about[model.key] = {
-            "kind": model.kind,
-            "name": model.name,
-            "preprocess": model.preprocess,
-            "revision": _revision(model, one),
-            **({"judge": one.name} if model.kind == "judge" else {}),
-        }
+        found[model.key] = CachedEncoder(one) if model.kind in ("clip", "dino") else one
+        about[model.key] = {"kind": model.kind, "name": model.name, "preprocess": model.preprocess}
+        if model.kind == "lpips":
+            weighed = sorted((name, value) for name, value in one.identity.items() if name != "net")
+            about[model.key]["revision"] = " ".join(f"{name}:{value}" for name, value in weighed)
+        elif model.kind == "judge":
+            settings = json.dumps(dict(one.settings), sort_keys=True)
+            revision = f"{one.name} rubric:{RUBRICS[model.name].hash} {settings}"
+            about[model.key] |= {"revision": revision, "judge": one.name}
+        else:
+            about[model.key]["revision"] = str(one.revision)
     return MetricModels(found, about, missing)
 
 
@@ -173,43 +173,22 @@ def _load(model: Model, path: str | None, judge: ChatClient | None, device: str 
     Raises:
         FileNotFoundError, ValueError, RuntimeError, ImportError: if it is not there, with what to do.
     """
-    where = path or model.name
+    from insightedit.evaluation.metrics import encoders, perceptual, subjects
+
+    where, net = path or model.name, cast("Any", model.name)
     if model.kind == "clip":
-        from insightedit.evaluation.metrics.encoders import load_clip
-
-        return load_clip(model.name, weights=path, preprocess=model.preprocess, device=device)
+        return encoders.load_clip(model.name, weights=path, preprocess=model.preprocess, device=device)
     if model.kind == "dino":
-        from insightedit.evaluation.metrics.encoders import load_dino
-
-        return load_dino(where, preprocess=model.preprocess, device=device)
+        return encoders.load_dino(where, preprocess=model.preprocess, device=device)
     if model.kind == "lpips":
-        from insightedit.evaluation.metrics.perceptual import build_perceptual
-
-        net: Any = model.name
-        return build_perceptual(net, trunk=None if path is None else Path(path), device=device)
+        return perceptual.build_perceptual(net, trunk=None if path is None else Path(path), device=device)
     if model.kind == "detector":
-        from insightedit.evaluation.metrics.subjects import load_detector
-
-        return load_detector(where, device=device)
+        return subjects.load_detector(where, device=device)
     if model.kind == "segmenter":
-        from insightedit.evaluation.metrics.subjects import load_segmenter
-
-        return load_segmenter(where, device=device)
+        return subjects.load_segmenter(where, device=device)
     if judge is None:
         raise ValueError(NO_JUDGE)
     return judge
-
-
-def _revision(model: Model, one: Any) -> str:
-    """Which weights, or which judge with which prompts."""
-    if model.kind == "lpips":
-        return " ".join(f"{name}:{value}" for name, value in sorted(one.identity.items()) if name != "net")
-    if model.kind == "judge":
-        from insightedit.chat.rubrics import RUBRICS
-
-        settings = json.dumps(dict(one.settings), sort_keys=True)
-        return f"{one.name} rubric:{RUBRICS[model.name].hash} {settings}"
-    return str(one.revision)
 
 
 @dataclass(frozen=True)

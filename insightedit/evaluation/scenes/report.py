@@ -21,30 +21,14 @@ CONTROL_ROWS = (
 )
 GROUPINGS = ("category", "task", "style")
 AVERAGED = (
-    "progress",
-    "balanced",
-    "leak",
-    "leak_plain",
-    "psnr_background",
-    "psnr_paper",
-    "discriminates",
-    "discrimination_margin",
-    "discrimination_chance",
-    "iou",
-    "precision",
-    "recall",
+    *("progress", "balanced", "leak", "leak_plain", "psnr_background", "psnr_paper"),
+    *("discriminates", "discrimination_margin", "discrimination_chance", "iou", "precision", "recall"),
 )
 ERRORS = ("colour_error", "position_error", "size_error", "count_error")  # of which the 90th percentile is told, too
 DETAILS = (
-    "change_accuracy",
-    "keep_accuracy",
-    "predicate_f1",
-    "found",
-    "right_kind",
+    *("change_accuracy", "keep_accuracy", "predicate_f1", "found", "right_kind"),
     *ERRORS,
-    "subject_histogram",
-    "subject_iou",
-    "subject_ssim",
+    *("subject_histogram", "subject_iou", "subject_ssim"),
 )
 
 

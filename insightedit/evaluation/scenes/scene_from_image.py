@@ -100,7 +100,8 @@ def _search(case: GraphCase, graph: SceneGraph, slot: int, seen: np.ndarray) -> 
     best, cost = place.better(best, cost, guesses)  # all at once: one after another, a false step hides the truth
     best, cost = place.better(best, cost, _tints(graph, best))
     best, cost = place.nudged(best, cost)
-    best, cost = place.better(best, cost, _heights(best))
+    heights = [] if best is None else [replace(best, height=round(best.height * factor)) for factor in FACTORS]
+    best, cost = place.better(best, cost, heights)
     best, cost = place.nudged(best, cost)
     return graph.put(slot, best)
 
@@ -127,11 +128,6 @@ def _tints(graph: SceneGraph, best: SceneObject | None) -> Iterator[SceneObject 
     """All tints; none where a look (black and white, sepia) may have taken them away."""
     if best is not None and graph.look is None:
         yield from (replace(best, colour=colour) for colour in (None, *COLOURS))
-
-
-def _heights(best: SceneObject | None) -> Iterator[SceneObject | None]:
-    if best is not None:
-        yield from (replace(best, height=round(best.height * factor)) for factor in FACTORS)
 
 
 @dataclass(frozen=True)
@@ -208,16 +204,13 @@ class _SlotSearch:
                     return best, cost
                 moves = [(dx, dy) for dx in (-step, 0, step) for dy in (-step, 0, step) if dx or dy]
                 near = [replace(best, x=best.x + dx, y=best.y + dy) for dx, dy in moves]
-                found, lower = self.better(best, cost, filter(self._is_near, near))
+                x, y = self.centre  # of this place: what is nearer to the next one is not looked at
+                near = [one for one in near if math.hypot(one.x - x, one.y - y) < REACH / 2]
+                found, lower = self.better(best, cost, near)
                 if lower == cost:
                     break
                 best, cost = found, lower
         return best, cost
-
-    def _is_near(self, thing: SceneObject) -> bool:
-        """Whether a thing still stands in this place rather than in the next one."""
-        x, y = self.centre
-        return math.hypot(thing.x - x, thing.y - y) < REACH / 2
 
 
 def _sum(sums: np.ndarray, rows: slice, columns: slice) -> int:

@@ -18,6 +18,7 @@ MAX_TRIES = 200
 STREAMS = ("edits", "subjects", "subject_edits")  # numbers never meet between these kinds of samples
 CHANNEL_ORDERS = tuple(permutations(range(3)))
 Drawn = TypeVar("Drawn")
+Rng = np.random.Generator
 JITTER = 30  # thousandths of the side
 SIZES = tuple(HEIGHTS)
 Arranged = tuple[tuple[SceneObject, ...], tuple[int, ...]]
@@ -48,10 +49,10 @@ class RandomAccessSampler:
         """Two samples that differ in one thing only: a minimal pair."""
         return self._pair(index, self._random(index, pair=True))
 
-    def _draw(self, index: int, rng: np.random.Generator) -> Any:
+    def _draw(self, index: int, rng: Rng) -> Any:
         raise NotImplementedError
 
-    def _pair(self, index: int, rng: np.random.Generator) -> tuple[Any, Any]:
+    def _pair(self, index: int, rng: Rng) -> tuple[Any, Any]:
         raise NotImplementedError
 
     def _random(self, index: int, pair: bool = False) -> np.random.Generator:
@@ -80,9 +81,7 @@ class RandomAccessSampler:
         told = any(sprite.fact and self._may(sprite.name, task) for sprite in self.assets.sprites.values())
         return {name: weight for name, weight in weights.items() if told or name != "reasoning"}
 
-    def _template(
-        self, rng: np.random.Generator, templates: tuple[Template, ...], style: str | None = None
-    ) -> Template:
+    def _template(self, rng: Rng, templates: tuple[Template, ...], style: str | None = None) -> Template:
         """A wording; in `test` a third of them are held out."""
         held_out = self.split == "test" and int(rng.integers(3)) == 0
         choices = [t for t in templates if t.held_out == held_out and style in (None, t.style)]
@@ -94,12 +93,12 @@ def is_held_out_combination(name: str, task: str, classes: tuple[str, ...]) -> b
     return (classes.index(name) * 7 + TASKS.index(task) * 3) % 11 == 0
 
 
-def pick(rng: np.random.Generator, choices: Sequence[Drawn]) -> Drawn:
+def pick(rng: Rng, choices: Sequence[Drawn]) -> Drawn:
     """One of several, each as likely as the others; `rng.choice` would draw other numbers."""
     return choices[int(rng.integers(len(choices)))]
 
 
-def weighted(rng: np.random.Generator, weights: Mapping[str, int]) -> str:
+def weighted(rng: Rng, weights: Mapping[str, int]) -> str:
     """One of the names, by weight."""
     draw = int(rng.integers(sum(weights.values())))
     for name, weight in weights.items():
@@ -109,7 +108,7 @@ def weighted(rng: np.random.Generator, weights: Mapping[str, int]) -> str:
     raise AssertionError("weights do not sum up")
 
 
-def draw_background(rng: np.random.Generator, split: str, assets: Assets) -> Background:
+def draw_background(rng: Rng, split: str, assets: Assets) -> Background:
     """A crop of a photograph of the split; in training it may be disguised, see `sampler`."""
     photos = assets.photos_of(split)
     photo = pick(rng, photos)
@@ -125,7 +124,7 @@ def draw_background(rng: np.random.Generator, split: str, assets: Assets) -> Bac
     return background
 
 
-def arrange(rng: np.random.Generator, category: str, assets: Assets) -> Arranged | None:
+def arrange(rng: Rng, category: str, assets: Assets) -> Arranged | None:
     """Objects of a scene and the indices of the ones the instruction is about; None if this draw is not usable."""
     if category == "mirror":
         arranged = _mirror(rng, assets)
@@ -140,7 +139,7 @@ def arrange(rng: np.random.Generator, category: str, assets: Assets) -> Arranged
     return tuple(things[i] for i in order), tuple(sorted(order.index(t) for t in targets))
 
 
-def _others(rng: np.random.Generator, category: str, assets: Assets) -> Arranged | None:
+def _others(rng: Rng, category: str, assets: Assets) -> Arranged | None:
     """Things of different classes, or both targets of one."""
     count = int(rng.integers(2, 5)) if category in ("multiple_objects", "reasoning") else int(rng.integers(1, 5))
     names = _names(rng, assets, count)
@@ -184,7 +183,7 @@ def refer(scene: Scene, targets: tuple[int, ...], category: str, assets: Assets 
     return f"the {first.name}"
 
 
-def _twins(rng: np.random.Generator, category: str, assets: Assets) -> Arranged | None:
+def _twins(rng: Rng, category: str, assets: Assets) -> Arranged | None:
     """Two of one class that differ in column, size or colour, and up to two others."""
     count = int(rng.integers(2, 5))
     names = _names(rng, assets, count - 1)
@@ -202,7 +201,7 @@ def _twins(rng: np.random.Generator, category: str, assets: Assets) -> Arranged 
     return tuple(things), (int(rng.integers(2)),)
 
 
-def _mirror(rng: np.random.Generator, assets: Assets) -> Arranged:
+def _mirror(rng: Rng, assets: Assets) -> Arranged:
     """One object, its flipped copy in the mirror on the right, and perhaps another object."""
     names = _names(rng, assets, int(rng.integers(1, 3)))
     row, column = int(rng.integers(3)), int(rng.integers(2))
@@ -217,13 +216,11 @@ def _mirror(rng: np.random.Generator, assets: Assets) -> Arranged:
     return tuple(things), (int(rng.integers(2)),)
 
 
-def _names(rng: np.random.Generator, assets: Assets, count: int) -> list[str]:
+def _names(rng: Rng, assets: Assets, count: int) -> list[str]:
     return [assets.classes[int(i)] for i in rng.permutation(len(assets.classes))[:count]]
 
 
-def _object(
-    rng: np.random.Generator, name: str, slot: int, size: str | None = None, colour: str | None = None
-) -> SceneObject:
+def _object(rng: Rng, name: str, slot: int, size: str | None = None, colour: str | None = None) -> SceneObject:
     dx, dy, drawn, flip = (int(v) for v in rng.integers((-JITTER, -JITTER, 0, 0), (JITTER + 1, JITTER + 1, 3, 2)))
     x, y = SLOT_CENTRES[slot]
     return SceneObject(name, slot, x + dx, y + dy, HEIGHTS[size or SIZES[drawn]], bool(flip), colour)

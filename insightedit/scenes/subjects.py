@@ -23,7 +23,7 @@ import numpy as np
 from insightedit.scenes import wordings
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_drawings
-from insightedit.scenes.draws import RandomAccessSampler, draw_background, pick, weighted
+from insightedit.scenes.draws import RandomAccessSampler, Rng, draw_background, pick, weighted
 from insightedit.scenes.render import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Renderer, Subject, is_held_out_subject
 from insightedit.scenes.sampler import MIN_CHANGED, EditSample, SceneSampler, distinct
 from insightedit.scenes.scene import Edit, Scene, SceneObject
@@ -133,10 +133,10 @@ class SubjectSampler(RandomAccessSampler):
 
     stream = "subjects"
 
-    def _draw(self, index: int, rng: np.random.Generator) -> SubjectSample:
+    def _draw(self, index: int, rng: Rng) -> SubjectSample:
         return self._first(lambda: self._attempt(index, rng), "new picture of subjects")
 
-    def _pair(self, index: int, rng: np.random.Generator) -> tuple[SubjectSample, SubjectSample]:
+    def _pair(self, index: int, rng: Rng) -> tuple[SubjectSample, SubjectSample]:
         """The same instruction twice; one reference shows its subject in another tint."""
 
         def attempt() -> tuple[SubjectSample, SubjectSample] | None:
@@ -150,7 +150,7 @@ class SubjectSampler(RandomAccessSampler):
 
         return self._first(attempt, "minimal pair of new pictures")
 
-    def _attempt(self, index: int, rng: np.random.Generator) -> SubjectSample | None:
+    def _attempt(self, index: int, rng: Rng) -> SubjectSample | None:
         backdrop = self._backdrop(rng)
         subjects = self._subjects(rng, backdrop)
         template = self._template(rng, wordings.PICTURE_TEMPLATES["create"])
@@ -163,7 +163,7 @@ class SubjectSampler(RandomAccessSampler):
         sample = SubjectSample(index, backdrop, subjects, slots, *words, self.renderer, backdrop_first)
         return sample if sample.is_clear() else None
 
-    def _backdrop(self, rng: np.random.Generator) -> Backdrop:
+    def _backdrop(self, rng: Rng) -> Backdrop:
         kind = weighted(rng, BACKDROP_WEIGHTS)
         if kind == "photo":
             return Backdrop(kind, photo=draw_background(rng, self.split, self.assets))
@@ -175,7 +175,7 @@ class SubjectSampler(RandomAccessSampler):
         names = tuple(known[int(i)] for i in rng.permutation(len(known))[: 1 if kind == "plain" else 2])
         return Backdrop(kind, tuple(BACKDROP_COLOURS[n] for n in names), names, across and kind == "gradient")
 
-    def _subjects(self, rng: np.random.Generator, backdrop: Backdrop) -> tuple[Subject, ...]:
+    def _subjects(self, rng: Rng, backdrop: Backdrop) -> tuple[Subject, ...]:
         """One subject, or two: of different classes, or every third time of one class in two tints.
 
         There are never more than two references, so a backdrop that is pictured has one subject.
@@ -195,7 +195,7 @@ class SubjectEditSampler(SceneSampler):
     stream = "subject_edits"
     templates = wordings.PICTURE_TEMPLATES
 
-    def _pair(self, index: int, rng: np.random.Generator) -> tuple[EditSample, EditSample]:
+    def _pair(self, index: int, rng: Rng) -> tuple[EditSample, EditSample]:
         """The same source and instruction twice; the reference shows its subject in another tint."""
 
         def attempt() -> tuple[EditSample, EditSample] | None:
@@ -208,9 +208,7 @@ class SubjectEditSampler(SceneSampler):
 
         return self._first(attempt, "minimal pair of subject edits")
 
-    def _draw(
-        self, index: int, rng: np.random.Generator, category: str | None = None, task: str | None = None
-    ) -> EditSample:
+    def _draw(self, index: int, rng: Rng, category: str | None = None, task: str | None = None) -> EditSample:
         task = pick(rng, ("add", "replace"))
         category = weighted(rng, self._known(CATEGORY_WEIGHTS, task)) if task == "replace" else "plain"
         return self._first(lambda: self._attempt(index, rng, category, task), f"{category} {task} edit of a subject")
@@ -218,9 +216,7 @@ class SubjectEditSampler(SceneSampler):
     def _is_clear(self, sample: EditSample) -> bool:
         return stands_out(sample.source, sample.target) >= MIN_CLEAR
 
-    def _edit(
-        self, rng: np.random.Generator, task: str, scene: Scene, targets: tuple[int, ...]
-    ) -> tuple[Edit, Subject]:
+    def _edit(self, rng: Rng, task: str, scene: Scene, targets: tuple[int, ...]) -> tuple[Edit, Subject]:
         subject = draw_subject(rng, self.split, self.assets, scene.absent(self.assets.classes))
         edit = Edit(task, name=subject.name, colour=subject.colour, flip=subject.flip)
         if task == "replace":
@@ -237,7 +233,7 @@ def subject_corpus(count: int, seed: int = 0) -> Iterator[str]:
 
 
 def draw_subject(
-    rng: np.random.Generator, split: str, assets: Assets, names: tuple[str, ...] = (), avoid: tuple[str, ...] = ()
+    rng: Rng, split: str, assets: Assets, names: tuple[str, ...] = (), avoid: tuple[str, ...] = ()
 ) -> Subject:
     """A subject that the split may show, in its own colours or tinted, half and half.
 
@@ -268,9 +264,7 @@ def _tints(name: str, split: str, assets: Assets, avoid: tuple[str, ...]) -> lis
     ]
 
 
-def _other_tint(
-    rng: np.random.Generator, subject: Subject, split: str, assets: Assets, avoid: tuple[str, ...] = ()
-) -> Subject:
+def _other_tint(rng: Rng, subject: Subject, split: str, assets: Assets, avoid: tuple[str, ...] = ()) -> Subject:
     """The subject in another tint."""
     tints = [c for c in _tints(subject.name, split, assets, avoid) if c != subject.colour]
     return replace(subject, colour=pick(rng, tints))

@@ -35,7 +35,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from insightedit.evaluation.metrics.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, clip_preprocess, dino_preprocess
-from insightedit.evaluation.metrics.pretrained import first_line, load_model, read
+from insightedit.evaluation.metrics.pretrained import Device, Source, first_line, load_model, read
 from insightedit.modeling.pretrained import weights_digest
 
 ARCHIVED_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's archives
@@ -128,11 +128,11 @@ class DinoEncoder(_Encoder):
 
 
 def load_clip(
-    model: str | os.PathLike = "openai/clip-vit-base-patch32",
+    model: Source = "openai/clip-vit-base-patch32",
     *,
-    weights: str | os.PathLike | None = None,
+    weights: Source | None = None,
     preprocess: str = "openai",
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
 ) -> ClipEncoder | OpenClipEncoder:
     """A CLIP from the disk, in float32, in the library that a published number was computed with.
 
@@ -164,10 +164,7 @@ def load_clip(
 
 
 def load_dino(
-    model: str | os.PathLike = "facebook/dino-vits16",
-    *,
-    preprocess: str = "openai",
-    device: str | torch.device = "cpu",
+    model: Source = "facebook/dino-vits16", *, preprocess: str = "openai", device: Device = "cpu"
 ) -> DinoEncoder:
     """DINO of transformers from the disk, in float32; arguments and errors as of `load_clip`."""
     from transformers import ViTModel
@@ -181,9 +178,9 @@ def load_open_clip(
     model: str = "ViT-B-32-quickgelu",
     *,
     pretrained: str = "openai",
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: Source | None = None,
     preprocess: str = "openai",
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
 ) -> OpenClipEncoder:
     """A CLIP of open_clip from the disk, in float32.
 

@@ -26,6 +26,7 @@ from einops import rearrange
 from torch import nn
 
 from insightedit.evaluation.metrics.masks import check_keep, check_same_size, to_unit
+from insightedit.evaluation.metrics.pretrained import Device
 
 Net = Literal["squeeze", "alex", "vgg"]
 
@@ -46,7 +47,7 @@ class Perceptual:
     "random:<seed>"), "lpips" (its version).
     """
 
-    def __init__(self, network: nn.Module, *, identity: dict[str, str], device: str | torch.device) -> None:
+    def __init__(self, network: nn.Module, *, identity: dict[str, str], device: Device) -> None:
         self.identity = identity
         self._device = torch.device(device)
         self._network = network.eval().requires_grad_(False).to(self._device)
@@ -77,11 +78,7 @@ class Perceptual:
 
 
 def build_perceptual(
-    net: Net = "squeeze",
-    *,
-    trunk: Path | None = None,
-    random_seed: int | None = None,
-    device: str | torch.device = "cpu",
+    net: Net = "squeeze", *, trunk: Path | None = None, random_seed: int | None = None, device: Device = "cpu"
 ) -> Perceptual:
     """An LPIPS net with the v0.1 heads.
 

@@ -16,8 +16,11 @@ from insightedit.hub.network import HUB_ID
 from insightedit.modeling.model_files import check_no_code
 from insightedit.modeling.pretrained import check_loaded
 
+Source = str | os.PathLike  # a folder, or a hub id whose files lie in the cache
+Device = str | torch.device  # where it computes
 
-def load_model(cls: Any, source: str | os.PathLike, *, device: str | torch.device = "cpu", **options: Any) -> Any:
+
+def load_model(cls: Any, source: Source, *, device: Device = "cpu", **options: Any) -> Any:
     """A model of transformers in float32, ready to be measured with, and without a random weight.
 
     `cls` is its class, e.g. `transformers.CLIPModel`; `source` a folder, or a hub id whose files lie in the cache.
@@ -41,7 +44,7 @@ def load_model(cls: Any, source: str | os.PathLike, *, device: str | torch.devic
     return model.to(device).eval()
 
 
-def read(from_pretrained: Any, source: str | os.PathLike, **options: Any) -> Any:
+def read(from_pretrained: Any, source: Source, **options: Any) -> Any:
     """What a class's `from_pretrained(source, local_files_only=True)` gives, with one sentence instead of its error."""
     name = os.fspath(source)
     try:

@@ -12,25 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from insightedit.detection.grounding_dino import Detection, GroundingDinoDetector
 from insightedit.detection.sam import SamSegmenter
 from insightedit.evaluation.metrics.masks import Box, crop
-from insightedit.evaluation.metrics.pretrained import load_model, read
+from insightedit.evaluation.metrics.pretrained import Device, Source, load_model, read
 from insightedit.evaluation.scenes.scoring import check_picture
-
-if TYPE_CHECKING:
-    import os
 
 BOX_THRESHOLD = 0.3
 
 
 def load_detector(
-    model: str | os.PathLike = "IDEA-Research/grounding-dino-base", *, device: str | torch.device = "cpu"
+    model: Source = "IDEA-Research/grounding-dino-base", *, device: Device = "cpu"
 ) -> GroundingDinoDetector:
     """Grounding DINO from the disk, in float32; the default is `groundingdino_swinb_cogcoor` of the original."""
     from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
@@ -40,9 +35,7 @@ def load_detector(
     return GroundingDinoDetector(network, processor, name=str(model))
 
 
-def load_segmenter(
-    model: str | os.PathLike = "facebook/sam-vit-huge", *, device: str | torch.device = "cpu"
-) -> SamSegmenter:
+def load_segmenter(model: Source = "facebook/sam-vit-huge", *, device: Device = "cpu") -> SamSegmenter:
     """SAM from the disk, in float32."""
     from transformers import SamModel, SamProcessor
 

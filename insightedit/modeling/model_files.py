@@ -30,7 +30,7 @@ LIMITS: tuple[tuple[str, float, float, str], ...] = (
     (r".*vocab.*", 1, 2**24, "tokens"),
     (r".*(max_position|max_length|seq_length|max_new_tokens).*", 0, 2**24, "positions"),
     # a size without a limit of its own: a layer wider than a million would not fit any memory
-    (r".*", -(2**20), 2**20, "too many for any memory"),
+    (r"(?s:.*)", -(2**20), 2**20, "too many for any memory"),
 )
 """Pattern of a setting's name, least and most, and of what; the first that matches counts."""
 _REMEDY = "weights and settings are of different models, or damaged; export or fetch the model again."

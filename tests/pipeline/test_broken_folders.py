@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from insightedit.export.folder import export_editor
+from insightedit.modeling.model_files import check_settings
 from insightedit.pipelines.loading import describe_model, load_pipeline
 from insightedit.pipelines.model_folder import check_model_folder
 from tests.pipeline.broken_folders import (
@@ -300,3 +301,10 @@ class TestInfo:
 def test_pickles_are_not_read_even_if_asked_for(tiny_folder):
     with pytest.raises(ValueError, match="use_safetensors=False was given: pickles are not read"):
         load_pipeline(tiny_folder, "cpu").from_pretrained(tiny_folder, use_safetensors=False)
+
+
+def test_a_number_is_checked_whatever_its_name():
+    for name in ("hidden_size", "a\nb"):
+        check_settings(Path("config.json"), {name: 2**20})
+        with pytest.raises(ValueError, match=r"(?s)config.json: .* is 1048577: it may be -1.*too many for any memory"):
+            check_settings(Path("config.json"), {"inner": [{name: 2**20 + 1}]})

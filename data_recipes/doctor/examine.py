@@ -19,7 +19,7 @@ from data_recipes.doctor.signatures import Signatures, named_test_set, near, sig
 from data_recipes.formats.reading import guess_kind, splits_of
 from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
-from insightedit.datasets.advancededit import json_files, step_of
+from insightedit.datasets.advancededit import step_files
 from insightedit.datasets.columns import ColumnsError
 from insightedit.datasets.reading import ReadError, load_json
 from insightedit.datasets.table_files import ENDINGS, data_files, is_arrow
@@ -239,8 +239,7 @@ def json_faults(root: Path) -> Iterator[Finding]:
     Made pictures are called after their photo: where the photo is the target of a removal, or the source of an
     addition, the two are swapped.
     """
-    for path in json_files(root):
-        step = step_of(path, root)
+    for path, step in step_files(root):
         if step is None:
             continue
         name = path.relative_to(root).as_posix()

@@ -22,7 +22,7 @@ from data_recipes.formats.reading import Listed, open_pairs, place_of, resized
 from data_recipes.formats.writers import save_png, write_json
 from data_recipes.runner.inputs import Input, InputConfig
 from data_recipes.runner.records import ObjectAnnotation, Record
-from insightedit.datasets.advancededit import TASKS, by_stem, is_told, json_files, pair_files, step_of
+from insightedit.datasets.advancededit import TASKS, by_stem, is_told, pair_files, step_files
 from insightedit.datasets.reading import FIELDS, Finder, ReadError, load_json, natural, read_pixels, unique_keys
 from insightedit.datasets.segmentation import decode_mask, encode_mask
 
@@ -46,8 +46,7 @@ def open_advancededit(config: InputConfig) -> Input:
     if root.is_dir() and pair_files(root):
         return open_pairs(config)
     photos: dict[str, dict[float, Path]] = {}
-    for file in json_files(root):
-        step = step_of(file, root)
+    for file, step in step_files(root):
         if step is not None and step < 3:
             photos.setdefault(file.stem, {})[step] = file
     if not photos:

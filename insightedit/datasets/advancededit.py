@@ -85,27 +85,21 @@ def reasonedit(config: SourceConfig) -> Listing:
     return Listing(len(keys), make, keys.__getitem__, [file], is_fitted=True)
 
 
-def step_of(file: Path, root: Path) -> float | None:
-    """The step whose folder a file lies in, 1.1 to 5; None outside of all."""
-    for part in reversed(file.relative_to(root).parts[:-1]):
-        if found := re.match(r"1_([12])_", part):
-            return 1 + int(found[1]) / 10
-        if found := re.match(r"([2-5])_", part):
-            return float(found[1])
-    return None
-
-
-def json_files(root: Path) -> list[Path]:
-    """The JSON files below a folder, in the natural order of their names."""
+def step_files(root: Path) -> list[tuple[Path, float | None]]:
+    """(file, the step whose folder it lies in, 1.1 to 5, None outside of all) of the JSON files below a root."""
     files = [path for path in root.rglob("*.json") if path.is_file() and not is_junk(path.relative_to(root))]
-    return sorted(files, key=lambda path: natural(path.relative_to(root).as_posix()))
+    found = list[tuple[Path, float | None]]()
+    for file in sorted(files, key=lambda path: natural(path.relative_to(root).as_posix())):
+        marks = (re.match(r"1_([12])_|([2-5])_", part) for part in reversed(file.relative_to(root).parts[:-1]))
+        mark = next(filter(None, marks), None)
+        found.append((file, mark and (1 + int(mark[1]) / 10 if mark[1] else float(mark[2]))))
+    return found
 
 
 def pair_files(root: Path) -> list[tuple[Path, str]]:
     """(file, "remove_add" or "replace") of the last step that has a photo's pairs, by photo."""
     last: dict[tuple[str, str], tuple[float, Path]] = {}
-    for file in json_files(root):
-        step = step_of(file, root)
+    for file, step in step_files(root):
         if step is None or step < 3:
             continue
         kind = "replace" if "replace" in file.relative_to(root).parts else "remove_add"

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from insightedit.datasets.advancededit import JUDGED, json_files, read_entry, step_of
+from insightedit.datasets.advancededit import JUDGED, read_entry, step_files
 from insightedit.datasets.notes import UNPACKED, Entry, EntryError, Notes, as_id, some
 from insightedit.datasets.reading import ReadError
 from insightedit.datasets.segmentation import decode_mask
@@ -96,8 +96,7 @@ def _read_manifest(notes: Notes) -> list[Group] | None:
 def _read_steps(notes: Notes) -> list[Group]:
     """Records by file, of the last step that has the photo and kind of task."""
     last: dict[tuple[str, str], tuple[float, Group]] = {}
-    for path in json_files(notes.folder):
-        found = step_of(path, notes.folder)
+    for path, found in step_files(notes.folder):
         step = FIRST_STEP if found is None else found
         if step < FIRST_STEP or path.relative_to(notes.folder).parts[0] == UNPACKED:
             continue

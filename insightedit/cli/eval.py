@@ -185,7 +185,8 @@ def _finish(report: SceneReport, out: Path) -> None:
         screen.print(line, highlight=False)
     for table in (reports.details_table(report), reports.groups_table(report.model)):
         screen.print(table or "")
-    screen.print(f"Verdicts: {reports.verdicts_line(report.model)}", highlight=False)
+    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in report.model.verdicts.items())
+    screen.print(f"Verdicts: {verdicts}", highlight=False)
     screen.print(reports.failures_table(report.model) or "")
     if report.pairs is not None:
         screen.print(reports.pairs_line(report.pairs), highlight=False)

@@ -1,13 +1,7 @@
 """`insightedit eval BENCHMARK FOLDER`: measure an editor on a published benchmark.
 
-insightedit eval list                                              # what can be measured, and by which rules
-insightedit eval magicbrush --help                                 # where to get it, its licence and its tree
-insightedit eval magicbrush MagicBrush/test --model runs/insightedit/model --out runs/eval/ours
-insightedit eval magicbrush MagicBrush/test --results edited/ --method UltraEdit --out runs/eval/ultraedit
-insightedit eval table runs/eval/ours runs/eval/ultraedit --published
-insightedit eval paired runs/eval/ours runs/eval/ultraedit
-
-The commands that read what was measured are in `insightedit.cli.eval_reading`.
+`insightedit eval list` tells what can be measured, and by which rules; `insightedit eval magicbrush --help` tells where
+to get it, its licence, its tree and examples. What reads finished runs: `insightedit.cli.eval_reading`.
 """
 
 from __future__ import annotations

@@ -1,15 +1,9 @@
 """Commands of `insightedit eval` that read what runs wrote: tables, tests, reports, raters' votes, a judge's replies.
 
-insightedit eval table runs/eval/ours runs/eval/ultraedit --published
-insightedit eval table runs/eval/ours --category PSNR --format latex
-insightedit eval paired runs/eval/ours runs/eval/ultraedit --primary CLIP_I
 insightedit eval report runs/eval                             # OUT/report.html and a contact sheet per category
 insightedit eval report runs/eval/a runs/eval/b --out ab.html # side by side, with tests and a trade-off
 insightedit eval report runs/eval --by LPIPS:strict           # best and worst by another metric
 insightedit eval report runs/eval --votes a.json --votes b.json --votes c.json --key rating/key.json
-insightedit eval rate runs/eval/ours runs/eval/ultraedit --page rating/ --count 30
-insightedit eval rate votes1.json votes2.json votes3.json --key rating/key.json
-insightedit eval judge-replay runs/eval/judged
 """
 
 from __future__ import annotations
@@ -37,12 +31,11 @@ if TYPE_CHECKING:
 FORMATS = {"markdown": to_markdown, "latex": to_latex}
 TOLERANCE = 1e-9  # of a replayed value
 
-Runs = Annotated[list[Path], typer.Argument(help="Folders that `insightedit eval BENCHMARK` wrote.")]
 Format = Annotated[str, typer.Option("--format", help="markdown or latex.")]
 
 
 def table(
-    folders: Runs,
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `insightedit eval BENCHMARK` wrote.")],
     form: Format = "markdown",
     published: Annotated[bool, typer.Option("--published", help="Below the papers' own rows.")] = False,
     category: Annotated[
@@ -104,8 +97,7 @@ def _published_tables(runs: Sequence[ReportRun], how: Resampling) -> list[Table]
 
 def category_tables(runs: Sequence[ReportRun], category: str, how: Resampling | None = None) -> list[Table]:
     """A metric by category, with the mean over all samples and over all categories; one table per benchmark."""
-    from insightedit.evaluation.reporting.category_tables import category_grid
-    from insightedit.evaluation.reporting.run_tables import columns_of
+    from insightedit.evaluation.reporting.run_tables import category_grid, columns_of
     from insightedit.evaluation.reporting.runs import all_records
 
     (column,) = _chosen(columns_of(runs), [category])

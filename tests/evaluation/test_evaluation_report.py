@@ -57,7 +57,7 @@ def test_tables_show_the_model_beside_its_controls(report: SceneReport) -> None:
     assert "50.0 (23.7 - 76.3)" in text and "60.0 (10 capped)" in text and "[50 %]" in text
     groups = shown(reports.groups_table(report.model))
     assert "left right" in groups and "5*" in groups and "macro mean 50.0 %" in groups
-    assert reports.verdicts_line(report.model) == "success 5, wrong object 5"
+    assert report.model.verdicts == {"success": 5, "wrong object": 5}
     assert "both right in 0.0" in reports.pairs_line(report.pairs) and "25.0 %" in reports.pairs_line(report.pairs)
 
 

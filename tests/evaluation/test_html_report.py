@@ -27,11 +27,11 @@ from insightedit.evaluation.core.significance import Interval, Resampling
 from insightedit.evaluation.core.statistics import Rate
 from insightedit.evaluation.judge.votes import AlignReport, MethodVotes
 from insightedit.evaluation.reporting import pictures, plots, run_tables
-from insightedit.evaluation.reporting.category_tables import SUMMARY, metrics_by_category, table_by_category
 from insightedit.evaluation.reporting.choice import by_hash, choose, from_best
 from insightedit.evaluation.reporting.columns import ProtocolMixError
 from insightedit.evaluation.reporting.html_report import render_html_report, write_html_report, write_sheets
 from insightedit.evaluation.reporting.report import write_report
+from insightedit.evaluation.reporting.run_tables import SUMMARY, metrics_by_category, table_by_category
 from insightedit.evaluation.reporting.runs import merge_runs, read_report_run, with_votes
 from insightedit.evaluation.reporting.tables import APART, CONTROL_GROUP, OURS
 from insightedit.evaluation.scenes import benchmark

@@ -12,9 +12,9 @@ import pytest
 
 from insightedit.evaluation.core.records import MetricRecord
 from insightedit.evaluation.core.significance import Resampling, mean_interval
-from insightedit.evaluation.reporting.category_tables import ONE_CLUSTER, category_grid, paired_table
 from insightedit.evaluation.reporting.columns import ProtocolMixError, gather
 from insightedit.evaluation.reporting.published import load_published
+from insightedit.evaluation.reporting.run_tables import ONE_CLUSTER, category_grid, paired_table
 from insightedit.evaluation.reporting.table_formatting import Cell, Column, Row, Table, mark, to_latex, to_markdown
 from insightedit.evaluation.reporting.tables import (
     APART,

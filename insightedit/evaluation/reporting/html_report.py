@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from insightedit.evaluation.core.significance import CategoryTable, Resampling, power_hint
 from insightedit.evaluation.core.statistics import FEW
 from insightedit.evaluation.reporting import plots, run_tables
-from insightedit.evaluation.reporting.category_tables import metrics_by_category, table_by_category
 from insightedit.evaluation.reporting.choice import choose
 from insightedit.evaluation.reporting.pictures import CardMaker, contact_sheet, sheet_names
 from insightedit.evaluation.reporting.runs import ReportRun, merge_runs, read_report_run, with_votes
@@ -94,7 +93,7 @@ def render_html_report(runs: Sequence[ReportRun], *, how: Resampling | None = No
         power=power_hint(first.column(headlines[0]).n),
         pairs=_pairs(runs, how),
         categories=[
-            metrics_by_category(run.method, tables[run.method], len(run.column(headline).categories))
+            run_tables.metrics_by_category(run.method, tables[run.method], len(run.column(headline).categories))
             for run, headline in zip(runs, headlines, strict=True)
         ],
         published=run_tables.published_tables(runs, how, only_theirs=True),
@@ -123,7 +122,7 @@ def _sort_key(text: str) -> str:
 def _by_category(run: ReportRun, how: Resampling) -> Tables:
     """Each metric by category; those without any value are left out."""
     found = {metric: run.column(metric) for metric in run.columns}
-    return {metric: table_by_category(column, how) for metric, column in found.items() if column.values}
+    return {metric: run_tables.table_by_category(column, how) for metric, column in found.items() if column.values}
 
 
 def _pairs(runs: Sequence[ReportRun], how: Resampling) -> Table | None:

@@ -78,14 +78,9 @@ class PublishedColumn:
     label: str  # header without arrow
     span: str  # heading above several columns, "" without
     template: str  # Python format of a value
-    metric: Metric | None  # what it means; None for a property of a data set
+    better: str  # which end is the good one; "n/a" for a property of a data set
     # whether ours may stand in it; None for what is not measured on a benchmark of ours
     comparability: Comparability | None
-
-    @property
-    def better(self) -> str:
-        """Which end of the column is the good one; "n/a" for a property of a data set."""
-        return self.metric.better if self.metric else "n/a"
 
     def text(self, value: Value | None) -> str:
         """A value as printed; "" for None, a tick or a cross for a truth value."""
@@ -211,8 +206,9 @@ def _table(
             if label is None:
                 raise ValueError(f"column {one['key']} is no metric and has no label.")
             rule = _comparability(layout, entries, benchmark.name, one["key"]) if benchmark.bench else None
+            better = metric.better if metric else "n/a"
             look = one.get("span", ""), one.get("format", "{:.3f}")
-            columns.append(PublishedColumn(benchmark, one["key"], label, *look, metric, rule))
+            columns.append(PublishedColumn(benchmark, one["key"], label, *look, better, rule))
     return PublishedTable(
         paper=layout["paper"],
         number=layout["table"],

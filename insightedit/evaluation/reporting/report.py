@@ -13,7 +13,7 @@ from insightedit.evaluation.core.records import read_records, write_records
 from insightedit.evaluation.core.run_folder import RECORDS, RUN
 from insightedit.evaluation.core.statistics import Rate, mcnemar
 from insightedit.evaluation.reporting.pictures import contact_sheet, example_card
-from insightedit.evaluation.reporting.runs import ASKED_CONTROLS
+from insightedit.evaluation.reporting.runs import missing_rows
 from insightedit.evaluation.scenes.report import MODEL_ROW, is_pair, line_of
 from insightedit.files import check_folder, write_text
 from insightedit.images.provenance import save_picture
@@ -99,12 +99,9 @@ def rows_table(report: SceneReport) -> Table:
 
 def missing_controls(report: SceneReport) -> list[str]:
     """A line for every control row that could not be computed, with the reason."""
-    present = {row.name for row in report.rows}
-    wanted = ASKED_CONTROLS["new" if "empty_backdrop" in present else "editing"]
     return [
         f"{name.replace('_', ' ')}: not computed, {WHY_MISSING[name if name in WHY_MISSING else name.split('_')[0]]}"
-        for name in wanted
-        if name not in present
+        for name in missing_rows([row.name for row in report.rows])
     ]
 
 
@@ -157,11 +154,6 @@ def groups_table(row: SceneRow) -> Table:
             table.add_row(grouping if position == 0 else "", name.replace("_", " "), f"{value.n}{star}", _rate(value))
         table.add_section()
     return table
-
-
-def verdicts_line(row: SceneRow) -> str:
-    """What became of the samples, most frequent first."""
-    return ", ".join(f"{verdict} {count}" for verdict, count in row.verdicts.items())
 
 
 def pairs_line(pairs: PairResult) -> str:

@@ -1,22 +1,43 @@
-"""The tables of runs, as commands print them and as a report shows them."""
+"""The tables of runs, as commands print them and as a report shows them: all rows, by category, in pairs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from insightedit.evaluation.core.significance import Resampling
-from insightedit.evaluation.reporting.category_tables import paired_table
+from insightedit.evaluation.core.records import MetricRecord
+from insightedit.evaluation.core.significance import (
+    METHODS,
+    CategoryTable,
+    Comparison,
+    Interval,
+    Resampling,
+    by_category,
+    compare_columns,
+    holm,
+    power_hint,
+)
+from insightedit.evaluation.reporting.columns import MetricValues, gather
 from insightedit.evaluation.reporting.plots import Spot
 from insightedit.evaluation.reporting.published import load_published
 from insightedit.evaluation.reporting.runs import ReportRun, all_records
-from insightedit.evaluation.reporting.table_formatting import Table
-from insightedit.evaluation.reporting.tables import MetricColumn, beside_published, mean_of, results_table
+from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Column, Row, Table
+from insightedit.evaluation.reporting.tables import (
+    BINARY,
+    FEW_NOTE,
+    MetricColumn,
+    beside_published,
+    interval_text,
+    mean_of,
+    results_table,
+)
 
 NOT_BESIDE = "These numbers do not stand beside the published ones: the notes say why."
 REASON_LENGTH = 300  # letters of a reason that are shown
 KEPT = ("psnr_background", "PSNR", "SSIM", "CLIP_I", "DINO", "LPIPS", "L1")  # of a trade-off's horizontal axis
+ONE_CLUSTER = "One source picture or session alone shows nothing about others: no interval, and p is 1."
+SUMMARY = {"micro": "all samples alike (micro)", "macro": "all categories alike (macro)"}
 
 
 @dataclass(frozen=True)
@@ -130,3 +151,175 @@ def spots(runs: Sequence[ReportRun], how: Resampling) -> tuple[MetricColumn, Met
         for run in runs
     ]
     return kept, edited, found
+
+
+def metrics_by_category(method: str, tables: Mapping[MetricColumn, CategoryTable], n: int) -> Table:
+    """One method of `n` samples: categories down, metrics across; small categories are marked, not hidden."""
+    rows: list[tuple[str, str, int, str, list[Interval | None]]] = []
+    by_name = [{row.name: row for row in table.rows} for table in tables.values()]
+    for name in dict.fromkeys(name for found in by_name for name in found):
+        found = [one.get(name) for one in by_name]
+        count = max(row.n + row.failed for row in found if row is not None)
+        few = FEW_MARK if any(row is None or row.is_small for row in found) else ""
+        rows.append((name or "(none)", "", count, few, [row and row.interval for row in found]))
+    for attribute, label in SUMMARY.items():
+        rows.append((label, "Mean", n, "", [getattr(table, attribute) for table in tables.values()]))
+
+    def cell(interval: Interval | None, metric: MetricColumn, count: int) -> Cell:
+        if interval is None:
+            return Cell()
+        few = FEW_MARK if interval.is_small else ""
+        behind = f" (n = {interval.n})" if interval.n != count else ""
+        below = interval_text(interval, metric.template) + behind
+        return Cell(metric.template.format(interval.value) + few, below.strip())
+
+    lines = [
+        Row(name, (Cell(f"{count}{few}"), *(cell(*one, count) for one in zip(found, tables, strict=True))), group)
+        for name, group, count, few, found in rows
+    ]
+    remarks = (f"{FEW_NOTE[:-1]}, in the category or behind the number.",)
+    return Table(
+        f"{method} by category",
+        (Column("n"), *(metric.heading() for metric in tables)),
+        tuple(lines),
+        (),
+        remarks,
+        "Category",
+    )
+
+
+def category_grid(
+    records: Iterable[MetricRecord], column: MetricColumn, *, bench: str, how: Resampling | None = None
+) -> Table:
+    """One metric by category, every method with n, mean and interval; small categories are marked, not hidden."""
+    how = how or Resampling()
+    columns = _chosen(records, bench, [column])
+    tables = [table_by_category(one, how) for one in columns]
+    head = column.heading()
+    headings = tuple(
+        Column(label, over=one.key.method, better=better)
+        for one in columns
+        for label, better in (("n", "n/a"), (head.label, head.better), (_confidence(how), "n/a"))
+    )
+
+    def cells(interval: Interval | None, failed: int = 0) -> list[Cell]:
+        size = f"{interval.n if interval else 0}{FEW_MARK if interval is None or interval.is_small else ''}"
+        size += f" (+{failed} failed)" if failed else ""
+        if interval is None:
+            return [Cell(size), Cell(), Cell()]
+        return [
+            Cell(size),
+            Cell(column.template.format(interval.value)),
+            Cell(interval_text(interval, column.template)),
+        ]
+
+    by_name = [{row.name: (row.interval, row.failed) for row in table.rows} for table in tables]
+    lines = [
+        Row(name or "(none)", tuple(cell for rows in by_name for cell in cells(*rows.get(name, (None,)))))
+        for name in dict.fromkeys(name for rows in by_name for name in rows)
+    ]
+    for attribute, label in SUMMARY.items():
+        means = tuple(cell for table in tables for cell in cells(getattr(table, attribute)))
+        lines.append(Row(label, means, group="Mean"))
+    wilson = ", or by Wilson" if column.metric_name in BINARY else ""
+    return Table(
+        title=f"{head.label} ({column.metric_variant}) by category on {bench}",
+        headings=headings,
+        lines=tuple(lines),
+        remarks=(
+            f"Protocol {columns[0].protocol_hash}; intervals from {how.resamples:,} resamples of source pictures or "
+            f"sessions, seed {how.seed}{wilson}.",
+            *((FEW_NOTE,) if any(row.is_small for table in tables for row in table.rows) else ()),
+            power_hint(min(table.micro.n for table in tables)),
+        ),
+        corner="Category",
+    )
+
+
+def table_by_category(column: MetricValues, how: Resampling) -> CategoryTable:
+    """One method's numbers by one metric, by category."""
+    return by_category(column, binary=column.key.metric_name in BINARY, how=how)
+
+
+def paired_table(
+    records: Iterable[MetricRecord],
+    first: str,
+    columns: Sequence[MetricColumn],
+    *,
+    bench: str,
+    primary: Collection[str] = (),
+    how: Resampling | None = None,
+) -> Table:
+    """The first method against every other, on the samples that both have.
+
+    P-values of `primary` metrics, which were fixed before looking, are corrected together by Holm's method; the others'
+    are shown uncorrected.
+
+    Raises:
+        ValueError: if a metric or the method has no records, or there is nothing to compare with.
+    """
+    how = how or Resampling()
+    chosen = _chosen(records, bench, columns)
+    results: dict[tuple[str, MetricColumn], Comparison] = {}
+    for column in columns:
+        members = {one.key.method: one for one in chosen if one.key.metric == column.key}
+        if first not in members:
+            raise ValueError(
+                f"{first} has no {column.metric_name} ({column.metric_variant}) on {bench}; "
+                f"{', '.join(members) or 'nobody'} has: name one of them."
+            )
+        for name, other in members.items():
+            if name != first:
+                results[name, column] = compare_columns(members[first], other, how=how)
+    if not results:
+        raise ValueError(f"only {first} is in the records: give those of another method too.")
+    corrected = holm({f"{name} {c}": one.p_value for (name, c), one in results.items() if c.metric_name in primary})
+    lines = []
+    for (name, column), result in results.items():
+        difference, p_holm = result.difference, corrected.get(f"{name} {column}")
+        texts = (
+            column.heading().text,
+            f"{difference.n}{FEW_MARK if difference.is_small else ''}",
+            column.template.format(result.first),
+            column.template.format(result.second),
+            f"{difference.value:+.3f}",
+            interval_text(difference),
+            _p_text(result.p_value),
+            "" if p_holm is None else _p_text(p_holm),
+        )
+        lines.append(Row(name, tuple(map(Cell, texts))))
+    missing = sum(one.only_first + one.only_second for one in results.values())
+    return Table(
+        title=f"{first} against others on {bench}, on shared samples",
+        headings=tuple(map(Column, ("metric", "n", first, "other", "difference", _confidence(how), "p", "p (Holm)"))),
+        lines=tuple(lines),
+        remarks=(
+            f"Difference: {first} minus the other. Interval: {METHODS[how.method]} bootstrap of source pictures or "
+            f"sessions, {how.resamples:,} resamples, seed {how.seed}; p: sign flips of the same.",
+            f"Holm's correction over the primary metrics: {', '.join(primary) or 'none was named'}.",
+            *((ONE_CLUSTER,) if any(one.difference.clusters < 2 for one in results.values()) else ()),
+            *((f"Left out as only one of two has them: {missing} values.",) if missing else ()),
+        ),
+        corner="against",
+    )
+
+
+def _p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _confidence(how: Resampling) -> str:
+    return f"{100 * how.confidence:g} % CI"
+
+
+def _chosen(records: Iterable[MetricRecord], bench: str, columns: Sequence[MetricColumn]) -> list[MetricValues]:
+    wanted = {column.key for column in columns}
+
+    def part(record: MetricRecord) -> str | None:
+        return bench if record.bench == bench and (record.metric_name, record.metric_variant) in wanted else None
+
+    chosen = list(gather(records, part=part).values())
+    if not chosen:
+        named = ", ".join(f"{name} ({variant})" for name, variant in sorted(wanted))
+        raise ValueError(f"no record has {named} on {bench}: name what the records have.")
+    return chosen

@@ -206,6 +206,12 @@ def _pairs(entries: Mapping[str, Any]) -> str:
     )
 
 
+def missing_rows(present: Collection[str]) -> tuple[str, ...]:
+    """Control rows that scenes always ask for and that could not be computed."""
+    wanted = ASKED_CONTROLS["new" if "empty_backdrop" in present else "editing"]
+    return tuple(name for name in wanted if name not in present)
+
+
 def read_report_run(folder: Path) -> ReportRun:
     """Read a folder that a benchmark run wrote."""
     card = run_folder.read_run(folder)
@@ -225,14 +231,13 @@ def read_report_run(folder: Path) -> ReportRun:
         columns.append(MetricColumn(name, one["metric_variant"], one.get("better"), **LOOKS.get(name, plain)))
     primary = Counter(one["failure"] for one in facts)
     carried = Counter(code for one in facts for code in one["failures"])
-    controls = ASKED_CONTROLS["new" if "empty_backdrop" in methods else "editing"] if facts else ()
     return ReportRun(
         folder=folder,
         card=card,
         records=records,
         samples=_samples(folder),
         columns=tuple(column for column in columns if column.key in measured),
-        missing_rows=tuple(name for name in controls if name not in methods),
+        missing_rows=missing_rows(methods) if facts else (),
         failures=tuple(
             FailureCount(code, text, primary[code], carried[code])
             for code, text in FAILURES.items()

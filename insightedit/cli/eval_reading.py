@@ -23,7 +23,7 @@ from insightedit.files import check_others
 
 if TYPE_CHECKING:
     from insightedit.evaluation.core.significance import Resampling
-    from insightedit.evaluation.judge.viescore import JudgeSummary, Verdict
+    from insightedit.evaluation.judge.viescore import Verdict
     from insightedit.evaluation.judge.votes import RatingItem
     from insightedit.evaluation.reporting.runs import ReportRun
     from insightedit.evaluation.reporting.tables import MetricColumn
@@ -273,7 +273,21 @@ def judge_replay(
             verdicts, differing, total = _replay(folder, replies)
         except MissingReplyError as error:
             raise ValueError(str(error)) from error
-        _print_judge_summary(summarise(verdicts))
+        summary = summarise(verdicts)
+        days = " to ".join(dict.fromkeys(day for day in summary.dates if day)) or "unknown"
+        title = f"{summary.judge}, rubric {summary.rubric} {summary.rubric_hash}, replies of {days}"
+        shown = titled_table(title, [""], ["n", "mean", "missing as 0", "mean of categories"])
+        for name, column in summary.columns.items():
+            means = (column.mean, column.pessimistic, summary.macro[name].mean)
+            shown.add_row(name, str(column.n), *("-" if value is None else f"{value:.3f}" for value in means))
+        screen = console()
+        screen.print(shown)
+        missing = f"{summary.missing_samples} of {summary.n} samples without an answer"
+        reasons = ", ".join(f"{name} {count}" for name, count in summary.reasons.items())
+        screen.print(f"{missing}{f' ({reasons})' if reasons else ''}.", highlight=False)
+        for name, kappa in summary.repeat_kappa.items():
+            agreement = "undefined" if kappa is None else f"{kappa:.2f}"
+            screen.print(f"Agreement of the repeats, {name}: kappa {agreement}.", highlight=False)
         if differing:
             raise ValueError(
                 f"{differing} of {total} numbers of {folder} do not follow from the replies: measure again."
@@ -327,23 +341,6 @@ def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int
             if advance is not None:
                 advance(1)
     return verdicts, differing, len(before)
-
-
-def _print_judge_summary(summary: JudgeSummary) -> None:
-    days = " to ".join(dict.fromkeys(day for day in summary.dates if day)) or "unknown"
-    title = f"{summary.judge}, rubric {summary.rubric} {summary.rubric_hash}, replies of {days}"
-    shown = titled_table(title, [""], ["n", "mean", "missing as 0", "mean of categories"])
-    for name, column in summary.columns.items():
-        means = (column.mean, column.pessimistic, summary.macro[name].mean)
-        shown.add_row(name, str(column.n), *("-" if value is None else f"{value:.3f}" for value in means))
-    screen = console()
-    screen.print(shown)
-    missing = f"{summary.missing_samples} of {summary.n} samples without an answer"
-    reasons = ", ".join(f"{name} {count}" for name, count in summary.reasons.items())
-    screen.print(f"{missing}{f' ({reasons})' if reasons else ''}.", highlight=False)
-    for name, kappa in summary.repeat_kappa.items():
-        agreement = "undefined" if kappa is None else f"{kappa:.2f}"
-        screen.print(f"Agreement of the repeats, {name}: kappa {agreement}.", highlight=False)
 
 
 COMMANDS = {"table": table, "paired": paired, "rate": rate, "judge-replay": judge_replay, "report": report}

@@ -146,10 +146,10 @@ def spots(runs: Sequence[ReportRun], how: Resampling) -> tuple[MetricColumn, Met
     if len(runs) < 2 or not shared or not all(run.column(edited).values for run in runs):
         return None
     kept = shared[0]
-    found = [
-        Spot(run.method, mean_of(run.column(kept), how), mean_of(run.column(edited), how), run.guidance)
-        for run in runs
-    ]
+    found = []
+    for run in runs:
+        scale = run.card.settings.get("image_guidance_scale")
+        found.append(Spot(run.method, *(mean_of(run.column(one), how) for one in (kept, edited)), scale))
     return kept, edited, found
 
 

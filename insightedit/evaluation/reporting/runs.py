@@ -87,12 +87,6 @@ class ReportRun:
         return f"{self.method} on {self.card.benchmark.get('title') or self.benchmark}"
 
     @property
-    def guidance(self) -> float | None:
-        """Scale of image guidance, None if the run has none."""
-        scale = self.card.settings.get("image_guidance_scale")
-        return float(scale) if isinstance(scale, int | float) and not isinstance(scale, bool) else None
-
-    @property
     def facts(self) -> dict[str, Any]:
         """What is to be known about the run -> its value; what has none is left out."""
         card, bench, protocol, outputs = self.card, self.card.benchmark, self.card.protocol, self.card.outputs

@@ -56,23 +56,15 @@ def command_line(recipe_name: str | None = None) -> typer.Typer:
     @app.command(cls=Command, epilog=epilog, help=_about(recipe_name) if recipe_name else about)
     def run(
         words: Annotated[
-            list[str] | None,
-            typer.Argument(metavar="KEY=VALUE", help="Settings that differ from the file.", show_default=False),
+            list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that differ from the file.")
         ] = None,
-        config: Annotated[
-            str | None, typer.Option(help="YAML file, or a name of configs/data.", show_default=False)
-        ] = None,
+        config: Annotated[str | None, typer.Option(help="YAML file, or a name of configs/data.")] = None,
         out: Annotated[
-            Path | None,
-            typer.Option(help="Folder to write; new, empty, or begun by the same command.", show_default=False),
+            Path | None, typer.Option(help="Folder to write; new, empty, or begun by the same command.")
         ] = None,
-        engine: Annotated[
-            str | None, typer.Option(help="local (processes) or ray (a cluster).", show_default=False)
-        ] = None,
-        workers: Annotated[
-            int | None, typer.Option(help="Processes, or Ray actors of each model.", show_default=False)
-        ] = None,
-        count: Annotated[int | None, typer.Option(help="Only so many inputs.", min=1, show_default=False)] = None,
+        engine: Annotated[str | None, typer.Option(help="local (processes) or ray (a cluster).")] = None,
+        workers: Annotated[int | None, typer.Option(help="Processes, or Ray actors of each model.")] = None,
+        count: Annotated[int | None, typer.Option(help="Only so many inputs.", min=1)] = None,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Try some inputs; tell time, rejects, tokens and cost.")
         ] = False,

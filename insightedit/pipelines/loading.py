@@ -81,8 +81,7 @@ def load_pipeline(
     name = find_model(model)
     place = name if Path(name).is_dir() else str(fetch_model(name))
     try:
-        kind = pipeline_class(read_json(Path(place) / INDEX), place)
-        pipeline = kind.from_pretrained(place, dtype=dtype)
+        pipeline = pipeline_class(read_json(Path(place) / INDEX), place).from_pretrained(place, dtype=dtype)
     except OSError as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"Cannot load the model {name}: {first_line}") from error

@@ -317,16 +317,6 @@ def _wrong_replacement(record: Record, world: World, rng: np.random.Generator) -
     return record.but(**{_painted(record): OracleInpainter().paint([painting])[0]})
 
 
-def _swapped(record: Record, world: World, rng: np.random.Generator) -> Record | None:
-    if record.source is None:
-        return None
-    return record.but(source=record.target, target=record.source)
-
-
-def _empty_mask(record: Record, world: World, rng: np.random.Generator) -> Record | None:
-    return None if record.mask is None else record.but(mask=np.zeros_like(record.mask))
-
-
 def _loose_mask(record: Record, world: World, rng: np.random.Generator) -> Record | None:
     """The whole picture, or a box so far around the thing that it is seven times as large."""
     if record.mask is None:
@@ -350,7 +340,11 @@ KINDS: dict[str, Spoil] = {
     "bleed": _bleed,
     "wrong_removal": _wrong_removal,
     "wrong_replacement": _wrong_replacement,
-    "swapped": _swapped,
-    "empty_mask": _empty_mask,
+    "swapped": lambda record, world, rng: (
+        None if record.source is None else record.but(source=record.target, target=record.source)
+    ),
+    "empty_mask": lambda record, world, rng: (
+        None if record.mask is None else record.but(mask=np.zeros_like(record.mask))
+    ),
     "loose_mask": _loose_mask,
 }

@@ -33,6 +33,7 @@ TOUCHED = 0.1  # share of a thing's pixels that differ, from which on it may be 
 COARSE = (1.0, 0.8, 0.62, 0.48, 0.36)  # heights that are tried first, as shares of the old thing's
 BEST = 4  # guesses that are looked at closely
 KEPT = 512  # readings that are remembered
+Things = tuple[SceneObject, ...]
 
 
 @dataclass
@@ -140,9 +141,7 @@ def is_done(meaning: Meaning, before: Scene, after: Scene) -> bool:
     return all(new == replace(old, height=old.height * factor // 1000) for old, new in pairs)
 
 
-def _change(
-    before: tuple[SceneObject, ...], after: tuple[SceneObject, ...]
-) -> tuple[list[SceneObject], list[SceneObject]]:
+def _change(before: Things, after: Things) -> tuple[list[SceneObject], list[SceneObject]]:
     """What is gone and what has come."""
     return [one for one in before if one not in after], [one for one in after if one not in before]
 

@@ -49,20 +49,18 @@ class OracleDetector(Oracle):
                 if not mask.any() or rng.random() < self.miss:
                     continue
                 score = SCORE - 0.1 * rng.random()
-                found.append(Detection(phrase, self._shaken(box_of(mask).xyxy, rng, world.size), score))
+                box = box_of(mask).xyxy
+                if self.jitter:
+                    sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
+                    shaken = np.array(box) + (rng.random(4) * 2 - 1) * self.jitter * sides
+                    left, top, right, bottom = np.clip(shaken, 0, world.size).tolist()
+                    box = left, top, max(right, left + 1), max(bottom, top + 1)
+                found.append(Detection(phrase, box, score))
             if rng.random() < self.invent:
                 left, top = rng.random(2) * world.size * 0.7
                 side = world.size * 0.25
                 found.append(Detection(phrase, (left, top, left + side, top + side), WEAK_SCORE))
         return sorted(found, key=lambda one: -one.score)
-
-    def _shaken(self, box: XYXY, rng: np.random.Generator, size: int) -> XYXY:
-        if not self.jitter:
-            return box
-        width, height = box[2] - box[0], box[3] - box[1]
-        shift = (rng.random(4) * 2 - 1) * self.jitter * np.array([width, height, width, height])
-        left, top, right, bottom = np.clip(np.array(box) + shift, 0, size).tolist()
-        return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 @dataclass

@@ -120,7 +120,6 @@ class JudgeSummary:
     repeats: int  # verdicts per sample
     columns: Mapping[str, ColumnMean]  # column -> mean over samples (micro)
     macro: Mapping[str, ColumnMean]  # column -> mean over the categories' means, every category counting the same
-    categories: Mapping[str, Mapping[str, ColumnMean]]  # category -> column -> mean
     missing_samples: int  # samples without the main number in any repeat
     reasons: Mapping[str, int]  # why questions had no scores, most frequent first
     repeat_kappa: Mapping[str, float | None]  # single score -> Fleiss' kappa of the repeats; empty with one repeat
@@ -141,13 +140,10 @@ def summarise(verdicts: Sequence[Verdict]) -> JudgeSummary:
             f"samples have {repeats[0]} to {repeats[-1]} verdicts: finish the run, and give one method's verdicts only."
         )
     names = list(verdicts[0].values)
-    categories = {
-        str(category): {name: _column(group, name) for name in names}
-        for category, group in group_by(verdicts, lambda one: one.category).items()
-    }
+    categories = group_by(verdicts, lambda one: one.category).values()
     macro = {}
     for name in names:  # of the categories that have a value
-        found = [columns[name] for columns in categories.values()]
+        found = [_column(group, name) for group in categories]
         n = sum(one.mean is not None for one in found)
         macro[name] = ColumnMean(mean(one.mean for one in found), mean(one.pessimistic for one in found) or 0.0, n)
     days = sorted(one.date[:10] for one in verdicts if one.date) or [""]
@@ -159,7 +155,6 @@ def summarise(verdicts: Sequence[Verdict]) -> JudgeSummary:
         repeats=repeats[0],
         columns=columns,
         macro=macro,
-        categories=categories,
         missing_samples=len(samples) - columns[names[0]].n,
         reasons=dict(Counter(reason for one in verdicts for reason in one.missing.values()).most_common()),
         repeat_kappa=_repeat_kappa(samples.values()) if repeats[0] > 1 else {},

@@ -37,13 +37,8 @@ def latent_scale(vae: Autoencoder) -> float:
 def encode_target(vae: Autoencoder, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Latents of the picture to denoise: a sample of the posterior, scaled.
 
-    Args:
-        vae: the frozen autoencoder.
-        pixels: (B, 3, H, W) in [-1, 1]; H and W multiples of the latent factor.
-        generator: where the sample comes from; the CPU is fine for any device.
-
-    Returns:
-        (B, C, h, w) latents of about unit variance, in the autoencoder's dtype.
+    (B, 3, H, W) in [-1, 1], H and W multiples of the latent factor -> (B, C, h, w) of about unit variance, in the
+    autoencoder's dtype. The generator may be the CPU's on any device.
 
     Raises:
         ValueError: if the pixels do not fit the latent grid.
@@ -55,13 +50,7 @@ def encode_target(vae: Autoencoder, pixels: Tensor, generator: torch.Generator |
 def encode_source(vae: Autoencoder, pixels: Tensor, *, scaled: bool) -> Tensor:
     """Latents of the picture to edit: the posterior's mode, so that one picture has one encoding.
 
-    Args:
-        vae: the frozen autoencoder.
-        pixels: (B, 3, H, W) in [-1, 1]; H and W multiples of the latent factor.
-        scaled: whether to multiply by the scaling factor. InstructPix2Pix and SmartEdit do not.
-
-    Returns:
-        (B, C, h, w) latents in the autoencoder's dtype.
+    Shapes as `encode_target`'s; InstructPix2Pix and SmartEdit do not scale these latents.
 
     Raises:
         ValueError: if the pixels do not fit the latent grid.
@@ -72,14 +61,7 @@ def encode_source(vae: Autoencoder, pixels: Tensor, *, scaled: bool) -> Tensor:
 
 @torch.no_grad()
 def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
-    """Scaled latents -> picture.
-
-    Args:
-        vae: the frozen autoencoder.
-        latents: (B, C, h, w) as `encode_target` makes them.
-
-    Returns:
-        (B, 3, H, W) float32 in [-1, 1].
+    """Scaled latents (B, C, h, w), as `encode_target` makes them -> pictures (B, 3, H, W) float32 in [-1, 1].
 
     Raises:
         ValueError: if a pixel is not finite.

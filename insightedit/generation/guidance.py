@@ -68,12 +68,7 @@ def branch_weights(guidance_scale: float, image_guidance_scale: float) -> dict[B
 
     guided = s_T * text_image + (s_I - s_T) * image + (1 - s_I) * null. With both scales 1, one is enough.
 
-    Args:
-        guidance_scale: s_T, how strongly the text is followed.
-        image_guidance_scale: s_I, how strongly the source picture is kept.
-
-    Returns:
-        Branch name -> non-zero weight, in the order of `BRANCHES`; the weights sum to 1.
+    Branch name -> non-zero weight, in the order of `BRANCHES`; they sum to 1.
     """
     # equation 3, sorted by branch; the factors of each prediction come to 1 in all
     weights = (guidance_scale, image_guidance_scale - guidance_scale, 1.0 - image_guidance_scale)
@@ -130,15 +125,8 @@ def guide(
 ) -> Tensor:
     """Combine the branches: null + s_T * (text_image - image) + s_I * (image - null).
 
-    Args:
-        noise_text_image: (B, C, h, w) prediction with text and picture.
-        noise_image: (B, C, h, w) prediction with the picture alone.
-        noise_null: (B, C, h, w) prediction with neither.
-        guidance_scale: s_T.
-        image_guidance_scale: s_I.
-
-    Returns:
-        (B, C, h, w) guided prediction. A branch of weight zero (see `branch_weights`) may be None.
+    All (B, C, h, w); s_T is `guidance_scale`, s_I `image_guidance_scale`. A prediction whose branch has no weight (see
+    `branch_weights`) may be None.
 
     Raises:
         ValueError: if a branch that counts is None.

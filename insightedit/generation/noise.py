@@ -74,13 +74,7 @@ def snr_weights(scheduler: SchedulerMixin, timesteps: Tensor, gamma: float) -> T
     In terms of the clean latents every prediction type is weighted min(SNR, gamma); the loss on epsilon
     carries SNR already, the loss on v carries SNR + 1.
 
-    Args:
-        scheduler: a diffusers scheduler with `alphas_cumprod`.
-        timesteps: (B,) int64.
-        gamma: upper bound of the signal-to-noise ratio that counts; 5 in the paper.
-
-    Returns:
-        (B,) float32, positive where the signal-to-noise ratio is.
+    Of timesteps (B,) int64, (B,) float32; `gamma` is the highest signal-to-noise ratio that counts, 5 in the paper.
 
     Raises:
         ValueError: if `gamma` is not positive, or on an unknown prediction type.
@@ -107,13 +101,7 @@ def changed_area_weights(changed_mask: Tensor | None, *, latent_size: tuple[int,
     Changed cells weigh `weight`, others 1; then each sample is normalised to mean 1, so that the loss keeps
     its scale and large and small edits count the same.
 
-    Args:
-        changed_mask: (B, 1, H, W) float, 1 where source and target differ; None if unknown.
-        latent_size: (h, w) of the latent grid.
-        weight: weight of a changed cell beside an unchanged one; 1 weighs all the same.
-
-    Returns:
-        (B, 1, h, w) float32 of mean 1 per sample; the scalar 1 for an unknown mask.
+    (B, 1, H, W) float, 1 where source and target differ -> (B, 1, h, w) float32; the scalar 1 for an unknown mask.
 
     Raises:
         ValueError: if `weight` is not positive.

@@ -43,15 +43,7 @@ StepCallback = Callable[[int, Tensor, DrawState], None]
 
 
 def sample_seeds(seed: int, count: int) -> list[int]:
-    """Seeds of `count` samples: seed, seed + 1, ..., so that each can be repeated alone.
-
-    Args:
-        seed: seed of the first sample, in [0, 2**32).
-        count: number of samples.
-
-    Returns:
-        One seed per sample, modulo 2**32 (all that the CPU generator uses of a seed).
-    """
+    """Seeds of `count` samples: seed, seed + 1, ... modulo 2**32, so that each can be repeated alone."""
     return [(seed + index) % 2**32 for index in range(count)]
 
 
@@ -61,30 +53,13 @@ def initial_noise(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Standard normal latents to start from, drawn on the CPU so that every device gets the same.
-
-    Args:
-        seeds: one per sample, modulo 2**32.
-        shape: (C, h, w).
-        dtype: of the result; the draw is float32.
-        device: of the result.
-
-    Returns:
-        (B, C, h, w).
-    """
+    """Standard normal latents (B, *shape) to start from, drawn in float32 on the CPU: every device gets the same."""
     samples = [torch.randn(shape, generator=torch.Generator().manual_seed(seed % 2**32)) for seed in seeds]
     return torch.stack(samples).to(device=device, dtype=dtype)
 
 
 def step_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One generator per sample for schedulers that add noise at each step, independent of `initial_noise`.
-
-    Args:
-        seeds: one per sample.
-
-    Returns:
-        CPU generators for the `generators` of `denoise`; each is used up by one run.
-    """
+    """CPU generators for schedulers that add noise at each step, independent of `initial_noise`; for one run each."""
     # another stream of the same seed: noise added on the way must not repeat the noise it began with
     streams = [int(np.random.SeedSequence([seed % 2**32, 1]).generate_state(1)[0]) for seed in seeds]
     return [torch.Generator().manual_seed(stream) for stream in streams]

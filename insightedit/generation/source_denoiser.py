@@ -45,10 +45,7 @@ class SourceDenoiser(Denoiser, WholeModel):
 
     @torch.no_grad()
     def take_schedule(self, alphas_cumprod: Tensor | None) -> None:
-        """Keep the noise schedule that `source_prior` computes with.
-
-        Args:
-            alphas_cumprod: (1000,) of the noise schedule.
+        """Keep the noise schedule (1000,) that `source_prior` computes with.
 
         Raises:
             ValueError: if it is missing or has another length.

@@ -95,15 +95,12 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
         what it did.
 
         Args:
-            transformer_or_folder: a transformer, or a folder or hub id to load it from.
-            source_channels: channels of the source picture's latents.
-            source_prior: see the class.
-            place_head: see the class.
+            transformer_or_folder: a transformer, or a folder or hub id to load it from; its dtype is kept.
+            source_channels: as the class's.
+            source_prior: as the class's.
+            place_head: as the class's.
             alphas_cumprod: (1000,) of the noise schedule; needed with `source_prior`.
             subfolder: where the transformer lies inside the folder.
-
-        Returns:
-            The transformer in the given one's dtype.
 
         Raises:
             ValueError: if the given transformer reads neither z_t alone nor [z_t, z_src], or the noise schedule is
@@ -150,19 +147,7 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
         return_dict: bool = True,
         **kwargs: Any,
     ) -> Any:
-        """As the stock transformer, on channels [z_t, z_src].
-
-        Args:
-            hidden_states: (B, in_channels + source_channels, h, w), any float dtype.
-            encoder_hidden_states: (B, T, D_text), as in the stock class.
-            timestep: (B,).
-            *args: as in the stock class.
-            return_dict: a `Transformer2DModelOutput` rather than a tuple.
-            **kwargs: as in the stock class.
-
-        Returns:
-            (B, out_channels, h, w) as `.sample`; with `source_prior` (B, in_channels, h, w), predicted latents.
-        """
+        """As the stock transformer, on channels [z_t, z_src]; with `source_prior` it gives latents alone."""
         layers = super().forward
         (output,) = layers(
             hidden_states.to(self.dtype), encoder_hidden_states, timestep, *args, return_dict=False, **kwargs
@@ -252,11 +237,7 @@ class EditTransformer(SourceDenoiser, PixArtTransformer2DModel):
     def patch_features(self, latents: Tensor) -> Tensor:
         """Latents as this transformer's own patch embedder sees them, without position: a picture's visual features.
 
-        Args:
-            latents: (N, C, h, w); MIGE takes them as the autoencoder gives them, not scaled.
-
-        Returns:
-            (N, P, D) with P = (h / patch) * (w / patch) and D the transformer's width.
+        (N, C, h, w), as the autoencoder gives them, not scaled -> (N, P, D), P = (h / patch) * (w / patch).
 
         Source: MIGE's released code: the channels of the source are zeros here.
         """

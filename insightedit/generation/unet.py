@@ -122,18 +122,15 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
         text ones, the image projection at random. So the new UNet first does what the given one did.
 
         Args:
-            unet_or_folder: a UNet, or a folder or hub id to load it from.
-            source_channels: channels of the source picture's latents.
-            residual_channels: channels of v'; 0 for none.
-            image_tokens: N; 0 for no image branch.
-            image_embed_dim: D_img; 0 without image branch.
+            unet_or_folder: a UNet, or a folder or hub id to load it from; its dtype is kept.
+            source_channels: as the class's.
+            residual_channels: as the class's.
+            image_tokens: as the class's.
+            image_embed_dim: as the class's.
             source_prior: see the class; the last convolution then starts at zero, so that the new UNet copies.
             alphas_cumprod: (1000,) of the noise schedule; needed with `source_prior`.
             position_embedding: see the class; None for what the given UNet has.
             subfolder: where the UNet lies inside the folder.
-
-        Returns:
-            The UNet in the given one's dtype.
 
         Raises:
             ValueError: if the given UNet reads neither z_t alone nor [z_t, z_src].
@@ -227,18 +224,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
         return NoisePrediction(noise)
 
     def forward(self, sample: Tensor, timestep: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
-        """As the stock UNet, on channels [z_t, z_src, v'].
-
-        Args:
-            sample: (B, in_channels + source_channels + residual_channels, h, w).
-            timestep: (B,) int64, or a scalar for the whole batch.
-            *args: encoder_hidden_states (B, Q, D_text), as in the stock class.
-            return_dict: a `UNet2DConditionOutput` rather than a tuple.
-            **kwargs: the stock class's; `added_cond_kwargs` may hold `image_embeds`.
-
-        Returns:
-            (B, out_channels, h, w) as `.sample`; with `source_prior`, see `source_prediction`.
-        """
+        """As the stock UNet, on channels [z_t, z_src, v']; with `source_prior`, see `source_prediction`."""
         (output,) = super().forward(sample, timestep, *args, return_dict=False, **kwargs)
         # the layers have answered in deviations from a copy; what leaves is latents, as a scheduler of `sample` wants
         if self.config.source_prior:
@@ -258,11 +244,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
         ]
 
     def set_image_prompt_scale(self, scale: float) -> None:
-        """Weight lambda of the image attention (InsightEdit eq. 6); 0 is text-only attention, exactly.
-
-        Args:
-            scale: any float; a new UNet has 1. Without image branch nothing changes.
-        """
+        """Weight lambda of the image attention (InsightEdit eq. 6); 0 is text-only attention, exactly."""
         for _, attention in self.image_attentions():
             # a list, because diffusers lets several image prompts share an attention
             attention.processor.scale = [float(scale)]
@@ -271,9 +253,7 @@ class EditUNet(SourceDenoiser, UNet2DConditionModel):
         """As in diffusers, but image attentions, whose processor holds trained weights, keep it.
 
         So do they under all that diffusers builds on this: `set_default_attn_processor`, `fuse_qkv_projections`.
-
-        Args:
-            processor: one for all, or name -> processor; an image attention takes another image processor only.
+        An image attention takes another image processor only.
         """
         # diffusers replaces processors freely, and those of image attentions hold weights that would be lost
         with self._image_branch_kept():

@@ -14,14 +14,8 @@ def unet_input(
 ) -> Tensor:
     """Channel concatenation [z_t, z_src, v'] that `EditUNet` reads.
 
-    Args:
-        noisy_latents: (B, C, h, w) z_t.
-        source_latents: (B, C_src, h, w) z_src.
-        spatial_residual: (B, residual_channels, h, w) v', or None where BIM did not run: then zeros.
-        residual_channels: `unet.config.residual_channels`.
-
-    Returns:
-        (B, C + C_src + residual_channels, h, w) in the dtype of z_t.
+    z_t (B, C, h, w), z_src (B, C_src, h, w), v' (B, residual_channels, h, w) or None where BIM did not run: then zeros.
+    The result has the dtype of z_t.
 
     Raises:
         ValueError: if v' is given to a UNet without `residual_channels`.
@@ -92,15 +86,7 @@ class EditConvIn(nn.Conv2d):
 
 @lru_cache(maxsize=8)
 def positions(channels: int, height: int, width: int) -> Tensor:
-    """Sines and cosines of every latent cell's row and column.
-
-    Args:
-        channels: a multiple of 4.
-        height: h.
-        width: w.
-
-    Returns:
-        (channels, h, w) float32 in [-1, 1] on the CPU.
+    """Sines and cosines of every latent cell's row and column: (channels, h, w) float32 in [-1, 1] on the CPU.
 
     Source: diffusers' `get_2d_sincos_pos_embed`, as vision transformers have it.
     """

@@ -68,10 +68,8 @@ def _key(picture: np.ndarray) -> str:
 class MetricModels:
     """What was found of a protocol's models."""
 
-    # key in the protocol -> encoder, LPIPS net, detector, segmenter or judge
-    found: Mapping[str, Any] = field(default_factory=dict)
-    # key -> {kind, name, preprocess, revision}; the revision says which weights exactly
-    about: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    found: Mapping[str, Any] = field(default_factory=dict)  # key -> encoder, LPIPS net, detector, judge ...
+    about: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # key -> kind, name, preprocess, revision
     missing: Mapping[str, str] = field(default_factory=dict)  # key -> why it is not there, with what to do
 
     @property

@@ -63,16 +63,12 @@ class MetricRule:
     # given), "all subjects", or ""
     reference: str = ""
     caption: str = ""  # what the output is compared with, a field of the sample
-    # rows whose captions before and after are the same: "keep", "leave out", or "zero" (score 0)
-    equal_captions: str = "keep"
-    # size in which pixels are compared: "squash", "letterbox", "reference" (its size), "square" (the middle square)
-    frame: str = ""
+    equal_captions: str = "keep"  # where captions before and after are equal: "keep", "leave out" or "zero"
+    frame: str = ""  # in which pixels are compared: "squash", "letterbox", "reference", "square" (its middle)
     scale: float = 1.0  # the value is multiplied by it
-    # benchmarks that it exists on; empty = all of the protocol's
-    only: tuple[str, ...] = field(default=(), metadata=NOT_HASHED)
+    only: tuple[str, ...] = field(default=(), metadata=NOT_HASHED)  # benchmarks that it exists on; empty = all
     better: str = field(default="higher", metadata=NOT_HASHED)  # "higher", "lower" or "n/a"
-    # what sets it apart from its paper twin, or what is to be known; a sentence
-    why: str = field(default="", metadata=NOT_HASHED)
+    why: str = field(default="", metadata=NOT_HASHED)  # what is to be known of it, in a sentence
 
     @property
     def key(self) -> tuple[str, str]:
@@ -112,8 +108,7 @@ class Protocol:
     # columns that somebody measures besides (`--metric`); each has a hash of its own, so that the protocol's stay
     # comparable
     added: tuple[MetricRule, ...] = field(default=(), metadata=NOT_HASHED)
-    # where the pictures are scenes, which ones and the rule of success; its hash is the protocol's
-    scenes: SceneProtocol | None = field(default=None, metadata=NOT_HASHED)
+    scenes: SceneProtocol | None = field(default=None, metadata=NOT_HASHED)  # which scenes; its hash is the protocol's
 
     def __post_init__(self) -> None:
         keys = [rule.key for rule in (*self.rules, *self.added)]
@@ -192,8 +187,7 @@ class SceneProtocol:
     # over the bytes of every source (or, for a new picture, empty backdrop), target, instruction and reference, so
     # that a changed scene generator shows
     data_sha256: str
-    # of the task's rules, from `SCENE_RULES`; a change of a definition gets a new name
-    name: str = SCENE_RULES["editing"]
+    name: str = SCENE_RULES["editing"]  # of the task's rules
     min_progress: float = metrics.MIN_PROGRESS  # see `insightedit.evaluation.scenes.metrics`; so are the others
     max_leak: float = metrics.MAX_LEAK  # share of the background
     leak_threshold: int = metrics.SUCCESS_THRESHOLD  # grey levels

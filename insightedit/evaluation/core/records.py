@@ -6,10 +6,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import MISSING, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from insightedit.files import drop_cut_line, write_atomically
 
@@ -63,7 +64,11 @@ class MetricRecord:
         if self.metric_variant not in VARIANTS:
             raise ValueError(f"metric_variant is {self.metric_variant!r}; it is one of {', '.join(VARIANTS)}.")
         for name, (least, most) in _HEX.items():
-            _check_hex(name, getattr(self, name), least, most)
+            text = getattr(self, name)
+            is_hex = isinstance(text, str) and re.fullmatch(rf"[0-9a-f]{{{least},{most}}}", text)
+            if text is not None and not is_hex:
+                size = f"{least}" if least == most else f"{least} to {most}"
+                raise ValueError(f"{name} is {text!r}: it is {size} lower-case hex digits.")
         if self.capped not in (True, False):
             raise TypeError(f"capped is {self.capped!r}: it is True or False.")
         object.__setattr__(self, "capped", bool(self.capped))
@@ -101,11 +106,6 @@ class MetricRecord:
         object.__setattr__(self, "value", float(self.value))
 
     @property
-    def key(self) -> tuple[str, str, str, int | None, str, str]:
-        """What makes it unique within a protocol: method, bench, sample, seed, metric, variant."""
-        return (self.method, self.bench, self.sample_id, self.seed, self.metric_name, self.metric_variant)
-
-    @property
     def metric(self) -> tuple[str, str]:
         """(metric name, variant)."""
         return self.metric_name, self.metric_variant
@@ -135,14 +135,6 @@ class MetricRecord:
         return cls(**entries)
 
 
-def _check_hex(name: str, text: str | None, least: int, most: int) -> None:
-    if text is None:
-        return
-    if not isinstance(text, str) or not re.fullmatch(rf"[0-9a-f]{{{least},{most}}}", text):
-        size = f"{least}" if least == most else f"{least} to {most}"
-        raise ValueError(f"{name} is {text!r}: it is {size} lower-case hex digits.")
-
-
 def write_records(records: Iterable[MetricRecord], path: Path, *, append: bool = False) -> int:
     """Write one JSON line per record, one record at a time in memory.
 
@@ -158,20 +150,14 @@ def write_records(records: Iterable[MetricRecord], path: Path, *, append: bool =
     path.parent.mkdir(parents=True, exist_ok=True)
     if append:
         drop_cut_line(path)
-        with path.open("ab") as stream:
-            return _write_lines(records, stream, flush=True)
-    with write_atomically(path) as aside, aside.open("wb") as stream:
-        return _write_lines(records, stream, flush=False)
-
-
-def _write_lines(records: Iterable[MetricRecord], stream: BinaryIO, *, flush: bool) -> int:
-    count = 0
-    for record in records:
-        line = json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False)
-        stream.write(line.encode("utf-8") + b"\n")
-        if flush:
-            stream.flush()
-        count += 1
+    with nullcontext(path) if append else write_atomically(path) as place, place.open("ab") as stream:
+        count = 0
+        for record in records:
+            line = json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False)
+            stream.write(line.encode("utf-8") + b"\n")
+            if append:
+                stream.flush()
+            count += 1
     return count
 
 

@@ -54,8 +54,7 @@ class RunCard:
     # key in the protocol -> {`kind`, `name`, `preprocess`, `revision`, a judge also `judge`, its name}; of those that
     # were there
     models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    # key in the protocol -> why it was not there, with what to do; its columns have no values
-    missing: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)  # key -> why it was not there, with what to do
     # `kind` ("model" or "results"), `source` (model or folder), `ckpt_sha` (None for results), `seeds` ([None] for
     # results) and `warnings` of the pairing
     outputs: Mapping[str, Any] = field(default_factory=dict)

@@ -40,8 +40,7 @@ class AttributeErrors:
     count_error: int  # things in the output less things in the target, without the sign; never None
     subject_histogram: float | None  # intersection of the colour histograms of the aligned cut-outs, 0..1
     subject_iou: float | None  # overlap of their masks, 0..1
-    # structural similarity of their light, mean over either mask, -1..1; black outside of the masks
-    subject_ssim: float | None
+    subject_ssim: float | None  # structural similarity of their light, mean over either mask, -1..1
 
 
 @dataclass(frozen=True)

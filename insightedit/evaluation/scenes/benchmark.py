@@ -32,7 +32,7 @@ from PIL import Image
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.scenes import CARD
 from insightedit.evaluation.core.editing_methods import EditingMethod
-from insightedit.evaluation.core.measure import RoundTrip, SampleView, open_rgb
+from insightedit.evaluation.core.measure import RoundTrip, SampleView
 from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.protocol import SCENE_RULES, SceneProtocol
 from insightedit.evaluation.core.protocols import EXACT, PROTOCOLS
@@ -47,6 +47,7 @@ from insightedit.evaluation.scenes.metrics import PSNR_CAP, largest_change
 from insightedit.evaluation.scenes.report import CONTROL_ROWS, MODEL_ROW, Example, SceneReport, is_pair
 from insightedit.evaluation.scenes.scoring import EditCase, build_case, check_picture, score_edit
 from insightedit.images.provenance import save_picture
+from insightedit.images.reading import read_rgb
 
 if TYPE_CHECKING:
     from insightedit.scenes import EditSample, SubjectSample
@@ -110,8 +111,7 @@ class SceneSet:
     seed: int = 0  # of the scenes
     pairs: int = 0  # minimal pairs to measure besides
     task: str = "editing"  # "editing", "subject" or "subject_editing"
-    # where scenes come from; None for `scene_sampler(task, ...)`
-    sampler: SceneStream | None = field(default=None, repr=False)
+    sampler: SceneStream | None = field(default=None, repr=False)  # None for `scene_sampler(task, ...)`
 
     def __post_init__(self) -> None:
         _check_least(count=(self.count, 1), pairs=(self.pairs, 0))
@@ -358,15 +358,14 @@ def _with_examples(report: SceneReport, benchmark: Benchmark, method: EditingMet
 
     def example(name: str) -> Example:
         path = method.outputs.path(samples[name], method.outputs.seeds[0])
-        scene, edited = SceneView(samples[name]).scene, open_rgb(path)
-        assert edited is not None
+        scene = SceneView(samples[name]).scene
         start, is_new = starting_picture(scene), scene.source is None
-        output = match_size(edited, scene.target)
+        output = match_size(read_rgb(path), scene.target)
         return Example(lines[name], start, output, scene.target, scene.references, is_new)
 
     worst = sorted(lines, key=lambda name: (-lines[name]["progress"], name), reverse=True)[:NUM_WORST]
-    chosen = worst, by_hash(lines, seed=report.protocol.seed)
-    return replace(report, worst=tuple(map(example, chosen[0])), random=tuple(map(example, chosen[1])))
+    random = by_hash(lines, seed=report.protocol.seed)
+    return replace(report, worst=tuple(map(example, worst)), random=tuple(map(example, random)))
 
 
 def starting_picture(sample: Sample) -> np.ndarray:

@@ -75,8 +75,7 @@ class DriftRow:
     """What one editor does; means over the sessions."""
 
     name: str  # "model" or the name of a control
-    # mean over all pixels of the largest channel's change after a null instruction, grey levels of 255
-    null_change: float
+    null_change: float  # mean of the largest channel's change after a null instruction, grey levels of 255
     null_leak: float  # share of the pixels that change by more than 20 levels after one, 0..1
     null_psnr: float  # dB, at most 60
     cycle_psnr: float  # dB of the picture after a thing was added and removed to the picture before, at most 60

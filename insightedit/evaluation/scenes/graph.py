@@ -81,8 +81,7 @@ class GraphCase:
     """The truth about one edit as graphs, and the means to draw any other."""
 
     renderer: Renderer  # of the sample
-    # name -> graph of every candidate that was drawn, `source` and `target` among them
-    candidates: Mapping[str, SceneGraph]
+    candidates: Mapping[str, SceneGraph]  # name -> graph of every candidate that was drawn
     draw_ground: Callable[[str], np.ndarray]  # name of a ground -> a fresh (H, W, 3) uint8 picture of it
     _grounds: dict[str, np.ndarray] = field(default_factory=dict)
     _sprites: dict[tuple[str, int, bool, str | None], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)

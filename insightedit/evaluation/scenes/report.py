@@ -40,18 +40,15 @@ class SceneRow:
     success: Rate  # rate with interval
     macro: float  # mean of the categories' rates
     means: Mapping[str, float | None]  # metric -> mean over the samples that have it, None if no sample does
-    # mean signed shift of red, green, blue on the background, -1..1; None without background
-    tone_drift: tuple[float, ...] | None
+    tone_drift: tuple[float, ...] | None  # mean shift of red, green, blue on the background, -1..1
     capped: int  # samples whose strict PSNR was capped
     groups: Mapping[str, Mapping[str, Rate]]  # "category", "task", "style" -> group -> rate
     verdicts: Mapping[str, int]  # verdict -> count
-    # rate of edits whose picture shows the target's scene exactly; None for samples without a graph
-    exact: Rate | None = None
+    exact: Rate | None = None  # rate of edits that show exactly the target's scene; None without graphs
     # 90th percentile of each of `ERRORS`, None if no sample has it
     p90: Mapping[str, float | None] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)  # code -> samples that carry it, successes among them
-    # code -> samples that fail by it; with the successes they make all
-    primary_failures: Mapping[str, int] = field(default_factory=dict)
+    primary_failures: Mapping[str, int] = field(default_factory=dict)  # code -> samples that fail by it
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,7 @@ class PairResult:
 
     both: Rate  # rate of pairs of which both edits succeed
     single: Rate  # rate over all edits of the pairs
-    # the square of `single`: what `both` would be if the two edits had nothing to do with each other
-    if_independent: float
+    if_independent: float  # square of `single`: what `both` would be if the two edits had nothing in common
 
 
 @dataclass(frozen=True)
@@ -83,8 +79,7 @@ class SceneReport:
     protocol: SceneProtocol  # what was measured, exactly
     records: tuple[MetricRecord, ...]  # those that carry all that was found of an output, one per sample and row
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the editor; free, not part of the protocol
-    # definitions of the details, with their hash; see `insightedit.evaluation.scenes.details`
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)  # see `insightedit.evaluation.scenes.details`
     worst: tuple[Example, ...] = ()  # samples with the lowest relative progress
     random: tuple[Example, ...] = ()  # samples drawn by the hash of their id
 

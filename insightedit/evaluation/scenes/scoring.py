@@ -35,15 +35,12 @@ class EditCase:
 
     source: np.ndarray  # (H, W, 3) uint8, S
     target: np.ndarray  # (H, W, 3) uint8, T
-    # name -> (H, W, 3) uint8, every candidate other than the target, the source among them
-    rivals: Mapping[str, np.ndarray]
+    rivals: Mapping[str, np.ndarray]  # name -> (H, W, 3) uint8, every candidate but the target
     changed: np.ndarray  # (H, W) bool, M
     background: np.ndarray  # (H, W) bool, B; empty for an edit of the whole picture
     object_masks: Sequence[np.ndarray] = ()  # one (H, W) bool per object of the source, for `target_discrimination`
-    # indices of the objects that the instruction means; none for add and photometric edits
-    instructed: Sequence[int] = ()
-    # (H, W, 3) uint8, S through the editor's autoencoder and back; None if unknown
-    round_trip: np.ndarray | None = None
+    instructed: Sequence[int] = ()  # of the objects that the instruction means; may be none
+    round_trip: np.ndarray | None = None  # (H, W, 3) uint8, S through the editor's autoencoder and back
 
     @cached_property
     def candidates(self) -> metrics.Candidates:

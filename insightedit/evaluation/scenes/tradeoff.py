@@ -49,8 +49,7 @@ class Tradeoff:
     controls: tuple[TradeoffPoint, ...]  # the control rows on the same scenes
     area: float  # under the Pareto front of the points, 0..1: see `front_area`
     protocol: Mapping[str, Any]  # of the scenes
-    # of the editor; `own_scale` is the one that it is used with, None if it is not known
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # `own_scale`: the one that it is used with
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

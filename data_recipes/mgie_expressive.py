@@ -65,7 +65,10 @@ class Describe(AskingStep):
         return record if is_edit else self.reject(record, "is no pair with a source and an instruction")
 
     def _rounds(self) -> Sequence[Round]:
-        return [(_ask_description, _noted, NO_SENTENCE)]
+        def use(record: Record, text: str) -> Record:
+            return record.but(notes={**record.notes, NOTE: text})
+
+        return [(_ask_description, use, NO_SENTENCE)]
 
 
 def _ask_description(record: Record) -> Asking[str]:
@@ -79,10 +82,6 @@ def _ask_description(record: Record) -> Asking[str]:
         return kept
 
     return Question(prompt, (record.source,), "describe_edit", {"instruction": instruction}, record.truth), read
-
-
-def _noted(record: Record, text: str) -> Record:
-    return record.but(notes={**record.notes, NOTE: text})
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,14 @@ class Summarise(AskingStep):
         return record if NOTE in record.notes else self.reject(record, "has no description")
 
     def _rounds(self) -> Sequence[Round]:
-        return [(_ask_summary, _with_summary, "the summariser wrote nothing")]
+        def asking(record: Record) -> Asking[str]:
+            text = str(record.notes[NOTE])
+            return Question(SUMMARY_PROMPT.format(text=text), (), "summarise", {"text": text}, record.truth), read_text
 
+        def use(record: Record, text: str) -> Record:
+            return record.but(instructions={**record.instructions, KIND: (text,)})
 
-def _ask_summary(record: Record) -> Asking[str]:
-    text = str(record.notes[NOTE])
-    return Question(SUMMARY_PROMPT.format(text=text), (), "summarise", {"text": text}, record.truth), read_text
-
-
-def _with_summary(record: Record, text: str) -> Record:
-    return record.but(instructions={**record.instructions, KIND: (text,)})
+        return [(asking, use, "the summariser wrote nothing")]
 
 
 def steps(settings: Settings) -> list[Step]:

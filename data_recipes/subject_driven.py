@@ -70,8 +70,11 @@ class Entities(AskingStep):
         return record if is_usable else self.reject(record, "has no photo")
 
     def _rounds(self) -> Sequence[Round]:
+        def ask_missing(record: Record) -> Asking[str] | None:
+            return None if record.caption or record.image is None or is_finished(record) else ask_caption(record)
+
         return (
-            (_ask_caption, with_caption, "no usable caption"),
+            (ask_missing, with_caption, "no usable caption"),
             (_ask_entities, self._with_entities, "no usable list of entities"),
         )
 
@@ -79,10 +82,6 @@ class Entities(AskingStep):
         if not found:
             return self.reject(record, "caption names no entity", record.caption)
         return record.but(things=tuple(ObjectAnnotation(words, words) for words in found[: self.max_things]))
-
-
-def _ask_caption(record: Record) -> Asking[str] | None:
-    return None if record.caption or record.image is None or is_finished(record) else ask_caption(record)
 
 
 def _ask_entities(record: Record) -> Asking[list[str]] | None:

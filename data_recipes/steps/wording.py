@@ -113,8 +113,12 @@ class Wording(AskingStep):
         return record.but(instructions=words)
 
     def _rounds(self) -> Sequence[Round]:
+        def use(record: Record, texts: tuple[str, ...], kind: str) -> Record:
+            found = tuple(dict.fromkeys((*record.instructions.get(kind, ()), *texts)))
+            return record.but(instructions={**record.instructions, kind: found})
+
         return [
-            (partial(self._asking, kind=kind), partial(_with, kind=kind), partial(self._without, kind=kind))
+            (partial(self._asking, kind=kind), partial(use, kind=kind), partial(self._without, kind=kind))
             for kind in (self.kinds if self.by_chat else ())
         ]
 
@@ -134,12 +138,6 @@ class Wording(AskingStep):
             return self.reject(record, f"no usable {kind} wording", fault)
         missing = [*record.notes.get("wordings_missing", ()), kind]
         return record.but(notes={**record.notes, "wordings_missing": missing})
-
-
-def _with(record: Record, texts: tuple[str, ...], kind: str) -> Record:
-    """A record with one more kind of wording."""
-    found = tuple(dict.fromkeys((*record.instructions.get(kind, ()), *texts)))
-    return record.but(instructions={**record.instructions, kind: found})
 
 
 def _drawn(choices: Sequence[str], rng: np.random.Generator) -> str:

@@ -14,37 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderDC,
-    AutoencoderKL,
-    DDIMScheduler,
-    PixArtTransformer2DModel,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
-from transformers import (
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2QFormerConfig,
-    Blip2VisionConfig,
-    BlipImageProcessor,
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPTextModel,
-    CLIPTokenizer,
-    CLIPVisionModel,
-    GenerationConfig,
-    LlamaConfig,
-    LlamaTokenizer,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    T5Config,
-    T5EncoderModel,
-    T5Tokenizer,
-)
+import transformers
 
 from insightedit.miniatures.folders import replace_folder
 from insightedit.miniatures.sizes import Size, Tower, get_size
@@ -98,10 +70,21 @@ def build(
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
+        # seeded anew for what belongs together, so that leaving the rest out changes no weight
         if {"clip", "llava", "sd", "ip2p"} & set(parts):
-            _build_main(size, root, corpus, seed)
+            torch.manual_seed(seed)
+            _build_main(size, root, corpus)
         if {"blip2", "t5"} & set(parts):
-            _build_reader(size, root, [*corpus, *extra], seed)
+            torch.manual_seed(seed)
+            with replace_folder(root / "t5") as folder:
+                t5_tokenizer = train_t5_tokenizer([*corpus, *extra], folder, size.reader.vocab_size)
+                config = _t5_config(size, t5_tokenizer, size.reader.text.layers)
+                transformers.T5EncoderModel(config).save_pretrained(folder)
+            with replace_folder(root / "blip2") as folder:
+                build_blip2(size, t5_tokenizer).save_pretrained(folder)
+                side = {"height": size.image_size, "width": size.image_size}
+                transformers.BlipImageProcessor(size=side).save_pretrained(folder)
+                t5_tokenizer.save_pretrained(folder)
         if "pixart" in parts:
             torch.manual_seed(seed)
             with replace_folder(root / "pixart") as folder:
@@ -109,8 +92,7 @@ def build(
     return root
 
 
-def _build_main(size: Size, root: Path, corpus: Sequence[str], seed: int) -> None:
-    torch.manual_seed(seed)
+def _build_main(size: Size, root: Path, corpus: Sequence[str]) -> None:
     with replace_folder(root / "clip") as folder:
         tokenizer = train_clip_tokenizer(corpus, folder, size.clip.vocab_size, size.clip.text_positions)
         clip = build_clip(size, tokenizer)
@@ -119,27 +101,21 @@ def _build_main(size: Size, root: Path, corpus: Sequence[str], seed: int) -> Non
     with replace_folder(root / "llava") as folder:
         llava_tokenizer = train_llava_tokenizer(corpus, folder, size.llava.vocab_size)
         build_llava(size, clip, llava_tokenizer).save_pretrained(folder)
-        build_llava_processor(size, llava_tokenizer).save_pretrained(folder)
+        transformers.LlavaProcessor(
+            image_processor=image_processor(size),
+            tokenizer=llava_tokenizer,
+            patch_size=size.patch_size,
+            vision_feature_select_strategy="default",
+            image_token=IMAGE_TOKEN,  # which it expands to one placeholder per patch
+            num_additional_image_tokens=1,
+        ).save_pretrained(folder)
     with replace_folder(root / "sd") as folder:
         save_generator(size, clip, tokenizer, folder)
     with replace_folder(root / "ip2p") as folder:
         build_unet(size, reads_source=True).save_pretrained(folder / "unet")
 
 
-def _build_reader(size: Size, root: Path, corpus: Sequence[str], seed: int) -> None:
-    """`blip2/` and `t5/`, whose widths belong together."""
-    torch.manual_seed(seed)
-    with replace_folder(root / "t5") as folder:
-        tokenizer = train_t5_tokenizer(corpus, folder, size.reader.vocab_size)
-        T5EncoderModel(_t5_config(size, tokenizer, size.reader.text.layers)).save_pretrained(folder)
-    with replace_folder(root / "blip2") as folder:
-        build_blip2(size, tokenizer).save_pretrained(folder)
-        side = {"height": size.image_size, "width": size.image_size}
-        BlipImageProcessor(size=side).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-
-def build_clip(size: Size, tokenizer: CLIPTokenizer) -> CLIPModel:
+def build_clip(size: Size, tokenizer: transformers.CLIPTokenizer) -> transformers.CLIPModel:
     """CLIP whose pooled text state is read at the tokenizer's own end token."""
     part = size.clip
     shared = {"hidden_act": "gelu", "projection_dim": part.projection_dim}  # quick_gelu passes memory three times
@@ -151,7 +127,9 @@ def build_clip(size: Size, tokenizer: CLIPTokenizer) -> CLIPModel:
         "max_position_embeddings": part.text_positions,
     }
     vision = {**_tower(part.vision), **shared, "image_size": size.image_size, "patch_size": size.patch_size}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=part.projection_dim))
+    return transformers.CLIPModel(
+        transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=part.projection_dim)
+    )
 
 
 def _tower(part: Tower) -> dict[str, int]:
@@ -163,15 +141,17 @@ def _tower(part: Tower) -> dict[str, int]:
     }
 
 
-def _special_tokens(tokenizer: CLIPTokenizer | LlamaTokenizer) -> dict[str, int]:
+def _special_tokens(tokenizer: transformers.CLIPTokenizer | transformers.LlamaTokenizer) -> dict[str, int]:
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {name: getattr(tokenizer, name) for name in names}
 
 
-def build_llava(size: Size, clip: CLIPModel, tokenizer: LlamaTokenizer) -> LlavaForConditionalGeneration:
+def build_llava(
+    size: Size, clip: transformers.CLIPModel, tokenizer: transformers.LlamaTokenizer
+) -> transformers.LlavaForConditionalGeneration:
     """LLaVA with `clip`'s vision tower; it reads the tower's last layer, all patches, without the class token."""
     part = size.llava
-    text_config = LlamaConfig(
+    text_config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=part.hidden_size,
         intermediate_size=part.ffn_dim,
@@ -181,7 +161,7 @@ def build_llava(size: Size, clip: CLIPModel, tokenizer: LlamaTokenizer) -> Llava
         max_position_embeddings=1024,
         **_special_tokens(tokenizer),
     )
-    config = LlavaConfig(
+    config = transformers.LlavaConfig(
         vision_config=clip.config.vision_config,
         text_config=text_config,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
@@ -191,37 +171,28 @@ def build_llava(size: Size, clip: CLIPModel, tokenizer: LlamaTokenizer) -> Llava
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )
-    model = LlavaForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(**_special_tokens(tokenizer))
+    model = transformers.LlavaForConditionalGeneration(config)
+    model.generation_config = transformers.GenerationConfig(**_special_tokens(tokenizer))
     copy_vision_tower(clip, model)
     return model
 
 
-def copy_vision_tower(clip: CLIPModel, llava: LlavaForConditionalGeneration) -> None:
+def copy_vision_tower(clip: transformers.CLIPModel, llava: transformers.LlavaForConditionalGeneration) -> None:
     """Put CLIP's vision weights into LLaVA's tower."""
-    tower: CLIPVisionModel = llava.model.vision_tower
-    tower.load_state_dict(clip.vision_model.state_dict())
+    llava.model.vision_tower.load_state_dict(clip.vision_model.state_dict())
 
 
-def build_llava_processor(size: Size, tokenizer: LlamaTokenizer) -> LlavaProcessor:
-    """Processor that expands `<image>` to one placeholder per patch."""
-    return LlavaProcessor(
-        image_processor=image_processor(size),
-        tokenizer=tokenizer,
-        patch_size=size.patch_size,
-        vision_feature_select_strategy="default",
-        image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=1,
+def image_processor(size: Size) -> transformers.CLIPImageProcessor:
+    """OpenAI CLIP's preprocessing (bicubic, centre crop, CLIP mean and deviation) at the miniature's size."""
+    pixels = size.image_size
+    return transformers.CLIPImageProcessor(
+        size={"shortest_edge": pixels}, crop_size={"height": pixels, "width": pixels}
     )
 
 
-def image_processor(size: Size) -> CLIPImageProcessor:
-    """OpenAI CLIP's preprocessing (bicubic, centre crop, CLIP mean and deviation) at the miniature's size."""
-    pixels = size.image_size
-    return CLIPImageProcessor(size={"shortest_edge": pixels}, crop_size={"height": pixels, "width": pixels})
-
-
-def save_generator(size: Size, clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
+def save_generator(
+    size: Size, clip: transformers.CLIPModel, tokenizer: transformers.CLIPTokenizer, folder: Path
+) -> None:
     """Write the subfolders of a text-to-image pipeline around `clip`'s text tower, without safety checker.
 
     With an AutoencoderKL the folder is a stock `StableDiffusionPipeline`. That pipeline cannot drive an AutoencoderDC
@@ -236,7 +207,7 @@ def save_generator(size: Size, clip: CLIPModel, tokenizer: CLIPTokenizer, folder
         "scheduler": noise_scheduler(),
     }
     if size.vae.kind == "kl":
-        pipeline = StableDiffusionPipeline(
+        pipeline = diffusers.StableDiffusionPipeline(
             **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
         )
         pipeline.save_pretrained(folder)
@@ -245,44 +216,35 @@ def save_generator(size: Size, clip: CLIPModel, tokenizer: CLIPTokenizer, folder
         part.save_pretrained(folder / name)
 
 
-def text_tower(clip: CLIPModel) -> CLIPTextModel:
+def text_tower(clip: transformers.CLIPModel) -> transformers.CLIPTextModel:
     """A copy of CLIP's text tower as the stand-alone model that diffusers pipelines hold."""
-    tower = CLIPTextModel(clip.config.text_config)
+    tower = transformers.CLIPTextModel(clip.config.text_config)
     tower.load_state_dict(clip.text_model.state_dict())
     return tower
 
 
-def build_vae(size: Size) -> AutoencoderKL | AutoencoderDC:
-    """The autoencoder of this size, with random weights."""
-    return _build_dc(size) if size.vae.kind == "dc" else _build_kl(size)
+def build_vae(size: Size) -> diffusers.AutoencoderKL | diffusers.AutoencoderDC:
+    """The autoencoder of this size, with random weights and without attention, which costs time and buys nothing here.
 
-
-def _build_dc(size: Size) -> AutoencoderDC:
-    """No layer on the pixel grid, one on the grid half as fine, the rest on the latent grid; no attention."""
-    part = size.vae
-    blocks = len(part.block_out_channels)
-    layers = (0, *(1,) * (blocks - 2), part.layers_per_block)
-    return AutoencoderDC(
-        latent_channels=part.latent_channels,
-        encoder_block_out_channels=part.block_out_channels,
-        decoder_block_out_channels=part.block_out_channels,
-        encoder_layers_per_block=layers,
-        decoder_layers_per_block=layers,
-        encoder_qkv_multiscales=((),) * blocks,
-        decoder_qkv_multiscales=((),) * blocks,
-        scaling_factor=UNTRAINED_SCALE,
-    )
-
-
-def _build_kl(size: Size) -> AutoencoderKL:
-    """Autoencoder without mid-block attention: at these sizes it costs time and buys nothing.
-
-    Its posterior starts narrow (deviation exp(-3)): from diffusers' own start, deviation one, the first hundreds of
+    A KL's posterior starts narrow (deviation exp(-3)): from diffusers' own start, deviation one, the first hundreds of
     steps go into learning to be quiet.
     """
     part = size.vae
     blocks = len(part.block_out_channels)
-    vae = AutoencoderKL(
+    if part.kind == "dc":
+        # no layer on the pixel grid, one on the grid half as fine, the rest on the latent grid
+        layers = (0, *(1,) * (blocks - 2), part.layers_per_block)
+        return diffusers.AutoencoderDC(
+            latent_channels=part.latent_channels,
+            encoder_block_out_channels=part.block_out_channels,
+            decoder_block_out_channels=part.block_out_channels,
+            encoder_layers_per_block=layers,
+            decoder_layers_per_block=layers,
+            encoder_qkv_multiscales=((),) * blocks,
+            decoder_qkv_multiscales=((),) * blocks,
+            scaling_factor=UNTRAINED_SCALE,
+        )
+    vae = diffusers.AutoencoderKL(
         latent_channels=part.latent_channels,
         block_out_channels=part.block_out_channels,
         layers_per_block=part.layers_per_block,
@@ -299,7 +261,7 @@ def _build_kl(size: Size) -> AutoencoderKL:
     return vae
 
 
-def build_unet(size: Size, *, reads_source: bool = False) -> UNet2DConditionModel:
+def build_unet(size: Size, *, reads_source: bool = False) -> diffusers.UNet2DConditionModel:
     """Text-to-image UNet on the autoencoder's latents; InstructPix2Pix' kind if it reads the source's beside them."""
     part = size.unet
     latent_channels = size.vae.latent_channels
@@ -312,7 +274,7 @@ def build_unet(size: Size, *, reads_source: bool = False) -> UNet2DConditionMode
             "addition_embed_type_num_heads": size.clip.text.heads,
             "resnet_time_scale_shift": "scale_shift",
         }
-    return UNet2DConditionModel(
+    return diffusers.UNet2DConditionModel(
         sample_size=size.image_size // size.latent_factor,
         in_channels=2 * latent_channels if reads_source else latent_channels,
         out_channels=latent_channels,
@@ -327,12 +289,12 @@ def build_unet(size: Size, *, reads_source: bool = False) -> UNet2DConditionMode
     )
 
 
-def noise_scheduler() -> DDIMScheduler:
+def noise_scheduler() -> diffusers.DDIMScheduler:
     """Stable Diffusion's betas, rescaled to end in pure noise.
 
     Source: Lin et al., "Common diffusion noise schedules and sample steps are flawed" (v-prediction, trailing steps).
     """
-    return DDIMScheduler(
+    return diffusers.DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
         beta_end=0.012,
@@ -346,27 +308,27 @@ def noise_scheduler() -> DDIMScheduler:
     )
 
 
-def build_blip2(size: Size, tokenizer: T5Tokenizer) -> Blip2ForConditionalGeneration:
+def build_blip2(size: Size, tokenizer: transformers.T5Tokenizer) -> transformers.Blip2ForConditionalGeneration:
     """BLIP-2 with a language model of one layer, which nothing here uses but every stock folder has.
 
     Stock BLIP-2 starts its queries at zero and gets them from a checkpoint; equal queries would stay equal for ever,
     so here they start at random.
     """
     part = size.reader
-    vision = Blip2VisionConfig(
+    vision = transformers.Blip2VisionConfig(
         **_tower(part.vision),
         image_size=size.image_size,
         patch_size=size.patch_size,
         initializer_range=0.02,  # stock: 1e-10, for weights that come from a checkpoint
     )
-    qformer = Blip2QFormerConfig(
+    qformer = transformers.Blip2QFormerConfig(
         **_tower(part.qformer),
         vocab_size=len(tokenizer),
         cross_attention_frequency=2,
         encoder_hidden_size=part.vision.width,
     )
-    model = Blip2ForConditionalGeneration(
-        Blip2Config(
+    model = transformers.Blip2ForConditionalGeneration(
+        transformers.Blip2Config(
             vision_config=vision,
             qformer_config=qformer,
             text_config=_t5_config(size, tokenizer, num_layers=1),
@@ -377,12 +339,12 @@ def build_blip2(size: Size, tokenizer: T5Tokenizer) -> Blip2ForConditionalGenera
     return model
 
 
-def build_pixart(size: Size) -> PixArtTransformer2DModel:
+def build_pixart(size: Size) -> diffusers.PixArtTransformer2DModel:
     """Text-to-image transformer with a learned variance, as PixArt-alpha's."""
     part = size.pixart
     width = part.num_heads * part.head_dim
     latent_channels = size.vae.latent_channels
-    return PixArtTransformer2DModel(
+    return diffusers.PixArtTransformer2DModel(
         num_attention_heads=part.num_heads,
         attention_head_dim=part.head_dim,
         in_channels=latent_channels,
@@ -395,10 +357,10 @@ def build_pixart(size: Size) -> PixArtTransformer2DModel:
     )
 
 
-def _t5_config(size: Size, tokenizer: T5Tokenizer, num_layers: int) -> T5Config:
+def _t5_config(size: Size, tokenizer: transformers.T5Tokenizer, num_layers: int) -> transformers.T5Config:
     """Flan-T5's kind: gated GELU; `len(tokenizer)` rows, padding starts the decoder."""
     part = size.reader
-    return T5Config(
+    return transformers.T5Config(
         vocab_size=len(tokenizer),
         d_model=part.text.width,
         d_kv=part.text.width // part.text.heads,

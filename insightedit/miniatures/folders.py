@@ -39,9 +39,8 @@ def find_miniature(model_id: str) -> str:
         model_id: `miniature:SIZE/PART` (SIZE tiny or mini; PART clip, llava, sd, ip2p, blip2, t5 or pixart;
             `foundation:` in its place is the spelling of 0.1).
 
-    Returns:
-        For `miniature:tiny/PART` a folder in the user's cache, built with random weights on first use. For
-        `miniature:mini/PART` the folder below `$INSIGHTEDIT_MINIATURES`, or below `runs/miniatures/mini`.
+    Tiny ones are built with random weights into the user's cache on first use; mini ones lie below
+    `$INSIGHTEDIT_MINIATURES`, or below `runs/miniatures/mini`.
 
     Raises:
         ValueError: if size or part do not exist.
@@ -97,16 +96,12 @@ def _build_tiny(root: Path) -> None:
     """Build into the cache. In a distributed run rank 0 does: transformers saves nothing on the other ranks."""
     import torch
 
-    if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
-        _wait_for(root)
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank()):
+        from insightedit.miniatures.builders import build
+
+        with replace_folder(root, keep_existing=not root.is_dir()) as folder:
+            build(TINY, folder)
         return
-    from insightedit.miniatures.builders import build
-
-    with replace_folder(root, keep_existing=not root.is_dir()) as folder:
-        build(TINY, folder)
-
-
-def _wait_for(root: Path) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not _is_complete(root):
         if time.monotonic() > deadline:

@@ -144,11 +144,7 @@ SIZES = {size.name: size for size in (TINY, MINI)}
 
 
 def get_size(name: str) -> Size:
-    """The size called `name`.
-
-    Raises:
-        ValueError: if there is no such size.
-    """
+    """The size called `name`; a ValueError names those that there are."""
     if name not in SIZES:
         raise ValueError(f"unknown miniature size {name!r}: choose one of {', '.join(sorted(SIZES))}")
     return SIZES[name]

@@ -32,14 +32,9 @@ CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def scenes_corpus(count: int = 4_000, seed: int = 0) -> list[str]:
-    """Sentences of every kind the miniature models read or write.
+    """Sentences of every kind the miniature models read or write: about ten of each of `count` scenes.
 
-    Args:
-        count: scenes, each of which gives about ten sentences.
-        seed: which ones.
-
-    Returns:
-        Scene sentences, then each conversation template of the package, repeated so that its words count.
+    Then each conversation template of the package, repeated so that its words count.
     """
     from insightedit.comprehension.prompts import all_template_texts
     from insightedit.scenes import text_corpus
@@ -51,12 +46,7 @@ def scenes_corpus(count: int = 4_000, seed: int = 0) -> list[str]:
 def interleaved_corpus(count: int = 1_000, seed: int = 0) -> list[str]:
     """Sentences of the tasks whose instructions carry pictures, as the text encoder gets them: without the marks.
 
-    Args:
-        count: samples of each of the two tasks, each of which gives three sentences.
-        seed: which ones.
-
-    Returns:
-        Those sentences, then the sentence that names each task, repeated so that its words count.
+    Three of each of `count` samples of both tasks, then the sentence that names each task, as often as it has to count.
     """
     from insightedit.comprehension.prompts import TASK_PREFIXES
     from insightedit.scenes import subject_corpus
@@ -82,13 +72,8 @@ def small_corpus() -> list[str]:
 def train_llava_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_size: int) -> LlamaTokenizer:
     """Train LLaVA's tokenizer and save it as a stock Llama tokenizer folder.
 
-    Args:
-        sentences: training text; characters it lacks are covered by byte fallback.
-        folder: gets `tokenizer.model`, `tokenizer.json` and `tokenizer_config.json`.
-        vocab_size: upper bound of the final vocabulary, `<image>` and `<pad>` included.
-
-    Returns:
-        The tokenizer: unknown 0, begin 1, end 2, then pieces, then `<image>` and `<pad>`.
+    Unknown 0, begin 1, end 2, then pieces, then `<image>` and `<pad>`, at most `vocab_size` in all. Characters that the
+    sentences lack are covered by byte fallback.
 
     Raises:
         ValueError: if `vocab_size` cannot hold the 256 bytes and the special tokens.
@@ -118,14 +103,8 @@ def train_clip_tokenizer(
 ) -> CLIPTokenizer:
     """Train CLIP's tokenizer and save it as `vocab.json`, `merges.txt` and `tokenizer.json`.
 
-    Args:
-        sentences: training text.
-        folder: where it is saved.
-        vocab_size: upper bound of the vocabulary.
-        model_max_length: tokens of the text tower, begin and end included.
-
-    Returns:
-        The tokenizer: 256 bytes, 256 bytes at a word's end, merges, begin, end; the end token also pads, as in CLIP.
+    256 bytes, 256 bytes at a word's end, merges, begin, end, at most `vocab_size` in all; the end token also pads, as
+    in CLIP. `model_max_length` counts begin and end, too.
 
     Raises:
         ValueError: if `vocab_size` is below the 514 obligatory tokens.
@@ -147,13 +126,8 @@ def train_clip_tokenizer(
 def train_t5_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_size: int) -> T5Tokenizer:
     """Train T5's tokenizer and save it as a stock T5 tokenizer folder.
 
-    Args:
-        sentences: training text; characters it lacks become the unknown token, as in T5.
-        folder: where it is saved.
-        vocab_size: upper bound of the vocabulary, sentinels included.
-
-    Returns:
-        The tokenizer: padding 0, end 1, unknown 2, then pieces, then the sentinels.
+    Padding 0, end 1, unknown 2, then pieces, then the sentinels, at most `vocab_size` in all. Characters that the
+    sentences lack become the unknown token, as in T5.
 
     Raises:
         ValueError: if `vocab_size` cannot hold letters and special tokens.

@@ -13,37 +13,21 @@ from torch.optim.lr_scheduler import LambdaLR
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from insightedit.config.schema import TrainConfig
-
 
 @dataclass
 class Budget:
-    """What a run may take; give several processes steps alone, because their clocks may disagree.
+    """What a run may take; give several processes steps alone, because their clocks may disagree."""
 
-    Attributes:
-        max_steps: of the whole run.
-        save_every: steps between two checkpoints.
-        max_minutes: wall clock of the whole run, all sessions together; None for steps alone.
-        save_minutes: between two checkpoints, in addition to `save_every`.
-        session_minutes: after which a session stops, saved.
-        session_steps: likewise.
-    """
-
-    max_steps: int
-    save_every: int
-    max_minutes: float | None = None
-    save_minutes: float | None = None
-    session_minutes: float | None = None
-    session_steps: int | None = None
+    max_steps: int  # of the whole run
+    save_every: int  # steps between two checkpoints
+    max_minutes: float | None = None  # wall clock of the whole run, all sessions together; None for steps alone
+    save_minutes: float | None = None  # between two checkpoints, in addition to `save_every`
+    session_minutes: float | None = None  # after which a session stops, saved
+    session_steps: int | None = None  # likewise
     _earlier_seconds: float = field(default=0.0, init=False)
     _first_step: int = field(default=0, init=False)
     _began: float = field(default_factory=time.perf_counter, init=False)
     _saved: float = field(default_factory=time.perf_counter, init=False)
-
-    @classmethod
-    def of(cls, train: TrainConfig) -> Budget:
-        """A stage's."""
-        return cls(train.max_steps, train.save_every, session_minutes=train.max_minutes)
 
     @property
     def seconds(self) -> float:

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or absent: written aside, flushed, renamed, and only then pointed to.
 
-checkpoints/step-000500/   trainable.safetensors [ema.safetensors] [optimizer.pt | deepspeed/] rng-000.pt
-trainer.json COMPLETE
+checkpoints/step-000500/   trainable.safetensors [ema.safetensors] optimizer.safetensors schedule.json rng-000.pt
+                           trainer.json [deepspeed/] COMPLETE
 checkpoints/latest         text: the newest whole one
 """
 
@@ -10,52 +10,47 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from insightedit.config.load import ConfigError
 from insightedit.files import flush, open_to_others, write_atomically, write_text
-from insightedit.training.errors import StageError
 
 if TYPE_CHECKING:
-    from insightedit.training.engine import Processes
+    from insightedit.training.processes import Processes
 
 logger = logging.getLogger(__name__)
 COMPLETE = "COMPLETE"
 TRAINABLE = "trainable.safetensors"
 EMA = "ema.safetensors"
 TRAINER = "trainer.json"
+INHERITED = "inherited.safetensors"  # in the run folder: what earlier stages made and this one does not train
+
+
+class StageError(ConfigError):
+    """A run folder, a checkpoint or the order of stages forbids what was asked; the text says what to do."""
 
 
 class CheckpointFolder:
-    """The checkpoints of one run.
-
-    Args:
-        root: `RUN/checkpoints`; made on the first save.
-        keep: how many whole ones stay, >= 1.
-    """
+    """The checkpoints of one run, in `RUN/checkpoints`; the newest `keep` (at least one) stay."""
 
     def __init__(self, root: str | os.PathLike[str], keep: int = 2) -> None:
         self.root = Path(root)
         self.keep = max(1, keep)
 
-    def complete(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
-        return sorted(folder for folder in self.root.glob("step-*") if is_complete(folder))
-
     def latest(self) -> Path | None:
         """The newest whole checkpoint, or None."""
-        whole = self.complete()
-        return whole[-1] if whole else None
+        return max(self._complete(), default=None)
+
+    def _complete(self) -> list[Path]:
+        return sorted(folder for folder in self.root.glob("step-*") if is_complete(folder))
 
     def clean(self) -> list[str]:
         """Remove what a killed save left behind; returns the names removed."""
@@ -80,20 +75,28 @@ class CheckpointFolder:
             if processes.is_main:
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir(parents=True)
-            processes.barrier()
+            processes.barrier()  # the folder is there before anybody writes into it
             yield aside
-            processes.barrier()
+            processes.barrier()  # all have written before their files are listed
             if processes.is_main:
                 self._publish(aside, folder)
-            processes.barrier()
+            processes.barrier()  # nobody goes on, and perhaps dies, before the checkpoint counts
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
-            raise StageError(self._refused(step, error)) from error
+            kept = self.latest()
+            state = f"{kept.name} is untouched" if kept else "there is no earlier checkpoint"
+            free = shutil.disk_usage(self.root.parent).free / 2**30
+            raise StageError(
+                f"could not save step {step} under {self.root}: {error}; {state}. Free some space "
+                f"({free:.1f} GiB are left) and run the same command again."
+            ) from error
 
     def _publish(self, aside: Path, folder: Path) -> None:
         sizes = {str(f.relative_to(aside)): f.stat().st_size for f in sorted(aside.rglob("*")) if f.is_file()}
         for name in sizes:
             flush(aside / name)
+        # the marker comes after what it vouches for is on the disk, the rename after the marker, the pointer last: a
+        # kill between any two leaves either no checkpoint or a whole one
         (aside / COMPLETE).write_text(json.dumps(sizes, indent=1))
         flush(aside / COMPLETE)
         flush(aside)
@@ -103,16 +106,8 @@ class CheckpointFolder:
         aside.rename(folder)
         flush(self.root)
         write_text(self.root / "latest", folder.name + "\n", durable=True)
-        for old in self.complete()[: -self.keep]:
+        for old in self._complete()[: -self.keep]:
             shutil.rmtree(old)
-
-    def _refused(self, step: int, error: Exception) -> str:
-        kept = self.latest()
-        state = f"{kept.name} is untouched" if kept else "there is no earlier checkpoint"
-        return (
-            f"could not save step {step} under {self.root}: {error}; {state}. Free some space "
-            f"({shutil.disk_usage(self.root.parent).free / 2**30:.1f} GiB are left) and run the same command again."
-        )
 
 
 def is_complete(folder: Path) -> bool:
@@ -136,14 +131,11 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def stage_weights(run_dir: Path, *, ema: bool = True) -> dict[str, Tensor]:
-    """All weights a run added to its base models: those it inherited and those it trained.
+    """All weights a run added to its base models, inherited and trained: editor parameter name -> float32 weight.
 
     Args:
         run_dir: run folder of a stage, or one checkpoint folder in it.
         ema: take the running average where there is one.
-
-    Returns:
-        Editor parameter name -> float32 weight.
 
     Raises:
         StageError: if there is no whole checkpoint.
@@ -154,49 +146,7 @@ def stage_weights(run_dir: Path, *, ema: bool = True) -> dict[str, Tensor]:
             f"{run_dir} holds no whole checkpoint: name the run folder of a stage (it has a folder `checkpoints`), or "
             "run that stage first."
         )
-    inherited = folder.parent.parent / "inherited.safetensors"
+    inherited = folder.parent.parent / INHERITED
     weights = load_tensors(inherited) if inherited.exists() else {}
     averaged = ema and (folder / EMA).exists()
     return {**weights, **load_tensors(folder / (EMA if averaged else TRAINABLE))}
-
-
-def rng_state(generator: torch.Generator) -> dict[str, Any]:
-    """State of torch, CUDA, numpy, Python and the noise generator, as plain tensors and numbers."""
-    state = np.random.get_state(legacy=False)  # noqa: NPY002 - libraries below still draw from it
-    version, words, gauss = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
-        "numpy": {
-            "key": torch.from_numpy(state["state"]["key"].astype(np.int64)),
-            "pos": int(state["state"]["pos"]),
-            "has_gauss": int(state["has_gauss"]),
-            "gauss": float(state["gauss"]),
-        },
-        "python": {"version": version, "words": list(words), "gauss": gauss},
-        "generator": generator.get_state(),
-    }
-
-
-def set_rng_state(state: Mapping[str, Any], generator: torch.Generator) -> None:
-    """Put every random source back to where `rng_state` found it."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"][0])
-    saved = state["numpy"]
-    inner = {"key": saved["key"].numpy().astype(np.uint32), "pos": saved["pos"]}
-    whole = {"bit_generator": "MT19937", "state": inner, "has_gauss": saved["has_gauss"], "gauss": saved["gauss"]}
-    np.random.set_state(whole)  # noqa: NPY002 - see rng_state
-    python = state["python"]
-    random.setstate((python["version"], tuple(python["words"]), python["gauss"]))
-    generator.set_state(state["generator"])
-
-
-@contextmanager
-def undisturbed(generator: torch.Generator) -> Iterator[None]:
-    """Whatever is drawn inside leaves the run's random sources as they were."""
-    state = rng_state(generator)
-    try:
-        yield
-    finally:
-        set_rng_state(state, generator)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,7 @@ from insightedit.bridging.two_way import FourierPositions
 from insightedit.config.kinds import current_key
 from insightedit.files import write_text
 from insightedit.modeling.model_ids import current_id
-from insightedit.training.checkpoint import CheckpointFolder, stage_weights
-from insightedit.training.errors import StageError
+from insightedit.training.checkpoint import CheckpointFolder, StageError, stage_weights
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
@@ -49,17 +49,11 @@ def config_hash(config: Config) -> str:
 
 
 def write_contract(run_dir: Path, config: Config, editor: Editor, steps: int) -> dict[str, Any]:
-    """Write `contract.json` at the end of a stage.
-
-    Args:
-        run_dir: run folder with a whole checkpoint.
-        config: config of the run.
-        editor: gives the edit tokens and their ids.
-        steps: optimiser steps done.
-
-    Returns:
-        What was written.
-    """
+    """Write `contract.json` into a run folder with a whole checkpoint; returns what was written."""
+    versions = {}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
     contract = {
         "recipe": config.recipe,
         "stage": config.stage.number,
@@ -69,18 +63,14 @@ def write_contract(run_dir: Path, config: Config, editor: Editor, steps: int) ->
         "edit_token_ids": [int(i) for i in editor.comprehension.edit_token_ids],
         "keys": {name: list(value.shape) for name, value in sorted(stage_weights(run_dir).items())},
         "config_hash": config_hash(config),
-        "packages": _versions(),
+        "packages": versions,
     }
     write_text(run_dir / CONTRACT, json.dumps(contract, indent=1) + "\n", durable=True)
     return contract
 
 
 def read_contract(run_dir: Path, *, command: str | None = None) -> dict[str, Any]:
-    """The contract of a finished stage.
-
-    Args:
-        run_dir: its run folder.
-        command: what makes the folder, for the message.
+    """The contract of a finished stage; `command` is what makes its run folder, for the message.
 
     Raises:
         StageError: if the folder is missing, or the stage in it has not finished.
@@ -136,19 +126,7 @@ def check_contract(contract: Mapping[str, Any], config: Config, run_dir: Path) -
 
 
 def load_stage_weights(editor: nn.Module, run_dir: str | Path, *, ema: bool = True) -> dict[str, Tensor]:
-    """Load what an earlier stage made into an editor, by name; every key has to find its place.
-
-    Args:
-        editor: built with the same base models.
-        run_dir: run folder, or one checkpoint folder in it.
-        ema: take the running average where there is one.
-
-    Returns:
-        What was loaded: name -> weight.
-
-    Raises:
-        StageError: if there is no checkpoint, or a key or a shape does not fit the editor.
-    """
+    """Load `stage_weights` of an earlier stage into an editor built with the same base models; returns them."""
     weights = stage_weights(Path(run_dir), ema=ema)
     load_weights(editor, weights, run_dir)
     return weights
@@ -176,7 +154,7 @@ def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str |
                 f"{tuple(parameters[name].shape)}: widths, depths and token counts must be configured as in that run "
                 "(its config.yaml shows how)."
             )
-    for name, value in weights.items():
+    for name, value in weights.items():  # all have been checked: an editor is loaded whole or left as it was
         parameters[name].copy_(value)
 
 
@@ -184,14 +162,8 @@ def drawn_buffers(editor: nn.Module, learned: Collection[str] | None = None) -> 
     """What is drawn at random when an editor is built, never trained, and in no base model.
 
     It belongs to the weights trained with it (BIM reads places by its Fourier frequencies), so it goes with them from
-    stage to stage, whatever the seed or the order in which a later stage builds its parts.
-
-    Args:
-        editor: any module.
-        learned: names of weights; then only the buffers of parts that hold one of them.
-
-    Returns:
-        Buffer name -> the buffer itself.
+    stage to stage, whatever the seed or the order in which a later stage builds its parts. With the names of `learned`
+    weights, only the buffers of parts that hold one of them.
     """
     found = {}
     for name, module in editor.named_modules():
@@ -201,13 +173,3 @@ def drawn_buffers(editor: nn.Module, learned: Collection[str] | None = None) -> 
         ):
             found[f"{name}.frequencies"] = module.frequencies
     return found
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions

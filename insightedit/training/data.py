@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,19 +19,8 @@ if TYPE_CHECKING:
     from insightedit.types import EditRecord
 
 
-def build_loader(
-    config: Config, editor: Editor, *, rank: int | None = None, world_size: int | None = None
-) -> StepLoader:
-    """The stage's mixture, collated for this editor.
-
-    Args:
-        config: whole config.
-        editor: gives tokenizers and processors.
-        rank: this process; from the launcher's environment when None.
-        world_size: number of processes; likewise.
-    """
-    rank = int(os.environ.get("RANK", 0)) if rank is None else rank
-    world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
+def build_loader(config: Config, editor: Editor, *, rank: int = 0, world_size: int = 1) -> StepLoader:
+    """The stage's mixture, collated for this editor; each of `world_size` processes has its share of every batch."""
     return StepLoader(
         build_mixture(config),
         build_collator(config, editor),

@@ -13,22 +13,15 @@ from torch import Tensor, nn
 
 from insightedit.config.load import ConfigError, config_root
 from insightedit.modeling.devices import fast_cpu_attention
-from insightedit.training.optim import build_optimizer, build_schedule
-from insightedit.training.optimizer_state import (
-    MOMENTS,
-    STEP,
-    empty_state,
-    load_optimizer,
-    save_optimizer,
-    set_state,
-    split_by_process,
-)
-from insightedit.training.step import TrainingStep, trainable_parameters
+from insightedit.training.engine import TorchEngine
+from insightedit.training.optim import MOMENTS, STEP, build_optimizer, build_schedule, empty_state, split_by_process
+from insightedit.training.trainable import trainable_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from insightedit.config.schema import Config
+    from insightedit.training.objectives import TrainingStep
     from insightedit.training.processes import Processes
 
 OWNED_KEYS = {
@@ -43,11 +36,8 @@ OWNED_KEYS = {
 }
 
 
-class DeepSpeedEngine:
-    """DeepSpeed, used directly: ZeRO 0 to 3, with or without offload, on GPUs (nccl) or CPUs (gloo).
-
-    Its methods are those of `TorchEngine`.
-    """
+class DeepSpeedEngine(TorchEngine):
+    """DeepSpeed, used directly: ZeRO 0 to 3, with or without offload, on GPUs (nccl) or CPUs (gloo)."""
 
     def __init__(self, module: TrainingStep, processes: Processes) -> None:
         import deepspeed
@@ -60,10 +50,11 @@ class DeepSpeedEngine:
         self.zero_stage = int(zero.get("stage", 0))
         self.partitioned = self.zero_stage == 3
         self.name = f"deepspeed {config.train.deepspeed}"
-        self.parameters = trainable_parameters(module)
+        self.parameters = trainable_parameters(module.editor)
         self.processes = processes
         self.own_files = config.train.deepspeed_files
-        for tensor in [*module.parameters(), *module.buffers()]:  # DeepSpeed cannot send channels_last weights
+        # DeepSpeed cannot send channels_last weights
+        for tensor in [*module.parameters(), *module.buffers()]:
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
         self.optimizer = build_optimizer(
             self.parameters.items(), config.optim, device=processes.device, offloaded="offload_optimizer" in zero
@@ -98,9 +89,9 @@ class DeepSpeedEngine:
         return float(self.module.get_lr()[0])
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """Trainable weights by editor name; under ZeRO-3 gathered from all processes by the main one."""
+        """Under ZeRO-3 gathered from all processes by the main one."""
         if not self.partitioned:
-            return {name: parameter.detach() for name, parameter in self.parameters.items()}
+            return super().trainable_state()
         import deepspeed
 
         state = {}
@@ -117,25 +108,21 @@ class DeepSpeedEngine:
         """
         if not split_by_process(self.optimizer):
             self._link_moments()
-        save_optimizer(folder, self)
+        super().save(folder)
         if self.zero_stage and self.own_files:
             self.module.save_checkpoint(str(folder), tag="deepspeed", exclude_frozen_parameters=True)
 
-    def load(self, folder: Path) -> None:
-        """Optimiser and schedule from a checkpoint of any engine and number of processes."""
-        load_optimizer(folder, self)
-
     def stepped(self) -> list[Tensor]:
-        """The tensors that the optimiser itself steps: the weights, or this process's flat parts of them."""
-        zero = self.module.optimizer
+        """The weights, or this process's flat parts of them."""
         if self.zero_stage == 0:
-            return list(self.parameters.values())
+            return super().stepped()
+        zero = self.module.optimizer
         return list(zero.fp32_partitioned_groups_flat if self.partitioned else zero.single_partition_of_fp32_groups)
 
     def optimizer_state(self, parameter: nn.Parameter, key: str) -> Tensor | None:
         """A weight's whole state, gathered from all processes."""
         if self.zero_stage == 0:
-            return self.optimizer.state.get(parameter, {}).get(key)
+            return super().optimizer_state(parameter, key)
         if key == STEP:
             return self.optimizer.state[self.stepped()[0]][STEP]
         from deepspeed.utils import safe_get_full_optimizer_state
@@ -145,7 +132,7 @@ class DeepSpeedEngine:
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """Give each process its parts of the moments; DeepSpeed itself would read pickles."""
         if self.zero_stage == 0:
-            set_state(self.optimizer, self.parameters, state)
+            super().load_optimizer_state(state)
             return
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
@@ -177,7 +164,7 @@ class DeepSpeedEngine:
 
 
 def deepspeed_settings(config: Config) -> dict[str, Any]:
-    """The JSON of `train.deepspeed` with what the config owns filled in.
+    """The JSON of `train.deepspeed`, a path or a name in `configs/deepspeed`, with what the config owns filled in.
 
     Raises:
         ConfigError: if the file is missing, is not JSON, or sets what belongs to the config.
@@ -200,18 +187,12 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
 
 
 def deepspeed_file(name: str) -> Path:
-    """Path of a DeepSpeed JSON: a path as given, or a name in `configs/deepspeed`.
-
-    Raises:
-        ConfigError: if there is none; the names that exist are listed.
-    """
-    if name.endswith(".json"):
-        if Path(name).is_file():
-            return Path(name)
-        raise ConfigError(f"train.deepspeed: the file {name} does not exist.")
+    """Where the settings are; a ConfigError lists the names that exist."""
     folder = config_root() / "deepspeed"
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        known = ", ".join(sorted(f.stem for f in folder.glob("*.json")))
-        raise ConfigError(f"train.deepspeed={name} is not known: one of {known}, or the path of a .json file.")
-    return path
+    path = Path(name) if name.endswith(".json") else folder / f"{name}.json"
+    if path.is_file():
+        return path
+    if name.endswith(".json"):
+        raise ConfigError(f"train.deepspeed: the file {name} does not exist.")
+    known = ", ".join(sorted(file.stem for file in folder.glob("*.json")))
+    raise ConfigError(f"train.deepspeed={name} is not known: one of {known}, or the path of a .json file.")

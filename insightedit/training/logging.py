@@ -9,6 +9,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ import torch
 from torch import Tensor
 
 from insightedit.files import write_atomically, write_text
-from insightedit.training.errors import StageError
-from insightedit.training.step import METRIC
+from insightedit.training.checkpoint import StageError
 
 logger = logging.getLogger(__name__)
 LOG = "log.jsonl"
+METRIC = "metric/"  # begins the name of what is only logged
 VALIDATION = "val/"
 DRAWN = ("loss", METRIC, "grad_norm", VALIDATION)
 DRAW_EVERY = 30.0  # seconds
@@ -81,11 +82,23 @@ class RunLog:
         self._bar = self._task = self._board = None
 
     def __enter__(self) -> RunLog:
-        if self.enabled:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            drop_lines_after(self.run_dir / LOG, self.start_step)
-            self._board = _tensorboard(self.run_dir / "tensorboard", self.start_step)
-            self._open_bar()
+        if not self.enabled:
+            return self
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        drop_lines_after(self.run_dir / LOG, self.start_step)
+        with suppress(ImportError):  # the log holds the same numbers
+            from torch.utils.tensorboard import SummaryWriter
+
+            purged = self.start_step + 1 if self.start_step else None
+            self._board = SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=purged)
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self.max_steps, completed=self.start_step)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,11 +108,7 @@ class RunLog:
             self._board.close()
 
     def step(self, step: int, learning_rate: float) -> None:
-        """Close step `step`; writes a line when one is due.
-
-        Raises:
-            StageError: if a loss or the gradient norm is not finite.
-        """
+        """Close step `step`; writes a line when one is due."""
         self._steps_since += 1
         if step % self.log_every == 0 or step == self.max_steps:
             self.flush(step, learning_rate)
@@ -107,19 +116,37 @@ class RunLog:
             self._bar.update(self._task, completed=step)
 
     def flush(self, step: int, learning_rate: float) -> None:
-        """Write what was gathered since the last line, if anything."""
+        """Write what was gathered since the last line, if anything.
+
+        Raises:
+            StageError: if a loss or the gradient norm is not finite.
+        """
         if not self._steps_since:
             return
         means = self.meter.means()
-        _refuse_divergence(step, means, self.run_dir)
+        watched = {name: value for name, value in means.items() if name.startswith(("loss", "grad_norm"))}
+        if bad := [name for name, value in watched.items() if not math.isfinite(value)]:
+            raise StageError(
+                f"training diverged before step {step}: {', '.join(bad)} is not finite. The checkpoints in "
+                f"{self.run_dir} are from before; lower optim.lr, or set train.precision=fp32, and start anew with "
+                "--restart."
+            )
         self.last = {name.removeprefix("loss/"): value for name, value in means.items() if name.startswith("loss")}
-        record = {"step": step, **self._speed(step), "lr": learning_rate, **means}
+        seconds = (time.perf_counter() - self._since) / self._steps_since
+        record = {
+            "step": step,
+            "time": round(time.time(), 3),
+            "samples_per_second": self.samples_per_step / max(seconds, 1e-9),
+            "eta_seconds": seconds * (self.max_steps - step),
+        }
+        if torch.cuda.is_available():  # the most that tensors took on this process' GPU so far, in 1e9 bytes
+            record["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        record |= {"lr": learning_rate, **means}
         self.meter.reset()
         self._since, self._steps_since = time.perf_counter(), 0
-        if not self.enabled:
-            return
-        self._write(step, record)
-        self._say(step, record)
+        if self.enabled:
+            self._write(step, record)
+            self._say(step, record)
 
     def validation(self, step: int, losses: Mapping[str, float]) -> None:
         """Write the losses on held-out records, `val/loss` being the weighted total."""
@@ -144,26 +171,6 @@ class RunLog:
         draw_losses(self.run_dir / LOG, self.run_dir / "losses.png")
         self._drawn = time.perf_counter()
 
-    def _speed(self, step: int) -> dict[str, float]:
-        seconds = (time.perf_counter() - self._since) / self._steps_since
-        return {
-            "time": round(time.time(), 3),
-            "samples_per_second": self.samples_per_step / max(seconds, 1e-9),
-            "eta_seconds": seconds * (self.max_steps - step),
-            **_peak_memory(),
-        }
-
-    def _open_bar(self) -> None:
-        if not sys.stderr.isatty():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._bar.start()
-        self._task = self._bar.add_task("", total=self.max_steps, completed=self.start_step)
-
     def _say(self, step: int, record: Mapping[str, float]) -> None:
         shown = {k: v for k, v in record.items() if k.startswith(("loss", METRIC))}
         text = "  ".join(
@@ -175,13 +182,6 @@ class RunLog:
             left = timedelta(seconds=round(record["eta_seconds"]))
             speed = record["samples_per_second"]
             logger.info("step %d of %d  %s  %.3g samples/s  %s left", step, self.max_steps, text, speed, left)
-
-
-def _peak_memory() -> dict[str, float]:
-    """The most memory that tensors took on this process' GPU so far, in GB (1e9 bytes); nothing without one."""
-    if not torch.cuda.is_available():
-        return {}
-    return {"peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9}
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -224,23 +224,3 @@ def draw_losses(log: Path, picture: Path) -> None:
         axes.grid(alpha=0.3)
     with write_atomically(picture) as aside:
         figure.savefig(aside, format="png", dpi=110)
-
-
-def _tensorboard(folder: Path, start_step: int) -> Any:
-    """A TensorBoard writer, or None where tensorboard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=start_step + 1 if start_step else None)
-
-
-def _refuse_divergence(step: int, means: Mapping[str, float], run_dir: Path) -> None:
-    bad = [
-        name for name, value in means.items() if name.startswith(("loss", "grad_norm")) and not math.isfinite(value)
-    ]
-    if bad:
-        raise StageError(
-            f"training diverged before step {step}: {', '.join(bad)} is not finite. The checkpoints in {run_dir} are "
-            "from before; lower optim.lr, or set train.precision=fp32, and start anew with --restart."
-        )

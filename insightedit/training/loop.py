@@ -10,26 +10,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
+
 from insightedit.console import STOPPED, TERMINATED
+from insightedit.modeling.devices import fast_cpu_attention
 from insightedit.training.budget import Budget
-from insightedit.training.checkpoint import CheckpointFolder, undisturbed
-from insightedit.training.engine import BuildSchedule, build_engine
-from insightedit.training.logging import RunLog
+from insightedit.training.checkpoint import CheckpointFolder
+from insightedit.training.engine import BuildSchedule, TorchEngine, build_engine
+from insightedit.training.logging import METRIC, RunLog
 from insightedit.training.optim import Ema
 from insightedit.training.processes import Processes, start_processes
-from insightedit.training.step import METRIC, TrainingStep
 from insightedit.training.trainable import select_trainable
-from insightedit.training.trainer_state import TrainerState, seed_everything, take_up
-from insightedit.training.validation import Validation
+from insightedit.training.trainer_state import TrainerState, seed_everything, take_up, undisturbed
 
 if TYPE_CHECKING:
-    import torch
+    from insightedit.training.objectives import TrainingStep
 
 logger = logging.getLogger(__name__)
 UNFINISHED = 75  # sysexits' EX_TEMPFAIL: saved, the same command goes on
+VALIDATION_SEED = 5_000_011  # of the noise; the run's own seed plays no part, so runs can be compared
 STOP_SIGNALS = {"SIGINT": STOPPED, "SIGTERM": TERMINATED, "SIGUSR1": UNFINISHED}
 
 
@@ -47,25 +50,15 @@ class Callback(Protocol):
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did.
-
-    Attributes:
-        run_dir: run folder.
-        steps: optimiser steps done in all.
-        losses: last logged means, `loss` being the weighted total.
-        seconds: wall time of all sessions of this run.
-        resumed_from: step this session started from, None for a fresh run.
-        finished: False if it stopped before its budget was used (time limit or signal); the same command goes on.
-        exit_code: 0 if finished; else 130 (Ctrl-C), 143 (SIGTERM), or 75 (`train.max_minutes`, SIGUSR1).
-    """
+    """What a run did."""
 
     run_dir: Path
-    steps: int
-    losses: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    resumed_from: int | None = None
-    finished: bool = True
-    exit_code: int = 0
+    steps: int  # optimiser steps done in all
+    losses: dict[str, float] = field(default_factory=dict)  # last logged means, `loss` being the weighted total
+    seconds: float = 0.0  # wall time of all sessions of this run
+    resumed_from: int | None = None  # step this session started from, None for a fresh run
+    finished: bool = True  # False after a time limit or a signal; the same command goes on
+    exit_code: int = 0  # 0 if finished; else 130 (Ctrl-C), 143 (SIGTERM), or 75 (`train.max_minutes`, SIGUSR1)
 
 
 def fit(
@@ -93,9 +86,6 @@ def fit(
         budget: the config's when None.
         schedule: of the learning rate; the config's when None.
 
-    Returns:
-        What was done; `finished` is False after a time limit or a signal.
-
     Raises:
         ConfigError: if settings do not fit the model or the machine.
         StageError: if the run folder cannot be resumed from, saving fails, or training diverges.
@@ -118,10 +108,6 @@ def fit(
         ema = Ema(train.ema_decay, values) if processes.is_main else None
     state = TrainerState(folder, engine, loader, generator, processes, ema)
     state.restore(train.seed)
-    validation = None
-    if held_out is not None:
-        count = math.ceil(train.num_validation / (train.batch_size * processes.world_size))
-        validation = Validation(engine, held_out, count, generator)
     log = RunLog(
         run_dir,
         max_steps=train.max_steps,
@@ -130,7 +116,7 @@ def fit(
         start_step=state.step,
         enabled=processes.is_main,
     )
-    budget = budget or Budget.of(train)
+    budget = budget or Budget(train.max_steps, train.save_every, session_minutes=train.max_minutes)
     budget.begin(state.step, state.seconds)
     with log, stop_signals() as stop:
         if state.resumed_from is not None:
@@ -139,18 +125,12 @@ def fit(
                 log.draw(last=True)
             if callback is not None:
                 callback.resumed(state, last=last)
-        code = _train(train, state, budget, log, callback, validation, stop)
+        code = _train(train, state, budget, log, callback, held_out, stop)
     return RunSummary(run_dir, state.step, state.losses, state.seconds, state.resumed_from, code == 0, code)
 
 
 def _train(
-    train: Any,
-    state: TrainerState,
-    budget: Budget,
-    log: RunLog,
-    callback: Callback | None,
-    validation: Validation | None,
-    stop: Stop,
+    train: Any, state: TrainerState, budget: Budget, log: RunLog, callback: Callback | None, held_out: Any, stop: Stop
 ) -> int:
     """Train to the end, or until asked to stop; returns the exit code."""
     engine, processes = state.engine, state.processes
@@ -158,7 +138,8 @@ def _train(
     while budget.used(state.step) < 1:
         for _ in range(train.gradient_accumulation_steps):
             total, losses = engine.backward(next(batches).to(processes.device), state.generator)
-            log.meter.add({"loss": total, **{_tag(name): value for name, value in losses.items()}})
+            named = {name if name.startswith(METRIC) else f"loss/{name}": value for name, value in losses.items()}
+            log.meter.add({"loss": total, **named})
         log.meter.add({"grad_norm": engine.step()})
         if train.ema_decay is not None and (state.ema is not None or engine.partitioned):
             values = engine.trainable_state()
@@ -169,9 +150,10 @@ def _train(
         log.step(state.step, engine.learning_rate())
 
         last = budget.used(state.step) >= 1
-        if validation is not None and (last or state.step % train.validate_every == 0):
-            log.validation(state.step, validation.measure())
-        # all processes stop at the same step, whichever of them was asked to
+        if held_out is not None and (last or state.step % train.validate_every == 0):
+            count = math.ceil(train.num_validation / (train.batch_size * processes.world_size))
+            log.validation(state.step, validation_losses(engine, held_out, count, state.generator))
+        # all processes stop at the same step, whichever of them was asked to: one that waits for another hangs
         code = processes.largest(stop.code or (UNFINISHED if budget.session_over(state.step) else 0))
         saved = budget.save_due(state.step) or code != 0 or last
         if saved:
@@ -186,6 +168,32 @@ def _train(
                 logger.info("stopped at step %d of %d, saved: the same command goes on", state.step, train.max_steps)
             return code
     return 0
+
+
+def validation_losses(
+    engine: TorchEngine, loader: Any, num_batches: int, generator: torch.Generator
+) -> dict[str, float]:
+    """Mean losses on held-out records by name, with the same noise and timesteps each time; leaves no trace in the run.
+
+    Args:
+        engine: of the run; every process must ask, and all get the same numbers.
+        loader: batches of held-out records.
+        num_batches: of each process.
+        generator: of the run; left as it was.
+    """
+    processes, module = engine.processes, engine.module
+    sums: dict[str, torch.Tensor] = {}
+    loader.position = 0
+    module.eval()
+    with undisturbed(generator), torch.no_grad(), fast_cpu_attention(processes.device):
+        for number, batch in enumerate(islice(loader, num_batches)):
+            # the same noise each time, and another one for every batch of every process
+            noise = seed_everything(VALIDATION_SEED + number * processes.world_size + processes.rank)
+            total, losses = module(batch.to(processes.device), noise)
+            for name, value in {"loss": total, **losses}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+    module.train()
+    return processes.mean({name: value / num_batches for name, value in sums.items()})
 
 
 class Stop:
@@ -229,8 +237,3 @@ def _endless(loader: Any, generator: torch.Generator) -> Iterator[Any]:
         yield batch
         batch = next(batches, None)
     raise RuntimeError(f"the loader ended after {count} batches: training needs one that never ends.")
-
-
-def _tag(name: str) -> str:
-    """Log name of a loss: `loss/NAME`; metrics keep theirs."""
-    return name if name.startswith(METRIC) else f"loss/{name}"

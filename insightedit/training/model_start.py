@@ -17,22 +17,18 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from insightedit.bridging.bridge import nested_settings
-from insightedit.hub.network import CONFIG, HUB_ID
+from insightedit.hub.network import CONFIG, HUB_ID, MODEL_INDEX
 from insightedit.modeling.model_files import read_json
 from insightedit.modeling.pretrained import load_pretrained
+from insightedit.training.checkpoint import StageError
 from insightedit.training.contract import drawn_buffers
-from insightedit.training.errors import StageError
-from insightedit.training.run_folder import previous_run, read_run, started_from
+from insightedit.training.run_folder import flat_settings, previous_run, read_run, started_from
 
 if TYPE_CHECKING:
-    from insightedit.config.schema import Config, GenerationConfig
+    from insightedit.config.schema import Config
     from insightedit.model.editor import Editor
 
-INDEX = "model_index.json"
 DEFAULT = "default"
-ABSENT = object()
-FREE = ("dropout", "token_head", "place_head", "image_tokens")
-"""Settings of the bridge's branches that may differ: the weights mean the same, or their shapes tell."""
 DECIDING = (
     "comprehension.num_edit_tokens",
     "comprehension.edit_token",
@@ -43,39 +39,37 @@ DECIDING = (
     "generation.source_prior",
 )
 """Settings without which a model's weights mean something else, besides those of its bridge."""
+PARTS = ("qformer", "edit_head", "bim", "iaa")  # of a bridge
+FREE = ("dropout", "token_head", "place_head", "image_tokens")  # of them: no weight means something else, or its shape tells
 TOLERANCE = 2e-3  # of two autoencoders, of which one may have been rounded to float16 or bfloat16
 
 
 def is_model(folder: str | Path) -> bool:
     """Whether a folder is a finished model (`insightedit export`, `insightedit import`) rather than a run folder."""
-    return (Path(folder) / INDEX).is_file()
+    return (Path(folder) / MODEL_INDEX).is_file()
 
 
 def init_from_pretrained(config: Config, name: str | None = None) -> Config:
-    """The config of a stage that starts where `--init-from NAME` says.
-
-    Args:
-        config: as the files and the command line have it.
-        name: see `find_start`; None for `config.init_from`, or the stage before.
+    """The config of a stage that starts where `--init-from NAME` says, or `config.init_from`, or after the one before.
 
     Raises:
         StageError: see `find_start` and `pretrained_config`.
     """
     start = name or config.init_from
     config = replace(config, init_from=find_start(start) if start else None)
-    model = model_behind(config)
-    return pretrained_config(config, model) if model else config
+    before = previous_run(config)
+    if before is not None and not is_model(before):  # the stages before may have started from a model
+        first = started_from(before)
+        before = Path(first) if first and is_model(first) else None
+    return pretrained_config(config, before) if before else config
 
 
 def find_start(name: str) -> str:
-    """What `--init-from NAME` means.
+    """The folder that `--init-from NAME` means; one that does not exist is returned as it is, and told later.
 
     Args:
         name: a folder; `default` for the model that comes with the package; or a hub id `owner/name`, which is fetched
             (once; the hub's cache keeps it).
-
-    Returns:
-        A folder's path. One that does not exist is returned as it is: what is missing there is told later.
 
     Raises:
         StageError: if there is neither a folder nor a model on the hub of that name.
@@ -86,10 +80,8 @@ def find_start(name: str) -> str:
         from insightedit.pipelines.loading import default_model
 
         return str(default_model())
-    return _fetch(name) if HUB_ID.fullmatch(name) else name
-
-
-def _fetch(name: str) -> str:
+    if not HUB_ID.fullmatch(name):
+        return name
     from insightedit.hub.network import fetch_model
 
     try:
@@ -102,32 +94,19 @@ def _fetch(name: str) -> str:
         ) from None
 
 
-def model_behind(config: Config) -> Path | None:
-    """The finished model that a stage starts from, itself or through the stages before it; None for none."""
-    before = previous_run(config)
-    if before is None or is_model(before):
-        return before
-    start = started_from(before)
-    return Path(start) if start and is_model(start) else None
-
-
 def pretrained_config(config: Config, folder: str | Path) -> Config:
     """The config of a stage that starts from a model: as given, its base models the finished one's.
 
-    Args:
-        config: of the stage.
-        folder: of the model.
-
-    Returns:
-        The config with its base models the model's; where a folder holds no text encoder (as before exports did), only
-        the language model.
+    Where a folder holds no text encoder (as before exports did), only the language model is taken.
 
     Raises:
         StageError: if the model is not whole, of another kind, holds an adapter without its language model, or was
             made with settings that this config does not have.
     """
+    from insightedit.pipelines.model_folder import check_model_folder
+
     folder = Path(folder)
-    index = _read(folder, INDEX)
+    index = _read(folder, MODEL_INDEX)
     parts = config.comprehension.base_models
     if not set(parts.values()) <= index.keys():
         reads = "a language model" if "mllm" in index else "a text encoder for instructions with pictures"
@@ -135,63 +114,53 @@ def pretrained_config(config: Config, folder: str | Path) -> Config:
             f"{folder} reads with {reads}, which recipe {config.recipe} does not have: name the model's own recipe "
             "with --recipe."
         )
-    own = _own_config(folder)
-    _check_branches(folder, config, own)
-    _check_settings(folder, _settings(folder, index, own), config)
+    _check_settings(folder, _settings(folder, index), config)
     if "mllm" in parts.values() and not (folder / "mllm" / "config.json").is_file():
         raise StageError(
             f"{folder} holds an adapter in place of a language model: export the run again with --merge-lora, or start "
             "from the run folder itself."
         )
-    _check_whole(folder)
-    places = {name: str(folder / part) for name, part in parts.items()}
-    return replace(
-        config,
-        comprehension=replace(config.comprehension, **places),
-        generation=_with_own_bases(config.generation, folder, has_text_states="text_encoder" in places),
-    )
-
-
-def _check_whole(folder: Path) -> None:
-    from insightedit.pipelines.model_folder import check_model_folder
-
     try:
         check_model_folder(folder, for_training=True)
     except (OSError, ValueError) as error:
         raise StageError(f"{folder} is no whole model: {error}") from error
-
-
-def _with_own_bases(part: GenerationConfig, folder: Path, *, has_text_states: bool) -> GenerationConfig:
-    """The generator that lies in a model's folder, if a stage can be built on it alone."""
-    draws = part.denoiser
-    needed = [*draws.base_models.values(), "vae"] + ([] if has_text_states else ["text_encoder", "tokenizer"])
-    if not all((folder / name).is_dir() for name in needed):
-        return part
-    encoder = folder / "image_encoder"
-    return replace(
-        part,
-        model=str(folder),
-        denoiser=replace(draws, **{name: str(folder) for name in draws.base_models}),
-        image_encoder=str(encoder) if encoder.is_dir() else part.image_encoder,
-    )
+    generation, draws = config.generation, config.generation.denoiser
+    needed = {*draws.base_models.values(), "vae"}
+    needed |= set() if "text_encoder" in parts.values() else {"text_encoder", "tokenizer"}
+    if all((folder / name).is_dir() for name in needed):  # a stage can be built on the folder's generator alone
+        encoder = folder / "image_encoder"
+        generation = replace(
+            generation,
+            model=str(folder),
+            denoiser=replace(draws, **{name: str(folder) for name in draws.base_models}),
+            image_encoder=str(encoder) if encoder.is_dir() else generation.image_encoder,
+        )
+    places = {name: str(folder / part) for name, part in parts.items()}
+    return replace(config, comprehension=replace(config.comprehension, **places), generation=generation)
 
 
 def load_model_weights(editor: Editor, folder: str | Path) -> dict[str, Tensor]:
-    """What a finished model holds beyond the base models of the config.
+    """What a finished model holds beyond the base models of the config: editor parameter (or buffer) name -> weight.
 
     Args:
         editor: of the stage; tells which parts are wanted, and is left as it is.
         folder: of the model.
-
-    Returns:
-        Editor parameter (or drawn buffer) name -> weight, as stored.
 
     Raises:
         StageError: if the model is not whole, or draws on another autoencoder.
     """
     folder, weights = Path(folder), {}
     if editor.vae is not None:
-        _check_autoencoder(editor.vae, folder)
+        theirs, ours = _load_part(editor.vae, folder, "vae").state_dict(), editor.vae.state_dict()
+        if theirs.keys() != ours.keys() or not all(
+            value.shape == ours[name].shape
+            and torch.allclose(value.float(), ours[name].float().to(value.device), rtol=TOLERANCE, atol=TOLERANCE)
+            for name, value in theirs.items()
+        ):
+            raise StageError(
+                f"{folder} draws on another autoencoder than generation.model gives: name the base model that it was "
+                "trained on (its README.md lists it) as generation.model."
+            )
     parts = {"bridge": editor.bridge} | ({editor.denoiser_part: editor.denoiser} if editor.denoiser_part else {})
     for name, part in parts.items():
         held = _load_part(part, folder, name)
@@ -213,48 +182,29 @@ def _load_part(part: nn.Module, folder: Path, name: str) -> Any:
         ) from error
 
 
-def _own_config(folder: Path) -> Config | None:
-    """The config that a model carries; None of one without (as imports are, and exports of version 0.1)."""
-    if not (folder / CONFIG).is_file():
-        return None
-    try:
-        return read_run(folder)
-    except ValueError as error:
-        raise StageError(f"{folder} is no whole model: {error}") from error
+def _settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
+    """What decides about a model's weights, by config key: as the config that it carries says.
 
-
-def _settings(folder: Path, index: dict[str, Any], own: Config | None) -> dict[str, Any]:
-    """What the model was made with, by config key: as its config says, or else as follows from its parts' files."""
-    found = {
-        f"bridge.{branch}.{name}": value
-        for branch, given in _branches(folder, own).items()
-        for name, value in given.items()
-        if name not in FREE
-    }
-    if own is not None:
-        found |= {key: _get(own, key) for key in DECIDING}
-        return {key: value for key, value in found.items() if value not in (None, ABSENT)}
-    denoiser = _read(folder, "unet/config.json" if "unet" in index else "transformer/config.json")
-    scheduler = _read(folder, "scheduler/scheduler_config.json")
-    places = {
-        "prediction_type": scheduler.get("prediction_type"),
-        "zero_terminal_snr": scheduler.get("rescale_betas_zero_snr"),
-        "source_prior": denoiser.get("source_prior"),
-    }
-    names = {key: key.rpartition(".")[2] for key in DECIDING}
-    found |= {key: places[name] if name in places else index.get(name) for key, name in names.items()}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _branches(folder: Path, own: Config | None) -> dict[str, dict[str, Any]]:
-    """Settings of the branches that the model's bridge has; some are of no config (widths of its neighbours)."""
-    if own is not None:
-        return {name: given for name, given in asdict(own.bridge).items() if given is not None}
-    held = nested_settings(_read(folder, "bridge/config.json"))
-    if held.get("_class_name") == "FusionBridge":
-        return {"fusion": held}
-    names = ("qformer", "edit_head", "bim", "iaa")
-    return {name: held[f"{name}_config"] for name in names if held.get(f"{name}_config") is not None}
+    Imports, and exports of version 0.1 (the embedded one is), carry none: there it follows from their parts' files.
+    """
+    if (folder / CONFIG).is_file():
+        try:
+            held = flat_settings(asdict(read_run(folder)))
+        except ValueError as error:
+            raise StageError(f"{folder} is no whole model: {error}") from error
+    else:
+        denoiser = _read(folder, "unet/config.json" if "unet" in index else "transformer/config.json")
+        scheduler = _read(folder, "scheduler/scheduler_config.json")
+        held = {key: index.get(key.rpartition(".")[2]) for key in DECIDING} | {
+            "generation.prediction_type": scheduler.get("prediction_type"),
+            "generation.zero_terminal_snr": scheduler.get("rescale_betas_zero_snr"),
+            "generation.source_prior": denoiser.get("source_prior"),
+        }
+        bridge = nested_settings(_read(folder, "bridge/config.json"))
+        fuses = bridge.get("_class_name") == "FusionBridge"
+        held |= flat_settings({"bridge": {"fusion": bridge} if fuses else {p: bridge.get(f"{p}_config") for p in PARTS}})
+    told = {key: value for key, value in held.items() if key in DECIDING or key.startswith("bridge.")}
+    return {k: v for k, v in told.items() if v is not None and k.rpartition(".")[2] not in FREE}
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
@@ -266,47 +216,23 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
         ) from error
 
 
-def _check_branches(folder: Path, config: Config, own: Config | None) -> None:
-    for key in ("bim", "iaa"):
-        if key in _branches(folder, own) and getattr(config.bridge, key) is None:
-            raise StageError(
-                f"{folder} has a branch that this config does not build (bridge.{key}=null), and its denoiser counts "
-                f"on it: leave bridge.{key} as the recipe has it. stage.use_{key}=false leaves it unused in this stage."
-            )
-
-
 def _check_settings(folder: Path, held: dict[str, Any], config: Config) -> None:
-    wanted = {key: _get(config, key) for key in held}
-    other = {key: value for key, value in held.items() if wanted[key] not in (value, ABSENT)}
+    for part in ("bim", "iaa"):  # whose residual and whose image prompt the denoiser was trained with
+        if any(key in held for key in (f"bridge.{part}.width", f"bridge.{part}.hidden_dim")) and not getattr(
+            config.bridge, part
+        ):
+            raise StageError(
+                f"{folder} has a branch that this config does not build (bridge.{part}=null), and its denoiser counts "
+                f"on it: leave bridge.{part} as the recipe has it. stage.use_{part}=false leaves it unused in this "
+                "stage."
+            )
+    # a part that is not built here, or is new here, has no other setting; it is loaded by name, or starts untrained
+    wanted = flat_settings(asdict(config))
+    other = {key: value for key, value in held.items() if wanted.get(key, value) != value}
     if other:
         said = ", ".join(f"{key}={wanted[key]}" for key in other)
         told = " ".join(f"'{key}={value}'" for key, value in other.items())
         raise StageError(
             f"{folder} was made with other settings than this stage has ({said}): its weights would not mean the same. "
             f"Add {told} to the command."
-        )
-
-
-def _get(config: Config, key: str) -> Any:
-    """A setting, or ABSENT where the part it belongs to is not built (or is only in the model)."""
-    value: Any = config
-    for name in key.split("."):
-        value = ABSENT if value is None else getattr(value, name, ABSENT)
-        if value is ABSENT:
-            break
-    return value
-
-
-@torch.no_grad()
-def _check_autoencoder(vae: nn.Module, folder: Path) -> None:
-    held = _load_part(vae, folder, "vae")
-    theirs, ours = held.state_dict(), vae.state_dict()
-    if theirs.keys() != ours.keys() or not all(
-        value.shape == ours[name].shape
-        and torch.allclose(value.float(), ours[name].float().to(value.device), rtol=TOLERANCE, atol=TOLERANCE)
-        for name, value in theirs.items()
-    ):
-        raise StageError(
-            f"{folder} draws on another autoencoder than generation.model gives: name the base model that it was "
-            "trained on (its README.md lists it) as generation.model."
         )

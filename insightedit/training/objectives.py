@@ -1,4 +1,4 @@
-"""Three objectives, one signature: (editor, batch, config, generator) -> named scalar losses.
+"""Three objectives, one signature: (editor, batch, config, generator) -> named scalar losses; and their weighted sum.
 
 `align` teaches the Q-Former to speak CLIP text (stage 1); `understand` and `edit` teach the whole system to draw
 (stages 2 and 3; they differ in what is trained and in BIM, not in the maths).
@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from insightedit.bridging.qformer import spread
 from insightedit.generation.autoencoder import encode_source, encode_target
@@ -25,10 +25,12 @@ from insightedit.generation.noise import (
     relative_weights,
     snr_weights,
 )
+from insightedit.training.logging import METRIC
+from insightedit.training.trainable import set_train_mode
 from insightedit.types import ComprehensionStates, EditBatch, EditCondition
 
 if TYPE_CHECKING:
-    from insightedit.config.schema import Config
+    from insightedit.config.schema import Config, LossConfig
     from insightedit.model.editor import Editor
 
 TOKEN_SCALE = 4.0  # of logits against unit embeddings, so that they can be sure at once
@@ -75,11 +77,19 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
     understood, condition = editor.understand(batch.tokens, latent_size)
     losses = {} if understood.lm_loss is None else {"lm": _language_loss(understood)}
     if condition.image_embeds is not None and batch.clip_target_pixels is not None:
-        losses["iaa"] = _image_alignment(editor, batch, condition.image_embeds)
-
+        with torch.no_grad():
+            wanted = editor.image_encoder(batch.clip_target_pixels).image_embeds
+        # squared distance, averaged over the embedding's width (InsightEdit eq. 5)
+        distance = F.mse_loss(condition.image_embeds.float(), wanted.float(), reduction="none").mean(dim=1)
+        losses["iaa"] = _sample_mean(distance, batch.is_edit)
     if condition.spatial_residual is not None and batch.changed_mask is not None:
         losses |= _place_loss(editor.bridge.bim.place(condition.spatial_residual), batch)
-    weights = _weights(editor, batch, config, target_latents, source_latents)
+    # changed cells count more and, with `loss.change_floor`, small edits as much as large ones
+    weights = changed_area_weights(batch.changed_mask, latent_size=latent_size, weight=config.loss.changed_area_weight)
+    if config.loss.change_floor is not None:
+        scale = 1.0 if editor.scale_source_latents else editor.vae.config.scaling_factor
+        weights = relative_weights(source_latents * scale, target_latents, weights, floor=config.loss.change_floor)
+    # after the weights: a dropped source is zeros, to which every edit would be a large one
     condition, source_latents = drop_conditions(
         condition,
         source_latents,
@@ -98,6 +108,54 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
 OBJECTIVES: dict[str, Objective] = {"align": align, "understand": edit, "edit": edit}
 
 
+class TrainingStep(nn.Module):
+    """Objective and editor (frozen parts already frozen) as one module, because DeepSpeed wants to call a module.
+
+    Autocast is opened here, so weights, gradients and optimiser states stay in float32 under both engines (a module
+    cast to bfloat16 as a whole would round the rotary frequencies of the language model too).
+    """
+
+    def __init__(self, editor: nn.Module, objective: Callable[..., Losses], config: Config) -> None:
+        super().__init__()
+        self.editor = editor
+        self.objective = objective
+        self.config = config
+
+    def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted total (float32 scalar) and the named losses (detached float32 scalars)."""
+        device = next(self.editor.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+            losses = self.objective(self.editor, batch, self.config, generator)
+        # summed in float32: a bfloat16 sum would lose a small loss beside a large one
+        losses = {name: value.float() for name, value in losses.items() if value is not None}
+        return total_loss(losses, self.config.loss), {name: value.detach() for name, value in losses.items()}
+
+    def train(self, mode: bool = True) -> TrainingStep:
+        """Train mode for what is being trained only; frozen parts stay in eval mode."""
+        super().train(mode)
+        if mode:
+            set_train_mode(self.editor)
+        return self
+
+
+def total_loss(losses: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
+    """Sum of the losses times the weights of their names; `metric/...` entries do not count.
+
+    Raises:
+        ValueError: if a loss has no weight in the config, or there is no loss at all.
+    """
+    counted = {name: value for name, value in losses.items() if not name.startswith(METRIC)}
+    for name in counted:
+        if not isinstance(getattr(weights, name, None), float | int):
+            raise ValueError(
+                f"the objective returned the loss `{name}`, for which the config has no weight `loss.{name}`: "
+                f"add the field, or call it `{METRIC}{name}` if it is only to be logged."
+            )
+    if not counted:
+        raise ValueError(f"the objective returned no loss, only {sorted(losses)}: nothing can be trained.")
+    return torch.stack([value * getattr(weights, name) for name, value in counted.items()]).sum()
+
+
 def _language_loss(understood: ComprehensionStates) -> Tensor:
     assert understood.lm_loss is not None, "training batches carry labels"
     return understood.lm_loss
@@ -113,14 +171,6 @@ def _encode_pictures(editor: Editor, batch: EditBatch, generator: torch.Generato
     return target.float(), source.float()
 
 
-def _image_alignment(editor: Editor, batch: EditBatch, image_embeds: Tensor) -> Tensor:
-    """Squared distance to the target's CLIP image embedding, averaged over its width (InsightEdit eq. 5)."""
-    with torch.no_grad():
-        wanted = editor.image_encoder(batch.clip_target_pixels).image_embeds
-    distance = F.mse_loss(image_embeds.float(), wanted.float(), reduction="none").mean(dim=1)
-    return _sample_mean(distance, batch.is_edit)
-
-
 def _token_loss(editor: Editor, batch: EditBatch, text_states: Tensor) -> Tensor:
     """Cross-entropy of the words that the Q-Former's states stand for (ours).
 
@@ -129,6 +179,7 @@ def _token_loss(editor: Editor, batch: EditBatch, text_states: Tensor) -> Tensor
     embeddings = F.normalize(editor.text_encoder.get_input_embeddings().weight.detach(), dim=-1)
     logits = TOKEN_SCALE * editor.bridge.token_out(text_states) @ embeddings.T  # (B, Q, V)
     ids = batch.text_target_ids
+    # up to the first end token, which counts; CLIP pads with the same token, and padding does not
     ends = (ids == editor.tokenizer.eos_token_id).cumsum(dim=1)
     labels = ids.masked_fill((ends - (ids == editor.tokenizer.eos_token_id).long()) > 0, IGNORE)
     return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
@@ -147,19 +198,6 @@ def _place_loss(marks: Tensor | None, batch: EditBatch) -> Losses:
     return {"place": _sample_mean(errors.mean(dim=(1, 2, 3)), counts)}
 
 
-def _weights(
-    editor: Editor, batch: EditBatch, config: Config, target_latents: Tensor, source_latents: Tensor
-) -> Tensor:
-    """What each latent cell counts: changed cells more and, with `loss.change_floor`, small edits as much as large."""
-    weights = changed_area_weights(
-        batch.changed_mask, latent_size=target_latents.shape[-2:], weight=config.loss.changed_area_weight
-    )
-    if config.loss.change_floor is None:
-        return weights
-    scale = 1.0 if editor.scale_source_latents else editor.vae.config.scaling_factor
-    return relative_weights(source_latents * scale, target_latents, weights, floor=config.loss.change_floor)
-
-
 def _drawing_losses(
     editor: Editor,
     batch: EditBatch,
@@ -172,6 +210,7 @@ def _drawing_losses(
 ) -> Losses:
     """Weighted squared error of the denoiser's prediction at one random timestep per sample, and its place head's."""
     scheduler = editor.noise_scheduler
+    # on the generator's device, the CPU, then moved: a GPU would draw other numbers, and its state would not be saved
     noise = torch.randn(target_latents.shape, generator=generator).to(target_latents)
     timesteps = draw_timesteps(
         len(target_latents), scheduler.config.num_train_timesteps, generator, begin=config.loss.min_timestep

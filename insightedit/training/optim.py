@@ -1,8 +1,10 @@
-"""Optimiser, learning-rate schedule and the running average of the weights."""
+"""Optimiser and its state on disk, learning-rate schedule, and the running average of the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,11 +12,16 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from insightedit.config.load import ConfigError
+from insightedit.training.checkpoint import StageError, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
     from insightedit.config.schema import OptimConfig
+    from insightedit.training.engine import TorchEngine
+
+OPTIMIZER, SCHEDULE, BLOCKS = "optimizer.safetensors", "schedule.json", "optimizer-{:03d}.pt"  # in a checkpoint
+STEP, MOMENTS = "step", ("exp_avg", "exp_avg_sq")  # keys of AdamW's state
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
@@ -30,7 +37,7 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: fl
 def build_optimizer(
     named: Iterable[tuple[str, nn.Parameter]], config: OptimConfig, *, device: torch.device, offloaded: bool = False
 ) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters.
+    """Fused `torch.optim.AdamW`, bitsandbytes' 8-bit AdamW, or DeepSpeed's CPU AdamW over the trainable parameters.
 
     Args:
         named: trainable parameters with their names.
@@ -38,16 +45,25 @@ def build_optimizer(
         device: where training runs.
         offloaded: the optimiser's states live in CPU memory (DeepSpeed offload), so DeepSpeed's own CPU Adam is used.
 
-    Returns:
-        Fused `torch.optim.AdamW`, bitsandbytes' 8-bit AdamW, or DeepSpeed's CPU AdamW.
-
     Raises:
         ConfigError: if `adamw8bit` is asked for without a GPU, without bitsandbytes, or together with offload.
     """
     groups = parameter_groups(named, config.weight_decay)
     settings = {"lr": config.lr, "betas": (config.betas[0], config.betas[1]), "eps": config.eps}
     if config.name == "adamw8bit":
-        return _adamw8bit(groups, settings, device, offloaded)
+        if offloaded:
+            raise ConfigError(
+                "optim.name=adamw8bit cannot be offloaded: use optim.name=adamw, or train.deepspeed=zero2."
+            )
+        if device.type != "cuda":
+            raise ConfigError(
+                f"optim.name=adamw8bit needs a GPU, training runs on {device.type}: set optim.name=adamw."
+            )
+        try:
+            from bitsandbytes.optim import AdamW8bit
+        except ImportError as error:
+            raise ConfigError("optim.name=adamw8bit needs bitsandbytes: pip install bitsandbytes.") from error
+        return AdamW8bit(groups, **settings)
     if offloaded:
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -72,14 +88,14 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, max_st
 
 
 class Ema:
-    """Exponential moving average of the trainable weights, in float32, with a short warm-up of the decay.
+    """Exponential moving average of the trainable weights, with a short warm-up of the decay.
+
+    In float32, because steps of a thousandth are lost in bfloat16. By name and with a first step that averages, as
+    `diffusers.training_utils.EMAModel` does neither: a checkpoint names its weights.
 
     Args:
         decay: weight of the past, 0 to 1; after n updates at most (1 + n) / (10 + n) is used.
         values: name -> current weight; copied.
-
-    Raises:
-        ConfigError: if `decay` is not in [0, 1).
     """
 
     def __init__(self, decay: float, values: Mapping[str, Tensor]) -> None:
@@ -105,15 +121,85 @@ class Ema:
         self.updates = updates
 
 
-def _adamw8bit(
-    groups: list[dict[str, Any]], settings: dict[str, Any], device: torch.device, offloaded: bool
-) -> torch.optim.Optimizer:
-    if offloaded:
-        raise ConfigError("optim.name=adamw8bit cannot be offloaded: use optim.name=adamw, or train.deepspeed=zero2.")
-    if device.type != "cuda":
-        raise ConfigError(f"optim.name=adamw8bit needs a GPU, training runs on {device.type}: set optim.name=adamw.")
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError as error:
-        raise ConfigError("optim.name=adamw8bit needs bitsandbytes: pip install bitsandbytes.") from error
-    return AdamW8bit(groups, **settings)
+def save_optimizer(folder: Path, engine: TorchEngine) -> None:
+    """Write optimiser and schedule by weight names, whole; every process must call.
+
+    Any engine, ZeRO stage and number of processes then reads what any wrote: `optimizer.safetensors` holds `KEY/NAME`
+    for each key of AdamW's state and each trained weight. Nothing in it is pickled. 8-bit AdamW keeps its blocks per
+    process instead (tensors and numbers only), for the same engine and number of processes.
+    """
+    is_main = engine.processes.is_main
+    if is_main:
+        (folder / SCHEDULE).write_text(json.dumps(engine.schedule.state_dict(), indent=1))
+    if split_by_process(engine.optimizer):
+        blocks = [dict(engine.optimizer.state[tensor]) for tensor in engine.stepped()]
+        torch.save(blocks, folder / BLOCKS.format(engine.processes.rank))
+        return
+    state = {}
+    for name, parameter in engine.parameters.items():
+        for key in (STEP, *MOMENTS):
+            value = engine.optimizer_state(parameter, key)  # by every process: under ZeRO each holds a part of it
+            if is_main and value is not None:
+                state[f"{key}/{name}"] = torch.as_tensor(value).detach().to("cpu", torch.float32, copy=True)
+    if is_main:
+        save_tensors(folder / OPTIMIZER, state)
+
+
+def load_optimizer(folder: Path, engine: TorchEngine) -> None:
+    """Put optimiser and schedule back to where `save_optimizer` found them.
+
+    Raises:
+        StageError: if the checkpoint holds its optimiser in another form, or for other processes.
+    """
+    engine.schedule.load_state_dict(json.loads((folder / SCHEDULE).read_text()))
+    # a schedule that is loaded sets no rate before its next step, and the optimiser steps first
+    for group, rate in zip(engine.optimizer.param_groups, engine.schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+    if split_by_process(engine.optimizer):
+        rank, tensors = engine.processes.rank, engine.stepped()
+        path = folder / BLOCKS.format(rank)
+        states = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else []
+        if len(states) != len(tensors):
+            raise StageError(
+                f"{folder} holds no 8-bit optimiser state for process {rank} of this run: those are split by process. "
+                "Go on with the number of processes and the train.deepspeed it was written with."
+            )
+        for tensor, held in zip(tensors, states, strict=True):
+            engine.optimizer.state[tensor] = {
+                key: value.to(tensor.device) if isinstance(value, Tensor) else value for key, value in held.items()
+            }
+        return
+    path = folder / OPTIMIZER
+    if not path.is_file():
+        raise StageError(
+            f"{folder} holds no {OPTIMIZER}: it was written by an earlier version, or with another optim.name. Begin a "
+            "second run from its weights with --init-from RUN output_dir=DIR."
+        )
+    engine.load_optimizer_state(load_tensors(path))
+
+
+def set_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]
+) -> None:
+    """Give an optimiser that steps the weights themselves their `KEY/NAME`; weights without state get none."""
+    for name, parameter in parameters.items():
+        if f"{STEP}/{name}" in state:
+            moments = {key: state[f"{key}/{name}"].to(parameter.device) for key in MOMENTS}
+            optimizer.state[parameter] = {STEP: _count(optimizer, state[f"{STEP}/{name}"], parameter), **moments}
+
+
+def empty_state(optimizer: torch.optim.Optimizer, tensors: Sequence[Tensor], step: Tensor) -> None:
+    """Give an optimiser zero moments for `tensors`, pieces of which are then filled in."""
+    for tensor in tensors:
+        moments = {key: torch.zeros_like(tensor) for key in MOMENTS}
+        optimizer.state[tensor] = {STEP: _count(optimizer, step, tensor), **moments}
+
+
+def split_by_process(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the state is not made of one number per weight: blocks of 8 bits (bitsandbytes)."""
+    return type(optimizer).__name__ == "AdamW8bit"
+
+
+def _count(optimizer: torch.optim.Optimizer, step: Tensor, beside: Tensor) -> Tensor | int:
+    """A step as the optimiser counts: torch's in a tensor of its own, DeepSpeed's in a number."""
+    return step.clone().to(beside.device) if isinstance(optimizer, torch.optim.AdamW) else int(step)

@@ -34,66 +34,38 @@ BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")  # and characters that are not in th
 
 @dataclass(frozen=True)
 class Share:
-    """One source of the mixture.
+    """One source of the mixture."""
 
-    Attributes:
-        name: place in `data.sources` and kind.
-        records: that its files hold; None if it never ends.
-        configured: share of the draws that the weights say.
-        drawn: how many of the draws fell on it.
-        visits: how often the stage visits each record; None if it never ends.
-    """
-
-    name: str
-    records: int | None
-    configured: float
-    drawn: int
-    visits: float | None
+    name: str  # place in `data.sources` and kind
+    records: int | None  # that its files hold; None if it never ends
+    configured: float  # share of the draws that the weights say
+    drawn: int  # how many of the draws fell on it
+    visits: float | None  # how often the stage visits each record; None if it never ends
 
 
 @dataclass(frozen=True)
 class SeenSample:
-    """One sample as the model gets it.
+    """One sample as the model gets it."""
 
-    Attributes:
-        index: place in the stream.
-        source: name of its source.
-        record: as it was read.
-        runs: the sequence in pieces of text; style `learned` where tokens are trained on, `picture` for the
-            placeholders of pictures, `pad` for the filler.
-        num_tokens: of the sequence, without filler.
-        num_learned: that the language loss is on; None where the text is a condition only.
-        pictures: name -> (H, W, 3) uint8, as the model's square shows them; "changed" is white where the edit is.
-        aligned: the text that stage 1 aligns with.
-    """
-
-    index: int
-    source: str
-    record: EditRecord
-    runs: tuple[Run, ...]
-    num_tokens: int
-    num_learned: int | None
-    pictures: dict[str, np.ndarray]
-    aligned: str = ""
+    index: int  # place in the stream
+    source: str  # name of its source
+    record: EditRecord  # as it was read
+    runs: tuple[Run, ...]  # the sequence in pieces of text, see `token_runs`
+    num_tokens: int  # of the sequence, without filler
+    num_learned: int | None  # that the language loss is on; None where the text is a condition only
+    pictures: dict[str, np.ndarray]  # name -> (H, W, 3) uint8, as the model's square shows them
+    aligned: str = ""  # the text that stage 1 aligns with
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a stage would see.
+    """What a stage would see."""
 
-    Attributes:
-        shares: of the sources, in the order of the config.
-        draws: how many positions of the stream were counted.
-        samples: the first of the stream.
-        broken: source -> records that could not be used, among those that were read.
-        batch_size: per process and micro-step.
-    """
-
-    shares: tuple[Share, ...]
-    draws: int
-    samples: tuple[SeenSample, ...]
-    broken: dict[str, int]
-    batch_size: int
+    shares: tuple[Share, ...]  # of the sources, in the order of the config
+    draws: int  # how many positions of the stream were counted
+    samples: tuple[SeenSample, ...]  # the first of the stream
+    broken: dict[str, int]  # source -> records that could not be used, among those that were read
+    batch_size: int  # per process and micro-step
 
 
 class _Remembering(Mixture):
@@ -123,25 +95,13 @@ def preview(config: Config, *, samples: int = 10, draws: int = 10_000) -> Previe
     """
     mixture = _Remembering(build_mixture(config))
     collator = build_weightless_collator(config)
-    found: list[SeenSample] = []
-    loader = StepLoader(mixture, collator, batch_size=config.train.batch_size)
-    batches = iter(loader)
+    train, found = config.train, []
+    batches = iter(StepLoader(mixture, collator, batch_size=train.batch_size))
     while len(found) < samples:
         batch, first = next(batches), len(found)
-        for row in range(min(config.train.batch_size, samples - first)):
+        for row in range(min(train.batch_size, samples - first)):
             found.append(_sample(batch, row, first + row, mixture, collator))
-    return Preview(
-        shares=_shares(mixture, config, draws),
-        draws=draws,
-        samples=tuple(found),
-        broken=dict(mixture.broken),
-        batch_size=config.train.batch_size,
-    )
-
-
-def _shares(mixture: Mixture, config: Config, draws: int) -> tuple[Share, ...]:
     drawn = Counter(mixture.place(index)[0] for index in range(draws))
-    train = config.train
     total = train.max_steps * train.batch_size * train.gradient_accumulation_steps
     shares = []
     for name, configured in zip(mixture.names, mixture.probabilities.tolist(), strict=True):
@@ -149,7 +109,7 @@ def _shares(mixture: Mixture, config: Config, draws: int) -> tuple[Share, ...]:
         records = None if size >= ENDLESS else size
         visits = None if records is None else total * configured / records
         shares.append(Share(name, records, configured, drawn[name], visits))
-    return tuple(shares)
+    return Preview(tuple(shares), draws, tuple(found), dict(mixture.broken), train.batch_size)
 
 
 def _sample(batch: EditBatch, row: int, index: int, mixture: _Remembering, collator: Collator) -> SeenSample:
@@ -159,6 +119,9 @@ def _sample(batch: EditBatch, row: int, index: int, mixture: _Remembering, colla
     tokenizer, labels = collator.tokenizer.text_tokenizer, batch.tokens.labels
     slots = collator.tokenizer.image_slots(batch.tokens)[row]
     learned = None if labels is None else labels[row] != IGNORE
+    aligned = ""
+    if batch.text_target_ids is not None and collator.text_tokenizer is not None:
+        aligned = str(collator.text_tokenizer.decode(batch.text_target_ids[row], skip_special_tokens=True))
     return SeenSample(
         index=index,
         source=source,
@@ -167,7 +130,7 @@ def _sample(batch: EditBatch, row: int, index: int, mixture: _Remembering, colla
         num_tokens=int(valid.sum()),
         num_learned=None if learned is None else int(learned.sum()),
         pictures=_pictures(batch, row, record),
-        aligned=_aligned(batch, row, collator),
+        aligned=aligned,
     )
 
 
@@ -181,18 +144,17 @@ def token_runs(tokens: Sequence[str], valid: Tensor, slots: Tensor, learned: Ten
         learned: (T,) bool, where the language loss is; None without one.
 
     Returns:
-        Pieces; pictures and filler are told by their number of tokens.
+        Pieces: style `learned` where tokens are trained on, `picture` for the placeholders of pictures and `pad` for
+        the filler, which are told by their number of tokens.
     """
     styles = []
     for place in range(len(tokens)):
         is_learned = learned is not None and bool(learned[place])
-        kind = "pad" if not valid[place] else "picture" if slots[place] else "learned" if is_learned else ""
-        styles.append(kind)
+        styles.append("pad" if not valid[place] else "picture" if slots[place] else "learned" if is_learned else "")
     runs = []
     for style, places in groupby(range(len(tokens)), key=styles.__getitem__):
         pieces = [tokens[place] for place in places]
-        text = "".join(pieces)
-        text = BYTES.sub(_characters, text)
+        text = BYTES.sub(_characters, "".join(pieces))
         for written, meant in BLANKS.items():
             text = text.replace(written, meant)
         if style in ("pad", "picture"):
@@ -225,10 +187,3 @@ def _pictures(batch: EditBatch, row: int, record: EditRecord) -> dict[str, np.nd
 def to_picture(pixels: Tensor) -> np.ndarray:
     """(3, H, W) float in [-1, 1] -> (H, W, 3) uint8."""
     return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-
-
-def _aligned(batch: EditBatch, row: int, collator: Collator) -> str:
-    """The text that stage 1 aligns with, as the text encoder's tokenizer reads it."""
-    if batch.text_target_ids is None or collator.text_tokenizer is None:
-        return ""
-    return str(collator.text_tokenizer.decode(batch.text_target_ids[row], skip_special_tokens=True))

@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Processes:
-    """One process among those that train together.
+    """One process among those that train together."""
 
-    Attributes:
-        rank: 0 to world_size - 1; the main process is 0.
-        world_size: how many there are.
-        device: where this one computes.
-    """
-
-    rank: int = 0
+    rank: int = 0  # to world_size - 1; the main process is 0
     world_size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # where this one computes
 
     @property
     def is_main(self) -> bool:
@@ -40,10 +34,6 @@ class Processes:
         """Wait for all the others."""
         if self.world_size > 1:
             torch.distributed.barrier()
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; all must ask."""
-        return bool(self.largest(int(flag)))
 
     def largest(self, number: int) -> int:
         """The largest of all processes' numbers, below 2^24; all must ask."""

@@ -9,8 +9,8 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,7 +19,7 @@ import torch
 from insightedit.config.load import ConfigError, load_config
 from insightedit.console import one_sentence_errors
 from insightedit.files import lock_folder
-from insightedit.training.checkpoint import CheckpointFolder, load_tensors, save_tensors
+from insightedit.training.checkpoint import INHERITED, CheckpointFolder, load_tensors, save_tensors
 from insightedit.training.contract import (
     CONTRACT,
     check_contract,
@@ -33,17 +33,13 @@ from insightedit.training.loop import RunSummary, fit
 from insightedit.training.model_start import init_from_pretrained, is_model, load_model_weights
 from insightedit.training.processes import Processes, start_processes, stop_processes
 from insightedit.training.run_folder import check_data, claim_run_folder, previous_run, set_aside
-from insightedit.training.samples import SampleLogger, fixed_samples
-from insightedit.training.step import TrainingStep
+from insightedit.training.trainable import select_trainable
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from insightedit.config.schema import Config
     from insightedit.model.editor import Editor
 
 logger = logging.getLogger(__name__)
-INHERITED = "inherited.safetensors"
 
 
 def run_stage(number: int, argv: Sequence[str] | None = None, *, description: str | None = None) -> RunSummary:
@@ -54,36 +50,32 @@ def run_stage(number: int, argv: Sequence[str] | None = None, *, description: st
         argv: command line without the program; None = `sys.argv[1:]`.
         description: text of `--help`, the stage module's docstring.
 
-    Returns:
-        What was done.
-
     Raises:
         ConfigError: if the settings are wrong.
         StageError: if the run folder or the previous stage's does not allow it.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    arguments = parse_arguments(number, argv, description)
+    arguments = parse_arguments(number, list(sys.argv[1:] if argv is None else argv), description)
     config = read_config(number, arguments)
     processes = start_processes(config.train)
     run_dir = Path(config.output_dir)
-    command = _command(number, arguments)
     with ExitStack() as held:
         if processes.is_main:
             if arguments.restart:
-                _checked_previous_run(config, command)  # first: nothing is renamed for a run that cannot start
+                _checked_previous_run(config, arguments)  # first: nothing is renamed for a run that cannot start
                 if run_dir.is_dir():
                     with lock_folder(run_dir):  # nor under the hands of one that is at work
                         pass
                 set_aside(run_dir)
-            held.push(_nothing_half_made(run_dir, _make_folder(run_dir)))
+            held.enter_context(_nothing_half_made(run_dir))
             held.enter_context(lock_folder(run_dir))
             claim_run_folder(run_dir, config, processes.world_size)
-        processes.barrier()
-        return _train(config, run_dir, processes, command, arguments.accept_changed_data)
+        processes.barrier()  # the others read the folder only once it is this run's
+        return _train(config, run_dir, processes, arguments)
 
 
-def _make_folder(run_dir: Path) -> Path | None:
-    """The outermost folder that had to be made."""
+@contextmanager
+def _nothing_half_made(run_dir: Path) -> Iterator[None]:
+    """Make the run folder; a mistake that is found before the first step leaves none."""
     missing = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -91,18 +83,12 @@ def _make_folder(run_dir: Path) -> Path | None:
         raise ConfigError(
             f"output_dir={run_dir} cannot be made ({error.strerror or error}): name a folder in a place that is yours."
         ) from error
-    return missing[-1] if missing else None
-
-
-def _nothing_half_made(run_dir: Path, made: Path | None) -> Callable[..., None]:
-    """What ends a run: a mistake that is found before the first step leaves no folder."""
-
-    def end(kind: type[BaseException] | None, *_: Any) -> None:
-        began = (run_dir / "log.jsonl").exists() or (run_dir / "checkpoints").exists()
-        if made is not None and kind is not None and issubclass(kind, Exception) and not began:
-            shutil.rmtree(made, ignore_errors=True)
-
-    return end
+    try:
+        yield
+    except Exception:
+        if missing and not (run_dir / "log.jsonl").exists() and not (run_dir / "checkpoints").exists():
+            shutil.rmtree(missing[-1], ignore_errors=True)
+        raise
 
 
 def run_from_command_line(main: Callable[[], Any]) -> None:
@@ -157,9 +143,7 @@ def parse_arguments(number: int, argv: Sequence[str], description: str | None = 
         action="store_true",
         help="go on although the data set's files changed since the run began",
     )
-    parser.add_argument(
-        "--local_rank", "--local-rank", type=int, default=None, help=argparse.SUPPRESS
-    )  # from launchers
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # from launchers
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8 optim.lr=1e-4")
     return parser.parse_intermixed_args(argv)
 
@@ -171,39 +155,49 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
     return init_from_pretrained(config, arguments.init_from)
 
 
-def _train(config: Config, run_dir: Path, processes: Processes, command: str, accepts: bool) -> RunSummary:
+def _train(config: Config, run_dir: Path, processes: Processes, arguments: argparse.Namespace) -> RunSummary:
+    from insightedit.model.build import build_editor
     from insightedit.pipelines.compose import sample_edits
     from insightedit.training.data import build_held_out_loader, build_loader
-    from insightedit.training.objectives import OBJECTIVES
+    from insightedit.training.objectives import OBJECTIVES, TrainingStep
+    from insightedit.training.samples import SampleLogger, fixed_samples
 
     quiet_libraries()
-    summary = _finished(run_dir, config)
-    if summary is not None:
-        return summary
-    fresh = CheckpointFolder(run_dir / "checkpoints").latest() is None
-    before = _checked_previous_run(config, command) if fresh else None
-    editor = _build(config)
+    newest = CheckpointFolder(run_dir / "checkpoints").latest()
+    if newest is not None and (run_dir / CONTRACT).exists():
+        trainer = json.loads((newest / "trainer.json").read_text())
+        if trainer["step"] >= config.train.max_steps:
+            logger.info("%s is finished (%d steps); --restart trains it anew", run_dir, trainer["step"])
+            return RunSummary(run_dir, trainer["step"], trainer["losses"], trainer["seconds"], trainer["step"])
+    before = _checked_previous_run(config, arguments) if newest is None else None
+    try:
+        # under autocast the frozen language model computes in bfloat16 in whatever type it is held
+        editor = build_editor(config, torch.float32 if config.train.precision == "fp32" else None)
+    except ConfigError:
+        raise
+    except ValueError as error:  # parts that do not fit each other are the user's mistake
+        raise ConfigError(str(error)) from error
     if config.train.gradient_checkpointing:
         save_memory(editor)
     inherit(editor, config, run_dir, before, processes)
     share = {"rank": processes.rank, "world_size": processes.world_size}
     loader = build_loader(config, editor, **share)
     if processes.is_main:
-        check_data(run_dir, loader.batches.mixture.fingerprint(), fresh=fresh, accepts=accepts)
+        accepts = arguments.accept_changed_data
+        check_data(run_dir, loader.batches.mixture.fingerprint(), fresh=newest is None, accepts=accepts)
     processes.barrier()
     draws = config.stage.objective != "align" and config.train.num_samples
-    samples = fixed_samples(config) if draws else []
+    callback = None
+    if draws and (samples := fixed_samples(config)):
+        folder, every = run_dir / "samples", config.train.sample_every
+        callback = SampleLogger(folder, every, lambda seen: sample_edits(editor, config, seen), samples)
     summary = fit(
         TrainingStep(editor, OBJECTIVES[config.stage.objective], config),
         loader,
         run_dir,
         processes=processes,
         held_out=build_held_out_loader(config, editor, **share),
-        callback=SampleLogger(
-            run_dir / "samples", config.train.sample_every, lambda seen: sample_edits(editor, config, seen), samples
-        )
-        if samples
-        else None,
+        callback=callback,
     )
     if summary.finished and processes.is_main:
         write_contract(run_dir, config, editor, summary.steps)
@@ -212,24 +206,17 @@ def _train(config: Config, run_dir: Path, processes: Processes, command: str, ac
     return summary
 
 
-def _build(config: Config) -> Any:
-    """The editor; parts that do not fit each other are the user's mistake."""
-    from insightedit.model.build import build_editor
-
-    try:
-        # under autocast the frozen language model computes in bfloat16 in whatever type it is held
-        return build_editor(config, torch.float32 if config.train.precision == "fp32" else None)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _checked_previous_run(config: Config, command: str) -> Path | None:
+def _checked_previous_run(config: Config, arguments: argparse.Namespace) -> Path | None:
     """Run folder of the stage before, whose contract fits, or a model's folder; None for the first stage."""
     before = previous_run(config)
     if before is not None and not is_model(before):
-        check_contract(read_contract(before, command=_before(command, config)), config, before)
+        command, earlier = None, [stage for stage in config.stages if stage < config.stage.number]
+        if earlier:  # the same command line, without what belongs to this stage alone
+            words = ["--recipe", arguments.recipe]
+            for flag, names in (("--overlay", arguments.overlay), ("--config", arguments.config)):
+                words += [word for name in names for word in (flag, name)]
+            command = f"python -m insightedit.stage{earlier[-1]} {shlex.join(words)}"
+        check_contract(read_contract(before, command=command), config, before)
     return before
 
 
@@ -239,13 +226,16 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
     What this stage does not train itself is kept in the run folder, which then holds all that was learnt, and what
     was drawn at random for it.
     """
-    from insightedit.training.trainable import select_trainable
-
     path = run_dir / INHERITED
     if before is None and path.exists():  # this run goes on
         load_weights(editor, load_tensors(path), path)
         return
-    weights = _taken_over(editor, before) if before else {}
+    weights = {}
+    if before and is_model(before):
+        weights = load_model_weights(editor, before)
+        load_weights(editor, weights, before)
+    elif before:
+        weights = load_stage_weights(editor, before)
     anew = drawn_buffers(editor, weights.keys()).keys() - weights.keys()
     if anew and processes.is_main:
         logger.warning(
@@ -266,15 +256,6 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
     processes.barrier()
 
 
-def _taken_over(editor: Editor, before: Path) -> dict[str, Tensor]:
-    """Load a run's or a model's weights into the editor; returns them."""
-    if not is_model(before):
-        return load_stage_weights(editor, before)
-    weights = load_model_weights(editor, before)
-    load_weights(editor, weights, before)
-    return weights
-
-
 def save_memory(editor: Editor) -> None:
     """Recompute activations in the backward pass instead of keeping them (`train.gradient_checkpointing`)."""
     editor.comprehension.enable_gradient_checkpointing()
@@ -290,31 +271,3 @@ def quiet_libraries() -> None:
     for package in (diffusers, transformers):
         package.utils.logging.set_verbosity_error()
         package.utils.logging.disable_progress_bar()
-
-
-def _finished(run_dir: Path, config: Config) -> RunSummary | None:
-    """The summary of a run that has nothing left to do."""
-    if not (run_dir / CONTRACT).exists():
-        return None
-    newest = CheckpointFolder(run_dir / "checkpoints").latest()
-    trainer = json.loads((newest / "trainer.json").read_text()) if newest else {"step": -1}
-    if trainer["step"] < config.train.max_steps:
-        return None
-    logger.info("%s is finished (%d steps); --restart trains it anew", run_dir, trainer["step"])
-    return RunSummary(run_dir, trainer["step"], trainer["losses"], trainer["seconds"], trainer["step"])
-
-
-def _command(number: int, arguments: argparse.Namespace) -> str:
-    """The command line again, without what belongs to this stage alone."""
-    words = ["--recipe", arguments.recipe]
-    for name in arguments.overlay:
-        words += ["--overlay", name]
-    for name in arguments.config:
-        words += ["--config", name]
-    return f"python -m insightedit.stage{number} {shlex.join(words)}"
-
-
-def _before(command: str, config: Config) -> str | None:
-    """The command of the stage before."""
-    before = [stage for stage in config.stages if stage < config.stage.number]
-    return command.replace(f"stage{config.stage.number}", f"stage{before[-1]}", 1) if before else None

@@ -17,32 +17,18 @@ from insightedit.files import write_text
 from insightedit.hub.network import MODEL_INDEX
 from insightedit.hub.secrets import read_plain_yaml
 from insightedit.modeling.model_ids import current_id
-from insightedit.training.checkpoint import TRAINER, CheckpointFolder
-from insightedit.training.errors import StageError
+from insightedit.training.checkpoint import TRAINER, CheckpointFolder, StageError
 
 logger = logging.getLogger(__name__)
-FREE_KEYS = {
-    "output_dir",
-    "init_from",
-    "data.num_workers",
-    "data.prefetch_factor",
-    "train.engine",
-    "train.deepspeed",
-    "train.deepspeed_files",
-    "train.log_every",
-    "train.save_every",
-    "train.sample_every",
-    "train.num_samples",
-    "train.validate_every",
-    "train.num_validation",
-    "train.keep_checkpoints",
-    "train.max_minutes",
-    "guidance.guidance_scale",
-    "guidance.image_guidance_scale",
-    "guidance.num_inference_steps",
-    "guidance.creation_guidance_scale",
-    "guidance.creation_inference_steps",
+_FREE = {
+    "data": "num_workers prefetch_factor",
+    "train": "engine deepspeed deepspeed_files log_every save_every sample_every num_samples validate_every "
+    "num_validation keep_checkpoints max_minutes",
+    "guidance": "guidance_scale image_guidance_scale num_inference_steps creation_guidance_scale "
+    "creation_inference_steps",
 }
+FREE_KEYS = {f"{section}.{name}" for section, names in _FREE.items() for name in names.split()}
+FREE_KEYS |= {"output_dir", "init_from"}
 """Settings that may change between two sessions of one run: they do not touch its numbers."""
 BATCH_KEYS = {"train.batch_size", "train.gradient_accumulation_steps"}
 """May change with the number of processes, so that their product stays."""
@@ -64,20 +50,17 @@ def set_aside(run_dir: Path) -> Path | None:
 def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None:
     """Write `config.yaml` into a new run folder, or compare it with the one of the run that goes on.
 
-    Args:
-        run_dir: run folder, which is there.
-        config: of the run.
-        world_size: processes it has now; with another number than before, the batch may be made up another way.
+    With another number of processes than before (`world_size`), the batch may be made up another way.
 
     Raises:
         StageError: if the run was started with other settings; every difference is named.
     """
-    path = run_dir / "config.yaml"
+    path, settings = run_dir / "config.yaml", asdict(config)
     newest = CheckpointFolder(run_dir / "checkpoints").latest()
     if path.exists() and newest is not None:
         old = saved_settings(yaml.safe_load(path.read_text(encoding="utf-8")))
         before = json.loads((newest / TRAINER).read_text()).get("world_size", world_size)
-        changed = differences(old, asdict(config))
+        changed = differences(old, settings)
         if before != world_size:
             changed = {key: values for key, values in changed.items() if key not in BATCH_KEYS}
         if changed:
@@ -87,35 +70,23 @@ def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None
                 "output_dir=DIR for a second run, or --restart to start anew (the old run is kept aside)."
             )
         if before != world_size:
-            _tell_batches(old["train"], before, asdict(config)["train"], world_size)
+            was, now = (
+                count * train["batch_size"] * train["gradient_accumulation_steps"]
+                for count, train in ((before, old["train"]), (world_size, settings["train"]))
+            )
+            hint = "" if was == now else " (train.gradient_accumulation_steps can make up for it)"
+            told = (
+                "goes on with %d processes instead of %d, and %d samples a step instead of %d%s; noise is drawn anew"
+            )
+            logger.warning(told, world_size, before, now, was, hint)
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(path, yaml.safe_dump(asdict(config), sort_keys=False), durable=True)
-
-
-def _tell_batches(old: dict[str, Any], before: int, new: dict[str, Any], now: int) -> None:
-    sizes = [
-        count * train["batch_size"] * train["gradient_accumulation_steps"]
-        for count, train in ((before, old), (now, new))
-    ]
-    hint = "" if sizes[0] == sizes[1] else " (train.gradient_accumulation_steps can make up for it)"
-    logger.warning(
-        "goes on with %d processes instead of %d, and %d samples a step instead of %d%s; noise is drawn anew",
-        now,
-        before,
-        sizes[1],
-        sizes[0],
-        hint,
-    )
+    write_text(path, yaml.safe_dump(settings, sort_keys=False), durable=True)
 
 
 def check_data(run_dir: Path, fingerprint: dict[str, Any], *, fresh: bool, accepts: bool) -> None:
-    """Keep what the data set is made of in a new run folder, or compare it in one that goes on.
+    """Keep the mixture's fingerprint in the folder of a `fresh` run, or compare it in one that goes on.
 
-    Args:
-        run_dir: run folder.
-        fingerprint: of the mixture, ready for JSON.
-        fresh: whether the run begins.
-        accepts: go on although something changed.
+    `accepts` goes on although something changed.
 
     Raises:
         StageError: if files, records or columns changed since the run began; every source is named.
@@ -140,7 +111,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
     A setting that the package gained since, at its default, and one that it no longer has do not count: a run
     outlives an update that leaves its numbers alone.
     """
-    before, after, defaults = _flat(old), _flat(new), _flat(asdict(Config()))
+    before, after, defaults = flat_settings(old), flat_settings(new), flat_settings(asdict(Config()))
     free = FREE_KEYS | ({"train.max_steps"} if new["optim"]["schedule"] == "constant" else set())
     gained = {key for key in after.keys() - before.keys() if after[key] == defaults.get(key, after)}
     gained = {key for key in gained if not any(key.startswith(f"{part}.") for part in before)}  # part was null
@@ -168,11 +139,7 @@ def previous_run(config: Config) -> Path | None:
 
 
 def stages_behind(run: str | Path) -> list[Path]:
-    """Run folders from the first stage to this one, as far as they are still there.
-
-    Args:
-        run: run folder of the last stage.
-    """
+    """Run folders from the first stage to that of `run`, as far as they are still there."""
     folders: list[Path] = []
     current = Path(run)
     while current not in folders and (config := _stage_settings(current)) is not None:
@@ -232,11 +199,11 @@ def _completed(value: Any) -> Any:
     return [{key: _completed(inner) for key, inner in entry.items()} for entry in entries]
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings -> dotted keys; lists are compared whole."""
     if not isinstance(values, dict):
         return {prefix: current_id(values)}
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flat_settings(value, f"{prefix}.{key}" if prefix else str(key))
     return flat

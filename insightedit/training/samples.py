@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from insightedit.datasets.mixture import BROKEN, leaves
+from insightedit.datasets.sources import SCENE_SOURCES, build_source, num_records
 from insightedit.files import write_atomically
 from insightedit.images.sheets import GridCell, draw_grid
+from insightedit.model.build import comprehension_class
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
-    from insightedit.datasets.sources import Source
     from insightedit.training.trainer_state import TrainerState
-    from insightedit.types import EditRecord
 
 logger = logging.getLogger(__name__)
-EditFn = Callable[[Sequence[Any]], list[np.ndarray]]
 CELL = 192  # pixels a side of one picture in the grid
 
 
 @dataclass
 class SampleLogger:
-    """A callback that draws the fixed samples, with the averaged weights where there are some.
+    """A callback that draws the fixed samples, with the averaged weights where there are some."""
 
-    Attributes:
-        folder: gets `step-XXXXXX.png`.
-        every: steps between two pictures; the last step has one, too.
-        edit_fn: samples -> one (H, W, 3) uint8 picture each.
-        samples: objects with `source`, `target` and `instruction`.
-    """
-
-    folder: Path
-    every: int
-    edit_fn: EditFn
-    samples: Sequence[Any]
+    folder: Path  # gets `step-XXXXXX.png`
+    every: int  # steps between two images; the last step has one, too
+    edit_fn: Callable[[Sequence[Any]], list[np.ndarray]]  # samples -> one (H, W, 3) uint8 image each
+    samples: Sequence[Any]  # objects with `source`, `target` and `instruction`
     _told: bool = False
 
     def after_step(self, state: TrainerState, *, last: bool, saved: bool) -> None:
@@ -51,7 +46,8 @@ class SampleLogger:
     def resumed(self, state: TrainerState, *, last: bool) -> None:
         """Draw what a kill after the checkpoint left undrawn."""
         due = (last or state.step % self.every == 0) and state.processes.is_main
-        if state.processes.any(due and not self._path(state.step).exists()):
+        # the main one alone sees the folder, and all have to draw, or none
+        if state.processes.largest(int(due and not self._path(state.step).exists())):
             self._draw(state)
 
     def _path(self, step: int) -> Path:
@@ -79,54 +75,37 @@ def fixed_samples(config: Config) -> list[Any]:
         Objects with `source` and `target` (H, W, 3) uint8, `instruction` and `reference_images`; empty where no
         source has pictures. `source` is None for what is drawn on a blank canvas.
     """
-    from itertools import chain, zip_longest
-
-    from insightedit.datasets.mixture import leaves
-    from insightedit.datasets.sources import SCENE_SOURCES, build_source
-    from insightedit.model.build import comprehension_class
-
     draws_from_blank = comprehension_class(config).reads_references
     found: list[list[Any]] = []
     for entry in leaves(config.data.sources):
-        held_out = type(entry)(**{**vars(entry), "split": "val"}) if entry.kind in SCENE_SOURCES else entry
+        held_out = replace(entry, split="val") if entry.kind in SCENE_SOURCES else entry
         source = build_source(held_out, size=config.generation.resolution, seed=config.train.seed)
-        records = _whole_records(source, config.train.num_samples)
-        samples = [_sample(r) for r in records if r.target_image is not None]
-        found.append([s for s in samples if s.source is not None or draws_from_blank])
+        found.append([])
+        for index in range(min(config.train.num_samples, num_records(source))):
+            with suppress(*BROKEN):  # while training, the mixture skips and names those
+                record = source[index]
+                if record.target_image is not None and (record.source_image is not None or draws_from_blank):
+                    found[-1].append(
+                        SimpleNamespace(
+                            source=record.source_image,
+                            target=record.target_image,
+                            instruction=record.instruction,
+                            reference_images=record.reference_images,
+                        )
+                    )
         if found[-1] and not draws_from_blank:
             break
     turns = chain.from_iterable(zip_longest(*found))
     return [sample for sample in turns if sample is not None][: config.train.num_samples]
 
 
-def _sample(record: EditRecord) -> Any:
-    from types import SimpleNamespace
-
-    return SimpleNamespace(
-        source=record.source_image,
-        target=record.target_image,
-        instruction=record.instruction,
-        reference_images=record.reference_images,
-    )
-
-
-def _whole_records(source: Source, count: int) -> Iterator[EditRecord]:
-    """The first `count` records without the broken ones; while training, the mixture skips and names those."""
-    from insightedit.datasets.mixture import BROKEN
-    from insightedit.datasets.sources import num_records
-
-    for index in range(min(count, num_records(source))):
-        with suppress(*BROKEN):
-            yield source[index]
-
-
 def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Path) -> None:
     """Write a PNG with a row for each sample: source, edited, target and the instruction.
 
     Args:
-        samples: objects with `source`, `target` (H, W, 3) uint8 and `instruction`; where a target is None, all are
-            drawn without; where a source is, the first of `reference_images` is drawn in its place.
-        edited: one (H, W, 3) uint8 picture per sample.
+        samples: of `fixed_samples`; where a target is None, all are drawn without; where a source is, the first of
+            `reference_images` is drawn in its place.
+        edited: one (H, W, 3) uint8 image per sample.
         path: file to write; its folder is made.
 
     Raises:

@@ -15,17 +15,11 @@ from insightedit.config.load import ConfigError
 
 @dataclass(frozen=True)
 class TrainableReport:
-    """What `select_trainable` chose.
+    """What `select_trainable` chose."""
 
-    Attributes:
-        names: trainable parameter names in the editor's order.
-        trained: numbers of trained weights per part (`bridge.qformer`, `unet.down_blocks`, ...).
-        total: numbers of all weights per part.
-    """
-
-    names: tuple[str, ...]
-    trained: dict[str, int]
-    total: dict[str, int]
+    names: tuple[str, ...]  # trainable parameters in the editor's order
+    trained: dict[str, int]  # numbers of trained weights per part (`bridge.qformer`, `unet.down_blocks`, ...)
+    total: dict[str, int]  # numbers of all weights per part
 
     def table(self) -> str:
         """The counts as aligned text, one line per part and the sum below."""
@@ -44,9 +38,6 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
         editor: any module; parameters are named as `named_parameters` does.
         patterns: `fnmatch` patterns such as `bridge.qformer.*`; one that begins with `!` takes parameters out again.
 
-    Returns:
-        Names and counts of what was chosen.
-
     Raises:
         ConfigError: if there is no pattern, a pattern matches nothing, nothing is left to train, or a chosen
             parameter is quantised.
@@ -54,7 +45,13 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
     if not patterns:
         raise ConfigError("stage.trainable is empty: name what this stage trains, e.g. [bridge.qformer.*].")
     everything = dict(editor.named_parameters(remove_duplicate=False))  # tied weights answer to each of their names
-    chosen = {id(everything[name]) for name in _matches(everything, patterns)}
+    matched: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in everything if fnmatchcase(name, pattern.removeprefix("!"))}
+        if not found:
+            raise ConfigError(_no_match(pattern, list(everything)))
+        matched = matched - found if pattern.startswith("!") else matched | found
+    chosen = {id(everything[name]) for name in matched}
     names = []
     for name, parameter in editor.named_parameters():
         if id(parameter) in chosen:
@@ -70,21 +67,26 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
         raise ConfigError(
             f"stage.trainable {list(patterns)} leaves nothing to train: its `!` patterns exclude everything."
         )
-    return _report(editor, names)
+    trained: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for name, parameter in editor.named_parameters():
+        part = ".".join(name.split(".")[:-1][:2]) or name
+        total[part] += parameter.numel()
+        if parameter.requires_grad:
+            trained[part] += parameter.numel()
+    return TrainableReport(tuple(names), dict(trained), dict(total))
+
+
+def trainable_parameters(editor: nn.Module) -> dict[str, nn.Parameter]:
+    """Trainable parameters by name."""
+    return {name: parameter for name, parameter in editor.named_parameters() if parameter.requires_grad}
 
 
 def set_train_mode(module: nn.Module, training: bool | None = None) -> bool:
     """Put what is being trained into train mode and what is frozen into eval mode.
 
     A module trains if a parameter in it trains; one without parameters (dropout, activation) follows its parent, so
-    LoRA's dropout is active inside an otherwise frozen language model.
-
-    Args:
-        module: any module, after `select_trainable`.
-        training: mode of the parent; None at the root.
-
-    Returns:
-        Whether `module` is now in train mode.
+    LoRA's dropout is active inside an otherwise frozen language model. Returns the module's mode.
     """
     parameters = list(module.parameters())
     mode = any(p.requires_grad for p in parameters) if parameters else bool(training)
@@ -94,16 +96,6 @@ def set_train_mode(module: nn.Module, training: bool | None = None) -> bool:
     return mode
 
 
-def _matches(everything: dict[str, nn.Parameter], patterns: Sequence[str]) -> set[str]:
-    chosen: set[str] = set()
-    for pattern in patterns:
-        found = {name for name in everything if fnmatchcase(name, pattern.removeprefix("!"))}
-        if not found:
-            raise ConfigError(_no_match(pattern, list(everything)))
-        chosen = chosen - found if pattern.startswith("!") else chosen | found
-    return chosen
-
-
 def _no_match(pattern: str, names: list[str]) -> str:
     """One sentence that names the nearest existing parameters."""
     prefixes = {".".join(name.split(".")[:depth]) + ".*" for name in names for depth in range(1, name.count(".") + 1)}
@@ -111,15 +103,3 @@ def _no_match(pattern: str, names: list[str]) -> str:
     parts = sorted({name.split(".")[0] for name in names})
     hint = f"nearest: {', '.join(near)}" if near else f"parts: {', '.join(parts)}"
     return f"stage.trainable: `{pattern}` matches none of the {len(names)} parameters ({hint})."
-
-
-def _report(editor: nn.Module, names: list[str]) -> TrainableReport:
-    chosen = set(names)
-    trained: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for name, parameter in editor.named_parameters():
-        part = ".".join(name.split(".")[:-1][:2]) or name
-        total[part] += parameter.numel()
-        if name in chosen:
-            trained[part] += parameter.numel()
-    return TrainableReport(tuple(names), dict(trained), dict(total))

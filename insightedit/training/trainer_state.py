@@ -1,4 +1,4 @@
-"""Everything that a run has to remember, taken and put back as one."""
+"""Everything that a run has to remember, taken and put back as one, and where its randomness comes from."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ from insightedit.training.checkpoint import (
     TRAINABLE,
     TRAINER,
     CheckpointFolder,
+    StageError,
     load_tensors,
-    rng_state,
     save_tensors,
-    set_rng_state,
-    undisturbed,
 )
 from insightedit.training.contract import load_weights
-from insightedit.training.errors import StageError
+from insightedit.training.optim import load_optimizer
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from insightedit.training.engine import Engine
+    from insightedit.training.engine import TorchEngine
     from insightedit.training.optim import Ema
     from insightedit.training.processes import Processes
 
@@ -39,39 +37,22 @@ SEED_STRIDE = 10007  # between the seeds of steps at which the number of process
 
 @dataclass
 class TrainerState:
-    """The parts of a run with a state, how far it is, and the folder that keeps it.
-
-    Attributes:
-        folder: of the checkpoints.
-        engine: weights, optimiser and schedule.
-        loader: has `state_dict` and `load_state_dict`.
-        generator: of noise and condition dropout.
-        processes: that train together.
-        ema: running average; None without one, and in every process but the main one.
-        step: optimiser steps done.
-        seconds: wall time of all sessions of this run so far.
-        losses: the last logged means.
-        resumed_from: step of the checkpoint this session started from, or None.
-    """
+    """The parts of a run with a state, how far it is, and the folder that keeps it."""
 
     folder: CheckpointFolder
-    engine: Engine
-    loader: Any
-    generator: torch.Generator
+    engine: TorchEngine  # weights, optimiser and schedule
+    loader: Any  # has `state_dict` and `load_state_dict`
+    generator: torch.Generator  # of noise and condition dropout
     processes: Processes
-    ema: Ema | None = None
-    step: int = 0
-    seconds: float = 0.0
-    losses: dict[str, float] = field(default_factory=dict)
-    resumed_from: int | None = None
+    ema: Ema | None = None  # running average; None without one, and in every process but the main one
+    step: int = 0  # optimiser steps done
+    seconds: float = 0.0  # wall time of all sessions of this run so far
+    losses: dict[str, float] = field(default_factory=dict)  # the last logged means
+    resumed_from: int | None = None  # step of the checkpoint this session started from
 
     def save(self) -> None:
-        """Write a checkpoint; every process must call.
-
-        Raises:
-            StageError: if the disk refuses.
-        """
-        weights = self.engine.trainable_state()
+        """Write a checkpoint; every process must call."""
+        weights = self.engine.trainable_state()  # all help to gather them, before the main one alone goes on
         with self.folder.writing(self.step, self.processes) as path:
             self.engine.save(path)
             torch.save(rng_state(self.generator), path / f"rng-{self.processes.rank:03d}.pt")
@@ -96,15 +77,12 @@ class TrainerState:
         """Go back to the newest whole checkpoint, if there is one; the module has its weights already (`take_up`).
 
         With another number of processes than it was written by, noise and dropout are drawn anew from `seed`.
-
-        Raises:
-            StageError: if the optimiser's state cannot be read.
         """
         path = self.folder.latest()
         if path is None:
             return
         trainer = json.loads((path / TRAINER).read_text())
-        self.engine.load(path)
+        load_optimizer(path, self.engine)
         self.loader.load_state_dict(trainer["loader"])
         if self.ema is not None:
             self.ema.load(load_tensors(path / EMA), trainer["ema_updates"])
@@ -142,16 +120,7 @@ def swapped(weights: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> It
 
 
 def take_up(folder: CheckpointFolder, editor: nn.Module, names: Collection[str]) -> None:
-    """Load the newest whole checkpoint's weights, if there is one; before an engine splits them.
-
-    Args:
-        folder: of the run.
-        editor: model.
-        names: of the weights that this run trains.
-
-    Raises:
-        StageError: if the checkpoint trains others.
-    """
+    """Load the newest whole checkpoint's weights, if there is one; a StageError if it trains others than `names`."""
     path = folder.latest()
     if path is None:
         return
@@ -170,3 +139,45 @@ def seed_everything(seed: int, rank: int = 0) -> torch.Generator:
     np.random.seed((seed + rank) % 2**32)  # noqa: NPY002 - libraries below still draw from it
     random.seed(seed + rank)
     return torch.Generator().manual_seed(seed * 1000003 + rank)
+
+
+def rng_state(generator: torch.Generator) -> dict[str, Any]:
+    """State of torch, CUDA, numpy, Python and the noise generator, as plain tensors and numbers."""
+    state = np.random.get_state(legacy=False)  # noqa: NPY002 - libraries below still draw from it
+    version, words, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
+        "numpy": {
+            "key": torch.from_numpy(state["state"]["key"].astype(np.int64)),
+            "pos": int(state["state"]["pos"]),
+            "has_gauss": int(state["has_gauss"]),
+            "gauss": float(state["gauss"]),
+        },
+        "python": {"version": version, "words": list(words), "gauss": gauss},
+        "generator": generator.get_state(),
+    }
+
+
+def set_rng_state(state: Mapping[str, Any], generator: torch.Generator) -> None:
+    """Put every random source back to where `rng_state` found it."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"][0])
+    saved = state["numpy"]
+    inner = {"key": saved["key"].numpy().astype(np.uint32), "pos": saved["pos"]}
+    whole = {"bit_generator": "MT19937", "state": inner, "has_gauss": saved["has_gauss"], "gauss": saved["gauss"]}
+    np.random.set_state(whole)  # noqa: NPY002 - see rng_state
+    python = state["python"]
+    random.setstate((python["version"], tuple(python["words"]), python["gauss"]))
+    generator.set_state(state["generator"])
+
+
+@contextmanager
+def undisturbed(generator: torch.Generator) -> Iterator[None]:
+    """Whatever is drawn inside leaves the run's random sources as they were."""
+    state = rng_state(generator)
+    try:
+        yield
+    finally:
+        set_rng_state(state, generator)

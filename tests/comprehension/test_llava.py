@@ -203,7 +203,7 @@ def test_unknown_quantization(load: Callable[..., LlavaComprehension]) -> None:
 @pytest.fixture(scope="module")
 def wide_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LLaVA whose layers are as wide as one block of 4-bit quantisation, 64."""
-    from insightedit.miniatures import build
+    from insightedit.miniatures.builders import build
     from insightedit.miniatures.sizes import get_size
 
     size = get_size("tiny")

@@ -10,9 +10,8 @@ import torch
 from insightedit import stage3
 from insightedit.export.checks import read_run
 from insightedit.export.folder import export_run
-from insightedit.training.checkpoint import load_tensors, stage_weights
+from insightedit.training.checkpoint import StageError, load_tensors, stage_weights
 from insightedit.training.contract import base_models
-from insightedit.training.errors import StageError
 from tests.importers.conftest import stored
 
 SHORT = ["--overlay", "tiny", "train.max_steps=2", "train.num_samples=0", "train.ema_decay=null"]

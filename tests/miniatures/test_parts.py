@@ -20,20 +20,20 @@ from insightedit.miniatures.builders import build_vae
 from insightedit.miniatures.sizes import TINY, VaeSize
 from insightedit.scenes import CLASSES
 from insightedit.scenes.scene import Background, Scene, SceneObject
-from insightedit.training.miniatures import clip, editing, ip2p, llava, pictures, pixart, sd, vae, vision
+from insightedit.training.miniatures import clip, editing, llava, pictures, sd, vae
 from insightedit.training.miniatures.loop import TrainOptions, train_part
 from tests.miniatures.fakes import Squares
 
 SQUARES = Squares(32)
 OPTIONS = TrainOptions(steps=3, warmup_steps=1, workers=0, lr=1e-3)
 PARTS = {
-    "vision": vision.VisionPart,
+    "vision": clip.VisionPart,
     "clip": clip.ClipPart,
     "vae": vae.VaePart,
     "llava": llava.LlavaPart,
     "sd": sd.SdPart,
-    "ip2p": ip2p.Ip2pPart,
-    "pixart": pixart.PixartPart,
+    "ip2p": editing.Ip2pPart,
+    "pixart": editing.PixartPart,
 }
 METRICS = {
     "vision": {"class_accuracy", "colour_accuracy"},
@@ -48,7 +48,7 @@ METRICS = {
 
 @pytest.fixture(autouse=True)
 def _few_held_out_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (clip, llava, vae, vision):
+    for module in (clip, llava, vae):
         monkeypatch.setattr(module, "VAL_COUNT", 32)
     monkeypatch.setattr(sd, "VAL_PICTURES", 16)
     monkeypatch.setattr(editing, "VAL_PAIRS", 16)
@@ -98,7 +98,7 @@ def test_patch_labels_show_the_front_object_where_it_stands() -> None:
     behind = SceneObject(CLASSES[3], slot=4, x=500, y=500, height=600)
     front = SceneObject(CLASSES[5], slot=4, x=375, y=375, height=300, colour="red")
     scene = Scene(Background("grey", 0, 0, 1000), (behind, front))
-    classes, colours = (labels.reshape(4, 4) for labels in vision.patch_labels(scene, 4))
+    classes, colours = (labels.reshape(4, 4) for labels in clip.patch_labels(scene, 4))
     assert classes.tolist() == [[0, 0, 0, 0], [0, 6, 4, 0], [0, 4, 4, 0], [0, 0, 0, 0]]
     assert colours.tolist() == [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
@@ -177,7 +177,7 @@ def test_ip2p_learns_where_by_its_place_head_too(root: Path) -> None:
 def test_ip2p_freezes_the_text_tower_and_exports_both(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ip2p, "TEXT_STEPS", 2)
+    monkeypatch.setattr(editing, "TEXT_STEPS", 2)
     before = CLIPTextModel.from_pretrained(root / "sd", subfolder="text_encoder").state_dict()
     part = _part("ip2p", root)
     towers = []
@@ -265,7 +265,7 @@ def test_captioned_pictures_come_in_pairs() -> None:
 
 def test_pixart_starts_as_a_copy_of_the_source(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(editing, "CHANGE_FLOOR", 1e-6)
-    monkeypatch.setattr(pixart, "CREATION_SHARE", 10**6)
+    monkeypatch.setattr(editing, "CREATION_SHARE", 10**6)
     part = _part("pixart", root)
     batch = part.batch(0)
     last = torch.full((8,), 999)

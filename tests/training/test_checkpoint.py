@@ -13,16 +13,14 @@ from insightedit import files
 from insightedit.training import checkpoint
 from insightedit.training.checkpoint import (
     CheckpointFolder,
+    StageError,
     is_complete,
     load_tensors,
-    rng_state,
     save_tensors,
-    set_rng_state,
     stage_weights,
-    undisturbed,
 )
-from insightedit.training.errors import StageError
 from insightedit.training.processes import Processes
+from insightedit.training.trainer_state import rng_state, set_rng_state, undisturbed
 
 ALONE = Processes()
 

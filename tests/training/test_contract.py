@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from insightedit.config.schema import Config, GenerationConfig, LlavaConfig, StageConfig, UNetConfig
-from insightedit.training.checkpoint import CheckpointFolder, save_tensors
+from insightedit.training.checkpoint import CheckpointFolder, StageError, save_tensors
 from insightedit.training.contract import (
     check_contract,
     config_hash,
@@ -17,7 +17,6 @@ from insightedit.training.contract import (
     read_contract,
     write_contract,
 )
-from insightedit.training.errors import StageError
 from insightedit.training.processes import Processes
 
 

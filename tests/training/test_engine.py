@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from insightedit.training.engine import TorchEngine, shrink_language_model
+from insightedit.training.objectives import TrainingStep
 from insightedit.training.processes import Processes
-from insightedit.training.step import TrainingStep
 from insightedit.training.trainable import select_trainable
 from tests.training.standin import SmallEditor, SmallLoader, objective, small_config
 

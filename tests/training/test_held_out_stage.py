@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from insightedit import stage3
-from insightedit.training.errors import StageError
+from insightedit.training.checkpoint import StageError
 
 
 def test_its_log_has_the_validation_loss_and_changed_pairs_are_refused(tmp_path):

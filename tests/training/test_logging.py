@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from insightedit.training.errors import StageError
+from insightedit.training.checkpoint import StageError
 from insightedit.training.logging import Meter, RunLog, draw_losses, drop_lines_after, read_log
 
 

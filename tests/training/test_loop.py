@@ -12,11 +12,10 @@ import torch
 from torch import nn
 
 from insightedit.config.schema import Config
-from insightedit.training.checkpoint import load_tensors
-from insightedit.training.errors import StageError
+from insightedit.training.checkpoint import StageError, load_tensors
 from insightedit.training.loop import RunSummary, fit, stop_signals
+from insightedit.training.objectives import TrainingStep, total_loss
 from insightedit.training.samples import SampleLogger
-from insightedit.training.step import TrainingStep, total_loss
 from insightedit.training.trainer_state import seed_everything
 from tests.training.standin import SmallEditor, SmallLoader, objective, small_config
 

@@ -24,8 +24,7 @@ from insightedit.pipelines.loading import load_pipeline
 from insightedit.training.checkpoint import stage_weights
 from insightedit.training.contract import load_stage_weights
 from insightedit.training.data import build_loader
-from insightedit.training.objectives import OBJECTIVES
-from insightedit.training.step import total_loss
+from insightedit.training.objectives import OBJECTIVES, total_loss
 from insightedit.training.trainable import select_trainable
 
 TINY = ["--recipe", "mgie", "--overlay", "tiny"]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from insightedit.training.checkpoint import StageError
 from insightedit.training.engine import TorchEngine
-from insightedit.training.errors import StageError
-from insightedit.training.optimizer_state import empty_state, load_optimizer, save_optimizer
+from insightedit.training.objectives import TrainingStep
+from insightedit.training.optim import empty_state, load_optimizer, save_optimizer
 from insightedit.training.processes import Processes
-from insightedit.training.step import TrainingStep
 from insightedit.training.trainable import select_trainable
 from tests.training.standin import SmallEditor, SmallLoader, small_config
 

@@ -12,8 +12,7 @@ from insightedit.config.load import ConfigError
 from insightedit.config.schema import Config, SourceConfig, StageConfig
 from insightedit.files import lock_folder
 from insightedit.training import run
-from insightedit.training.checkpoint import CheckpointFolder
-from insightedit.training.errors import StageError
+from insightedit.training.checkpoint import CheckpointFolder, StageError
 from insightedit.training.loop import RunSummary
 from insightedit.training.processes import Processes
 from insightedit.training.run import parse_arguments, run_from_command_line

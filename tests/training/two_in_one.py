@@ -9,16 +9,14 @@ from pathlib import Path
 from torch import Tensor
 
 from insightedit.model.build import build_editor
-from insightedit.training.checkpoint import rng_state, set_rng_state
 from insightedit.training.data import build_loader
 from insightedit.training.engine import TorchEngine
-from insightedit.training.objectives import OBJECTIVES
+from insightedit.training.objectives import OBJECTIVES, TrainingStep
 from insightedit.training.processes import Processes
 from insightedit.training.run import inherit, parse_arguments, read_config
 from insightedit.training.run_folder import previous_run
-from insightedit.training.step import TrainingStep
 from insightedit.training.trainable import select_trainable
-from insightedit.training.trainer_state import seed_everything
+from insightedit.training.trainer_state import rng_state, seed_everything, set_rng_state
 
 RANKS = range(2)
 

@@ -12,8 +12,8 @@ import sys
 
 from insightedit.config.load import ConfigError
 from insightedit.training.loop import fit
+from insightedit.training.objectives import TrainingStep
 from insightedit.training.processes import start_processes, stop_processes
-from insightedit.training.step import TrainingStep
 from tests.training.standin import SmallEditor, SmallLoader, objective, small_config
 
 

@@ -18,6 +18,15 @@ from rich.console import Console
 from insightedit.console import MAX_BATCH, MAX_TRAINING_STEPS, Command, Group, finite
 
 MAX_MINUTES = 1_000_000  # two years
+PARTS = {
+    "vision": "clip:VisionPart",
+    "clip": "clip:ClipPart",
+    "vae": "vae:VaePart",
+    "llava": "llava:LlavaPart",
+    "sd": "sd:SdPart",
+    "ip2p": "editing:Ip2pPart",
+    "pixart": "editing:PixartPart",
+}
 ORDER = ("vision", "clip", "vae", "llava", "sd", "ip2p")
 DRAWS_LATENTS = ("sd", "ip2p", "pixart")  # what they learn is worth nothing on another autoencoder
 
@@ -126,7 +135,7 @@ def _train(
     import torch
 
     from insightedit.miniatures.sizes import get_size
-    from insightedit.training.miniatures.loop import train_part, with_overrides
+    from insightedit.training.miniatures.loop import train_part
     from insightedit.training.miniatures.pictures import scene_samplers
 
     if threads:
@@ -137,12 +146,11 @@ def _train(
     folder = root / ".train" / name
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # before the part is built: some add layers of their own
     part = _part_class(name)(root, *scene_samplers(get_size(size).image_size), batch_size)
     part.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    options = with_overrides(part.options, **given)
-    if given.get("minutes") == 0:
-        options = replace(options, minutes=None)
+    options = replace(part.options, **{key: value for key, value in given.items() if value is not None})
+    options = replace(options, minutes=options.minutes or None)  # 0: steps alone
     done, metrics = train_part(part, folder, options)
     state = "trained" if done.finished else "stopped, run again to go on"
     speed = 1000 * done.seconds / max(1, done.steps)
@@ -172,8 +180,8 @@ def _check_autoencoder(size: str, root: Path, name: str) -> None:
 
 
 def _part_class(name: str) -> Any:
-    module = importlib.import_module(f"insightedit.training.miniatures.{name}")
-    return getattr(module, f"{name.capitalize()}Part")
+    module, _, kind = PARTS[name].partition(":")
+    return getattr(importlib.import_module(f"insightedit.training.miniatures.{module}"), kind)
 
 
 def _root(size: str, root: Path | None) -> Path:

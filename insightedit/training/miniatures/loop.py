@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,71 +24,43 @@ from insightedit.datasets.loader import StepLoader
 from insightedit.files import lock_folder
 from insightedit.modeling.devices import avoid_cudnn_attention
 from insightedit.training.budget import Budget
+from insightedit.training.logging import METRIC
 from insightedit.training.loop import RunSummary, fit
 from insightedit.training.miniatures.pictures import Sampler
+from insightedit.training.objectives import TrainingStep
 from insightedit.training.processes import Processes
-from insightedit.training.step import METRIC, TrainingStep
 from insightedit.training.trainer_state import TrainerState
 
 LOG_EVERY = 20  # steps
 METRICS = "metrics.json"
-Objective = Callable[..., dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How long, how large, how fast.
+    """How long, how large, how fast."""
 
-    Attributes:
-        steps: optimiser steps of the whole run.
-        minutes: wall clock budget of the whole run, resumed parts included; None for steps alone.
-        batch_size: pictures or pairs a step.
-        lr: peak learning rate.
-        warmup_steps: linear warm-up.
-        weight_decay: on matrices and kernels only.
-        ema_decay: exponential moving average that is evaluated and exported; None for the weights themselves.
-        save_minutes: between two checkpoints.
-        save_steps: between two checkpoints; whichever comes first.
-        workers: processes that render and tokenize; 0 does it inline.
-        stop_after: stop (and save) after this many steps, as an interruption would; for tests and short sessions.
-        compile: run the hot modules through `torch.compile`.
-    """
-
-    steps: int
-    minutes: float | None = None
-    batch_size: int = 16
-    lr: float = 1e-3
+    steps: int  # optimiser steps of the whole run
+    minutes: float | None = None  # wall clock of the whole run, resumed parts included; None for steps alone
+    batch_size: int = 16  # images or pairs a step
+    lr: float = 1e-3  # peak
     warmup_steps: int = 50
-    weight_decay: float = 0.01
-    ema_decay: float | None = None
-    save_minutes: float = 2.0
-    save_steps: int = 1_000_000
-    workers: int = 1
-    stop_after: int | None = None
-    compile: bool = False
+    weight_decay: float = 0.01  # on matrices and kernels only
+    ema_decay: float | None = None  # of the average that is evaluated and exported; None for the weights themselves
+    save_minutes: float = 2.0  # between two checkpoints
+    save_steps: int = 1_000_000  # likewise; whichever comes first
+    workers: int = 1  # processes that render and tokenize; 0 does it inline
+    stop_after: int | None = None  # stop, and save, after so many steps, as an interruption would
+    compile: bool = False  # run the hot modules through `torch.compile`
 
 
 class Part:
-    """A miniature that is trained: its model, its data and its loss.
+    """A miniature that is trained: its model, its data and its loss."""
 
-    Args:
-        root: folder of the miniature models.
-        train: training scenes.
-        val: held-out scenes.
-        batch_size: pictures or pairs a step.
-
-    Attributes:
-        name: of its command and its run folder.
-        options: budgets and optimiser.
-        trainable: patterns of the parameters that are trained.
-        model: all that is trained.
-        hot_modules: those that `torch.compile` is worth for; the model by default.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # of its command and its run folder
     options: ClassVar[TrainOptions]
-    trainable: ClassVar[list[str]] = ["*"]
-    model: Any  # nn.Module; each part's own class
+    trainable: ClassVar[list[str]] = ["*"]  # patterns of the parameters that are trained
+    hot: ClassVar[tuple[str, ...]] = ("model",)  # attributes that `torch.compile` is worth for
+    model: Any  # nn.Module with all that is trained; each part's own class
 
     def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int | None = None) -> None:
         self.root, self.train, self.val = root, train, val
@@ -102,11 +75,6 @@ class Part:
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
-
-    @property
-    def hot_modules(self) -> list[nn.Module]:
-        """See the class."""
-        return [self.model]
 
     def batch(self, step: int) -> dict[str, Any]:
         """Training batch number `step` on the CPU; depends on nothing else. Runs in a worker process."""
@@ -127,11 +95,6 @@ class Part:
 
 def train_part(part: Part, folder: str | Path, options: TrainOptions) -> tuple[RunSummary, dict[str, float]]:
     """Train `part`, resuming from `folder` if a checkpoint lies there, and export it at every checkpoint.
-
-    Args:
-        part: model, data and loss.
-        folder: run folder.
-        options: budgets and optimiser.
 
     Returns:
         What was done, and the numbers of `Part.evaluate`, empty if the run has not finished.
@@ -157,8 +120,8 @@ def train_part(part: Part, folder: str | Path, options: TrainOptions) -> tuple[R
         options.steps, options.save_steps, options.minutes, options.save_minutes, session_steps=options.stop_after
     )
     avoid_cudnn_attention()
-    for hot in part.hot_modules if options.compile else ():
-        hot.compile()
+    for name in part.hot if options.compile else ():
+        attrgetter(name)(part).compile()
     loader: Any = StepLoader(_Stream(part), lambda records, _: records[0], batch_size=1, num_workers=options.workers)
     exporter = _Exporter(part)
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,12 +140,7 @@ def train_part(part: Part, folder: str | Path, options: TrainOptions) -> tuple[R
     return summary, exporter.metrics
 
 
-def with_overrides(options: TrainOptions, **given: Any) -> TrainOptions:
-    """`options` with those of `given` that are not None."""
-    return replace(options, **{name: value for name, value in given.items() if value is not None})
-
-
-def _objective(part: Part, folder: Path) -> Objective:
+def _objective(part: Part, folder: Path) -> Callable[..., dict[str, Tensor]]:
     """A part's loss as the loop takes it: what is minimised is called `noise`, all else is logged only."""
 
     def losses(_: nn.Module, batch: dict[str, Any], config: Config, generator: torch.Generator) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # Mean and deviation of OpenAI's CLIP, as in transformers' CLIPImageProcessor.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -18,7 +18,7 @@ VAL_COUNT = 256  # held-out scenes that `evaluate` looks at
 
 
 class Sampler(Protocol):
-    """What trainers need of `data_recipes.scenes.SceneSampler`: edit samples by index."""
+    """What trainers need of `insightedit.scenes.SceneSampler`: edit samples by index."""
 
     def __getitem__(self, index: int) -> Any:
         """Sample with `source` and `target` (H, W, 3) uint8, `caption_source`, `caption_target`, ..."""
@@ -41,21 +41,17 @@ def stack(pictures: Iterable[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2).contiguous()
 
 
-def captioned_pictures(sampler: Sampler, first: int, count: int) -> tuple[Tensor, list[str]]:
-    """Sources and targets of `count // 2` scenes with their captions.
+def both_images(samples: Sequence[Any]) -> Tensor:
+    """(2 B, 3, H, W) uint8 sources of B scenes, then their targets.
 
-    Args:
-        sampler: scenes.
-        first: index of the first scene.
-        count: pictures wanted; an even number.
-
-    Returns:
-        (count, 3, H, W) uint8 pictures, all sources first, and their captions. A scene's two pictures differ by one
-        edit, so each is a hard negative of the other.
+    A scene's two images differ by one edit, so each is a hard negative of the other.
     """
-    samples = [sampler[first + i] for i in range(count // 2)]
-    pictures = stack([s.source for s in samples] + [s.target for s in samples])
-    return pictures, [s.caption_source for s in samples] + [s.caption_target for s in samples]
+    return stack([s.source for s in samples] + [s.target for s in samples])
+
+
+def both_captions(samples: Sequence[Any]) -> list[str]:
+    """The captions of `both_images`."""
+    return [s.caption_source for s in samples] + [s.caption_target for s in samples]
 
 
 def to_vae_pixels(pictures: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from insightedit.generation.autoencoder import encode_source
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.miniatures.loop import Part, TrainOptions
-from insightedit.training.miniatures.pictures import Sampler, captioned_pictures, to_vae_pixels
+from insightedit.training.miniatures.pictures import Sampler, both_captions, both_images, to_vae_pixels
 
 DROP_CAPTION = 0.1  # share of captions replaced by the empty text, for classifier-free guidance
 VAL_PICTURES = 128
@@ -81,8 +81,8 @@ class SdPart(Part):
         return F.mse_loss(predicted, velocity, reduction="none").mean(dim=(1, 2, 3))
 
     def _pairs(self, sampler: Sampler, first: int, count: int) -> dict[str, Tensor]:
-        pictures, captions = captioned_pictures(sampler, first, count)
-        return {"pictures": pictures, "input_ids": self._ids(captions)}
+        samples = [sampler[first + i] for i in range(count // 2)]
+        return {"pictures": both_images(samples), "input_ids": self._ids(both_captions(samples))}
 
     def _ids(self, captions: list[str]) -> Tensor:
         length = self.text_encoder.config.max_position_embeddings

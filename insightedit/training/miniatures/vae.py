@@ -8,19 +8,19 @@ and edges is wider than the scenes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers import AutoModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from insightedit.generation.autoencoder import encode_source
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.miniatures.loop import Part, TrainOptions
-from insightedit.training.miniatures.pictures import VAL_COUNT, stack, to_vae_pixels
+from insightedit.training.miniatures.pictures import VAL_COUNT, both_images, stack, to_vae_pixels
 
 MSE_WEIGHT = 0.5
 SIZE_WEIGHT = 1e-6
@@ -31,16 +31,12 @@ class VaePart(Part):
 
     name = "vae"
     options = TrainOptions(steps=4000, minutes=8.0, weight_decay=1e-4)
+    hot: ClassVar = ("model.encoder", "model.decoder")
 
     def load(self) -> None:
         """See `Part`."""
         self.folder = self.root / "sd" / "vae"
         self.model = load_pretrained(AutoModel, str(self.folder))
-
-    @property
-    def hot_modules(self) -> list[nn.Module]:
-        """See `Part`."""
-        return [self.model.encoder, self.model.decoder]
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """`pixels` (B, 3, H, W) uint8."""
@@ -86,8 +82,7 @@ class VaePart(Part):
 
     def _val_pixels(self, first: int, count: int) -> Tensor:
         samples = [self.val[first // 2 + i] for i in range(count // 2)]
-        pictures = stack([s.source for s in samples] + [s.target for s in samples])
-        return to_vae_pixels(pictures.to(self.device))
+        return to_vae_pixels(both_images(samples).to(self.device))
 
 
 def _augment(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -64,10 +64,8 @@ class CheckpointFolder:
     def writing(self, step: int, processes: Processes) -> Iterator[Path]:
         """A folder to write checkpoint `step` into; it becomes the latest when the block ends well.
 
-        All processes enter and leave together; the main one makes, flushes, renames and prunes.
-
-        Raises:
-            StageError: if the disk refuses; the earlier checkpoints are untouched.
+        All processes enter and leave together; the main one makes, flushes, renames and prunes. If the disk refuses
+        (StageError), the earlier checkpoints are untouched.
         """
         folder = self.root / f"step-{step:06d}"
         aside = folder.with_suffix(".tmp")

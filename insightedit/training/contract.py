@@ -70,11 +70,7 @@ def write_contract(run_dir: Path, config: Config, editor: Editor, steps: int) ->
 
 
 def read_contract(run_dir: Path, *, command: str | None = None) -> dict[str, Any]:
-    """The contract of a finished stage; `command` is what makes its run folder, for the message.
-
-    Raises:
-        StageError: if the folder is missing, or the stage in it has not finished.
-    """
+    """The contract of a finished stage; `command` is what makes its run folder, for the message."""
     make = f" Run `{command}` first" if command else " Run that stage first"
     if not run_dir.is_dir():
         raise StageError(f"the run folder {run_dir} does not exist.{make}, or name another one with --init-from DIR.")
@@ -93,11 +89,7 @@ def read_contract(run_dir: Path, *, command: str | None = None) -> dict[str, Any
 
 
 def check_contract(contract: Mapping[str, Any], config: Config, run_dir: Path) -> None:
-    """Compare an earlier stage's contract with this stage's config, before anything heavy is loaded.
-
-    Raises:
-        StageError: if the order, the base models or the edit tokens do not fit.
-    """
+    """Refuse an earlier stage whose order, base models or edit tokens do not fit, before anything heavy is loaded."""
     stage, number = contract["stage"], config.stage.number
     if stage > number:
         raise StageError(
@@ -134,11 +126,7 @@ def load_stage_weights(editor: nn.Module, run_dir: str | Path, *, ema: bool = Tr
 
 @torch.no_grad()
 def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str | Path) -> None:
-    """Copy `weights` into the parameters and drawn buffers of the same names.
-
-    Raises:
-        StageError: naming the first keys and shapes that do not fit.
-    """
+    """Copy `weights` into the parameters and drawn buffers of the same names; a StageError if one does not fit."""
     parameters = dict(editor.named_parameters(remove_duplicate=False)) | drawn_buffers(editor)
     unknown = [name for name in weights if name not in parameters]
     if unknown:

@@ -70,10 +70,8 @@ def prepared(config: Config, record: EditRecord) -> EditRecord:
     """A record as a recipe's stage takes it; the same for training and preview.
 
     Where the model writes what will change before it edits, a record without such words repeats its instruction: then
-    the model learns to speak before every edit, which is what it does when it is used.
-
-    Raises:
-        ValueError: if the recipe cannot use it.
+    the model learns to speak before every edit, which is what it does when it is used. A ValueError says why the recipe
+    cannot use a record.
     """
     if config.stage.objective == "align":
         return record

@@ -25,13 +25,7 @@ BuildSchedule = Callable[[torch.optim.Optimizer], "LRScheduler"]
 
 
 class TorchEngine:
-    """One process, plain torch: autocast, fused AdamW, gradient clipping. `DeepSpeedEngine` is the other one.
-
-    Args:
-        module: objective and editor; moved to the device.
-        processes: this one.
-        schedule: makes another learning-rate schedule than the config's.
-    """
+    """One process, plain torch: autocast, fused AdamW, gradient clipping. `DeepSpeedEngine` is the other one."""
 
     name = "torch"
     partitioned = False  # whether no process holds all the weights
@@ -120,9 +114,7 @@ def build_engine(module: TrainingStep, processes: Processes, schedule: BuildSche
 def shrink_language_model(editor: nn.Module, *, float32: bool = True) -> None:
     """Hold the language model's frozen weights in bfloat16: half the memory, the same under autocast.
 
-    Args:
-        editor: whose weights are frozen already.
-        float32: those that are stored in float32, too; else float16 alone, which autocast to bfloat16 cannot mix in.
+    Those stored in `float32`, too, or those in float16 alone, which autocast to bfloat16 cannot mix in.
     """
     kinds = (torch.float16, torch.float32) if float32 else (torch.float16,)
     for name, parameter in editor.named_parameters():

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -41,45 +42,32 @@ class Meter:
             self._sums[name] = self._sums[name] + value
             self._counts[name] += 1
 
-    def means(self) -> dict[str, float]:
-        """Mean per name."""
-        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-
-    def reset(self) -> None:
-        """Start the next window."""
+    def take(self) -> dict[str, float]:
+        """Mean per name; the next window begins."""
+        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         self._sums.clear()
         self._counts.clear()
+        return means
 
 
+@dataclass
 class RunLog:
-    """Writes the log of one run; use as a context manager.
+    """Writes the log of one run; use as a context manager."""
 
-    Args:
-        run_dir: run folder.
-        max_steps: steps of the whole run, for the time left.
-        log_every: steps between two lines.
-        samples_per_step: of all processes together, for samples per second.
-        start_step: step resumed from; later lines of a killed run are dropped from the log.
-        enabled: False in every process but the main one: then nothing is written.
-    """
-
-    def __init__(
-        self,
-        run_dir: Path,
-        *,
-        max_steps: int,
-        log_every: int,
-        samples_per_step: int,
-        start_step: int = 0,
-        enabled: bool = True,
-    ) -> None:
-        self.run_dir, self.max_steps, self.log_every = run_dir, max_steps, max(1, log_every)
-        self.samples_per_step, self.start_step, self.enabled = samples_per_step, start_step, enabled
-        self.meter = Meter()
-        self.last: dict[str, float] = {}
-        self._since = self._drawn = time.perf_counter()
-        self._steps_since = 0
-        self._bar = self._task = self._board = None
+    run_dir: Path
+    max_steps: int  # of the whole run, for the time left
+    log_every: int  # steps between two lines
+    samples_per_step: int  # of all processes together, for samples per second
+    start_step: int = 0  # resumed from; later lines of a killed run are dropped from the log
+    enabled: bool = True  # False in every process but the main one: then nothing is written
+    meter: Meter = field(default_factory=Meter)
+    last: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+    _drawn: float = field(default_factory=time.perf_counter)
+    _steps_since: int = 0
+    _bar: Any = None
+    _task: Any = None
+    _board: Any = None
 
     def __enter__(self) -> RunLog:
         if not self.enabled:
@@ -116,14 +104,10 @@ class RunLog:
             self._bar.update(self._task, completed=step)
 
     def flush(self, step: int, learning_rate: float) -> None:
-        """Write what was gathered since the last line, if anything.
-
-        Raises:
-            StageError: if a loss or the gradient norm is not finite.
-        """
+        """Write what was gathered since the last line, if anything; a StageError if a loss is not finite."""
         if not self._steps_since:
             return
-        means = self.meter.means()
+        means = self.meter.take()
         watched = {name: value for name, value in means.items() if name.startswith(("loss", "grad_norm"))}
         if bad := [name for name, value in watched.items() if not math.isfinite(value)]:
             raise StageError(
@@ -142,7 +126,6 @@ class RunLog:
         if torch.cuda.is_available():  # the most that tensors took on this process' GPU so far, in 1e9 bytes
             record["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
         record |= {"lr": learning_rate, **means}
-        self.meter.reset()
         self._since, self._steps_since = time.perf_counter(), 0
         if self.enabled:
             self._write(step, record)

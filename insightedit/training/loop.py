@@ -175,11 +175,7 @@ def validation_losses(
 ) -> dict[str, float]:
     """Mean losses on held-out records by name, with the same noise and timesteps each time; leaves no trace in the run.
 
-    Args:
-        engine: of the run; every process must ask, and all get the same numbers.
-        loader: batches of held-out records.
-        num_batches: of each process.
-        generator: of the run; left as it was.
+    Every process must ask, for its own `num_batches`; all get the same numbers.
     """
     processes, module = engine.processes, engine.module
     sums: dict[str, torch.Tensor] = {}

@@ -50,11 +50,7 @@ def is_model(folder: str | Path) -> bool:
 
 
 def init_from_pretrained(config: Config, name: str | None = None) -> Config:
-    """The config of a stage that starts where `--init-from NAME` says, or `config.init_from`, or after the one before.
-
-    Raises:
-        StageError: see `find_start` and `pretrained_config`.
-    """
+    """The config of a stage that starts where `--init-from NAME` or `init_from` says, or else after the one before."""
     start = name or config.init_from
     config = replace(config, init_from=find_start(start) if start else None)
     before = previous_run(config)

@@ -27,7 +27,7 @@ from insightedit.generation.noise import (
 )
 from insightedit.training.logging import METRIC
 from insightedit.training.trainable import set_train_mode
-from insightedit.types import ComprehensionStates, EditBatch, EditCondition
+from insightedit.types import EditBatch
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config, LossConfig
@@ -52,8 +52,9 @@ def align(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gen
     text_states = editor.bridge.text_states(understood.edit_hidden_states, understood.edit_embeddings)
     with torch.no_grad():
         wanted = editor.text_encoder(batch.text_target_ids).last_hidden_state
+    assert understood.lm_loss is not None, "training batches carry labels"
     losses = {
-        "lm": _language_loss(understood),
+        "lm": understood.lm_loss,
         "align": F.mse_loss(text_states.float(), wanted.float()),
         "metric/qformer_spread": spread(text_states.detach()),
     }
@@ -75,7 +76,7 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
     target_latents, source_latents = _encode_pictures(editor, batch, generator)
     latent_size = (target_latents.shape[-2], target_latents.shape[-1])
     understood, condition = editor.understand(batch.tokens, latent_size)
-    losses = {} if understood.lm_loss is None else {"lm": _language_loss(understood)}
+    losses = {} if understood.lm_loss is None else {"lm": understood.lm_loss}
     if condition.image_embeds is not None and batch.clip_target_pixels is not None:
         with torch.no_grad():
             wanted = editor.image_encoder(batch.clip_target_pixels).image_embeds
@@ -99,7 +100,18 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
         drop_image=config.guidance.drop_image,
         drop_both=config.guidance.drop_both,
     )
-    losses |= _drawing_losses(editor, batch, config, generator, target_latents, source_latents, condition, weights)
+    # one random timestep a sample; drawn where the generator is, on the CPU, and moved: a GPU would draw other numbers,
+    # and its state would not be saved
+    scheduler = editor.noise_scheduler
+    noise = torch.randn(target_latents.shape, generator=generator).to(target_latents)
+    last, begin = scheduler.config.num_train_timesteps, config.loss.min_timestep
+    timesteps = draw_timesteps(len(noise), last, generator, begin=begin).to(target_latents.device)
+    noisy_latents, wanted = diffuse(scheduler, target_latents, noise, timesteps)
+    prediction = editor.predict_noise(noisy_latents, timesteps, source_latents, condition)
+    if config.loss.min_snr_gamma is not None:
+        weights = weights * snr_weights(scheduler, timesteps, config.loss.min_snr_gamma)[:, None, None, None]
+    losses["noise"] = noise_loss(prediction.noise, wanted, weights, batch.is_edit)
+    losses |= _place_loss(prediction.place_logits, batch)
     if condition.encoder_attention_mask is None:  # the states are a Q-Former's; padding would blur the number
         losses["metric/qformer_spread"] = spread(condition.encoder_hidden_states.detach())
     return losses
@@ -156,11 +168,6 @@ def total_loss(losses: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
     return torch.stack([value * getattr(weights, name) for name, value in counted.items()]).sum()
 
 
-def _language_loss(understood: ComprehensionStates) -> Tensor:
-    assert understood.lm_loss is not None, "training batches carry labels"
-    return understood.lm_loss
-
-
 @torch.no_grad()
 def _encode_pictures(editor: Editor, batch: EditBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Target latents (sampled, scaled) and source latents (mode; zeros for a blank canvas), each (B, C, h, w)."""
@@ -180,8 +187,8 @@ def _token_loss(editor: Editor, batch: EditBatch, text_states: Tensor) -> Tensor
     logits = TOKEN_SCALE * editor.bridge.token_out(text_states) @ embeddings.T  # (B, Q, V)
     ids = batch.text_target_ids
     # up to the first end token, which counts; CLIP pads with the same token, and padding does not
-    ends = (ids == editor.tokenizer.eos_token_id).cumsum(dim=1)
-    labels = ids.masked_fill((ends - (ids == editor.tokenizer.eos_token_id).long()) > 0, IGNORE)
+    is_end = (ids == editor.tokenizer.eos_token_id).long()
+    labels = ids.masked_fill(is_end.cumsum(dim=1) - is_end > 0, IGNORE)
     return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
 
 
@@ -196,32 +203,6 @@ def _place_loss(marks: Tensor | None, batch: EditBatch) -> Losses:
     errors = F.binary_cross_entropy_with_logits(marks.float(), changed, reduction="none")
     counts = batch.is_edit if batch.has_source is None else batch.has_source
     return {"place": _sample_mean(errors.mean(dim=(1, 2, 3)), counts)}
-
-
-def _drawing_losses(
-    editor: Editor,
-    batch: EditBatch,
-    config: Config,
-    generator: torch.Generator,
-    target_latents: Tensor,
-    source_latents: Tensor,
-    condition: EditCondition,
-    weights: Tensor,
-) -> Losses:
-    """Weighted squared error of the denoiser's prediction at one random timestep per sample, and its place head's."""
-    scheduler = editor.noise_scheduler
-    # on the generator's device, the CPU, then moved: a GPU would draw other numbers, and its state would not be saved
-    noise = torch.randn(target_latents.shape, generator=generator).to(target_latents)
-    timesteps = draw_timesteps(
-        len(target_latents), scheduler.config.num_train_timesteps, generator, begin=config.loss.min_timestep
-    )
-    timesteps = timesteps.to(target_latents.device)
-    noisy_latents, wanted = diffuse(scheduler, target_latents, noise, timesteps)
-    prediction = editor.predict_noise(noisy_latents, timesteps, source_latents, condition)
-    if config.loss.min_snr_gamma is not None:
-        weights = weights * snr_weights(scheduler, timesteps, config.loss.min_snr_gamma)[:, None, None, None]
-    losses = {"noise": noise_loss(prediction.noise, wanted, weights, batch.is_edit)}
-    return losses | _place_loss(prediction.place_logits, batch)
 
 
 def _sample_mean(values: Tensor, mask: Tensor | None) -> Tensor:

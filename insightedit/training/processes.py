@@ -53,11 +53,7 @@ class Processes:
 
 
 def start_processes(config: TrainConfig) -> Processes:
-    """Join the processes that a launcher started, or be the only one.
-
-    Raises:
-        ConfigError: if the engine cannot do what the launcher asks for, or DeepSpeed is asked for and missing.
-    """
+    """Join the processes that a launcher started, or be the only one."""
     device = _device()
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     if engine_kind(config) == "torch":
@@ -70,14 +66,12 @@ def start_processes(config: TrainConfig) -> Processes:
     import deepspeed
 
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if launched():
-        deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
-    else:
+    if not launched():
         os.environ.setdefault("LOCAL_RANK", "0")  # deepspeed.initialize insists on it
         if not torch.distributed.is_initialized():
             meeting = os.path.join(tempfile.mkdtemp(prefix="insightedit-"), "meeting")
             torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
-        deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
+    deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
     return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
 
 
@@ -93,11 +87,7 @@ def launched() -> bool:
 
 
 def engine_kind(config: TrainConfig) -> str:
-    """`torch` or `deepspeed`, with `auto` decided.
-
-    Raises:
-        ConfigError: if DeepSpeed is needed and not installed.
-    """
+    """`torch` or `deepspeed`, with `auto` decided; a ConfigError if DeepSpeed is needed and not installed."""
     installed = importlib.util.find_spec("deepspeed") is not None
     many = launched() and int(os.environ["WORLD_SIZE"]) > 1
     wanted = config.engine

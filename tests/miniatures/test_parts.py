@@ -257,7 +257,8 @@ def test_pixels_are_what_the_stock_processor_makes(tiny_root: Path) -> None:
 
 
 def test_captioned_pictures_come_in_pairs() -> None:
-    stacked, captions = pictures.captioned_pictures(SQUARES, first=5, count=4)
+    samples = [SQUARES[i] for i in (5, 6)]
+    stacked, captions = pictures.both_images(samples), pictures.both_captions(samples)
     assert stacked.shape == (4, 3, 32, 32)
     assert stacked.dtype == torch.uint8
     assert captions == [*(SQUARES[i].caption_source for i in (5, 6)), *(SQUARES[i].caption_target for i in (5, 6))]

@@ -28,9 +28,8 @@ def test_meter_averages_what_it_saw():
     meter = Meter()
     meter.add({"a": 1.0})
     meter.add({"a": torch.tensor(3.0), "b": 5.0})
-    assert meter.means() == {"a": 2.0, "b": 5.0}
-    meter.reset()
-    assert meter.means() == {}
+    assert meter.take() == {"a": 2.0, "b": 5.0}
+    assert meter.take() == {}
 
 
 def test_lines_hold_the_means_of_their_window(tmp_path):

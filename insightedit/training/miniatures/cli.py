@@ -39,53 +39,44 @@ app = typer.Typer(
     "Every command resumes where it was stopped; logs and checkpoints lie in ROOT/.train/PART.",
 )
 
-SizeOption = Annotated[str, typer.Option(help="tiny (for tests) or mini (the embedded default's size).")]
-RootOption = Annotated[Path | None, typer.Option(help="Folder of the models. Default: runs/miniatures/SIZE.")]
-StepsOption = Annotated[
-    int | None, typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Optimiser steps of the whole run.")
-]
-MinutesOption = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=MAX_MINUTES,
-        callback=finite,
-        help="Wall clock of the whole run; the schedule ends with the nearer budget. 0: steps alone.",
-    ),
-]
-BatchOption = Annotated[int | None, typer.Option(min=2, max=MAX_BATCH, help="Pictures a step.")]
-LrOption = Annotated[float | None, typer.Option(min=1e-9, max=1, callback=finite, help="Peak learning rate.")]
-WorkersOption = Annotated[
-    int, typer.Option(min=0, max=1024, help="Processes that render; 0 renders between the steps.")
-]
-StopOption = Annotated[
-    int | None,
-    typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Stop after this many steps and save, to be resumed later."),
-]
-FreshOption = Annotated[bool, typer.Option(help="Forget an earlier run's checkpoint.")]
-CompileOption = Annotated[bool, typer.Option(help="torch.compile; pays off in runs of more than about 10 minutes.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads of the training process.")]
+Size = Annotated[str, typer.Option(help="tiny (for tests) or mini (the embedded default's size).")]
+Root = Annotated[Path | None, typer.Option(help="Folder of the models. Default: runs/miniatures/SIZE.")]
+Fresh = Annotated[bool, typer.Option(help="Forget an earlier run's checkpoint.")]
+Steps = Annotated[int | None, typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Optimiser steps of the whole run.")]
+Workers = Annotated[int, typer.Option(min=0, max=1024, help="Processes that render; 0 renders between the steps.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads of the training process.")]
+MINUTES = typer.Option(
+    min=0,
+    max=MAX_MINUTES,
+    callback=finite,
+    help="Wall clock of the whole run; the schedule ends with the nearer budget. 0: steps alone.",
+)
+ALL_MINUTES = typer.Option(
+    min=0.1, max=MAX_MINUTES, callback=finite, help="Wall clock for everything, shared out as by default (about 25)."
+)
+STOP = typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Stop after this many steps and save, to be resumed later.")
+COMPILE = typer.Option(help="torch.compile; pays off in runs of more than about 10 minutes.")
 
 
 @app.command(cls=Command)
-def tokenizer(size: SizeOption = "mini", root: RootOption = None, fresh: FreshOption = False) -> None:
+def tokenizer(size: Size = "mini", root: Root = None, fresh: Fresh = False) -> None:
     """Train both tokenizers and write all models with random weights around them."""
     _ensure_built(size, _root(size, root), fresh=fresh)
 
 
 def _train_command(name: str, text: str) -> None:
     def command(
-        size: SizeOption = "mini",
-        root: RootOption = None,
-        steps: StepsOption = None,
-        minutes: MinutesOption = None,
-        batch_size: BatchOption = None,
-        lr: LrOption = None,
-        workers: WorkersOption = 1,
-        stop_after: StopOption = None,
-        fresh: FreshOption = False,
-        compile: CompileOption = False,
-        threads: ThreadsOption = None,
+        size: Size = "mini",
+        root: Root = None,
+        steps: Steps = None,
+        minutes: Annotated[float | None, MINUTES] = None,
+        batch_size: Annotated[int | None, typer.Option(min=2, max=MAX_BATCH, help="Pictures a step.")] = None,
+        lr: Annotated[float | None, typer.Option(min=1e-9, max=1, callback=finite, help="Peak learning rate.")] = None,
+        workers: Workers = 1,
+        stop_after: Annotated[int | None, STOP] = None,
+        fresh: Fresh = False,
+        compile: Annotated[bool, COMPILE] = False,
+        threads: Threads = None,
     ) -> None:
         given = {"steps": steps, "minutes": minutes, "lr": lr, "workers": workers, "stop_after": stop_after}
         _train(name, size, _root(size, root), batch_size, fresh, threads, {**given, "compile": compile})
@@ -104,21 +95,13 @@ _train_command("pixart", "Train the transformer that recipe mige's miniature sta
 
 @app.command(name="all")
 def all_parts(
-    size: SizeOption = "mini",
-    root: RootOption = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            max=MAX_MINUTES,
-            callback=finite,
-            help="Wall clock for everything, shared out as by default (about 25).",
-        ),
-    ] = None,
-    steps: StepsOption = None,
-    workers: WorkersOption = 1,
-    fresh: FreshOption = False,
-    threads: ThreadsOption = None,
+    size: Size = "mini",
+    root: Root = None,
+    minutes: Annotated[float | None, ALL_MINUTES] = None,
+    steps: Steps = None,
+    workers: Workers = 1,
+    fresh: Fresh = False,
+    threads: Threads = None,
 ) -> None:
     """Everything that the embedded default needs, in order: tokenizers, vision, clip, vae, llava, sd, ip2p."""
     folder = _root(size, root)

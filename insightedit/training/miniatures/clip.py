@@ -20,7 +20,7 @@ from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.scenes import CLASSES, COLOURS
 from insightedit.training.miniatures.loop import Part, TrainOptions
-from insightedit.training.miniatures.pictures import VAL_COUNT, Sampler, both_captions, both_images, to_clip_pixels
+from insightedit.training.miniatures.pictures import VAL_COUNT, both_captions, both_images, to_clip_pixels
 
 CLASS_LABELS = {name: number for number, name in enumerate(CLASSES, start=1)}  # 0 is background
 COLOUR_LABELS = {name: number for number, name in enumerate(COLOURS, start=1)}  # 0 is untinted or background
@@ -30,6 +30,8 @@ MAX_LOGIT_SCALE = 4.6052  # ln 100, CLIP's own bound
 
 class _OfClip(Part):
     """A part that trains `<root>/clip`."""
+
+    images = 2
 
     def load(self) -> None:
         """See `Part`."""
@@ -65,10 +67,6 @@ class VisionPart(_OfClip):
                 nn.init.zeros_(parameter)
         self.model = nn.ModuleDict({"tower": self.clip.vision_model, **heads})
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """`pictures` (B, 3, H, W) uint8, `classes` and `colours` (B, P) int64."""
-        return self._labelled(self.train, step * (self.batch_size // 2), self.batch_size)
-
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy of both heads over all patches, and how many object patches are named right."""
         classes, colours = self._logits(batch)
@@ -79,15 +77,15 @@ class VisionPart(_OfClip):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Share of held-out object patches with the right class, and of tinted patches with the right colour."""
-        batch = {k: v.to(self.device) for k, v in self._labelled(self.val, 0, VAL_COUNT).items()}
+        batch = self.held_out(VAL_COUNT)
         logits = self._logits(batch)
         return {
             f"{name}_accuracy": round(float(_accuracy(values, batch[key])), 4)
             for name, key, values in zip(("class", "colour"), ("classes", "colours"), logits, strict=True)
         }
 
-    def _labelled(self, sampler: Sampler, first: int, count: int) -> dict[str, Tensor]:
-        samples = [sampler[first + i] for i in range(count // 2)]
+    def rows(self, samples: list[Any], first: int) -> dict[str, Tensor]:
+        """`pictures` (B, 3, H, W) uint8, `classes` and `colours` (B, P) int64."""
         scenes = [s.scene for s in samples] + [s.target_scene for s in samples]
         classes, colours = zip(*(patch_labels(scene, self.grid) for scene in scenes), strict=True)
         return {
@@ -109,10 +107,6 @@ class ClipPart(_OfClip):
     name = "clip"
     options = TrainOptions(steps=2000, minutes=3.0, batch_size=64, lr=1e-3, weight_decay=0.05)
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """`pictures` (B, 3, H, W) uint8 and `input_ids` (B, T) int64."""
-        return self._pairs(self.train, step * (self.batch_size // 2), self.batch_size)
-
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Symmetric cross-entropy; pictures of one batch that share a caption are positives of each other."""
         logits, same = self._compare(batch)
@@ -123,8 +117,7 @@ class ClipPart(_OfClip):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """How often a held-out picture's caption is the nearest of all, and nearer than its scene's other one."""
-        batch = self._pairs(self.val, 0, VAL_COUNT)
-        logits, same = self._compare({k: v.to(self.device) for k, v in batch.items()})
+        logits, same = self._compare(self.held_out(VAL_COUNT))
         own = logits.diagonal()
         other = logits.diagonal(VAL_COUNT // 2)
         own, distinct = own[: VAL_COUNT // 2], ~same.diagonal(VAL_COUNT // 2)
@@ -140,8 +133,8 @@ class ClipPart(_OfClip):
         with replace_folder(self.root / "sd" / "text_encoder") as folder:
             text_tower(self.model).save_pretrained(folder)
 
-    def _pairs(self, sampler: Sampler, first: int, count: int) -> dict[str, Tensor]:
-        samples = [sampler[first + i] for i in range(count // 2)]
+    def rows(self, samples: list[Any], first: int) -> dict[str, Tensor]:
+        """`pictures` (B, 3, H, W) uint8 and `input_ids` (B, T) int64."""
         captions = both_captions(samples)
         ids = self.tokenizer(captions, padding="longest", truncation=True, pad_to_multiple_of=8, return_tensors="pt")
         limit = self.model.config.text_config.max_position_embeddings

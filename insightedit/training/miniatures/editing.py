@@ -27,7 +27,7 @@ from insightedit.generation.unet import EditUNet
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.miniatures.loop import Part, TrainOptions
-from insightedit.training.miniatures.pictures import Sampler, stack, to_vae_pixels
+from insightedit.training.miniatures.pictures import padded, stack, to_vae_pixels
 from insightedit.types import EditCondition
 
 Batch = dict[str, Any]
@@ -57,9 +57,8 @@ class EditingPart(Part):
         """Target latents (B, C, h, w), and the logits (B, 1, ?, ?) of the cells that change."""
         raise NotImplementedError
 
-    def pairs(self, sampler: Sampler, first: int, count: int, *, silent: bool = False) -> dict[str, Tensor]:
+    def rows(self, samples: list[Any], first: int, *, silent: bool = False) -> dict[str, Any]:
         """Sources and targets (B, 3, H, W) uint8, changed areas (B, 1, H, W), and the tokens, `silent` of no text."""
-        samples = [sampler[first + i] for i in range(count)]
         sources, targets = [s.source for s in samples], [s.target for s in samples]
         pictures = {"sources": stack(sources), "targets": stack(targets), "changed": changed_mask(sources, targets)}
         return pictures | self.tokens(samples, silent)
@@ -67,10 +66,6 @@ class EditingPart(Part):
     def tokens(self, samples: list[Any], silent: bool) -> dict[str, Tensor]:
         """What `predict` reads of the samples' texts."""
         raise NotImplementedError
-
-    def batch(self, step: int) -> dict[str, Any]:
-        """See `pairs`."""
-        return self.pairs(self.train, step * self.batch_size, self.batch_size)
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Error of the predicted target latents relative to a copy's, at one random timestep each."""
@@ -86,8 +81,7 @@ class EditingPart(Part):
         last = torch.full((VAL_PAIRS,), self.scheduler.config.num_train_timesteps - 1, device=self.device)
         scores = {}
         for name, silent in (("val", False), ("val_null", True)):
-            pairs = self.pairs(self.val, 0, VAL_PAIRS, silent=silent)
-            batch = {key: value.to(self.device) for key, value in pairs.items()}
+            batch = self.held_out(VAL_PAIRS, silent=silent)
             errors = self.errors(batch, last, torch.Generator(self.device).manual_seed(0))
             scores[name] = round(float(errors["loss"]), 5)
             scores[f"{name}_place"] = round(float(errors["place"]), 5)
@@ -150,7 +144,7 @@ class Ip2pPart(EditingPart):
         self.unet.up_blocks[0].register_forward_hook(self._keep_features)
 
     def batch(self, step: int) -> dict[str, Any]:
-        """See `EditingPart.pairs`; and does the text tower learn?"""
+        """See `Part`; and does the text tower learn?"""
         return {**super().batch(step), "train_text": step < TEXT_STEPS}
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
@@ -184,10 +178,7 @@ class Ip2pPart(EditingPart):
         self._features = output
 
     def _ids(self, texts: list[str]) -> Tensor:
-        length = self.text_encoder.config.max_position_embeddings
-        return self.tokenizer(
-            texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
+        return padded(self.tokenizer, texts, self.text_encoder.config.max_position_embeddings).input_ids
 
 
 class PixartPart(EditingPart):
@@ -225,9 +216,9 @@ class PixartPart(EditingPart):
         assert prediction.place_logits is not None  # built with a place head
         return prediction.noise, prediction.place_logits
 
-    def pairs(self, sampler: Sampler, first: int, count: int, *, silent: bool = False) -> dict[str, Tensor]:
+    def rows(self, samples: list[Any], first: int, *, silent: bool = False) -> dict[str, Any]:
         """See `EditingPart`; on a blank canvas everything is new."""
-        found = super().pairs(sampler, first, count, silent=silent)
+        found = super().rows(samples, first, silent=silent)
         is_blank = found["has_source"][:, None, None, None] == 0
         return {**found, "changed": found["changed"].masked_fill(is_blank, 1.0)}
 
@@ -240,13 +231,7 @@ class PixartPart(EditingPart):
             else f"{TASK_PREFIXES['editing']} {s.expressive_instruction}"
             for s, new in zip(samples, is_new, strict=True)
         ]
-        encoded = self.tokenizer(
-            [""] * len(texts) if silent else texts,
-            padding="max_length",
-            max_length=TEXT_LENGTH,
-            truncation=True,
-            return_tensors="pt",
-        )
+        encoded = padded(self.tokenizer, [""] * len(texts) if silent else texts, TEXT_LENGTH)
         return {
             "has_source": torch.tensor([float(not new) for new in is_new]),
             "input_ids": encoded.input_ids,

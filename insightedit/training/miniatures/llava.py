@@ -24,7 +24,7 @@ from insightedit.miniatures.builders import copy_vision_tower
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.miniatures.loop import Part, TrainOptions
-from insightedit.training.miniatures.pictures import VAL_COUNT, Sampler, stack, to_clip_pixels
+from insightedit.training.miniatures.pictures import VAL_COUNT, stack, to_clip_pixels
 
 QUESTIONS_PER_PICTURE = 3  # of the scene's question-and-answer pairs
 KINDS = ("caption", "expressive", "grounding", "vqa")
@@ -61,10 +61,6 @@ class LlavaPart(Part):
         patches = "<image>" * self.model.config.image_seq_length
         self.prefix = tokenizer(question_turn("").head.split("<image>")[0] + patches).input_ids
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Packed rows of `batch_size` training scenes; see `pack`."""
-        return self._rows(self.train, step * self.batch_size, self.batch_size)
-
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy and accuracy of the answers' tokens."""
         logits, labels, _ = self._answer_logits(batch)
@@ -76,8 +72,7 @@ class LlavaPart(Part):
         """Answer token accuracy per kind, and exact match of greedily decoded grounding answers, on held-out scenes."""
         right: dict[str, list[float]] = {kind: [] for kind in KINDS}
         for first in range(0, VAL_COUNT, self.batch_size):
-            batch = self._rows(self.val, first, self.batch_size)
-            logits, labels, kinds = self._answer_logits({k: v.to(self.device) for k, v in batch.items()})
+            logits, labels, kinds = self._answer_logits(self.held_out(self.batch_size, first))
             hits = (logits.argmax(dim=-1) == labels).float()
             for number, kind in enumerate(KINDS):
                 right[kind] += hits[kinds == number].tolist()
@@ -91,26 +86,19 @@ class LlavaPart(Part):
             self.model.save_pretrained(folder)
             self.processor.save_pretrained(folder)
 
-    def _rows(self, sampler: Sampler, first: int, count: int) -> dict[str, Tensor]:
-        samples = [sampler[first + i] for i in range(count)]
+    def rows(self, samples: list[Any], first: int) -> dict[str, Tensor]:
+        """Packed rows, see `pack`, and their `pictures`."""
         exchanges = [conversation(s, np.random.default_rng([3, first + i])) for i, s in enumerate(samples)]
-        branches = self._branches([e for row in exchanges for e in row])
-        rows = [[next(branches) for _ in row] for row in exchanges]
-        packed = pack(self.prefix, rows, self.processor.tokenizer.pad_token_id)
-        return {"pictures": stack([s.source for s in samples]), **packed}
-
-    def _branches(self, exchanges: list[Exchange]) -> Any:
-        """Token ids (question, answer, kind) of every exchange, in two tokenizer calls.
-
-        Each text starts behind an `<image>` that is cut off again: only so it is split as in the whole prompt.
-        """
-        tokenizer = self.processor.tokenizer
-        prompts = ["<image>" + question_turn(e.question).prompt.split("<image>")[1] for e in exchanges]
-        answers = [f"<image> {e.answer}{tokenizer.eos_token}" for e in exchanges]
+        flat, tokenizer = [exchange for row in exchanges for exchange in row], self.processor.tokenizer
+        # each text starts behind an `<image>` that is cut off again: only so it is split as in the whole prompt
+        prompts = ["<image>" + question_turn(e.question).prompt.split("<image>")[1] for e in flat]
+        answers = [f"<image> {e.answer}{tokenizer.eos_token}" for e in flat]
         prompt_ids = tokenizer(prompts, add_special_tokens=False).input_ids
         answer_ids = tokenizer(answers, add_special_tokens=False).input_ids
-        for exchange, question, answer in zip(exchanges, prompt_ids, answer_ids, strict=True):
-            yield question[1:], answer[1:], KINDS.index(exchange.kind)
+        kinds = [KINDS.index(e.kind) for e in flat]
+        branches = iter([(q[1:], a[1:], kind) for q, a, kind in zip(prompt_ids, answer_ids, kinds, strict=True)])
+        packed = pack(self.prefix, [[next(branches) for _ in row] for row in exchanges], tokenizer.pad_token_id)
+        return {"pictures": stack([s.source for s in samples]), **packed}
 
     def _answer_logits(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """(N, V) float32 logits that predict the batch's N answer tokens, their (N,) labels and kinds."""
@@ -147,15 +135,10 @@ class LlavaPart(Part):
 
 
 def conversation(sample: Any, random: np.random.Generator) -> list[Exchange]:
-    """What is asked about one scene's source picture.
+    """What is asked about one scene's source picture, in wordings chosen by `random`.
 
-    Args:
-        sample: an `EditSample` of the scenes.
-        random: chooses wordings and questions.
-
-    Returns:
-        A caption, the expressive instruction, which object the instruction means (where it means one), and some of
-        the scene's other questions.
+    A caption, the expressive instruction, which object the instruction means (where it means one), and some of the
+    scene's other questions.
     """
     pairs = sample.qa()
     asked = CAPTION_QUESTIONS[random.integers(len(CAPTION_QUESTIONS))]

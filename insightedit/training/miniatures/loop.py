@@ -60,6 +60,7 @@ class Part:
     options: ClassVar[TrainOptions]
     trainable: ClassVar[list[str]] = ["*"]  # patterns of the parameters that are trained
     hot: ClassVar[tuple[str, ...]] = ("model",)  # attributes that `torch.compile` is worth for
+    images: ClassVar[int] = 1  # of a scene that are rows of a batch: the source, or 2 with the target
     model: Any  # nn.Module with all that is trained; each part's own class
 
     def __init__(self, root: Path, train: Sampler, val: Sampler, batch_size: int | None = None) -> None:
@@ -78,6 +79,16 @@ class Part:
 
     def batch(self, step: int) -> dict[str, Any]:
         """Training batch number `step` on the CPU; depends on nothing else. Runs in a worker process."""
+        scenes = self.batch_size // self.images
+        return self.rows([self.train[step * scenes + i] for i in range(scenes)], step * scenes)
+
+    def held_out(self, count: int, first: int = 0, **settings: Any) -> dict[str, Any]:
+        """`count` rows of held-out scenes, from number `first` on, on the model's device."""
+        samples = [self.val[first + i] for i in range(count // self.images)]
+        return {name: value.to(self.device) for name, value in self.rows(samples, first, **settings).items()}
+
+    def rows(self, samples: list[Any], first: int) -> dict[str, Any]:
+        """Rows of a batch of scenes, of which the first has the number `first`."""
         raise NotImplementedError
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:

@@ -54,6 +54,11 @@ def both_captions(samples: Sequence[Any]) -> list[str]:
     return [s.caption_source for s in samples] + [s.caption_target for s in samples]
 
 
+def padded(tokenizer: Any, texts: list[str], length: int) -> Any:
+    """`input_ids` and `attention_mask` (B, `length`) int64 of texts."""
+    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+
+
 def to_vae_pixels(pictures: Tensor) -> Tensor:
     """(B, 3, H, W) uint8 -> float32 in [-1, 1]."""
     return pictures.float() / 127.5 - 1.0

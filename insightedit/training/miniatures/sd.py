@@ -14,7 +14,7 @@ from insightedit.generation.autoencoder import encode_source
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.miniatures.loop import Part, TrainOptions
-from insightedit.training.miniatures.pictures import Sampler, both_captions, both_images, to_vae_pixels
+from insightedit.training.miniatures.pictures import both_captions, both_images, padded, to_vae_pixels
 
 DROP_CAPTION = 0.1  # share of captions replaced by the empty text, for classifier-free guidance
 VAL_PICTURES = 128
@@ -25,6 +25,7 @@ class SdPart(Part):
 
     name = "sd"
     options = TrainOptions(steps=4000, minutes=6.0, lr=8e-4, ema_decay=0.995)
+    images = 2
 
     def load(self) -> None:
         """See `Part`."""
@@ -35,10 +36,6 @@ class SdPart(Part):
         self.tokenizer = load_pretrained(CLIPTokenizer, self.folder, subfolder="tokenizer")
         self.scheduler = load_pretrained(DDIMScheduler, self.folder, subfolder="scheduler")
         self.null_ids = self._ids([""])
-
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """`pictures` (B, 3, H, W) uint8 and `input_ids` (B, Q) int64, padded to the text tower's positions."""
-        return self._pairs(self.train, step * (self.batch_size // 2), self.batch_size)
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Mean squared error of the velocity at a uniform random timestep."""
@@ -54,7 +51,7 @@ class SdPart(Part):
     def evaluate(self) -> dict[str, float]:
         """Held-out error with the right captions and with the empty text, at 16 timesteps spread evenly."""
         device = self.device
-        batch = {k: v.to(device) for k, v in self._pairs(self.val, 0, VAL_PICTURES).items()}
+        batch = self.held_out(VAL_PICTURES)
         timesteps = torch.linspace(30, self.scheduler.config.num_train_timesteps - 1, 16, device=device).long()
         timesteps = timesteps.repeat(VAL_PICTURES // 16)
         scores = {}
@@ -80,12 +77,9 @@ class SdPart(Part):
         predicted = self.model(noisy, timesteps, encoder_hidden_states=states).sample.float()
         return F.mse_loss(predicted, velocity, reduction="none").mean(dim=(1, 2, 3))
 
-    def _pairs(self, sampler: Sampler, first: int, count: int) -> dict[str, Tensor]:
-        samples = [sampler[first + i] for i in range(count // 2)]
+    def rows(self, samples: list[Any], first: int) -> dict[str, Tensor]:
+        """`pictures` (B, 3, H, W) uint8 and `input_ids` (B, Q) int64, padded to the text tower's positions."""
         return {"pictures": both_images(samples), "input_ids": self._ids(both_captions(samples))}
 
     def _ids(self, captions: list[str]) -> Tensor:
-        length = self.text_encoder.config.max_position_embeddings
-        return self.tokenizer(
-            captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
+        return padded(self.tokenizer, captions, self.text_encoder.config.max_position_embeddings).input_ids

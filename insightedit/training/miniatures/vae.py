@@ -43,8 +43,7 @@ class VaePart(Part):
         scenes = self.batch_size // 2
         samples = [self.train[step * scenes + i] for i in range(scenes)]
         random = np.random.default_rng([2, step])
-        changed = [_augment(s.target, random) for s in samples]
-        return {"pixels": stack([s.source for s in samples] + changed)}
+        return {"pixels": stack([s.source for s in samples] + [_augment(s.target, random) for s in samples])}
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Reconstruction and size terms; a posterior is sampled."""

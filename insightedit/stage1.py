@@ -12,15 +12,11 @@ same command is given again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
-from insightedit.training.run import RunSummary, run_from_command_line, run_stage
+from insightedit.training.run import run_from_command_line, run_stage
 
-
-def main(argv: Sequence[str] | None = None) -> RunSummary:
-    """Run stage 1; see the module's text for the command line."""
-    return run_stage(1, argv, description=__doc__)
-
+main = partial(run_stage, 1, description=__doc__)
 
 if __name__ == "__main__":
     run_from_command_line(main)

@@ -11,15 +11,11 @@ The run folder is runs/RECIPE/stage3 (output_dir=DIR changes it). `insightedit e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
-from insightedit.training.run import RunSummary, run_from_command_line, run_stage
+from insightedit.training.run import run_from_command_line, run_stage
 
-
-def main(argv: Sequence[str] | None = None) -> RunSummary:
-    """Run stage 3; see the module's text for the command line."""
-    return run_stage(3, argv, description=__doc__)
-
+main = partial(run_stage, 3, description=__doc__)
 
 if __name__ == "__main__":
     run_from_command_line(main)

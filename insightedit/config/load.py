@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from insightedit.config.settings import ConfigError, SchemaReader, config_names,
 
 __all__ = ["ConfigError", "config_root", "dump_config", "list_overlays", "list_recipes", "load_config"]
 
+list_recipes, list_overlays = partial(config_names, "recipes"), partial(config_names, "overlays")
+"""Names of the recipes, and of the overlays, that come along."""
 STAGE_SECTION = re.compile(r"stage[0-9]+")
 _OTHER_NAMES = {
     "comprehension.lora.alpha": "lora_alpha",
@@ -162,16 +165,6 @@ def read_saved_config(loaded: Any) -> Config:
     if faults:
         raise ConfigError(*faults)
     return OmegaConf.to_object(OmegaConf.merge(_defaults(reader, kinds), values))  # type: ignore[return-value]
-
-
-def list_recipes() -> list[str]:
-    """Names of the recipes that come along."""
-    return config_names("recipes")
-
-
-def list_overlays() -> list[str]:
-    """Names of the overlays that come along."""
-    return config_names("overlays")
 
 
 def _file_layers(

@@ -46,7 +46,7 @@ def build(
     corpus: Sequence[str] | None = None,
     parts: Sequence[str] = PARTS,
 ) -> Path:
-    """Build miniature base models with random weights.
+    """Build miniature base models with random weights; returns `root` as a path.
 
     Args:
         size: "tiny", "mini", or a `Size` of your own.
@@ -55,12 +55,6 @@ def build(
         corpus: text for the tokenizers; by default the fixed small corpus for tiny, the scenes' text otherwise
             (with that of the tasks with pictures for `t5`).
         parts: which ones; `clip`, `llava`, `sd` and `ip2p` belong together, `blip2` and `t5` too.
-
-    Returns:
-        `root` as a path.
-
-    Raises:
-        ValueError: if `size` is unknown.
     """
     size = get_size(size) if isinstance(size, str) else size
     extra: list[str] = []

@@ -122,14 +122,9 @@ def cache_dir() -> Path:
 
 @contextmanager
 def replace_folder(folder: Path, *, keep_existing: bool = False) -> Iterator[Path]:
-    """Write a whole folder aside, then put it in place of the old one in two renames.
+    """An empty folder to be filled, which then takes the place of `folder`; if the body raises, that stays untouched.
 
-    Args:
-        folder: the place. If the body raises, what is there stays untouched.
-        keep_existing: if a folder has appeared there meanwhile, keep that one and drop the new one.
-
-    Yields:
-        An empty folder beside it, to be filled.
+    With `keep_existing`, a folder that has appeared there meanwhile stays, and the new one is dropped.
     """
     with files.staging(folder) as place:
         fresh = place / "new"

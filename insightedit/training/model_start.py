@@ -40,7 +40,12 @@ DECIDING = (
 )
 """Settings without which a model's weights mean something else, besides those of its bridge."""
 PARTS = ("qformer", "edit_head", "bim", "iaa")  # of a bridge
-FREE = ("dropout", "token_head", "place_head", "image_tokens")  # of them: no weight means something else, or its shape tells
+FREE = (
+    "dropout",
+    "token_head",
+    "place_head",
+    "image_tokens",
+)  # of them: no weight means something else, or its shape tells
 TOLERANCE = 2e-3  # of two autoencoders, of which one may have been rounded to float16 or bfloat16
 
 
@@ -198,7 +203,9 @@ def _settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
         }
         bridge = nested_settings(_read(folder, "bridge/config.json"))
         fuses = bridge.get("_class_name") == "FusionBridge"
-        held |= flat_settings({"bridge": {"fusion": bridge} if fuses else {p: bridge.get(f"{p}_config") for p in PARTS}})
+        held |= flat_settings(
+            {"bridge": {"fusion": bridge} if fuses else {p: bridge.get(f"{p}_config") for p in PARTS}}
+        )
     told = {key: value for key, value in held.items() if key in DECIDING or key.startswith("bridge.")}
     return {k: v for k, v in told.items() if v is not None and k.rpartition(".")[2] not in FREE}
 

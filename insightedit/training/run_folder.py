@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf.errors import OmegaConfBaseException
 
 from insightedit.config.kinds import saved_settings
+from insightedit.config.load import read_saved_config
 from insightedit.config.schema import Config, SourceConfig
 from insightedit.datasets.mixture import fingerprint_changes
 from insightedit.files import write_text
@@ -50,10 +52,8 @@ def set_aside(run_dir: Path) -> Path | None:
 def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None:
     """Write `config.yaml` into a new run folder, or compare it with the one of the run that goes on.
 
-    With another number of processes than before (`world_size`), the batch may be made up another way.
-
-    Raises:
-        StageError: if the run was started with other settings; every difference is named.
+    With another number of processes than before (`world_size`), the batch may be made up another way. A StageError
+    names every other difference.
     """
     path, settings = run_dir / "config.yaml", asdict(config)
     newest = CheckpointFolder(run_dir / "checkpoints").latest()
@@ -75,10 +75,10 @@ def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None
                 for count, train in ((before, old["train"]), (world_size, settings["train"]))
             )
             hint = "" if was == now else " (train.gradient_accumulation_steps can make up for it)"
-            told = (
-                "goes on with %d processes instead of %d, and %d samples a step instead of %d%s; noise is drawn anew"
+            logger.warning(
+                "goes on with %d processes instead of %d, and %d samples a step instead of %d%s; noise is drawn anew",
+                *(world_size, before, now, was, hint),
             )
-            logger.warning(told, world_size, before, now, was, hint)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(settings, sort_keys=False), durable=True)
 
@@ -86,10 +86,7 @@ def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None
 def check_data(run_dir: Path, fingerprint: dict[str, Any], *, fresh: bool, accepts: bool) -> None:
     """Keep the mixture's fingerprint in the folder of a `fresh` run, or compare it in one that goes on.
 
-    `accepts` goes on although something changed.
-
-    Raises:
-        StageError: if files, records or columns changed since the run began; every source is named.
+    A StageError names every source whose files, records or columns changed, unless the user `accepts` that.
     """
     path = run_dir / DATA
     kept = path.is_file() and not fresh
@@ -164,14 +161,9 @@ def read_run(run: Path) -> Config:
     """
     if not (run / "config.yaml").is_file():
         raise FileNotFoundError(f"No config.yaml in {run}: name a stage's run folder, e.g. runs/insightedit/stage3.")
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    from insightedit.config.load import read_saved_config
-
     try:
         return read_saved_config(read_plain_yaml(run / "config.yaml"))
-    except (OmegaConfBaseException, YAMLError, TypeError, AttributeError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{run / 'config.yaml'} is no config of this version of insightedit: {' '.join(str(error).split())[:200]}"
         ) from error

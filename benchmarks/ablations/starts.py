@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from insightedit.miniatures.folders import replace_folder
 from insightedit.pipelines.loading import find_model
 from insightedit.training.checkpoint import TRAINABLE, CheckpointFolder, load_tensors, save_tensors
-from insightedit.training.contract import CONTRACT
 from insightedit.training.processes import Processes
+from insightedit.training.run_folder import CONTRACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

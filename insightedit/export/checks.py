@@ -17,8 +17,7 @@ from insightedit.files import check_folder, sweep
 from insightedit.hub.network import CONFIG, FACTS, MODEL_INDEX
 from insightedit.modeling.model_files import is_finite
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder, StageError, stage_weights
-from insightedit.training.contract import CONTRACT, base_models, read_contract
-from insightedit.training.run_folder import read_run, stages_behind, started_from
+from insightedit.training.run_folder import CONTRACT, base_models, read_contract, read_run, stages_behind, started_from
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config

@@ -45,7 +45,7 @@ from insightedit.pipelines.interleaved import InterleavedEditPipeline
 from insightedit.pipelines.loading import load_pipeline
 from insightedit.pipelines.model_folder import check_model_folder
 from insightedit.training.checkpoint import EMA, CheckpointFolder
-from insightedit.training.contract import base_models
+from insightedit.training.run_folder import base_models
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +105,7 @@ def export_run(
     card["name"] = name or (folder.name if folder.is_absolute() else folder.as_posix())
 
     from insightedit.model.build import build_editor
-    from insightedit.training.contract import load_stage_weights
+    from insightedit.training.checkpoint import load_stage_weights
 
     editor: Any = build_editor(config, torch.float32 if dtype == "fp32" else None)
     load_stage_weights(editor, run, ema=ema)

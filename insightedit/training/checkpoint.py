@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written aside, flushed, renamed, and only then pointed to.
+"""Checkpoints that are whole or absent: written aside, flushed, renamed, and only then pointed to; and their weights.
 
 checkpoints/step-000500/   trainable.safetensors [ema.safetensors] optimizer.safetensors schedule.json rng-000.pt
                            trainer.json [deepspeed/] COMPLETE
@@ -11,15 +11,17 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from insightedit.bridging.two_way import FourierPositions
 from insightedit.config.load import ConfigError
 from insightedit.files import flush, open_to_others, write_atomically, write_text
 
@@ -148,3 +150,49 @@ def stage_weights(run_dir: Path, *, ema: bool = True) -> dict[str, Tensor]:
     weights = load_tensors(inherited) if inherited.exists() else {}
     averaged = ema and (folder / EMA).exists()
     return {**weights, **load_tensors(folder / (EMA if averaged else TRAINABLE))}
+
+
+def load_stage_weights(editor: nn.Module, run_dir: str | Path, *, ema: bool = True) -> dict[str, Tensor]:
+    """Load `stage_weights` of an earlier stage into an editor built with the same base models; returns them."""
+    weights = stage_weights(Path(run_dir), ema=ema)
+    load_weights(editor, weights, run_dir)
+    return weights
+
+
+@torch.no_grad()
+def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str | Path) -> None:
+    """Copy `weights` into the parameters and drawn buffers of the same names; a StageError if one does not fit."""
+    parameters = dict(editor.named_parameters(remove_duplicate=False)) | drawn_buffers(editor)
+    unknown = [name for name in weights if name not in parameters]
+    if unknown:
+        raise StageError(
+            f"{origin} holds {len(unknown)} weights that this editor does not have, e.g. {', '.join(unknown[:3])}: "
+            "comprehension and bridge must be configured as in that run (its config.yaml shows how; of a model, its "
+            "bridge/config.json)."
+        )
+    for name, value in weights.items():
+        if parameters[name].shape != value.shape:
+            raise StageError(
+                f"{origin} holds {name} of shape {tuple(value.shape)}, this editor has "
+                f"{tuple(parameters[name].shape)}: widths, depths and token counts must be configured as in that run "
+                "(its config.yaml shows how)."
+            )
+    for name, value in weights.items():  # all have been checked: an editor is loaded whole or left as it was
+        parameters[name].copy_(value)
+
+
+def drawn_buffers(editor: nn.Module, learned: Collection[str] | None = None) -> dict[str, Tensor]:
+    """What is drawn at random when an editor is built, never trained, and in no base model.
+
+    It belongs to the weights trained with it (BIM reads places by its Fourier frequencies), so it goes with them from
+    stage to stage, whatever the seed or the order in which a later stage builds its parts. With the names of `learned`
+    weights, only the buffers of parts that hold one of them.
+    """
+    found = {}
+    for name, module in editor.named_modules():
+        part = f"{name.rpartition('.')[0]}."
+        if isinstance(module, FourierPositions) and (
+            learned is None or any(weight.startswith(part) for weight in learned)
+        ):
+            found[f"{name}.frequencies"] = module.frequencies
+    return found

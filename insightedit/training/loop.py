@@ -7,7 +7,8 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 
 from insightedit.console import STOPPED, TERMINATED
 from insightedit.modeling.devices import fast_cpu_attention
-from insightedit.training.budget import Budget
 from insightedit.training.checkpoint import CheckpointFolder
 from insightedit.training.engine import BuildSchedule, TorchEngine, build_engine
 from insightedit.training.logging import METRIC, RunLog
@@ -28,12 +29,71 @@ from insightedit.training.trainable import select_trainable
 from insightedit.training.trainer_state import TrainerState, seed_everything, take_up, undisturbed
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from insightedit.training.objectives import TrainingStep
 
 logger = logging.getLogger(__name__)
 UNFINISHED = 75  # sysexits' EX_TEMPFAIL: saved, the same command goes on
 VALIDATION_SEED = 5_000_011  # of the noise; the run's own seed plays no part, so runs can be compared
 STOP_SIGNALS = {"SIGINT": STOPPED, "SIGTERM": TERMINATED, "SIGUSR1": UNFINISHED}
+
+
+@dataclass
+class Budget:
+    """What a run may take; give several processes steps alone, because their clocks may disagree."""
+
+    max_steps: int  # of the whole run
+    save_every: int  # steps between two checkpoints
+    max_minutes: float | None = None  # wall clock of the whole run, all sessions together; None for steps alone
+    save_minutes: float | None = None  # between two checkpoints, in addition to `save_every`
+    session_minutes: float | None = None  # after which a session stops, saved
+    session_steps: int | None = None  # likewise
+    _earlier_seconds: float = field(default=0.0, init=False)
+    _first_step: int = field(default=0, init=False)
+    _began: float = field(default_factory=time.perf_counter, init=False)
+    _saved: float = field(default_factory=time.perf_counter, init=False)
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of the whole run, earlier sessions included."""
+        return self._earlier_seconds + time.perf_counter() - self._began
+
+    def begin(self, step: int, seconds: float) -> None:
+        """A session begins, after so many steps and seconds of earlier ones."""
+        self._first_step, self._earlier_seconds = step, seconds
+        self._began = self._saved = time.perf_counter()
+
+    def used(self, step: int) -> float:
+        """Share of the nearer budget that is used: 1 or more at the end."""
+        share = step / self.max_steps
+        return share if self.max_minutes is None else max(share, self.seconds / 60 / self.max_minutes)
+
+    def session_over(self, step: int) -> bool:
+        """Whether this session has to stop."""
+        minutes, steps = (time.perf_counter() - self._began) / 60, step - self._first_step
+        return minutes > _or_infinite(self.session_minutes) or steps >= _or_infinite(self.session_steps)
+
+    def save_due(self, step: int) -> bool:
+        """Whether it is time for a checkpoint; asked once a step."""
+        minutes = (time.perf_counter() - self._saved) / 60
+        due = step % self.save_every == 0 or minutes > _or_infinite(self.save_minutes)
+        if due:
+            self._saved = time.perf_counter()
+        return due
+
+    def cosine(self, warmup_steps: int) -> Callable[[Optimizer], LambdaLR]:
+        """A linear warm-up, then a cosine to zero over `used`: the rate has fallen when the time is over, too."""
+
+        def factor(step: int) -> float:
+            warmup = min(1.0, (step + 1) / max(1, warmup_steps))
+            return warmup * 0.5 * (1.0 + math.cos(math.pi * min(1.0, self.used(step))))
+
+        return lambda optimizer: LambdaLR(optimizer, factor)
+
+
+def _or_infinite(limit: float | None) -> float:
+    return math.inf if limit is None else limit
 
 
 class Callback(Protocol):

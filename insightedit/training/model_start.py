@@ -20,8 +20,7 @@ from insightedit.bridging.bridge import nested_settings
 from insightedit.hub.network import CONFIG, HUB_ID, MODEL_INDEX
 from insightedit.modeling.model_files import read_json
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.training.checkpoint import StageError
-from insightedit.training.contract import drawn_buffers
+from insightedit.training.checkpoint import StageError, drawn_buffers
 from insightedit.training.run_folder import flat_settings, previous_run, read_run, started_from
 
 if TYPE_CHECKING:

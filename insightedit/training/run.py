@@ -19,20 +19,28 @@ import torch
 from insightedit.config.load import ConfigError, load_config
 from insightedit.console import one_sentence_errors
 from insightedit.files import lock_folder
-from insightedit.training.checkpoint import INHERITED, CheckpointFolder, load_tensors, save_tensors
-from insightedit.training.contract import (
-    CONTRACT,
-    check_contract,
+from insightedit.training.checkpoint import (
+    INHERITED,
+    CheckpointFolder,
     drawn_buffers,
     load_stage_weights,
+    load_tensors,
     load_weights,
-    read_contract,
-    write_contract,
+    save_tensors,
 )
 from insightedit.training.loop import RunSummary, fit
 from insightedit.training.model_start import init_from_pretrained, is_model, load_model_weights
 from insightedit.training.processes import Processes, start_processes, stop_processes
-from insightedit.training.run_folder import check_data, claim_run_folder, previous_run, set_aside
+from insightedit.training.run_folder import (
+    CONTRACT,
+    check_contract,
+    check_data,
+    claim_run_folder,
+    previous_run,
+    read_contract,
+    set_aside,
+    write_contract,
+)
 from insightedit.training.trainable import select_trainable
 
 if TYPE_CHECKING:

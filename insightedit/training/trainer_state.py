@@ -20,9 +20,9 @@ from insightedit.training.checkpoint import (
     CheckpointFolder,
     StageError,
     load_tensors,
+    load_weights,
     save_tensors,
 )
-from insightedit.training.contract import load_weights
 from insightedit.training.optim import load_optimizer
 
 if TYPE_CHECKING:

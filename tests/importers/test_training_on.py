@@ -11,7 +11,7 @@ from insightedit import stage3
 from insightedit.export.checks import read_run
 from insightedit.export.folder import export_run
 from insightedit.training.checkpoint import StageError, load_tensors, stage_weights
-from insightedit.training.contract import base_models
+from insightedit.training.run_folder import base_models
 from tests.importers.conftest import stored
 
 SHORT = ["--overlay", "tiny", "train.max_steps=2", "train.num_samples=0", "train.ema_decay=null"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from insightedit.files import lock_folder
-from insightedit.training.budget import Budget
+from insightedit.training.loop import Budget
 from insightedit.training.miniatures.loop import Part, TrainOptions, train_part
 
 OPTIONS = TrainOptions(steps=6, warmup_steps=2, workers=0, ema_decay=0.9)

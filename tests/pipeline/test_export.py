@@ -219,7 +219,7 @@ class TestRun:
         """The folder draws what the run draws."""
         from insightedit.export.checks import read_run
         from insightedit.model.build import build_editor
-        from insightedit.training.contract import load_stage_weights
+        from insightedit.training.checkpoint import load_stage_weights
 
         run = tiny_runs / f"stage{stage}"
         folder = export_run(run, tmp_path / "m", dtype="fp32", merge_lora=False)

@@ -9,15 +9,9 @@ import torch
 from torch import nn
 
 from insightedit.config.schema import Config, GenerationConfig, LlavaConfig, StageConfig, UNetConfig
-from insightedit.training.checkpoint import CheckpointFolder, StageError, save_tensors
-from insightedit.training.contract import (
-    check_contract,
-    config_hash,
-    load_stage_weights,
-    read_contract,
-    write_contract,
-)
+from insightedit.training.checkpoint import CheckpointFolder, StageError, load_stage_weights, save_tensors
 from insightedit.training.processes import Processes
+from insightedit.training.run_folder import check_contract, config_hash, read_contract, write_contract
 
 
 def config(number: int, **parts: object) -> Config:

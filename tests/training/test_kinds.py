@@ -9,9 +9,10 @@ from insightedit.config import ConfigError, load_config
 from insightedit.generation.transformer import EditTransformer
 from insightedit.model.build import build_editor
 from insightedit.stage2 import main
-from insightedit.training.contract import base_models, load_stage_weights, read_contract
+from insightedit.training.checkpoint import load_stage_weights
 from insightedit.training.data import build_loader
 from insightedit.training.objectives import edit
+from insightedit.training.run_folder import base_models, read_contract
 
 PIXART = ["generation.denoiser.kind=pixart", "bridge.bim=null", "bridge.iaa=null", "stage.use_bim=false"]
 TRAINS = [

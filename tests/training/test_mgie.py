@@ -21,8 +21,7 @@ from insightedit.generation.denoiser import DenoiserInputs
 from insightedit.model.build import build_bridge, build_editor, build_text_encoder
 from insightedit.pipelines.compose import pipeline_from_editor
 from insightedit.pipelines.loading import load_pipeline
-from insightedit.training.checkpoint import stage_weights
-from insightedit.training.contract import load_stage_weights
+from insightedit.training.checkpoint import load_stage_weights, stage_weights
 from insightedit.training.data import build_loader
 from insightedit.training.objectives import OBJECTIVES, total_loss
 from insightedit.training.trainable import select_trainable

@@ -13,11 +13,11 @@ from insightedit.model.build import build_editor
 from insightedit.pipelines.compose import sample_edits
 from insightedit.stage3 import main
 from insightedit.training.checkpoint import stage_weights
-from insightedit.training.contract import base_models, read_contract
 from insightedit.training.data import build_loader
 from insightedit.training.objectives import edit
 from insightedit.training.optim import build_optimizer, build_schedule
 from insightedit.training.run import save_memory
+from insightedit.training.run_folder import base_models, read_contract
 from insightedit.training.samples import fixed_samples
 from insightedit.training.trainable import select_trainable
 

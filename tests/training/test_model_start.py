@@ -20,12 +20,11 @@ from insightedit.export.folder import export_run, run_facts
 from insightedit.model.build import build_editor
 from insightedit.modeling.model_ids import processor_path
 from insightedit.pipelines.loading import default_model, load_pipeline
-from insightedit.training.checkpoint import StageError
-from insightedit.training.contract import base_models, load_stage_weights, load_weights
+from insightedit.training.checkpoint import StageError, load_stage_weights, load_weights
 from insightedit.training.data import build_loader
 from insightedit.training.model_start import find_start, load_model_weights, pretrained_config
 from insightedit.training.objectives import OBJECTIVES
-from insightedit.training.run_folder import stages_behind, started_from
+from insightedit.training.run_folder import base_models, stages_behind, started_from
 from tests.training.golden import train
 
 

@@ -16,8 +16,7 @@ from insightedit.export.folder import export_run
 from insightedit.model.build import build_editor
 from insightedit.pipelines.compose import pipeline_from_editor
 from insightedit.pipelines.loading import load_pipeline
-from insightedit.training.checkpoint import CheckpointFolder, stage_weights
-from insightedit.training.contract import load_stage_weights
+from insightedit.training.checkpoint import CheckpointFolder, load_stage_weights, stage_weights
 from insightedit.training.trainable import select_trainable
 from tests.training.golden import GOLDEN, STEPS, cases, read_losses, train
 

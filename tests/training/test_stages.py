@@ -21,8 +21,14 @@ from insightedit import stage1, stage2, stage3
 from insightedit.export.checks import read_run
 from insightedit.export.folder import export_run
 from insightedit.model.build import build_editor
-from insightedit.training.checkpoint import CheckpointFolder, StageError, load_tensors, save_tensors, stage_weights
-from insightedit.training.contract import drawn_buffers
+from insightedit.training.checkpoint import (
+    CheckpointFolder,
+    StageError,
+    drawn_buffers,
+    load_tensors,
+    save_tensors,
+    stage_weights,
+)
 from insightedit.training.run import run_from_command_line
 
 ROOT = Path(__file__).parents[2]

@@ -23,9 +23,8 @@ from insightedit.config.schema import Config, OptimConfig, StageConfig, TrainCon
 from insightedit.datasets.loader import StepLoader
 from insightedit.files import lock_folder
 from insightedit.modeling.devices import avoid_cudnn_attention
-from insightedit.training.budget import Budget
 from insightedit.training.logging import METRIC
-from insightedit.training.loop import RunSummary, fit
+from insightedit.training.loop import Budget, RunSummary, fit
 from insightedit.training.miniatures.pictures import Sampler
 from insightedit.training.objectives import TrainingStep
 from insightedit.training.processes import Processes

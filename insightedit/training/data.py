@@ -37,6 +37,7 @@ def build_held_out_loader(config: Config, editor: Editor, *, rank: int, world_si
     held_out = build_held_out(config)
     if held_out is None:
         return None
+    # no workers: they would be started anew for the few batches of every measurement
     collator = build_collator(config, editor)
     return StepLoader(held_out, collator, batch_size=config.train.batch_size, rank=rank, world_size=world_size)
 
@@ -62,7 +63,7 @@ def _mixture(config: Config, entries: list[SourceConfig], *, held_out: bool) -> 
         {leaf.name: leaf.source for leaf in mixed},
         {leaf.name: leaf.weight for leaf in mixed},
         seed,
-        prepare=partial(prepared, config),
+        prepare=partial(prepared, config),  # no lambda: data workers are sent it
     )
 
 

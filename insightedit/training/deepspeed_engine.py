@@ -96,7 +96,7 @@ class DeepSpeedEngine(TorchEngine):
 
         state = {}
         for name, parameter in self.parameters.items():
-            with deepspeed.zero.GatheredParameters([parameter]):
+            with deepspeed.zero.GatheredParameters([parameter]):  # entered by all, or the others wait for ever
                 if self.processes.is_main:
                     state[name] = parameter.detach().clone()
         return state
@@ -180,9 +180,9 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
         **settings,
         "train_micro_batch_size_per_gpu": config.train.batch_size,
         "gradient_accumulation_steps": config.train.gradient_accumulation_steps,
-        "gradient_clipping": max(0.0, config.optim.max_grad_norm),
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
+        "gradient_clipping": max(0.0, config.optim.max_grad_norm),  # 0: off
+        "zero_allow_untested_optimizer": True,  # torch's fused AdamW is none of DeepSpeed's
+        "zero_force_ds_cpu_optimizer": False,  # `build_optimizer` has chosen
     }
 
 

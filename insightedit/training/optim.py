@@ -27,6 +27,7 @@ STEP, MOMENTS = "step", ("exp_avg", "exp_avg_sq")  # keys of AdamW's state
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
     """Matrices with weight decay, everything of one dimension (biases, norms, gates) without."""
     named = list(named)
+    # decay pulls weights to zero, which is "do little" for a matrix and "switch off" for a norm's scale or a gate
     groups = [
         {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
@@ -110,6 +111,7 @@ class Ema:
         """Move the average towards `values`."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         shadows = [self.shadow[name] for name in values]
+        # one kernel for all weights in place of one for each of thousands
         torch._foreach_lerp_(shadows, [value.detach().float() for value in values.values()], 1.0 - decay)
         self.updates += 1
 

@@ -45,7 +45,7 @@ class Processes:
 
     def mean(self, values: dict[str, torch.Tensor]) -> dict[str, float]:
         """Mean over all processes of scalars, which have the same names in each; all must ask."""
-        names = sorted(values)
+        names = sorted(values)  # in one order everywhere: what is summed goes by its place
         numbers = torch.stack([values[name].float().to(self.device) for name in names])
         if self.world_size > 1:
             torch.distributed.all_reduce(numbers)

@@ -187,13 +187,13 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
         raise ConfigError(str(error)) from error
     if config.train.gradient_checkpointing:
         save_memory(editor)
-    inherit(editor, config, run_dir, before, processes)
+    inherit(editor, config, run_dir, before, processes)  # after all is built: what stays new is drawn from train.seed
     share = {"rank": processes.rank, "world_size": processes.world_size}
     loader = build_loader(config, editor, **share)
     if processes.is_main:
         accepts = arguments.accept_changed_data
         check_data(run_dir, loader.batches.mixture.fingerprint(), fresh=newest is None, accepts=accepts)
-    processes.barrier()
+    processes.barrier()  # nobody trains on data that the main process refuses
     draws = config.stage.objective != "align" and config.train.num_samples
     callback = None
     if draws and (samples := fixed_samples(config)):
@@ -210,7 +210,7 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
     if summary.finished and processes.is_main:
         write_contract(run_dir, config, editor, summary.steps)
         logger.info("stage %d is done: %d steps, %s", config.stage.number, summary.steps, run_dir)
-    processes.barrier()
+    processes.barrier()  # whichever process ends first, the contract is there
     return summary
 
 
@@ -254,9 +254,9 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
         )
     trained = set(select_trainable(editor, config.stage.trainable).names)
     kept = {name: value for name, value in weights.items() if name not in trained}
-    kept |= drawn_buffers(editor, trained | weights.keys())
+    kept |= drawn_buffers(editor, trained | weights.keys())  # another seed or order of building draws others
     if processes.is_main:
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # of a start that was killed before its first checkpoint
         if kept:
             save_tensors(path, kept)
         if before:

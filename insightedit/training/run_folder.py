@@ -73,7 +73,7 @@ def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None
         old = saved_settings(yaml.safe_load(path.read_text(encoding="utf-8")))
         before = json.loads((newest / TRAINER).read_text()).get("world_size", world_size)
         changed = differences(old, settings)
-        if before != world_size:
+        if before != world_size:  # more processes with smaller batches make the same step
             changed = {key: values for key, values in changed.items() if key not in BATCH_KEYS}
         if changed:
             shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in changed.items())
@@ -92,7 +92,7 @@ def claim_run_folder(run_dir: Path, config: Config, world_size: int = 1) -> None
                 *(world_size, before, now, was, hint),
             )
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(path, yaml.safe_dump(settings, sort_keys=False), durable=True)
+    write_text(path, yaml.safe_dump(settings, sort_keys=False), durable=True)  # on the disk before the first step
 
 
 def check_data(run_dir: Path, fingerprint: dict[str, Any], *, fresh: bool, accepts: bool) -> None:
@@ -103,7 +103,9 @@ def check_data(run_dir: Path, fingerprint: dict[str, Any], *, fresh: bool, accep
     path = run_dir / DATA
     kept = path.is_file() and not fresh
     old = json.loads(path.read_text(encoding="utf-8")) if kept else fingerprint
-    if changes := fingerprint_changes(old, json.loads(json.dumps(fingerprint))):
+    if changes := fingerprint_changes(
+        old, json.loads(json.dumps(fingerprint))
+    ):  # as the file has it: lists, no tuples
         told = " ".join(changes)
         if not accepts:
             raise StageError(
@@ -142,7 +144,7 @@ def previous_run(config: Config) -> Path | None:
     if not before:
         return None
     run_dir = Path(config.output_dir)
-    if run_dir.name == f"stage{config.stage.number}":
+    if run_dir.name == f"stage{config.stage.number}":  # another name says nothing of where the others lie
         return run_dir.with_name(f"stage{before[-1]}")
     return Path("runs") / config.recipe / f"stage{before[-1]}"
 
@@ -223,7 +225,7 @@ def check_contract(contract: Mapping[str, Any], config: Config, run_dir: Path) -
         )
     wanted = base_models(config)
     for key, model in contract["base_models"].items():
-        if key in wanted and wanted[key] != model:
+        if key in wanted and wanted[key] != model:  # stage 1 saw no denoiser: any will do
             raise StageError(
                 f"{run_dir} was trained on {key}={model}, this stage uses {wanted[key]}: its weights would not mean "
                 f"the same there. Set {key}={model}, or train stage {stage} on {wanted[key]}."
@@ -240,6 +242,7 @@ def stages_behind(run: str | Path) -> list[Path]:
     """Run folders from the first stage to that of `run`, as far as they are still there."""
     folders: list[Path] = []
     current = Path(run)
+    # a run that names itself, or a later one, would lead round and round
     while current not in folders and (config := _stage_settings(current)) is not None:
         folders.insert(0, current)
         before = current.parent / f"stage{config['stage']['number'] - 1}"

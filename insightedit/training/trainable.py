@@ -61,7 +61,7 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
                     "trained. Train LoRA adapters on them, or set comprehension.quantization=none."
                 )
             names.append(name)
-        if parameter.is_floating_point():
+        if parameter.is_floating_point():  # no other can have a gradient
             parameter.requires_grad_(id(parameter) in chosen)
     if not names:
         raise ConfigError(

@@ -138,6 +138,7 @@ def seed_everything(seed: int, rank: int = 0) -> torch.Generator:
     torch.manual_seed(seed + rank)
     np.random.seed((seed + rank) % 2**32)  # noqa: NPY002 - libraries below still draw from it
     random.seed(seed + rank)
+    # by their sum alone, rank 1 of seed 0 would get the noise of rank 0 of seed 1
     return torch.Generator().manual_seed(seed * 1000003 + rank)
 
 

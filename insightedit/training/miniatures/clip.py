@@ -110,6 +110,7 @@ class ClipPart(_OfClip):
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Symmetric cross-entropy; pictures of one batch that share a caption are positives of each other."""
         logits, same = self._compare(batch)
+        # captions repeat in a batch of simple scenes: a twin as negative would teach that equal texts differ
         positive = same.float() / same.sum(dim=1, keepdim=True)
         loss = 0.5 * (F.cross_entropy(logits, positive) + F.cross_entropy(logits.T, positive))
         return {"loss": loss, "recall": _recall(logits, same)}
@@ -146,6 +147,7 @@ class ClipPart(_OfClip):
         output = self.model(input_ids=ids, pixel_values=to_clip_pixels(batch["pictures"]))
         images = F.normalize(output.image_embeds.float(), dim=-1)
         texts = F.normalize(output.text_embeds.float(), dim=-1)
+        # in float32: a hundredfold logit in bfloat16 has steps of a half
         scale = self.model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         with torch.autocast(ids.device.type, enabled=False):
             return scale * images @ texts.T, (ids[:, None] == ids[None]).all(dim=-1)

@@ -98,6 +98,7 @@ class EditingPart(Part):
             noise = torch.randn(target.shape, device=target.device, generator=generator)
             noisy = self.scheduler.add_noise(target, noise, timesteps)
             weights = changed_area_weights(batch["changed"], latent_size=target.shape[-2:], weight=CHANGED_AREA_WEIGHT)
+            # in units of a copy's error: most cells do not change, and a copy would look nearly right
             weights = relative_weights(source, target, weights, floor=CHANGE_FLOOR)
         prediction, marks = self.predict(noisy, timesteps, source, batch)
         changed = F.adaptive_max_pool2d(batch["changed"], marks.shape[-2:])

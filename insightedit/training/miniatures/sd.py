@@ -55,6 +55,7 @@ class SdPart(Part):
         timesteps = torch.linspace(30, self.scheduler.config.num_train_timesteps - 1, 16, device=device).long()
         timesteps = timesteps.repeat(VAL_PICTURES // 16)
         scores = {}
+        # the same noise for both, so that their difference is what the caption tells
         for name, ids in (("val_error", batch["input_ids"]), ("val_error_null", self.null_ids.to(device))):
             ids = ids.expand(VAL_PICTURES, -1)
             error = self._error(batch["pictures"], ids, timesteps, torch.Generator(device).manual_seed(0))

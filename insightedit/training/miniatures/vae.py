@@ -23,7 +23,7 @@ from insightedit.training.miniatures.loop import Part, TrainOptions
 from insightedit.training.miniatures.pictures import VAL_COUNT, both_images, stack, to_vae_pixels
 
 MSE_WEIGHT = 0.5
-SIZE_WEIGHT = 1e-6
+SIZE_WEIGHT = 1e-6  # enough to hold the latents' scale, too little to blur
 
 
 class VaePart(Part):
@@ -68,7 +68,9 @@ class VaePart(Part):
             decoded = self.model.decode(encode_source(self.model, pixels, scaled=False)).sample
             decoded = ((decoded.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
             mse = (decoded - pixels).square().mean(dim=(1, 2, 3)) / 4.0  # of values in [0, 1]
-            scores.append(-10.0 * mse.clamp_min(1e-10).log10())
+            scores.append(
+                -10.0 * mse.clamp_min(1e-10).log10()
+            )  # a perfect image has 100 dB, or no mean would be finite
         return {"psnr": round(float(torch.cat(scores).mean()), 3), "scaling_factor": self.model.config.scaling_factor}
 
     @torch.no_grad()

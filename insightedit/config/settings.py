@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ class SchemaReader:
                 kept[key] = self.fitting(value, origin, faults, nested, f"{path}.")
             else:
                 try:
-                    OmegaConf.merge(OmegaConf.structured(schema or self.schema), {key: value})
+                    OmegaConf.merge(_structured(schema or self.schema), {key: value})  # into a copy
                     kept[key] = value
                 except (OmegaConfBaseException, ValueError, TypeError):
                     faults.append(f"{path} ({origin}): got {value!r}, needs {_wanted(hints[key])}.")
@@ -266,6 +266,9 @@ def _nested(hint: Any) -> tuple[type | None, bool]:
     arguments = [hint] if is_dataclass(hint) else list(typing.get_args(hint))
     found = next((part for part in arguments if is_dataclass(part)), None)
     return typing.cast("type | None", found), typing.get_origin(hint) is list
+
+
+_structured = cache(OmegaConf.structured)  # of a schema; building them anew took most of the time of a load
 
 
 def _wanted(hint: Any) -> str:

@@ -42,7 +42,7 @@ class BaselineRow:
     """One line of the table: rates and means over the same scenes."""
 
     name: str  # of the output
-    exact: Rate  # ESR, see `scenes_graph`
+    exact: Rate  # ESR, see `insightedit.evaluation.scenes.graph.Agreement`
     success: Rate  # by the rule of the protocol
     psnr_background: float  # strict, dB
     leak: float  # at 20 grey levels, 0..1
@@ -52,7 +52,7 @@ class BaselineRow:
     balanced: float  # BES
     discriminates: float  # TDA, 0..1
     chance: float  # of TDA
-    predicate_f1: float  # see `scenes_graph`
+    predicate_f1: float  # see `insightedit.evaluation.scenes.graph.Agreement`
 
 
 def baseline_outputs(sample: EditSample, case: EditCase) -> dict[str, np.ndarray]:

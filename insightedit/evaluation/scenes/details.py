@@ -36,11 +36,11 @@ class DetailRules:
     name: str = "scenes_details_v1"  # of the definitions as a whole
     position_tolerance: int = scenes_graph.POSITION_TOLERANCE  # of an exact edit, thousandths of the side
     size_tolerance: float = scenes_graph.SIZE_TOLERANCE  # of an exact edit, natural logarithm of a ratio of heights
-    min_gain: float = scenes_parse.MIN_GAIN  # see `scenes_parse`
-    explained: float = scenes_parse.EXPLAINED  # see `scenes_parse`; grey levels
+    min_gain: float = scenes_parse.MIN_GAIN  # see `scene_from_image`
+    explained: float = scenes_parse.EXPLAINED  # see `scene_from_image`; grey levels
     thing_threshold: int = scenes_attributes.SUCCESS_THRESHOLD  # grey levels by which a thing's pixels stand out
-    max_drift: int = scenes_failures.MAX_DRIFT  # see `scenes_failures`; grey levels
-    max_shift: float = scenes_failures.MAX_SHIFT  # see `scenes_failures`; share of the side
+    max_drift: int = scenes_failures.MAX_DRIFT  # see `failures`; grey levels
+    max_shift: float = scenes_failures.MAX_SHIFT  # see `failures`; share of the side
 
     def to_dict(self) -> dict[str, Any]:
         """All of it and the first 16 hex digits of its SHA-256, ready for JSON."""

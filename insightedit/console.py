@@ -25,6 +25,7 @@ from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from rich.console import Console
     from rich.table import Table
@@ -82,11 +83,8 @@ class Terminated(KeyboardInterrupt):
 def one_sentence_errors(kept: str | None = None) -> Iterator[None]:
     """End a command in one sentence on stderr, whatever goes wrong: exit code 2, no traceback.
 
-    Ctrl-C and SIGTERM say what was written and end with 130 and 143; a closed pipe ends silently. With
-    INSIGHTEDIT_TRACEBACK=1 the traceback comes first.
-
-    Args:
-        kept: what a stop leaves and how to go on, for commands that write as they go.
+    Ctrl-C and SIGTERM say what was written, or what is `kept` and how to go on, and end with 130 and 143; a closed pipe
+    ends silently. With INSIGHTEDIT_TRACEBACK=1 the traceback comes first.
     """
     from insightedit.files import finished_files
 
@@ -97,7 +95,7 @@ def one_sentence_errors(kept: str | None = None) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt as error:
-        say(str(error) or f"stopped; {kept or _written(before)}", typer.colors.YELLOW)
+        say(str(error) or f"stopped; {kept or _written(finished_files()[before:])}", typer.colors.YELLOW)
         raise SystemExit(TERMINATED if isinstance(error, Terminated) else STOPPED) from None
     except BrokenPipeError:
         with suppress(OSError, ValueError):  # what is buffered for the pipe goes nowhere, without a word
@@ -134,7 +132,10 @@ def in_one_sentence(error: BaseException) -> str:
         wanted = f"insightedit[{extra}]" if extra else error.name
         return f"{error.name} is not installed, which this needs: pip install '{wanted}'."
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return _of_a_path(error)
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+        name = name if len(name) <= MAX_PATH else f"...{name[-MAX_PATH:]}"
+        told = _SYSTEM.get(error.errno or 0)
+        return f"{name} {told}." if told else f"{name}: {error.strerror}; check the path and the disk."
     if isinstance(error, ValueError | TypeError | OSError):
         return said
     return (
@@ -143,18 +144,8 @@ def in_one_sentence(error: BaseException) -> str:
     )
 
 
-def _of_a_path(error: OSError) -> str:
-    """What the system says of a file, with what to do."""
-    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
-    name = name if len(name) <= MAX_PATH else f"...{name[-MAX_PATH:]}"
-    told = _SYSTEM.get(error.errno or 0)
-    return f"{name} {told}." if told else f"{name}: {error.strerror}; check the path and the disk."
-
-
-def _written(before: int) -> str:
-    from insightedit.files import finished_files
-
-    files = [path for path in dict.fromkeys(finished_files()[before:]) if path.exists()]  # not the temporary ones
+def _written(files: Iterable[Path]) -> str:
+    files = [path for path in dict.fromkeys(files) if path.exists()]  # not the temporary ones
     if not files:
         return "nothing was written."
     count = "1 file was" if len(files) == 1 else f"{len(files)} files were"
@@ -244,19 +235,34 @@ def _usage_sentence(error: Any, words: Sequence[str]) -> str:
 
 
 class Group(_OneSentence, TyperGroup):
-    """Several commands: `typer.Typer(cls=Group)`."""
+    """Several commands: see `command_group`."""
 
 
 class Command(_OneSentence, TyperCommand):
-    """A single command: `app.command(cls=Command)`."""
+    """A single command, `app.command(cls=Command)`; its errors end in one sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; click's own method."""
+        with one_sentence_errors():
+            return super().invoke(ctx)
+
+
+def command_group(text: str, cls: type[Group] = Group) -> typer.Typer:
+    """A command line of several commands, with plain help."""
+    app = typer.Typer(
+        help=text,
+        cls=cls,
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(lambda: None)  # so that one command alone has its name, too
+    return app
 
 
 def finite(value: float | None) -> float | None:
-    """Callback of options that are numbers: NaN lies in every range that click knows.
-
-    Raises:
-        typer.BadParameter: for NaN and infinities.
-    """
+    """Callback of options that are numbers: NaN lies in every range that click knows."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is nothing to compute with, give a finite number")
     return value
@@ -275,10 +281,10 @@ def titled_table(title: str, words: Sequence[str], numbers: Sequence[str] = (), 
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, **how)
-    for heading in words:
+    for heading in (*words, *numbers):
         table.add_column(heading, no_wrap="padding" in how)
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap="padding" in how)
+    for column in table.columns[len(words) :]:
+        column.justify = "right"
     return table
 
 
@@ -311,15 +317,8 @@ def counting_bar(what: str) -> Iterator[Callable[[int, int], object]]:
 
 
 def did_you_mean(wrong: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """`did you mean NAME?`, or what to choose instead.
-
-    Args:
-        wrong: name that is not known.
-        known: names that are.
-        otherwise: what to say where none comes close; None tells all names.
-    """
+    """`did you mean NAME?`, or, where none comes close, `otherwise`; without that, all names."""
     names = list(known)
-    near = difflib.get_close_matches(wrong, names, n=1)
-    if near:
+    if near := difflib.get_close_matches(wrong, names, n=1):
         return f"did you mean {near[0]}?"
     return f"choose one of {', '.join(names) or 'none, there are none'}." if otherwise is None else otherwise

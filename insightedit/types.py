@@ -7,8 +7,8 @@ H W pixels, h w latent grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -17,129 +17,87 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class Movable:
+    """A dataclass of tensors, and of others of its kind."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same with every tensor on `device`."""
+        value: Any = self
+        return replace(value, **{name: part.to(device) for name, part in vars(self).items() if hasattr(part, "to")})
+
+
 @dataclass(frozen=True)
-class TokenBatch:
-    """What comprehension reads.
+class TokenBatch(Movable):
+    """What comprehension reads."""
 
-    Attributes:
-        input_ids: (B, T) int64, image placeholders expanded, the R edit tokens last among the valid ones.
-        attention_mask: (B, T) int64, 1 for a valid token.
-        labels: (B, T) int64 or None, -100 where no language loss is wanted.
-        pixel_values: (B, 3, H, W) float32 as the MLLM's own image processor makes them, or None for text only.
-            An interleaved instruction has any number of pictures: (N, 3, H, W), row after row, in reading order.
-        image_positions: (B, T) bool, the positions that an interleaved instruction's pictures take; else None.
-        reference_pixels: (N, 3, H, W) float32 in [-1, 1], the same N pictures for the autoencoder; else None.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor | None = None
+    input_ids: Tensor  # (B, T) int64, image placeholders expanded, the R edit tokens last among the valid ones
+    attention_mask: Tensor  # (B, T) int64, 1 for a valid token
+    labels: Tensor | None = None  # (B, T) int64 or None, -100 where no language loss is wanted
+    # (B, 3, H, W) float32 as the MLLM's own image processor makes them, or None for text only. An interleaved
+    # instruction has any number of pictures: (N, 3, H, W), row after row, in reading order
     pixel_values: Tensor | None = None
+    # (B, T) bool, the positions that an interleaved instruction's pictures take; else None
     image_positions: Tensor | None = None
+    # (N, 3, H, W) float32 in [-1, 1], the same N pictures for the autoencoder; else None
     reference_pixels: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> TokenBatch:
-        """The same tokens with every tensor on `device`."""
-        return _to(self, device)
-
 
 @dataclass(frozen=True)
-class ComprehensionStates:
-    """What comprehension understood.
+class ComprehensionStates(Movable):
+    """What comprehension understood."""
 
-    Attributes:
-        edit_hidden_states: (B, R, D_llm) last-layer states at the edit tokens, in order, or one position before each;
-            of a text encoder its (B, T, D_text) states.
-        image_features: (B, P, D_vis) patch features before the projector, without the class token; None for text only.
-        lm_loss: scalar language-model loss, or None where no labels were given.
-        edit_embeddings: (R, D_llm) input embeddings of the edit tokens; None where there are no such tokens.
-        attention_mask: (B, T) int64, 1 for a state that counts; None where all of them do.
-    """
-
+    # (B, R, D_llm) last-layer states at the edit tokens, in order, or one position before each; of a text encoder its
+    # (B, T, D_text) states
     edit_hidden_states: Tensor
+    # (B, P, D_vis) patch features before the projector, without the class token; None for text only
     image_features: Tensor | None = None
-    lm_loss: Tensor | None = None
+    lm_loss: Tensor | None = None  # scalar language-model loss, or None where no labels were given
+    # (R, D_llm) input embeddings of the edit tokens; None where there are no such tokens
     edit_embeddings: Tensor | None = None
-    attention_mask: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> ComprehensionStates:
-        """The same states with every tensor on `device`."""
-        return _to(self, device)
+    attention_mask: Tensor | None = None  # (B, T) int64, 1 for a state that counts; None where all of them do
 
 
 @dataclass(frozen=True)
 class EditCondition:
-    """What bridging gives to generation.
+    """What bridging gives to generation."""
 
-    Attributes:
-        encoder_hidden_states: (B, Q, D_text) text states after BIM (or after the Q-Former where BIM is off).
-        spatial_residual: (B, C_res, h, w) v', added after the UNet's `conv_in`; None where BIM is off.
-        image_embeds: (B, D_img) predicted CLIP image embedding of the edited picture; None without image branch.
-        encoder_attention_mask: (B, Q) int64, 1 for a text state that counts; None where all of them do.
-    """
-
-    encoder_hidden_states: Tensor
+    encoder_hidden_states: Tensor  # (B, Q, D_text) text states after BIM (or after the Q-Former where BIM is off)
+    # (B, C_res, h, w) v', added after the UNet's `conv_in`; None where BIM is off
     spatial_residual: Tensor | None = None
+    # (B, D_img) predicted CLIP image embedding of the edited picture; None without image branch
     image_embeds: Tensor | None = None
+    # (B, Q) int64, 1 for a text state that counts; None where all of them do
     encoder_attention_mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class NoisePrediction:
-    """What one call of the denoiser gives in training.
+    """What one call of the denoiser gives in training."""
 
-    Attributes:
-        noise: (B, C, h, w) prediction in the scheduler's prediction type.
-        place_logits: (B, 1, h', w') which patches change, from a denoiser with a place head (ours).
-    """
-
-    noise: Tensor
-    place_logits: Tensor | None = None
+    noise: Tensor  # (B, C, h, w) prediction in the scheduler's prediction type
+    place_logits: Tensor | None = None  # (B, 1, h', w') which patches change, from a denoiser with a place head (ours)
 
 
 @dataclass(frozen=True)
-class EditBatch:
-    """One training batch.
+class EditBatch(Movable):
+    """One training batch."""
 
-    Attributes:
-        tokens: what comprehension reads.
-        source_pixels: (B, 3, H, W) float32 in [-1, 1]; None for text-only batches.
-        target_pixels: (B, 3, H, W) float32 in [-1, 1]; None for text-only batches.
-        changed_mask: (B, 1, H, W) float32, 1 where source and target differ; None if unknown.
-        clip_target_pixels: (B, 3, S, S) float32, the target as CLIP's image processor makes it; None
-            without image branch.
-        text_target_ids: (B, Q) int64 CLIP token ids of the caption to align with (stage 1), or None.
-        is_edit: (B,) float32, 0 for chat samples, whose diffusion term is masked out.
-        has_source: (B,) float32, 0 for samples drawn on a blank canvas, whose source latents are zeros; None where
-            every sample has a source.
-    """
-
-    tokens: TokenBatch
-    source_pixels: Tensor | None = None
-    target_pixels: Tensor | None = None
-    changed_mask: Tensor | None = None
+    tokens: TokenBatch  # what comprehension reads
+    source_pixels: Tensor | None = None  # (B, 3, H, W) float32 in [-1, 1]; None for text-only batches
+    target_pixels: Tensor | None = None  # (B, 3, H, W) float32 in [-1, 1]; None for text-only batches
+    changed_mask: Tensor | None = None  # (B, 1, H, W) float32, 1 where source and target differ; None if unknown
+    # (B, 3, S, S) float32, the target as CLIP's image processor makes it; None without image branch
     clip_target_pixels: Tensor | None = None
+    # (B, Q) int64 CLIP token ids of the caption to align with (stage 1), or None
     text_target_ids: Tensor | None = None
-    is_edit: Tensor | None = None
+    is_edit: Tensor | None = None  # (B,) float32, 0 for chat samples, whose diffusion term is masked out
+    # (B,) float32, 0 for samples drawn on a blank canvas, whose source latents are zeros; None where every sample has
+    # a source
     has_source: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> EditBatch:
-        """The same batch with every tensor on `device`."""
-        return _to(self, device)
-
-
-def _to(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, TokenBatch | EditBatch | ComprehensionStates):
-        return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value)})
-    return value.to(device) if hasattr(value, "to") else value  # a tensor; data recipes read records without torch
 
 
 Task = Literal["editing", "subject", "subject_editing"]
-
-
 TASKS: tuple[Task, ...] = ("editing", "subject", "subject_editing")
-
-
 REFERENCE_PLACEHOLDER = "<imagehere>"
 
 
@@ -147,30 +105,24 @@ REFERENCE_PLACEHOLDER = "<imagehere>"
 class EditRecord:
     """One training sample.
 
-    Attributes:
-        key: name of the sample within its source, for messages.
-        instruction: what the user asks for; for a caption record, the caption itself. With reference images it
-            holds one `<imagehere>` for each of them, in order.
-        source_image: (H, W, 3) uint8 RGB, None for text-only records and for the task `subject`, which draws on a
-            blank canvas.
-        target_image: (H, W, 3) uint8 RGB of the same size, None for text-only and chat records.
-        reply: the assistant's words where the record is a conversation, else None (a template is used).
-        caption: text whose CLIP states stage 1 aligns with; None elsewhere.
-        reference_images: pictures (H, W, 3) uint8 RGB of any size that stand in the instruction's placeholders.
-        task: `editing` of the source by words, `subject` (draw the referenced subjects from blank) or
-            `subject_editing` (put a referenced subject into the source).
-
     Raises:
         ValueError: if placeholders and reference images differ in number, or the pictures are not the task's.
     """
 
-    key: str
+    key: str  # name of the sample within its source, for messages
+    # what the user asks for; for a caption record, the caption itself. With reference images it holds one
+    # `<imagehere>` for each of them, in order
     instruction: str
+    # (H, W, 3) uint8 RGB, None for text-only records and for the task `subject`, which draws on a blank canvas
     source_image: np.ndarray | None = None
-    target_image: np.ndarray | None = None
+    target_image: np.ndarray | None = None  # (H, W, 3) uint8 RGB of the same size, None for text-only and chat records
+    # the assistant's words where the record is a conversation, else None (a template is used)
     reply: str | None = None
-    caption: str | None = None
+    caption: str | None = None  # text whose CLIP states stage 1 aligns with; None elsewhere
+    # pictures (H, W, 3) uint8 RGB of any size that stand in the instruction's placeholders
     reference_images: tuple[np.ndarray, ...] = ()
+    # `editing` of the source by words, `subject` (draw the referenced subjects from blank) or `subject_editing` (put a
+    # referenced subject into the source)
     task: Task = "editing"
 
     def __post_init__(self) -> None:

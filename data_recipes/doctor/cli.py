@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from insightedit.console import Command, Group, one_sentence_errors
+from insightedit.console import Command, command_group
 
 EXAMPLES = """For example:
 
@@ -25,19 +25,7 @@ tone is named; and by AdvancedEdit's file names. A replacement looks alike both 
 pixels on. Crops and mirrored copies are not recognised as duplicates.
 """
 
-app = typer.Typer(
-    rich_markup_mode=None,
-    help="Find what is wrong before hours are spent on it.",
-    cls=Group,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-
-@app.callback()
-def root() -> None:
-    """Find what is wrong before hours are spent on it."""
+app = command_group("Find what is wrong before hours are spent on it.")
 
 
 @app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
@@ -70,36 +58,35 @@ def data(
     as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
 ) -> None:
     """Look for swapped, shifted, resized, doubled and leaked pairs, bad masks, wrong instructions, damaged files."""
-    with one_sentence_errors():
-        from data_recipes.doctor.examine import examine
-        from data_recipes.doctor.findings import print_report, write_sheet
-        from insightedit.console import console, counting_bar
-        from insightedit.files import check_outside, check_paths
-        from insightedit.images.sheets import check_sheet_path
+    from data_recipes.doctor.examine import examine
+    from data_recipes.doctor.findings import print_report, write_sheet
+    from insightedit.console import console, counting_bar
+    from insightedit.files import check_outside, check_paths
+    from insightedit.images.sheets import check_sheet_path
 
-        if sheet is not None:
-            check_sheet_path(sheet)
-            inputs = [path, *(word.rpartition("=")[2] for word in against or ())]
-            check_paths({"--sheet": sheet}, {"the data": inputs})
-            for folder in inputs if sheet.exists() else ():
-                check_outside("--sheet", sheet, "the data", folder)
-        with counting_bar("records") as told:
-            diagnosis = examine(
-                path,
-                kind=kind,
-                splits=split or (),
-                against=against or (),
-                count=count,
-                images=images,
-                columns=dict(word.partition("=")[::2] for word in columns or ()),
-                progress=told,
-            )
-        if as_json:
-            typer.echo(json.dumps(diagnosis.as_dict(), ensure_ascii=False, indent=1))
-        else:
-            print_report(diagnosis, console())
-        if sheet is not None:
-            write_sheet(diagnosis, sheet)
-            typer.echo(f"{sheet}  suspicious pairs", err=as_json)
+    if sheet is not None:
+        check_sheet_path(sheet)
+        inputs = [path, *(word.rpartition("=")[2] for word in against or ())]
+        check_paths({"--sheet": sheet}, {"the data": inputs})
+        for folder in inputs if sheet.exists() else ():
+            check_outside("--sheet", sheet, "the data", folder)
+    with counting_bar("records") as told:
+        diagnosis = examine(
+            path,
+            kind=kind,
+            splits=split or (),
+            against=against or (),
+            count=count,
+            images=images,
+            columns=dict(word.partition("=")[::2] for word in columns or ()),
+            progress=told,
+        )
+    if as_json:
+        typer.echo(json.dumps(diagnosis.as_dict(), ensure_ascii=False, indent=1))
+    else:
+        print_report(diagnosis, console())
+    if sheet is not None:
+        write_sheet(diagnosis, sheet)
+        typer.echo(f"{sheet}  suspicious pairs", err=as_json)
     if diagnosis.findings:
         raise typer.Exit(1)

@@ -22,7 +22,7 @@ from data_recipes.formats.writers import (
 )  # fmt: skip
 from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
-from insightedit.console import MAX_RECORDS, MAX_SIDE, Command, did_you_mean, one_sentence_errors, progress_bar
+from insightedit.console import MAX_RECORDS, MAX_SIDE, Command, did_you_mean, progress_bar
 from insightedit.files import check_folder, check_outside
 
 EXAMPLES = """Examples:
@@ -69,12 +69,11 @@ def write(
     ] = None,
 ) -> None:
     """Write editing pairs in another published layout. Records that cannot be read are counted and named."""
-    with one_sentence_errors():
-        config = InputConfig(kind or guess_kind(source), str(source), split, count, start, max_side=max_side)
-        done = export(config, to, out)
-        for reason, number in done.rejected.items():
-            typer.echo(f"{number} left out, {reason}: {done.first[reason]}", err=True)
-        typer.echo(f"Wrote {done.written} records as {to} to {out}")
+    config = InputConfig(kind or guess_kind(source), str(source), split, count, start, max_side=max_side)
+    done = export(config, to, out)
+    for reason, number in done.rejected.items():
+        typer.echo(f"{number} left out, {reason}: {done.first[reason]}", err=True)
+    typer.echo(f"Wrote {done.written} records as {to} to {out}")
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from insightedit.console import Command, Group, one_sentence_errors, quiet_libraries, titled_table
+from insightedit.console import Command, command_group, quiet_libraries, titled_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,19 +32,7 @@ Tokens between « and » are learned by the language loss; on the sheet they are
 autoencoder gets them. Only tokenizers and processors of the base models are loaded, no weights.
 """
 
-app = typer.Typer(
-    rich_markup_mode=None,
-    help="Look at training data.",
-    cls=Group,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-
-@app.callback()
-def root() -> None:
-    """Look at training data."""
+app = command_group("Look at training data.")
 
 
 @app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
@@ -70,24 +58,23 @@ def preview(
     sheet: Annotated[Path, typer.Option(help="Sheet to write: .html or .png.")] = Path("preview.html"),
 ) -> None:
     """Show the shares of the sources, and samples with exact prompts, learned tokens and pictures."""
-    with one_sentence_errors():
-        from insightedit.images.sheets import check_sheet_path, write_pair_sheet
+    from insightedit.images.sheets import check_sheet_path, write_pair_sheet
 
-        check_sheet_path(sheet)
-        from insightedit.training.model_start import init_from_pretrained
+    check_sheet_path(sheet)
+    from insightedit.training.model_start import init_from_pretrained
 
-        whole = init_from_pretrained(read_config(config, stage, overlay or (), overrides or ()), init_from)
-        if init_from is not None and not Path(str(whole.init_from)).is_dir():
-            raise ValueError(f"--init-from {init_from}: there is no such folder; check the path, or leave it out.")
-        quiet_libraries()
-        from insightedit.console import console
-        from insightedit.training.preview import preview as look
+    whole = init_from_pretrained(read_config(config, stage, overlay or (), overrides or ()), init_from)
+    if init_from is not None and not Path(str(whole.init_from)).is_dir():
+        raise ValueError(f"--init-from {init_from}: there is no such folder; check the path, or leave it out.")
+    quiet_libraries()
+    from insightedit.console import console
+    from insightedit.training.preview import preview as look
 
-        seen = look(whole, samples=samples, draws=draws)
-        made = build_sheet(seen, whole)
-        print_preview(made, console())
-        write_pair_sheet(made, sheet)
-        typer.echo(f"{sheet}  {len(seen.samples)} samples")
+    seen = look(whole, samples=samples, draws=draws)
+    made = build_sheet(seen, whole)
+    print_preview(made, console())
+    write_pair_sheet(made, sheet)
+    typer.echo(f"{sheet}  {len(seen.samples)} samples")
 
 
 def read_config(name: str, stage: int | None, overlays: Sequence[str], overrides: Sequence[str]) -> Config:

@@ -27,27 +27,16 @@ class EditJob:
 
 @dataclass(frozen=True)
 class EditPlan:
-    """All of a call.
+    """All of a call."""
 
-    Attributes:
-        jobs: what is to be done.
-        kept: outputs that are there already and stay.
-        others: what else lies in the folder and is no picture, or a folder of its own.
-        is_folder: whether a folder of pictures was named.
-    """
-
-    jobs: list[EditJob]
-    kept: list[Path] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
-    is_folder: bool = False
+    jobs: list[EditJob]  # what is to be done
+    kept: list[Path] = field(default_factory=list)  # outputs that are there already and stay
+    others: list[Path] = field(default_factory=list)  # what lies in the folder and is no picture
+    is_folder: bool = False  # whether a folder of pictures was named
 
 
 def picture_and_words(image: str, instruction: str | None) -> tuple[Path | None, str]:
-    """Tell `IMAGE INSTRUCTION` from `INSTRUCTION` alone, which draws a new picture.
-
-    Raises:
-        ValueError: if the one word given is a picture, a folder, or looks like a picture's name.
-    """
+    """Tell `IMAGE INSTRUCTION` from `INSTRUCTION` alone, which draws a new picture."""
     from insightedit.images.reading import PICTURE_SUFFIXES
 
     if not image:
@@ -77,8 +66,7 @@ def plan_edits(
         report: HTML of a single edit.
         before_after: picture of a single edit.
         read: what else is read, by its option: nothing is written over it.
-        overwrite: True replaces outputs that are there, False keeps them; None keeps those of a folder, and of a single
-            edit replaces what an earlier one wrote.
+        overwrite: None keeps the outputs of a folder, and of a single edit replaces what an earlier one wrote.
 
     Raises:
         ValueError: if an output is an input, another output or somebody's file, or a folder or a new picture goes with
@@ -143,16 +131,16 @@ def _plan_folder(image: Path, output: Path | None, single: Path | None) -> EditP
 
 def _names(pictures: Sequence[Path]) -> Iterator[str]:
     """One PNG for each picture, all different, also where `A.png` and `a.png` are one file."""
-    times = Counter(_folded(f"{path.stem}.png") for path in pictures)
+
+    def folded(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    times = Counter(folded(f"{path.stem}.png") for path in pictures)
     taken: set[str] = set()
     for path in pictures:
         short = f"{path.stem}.png"
-        first = [short] if times[_folded(short)] == 1 else []
+        first = [short] if times[folded(short)] == 1 else []
         more = (f"{path.name}-{number}.png" for number in count(2))
-        name = next(n for n in chain(first, [f"{path.name}.png"], more) if _folded(n) not in taken)
-        taken.add(_folded(name))
+        name = next(n for n in chain(first, [f"{path.name}.png"], more) if folded(n) not in taken)
+        taken.add(folded(name))
         yield name
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()

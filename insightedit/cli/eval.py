@@ -41,7 +41,7 @@ from insightedit.cli.options import (
     check_exclusive,
     check_no_model,
 )
-from insightedit.console import MAX_SCENES, SCENE_SIDES, Command, console, one_sentence_errors, progress_bar
+from insightedit.console import MAX_SCENES, SCENE_SIDES, Command, command_group, console, progress_bar
 from insightedit.files import check_folder
 
 if TYPE_CHECKING:
@@ -50,19 +50,7 @@ if TYPE_CHECKING:
 
 SIZE_WITHOUT_MODEL = 128  # pixels
 
-app = typer.Typer(
-    rich_markup_mode=None,
-    help="Measure editors.",
-    cls=eval_benchmarks.EvalGroup,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-
-@app.callback()
-def root() -> None:
-    """Measure editors."""
+app = command_group("Measure editors.", eval_benchmarks.EvalGroup)
 
 
 def scenes(
@@ -106,25 +94,24 @@ def scenes(
     device: Device = None,
 ) -> None:
     """Edit scenes whose right answer is known, and count how often it is met; beside control rows."""
-    with one_sentence_errors():
-        from insightedit.evaluation.scenes.benchmark import SceneSet
+    from insightedit.evaluation.scenes.benchmark import SceneSet
 
-        check_exclusive({"--model": model, "--results": results, "--dump": dump})
-        for folder in filter(None, (out, dump)):
-            check_folder(folder)
-        without_model = SceneSet(count, size or SIZE_WITHOUT_MODEL, split, seed, pairs, task)
-        scales = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale)
-        if dump is not None or results is not None:
-            unused = {**scales, "background_lock": background_lock or None, "device": device}
-            check_no_model(unused, "with --results or --dump")
-        if dump is not None:
-            _dump(dump, without_model)
-        elif results is not None:
-            _finish(_score_results(results, without_model, out), out)
-        else:
-            call = {**scales, "background_lock": background_lock, "batch_size": batch_size}
-            without_model.drawing()  # a wrong split or size is told before the model is loaded
-            _finish(_score_model(model, size, without_model, device, call, out), out)
+    check_exclusive({"--model": model, "--results": results, "--dump": dump})
+    for folder in filter(None, (out, dump)):
+        check_folder(folder)
+    without_model = SceneSet(count, size or SIZE_WITHOUT_MODEL, split, seed, pairs, task)
+    scales = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale)
+    if dump is not None or results is not None:
+        unused = {**scales, "background_lock": background_lock or None, "device": device}
+        check_no_model(unused, "with --results or --dump")
+    if dump is not None:
+        _dump(dump, without_model)
+    elif results is not None:
+        _finish(_score_results(results, without_model, out), out)
+    else:
+        call = {**scales, "background_lock": background_lock, "batch_size": batch_size}
+        without_model.drawing()  # a wrong split or size is told before the model is loaded
+        _finish(_score_model(model, size, without_model, device, call, out), out)
 
 
 def _dump(folder: Path, scenes: SceneSet) -> None:
@@ -200,10 +187,9 @@ def compare(
     folders: Annotated[list[Path], typer.Argument(help="Report folders; the others are tested against the first.")],
 ) -> None:
     """Put reports side by side, if they were measured on the same scenes by the same rules."""
-    with one_sentence_errors():
-        from insightedit.evaluation.reporting.report import comparison_table, read_report
+    from insightedit.evaluation.reporting.report import comparison_table, read_report
 
-        console().print(comparison_table({str(folder): read_report(folder) for folder in folders}))
+    console().print(comparison_table({str(folder): read_report(folder) for folder in folders}))
 
 
 def tradeoff(
@@ -220,36 +206,35 @@ def tradeoff(
     device: Device = None,
 ) -> None:
     """Edit the same scenes at several image guidance scales: success against the kept background, and a plot."""
-    with one_sentence_errors():
-        from insightedit.evaluation.core.editing_methods import check_settings_of, edit_with, open_model, round_trip_of
-        from insightedit.evaluation.scenes import tradeoff as curve
-        from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate, scene_sampler
+    from insightedit.evaluation.core.editing_methods import check_settings_of, edit_with, open_model, round_trip_of
+    from insightedit.evaluation.scenes import tradeoff as curve
+    from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate, scene_sampler
 
-        try:
-            wanted = [float(part) for part in scales.split(",")]
-        except ValueError:
-            raise ValueError(f"--scales {scales}: numbers between commas are needed, e.g. 1.0,1.4,1.8.") from None
-        curve.check_scales(wanted)
-        if find_spec("matplotlib") is None:
-            raise ValueError("the plot needs matplotlib, which is not installed: pip install 'insightedit[eval]'.")
-        check_folder(out)
-        call = {**call_settings(steps, guidance_scale), "batch_size": batch_size}
-        scene_sampler("editing", split=split, size=size or 64, seed=seed)  # told before the model is loaded
-        pipeline = open_model(model, device)
-        check_settings_of(pipeline, {"image_guidance_scale": wanted[0]})
-        size = size or int(pipeline.config["resolution"])
-        scenes, how = SceneSet(count, size, split, seed), {"batch_size": batch_size}
-        with progress_bar(count * len(wanted), "Editing") as advance:
-            how |= {"round_trip": round_trip_of(pipeline), "progress": advance}
-            found = curve.sweep(
-                lambda scale: edit_with(pipeline, seed=seed, **{**call, "image_guidance_scale": scale}),
-                wanted,
-                lambda edit_fn, controls: evaluate(edit_fn, scenes, **how, controls=controls),
-                _settings(pipeline, call),
-            )
-        console().print(curve.tradeoff_table(found))
-        for path in curve.write_tradeoff(found, out):
-            typer.echo(path)
+    try:
+        wanted = [float(part) for part in scales.split(",")]
+    except ValueError:
+        raise ValueError(f"--scales {scales}: numbers between commas are needed, e.g. 1.0,1.4,1.8.") from None
+    curve.check_scales(wanted)
+    if find_spec("matplotlib") is None:
+        raise ValueError("the plot needs matplotlib, which is not installed: pip install 'insightedit[eval]'.")
+    check_folder(out)
+    call = {**call_settings(steps, guidance_scale), "batch_size": batch_size}
+    scene_sampler("editing", split=split, size=size or 64, seed=seed)  # told before the model is loaded
+    pipeline = open_model(model, device)
+    check_settings_of(pipeline, {"image_guidance_scale": wanted[0]})
+    size = size or int(pipeline.config["resolution"])
+    scenes, how = SceneSet(count, size, split, seed), {"batch_size": batch_size}
+    with progress_bar(count * len(wanted), "Editing") as advance:
+        how |= {"round_trip": round_trip_of(pipeline), "progress": advance}
+        found = curve.sweep(
+            lambda scale: edit_with(pipeline, seed=seed, **{**call, "image_guidance_scale": scale}),
+            wanted,
+            lambda edit_fn, controls: evaluate(edit_fn, scenes, **how, controls=controls),
+            _settings(pipeline, call),
+        )
+    console().print(curve.tradeoff_table(found))
+    for path in curve.write_tradeoff(found, out):
+        typer.echo(path)
 
 
 def drift(
@@ -267,23 +252,22 @@ def drift(
     device: Device = None,
 ) -> None:
     """Let a model edit its own pictures: a null instruction, an edit and its undoing, several edits in a row."""
-    with one_sentence_errors():
-        from insightedit.evaluation.core.editing_methods import edit_with, open_model, round_trip_of
-        from insightedit.evaluation.scenes.benchmark import scene_sampler
-        from insightedit.evaluation.scenes.drift import drift_table, measure_drift, write_drift
+    from insightedit.evaluation.core.editing_methods import edit_with, open_model, round_trip_of
+    from insightedit.evaluation.scenes.benchmark import scene_sampler
+    from insightedit.evaluation.scenes.drift import drift_table, measure_drift, write_drift
 
-        check_folder(out)
-        scene_sampler("editing", split=split, size=size or 64, seed=seed)
-        call = {**call_settings(steps, guidance_scale, image_guidance_scale), "batch_size": batch_size}
-        pipeline = open_model(model, device)
-        size = size or int(pipeline.config["resolution"])
-        scenes: dict[str, Any] = {"count": count, "size": size, "turns": turns, "split": split, "seed": seed}
-        with progress_bar(turns + 3, "Editing") as advance:
-            report = measure_drift(
-                edit_with(pipeline, **call, seed=seed), **scenes, round_trip=round_trip_of(pipeline), progress=advance
-            )
-        console().print(drift_table(report))
-        typer.echo(write_drift(report, out, _settings(pipeline, call)))
+    check_folder(out)
+    scene_sampler("editing", split=split, size=size or 64, seed=seed)
+    call = {**call_settings(steps, guidance_scale, image_guidance_scale), "batch_size": batch_size}
+    pipeline = open_model(model, device)
+    size = size or int(pipeline.config["resolution"])
+    scenes: dict[str, Any] = {"count": count, "size": size, "turns": turns, "split": split, "seed": seed}
+    with progress_bar(turns + 3, "Editing") as advance:
+        report = measure_drift(
+            edit_with(pipeline, **call, seed=seed), **scenes, round_trip=round_trip_of(pipeline), progress=advance
+        )
+    console().print(drift_table(report))
+    typer.echo(write_drift(report, out, _settings(pipeline, call)))
 
 
 def baselines(
@@ -296,13 +280,12 @@ def baselines(
     seed: SceneSeed = 0,
 ) -> None:
     """Score eight fixed outputs whose order is known, from the right answer to uniform noise; no model runs."""
-    with one_sentence_errors():
-        from insightedit.evaluation.scenes.baselines import baselines_table, measure_baselines
+    from insightedit.evaluation.scenes.baselines import baselines_table, measure_baselines
 
-        names = tuple(name.strip() for name in tasks.split(","))
-        with progress_bar(count, "Scoring") as advance:
-            rows = measure_baselines(count=count, size=size, tasks=names, split=split, seed=seed, progress=advance)
-        console().print(baselines_table(rows))
+    names = tuple(name.strip() for name in tasks.split(","))
+    with progress_bar(count, "Scoring") as advance:
+        rows = measure_baselines(count=count, size=size, tasks=names, split=split, seed=seed, progress=advance)
+    console().print(baselines_table(rows))
 
 
 def _settings(pipeline: Any, call: dict[str, Any]) -> dict[str, Any]:

@@ -320,23 +320,22 @@ def list_benchmarks(
     name: Annotated[str | None, typer.Argument(help="A protocol, to see its columns; none: all benchmarks.")] = None,
 ) -> None:
     """Tell what can be measured: benchmarks with their protocols, or the columns of one protocol."""
-    with one_sentence_errors():
-        from insightedit.evaluation.core.protocols import PROTOCOLS, protocols_for
+    from insightedit.evaluation.core.protocols import PROTOCOLS, protocols_for
 
-        if name is not None:
-            for protocol in [PROTOCOLS[name]] if name in PROTOCOLS else protocols_for(name):
-                _print_protocol(protocol)
-            return
-        table = titled_table("Benchmarks", ["name", "samples", "splits", "licence", "protocols, the default first"])
-        table.columns[1].justify = "right"
-        for known in MODULES:
-            card = benchmark_loader(known).CARD
-            count = f"{card.counts['all']:,}" if "all" in card.counts else "any"
-            protocols = ", ".join(protocol.name for protocol in protocols_for(known))
-            table.add_row(known, count, ", ".join(card.splits) or "-", card.licence, protocols)
-        console().print(table)
-        typer.echo("insightedit eval NAME --help: where to get it, and its tree")
-        typer.echo("insightedit eval list PROTOCOL: its columns, paper and strict")
+    if name is not None:
+        for protocol in [PROTOCOLS[name]] if name in PROTOCOLS else protocols_for(name):
+            _print_protocol(protocol)
+        return
+    table = titled_table("Benchmarks", ["name", "samples", "splits", "licence", "protocols, the default first"])
+    table.columns[1].justify = "right"
+    for known in MODULES:
+        card = benchmark_loader(known).CARD
+        count = f"{card.counts['all']:,}" if "all" in card.counts else "any"
+        protocols = ", ".join(protocol.name for protocol in protocols_for(known))
+        table.add_row(known, count, ", ".join(card.splits) or "-", card.licence, protocols)
+    console().print(table)
+    typer.echo("insightedit eval NAME --help: where to get it, and its tree")
+    typer.echo("insightedit eval list PROTOCOL: its columns, paper and strict")
 
 
 def _print_protocol(protocol: Protocol) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insightedit.cli.options import Resamples
-from insightedit.console import MAX_SEED, console, one_sentence_errors, progress_bar, titled_table
+from insightedit.console import MAX_SEED, console, progress_bar, titled_table
 from insightedit.evaluation.reporting.table_formatting import Table, to_latex, to_markdown
 from insightedit.files import check_others
 
@@ -50,23 +50,22 @@ def table(
         insightedit eval table runs/eval/ours --published --format latex
         insightedit eval table runs/eval/ours --category PSNR:strict
     """
-    with one_sentence_errors():
-        from insightedit.evaluation.core.significance import Resampling
-        from insightedit.evaluation.reporting.runs import read_report_run
+    from insightedit.evaluation.core.significance import Resampling
+    from insightedit.evaluation.reporting.runs import read_report_run
 
-        write = _writer(form)
-        if published and category:
-            raise ValueError("--published and --category exclude each other: name one of them.")
-        how = Resampling(resamples=resamples)
-        runs = [read_report_run(folder) for folder in folders]
-        if published:
-            grids = _published_tables(runs, how)
-        elif category:
-            grids = category_tables(runs, category, how)
-        else:
-            grids = [noted_table(runs, how)]
-        for grid in grids:
-            typer.echo(write(grid))
+    write = _writer(form)
+    if published and category:
+        raise ValueError("--published and --category exclude each other: name one of them.")
+    how = Resampling(resamples=resamples)
+    runs = [read_report_run(folder) for folder in folders]
+    if published:
+        grids = _published_tables(runs, how)
+    elif category:
+        grids = category_tables(runs, category, how)
+    else:
+        grids = [noted_table(runs, how)]
+    for grid in grids:
+        typer.echo(write(grid))
 
 
 def _writer(form: str) -> Callable[[Table], str]:
@@ -135,26 +134,25 @@ def paired(
         insightedit eval paired runs/eval/ours runs/eval/ultraedit
         insightedit eval paired runs/eval/ours runs/eval/ultraedit --primary CLIP_I --metric CLIP_I --metric L1
     """
-    with one_sentence_errors():
-        from insightedit.evaluation.core.significance import Resampling
-        from insightedit.evaluation.reporting.run_tables import paired_runs
-        from insightedit.evaluation.reporting.runs import read_report_run
+    from insightedit.evaluation.core.significance import Resampling
+    from insightedit.evaluation.reporting.run_tables import paired_runs
+    from insightedit.evaluation.reporting.runs import read_report_run
 
-        write = _writer(form)
-        runs = [read_report_run(folder) for folder in (first, second)]
-        benches = [run.benchmark for run in runs]
-        if benches[0] != benches[1]:
-            raise ValueError(f"{first} is on {benches[0]}, {second} on {benches[1]}: compare on one benchmark.")
-        if runs[0].method == runs[1].method:
-            runs = [run.renamed(f"{run.method} ({run.folder})") for run in runs]
-        shared = [column for column in runs[0].columns if column in runs[1].columns]
-        columns = _chosen(shared, metric) if metric else shared
-        if not columns:
-            raise ValueError(f"{first} and {second} share no column that was measured in both.")
-        _chosen(columns, primary or [])
-        grid = paired_runs(runs, columns, primary or (), Resampling(resamples=resamples))
-        told = [f"{run.method}: {' '.join(run.card.apart)}" for run in runs if run.card.apart]
-        typer.echo(write(replace(grid, remarks=(*grid.remarks, *told))))
+    write = _writer(form)
+    runs = [read_report_run(folder) for folder in (first, second)]
+    benches = [run.benchmark for run in runs]
+    if benches[0] != benches[1]:
+        raise ValueError(f"{first} is on {benches[0]}, {second} on {benches[1]}: compare on one benchmark.")
+    if runs[0].method == runs[1].method:
+        runs = [run.renamed(f"{run.method} ({run.folder})") for run in runs]
+    shared = [column for column in runs[0].columns if column in runs[1].columns]
+    columns = _chosen(shared, metric) if metric else shared
+    if not columns:
+        raise ValueError(f"{first} and {second} share no column that was measured in both.")
+    _chosen(columns, primary or [])
+    grid = paired_runs(runs, columns, primary or (), Resampling(resamples=resamples))
+    told = [f"{run.method}: {' '.join(run.card.apart)}" for run in runs if run.card.apart]
+    typer.echo(write(replace(grid, remarks=(*grid.remarks, *told))))
 
 
 def report(
@@ -172,24 +170,23 @@ def report(
     sheets: Annotated[bool, typer.Option(help="Also write a contact sheet of each category.")] = True,
 ) -> None:
     """Tables, plots, failures and contact sheets of a run as one HTML file that loads nothing."""
-    with one_sentence_errors():
-        from insightedit.evaluation.core.significance import Resampling
-        from insightedit.evaluation.reporting.html_report import write_html_report
+    from insightedit.evaluation.core.significance import Resampling
+    from insightedit.evaluation.reporting.html_report import write_html_report
 
-        if out is not None and out.suffix.lower() not in (".html", ".htm"):
-            raise ValueError(f"--out {out}: name a file that ends in .html.")
-        check_others({"--out": out})
-        if bool(votes) != (key is not None):
-            raise ValueError("--votes and --key go together: name the raters' files and their page's key.json.")
-        align = None
-        if votes and key is not None:
-            from insightedit.evaluation.judge.votes import count_votes, read_key, read_votes
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--out {out}: name a file that ends in .html.")
+    check_others({"--out": out})
+    if bool(votes) != (key is not None):
+        raise ValueError("--votes and --key go together: name the raters' files and their page's key.json.")
+    align = None
+    if votes and key is not None:
+        from insightedit.evaluation.judge.votes import count_votes, read_key, read_votes
 
-            align = count_votes(read_key(key), [read_votes(path) for path in votes])
-        how = Resampling(resamples=resamples, seed=seed)
-        chosen = {"order": by, "seed": seed, "with_sheets": sheets, "votes": align}
-        for path in write_html_report(folders, out, how=how, **chosen):
-            typer.echo(path)
+        align = count_votes(read_key(key), [read_votes(path) for path in votes])
+    how = Resampling(resamples=resamples, seed=seed)
+    chosen = {"order": by, "seed": seed, "with_sheets": sheets, "votes": align}
+    for path in write_html_report(folders, out, how=how, **chosen):
+        typer.echo(path)
 
 
 def rate(
@@ -208,20 +205,19 @@ def rate(
         insightedit eval rate runs/eval/ours runs/eval/ultraedit --page rating/ --count 30
         insightedit eval rate votes1.json votes2.json votes3.json --key rating/key.json
     """
-    with one_sentence_errors():
-        from insightedit.evaluation.judge import votes
+    from insightedit.evaluation.judge import votes
 
-        if (page is None) == (key is None):
-            raise ValueError("--page FOLDER writes a page, --key key.json counts votes: name one of them.")
-        if key is not None:
-            report = votes.count_votes(votes.read_key(key), [votes.read_votes(path) for path in inputs])
-            console().print(votes.votes_table(report))
-            return
-        assert page is not None
-        items = _rating_items(inputs, count, seed)
-        html, secret = votes.write_rating_page(page, items, seed=seed, raters=raters)
-        typer.echo(f"{html}  {len(items)} samples; send it to the raters")
-        typer.echo(f"{secret}  keep it from them; then: insightedit eval rate VOTES... --key {secret}")
+    if (page is None) == (key is None):
+        raise ValueError("--page FOLDER writes a page, --key key.json counts votes: name one of them.")
+    if key is not None:
+        report = votes.count_votes(votes.read_key(key), [votes.read_votes(path) for path in inputs])
+        console().print(votes.votes_table(report))
+        return
+    assert page is not None
+    items = _rating_items(inputs, count, seed)
+    html, secret = votes.write_rating_page(page, items, seed=seed, raters=raters)
+    typer.echo(f"{html}  {len(items)} samples; send it to the raters")
+    typer.echo(f"{secret}  keep it from them; then: insightedit eval rate VOTES... --key {secret}")
 
 
 def _rating_items(folders: Sequence[Path], count: int | None, seed: int) -> list[RatingItem]:
@@ -265,34 +261,31 @@ def judge_replay(
     Examples:
         insightedit eval judge-replay runs/eval/judged
     """
-    with one_sentence_errors():
-        from insightedit.chat.clients import MissingReplyError
-        from insightedit.evaluation.judge.viescore import summarise
+    from insightedit.chat.clients import MissingReplyError
+    from insightedit.evaluation.judge.viescore import summarise
 
-        try:
-            verdicts, differing, total = _replay(folder, replies)
-        except MissingReplyError as error:
-            raise ValueError(str(error)) from error
-        summary = summarise(verdicts)
-        days = " to ".join(dict.fromkeys(day for day in summary.dates if day)) or "unknown"
-        title = f"{summary.judge}, rubric {summary.rubric} {summary.rubric_hash}, replies of {days}"
-        shown = titled_table(title, [""], ["n", "mean", "missing as 0", "mean of categories"])
-        for name, column in summary.columns.items():
-            means = (column.mean, column.pessimistic, summary.macro[name].mean)
-            shown.add_row(name, str(column.n), *("-" if value is None else f"{value:.3f}" for value in means))
-        screen = console()
-        screen.print(shown)
-        missing = f"{summary.missing_samples} of {summary.n} samples without an answer"
-        reasons = ", ".join(f"{name} {count}" for name, count in summary.reasons.items())
-        screen.print(f"{missing}{f' ({reasons})' if reasons else ''}.", highlight=False)
-        for name, kappa in summary.repeat_kappa.items():
-            agreement = "undefined" if kappa is None else f"{kappa:.2f}"
-            screen.print(f"Agreement of the repeats, {name}: kappa {agreement}.", highlight=False)
-        if differing:
-            raise ValueError(
-                f"{differing} of {total} numbers of {folder} do not follow from the replies: measure again."
-            )
-        typer.echo(f"All {total} numbers of {folder} follow from the replies.")
+    try:
+        verdicts, differing, total = _replay(folder, replies)
+    except MissingReplyError as error:
+        raise ValueError(str(error)) from error
+    summary = summarise(verdicts)
+    days = " to ".join(dict.fromkeys(day for day in summary.dates if day)) or "unknown"
+    title = f"{summary.judge}, rubric {summary.rubric} {summary.rubric_hash}, replies of {days}"
+    shown = titled_table(title, [""], ["n", "mean", "missing as 0", "mean of categories"])
+    for name, column in summary.columns.items():
+        means = (column.mean, column.pessimistic, summary.macro[name].mean)
+        shown.add_row(name, str(column.n), *("-" if value is None else f"{value:.3f}" for value in means))
+    screen = console()
+    screen.print(shown)
+    missing = f"{summary.missing_samples} of {summary.n} samples without an answer"
+    reasons = ", ".join(f"{name} {count}" for name, count in summary.reasons.items())
+    screen.print(f"{missing}{f' ({reasons})' if reasons else ''}.", highlight=False)
+    for name, kappa in summary.repeat_kappa.items():
+        agreement = "undefined" if kappa is None else f"{kappa:.2f}"
+        screen.print(f"Agreement of the repeats, {name}: kappa {agreement}.", highlight=False)
+    if differing:
+        raise ValueError(f"{differing} of {total} numbers of {folder} do not follow from the replies: measure again.")
+    typer.echo(f"All {total} numbers of {folder} follow from the replies.")
 
 
 def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int]:

@@ -18,8 +18,16 @@ import typer
 
 from insightedit import __version__
 from insightedit.cli.models import export, import_, info, push
-from insightedit.cli.options import Device, ImageScale, Model, Overwrite, PromptScale, Steps, TextScale
-from insightedit.console import MAX_SEED, Command, Group, in_one_sentence, one_sentence_errors, quiet_libraries, say
+from insightedit.cli.options import Device, ImageScale, Model, Overwrite, PromptScale, Steps, TextScale, call_settings
+from insightedit.console import (
+    MAX_SEED,
+    Command,
+    command_group,
+    in_one_sentence,
+    one_sentence_errors,
+    quiet_libraries,
+    say,
+)
 
 if TYPE_CHECKING:
     from insightedit.cli.edit_jobs import EditJob, EditPlan
@@ -28,15 +36,7 @@ if TYPE_CHECKING:
 
 WARNED = 3  # exit code of --strict
 
-app = typer.Typer(
-    rich_markup_mode=None,
-    name="insightedit",
-    help="Edit pictures by instruction, measure how well it works, and hand models on.",
-    cls=Group,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = command_group("Edit pictures by instruction, measure how well it works, and hand models on.")
 
 
 def main() -> None:
@@ -119,53 +119,40 @@ def edit(
     device: Device = None,
 ) -> None:
     """Edit a picture, or every picture of a folder, by instruction; or draw a new one."""
-    with one_sentence_errors():
-        from insightedit.cli.edit_jobs import picture_and_words, plan_edits
+    from insightedit.cli.edit_jobs import picture_and_words, plan_edits
 
-        place, words = picture_and_words(image, instruction)
-        read = {"--mask": mask, "--reference": reference}
-        plan = plan_edits(place, output, report, before_after, read=read, overwrite=overwrite)
-        if plan.others:
-            some = ", ".join(path.name for path in plan.others[:3]) + ", ..." * (len(plan.others) > 3)
-            typer.echo(f"Passed over, since no pictures by their endings: {len(plan.others)} ({some})", err=True)
-        if plan.kept:
-            shown = (
-                f"{len(plan.kept)} were there already and are kept, e.g. {plan.kept[0]} (--overwrite replaces them)"
-            )
-            typer.echo(shown if plan.is_folder else f"{plan.kept[0]} was there already and is kept")
-        if not plan.jobs:
-            return
-        given = {
-            "num_inference_steps": steps,
-            "guidance_scale": guidance_scale,
-            "image_guidance_scale": image_guidance_scale,
-            "image_prompt_scale": image_prompt_scale,
-            "mask": mask,
-            "describe": describe or None,
-        }
-        settings = {name: value for name, value in given.items() if value is not None}
-        settings["background_lock"] = background_lock
-        check_early(words, plan, settings, reference or [])
-        started = time.perf_counter()
-        quiet_libraries()
-        from insightedit.pipelines.loading import load_pipeline
+    place, words = picture_and_words(image, instruction)
+    read = {"--mask": mask, "--reference": reference}
+    plan = plan_edits(place, output, report, before_after, read=read, overwrite=overwrite)
+    if plan.others:
+        some = ", ".join(path.name for path in plan.others[:3]) + ", ..." * (len(plan.others) > 3)
+        typer.echo(f"Passed over, since no pictures by their endings: {len(plan.others)} ({some})", err=True)
+    if plan.kept:
+        shown = f"{len(plan.kept)} were there already and are kept, e.g. {plan.kept[0]} (--overwrite replaces them)"
+        typer.echo(shown if plan.is_folder else f"{plan.kept[0]} was there already and is kept")
+    if not plan.jobs:
+        return
+    given = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale)
+    given |= {"mask": mask, "describe": describe or None}
+    settings = {name: value for name, value in given.items() if value is not None}
+    settings["background_lock"] = background_lock
+    check_early(words, plan, settings, reference or [])
+    started = time.perf_counter()
+    quiet_libraries()
+    from insightedit.pipelines.loading import load_pipeline
 
-        pipeline = load_pipeline(model, device)
-        typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
-        settings |= pipeline.reference_options(reference or [])
-        check_model(pipeline, plan.jobs, settings)
-        plan.jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
-        _run_jobs(pipeline, plan, words, seed, settings, strict)
+    pipeline = load_pipeline(model, device)
+    typer.echo(f"Model loaded in {time.perf_counter() - started:.1f} s ({pipeline.device.type})")
+    settings |= pipeline.reference_options(reference or [])
+    check_model(pipeline, plan.jobs, settings)
+    plan.jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
+    _run_jobs(pipeline, plan, words, seed, settings, strict)
 
 
 def check_model(
     pipeline: InsightEditPipeline | InterleavedEditPipeline, jobs: list[EditJob], settings: dict[str, Any]
 ) -> None:
-    """Refuse what the loaded model has no use for.
-
-    Raises:
-        ValueError: for an option of another kind of model, or a blank canvas for one that only edits.
-    """
+    """Refuse an option of another kind of model, or a blank canvas for one that only edits."""
     known = inspect.signature(pipeline.__call__).parameters
     unused = [f"--{name.replace('_', '-')}" for name in settings if name not in known]
     if unused:
@@ -175,12 +162,7 @@ def check_model(
 
 
 def check_early(instruction: str, plan: EditPlan, settings: dict[str, Any], references: list[Path]) -> None:
-    """Find what the user got wrong before the model is loaded.
-
-    Raises:
-        ValueError: for an empty instruction, an unreadable picture, or a file ending that cannot be written.
-        FileNotFoundError: if a picture is missing.
-    """
+    """Find what the user got wrong before the model is loaded."""
     from insightedit.images.provenance import check_output
     from insightedit.images.reading import read_picture
     from insightedit.pipelines.inputs import read_masks

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from insightedit.console import MAX_TRAINING_STEPS, one_sentence_errors, quiet_libraries
+from insightedit.console import MAX_TRAINING_STEPS, quiet_libraries
 
 
 def export(
@@ -41,31 +41,30 @@ def export(
     ] = False,
 ) -> None:
     """Write the model of a training run as one folder that anybody can load, and upload it."""
-    with one_sentence_errors():
-        if push_to:
-            from insightedit.export.push import check_target
+    if push_to:
+        from insightedit.export.push import check_target
 
-            check_target(push_to, private=private)  # before the work, not after it
-        elif private or replace:
-            raise ValueError("--private and --replace are for uploading: give --push-to owner/name, too.")
-        quiet_libraries()
-        from insightedit.export.checks import own_samples
-        from insightedit.export.folder import export_run
+        check_target(push_to, private=private)  # before the work, not after it
+    elif private or replace:
+        raise ValueError("--private and --replace are for uploading: give --push-to owner/name, too.")
+    quiet_libraries()
+    from insightedit.export.checks import own_samples
+    from insightedit.export.folder import export_run
 
-        folder = export_run(
-            run,
-            output,
-            ema=ema,
-            report=report,
-            merge_lora=merge_lora,
-            dtype=dtype,
-            samples=own_samples(sample) if sample else scenes,
-            name=push_to,
-        )
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        typer.echo(f"{folder}  {size / 1e6:.1f} MB")
-        if push_to:
-            _push(folder, push_to, private, replace)
+    folder = export_run(
+        run,
+        output,
+        ema=ema,
+        report=report,
+        merge_lora=merge_lora,
+        dtype=dtype,
+        samples=own_samples(sample) if sample else scenes,
+        name=push_to,
+    )
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    typer.echo(f"{folder}  {size / 1e6:.1f} MB")
+    if push_to:
+        push(folder, push_to, private, replace)
 
 
 def push(
@@ -77,8 +76,13 @@ def push(
     ] = False,
 ) -> None:
     """Upload a model folder to the hub, or go on with an interrupted upload."""
-    with one_sentence_errors():
-        _push(folder, repository, private, replace)
+    from insightedit.export.push import push_folder
+
+    done = push_folder(folder, repository, private=private, replace=replace)
+    there = f", {done.already_there} of them were there already" if done.already_there else ""
+    typer.echo(f"{done.url}  {done.files} files{there}")
+    if done.left_out:
+        typer.echo(f"{done.left_out} other files in {folder} stay here: a push takes what an export wrote.")
 
 
 def import_(
@@ -118,39 +122,37 @@ def import_(
 
     Parts for --base, what is mapped, and licences: docs/importing.md.
     """
-    with one_sentence_errors():
-        quiet_libraries()
-        from rich.console import Console
+    quiet_libraries()
+    from rich.console import Console
 
-        from insightedit.export.importers import import_checkpoint
+    from insightedit.export.importers import import_checkpoint
 
-        report = import_checkpoint(system, source, output, bases=base or (), step=step, dtype=dtype)
-        for table in report.tables():
-            Console().print(table)
-        typer.echo(f"{output}  {system}, weights {dtype}")
+    report = import_checkpoint(system, source, output, bases=base or (), step=step, dtype=dtype)
+    for table in report.tables():
+        Console().print(table)
+    typer.echo(f"{output}  {system}, weights {dtype}")
 
 
 def info(
     model: Annotated[str | None, typer.Option(help="Model folder. Default: the one that comes along.")] = None,
 ) -> None:
     """Print versions, devices and what the model says about itself."""
-    with one_sentence_errors():
-        import torch
+    import torch
 
-        from insightedit.pipelines.base import software_versions
-        from insightedit.pipelines.loading import describe_model
+    from insightedit.pipelines.base import software_versions
+    from insightedit.pipelines.loading import describe_model
 
-        devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        _print_facts({**software_versions(), "devices": "; ".join(devices)})
-        try:
-            facts = describe_model(model)
-        except FileNotFoundError as error:
-            if model is not None:
-                raise
-            _print_facts({"model": str(error)})
-            return
-        typer.echo("model")
-        _print_facts(facts, "  ")
+    devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    _print_facts({**software_versions(), "devices": "; ".join(devices)})
+    try:
+        facts = describe_model(model)
+    except FileNotFoundError as error:
+        if model is not None:
+            raise
+        _print_facts({"model": str(error)})
+        return
+    typer.echo("model")
+    _print_facts(facts, "  ")
 
 
 def _print_facts(facts: dict[str, str], indent: str = "") -> None:
@@ -162,13 +164,3 @@ def _print_facts(facts: dict[str, str], indent: str = "") -> None:
         for line in value.split("; "):
             typer.echo(textwrap.fill(line, initial_indent=first, subsequent_indent=after + "  ", **options))
             first = after
-
-
-def _push(folder: Path, repository: str, private: bool, replace: bool) -> None:
-    from insightedit.export.push import push_folder
-
-    done = push_folder(folder, repository, private=private, replace=replace)
-    there = f", {done.already_there} of them were there already" if done.already_there else ""
-    typer.echo(f"{done.url}  {done.files} files{there}")
-    if done.left_out:
-        typer.echo(f"{done.left_out} other files in {folder} stay here: a push takes what an export wrote.")

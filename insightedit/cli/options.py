@@ -14,11 +14,7 @@ MAX_RESAMPLES = 1_000_000
 
 
 def check_device(name: str | None) -> str | None:
-    """Callback of --device.
-
-    Raises:
-        typer.BadParameter: if this machine has no such device.
-    """
+    """Callback of --device: refuses what this machine has not."""
     from insightedit.modeling.devices import find_device
 
     if name is not None:

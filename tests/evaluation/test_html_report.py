@@ -492,14 +492,10 @@ def test_scenes_keep_pictures_and_make_the_same_page(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_and_teaches(folder: Path, tmp_path: Path) -> None:
-    from insightedit.cli import eval_reading as report_cli
+    from insightedit.cli.eval import app
 
     def invoke(*arguments: object) -> Any:
-        import typer
-
-        app = typer.Typer()
-        app.command()(report_cli.report)
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+        return CliRunner().invoke(app, ["report", *map(str, arguments)])
 
     made = invoke(
         folder, "--out", tmp_path / "x.html", "--by", "PSNR:strict", "--seed", 3, "--resamples", 9, "--no-sheets"

@@ -47,13 +47,7 @@ def check_paths(outputs: Mapping[str, Paths], inputs: Mapping[str, Paths] | None
     """Refuse, before any work, outputs that would destroy an input or each other.
 
     Symbolic and hard links, `./a` for `a`, and names that some file systems hold to be one (`A.png`, `a.png`) count.
-
-    Args:
-        outputs: what names the files, e.g. "--report" -> one path, several or None.
-        inputs: the same for what is read.
-
-    Raises:
-        ValueError: names both; also for a name that no file system takes.
+    Both are files by what names them, e.g. "--report" -> one path, several or None.
     """
     taken: dict[object, str] = {}
     for name, path in _flat(inputs or {}):
@@ -70,14 +64,7 @@ def check_paths(outputs: Mapping[str, Paths], inputs: Mapping[str, Paths] | None
 def check_outside(name: str, folder: PathLike, other: str, source: PathLike | None) -> None:
     """Refuse a folder to write to that is what is read, or lies in it: the next run would read what this one wrote.
 
-    Args:
-        name: of the option, for the message.
-        folder: to be written.
-        other: what is read, in words.
-        source: folder that is read; anything else passes.
-
-    Raises:
-        ValueError: names both.
+    `name` is the option's, `other` says in words what is read; a source that is no folder passes.
     """
     if source is None or not os.path.isdir(source):
         return
@@ -87,14 +74,7 @@ def check_outside(name: str, folder: PathLike, other: str, source: PathLike | No
 
 
 def check_folder(folder: PathLike) -> None:
-    """Refuse, before any work, a folder to write to that cannot be one.
-
-    Args:
-        folder: to be written; it need not be there.
-
-    Raises:
-        ValueError: if it, or what it would lie in, is there and is no folder.
-    """
+    """Refuse, before any work, a folder to write to that is, or would lie in, something that is no folder."""
     for place in (Path(folder), *Path(folder).parents):
         if os.path.isdir(place):
             return
@@ -104,15 +84,7 @@ def check_folder(folder: PathLike) -> None:
 
 
 def check_others(outputs: Mapping[str, Paths], instead: str = "write to another one") -> None:
-    """Refuse outputs that are there and that this package did not write; empty files may be filled.
-
-    Args:
-        outputs: as for `check_paths`.
-        instead: what to do, for the message.
-
-    Raises:
-        ValueError: names the file.
-    """
+    """Refuse outputs that are there and that this package did not write; empty files may be filled."""
     for name, path in _flat(outputs):
         path = Path(path)
         if path.is_file() and path.stat().st_size and SIGNATURE not in path.read_bytes():
@@ -132,9 +104,7 @@ def _identity(path: PathLike) -> object:
         found = os.stat(real)
         return found.st_dev, found.st_ino
     folder, name = os.path.split(real)
-    place: object = folder
-    with suppress(OSError):
-        place = os.stat(folder).st_dev, os.stat(folder).st_ino
+    place = _identity(folder) if os.path.exists(folder) else folder
     return place, unicodedata.normalize("NFC", name).casefold()
 
 
@@ -239,18 +209,8 @@ def staging(
 ) -> Iterator[Path]:
     """A place on the same disk to make a folder in; `replace_folder` puts it in place.
 
-    What killed processes left there is cleared first: a replacement that was cut off goes back.
-
-    Args:
-        folder: where the result is to be.
-        owned: as for `replace_folder`.
-        marker: as for `replace_folder`.
-
-    Yields:
-        A folder for everything temporary; gone when the block ends.
-
-    Raises:
-        OSError: if nothing can be written there.
+    What killed processes left there is cleared first: a replacement that was cut off goes back. What it yields is a
+    folder for everything temporary; it is gone when the block ends. `owned` and `marker` are as for `replace_folder`.
     """
     folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -273,12 +233,9 @@ def replace_folder(new: Path, folder: PathLike, owned: Callable[[Path], bool], *
 
     Args:
         new: the finished folder, in a folder from `staging`.
-        folder: its place.
+        folder: its place; untouched if the disk refuses.
         owned: whether a file of the old folder, by its path in it, is ours to remove.
         marker: file without which the folder is none of its kind.
-
-    Raises:
-        OSError: if the disk refuses; the old folder is untouched.
     """
     folder = Path(os.path.realpath(folder))
     open_to_others(new)
@@ -387,11 +344,7 @@ def _umask() -> int:
 
 @contextmanager
 def lock_folder(folder: PathLike) -> Iterator[None]:
-    """Hold a folder for this process alone; a crash frees it.
-
-    Raises:
-        ValueError: if another process holds it; says which.
-    """
+    """Hold a folder for this process alone; a crash frees it."""
     folder = Path(folder)
     lock, note = FileLock(folder / ".lock"), folder / ".lock.json"
     try:
@@ -430,11 +383,7 @@ def is_junk(path: Path) -> bool:
 
 
 def drop_cut_line(path: Path) -> int:
-    """Remove what follows the last line break of a file, which a killed run leaves behind.
-
-    Returns:
-        Bytes removed; 0 for a whole, an empty or a missing file.
-    """
+    """Remove what follows the last line break of a file, as a killed run leaves it; the number of bytes removed."""
     if not path.is_file():
         return 0
     with path.open("r+b") as stream:

@@ -1,5 +1,5 @@
 """`python -m data_recipes.formats`: pairs from one layout into another."""
 
-from data_recipes.formats.cli import main
+from data_recipes.formats.cli import app
 
-main()
+app(prog_name="python -m data_recipes.formats")

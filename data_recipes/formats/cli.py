@@ -49,11 +49,6 @@ WRITERS: dict[str, Callable[[Iterable[Record], Path], int]] = {
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
 
-def main() -> None:
-    """Run the command line."""
-    app(prog_name="python -m data_recipes.formats")
-
-
 @app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
 def write(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="File or folder of pairs.")],

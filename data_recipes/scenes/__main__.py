@@ -1,5 +1,5 @@
 """`python -m data_recipes.scenes`."""
 
-from data_recipes.scenes.cli import main
+from data_recipes.scenes.cli import app
 
-main()
+app(prog_name="python -m data_recipes.scenes")

@@ -35,11 +35,6 @@ The same command again goes on where a run was stopped. One folder holds one spl
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
 
-def main() -> None:
-    """Run the command line."""
-    app(prog_name="python -m data_recipes.scenes")
-
-
 @app.command(cls=Command, epilog=EXAMPLES, no_args_is_help=True)
 def write(
     out: Annotated[

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from insightedit.console import Command, command_group, quiet_libraries, titled_table
+from insightedit.console import Command, command_group, console, quiet_libraries, titled_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
     from insightedit.config.schema import Config
-    from insightedit.images.sheets import Sheet, SheetTable
+    from insightedit.images.sheets import Sheet
     from insightedit.training.preview import Preview
 
 LAST_STAGE = 3
@@ -67,12 +65,25 @@ def preview(
     if init_from is not None and not Path(str(whole.init_from)).is_dir():
         raise ValueError(f"--init-from {init_from}: there is no such folder; check the path, or leave it out.")
     quiet_libraries()
-    from insightedit.console import console
+    from rich.markup import escape
+
     from insightedit.training.preview import preview as look
 
     seen = look(whole, samples=samples, draws=draws)
     made = build_sheet(seen, whole)
-    print_preview(made, console())
+    screen = console()
+    for note in made.notes:
+        screen.print(escape(note))
+    for shares in made.tables:
+        table = titled_table(shares.title, shares.head[:1], shares.head[1:])
+        for row in shares.rows:
+            table.add_row(*map(escape, row))
+        screen.print(table)
+    for card in (card for section in made.sections for card in section.cards):
+        screen.print(f"\n{card.title}", style="bold", markup=False)
+        for line in card.lines:
+            text = "".join(f"{OPEN}{run.text}{CLOSE}" if run.style == "learned" else run.text for run in line.runs)
+            screen.print(text, markup=False, highlight=False, soft_wrap=line.is_code)
     write_pair_sheet(made, sheet)
     typer.echo(f"{sheet}  {len(seen.samples)} samples")
 
@@ -93,27 +104,9 @@ def read_config(name: str, stage: int | None, overlays: Sequence[str], overrides
     return load_config(name, stage, overlays, overrides)
 
 
-def print_preview(sheet: Sheet, console: Console) -> None:
-    """Shares and samples as text."""
-    from rich.markup import escape
-
-    for note in sheet.notes:
-        console.print(escape(note))
-    for shares in sheet.tables:
-        table = titled_table(shares.title, shares.head[:1], shares.head[1:])
-        for row in shares.rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
-    for card in (card for section in sheet.sections for card in section.cards):
-        console.print(f"\n{card.title}", style="bold", markup=False)
-        for line in card.lines:
-            text = "".join(f"{OPEN}{run.text}{CLOSE}" if run.style == "learned" else run.text for run in line.runs)
-            console.print(text, markup=False, highlight=False, soft_wrap=line.is_code)
-
-
 def build_sheet(seen: Preview, config: Config) -> Sheet:
     """The sheet of a preview."""
-    from insightedit.images.sheets import PairCard, Paragraph, Section, Sheet, Tile
+    from insightedit.images.sheets import PairCard, Paragraph, Section, Sheet, SheetTable, Tile
 
     cards = []
     for sample in seen.samples:
@@ -136,13 +129,6 @@ def build_sheet(seen: Preview, config: Config) -> Sheet:
     )
     about = "Green tokens are learned by the language loss. Pictures are as the autoencoder gets them."
     section = Section("Samples", tuple(cards), about)
-    return Sheet(f"{stage}: what it sees", (note,), (shares_table(seen),), (section,))
-
-
-def shares_table(seen: Preview) -> SheetTable:
-    """Sources with their configured and drawn shares."""
-    from insightedit.images.sheets import SheetTable
-
     rows = tuple(
         (
             share.name,
@@ -156,4 +142,5 @@ def shares_table(seen: Preview) -> SheetTable:
         for share in seen.shares
     )
     head = ("source", "records", "configured", "drawn", "draws", "visits of each", "broken, of those read")
-    return SheetTable(f"Sources, over {seen.draws} draws", head, rows)
+    shares = SheetTable(f"Sources, over {seen.draws} draws", head, rows)
+    return Sheet(f"{stage}: what it sees", (note,), (shares,), (section,))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from insightedit.cli import eval_benchmarks
+from insightedit.cli import eval_benchmarks, eval_reading
 from insightedit.cli.options import (
     BatchSize,
     Device,
@@ -298,8 +298,11 @@ def _settings(pipeline: Any, call: dict[str, Any]) -> dict[str, Any]:
     return {**about, **given(call), "versions": software_versions()}
 
 
+# in the order in which help lists them
 for command in (tradeoff, drift, baselines):
     app.command(cls=Command)(command)
-eval_benchmarks.register(app)
-for command in (scenes, compare):
+for name, line in eval_benchmarks.SHORT.items():
+    app.command(name, cls=eval_benchmarks.BenchmarkCommand, help=line)(eval_benchmarks.evaluate)
+app.command("list", cls=Command)(eval_benchmarks.list_benchmarks)
+for command in (*eval_reading.COMMANDS, scenes, compare):
     app.command(cls=Command)(command)

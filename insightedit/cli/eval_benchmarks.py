@@ -61,19 +61,11 @@ SHORT = {
 JUDGES = ("endpoint", "local", "recorded")
 MAX_SEEDS = 100  # pictures per sample
 
-Folder = Annotated[Path, typer.Argument(help="The benchmark's files, as published.", show_default=False)]
-Model = Annotated[str | None, typer.Option(help="Model folder or hub id that edits the pictures.")]
 Results = Annotated[Path | None, typer.Option(help="Folder of pictures that any editor made, SAMPLE_ID.png.")]
-Method = Annotated[str | None, typer.Option(help="Row of the table. Default: name of the folder or model.")]
-Rules = Annotated[str | None, typer.Option(help="By which rules; `insightedit eval list` tells which.")]
-Split = Annotated[str | None, typer.Option(help="Part of the benchmark. Default: the first one.")]
-Out = Annotated[Path | None, typer.Option(help="Folder to write. Default: runs/eval/BENCHMARK.")]
 Dump = Annotated[
     Path | None, typer.Option(help="Only write samples.jsonl with ids and instructions there, and the pictures.")
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first samples, to try things out.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Measure what --results has, if some are missing.")]
-Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED - MAX_SEEDS, help="Of the noise.")]
 Seeds = Annotated[
     int | None, typer.Option(min=1, max=MAX_SEEDS, help="Pictures per sample. Default: the protocol's, mostly 1.")
 ]
@@ -85,14 +77,10 @@ Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", help="MODULE:NAME of a metric of your own, measured besides; repeat it."),
 ]
-RequireAll = Annotated[bool, typer.Option("--require-all", help="Stop at once if an encoder is missing.")]
-JudgeKind = Annotated[str | None, typer.Option("--judge", help="endpoint, local or recorded.")]
 JudgeModel = Annotated[str | None, typer.Option(help="Name at the endpoint, or folder; pin a dated version.")]
-JudgeUrl = Annotated[str | None, typer.Option(help="Of an endpoint. Default: OpenAI's.")]
 JudgeKey = Annotated[
     str, typer.Option(help="Environment variable with the endpoint's key; '' for a server without one.")
 ]
-JudgeReplies = Annotated[Path | None, typer.Option(help="File of replies. Default: judge.jsonl in --out.")]
 JudgeRate = Annotated[
     float | None, typer.Option(min=0.01, max=1e6, callback=finite, help="Requests per minute at most.")
 ]
@@ -143,28 +131,19 @@ class BenchmarkCommand(Command):
         super().format_help(ctx, formatter)
 
 
-def register(app: typer.Typer) -> None:
-    """Add a command for each published benchmark, and those that read what was measured."""
-    for name, line in SHORT.items():
-        app.command(name, cls=BenchmarkCommand, help=line)(evaluate)
-    app.command("list", cls=Command)(list_benchmarks)
-    for name, command in eval_reading.COMMANDS.items():
-        app.command(name, cls=Command)(command)
-
-
 def evaluate(
     context: typer.Context,
-    folder: Folder,
-    model: Model = None,
+    folder: Annotated[Path, typer.Argument(help="The benchmark's files, as published.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="Model folder or hub id that edits the pictures.")] = None,
     results: Results = None,
-    method: Method = None,
-    protocol: Rules = None,
-    split: Split = None,
-    out: Out = None,
+    method: Annotated[str | None, typer.Option(help="Row of the table. Default: name of the folder or model.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="By which rules; `insightedit eval list` tells which.")] = None,
+    split: Annotated[str | None, typer.Option(help="Part of the benchmark. Default: the first one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write. Default: runs/eval/BENCHMARK.")] = None,
     dump: Dump = None,
-    limit: Limit = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first samples, to try things out.")] = None,
     partial: Partial = False,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED - MAX_SEEDS, help="Of the noise.")] = 0,
     seeds: Seeds = None,
     steps: Steps = None,
     guidance_scale: TextScale = None,
@@ -175,12 +154,12 @@ def evaluate(
     device: Device = None,
     weights: Weights = None,
     metric: Metrics = None,
-    require_all: RequireAll = False,
-    judge: JudgeKind = None,
+    require_all: Annotated[bool, typer.Option("--require-all", help="Stop at once if an encoder is missing.")] = False,
+    judge: Annotated[str | None, typer.Option("--judge", help="endpoint, local or recorded.")] = None,
     judge_model: JudgeModel = None,
-    judge_url: JudgeUrl = None,
+    judge_url: Annotated[str | None, typer.Option(help="Of an endpoint. Default: OpenAI's.")] = None,
     judge_key: JudgeKey = "OPENAI_API_KEY",
-    judge_replies: JudgeReplies = None,
+    judge_replies: Annotated[Path | None, typer.Option(help="File of replies. Default: judge.jsonl in --out.")] = None,
     judge_rate: JudgeRate = None,
 ) -> None:
     """Measure an editor on a benchmark."""

@@ -336,4 +336,4 @@ def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int
     return verdicts, differing, len(before)
 
 
-COMMANDS = {"table": table, "paired": paired, "rate": rate, "judge-replay": judge_replay, "report": report}
+COMMANDS = (table, paired, rate, judge_replay, report)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from insightedit.cli.data import app, build_sheet, read_config, shares_table
+from insightedit.cli.data import app, build_sheet, read_config
 from insightedit.config.load import dump_config, load_config
 from insightedit.datasets.loader import StepLoader
 from insightedit.images.sheets import (
@@ -84,14 +84,15 @@ def test_shares_are_counted_over_the_stream(tmp_path):
         f"data.sources=[{{kind: scenes, weight: 3}}, {{kind: instructpix2pix, path: {tmp_path / 'ip2p'}, weight: 1}}]",
         "train.max_steps=90",
     ]
-    seen = preview(config("insightedit", 3, *words), samples=2, draws=4000)
+    whole = config("insightedit", 3, *words)
+    seen = preview(whole, samples=2, draws=4000)
     scenes, pairs = seen.shares
     assert (scenes.name, scenes.records, scenes.configured, scenes.visits) == ("0-scenes", None, 0.75, None)
     assert (pairs.name, pairs.records) == ("1-instructpix2pix", 18)
     assert pairs.visits == pytest.approx(90 * 2 * 0.25 / 18)
     assert scenes.drawn + pairs.drawn == 4000
     assert abs(pairs.drawn - 1000) < 110  # four standard deviations
-    (row, other) = shares_table(seen).rows
+    (row, other) = build_sheet(seen, whole).tables[0].rows
     assert row[:3] == ("0-scenes", "endless", "75.0 %")
     assert other[5] == "2.50"
 
@@ -102,7 +103,7 @@ def test_broken_records_are_counted_by_source(tmp_path):
     seen = preview(whole, samples=6, draws=10)
     assert seen.broken["0-reasonedit"] >= 1
     assert {sample.record.key for sample in seen.samples} == {"reasonedit/0000"}
-    assert shares_table(seen).rows[0][-1] == str(seen.broken["0-reasonedit"])
+    assert build_sheet(seen, whole).tables[0].rows[0][-1] == str(seen.broken["0-reasonedit"])
 
 
 def test_subjects_show_their_references_and_no_learned_token():

@@ -159,26 +159,16 @@ def _mine() -> str:
 
 def _sweep_files(folder: Path) -> None:
     """Once a folder: remove temporary files of this machine's dead processes."""
-    if folder in _swept:
+    if folder in _swept or os.name == "nt":  # there, asking whether a process is alive would end it
         return
     _swept.add(folder)
     for left in folder.glob(f"{_mine()}*"):
         number = left.name.removeprefix(_mine()).partition("-")[0]
-        with suppress(OSError):
-            if number.isdecimal() and not _is_alive(int(number)):
+        with suppress(ValueError, OverflowError, OSError):  # none of ours, or another user's process
+            try:
+                os.kill(int(number), 0)
+            except ProcessLookupError:
                 left.unlink()
-
-
-def _is_alive(number: int) -> bool:
-    if os.name == "nt":  # asking would end it there
-        return True
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def write_bytes(path: PathLike, content: bytes, *, durable: bool = False) -> None:

@@ -58,20 +58,10 @@ def plan_edits(
     read: dict[str, Path | Sequence[Path] | None] | None = None,
     overwrite: bool | None = None,
 ) -> EditPlan:
-    """Which picture goes where.
+    """Which picture goes where; `image` is one, a folder of them, or None for one to be drawn.
 
-    Args:
-        image: picture or folder of pictures; None for one to be drawn.
-        output: where to; None for a place beside it.
-        report: HTML of a single edit.
-        before_after: picture of a single edit.
-        read: what else is read, by its option: nothing is written over it.
-        overwrite: None keeps the outputs of a folder, and of a single edit replaces what an earlier one wrote.
-
-    Raises:
-        ValueError: if an output is an input, another output or somebody's file, or a folder or a new picture goes with
-            options for a single edit.
-        FileNotFoundError: if there is no such picture or no picture in the folder.
+    Nothing is written over what is `read`, by its option. Where `overwrite` is None, the outputs of a folder are kept,
+    and a single edit replaces what an earlier one wrote.
     """
     if image is not None and os.path.isdir(image):
         plan = _plan_folder(image, output, report or before_after)

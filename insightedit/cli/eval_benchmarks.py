@@ -61,11 +61,9 @@ SHORT = {
 JUDGES = ("endpoint", "local", "recorded")
 MAX_SEEDS = 100  # pictures per sample
 
-Results = Annotated[Path | None, typer.Option(help="Folder of pictures that any editor made, SAMPLE_ID.png.")]
 Dump = Annotated[
     Path | None, typer.Option(help="Only write samples.jsonl with ids and instructions there, and the pictures.")
 ]
-Partial = Annotated[bool, typer.Option("--partial", help="Measure what --results has, if some are missing.")]
 Seeds = Annotated[
     int | None, typer.Option(min=1, max=MAX_SEEDS, help="Pictures per sample. Default: the protocol's, mostly 1.")
 ]
@@ -77,7 +75,6 @@ Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", help="MODULE:NAME of a metric of your own, measured besides; repeat it."),
 ]
-JudgeModel = Annotated[str | None, typer.Option(help="Name at the endpoint, or folder; pin a dated version.")]
 JudgeKey = Annotated[
     str, typer.Option(help="Environment variable with the endpoint's key; '' for a server without one.")
 ]
@@ -135,14 +132,18 @@ def evaluate(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The benchmark's files, as published.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="Model folder or hub id that edits the pictures.")] = None,
-    results: Results = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of pictures that any editor made, SAMPLE_ID.png.")
+    ] = None,
     method: Annotated[str | None, typer.Option(help="Row of the table. Default: name of the folder or model.")] = None,
     protocol: Annotated[str | None, typer.Option(help="By which rules; `insightedit eval list` tells which.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of the benchmark. Default: the first one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write. Default: runs/eval/BENCHMARK.")] = None,
     dump: Dump = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first samples, to try things out.")] = None,
-    partial: Partial = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Measure what --results has, if some are missing.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED - MAX_SEEDS, help="Of the noise.")] = 0,
     seeds: Seeds = None,
     steps: Steps = None,
@@ -156,7 +157,9 @@ def evaluate(
     metric: Metrics = None,
     require_all: Annotated[bool, typer.Option("--require-all", help="Stop at once if an encoder is missing.")] = False,
     judge: Annotated[str | None, typer.Option("--judge", help="endpoint, local or recorded.")] = None,
-    judge_model: JudgeModel = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="Name at the endpoint, or folder; pin a dated version.")
+    ] = None,
     judge_url: Annotated[str | None, typer.Option(help="Of an endpoint. Default: OpenAI's.")] = None,
     judge_key: JudgeKey = "OPENAI_API_KEY",
     judge_replies: Annotated[Path | None, typer.Option(help="File of replies. Default: judge.jsonl in --out.")] = None,

@@ -51,6 +51,7 @@ def table(
         insightedit eval table runs/eval/ours --category PSNR:strict
     """
     from insightedit.evaluation.core.significance import Resampling
+    from insightedit.evaluation.reporting import run_tables
     from insightedit.evaluation.reporting.runs import read_report_run
 
     write = _writer(form)
@@ -59,7 +60,16 @@ def table(
     how = Resampling(resamples=resamples)
     runs = [read_report_run(folder) for folder in folders]
     if published:
-        grids = _published_tables(runs, how)
+        # those that do not stand beside the papers' rows have a table of their own, the last one
+        beside, apart = ([run for run in runs if bool(run.card.apart) is one] for one in (False, True))
+        papers = run_tables.published_tables(beside, how)
+        grids = [replace(one, remarks=(*one.remarks, *run_tables.notes_on(beside))) for one in papers]
+        if beside and not grids:
+            benches = ", ".join(dict.fromkeys(run.card.benchmark["title"] for run in beside))
+            raise ValueError(
+                f"no published table has a column for what was measured on {benches}: leave --published out."
+            )
+        grids += [noted_table(apart, how, run_tables.NOT_BESIDE)] if apart else []
     elif category:
         grids = category_tables(runs, category, how)
     else:
@@ -80,18 +90,6 @@ def noted_table(runs: Sequence[ReportRun], how: Resampling | None = None, *remar
 
     grid = table_of_runs(runs, how)
     return replace(grid, remarks=(*remarks, *grid.remarks, *notes_on(runs)))
-
-
-def _published_tables(runs: Sequence[ReportRun], how: Resampling) -> list[Table]:
-    """Runs below the papers' rows; those that do not stand beside them have a table of their own, the last one."""
-    from insightedit.evaluation.reporting.run_tables import NOT_BESIDE, notes_on, published_tables
-
-    beside, apart = ([run for run in runs if bool(run.card.apart) is one] for one in (False, True))
-    grids = [replace(one, remarks=(*one.remarks, *notes_on(beside))) for one in published_tables(beside, how)]
-    if beside and not grids:
-        benches = ", ".join(dict.fromkeys(run.card.benchmark["title"] for run in beside))
-        raise ValueError(f"no published table has a column for what was measured on {benches}: leave --published out.")
-    return grids + ([noted_table(apart, how, NOT_BESIDE)] if apart else [])
 
 
 def category_tables(runs: Sequence[ReportRun], category: str, how: Resampling | None = None) -> list[Table]:
@@ -324,10 +322,8 @@ def _replay(folder: Path, replies: Path | None) -> tuple[list[Verdict], int, int
                 picture = to_rgb(read_picture(folder / made["path"]))
                 output = Prediction(SampleView(sample), picture, protocol, MetricModels({"judge": judge}))
                 for rule in rules:
-                    old, new = (
-                        before.get((line.sample_id, made["seed"], rule.name, rule.variant)),
-                        measure(output, rule).value,
-                    )
+                    old = before.get((line.sample_id, made["seed"], rule.name, rule.variant))
+                    new = measure(output, rule).value
                     differing += old is not new if old is None or new is None else abs(old - new) > TOLERANCE
                 if made["seed"] == line.outputs[0]["seed"]:
                     verdicts += output.verdicts

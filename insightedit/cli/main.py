@@ -10,9 +10,10 @@ import inspect
 import io
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from insightedit.cli.edit_jobs import EditJob, EditPlan
     from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
+
+    AnyPipeline: TypeAlias = InsightEditPipeline | InterleavedEditPipeline
 
 WARNED = 3  # exit code of --strict
 
@@ -62,38 +65,31 @@ def root(
     """Edit pictures by instruction, measure how well it works, and hand models on."""
 
 
-PictureName = Annotated[
-    str,
-    typer.Argument(
-        metavar="[IMAGE]",
-        help="Picture to edit, or a folder of pictures. Without one, a model that can draws a new picture.",
-    ),
-]
-Words = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="INSTRUCTION",
-        help="What to change, in plain words; with <imagehere> for each reference picture, where the model "
-        "reads them.",
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", help="Picture to write (a folder for a folder). Default: IMAGE-edited.png or drawn.png here."
-    ),
-]
-References = Annotated[
-    list[Path] | None,
-    typer.Option(help="Picture of what the result should look like; or, repeated, those that stand for <imagehere>."),
-]
-
-
 @app.command(cls=Command)
 def edit(
-    image: PictureName,
-    instruction: Words = None,
-    output: Output = None,
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="[IMAGE]",
+            help="Picture to edit, or a folder of pictures. Without one, a model that can draws a new picture.",
+        ),
+    ],
+    instruction: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="INSTRUCTION",
+            help="What to change, in plain words; with <imagehere> for each reference picture, where the model "
+            "reads them.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Picture to write (a folder for a folder). Default: IMAGE-edited.png or drawn.png here.",
+        ),
+    ] = None,
     model: Model = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Same seed, same bytes. Default: drawn, and printed.")
@@ -108,7 +104,12 @@ def edit(
     mask: Annotated[
         Path | None, typer.Option(help="Where editing is allowed: white in a picture of the same size.")
     ] = None,
-    reference: References = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Picture of what the result should look like; or, repeated, those that stand for <imagehere>."
+        ),
+    ] = None,
     describe: Annotated[bool, typer.Option("--describe", help="Let the language model say what it will do.")] = False,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report of the edit.")] = None,
     before_after: Annotated[Path | None, typer.Option(help="Also write source and result side by side.")] = None,
@@ -135,7 +136,7 @@ def edit(
     given = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale)
     given |= {"mask": mask, "describe": describe or None}
     settings = {name: value for name, value in given.items() if value is not None}
-    settings["background_lock"] = background_lock
+    settings |= {"background_lock": background_lock, "seed": seed}
     check_early(words, plan, settings, reference or [])
     started = time.perf_counter()
     quiet_libraries()
@@ -146,12 +147,10 @@ def edit(
     settings |= pipeline.reference_options(reference or [])
     check_model(pipeline, plan.jobs, settings)
     plan.jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
-    _run_jobs(pipeline, plan, words, seed, settings, strict)
+    _run_jobs(plan, lambda job: _run_job(pipeline, job, words, settings, strict))
 
 
-def check_model(
-    pipeline: InsightEditPipeline | InterleavedEditPipeline, jobs: list[EditJob], settings: dict[str, Any]
-) -> None:
+def check_model(pipeline: AnyPipeline, jobs: list[EditJob], settings: dict[str, Any]) -> None:
     """Refuse an option of another kind of model, or a blank canvas for one that only edits."""
     known = inspect.signature(pipeline.__call__).parameters
     unused = [f"--{name.replace('_', '-')}" for name in settings if name not in known]
@@ -182,18 +181,11 @@ def check_early(instruction: str, plan: EditPlan, settings: dict[str, Any], refe
     read_masks(mask, pictures, settings["background_lock"])
 
 
-def _run_jobs(
-    pipeline: InsightEditPipeline | InterleavedEditPipeline,
-    plan: EditPlan,
-    instruction: str,
-    seed: int | None,
-    settings: dict[str, Any],
-    strict: bool,
-) -> None:
+def _run_jobs(plan: EditPlan, run: Callable[[EditJob], bool]) -> None:
     failed = warned = 0
     for job in plan.jobs:
         try:
-            warned += not _run_job(pipeline, job, instruction, seed, settings, strict)
+            warned += not run(job)
         except Exception as error:  # one picture of many does not end the others
             if not plan.is_folder:
                 raise
@@ -206,14 +198,7 @@ def _run_jobs(
         raise typer.Exit(WARNED)
 
 
-def _run_job(
-    pipeline: InsightEditPipeline | InterleavedEditPipeline,
-    job: EditJob,
-    instruction: str,
-    seed: int | None,
-    settings: dict[str, Any],
-    strict: bool,
-) -> bool:
+def _run_job(pipeline: AnyPipeline, job: EditJob, instruction: str, settings: dict[str, Any], strict: bool) -> bool:
     """Edit and write, unless `strict` and there is a warning."""
     from insightedit.images.provenance import LOSSY, Provenance, save_picture
     from insightedit.images.reading import read_picture, to_rgb
@@ -221,7 +206,7 @@ def _run_job(
 
     source = None if job.image is None else read_picture(job.image)
     started = time.perf_counter()
-    result: Any = pipeline(image=source, instruction=instruction, seed=seed, **settings)
+    result: Any = pipeline(image=source, instruction=instruction, **settings)
     seconds = time.perf_counter() - started
     locked = bool(settings["background_lock"]) and not result.masks[0].all()
     warnings = [warning.message for warning in result.warnings[0]]

@@ -64,21 +64,18 @@ class Doctor:
                 found.insert(0, ("wrong_task", f"{text!r:.80}: {why}"))
                 break
         for fault, detail in found:
-            self._note(Finding(fault, outcome.key, detail, file, split), outcome)
-
-    def _note(self, finding: Finding, record: Record) -> None:
-        """Keep a finding and, of the first of its kind, small pictures."""
-        self.diagnosis.findings.append(finding)
-        if record.target is None or sum(one.finding.fault == finding.fault for one in self.diagnosis.shown) >= SHOWN:
-            return
-        mask = None if record.mask is None else np.repeat(record.mask[..., None].astype(np.uint8) * 255, 3, axis=2)
-        small = {}
-        for name, picture in {"source": record.source, "target": record.target, "mask": mask}.items():
-            if picture is not None:
-                image = Image.fromarray(picture)
-                image.thumbnail((SIDE, SIDE))
-                small[name] = np.asarray(image)
-        self.diagnosis.shown.append(Shown(finding, small, next(iter(record.wordings), "")))
+            finding = Finding(fault, outcome.key, detail, file, split)
+            self.diagnosis.findings.append(finding)
+            if outcome.target is None or sum(one.finding.fault == fault for one in self.diagnosis.shown) >= SHOWN:
+                continue
+            mask = None if outcome.mask is None else np.stack([outcome.mask.astype(np.uint8) * 255] * 3, axis=2)
+            small = {}
+            for name, picture in {"source": outcome.source, "target": outcome.target, "mask": mask}.items():
+                if picture is not None:
+                    image = Image.fromarray(picture)
+                    image.thumbnail((SIDE, SIDE))
+                    small[name] = np.asarray(image)
+            self.diagnosis.shown.append(Shown(finding, small, next(iter(outcome.wordings), "")))
 
     def _pictures(self, record: Record, task: str) -> list[tuple[str, str]]:
         """(fault, detail) of the pictures of one pair."""
@@ -177,12 +174,7 @@ def examine(
     columns: Mapping[str, str] | None = None,  # role -> column, where a table has names of its own
     progress: Callable[[int, int], object] = lambda done, total: None,  # as far as they are known
 ) -> Diagnosis:
-    """Look at a data set, a file or a folder; nothing is written or changed.
-
-    Raises:
-        ValueError: if the layout is not known, or nothing can be opened.
-        OSError: if a path does not exist.
-    """
+    """Look at a data set, a file or folder, changing nothing; ValueError if its layout is unknown or nothing opens."""
     started = time.perf_counter()
     is_chosen = bool(kind or splits) and path.is_file()  # then what cannot be opened was called by a wrong name
     kind = kind or guess_kind(path)
@@ -236,8 +228,7 @@ def parts(config: InputConfig) -> list[InputConfig]:
 def json_faults(root: Path) -> Iterator[Finding]:
     """JSON files of AdvancedEdit's steps that are not valid, and entries whose names contradict their task.
 
-    Made pictures are called after their photo: where the photo is the target of a removal, or the source of an
-    addition, the two are swapped.
+    Made pictures are called after their photo: a photo as a removal's target or an addition's source is swapped.
     """
     for path, step in step_files(root):
         if step is None:

@@ -119,9 +119,7 @@ class Diagnosis:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
-        findings = [
-            {**vars(one), "what": FAULTS[one.fault][0], "remedy": FAULTS[one.fault][1]} for one in self.findings
-        ]
+        findings = [vars(one) | dict(zip(("what", "remedy"), FAULTS[one.fault], strict=True)) for one in self.findings]
         names = ("path", "kind", "splits", "records", "counts", "findings", "unchecked", "compared", "seconds")
         told = {name: getattr(self, name) for name in names}
         return told | {"findings": findings, "seconds": round(self.seconds, 1)}

@@ -99,10 +99,7 @@ def shift_between(source: np.ndarray, target: np.ndarray) -> Shift | None:
 
 
 def _error(one: np.ndarray, other: np.ndarray, structured: np.ndarray, right: int, down: int) -> tuple[float, float]:
-    """Mean difference of the structured pixels where the second picture is moved back, and the share that fits.
-
-    Differences count up to `MOST` only, so that what the edit changes does not decide.
-    """
+    """Mean difference of structured pixels moved back, each up to `MOST` for edits not to decide; share that fits."""
     height, width = one.shape
     top, bottom, left, end = max(0, -down), min(height, height - down), max(0, -right), min(width, width - right)
     within = structured[top:bottom, left:end]
@@ -153,8 +150,7 @@ def direction(
 ) -> float | None:
     """How well a pair fits the direction that its instruction has, -1 to 1: below 0 it is the other way round.
 
-    None where the edit has no direction that pixels show, or nothing visible changes. Where the task is "edit" the
-    words decide; the border of a mask, (H, W) bool, must not say the opposite.
+    None where the edit shows no direction. Where the task is "edit" the words decide; a mask must not contradict.
     """
     named = wordings.tasks_named(instruction)
     task = task if task in wordings.CHECKED else named.pop() if len(named) == 1 else ""

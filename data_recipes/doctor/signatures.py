@@ -95,11 +95,7 @@ def named_test_set(word: str) -> tuple[str, Path]:
 
 
 def signatures_of(path: Path) -> Signatures:
-    """Signatures of all pictures below a folder, of whatever layout, also within parquet and tar files.
-
-    Masks are left out, by their names and because they are flat; so are pictures that cannot be read. If none
-    is left, that is a ValueError.
-    """
+    """Signatures of all pictures below a folder, also in parquet and tar files, without masks; ValueError of none."""
     found = Signatures()
     for name, source in _pictures(path):
         with suppress(ReadError):

@@ -50,11 +50,7 @@ CHECKED = ("remove", "add", "replace", "recolour", "resize", "photometric")
 
 
 def tasks_named(text: str) -> set[str]:
-    """The tasks that an instruction can mean; empty where its words do not tell.
-
-    Only plain cases are decided: one that removes and adds, or speaks of colours or of the whole picture too, could
-    be several things.
-    """
+    """The tasks that an instruction can mean; empty where its words do not tell, as in all but plain cases."""
     text = text.lower()
     removes, adds, puts = (bool(form.search(text)) for form in (REMOVE, ADD, PUT))
     others, colours = bool(OTHER.search(text)), bool(RECOLOUR.search(text))

@@ -75,7 +75,16 @@ def command_line(recipe_name: str | None = None) -> typer.Typer:
         asked = {"engine.name": engine, "engine.workers": workers, "source.count": count}
         given += [f"{key}={value}" for key, value in asked.items() if value is not None]
         if named is None and config is None and not given:
-            _list_recipes()
+            from data_recipes.recipes import RECIPES
+            from insightedit.config.settings import config_names
+
+            table = titled_table("Recipes", ("recipe", "what it makes"))
+            for name in RECIPES:
+                table.add_row(name, _about(name))
+            _show(table)
+            _show("\nRun one:  python -m data_recipes RECIPE --config NAME --out DIR   (--help tells more)")
+            if names := config_names("data"):
+                _show(f"Configs:  {', '.join(names)}")
             return
         with one_sentence_errors("what is finished is kept, and the same command goes on from there."):
             _run(named, config, given, out, sample if dry_run else None)
@@ -117,19 +126,6 @@ def _run(named: str | None, config: str | None, given: list[str], out: Path | No
         _show(write_report(Path(place)).text(), markup=False, soft_wrap=True)
 
 
-def _list_recipes() -> None:
-    from data_recipes.recipes import RECIPES
-    from insightedit.config.settings import config_names
-
-    table = titled_table("Recipes", ("recipe", "what it makes"))
-    for name in RECIPES:
-        table.add_row(name, _about(name))
-    _show(table)
-    _show("\nRun one:  python -m data_recipes RECIPE --config NAME --out DIR   (--help tells more)")
-    if names := config_names("data"):
-        _show(f"Configs:  {', '.join(names)}")
-
-
 def _about(name: str) -> str:
     from data_recipes.recipes import recipe_module
 
@@ -151,37 +147,31 @@ def show_models(backends: Mapping[str, Any]) -> None:
             users.setdefault(str(entry["model"]), []).append(name)
     if users:
         told = "; ".join(f"{model} ({', '.join(names)})" for model, names in users.items())
-        text = f"Loads {told}. What is not on this machine is downloaded first."
-        _show(text, markup=False)
+        _show(f"Loads {told}. What is not on this machine is downloaded first.", markup=False)
 
 
 def show_result(manifest: Mapping[str, Any], out: str, usage: Mapping[str, Mapping[str, float]]) -> None:
     """What a run has made, what it rejected and why, and where to look."""
     size = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
-    lines: list[Any] = [
+    _show(
         f"{manifest['pairs']:,} pairs of {manifest['inputs']:,} inputs in {len(manifest['shards'])} files, "
         f"{size:.1f} MB, in {out}"
-    ]
+    )
     if manifest["tasks"]:
-        lines.append("  " + ", ".join(f"{name} {number:,}" for name, number in manifest["tasks"].items()))
+        _show("  " + ", ".join(f"{name} {number:,}" for name, number in manifest["tasks"].items()))
     if manifest["rejects"]:
         table = titled_table("Rejected", ("step", "rejected because"), ("records",))
         for step, reasons in manifest["rejects"].items():
             for reason, number in sorted(reasons.items(), key=lambda one: -one[1]):
                 table.add_row(step, reason, f"{number:,}")
-        lines.append(table)
-    lines += [f"{name}: {_used(used)}" for name, used in usage.items()]
-    lines.append(f"Look at {out}/statistics.html and {out}/README.md; each reject is in {out}/rejected.jsonl")
-    for line in lines:
-        _show(line)
+        _show(table)
+    for name, used in usage.items():
+        _show(f"{name}: {_used(used)}")
+    _show(f"Look at {out}/statistics.html and {out}/README.md; each reject is in {out}/rejected.jsonl")
 
 
 def show_estimate(estimate: Estimate, workers: int) -> None:
-    """What a run would take.
-
-    Raises:
-        ValueError: if the sample gave no pair; says which step refused what.
-    """
+    """What a run would take; a ValueError that says which step refused what if the sample gave no pair."""
     _show(f"{estimate.sampled} of {estimate.inputs:,} inputs gave {estimate.pairs} pairs; nothing was written.")
     table = titled_table("Tried", ("step", "because"), ("records", "s a record", "rejected"))
     for step in estimate.steps:

@@ -38,11 +38,7 @@ STORE_BYTES = 2**30  # of the object store of a cluster of our own; units wait i
 def run_on_ray(
     config: RecipeConfig, inputs: int, phases: Phases, watch: ProgressReporter, stopper: Stopper
 ) -> Iterator[Report]:
-    """Reports of tasks, done on the cluster that is connected, the one of `engine.address`, or one of our own.
-
-    Raises:
-        RunStopped: if Ray Data cannot be imported, a step was stopped, or Ray gives up.
-    """
+    """Reports of tasks done on the cluster connected to, at `engine.address`, or our own; RunStopped if none can."""
     try:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)

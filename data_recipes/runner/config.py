@@ -128,10 +128,8 @@ def load_config(
 ) -> RecipeConfig:
     """Merge defaults < file < `key=value`, and check every value; all faults are one ConfigError.
 
-    Args:
-        config: name of a file in `configs/data`, or the path of a YAML file.
-        overrides: `key=value`; a key may leave out its first parts where the rest is unique (`workers=4`).
-        named: the recipe, where the command names it; the file may name the same one only.
+    `config` is a name of `configs/data`, or the path of a YAML file; the keys of `overrides` may leave out their first
+    parts where the rest is unique (`workers=4`); `named` is the recipe that the command names: a file has no other.
     """
     faults: list[str] = []
     merged: Any = OmegaConf.structured(RecipeConfig)

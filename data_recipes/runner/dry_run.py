@@ -59,14 +59,7 @@ class _Spread:
 
 
 def dry_run(config: RecipeConfig, sample: int = 8) -> Estimate:
-    """Try a recipe on some of its inputs; nothing is written to `output.path`.
-
-    The first input loads the models; where the sample has more, its time is set apart.
-
-    Raises:
-        RunStopped: if a step gives no answer at all.
-        ValueError: if the settings do not fit, or the sample is empty.
-    """
+    """Try a recipe on some inputs, writing nothing; the first one loads the models, and its time is set apart."""
     if sample < 1:
         raise ValueError(f"the sample has {sample} inputs: try at least 1.")
     plan = plan_run(config)

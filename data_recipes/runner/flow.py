@@ -58,17 +58,12 @@ class StepCounts:
     entered: Counter[str] = field(default_factory=Counter)  # records that came in
     failed: Counter[str] = field(default_factory=Counter)  # records without an answer
     retried: Counter[str] = field(default_factory=Counter)  # calls that were repeated
-    usage: dict[str, Counter[str]] = field(
-        default_factory=lambda: defaultdict(Counter)
-    )  # by backend, as `Usage` has it
+    # by backend, as `Usage` has it
+    usage: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
 
 def advance(chunk: Chunk, step: Step, context: Context, engine: EngineConfig, spent: StepCounts) -> Chunk:
-    """A chunk after one more step.
-
-    Raises:
-        RunStopped: if a model gives no answer at all, most records fail, or the step breaks the rules of keys.
-    """
+    """A chunk after one more step; RunStopped if no answer comes, most records fail, or keys break the rules."""
     began, records = perf_counter(), chunk.records
     kept: list[Record] = []
     refused: dict[str, Rejected] = {}

@@ -90,10 +90,9 @@ class OutFolder:
 def begun_manifest(
     folder: Path, settings: dict[str, Any], what: str, older: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
-    """The manifest of a folder that was begun with the same settings; None if it is new or empty.
+    """The manifest of a folder that was begun with the same settings; None if it is new or empty, else a ValueError.
 
-    `settings` are ready for JSON; `older` are those that folders of older versions do not name. The messages tell what
-    is written: a ValueError if the folder is a file, holds something else, or was begun with other settings.
+    `settings` are ready for JSON; `older` are those that folders of older versions do not name.
     """
     check_folder(folder)
     path = folder / MANIFEST
@@ -136,6 +135,5 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 def is_whole(path: Path, entry: dict[str, Any]) -> bool:
     """Whether a file is there with the size and the digest that its entry says."""
-    if not path.is_file() or path.stat().st_size != entry["bytes"]:
-        return False
-    return file_entry(path)["sha256"] == entry["sha256"]
+    has_size = path.is_file() and path.stat().st_size == entry["bytes"]
+    return has_size and file_entry(path)["sha256"] == entry["sha256"]

@@ -47,20 +47,13 @@ class Input(Protocol):
 
     def __len__(self) -> int:
         """How many there are, before `start` and `count`."""
-        ...
 
     def __getitem__(self, index: int) -> Record | Rejected:
         """A record, or why it cannot be read (step "read")."""
-        ...
 
 
 def open_input(config: InputConfig) -> Input:
-    """Open what a config names.
-
-    Raises:
-        ValueError: if there is no such kind, or what it needs is missing.
-        FileNotFoundError: if the path does not exist.
-    """
+    """Open what a config names; ValueError if its kind is unknown, FileNotFoundError if its path does not exist."""
     place = INPUTS.get(config.kind, config.kind)
     if ":" not in place:
         raise ValueError(f"source.kind is {config.kind!r}: {did_you_mean(config.kind, INPUTS)}")

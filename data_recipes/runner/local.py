@@ -52,11 +52,7 @@ def make_worker(config: RecipeConfig, inputs: int, place: int, passed: Any) -> W
 def run_in_processes(
     config: RecipeConfig, inputs: int, phases: Phases, watch: ProgressReporter, stopper: Stopper
 ) -> Iterator[Report]:
-    """Reports of tasks, done in several processes; ends early if asked to stop.
-
-    Raises:
-        RunStopped: if a step was stopped, or three workers died over one unit; units in work are finished first.
-    """
+    """Reports of tasks from several processes; RunStopped if a step stopped or workers died, others being done."""
     pool = _Pool(config, inputs, watch, stopper)
     try:
         for tasks in phases:
@@ -74,8 +70,6 @@ class _Process:
 
 
 class _Pool:
-    """Processes, each with a worker; they live until `close`."""
-
     def __init__(self, config: RecipeConfig, inputs: int, watch: ProgressReporter, stopper: Stopper) -> None:
         self.config, self.inputs, self.watch, self.stopper = config, inputs, watch, stopper
         self.workers: list[_Process] = []
@@ -112,7 +106,6 @@ class _Pool:
             raise RunStopped(self.problem)
 
     def close(self) -> None:
-        """Send the workers home; those that still work are ended."""
         for worker in self.workers:
             if worker.task is None:
                 with suppress(OSError):
@@ -172,7 +165,14 @@ def _work(config: RecipeConfig, inputs: int, place: int, pipe: Connection) -> No
     # both signals reach the whole group of processes; whether to go on is the first one's to decide, by its pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    parent = parent_process()
+
+    def die_with_parent() -> None:
+        if parent is not None:  # gone, however that happened
+            wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.engine.workers)))
     worker: Worker | None = None
     while (task := pipe.recv()) is not None:
@@ -185,11 +185,3 @@ def _work(config: RecipeConfig, inputs: int, place: int, pipe: Connection) -> No
         except Exception as error:
             answer = ("stopped", one_line(error))
         pipe.send(answer)
-
-
-def _die_with_parent() -> None:
-    """End this worker when the process that started it is gone, however that happened."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

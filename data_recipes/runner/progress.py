@@ -57,10 +57,7 @@ class ProgressReporter:
 
 
 class ProgressBars(ProgressReporter):
-    """Shows how a run goes: a bar for the inputs, a count for each step, and rejects as units end.
-
-    Where nobody watches there are no bars, but a line every ten seconds.
-    """
+    """Shows how a run goes: bars, and rejects as units end; a line every ten seconds where nobody watches."""
 
     def __init__(self, console: Console, progress: Progress | None = None) -> None:
         self.console, self.progress = console, progress

@@ -1,8 +1,7 @@
 """Records on disk: finished pairs as rows of a data set, and chunks between steps and between machines.
 
-Rows are parquet with typed pictures, or webdataset tars; same pairs, same bytes. Chunks come back exactly, fast, and
-without pickle: a zip holds a JSON file for each, and the arrays that it names by number, each once however many records
-share it.
+Same pairs, same bytes. Chunks come back exactly, fast, and without pickle: a zip holds a JSON file for each, and the
+arrays that it names by number, each once however many records share it.
 """
 
 from __future__ import annotations
@@ -63,18 +62,16 @@ class PictureEncoder:
 
     def png(self, array: np.ndarray) -> bytes:
         """PNG of (H, W, 3) uint8, or of an (H, W) bool mask."""
-        found = self.packed.get(id(array))
-        if found is None:
-            found = (array, png(array))  # the array is kept, or its id could come again
-            self.packed[id(array)] = found
-        return found[1]
+        if id(array) not in self.packed:
+            self.packed[id(array)] = array, png(array)  # the array is kept, or its id could come again
+        return self.packed[id(array)][1]
 
 
 def row_of(record: Record, name: str, split: str, encoder: PictureEncoder) -> dict[str, Any]:
-    """Everything about a pair that passed `Record.check`: pictures as PNG bytes or None, the rest as plain values.
+    """A pair that passed `Record.check`: pictures as PNG bytes or None, others as plain values; `__name__` is `name`.
 
     `instruction` is the first wording that is not expressive and, where there are references, names them; references
-    that no wording names are left out. `__name__` is the sample's `name` in its data set, without dots and slashes.
+    that no wording names are left out.
     """
     encoder.begin(record.key)
     instruction, wordings = instruction_of(record), record.instructions
@@ -160,13 +157,12 @@ def _unpack(text: bytes, arrays: list[np.ndarray]) -> Chunk:
         return None if number is None else arrays[number]
 
     def record(told: dict[str, Any]) -> Record:
-        things = (
-            ObjectAnnotation(**{**one, "mask": array(one["mask"]), "box": one["box"] and tuple(one["box"])})
-            for one in told["things"]
-        )
         changes = {
             **{name: array(told[name]) for name in ("image", *PICTURES)},
-            "things": tuple(things),
+            "things": tuple(
+                ObjectAnnotation(**{**one, "mask": array(one["mask"]), "box": one["box"] and tuple(one["box"])})
+                for one in told["things"]
+            ),
             "references": tuple(arrays[number] for number in told["references"]),
             "instructions": {kind: tuple(texts) for kind, texts in told["instructions"].items()},
         }

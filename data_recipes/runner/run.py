@@ -46,12 +46,7 @@ class Plan:
 
 
 def plan_run(config: RecipeConfig) -> Plan:
-    """Look at everything a run needs, before anything is done.
-
-    Raises:
-        ValueError: whatever does not fit, in one sentence.
-        FileNotFoundError: if the source does not exist.
-    """
+    """Look at everything a run needs, before anything is done; what does not fit is a ValueError of one sentence."""
     check(config)
     steps = plan_steps(config)
     backends = {}
@@ -74,11 +69,8 @@ def plan_run(config: RecipeConfig) -> Plan:
 def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> dict[str, Any]:
     """Run a recipe, or finish a run of the same settings in the same folder; gives the manifest.
 
-    Raises:
-        Interrupted: if asked to stop by SIGINT or SIGTERM, after the units in work.
-        RunStopped: if it cannot go on; what is finished is kept.
-        ValueError: if the settings or the folder do not fit, or another run works in it.
-        OSError: if files cannot be read or written.
+    Interrupted if asked to stop by SIGINT or SIGTERM, after the units in work; RunStopped if it cannot go on, what is
+    finished being kept; ValueError if the settings or the folder do not fit, or another run works in it.
     """
     watch = watch or ProgressReporter()
     if config.output.path is None:
@@ -138,7 +130,8 @@ def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: ProgressR
         return
     write_json(folder.path / MANIFEST, {**begun, "complete": False})
     engine = plan.config.engine
-    folder.note(what="begin", at=_now(), engine=vars(engine), units=len(left))
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+    folder.note(what="begin", at=began, engine=vars(engine), units=len(left))
     if engine.name == "ray":
         from data_recipes.runner.cluster import run_on_ray as run_tasks
     else:
@@ -160,11 +153,7 @@ def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: ProgressR
         raise Interrupted(
             f"stopped as asked; {folder.path} keeps what is finished, and the same command goes on from there."
         )
-    folder.note(what="end", at=_now())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    folder.note(what="end", at=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 class Keys:

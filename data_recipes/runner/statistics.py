@@ -64,10 +64,7 @@ class UnitCounts:
         self.cells: dict[str, list[dict[str, Any]]] = {"accepted": [], "refused": []}
 
     def add(self, chunk: Chunk) -> None:
-        """Count a finished chunk, apart from its pairs.
-
-        Rejects come in the order of its inputs, of one input in the order of steps: however chunks are cut.
-        """
+        """Count a finished chunk, apart from its pairs; rejects in the order of its inputs, however chunks are cut."""
         self.keys += chunk.keys
         self._add_passed(chunk.passed)
         places = {key: place for place, key in enumerate(chunk.keys)}
@@ -186,10 +183,7 @@ def _small(array: np.ndarray) -> str:
 
 
 def contact_sheet(cells: Sequence[Mapping[str, Any]], title: str) -> Image.Image:
-    """Pairs as before | after | mask with their instruction, and why the refused ones were refused.
-
-    The first `ON_SHEET` of the cells that `UnitCounts` keeps are drawn; ValueError if there is none.
-    """
+    """The first pairs as before | after | mask with instruction, and why they were refused; ValueError of none."""
     if not cells:
         raise ValueError("a contact sheet needs at least one pair.")
     drawn = []

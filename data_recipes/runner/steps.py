@@ -66,14 +66,9 @@ class Step(ABC):
 
     @abstractmethod
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
-        """What becomes of each record.
+        """What becomes of each of B records, which models may take as one batch.
 
-        Args:
-            records: B records; models may take them as one batch.
-            context: backends and randomness.
-
-        Returns:
-            B lists: one changed record, several (keys below the record's own), or one `Rejected`.
+        B lists: one changed record, several (keys below the record's own), or one `Rejected`.
         """
 
     def reject(self, record: Record, reason: str, detail: str = "") -> Rejected:

@@ -41,11 +41,7 @@ class Task:
 
 
 def plan_steps(config: RecipeConfig) -> list[Step]:
-    """The steps of a run, with the faults that shall be planted.
-
-    Raises:
-        ValueError: for an unknown recipe, step or setting; two steps of one name; or a missing backend.
-    """
+    """The steps of a run, with the faults that shall be planted; ValueError if recipe and settings do not fit."""
     steps = build_steps(config.recipe, config.steps)
     if config.faults:
         from data_recipes.oracle.faults import plant_faults
@@ -73,10 +69,7 @@ def backend_entry(config: RecipeConfig, name: str, device: str | None = None) ->
 
 
 class Worker:
-    """Does tasks one after the other; loads each model once, and only when a step needs it.
-
-    Where a run goes step by step, models that a task's steps do not need are dropped.
-    """
+    """Does tasks one by one; loads each model once, when a step needs it; step by step, drops what is not needed."""
 
     def __init__(
         self,

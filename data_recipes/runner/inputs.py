@@ -47,9 +47,11 @@ class Input(Protocol):
 
     def __len__(self) -> int:
         """How many there are, before `start` and `count`."""
+        ...
 
     def __getitem__(self, index: int) -> Record | Rejected:
         """A record, or why it cannot be read (step "read")."""
+        ...
 
 
 def open_input(config: InputConfig) -> Input:

@@ -7,7 +7,7 @@ missing: it has no value, it is counted, and in the pessimistic column it counts
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -55,10 +55,8 @@ def judge_edit(
 ) -> list[Verdict]:
     """Ask a judge about one edit of RGB pictures: so many verdicts, or one of a deterministic judge.
 
-    A question whose reply cannot be read is asked up to `MAX_ATTEMPTS` times, of a deterministic judge once.
-
-    ValueError if `repeats` is below 1, the instruction is empty, a picture is not RGB, or the rubric has no questions
-    about edits of this category; ChatError if the judge cannot be reached, which is no missing reply.
+    Where a reply cannot be read it is asked up to `MAX_ATTEMPTS` times, a deterministic judge once. What cannot be
+    asked is a ValueError; a judge that cannot be reached a ChatError, which is no missing reply.
     """
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}: a judge gives at least one verdict.")
@@ -148,6 +146,11 @@ def summarise(verdicts: Sequence[Verdict]) -> JudgeSummary:
         macro[name] = ColumnMean(mean(one.mean for one in found), mean(one.pessimistic for one in found) or 0.0, n)
     days = sorted(one.date[:10] for one in verdicts if one.date) or [""]
     columns = {name: _column(verdicts, name) for name in names}
+    kappas = {}
+    for name in verdicts[0].scores if repeats[0] > 1 else ():  # repeats are the raters; all of a sample, or none
+        rows = [[one.scores[name] for one in group] for group in samples.values()]
+        whole = [[value for value in row if value is not None] for row in rows if None not in row]
+        kappas[name] = ratings_kappa(whole) if whole else None
     return JudgeSummary(
         *kinds[0],
         dates=(days[0], days[-1]),
@@ -157,7 +160,7 @@ def summarise(verdicts: Sequence[Verdict]) -> JudgeSummary:
         macro=macro,
         missing_samples=len(samples) - columns[names[0]].n,
         reasons=dict(Counter(reason for one in verdicts for reason in one.missing.values()).most_common()),
-        repeat_kappa=_repeat_kappa(samples.values()) if repeats[0] > 1 else {},
+        repeat_kappa=kappas,
     )
 
 
@@ -166,13 +169,3 @@ def _column(verdicts: Sequence[Verdict], name: str) -> ColumnMean:
     means = [mean(one.values[name] for one in group) for group in samples]
     zeros = [mean(one.values[name] or 0.0 for one in group) for group in samples]
     return ColumnMean(mean(means), mean(zeros) or 0.0, sum(value is not None for value in means))
-
-
-def _repeat_kappa(samples: Iterable[Sequence[Verdict]]) -> dict[str, float | None]:
-    """Repeats are the raters; samples of which one has no score do not count."""
-    kappas = {}
-    for name in next(iter(samples))[0].scores:
-        rows = [[one.scores[name] for one in group] for group in samples]
-        whole = [[value for value in row if value is not None] for row in rows if None not in row]
-        kappas[name] = ratings_kappa(whole) if whole else None
-    return kappas

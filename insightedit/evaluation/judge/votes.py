@@ -65,11 +65,8 @@ def write_rating_page(
     """Write `rate.html`, to be sent to the raters, and `key.json`, to be kept from them; returns their paths.
 
     All results of a sample are shown at the size of its source, at most `MAX_SIDE` pixels, and are encoded anew:
-    neither size, file name nor metadata tell the method. The order is shuffled by the seed, for each rater in another
-    way.
-
-    ValueError if there is nothing to rate, raters are fewer than three, ids repeat, an instruction is empty, or methods
-    differ among samples.
+    neither size, file name nor metadata tell the method. The seed shuffles, for each rater in another way. A
+    ValueError if there is nothing to rate, raters are fewer than three, or samples do not fit together.
     """
     from jinja2 import Environment
 
@@ -265,10 +262,7 @@ class AlignReport:
 
 
 def count_votes(key: RatingKey, raters: Iterable[RaterFile]) -> AlignReport:
-    """Put the key and the raters' complete files together.
-
-    ValueError, naming the rater, if raters are too few or stand twice, or a file is of another page or incomplete.
-    """
+    """Put the key and the raters' files together; a ValueError names whose file is of another page or not whole."""
     given = list(raters)
     for one in given:
         _check_rater(key, one)

@@ -89,10 +89,7 @@ class _Encoder(ABC):
 
 
 class OpenClipEncoder(_Encoder):
-    """A CLIP of open_clip (`open_clip.CLIP`, or another with `encode_image` and `encode_text`).
-
-    `tokenizer` turns a list of texts into (B, T) int64, as `open_clip.get_tokenizer` gives it.
-    """
+    """A CLIP of open_clip, or what has `encode_image` and `encode_text`; `tokenizer`: B texts -> (B, T) int64."""
 
     def _encode_image(self, pixel_values: Tensor) -> Tensor:
         return self.model.encode_image(pixel_values)

@@ -43,8 +43,7 @@ class TrunkError(FileNotFoundError):
 class Perceptual:
     """An LPIPS net on its device; made by `build_perceptual`.
 
-    `identity` says for records what was measured with: "net", "heads" and "trunk" (hex digits of their files, or
-    "random:<seed>"), "lpips" (its version).
+    `identity` says what was measured with: "net", "heads" and "trunk" (digests or "random:<seed>"), "lpips" (version).
     """
 
     def __init__(self, network: nn.Module, *, identity: dict[str, str], device: Device) -> None:
@@ -55,8 +54,7 @@ class Perceptual:
     def distance(self, first: np.ndarray, second: np.ndarray, *, keep: np.ndarray | None = None) -> float:
         """LPIPS of a pair, 0 for equal pictures, in full float32 on every device; arguments and errors as in `pixels`.
 
-        With `keep`, the mean of the spatial map over these pixels; without, the mean over all layers' maps, as
-        published.
+        With `keep`, the mean of the spatial map over these pixels; without, over all layers' maps, as published.
         """
         check_same_size(first, second)
         if min(first.shape[:2]) < MIN_SIDE:
@@ -82,8 +80,8 @@ def build_perceptual(
 ) -> Perceptual:
     """An LPIPS net with the v0.1 heads.
 
-    `trunk` is a file of torchvision's weights, None the one in torchvision's folder; `random_seed` makes a random trunk
-    instead: for tests only.
+    `trunk` is a file of torchvision's weights, None for that in its folder; `random_seed` makes a random one, for
+    tests.
     """
     if net not in HEADS:
         raise ValueError(f'net is "{net}"; LPIPS has {", ".join(HEADS)}.')
@@ -100,7 +98,13 @@ def build_perceptual(
         network = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
     network.scaling_layer = lpips.ScalingLayer()  # its constants are made with it, and no file holds them
     if random_seed is not None:
-        _fill_at_random(network.net, random_seed)
+        # Kaiming-normal weights, biases of 0, on the CPU; the global random state stays as it is
+        generator = torch.Generator().manual_seed(random_seed)
+        for name, values in network.net.to_empty(device="cpu").named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(values)
+            else:
+                nn.init.kaiming_normal_(values, nonlinearity="relu", generator=generator)
         origin = f"random:{random_seed}"
     else:
         origin = _load_trunk(network.net, trunk or trunk_path(net), net)
@@ -146,17 +150,6 @@ def check_digest(path: Path, prefix: str, remedy: str) -> str:
             f"{remedy}."
         )
     return digest[:16]
-
-
-def _fill_at_random(trunk: nn.Module, seed: int) -> None:
-    """Kaiming-normal weights, biases of 0, on the CPU; the global random state stays as it is."""
-    generator = torch.Generator().manual_seed(seed)
-    trunk.to_empty(device="cpu")
-    for name, values in trunk.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(values)
-        else:
-            nn.init.kaiming_normal_(values, nonlinearity="relu", generator=generator)
 
 
 def _load_trunk(trunk: nn.Module, path: Path, net: Net) -> str:

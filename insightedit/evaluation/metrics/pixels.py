@@ -72,7 +72,18 @@ def ssim(
         similarity = similarity[inner, inner]
         keep = None if keep is None else check_keep(keep, first)[inner, inner]
     elif crop_border == 0:
-        similarity = _mirrored_ssim(first, second)
+        try:
+            from torchmetrics.functional.image import structural_similarity_index_measure
+        except ImportError as error:
+            raise ValueError(
+                "SSIM with crop_border=0 needs torchmetrics, which is not installed: pip install 'insightedit[eval]'."
+            ) from error
+        import torch
+
+        # torchmetrics wants (B, C, H, W), here in float32; at the border it mirrors the picture
+        both = (torch.from_numpy(one.transpose(2, 0, 1)).float().contiguous()[None] for one in (first, second))
+        _, found = structural_similarity_index_measure(*both, data_range=1.0, return_full_image=True)
+        similarity = found[0].double().numpy().transpose(1, 2, 0)
     else:
         raise ValueError(f"crop_border is {crop_border}; it is 5 (cropped) or 0 (not cropped).")
     return float(_kept(similarity, keep).mean())
@@ -87,19 +98,3 @@ def _difference(first: np.ndarray, second: np.ndarray, keep: np.ndarray | None) 
 def _kept(values: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
     """The pixels of an (H, W, C) array that count."""
     return values if keep is None else values[check_keep(keep, values)]
-
-
-def _mirrored_ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(H, W, 3) similarities, computed in float32; at the border the picture is mirrored."""
-    try:
-        from torchmetrics.functional.image import structural_similarity_index_measure
-    except ImportError as error:
-        raise ValueError(
-            "SSIM with crop_border=0 needs torchmetrics, which is not installed: pip install 'insightedit[eval]'."
-        ) from error
-    import torch
-
-    # torchmetrics wants (B, C, H, W); transposed back at the end
-    both = (torch.from_numpy(one.transpose(2, 0, 1)).float().contiguous()[None] for one in (first, second))
-    _, similarity = structural_similarity_index_measure(*both, data_range=1.0, return_full_image=True)
-    return similarity[0].double().numpy().transpose(1, 2, 0)

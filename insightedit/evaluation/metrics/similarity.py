@@ -64,9 +64,7 @@ def image_similarity(encoder: ImageEncoder, edited: np.ndarray, reference: np.nd
 def mean_image_similarity(encoder: ImageEncoder, generated: np.ndarray, real: Sequence[np.ndarray]) -> float:
     """DreamBench's DINO and CLIP-I: mean cosine of a generated picture with all real ones of its subject.
 
-    MIGE compares with the one picture that the generator was given: `image_similarity`.
-
-    Source: DreamBooth, section 4.2.
+    MIGE compares with the one that the generator was given: `image_similarity`. Source: DreamBooth, section 4.2.
     """
     if not len(real):
         raise ValueError("the subject has no real picture to compare with: add one.")

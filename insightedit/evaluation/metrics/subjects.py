@@ -55,10 +55,7 @@ class SubjectCut:
 def cut_subject(
     picture: np.ndarray, phrase: str, *, detector: GroundingDinoDetector, segmenter: SamSegmenter
 ) -> SubjectCut:
-    """Find the subject that a phrase names in a picture (H, W, 3) uint8, and cut it out.
-
-    Source: MIGE, `MIGEBench_extract_entity.py`.
-    """
+    """Find and cut out the subject a phrase names in a picture (H, W, 3) uint8, as `MIGEBench_extract_entity.py`."""
     check_picture("picture", picture)
     detection = detector.best_box(picture, phrase, threshold=BOX_THRESHOLD)
     box = None if detection is None else pixel_box(detection.box, picture.shape)

@@ -38,28 +38,18 @@ Tables = Mapping[MetricColumn, CategoryTable]
 
 
 def write_html_report(
-    folders: Sequence[Path],
-    path: Path | None = None,
+    folders: Sequence[Path],  # of runs; the first one's categories and order of samples hold
+    path: Path | None = None,  # of the HTML file, beside which sheets go; `report.html` in the first folder if None
     *,
-    order: str | None = None,
-    how: Resampling | None = None,
-    seed: int = 0,
-    with_sheets: bool = True,
-    votes: AlignReport | None = None,
+    order: str | None = None,  # metric that tells best from worst, "NAME" or "NAME:VARIANT"; None for the run's own
+    how: Resampling | None = None,  # of the intervals
+    seed: int = 0,  # of the hash that draws random samples
+    with_sheets: bool = True,  # also write `contact_sheets/CATEGORY.png`, without categories `contact_sheet.png`
+    votes: AlignReport | None = None,  # of raters, on the pictures of these runs
 ) -> list[Path]:
     """Write the report of a run, or of several, and a contact sheet of each category.
 
-    Args:
-        folders: of benchmark runs, or of scenes reports; the first one's categories and order of samples hold.
-        path: of the HTML file; `report.html` in the first folder if not given. Sheets go beside it.
-        order: metric that tells best from worst, "NAME" or "NAME:VARIANT"; the run's own if not given.
-        how: of the intervals.
-        seed: of the hash that draws random samples.
-        with_sheets: also write `contact_sheets/CATEGORY.png`, or `contact_sheet.png` without categories.
-        votes: of raters, on the pictures of these runs.
-
-    Returns:
-        What was written, the HTML file first.
+    Returns what was written, the HTML file first.
     """
     runs = merge_runs([read_report_run(Path(folder)) for folder in folders])
     if votes is not None:

@@ -17,21 +17,9 @@ from insightedit.evaluation.reporting.runs import ReportRun
 from insightedit.evaluation.reporting.tables import BINARY
 from insightedit.evaluation.scenes.metrics import largest_change
 from insightedit.evaluation.scenes.report import Example
+from insightedit.images import sheets
 from insightedit.images.data_addresses import picture_address
 from insightedit.images.reading import read_picture, to_rgb
-from insightedit.images.sheets import (
-    FAINT,
-    GAP,
-    HEADER,
-    INK,
-    LINE,
-    MARGIN,
-    PAPER,
-    GridCell,
-    draw_grid,
-    sheet_font,
-    wrap,
-)
 from insightedit.pipelines.report import heat_overlay
 
 SIDE = 256  # pixels of the longer side of a thumbnail, at most
@@ -217,14 +205,14 @@ def contact_sheet(title: str, blocks: Sequence[tuple[str, Sequence[SampleCard]]]
         for card in cards:
             told = [text if len(card.numbers) == 1 else f"{method}: {text}" for method, text in card.numbers]
             told += [card.note, f"{card.sample.sample_id}   {card.sample.category}"]
-            facts = "\n".join(line for text in told if text for line in wrap(text, wide * (CELL + GAP)))
+            facts = "\n".join(line for text in told if text for line in sheets.wrap(text, wide * (CELL + sheets.GAP)))
             words = " > ".join((*card.sample.earlier, card.sample.instruction))
-            cells.append(GridCell(tuple(map(_tile, card.pictures)), words, facts))
-        grids.append(draw_grid(name, cells, COLUMNS * wide))
+            cells.append(sheets.GridCell(tuple(map(_tile, card.pictures)), words, facts))
+        grids.append(sheets.draw_grid(name, cells, COLUMNS * wide))
     width = max((grid.width for grid in grids), default=wide * CELL)
-    sheet = Image.new("RGB", (width, HEADER + sum(grid.height for grid in grids)), PAPER)
-    ImageDraw.Draw(sheet).text((MARGIN, 12), title, INK, sheet_font(18))
-    top = HEADER
+    sheet = Image.new("RGB", (width, sheets.HEADER + sum(grid.height for grid in grids)), sheets.PAPER)
+    ImageDraw.Draw(sheet).text((sheets.MARGIN, 12), title, sheets.INK, sheets.sheet_font(18))
+    top = sheets.HEADER
     for grid in grids:
         sheet.paste(grid, (0, top))
         top += grid.height
@@ -233,13 +221,13 @@ def contact_sheet(title: str, blocks: Sequence[tuple[str, Sequence[SampleCard]]]
 
 def _tile(shown: Thumbnail) -> Image.Image:
     """A picture below its label."""
-    tile = Image.new("RGB", (CELL, LINE + CELL), PAPER)
+    tile = Image.new("RGB", (CELL, sheets.LINE + CELL), sheets.PAPER)
     draw = ImageDraw.Draw(tile)
-    draw.text((2, 2), shown.label, FAINT, sheet_font(10))
+    draw.text((2, 2), shown.label, sheets.FAINT, sheets.sheet_font(10))
     if shown.rgb is None:
-        draw.rectangle((0, LINE, CELL - 1, LINE + CELL - 1), outline=FAINT)
+        draw.rectangle((0, sheets.LINE, CELL - 1, sheets.LINE + CELL - 1), outline=sheets.FAINT)
     else:
-        tile.paste(_cell(shown), (0, LINE))
+        tile.paste(_cell(shown), (0, sheets.LINE))
     return tile
 
 

@@ -125,11 +125,7 @@ class Published:
     benchmarks: Mapping[str, PublishedBenchmark]
 
     def table(self, paper: str, number: str) -> PublishedTable:
-        """A table by the paper's key and its printed number.
-
-        Raises:
-            KeyError: naming the tables there are.
-        """
+        """A table by the paper's key and its printed number; a KeyError names the tables there are."""
         found = {str(one): one for one in self.tables}
         if (name := f"{paper} table {number}") not in found:
             raise KeyError(f"the published results have no {name}; they have {', '.join(found)}.")
@@ -140,36 +136,25 @@ class Published:
     ) -> list[PublishedTable]:
         """The tables that have one of our numbers by our rule; where there is none, those that have one by any rule.
 
-        Args:
-            benches: ours, e.g. "reason-edit".
-            metrics: names of those that were measured as the papers do.
-            protocols: by which.
+        Our `benches` are measured by `protocols`, and as the papers do in these `metrics`.
         """
         wanted = [bench.lower().replace("_", "-") for bench in benches]
         tables = [t for bench in wanted for t in self.tables if any(c.benchmark.bench == bench for c in t.columns)]
         fitting = {str(t): t for t in tables if any(column.key in metrics for column in t.columns)}
-        same_rule = [
-            table
-            for table in fitting.values()
-            if any(
-                one.comparability.protocol in protocols and one.key in metrics
-                for one in table.columns
-                if one.comparability is not None and one.benchmark.bench in wanted
-            )
-        ]
+
+        def is_ours(one: PublishedColumn) -> bool:
+            is_measured = one.benchmark.bench in wanted and one.key in metrics
+            return is_measured and one.comparability is not None and one.comparability.protocol in protocols
+
+        same_rule = [table for table in fitting.values() if any(map(is_ours, table.columns))]
         return same_rule or list(fitting.values())
 
 
 @cache
 def load_published(path: Path = RESULTS) -> Published:
-    """Read and check the published numbers.
+    """Read and check the published numbers, or those of another file of the same build, with papers of your own.
 
-    Args:
-        path: a file of the same build, to add papers of your own.
-
-    Raises:
-        FileNotFoundError: if it is missing.
-        ValueError: if a name is not declared, a row is incomplete, or a column has no or two comparabilities.
+    ValueError if a name is not declared, a row is incomplete, or a column has no or two comparabilities.
     """
     try:
         with path.open(encoding="utf-8") as stream:

@@ -177,12 +177,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Read what `write_report` wrote: the contents of `report.json`, and all that was found of each output.
-
-    Raises:
-        FileNotFoundError: if the folder holds no report.
-        ValueError: if a file is damaged.
-    """
+    """What `write_report` wrote: `report.json`, and all that was found of each output; ValueError if it is damaged."""
     for name in FILES[:2]:
         if not (folder / name).is_file():
             raise FileNotFoundError(
@@ -203,13 +198,7 @@ def read_report(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> Table:
-    """Several editors on the same scenes, each tested against the first.
-
-    Columns of details show if all reports have them by the same rules.
-
-    Raises:
-        ValueError: if there are fewer than two, or if they were measured by different protocols.
-    """
+    """Editors on the same scenes, each tested against the first; columns of details if the rules of all are equal."""
     if len(reports) < 2:
         raise ValueError(f"{len(reports)} report to compare: name at least two different report folders.")
     hashes = {name: report["protocol"]["hash"] for name, (report, _) in reports.items()}

@@ -100,8 +100,8 @@ def protocol_names(runs: Sequence[ReportRun]) -> dict[str, str]:
 def published_tables(runs: Sequence[ReportRun], how: Resampling | None, *, only_theirs: bool = False) -> list[Table]:
     """The papers' tables that our numbers belong to: each whose rule is ours, or else each on the same pictures.
 
-    Runs that are not finished, on other data or warned of do not stand beside the papers'. `only_theirs` leaves our
-    other metrics out, not the strict variants of the papers'.
+    Runs that are not finished, on other data or warned of do not stand there. `only_theirs` leaves our other metrics
+    out, not the strict variants of the papers'.
     """
     runs = [run for run in runs if not run.card.apart]
     columns, protocols = columns_of(runs), protocol_names(runs)
@@ -177,15 +177,9 @@ def metrics_by_category(method: str, tables: Mapping[MetricColumn, CategoryTable
         Row(name, (Cell(f"{count}{few}"), *(cell(*one, count) for one in zip(found, tables, strict=True))), group)
         for name, group, count, few, found in rows
     ]
-    remarks = (f"{FEW_NOTE[:-1]}, in the category or behind the number.",)
-    return Table(
-        f"{method} by category",
-        (Column("n"), *(metric.heading() for metric in tables)),
-        tuple(lines),
-        (),
-        remarks,
-        "Category",
-    )
+    headings = Column("n"), *(metric.heading() for metric in tables)
+    remark = f"{FEW_NOTE[:-1]}, in the category or behind the number."
+    return Table(f"{method} by category", headings, tuple(lines), remarks=(remark,), corner="Category")
 
 
 def category_grid(
@@ -207,11 +201,8 @@ def category_grid(
         size += f" (+{failed} failed)" if failed else ""
         if interval is None:
             return [Cell(size), Cell(), Cell()]
-        return [
-            Cell(size),
-            Cell(column.template.format(interval.value)),
-            Cell(interval_text(interval, column.template)),
-        ]
+        mean = column.template.format(interval.value)
+        return [Cell(size), Cell(mean), Cell(interval_text(interval, column.template))]
 
     by_name = [{row.name: (row.interval, row.failed) for row in table.rows} for table in tables]
     lines = [
@@ -250,13 +241,10 @@ def paired_table(
     primary: Collection[str] = (),
     how: Resampling | None = None,
 ) -> Table:
-    """The first method against every other, on the samples that both have.
+    """The first method against every other, on the samples that both have; ValueError if there is nothing to compare.
 
-    P-values of `primary` metrics, which were fixed before looking, are corrected together by Holm's method; the others'
-    are shown uncorrected.
-
-    Raises:
-        ValueError: if a metric or the method has no records, or there is nothing to compare with.
+    P-values of `primary` metrics, which were fixed before looking, are corrected together by Holm's method, others
+    not.
     """
     how = how or Resampling()
     chosen = _chosen(records, bench, columns)

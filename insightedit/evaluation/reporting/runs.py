@@ -170,8 +170,7 @@ class ReportRun:
     def ordered_by(self, wanted: str) -> ReportRun:
         """The same run, its best and worst samples told by another metric, "NAME" or "NAME:VARIANT".
 
-        Raises:
-            ValueError: if the records have no such metric, or nobody said which of its ends is the good one.
+        ValueError if the records have no such metric, or nobody said which of its ends is the good one.
         """
         name, _, variant = wanted.partition(":")
         found = [c for c in self.columns if c.metric_name == name and variant in ("", c.metric_variant)]
@@ -263,11 +262,7 @@ def _samples(folder: Path) -> dict[str, RunSample]:
 
 
 def merge_runs(runs: Sequence[ReportRun]) -> list[ReportRun]:
-    """Runs that can stand on one page: with names of their own.
-
-    Raises:
-        ValueError: if benchmark or version differ.
-    """
+    """Runs that can stand on one page, with names of their own; ValueError if benchmark or version differ."""
     shown = [f"{run.benchmark} {run.card.benchmark['version']}" for run in runs]
     merged: list[ReportRun] = []
     taken: set[str] = set()
@@ -300,11 +295,7 @@ def all_records(runs: Sequence[ReportRun], columns: Collection[MetricColumn] | N
 
 
 def with_votes(run: ReportRun, votes: AlignReport) -> ReportRun:
-    """The run with what raters say: Ins-align by sample, and why edits fail.
-
-    Raises:
-        ValueError: if the page does not hold the method.
-    """
+    """The run with what raters say, Ins-align by sample and why edits fail; ValueError if it is not on their page."""
     rows = {row.method: row for row in votes.rows}
     if run.method not in rows:
         raise ValueError(f"the raters' page is about {', '.join(rows)}, not {run.method}: give the run's own votes.")

@@ -67,11 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
-
-    Raises:
-        ValueError: if a row has too few or too many cells.
-    """
+    """A table; ValueError if a row has too few or too many cells."""
 
     title: str  # caption
     headings: tuple[Column, ...]  # of the columns after the label

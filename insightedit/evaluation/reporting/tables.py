@@ -47,11 +47,7 @@ PRESERVATION_NOTE = (
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """A column of our own.
-
-    Raises:
-        ValueError: if the variant is unknown.
-    """
+    """A column of our own; ValueError if the variant is unknown."""
 
     metric_name: str  # of the records
     metric_variant: str = "paper"  # "paper" or "strict"
@@ -262,30 +258,20 @@ def _published_cell(row: PublishedRow, column: PublishedColumn) -> Cell:
 
 
 def beside_published(
-    records: Iterable[MetricRecord],
+    records: Iterable[MetricRecord],  # of any methods and benchmarks; what has no column here is left out
     table: PublishedTable,
     *,
-    extra: Sequence[MetricColumn] = (),
+    extra: Sequence[MetricColumn] = (),  # of ours to append for every benchmark; published rows are empty there
+    # hash -> name of the protocol. Where it names another than the column's, our value is shown but not ranked; hashes
+    # that it does not have count as the column's
     protocols: Mapping[str, str] | None = None,
-    apart: Mapping[str, Sequence[str]] | None = None,
+    apart: Mapping[str, Sequence[str]] | None = None,  # method -> why none of its numbers is ranked (`RunCard.apart`)
     how: Resampling | None = None,
 ) -> Table:
     """Our rows below the published ones, in the paper's layout, with intervals, warnings and what is missing.
 
     A value of ours is ranked among the published ones only where the paper's rule is known or assumed, and only in
-    the paper variant; controls never.
-
-    Args:
-        records: of any methods and benchmarks; what has no column here is left out.
-        table: from `load_published`.
-        extra: columns of ours to append for every benchmark, e.g. a strict variant; the published rows are empty there.
-        protocols: hash -> name of the protocol, e.g. {"0123...": "smartedit_v1"}. Where it names another protocol than
-            the column's, our value is shown but not ranked; hashes that it does not have count as the column's.
-        apart: method -> why none of its numbers is ranked (`RunCard.apart`); it stands in a group of its own, marked.
-        how: resamples, seed, method and confidence.
-
-    Raises:
-        ValueError: if no record belongs to the table.
+    the paper variant; controls never. ValueError if no record belongs to the table.
     """
     benchmarks = list(dict.fromkeys(column.benchmark for column in table.columns))
     wanted = {(column.key, "paper") for column in table.columns} | {column.key for column in extra}
@@ -342,12 +328,9 @@ def results_table(
     apart: Mapping[str, Sequence[str]] | None = None,
     how: Resampling | None = None,
 ) -> Table:
-    """Our methods alone: a row each, a column for every metric, benchmark by benchmark.
+    """Our methods alone: a row each, a column for every metric, benchmark by benchmark; ValueError if there is none.
 
     Without `columns` all are shown that there are records of; the other arguments are those of `beside_published`.
-
-    Raises:
-        ValueError: if no record has one of the metrics.
     """
     wanted = None if columns is None else {column.key for column in columns}
 

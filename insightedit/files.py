@@ -19,6 +19,7 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeAlias
 
@@ -359,6 +360,17 @@ def _holder(note: Path) -> str:
         return f"process {held['pid']} on {held['host']} since {held['since']} ({held['command'][:200]})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+
+
+def installed_versions(*names: str) -> dict[str, str]:
+    """Package -> its version, without those that are not installed."""
+    from insightedit import __version__
+
+    found = {"insightedit": __version__}  # runs from its source, too
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found.setdefault(name, version(name))
+    return {name: found[name] for name in names if name in found}
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -11,7 +11,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b, sha256
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from data_recipes.runner.progress import Interrupted, ProgressReporter, Stopper
 from data_recipes.runner.statistics import CELLS_SHOWN, UnitCounts
 from data_recipes.runner.steps import Step
 from data_recipes.runner.worker import Task, doubled, plan_steps
-from insightedit.files import write_atomically, write_text
+from insightedit.files import installed_versions, write_atomically, write_text
 
 LIBRARIES = ("insightedit", "numpy", "pillow", "pyarrow", "torch", "torchvision", "transformers", "diffusers")
 REJECTED, CARD, STATISTICS = "rejected.jsonl", "README.md", "statistics.html"
@@ -87,10 +86,7 @@ def run_recipe(config: RecipeConfig, watch: ProgressReporter | None = None) -> d
 
 def _begin(plan: Plan, before: dict[str, Any] | None) -> dict[str, Any]:
     """The manifest as far as it is known before the work: what the run depends on; `before` is an earlier session's."""
-    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
+    versions = {"python": ".".join(map(str, sys.version_info[:3])), **installed_versions(*LIBRARIES)}
     known = [] if before is None else before["versions"]
     return {
         "recipe": plan.config.recipe,

@@ -10,7 +10,6 @@ import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from insightedit.files import installed_versions
 from insightedit.generation.autoencoder import decode, encode_source, latent_factor, latent_scale
 from insightedit.generation.guidance import branch_weights
 from insightedit.generation.sampling import DrawState, StepCallback, denoise, initial_noise, step_generators
@@ -398,10 +398,5 @@ def _take(state: DrawState, returned: dict[str, Tensor]) -> None:
 
 def software_versions() -> dict[str, str]:
     """Versions of what decides about the bytes of a result."""
-    versions = {}
-    for name in ("insightedit", "torch", "transformers", "diffusers", "numpy", "pillow"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "source"
-    return {**versions, "python": platform.python_version()}
+    names = ("insightedit", "torch", "transformers", "diffusers", "numpy", "pillow")
+    return {**installed_versions(*names), "python": platform.python_version()}

@@ -6,11 +6,9 @@ The contract of a finished stage says to the next which weights it made, on whic
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,7 @@ from insightedit.config.kinds import current_key, saved_settings
 from insightedit.config.load import read_saved_config
 from insightedit.config.schema import Config, SourceConfig
 from insightedit.datasets.mixture import fingerprint_changes
-from insightedit.files import write_text
+from insightedit.files import installed_versions, write_text
 from insightedit.hub.network import MODEL_INDEX
 from insightedit.hub.secrets import read_plain_yaml
 from insightedit.modeling.model_ids import current_id
@@ -171,10 +169,6 @@ def config_hash(config: Config) -> str:
 
 def write_contract(run_dir: Path, config: Config, editor: Editor, steps: int) -> dict[str, Any]:
     """Write `contract.json` into a run folder with a whole checkpoint; returns what was written."""
-    versions = {}
-    for package in PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
     contract = {
         "recipe": config.recipe,
         "stage": config.stage.number,
@@ -184,7 +178,7 @@ def write_contract(run_dir: Path, config: Config, editor: Editor, steps: int) ->
         "edit_token_ids": [int(i) for i in editor.comprehension.edit_token_ids],
         "keys": {name: list(value.shape) for name, value in sorted(stage_weights(run_dir).items())},
         "config_hash": config_hash(config),
-        "packages": versions,
+        "packages": installed_versions(*PACKAGES),
     }
     write_text(run_dir / CONTRACT, json.dumps(contract, indent=1) + "\n", durable=True)
     return contract

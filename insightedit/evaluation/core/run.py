@@ -35,7 +35,7 @@ from insightedit.evaluation.core.run_folder import (
     write_run,
     write_samples,
 )
-from insightedit.files import check_folder, drop_cut_line, lock_folder
+from insightedit.files import check_folder, drop_cut_line, installed_versions, lock_folder
 from insightedit.images.reading import read_rgb
 
 Key = tuple[str, str, int | None, str, str]  # method, sample, seed, metric, variant
@@ -328,20 +328,12 @@ def _identity(card: RunCard) -> dict[str, Any]:
 
 def _versions(models: MetricModels) -> dict[str, str]:
     """Libraries that took part."""
-    from importlib.metadata import PackageNotFoundError, version
-
     kinds = {one["kind"] for one in models.about.values()}
     names = ["insightedit", "numpy", "pillow", "scikit-image", "scipy"]
     names += ["torch"] if kinds - {"judge"} else []
     names += ["transformers"] if kinds & {"clip", "dino", "detector", "segmenter"} else []
     names += ["lpips"] if "lpips" in kinds else []
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "source"
-    return versions
+    return installed_versions(*names)
 
 
 def _now() -> str:

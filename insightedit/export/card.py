@@ -43,11 +43,9 @@ _CACHED = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)[/\\]snapsh
 def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None) -> str:
     """The README.md of a model folder, with the header that the hub reads.
 
-    Args:
-        pipeline: gives sizes and defaults.
-        card: fields that only training knows: `title`, `name` (what `from_pretrained` takes), `recipe`, `license`,
-            `base_models`, `bases` (see `base_facts`), `datasets`, `data`, `steps`, `weights`, `language_model`,
-            `dtype`, `skill`, `protocol`, `samples` (file of the grid), `limits`; texts or lists of texts.
+    `card` has what only training knows: `title`, `name` (what `from_pretrained` takes), `recipe`, `license`,
+    `base_models`, `bases` (see `base_facts`), `datasets`, `data`, `steps`, `weights`, `language_model`, `dtype`,
+    `skill`, `protocol`, `samples` (file of the grid), `limits`; texts or lists of texts.
     """
     template = files("insightedit").joinpath("templates/model_card.md").read_text(encoding="utf-8")
     parameters = {
@@ -68,9 +66,8 @@ def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None
 def base_facts(models: dict[str, str]) -> dict[str, Any]:
     """The base models (config key -> folder or hub id) and what follows from their licences for this model.
 
-    Returns:
-        `bases`: one {role, model, license} each, with those of a finished model that training started from;
-        `base_models`: those with a hub id; `license`: theirs if all state the same one, else "other".
+    `bases`: one {role, model, license} each, with those of a finished model that training started from; `base_models`:
+    those with a hub id; `license`: theirs if all state the same one, else "other".
     """
     bases: list[dict[str, str]] = []
     hub_ids: list[str] = []
@@ -215,9 +212,6 @@ def measured_facts(report: Path) -> dict[str, list[str]]:
 
     The one is edit success, by task, too; the other how it was measured: scenes, rules, settings, and what doing
     nothing would have got.
-
-    Raises:
-        ValueError: if the file is no such report.
     """
     from insightedit.evaluation.reporting.report import MEANING
 

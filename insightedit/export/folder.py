@@ -74,11 +74,11 @@ def export_run(
     samples: Sequence[Sample] | int = 0,
     name: str | None = None,
 ) -> Path:
-    """Write the newest checkpoint of a finished run as a pipeline folder.
+    """Write the newest checkpoint of a finished run of stage 2 or 3 as a pipeline folder.
 
     Args:
-        run: run folder of stage 2 or 3, with its `config.yaml`, `contract.json` and `checkpoints/`.
-        folder: where to.
+        run: with its `config.yaml`, `contract.json` and `checkpoints/`.
+        folder: where to; also what is returned.
         ema: take the running average of the weights where the run kept one.
         report: `report.json` of `insightedit eval scenes`, whose numbers go into the model card.
         merge_lora: fold the language model's adapter into its weights; False writes the adapter alone, which needs
@@ -87,13 +87,9 @@ def export_run(
         samples: what the card shows; a number takes that many scenes.
         name: hub id or path that the card's commands name; None for `folder` itself.
 
-    Returns:
-        The folder.
-
     Raises:
         FileNotFoundError: if `run` is no run folder.
-        ValueError: if the run is not whole, its stage does not draw, or its weights do not fit `dtype`. Then
-            nothing is written.
+        ValueError: if the run is not whole, does not draw, or does not fit `dtype`; then nothing is written.
     """
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` {dtype!r} is unknown: take one of {', '.join(DTYPES)}.")
@@ -152,13 +148,9 @@ def export_editor(
 ) -> Path:
     """Write a trained editor as a pipeline folder: safetensors and model card.
 
-    The editor itself stays as it is; which weights it holds (last or averaged) is the caller's choice. An old folder of
-    that name is replaced only once the new one is whole. `card` has further fields for `model_card`, `taught` settings
-    of the pipeline (see `taught_words`); the rest is as in `export_run`.
-
-    Raises:
-        ValueError: if the editor has no generator or no adapter, `dtype` cannot hold its weights, or `folder` exists
-            and is no model folder.
+    The editor itself stays as it is; which weights it holds (last or averaged) is the caller's choice. An old folder
+    of that name is replaced only once the new one is whole. `card` has further fields for `model_card`, `taught`
+    settings of the pipeline (see `taught_words`); the rest is as in `export_run`.
     """
     check_destination(Path(folder))
     stored = {"recipe": config.recipe, "dtype": str(dtype).removeprefix("torch.")}
@@ -209,17 +201,9 @@ def export_pipeline(
 ) -> Path:
     """Save a pipeline with its model card, whole or not at all.
 
-    Args:
-        pipeline: finished parts.
-        folder: where to.
-        card: fields of `model_card`; also kept as `export.json`.
-        samples: edits for the card; the folder is loaded again to draw them, and so is known to load.
-        for_training: folder name -> what else a stage needs that starts from this model (`--init-from`) and editing
-            does not; each has a `save_pretrained`. None values are left out.
-        config: of the run, written beside as `config.yaml`, which a stage that starts from this model reads.
-
-    Raises:
-        ValueError: if `folder` exists and is neither empty nor a model folder.
+    `card` is also kept as `export.json`. To draw `samples` the folder is loaded again, and so is known to load.
+    `for_training` has, by folder name, what a stage that starts from this model (`--init-from`) needs besides; None
+    values are left out. `config`, the run's, is written beside as `config.yaml` for such a stage.
     """
     folder = Path(folder)
     check_destination(folder)

@@ -47,12 +47,7 @@ class Pushed:
 
 
 def check_target(repo: str, *, private: bool = False) -> None:
-    """Find out before hours of work whether a push can succeed at all: id, token, network.
-
-    Raises:
-        ValueError: in one sentence, if the id is none, if there is no token, if the hub does not know it or cannot be
-            reached, or if the repository is public where a private one was asked for.
-    """
+    """Find out before hours of work whether a push can succeed at all: id, token, network."""
     if not HUB_ID.fullmatch(repo):
         raise ValueError(f"{repo!r} is no hub id: write owner/name, e.g. your-name/my-editor.")
     with hub_errors(repo), patience(PATIENCE):
@@ -73,12 +68,8 @@ def push_folder(folder: str | os.PathLike, repo: str, *, private: bool = False, 
         private: make it private; an existing repository stays as it is.
         replace: put this model in the place of another one.
 
-    Returns:
-        Where it is and what was done.
-
     Raises:
-        ValueError: in one sentence, if the folder is no model folder, the repository holds other things, or the hub
-            refuses or cannot be reached.
+        ValueError: if the folder is no model folder, the repository holds other things, or the hub refuses.
     """
     folder = Path(folder)
     if not (folder / MODEL_INDEX).is_file():
@@ -187,11 +178,7 @@ def _check_content(folder: Path, repo: str, remote: dict[str, Any], replace: boo
 
 
 def _files(folder: Path) -> set[str]:
-    """What is uploaded: files that an export wrote, and a licence; nothing else, whatever lies in the folder.
-
-    Raises:
-        ValueError: if one of them is a symbolic link, which could lead to any file of this machine.
-    """
+    """What is uploaded: what an export wrote, and a licence; no link, which could lead to any file of this machine."""
     from insightedit.export.checks import owned_files
 
     owned, names = owned_files(folder), set()

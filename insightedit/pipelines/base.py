@@ -119,11 +119,7 @@ class EditPipeline(FolderPipeline):
         return self._interrupt
 
     def check_inputs(self, call: Mapping[str, Any], settings: DrawSettings, count: int) -> None:
-        """Refuse what cannot work before any of it is done: arguments of a call for `count` images, by name.
-
-        Raises:
-            ValueError: names the argument, its value and what holds.
-        """
+        """Refuse what cannot work before any of it is done: arguments of a call for `count` images, by name."""
         if settings.num_inference_steps < 1:
             raise ValueError(f"`num_inference_steps` is {settings.num_inference_steps}: at least 1 step is needed.")
         for name in ("guidance_scale", "image_guidance_scale", "image_prompt_scale"):

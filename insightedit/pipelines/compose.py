@@ -27,16 +27,8 @@ def pipeline_from_editor(
     """A pipeline of an editor's parts, with the settings of its config; for previews and measurements during training.
 
     Nothing is copied or merged where `dtype` is None: the pipeline draws with the weights as they stand, and leaves
-    each part in the mode (training or not) in which it found it. To save one, use `export_editor`.
-
-    Args:
-        editor: any with a generator.
-        config: guidance scales, steps, lengths.
-        dtype: of copies on the CPU, to be saved; None takes the live parts.
-        **replaced: what stands for a part of the editor, taken as it is.
-
-    Raises:
-        ValueError: if the editor was built without a generator (stage 1).
+    each part in the mode (training or not) in which it found it. With one, it has copies on the CPU, to be saved; but
+    what is `replaced` is taken as it is. To save one, use `export_editor`.
     """
     if editor.denoiser is None or editor.vae is None:
         raise ValueError("this editor has no generator (stage 1): there is nothing to draw with; use stage 2 or 3.")

@@ -198,11 +198,8 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
     ) -> EditCondition:
         """Comprehension and bridging of B texts and B images (H, W, 3) uint8 RGB.
 
-        Args:
-            instructions: what to change.
-            images: sources.
-            image_embeds: (1, D_img) embedding of a real picture in place of the predicted one.
-            expressive_instructions: what the language model wrote; an `expressive` model reads it again.
+        `image_embeds` (1, D_img) of a real picture stand in place of the predicted ones; what the language model wrote
+        is read again by an `expressive` model.
         """
         words = expressive_instructions if self.config.expressive else None
         condition = self._understand(instructions, images, replies=words)
@@ -218,11 +215,7 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         return list(self.comprehension.generate_text(questions, list(images), longest, ngram))
 
     def encode_reference(self, reference_image: PictureInput) -> Tensor:
-        """(1, D_img) projected CLIP embedding of a real picture.
-
-        Raises:
-            ValueError: if the model was saved without image encoder, or has no image branch.
-        """
+        """(1, D_img) projected CLIP embedding of a real picture; a ValueError for a model that cannot use one."""
         if self.image_encoder is None or self.feature_extractor is None:
             raise ValueError(
                 "`reference_image` was given, but this model came without its image encoder: export it with "
@@ -237,11 +230,7 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         return encoded.image_embeds
 
     def reference_options(self, references: Sequence[PictureInput]) -> dict[str, Any]:
-        """Reference pictures as arguments of a call: this model takes one, of what the result should look like.
-
-        Raises:
-            ValueError: if there are several.
-        """
+        """Reference pictures as arguments of a call: this model takes one, of what the result should look like."""
         if len(references) > 1:
             raise ValueError(
                 f"{len(references)} reference pictures were given, this model takes one, of what the result should "

@@ -138,11 +138,7 @@ class FolderPipeline(DiffusionPipeline):
 
     @functools.wraps(DiffusionPipeline.save_pretrained)
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """As in diffusers.
-
-        Raises:
-            ValueError: if a part stands behind peft, or holds other tensors than it would be loaded with.
-        """
+        """As in diffusers, but a part that stands behind peft is refused."""
         for name, part in self.components.items():
             if isinstance(part, PeftModel):
                 raise ValueError(

@@ -100,12 +100,7 @@ def pair_up(
 def pair_references(
     references: PictureInput | Sequence[PictureInput] | Sequence[Sequence[PictureInput]] | None, count: int
 ) -> list[list[Picture]]:
-    """One list of reference pictures per instruction.
-
-    Args:
-        references: one picture or a list of them for every instruction, a list of lists for one each, or None.
-        count: number of instructions.
-    """
+    """Reference pictures of each of `count` instructions, given as one or a list for all, or as a list of lists."""
     given: Any = [] if references is None else references
     several: list = list(given) if isinstance(given, list | tuple) else [given]
     if not several or not all(isinstance(one, list | tuple) for one in several):
@@ -155,17 +150,10 @@ def choose_seeds(
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     each: int = 1,
 ) -> list[int]:
-    """One seed per picture, and as many more as there are to be images of it.
+    """Seeds in [0, 2**32) for `each` images of `count` pictures, picture by picture.
 
-    Args:
-        count: number of pictures.
-        seed: one for all (each picture then comes out as it would alone with that seed), one each, or None. Further
-            images of a picture take the next seeds.
-        generator: draws the seeds: one for all, or one each. Without either, they are drawn at random.
-        each: images per picture.
-
-    Returns:
-        `count * each` seeds in [0, 2**32), picture by picture.
+    A `seed` is one for all (each picture then comes out as it would alone with it) or one each, and further images of
+    a picture take the next ones; a `generator`, one for all or one each, draws them. Without either they are random.
     """
     if each < 1:
         raise ValueError(f"`num_images_per_prompt` is {each}: at least 1 image is drawn.")

@@ -20,11 +20,7 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "default"
 
 
 def default_model() -> Path:
-    """The folder of the model that comes with the package.
-
-    Raises:
-        FileNotFoundError: if this installation holds no weights.
-    """
+    """The folder of the model that comes with the package; a FileNotFoundError where it comes without."""
     if not (DEFAULT_MODEL / "model_index.json").is_file():
         raise FileNotFoundError(
             f"No default model at {DEFAULT_MODEL}: this installation comes without weights. Name a model "
@@ -36,13 +32,8 @@ def default_model() -> Path:
 def find_model(model: str | os.PathLike | None = None) -> str:
     """Turn what the user named into the folder or hub id that `from_pretrained` takes.
 
-    Args:
-        model: folder, training run folder with a `model/` in it, hub id `owner/name`, or None (or `default`, where no
-            folder has that name) for the one that comes with the package.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if the folder holds no pipeline.
+    That is a folder, a training run folder with a `model/` in it, a hub id `owner/name`, or None (or `default`, where
+    no folder has that name) for the model that comes with the package.
     """
     if model is None or (str(model) == "default" and not Path(model).exists()):
         return str(default_model())
@@ -90,12 +81,7 @@ def load_pipeline(
 
 
 def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
-    """What a model folder, or the default one, says about itself, without loading it.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it is not a local model folder.
-    """
+    """What a local model folder, or the default one, says about itself, without loading it."""
     folder = Path(find_model(model))
     if not folder.is_dir():
         raise ValueError(f"{model} is not a folder on this machine: `info` reads local model folders.")

@@ -61,7 +61,7 @@ def check_model_folder(
     variant: str | None = None,
     given: Collection[str] = (),
 ) -> type[InsightEditPipeline | InterleavedEditPipeline]:
-    """Refuse a model folder that is not whole, or does what a model folder must not do.
+    """Refuse a model folder that is not whole, or does what a model folder must not do; gives the pipeline's class.
 
     Args:
         folder: with `model_index.json`.
@@ -69,13 +69,6 @@ def check_model_folder(
         for_training: check the parts that only training reads, too.
         variant: of the weights' files, as in diffusers.
         given: names of components that the caller has, so that the folder's own are not read.
-
-    Returns:
-        The pipeline's class.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: for the first other fault, in one sentence.
     """
     folder = Path(folder)
     index = read_json(folder / INDEX)
@@ -93,11 +86,7 @@ def check_model_folder(
 
 
 def pipeline_class(index: Mapping[str, Any], model: str | Path) -> type[InsightEditPipeline | InterleavedEditPipeline]:
-    """The class that a model's `model_index.json` names.
-
-    Raises:
-        ValueError: if it is none of ours.
-    """
+    """The class that a model's `model_index.json` names."""
     named = str(index.get("_class_name"))
     if named not in PIPELINES:
         raise ValueError(
@@ -245,11 +234,7 @@ def _compare(folder: Path, kind: Any, shapes: Shapes, variant: str | None) -> An
 
 @contextmanager
 def explained(folder: Path, kind: type) -> Iterator[None]:
-    """Whatever a library says about a folder that it cannot build a `kind` from, in one sentence.
-
-    Raises:
-        OSError, ValueError: those that are one sentence as they are; every other error as a `ValueError`.
-    """
+    """Whatever a library says about a folder that it cannot build a `kind` from, in one sentence."""
     try:
         yield
     except Exception as error:

@@ -50,11 +50,6 @@ def clean_instruction(text: str, lowercase: bool = False) -> str:
     """An instruction as a model reads it: composed letters (NFC), no invisible characters; white space stays.
 
     `lowercase` is for models that were trained on lower-case text only, to which capitals are other words.
-
-    Raises:
-        TypeError: if it is no text.
-        ValueError: if it is empty or longer than `MAX_LETTERS`, or holds what is no text
-            (control characters, halves of characters).
     """
     if not isinstance(text, str):
         raise TypeError(f"`instruction` is a {type(text).__name__}: give a text.")
@@ -89,7 +84,7 @@ def find_warnings(
         understood: what its language model said that it would do; None where it was not asked.
         changed: whether any pixel may differ from the source's.
         known: every word that the model was taught; None where nobody knows, as for models that read a whole language.
-        tokenizer: the model's, which tells the words that it cannot even spell.
+        tokenizer: tells the words that the model cannot even spell.
     """
     warnings = []
     told = "".join(" " if unicodedata.category(c)[0] == "C" else c for c in understood or "").strip()

@@ -131,14 +131,10 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def stage_weights(run_dir: Path, *, ema: bool = True) -> dict[str, Tensor]:
-    """All weights a run added to its base models, inherited and trained: editor parameter name -> float32 weight.
+    """All weights that a run added to its base models, inherited and trained: editor parameter name -> float32 weight.
 
-    Args:
-        run_dir: run folder of a stage, or one checkpoint folder in it.
-        ema: take the running average where there is one.
-
-    Raises:
-        StageError: if there is no whole checkpoint.
+    `run_dir` may be one checkpoint in it, too; `ema` takes the running average where there is one. A StageError if
+    there is no whole checkpoint.
     """
     folder = run_dir if is_complete(run_dir) else CheckpointFolder(run_dir / "checkpoints").latest()
     if folder is None:

@@ -164,11 +164,7 @@ class DeepSpeedEngine(TorchEngine):
 
 
 def deepspeed_settings(config: Config) -> dict[str, Any]:
-    """The JSON of `train.deepspeed`, a path or a name in `configs/deepspeed`, with what the config owns filled in.
-
-    Raises:
-        ConfigError: if the file is missing, is not JSON, or sets what belongs to the config.
-    """
+    """The JSON of `train.deepspeed`, a path or a name in `configs/deepspeed`, with what the config owns filled in."""
     path = deepspeed_file(config.train.deepspeed)
     try:
         settings = json.loads(path.read_text())

@@ -233,7 +233,7 @@ def _train(
 def validation_losses(
     engine: TorchEngine, loader: Any, num_batches: int, generator: torch.Generator
 ) -> dict[str, float]:
-    """Mean losses on held-out records by name, with the same noise and timesteps each time; leaves no trace in the run.
+    """Mean losses on held-out records by name, with the same noise each time; leaves no trace in the run.
 
     Every process must ask, for its own `num_batches`; all get the same numbers.
     """

@@ -67,12 +67,8 @@ def init_from_pretrained(config: Config, name: str | None = None) -> Config:
 def find_start(name: str) -> str:
     """The folder that `--init-from NAME` means; one that does not exist is returned as it is, and told later.
 
-    Args:
-        name: a folder; `default` for the model that comes with the package; or a hub id `owner/name`, which is fetched
-            (once; the hub's cache keeps it).
-
-    Raises:
-        StageError: if there is neither a folder nor a model on the hub of that name.
+    A name is a folder, `default` for the model that comes with the package, or a hub id, which is fetched once; a
+    StageError if the hub has no model of that name.
     """
     if Path(name).exists():
         return name
@@ -97,11 +93,8 @@ def find_start(name: str) -> str:
 def pretrained_config(config: Config, folder: str | Path) -> Config:
     """The config of a stage that starts from a model: as given, its base models the finished one's.
 
-    Where a folder holds no text encoder (as before exports did), only the language model is taken.
-
-    Raises:
-        StageError: if the model is not whole, of another kind, holds an adapter without its language model, or was
-            made with settings that this config does not have.
+    Where a folder holds no text encoder (as before exports did), only the language model is taken. A StageError tells
+    why a model cannot be started from.
     """
     from insightedit.pipelines.model_folder import check_model_folder
 
@@ -140,14 +133,9 @@ def pretrained_config(config: Config, folder: str | Path) -> Config:
 
 
 def load_model_weights(editor: Editor, folder: str | Path) -> dict[str, Tensor]:
-    """What a finished model holds beyond the base models of the config: editor parameter (or buffer) name -> weight.
+    """What a model holds beyond the config's base models: editor parameter (or buffer) name -> weight.
 
-    Args:
-        editor: of the stage; tells which parts are wanted, and is left as it is.
-        folder: of the model.
-
-    Raises:
-        StageError: if the model is not whole, or draws on another autoencoder.
+    The stage's editor tells which parts are wanted, and is left as it is.
     """
     folder, weights = Path(folder), {}
     if editor.vae is not None:

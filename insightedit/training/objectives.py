@@ -151,11 +151,7 @@ class TrainingStep(nn.Module):
 
 
 def total_loss(losses: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
-    """Sum of the losses times the weights of their names; `metric/...` entries do not count.
-
-    Raises:
-        ValueError: if a loss has no weight in the config, or there is no loss at all.
-    """
+    """Sum of the losses times the weights of their names; `metric/...` entries do not count."""
     counted = {name: value for name, value in losses.items() if not name.startswith(METRIC)}
     for name in counted:
         if not isinstance(getattr(weights, name, None), float | int):

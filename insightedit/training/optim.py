@@ -38,17 +38,7 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: fl
 def build_optimizer(
     named: Iterable[tuple[str, nn.Parameter]], config: OptimConfig, *, device: torch.device, offloaded: bool = False
 ) -> torch.optim.Optimizer:
-    """Fused `torch.optim.AdamW`, bitsandbytes' 8-bit AdamW, or DeepSpeed's CPU AdamW over the trainable parameters.
-
-    Args:
-        named: trainable parameters with their names.
-        config: name, lr, betas, eps, weight decay.
-        device: where training runs.
-        offloaded: the optimiser's states live in CPU memory (DeepSpeed offload), so DeepSpeed's own CPU Adam is used.
-
-    Raises:
-        ConfigError: if `adamw8bit` is asked for without a GPU, without bitsandbytes, or together with offload.
-    """
+    """Fused AdamW of torch, bitsandbytes' 8-bit one, or DeepSpeed's for states that are `offloaded` to the CPU."""
     groups = parameter_groups(named, config.weight_decay)
     settings = {"lr": config.lr, "betas": (config.betas[0], config.betas[1]), "eps": config.eps}
     if config.name == "adamw8bit":
@@ -73,10 +63,7 @@ def build_optimizer(
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, max_steps: int) -> LRScheduler:
-    """Warm-up over `warmup_steps` or `warmup_ratio` of the steps, then cosine decay to 0 or constant.
-
-    Source: `diffusers.optimization.get_scheduler`.
-    """
+    """Warm-up, then cosine decay to 0 or constant (`diffusers.optimization.get_scheduler`)."""
     names = {"cosine": "cosine", "constant": "constant_with_warmup"}
     return get_scheduler(
         names[config.schedule],
@@ -93,10 +80,6 @@ class Ema:
 
     In float32, because steps of a thousandth are lost in bfloat16. By name and with a first step that averages, as
     `diffusers.training_utils.EMAModel` does neither: a checkpoint names its weights.
-
-    Args:
-        decay: weight of the past, 0 to 1; after n updates at most (1 + n) / (10 + n) is used.
-        values: name -> current weight; copied.
     """
 
     def __init__(self, decay: float, values: Mapping[str, Tensor]) -> None:
@@ -148,11 +131,7 @@ def save_optimizer(folder: Path, engine: TorchEngine) -> None:
 
 
 def load_optimizer(folder: Path, engine: TorchEngine) -> None:
-    """Put optimiser and schedule back to where `save_optimizer` found them.
-
-    Raises:
-        StageError: if the checkpoint holds its optimiser in another form, or for other processes.
-    """
+    """Put optimiser and schedule back to where `save_optimizer` found them; a StageError if it was of another form."""
     engine.schedule.load_state_dict(json.loads((folder / SCHEDULE).read_text()))
     # a schedule that is loaded sets no rate before its next step, and the optimiser steps first
     for group, rate in zip(engine.optimizer.param_groups, engine.schedule.get_last_lr(), strict=True):

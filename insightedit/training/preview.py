@@ -81,18 +81,7 @@ class _Remembering(Mixture):
 
 
 def preview(config: Config, *, samples: int = 10, draws: int = 10_000) -> Preview:
-    """Look at what the stage of a config would see.
-
-    Args:
-        config: whole config.
-        samples: how many of the first samples to prepare.
-        draws: over how many positions shares are counted; nothing is read for it.
-
-    Raises:
-        ConfigError: if a source cannot be opened.
-        ValueError: if the records of a source are all broken, or do not go together in a batch.
-        FileNotFoundError: if a base model's folder is missing.
-    """
+    """What the stage of a config would see: first `samples`, and shares of the sources in the first `draws`."""
     mixture = _Remembering(build_mixture(config))
     collator = build_weightless_collator(config)
     train, found = config.train, []
@@ -137,15 +126,8 @@ def _sample(batch: EditBatch, row: int, index: int, mixture: _Remembering, colla
 def token_runs(tokens: Sequence[str], valid: Tensor, slots: Tensor, learned: Tensor | None) -> tuple[Run, ...]:
     """A sequence as pieces of text, neighbours of one kind together.
 
-    Args:
-        tokens: T, as the tokenizer calls them.
-        valid: (T,) bool, not filler.
-        slots: (T,) bool, where pictures stand.
-        learned: (T,) bool, where the language loss is; None without one.
-
-    Returns:
-        Pieces: style `learned` where tokens are trained on, `picture` for the placeholders of pictures and `pad` for
-        the filler, which are told by their number of tokens.
+    The masks, (T,) bool, tell what is no filler, where pictures stand, and where the language loss is. Styles are
+    `learned`, and `picture` and `pad`, which are told by their number of tokens.
     """
     styles = []
     for place in range(len(tokens)):

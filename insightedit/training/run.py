@@ -51,16 +51,9 @@ logger = logging.getLogger(__name__)
 
 
 def run_stage(number: int, argv: Sequence[str] | None = None, *, description: str | None = None) -> RunSummary:
-    """Run one stage: config, previous stage, editor, loop, contract.
+    """Run stage 1, 2 or 3: config, previous stage, editor, loop, contract.
 
-    Args:
-        number: 1, 2 or 3.
-        argv: command line without the program; None = `sys.argv[1:]`.
-        description: text of `--help`, the stage module's docstring.
-
-    Raises:
-        ConfigError: if the settings are wrong.
-        StageError: if the run folder or the previous stage's does not allow it.
+    `argv` is the command line without the program, `description` the text of `--help`.
     """
     arguments = parse_arguments(number, list(sys.argv[1:] if argv is None else argv), description)
     config = read_config(number, arguments)

@@ -251,12 +251,7 @@ def started_from(run: str | Path) -> str | None:
 
 
 def read_run(run: Path) -> Config:
-    """The config a run was trained with, or that a model folder carries.
-
-    Raises:
-        FileNotFoundError: if `run` is no run folder.
-        ValueError: if its config cannot be read by this version.
-    """
+    """The config that a run was trained with, or that a model folder carries."""
     if not (run / "config.yaml").is_file():
         raise FileNotFoundError(f"No config.yaml in {run}: name a stage's run folder, e.g. runs/insightedit/stage3.")
     try:

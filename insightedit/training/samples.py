@@ -69,11 +69,8 @@ class SampleLogger:
 def fixed_samples(config: Config) -> list[Any]:
     """The first `train.num_samples` records that a stage's own sources hold, rendered ones from the split `val`.
 
-    Where instructions carry pictures, all sources take turns, because each is another task.
-
-    Returns:
-        Objects with `source` and `target` (H, W, 3) uint8, `instruction` and `reference_images`; empty where no
-        source has pictures. `source` is None for what is drawn on a blank canvas.
+    Where instructions carry pictures, all sources take turns, because each is another task. Objects with `source` and
+    `target` (H, W, 3) uint8, `instruction` and `reference_images`; `source` is None on a blank canvas.
     """
     draws_from_blank = comprehension_class(config).reads_references
     found: list[list[Any]] = []
@@ -100,16 +97,9 @@ def fixed_samples(config: Config) -> list[Any]:
 
 
 def draw_samples(samples: Sequence[Any], edited: Sequence[np.ndarray], path: Path) -> None:
-    """Write a PNG with a row for each sample: source, edited, target and the instruction.
+    """Write a PNG with a row for each of the `fixed_samples`: source (or reference), edited, target, instruction.
 
-    Args:
-        samples: of `fixed_samples`; where a target is None, all are drawn without; where a source is, the first of
-            `reference_images` is drawn in its place.
-        edited: one (H, W, 3) uint8 image per sample.
-        path: file to write; its folder is made.
-
-    Raises:
-        ValueError: if there is not one edited picture per sample.
+    `edited` has one (H, W, 3) uint8 image per sample. Where a target is None, all are drawn without.
     """
     if len(edited) != len(samples):
         raise ValueError(f"{len(samples)} samples came back as {len(edited)} edited pictures: there must be one each.")

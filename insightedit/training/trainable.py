@@ -34,13 +34,8 @@ class TrainableReport:
 def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableReport:
     """Train the parameters whose dotted name matches a pattern, freeze all others.
 
-    Args:
-        editor: any module; parameters are named as `named_parameters` does.
-        patterns: `fnmatch` patterns such as `bridge.qformer.*`; one that begins with `!` takes parameters out again.
-
-    Raises:
-        ConfigError: if there is no pattern, a pattern matches nothing, nothing is left to train, or a chosen
-            parameter is quantised.
+    Patterns are `fnmatch`'s, such as `bridge.qformer.*`; one that begins with `!` takes parameters out again. A
+    ConfigError if one matches nothing, nothing is left to train, or a chosen parameter is quantised.
     """
     if not patterns:
         raise ConfigError("stage.trainable is empty: name what this stage trains, e.g. [bridge.qformer.*].")

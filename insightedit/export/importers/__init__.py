@@ -31,7 +31,7 @@ def import_checkpoint(
     step: int | None = None,
     dtype: str = "stored",
 ) -> ImportReport:
-    """Turn a published checkpoint into a model folder.
+    """Turn a published checkpoint into a model folder; what went where is also in its `import_report.json`.
 
     Every tensor of the source is placed or named as dropped with the reason, every place of the model is filled, and
     what comes from a base model is named. If anything does not fit, nothing is written. No code in the files is run.
@@ -43,9 +43,6 @@ def import_checkpoint(
         bases: `PART=MODEL` texts, see docs/importing.md.
         step: training step, where the source holds several.
         dtype: fp32, fp16, bf16, or `stored` for what the files have.
-
-    Returns:
-        What went where; also in `output/import_report.json`.
 
     Raises:
         FileNotFoundError: if a file is missing.

@@ -29,12 +29,9 @@ ROLE_KEYS = {
 
 
 def parse_bases(system: str, given: Sequence[str], known: Mapping[str, str | None]) -> dict[str, str]:
-    """`PART=MODEL` texts -> the base model of every part; one that nobody named and without a default is left out.
+    """`PART=MODEL` texts -> the base model of every part; a text without `=` names the first part of `known`.
 
-    Args:
-        system: name for messages.
-        given: texts of the command line; a text without `=` names the first part.
-        known: part -> model where none is named; None where one has to be.
+    One that nobody named is that of `known`, or left out where that is None.
     """
     bases: dict[str, str] = {}
     for text in given:

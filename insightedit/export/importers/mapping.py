@@ -147,16 +147,9 @@ def fill(
     base: Mapping[str, Tensor] | None = None,
     base_name: str = "",
 ) -> None:
-    """Put tensors in their places; none may be missing or left over. The module takes over their dtypes.
+    """Put tensors, named as the module does, in their places; none may be missing or left over.
 
-    Args:
-        part: name of the module for messages and report.
-        module: the module, its parameters on any device, `meta` included.
-        given: tensors of the source by the module's own names.
-        report: gets where each of the module's tensors came from.
-        source: what the source is called.
-        base: what takes the places that the source does not fill.
-        base_name: what that is called.
+    `base` takes the places that the source does not fill. The module, which may be on `meta`, takes over their dtypes.
     """
     places = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     rest = {name: tensor for name, tensor in (base or {}).items() if name not in given}

@@ -154,16 +154,7 @@ class ClipPart(_OfClip):
 
 
 def patch_labels(scene: Any, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """What covers each patch of a scene.
-
-    Args:
-        scene: an `insightedit.scenes` scene; positions in thousandths of its side.
-        grid: patches along one side.
-
-    Returns:
-        Class and colour numbers, (grid * grid,) int64, row by row; 0 where there is no object, or no tint. Objects
-        in front hide those behind.
-    """
+    """Class and colour numbers (grid * grid,) int64 of what covers each patch of a scene, row by row; 0 for none."""
     classes, colours = np.zeros((2, grid, grid), dtype=np.int64)
     centres = (np.arange(grid) + 0.5) * 1000 / grid
     for thing in scene.objects:

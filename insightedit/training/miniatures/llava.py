@@ -154,16 +154,10 @@ def conversation(sample: Any, random: np.random.Generator) -> list[Exchange]:
 
 
 def pack(prefix: list[int], rows: list[list[tuple[list[int], list[int], int]]], pad: int) -> dict[str, Tensor]:
-    """Lay the branches of every row behind the common prefix.
+    """Lay the branches (question ids, answer ids, kind number) of every row behind the common prefix.
 
-    Args:
-        prefix: ids that all branches share: begin, `USER:`, one placeholder per patch.
-        rows: per picture, branches as (question ids, answer ids, kind number).
-        pad: id that fills rows up to a common length, a multiple of 16.
-
-    Returns:
-        `input_ids`, `labels` (-100 except on answers), `position_ids`, `kinds` and `branch` (0 prefix, 1.. branches,
-        -1 padding), all (B, T) int64.
+    `input_ids`, `labels` (-100 except on answers), `position_ids`, `kinds` and `branch` (0 prefix, 1.. branches, -1
+    padding), all (B, T) int64; T is a multiple of 16.
     """
     length = max(len(prefix) + sum(len(q) + len(a) for q, a, _ in row) for row in rows)
     length = -(-length // 16) * 16

@@ -106,12 +106,7 @@ class Part:
 def train_part(part: Part, folder: str | Path, options: TrainOptions) -> tuple[RunSummary, dict[str, float]]:
     """Train `part`, resuming from `folder` if a checkpoint lies there, and export it at every checkpoint.
 
-    Returns:
-        What was done, and the numbers of `Part.evaluate`, empty if the run has not finished.
-
-    Raises:
-        ValueError: if another process trains in `folder`.
-        RuntimeError: if the loss is not finite.
+    What was done, and the numbers of `Part.evaluate`, empty if the run has not finished.
     """
     folder = Path(folder)
     config = Config(

@@ -37,10 +37,7 @@ PATHS = (("origin_img_path", "origin_path"), ("target_img_path", "target_path"))
 
 
 def advancededit(config: SourceConfig) -> Listing:
-    """Pairs that AdvancedEdit's pipeline wrote (steps 3 to 5), of each photo those of the last step that has them.
-
-    Pictures may lie anywhere below the folder.
-    """
+    """Pairs that AdvancedEdit's pipeline wrote, of each photo those of the last step; pictures lie anywhere below."""
     root = folder_of(config.path, config.kind, "the steps' folders")
     finder = Finder(folder_of(config.images or root, config.kind, "the pictures"))
     files = pair_files(root)
@@ -110,14 +107,11 @@ def pair_files(root: Path) -> list[tuple[Path, str]]:
 
 
 def _pair(key: str, finder: Finder, table: Mapping[str, Any], entry: str, photo: str = "") -> Pair:
-    """An entry of a table; an odd one is the even one before it, swapped.
-
-    Where its paths are blank the names of the `photo`'s pictures are guessed by the published naming.
-    """
+    """An entry of a table; where its paths are blank the names of the `photo`'s pictures are guessed as published."""
     fields = table[entry]
     if not isinstance(fields, dict):
         raise ReadError(FIELDS, f"the entry is {fields!r:.40}")
-    is_odd = entry.isdecimal() and int(entry) % 2 == 1
+    is_odd = entry.isdecimal() and int(entry) % 2 == 1  # the even one before it, swapped
     forward = table.get(str(int(entry) - 1)) if is_odd else None
     guesses: tuple[str | None, str | None] = (None, None)
     if photo:
@@ -136,10 +130,7 @@ def _pair(key: str, finder: Finder, table: Mapping[str, Any], entry: str, photo:
 
 
 def read_entry(key: str, fields: Mapping[str, Any], source: Path, target: Path, forward: Any) -> Pair:
-    """A record of the pipeline with its pictures, for training and for the benchmark.
-
-    `forward` is the record that this one is the swap of, whose captions may have stayed in it; None where it is none.
-    """
+    """A record of the pipeline; `forward` is the one that it swaps, whose captions may have stayed in it, or None."""
     instructions = instructions_of(fields)
     task = fields.get("task_type")
     ends = [str(fields.get(f"detailed_caption_{end}") or "") for end in ("origin", "target")]

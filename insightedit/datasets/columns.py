@@ -65,12 +65,7 @@ def plain_name(column: str) -> str:
 
 
 def recognise(columns: Sequence[str], told: Mapping[str, str], place: Path) -> Columns:
-    """The roles of a table's columns: as the user tells (role -> column), else by the known names.
-
-    Raises:
-        ColumnsError: if the user names a role or a column that there is not, or one of source, target and instruction
-            is not found (a table of texts alone needs none of the pictures).
-    """
+    """The roles of a table's columns: as the user tells (role -> column), else by the known names."""
     listed = ", ".join(columns[:30]) or "none"
     for role, column in told.items():
         if role not in NAMES:

@@ -68,11 +68,12 @@ def magicbrush(config: SourceConfig) -> Listing:
         for number, turn in enumerate(session if isinstance(session, list) else [session], 1)
     ]
     images = folder_of(config.images or root / "images", config.kind, "the pictures, one folder per session")
-    captions = {kind: _captions(root / f"{kind}_descriptions.json") for kind in ("global", "local")}
+    captions = {kind: tried(load_json, root / f"{kind}_descriptions.json") for kind in ("global", "local")}
 
     def make(index: int) -> Pair:
         name, number, turn = turns[index]
-        told = {kind: of_all.get(name, {}) for kind, of_all in captions.items()}
+        of_session = {kind: of_all.get(name) for kind, of_all in captions.items() if isinstance(of_all, dict)}
+        told = {kind: one if isinstance(one := of_session.get(kind), dict) else {} for kind in captions}
         return session_turn(f"{name}/{number}", turn, inside(images, name), told)
 
     return Listing(len(turns), make, lambda index: f"{turns[index][0]}/{turns[index][1]}", [root / SESSIONS])
@@ -93,15 +94,6 @@ def session_turn(key: str, turn: Mapping[str, Any], folder: Path, captions: Mapp
         caption=str(captions["global"].get(turn.get("input")) or ""),
         facts={"notes": {what: text for what, text in notes.items() if text}},
     )
-
-
-def _captions(path: Path) -> dict[str, Any]:
-    """Session -> file -> caption; nothing where there is no such file."""
-    try:
-        value = load_json(path)
-    except ReadError:
-        return {}
-    return {name: told for name, told in value.items() if isinstance(told, dict)} if isinstance(value, dict) else {}
 
 
 def instructpix2pix(config: SourceConfig) -> Listing:

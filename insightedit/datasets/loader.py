@@ -41,11 +41,7 @@ class Collator:
     clip_image_processor: CLIPImageProcessor | None = None
 
     def __call__(self, records: Sequence[EditRecord], indices: Sequence[int]) -> EditBatch:
-        """Batch `records`; `indices` are their places in the stream and choose the prompt templates.
-
-        Raises:
-            ValueError: if comprehension cannot read a record.
-        """
+        """Batch `records`; `indices` are their places in the stream and choose the prompt templates."""
         align = self.text_tokenizer is not None
         tokens = self.tokenizer.tokenize_records(records, indices, align=align)
         if align:

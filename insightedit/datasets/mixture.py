@@ -29,13 +29,9 @@ BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 class Mixture:
-    """Endless stream of records, drawn from sources by weight.
+    """Endless stream of records, drawn from sources by weight; everything about the order follows from the seed.
 
-    Everything about the order follows from the seed. `prepare` makes a record ready for the stage, or raises a
-    ValueError for one that it cannot use.
-
-    Raises:
-        ValueError: if there is no source or a weight is not positive.
+    `prepare` makes a record ready for the stage, or raises a ValueError for one that it cannot use.
     """
 
     def __init__(
@@ -163,10 +159,6 @@ def flatten(
     Within one level an entry is drawn with probability weight / sum of weights. `weight: null` stands for the number
     of records; then it has to for all entries of the level. A level within a level multiplies; at the top level weights
     stay as they are given, so that a flat list is not touched. `place` and `prefix` tell an inner level where it is.
-
-    Raises:
-        ConfigError: if a mixture is empty, a weight is not positive, a level gives weights for some entries only, or
-            an endless source has no weight.
     """
     groups = []
     for number, entry in enumerate(entries):

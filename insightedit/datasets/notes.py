@@ -51,11 +51,7 @@ class EntryError(ReadError):
 
 
 class Notes:
-    """Faults and warnings of one folder, of what should be in it (`title`), and how a user gets that (`obtain`).
-
-    Raises:
-        FolderError: if `folder` is no folder.
-    """
+    """Faults and warnings of one folder, of what should be in it (`title`), and how a user gets that (`obtain`)."""
 
     def __init__(self, folder: Path, title: str, obtain: str) -> None:
         self.folder, self.title, self.obtain = Path(folder), title, obtain
@@ -80,11 +76,7 @@ class Notes:
             self.differs += [sentence] if differs else []
 
     def stop(self, sentence: str = "") -> None:
-        """End here if anything is wrong, or with this fault: what follows cannot be read without what is missing.
-
-        Raises:
-            FolderError: with all faults so far.
-        """
+        """Raise a `FolderError` of all faults so far and this one: what follows needs what is missing."""
         if sentence:
             self.fault(sentence)
         if self.faults:
@@ -189,10 +181,7 @@ class Notes:
         return Finder(self.folder, leave_out=(UNPACKED,))
 
     def pictures_by_stem(self, folder: Path) -> dict[str, Path]:
-        """The pictures of one folder, not of those within it, by stem in natural order.
-
-        Two pictures with the same stem (`a.png`, `a.jpg`) are a fault: nobody knows which one is meant.
-        """
+        """The pictures of one folder, not of those within it, by stem in natural order; twice one is a fault."""
         found: dict[str, Path] = {}
         files = [path for path in folder.iterdir() if is_picture_file(path) and not is_junk(path)]
         for path in sorted(files, key=lambda path: natural(path.name)):
@@ -253,10 +242,7 @@ class Entry:
             ) from None
 
     def find(self, name: str) -> Path:
-        """The picture that the record names: by its path below the folder, else by its file's name alone.
-
-        A path also where no such file is: what checks pictures says so.
-        """
+        """The picture that the record names, a path also where no such file is: what checks pictures says so."""
         last = PurePosixPath(name.strip().replace("\\", "/")).name
         try:
             return self.notes.finder.find(name)
@@ -315,11 +301,7 @@ def picture_sizes(
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels, from the header; the end is looked at too, and decoded only where that is unusual.
-
-    Raises:
-        PictureFault: if it is missing, empty, cut off, unreadable, or something else than a picture.
-    """
+    """(width, height) in pixels, from the header; the end is looked at too, and decoded only where that is unusual."""
     if not path.is_file():
         raise PictureFault("Folders in place of" if path.is_dir() else "Missing")
     size = path.stat().st_size

@@ -77,10 +77,9 @@ def _shrunk(pixels: np.ndarray, max_side: int | None, how: Image.Resampling) -> 
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Pictures below a folder by name, numbers in their natural order; links are followed, hidden files are not taken.
+    """Pictures below a folder in natural order, links followed, each file once, hidden ones left out.
 
     A link that leads nowhere is one too, so that its record is told as missing.
-    A file that a link shows a second time is taken once, and a link that leads back up is not walked again.
     """
     walked, seen = {folder.resolve()}, set()
     found: list[Path] = []

@@ -83,7 +83,19 @@ def run_length_mask(counts: str | Sequence[int], height: int, width: int) -> np.
 
     `counts` are lengths of runs of 0 and 1 in turn, column after column, as numbers or as COCO's compressed text.
     """
-    runs = _decompress(counts) if isinstance(counts, str) else list(counts)
+    runs: list[int] = [] if isinstance(counts, str) else list(counts)
+    value = shift = 0
+    # the text: five bits a letter, lowest first, bit 6 = more to come; from the fourth run on, differences
+    for letter in counts.encode("ascii") if isinstance(counts, str) else b"":
+        bits = letter - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
     if sum(runs) != height * width or min(runs, default=-1) < 0:
         raise ValueError(f"the runs of a mask fill {sum(runs)} pixels of {height} x {width}.")
     values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
@@ -102,23 +114,6 @@ def coco_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     raise ValueError(f"a segmentation is {segmentation!r}: it is polygons or run lengths.")
 
 
-def _decompress(text: str) -> list[int]:
-    """COCO's text: five bits a letter, lowest first, bit 6 = more to come; from the fourth run on, differences."""
-    runs: list[int] = []
-    value = shift = 0
-    for letter in text.encode("ascii"):
-        bits = letter - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
-    return runs
-
-
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     """An (H, W) bool mask as COCO writes it: `{"size": [H, W], "counts": text}`."""
     height, width = mask.shape
@@ -127,12 +122,7 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
     if flat.size and flat[0]:
         runs = [0, *runs]  # the first run is one of zeros
-    return {"size": [height, width], "counts": _compress(runs)}
-
-
-def _compress(runs: Sequence[int]) -> str:
-    """Run lengths -> text: five bits a letter, lowest first, bit 6 = more to come; from the fourth on, differences."""
-    letters = bytearray()
+    letters = bytearray()  # written as `run_length_mask` reads them
     for number, run in enumerate(runs):
         value = run - runs[number - 2] if number > 2 else run
         while True:
@@ -142,7 +132,7 @@ def _compress(runs: Sequence[int]) -> str:
             letters.append((bits if is_last else bits | 0x20) + 48)
             if is_last:
                 break
-    return letters.decode("ascii")
+    return {"size": [height, width], "counts": letters.decode("ascii")}
 
 
 def decode_mask(segmentation: Any) -> np.ndarray | None:

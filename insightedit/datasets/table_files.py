@@ -29,11 +29,7 @@ WHOLE = "train"  # what a folder without names of splits is
 
 
 def data_files(kind: str, path: Path, split: str) -> list[Path]:
-    """The files of a split, in the natural order of their names; `path` is a file or folder, as the user gave it.
-
-    Raises:
-        ConfigError: if the path is neither file nor folder, holds no such file, or has other splits only.
-    """
+    """The files of a split, in the natural order of their names; `path` is a file or folder, as the user gave it."""
     if path.is_file():
         if split != WHOLE and not _is_of(path.name, split):
             raise ConfigError(
@@ -98,11 +94,7 @@ def is_arrow(path: Path) -> bool:
 
 
 def saved_splits(path: Path) -> list[str]:
-    """The splits of a folder that `DatasetDict.save_to_disk` wrote; `train` for one without.
-
-    Raises:
-        ConfigError: if their list cannot be read.
-    """
+    """The splits of a folder that `DatasetDict.save_to_disk` wrote; `train` for one without."""
     table = path / "dataset_dict.json"
     if not table.is_file():
         return [WHOLE]
@@ -113,11 +105,7 @@ def saved_splits(path: Path) -> list[str]:
 
 
 def saved_files(path: Path, split: str) -> list[Path]:
-    """The files of a split of a folder that `save_to_disk` wrote.
-
-    Raises:
-        ConfigError: if it is none, has no such split, or keeps its rows in another order than its files.
-    """
+    """The files of a split of a folder that `save_to_disk` wrote."""
     if not is_arrow(path):
         raise ConfigError(
             f"{path} is no folder that `Dataset.save_to_disk` wrote: it has no state.json and no dataset_dict.json."

@@ -22,9 +22,6 @@ def open_table(config: SourceConfig) -> Listing:
     """JSON lines or CSV with paths, parquet or a saved data set with pictures, tar shards, or an image folder.
 
     Paths start from the folder of their file, or from `images`.
-
-    Raises:
-        ConfigError: if there are no such files, no such split, or a column that is needed is not recognised.
     """
     place = Path(str(config.path))
     rows = open_rows(config.kind, place, config.split)
@@ -56,11 +53,7 @@ def open_table(config: SourceConfig) -> Listing:
 
 
 def pair_of_row(row: Row, key: str, columns: Columns, folder: Path) -> Pair:
-    """A row as a pair; pictures are content, or paths below `folder`.
-
-    Raises:
-        ReadError: if the instruction or a picture is missing, or a path leads out of the folder.
-    """
+    """A row as a pair; pictures are content, or paths below `folder`."""
     instructions = _instructions(row, columns)
     if columns.is_text:
         return Pair(key, instructions)

@@ -57,22 +57,12 @@ class Rows:
         return f"{self.files[which].stem}-{row:06d}"
 
     def row(self, number: int) -> Row:
-        """A row.
-
-        Raises:
-            ReadError: if it cannot be read.
-        """
+        """A row; raises a `ReadError` where it cannot be read."""
         raise NotImplementedError
 
 
 def open_rows(kind: str, path: Path, split: str) -> Rows:
-    """The rows of a split of a file or folder.
-
-    A folder that `save_to_disk` wrote is known as such under `parquet` too.
-
-    Raises:
-        ConfigError: if there are no such files, one of them is damaged as a whole, or there is no such split.
-    """
+    """The rows of a split of a file or folder; one that `save_to_disk` wrote is known under `parquet` too."""
     if kind == "arrow" or (kind == "parquet" and is_arrow(path)):
         return ArrowRows(saved_files(path, split), split)
     files = data_files(kind, path, split)

@@ -41,10 +41,7 @@ def split_tables(folder: Path, split: str) -> list[Path]:
 def open_tables(
     notes: Notes, files: Sequence[Path], needed: Sequence[str], only: Sequence[str] | None = None
 ) -> ParquetRows | ArrowRows | None:
-    """The rows of parquet or arrow files, of `only` some columns; None with a fault noted if they cannot be read.
-
-    All files are of one kind; each has all columns that are `needed`.
-    """
+    """The rows of files of one kind that have all columns `needed`; None with a fault noted if they cannot be read."""
     kind = ArrowRows if files[0].suffix == ".arrow" else ParquetRows
     try:
         for path in files:
@@ -115,10 +112,9 @@ def _from_index(into: Path, stamp: list[list[Any]], pictures: Sequence[str]) -> 
 
 
 def white_mask(notes: Notes, path: Path, name: str) -> Path | None:
-    """A mask in which white is to be edited, also where the published one is a picture with a hole.
+    """A mask in which white is to be edited: the published one, or written as `name` where that is a hole.
 
-    One without transparency is given back as it is, and one that cannot be read (what checks pictures says so).
-    Another is written as `name`; None with a warning noted if that cannot be.
+    One that cannot be read is given back (what checks pictures says so); None with a warning noted if writing fails.
     """
     try:
         with open_picture(path) as picture:
@@ -134,10 +130,7 @@ def white_mask(notes: Notes, path: Path, name: str) -> Path | None:
 
 
 def write_mask(notes: Notes, region: np.ndarray, name: str) -> Path | None:
-    """Write an (H, W) region, uint8 (255 = to be edited) or bool, as grey PNG below `unpacked/masks/`.
-
-    Gives the path; None with a warning noted if it cannot be written.
-    """
+    """Write a region, (H, W) uint8 (255 = to be edited) or bool, as grey PNG; None with a warning if that fails."""
     into = notes.folder / UNPACKED / "masks" / f"{name}.png"
     values = region.astype(np.uint8) * 255 if region.dtype == np.bool_ else region
     content = io.BytesIO()

@@ -85,11 +85,9 @@ def _read_manifest(notes: Notes) -> list[Group] | None:
         return []
     if not found:
         return None
-    path = found[0]
-    if path.suffix == ".jsonl":
-        table: Any = notes.read_jsonl(path, SHAPE)
-    else:
-        table = notes.read_json(path, (list, dict), f"a list or dictionary of {SHAPE}")
+    path, shape = found[0], f"a list or dictionary of {SHAPE}"
+    is_lines = path.suffix == ".jsonl"
+    table: Any = notes.read_jsonl(path, SHAPE) if is_lines else notes.read_json(path, (list, dict), shape)
     return [_group(path.name, table if isinstance(table, dict) else dict(enumerate(table or [])))]
 
 

@@ -98,12 +98,7 @@ class Loader(Protocol):
     CARD: Card
 
     def load(self, folder: Path, *, split: str | None = None) -> Benchmark:
-        """Read and check a folder as the user got it; `split` is one of the card's, None the first.
-
-        Raises:
-            BenchmarkError: naming all faults.
-            ValueError: for an unknown split.
-        """
+        """Read and check a folder as the user got it, or raise a `BenchmarkError`; `split` None is the card's first."""
         ...
 
 
@@ -135,11 +130,7 @@ def reads(
 def finish(
     card: Card, notes: Notes, samples: Sequence[BenchmarkSample], *, published: Mapping[str, int], split: str = ""
 ) -> Benchmark:
-    """Check every picture and the counts (`published`: by category, "all" = in total), and give the benchmark.
-
-    Raises:
-        BenchmarkError: with all faults: those noted, ids that occur twice, empty instructions, bad pictures.
-    """
+    """Check every picture and the counts (`published`: by category, "all" = in total), and give the benchmark."""
     if not samples and not notes.faults:
         notes.fault("It holds no samples.")
     repeated = [name for name, number in Counter(sample.sample_id for sample in samples).items() if number > 1]
@@ -169,18 +160,7 @@ def finish(
             f"{len(lossy)} masks are JPEG or WebP: their edges are soft and grey pixels surround the region, so the "
             "`paper` box is larger than the `strict` one."
         )
-    _compare_counts(notes, samples, published)
-    digest = hashlib.sha256()
-    for sample in samples:
-        bytes_of = [path.stat().st_size for _, path in sample.pictures]
-        digest.update(json.dumps([sample.sample_id, [*sample.earlier, sample.instruction], bytes_of]).encode())
-    told = (tuple(notes.warnings), digest.hexdigest()[:16], split, tuple(notes.differs))
-    return Benchmark(card, notes.folder, tuple(samples), *told)
-
-
-def _compare_counts(notes: Notes, samples: Sequence[BenchmarkSample], published: Mapping[str, int]) -> None:
-    counts = Counter(sample.category for sample in samples)
-    total = published.get("all", len(samples))
+    counts, total = Counter(sample.category for sample in samples), published.get("all", len(samples))
     if len(samples) < total:
         notes.warn(
             f"{len(samples)} of the {total} published samples are here: numbers do not compare with published ones.",
@@ -188,10 +168,12 @@ def _compare_counts(notes: Notes, samples: Sequence[BenchmarkSample], published:
         )
     elif len(samples) > total:
         notes.warn(f"{len(samples)} samples are here, {total} are published: this is another edition.", differs=True)
-    odd = [
-        f"{group} {counts[group]} of {number}"
-        for group, number in published.items()
-        if group != "all" and counts[group] != number
-    ]
-    if odd:
-        notes.warn(f"Groups differ from the published counts: {some(odd, 12)}.", differs=True)
+    strange = {group: number for group, number in published.items() if group != "all" and counts[group] != number}
+    if told := [f"{group} {counts[group]} of {number}" for group, number in strange.items()]:
+        notes.warn(f"Groups differ from the published counts: {some(told, 12)}.", differs=True)
+    digest = hashlib.sha256()
+    for sample in samples:
+        bytes_of = [path.stat().st_size for _, path in sample.pictures]
+        digest.update(json.dumps([sample.sample_id, [*sample.earlier, sample.instruction], bytes_of]).encode())
+    facts = (tuple(notes.warnings), digest.hexdigest()[:16], split, tuple(notes.differs))
+    return Benchmark(card, notes.folder, tuple(samples), *facts)

@@ -43,7 +43,14 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
         notes.folder = notes.folder / "dataset"
     text = notes.read_text(notes.folder / "prompts_and_classes.txt")
     notes.stop()
-    classes, prompts = _classes(notes, text or ""), _prompts(notes, text or "")
+    lines = (text or "").partition("subject_name,class")[2].partition("Prompts")[0].splitlines()
+    pairs = [line.strip().split(",") for line in lines if line.strip()]
+    if not pairs:
+        notes.fault("prompts_and_classes.txt has no list `subject_name,class`: get it again.")
+    if bad := [",".join(pair) for pair in pairs if len(pair) != 2 or not all(word.strip() for word in pair)]:
+        notes.fault(f"prompts_and_classes.txt has lines that are not `subject,class`: {some(bad)}.")
+    classes = {} if bad else {name.strip(): kind.strip() for name, kind in pairs}
+    prompts = _prompts(notes, text or "")
     subjects = _subjects(notes, classes) if classes else {}
     notes.stop()
     samples = []
@@ -64,18 +71,6 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
                 )
             )
     return samples
-
-
-def _classes(notes: Notes, text: str) -> dict[str, str]:
-    """{subject: class} from the lines below `subject_name,class`."""
-    lines = text.partition("subject_name,class")[2].partition("Prompts")[0].splitlines()
-    pairs = [line.strip().split(",") for line in lines if line.strip()]
-    if not pairs:
-        notes.fault("prompts_and_classes.txt has no list `subject_name,class`: get it again.")
-    if bad := [",".join(pair) for pair in pairs if len(pair) != 2 or not all(word.strip() for word in pair)]:
-        notes.fault(f"prompts_and_classes.txt has lines that are not `subject,class`: {some(bad)}.")
-        return {}
-    return {name.strip(): kind.strip() for name, kind in pairs}
 
 
 def _prompts(notes: Notes, text: str) -> dict[str, list[str]]:

@@ -16,15 +16,8 @@ from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
 from insightedit.files import is_junk
 
 TASKS = {
-    "text": 534,
-    "add": 533,
-    "remove": 531,
-    "color": 519,
-    "local": 446,
-    "style": 434,
-    "background": 373,
-    "global": 219,
-}
+    "text": 534, "add": 533, "remove": 531, "color": 519, "local": 446, "style": 434, "background": 373, "global": 219,
+}  # fmt: skip
 ROWS = {"test": 3589, "validation": 2022}
 OTHER = {"test": "validation", "validation": "test"}
 NEEDED = ("instruction", "image", "task", "idx")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from insightedit.datasets.notes import Entry, Notes, as_id, some
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
@@ -51,12 +50,8 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     for name, rows in tables.items():
         numbered = [(f"{lists[name]}, record {number}", row) for number, row in enumerate(rows, 1)]
         found = notes.each(numbered, ROW, partial(_sample, name))
-        strangers = [
-            f"{one.source.name} and {one.target.name}"
-            for one in found
-            if one.source == one.target or _photograph(one.target) != one.cluster
-        ]
-        if strangers:
+        odd = (one for one in found if one.source == one.target or one.target.stem.rpartition("_")[0] != one.cluster)
+        if strangers := [f"{one.source.name} and {one.target.name}" for one in odd]:
             notes.fault(
                 f"{lists[name]} pairs pictures that are not an original and its retouching ({some(strangers)}): "
                 "3458_O belongs to 3458_A ... 3458_E."
@@ -79,11 +74,6 @@ def _sample(split: str, entry: Entry) -> BenchmarkSample:
         entry.text("request"),
         source=source,
         target=target,
-        cluster=_photograph(source),
+        cluster=source.stem.rpartition("_")[0],  # 3458 of `3458_O.jpg`
         extra={"split": split, "expert": target.stem.rpartition("_")[2]},
     )
-
-
-def _photograph(path: Path) -> str:
-    """3458 of `3458_O.jpg`."""
-    return path.stem.rpartition("_")[0]

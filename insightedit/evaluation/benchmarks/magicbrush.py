@@ -59,7 +59,16 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     sessions = _read_tables(notes, part) if root is None else _read_sessions(notes, root)
     samples: list[BenchmarkSample] = []
     for turns in sessions.values():
-        samples += [_final_sample(turns)] if split.endswith("final-turn") else turns
+        first, last = turns[0], turns[-1]
+        final = replace(
+            last,
+            sample_id=_turn_id(last.cluster, last.turn, "iter"),
+            source=first.source,
+            source_caption=first.source_caption,
+            mask=last.mask if len(turns) == 1 else None,
+            earlier=tuple(turn.instruction for turn in turns[:-1]),
+        )
+        samples += [final] if split.endswith("final-turn") else turns
     for kind, field in (("local", "local_caption"), ("global", "target_caption")):
         bare = [sample.sample_id for sample in samples if not getattr(sample, field)]
         if bare and len(bare) < len(samples):
@@ -223,17 +232,4 @@ def _row_turn(entry: Entry) -> BenchmarkSample:
         mask=row.get("mask_img"),
         cluster=name,
         turn=row["turn_index"],
-    )
-
-
-def _final_sample(turns: Sequence[BenchmarkSample]) -> BenchmarkSample:
-    """The turns of a session on the editor's own results, the last of which is compared."""
-    first, last = turns[0], turns[-1]
-    return replace(
-        last,
-        sample_id=_turn_id(last.cluster, last.turn, "iter"),
-        source=first.source,
-        source_caption=first.source_caption,
-        mask=last.mask if len(turns) == 1 else None,
-        earlier=tuple(turn.instruction for turn in turns[:-1]),
     )

@@ -36,11 +36,7 @@ def did_you_mean(name: str, known: Iterable[str], meant: Callable[[str], str] = 
 
 
 def load_named(name: str, what: str) -> Any:
-    """A thing of somebody else: `my_package.my_module:Thing` (a class is called), or a module `my_package.my_module:`.
-
-    Raises:
-        ValueError: if there is no such module, or nothing of this name in it; `what` it should be stands there.
-    """
+    """A thing of somebody else: `my_package.my_module:Thing` (a class is called), or a module `my_module:`."""
     module, _, attribute = name.partition(":")
     try:
         found = importlib.import_module(module)
@@ -54,11 +50,7 @@ def load_named(name: str, what: str) -> Any:
 
 
 def benchmark_name(name: str) -> str:
-    """The name of a benchmark as the registry has it, whatever its case and hyphens; `MODULE:NAME` as it is.
-
-    Raises:
-        ValueError: if there is no such benchmark; with the names that come close.
-    """
+    """The name of a benchmark as the registry has it, whatever its case and hyphens; `MODULE:NAME` as it is."""
     if ":" in name:
         return name
     wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
@@ -70,11 +62,7 @@ def benchmark_name(name: str) -> str:
 
 
 def benchmark_loader(name: str) -> Loader:
-    """What reads a benchmark: `CARD` and `load`.
-
-    Raises:
-        ValueError: if there is no such benchmark, or what is named is none.
-    """
+    """What reads a benchmark: `CARD` and `load`."""
     name = benchmark_name(name)
     if name in MODULES:
         return load_named(f"insightedit.evaluation.benchmarks.{name.replace('-', '_')}", "benchmark")

@@ -38,9 +38,6 @@ def pair_results(folder: str | Path, benchmark: Benchmark, *, partial: bool = Fa
     own scripts give (`extra["result_alias"]`, with anything after an underline: `0001_T7.5_I1.5.png`).
 
     With `partial` what is there is taken, and a warning tells what is missing, instead of refusing.
-
-    Raises:
-        ResultsError: with all faults: pictures that are missing, doubled, damaged, or the benchmark's own sources.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -53,15 +53,7 @@ FOLDER/
 
 
 def dump_samples(folder: Path, scenes: SceneSet, progress: Callable[[int], object] | None = None) -> Path:
-    """Write sources, references and instructions for another editor.
-
-    Returns:
-        Path of `instructions.jsonl`, one line per sample: id, source (if there is one), references (one for each
-        `<imagehere>`, if there are any), instruction, task (the kind of sample), category.
-
-    Raises:
-        ValueError: if `folder` is a file.
-    """
+    """Write sources, references and instructions for another editor; gives the path of `instructions.jsonl`."""
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     draw, lines = scenes.drawing(), []
@@ -83,16 +75,7 @@ def dump_samples(folder: Path, scenes: SceneSet, progress: Callable[[int], objec
 
 
 def find_results(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Edited pictures by the ids of their scenes.
-
-    Args:
-        folder: holds `ID.png` (or .webp, .jpg, .bmp, .tif) for every id. A picture of another size than the
-            sample's is brought to it by PIL's bicubic filter, as the benchmarks of the field do.
-        names: all ids.
-
-    Raises:
-        FileNotFoundError: if the folder or some pictures are missing; names the first ones.
-    """
+    """Edited pictures of scenes: `ID.png` (or .webp, .jpg, .bmp, .tif), of any size, for all ids (`names`)."""
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder {folder}: --results names the folder that holds the edited pictures.")
     found = {path.stem: path for path in folder.iterdir() if is_picture_file(path)}
@@ -124,11 +107,6 @@ class SceneName:
             return None
         numbers = (int(found["size"]), int(found["seed"]), int(found["index"]))
         return cls(found["task"] or "editing", found["split"], *numbers, found["half"] or "")
-
-    @property
-    def world(self) -> tuple[str, str, int, int]:
-        """What its sampler is made from: task, split, size and seed."""
-        return self.task, self.split, self.size, self.seed
 
 
 @reads(CARD)
@@ -169,10 +147,7 @@ def _sample(entry: Entry) -> BenchmarkSample:
 
 
 def _with_answers(notes: Notes, samples: list[BenchmarkSample]) -> list[BenchmarkSample]:
-    """The samples with targets and masks as far as they can be had: those that lie there, else drawn and kept.
-
-    What is drawn has to be what the dump shows.
-    """
+    """The samples with targets and masks that lie there, else drawn and kept; those have to be what the dump shows."""
     from insightedit.miniatures.folders import cache_dir, replace_folder
 
     answers = {sample.sample_id: notes.folder / "targets" / f"{sample.sample_id}.png" for sample in samples}
@@ -269,9 +244,10 @@ def _draw(samplers: dict[tuple[str, str, int, int], SceneStream], name: SceneNam
     """The scene of a name; its sampler is made once."""
     from insightedit.evaluation.scenes.benchmark import scene_sampler
 
-    if name.world not in samplers:
-        samplers[name.world] = scene_sampler(name.task, split=name.split, size=name.size, seed=name.seed)
-    sampler = samplers[name.world]
+    world = (name.task, name.split, name.size, name.seed)
+    if world not in samplers:
+        samplers[world] = scene_sampler(name.task, split=name.split, size=name.size, seed=name.seed)
+    sampler = samplers[world]
     return sampler.pair(name.index)["ab".index(name.half)] if name.half else sampler[name.index]
 
 

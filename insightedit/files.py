@@ -120,11 +120,6 @@ def write_atomically(path: PathLike, *, durable: bool = False) -> Iterator[Path]
     Yields:
         Path of an empty file beside it with the same ending; it takes the place when the block ends well, and is
         gone otherwise.
-
-    Raises:
-        FileNotFoundError: if the folder does not exist.
-        ValueError: if `path` is there and is no file.
-        PermissionError: if the file there is write-protected.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
@@ -341,9 +336,11 @@ def lock_folder(folder: PathLike) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(
-            f"{folder} is in use by {_holder(note)}: wait until it ends, or name another folder."
-        ) from None
+        holder = "another process"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            held = json.loads(note.read_text(encoding="utf-8"))
+            holder = f"process {held['pid']} on {held['host']} since {held['since']} ({held['command'][:200]})"
+        raise ValueError(f"{folder} is in use by {holder}: wait until it ends, or name another folder.") from None
     try:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         held = {"pid": os.getpid(), "host": platform.node(), "since": started, "command": " ".join(sys.argv)}
@@ -352,14 +349,6 @@ def lock_folder(folder: PathLike) -> Iterator[None]:
     finally:
         note.unlink(missing_ok=True)
         lock.release()
-
-
-def _holder(note: Path) -> str:
-    try:
-        held = json.loads(note.read_text(encoding="utf-8"))
-        return f"process {held['pid']} on {held['host']} since {held['since']} ({held['command'][:200]})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
 
 
 def installed_versions(*names: str) -> dict[str, str]:

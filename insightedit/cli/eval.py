@@ -1,15 +1,5 @@
 """`insightedit eval`: measure editors; here on scenes, whose right answer is known.
 
-insightedit eval scenes                                   # the model that comes along
-insightedit eval scenes --model runs/insightedit/stage3/model --pairs 100
-insightedit eval scenes --dump to_edit/                    # for any other editor ...
-insightedit eval scenes --results edited/ --out runs/eval/other
-insightedit eval scenes --task subject --model runs/mige/stage3/model
-insightedit eval compare runs/eval/ours runs/eval/other
-insightedit eval tradeoff --scales 1.0,1.4,1.8 --count 200    # success against background over image guidance
-insightedit eval drift --turns 4                              # edits of edits, an edit and its undoing, no edit
-insightedit eval baselines --count 60                         # what fixed outputs get
-
 Published benchmarks, by name: `insightedit.cli.eval_benchmarks`.
 What reads finished runs: `insightedit.cli.eval_reading`.
 """

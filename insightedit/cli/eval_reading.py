@@ -1,10 +1,4 @@
-"""Commands of `insightedit eval` that read what runs wrote: tables, tests, reports, raters' votes, a judge's replies.
-
-insightedit eval report runs/eval                             # OUT/report.html and a contact sheet per category
-insightedit eval report runs/eval/a runs/eval/b --out ab.html # side by side, with tests and a trade-off
-insightedit eval report runs/eval --by LPIPS:strict           # best and worst by another metric
-insightedit eval report runs/eval --votes a.json --votes b.json --votes c.json --key rating/key.json
-"""
+"""`insightedit eval` on what runs wrote: tables, tests, reports, raters' votes, a judge's replies."""
 
 from __future__ import annotations
 

@@ -134,9 +134,8 @@ def edit(
     if not plan.jobs:
         return
     given = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale)
-    given |= {"mask": mask, "describe": describe or None}
+    given |= {"mask": mask, "describe": describe or None, "seed": seed, "background_lock": background_lock}
     settings = {name: value for name, value in given.items() if value is not None}
-    settings |= {"background_lock": background_lock, "seed": seed}
     check_early(words, plan, settings, reference or [])
     started = time.perf_counter()
     quiet_libraries()

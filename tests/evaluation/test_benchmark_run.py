@@ -19,6 +19,7 @@ from insightedit.chat.clients import ChatError
 from insightedit.chat.replies import Reply
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.registry import load_benchmark
+from insightedit.evaluation.core.columns import ProtocolMixError
 from insightedit.evaluation.core.editing_methods import EditingMethod
 from insightedit.evaluation.core.metric_models import MetricModels, load_metric_models
 from insightedit.evaluation.core.outputs import EditCall, ModelOutputs
@@ -26,7 +27,6 @@ from insightedit.evaluation.core.protocols import PROTOCOLS
 from insightedit.evaluation.core.run import failures, run_benchmark
 from insightedit.evaluation.core.run_folder import RunSample, read_run, read_samples, write_samples
 from insightedit.evaluation.metrics.encoders import ClipEncoder
-from insightedit.evaluation.reporting.columns import ProtocolMixError
 from insightedit.evaluation.reporting.run_tables import table_of_runs
 from insightedit.evaluation.reporting.runs import read_report_run
 from insightedit.files import lock_folder

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from insightedit.evaluation.core.columns import ProtocolMixError, ValuesKey, gather
 from insightedit.evaluation.core.records import MetricRecord
-from insightedit.evaluation.reporting.columns import ProtocolMixError, ValuesKey, gather
 
 OURS, THEIRS = "0123456789abcdef", "fedcba9876543210"
 

@@ -20,15 +20,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from insightedit.cli import eval as cli
+from insightedit.evaluation.core.columns import ProtocolMixError
 from insightedit.evaluation.core.editing_methods import EditingMethod
-from insightedit.evaluation.core.records import MetricRecord, write_records
+from insightedit.evaluation.core.records import MetricRecord, by_hash, write_records
 from insightedit.evaluation.core.run_folder import RunCard, RunSample, read_run, write_run, write_samples
 from insightedit.evaluation.core.significance import Interval, Resampling
 from insightedit.evaluation.core.statistics import Rate
 from insightedit.evaluation.judge.votes import AlignReport, MethodVotes
 from insightedit.evaluation.reporting import pictures, plots, run_tables
-from insightedit.evaluation.reporting.choice import by_hash, choose, from_best
-from insightedit.evaluation.reporting.columns import ProtocolMixError
+from insightedit.evaluation.reporting.choice import choose, from_best
 from insightedit.evaluation.reporting.html_report import render_html_report, write_html_report, write_sheets
 from insightedit.evaluation.reporting.report import write_report
 from insightedit.evaluation.reporting.run_tables import SUMMARY, metrics_by_category, table_by_category

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from insightedit.evaluation.core.columns import MetricValues, ProtocolMixError, gather
 from insightedit.evaluation.core.records import MetricRecord
 from insightedit.evaluation.core.significance import (
     Resampling,
@@ -20,7 +21,6 @@ from insightedit.evaluation.core.significance import (
     power_hint,
 )
 from insightedit.evaluation.core.statistics import mcnemar, wilson_interval
-from insightedit.evaluation.reporting.columns import MetricValues, ProtocolMixError, gather
 
 FEW_DRAWS = Resampling(resamples=199)
 

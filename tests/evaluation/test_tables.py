@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from insightedit.evaluation.core.records import MetricRecord
+from insightedit.evaluation.core.columns import ProtocolMixError, gather
+from insightedit.evaluation.core.records import MetricRecord, is_control
 from insightedit.evaluation.core.significance import Resampling, mean_interval
-from insightedit.evaluation.reporting.columns import ProtocolMixError, gather
 from insightedit.evaluation.reporting.published import load_published
 from insightedit.evaluation.reporting.run_tables import ONE_CLUSTER, category_grid, paired_table
 from insightedit.evaluation.reporting.table_formatting import Cell, Column, Row, Table, mark, to_latex, to_markdown
@@ -22,7 +22,6 @@ from insightedit.evaluation.reporting.tables import (
     UNEQUAL,
     MetricColumn,
     beside_published,
-    is_control,
     published_table,
     results_table,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -15,6 +16,11 @@ from typing import Any
 from insightedit.files import drop_cut_line, write_atomically
 
 VARIANTS = ("paper", "strict")  # parity with the publication, and what we hold to be right
+CONTROL_ROWS = (
+    *("copy_source", "empty_backdrop", "oracle", "wrong_object", "wrong_subject", "copy_reference", "blank_canvas"),
+    *("oracle_tint", "autoencoder_source", "autoencoder_backdrop", "autoencoder_target"),
+)
+CONTROLS = (*CONTROL_ROWS, "no_op", "oracle_target", "constant_tint")
 
 _NAMES = ("run_id", "method", "bench", "bench_version", "sample_id", "metric_name", "protocol_hash")
 _TEXTS = ("category", "sampler", "cluster")
@@ -133,6 +139,16 @@ class MetricRecord:
         if missing := sorted(needed - set(entries)):
             raise ValueError(f"the record lacks {', '.join(missing)}: every record has them.")
         return cls(**entries)
+
+
+def is_control(method: str) -> bool:
+    """Whether a row is a control (copy of the source, oracle, ...), which no ranking counts."""
+    return method.lower().replace("-", "_").replace(" ", "_") in CONTROLS
+
+
+def by_hash(names: Iterable[str], count: int = 16, seed: int = 0) -> tuple[str, ...]:
+    """The `count` names with the lowest SHA-256 of "SEED:ID", lowest first."""
+    return tuple(sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())[:count])
 
 
 def write_records(records: Iterable[MetricRecord], path: Path, *, append: bool = False) -> int:

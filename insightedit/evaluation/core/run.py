@@ -23,7 +23,7 @@ from insightedit.evaluation.core.editing_methods import EditingMethod
 from insightedit.evaluation.core.measure import Prediction, SampleView, measure
 from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.protocol import MetricRule, Protocol
-from insightedit.evaluation.core.records import MetricRecord, read_records, write_records
+from insightedit.evaluation.core.records import MetricRecord, is_control, read_records, write_records
 from insightedit.evaluation.core.run_folder import (
     RECORDS,
     RUN,
@@ -70,8 +70,6 @@ def run_benchmark(
             measured, or the method has the name of a control.
         ChatError, MissingReplyError: if a judge gives no reply at all; the run can go on later.
     """
-    from insightedit.evaluation.reporting.tables import is_control
-
     if is_control(editor.method):
         raise ValueError(f"method is {editor.method!r}, the name of a control row: choose another one.")
     started = time.perf_counter()

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 from scipy import stats
 
+from insightedit.evaluation.core.columns import MetricValues, ProtocolMixError
 from insightedit.evaluation.core.statistics import FEW, wilson_interval
-from insightedit.evaluation.reporting.columns import MetricValues, ProtocolMixError
 
 RESAMPLES = 10_000
 METHODS = {"bca": "BCa", "percentile": "percentile"}  # ours -> scipy's

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scipy.stats import rankdata
 
+from insightedit.evaluation.core.records import by_hash
 from insightedit.evaluation.reporting.runs import JUDGES, ReportRun
 
 NUM_EXTREME = 8
-NUM_RANDOM = 16
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,6 @@ class Block:
     title: str  # the rule, as a sentence
     names: tuple[str, ...]  # sample ids in the rule's order
     notes: Mapping[str, str] = field(default_factory=dict)  # id -> what the rule says of it beside its numbers
-
-
-def by_hash(names: Iterable[str], count: int = NUM_RANDOM, seed: int = 0) -> tuple[str, ...]:
-    """The `count` names with the lowest SHA-256 of "SEED:ID", lowest first."""
-    return tuple(sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())[:count])
 
 
 def from_best(scores: Mapping[str, float], better: str) -> tuple[str, ...]:

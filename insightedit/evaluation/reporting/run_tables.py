@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from insightedit.evaluation.core.columns import MetricValues, gather
 from insightedit.evaluation.core.records import MetricRecord
 from insightedit.evaluation.core.significance import (
     METHODS,
@@ -18,7 +19,6 @@ from insightedit.evaluation.core.significance import (
     holm,
     power_hint,
 )
-from insightedit.evaluation.reporting.columns import MetricValues, gather
 from insightedit.evaluation.reporting.plots import Spot
 from insightedit.evaluation.reporting.published import load_published
 from insightedit.evaluation.reporting.runs import ReportRun, all_records

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insightedit.evaluation.core import run_folder
+from insightedit.evaluation.core.columns import MetricValues, ValuesKey, gather
 from insightedit.evaluation.core.failures import FAILURES
 from insightedit.evaluation.core.records import MetricRecord, read_records
 from insightedit.evaluation.core.run_folder import RunCard, RunSample
-from insightedit.evaluation.reporting.columns import MetricValues, ValuesKey, gather
 from insightedit.evaluation.reporting.tables import MetricColumn
 
 if TYPE_CHECKING:

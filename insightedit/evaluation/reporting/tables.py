@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from insightedit.evaluation.core.records import VARIANTS, MetricRecord
+from insightedit.evaluation.core.columns import MetricValues, ValuesKey, gather
+from insightedit.evaluation.core.records import VARIANTS, MetricRecord, is_control
 from insightedit.evaluation.core.significance import METHODS, Interval, Resampling, mean_interval, power_hint
 from insightedit.evaluation.core.statistics import FEW
-from insightedit.evaluation.reporting.columns import MetricValues, ValuesKey, gather
 from insightedit.evaluation.reporting.published import (
     Comparability,
     PublishedColumn,
@@ -22,9 +22,7 @@ from insightedit.evaluation.reporting.published import (
     load_published,
 )
 from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Column, Row, Table
-from insightedit.evaluation.scenes.report import CONTROL_ROWS
 
-CONTROLS = (*CONTROL_ROWS, "no_op", "oracle_target", "constant_tint")
 BETTER_OF_OURS = {
     "success": "higher", "progress": "higher", "balanced": "higher", "leak": "lower", "iou": "higher",
     "VIEScore_SC": "higher", "VIEScore_PQ": "higher", "VIEScore_O": "higher",
@@ -211,11 +209,6 @@ def _unequal_remarks(columns: Sequence[MetricValues], titles: Mapping[str, str])
     if seeds := named(lambda one: one.seeds_per_sample):
         remarks.append(f"Not all rows have as many seeds in {seeds}.")
     return remarks
-
-
-def is_control(method: str) -> bool:
-    """Whether a row is a control (copy of the source, oracle, ...), which no ranking counts."""
-    return method.lower().replace("-", "_").replace(" ", "_") in CONTROLS
 
 
 def mean_of(column: MetricValues, how: Resampling) -> Interval:

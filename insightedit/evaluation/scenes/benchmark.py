@@ -36,15 +36,13 @@ from insightedit.evaluation.core.measure import RoundTrip, SampleView
 from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.protocol import SCENE_RULES, SceneProtocol
 from insightedit.evaluation.core.protocols import EXACT, PROTOCOLS
-from insightedit.evaluation.core.records import read_records
+from insightedit.evaluation.core.records import CONTROL_ROWS, by_hash, is_control, read_records
 from insightedit.evaluation.core.run import run_benchmark
 from insightedit.evaluation.core.run_folder import PICTURES, RECORDS
 from insightedit.evaluation.metrics.masks import match_size
-from insightedit.evaluation.reporting.choice import by_hash
-from insightedit.evaluation.reporting.tables import is_control
 from insightedit.evaluation.scenes.details import DetailCase, DetailRules
 from insightedit.evaluation.scenes.metrics import PSNR_CAP, largest_change
-from insightedit.evaluation.scenes.report import CONTROL_ROWS, MODEL_ROW, Example, SceneReport, is_pair
+from insightedit.evaluation.scenes.report import MODEL_ROW, Example, SceneReport, is_pair
 from insightedit.evaluation.scenes.scoring import EditCase, build_case, check_picture, score_edit
 from insightedit.images.provenance import save_picture
 from insightedit.images.reading import read_rgb

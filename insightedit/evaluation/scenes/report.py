@@ -11,14 +11,10 @@ from typing import Any
 import numpy as np
 
 from insightedit.evaluation.core.protocol import SceneProtocol
-from insightedit.evaluation.core.records import MetricRecord
+from insightedit.evaluation.core.records import CONTROL_ROWS, MetricRecord
 from insightedit.evaluation.core.statistics import Rate, group_by, macro_mean, mean, percentile, rate
 
 MODEL_ROW = "model"
-CONTROL_ROWS = (
-    *("copy_source", "empty_backdrop", "oracle", "wrong_object", "wrong_subject", "copy_reference", "blank_canvas"),
-    *("oracle_tint", "autoencoder_source", "autoencoder_backdrop", "autoencoder_target"),
-)
 GROUPINGS = ("category", "task", "style")
 AVERAGED = (
     *("progress", "balanced", "leak", "leak_plain", "psnr_background", "psnr_paper"),

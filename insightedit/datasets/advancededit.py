@@ -16,20 +16,9 @@ from typing import Any
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
+from insightedit.datasets import reading
 from insightedit.datasets.pairs import Listing, Pair
-from insightedit.datasets.reading import (
-    FIELDS,
-    MISSING,
-    NO_TEXT,
-    Finder,
-    ReadError,
-    folder_of,
-    is_junk,
-    json_of,
-    load_json,
-    natural,
-    only_file,
-)
+from insightedit.files import is_junk, natural
 
 TASKS = ("remove", "add", "replace")
 JUDGED = ("qwen_VIE_SC", "qwen_VIE_PQ")
@@ -38,8 +27,8 @@ PATHS = (("origin_img_path", "origin_path"), ("target_img_path", "target_path"))
 
 def advancededit(config: SourceConfig) -> Listing:
     """Pairs that AdvancedEdit's pipeline wrote, of each photo those of the last step; pictures lie anywhere below."""
-    root = folder_of(config.path, config.kind, "the steps' folders")
-    finder = Finder(folder_of(config.images or root, config.kind, "the pictures"))
+    root = reading.folder_of(config.path, config.kind, "the steps' folders")
+    finder = reading.Finder(reading.folder_of(config.images or root, config.kind, "the pictures"))
     files = pair_files(root)
     if not files:
         raise ConfigError(
@@ -49,7 +38,7 @@ def advancededit(config: SourceConfig) -> Listing:
     for file, kind in files:
         try:
             names = sorted(_table(file), key=natural)
-        except ReadError:
+        except reading.ReadError:
             names = ["0"]  # stands for the whole file, and is told
         entries += [(file, kind, name) for name in names]
     keys = [f"{file.stem}/{kind}-{key}" for file, kind, key in entries]
@@ -59,7 +48,9 @@ def advancededit(config: SourceConfig) -> Listing:
         fields = _table(file)[entry]
         task = fields.get("task_type") if isinstance(fields, dict) else None
         if task not in TASKS:
-            raise ReadError(FIELDS, f"`task_type` is {task!r:.40}: it has to be one of {', '.join(TASKS)}")
+            raise reading.ReadError(
+                reading.FIELDS, f"`task_type` is {task!r:.40}: it has to be one of {', '.join(TASKS)}"
+            )
         return _pair(keys[number], finder, _table(file), entry, file.stem)
 
     return Listing(len(keys), make, keys.__getitem__, [file for file, _ in files], is_fitted=True)
@@ -71,9 +62,9 @@ def reasonedit(config: SourceConfig) -> Listing:
     `path` is the file, or the folder with it: {"0000": {origin_img_path, target_img_path, instruction: [...]}, ...}.
     Pictures are found by their paths below `images` (or the file's folder), else by file name.
     """
-    file = only_file(Path(str(config.path)), ("*.json",), config.kind)
-    finder = Finder(folder_of(config.images or file.parent, config.kind, "the pictures"))
-    table = json_of(file, dict, "{'0000': {origin_img_path, target_img_path, instruction: [...]}}")
+    file = reading.only_file(Path(str(config.path)), ("*.json",), config.kind)
+    finder = reading.Finder(reading.folder_of(config.images or file.parent, config.kind, "the pictures"))
+    table = reading.json_of(file, dict, "{'0000': {origin_img_path, target_img_path, instruction: [...]}}")
     keys = list(table)
 
     def make(number: int) -> Pair:
@@ -106,11 +97,11 @@ def pair_files(root: Path) -> list[tuple[Path, str]]:
     return [(last[key][1], key[1]) for key in sorted(last, key=lambda key: (natural(key[0]), key[1]))]
 
 
-def _pair(key: str, finder: Finder, table: Mapping[str, Any], entry: str, photo: str = "") -> Pair:
+def _pair(key: str, finder: reading.Finder, table: Mapping[str, Any], entry: str, photo: str = "") -> Pair:
     """An entry of a table; where its paths are blank the names of the `photo`'s pictures are guessed as published."""
     fields = table[entry]
     if not isinstance(fields, dict):
-        raise ReadError(FIELDS, f"the entry is {fields!r:.40}")
+        raise reading.ReadError(reading.FIELDS, f"the entry is {fields!r:.40}")
     is_odd = entry.isdecimal() and int(entry) % 2 == 1  # the even one before it, swapped
     forward = table.get(str(int(entry) - 1)) if is_odd else None
     guesses: tuple[str | None, str | None] = (None, None)
@@ -124,7 +115,7 @@ def _pair(key: str, finder: Finder, table: Mapping[str, Any], entry: str, photo:
     for names, guess in zip(PATHS, guesses, strict=True):
         path = next((fields[name] for name in names if is_told(fields.get(name))), None)
         if path is None and guess is None:
-            raise ReadError(FIELDS, f"no {' or '.join(names)} among {', '.join(fields)}")
+            raise reading.ReadError(reading.FIELDS, f"no {' or '.join(names)} among {', '.join(fields)}")
         pictures.append(by_stem(finder, str(guess)) if path is None else finder.find(path))
     return read_entry(key, fields, *pictures, forward)
 
@@ -150,7 +141,9 @@ def read_entry(key: str, fields: Mapping[str, Any], source: Path, target: Path, 
         instructions,
         source,
         target,
-        mask=mask if mask is None or isinstance(mask, dict) else ReadError(FIELDS, f"`segmentation` is {mask!r:.40}"),
+        mask=mask
+        if mask is None or isinstance(mask, dict)
+        else reading.ReadError(reading.FIELDS, f"`segmentation` is {mask!r:.40}"),
         task=str(task or "edit"),
         caption=str(fields.get("img_caption") or ""),
         facts={
@@ -163,13 +156,13 @@ def read_entry(key: str, fields: Mapping[str, Any], source: Path, target: Path, 
     )
 
 
-def by_stem(finder: Finder, pattern: str) -> Path:
+def by_stem(finder: reading.Finder, pattern: str) -> Path:
     """The only picture whose stem has this form (`*` = any words)."""
     form = re.compile("[^/]*".join(re.escape(part) for part in pattern.split("*")))
     found = [path for path in finder.pictures() if form.fullmatch(path.stem)]
     if len(found) != 1:
-        raise ReadError(
-            MISSING, f"its path is blank, and {len(found)} pictures are called {pattern}: write the file name"
+        raise reading.ReadError(
+            reading.MISSING, f"its path is blank, and {len(found)} pictures are called {pattern}: write the file name"
         )
     return found[0]
 
@@ -186,9 +179,11 @@ def _table(file: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=16)
 def _loaded(file: Path, _written: int) -> dict[str, Any]:
-    table = load_json(file)
+    table = reading.load_json(file)
     if not isinstance(table, dict):
-        raise ReadError(FIELDS, f"{file.name} holds a {type(table).__name__} in place of numbered entries")
+        raise reading.ReadError(
+            reading.FIELDS, f"{file.name} holds a {type(table).__name__} in place of numbered entries"
+        )
     return table
 
 
@@ -206,7 +201,7 @@ def instructions_of(fields: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         if isinstance(text, str) and text.strip():
             found[str(kind)] = (*found.get(str(kind), ()), text.strip())
     if not found:
-        raise ReadError(NO_TEXT, f"`instruction` is {value!r:.40}")
+        raise reading.ReadError(reading.NO_TEXT, f"`instruction` is {value!r:.40}")
     return found
 
 

@@ -14,29 +14,13 @@ from typing import Any
 
 from insightedit.config.load import ConfigError
 from insightedit.config.schema import SourceConfig
+from insightedit.datasets import reading
 from insightedit.datasets.advancededit import advancededit, reasonedit
 from insightedit.datasets.pairs import Listing, Pair
-from insightedit.datasets.reading import (
-    FIELDS,
-    MISSING,
-    NO_TEXT,
-    Finder,
-    ReadError,
-    folder_of,
-    inside,
-    json_of,
-    load_json,
-    natural,
-    only_file,
-    picture_files,
-    read_words,
-    tried,
-    unique_keys,
-    words,
-)
 from insightedit.datasets.table_files import is_arrow
 from insightedit.datasets.table_pairs import open_table
 from insightedit.datasets.tables import KINDS
+from insightedit.files import natural
 from insightedit.types import REFERENCE_PLACEHOLDER
 
 SPLIT_SHARES = {"train": (0.0, 0.9), "val": (0.9, 0.95), "test": (0.95, 1.0), "all": (0.0, 1.0)}  # by order
@@ -61,20 +45,22 @@ def magicbrush(config: SourceConfig) -> Listing:
     root = place / config.split if (place / config.split / SESSIONS).is_file() else place
     if not (root / SESSIONS).is_file():
         return _hub_rows(config, SESSIONS, (f"*/{SESSIONS}",))
-    sessions = json_of(root / SESSIONS, dict, "{id: [{input, mask, output, instruction}, ...]}")
+    sessions = reading.json_of(root / SESSIONS, dict, "{id: [{input, mask, output, instruction}, ...]}")
     turns = [
         (name, number, turn)
         for name, session in sessions.items()
         for number, turn in enumerate(session if isinstance(session, list) else [session], 1)
     ]
-    images = folder_of(config.images or root / "images", config.kind, "the pictures, one folder per session")
-    captions = {kind: tried(load_json, root / f"{kind}_descriptions.json") for kind in ("global", "local")}
+    images = reading.folder_of(config.images or root / "images", config.kind, "the pictures, one folder per session")
+    captions = {
+        kind: reading.tried(reading.load_json, root / f"{kind}_descriptions.json") for kind in ("global", "local")
+    }
 
     def make(index: int) -> Pair:
         name, number, turn = turns[index]
         of_session = {kind: of_all.get(name) for kind, of_all in captions.items() if isinstance(of_all, dict)}
         told = {kind: one if isinstance(one := of_session.get(kind), dict) else {} for kind in captions}
-        return session_turn(f"{name}/{number}", turn, inside(images, name), told)
+        return session_turn(f"{name}/{number}", turn, reading.inside(images, name), told)
 
     return Listing(len(turns), make, lambda index: f"{turns[index][0]}/{turns[index][1]}", [root / SESSIONS])
 
@@ -86,10 +72,10 @@ def session_turn(key: str, turn: Mapping[str, Any], folder: Path, captions: Mapp
     notes["local_description"] = captions["local"].get(turn.get("output"), "")
     return Pair(
         key,
-        {"simple": (words(turn.get("instruction")),)},
-        inside(folder, turn.get("input")),
-        inside(folder, turn.get("output")),
-        mask=tried(partial(inside, folder), mask) if mask else None,
+        {"simple": (reading.words(turn.get("instruction")),)},
+        reading.inside(folder, turn.get("input")),
+        reading.inside(folder, turn.get("output")),
+        mask=reading.tried(partial(reading.inside, folder), mask) if mask else None,
         task="edit",
         caption=str(captions["global"].get(turn.get("input")) or ""),
         facts={"notes": {what: text for what, text in notes.items() if text}},
@@ -107,7 +93,7 @@ def instructpix2pix(config: SourceConfig) -> Listing:
     root = Path(str(config.path))
     if not (root / SEEDS).is_file():
         return _hub_rows(config, SEEDS, ())
-    entries = json_of(root / SEEDS, list, "a list of [folder, [seeds]], e.g. [[abc, [12, 34]], ...]")
+    entries = reading.json_of(root / SEEDS, list, "a list of [folder, [seeds]], e.g. [[abc, [12, 34]], ...]")
     if config.split not in SPLIT_SHARES:
         raise ConfigError(f"{root} has the splits {', '.join(SPLIT_SHARES)}, not `{config.split}`: name one of them.")
     begin, end = (round(share * len(entries)) for share in SPLIT_SHARES[config.split])
@@ -123,15 +109,15 @@ def instructpix2pix(config: SourceConfig) -> Listing:
     def make(index: int) -> Pair:
         name, seed = pairs[index]
         if not isinstance(name, str) or not isinstance(seed, str | int):
-            raise ReadError(FIELDS, f"{name!r:.40} is no [folder, [seeds]]")
-        folder = inside(root, name)
-        prompt = load_json(folder / "prompt.json")
+            raise reading.ReadError(reading.FIELDS, f"{name!r:.40} is no [folder, [seeds]]")
+        folder = reading.inside(root, name)
+        prompt = reading.load_json(folder / "prompt.json")
         output = str(prompt.get("output") or "")
         return Pair(
             f"{name}/{seed}",
-            {"simple": (words(prompt.get("edit")),)},
-            inside(folder, f"{seed}_0.jpg"),
-            inside(folder, f"{seed}_1.jpg"),
+            {"simple": (reading.words(prompt.get("edit")),)},
+            reading.inside(folder, f"{seed}_0.jpg"),
+            reading.inside(folder, f"{seed}_1.jpg"),
             task="edit",
             caption=str(prompt.get("input") or ""),
             facts={"notes": {"caption_target": output} if output else {}},
@@ -164,14 +150,16 @@ def mige(config: SourceConfig) -> Listing:
 
     Source: the files of MIGE's training data and of MIGEBench.
     """
-    file = only_file(Path(str(config.path)), ("*.json",), config.kind)
-    entries = json_of(file, list, "a list of {image, multi_prompt, entity_path, source_path}, as MIGE publishes it")
-    finder = Finder(Path(config.images) if config.images else file.parent)
+    file = reading.only_file(Path(str(config.path)), ("*.json",), config.kind)
+    entries = reading.json_of(
+        file, list, "a list of {image, multi_prompt, entity_path, source_path}, as MIGE publishes it"
+    )
+    finder = reading.Finder(Path(config.images) if config.images else file.parent)
     names = []
     for number, entry in enumerate(entries):
         told = entry.get("key", entry.get("idx")) if isinstance(entry, dict) else None
         names.append(str(told) if isinstance(told, str | int) and str(told) else f"{number:06d}")
-    keys = unique_keys(names)
+    keys = reading.unique_keys(names)
 
     def make(number: int) -> Pair:
         return multimodal_prompt(keys[number], entries[number], finder.find)
@@ -182,17 +170,17 @@ def mige(config: SourceConfig) -> Listing:
 def multimodal_prompt(key: str, entry: Any, find: Callable[[object], Path]) -> Pair:
     """An entry of MIGE's list; `find` gives the picture that a path of its authors' machine means."""
     if not isinstance(entry, dict):
-        raise ReadError(FIELDS, f"the entry is {entry!r:.40}")
+        raise reading.ReadError(reading.FIELDS, f"the entry is {entry!r:.40}")
     prompt = entry.get("multi_prompt")
     if not isinstance(prompt, str) or not prompt.strip():
-        raise ReadError(NO_TEXT, f"`multi_prompt` is {prompt!r:.40}")
+        raise reading.ReadError(reading.NO_TEXT, f"`multi_prompt` is {prompt!r:.40}")
     sources, entities = paths_of(entry.get("source_path")), paths_of(entry.get("entity_path"))
     if len(sources) > 1:
-        raise ReadError(FIELDS, f"{len(sources)} pictures in `source_path`: an edit has one, or none")
+        raise reading.ReadError(reading.FIELDS, f"{len(sources)} pictures in `source_path`: an edit has one, or none")
     texts = prompt.split(REFERENCE_PLACEHOLDER)
     if len(texts) - 1 != len(entities):
-        raise ReadError(
-            FIELDS, f"{len(texts) - 1} {REFERENCE_PLACEHOLDER} for {len(entities)} pictures in `entity_path`"
+        raise reading.ReadError(
+            reading.FIELDS, f"{len(texts) - 1} {REFERENCE_PLACEHOLDER} for {len(entities)} pictures in `entity_path`"
         )
     marks = [SOURCE_WORDS if path in sources else REFERENCE_PLACEHOLDER for path in entities]
     told = texts[0] + "".join(mark + text for mark, text in zip(marks, texts[1:], strict=True))
@@ -204,7 +192,7 @@ def multimodal_prompt(key: str, entry: Any, find: Callable[[object], Path]) -> P
         find(sources[0]) if sources else None,
         find(entry.get("image")),
         tuple(find(path) for path in entities if path not in sources),
-        mask=tried(find, masks[0]) if masks else None,
+        mask=reading.tried(find, masks[0]) if masks else None,
         task=task if isinstance(task, str) and task else "edit" if sources else "subject",
         caption=str(entry.get("source_caption") or ""),
         facts={"notes": {"caption_target": caption} if isinstance(caption, str) and caption else {}},
@@ -245,19 +233,19 @@ def folders(config: SourceConfig) -> Listing:
     more = [_by_stem(folder) for folder in _more(root)]
     texts = [one for one in (targets, controls, root, _folder(root, CAPTIONS)) if one is not None]
     stems = sorted({*made, *given}, key=natural)
-    keys = unique_keys(stems)
+    keys = reading.unique_keys(stems)
 
     def make(number: int) -> Pair:
         stem = stems[number]
         if stem not in made:
-            raise ReadError(MISSING, f"the control {given[stem].name} has no target")
+            raise reading.ReadError(reading.MISSING, f"the control {given[stem].name} has no target")
         named = (folder / f"{stem}{ending}" for folder in texts for ending in (".txt", ".caption"))
         told = next((path for path in named if path.is_file()), None)
         if told is None:
-            raise ReadError(NO_TEXT, f"{stem.rpartition('/')[2]}.txt is missing")
-        text = words(read_words(told))
+            raise reading.ReadError(reading.NO_TEXT, f"{stem.rpartition('/')[2]}.txt is missing")
+        text = reading.words(reading.read_words(told))
         if stem not in given and REFERENCE_PLACEHOLDER not in text:
-            raise ReadError(MISSING, f"the target {made[stem].name} has no control picture")
+            raise reading.ReadError(reading.MISSING, f"the target {made[stem].name} has no control picture")
         references = tuple(one[stem] for one in more if stem in one)
         pictures = (given.get(stem), made[stem], references)
         task = "edit" if stem in given else "subject"
@@ -284,7 +272,7 @@ def _more(root: Path) -> list[Path]:
 
 def _by_stem(folder: Path | None) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in () if folder is None else picture_files(folder):
+    for path in () if folder is None else reading.picture_files(folder):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
             raise ConfigError(f"{folder} holds {found[stem].name} and {path.name}: remove the one that is not meant.")

@@ -102,10 +102,9 @@ def changed_mask(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], t
 
 
 class StepLoader:
-    """Endless batches with an exact position.
+    """Endless batches of `batch_size` samples per process and micro-step, with an exact position.
 
-    Of `world_size` processes that draw from the same stream this is number `rank`; `batch_size` counts samples per
-    process and micro-step. `num_workers` processes render and tokenise `prefetch_factor` batches ahead; 0 = none does.
+    `num_workers` processes render and tokenise `prefetch_factor` batches ahead; 0 = none does.
     """
 
     def __init__(

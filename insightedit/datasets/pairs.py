@@ -1,7 +1,6 @@
 """What a layout says about an editing pair, its pictures not opened yet: read once, by training, recipes and doctor.
 
-A layout is a `Listing`: pairs by number. Training makes an `EditRecord` of each (`PairSource`), recipes and the
-doctor their own record with masks and captions; which pairs can be used is decided here, for all of them.
+A layout is a `Listing`: pairs by number; which of them can be used is decided here, for all three.
 """
 
 from __future__ import annotations
@@ -172,10 +171,7 @@ def choose(choices: list[Choice] | tuple[Choice, ...], rng: np.random.Generator)
 
 
 class PairSource(RandomChoiceDataset):
-    """A listing as a source of training records: each visit draws one of the wordings that fit.
-
-    `name` is what keys begin with; `expressive` takes the pair's expressive wording as the assistant's words.
-    """
+    """A listing as training records; `expressive` takes the pair's expressive wording as the assistant's words."""
 
     def __init__(self, listing: Listing, *, name: str, expressive: bool = False) -> None:
         count = len(listing) if listing.units is None else len(listing.units)

@@ -1,7 +1,6 @@
 """What every layout of others needs: reasons why a record cannot be read, paths that stay in their folder, pictures.
 
-One record that cannot be read raises a `ReadError`, a set that cannot be read as a whole a `ConfigError`. One rule for
-texts: files are UTF-8, with or without a byte order mark.
+One record that cannot be read raises a `ReadError`, a set that cannot be read as a whole a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -207,7 +206,7 @@ def json_of(path: Path, wanted: type, shape: str) -> Any:
 
 
 def read_words(path: Path) -> str:
-    """A text file."""
+    """A text file in UTF-8, with or without a byte order mark."""
     if not path.is_file():
         raise ReadError(MISSING, str(path))
     return decoded(path.read_bytes(), path.name)
@@ -218,9 +217,8 @@ def decoded(content: bytes, name: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ReadError(
-            NOT_TEXT, f"{name}, byte {error.start} is 0x{content[error.start]:02x}: save it in UTF-8"
-        ) from None
+        told = f"{name}, byte {error.start} is 0x{content[error.start]:02x}: save it in UTF-8"
+        raise ReadError(NOT_TEXT, told) from None
 
 
 def words(value: object) -> str:

@@ -79,10 +79,7 @@ def polygon_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -
 
 
 def run_length_mask(counts: str | Sequence[int], height: int, width: int) -> np.ndarray:
-    """COCO's run lengths -> (H, W) bool.
-
-    `counts` are lengths of runs of 0 and 1 in turn, column after column, as numbers or as COCO's compressed text.
-    """
+    """Lengths of runs of 0 and 1 in turn, column after column, as numbers or COCO's compressed text -> (H, W) bool."""
     runs: list[int] = [] if isinstance(counts, str) else list(counts)
     value = shift = 0
     # the text: five bits a letter, lowest first, bit 6 = more to come; from the fourth run on, differences

@@ -46,62 +46,58 @@ class RequestPair:
     extra: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class RequestList:
-    """How a set lists its pairs: {`label`: name, ...} as `shape` says, in one of `places` below the folder."""
+PairMaker = Callable[[Entry], RequestPair]
 
-    places: tuple[str, ...]
-    shape: str
-    label: str
-    make: Callable[[Entry], RequestPair]
 
-    def samples(self, notes: Notes, name: str, split: str) -> list[BenchmarkSample]:
-        """A sample for each pair of the list `name`, or for each request where the split ends in `-requests`.
+def request_samples(
+    notes: Notes, name: str, split: str, *, places: Sequence[str], shape: str, label: str, make: PairMaker
+) -> list[BenchmarkSample]:
+    """A sample for each pair of the list `name`, or for each request where the split ends in `-requests`.
 
-        Warns of pairs without a request, of several requests of which the first is taken, and of animations. Samples
-        have the source picture as cluster, and all requests in `extra`.
-        """
-        found = [path for place in self.places if (path := notes.folder / place / name).is_file()]
-        if not found:
-            notes.stop(f"It holds no {name}, neither itself nor in {' nor in '.join(self.places[1:])}.")
-        if len(found) > 1:
-            notes.stop(f"It holds several {name} ({some(map(notes.short, found))}): remove all but one.")
-        rows = notes.read_json(found[0], list, self.shape)
-        notes.stop()
-        named = [
-            (f"Entry {number}" + (f" ({row.get(self.label)})" if isinstance(row, dict) else ""), row)
-            for number, row in enumerate(rows)
-        ]
-        pairs = notes.each(named, self.shape[1:-6], self.make)
-        if silent := [pair.name for pair in pairs if not pair.requests]:
-            notes.warn(f"{len(silent)} pairs have no request ({some(silent)}): they are left out.")
-        pairs = [pair for pair in pairs if pair.requests]
-        every = split.endswith(EVERY)
-        if not every and any(len(pair.requests) > 1 for pair in pairs):
-            notes.warn(
-                "Pairs have several requests, and it is not published which one counts: the first is taken; the split "
-                f"{split + EVERY} takes all."
-            )
-        moving = sorted({path.name for pair in pairs for path in (pair.source, pair.target) if path.suffix == ".gif"})
-        if moving:
-            notes.warn(f"{len(moving)} pictures are GIFs ({some(moving)}): of an animation the first frame counts.")
-        seen: Counter[str] = Counter()
-        samples = []
-        for pair in pairs:
-            sample_id = as_id(pair.name)
-            seen[sample_id] += 1
-            if seen[sample_id] > 1:
-                sample_id = f"{sample_id}-{seen[sample_id]}"
-            pictures = {"source": pair.source, "target": pair.target}
-            extra = {**pair.extra, "requests": json.dumps(pair.requests, ensure_ascii=False)}
-            for number, request in enumerate(pair.requests if every else pair.requests[:1], 1):
-                name = f"{sample_id}-{number}" if every else sample_id
-                samples.append(BenchmarkSample(name, request, **pictures, cluster=pair.source.name, extra=extra))
-        if twice := [name for name, number in seen.items() if number > 1]:
-            notes.warn(
-                f"{len(twice)} names of pairs occur more than once ({some(twice)}): the later ones end in -2, -3 ..."
-            )
-        return samples
+    The list, {`label`: a pair's name, ...} as `shape` says, lies in one of `places` below the folder. Samples have the
+    source picture as cluster, and all requests in `extra`.
+    """
+    found = [path for place in places if (path := notes.folder / place / name).is_file()]
+    if not found:
+        notes.stop(f"It holds no {name}, neither itself nor in {' nor in '.join(places[1:])}.")
+    if len(found) > 1:
+        notes.stop(f"It holds several {name} ({some(map(notes.short, found))}): remove all but one.")
+    rows = notes.read_json(found[0], list, shape)
+    notes.stop()
+    named = [
+        (f"Entry {number}" + (f" ({row.get(label)})" if isinstance(row, dict) else ""), row)
+        for number, row in enumerate(rows)
+    ]
+    pairs = notes.each(named, shape[1:-6], make)
+    if silent := [pair.name for pair in pairs if not pair.requests]:
+        notes.warn(f"{len(silent)} pairs have no request ({some(silent)}): they are left out.")
+    pairs = [pair for pair in pairs if pair.requests]
+    every = split.endswith(EVERY)
+    if not every and any(len(pair.requests) > 1 for pair in pairs):
+        notes.warn(
+            "Pairs have several requests, and it is not published which one counts: the first is taken; the split "
+            f"{split + EVERY} takes all."
+        )
+    moving = sorted({path.name for pair in pairs for path in (pair.source, pair.target) if path.suffix == ".gif"})
+    if moving:
+        notes.warn(f"{len(moving)} pictures are GIFs ({some(moving)}): of an animation the first frame counts.")
+    seen: Counter[str] = Counter()
+    samples = []
+    for pair in pairs:
+        sample_id = as_id(pair.name)
+        seen[sample_id] += 1
+        if seen[sample_id] > 1:
+            sample_id = f"{sample_id}-{seen[sample_id]}"
+        pictures = {"source": pair.source, "target": pair.target}
+        extra = {**pair.extra, "requests": json.dumps(pair.requests, ensure_ascii=False)}
+        for number, request in enumerate(pair.requests if every else pair.requests[:1], 1):
+            name = f"{sample_id}-{number}" if every else sample_id
+            samples.append(BenchmarkSample(name, request, **pictures, cluster=pair.source.name, extra=extra))
+    if twice := [name for name, number in seen.items() if number > 1]:
+        notes.warn(
+            f"{len(twice)} names of pairs occur more than once ({some(twice)}): the later ones end in -2, -3 ..."
+        )
+    return samples
 
 
 def requests_of(entry: Entry, *keys: str) -> list[str]:
@@ -121,4 +117,5 @@ def _pair(entry: Entry) -> RequestPair:
 )
 def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     """Each pair once; splits that end in `-requests`: each request once."""
-    return RequestList(PLACES, SHAPE, "uid", _pair).samples(notes, f"{split.removesuffix(EVERY)}.json", split)
+    name = f"{split.removesuffix(EVERY)}.json"
+    return request_samples(notes, name, split, places=PLACES, shape=SHAPE, label="uid", make=_pair)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from insightedit.datasets.notes import Entry, EntryError, Notes
 from insightedit.evaluation.benchmarks.base import BenchmarkSample, Card, reads
-from insightedit.evaluation.benchmarks.evr import EVERY, RequestList, RequestPair, requests_of
+from insightedit.evaluation.benchmarks.evr import EVERY, RequestPair, request_samples, requests_of
 
 PAIRS = {"test": 618, "val": 618, "train": 4943}
 # requests are published for all parts at once
@@ -54,4 +54,4 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
     whole = [path.name for path in notes.folder.glob("*.json") if path.name in ("IER2.json", "GIER.json")]
     if whole and not any((notes.folder / place / name).is_file() for place in PLACES):
         notes.stop(f"It holds {whole[0]}, which has no splits: put {name} of the T2ONet repository beside it.")
-    return RequestList(PLACES, SHAPE, "input", _pair).samples(notes, name, split)
+    return request_samples(notes, name, split, places=PLACES, shape=SHAPE, label="input", make=_pair)

@@ -8,7 +8,7 @@ black one, and the protocol compares with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -60,7 +60,24 @@ def load(notes: Notes, split: str) -> Sequence[BenchmarkSample]:
         samples += notes.each(numbered, RECORD, partial(_sample, task))
     samples.sort(key=lambda sample: natural(sample.sample_id))
     notes.check_pictures([("white subject", Path(sample.extra["subject_white"])) for sample in samples])
-    _warn(notes, samples)
+    strangers, silent, nameless, grounds = [], [], [], []
+    for sample in samples:
+        pictures = (sample.source, sample.target, sample.mask, *sample.subjects)
+        numbers = {path.name.split("_")[0] for path in pictures if path is not None}
+        strangers += [sample.sample_id] if numbers != {sample.extra["idx"]} else []
+        silent += [] if sample.target_caption else [sample.sample_id]
+        nameless += [] if sample.extra["object"] else [sample.sample_id]
+        endings = (*[path.stem for path in sample.subjects], Path(sample.extra["subject_white"]).stem)
+        swapped = [stem for stem, word in zip(endings, ("black", "white"), strict=False) if not stem.endswith(word)]
+        grounds += [sample.sample_id] if swapped else []
+    for found, sentence in (
+        (strangers, "name pictures whose numbers are not their own `idx`: check that they belong together"),
+        (silent, "have no `target_caption`: CLIP-T leaves them out"),
+        (nameless, "have no `object`: their subject cannot be searched for"),
+        (grounds, "have other subjects than `_entity_black` in the instruction and `_entity_white` beside it"),
+    ):
+        if found:
+            notes.warn(f"{len(found)} samples ({some(found)}) {sentence}.")
     return samples
 
 
@@ -113,25 +130,3 @@ def _sample(task: str, entry: Entry) -> BenchmarkSample:
             "subject_white": str(find(white[0])),
         },
     )
-
-
-def _warn(notes: Notes, samples: Iterable[BenchmarkSample]) -> None:
-    """What makes a number doubtful without making it impossible."""
-    strangers, silent, nameless, grounds = [], [], [], []
-    for sample in samples:
-        pictures = (sample.source, sample.target, sample.mask, *sample.subjects)
-        numbers = {path.name.split("_")[0] for path in pictures if path is not None}
-        strangers += [sample.sample_id] if numbers != {sample.extra["idx"]} else []
-        silent += [] if sample.target_caption else [sample.sample_id]
-        nameless += [] if sample.extra["object"] else [sample.sample_id]
-        endings = (*[path.stem for path in sample.subjects], Path(sample.extra["subject_white"]).stem)
-        swapped = [stem for stem, word in zip(endings, ("black", "white"), strict=False) if not stem.endswith(word)]
-        grounds += [sample.sample_id] if swapped else []
-    for found, sentence in (
-        (strangers, "name pictures whose numbers are not their own `idx`: check that they belong together"),
-        (silent, "have no `target_caption`: CLIP-T leaves them out"),
-        (nameless, "have no `object`: their subject cannot be searched for"),
-        (grounds, "have other subjects than `_entity_black` in the instruction and `_entity_white` beside it"),
-    ):
-        if found:
-            notes.warn(f"{len(found)} samples ({some(found)}) {sentence}.")

@@ -83,10 +83,5 @@ class _Checked:
 
 
 def load_benchmark(name: str, folder: str | Path, split: str | None = None) -> Benchmark:
-    """Read and check the folder of a benchmark ("magicbrush", or MODULE:NAME); `split` None is the card's first.
-
-    Raises:
-        BenchmarkError: naming all that is wrong with the folder.
-        ValueError: for an unknown benchmark or split.
-    """
+    """Read and check the folder of a benchmark ("magicbrush", or MODULE:NAME); `split` None is the card's first."""
     return benchmark_loader(name).load(Path(folder), split=split)

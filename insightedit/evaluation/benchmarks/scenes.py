@@ -2,9 +2,8 @@
 
 `insightedit eval scenes --dump` writes sources, references and instructions, never the targets; any program edits the
 pictures, or draws them, and saves each under the same id. The answers are read from `targets/ID.png` and
-`masks/ID.png` where somebody put them there, else rendered anew from the ids, which say all that a scene follows from,
-and kept in the user's cache. A dump whose sources or instructions are not those that this version draws gets none, and
-a warning says so.
+`masks/ID.png`, else rendered anew from the ids, which say all that a scene follows from, and kept in the user's cache.
+A dump whose sources or instructions are not those that this version draws gets none, and a warning says so.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from insightedit.images.provenance import save_picture
 from insightedit.images.reading import is_picture_file, read_rgb
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.scenes.benchmark import Sample, SceneSet, SceneStream
+    from insightedit.evaluation.scenes.benchmark import SceneSet, SceneStream
 
 PLACEHOLDER = "<imagehere>"
 CAPTIONS, ODD = "captions.json", "odd.json"  # what is kept beside the pictures
@@ -221,12 +220,19 @@ def _stamp(samples: list[BenchmarkSample]) -> str:
 
 def _draw_answers(folder: Path, samples: list[BenchmarkSample], names: Mapping[str, SceneName]) -> list[str]:
     """Write targets, masks and captions; gives the samples that are not what is drawn."""
+    from insightedit.evaluation.scenes.benchmark import scene_sampler
+
     for part in ("targets", "masks"):
         (folder / part).mkdir()
     samplers: dict[tuple[str, str, int, int], SceneStream] = {}
     odd, captions = [], []
     for sample in samples:
-        scene = _draw(samplers, names[sample.sample_id])
+        name = names[sample.sample_id]
+        world = (name.task, name.split, name.size, name.seed)
+        if world not in samplers:
+            samplers[world] = scene_sampler(name.task, split=name.split, size=name.size, seed=name.seed)
+        sampler = samplers[world]
+        scene = sampler.pair(name.index)["ab".index(name.half)] if name.half else sampler[name.index]
         given = [path for path in (sample.source, *sample.references) if path is not None]
         wanted = [picture for picture in (scene.source, *scene.references) if picture is not None]
         is_same = sample.instruction == scene.instruction and len(given) == len(wanted)
@@ -238,17 +244,6 @@ def _draw_answers(folder: Path, samples: list[BenchmarkSample], names: Mapping[s
         Image.fromarray(scene.mask).save(folder / "masks" / f"{sample.sample_id}.png")
     (folder / CAPTIONS).write_text(json.dumps(captions), encoding="utf-8")
     return odd
-
-
-def _draw(samplers: dict[tuple[str, str, int, int], SceneStream], name: SceneName) -> Sample:
-    """The scene of a name; its sampler is made once."""
-    from insightedit.evaluation.scenes.benchmark import scene_sampler
-
-    world = (name.task, name.split, name.size, name.seed)
-    if world not in samplers:
-        samplers[world] = scene_sampler(name.task, split=name.split, size=name.size, seed=name.seed)
-    sampler = samplers[world]
-    return sampler.pair(name.index)["ab".index(name.half)] if name.half else sampler[name.index]
 
 
 def _shows(path: Path, picture: np.ndarray) -> bool:

@@ -58,7 +58,7 @@ def test_answers_are_those_of_the_sampler(tmp_path: Path, task: str) -> None:
 def test_a_second_visit_draws_nothing_until_the_dump_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_scenes(tmp_path / "dump")
     first = load(folder)
-    monkeypatch.setattr(scenes, "_draw", lambda *_: pytest.fail("a scene is drawn again"))
+    monkeypatch.setattr(scenes, "_draw_answers", lambda *_: pytest.fail("a scene is drawn again"))
     assert load(folder) == first
     rewrite(folder, 0, instruction="another one")
     with pytest.raises(pytest.fail.Exception, match="drawn again"):

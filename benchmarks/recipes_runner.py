@@ -76,7 +76,7 @@ class Memory(ProgressReporter):
     """Notes the peak of memory after every tenth of the units."""
 
     def __init__(self) -> None:
-        self.units, self.done = 0, 0
+        super().__init__()
         self.peaks: list[float] = []
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:

@@ -190,8 +190,10 @@ def examine(
     for split in splits or splits_of(kind, path):
         left = count
         whole = InputConfig(kind, str(path), split, max_side=None, images=images, columns=dict(columns or {}))
-        for config in parts(whole):
-            file = Path(str(config.path))
+        # one input for each file of a table, so that a damaged one does not hide the others; a file is one split
+        is_whole = kind not in ENDINGS or path.is_file() or is_arrow(path)
+        for file in [path] if is_whole else data_files(kind, path, split):
+            config = whole if is_whole else replace(whole, path=str(file), split="train")
             try:
                 opened = open_input(config)
             except ColumnsError:
@@ -214,15 +216,6 @@ def examine(
     diagnosis.findings.sort(key=lambda one: list(FAULTS).index(one.fault))
     diagnosis.seconds = time.perf_counter() - started
     return diagnosis
-
-
-def parts(config: InputConfig) -> list[InputConfig]:
-    """The inputs of a split: one for each file of a table, so that a damaged one does not hide the others."""
-    path = Path(str(config.path))
-    if config.kind not in ENDINGS or path.is_file() or is_arrow(path):
-        return [config]
-    files = data_files(config.kind, path, config.split)
-    return [replace(config, path=str(file), split="train") for file in files]  # a file is one split
 
 
 def json_faults(root: Path) -> Iterator[Finding]:

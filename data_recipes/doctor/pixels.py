@@ -65,9 +65,8 @@ class Shift:
 def shift_between(source: np.ndarray, target: np.ndarray) -> Shift | None:
     """By how much the target is moved as a whole; None where it is not, or where there is too little structure.
 
-    Phase correlation proposes; only a shift under which far more structured pixels are the same is believed.
-
-    Source: Kuglin and Hines, "The phase correlation image alignment method", 1975.
+    Phase correlation (Kuglin and Hines, 1975) proposes; a shift is believed if far more structured pixels are the same
+    then.
     """
     from skimage.registration import phase_cross_correlation
 
@@ -188,16 +187,11 @@ def _tone(tone: str, picture: np.ndarray) -> float:
 
 
 def _edge_evidence(with_it: np.ndarray, without: np.ndarray, mask: np.ndarray | None) -> float | None:
-    """Whether something stands in the first picture and not in the second, -1 to 1.
-
-    The border of what changes is an edge where the thing stands, and runs through the background where it does not.
-    A border that is no stronger than the edges around it says nothing, and nor does a frame.
-    Where the background has the thing's own colours nothing changes: such holes are closed first, for their borders
-    are edges of the background. What a mask's border says otherwise is not believed either.
-    """
+    """Whether something stands in the first picture and not in the second, -1 to 1, by the border of what changes."""
     visible = changed(with_it, without) > VISIBLE
     if not 0.002 <= visible.mean() <= 0.5:
         return None
+    # where the background has the thing's own colours nothing changes: the borders of such holes are the background's
     reach = max(2, round(0.02 * max(visible.shape)))
     room = np.pad(visible, reach, mode="edge")
     closed = binary_closing(room, iterations=reach)[reach:-reach, reach:-reach]

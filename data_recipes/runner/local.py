@@ -1,7 +1,4 @@
-"""The engine of one machine: this process, or several that each have their models.
-
-A worker that dies takes nothing with it: its unit is given to another one, and files appear only when they are whole.
-"""
+"""The engine of one machine: this process, or several with models of their own; a dead one's unit is not lost."""
 
 from __future__ import annotations
 

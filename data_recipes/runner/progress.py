@@ -26,73 +26,49 @@ class Interrupted(RunStopped):
 
 
 class ProgressReporter:
-    """Is told how a run is going, and counts; this one keeps it to itself."""
+    """Is told how a run is going, counts, and shows it on a `console`, if there is one.
 
-    units = done = pairs = rejected = 0
+    Bars, and rejects as units end; without a `progress`, where nobody watches, a line every ten seconds.
+    """
+
+    def __init__(self, console: Console | None = None, progress: Progress | None = None) -> None:
+        self.console, self.progress = console, progress
+        self.units = self.done = self.pairs = self.rejected = 0
+        self.last = time.monotonic()
+        self.rows: dict[str, Any] = {}
+        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
 
     def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
         """Before anything else."""
         self.units = units
+        if self.progress is not None:
+            self.rows[READ] = self.progress.add_task("inputs", total=inputs, told="")
+            self.rows |= {name: self.progress.add_task(f"  {name}", total=None, told="") for name in steps}
 
     def kept(self, inputs: int, counts: Mapping[str, Any]) -> None:
         """A unit that an earlier run has finished."""
+        self.passed(READ, inputs)
         self.count(counts)
 
     def passed(self, step: str, records: int) -> None:
         """So many records have just passed a step; "read" is the first."""
+        if self.progress is not None and step in self.rows:
+            self.progress.advance(self.rows[step], records)
 
     def unit_done(self, report: Mapping[str, Any]) -> None:
         """A task is done; see `Worker.report`."""
         if "counts" in report:
             self.count(report["counts"])
+        if self.console is not None and self.progress is None and time.monotonic() - self.last >= EVERY:
+            self.last = time.monotonic()
+            told = f"{self.done} of {self.units} units: {self.pairs:,} pairs, {self.rejected:,} rejected"
+            self.console.print(told, style="dim", highlight=False)
 
     def count(self, counts: Mapping[str, Any]) -> None:
         """Add a finished unit's numbers."""
         self.done += 1
         self.pairs += counts["pairs"]
         self.rejected += sum(sum(found.values()) for found in counts["rejects_by_reason"].values())
-
-    def say(self, text: str) -> None:
-        """A sentence about what has just happened."""
-
-
-class ProgressBars(ProgressReporter):
-    """Shows how a run goes: bars, and rejects as units end; a line every ten seconds where nobody watches."""
-
-    def __init__(self, console: Console, progress: Progress | None = None) -> None:
-        self.console, self.progress = console, progress
-        self.last = time.monotonic()
-        self.rows: dict[str, Any] = {}
-        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
-
-    def begin(self, inputs: int, units: int, steps: Sequence[str]) -> None:
-        """See `ProgressReporter`."""
-        super().begin(inputs, units, steps)
-        if self.progress is not None:
-            self.rows[READ] = self.progress.add_task("inputs", total=inputs, told="")
-            self.rows |= {name: self.progress.add_task(f"  {name}", total=None, told="") for name in steps}
-
-    def kept(self, inputs: int, counts: Mapping[str, Any]) -> None:
-        """See `ProgressReporter`."""
-        self.passed(READ, inputs)
-        super().kept(inputs, counts)
-
-    def passed(self, step: str, records: int) -> None:
-        """See `ProgressReporter`."""
-        if self.progress is not None and step in self.rows:
-            self.progress.advance(self.rows[step], records)
-
-    def unit_done(self, report: Mapping[str, Any]) -> None:
-        """See `ProgressReporter`."""
-        super().unit_done(report)
-        if self.progress is None and time.monotonic() - self.last >= EVERY:
-            self.last = time.monotonic()
-            told = f"{self.done} of {self.units} units: {self.pairs:,} pairs, {self.rejected:,} rejected"
-            self.console.print(told, style="dim", highlight=False)
-
-    def count(self, counts: Mapping[str, Any]) -> None:
-        """See `ProgressReporter`."""
-        super().count(counts)
         if self.progress is None:
             return
         told = f"{self.done}/{self.units} units, {self.pairs:,} pairs, {self.rejected:,} rejected"
@@ -105,8 +81,9 @@ class ProgressBars(ProgressReporter):
                 self.progress.update(self.rows[step], told=told)
 
     def say(self, text: str) -> None:
-        """See `ProgressReporter`."""
-        self.console.print(text, style="yellow", highlight=False)
+        """A sentence about what has just happened."""
+        if self.console is not None:
+            self.console.print(text, style="yellow", highlight=False)
 
 
 @contextmanager
@@ -117,12 +94,12 @@ def watching() -> Iterator[ProgressReporter]:
 
     console = Console(stderr=True)
     if not sys.stderr.isatty():
-        yield ProgressBars(console)
+        yield ProgressReporter(console)
         return
     told = (TextColumn("{task.completed:,.0f}"), TextColumn("[dim]{task.fields[told]}"))
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), *told, TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        yield ProgressBars(console, progress)
+        yield ProgressReporter(console, progress)
 
 
 class Stopper:

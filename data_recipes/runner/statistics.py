@@ -1,7 +1,4 @@
-"""What is counted in a unit and added up over a run, and what a finished run shows of it.
-
-The contact sheets and the statistics page, which needs nothing else, have the same bytes whenever the run has.
-"""
+"""What is counted in a unit and added up over a run, and what a finished run shows of it: same run, same bytes."""
 
 from __future__ import annotations
 

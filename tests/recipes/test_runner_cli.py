@@ -199,18 +199,18 @@ def test_bars_count_inputs_steps_and_rejects(tmp_path):
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 
-    from data_recipes.runner.progress import ProgressBars
+    from data_recipes.runner.progress import ProgressReporter
 
     console = Console(file=io.StringIO())
     with Progress(TextColumn("{task.description}"), console=console) as progress:
-        run_recipe(toy_config(tmp_path / "out", 40), ProgressBars(console, progress))
+        run_recipe(toy_config(tmp_path / "out", 40), ProgressReporter(console, progress))
         rows = {task.description.strip(): task for task in progress.tasks}
         assert (rows["inputs"].completed, rows["inputs"].total) == (40, 40)
         assert [rows[name].completed for name in ("look", "pairs", "quality")] == [37, 27, 54]
         assert rows["inputs"].fields["told"] == "4/4 units, 38 pairs, 29 rejected"
         assert rows["quality"].fields["told"] == "16 rejected, quality is low: 16"
     with Progress(console=console) as progress:  # everything is there already
-        again = ProgressBars(console, progress)
+        again = ProgressReporter(console, progress)
         run_recipe(toy_config(tmp_path / "out", 40), again)
         assert progress.tasks[0].completed == 40
         assert (again.pairs, again.done) == (38, 4)
@@ -219,10 +219,10 @@ def test_bars_count_inputs_steps_and_rejects(tmp_path):
 def test_lines_tell_where_nobody_watches():
     from rich.console import Console
 
-    from data_recipes.runner.progress import ProgressBars, Stopper
+    from data_recipes.runner.progress import ProgressReporter, Stopper
 
     file = io.StringIO()
-    lines = ProgressBars(Console(file=file, width=200))
+    lines = ProgressReporter(Console(file=file, width=200))
     lines.begin(20, 2, ["look"])
     counts = {"pairs": 7, "rejects_by_reason": {"look": {"mask is too small": 2}}}
     lines.unit_done({"counts": counts})

@@ -204,6 +204,7 @@ def test_what_a_killed_worker_left_half_written_goes_away(tmp_path):
 
 class Told(ProgressReporter):
     def __init__(self) -> None:
+        super().__init__()
         self.said: list[str] = []
 
     def say(self, text: str) -> None:

@@ -1,8 +1,4 @@
-"""Scores of edits by a judge: ask, read, ask again where nothing can be read, average, count what is missing.
-
-Every edit is asked about three times. A question whose reply cannot be read is asked again, a few times; then it is
-missing: it has no value, it is counted, and in the pessimistic column it counts as 0.
-"""
+"""Scores of edits by a judge: ask three times, ask again where nothing can be read, average, count what is missing."""
 
 from __future__ import annotations
 
@@ -15,8 +11,7 @@ from PIL import Image
 
 from insightedit.chat.rubrics import Rubric
 from insightedit.chat.scores import Parsed, parse_reply
-from insightedit.evaluation.core.statistics import group_by, mean
-from insightedit.evaluation.judge.agreement import ratings_kappa
+from insightedit.evaluation.core.statistics import group_by, mean, ratings_kappa
 
 if TYPE_CHECKING:
     from insightedit.chat.clients import ChatClient

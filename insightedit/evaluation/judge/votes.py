@@ -1,9 +1,5 @@
 """Ins-align: people say whether an edit follows its instruction.
 
-`write_rating_page` makes one HTML file for all raters and a key that stays with whoever asked them. The page shows
-one result at a time beside its source, says nothing about methods, and saves the votes as a file; `count_votes`
-puts the raters' files and the key together.
-
 Source: SmartEdit's supplement (four raters, one question per picture, mean of all votes). Ours: blinding, shuffling,
 failure codes, agreement. Its raters' guide is not published, so numbers compare among methods on one page only.
 """
@@ -28,8 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from insightedit.chat.rubrics import limited_size
 from insightedit.console import titled_table
 from insightedit.evaluation.core.failures import FAILURES
-from insightedit.evaluation.core.statistics import Rate, group_by, mean, rate
-from insightedit.evaluation.judge.agreement import fleiss_kappa
+from insightedit.evaluation.core.statistics import Rate, fleiss_kappa, group_by, mean, rate
 from insightedit.files import write_text
 from insightedit.images.data_addresses import picture_address
 from insightedit.images.reading import read_rgb
@@ -215,24 +210,19 @@ def _first_fault(error: ValueError) -> str:
 
 def _from_csv(text: str) -> RaterFile:
     """A CSV file as the page writes it; ValueError if it is none."""
-    table = csv.DictReader(io.StringIO(text))
-    if tuple(table.fieldnames or ()) != CSV_COLUMNS:
+    table = csv.reader(io.StringIO(text))
+    if tuple(next(table, ())) != CSV_COLUMNS:
         raise ValueError(f"its first line is not {','.join(CSV_COLUMNS)}")
-    rows = list(table)
-    if any(None in row or None in row.values() for row in rows):
+    rows = [row for row in table if row]
+    if any(len(row) != len(CSV_COLUMNS) for row in rows):
         raise ValueError("a line has too few or too many entries")
-    whose = {(row["page"], row["rater"]) for row in rows}
+    whose = {(page, rater) for page, rater, *_ in rows}
     if len(whose) != 1:
         raise ValueError(f"it holds the votes of {len(whose)} raters")
     page, rater = whose.pop()
     votes = [
-        Vote(
-            item=row["item"],
-            vote=int(row["vote"]),  # type: ignore[arg-type]
-            failure=row["failure"] or None,
-            seconds=float(row["seconds"]),
-        )
-        for row in rows
+        Vote(item=item, vote=int(vote), failure=failure or None, seconds=float(seconds))  # type: ignore[arg-type]
+        for _, _, item, vote, failure, seconds in rows
     ]
     return RaterFile(format=VOTES_FORMAT, page=page, rater=int(rater), votes=votes)
 

@@ -11,9 +11,6 @@ Metrics (`insightedit.evaluation.metrics.similarity`) take anything that has the
 
 DINO v2, or v1 with patches of 8 px (DreamBench++), give other numbers. The two CLIPs agree but for texts that need
 repair: open_clip, like OpenAI's `clip`, undoes HTML entities and makes typographic quotes plain, transformers does not.
-
-Weights that are not on the disk are a FileNotFoundError that names the command which fetches them, those of another
-model a ValueError.
 """
 
 from __future__ import annotations

@@ -74,10 +74,7 @@ def clip_preprocess(method: str = "openai", *, size: int = 224) -> Preprocess:
 
 
 def dino_preprocess(method: str = "openai", *, size: int = 224) -> Preprocess:
-    """DINO's as MagicBrush and MIGE use it: short side 256, crop 224 (or in that proportion), ImageNet's means.
-
-    Source: MagicBrush, `evaluation/image_eval.py`.
-    """
+    """DINO's by MagicBrush's `evaluation/image_eval.py` and MIGE: short side 256, crop 224 or so, ImageNet's mean."""
     return Preprocess(method, size, round(size * 256 / 224), IMAGENET_MEAN, IMAGENET_STD)
 
 

@@ -21,10 +21,7 @@ Device = str | torch.device  # where it computes
 
 
 def load_model(cls: Any, source: Source, *, device: Device = "cpu", **options: Any) -> Any:
-    """A model of transformers in float32, ready to be measured with, and without a random weight.
-
-    `cls` is its class, e.g. `transformers.CLIPModel`; `source` a folder, or a hub id whose files lie in the cache.
-    """
+    """A model of transformers, `cls` e.g. `transformers.CLIPModel`, in float32, ready, and without a random weight."""
     where = {"local_files_only": True}
     kind = cls.config_class.model_type
     found = read(cls.config_class.get_config_dict, source, **where)[0].get("model_type")

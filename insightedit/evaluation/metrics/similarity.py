@@ -16,6 +16,8 @@ are computed in float64 from the encoder's float32.
 
 torchmetrics 1.9 would compute `clip_score`, but fails with transformers 5, whose `get_image_features` gives an
 output object; and it takes the mean before it cuts below zero.
+
+Source: MagicBrush, `evaluation/image_eval.py`; MIGE, `infer_scripts/edit.py`; else as told at a function.
 """
 
 from __future__ import annotations
@@ -54,10 +56,7 @@ def unit(features: Tensor) -> Tensor:
 
 
 def image_similarity(encoder: ImageEncoder, edited: np.ndarray, reference: np.ndarray, *, scale: float = 1.0) -> float:
-    """CLIP-I, DINO, CVS: `scale` times the cosine of two pictures' features; 100 for CVS.
-
-    Source: MagicBrush, `evaluation/image_eval.py`; MIGE, `infer_scripts/edit.py`.
-    """
+    """CLIP-I, DINO, CVS: `scale` times the cosine of two pictures' features; 100 for CVS."""
     return float(scale * cosine(encoder.image_features([edited]), encoder.image_features([reference])))
 
 
@@ -73,10 +72,7 @@ def mean_image_similarity(encoder: ImageEncoder, generated: np.ndarray, real: Se
 
 
 def text_similarity(encoder: ImageTextEncoder, edited: np.ndarray, caption: str, *, scale: float = 1.0) -> float:
-    """CLIP-T, CTS: `scale` times the cosine of a picture's and a caption's features; 100 for CTS.
-
-    Source: MagicBrush, `evaluation/image_eval.py`; MIGE, `infer_scripts/edit.py`.
-    """
+    """CLIP-T, CTS: `scale` times the cosine of a picture's and a caption's features; 100 for CTS."""
     texts = [_check_text(caption)]
     return float(scale * cosine(encoder.image_features([edited]), encoder.text_features(texts)))
 

@@ -22,7 +22,7 @@ from insightedit.evaluation.reporting import plots, run_tables
 from insightedit.evaluation.reporting.choice import choose
 from insightedit.evaluation.reporting.pictures import CardMaker, contact_sheet, sheet_names
 from insightedit.evaluation.reporting.runs import ReportRun, merge_runs, read_report_run, with_votes
-from insightedit.evaluation.reporting.table_formatting import ARROWS, FEW_MARK, Table, mark
+from insightedit.evaluation.reporting.table_formatting import ARROWS, FEW_MARK, mark
 from insightedit.evaluation.reporting.tables import BINARY, MetricColumn
 from insightedit.files import write_text
 from insightedit.images.data_addresses import figure_address
@@ -71,6 +71,11 @@ def render_html_report(runs: Sequence[ReportRun], *, how: Resampling | None = No
     first, headlines = runs[0], [run.headline for run in runs]  # a run without a number is refused at once
     main = run_tables.main_table(runs, how)  # before all else: it refuses two protocols
     tables = {run.method: _by_category(run, how) for run in runs}
+    shared = [
+        one for one in first.columns if one.heading().better != "n/a" and all(run.column(one).values for run in runs)
+    ]
+    primary, is_paired = (headlines[0].metric_name,), len(runs) > 1 and bool(shared)
+    pairs = run_tables.paired_runs(runs, shared, primary, how) if is_paired else None
     maker = CardMaker(runs)
     missing = run_tables.gaps(runs)
     template = files("insightedit").joinpath("templates/evaluation.html").read_text(encoding="utf-8")
@@ -81,7 +86,7 @@ def render_html_report(runs: Sequence[ReportRun], *, how: Resampling | None = No
         runs=runs,
         main=main,
         power=power_hint(first.column(headlines[0]).n),
-        pairs=_pairs(runs, how),
+        pairs=pairs,
         categories=[
             run_tables.metrics_by_category(run.method, tables[run.method], len(run.column(headline).categories))
             for run, headline in zip(runs, headlines, strict=True)
@@ -113,16 +118,6 @@ def _by_category(run: ReportRun, how: Resampling) -> Tables:
     """Each metric by category; those without any value are left out."""
     found = {metric: run.column(metric) for metric in run.columns}
     return {metric: run_tables.table_by_category(column, how) for metric, column in found.items() if column.values}
-
-
-def _pairs(runs: Sequence[ReportRun], how: Resampling) -> Table | None:
-    """The first run against the others; None for one run, or if they share no metric with a good end."""
-    shared = [
-        one for one in runs[0].columns if one.heading().better != "n/a" and all(run.column(one).values for run in runs)
-    ]
-    if len(runs) < 2 or not shared:
-        return None
-    return run_tables.paired_runs(runs, shared, (runs[0].headline.metric_name,), how)
 
 
 def _plots(runs: Sequence[ReportRun], tables: Mapping[str, Tables], how: Resampling) -> list[dict[str, str]]:

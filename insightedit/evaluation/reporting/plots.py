@@ -90,10 +90,7 @@ def category_bars(label: str, tables: Mapping[str, CategoryTable]) -> Figure:
 
 
 def tradeoff(kept: str, edited: str, spots: Sequence[Spot]) -> Figure:
-    """Every run as a point with both its intervals; those with different image guidance are joined in its order.
-
-    Source: the trade-off curves of InstructPix2Pix, and figure 3 of MGIE.
-    """
+    """Runs as points with both intervals, joined by image guidance, as in InstructPix2Pix and figure 3 of MGIE."""
     figure, (axes,) = _figure(7.2, 4.6, 1, 1)
     scaled = sorted((one for one in spots if one.scale is not None), key=lambda one: one.scale or 0.0)
     if len({one.scale for one in scaled}) > 1:

@@ -6,19 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from insightedit.evaluation.core import significance
 from insightedit.evaluation.core.columns import MetricValues, gather
 from insightedit.evaluation.core.records import MetricRecord
-from insightedit.evaluation.core.significance import (
-    METHODS,
-    CategoryTable,
-    Comparison,
-    Interval,
-    Resampling,
-    by_category,
-    compare_columns,
-    holm,
-    power_hint,
-)
+from insightedit.evaluation.core.significance import METHODS, CategoryTable, Comparison, Interval, Resampling
 from insightedit.evaluation.reporting.plots import Spot
 from insightedit.evaluation.reporting.published import load_published
 from insightedit.evaluation.reporting.runs import ReportRun, all_records
@@ -221,7 +212,7 @@ def category_grid(
             f"Protocol {columns[0].protocol_hash}; intervals from {how.resamples:,} resamples of source pictures or "
             f"sessions, seed {how.seed}{wilson}.",
             *((FEW_NOTE,) if any(row.is_small for table in tables for row in table.rows) else ()),
-            power_hint(min(table.micro.n for table in tables)),
+            significance.power_hint(min(table.micro.n for table in tables)),
         ),
         corner="Category",
     )
@@ -229,7 +220,7 @@ def category_grid(
 
 def table_by_category(column: MetricValues, how: Resampling) -> CategoryTable:
     """One method's numbers by one metric, by category."""
-    return by_category(column, binary=column.key.metric_name in BINARY, how=how)
+    return significance.by_category(column, binary=column.key.metric_name in BINARY, how=how)
 
 
 def paired_table(
@@ -258,10 +249,12 @@ def paired_table(
             )
         for name, other in members.items():
             if name != first:
-                results[name, column] = compare_columns(members[first], other, how=how)
+                results[name, column] = significance.compare_columns(members[first], other, how=how)
     if not results:
         raise ValueError(f"only {first} is in the records: give those of another method too.")
-    corrected = holm({f"{name} {c}": one.p_value for (name, c), one in results.items() if c.metric_name in primary})
+    corrected = significance.holm(
+        {f"{name} {c}": one.p_value for (name, c), one in results.items() if c.metric_name in primary}
+    )
     lines = []
     for (name, column), result in results.items():
         difference, p_holm = result.difference, corrected.get(f"{name} {column}")

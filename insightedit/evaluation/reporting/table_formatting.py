@@ -168,11 +168,7 @@ LATEX = _Style(_escape_latex, ("{}", "\\textbf{{{}}}", "\\underline{{{}}}"), _ra
 
 
 def to_markdown(grid: Table) -> str:
-    """GitHub's Markdown, columns padded so that it reads well as plain text.
-
-    The best number of a column is bold, the second underlined; intervals stand in a row below their values. A table
-    with headings above headings carries the lower ones in its first row, as Markdown has one head only.
-    """
+    """GitHub's Markdown, padded to read well as plain text; it has one head only: lower headings are the first row."""
     escape = MARKDOWN.escape
     left = 1 + grid.has_groups
     rows = [MARKDOWN.head(grid), *(cells for _, cells in MARKDOWN.rows(grid))]

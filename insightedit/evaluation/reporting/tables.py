@@ -1,8 +1,4 @@
-"""Result tables: the papers' own, ours beside theirs, and ours alone.
-
-Every number of ours derives from records and has its interval; numbers of two protocols never share a column. Print
-a table with `insightedit.evaluation.reporting.table_formatting`.
-"""
+"""Result tables: the papers' own, ours beside theirs, and ours alone; two protocols never share a column."""
 
 from __future__ import annotations
 
@@ -14,13 +10,8 @@ from insightedit.evaluation.core.columns import MetricValues, ValuesKey, gather
 from insightedit.evaluation.core.records import VARIANTS, MetricRecord, is_control
 from insightedit.evaluation.core.significance import METHODS, Interval, Resampling, mean_interval, power_hint
 from insightedit.evaluation.core.statistics import FEW
-from insightedit.evaluation.reporting.published import (
-    Comparability,
-    PublishedColumn,
-    PublishedRow,
-    PublishedTable,
-    load_published,
-)
+from insightedit.evaluation.reporting import published
+from insightedit.evaluation.reporting.published import Comparability, PublishedColumn, PublishedRow, PublishedTable
 from insightedit.evaluation.reporting.table_formatting import FEW_MARK, Cell, Column, Row, Table
 
 BETTER_OF_OURS = {
@@ -69,7 +60,7 @@ class MetricColumn:
 
     def heading(self, over: str = "", notes: tuple[int, ...] = ()) -> Column:
         """The column's head."""
-        known = load_published().metrics.get(self.metric_name)
+        known = published.load_published().metrics.get(self.metric_name)
         label = self.label or (known.label if known else self.metric_name) + (
             " strict" if self.is_beside_paper else ""
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from insightedit.evaluation.judge.agreement import fleiss_kappa, ratings_kappa
+from insightedit.evaluation.core.statistics import fleiss_kappa, ratings_kappa
 
 # the worked example of the encyclopaedias: 10 subjects, 14 raters, 5 categories
 EXAMPLE = [

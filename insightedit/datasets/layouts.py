@@ -147,8 +147,6 @@ def mige(config: SourceConfig) -> Listing:
     `multi_prompt` has one `<imagehere>` per entry of `entity_path`, in order; the source stands among the entities too,
     and words take its place. Pictures are found by their paths below `images` (or the file's folder), else by file
     name. Where `source_path` is empty the picture is drawn from blank.
-
-    Source: the files of MIGE's training data and of MIGEBench.
     """
     file = reading.only_file(Path(str(config.path)), ("*.json",), config.kind)
     entries = reading.json_of(

@@ -29,17 +29,14 @@ BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 class Mixture:
-    """Endless stream of records, drawn from sources by weight; everything about the order follows from the seed.
-
-    `prepare` makes a record ready for the stage, or raises a ValueError for one that it cannot use.
-    """
+    """Endless stream of records, drawn from sources by weight in an order that follows from the seed alone."""
 
     def __init__(
         self,
         sources: dict[str, Source],
         weights: dict[str, float],
         seed: int,
-        prepare: Callable[[EditRecord], EditRecord] = lambda record: record,
+        prepare: Callable[[EditRecord], EditRecord] = lambda record: record,  # for the stage, or raises a ValueError
     ) -> None:
         if not sources:
             raise ValueError("data.sources is empty: name at least one source, e.g. [{kind: scenes}].")

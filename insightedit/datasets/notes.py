@@ -104,11 +104,7 @@ class Notes:
         return None
 
     def read_json(self, path: Path, wanted: type | tuple[type, ...], shape: str) -> Any:
-        """A JSON file whose outermost value is of a type, e.g. {id: [{input, mask, output, instruction}]} (`shape`).
-
-        None with a fault noted if the file is missing, no JSON, empty, of another type, or names a key twice in one
-        object (one of the two would be lost).
-        """
+        """A JSON file whose outermost value is of a type and not empty, as `shape` tells; None with a fault noted."""
         text = self.read_text(path)
         if text is None:
             return None

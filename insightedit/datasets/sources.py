@@ -135,7 +135,6 @@ def llava_instruct(config: SourceConfig) -> RandomChoiceDataset:
 
     A record is a conversation; each visit draws one of its rounds, with the rounds before it as context. Nothing is
     drawn after the answer: the record's `is_edit` is false, and its edit tokens carry no labels.
-
     `path` is the JSON file, or the folder with it; `images` holds the pictures (COCO's train2017).
     """
     file = only_file(Path(str(config.path)), ("llava_instruct*.json", "*.json"), config.kind)

@@ -35,9 +35,8 @@ def pair_results(folder: str | Path, benchmark: Benchmark, *, partial: bool = Fa
 
     A sample's result is the picture whose stem is its id, anywhere below the folder; else `CATEGORY/NAME.png` where
     category and name make the id (`1-Left-Right/001.png` for `1-Left-Right-001`); else the name that the benchmark's
-    own scripts give (`extra["result_alias"]`, with anything after an underline: `0001_T7.5_I1.5.png`).
-
-    With `partial` what is there is taken, and a warning tells what is missing, instead of refusing.
+    own scripts give (`extra["result_alias"]`, with anything after an underline: `0001_T7.5_I1.5.png`). With `partial`
+    what is there is taken, and a warning tells what is missing, instead of refusing.
     """
     folder = Path(folder)
     if not folder.is_dir():

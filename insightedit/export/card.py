@@ -76,7 +76,10 @@ def base_facts(models: dict[str, str]) -> dict[str, Any]:
             continue  # one folder holds both
         finished = _finished_model(model)
         if finished is not None:
-            rows, ids = _chain(finished)
+            told, name = json.loads((finished / EXPORT).read_text(encoding="utf-8")), shown(str(finished))
+            rows = [{"role": STARTED_FROM, "model": name, "license": base_license(str(finished))}]
+            rows += [{**row, "role": f"{row['role']} of {name}"} for row in told.get("bases") or []]
+            ids = [name] * bool(_CACHED.search(str(finished))) + list(told.get("base_models") or [])
         else:
             rows = [{"role": ROLES.get(key, key), "model": shown(model), "license": base_license(model)}]
             ids = [model] if _is_hub_id(model) else []
@@ -115,15 +118,6 @@ def _finished_model(model: str) -> Path | None:
     folder = Path(model)
     candidates = (folder, folder.parent) if folder.is_dir() else ()
     return next((candidate for candidate in candidates if (candidate / EXPORT).is_file()), None)
-
-
-def _chain(finished: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Rows for a finished model and the bases that it stands on, and those of them with a hub id."""
-    told = json.loads((finished / EXPORT).read_text(encoding="utf-8"))
-    name = shown(str(finished))
-    rows = [{"role": STARTED_FROM, "model": name, "license": base_license(str(finished))}]
-    rows += [{**row, "role": f"{row['role']} of {name}"} for row in told.get("bases") or []]
-    return rows, [name] * bool(_CACHED.search(str(finished))) + list(told.get("base_models") or [])
 
 
 def _is_hub_id(model: str) -> bool:

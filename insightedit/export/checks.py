@@ -116,7 +116,17 @@ def check_run(run: Path, config: Config, *, ema: bool = True, merge_lora: bool =
             f"{run} finished at step {contract['steps']}, but its newest whole checkpoint is from step {step}: the "
             "last one is damaged or gone. Run that stage again, it goes on from there."
         )
-    _check_keys(run, contract["keys"], {name: list(value.shape) for name, value in weights.items()})
+    promised, held = contract["keys"], {name: list(value.shape) for name, value in weights.items()}
+    if missing := sorted(set(promised) - set(held)):
+        raise StageError(
+            f"{run} lacks {len(missing)} weights that its {CONTRACT} lists (e.g. {missing[0]}): what earlier stages "
+            "made lies in inherited.safetensors of that folder. Bring it back, or train that stage anew."
+        )
+    if other := sorted(name for name, shape in held.items() if promised.get(name) != shape):
+        raise StageError(
+            f"{run} holds {len(other)} weights that its {CONTRACT} does not list so (e.g. {other[0]}): the "
+            "checkpoint is another run's. Train that stage anew."
+        )
     bad = sorted(name for name, value in weights.items() if not is_finite(value))
     if bad:
         raise StageError(
@@ -154,21 +164,6 @@ def taught_words(run: Path) -> dict[str, Any]:
         return {}
     words = known_words(pictures_too=reads.kind == "blip2_t5")
     return {"known_words": " ".join(words), "lowercase_instructions": True}
-
-
-def _check_keys(run: Path, promised: dict[str, list[int]], held: dict[str, list[int]]) -> None:
-    missing = sorted(set(promised) - set(held))
-    if missing:
-        raise StageError(
-            f"{run} lacks {len(missing)} weights that its {CONTRACT} lists (e.g. {missing[0]}): what earlier stages "
-            "made lies in inherited.safetensors of that folder. Bring it back, or train that stage anew."
-        )
-    other = sorted(name for name, shape in held.items() if promised.get(name) != shape)
-    if other:
-        raise StageError(
-            f"{run} holds {len(other)} weights that its {CONTRACT} does not list so (e.g. {other[0]}): the "
-            "checkpoint is another run's. Train that stage anew."
-        )
 
 
 def check_finite(part: str, module: nn.Module | None, dtype: torch.dtype) -> None:

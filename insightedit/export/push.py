@@ -79,16 +79,28 @@ def push_folder(folder: str | os.PathLike, repo: str, *, private: bool = False, 
     with hub_errors(repo, again), patience(UPLOAD_PATIENCE):
         api = _api()
         remote = _remote_files(api, repo, private)
-        _check_content(folder, repo, remote or {}, replace)
+        files, held = _files(folder), remote or {}
+        foreign = sorted(set(held) - set(files) - ALWAYS_THERE)
+        if foreign and MODEL_INDEX not in held:
+            raise ValueError(
+                f"{repo} exists and holds other files ({len(foreign)}, e.g. {foreign[0]}) but no model: name another "
+                "repository."
+            )
+        weights = [name for name in held if name.endswith(".safetensors")]
+        other = sorted(name for name in weights if name not in files or not _same(folder / name, held[name]))
+        if other and not replace:
+            raise ValueError(
+                f"{repo} exists and holds another model ({len(other)} of its weight files differ, e.g. {other[0]}): "
+                "give --replace to make this one its newest version, or name another repository."
+            )
         address_card(folder, repo)
         if remote is None:
             api.create_repo(repo, private=private, exist_ok=True)
-        files = _files(folder)
-        there = sum(_same(folder / name, entry) for name, entry in (remote or {}).items() if name in files)
+        there = sum(_same(folder / name, entry) for name, entry in held.items() if name in files)
         # what else lies there than files of the older model that the new one lacks stays
-        stale = [name for name in remote or {} if name not in files and name.endswith(PART_ENDINGS)]
+        stale = [name for name in held if name not in files and name.endswith(PART_ENDINGS)]
         parts = {name.partition("/")[0] for name in files if "/" in name}
-        parts |= {name.partition("/")[0] for name in remote or {} if re.fullmatch(r"[^/]+/[^/]*config\.json", name)}
+        parts |= {name.partition("/")[0] for name in held if re.fullmatch(r"[^/]+/[^/]*config\.json", name)}
         commit = api.upload_folder(
             repo_id=repo,
             folder_path=folder,
@@ -158,23 +170,6 @@ def _remote_files(api: Any, repo: str, private: bool) -> dict[str, Any] | None:
     except RevisionNotFoundError:  # made, nothing in it yet
         return {}
     return {entry.path: entry for entry in entries if hasattr(entry, "blob_id")}
-
-
-def _check_content(folder: Path, repo: str, remote: dict[str, Any], replace: bool) -> None:
-    files = _files(folder)
-    foreign = sorted(set(remote) - set(files) - ALWAYS_THERE)
-    if foreign and MODEL_INDEX not in remote:
-        raise ValueError(
-            f"{repo} exists and holds other files ({len(foreign)}, e.g. {foreign[0]}) but no model: name another "
-            "repository."
-        )
-    weights = [name for name in remote if name.endswith(".safetensors")]
-    other = sorted(name for name in weights if name not in files or not _same(folder / name, remote[name]))
-    if other and not replace:
-        raise ValueError(
-            f"{repo} exists and holds another model ({len(other)} of its weight files differ, e.g. {other[0]}): "
-            "give --replace to make this one its newest version, or name another repository."
-        )
 
 
 def _files(folder: Path) -> set[str]:

@@ -129,7 +129,14 @@ class RunLog:
         self._since, self._steps_since = time.perf_counter(), 0
         if self.enabled:
             self._write(step, record)
-            self._say(step, record)
+            shown = {k: v for k, v in record.items() if k.startswith(("loss", METRIC))}
+            text = "  ".join(f"{k.removeprefix('loss/').removeprefix(METRIC)} {v:.4g}" for k, v in shown.items())
+            if self._bar is not None:
+                self._bar.update(self._task, description=text)
+            elif step % (10 * self.log_every) == 0 or step == self.max_steps:
+                left = timedelta(seconds=round(record["eta_seconds"]))
+                speed = record["samples_per_second"]
+                logger.info("step %d of %d  %s  %.3g samples/s  %s left", step, self.max_steps, text, speed, left)
 
     def validation(self, step: int, losses: Mapping[str, float]) -> None:
         """Write the losses on held-out records, `val/loss` being the weighted total."""
@@ -153,18 +160,6 @@ class RunLog:
             return
         draw_losses(self.run_dir / LOG, self.run_dir / "losses.png")
         self._drawn = time.perf_counter()
-
-    def _say(self, step: int, record: Mapping[str, float]) -> None:
-        shown = {k: v for k, v in record.items() if k.startswith(("loss", METRIC))}
-        text = "  ".join(
-            f"{name.removeprefix('loss/').removeprefix(METRIC)} {value:.4g}" for name, value in shown.items()
-        )
-        if self._bar is not None:
-            self._bar.update(self._task, description=text)
-        elif step % (10 * self.log_every) == 0 or step == self.max_steps:
-            left = timedelta(seconds=round(record["eta_seconds"]))
-            speed = record["samples_per_second"]
-            logger.info("step %d of %d  %s  %.3g samples/s  %s left", step, self.max_steps, text, speed, left)
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

@@ -136,18 +136,16 @@ def token_runs(tokens: Sequence[str], valid: Tensor, slots: Tensor, learned: Ten
     runs = []
     for style, places in groupby(range(len(tokens)), key=styles.__getitem__):
         pieces = [tokens[place] for place in places]
-        text = BYTES.sub(_characters, "".join(pieces))
+        text = BYTES.sub(
+            lambda found: bytes.fromhex(found[0].replace("<0x", "").replace(">", "")).decode("utf-8", "replace"),
+            "".join(pieces),
+        )
         for written, meant in BLANKS.items():
             text = text.replace(written, meant)
         if style in ("pad", "picture"):
             text = f"<{'picture' if style == 'picture' else 'filler'}: {len(pieces)} tokens>"
         runs.append(Run(text, style))
     return tuple(runs)
-
-
-def _characters(found: re.Match[str]) -> str:
-    """Bytes as the text that they stand for."""
-    return bytes.fromhex(found[0].replace("<0x", "").replace(">", "")).decode("utf-8", "replace")
 
 
 def _pictures(batch: EditBatch, row: int, record: EditRecord) -> dict[str, np.ndarray]:

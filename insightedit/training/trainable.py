@@ -44,7 +44,12 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
     for pattern in patterns:
         found = {name for name in everything if fnmatchcase(name, pattern.removeprefix("!"))}
         if not found:
-            raise ConfigError(_no_match(pattern, list(everything)))
+            names = list(everything)
+            prefixes = {".".join(n.split(".")[:depth]) + ".*" for n in names for depth in range(1, n.count(".") + 1)}
+            near = difflib.get_close_matches(pattern.removeprefix("!"), sorted(prefixes) + names, n=4, cutoff=0.5)
+            parts = sorted({name.split(".")[0] for name in names})
+            hint = f"nearest: {', '.join(near)}" if near else f"parts: {', '.join(parts)}"
+            raise ConfigError(f"stage.trainable: `{pattern}` matches none of the {len(names)} parameters ({hint}).")
         matched = matched - found if pattern.startswith("!") else matched | found
     chosen = {id(everything[name]) for name in matched}
     names = []
@@ -89,12 +94,3 @@ def set_train_mode(module: nn.Module, training: bool | None = None) -> bool:
     for child in module.children():
         set_train_mode(child, mode)
     return mode
-
-
-def _no_match(pattern: str, names: list[str]) -> str:
-    """One sentence that names the nearest existing parameters."""
-    prefixes = {".".join(name.split(".")[:depth]) + ".*" for name in names for depth in range(1, name.count(".") + 1)}
-    near = difflib.get_close_matches(pattern.removeprefix("!"), sorted(prefixes) + names, n=4, cutoff=0.5)
-    parts = sorted({name.split(".")[0] for name in names})
-    hint = f"nearest: {', '.join(near)}" if near else f"parts: {', '.join(parts)}"
-    return f"stage.trainable: `{pattern}` matches none of the {len(names)} parameters ({hint})."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from insightedit.export.importers.files import MAX_NESTING, read_checkpoint
+from insightedit.export.importers.mapping import MAX_NESTING, read_checkpoint
 
 
 def nested(depth: int, name: str = "a") -> dict:

@@ -10,15 +10,15 @@ from typer.testing import CliRunner
 from insightedit.miniatures.builders import build
 from insightedit.miniatures.tokenizer import small_corpus
 from insightedit.modeling.model_ids import resolve_model_id
-from insightedit.training.miniatures import pictures
+from insightedit.training.miniatures import loop
 from insightedit.training.miniatures.cli import app
 from tests.miniatures.fakes import Squares
 
 
 @pytest.fixture(autouse=True)
 def _fake_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "scene_samplers", lambda size: (Squares(size), Squares(size)))
-    monkeypatch.setattr(pictures, "VAL_COUNT", 16)
+    monkeypatch.setattr(loop, "scene_samplers", lambda size: (Squares(size), Squares(size)))
+    monkeypatch.setattr(loop, "VAL_COUNT", 16)
 
 
 def test_help_names_every_part() -> None:

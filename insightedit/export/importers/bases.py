@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from insightedit.export.card import base_facts, shown
-from insightedit.export.importers.files import Checkpoint
-from insightedit.export.importers.mapping import ImportReport, Rule, fill, translate
+from insightedit.export.importers.mapping import Checkpoint, ImportReport, Rule, fill, translate
 from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
 

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from insightedit.export.card import shown
 from insightedit.export.importers.bases import build_unet, card_of, open_base
-from insightedit.export.importers.files import Checkpoint, read_checkpoint
-from insightedit.export.importers.mapping import Imported, ImportReport
+from insightedit.export.importers.mapping import Checkpoint, Imported, ImportReport, read_checkpoint
 
 NAME = "instructpix2pix"
 BASES: dict[str, str | None] = {"unet": "stable-diffusion-v1-5/stable-diffusion-v1-5"}

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from insightedit.export.card import shown
 from insightedit.export.importers.bases import card_of, empty_unet, open_base
-from insightedit.export.importers.files import read_checkpoint
-from insightedit.export.importers.mapping import Imported, ImportReport, Rule, fill, translate
+from insightedit.export.importers.mapping import Imported, ImportReport, Rule, fill, read_checkpoint, translate
 from insightedit.modeling.model_files import read_json
 from insightedit.modeling.model_ids import resolve_model_id
 from insightedit.modeling.pretrained import load_pretrained
@@ -46,7 +45,14 @@ def convert(source: Path, bases: dict[str, str], report: ImportReport) -> Import
     pipeline, unet = _open_model(bases["model"])
     checkpoint = read_checkpoint(source)
     given = translate(checkpoint, _rules(unet, _numbers(checkpoint.tensors, source)), report)
-    tokens, width = _sizes(given, int(unet.config.cross_attention_dim), source)
+    weight, text_width = given.get(f"{PROJECTION}image_embeds.weight"), int(unet.config.cross_attention_dim)
+    if weight is None or weight.ndim != 2 or weight.shape[0] % text_width:
+        shape = None if weight is None else tuple(weight.shape)
+        raise ValueError(
+            f"{source}: image_proj.proj.weight has shape {shape}; for this base its rows are a multiple of "
+            f"{text_width}, the width of the text states. Name a base of the adapter's Stable Diffusion version."
+        )
+    tokens, width = weight.shape[0] // text_width, weight.shape[1]
     report.facts |= {"image_tokens": tokens, "image_embed_dim": width}
     base = shown(bases["model"])
     new = _with_branch(unet, given, tokens, width, report, str(source), base)
@@ -114,18 +120,6 @@ def _rules(unet: Any, numbers: list[int]) -> list[Rule]:
         old = rf"ip_adapter\.{number}\.to_([kv])_ip\.weight"
         rules.append(Rule(old, rf"{name}.processor.to_\1_ip.0.weight"))
     return rules
-
-
-def _sizes(given: Mapping[str, Tensor], text_width: int, source: Path) -> tuple[int, int]:
-    """N and D_img, from the projection's shape."""
-    weight = given.get(f"{PROJECTION}image_embeds.weight")
-    if weight is None or weight.ndim != 2 or weight.shape[0] % text_width:
-        shape = None if weight is None else tuple(weight.shape)
-        raise ValueError(
-            f"{source}: image_proj.proj.weight has shape {shape}; for this base its rows are a multiple of "
-            f"{text_width}, the width of the text states. Name a base of the adapter's Stable Diffusion version."
-        )
-    return weight.shape[0] // text_width, weight.shape[1]
 
 
 def _with_branch(

@@ -14,8 +14,15 @@ from torch import Tensor
 
 from insightedit.export.card import shown
 from insightedit.export.importers.bases import card_of, known_settings, open_base
-from insightedit.export.importers.files import read_checkpoint, source_files
-from insightedit.export.importers.mapping import Imported, ImportReport, Rule, fill, translate
+from insightedit.export.importers.mapping import (
+    Imported,
+    ImportReport,
+    Rule,
+    fill,
+    read_checkpoint,
+    source_files,
+    translate,
+)
 from insightedit.modeling.pretrained import load_pretrained
 
 NAME = "mige"

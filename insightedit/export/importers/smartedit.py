@@ -20,8 +20,17 @@ from torch import Tensor
 from insightedit.export.card import shown
 from insightedit.export.importers import language
 from insightedit.export.importers.bases import Drawing, build_unet, card_of, open_stable_diffusion
-from insightedit.export.importers.files import read_checkpoint, source_files
-from insightedit.export.importers.mapping import Imported, ImportReport, Rule, count_layers, fill, needed, translate
+from insightedit.export.importers.mapping import (
+    Imported,
+    ImportReport,
+    Rule,
+    count_layers,
+    fill,
+    needed,
+    read_checkpoint,
+    source_files,
+    translate,
+)
 
 NAME = "smartedit"
 BASES: dict[str, str | None] = {

@@ -21,7 +21,7 @@ MAX_MINUTES = 1_000_000  # two years
 PARTS = {
     "vision": "clip:VisionPart",
     "clip": "clip:ClipPart",
-    "vae": "vae:VaePart",
+    "vae": "sd:VaePart",
     "llava": "llava:LlavaPart",
     "sd": "sd:SdPart",
     "ip2p": "editing:Ip2pPart",
@@ -116,16 +116,26 @@ def _train(
     name: str, size: str, root: Path, batch_size: int | None, fresh: bool, threads: int | None, given: dict[str, Any]
 ) -> None:
     import torch
+    from diffusers import AutoModel
 
+    from insightedit.miniatures.builders import UNTRAINED_SCALE
     from insightedit.miniatures.sizes import get_size
-    from insightedit.training.miniatures.loop import train_part
-    from insightedit.training.miniatures.pictures import scene_samplers
+    from insightedit.training.miniatures.loop import scene_samplers, train_part
 
     if threads:
         torch.set_num_threads(threads)
     _ensure_built(size, root)
     if name in DRAWS_LATENTS:
-        _check_autoencoder(size, root, name)
+        # before hours go into the latents of random weights; at the size for tests nobody looks at pictures
+        autoencoder = root / "sd" / "vae"
+        scale = AutoModel.load_config(str(autoencoder))["scaling_factor"]
+        if size != "tiny" and scale == UNTRAINED_SCALE:
+            raise typer.BadParameter(
+                f"the autoencoder in {autoencoder} has random weights, and what {name} learns on its latents could not "
+                f"be drawn later: run `python -m insightedit.miniatures vae --size {size} --root {root}` first, or "
+                "copy a trained one there.",
+                param_hint="--root",
+            )
     folder = root / ".train" / name
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
@@ -143,23 +153,6 @@ def _train(
     )
     if done.exit_code and options.stop_after is None:  # a signal: what comes next does not start
         raise typer.Exit(done.exit_code)
-
-
-def _check_autoencoder(size: str, root: Path, name: str) -> None:
-    """Stop before hours go into the latents of random weights; at the size for tests nobody looks at pictures."""
-    from diffusers import AutoModel
-
-    from insightedit.miniatures.builders import UNTRAINED_SCALE
-
-    folder = root / "sd" / "vae"
-    scale = AutoModel.load_config(str(folder))["scaling_factor"]
-    if size != "tiny" and scale == UNTRAINED_SCALE:
-        raise typer.BadParameter(
-            f"the autoencoder in {folder} has random weights, and what {name} learns on its latents could not be "
-            f"drawn later: run `python -m insightedit.miniatures vae --size {size} --root {root}` first, or copy a "
-            f"trained one there.",
-            param_hint="--root",
-        )
 
 
 def _part_class(name: str) -> Any:

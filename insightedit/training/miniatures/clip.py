@@ -19,8 +19,14 @@ from insightedit.miniatures.builders import text_tower
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.scenes import CLASSES, COLOURS
-from insightedit.training.miniatures.loop import Part, TrainOptions
-from insightedit.training.miniatures.pictures import VAL_COUNT, both_captions, both_images, to_clip_pixels
+from insightedit.training.miniatures.loop import (
+    VAL_COUNT,
+    Part,
+    TrainOptions,
+    both_captions,
+    both_images,
+    to_clip_pixels,
+)
 
 CLASS_LABELS = {name: number for number, name in enumerate(CLASSES, start=1)}  # 0 is background
 COLOUR_LABELS = {name: number for number, name in enumerate(COLOURS, start=1)}  # 0 is untinted or background

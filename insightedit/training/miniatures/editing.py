@@ -26,8 +26,7 @@ from insightedit.generation.transformer import EditTransformer
 from insightedit.generation.unet import EditUNet
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.training.miniatures.loop import Part, TrainOptions
-from insightedit.training.miniatures.pictures import padded, stack, to_vae_pixels
+from insightedit.training.miniatures.loop import Part, TrainOptions, padded, stack, to_vae_pixels
 from insightedit.types import EditCondition
 
 Batch = dict[str, Any]

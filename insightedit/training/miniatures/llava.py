@@ -23,8 +23,7 @@ from insightedit.comprehension.prompts import question_turn
 from insightedit.miniatures.builders import copy_vision_tower
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.training.miniatures.loop import Part, TrainOptions
-from insightedit.training.miniatures.pictures import VAL_COUNT, stack, to_clip_pixels
+from insightedit.training.miniatures.loop import VAL_COUNT, Part, TrainOptions, stack, to_clip_pixels
 
 QUESTIONS_PER_PICTURE = 3  # of the scene's question-and-answer pairs
 KINDS = ("caption", "expressive", "grounding", "vqa")

@@ -12,6 +12,7 @@ import torch
 from insightedit.comprehension.adapter_checkpoint import AdaptedMllm
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.config.schema import LlavaConfig
+from insightedit.export import checks
 from insightedit.export.card import (
     DEFAULTS,
     base_facts,
@@ -22,19 +23,6 @@ from insightedit.export.card import (
     model_card,
     shown,
     training_facts,
-)
-from insightedit.export.checks import (
-    DTYPES,
-    SHEET,
-    Sample,
-    check_destination,
-    check_finite,
-    check_run,
-    draw_sheet,
-    owned_files,
-    read_run,
-    scene_samples,
-    taught_words,
 )
 from insightedit.files import replace_folder, staging
 from insightedit.hub.network import CONFIG, FACTS
@@ -71,7 +59,7 @@ def export_run(
     report: str | os.PathLike | None = None,
     merge_lora: bool = True,
     dtype: str = "fp16",
-    samples: Sequence[Sample] | int = 0,
+    samples: Sequence[checks.Sample] | int = 0,
     name: str | None = None,
 ) -> Path:
     """Write the newest checkpoint of a finished run of stage 2 or 3 as a pipeline folder.
@@ -91,12 +79,12 @@ def export_run(
         FileNotFoundError: if `run` is no run folder.
         ValueError: if the run is not whole, does not draw, or does not fit `dtype`; then nothing is written.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"`dtype` {dtype!r} is unknown: take one of {', '.join(DTYPES)}.")
+    if dtype not in checks.DTYPES:
+        raise ValueError(f"`dtype` {dtype!r} is unknown: take one of {', '.join(checks.DTYPES)}.")
     run, folder = Path(run), Path(folder)
-    config = read_run(run)
-    check_run(run, config, ema=ema, merge_lora=merge_lora)
-    check_destination(folder)
+    config = checks.read_run(run)
+    checks.check_run(run, config, ema=ema, merge_lora=merge_lora)
+    checks.check_destination(folder)
     card = run_facts(run, config, ema=ema, report=report)
     card["name"] = name or (folder.name if folder.is_absolute() else folder.as_posix())
 
@@ -106,16 +94,16 @@ def export_run(
     editor: Any = build_editor(config, torch.float32 if dtype == "fp32" else None)
     load_stage_weights(editor, run, ema=ema)
     if isinstance(samples, int):
-        samples = scene_samples(samples, config.generation.resolution)
+        samples = checks.scene_samples(samples, config.generation.resolution)
     return export_editor(
         editor,
         config,
         folder,
-        DTYPES[dtype],
+        checks.DTYPES[dtype],
         card=card,
         merge_lora=merge_lora,
         samples=samples,
-        taught=taught_words(run),
+        taught=checks.taught_words(run),
     )
 
 
@@ -143,7 +131,7 @@ def export_editor(
     *,
     card: dict[str, Any] | None = None,
     merge_lora: bool = True,
-    samples: Sequence[Sample] = (),
+    samples: Sequence[checks.Sample] = (),
     taught: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a trained editor as a pipeline folder: safetensors and model card.
@@ -152,7 +140,7 @@ def export_editor(
     of that name is replaced only once the new one is whole. `card` has further fields for `model_card`, `taught`
     settings of the pipeline (see `taught_words`); the rest is as in `export_run`.
     """
-    check_destination(Path(folder))
+    checks.check_destination(Path(folder))
     stored = {"recipe": config.recipe, "dtype": str(dtype).removeprefix("torch.")}
     replaced: dict[str, Any] = {"bridge": copy_of(_in_use(editor.bridge), dtype)}
     for_training = {}
@@ -170,7 +158,7 @@ def export_editor(
     pipeline = pipeline_from_editor(editor, config, dtype, **replaced)
     pipeline.register_to_config(**(taught or {}))
     for name, part in pipeline.components.items():
-        check_finite(name, part if isinstance(part, torch.nn.Module) else None, dtype)
+        checks.check_finite(name, part if isinstance(part, torch.nn.Module) else None, dtype)
     facts = {**stored, **(card or {})}
     return export_pipeline(pipeline, folder, card=facts, samples=samples, for_training=for_training, config=config)
 
@@ -195,7 +183,7 @@ def export_pipeline(
     folder: str | os.PathLike,
     *,
     card: dict[str, Any] | None = None,
-    samples: Sequence[Sample] = (),
+    samples: Sequence[checks.Sample] = (),
     for_training: Mapping[str, Any] | None = None,
     config: Config | None = None,
 ) -> Path:
@@ -206,9 +194,9 @@ def export_pipeline(
     values are left out. `config`, the run's, is written beside as `config.yaml` for such a stage.
     """
     folder = Path(folder)
-    check_destination(folder)
-    owned = owned_files(folder)
-    facts = without_secrets({**DEFAULTS, **(card or {}), **({"samples": SHEET} if samples else {})})
+    checks.check_destination(folder)
+    owned = checks.owned_files(folder)
+    facts = without_secrets({**DEFAULTS, **(card or {}), **({"samples": checks.SHEET} if samples else {})})
     with staging(folder, owned) as place:
         new = place / "new"
         pipeline.save_pretrained(new)
@@ -222,6 +210,6 @@ def export_pipeline(
         (new / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         check_model_folder(new)
         if samples:
-            draw_sheet(load_pipeline(new), samples, new / SHEET)
+            checks.draw_sheet(load_pipeline(new), samples, new / checks.SHEET)
         replace_folder(new, folder, owned)
     return folder

@@ -17,17 +17,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from insightedit.hub.network import (
-    FACTS,
-    HUB_ID,
-    MODEL_INDEX,
-    PATIENCE,
-    hub_address,
-    is_network,
-    patience,
-    status_of,
-    without_token,
-)
+from insightedit.hub import network
 
 PART_ENDINGS = (".json", ".safetensors", ".txt", ".model", ".jinja")  # of what loading reads
 UPLOAD_PATIENCE = 300.0  # seconds: it puts large files in their places before it answers
@@ -48,9 +38,9 @@ class Pushed:
 
 def check_target(repo: str, *, private: bool = False) -> None:
     """Find out before hours of work whether a push can succeed at all: id, token, network."""
-    if not HUB_ID.fullmatch(repo):
+    if not network.HUB_ID.fullmatch(repo):
         raise ValueError(f"{repo!r} is no hub id: write owner/name, e.g. your-name/my-editor.")
-    with hub_errors(repo), patience(PATIENCE):
+    with hub_errors(repo), network.patience(network.PATIENCE):
         api = _api()
         api.whoami()
         _remote_files(api, repo, private)
@@ -72,16 +62,16 @@ def push_folder(folder: str | os.PathLike, repo: str, *, private: bool = False, 
         ValueError: if the folder is no model folder, the repository holds other things, or the hub refuses.
     """
     folder = Path(folder)
-    if not (folder / MODEL_INDEX).is_file():
-        raise ValueError(f"{folder} holds no {MODEL_INDEX}, so it is no model folder: export a run first.")
+    if not (folder / network.MODEL_INDEX).is_file():
+        raise ValueError(f"{folder} holds no {network.MODEL_INDEX}, so it is no model folder: export a run first.")
     check_target(repo, private=private)
     again = f"`insightedit push {folder} {repo}` goes on where it stopped"
-    with hub_errors(repo, again), patience(UPLOAD_PATIENCE):
+    with hub_errors(repo, again), network.patience(UPLOAD_PATIENCE):
         api = _api()
         remote = _remote_files(api, repo, private)
         files, held = _files(folder), remote or {}
         foreign = sorted(set(held) - set(files) - ALWAYS_THERE)
-        if foreign and MODEL_INDEX not in held:
+        if foreign and network.MODEL_INDEX not in held:
             raise ValueError(
                 f"{repo} exists and holds other files ({len(foreign)}, e.g. {foreign[0]}) but no model: name another "
                 "repository."
@@ -114,7 +104,7 @@ def push_folder(folder: str | os.PathLike, repo: str, *, private: bool = False, 
 
 def address_card(folder: Path, repo: str) -> None:
     """Let the card's commands name the repository instead of the folder; one without an export's facts stays."""
-    card, facts_file = folder / "README.md", folder / FACTS
+    card, facts_file = folder / "README.md", folder / network.FACTS
     if not (card.is_file() and facts_file.is_file()):
         return
     facts = json.loads(facts_file.read_text(encoding="utf-8"))
@@ -158,7 +148,7 @@ def _remote_files(api: Any, repo: str, private: bool) -> dict[str, Any] | None:
     try:
         info = api.repo_info(repo)
     except RepositoryNotFoundError as error:
-        if status_of(error) == 401:
+        if network.status_of(error) == 401:
             raise
         return None
     if private and info.private is False:
@@ -204,7 +194,7 @@ def _same(path: Path, entry: Any) -> bool:
 
 def _explain(error: BaseException, repo: str, again: str | None) -> str:
     """One sentence: what happened and what to do."""
-    status, endpoint = status_of(error), hub_address()
+    status, endpoint = network.status_of(error), network.hub_address()
     then = f" Nothing is lost: {again}." if again else ""
     sentence: str
     if status == 401:
@@ -221,9 +211,9 @@ def _explain(error: BaseException, repo: str, again: str | None) -> str:
         sentence = f"{repo} changed while it was written to: run the same command again."
     elif status is not None and status >= 500:
         sentence = f"The hub at {endpoint} failed (status {status}).{then or ' Try again later.'}"
-    elif is_network(error):
+    elif network.is_network(error):
         sentence = f"The hub at {endpoint} cannot be reached: check the network and HF_ENDPOINT.{then}"
     else:
         said = " ".join(str(error).split()) or type(error).__name__
         sentence = f"The hub refused {repo}: {said[:300].rstrip('.')}.{then}"
-    return without_token(sentence)
+    return network.without_token(sentence)

@@ -25,30 +25,12 @@ from insightedit.files import installed_versions
 from insightedit.generation.autoencoder import decode, encode_source, latent_factor, latent_scale
 from insightedit.generation.guidance import branch_weights
 from insightedit.generation.sampling import DrawState, StepCallback, denoise, initial_noise, step_generators
+from insightedit.images import reading
 from insightedit.images.background import EditComparison, compute_edit_map, hidden_share, native_map, paste_edit
-from insightedit.images.reading import (
-    Picture,
-    pixels_to_tensor,
-    read_picture,
-    read_pictures,
-    squash,
-    tensor_to_pixels,
-    to_float,
-    to_pil,
-    to_rgb,
-)
 from insightedit.model.editor import understand
 from insightedit.modeling.offloading import eval_mode
+from insightedit.pipelines import inputs
 from insightedit.pipelines.folder_pipeline import FolderPipeline
-from insightedit.pipelines.inputs import (
-    OUTPUT_TYPES,
-    DrawSettings,
-    EditRequest,
-    choose_seeds,
-    pair_negatives,
-    pair_up,
-    read_masks,
-)
 from insightedit.pipelines.warnings import EditWarning, find_warnings, unseen_edit, unusual_settings
 from insightedit.types import REFERENCE_PLACEHOLDER, EditCondition
 
@@ -118,7 +100,7 @@ class EditPipeline(FolderPipeline):
         """Whether a callback set `_interrupt`: then no further step is taken, and no further picture begun."""
         return self._interrupt
 
-    def check_inputs(self, call: Mapping[str, Any], settings: DrawSettings, count: int) -> None:
+    def check_inputs(self, call: Mapping[str, Any], settings: inputs.DrawSettings, count: int) -> None:
         """Refuse what cannot work before any of it is done: arguments of a call for `count` images, by name."""
         if settings.num_inference_steps < 1:
             raise ValueError(f"`num_inference_steps` is {settings.num_inference_steps}: at least 1 step is needed.")
@@ -128,8 +110,10 @@ class EditPipeline(FolderPipeline):
                 raise ValueError(f"`{name}` is {value}: take a number from 0 upwards.")
         if call["batch_size"] < 1:
             raise ValueError(f"`batch_size` is {call['batch_size']}: at least 1 picture goes through at a time.")
-        if call["output_type"] not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` is {call['output_type']!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
+        if call["output_type"] not in inputs.OUTPUT_TYPES:
+            raise ValueError(
+                f"`output_type` is {call['output_type']!r}: choose one of {', '.join(inputs.OUTPUT_TYPES)}."
+            )
         if unknown := sorted(set(_tensor_inputs(call)) - set(self._callback_tensor_inputs)):
             raise ValueError(
                 f"`callback_on_step_end_tensor_inputs` names {unknown}: this pipeline has only "
@@ -148,9 +132,9 @@ class EditPipeline(FolderPipeline):
         """What both pipelines' calls do with their arguments; an image that is None is a blank canvas."""
         # 1. Check and complete the arguments
         blank = call["image"] is None and "default_creation_guidance_scale" in self._settings
-        given: Any = [None] if blank else read_pictures(call["image"])
+        given: Any = [None] if blank else reading.read_pictures(call["image"])
         lowercase = self.config["lowercase_instructions"]
-        pictures, instructions = pair_up(given, call["instruction"], call["prompt"], lowercase)
+        pictures, instructions = inputs.pair_up(given, call["instruction"], call["prompt"], lowercase)
         usual = self._usual(blank)
         settings = replace(usual, **{name: call[name] for name in asdict(usual) if call.get(name) is not None})
         lock, mask, each = call["background_lock"], call["mask"], call["num_images_per_prompt"]
@@ -158,12 +142,12 @@ class EditPipeline(FolderPipeline):
         if blank and (mask is not None or call["mask_threshold"] is not None):
             raise ValueError("a mask was given, but a blank canvas has nothing to keep: leave it out.")
         references, options = self._references(call, instructions)
-        request = EditRequest(
+        request = inputs.EditRequest(
             pictures,
             instructions,
-            choose_seeds(len(pictures), call["seed"], call["generator"], each),
-            [None] * len(pictures) if blank else read_masks(mask, pictures, lock),
-            pair_negatives(call["negative_prompt"], len(pictures), settings, lowercase),
+            inputs.choose_seeds(len(pictures), call["seed"], call["generator"], each),
+            [None] * len(pictures) if blank else inputs.read_masks(mask, pictures, lock),
+            inputs.pair_negatives(call["negative_prompt"], len(pictures), settings, lowercase),
             call["latents"],
             references,
         ).times(each)
@@ -173,21 +157,21 @@ class EditPipeline(FolderPipeline):
         results: list[Tensor] = []
         evidence: list[EditComparison] = []
         texts: list[str | None] = []
-        drawn: list[Picture] = []
+        drawn: list[reading.Picture] = []
         with eval_mode(self.comprehension, self.bridge, self.denoiser, self.vae):
             for part, callback in self._parts(request, settings, call):
-                rgb = [None if picture is None else to_rgb(picture) for picture in part.pictures]
+                rgb = [None if picture is None else reading.to_rgb(picture) for picture in part.pictures]
                 read = self._read(part, rgb, **options)
                 edited, source = self._draw(part, rgb, read, settings, callback)
                 results.append(edited)
                 texts += read.expressive
                 if is_latent:
                     continue
-                pixels = [tensor_to_pixels(one) for one in decode(self.vae, edited)]
+                pixels = [reading.tensor_to_pixels(one) for one in decode(self.vae, edited)]
                 if blank:
-                    drawn += [read_picture(np.rint(one).astype(np.uint8)) for one in pixels]
+                    drawn += [reading.read_picture(np.rint(one).astype(np.uint8)) for one in pixels]
                 else:  # compared with the source as the autoencoder brings it back
-                    back = [tensor_to_pixels(one) for one in decode(self.vae, source)]
+                    back = [reading.tensor_to_pixels(one) for one in decode(self.vae, source)]
                     pairs = zip(pixels, back, strict=True)
                     evidence += [compute_edit_map(*pair, call["mask_threshold"]) for pair in pairs]
         self.maybe_free_model_hooks()
@@ -207,13 +191,13 @@ class EditPipeline(FolderPipeline):
 
     def _finish(
         self,
-        request: EditRequest,
+        request: inputs.EditRequest,
         evidence: list[EditComparison],
         texts: list[str | None],
-        settings: DrawSettings,
+        settings: inputs.DrawSettings,
         used: dict[str, Any],
         output_type: str,
-        drawn: Sequence[Picture],
+        drawn: Sequence[reading.Picture],
     ) -> InsightEditOutput:
         """What was drawn, on the users' own pixels; `drawn` from blank stands in place of evidence."""
         images, masks, maps, hidden = list(drawn), [], [], []
@@ -252,11 +236,11 @@ class EditPipeline(FolderPipeline):
 
     def _references(
         self, call: Mapping[str, Any], instructions: Sequence[str]
-    ) -> tuple[list[list[Picture]] | None, dict[str, Any]]:
+    ) -> tuple[list[list[reading.Picture]] | None, dict[str, Any]]:
         """One list of images for each instruction, None where a model reads none; and what `_read` takes besides."""
         raise NotImplementedError
 
-    def _read(self, request: EditRequest, images: Sequence[np.ndarray | None], **options: Any) -> Conditions:
+    def _read(self, request: inputs.EditRequest, images: Sequence[np.ndarray | None], **options: Any) -> Conditions:
         """Comprehension and bridging of B requests; images are (H, W, 3) uint8 RGB, or None on a blank canvas."""
         raise NotImplementedError
 
@@ -272,10 +256,10 @@ class EditPipeline(FolderPipeline):
 
     def _draw(
         self,
-        request: EditRequest,
+        request: inputs.EditRequest,
         images: Sequence[np.ndarray | None],
         read: Conditions,
-        settings: DrawSettings,
+        settings: inputs.DrawSettings,
         callback: StepCallback,
     ) -> tuple[Tensor, Tensor]:
         """Scaled latents of what was drawn and of the source (zeros for a blank canvas), both (B, C, h, w)."""
@@ -283,7 +267,7 @@ class EditPipeline(FolderPipeline):
         if images[0] is None:
             source_latents = scaled = torch.zeros(len(images), *self._latent_shape(), device=device)
         else:  # squashed to the model's square, as in training
-            squares = [pixels_to_tensor(squash(rgb, self.config["resolution"])) for rgb in images]
+            squares = [reading.pixels_to_tensor(reading.squash(rgb, self.config["resolution"])) for rgb in images]
             mode = encode_source(self.vae, torch.stack(squares).to(device), scaled=False)
             scaled = mode * latent_scale(self.vae)
             source_latents = scaled if settings.scale_source_latents else mode
@@ -311,10 +295,10 @@ class EditPipeline(FolderPipeline):
         side = self.config["resolution"] // latent_factor(self.vae)
         return self.denoiser.config.in_channels, side, side
 
-    def _usual(self, blank: bool) -> DrawSettings:
+    def _usual(self, blank: bool) -> inputs.DrawSettings:
         """The model's own settings, for an edit or a picture on a blank canvas."""
         config, task = self.config, "default_creation" if blank else "default"
-        return DrawSettings(
+        return inputs.DrawSettings(
             guidance_scale=config[f"{task}_guidance_scale"],
             image_guidance_scale=config["default_image_guidance_scale"],
             num_inference_steps=config["default_creation_inference_steps" if blank else "default_num_inference_steps"],
@@ -323,8 +307,8 @@ class EditPipeline(FolderPipeline):
         )
 
     def _parts(
-        self, request: EditRequest, settings: DrawSettings, call: Mapping[str, Any]
-    ) -> Iterator[tuple[EditRequest, StepCallback]]:
+        self, request: inputs.EditRequest, settings: inputs.DrawSettings, call: Mapping[str, Any]
+    ) -> Iterator[tuple[inputs.EditRequest, StepCallback]]:
         """What shares a forward pass, until a callback interrupts; with what the sampler calls after each step."""
         batch_size = call["batch_size"]
         runs = math.ceil(len(request.pictures) / batch_size)
@@ -349,7 +333,15 @@ class EditPipeline(FolderPipeline):
                 offered = {"latents": state.latents, "prompt_embeds": state.condition.encoder_hidden_states}
                 before = self._guidance_scale
                 returned = on_step_end(self, step, timestep, {name: offered[name] for name in names}) or {}
-                _take(state, {**offered, **returned})
+                given, held = offered | returned, state.condition.encoder_hidden_states
+                state.latents, embeds = given["latents"], given["prompt_embeds"]
+                if embeds.shape != held.shape:
+                    raise ValueError(
+                        f"the callback gave prompt_embeds of shape {tuple(embeds.shape)} back for {tuple(held.shape)}: "
+                        "diffusers' cut-off callbacks keep one row, so use them with batch_size=1."
+                    )
+                if embeds is not held:
+                    state.condition = replace(state.condition, encoder_hidden_states=embeds)
                 if self._guidance_scale != before:
                     state.guidance_scale = self._guidance_scale
                 if self._guidance_scale == 0 != before:  # diffusers' callbacks say so that guidance is to end
@@ -365,31 +357,17 @@ def _tensor_inputs(call: Mapping[str, Any]) -> Sequence[str]:
     return call["callback_on_step_end"].tensor_inputs if official else call["callback_on_step_end_tensor_inputs"]
 
 
-def convert(picture: Picture, output_type: str) -> Image.Image | np.ndarray | Tensor:
+def convert(picture: reading.Picture, output_type: str) -> Image.Image | np.ndarray | Tensor:
     """A picture as a call's `output_type` wants it: "pil", "np" (H, W, C) or "pt" (C, H, W), floats in [0, 1].
 
     What no Pillow mode can hold (colour of floats or of 16 bits) becomes 8 bits as "pil".
     """
     if output_type == "pil" and picture.mode:
-        return to_pil(picture)
-    values = to_float(picture)
+        return reading.to_pil(picture)
+    values = reading.to_float(picture)
     if output_type == "pil":
-        return to_pil(read_picture(np.rint(values * 255).astype(np.uint8)))
+        return reading.to_pil(reading.read_picture(np.rint(values * 255).astype(np.uint8)))
     return values if output_type == "np" else rearrange(torch.from_numpy(values), "h w c -> c h w")
-
-
-def _take(state: DrawState, returned: dict[str, Tensor]) -> None:
-    """Put what a callback gave back in the place of what it was given."""
-    state.latents = returned["latents"]
-    embeds, held = returned["prompt_embeds"], state.condition.encoder_hidden_states
-    if embeds is held:
-        return
-    if embeds.shape != held.shape:
-        raise ValueError(
-            f"the callback gave prompt_embeds of shape {tuple(embeds.shape)} back for {tuple(held.shape)}: diffusers' "
-            "cut-off callbacks keep one row, so use them with batch_size=1."
-        )
-    state.condition = replace(state.condition, encoder_hidden_states=embeds)
 
 
 def software_versions() -> dict[str, str]:

@@ -26,16 +26,7 @@ from insightedit.comprehension.adapter_checkpoint import AdaptedMllm, read_adapt
 from insightedit.comprehension.lora import ADAPTER_FILE
 from insightedit.generation.autoencoder import latent_factor
 from insightedit.generation.source_denoiser import TRAIN_TIMESTEPS
-from insightedit.modeling.model_files import (
-    Shapes,
-    check_finite_weights,
-    check_no_code,
-    check_settings,
-    compare_shapes,
-    read_json,
-    read_shapes,
-    weight_files,
-)
+from insightedit.modeling import model_files
 from insightedit.pipelines.edit import ComposedEditPipeline, InsightEditPipeline
 from insightedit.pipelines.inputs import check_slots
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
@@ -71,8 +62,8 @@ def check_model_folder(
         given: names of components that the caller has, so that the folder's own are not read.
     """
     folder = Path(folder)
-    index = read_json(folder / INDEX)
-    check_settings(folder / INDEX, index)
+    index = model_files.read_json(folder / INDEX)
+    model_files.check_settings(folder / INDEX, index)
     kind = pipeline_class(index, folder)
     parts = _parts(folder, index, kind)
     _check_values(folder / INDEX, index, kind)
@@ -168,15 +159,15 @@ def _check_part(folder: Path, kind: Any, finite: bool, variant: str | None) -> A
     """One component; gives what diffusers builds from its config: a module without memory, or a scheduler."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing, which {INDEX} names: export or fetch the model again.")
-    check_no_code(folder)
+    model_files.check_no_code(folder)
     if kind is AdaptedMllm:
         read_adapter(folder)
         built, files = None, [folder / ADAPTER_FILE]
-        read_shapes(files)
+        model_files.read_shapes(files)
     elif issubclass(kind, nn.Module):
         stem = "model" if issubclass(kind, PreTrainedModel) else "diffusion_pytorch_model"
-        files = weight_files(folder, f"{stem}.{variant}" if variant else stem)
-        built = _compare(folder, kind, read_shapes(files), variant)
+        files = model_files.weight_files(folder, f"{stem}.{variant}" if variant else stem)
+        built = _compare(folder, kind, model_files.read_shapes(files), variant)
     else:
         for pattern, bases in NEEDED.items():
             if issubclass(kind, bases) and not any(folder.glob(pattern)):
@@ -185,20 +176,20 @@ def _check_part(folder: Path, kind: Any, finite: bool, variant: str | None) -> A
                 )
         for path in sorted(folder.glob("*config.json")):
             if not path.name.startswith("tokenizer"):  # whose longest text is 1e30 tokens, where there is no limit
-                check_settings(path, read_json(path))
+                model_files.check_settings(path, model_files.read_json(path))
         if not issubclass(kind, SchedulerMixin):
             return None
         with explained(folder, kind):
-            return kind.from_config(read_json(folder / "scheduler_config.json"))  # type: ignore[attr-defined]
+            return kind.from_config(model_files.read_json(folder / "scheduler_config.json"))  # type: ignore[attr-defined]
     if finite:
-        check_finite_weights(files)
+        model_files.check_finite_weights(files)
     return built
 
 
-def _compare(folder: Path, kind: Any, shapes: Shapes, variant: str | None) -> Any:
+def _compare(folder: Path, kind: Any, shapes: model_files.Shapes, variant: str | None) -> Any:
     """Names and shapes of a part's tensors with those of the module that its config describes, built without memory."""
-    config = read_json(folder / "config.json")
-    check_settings(folder / "config.json", config, layers=len(shapes))
+    config = model_files.read_json(folder / "config.json")
+    model_files.check_settings(folder / "config.json", config, layers=len(shapes))
     is_stock = issubclass(kind, PreTrainedModel)
     said = config.get("model_type" if is_stock else "_class_name")
     wanted = kind.config_class.model_type if is_stock else kind.__name__
@@ -207,7 +198,7 @@ def _compare(folder: Path, kind: Any, shapes: Shapes, variant: str | None) -> An
     if not is_stock:
         with explained(folder, kind), torch.device("meta"):
             module = kind.from_config(config)
-        compare_shapes(folder, shapes, {name: tuple(t.shape) for name, t in module.state_dict().items()})
+        model_files.compare_shapes(folder, shapes, {name: tuple(t.shape) for name, t in module.state_dict().items()})
         return module
     with explained(folder, kind), _silent_transformers():
         # transformers knows older names of its tensors, so it has to compare them itself
@@ -224,7 +215,7 @@ def _compare(folder: Path, kind: Any, shapes: Shapes, variant: str | None) -> An
         )
     other = {name: (tuple(held), tuple(wanted)) for name, held, wanted in report["mismatched_keys"]}
     missing = set(report["missing_keys"]) - other.keys()
-    compare_shapes(
+    model_files.compare_shapes(
         folder,
         {name: held for name, (held, _) in other.items()} | dict.fromkeys(report["unexpected_keys"], ()),
         {name: wanted for name, (_, wanted) in other.items()} | dict.fromkeys(missing, ()),

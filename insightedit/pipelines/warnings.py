@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from insightedit.pipelines.base import DrawSettings
+    from insightedit.pipelines.inputs import DrawSettings
 
 MAX_LETTERS = 10_000  # of an instruction: no model reads on, and tokenizers take minutes for a megabyte
 MUCH_HIDDEN = 0.25  # of an edit: a little of its border may lie under full transparency

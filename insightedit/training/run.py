@@ -19,28 +19,10 @@ import torch
 from insightedit.config.load import ConfigError, load_config
 from insightedit.console import one_sentence_errors
 from insightedit.files import lock_folder
-from insightedit.training.checkpoint import (
-    INHERITED,
-    CheckpointFolder,
-    drawn_buffers,
-    load_stage_weights,
-    load_tensors,
-    load_weights,
-    save_tensors,
-)
+from insightedit.training import checkpoint, run_folder
 from insightedit.training.loop import RunSummary, fit
 from insightedit.training.model_start import init_from_pretrained, is_model, load_model_weights
 from insightedit.training.processes import Processes, start_processes, stop_processes
-from insightedit.training.run_folder import (
-    CONTRACT,
-    check_contract,
-    check_data,
-    claim_run_folder,
-    previous_run,
-    read_contract,
-    set_aside,
-    write_contract,
-)
 from insightedit.training.trainable import select_trainable
 
 if TYPE_CHECKING:
@@ -66,10 +48,10 @@ def run_stage(number: int, argv: Sequence[str] | None = None, *, description: st
                 if run_dir.is_dir():
                     with lock_folder(run_dir):  # nor under the hands of one that is at work
                         pass
-                set_aside(run_dir)
+                run_folder.set_aside(run_dir)
             held.enter_context(_nothing_half_made(run_dir))
             held.enter_context(lock_folder(run_dir))
-            claim_run_folder(run_dir, config, processes.world_size)
+            run_folder.claim_run_folder(run_dir, config, processes.world_size)
         processes.barrier()  # the others read the folder only once it is this run's
         return _train(config, run_dir, processes, arguments)
 
@@ -164,8 +146,8 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
     from insightedit.training.samples import SampleLogger, fixed_samples
 
     quiet_libraries()
-    newest = CheckpointFolder(run_dir / "checkpoints").latest()
-    if newest is not None and (run_dir / CONTRACT).exists():
+    newest = checkpoint.CheckpointFolder(run_dir / "checkpoints").latest()
+    if newest is not None and (run_dir / run_folder.CONTRACT).exists():
         trainer = json.loads((newest / "trainer.json").read_text())
         if trainer["step"] >= config.train.max_steps:
             logger.info("%s is finished (%d steps); --restart trains it anew", run_dir, trainer["step"])
@@ -185,7 +167,7 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
     loader = build_loader(config, editor, **share)
     if processes.is_main:
         accepts = arguments.accept_changed_data
-        check_data(run_dir, loader.batches.mixture.fingerprint(), fresh=newest is None, accepts=accepts)
+        run_folder.check_data(run_dir, loader.batches.mixture.fingerprint(), fresh=newest is None, accepts=accepts)
     processes.barrier()  # nobody trains on data that the main process refuses
     draws = config.stage.objective != "align" and config.train.num_samples
     callback = None
@@ -201,7 +183,7 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
         callback=callback,
     )
     if summary.finished and processes.is_main:
-        write_contract(run_dir, config, editor, summary.steps)
+        run_folder.write_contract(run_dir, config, editor, summary.steps)
         logger.info("stage %d is done: %d steps, %s", config.stage.number, summary.steps, run_dir)
     processes.barrier()  # whichever process ends first, the contract is there
     return summary
@@ -209,7 +191,7 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
 
 def _checked_previous_run(config: Config, arguments: argparse.Namespace) -> Path | None:
     """Run folder of the stage before, whose contract fits, or a model's folder; None for the first stage."""
-    before = previous_run(config)
+    before = run_folder.previous_run(config)
     if before is not None and not is_model(before):
         command, earlier = None, [stage for stage in config.stages if stage < config.stage.number]
         if earlier:  # the same command line, without what belongs to this stage alone
@@ -217,7 +199,7 @@ def _checked_previous_run(config: Config, arguments: argparse.Namespace) -> Path
             for flag, names in (("--overlay", arguments.overlay), ("--config", arguments.config)):
                 words += [word for name in names for word in (flag, name)]
             command = f"python -m insightedit.stage{earlier[-1]} {shlex.join(words)}"
-        check_contract(read_contract(before, command=command), config, before)
+        run_folder.check_contract(run_folder.read_contract(before, command=command), config, before)
     return before
 
 
@@ -227,17 +209,17 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
     What this stage does not train itself is kept in the run folder, which then holds all that was learnt, and what
     was drawn at random for it.
     """
-    path = run_dir / INHERITED
+    path = run_dir / checkpoint.INHERITED
     if before is None and path.exists():  # this run goes on
-        load_weights(editor, load_tensors(path), path)
+        checkpoint.load_weights(editor, checkpoint.load_tensors(path), path)
         return
     weights = {}
     if before and is_model(before):
         weights = load_model_weights(editor, before)
-        load_weights(editor, weights, before)
+        checkpoint.load_weights(editor, weights, before)
     elif before:
-        weights = load_stage_weights(editor, before)
-    anew = drawn_buffers(editor, weights.keys()).keys() - weights.keys()
+        weights = checkpoint.load_stage_weights(editor, before)
+    anew = checkpoint.drawn_buffers(editor, weights.keys()).keys() - weights.keys()
     if anew and processes.is_main:
         logger.warning(
             "%s does not hold %s, which its weights were trained with: drawn anew, places have to be learned again. "
@@ -247,11 +229,13 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
         )
     trained = set(select_trainable(editor, config.stage.trainable).names)
     kept = {name: value for name, value in weights.items() if name not in trained}
-    kept |= drawn_buffers(editor, trained | weights.keys())  # another seed or order of building draws others
+    kept |= checkpoint.drawn_buffers(
+        editor, trained | weights.keys()
+    )  # another seed or order of building draws others
     if processes.is_main:
         path.unlink(missing_ok=True)  # of a start that was killed before its first checkpoint
         if kept:
-            save_tensors(path, kept)
+            checkpoint.save_tensors(path, kept)
         if before:
             logger.info("took %d weights over from %s", len(weights), before)
     processes.barrier()

@@ -13,16 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from insightedit.training.checkpoint import (
-    EMA,
-    TRAINABLE,
-    TRAINER,
-    CheckpointFolder,
-    StageError,
-    load_tensors,
-    load_weights,
-    save_tensors,
-)
+from insightedit.training import checkpoint
 from insightedit.training.optim import load_optimizer
 
 if TYPE_CHECKING:
@@ -39,7 +30,7 @@ SEED_STRIDE = 10007  # between the seeds of steps at which the number of process
 class TrainerState:
     """The parts of a run with a state, how far it is, and the folder that keeps it."""
 
-    folder: CheckpointFolder
+    folder: checkpoint.CheckpointFolder
     engine: TorchEngine  # weights, optimiser and schedule
     loader: Any  # has `state_dict` and `load_state_dict`
     generator: torch.Generator  # of noise and condition dropout
@@ -58,9 +49,9 @@ class TrainerState:
             torch.save(rng_state(self.generator), path / f"rng-{self.processes.rank:03d}.pt")
             if not self.processes.is_main:
                 return
-            save_tensors(path / TRAINABLE, weights)
+            checkpoint.save_tensors(path / checkpoint.TRAINABLE, weights)
             if self.ema is not None:
-                save_tensors(path / EMA, self.ema.shadow)
+                checkpoint.save_tensors(path / checkpoint.EMA, self.ema.shadow)
             trainer = {
                 "step": self.step,
                 "seconds": round(self.seconds, 3),
@@ -71,7 +62,7 @@ class TrainerState:
                 "ema_updates": self.ema.updates if self.ema is not None else 0,
                 "trainable": list(weights),
             }
-            (path / TRAINER).write_text(json.dumps(trainer, indent=1))
+            (path / checkpoint.TRAINER).write_text(json.dumps(trainer, indent=1))
 
     def restore(self, seed: int) -> None:
         """Go back to the newest whole checkpoint, if there is one; the module has its weights already (`take_up`).
@@ -81,11 +72,11 @@ class TrainerState:
         path = self.folder.latest()
         if path is None:
             return
-        trainer = json.loads((path / TRAINER).read_text())
+        trainer = json.loads((path / checkpoint.TRAINER).read_text())
         load_optimizer(path, self.engine)
         self.loader.load_state_dict(trainer["loader"])
         if self.ema is not None:
-            self.ema.load(load_tensors(path / EMA), trainer["ema_updates"])
+            self.ema.load(checkpoint.load_tensors(path / checkpoint.EMA), trainer["ema_updates"])
         # last: what is loaded above may draw
         if trainer["world_size"] == self.processes.world_size:
             state = torch.load(path / f"rng-{self.processes.rank:03d}.pt", map_location="cpu", weights_only=True)
@@ -119,18 +110,18 @@ def swapped(weights: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> It
             weights[name].copy_(value)
 
 
-def take_up(folder: CheckpointFolder, editor: nn.Module, names: Collection[str]) -> None:
+def take_up(folder: checkpoint.CheckpointFolder, editor: nn.Module, names: Collection[str]) -> None:
     """Load the newest whole checkpoint's weights, if there is one; a StageError if it trains others than `names`."""
     path = folder.latest()
     if path is None:
         return
-    trained = json.loads((path / TRAINER).read_text())["trainable"]
+    trained = json.loads((path / checkpoint.TRAINER).read_text())["trainable"]
     if odd := sorted(set(trained) ^ set(names)):
-        raise StageError(
+        raise checkpoint.StageError(
             f"{path} and this run train different weights ({len(odd)} differ, e.g. {', '.join(odd[:3])}): "
             "the code or the packages changed since. Start anew with --restart."
         )
-    load_weights(editor, load_tensors(path / TRAINABLE), path)
+    checkpoint.load_weights(editor, checkpoint.load_tensors(path / checkpoint.TRAINABLE), path)
 
 
 def seed_everything(seed: int, rank: int = 0) -> torch.Generator:

@@ -20,7 +20,7 @@ from insightedit.miniatures.builders import build_vae
 from insightedit.miniatures.sizes import TINY, VaeSize
 from insightedit.scenes import CLASSES
 from insightedit.scenes.scene import Background, Scene, SceneObject
-from insightedit.training.miniatures import clip, editing, llava, pictures, sd, vae
+from insightedit.training.miniatures import clip, editing, llava, loop, sd
 from insightedit.training.miniatures.loop import TrainOptions, train_part
 from tests.miniatures.fakes import Squares
 
@@ -29,7 +29,7 @@ OPTIONS = TrainOptions(steps=3, warmup_steps=1, workers=0, lr=1e-3)
 PARTS = {
     "vision": clip.VisionPart,
     "clip": clip.ClipPart,
-    "vae": vae.VaePart,
+    "vae": sd.VaePart,
     "llava": llava.LlavaPart,
     "sd": sd.SdPart,
     "ip2p": editing.Ip2pPart,
@@ -124,7 +124,7 @@ def test_vae_exports_one_over_the_latents_deviation(root: Path) -> None:
     _part("vae", root).export()
     model = AutoencoderKL.from_pretrained(root / "sd", subfolder="vae")
     scenes = [SQUARES[i] for i in range(32)]
-    pixels = pictures.to_vae_pixels(pictures.stack([s.source for s in scenes] + [s.target for s in scenes]))
+    pixels = loop.to_vae_pixels(loop.stack([s.source for s in scenes] + [s.target for s in scenes]))
     with torch.no_grad():
         latents = model.encode(pixels).latent_dist.mode() * model.config.scaling_factor
     assert float(latents.std()) == pytest.approx(1.0, abs=1e-3)
@@ -253,12 +253,12 @@ def test_pixels_are_what_the_stock_processor_makes(tiny_root: Path) -> None:
     scenes = [SQUARES[i].source for i in range(2)]
     processor = CLIPImageProcessor.from_pretrained(tiny_root / "clip")
     wanted = processor(scenes, return_tensors="pt").pixel_values
-    torch.testing.assert_close(pictures.to_clip_pixels(pictures.stack(scenes)), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loop.to_clip_pixels(loop.stack(scenes)), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_captioned_pictures_come_in_pairs() -> None:
     samples = [SQUARES[i] for i in (5, 6)]
-    stacked, captions = pictures.both_images(samples), pictures.both_captions(samples)
+    stacked, captions = loop.both_images(samples), loop.both_captions(samples)
     assert stacked.shape == (4, 3, 32, 32)
     assert stacked.dtype == torch.uint8
     assert captions == [*(SQUARES[i].caption_source for i in (5, 6)), *(SQUARES[i].caption_target for i in (5, 6))]

@@ -48,7 +48,7 @@ METRICS = {
 
 @pytest.fixture(autouse=True)
 def _few_held_out_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (clip, llava, vae):
+    for module in (clip, llava, sd):
         monkeypatch.setattr(module, "VAL_COUNT", 32)
     monkeypatch.setattr(sd, "VAL_PICTURES", 16)
     monkeypatch.setattr(editing, "VAL_PAIRS", 16)

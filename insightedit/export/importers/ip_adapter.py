@@ -42,8 +42,10 @@ def convert(source: Path, bases: dict[str, str], report: ImportReport) -> Import
             "ip-adapter fills the image branch of a model: name it with --base MODEL, a model folder of this package "
             "or a UNet that edits (`insightedit import instructpix2pix` makes one)."
         )
-    pipeline, unet = _open_model(bases["model"])
-    checkpoint = read_checkpoint(source)
+    index = Path(resolve_model_id(bases["model"])) / "model_index.json"
+    is_pipeline = index.is_file() and read_json(index).get("_class_name") == "InsightEditPipeline"
+    checkpoint = read_checkpoint(source)  # before the base, which takes longer to load
+    pipeline, unet = _open_model(bases["model"], is_pipeline)
     given = translate(checkpoint, _rules(unet, _numbers(checkpoint.tensors, source)), report)
     weight, text_width = given.get(f"{PROJECTION}image_embeds.weight"), int(unet.config.cross_attention_dim)
     if weight is None or weight.ndim != 2 or weight.shape[0] % text_width:
@@ -69,15 +71,14 @@ def convert(source: Path, bases: dict[str, str], report: ImportReport) -> Import
     return Imported(card, pipeline, for_training={"text_encoder": encoder, "tokenizer": tokenizer})
 
 
-def _open_model(model: str) -> tuple[Any, Any]:
+def _open_model(model: str, is_pipeline: bool) -> tuple[Any, Any]:
     """A pipeline of this package and its UNet, or None and a UNet."""
     from diffusers import UNet2DConditionModel
 
     from insightedit.generation.unet import EditUNet
     from insightedit.pipelines.edit import InsightEditPipeline
 
-    index = Path(resolve_model_id(model)) / "model_index.json"
-    if index.is_file() and read_json(index).get("_class_name") == "InsightEditPipeline":
+    if is_pipeline:
         with open_base("a model folder of this package", model) as folder:
             pipeline = InsightEditPipeline.from_pretrained(folder)
         return pipeline, pipeline.unet

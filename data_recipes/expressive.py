@@ -22,9 +22,8 @@ from typing import Annotated, Any
 import typer
 from PIL import Image
 
-from data_recipes.backends.base import Question
+from data_recipes.backends.base import LocalModel, Question
 from data_recipes.backends.chat import Seq2SeqSummariser
-from data_recipes.backends.loading import LocalModel
 from data_recipes.mgie_expressive import (
     KIND,
     NO_SENTENCE,

@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from data_recipes.backends.base import Question
+from data_recipes.backends.windows import MARGIN, cut_out, touches_border
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context, Outcome, Step, attempts, share
 from data_recipes.steps.asking import Asking, AskingStep, Form, Round, UnusableError, bare, read_form
 from data_recipes.steps.captions import Captions
-from data_recipes.steps.cutouts import MARGIN, cut_out, touches_border
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.pairs import removal_request
 from data_recipes.steps.quality import Quality
-from data_recipes.steps.subjects import SubjectWording
+from data_recipes.steps.wording import SubjectWording
 
 ABOUT = "Photos to additions of their main subject, shown by a picture in the instruction (MIGE)."
 

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_recipes.backends.windows import MARGIN, cut_out
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.records import Record
 from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, share
 from data_recipes.steps.asking import bare
-from data_recipes.steps.cutouts import MARGIN, cut_out
 from data_recipes.steps.masks import area_fault, check_areas
 from data_recipes.steps.quality import Quality, changed_pixels
-from data_recipes.steps.subjects import TEMPLATES, is_finished, mark_words
+from data_recipes.steps.wording import SUBJECT_TEMPLATES, is_finished, mark_words
 
 ABOUT = "Replacements of an editing data set, with what comes shown by a picture in the instruction (MIGE)."
 
@@ -150,7 +150,7 @@ class Marks(EachRecord):
         if len(record.references) != 1:
             return self.reject(record, "has no reference")
         names = sorted({record.class_target, record.detailed_target} - {""}, key=len, reverse=True)
-        wordings = {"template": (TEMPLATES["replace"].format(origin=bare(record.class_origin)),)}
+        wordings = {"template": (SUBJECT_TEMPLATES["replace"].format(origin=bare(record.class_origin)),)}
         for kind, texts in record.instructions.items():
             found = list(wordings.get(kind, ()))
             for text in texts:  # the mark stands in place of the longest words for what came

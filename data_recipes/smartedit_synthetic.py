@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_recipes.backends.base import CompositeRequest, InpaintRequest
-from data_recipes.backends.windows import Window, box_of
+from data_recipes.backends.windows import CutOut, Window, box_of, touches_border, trimmed
 from data_recipes.formats.reading import open_folder
 from data_recipes.oracle.world import open_scenes
 from data_recipes.recipes import Settings, configured_steps
@@ -37,7 +37,6 @@ from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, setting, share, through
 from data_recipes.steps.asking import bare
 from data_recipes.steps.captions import Captions
-from data_recipes.steps.cutouts import CutOut, touches_border, trimmed
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.pairs import removal_request
 from data_recipes.steps.places import article, beside, place_words, told_apart

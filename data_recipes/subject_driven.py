@@ -23,15 +23,15 @@ import numpy as np
 from pydantic import Field
 
 from data_recipes.backends.base import Question
+from data_recipes.backends.windows import MARGIN, cut_out
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.records import REFERENCE_PLACEHOLDER, ObjectAnnotation, Record
 from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, at_least, attempts, share
 from data_recipes.steps.asking import Asking, AskingStep, Form, Round, UnusableError, bare, read_form
 from data_recipes.steps.captions import CAPTION_PROMPT, ask_caption, with_caption
-from data_recipes.steps.cutouts import MARGIN, cut_out
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.quality import Quality
-from data_recipes.steps.subjects import is_finished, mark_words
+from data_recipes.steps.wording import is_finished, mark_words
 
 ABOUT = "Captioned photos to new pictures of the subjects that references show (KOSMOS-G, MIGE)."
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.steps import Step
 from data_recipes.steps.captions import Captions
-from data_recipes.steps.editable import Editable
 from data_recipes.steps.masks import Masks
-from data_recipes.steps.pairs import Pairs
+from data_recipes.steps.pairs import Editable, Pairs
 from data_recipes.steps.quality import Quality
 from data_recipes.steps.wording import Wording
 

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from data_recipes.backends.base import Question
-from data_recipes.backends.loading import CountedBackend, LocalModel, check_above, check_choice
+from data_recipes.backends.base import CountedBackend, LocalModel, Question, check_above, check_choice
 from insightedit.modeling.pretrained import load_pretrained
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from data_recipes.backends.base import Truth
-from data_recipes.backends.loading import LocalModel
+from data_recipes.backends.base import LocalModel, Truth
 from insightedit.detection import XYXY, Detection
 from insightedit.modeling.pretrained import load_pretrained
 

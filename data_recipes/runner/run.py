@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.backends.loading import load_backend
+from data_recipes.backends.base import load_backend
 from data_recipes.runner.config import RecipeConfig, check
 from data_recipes.runner.flow import RunStopped, Unit, units_of
 from data_recipes.runner.folder import LOG, MANIFEST, WORK, OutFolder, write_json

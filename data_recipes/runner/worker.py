@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_recipes.backends.loading import KINDS, backend_class, load_backend
+from data_recipes.backends.base import KINDS, backend_class, load_backend
 from data_recipes.recipes import build_steps
 from data_recipes.runner.config import RecipeConfig
 from data_recipes.runner.flow import Chunk, RunStopped, StepCounts, Unit, advance, finish

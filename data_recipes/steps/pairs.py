@@ -1,5 +1,7 @@
 """AdvancedEdit's third step: pairs of pictures by inpainting. An addition is a removal the other way round.
 
+Before it stands the published optional filter, `editable`: which objects may be removed, and which may be replaced.
+
 | task | source | target | made by |
 | --- | --- | --- | --- |
 | remove | photo | painted | the mask is filled with what would be behind the thing |
@@ -16,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -25,8 +29,7 @@ from data_recipes.backends.base import InpaintRequest, Question
 from data_recipes.backends.windows import box_of
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context, Outcome, Step, at_least, attempts, share, some_of
-from data_recipes.steps.asking import Asking, Form, UnusableError, ask_all, bare, read_form
-from data_recipes.steps.editable import may
+from data_recipes.steps.asking import Asking, AskingStep, Form, Round, UnusableError, ask_all, bare, read_form
 from insightedit.datasets.segmentation import encode_mask
 
 TASKS = ("remove", "add", "replace")
@@ -39,6 +42,71 @@ yet. Be inventive, but keep the picture believable.
 Answer with one JSON object and nothing else:
 {{"object": "a few words for the new thing, with its colour or material", "detailed_caption": "a phrase of at most 25 \
 words that begins with a or an and tells what the new thing looks like and where in the picture it is"}}"""
+MAY = "may_"  # notes: may_remove, may_replace: captions of the things
+EDITABLE_PROMPT = """A picture shows: {caption}
+
+These things in it are to be {done} by an image editor, one at a time:
+{listed}
+
+For each, in this order, answer 1 if that makes sense and 0 if not. It makes sense for concrete things with an outline \
+of their own. It makes none for landscapes and backgrounds, parts of a body, clothes that someone wears, abstract \
+words and words about the view ("wide-angle view").
+
+Answer with one JSON object and nothing else: {{"flags": [1, 0, ...]}} with {count} numbers."""
+DONE = {"remove": "removed", "replace": "replaced by something else"}
+
+
+class Flags(Form):
+    """`{"flags": [1, 0]}`."""
+
+    flags: list[Literal[0, 1]]
+
+
+@dataclass(frozen=True)
+class Editable(AskingStep):
+    """Notes `may_remove` and `may_replace`; `pairs` then leaves the rest alone. Refused: no usable flags, no thing."""
+
+    tasks: Sequence[str] = some_of(tuple(DONE))  # which of "remove" and "replace" are asked about
+    attempts: int = attempts()  # how often a question is asked until its answer is usable; ours
+
+    name = "editable"
+
+    @property
+    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
+        """By task."""
+        return {f"editable_{task}": self._fill(task, "{caption}", ["{things}"]) for task in self.tasks}
+
+    def _rounds(self) -> Sequence[Round]:
+        def use(record: Record, flags: list[int], task: str) -> Outcome:
+            kept = [thing.words for thing, flag in zip(record.things, flags, strict=True) if flag]
+            record = record.but(notes={**record.notes, MAY + task: kept})
+            if task == self.tasks[-1] and not any(record.notes[MAY + one] for one in self.tasks):
+                return self.reject(record, "nothing may be edited", f"{len(record.things)} objects")
+            return record
+
+        return [(partial(self._asking, task=task), partial(use, task=task), "no usable flags") for task in self.tasks]
+
+    def _asking(self, record: Record, task: str) -> Asking[list[int]]:
+        words = [thing.words for thing in record.things]
+
+        def read(text: str) -> list[int]:
+            flags = read_form(text, Flags).flags
+            if len(flags) != len(words):
+                raise UnusableError(f"there are {len(flags)} flags for {len(words)} objects")
+            return list(flags)
+
+        prompt = self._fill(task, record.caption, words)
+        return Question(prompt, (), "editable", {"objects": words, "task": task}, record.truth), read
+
+    def _fill(self, task: str, caption: str, words: Sequence[str]) -> str:
+        listed = "\n".join(f"{number}. {one}" for number, one in enumerate(words, 1))
+        return EDITABLE_PROMPT.format(caption=caption, done=DONE[task], listed=listed, count=len(words))
+
+
+def may(record: Record, task: str) -> tuple[bool, ...]:
+    """For each thing of a record whether a task may be done to it: what `Editable` noted, else yes."""
+    noted = record.notes.get(f"{MAY}{task}")
+    return tuple(noted is None or thing.words in noted for thing in record.things)
 
 
 class Proposal(Form):
@@ -83,10 +151,18 @@ class Pairs(Step):
             refusal = "has no photo" if record.image is None else "" if has_masks else "has no masks"
             outcomes.append([self.reject(record, refusal)] if refusal else [])
             jobs += [] if refusal else self._jobs(place, record, context)
-        jobs = self._with_proposals(jobs, outcomes, context)
-        requests = [job.request(self, context) for job in jobs]
-        painted = context.backend("inpainter").paint(requests) if jobs else []
-        for job, request, picture in zip(jobs, requests, painted, strict=True):
+        asked = [job.asking() for job in jobs if job.kind == "replace"]
+        answers = iter(ask_all(context.backend("chat"), asked, self.attempts) if asked else ())
+        ready = []  # the jobs that can be done, replacements with what comes
+        for job in jobs:
+            answer = next(answers) if job.kind == "replace" else None
+            if isinstance(answer, UnusableError):
+                outcomes[job.place].append(Rejected(job.key, self.name, "no usable proposal", str(answer)))
+            else:
+                ready.append(replace(job, proposal=answer))
+        requests = [job.request(self, context) for job in ready]
+        painted = context.backend("inpainter").paint(requests) if ready else []
+        for job, request, picture in zip(ready, requests, painted, strict=True):
             outcomes[job.place] += job.pairs(request.mask, picture, self)
         return [
             found or [self.reject(record, "nothing may be edited")]
@@ -103,19 +179,6 @@ class Pairs(Step):
             for kind, tasks in (("remove", {"remove", "add"}), ("replace", {"replace"}))
             if tasks & set(self.tasks) and may(record, kind)[number]
         ]
-
-    def _with_proposals(self, jobs: Sequence[_Paint], outcomes: list[list[Outcome]], context: Context) -> list[_Paint]:
-        """The jobs that can be done, replacements with what comes; the others are refused."""
-        asked = [job.asking() for job in jobs if job.kind == "replace"]
-        answers = iter(ask_all(context.backend("chat"), asked, self.attempts) if asked else ())
-        ready = []
-        for job in jobs:
-            answer = next(answers) if job.kind == "replace" else None
-            if isinstance(answer, UnusableError):
-                outcomes[job.place].append(Rejected(job.key, self.name, "no usable proposal", str(answer)))
-            else:
-                ready.append(replace(job, proposal=answer))
-        return ready
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from data_recipes.runner.records import Record
 from data_recipes.runner.steps import Context, Outcome, attempts, one_of, up_to
 from data_recipes.steps.asking import Asking, AskingStep, Round, UnusableError, ask_all
 from insightedit.chat.rubrics import RUBRICS
-from insightedit.chat.scores import Scale, parse_reply
+from insightedit.chat.scores import parse_reply
 
 Scores = tuple[float, ...]
 
@@ -68,11 +68,41 @@ class Quality(AskingStep):
         return next(question for question in RUBRICS[self.rubric].questions_for("") if question.part == part)
 
     def _prepare(self, record: Record, context: Context) -> Outcome:
-        reason, detail = self.pixel_fault(record)
-        return self.reject(record, reason, detail) if reason else record
+        """What the pixels say, without asking anyone."""
+        source, target, mask = record.source, record.target, record.mask
+        if target is None:
+            return self.reject(record, "is no pair")
+        if not record.wordings:
+            return self.reject(record, "no instruction")
+        if mask is not None and not mask.any():
+            return self.reject(record, "mask is empty")
+        if source is None:
+            return record
+        if source.shape != target.shape:
+            return self.reject(record, "sizes differ", f"{source.shape[:2]} and {target.shape[:2]}")
+        changed = changed_pixels(source, target, self.tolerance)
+        if changed.mean() < self.min_changed or not changed.any():
+            return self.reject(record, "nothing was changed", f"{changed.mean():.3%} of the picture")
+        if mask is None:
+            return record
+        outside = (changed & ~mask).mean()
+        if outside > self.max_outside:
+            return self.reject(record, "changed outside the mask", f"{outside:.2%} of the picture")
+        inside = np.count_nonzero(changed & mask) / np.count_nonzero(mask)
+        is_loose = inside < self.min_inside
+        return self.reject(record, "mask is loose", f"{inside:.1%} of it changed") if is_loose else record
 
     def _rounds(self) -> Sequence[Round]:
-        return [(self._ask_pq, self._with_pq, partial(self._missing, part="PQ"))]
+        def asking(record: Record) -> Asking[Scores]:
+            return self._ask(record, "PQ", self._pictures(record)[-1:])
+
+        def use(record: Record, found: Scores) -> Outcome:
+            scores = dict(zip(self._part("PQ").scale.names, found, strict=True))
+            if min(found) < self.min_pq:
+                return self.reject(record, "PQ is too low", _told(scores))
+            return record.but(scores={**record.scores, "PQ": min(found), **scores})
+
+        return [(asking, use, partial(self._missing, part="PQ"))]
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """First PQ, which needs one answer a pair; then SC of the pairs that are left, which sees each wording."""
@@ -81,44 +111,23 @@ class Quality(AskingStep):
         most = None if self.judged == "each" else 1
         shown = {record.key: self._pictures(record) for record in left}
         asked = [(record, text) for record in left for text in record.wordings[:most]]
-        jobs = [self._ask_sc(record, text, shown[record.key]) for record, text in asked]
+        jobs = [self._ask(record, "SC", shown[record.key], text) for record, text in asked]
         said: dict[str, dict[str, Scores | UnusableError]] = {record.key: {} for record in left}
         for (record, text), answer in zip(asked, ask_all(context.backend("judge"), jobs, self.attempts), strict=True):
             said[record.key][text] = answer
         return [[self._with_sc(one, said[one.key]) if isinstance(one, Record) else one] for (one,) in outcomes]
 
-    def pixel_fault(self, record: Record) -> tuple[str, str]:
-        """Why a pair is refused without asking anyone, and about this one; both "" if it is not."""
-        if record.target is None or not record.wordings:
-            return ("is no pair", "") if record.target is None else ("no instruction", "")
-        if record.mask is not None and not record.mask.any():
-            return "mask is empty", ""
-        if record.source is None:
-            return "", ""
-        if record.source.shape != record.target.shape:
-            return "sizes differ", f"{record.source.shape[:2]} and {record.target.shape[:2]}"
-        changed = changed_pixels(record.source, record.target, self.tolerance)
-        if changed.mean() < self.min_changed or not changed.any():
-            return "nothing was changed", f"{changed.mean():.3%} of the picture"
-        if record.mask is None:
-            return "", ""
-        outside = (changed & ~record.mask).mean()
-        if outside > self.max_outside:
-            return "changed outside the mask", f"{outside:.2%} of the picture"
-        inside = np.count_nonzero(changed & record.mask) / np.count_nonzero(record.mask)
-        if inside < self.min_inside:
-            return "mask is loose", f"{inside:.1%} of it changed"
-        return "", ""
+    def _ask(self, record: Record, part: str, shown: tuple[np.ndarray, ...], text: str = "") -> Asking[Scores]:
+        question = self._part(part)
 
-    def _ask_pq(self, record: Record) -> Asking[Scores]:
-        question = self._part("PQ")
-        asked = Question(question.ask(""), self._pictures(record)[-1:], "pq", truth=record.truth)
-        return asked, partial(_read_scores, scale=question.scale)
+        def read(answer: str) -> Scores:
+            parsed = parse_reply(answer, question.scale)
+            if parsed.scores is None:
+                raise UnusableError(str(parsed.missing))
+            return parsed.scores
 
-    def _ask_sc(self, record: Record, text: str, shown: tuple[np.ndarray, ...]) -> Asking[Scores]:
-        question = self._part("SC")
-        asked = Question(question.ask(text), shown, "sc", {"instruction": text}, record.truth)
-        return asked, partial(_read_scores, scale=question.scale)
+        about = {"instruction": text} if part == "SC" else {}
+        return Question(question.ask(text), shown, part.lower(), about, record.truth), read
 
     def _pictures(self, record: Record) -> tuple[np.ndarray, ...]:
         """What the judge sees: source (else the references) and target, at the rubric's sizes."""
@@ -127,12 +136,6 @@ class Quality(AskingStep):
             return (*record.references, record.target)
         before, after = Image.fromarray(record.source), Image.fromarray(record.target)
         return tuple(np.asarray(one) for one in RUBRICS[self.rubric].prepare(before, after))
-
-    def _with_pq(self, record: Record, found: Scores) -> Outcome:
-        scores = dict(zip(self._part("PQ").scale.names, found, strict=True))
-        if min(found) < self.min_pq:
-            return self.reject(record, "PQ is too low", _told(scores))
-        return record.but(scores={**record.scores, "PQ": min(found), **scores})
 
     def _with_sc(self, record: Record, said: Mapping[str, Scores | UnusableError]) -> Outcome:
         """The record with the wordings that fit; the scores are the worst among these."""
@@ -170,13 +173,6 @@ def changed_pixels(source: np.ndarray, target: np.ndarray, tolerance: int) -> np
     """(H, W) bool: where two (H, W, 3) uint8 pictures differ by more than `tolerance` grey levels in a channel."""
     gap = np.maximum(source, target) - np.minimum(source, target)
     return np.any(gap > tolerance, axis=-1)  # type: ignore[return-value]
-
-
-def _read_scores(text: str, scale: Scale) -> Scores:
-    parsed = parse_reply(text, scale)
-    if parsed.scores is None:
-        raise UnusableError(str(parsed.missing))
-    return parsed.scores
 
 
 def _told(scores: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.backends.loading import load_backend
+from data_recipes.backends.base import load_backend
 from data_recipes.oracle.world import World, world_of
 from data_recipes.recipes import build_steps
 from data_recipes.runner.inputs import InputConfig, open_input

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_recipes.backends.base import Question, Usage
-from data_recipes.backends.loading import load_backend
+from data_recipes.backends.base import Question, Usage, load_backend
 from data_recipes.oracle.world import open_scenes
 from data_recipes.runner.inputs import InputConfig
 from data_recipes.runner.records import Record, Rejected

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.backends.base import CompositeRequest, InpaintRequest
-from data_recipes.backends.harmonise import StatisticsHarmoniser
-from data_recipes.backends.inpaint import DiffusersHarmoniser, DiffusersInpainter
-from data_recipes.backends.loading import load_backend
+from data_recipes.backends.base import CompositeRequest, InpaintRequest, load_backend
+from data_recipes.backends.inpaint import DiffusersHarmoniser, DiffusersInpainter, StatisticsHarmoniser
 from data_recipes.backends.windows import Window, box_of, put_back, resized, window_around, working_size
 from tests.recipes.odd_pipelines import TwoPrompts
 
@@ -73,7 +71,7 @@ def test_what_is_painted_together_comes_out_as_alone(inpainter: DiffusersInpaint
 def test_it_is_what_diffusers_paints(inpainter: DiffusersInpainter):
     import torch
 
-    from data_recipes.backends.loading import class_named
+    from data_recipes.backends.base import class_named
     from insightedit.modeling.model_ids import resolve_model_id
 
     pipeline = class_named("AutoPipelineForInpainting", "diffusers").from_pretrained(resolve_model_id(SD))
@@ -268,7 +266,7 @@ def test_a_window_is_put_back_where_it_was():
 def test_every_kind_is_made_without_its_heavy_library():
     code = """
 import sys
-from data_recipes.backends.loading import load_backend
+from data_recipes.backends.base import load_backend
 load_backend("chat", {"kind": "endpoint", "model": "m"})
 load_backend("judge", {"kind": "transformers", "model": "m"})
 load_backend("detector", {"kind": "grounding_dino"})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from data_recipes.backends.base import KINDS, load_backend
 from data_recipes.backends.inpaint import DiffusersInpainter
-from data_recipes.backends.loading import KINDS, load_backend
 from tests.recipes.test_backends_paint import SD
 
 

@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from data_recipes.backends.base import InpaintRequest, Question
-from data_recipes.backends.loading import load_backend
+from data_recipes.backends.base import InpaintRequest, Question, load_backend
 from data_recipes.backends.windows import box_of
 from data_recipes.oracle.chat import BROKEN, OracleChat
 from data_recipes.oracle.vision import OracleDetector, OracleInpainter, OracleSegmenter, covered

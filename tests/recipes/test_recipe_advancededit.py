@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_recipes.backends.loading import KINDS, load_backend
+from data_recipes.backends.base import KINDS, load_backend
 from data_recipes.formats.reading import open_pairs
 from data_recipes.oracle.report import main, measure_run
 from data_recipes.recipes import build_steps

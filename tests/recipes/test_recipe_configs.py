@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_recipes.backends.loading import load_backend
+from data_recipes.backends.base import load_backend
 from data_recipes.formats.reading import open_pairs
 from data_recipes.recipes import build_steps
 from data_recipes.runner.config import load_config

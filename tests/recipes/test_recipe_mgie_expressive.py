@@ -11,9 +11,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
-from data_recipes.backends.base import Question
+from data_recipes.backends.base import Question, load_backend
 from data_recipes.backends.chat import Seq2SeqSummariser
-from data_recipes.backends.loading import load_backend
 from data_recipes.mgie_expressive import SUMMARY_PROMPT, Describe, Summarise, cut_answer
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from data_recipes.backends.base import Question, Usage
+from data_recipes.backends.windows import cut_out, touches_border
 from data_recipes.mige_addition import Addition, MainSubject
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context
 from data_recipes.steps.asking import UnusableError
-from data_recipes.steps.cutouts import cut_out, touches_border
-from data_recipes.steps.subjects import SubjectWording, mark_words, read_marked
+from data_recipes.steps.wording import SubjectWording, mark_words, read_marked
 from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
 
 RECIPE = "mige_addition"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_recipes.backends.windows import cut_out
 from data_recipes.mige_replacement import Marks, Replacements, SubjectMasks, read_replacement
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context
-from data_recipes.steps.cutouts import cut_out
 from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
 
 RECIPE = "mige_replacement"

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_recipes.backends.loading import load_backend
-from data_recipes.backends.windows import Window
+from data_recipes.backends.base import load_backend
+from data_recipes.backends.windows import CutOut, Window, trimmed
 from data_recipes.oracle.world import World, world_of
 from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context
 from data_recipes.smartedit_synthetic import Couples, Donor, Relations, Swap, placed
-from data_recipes.steps.cutouts import CutOut, trimmed
 from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
 
 RECIPE = "smartedit_synthetic"

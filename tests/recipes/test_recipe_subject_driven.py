@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_recipes.backends.windows import cut_out
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context
-from data_recipes.steps.cutouts import cut_out
 from data_recipes.subject_driven import Compose, Entities, marked_caption
 from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
 from tests.recipes.test_recipe_mige_addition import Said

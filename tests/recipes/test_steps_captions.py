@@ -9,7 +9,7 @@ import pytest
 from data_recipes.oracle.world import world_of
 from data_recipes.runner.records import ObjectAnnotation, Record
 from data_recipes.steps.captions import Captions
-from data_recipes.steps.editable import Editable, may
+from data_recipes.steps.pairs import Editable, may
 from tests.recipes.stand_ins import Script, only, oracles, photo, run
 
 LIST = '{"object_list": [%s]}'

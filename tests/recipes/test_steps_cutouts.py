@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_recipes.backends.windows import Window
+from data_recipes.backends.windows import CutOut, Window, cut_out, touches_border, trimmed
 from data_recipes.runner.records import ObjectAnnotation
-from data_recipes.steps.cutouts import CutOut, cut_out, touches_border, trimmed
 from data_recipes.steps.places import article, beside, centre, place_words, told_apart
 
 

@@ -65,23 +65,22 @@ class Describe(AskingStep):
         return record if is_edit else self.reject(record, "is no pair with a source and an instruction")
 
     def _rounds(self) -> Sequence[Round]:
+        def asking(record: Record) -> Asking[str]:
+            assert record.source is not None, "refused before"
+            instruction = record.wordings[0]
+            prompt = QUESTION.format(instruction=" ".join(instruction.split()))
+            about = {"instruction": instruction}
+            return Question(prompt, (record.source,), "describe_edit", about, record.truth), read
+
+        def read(text: str) -> str:
+            if not (kept := cut_answer(text)):
+                raise UnusableError("the answer holds no sentence")
+            return kept
+
         def use(record: Record, text: str) -> Record:
             return record.but(notes={**record.notes, NOTE: text})
 
-        return [(_ask_description, use, NO_SENTENCE)]
-
-
-def _ask_description(record: Record) -> Asking[str]:
-    assert record.source is not None, "refused before"
-    instruction = record.wordings[0]
-    prompt = QUESTION.format(instruction=" ".join(instruction.split()))
-
-    def read(text: str) -> str:
-        if not (kept := cut_answer(text)):
-            raise UnusableError("the answer holds no sentence")
-        return kept
-
-    return Question(prompt, (record.source,), "describe_edit", {"instruction": instruction}, record.truth), read
+        return [(asking, use, NO_SENTENCE)]
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,7 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 def build_steps(named: str, settings: Settings) -> list[Step]:
-    """The steps of a recipe: one of `RECIPES`, or the dotted name of a module of your own.
-
-    Raises:
-        ValueError: if there is no such recipe, step or setting; it names the nearest.
-    """
+    """The steps of a recipe: one of `RECIPES`, or the dotted name of a module of your own; ValueError for others."""
     steps = recipe_module(named).steps(settings)
     names = [step.name for step in steps]
     for name, value in settings.items():
@@ -55,9 +51,6 @@ def configured_steps(settings: Settings, *steps: type[Any], optional: Collection
     """Steps, which are dataclasses with the class attribute `name`, with the config's settings for them, in order.
 
     Those that are `optional` are left out unless the config names them; `NAME: {}` is enough.
-
-    Raises:
-        ValueError: if a step has no such setting.
     """
     made = []
     for step in steps:

@@ -37,9 +37,8 @@ from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, setting, share, through
 from data_recipes.steps.asking import bare
 from data_recipes.steps.captions import Captions
-from data_recipes.steps.masks import Masks
+from data_recipes.steps.masks import Masks, article, beside, place_words, told_apart
 from data_recipes.steps.pairs import removal_request
-from data_recipes.steps.places import article, beside, place_words, told_apart
 from data_recipes.steps.quality import Quality
 from data_recipes.steps.wording import Wording
 

@@ -91,10 +91,8 @@ class EndpointChat(CountedBackend):
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """B questions -> B answers, "" where the endpoint refuses or filters a question.
 
-        Raises:
-            ChatError: if the endpoint gives no answer in all attempts, or refuses every question; answers so far
-                are kept.
-            ValueError: if the stored answers were given with other settings, or key or address are unusable.
+        `ChatError` if it gives no answer in all attempts, or refuses every question; answers so far are kept.
+        `ValueError` if the stored answers were given with other settings, or key or address are unusable.
         """
         from insightedit.chat.clients import ChatError
         from insightedit.chat.replies import FILTERED, ReplyKey

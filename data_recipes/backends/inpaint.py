@@ -197,19 +197,19 @@ class DiffusersInpainter(_DiffusersPipeline):
 
     def paint(self, paintings: Sequence[InpaintRequest]) -> list[np.ndarray]:
         """See `backends.base`. What the model's safety checker blocks comes back as it was; raises as `redraw`."""
+        painted, names = [], self.settings["names"]
         with self.timed(len(paintings)):
-            return [self._paint(request) for request in paintings]
-
-    def _paint(self, request: InpaintRequest) -> np.ndarray:
-        picture, names = request.picture, self.settings["names"]
-        if self.blank and request.mask.shape == picture.shape[:2]:
-            picture = np.where(request.mask[..., None], 0, picture).astype(np.uint8)
-        words = dict(self.settings["painting" if request.prompt else "removal"])
-        for name, value in words.items():
-            if isinstance(value, str):  # not str.format: a caption may hold braces
-                value = value.replace("{prompt}", request.prompt)
-                words[name] = value.replace("{negative_prompt}", request.negative_prompt)
-        return self.redraw(request, {names["image"]: picture, names["mask"]: request.mask}, words)
+            for request in paintings:
+                picture = request.picture
+                if self.blank and request.mask.shape == picture.shape[:2]:
+                    picture = np.where(request.mask[..., None], 0, picture).astype(np.uint8)
+                words = dict(self.settings["painting" if request.prompt else "removal"])
+                for name, value in words.items():
+                    if isinstance(value, str):  # not str.format: a caption may hold braces
+                        value = value.replace("{prompt}", request.prompt)
+                        words[name] = value.replace("{negative_prompt}", request.negative_prompt)
+                painted.append(self.redraw(request, {names["image"]: picture, names["mask"]: request.mask}, words))
+        return painted
 
 
 @dataclass(eq=False)

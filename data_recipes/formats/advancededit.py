@@ -115,10 +115,8 @@ def write_advancededit(records: Iterable[Record], out: Path) -> int:
     Each pair has an even number, and its swapped one the odd number after it; what a run rejected leaves a gap. Kinds
     of wordings stand in `instruction_kinds`, scores of other names in `scores`, both beside the published keys.
 
-    Records are photos with what was found in them, or pairs; those of a photo (key up to `/`) stand together.
-
-    Raises:
-        ValueError: if the records of a photo do not stand together, or a pair is of another task than these have.
+    Records are photos with what was found in them, or pairs of `TASKS`; those of a photo (key up to `/`) have to stand
+    together.
     """
     count, done = 0, set()
     for photo, group in groupby(records, key=lambda record: record.key.split("/")[0]):

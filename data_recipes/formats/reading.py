@@ -18,7 +18,7 @@ from insightedit.config.schema import SourceConfig
 from insightedit.datasets.advancededit import PATHS
 from insightedit.datasets.columns import ColumnsError
 from insightedit.datasets.layouts import CONTROLS, SEEDS, SESSIONS, TARGETS, open_listing
-from insightedit.datasets.pairs import FAULTS_OF_FIELDS, Listing, Pair, open_pictures
+from insightedit.datasets.pairs import FAULTS_OF_FIELDS, Listing, open_pictures
 from insightedit.datasets.reading import (
     BAD_MASK,
     FIELDS,
@@ -121,7 +121,13 @@ def _record_of(listing: Listing, number: int, max_side: int | None) -> Record:
         if listing.is_fitted and source is not None and _is_same_form(source.shape, target.shape):
             size = min(source.shape[:2], target.shape[:2])  # the larger of two pictures at the smaller one's size
             source, target = resized(source, size), resized(target, size)
-        mask = _mask_of(pair, max_side)
+        try:
+            if isinstance(pair.mask, ReadError):
+                raise pair.mask
+            is_coded = pair.mask is None or isinstance(pair.mask, Mapping)
+            mask = decode_mask(pair.mask) if is_coded else read_region_of(pair.mask, max_side)
+        except ReadError as error:
+            raise ReadError(BAD_MASK, str(error)) from None
         if listing.is_fitted and mask is not None and _is_same_form(mask.shape, target.shape):
             mask = resized(mask, target.shape[:2])
     except ReadError as error:
@@ -144,18 +150,6 @@ def _record_of(listing: Listing, number: int, max_side: int | None) -> Record:
         references=opened.references,
         **facts,
     )
-
-
-def _mask_of(pair: Pair, max_side: int | None) -> np.ndarray | None:
-    """(H, W) bool, or None where there is none."""
-    try:
-        if isinstance(pair.mask, ReadError):
-            raise pair.mask
-        if pair.mask is None or isinstance(pair.mask, Mapping):
-            return decode_mask(pair.mask)
-        return read_region_of(pair.mask, max_side)
-    except ReadError as error:
-        raise ReadError(BAD_MASK, str(error)) from None
 
 
 def _is_same_form(one: tuple[int, ...], other: tuple[int, ...]) -> bool:

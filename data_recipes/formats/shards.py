@@ -102,18 +102,20 @@ class TarShard:
         self.parts, self.has_sizes = set[str](), has_sizes
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Take one row.
-
-        Raises:
-            RunStopped: if the samples of a file are not of the same members, which the format asks for.
-        """
+        """Take one row; `RunStopped` if its members are not those of the rows before, as the format asks for."""
         name = row["__name__"]
         members = {f"{column}.png": value for column, value in row.items() if isinstance(value, bytes)}
         left_out = {column for column, value in row.items() if isinstance(value, bytes) or value is None}
         facts = {column: value for column, value in row.items() if column not in {*left_out, "__name__", REFERENCES}}
         references = [read_rgb(content) for content in row.get(REFERENCES) or ()]
         if references:
-            members["references.png"] = png(_side_by_side(references))
+            side = max(max(one.shape[:2]) for one in references)
+            squares = np.full((side, side * len(references), 3), 255, np.uint8)
+            for number, one in enumerate(references):
+                height, width = one.shape[:2]
+                top, left = (side - height) // 2, number * side + (side - width) // 2
+                squares[top : top + height, left : left + width] = one
+            members["references.png"] = png(squares)
         if self.has_sizes:
             facts["reference_sizes"] = json.dumps([array.shape[:2] for array in references])
         parts = set(members)
@@ -135,14 +137,3 @@ class TarShard:
     def close(self) -> None:
         """Write what is left; the file stays open."""
         self.tar.close()
-
-
-def _side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures in squares as large as the longest side."""
-    side = max(max(one.shape[:2]) for one in pictures)
-    squares = np.full((side, side * len(pictures), 3), 255, np.uint8)
-    for number, one in enumerate(pictures):
-        height, width = one.shape[:2]
-        top, left = (side - height) // 2, number * side + (side - width) // 2
-        squares[top : top + height, left : left + width] = one
-    return squares

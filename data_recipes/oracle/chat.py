@@ -105,17 +105,6 @@ def _propose(world: World, about: About, rng: np.random.Generator) -> dict[str, 
     return {"object": name, "detailed_caption": article(f"{name} {place(old.slot)}")}
 
 
-def _simple(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
-    forms = SIMPLE[str(about["task"])]
-    return _filled([pick(rng, forms)], str(about["class_origin"]), str(about["class_target"]))
-
-
-def _advanced(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
-    old, new = (str(about[f"detailed_{name}"] or about[f"class_{name}"]) for name in ("origin", "target"))
-    forms = ADVANCED[str(about["task"])]
-    return _filled([pick(rng, forms)], old, new)
-
-
 def _reasoning(world: World, about: About, rng: np.random.Generator) -> dict[str, Any]:
     """Two questions that have to be answered before the edit can be made."""
     old, new = (read_phrase(str(about[f"detailed_{name}"])) for name in ("origin", "target"))
@@ -173,8 +162,13 @@ _ANSWERS: dict[str, Callable[[World, About, np.random.Generator], str | dict[str
     # what means one thing may be edited
     "editable": lambda world, about, rng: {"flags": [int(len(world.find(str(one))) == 1) for one in about["objects"]]},
     "propose": _propose,
-    "simple": _simple,
-    "advanced": _advanced,
+    "simple": lambda world, about, rng: _filled(
+        [pick(rng, SIMPLE[about["task"]])], about["class_origin"], about["class_target"]
+    ),
+    "advanced": lambda world, about, rng: _filled(
+        [pick(rng, ADVANCED[about["task"]])],
+        *(str(about[f"detailed_{name}"] or about[f"class_{name}"]) for name in ("origin", "target")),
+    ),
     "reasoning": _reasoning,
     "main_subject": _main_subject,
     "subject_instruction": _subject_instruction,

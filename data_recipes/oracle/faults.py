@@ -104,30 +104,22 @@ class Blindfolded(Step):
         self.step = step
         self.name, self.needs = step.name, step.needs
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Of the step."""
-        return self.step.settings
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """Of the step."""
-        return self.step.prompts
+    settings = property(lambda self: self.step.settings)
+    prompts = property(lambda self: self.step.prompts)  # type: ignore[assignment]
 
     def __call__(self, records: Sequence[Record], context: Context) -> list[list[Outcome]]:
         """The step's answers, with the marks."""
         bare = [record.but(notes={k: v for k, v in record.notes.items() if k != MARK}) for record in records]
-        answers = self.step(bare, context)
-        marks = [record.notes.get(MARK) for record in records]
-        return [[_marked(one, mark) for one in found] for mark, found in zip(marks, answers, strict=True)]
-
-
-def _marked(outcome: Outcome, mark: Mapping[str, Any] | None) -> Outcome:
-    if mark is None:
-        return outcome
-    if isinstance(outcome, Record):
-        return outcome.but(notes={**outcome.notes, MARK: mark})
-    return replace(outcome, detail=f"{outcome.detail} [{MARK}: {mark['kind']}]".strip())
+        answers = [list(found) for found in self.step(bare, context)]
+        for record, found in zip(records, answers, strict=True):
+            if (mark := record.notes.get(MARK)) is not None:
+                found[:] = [
+                    one.but(notes={**one.notes, MARK: mark})
+                    if isinstance(one, Record)
+                    else replace(one, detail=f"{one.detail} [{MARK}: {mark['kind']}]".strip())
+                    for one in found
+                ]
+        return answers
 
 
 def planted(outcome: Outcome) -> str:

@@ -123,13 +123,11 @@ def world_of(truth: Mapping[str, Any]) -> World:
 
 @lru_cache(maxsize=64)
 def _world(split: str, size: int, seed: int, index: int, after: bool) -> World:
-    sample = _sampler(split, size, seed)[index]
+    sample = _sampler(split=split, size=size, seed=seed)[index]
     return World(replace(sample, scene=sample.target_scene) if after else sample)
 
 
-@lru_cache(maxsize=4)
-def _sampler(split: str, size: int, seed: int) -> SceneSampler:
-    return SceneSampler(split=split, size=size, seed=seed)
+_sampler = lru_cache(maxsize=4)(SceneSampler)
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def test_scenes_pass_through_their_recipe(tmp_path):
 
 def test_the_readme_names_files_that_are_there():
     text = (ROOT / "data_recipes/advancededit/README.md").read_text()
-    for name in ("captions", "editable", "masks", "pairs", "wording", "quality"):
+    for name in ("captions", "masks", "pairs", "wording", "quality"):
         assert f"steps/{name}.py" in text
         assert (ROOT / f"data_recipes/steps/{name}.py").is_file()
     assert "NUMBERS" not in text

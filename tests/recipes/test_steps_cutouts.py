@@ -7,7 +7,7 @@ import pytest
 
 from data_recipes.backends.windows import CutOut, Window, cut_out, touches_border, trimmed
 from data_recipes.runner.records import ObjectAnnotation
-from data_recipes.steps.places import article, beside, centre, place_words, told_apart
+from data_recipes.steps.masks import article, beside, centre, place_words, told_apart
 
 
 def picture(height: int = 40, width: int = 60) -> np.ndarray:

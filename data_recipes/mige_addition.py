@@ -70,32 +70,31 @@ class MainSubject(AskingStep):
         return record if has_masks else self.reject(record, "has no masks")
 
     def _rounds(self) -> Sequence[Round]:
-        return [(_asking, self._chosen, "no usable answer")]
+        def asking(record: Record) -> Asking[int]:
+            words = [thing.words for thing in record.things]
+            prompt = PROMPT.format(listed="\n".join(f"- {one}" for one in words))
 
-    def _chosen(self, record: Record, number: int) -> Outcome:
-        if number < 0:
-            return self.reject(record, "has no main subject")
-        thing = record.things[number]
-        if thing.mask is None:
-            return self.reject(record, "main subject has no mask", thing.caption)
-        if self.whole and touches_border(thing.mask):
-            return self.reject(record, "main subject is cut off", thing.caption)
-        return record.but(notes={**record.notes, NOTE: number})
+            def read(text: str) -> int:
+                """Number of the thing that is named; -1 for none."""
+                named = read_form(text, Chosen).subject
+                plain = [bare(one).lower() for one in words]
+                if named is not None and bare(named).lower() not in plain:
+                    raise UnusableError(f"{named!r} is not in the list")
+                return -1 if named is None else plain.index(bare(named).lower())
 
+            return Question(prompt, (record.photo,), "main_subject", {"objects": words}, record.truth), read
 
-def _asking(record: Record) -> Asking[int]:
-    words = [thing.words for thing in record.things]
-    prompt = PROMPT.format(listed="\n".join(f"- {one}" for one in words))
+        def use(record: Record, number: int) -> Outcome:
+            if number < 0:
+                return self.reject(record, "has no main subject")
+            thing = record.things[number]
+            if thing.mask is None:
+                return self.reject(record, "main subject has no mask", thing.caption)
+            if self.whole and touches_border(thing.mask):
+                return self.reject(record, "main subject is cut off", thing.caption)
+            return record.but(notes={**record.notes, NOTE: number})
 
-    def read(text: str) -> int:
-        """Number of the thing that is named; -1 for none."""
-        named = read_form(text, Chosen).subject
-        plain = [bare(one).lower() for one in words]
-        if named is not None and bare(named).lower() not in plain:
-            raise UnusableError(f"{named!r} is not in the list")
-        return -1 if named is None else plain.index(bare(named).lower())
-
-    return Question(prompt, (record.photo,), "main_subject", {"objects": words}, record.truth), read
+        return [(asking, use, "no usable answer")]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from data_recipes.recipes import Settings, configured_steps
 from data_recipes.runner.records import REFERENCE_PLACEHOLDER, ObjectAnnotation, Record
 from data_recipes.runner.steps import Context, EachRecord, Outcome, Step, at_least, attempts, share
 from data_recipes.steps.asking import Asking, AskingStep, Form, Round, UnusableError, bare, read_form
-from data_recipes.steps.captions import CAPTION_PROMPT, ask_caption, with_caption
+from data_recipes.steps.captions import CAPTION_PROMPT, ask_caption, caption_round
 from data_recipes.steps.masks import Masks
 from data_recipes.steps.quality import Quality
 from data_recipes.steps.wording import is_finished, mark_words
@@ -73,33 +73,27 @@ class Entities(AskingStep):
         def ask_missing(record: Record) -> Asking[str] | None:
             return None if record.caption or record.image is None or is_finished(record) else ask_caption(record)
 
-        return (
-            (ask_missing, with_caption, "no usable caption"),
-            (_ask_entities, self._with_entities, "no usable list of entities"),
-        )
+        def asking(record: Record) -> Asking[list[str]] | None:
+            def read(text: str) -> list[str]:
+                """Entities, each once and in the caption's words."""
+                found: dict[str, str] = {}
+                for words in read_form(text, EntityList).entities:
+                    plain = bare(words)
+                    if mark_words(record.caption, plain) == record.caption:
+                        raise UnusableError(f"{words!r} is not in the caption")
+                    found.setdefault(plain.lower(), plain)
+                return list(found.values())
 
-    def _with_entities(self, record: Record, found: list[str]) -> Outcome:
-        if not found:
-            return self.reject(record, "caption names no entity", record.caption)
-        return record.but(things=tuple(ObjectAnnotation(words, words) for words in found[: self.max_things]))
+            about = {"caption": record.caption}
+            question = Question(PROMPT.format(**about), (), "entities", about, record.truth)
+            return None if is_finished(record) else (question, read)
 
+        def use(record: Record, found: list[str]) -> Outcome:
+            if not found:
+                return self.reject(record, "caption names no entity", record.caption)
+            return record.but(things=tuple(ObjectAnnotation(words, words) for words in found[: self.max_things]))
 
-def _ask_entities(record: Record) -> Asking[list[str]] | None:
-    if is_finished(record):
-        return None
-
-    def read(text: str) -> list[str]:
-        """Entities, each once and in the caption's words."""
-        found: dict[str, str] = {}
-        for words in read_form(text, EntityList).entities:
-            plain = bare(words)
-            if mark_words(record.caption, plain) == record.caption:
-                raise UnusableError(f"{words!r} is not in the caption")
-            found.setdefault(plain.lower(), plain)
-        return list(found.values())
-
-    prompt = PROMPT.format(caption=record.caption)
-    return Question(prompt, (), "entities", {"caption": record.caption}, record.truth), read
+        return caption_round(ask_missing), (asking, use, "no usable list of entities")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ Source: the released sample of the pipeline's output, and the paper, section 3.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import compress, groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ PAIRS = Path("3_editing_pair_construction")
 RECAPTION = Path("4_instruction_recaption")
 QUALITY = Path("5_quality_evaluation")
 PHOTOS = "photos"  # published without
+LATER = ("reasoning_instruction1", "reasoning_instruction2", "expressive_instruction")  # keys that step 4 adds
+JUDGED = ("qwen_VIE_SC", "qwen_VIE_PQ", "scores")  # keys that step 5 adds
 SC, PQ = ("instruction_follow", "non_overedit"), ("naturalness", "no_artifacts")
 
 
@@ -164,22 +166,16 @@ class _Page:
         made, photo = (record.source, record.target) if is_swapped else (record.target, record.source)
         if self.image is None:
             self.image = photo
-        name, number = self._made(made, kind, record, is_swapped)
-        paths = (name, f"{self.photo}.png") if is_swapped else (f"{self.photo}.png", name)
-        self.entries.setdefault(kind, {})[2 * number + is_swapped] = _entry(record, *paths)
-
-    def _made(self, picture: np.ndarray, kind: str, record: Record, is_swapped: bool) -> tuple[str, int]:
-        """File and number of a made picture, written once for both directions."""
-        digest = _digest(picture)
+        digest = _digest(made)  # a made picture is written once for both directions
         if digest not in self.made or self.made[digest][1] != kind:
             number = sum(known == kind for _, known, _ in self.made.values())
             classes = [record.class_origin, record.class_target][:: -1 if is_swapped else 1]
             told = "_to_".join(_underlined(name) for name in classes if name) or "object"
-            name = f"{self.photo}_{number}_{told}.png"
-            self.made[digest] = (name, kind, number)
-            save_png(picture, self.out / PAIRS / kind / "target_imgs", name)
+            self.made[digest] = (f"{self.photo}_{number}_{told}.png", kind, number)
+            save_png(made, self.out / PAIRS / kind / "target_imgs", self.made[digest][0])
         name, _, number = self.made[digest]
-        return name, number
+        paths = (name, f"{self.photo}.png") if is_swapped else (f"{self.photo}.png", name)
+        self.entries.setdefault(kind, {})[2 * number + is_swapped] = _entry(record, *paths)
 
     def write(self) -> None:
         """Write the steps' files."""
@@ -209,7 +205,14 @@ class _Page:
             facts = {"image_path": f"{self.photo}.png", "img_caption": self.caption, "annotations": annotations}
             self._json(MASKS, {**facts, "box_format": "xyxy", "img_width": width, "img_height": height})
         for kind, entries in self.entries.items():
-            for step, left_out in _steps(entries.values()):
+            said = {name for entry in entries.values() for name in entry}
+            steps = [
+                (PAIRS, (*LATER, *JUDGED)),
+                (RECAPTION, JUDGED),
+                (QUALITY, ()),
+            ]  # what later steps add is left out
+            been = (True, said.intersection(LATER), said.intersection(JUDGED))
+            for step, left_out in compress(steps, been):
                 folder = step / kind / "json_file" if step == PAIRS else step / kind
                 table = {
                     str(number): {name: value for name, value in entries[number].items() if name not in left_out}
@@ -260,17 +263,6 @@ def _entry(record: Record, source: str, target: str) -> dict[str, Any]:
             entry[name] = {**known, "reasoning": record.notes.get(f"{name} reasoning", "")} if known else None
         entry["scores"] = {key: value for key, value in record.scores.items() if key not in (*SC, *PQ)}
     return entry
-
-
-def _steps(entries: Collection[dict[str, Any]]) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """(step, what of the entries later steps add) of the steps that have been."""
-    later = ("reasoning_instruction1", "reasoning_instruction2", "expressive_instruction")
-    judged = ("qwen_VIE_SC", "qwen_VIE_PQ", "scores")
-    yield PAIRS, (*later, *judged)
-    if any(name in entry for entry in entries for name in later):
-        yield RECAPTION, judged
-    if any(name in entry for entry in entries for name in judged):
-        yield QUALITY, ()
 
 
 def _underlined(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -61,24 +61,21 @@ class Captions(AskingStep):
         return record if is_photo else self.reject(record, "has no photo", "the source gave a pair")
 
     def _rounds(self) -> Sequence[Round]:
-        return (
-            (ask_caption, with_caption, "no usable caption"),
-            (self._ask_objects, self._with_things, "no usable object list"),
-        )
+        def asking(record: Record) -> Asking[ObjectList]:
+            prompt = OBJECTS_PROMPT.format(caption=record.caption, max_things=self.max_things)
+            question = Question(prompt, (record.photo,), "objects", {"caption": record.caption}, record.truth)
+            return question, partial(read_form, form=ObjectList)
 
-    def _ask_objects(self, record: Record) -> Asking[ObjectList]:
-        prompt = OBJECTS_PROMPT.format(caption=record.caption, max_things=self.max_things)
-        question = Question(prompt, (record.photo,), "objects", {"caption": record.caption}, record.truth)
-        return question, partial(read_form, form=ObjectList)
+        def use(record: Record, listed: ObjectList) -> Outcome:
+            things: dict[str, ObjectAnnotation] = {}
+            for one in listed.object_list:  # the first of each caption: what has the same words cannot be told apart
+                name, caption = (words.replace("_", " ") for words in (one.category, one.obj_simple_caption))
+                things.setdefault(caption.lower(), ObjectAnnotation(name, caption, one.obj_detailed_caption))
+            if not things:
+                return self.reject(record, "no objects named")
+            return record.but(things=tuple(things.values())[: self.max_things])
 
-    def _with_things(self, record: Record, listed: ObjectList) -> Outcome:
-        things: dict[str, ObjectAnnotation] = {}
-        for one in listed.object_list:  # the first of each caption: what has the same words cannot be told apart
-            name, caption = (words.replace("_", " ") for words in (one.category, one.obj_simple_caption))
-            things.setdefault(caption.lower(), ObjectAnnotation(name, caption, one.obj_detailed_caption))
-        if not things:
-            return self.reject(record, "no objects named")
-        return record.but(things=tuple(things.values())[: self.max_things])
+        return caption_round(), (asking, use, "no usable object list")
 
 
 def ask_caption(record: Record) -> Asking[str]:
@@ -86,6 +83,6 @@ def ask_caption(record: Record) -> Asking[str]:
     return Question(CAPTION_PROMPT, (record.photo,), "caption", truth=record.truth), read_text
 
 
-def with_caption(record: Record, caption: str) -> Record:
-    """A record with its caption."""
-    return record.but(caption=caption)
+def caption_round(asking: Callable[[Record], Asking[str] | None] = ask_caption) -> Round:
+    """The round that gives photos their captions."""
+    return asking, lambda record, caption: record.but(caption=caption), "no usable caption"

@@ -150,7 +150,15 @@ class Pairs(Step):
             has_masks = any(thing.mask is not None for thing in record.things)
             refusal = "has no photo" if record.image is None else "" if has_masks else "has no masks"
             outcomes.append([self.reject(record, refusal)] if refusal else [])
-            jobs += [] if refusal else self._jobs(place, record, context)
+            if not refusal:  # each thing removed, and each replaced
+                order = context.rng(record).permutation(len(record.things)).tolist()
+                masked = [number for number in order if record.things[number].mask is not None]
+                jobs += [
+                    _Paint(place, record, number, kind)
+                    for number in sorted(masked[: self.max_things])
+                    for kind, tasks in (("remove", {"remove", "add"}), ("replace", {"replace"}))
+                    if tasks & set(self.tasks) and may(record, kind)[number]
+                ]
         asked = [job.asking() for job in jobs if job.kind == "replace"]
         answers = iter(ask_all(context.backend("chat"), asked, self.attempts) if asked else ())
         ready = []  # the jobs that can be done, replacements with what comes
@@ -167,17 +175,6 @@ class Pairs(Step):
         return [
             found or [self.reject(record, "nothing may be edited")]
             for record, found in zip(records, outcomes, strict=True)
-        ]
-
-    def _jobs(self, place: int, record: Record, context: Context) -> list[_Paint]:
-        """What is to be painted for a photo: each thing removed, and each replaced."""
-        order = context.rng(record).permutation(len(record.things)).tolist()
-        masked = [number for number in order if record.things[number].mask is not None]
-        return [
-            _Paint(place, record, number, kind)
-            for number in sorted(masked[: self.max_things])
-            for kind, tasks in (("remove", {"remove", "add"}), ("replace", {"replace"}))
-            if tasks & set(self.tasks) and may(record, kind)[number]
         ]
 
 

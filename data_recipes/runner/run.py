@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from data_recipes.runner.progress import Interrupted, ProgressReporter, Stopper
 from data_recipes.runner.statistics import CELLS_SHOWN, UnitCounts
 from data_recipes.runner.steps import Step
 from data_recipes.runner.worker import Task, doubled, plan_steps
+from insightedit.chat.clients import now
 from insightedit.files import installed_versions, write_atomically, write_text
 
 LIBRARIES = ("insightedit", "numpy", "pillow", "pyarrow", "torch", "torchvision", "transformers", "diffusers")
@@ -126,8 +126,7 @@ def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: ProgressR
         return
     write_json(folder.path / MANIFEST, {**begun, "complete": False})
     engine = plan.config.engine
-    began = datetime.now(UTC).isoformat(timespec="seconds")
-    folder.note(what="begin", at=began, engine=vars(engine), units=len(left))
+    folder.note(what="begin", at=now(), engine=vars(engine), units=len(left))
     if engine.name == "ray":
         from data_recipes.runner.cluster import run_on_ray as run_tasks
     else:
@@ -149,7 +148,7 @@ def _work(folder: OutFolder, plan: Plan, begun: dict[str, Any], watch: ProgressR
         raise Interrupted(
             f"stopped as asked; {folder.path} keeps what is finished, and the same command goes on from there."
         )
-    folder.note(what="end", at=datetime.now(UTC).isoformat(timespec="seconds"))
+    folder.note(what="end", at=now())
 
 
 class Keys:

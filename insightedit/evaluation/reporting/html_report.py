@@ -47,10 +47,7 @@ def write_html_report(
     with_sheets: bool = True,  # also write `contact_sheets/CATEGORY.png`, without categories `contact_sheet.png`
     votes: AlignReport | None = None,  # of raters, on the pictures of these runs
 ) -> list[Path]:
-    """Write the report of a run, or of several, and a contact sheet of each category.
-
-    Returns what was written, the HTML file first.
-    """
+    """Write the report of a run or several, and a contact sheet of each category; gives paths, the HTML file first."""
     runs = merge_runs([read_report_run(Path(folder)) for folder in folders])
     if votes is not None:
         runs = [with_votes(run, votes) for run in runs]

@@ -118,8 +118,7 @@ def _dump(folder: Path, scenes: SceneSet) -> None:
 
 def _score_results(folder: Path, scenes: SceneSet, out: Path) -> SceneReport:
     from insightedit.evaluation.benchmarks.scenes import find_results
-    from insightedit.evaluation.core.editing_methods import EditingMethod
-    from insightedit.evaluation.core.outputs import FolderOutputs
+    from insightedit.evaluation.core.editing_methods import EditingMethod, FolderOutputs
     from insightedit.evaluation.scenes.benchmark import evaluate
 
     method = EditingMethod(folder.absolute().name, FolderOutputs(folder, find_results(folder, scenes.ids)))

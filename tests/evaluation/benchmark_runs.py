@@ -13,9 +13,8 @@ from PIL import Image
 
 from insightedit.evaluation.benchmarks.base import Benchmark
 from insightedit.evaluation.benchmarks.results import pair_results
-from insightedit.evaluation.core.editing_methods import EditingMethod
+from insightedit.evaluation.core.editing_methods import EditCall, EditingMethod, FolderOutputs
 from insightedit.evaluation.core.metric_models import MetricModels, load_metric_models
-from insightedit.evaluation.core.outputs import EditCall, FolderOutputs
 from insightedit.evaluation.core.protocol import Protocol
 from insightedit.evaluation.core.records import MetricRecord, read_records
 from insightedit.evaluation.core.run import run_benchmark

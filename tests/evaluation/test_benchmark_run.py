@@ -20,9 +20,8 @@ from insightedit.chat.replies import Reply
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.registry import load_benchmark
 from insightedit.evaluation.core.columns import ProtocolMixError
-from insightedit.evaluation.core.editing_methods import EditingMethod
+from insightedit.evaluation.core.editing_methods import EditCall, EditingMethod, ModelOutputs
 from insightedit.evaluation.core.metric_models import MetricModels, load_metric_models
-from insightedit.evaluation.core.outputs import EditCall, ModelOutputs
 from insightedit.evaluation.core.protocols import PROTOCOLS
 from insightedit.evaluation.core.run import failures, run_benchmark
 from insightedit.evaluation.core.run_folder import RunSample, read_run, read_samples, write_samples
@@ -374,7 +373,7 @@ def test_a_models_pictures_are_made_once_and_sessions_follow_on_themselves(tmp_p
 
 
 def noise_seed(sample_id: str, number: int) -> int:
-    from insightedit.evaluation.core.outputs import draw_seed
+    from insightedit.evaluation.core.editing_methods import draw_seed
 
     return draw_seed(sample_id, number, 0)
 

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from insightedit.evaluation.benchmarks.scenes import dump_samples, find_results
-from insightedit.evaluation.core.editing_methods import EditingMethod
-from insightedit.evaluation.core.outputs import FolderOutputs
+from insightedit.evaluation.core.editing_methods import EditingMethod, FolderOutputs
 from insightedit.evaluation.scenes.benchmark import SceneSet
 from tests.evaluation.test_scenes_benchmark import run
 from tests.evaluation.toy import SIZE, ToySampler

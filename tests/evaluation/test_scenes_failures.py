@@ -10,8 +10,14 @@ from scipy import ndimage
 
 from insightedit.evaluation.core.failures import FAILURES
 from insightedit.evaluation.scenes.benchmark import case_of, tinted
-from insightedit.evaluation.scenes.details import DetailCase
-from insightedit.evaluation.scenes.failures import BY_KIND, is_drifted, primary_failure, shift_of, shown_failures
+from insightedit.evaluation.scenes.details import (
+    BY_KIND,
+    DetailCase,
+    is_drifted,
+    primary_failure,
+    shift_of,
+    shown_failures,
+)
 from insightedit.evaluation.scenes.graph import GraphCase, graph_case_of
 from insightedit.evaluation.scenes.scoring import score_edit
 from insightedit.scenes import EditSample, SceneSampler, SubjectEditSampler, SubjectSampler

@@ -20,13 +20,13 @@ from insightedit.cli import eval as cli
 from insightedit.evaluation.benchmarks.scenes import dump_samples, find_results
 from insightedit.evaluation.core.editing_methods import (
     EditingMethod,
+    FolderOutputs,
     check_settings_of,
     check_takes_references,
     edit_with,
     noise_seed,
     pictures_of,
 )
-from insightedit.evaluation.core.outputs import FolderOutputs
 from insightedit.evaluation.metrics.masks import match_size
 from insightedit.evaluation.reporting import pictures
 from insightedit.evaluation.reporting.report import read_report, write_report

@@ -4,32 +4,143 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 import typer
+from PIL import Image
 from torch import nn
 
+from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.results import pair_results
-from insightedit.evaluation.core.measure import RoundTrip
-from insightedit.evaluation.core.outputs import EditCall, EditCallFn, FolderOutputs, ModelOutputs, Outputs
+from insightedit.evaluation.core.measure import RoundTrip, SampleView, open_rgb
+from insightedit.evaluation.core.run_folder import PICTURES, TURNS
 from insightedit.evaluation.metrics.masks import match_size
 from insightedit.generation.autoencoder import decode, encode_source
+from insightedit.images.provenance import Provenance, save_picture
 from insightedit.images.reading import pixels_to_tensor, squash, stretch, tensor_to_pixels
 from insightedit.modeling.pretrained import DIGEST_DIGITS, weights_digest
 
 if TYPE_CHECKING:
-    from insightedit.evaluation.benchmarks.base import Benchmark
     from insightedit.evaluation.scenes.benchmark import EditFn, Sample
     from insightedit.pipelines.edit import InsightEditPipeline
     from insightedit.pipelines.interleaved import InterleavedEditPipeline
 
     Pipeline = InsightEditPipeline | InterleavedEditPipeline
+
+
+@dataclass(frozen=True)
+class EditCall:
+    """One call of an editor."""
+
+    instruction: str  # what to do
+    source: np.ndarray | None  # (H, W, 3) uint8; None where something is made from nothing
+    references: tuple[np.ndarray, ...]  # (h, w, 3) uint8 each
+    seed: int  # of the noise, 0..2**32-1
+
+
+EditCallFn = Callable[[Sequence[EditCall]], list[np.ndarray]]  # (H, W, 3) uint8 each
+
+
+class Outputs(Protocol):
+    """Pictures to be measured."""
+
+    kind: str  # "model" or "results"
+    source: str  # model or folder, for the card
+    seeds: tuple[int | None, ...]  # of the pictures; (None,) where nothing is known of them
+    batch_size: int  # samples that are prepared together
+
+    def prepare(self, samples: Sequence[BenchmarkSample], seed: int | None) -> None:
+        """See to it that the pictures of these samples are there."""
+        ...
+
+    def path(self, sample: BenchmarkSample, seed: int | None) -> Path:
+        """Where a sample's picture lies."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderOutputs:
+    """Pictures that another editor made."""
+
+    folder: Path  # where they lie
+    paths: Mapping[str, Path]  # sample id -> picture, see `insightedit.evaluation.benchmarks.results`
+    kind: str = "results"
+    seeds: tuple[int | None, ...] = (None,)
+    batch_size: int = 1
+
+    @property
+    def source(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def prepare(self, samples: Sequence[BenchmarkSample], seed: int | None) -> None:
+        """Nothing is to be done."""
+
+    def path(self, sample: BenchmarkSample, seed: int | None) -> Path:
+        """Where a sample's picture lies."""
+        return self.paths[sample.sample_id]
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """Pictures that a model makes, each saved under the run's folder and never made twice.
+
+    The samples of a batch go through the model together also when a stopped run left some of them: what is made then
+    is, bit for bit, what would have been.
+    """
+
+    editor: EditCallFn  # makes pictures
+    out: Path  # folder of the run
+    source: str  # name of the model, for the card
+    seeds: tuple[int | None, ...] = (0,)  # runs of the whole benchmark
+    batch_size: int = 1  # samples at a time
+    software: str = "insightedit"  # for the note in the files
+    is_locked: bool = False  # whether the background is the source's
+    kind: str = field(default="model", init=False)
+
+    def path(self, sample: BenchmarkSample, seed: int | None) -> Path:
+        """Where a sample's picture lies."""
+        return self._place(PICTURES, seed) / f"{sample.sample_id}.png"
+
+    def prepare(self, samples: Sequence[BenchmarkSample], seed: int | None) -> None:
+        """Make what is missing; edits of a session follow one another on the model's own results."""
+        if all(self.path(sample, seed).is_file() for sample in samples):
+            return
+        turns = max(len(sample.earlier) for sample in samples)
+        for number in range(1, turns + 2):
+            chosen = [sample for sample in samples if number <= len(sample.earlier) + 1]
+            calls = []
+            for sample in chosen:
+                view, drawn = SampleView(sample), draw_seed(sample.sample_id, number, seed)
+                source = view.source if number == 1 else open_rgb(self._turn(sample, number - 1, seed))
+                told = (*sample.earlier, sample.instruction)[number - 1]
+                calls.append(EditCall(told, source, view.references, drawn))
+            for sample, call, picture in zip(chosen, calls, self.editor(calls), strict=True):
+                path, is_locked = self._turn(sample, number, seed), self.is_locked and sample.source is not None
+                if not path.is_file():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    note = Provenance(self.software, call.instruction, call.seed, is_locked)
+                    save_picture(Image.fromarray(picture), path, note)
+
+    def _turn(self, sample: BenchmarkSample, number: int, seed: int | None) -> Path:
+        if number == len(sample.earlier) + 1:
+            return self.path(sample, seed)
+        return self._place(TURNS, seed) / f"{sample.sample_id}-{number}.png"
+
+    def _place(self, name: str, seed: int | None) -> Path:
+        """The first seed's pictures lie in the folder itself."""
+        return self.out / name if seed == self.seeds[0] else self.out / name / f"seed-{seed}"
+
+
+def draw_seed(sample_id: str, number: int, seed: int | None) -> int:
+    """Seed of one call, 0..2**32-1, from the sample, its turn and the run's seed; batches do not matter."""
+    return zlib.crc32(f"{seed}:{sample_id}:{number}".encode())
 
 
 @dataclass(frozen=True)
@@ -99,12 +210,8 @@ def method_of(
 ) -> EditingMethod:
     """A pipeline's pictures, with all that is noted of it.
 
-    Args:
-        pipeline: that makes them; defaults are filled into the settings where it has them.
-        outputs: the pictures.
-        call: arguments of the pipeline's calls; None means the model's default.
-        creates: whether pictures are made from nothing instead of edited.
-        method: row of the table; name of the model if not given.
+    Settings are those of `call` and, for None, the pipeline's defaults, which differ where it `creates` pictures from
+    nothing; `method`, the row of the table, is the model's name if not given.
     """
     names = {
         "num_inference_steps": "default_creation_inference_steps" if creates else "default_num_inference_steps",
@@ -168,11 +275,8 @@ def pipeline_editor(
 def edit_with(pipeline: Pipeline, *, seed: int = 0, **call: Any) -> EditFn:
     """An edit function for scenes that calls a pipeline.
 
-    Args:
-        pipeline: from `insightedit.pipelines.loading.load_pipeline`.
-        seed: of the noise; each sample's own seed is drawn from it and the sample, so it does not depend on
-            batches.
-        **call: see `pipeline_editor`, which also says what is raised.
+    Each sample's own seed is drawn from `seed` and the sample, so it does not depend on batches; see `pipeline_editor`
+    for the rest.
     """
     editor = pipeline_editor(pipeline, **call)
 
@@ -184,11 +288,7 @@ def edit_with(pipeline: Pipeline, *, seed: int = 0, **call: Any) -> EditFn:
 
 
 def check_settings_of(pipeline: Pipeline, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that the pipeline's call does not have.
-
-    Raises:
-        ValueError: names them.
-    """
+    """Refuse, with a ValueError, settings that the pipeline's call does not have."""
     unknown = [name for name in settings if name not in signature(pipeline.__call__).parameters]
     if unknown:
         raise ValueError(
@@ -197,11 +297,7 @@ def check_settings_of(pipeline: Pipeline, settings: Mapping[str, Any]) -> None:
 
 
 def check_takes_references(pipeline: Pipeline, task: str) -> None:
-    """Refuse a task with reference pictures where the model reads none.
-
-    Raises:
-        ValueError: with what to do.
-    """
+    """Refuse, with a ValueError, a task with reference pictures where the model reads none."""
     if task != "editing" and not _takes_references(pipeline):
         raise ValueError(
             f"task {task} gives reference pictures, which this model does not read: take a model of the mige recipe, "
@@ -238,11 +334,7 @@ def to_uint8(picture: np.ndarray) -> np.ndarray:
 
 
 def round_trip_of(pipeline: Pipeline) -> RoundTrip:
-    """Pictures through the pipeline's autoencoder and back, on the same way that edited pictures take.
-
-    Args:
-        pipeline: its `vae` and resolution are used.
-    """
+    """Pictures through the pipeline's autoencoder and back, on the same way that edited pictures take."""
     side = pipeline.config["resolution"]
 
     @torch.no_grad()

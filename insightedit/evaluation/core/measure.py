@@ -47,9 +47,7 @@ class UnmeasuredError(ValueError):
 class SampleView:
     """A sample with its pictures, each opened when it is first asked for.
 
-    Args:
-        sample: what is looked at.
-        round_trip: pictures through the editor's autoencoder and back; None if it is not known.
+    `round_trip` sends pictures through the editor's autoencoder and back; None if it is not known.
     """
 
     def __init__(self, sample: BenchmarkSample, round_trip: RoundTrip | None = None) -> None:
@@ -251,15 +249,8 @@ def _background_lpips(output: Prediction, rule: MetricRule) -> float:
 
 
 def _crop_clip_score(output: Prediction, rule: MetricRule) -> float:
-    label = output.caption(rule)
-    return similarity.clip_score(
-        output.tool(rule), output.crop(rule), label if rule.variant == "paper" else label.strip()
-    )
-
-
-def _image_similarity(output: Prediction, rule: MetricRule) -> float:
-    reference = output.view.reference(rule.reference)
-    return similarity.image_similarity(output.tool(rule), output.edited, reference, scale=rule.scale)
+    label = output.caption(rule) if rule.variant == "paper" else output.caption(rule).strip()
+    return similarity.clip_score(output.tool(rule), output.crop(rule), label)
 
 
 def _text_similarity(output: Prediction, rule: MetricRule) -> float:
@@ -318,7 +309,9 @@ MEASURES: dict[str, Callable[[Prediction, MetricRule], float | Outcome]] = {
     "l2": lambda output, rule: pixels.l2(*output.same_size(rule)),
     "ssim": lambda output, rule: pixels.ssim(*output.same_size(rule), crop_border=output.protocol.ssim_border),
     "lpips": lambda output, rule: output.tool(rule).distance(*output.same_size(rule)),
-    "image_similarity": _image_similarity,
+    "image_similarity": lambda output, rule: similarity.image_similarity(
+        output.tool(rule), output.edited, output.view.reference(rule.reference), scale=rule.scale
+    ),
     "mean_image_similarity": lambda output, rule: similarity.mean_image_similarity(
         output.tool(rule), output.edited, output.view.subjects
     ),

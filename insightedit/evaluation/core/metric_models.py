@@ -32,9 +32,6 @@ class CachedEncoder:
 
     Pictures go through it one at a time, so that a feature does not depend on what was asked for before: a resumed
     run gives the same bits.
-
-    Args:
-        encoder: of pictures, maybe of texts too.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -43,7 +40,11 @@ class CachedEncoder:
 
     def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """See `insightedit.evaluation.metrics.encoders.ImageEncoder`."""
-        return torch.cat([self._known_or(_key(one), self.encoder.image_features, one) for one in pictures])
+        keys = [
+            hashlib.sha256(repr(p.shape).encode() + np.ascontiguousarray(p).tobytes()).hexdigest() for p in pictures
+        ]
+        found = [self._known_or(key, self.encoder.image_features, p) for key, p in zip(keys, pictures, strict=True)]
+        return torch.cat(found)
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """See `insightedit.evaluation.metrics.encoders.ImageTextEncoder`."""
@@ -58,10 +59,6 @@ class CachedEncoder:
         if key not in self._known:
             self._known[key] = encode([one])
         return self._known[key]
-
-
-def _key(picture: np.ndarray) -> str:
-    return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -166,11 +163,7 @@ def read_weights(texts: list[str]) -> dict[str, str]:
 
 
 def _load(model: Model, path: str | None, judge: ChatClient | None, device: str | torch.device) -> Any:
-    """The thing itself.
-
-    Raises:
-        FileNotFoundError, ValueError, RuntimeError, ImportError: if it is not there, with what to do.
-    """
+    """The thing itself; FileNotFoundError, ValueError, RuntimeError or ImportError if it is not there."""
     from insightedit.evaluation.metrics import encoders, perceptual, subjects
 
     where, net = path or model.name, cast("Any", model.name)

@@ -133,12 +133,7 @@ class Protocol:
         return self.scenes.hash if self.scenes else digest({"revision": REVISION, "rules": _hashed(self)})
 
     def column_hash(self, rule: MetricRule, revisions: Mapping[str, str]) -> str:
-        """The hash that goes into a column's records.
-
-        Args:
-            rule: the column.
-            revisions: key of a model -> which weights it has; those that are missing are left out.
-        """
+        """The hash that goes into a column's records, by which weights each model has, missing ones left out."""
         own = digest({"revision": REVISION, "added": _hashed(rule)}) if rule in self.added else self.hash
         used = {key: revisions[key] for key in rule.models if key in revisions}
         return digest({"protocol": own, "weights": used}) if used else own

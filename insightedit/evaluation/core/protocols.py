@@ -337,10 +337,6 @@ def protocols_for(bench: str) -> Sequence[Protocol]:
 def find_protocol(bench: str, name: str | None = None) -> Protocol:
     """A protocol by name, or a benchmark's default.
 
-    Args:
-        bench: name of the benchmark.
-        name: of the protocol; None for the default.
-
     Raises:
         ValueError: if there is no such benchmark or protocol, or the protocol is not for the benchmark.
     """

@@ -152,16 +152,10 @@ def by_hash(names: Iterable[str], count: int = 16, seed: int = 0) -> tuple[str, 
 
 
 def write_records(records: Iterable[MetricRecord], path: Path, *, append: bool = False) -> int:
-    """Write one JSON line per record, one record at a time in memory.
+    """Write one JSON line per record, one record at a time in memory; returns how many.
 
-    Args:
-        records: any iterable, also a generator that measures as it goes.
-        path: the `.jsonl` file; its folder is made.
-        append: add to what is there, each line flushed, so that a killed run keeps all whole lines; a line that
-            was cut off by a kill is removed first. Without it the file appears whole or not at all.
-
-    Returns:
-        Number of records written.
+    `append` adds to what is there, each line flushed, so that a killed run keeps all whole lines; a line that was cut
+    off by a kill is removed first. Without it the file appears whole or not at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if append:
@@ -178,10 +172,7 @@ def write_records(records: Iterable[MetricRecord], path: Path, *, append: bool =
 
 
 def read_records(path: Path) -> Iterator[MetricRecord]:
-    """Read a file line by line, one record at a time in memory; empty lines are skipped.
-
-    Args:
-        path: from `write_records`.
+    """Read a file of `write_records`, one record at a time in memory; empty lines are skipped.
 
     Raises:
         FileNotFoundError: if there is no such file.

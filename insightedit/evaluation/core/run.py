@@ -81,8 +81,7 @@ def run_benchmark(
             run.make_room()
         card = run.begin()
         write_records(run.records(progress), out / RECORDS, append=True)
-        seconds = round(time.perf_counter() - started, 1)
-        card = replace(card, finished=_now(), seconds=seconds)
+        card = replace(card, finished=_now(), seconds=round(time.perf_counter() - started, 1))
         write_run(card, out)
     return card
 
@@ -288,13 +287,8 @@ class _BenchmarkRun:
             "columns": columns,
             **({} if self.protocol.scenes is None else {"scenes": asdict(self.protocol.scenes)}),
         }
-        made = {
-            "kind": outputs.kind,
-            "source": outputs.source,
-            "ckpt_sha": editor.ckpt_sha,
-            "seeds": list(outputs.seeds),
-            "warnings": list(editor.warnings),
-        }
+        made = {"kind": outputs.kind, "source": outputs.source, "ckpt_sha": editor.ckpt_sha}
+        made |= {"seeds": list(outputs.seeds), "warnings": list(editor.warnings)}
         controls = [name for sample in bench for name in self._view(sample).controls]
         card = RunCard(
             run_id="",

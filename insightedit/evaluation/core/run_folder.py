@@ -28,14 +28,8 @@ from insightedit.files import write_text
 T = TypeVar("T")
 
 FORMAT = "insightedit-run-1"
-RUN, SAMPLES, RECORDS, PICTURES, TURNS, REPLIES = (
-    "run.json",
-    "samples.jsonl",
-    "records.jsonl",
-    "pictures",
-    "turns",
-    "judge.jsonl",
-)
+RUN, SAMPLES, RECORDS, REPLIES = "run.json", "samples.jsonl", "records.jsonl", "judge.jsonl"
+PICTURES, TURNS = "pictures", "turns"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -308,10 +308,9 @@ def _macro(column: MetricValues, names: Sequence[str], how: Resampling) -> Inter
 
 
 def _strata(counts: np.ndarray) -> list[np.ndarray]:
-    """Clusters drawn together: those of one category alone by category, those of several categories in one pool.
+    """Clusters drawn together: those of one category alone by category, all others in one pool.
 
-    Args:
-        counts: (K, C), samples of each category in each cluster.
+    `counts` is (K, C), samples of each category in each cluster.
     """
     alone = np.count_nonzero(counts, axis=0) == 1
     home = np.where(alone, counts.argmax(axis=0), -1)
@@ -380,16 +379,10 @@ def _ends(
     paired: bool = False,
     draws: np.ndarray | None = None,
 ) -> tuple[float, float]:
-    """Both ends of an interval.
+    """Both ends of an interval of a statistic whose value on `data` is `value`; see `scipy.stats.bootstrap`.
 
-    Args:
-        statistic: of `data`, with `axis`.
-        data: see `scipy.stats.bootstrap`.
-        value: of the statistic on `data`.
-        influence: what each cluster adds to the statistic; all zero where resampling changes nothing.
-        how: see `mean_interval`.
-        paired: whether the arrays of `data` are drawn together.
-        draws: (resamples,) of the statistic, instead of scipy's own.
+    `influence` is what each cluster adds to it: all zero where resampling changes nothing. `draws`, (resamples,), of
+    the statistic take the place of scipy's own.
     """
     scale = TINY * max(1.0, abs(value))
     method = how.method

@@ -94,12 +94,7 @@ def likeness(one: Cutout, other: Cutout) -> tuple[float, float, float]:
 
 
 class AttributeCase:
-    """What the things of the target look like, computed once for all outputs of a sample.
-
-    Args:
-        case: the truth as graphs.
-        target: (H, W, 3) uint8, T.
-    """
+    """What the things of the target T, (H, W, 3) uint8, look like, computed once for all outputs of a sample."""
 
     def __init__(self, case: GraphCase, target: np.ndarray) -> None:
         self.case = case
@@ -120,22 +115,16 @@ class AttributeCase:
         """The thing in the wanted place; else the nearest of those that stand where nothing was to stand."""
         if (thing := seen.at(wanted.slot)) is not None:
             return thing
-        others = [
-            thing
-            for thing in seen.things
-            if self.case.source.at(thing.slot) is None and self.case.target.at(thing.slot) is None
-        ]
+        taken = {thing.slot for graph in (self.case.source, self.case.target) for thing in graph.things}
+        others = [thing for thing in seen.things if thing.slot not in taken]
         return min(others, key=lambda thing: _distance(thing, wanted), default=None)
 
 
 def cut_out(case: GraphCase, graph: SceneGraph, thing: SceneObject, picture: np.ndarray) -> Cutout | None:
-    """Cut a thing of a graph out of a picture.
+    """Cut a thing of a graph out of a picture; None if fewer than `MIN_PIXELS` stand out.
 
     Its pixels are those within the box of its sprite (and a margin) that differ by more than 20 grey levels from the
     graph's picture without it; the largest connected piece of them.
-
-    Returns:
-        The cut-out, or None if fewer than `MIN_PIXELS` stand out.
     """
     size, sprite = case.renderer.size, case.sprite(thing)
     margin = max(1, MARGIN * size // 1000)

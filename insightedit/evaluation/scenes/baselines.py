@@ -141,13 +141,13 @@ def baselines_table(rows: Sequence[BaselineRow]) -> Table:
     table = titled_table(title, ["output"], numbers)
     for row in rows:
         capped = " (cap)" if row.psnr_background >= metrics.PSNR_CAP else ""
-        parts = (row.leak, row.raw_iou, row.progress, row.discriminates, row.balanced, row.iou, row.predicate_f1)
+        parts = (row.raw_iou, row.progress, row.discriminates, row.balanced, row.iou, row.predicate_f1)
         table.add_row(
             row.name,
             f"{row.exact.value:.2f}",
             f"{row.psnr_background:.1f}{capped}",
-            f"{parts[0]:.3f}",
-            *(f"{number:.2f}" for number in parts[1:]),
+            f"{row.leak:.3f}",
+            *(f"{number:.2f}" for number in parts),
             f"{row.success.value:.2f}",
         )
     return table

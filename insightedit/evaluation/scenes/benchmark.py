@@ -278,13 +278,7 @@ def _checked(name: str, pictures: Sequence[np.ndarray], sources: Sequence[np.nda
 
 
 class SceneView(SampleView):
-    """A scene with its truth.
-
-    Args:
-        sample: a `SceneSample`.
-        round_trip: pictures through the editor's autoencoder and back; None if it is not known.
-        has_controls: whether control rows are wanted.
-    """
+    """A `SceneSample` with its truth; `has_controls` says whether control rows are wanted."""
 
     def __init__(self, sample: Any, round_trip: RoundTrip | None = None, *, has_controls: bool = True) -> None:
         super().__init__(sample, round_trip)
@@ -372,12 +366,7 @@ def starting_picture(sample: Sample) -> np.ndarray:
 
 
 def case_of(sample: Sample, round_trip: np.ndarray | None = None) -> EditCase:
-    """The truth about a scene.
-
-    Args:
-        sample: from the sampler.
-        round_trip: (H, W, 3) uint8, its starting picture through the editor's autoencoder.
-    """
+    """The truth about a scene; `round_trip` is its starting picture through the editor's autoencoder."""
     if sample.source is None:
         return build_case(sample.candidates(), round_trip=round_trip)
     return build_case(

@@ -167,19 +167,13 @@ def snap(graph: SceneGraph, *truths: SceneGraph) -> SceneGraph:
 
     Source: the project's definition of exact edit success: 2 % of the side, |log size ratio| of 0.15.
     """
-    return replace(graph, things=tuple(_snapped(thing, truths) for thing in graph.things))
-
-
-def _snapped(thing: SceneObject, truths: tuple[SceneGraph, ...]) -> SceneObject:
-    known = [found for truth in truths if (found := truth.at(thing.slot)) is not None]
-    for truth in known:
-        if is_near(thing, truth):
-            thing = replace(thing, x=truth.x, y=truth.y)
-            break
-    for truth in known:
-        if is_as_large(thing, truth):
-            return replace(thing, height=truth.height)
-    return thing
+    things = []
+    for thing in graph.things:
+        known = [found for truth in truths if (found := truth.at(thing.slot)) is not None]
+        place = next((truth for truth in known if is_near(thing, truth)), thing)
+        size = next((truth for truth in known if is_as_large(thing, truth)), thing)
+        things.append(replace(thing, x=place.x, y=place.y, height=size.height))
+    return replace(graph, things=tuple(things))
 
 
 def is_near(one: SceneObject, other: SceneObject) -> bool:

@@ -51,8 +51,7 @@ def squared_distance(first: np.ndarray, second: np.ndarray, where: np.ndarray | 
     """Sum of squared grey-level differences of two uint8 pictures, exact; over `where` if given."""
     if where is not None:
         first, second = first[where], second[where]
-    gap = absolute_gap(first, second)
-    return int(np.square(gap, dtype=np.int32).sum(dtype=np.int64))
+    return int(np.square(absolute_gap(first, second), dtype=np.int32).sum(dtype=np.int64))
 
 
 class Candidates:
@@ -61,10 +60,6 @@ class Candidates:
     Only the pixels in which some candidate differs from the target are kept, because all others add the same to every
     distance; `|O - C|^2` is taken apart into `|O|^2 - 2 O C + |C|^2`, whole numbers below 2^53, so that the order is
     exact.
-
-    Args:
-        target: (H, W, 3) uint8.
-        rivals: name -> (H, W, 3) uint8.
     """
 
     def __init__(self, target: np.ndarray, rivals: Mapping[str, np.ndarray]) -> None:
@@ -185,7 +180,6 @@ def localisation_of(
     width = width or box_width(min(changed.shape))
     smooth = ndimage.uniform_filter(change.astype(np.float32), size=width)
     region = smooth > 0.1 * float(largest)
-    overlap = int((region & changed).sum())
-    found = int(region.sum())
+    overlap, found = int((region & changed).sum()), int(region.sum())
     iou = overlap / int((region | changed).sum())
     return iou, overlap / found if found else None, overlap / int(changed.sum())

@@ -57,7 +57,9 @@ def parse(case: GraphCase, start: str, picture: np.ndarray, output: np.ndarray, 
     for _ in range(ROUNDS):
         before = graph
         for slot in range(len(SLOT_CENTRES)):
-            if not _is_explained(picture, seen, slot):
+            middle = _square(slot, picture.shape[0], CELL)
+            gap = (picture[middle] - seen[middle]).reshape(-1)
+            if gap @ gap > EXPLAINED**2 * gap.size:
                 graph = _search(case, graph, slot, seen)
                 picture = case.render(graph)
         if graph == before:
@@ -76,13 +78,6 @@ def tone_shift(source: np.ndarray, output: np.ndarray, background: np.ndarray) -
         counts = np.bincount(gaps + 255, minlength=511)  # many times as fast as sorting
         medians.append(int(np.searchsorted(np.cumsum(counts), middle)) - 255)
     return np.array(medians, dtype=np.int32)
-
-
-def _is_explained(picture: np.ndarray, seen: np.ndarray, slot: int) -> bool:
-    """Whether the middle of a place looks as the present graph's picture does."""
-    rows, columns = _square(slot, picture.shape[0], CELL)
-    gap = (picture[rows, columns] - seen[rows, columns]).reshape(-1)
-    return bool(gap @ gap <= EXPLAINED**2 * gap.size)
 
 
 def _square(slot: int, size: int, reach: int) -> tuple[slice, slice]:

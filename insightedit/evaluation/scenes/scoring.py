@@ -129,8 +129,7 @@ def build_case(
             names no mask.
         TypeError: if a picture is not uint8.
     """
-    missing = {"source", "target"} - set(candidates)
-    if missing:
+    if missing := {"source", "target"} - set(candidates):
         raise ValueError(f"candidates lack {', '.join(sorted(missing))}: give the source and the right target.")
     source, target = candidates["source"], candidates["target"]
     for name, picture in candidates.items():

@@ -64,13 +64,8 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 def front_area(points: Sequence[tuple[float, float]], low: float = MIN_PSNR, high: float = PSNR_CAP) -> float:
     """Area under the Pareto front, 0..1: the mean, over all demands on what is kept, of the best success meeting them.
 
-    The front is a staircase: a demand of `kept >= x` is met by the points to the right of x. An editor that always
-    succeeds and keeps `high` has 1, one that copies has 0.
-
-    Args:
-        points: (kept, success) pairs, success in 0..1.
-        low: kept where the demands begin.
-        high: kept where they end; more counts as that.
+    The front of the (kept, success) pairs is a staircase: a demand of `kept >= x`, between `low` and `high`, is met by
+    the points to the right of x. An editor that always succeeds and keeps `high` has 1, one that copies has 0.
 
     Raises:
         ValueError: without points, or if `high` is not above `low`.
@@ -109,11 +104,7 @@ def sweep(
 
 
 def check_scales(scales: Sequence[float]) -> None:
-    """Refuse what is no list of image guidance scales.
-
-    Raises:
-        ValueError: see `sweep`.
-    """
+    """Refuse what is no list of image guidance scales, with the ValueError of `sweep`."""
     if len(set(scales)) < max(2, len(scales)):
         told = ", ".join(f"{scale:g}" for scale in scales) or "none"
         raise ValueError(f"scales are {told}: name at least two, each once, e.g. 1.0,1.4,1.8.")

@@ -344,9 +344,8 @@ def find_protocol(bench: str, name: str | None = None) -> Protocol:
     if name is None:
         return fitting[0]
     wanted = name.strip().lower().replace("-", "_")
-    for protocol in fitting:
-        if protocol.name == wanted:
-            return protocol
+    if found := next((one for one in fitting if one.name == wanted), None):
+        return found
     protocol, card = _by_name(name), benchmark_loader(bench).CARD
     if card.name not in MODULES:
         return replace(protocol, benchmarks=(*protocol.benchmarks, card.name))

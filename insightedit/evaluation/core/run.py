@@ -242,21 +242,14 @@ class _BenchmarkRun:
             write_records(filter(holds, read_records(path)), path)
 
     def _sample_line(self, sample: BenchmarkSample) -> RunSample:
-        def place(path: Path | None) -> str | None:
-            return None if path is None else shorten(path, self.out)
-
-        outputs = self.editor.outputs
+        outputs, pictures = self.editor.outputs, {name: getattr(sample, name) for name in ("source", "target", "mask")}
         return RunSample(
-            sample_id=sample.sample_id,
-            instruction=sample.instruction,
-            earlier=sample.earlier,
-            category=sample.category,
-            cluster=sample.cluster,
-            source=place(sample.source),
-            target=place(sample.target),
-            mask=place(sample.mask),
+            **{name: getattr(sample, name) for name in ("sample_id", "instruction", "earlier", "category", "cluster")},
+            **{name: None if path is None else shorten(path, self.out) for name, path in pictures.items()},
             references=tuple(shorten(path, self.out) for path in sample.references),
-            outputs=tuple({"seed": seed, "path": place(outputs.path(sample, seed))} for seed in outputs.seeds),
+            outputs=tuple(
+                {"seed": seed, "path": shorten(outputs.path(sample, seed), self.out)} for seed in outputs.seeds
+            ),
         )
 
     def _card(self) -> RunCard:

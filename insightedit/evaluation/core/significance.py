@@ -421,15 +421,13 @@ def _two_level_draws(arms: Sequence[_Arm], units: np.ndarray, how: Resampling) -
         count = min(batch, how.resamples - start)
         chosen = rng.integers(0, len(sizes), (count, len(sizes)))
         samples, kept = table[chosen], filled[chosen]  # (count, C, M)
-        means = [_redrawn_means(arm, samples, rng) for arm in arms]
+        means = []  # over seeds drawn with replacement, for every occurrence of a sample
+        for arm in arms:
+            seeds = arm.counts[samples][..., None]
+            picks = (rng.random((*samples.shape, arm.padded.shape[1])) * seeds).astype(np.intp)
+            drawn = arm.padded[samples[..., None], picks]
+            drawn = np.where(np.arange(arm.padded.shape[1]) < seeds, drawn, 0.0)
+            means.append(drawn.sum(axis=-1) / seeds[..., 0])
         contrast = means[0] if len(means) == 1 else means[0] - means[1]
         draws.append((contrast * kept).sum(axis=(1, 2)) / kept.sum(axis=(1, 2)))
     return np.concatenate(draws)
-
-
-def _redrawn_means(arm: _Arm, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mean over seeds drawn with replacement, for every occurrence of a sample."""
-    counts = arm.counts[samples][..., None]
-    picks = (rng.random((*samples.shape, arm.padded.shape[1])) * counts).astype(np.intp)
-    drawn = arm.padded[samples[..., None], picks]
-    return np.where(np.arange(arm.padded.shape[1]) < counts, drawn, 0.0).sum(axis=-1) / counts[..., 0]

@@ -103,21 +103,36 @@ class AttributeCase:
 
     def errors(self, seen: SceneGraph, output: np.ndarray) -> AttributeErrors:
         """Compare an output O, (H, W, 3) uint8, whose graph is P, with the target."""
-        rows = [
-            _errors_of(self.case, wanted, cut, self._match(wanted, seen), seen, output)
-            for wanted, cut in zip(self.wanted, self.wanted_cuts, strict=True)
-        ]
+        things = zip(self.wanted, self.wanted_cuts, strict=True)
+        rows = [self._errors_of(wanted, cut, seen, output) for wanted, cut in things]
         means: dict[str, Any] = {f.name: mean(getattr(row, f.name) for row in rows) for f in fields(AttributeErrors)}
         count = abs(len(seen.things) - len(self.case.target.things))
         return AttributeErrors(**{**means, "count_error": count})
 
-    def _match(self, wanted: SceneObject, seen: SceneGraph) -> SceneObject | None:
-        """The thing in the wanted place; else the nearest of those that stand where nothing was to stand."""
-        if (thing := seen.at(wanted.slot)) is not None:
-            return thing
-        taken = {thing.slot for graph in (self.case.source, self.case.target) for thing in graph.things}
-        others = [thing for thing in seen.things if thing.slot not in taken]
-        return min(others, key=lambda thing: _distance(thing, wanted), default=None)
+    def _errors_of(
+        self, wanted: SceneObject, wanted_cut: Cutout | None, seen: SceneGraph, output: np.ndarray
+    ) -> AttributeErrors:
+        """Errors of the thing in the wanted place; else of the nearest that stands where nothing was to stand."""
+        nothing = AttributeErrors(0.0, None, None, None, None, 0, None, None, None)
+        if (thing := seen.at(wanted.slot)) is None:
+            taken = {thing.slot for graph in (self.case.source, self.case.target) for thing in graph.things}
+            others = [thing for thing in seen.things if thing.slot not in taken]
+            thing = min(others, key=lambda thing: _distance(thing, wanted), default=None)
+        if thing is None:
+            return nothing
+        errors = replace(
+            nothing,
+            found=1.0,
+            right_kind=float(thing.name == wanted.name),
+            position_error=_distance(thing, wanted) / (1000 * math.sqrt(2)),
+            size_error=abs(math.log2(thing.height / wanted.height)),
+        )
+        cut = cut_out(self.case, seen, thing, output)
+        if cut is None or wanted_cut is None:
+            return errors
+        histogram, iou, ssim = likeness(cut, wanted_cut)
+        colour = float(deltaE_ciede2000(cut.colour, wanted_cut.colour))
+        return replace(errors, colour_error=colour, subject_histogram=histogram, subject_iou=iou, subject_ssim=ssim)
 
 
 def cut_out(case: GraphCase, graph: SceneGraph, thing: SceneObject, picture: np.ndarray) -> Cutout | None:
@@ -138,38 +153,6 @@ def cut_out(case: GraphCase, graph: SceneGraph, thing: SceneObject, picture: np.
     if sizes.max(initial=0) < MIN_PIXELS:
         return None
     return Cutout(picture[rows, columns], labels == 1 + int(sizes.argmax()))
-
-
-def _errors_of(
-    case: GraphCase,
-    wanted: SceneObject,
-    wanted_cut: Cutout | None,
-    thing: SceneObject | None,
-    seen: SceneGraph,
-    output: np.ndarray,
-) -> AttributeErrors:
-    """Errors of one thing."""
-    nothing = AttributeErrors(0.0, None, None, None, None, 0, None, None, None)
-    if thing is None:
-        return nothing
-    errors = replace(
-        nothing,
-        found=1.0,
-        right_kind=float(thing.name == wanted.name),
-        position_error=_distance(thing, wanted) / (1000 * math.sqrt(2)),
-        size_error=abs(math.log2(thing.height / wanted.height)),
-    )
-    cut = cut_out(case, seen, thing, output)
-    if cut is None or wanted_cut is None:
-        return errors
-    histogram, iou, ssim = likeness(cut, wanted_cut)
-    return replace(
-        errors,
-        colour_error=float(deltaE_ciede2000(cut.colour, wanted_cut.colour)),
-        subject_histogram=histogram,
-        subject_iou=iou,
-        subject_ssim=ssim,
-    )
 
 
 def _distance(one: SceneObject, other: SceneObject) -> float:

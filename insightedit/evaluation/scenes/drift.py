@@ -179,7 +179,10 @@ def session_of(sample: EditSample, tasks: Sequence[str]) -> Session:
                 break
         else:
             raise RuntimeError(f"no {task} edit changes scene {sample.index}: it shows too few things.")
-        instructions.append(_tell(rng, scene, edit))
+        templates = [t for t in TEMPLATES[edit.task] if t.style == "simple" and not t.held_out]  # that training knows
+        reference = refer(scene, edit.targets, "plain") if edit.targets else ""
+        words = {"ref": reference, "new": edit.name, "colour": edit.colour, "place": place(edit.slot or 0)}
+        instructions.append(fix_articles(templates[int(rng.integers(len(templates)))].text.format(**words)))
         scene = after
         targets.append(picture)
     return Session(tuple(instructions), tuple(targets))
@@ -198,14 +201,6 @@ def _draw_edit(rng: np.random.Generator, scene: Scene, task: str, classes: Seque
     if task == "recolour":
         return Edit("recolour", (number,), colour=list(COLOURS)[int(rng.integers(len(COLOURS)))])
     return Edit(task, (number,), name=name if task == "replace" else None)
-
-
-def _tell(rng: np.random.Generator, scene: Scene, edit: Edit) -> str:
-    """The edit in words that training knows."""
-    templates = [t for t in TEMPLATES[edit.task] if t.style == "simple" and not t.held_out]
-    reference = refer(scene, edit.targets, "plain") if edit.targets else ""
-    words = {"ref": reference, "new": edit.name, "colour": edit.colour, "place": place(edit.slot or 0)}
-    return fix_articles(templates[int(rng.integers(len(templates)))].text.format(**words))
 
 
 def _measure(

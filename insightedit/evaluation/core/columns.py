@@ -62,11 +62,7 @@ class MetricValues:
         return (min(counts), max(counts)) if counts else (0, 0)
 
     def add(self, record: MetricRecord) -> None:
-        """Take one record in.
-
-        Raises:
-            ValueError: if the sample and seed are there already, or the sample changes its category or cluster.
-        """
+        """Take one record in; a ValueError for a sample and seed that is there, or another category or cluster."""
         name = record.sample_id
         if (name, record.seed) in self.seeds:
             seed = "" if record.seed is None else f" with seed {record.seed}"

@@ -188,11 +188,7 @@ def model_editor(
     device: str,
     call: dict[str, Any],
 ) -> EditingMethod:
-    """A model that makes the pictures.
-
-    Raises:
-        ValueError: if the benchmark gives reference pictures, which the model does not read.
-    """
+    """A model that makes the pictures; a ValueError if it does not read the benchmark's reference pictures."""
     pipeline = open_model(model, device)
     if any(sample.references for sample in benchmark) and not _takes_references(pipeline):
         raise ValueError(
@@ -320,10 +316,7 @@ def pictures_of(pipeline: Pipeline, samples: Sequence[Sample | EditCall]) -> dic
 
 
 def noise_seed(sample: Sample, seed: int) -> int:
-    """Seed in 0..2**32-1 from the source (or from the instruction, where there is none) and the run's seed.
-
-    Both halves of a minimal pair share it.
-    """
+    """Seed in 0..2**32-1 from the source (without one, the instruction) and the run's seed; pairs share it."""
     shown = sample.instruction.encode() if sample.source is None else sample.source.tobytes()
     return zlib.crc32(f"{seed}:".encode() + shown)
 

@@ -79,11 +79,7 @@ class SampleView:
         return tuple(map(read_rgb, self.sample.subjects))
 
     def reference(self, name: str) -> np.ndarray:
-        """What an output is compared with, see `MetricRule.reference`.
-
-        Raises:
-            UnmeasuredError: if the sample has no such picture.
-        """
+        """What an output is compared with, see `MetricRule.reference`, or an UnmeasuredError."""
         if name in ("source", "target"):
             picture = getattr(self, name)
         else:
@@ -109,11 +105,7 @@ class SampleView:
         return self.round_trip([picture])[0] if kind == "autoencoder" and self.round_trip is not None else picture
 
     def exact(self, edited: np.ndarray) -> Mapping[str, Any]:
-        """All that can be told of an output where the right answer is known exactly.
-
-        Raises:
-            UnmeasuredError: if it is not.
-        """
+        """All that can be told of an output where the right answer is known exactly, else an UnmeasuredError."""
         raise UnmeasuredError("the sample's answer is not known exactly")
 
 

@@ -75,11 +75,7 @@ class MetricModels:
         return {key: f"{one['name']} {one['revision']}" for key, one in self.about.items()}
 
     def check_all(self) -> None:
-        """Refuse to go on without all models.
-
-        Raises:
-            ValueError: naming all that are missing, with what to do.
-        """
+        """Refuse to go on without all models: a ValueError names those that are missing, with what to do."""
         if self.missing:
             listed = " ".join(f"({i}) {reason}" for i, reason in enumerate(self.missing.values(), 1))
             raise ValueError(f"--require-all was given, and {len(self.missing)} are missing: {listed}")
@@ -145,12 +141,7 @@ def load_metric_models(
 
 
 def read_weights(texts: list[str]) -> dict[str, str]:
-    """NAME=PATH as a dictionary.
-
-    Raises:
-        ValueError: if one is not of this form.
-        FileNotFoundError: if a path is not there.
-    """
+    """NAME=PATH as a dictionary; a ValueError for another form, a FileNotFoundError for a path that is not there."""
     found = {}
     for text in texts:
         name, sign, path = text.partition("=")
@@ -196,11 +187,7 @@ class JudgeOptions:
 
 @contextmanager
 def open_judge(options: JudgeOptions, device: str) -> Iterator[ChatClient | None]:
-    """Who is asked, until the end of the run; None if nobody was named. What an endpoint counted is told at the end.
-
-    Raises:
-        ValueError: if the judge has no name, or cannot be had.
-    """
+    """Who is asked, until the end of the run; None if nobody was named. What an endpoint counted is told at the end."""
     if options.kind is None:
         yield None
         return

@@ -51,7 +51,7 @@ def run_benchmark(
     progress: Callable[[int], object] | None = None,
     renew: bool = False,
 ) -> RunCard:
-    """Measure, or go on measuring.
+    """Measure, or go on measuring; returns what `run.json` says.
 
     Args:
         benchmark: all of its samples are measured.
@@ -61,9 +61,6 @@ def run_benchmark(
         out: folder, see `insightedit.evaluation.core.run_folder`; a run in it that was stopped goes on.
         progress: called with 1 after each sample.
         renew: an earlier run in the folder is replaced, but for one of the same that was stopped.
-
-    Returns:
-        What `run.json` says.
 
     Raises:
         ValueError: if the folder holds another run or one is at work in it, a picture was changed since it was

@@ -98,12 +98,7 @@ def write_run(card: RunCard, folder: Path) -> Path:
 
 
 def read_run(folder: Path) -> RunCard:
-    """Read `run.json`.
-
-    Raises:
-        FileNotFoundError: if the folder has none.
-        ValueError: if it is damaged or of another kind.
-    """
+    """Read `run.json`; a FileNotFoundError if there is none, a ValueError if it is damaged or of another kind."""
     path = _existing(folder, RUN)
     return _read(RunCard, path.read_bytes(), str(path), FORMAT)
 
@@ -117,12 +112,7 @@ def write_samples(samples: list[RunSample], folder: Path) -> Path:
 
 
 def read_samples(folder: Path) -> Iterator[RunSample]:
-    """Read `samples.jsonl` line by line.
-
-    Raises:
-        FileNotFoundError: if the folder has none.
-        ValueError: naming the line that is damaged.
-    """
+    """Read `samples.jsonl` line by line; a FileNotFoundError if there is none, a ValueError names a damaged line."""
     path = _existing(folder, SAMPLES)
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):

@@ -261,11 +261,7 @@ class CategoryTable:
 
 
 def by_category(column: MetricValues, *, binary: bool = False, how: Resampling | None = None) -> CategoryTable:
-    """Means by category, micro and macro.
-
-    Raises:
-        ValueError: if the column has no value.
-    """
+    """Means by category, micro and macro; a ValueError if the column has no value."""
     how = how or Resampling()
     if not column.values:
         raise ValueError(f"{column.key} has no value at all: look at the errors in its records.")

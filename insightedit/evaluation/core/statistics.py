@@ -50,11 +50,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
 
 def rate(outcomes: Iterable[bool]) -> Rate:
-    """Share of true outcomes.
-
-    Raises:
-        ValueError: if there are none.
-    """
+    """Share of true outcomes; a ValueError if there are none."""
     flags = [bool(outcome) for outcome in outcomes]
     low, high = wilson_interval(sum(flags), len(flags))
     return Rate(sum(flags), len(flags), sum(flags) / len(flags), low, high)
@@ -81,21 +77,16 @@ def percentile(values: Iterable[float | None], share: float = 0.9) -> float | No
 
 
 def macro_mean(rates: Sequence[Rate]) -> float:
-    """Mean of the groups' rates, every group counting the same.
-
-    Raises:
-        ValueError: if there is no group.
-    """
+    """Mean of the groups' rates, every group counting the same; a ValueError if there is none."""
     if not rates:
         raise ValueError("no group to average: evaluate at least one sample.")
     return sum(group.value for group in rates) / len(rates)
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
-    """Exact McNemar test of two editors' successes on the same samples in the same order.
+    """Two-sided p of the exact McNemar test of two editors' successes on the same samples in the same order.
 
-    Returns:
-        Two-sided p-value; 1 if the two never differ.
+    It is 1 if the two never differ.
 
     Raises:
         ValueError: if the lengths differ.

@@ -73,11 +73,7 @@ class SceneStream(Protocol):
 
 
 def scene_sampler(task: str, *, split: str, size: int, seed: int) -> SceneStream:
-    """The scenes of a task.
-
-    Raises:
-        ValueError: for an unknown task or split, or a size that is too small.
-    """
+    """The scenes of a task; a ValueError for an unknown task or split, or a size that is too small."""
     from insightedit.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
 
     if task not in SCENE_RULES:
@@ -122,11 +118,7 @@ class SceneSet:
         return names + [sample_id(*where, index, half, self.task) for index in range(self.pairs) for half in "ab"]
 
     def drawing(self) -> Callable[[int], Sample]:
-        """Number of a sample -> the sample; the last ones stay drawn.
-
-        Raises:
-            ValueError: see `scene_sampler`.
-        """
+        """Number of a sample -> the sample; the last ones stay drawn."""
         where = {"split": self.split, "size": self.size, "seed": self.seed}
         sampler = self.sampler or scene_sampler(self.task, **where)
 

@@ -292,11 +292,7 @@ def drift_table(report: DriftReport) -> Table:
 
 
 def write_drift(report: DriftReport, folder: Path, settings: dict[str, Any]) -> Path:
-    """Write `drift.json`, with the editor's settings; an older one is replaced.
-
-    Raises:
-        ValueError: if `folder` is a file.
-    """
+    """Write `drift.json`, with the editor's settings; an older one is replaced."""
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     values = asdict(replace(report, settings=settings))

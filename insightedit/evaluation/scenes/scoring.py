@@ -149,12 +149,7 @@ def build_case(
 
 
 def check_picture(name: str, picture: np.ndarray, shape: tuple[int, ...] | None = None) -> None:
-    """Refuse what is not a picture of the wanted size.
-
-    Raises:
-        TypeError: if the dtype is not uint8.
-        ValueError: if the shape is not (H, W, 3), or not `shape`.
-    """
+    """Refuse what is not uint8 (TypeError), or not (H, W, 3) and of the wanted `shape` (ValueError)."""
     if picture.dtype != np.uint8:
         raise TypeError(f"{name} has dtype {picture.dtype}; pictures are uint8: np.rint(255 * x).astype(np.uint8).")
     if picture.ndim != 3 or picture.shape[2] != 3:

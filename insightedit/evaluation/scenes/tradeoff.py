@@ -178,11 +178,7 @@ def draw_tradeoff(tradeoff: Tradeoff) -> Figure:
 
 
 def write_tradeoff(tradeoff: Tradeoff, folder: Path) -> list[Path]:
-    """Write `tradeoff.json` and `tradeoff.png`; older files of the same name are replaced.
-
-    Raises:
-        ValueError: if `folder` is a file.
-    """
+    """Write `tradeoff.json` and `tradeoff.png`; older files of the same name are replaced."""
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]

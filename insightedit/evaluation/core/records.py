@@ -187,7 +187,7 @@ def read_records(path: Path) -> Iterator[MetricRecord]:
             try:
                 entries = json.loads(line)
                 if not isinstance(entries, dict):
-                    raise ValueError(f"a line holds one JSON object, not {type(entries).__name__}.")
+                    raise ValueError("a line holds one JSON object, and this holds another value")
                 record = MetricRecord.from_dict(entries)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}:{number} is no record ({error})") from error

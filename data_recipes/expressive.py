@@ -123,7 +123,7 @@ class LlavaDescriber(LocalModel):
     def comprehension(self) -> Any:
         """The model, loaded when it is first asked for."""
         from insightedit.comprehension.llava import LlavaComprehension
-        from insightedit.modeling.model_ids import resolve_model_id
+        from insightedit.modeling.pretrained import resolve_model_id
 
         device, dtype = self.place()
         # whole tables instead of wrapped rows: nothing trains here, and this is the stock model, unwrapped

@@ -28,7 +28,7 @@ from insightedit.evaluation.core.editing_methods import edit_with, round_trip_of
 from insightedit.evaluation.reporting.report import read_report, write_report
 from insightedit.evaluation.scenes.benchmark import SceneSet, evaluate
 from insightedit.export.folder import export_run
-from insightedit.modeling.model_ids import resolve_model_id
+from insightedit.modeling.pretrained import resolve_model_id
 from insightedit.pipelines.loading import load_pipeline
 
 if TYPE_CHECKING:

@@ -179,7 +179,7 @@ class LocalChat(LocalModel):
     def client(self) -> LocalClient:
         """The model, loaded when it is first asked for."""
         from insightedit.chat.local import LocalClient
-        from insightedit.modeling.model_ids import resolve_model_id
+        from insightedit.modeling.pretrained import resolve_model_id
 
         device, dtype = self.place()
         return LocalClient(

@@ -139,8 +139,7 @@ class _DiffusersPipeline(LocalModel):
         """The pipeline, loaded when it is first asked for; nothing that makes none is called with the model's name."""
         import diffusers
 
-        from insightedit.modeling.model_ids import resolve_model_id
-        from insightedit.modeling.pretrained import load_pretrained, never_asked
+        from insightedit.modeling.pretrained import load_pretrained, never_asked, resolve_model_id
 
         device, dtype = self.place()
         chosen = self.pipeline_class or ("DiffusionPipeline" if "custom_pipeline" in self._versions else self.auto)

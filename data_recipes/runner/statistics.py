@@ -17,7 +17,7 @@ from PIL import Image
 from data_recipes.runner.flow import Chunk
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.rows import instruction_of
-from insightedit.images.data_addresses import figure_address
+from insightedit.images.picture_files import figure_address
 from insightedit.images.reading import read_rgb
 from insightedit.images.sheets import GridCell, draw_grid
 

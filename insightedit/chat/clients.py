@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from insightedit.chat.replies import FILTERED, Reply, ReplyKey, ReplyStore, whole_text
-from insightedit.images.data_addresses import picture_address
+from insightedit.images.picture_files import picture_address
 
 if TYPE_CHECKING:
     import httpx
@@ -58,13 +58,9 @@ class ChatClient(Protocol):
         ...
 
     def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
-        """Reply to a question.
+        """Reply to a question about RGB pictures, in the order in which the prompt speaks of them.
 
-        Args:
-            prompt: the question.
-            pictures: RGB, in the order in which the prompt speaks of them.
-            repeat: which of the repeated questions, from 0.
-            attempt: which attempt after unreadable replies, from 0.
+        `repeat` numbers the repeated questions, and `attempt` those after unreadable replies, both from 0.
         """
         ...
 
@@ -139,10 +135,7 @@ class EndpointClient:
 
     Pictures are sent as PNG data addresses, without metadata, before the text. The key is read from the environment
     at each request and kept nowhere else; it is cut out of what a server says. A server on this machine is spoken to
-    directly, whatever proxy the environment names.
-
-    Raises:
-        ValueError: if an argument is out of range, the address is unsafe for a key, or the variable is not set.
+    directly, whatever proxy the environment names. A ValueError if the address is unsafe for a key, or none is set.
     """
 
     name: str  # of the model, as the endpoint calls it; pin a dated version
@@ -191,15 +184,11 @@ class EndpointClient:
     def ask(self, prompt: str, pictures: Sequence[Image.Image], *, repeat: int = 0, attempt: int = 0) -> Reply:
         """Ask the endpoint, again after failures that may pass; arguments as in `ChatClient`.
 
-        A question that the endpoint blocks is a reply with the finish reason "content_filter".
-
-        Raises:
-            ChatError: if it refuses the request, or gives no reply in all attempts.
+        A question that the endpoint blocks is a reply with the finish reason "content_filter"; ChatError if it refuses
+        the request, or gives no reply in all attempts.
         """
-        content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": picture_address(picture)}} for picture in pictures
-        ]
-        content.append({"type": "text", "text": prompt})
+        urls = ({"url": picture_address(picture)} for picture in pictures)
+        content = [*({"type": "image_url", "image_url": url} for url in urls), {"type": "text", "text": prompt}]
         options = {name: value for name, value in self.settings.items() if name != "endpoint"}
         body = {"model": self.name, "messages": [{"role": "user", "content": content}], **options}
         fault = ""
@@ -260,7 +249,9 @@ class EndpointClient:
         except (httpx.RequestError, TimeoutError) as error:  # httpx has timeouts of its own
             return None, f"{type(error).__name__} ({self._without_key(str(error))})", None
         said = self._without_key(" ".join(response.text.split()))
-        code, said = _error_code(response), f"status {response.status_code}, {said[:300]!r}"
+        code, said = "", f"status {response.status_code}, {said[:300]!r}"
+        with suppress(ValueError, LookupError, TypeError, RecursionError):
+            code = str(response.json()["error"]["code"] or "")
         if response.status_code in RETRIED and code != "insufficient_quota":  # a 429 that no waiting heals
             return None, said, _retry_after(response.headers.get("retry-after"))
         if response.status_code != 200:
@@ -353,13 +344,6 @@ def _read_completion(answer: Any) -> Reply:
     given = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
     tokens = [int(n) if isinstance(n, int | float) and 0 <= n < MOST_TOKENS else 0 for n in given]
     return Reply(whole_text(text or ""), whole_text(reason), *tokens, now())
-
-
-def _error_code(response: httpx.Response) -> str:
-    """What an error calls itself, "" if it does not."""
-    with suppress(ValueError, LookupError, TypeError, RecursionError):
-        return str(response.json()["error"]["code"] or "")
-    return ""
 
 
 def _retry_after(value: str | None) -> float | None:

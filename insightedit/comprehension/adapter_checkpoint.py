@@ -28,8 +28,7 @@ from torch import nn
 from insightedit.comprehension.edit_tokens import edit_token_parameters, vocabulary_tables
 from insightedit.comprehension.lora import ADAPTER_NAME, load_adapter, save_adapter, wrap
 from insightedit.modeling.model_files import check_settings, read_json
-from insightedit.modeling.model_ids import resolve_model_id
-from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.pretrained import load_pretrained, resolve_model_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

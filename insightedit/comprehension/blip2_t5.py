@@ -18,9 +18,14 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2PreTrainedModel, Bli
 
 from insightedit.comprehension.base import Comprehension
 from insightedit.comprehension.interleaved_tokenization import InterleavedTokenizer
-from insightedit.modeling.model_ids import processor_path, resolve_model_id
 from insightedit.modeling.offloading import execution_device, in_forward
-from insightedit.modeling.pretrained import load_pretrained, open_base_model, recompute_activations
+from insightedit.modeling.pretrained import (
+    load_pretrained,
+    open_base_model,
+    processor_path,
+    recompute_activations,
+    resolve_model_id,
+)
 from insightedit.types import ComprehensionStates, TokenBatch
 
 if TYPE_CHECKING:

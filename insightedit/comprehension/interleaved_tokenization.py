@@ -14,8 +14,7 @@ from torch import Tensor
 from insightedit.comprehension.base import RecordTokenizer
 from insightedit.comprehension.prompts import TASK_PREFIXES, check_placeholders, place_source
 from insightedit.images.reading import pixels_to_tensor, squash
-from insightedit.modeling.model_ids import processor_path
-from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.pretrained import load_pretrained, processor_path
 from insightedit.types import REFERENCE_PLACEHOLDER, EditRecord, Task, TokenBatch, task_of
 
 if TYPE_CHECKING:

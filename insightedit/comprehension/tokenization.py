@@ -25,8 +25,7 @@ from insightedit.comprehension.prompts import (
     question_turn,
 )
 from insightedit.images.reading import read_rgb
-from insightedit.modeling.model_ids import processor_path
-from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.pretrained import load_pretrained, processor_path
 from insightedit.types import EditRecord, TokenBatch
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from torch import nn
 from insightedit.datasets.mixture import leaves
 from insightedit.hub.network import HUB_ID
 from insightedit.hub.secrets import map_texts, read_plain_yaml, without_secrets
-from insightedit.modeling.model_ids import PREFIX, current_id, resolve_model_id
+from insightedit.modeling.pretrained import PREFIX, current_id, resolve_model_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder
 from insightedit.training.run_folder import stages_behind, started_from
 

@@ -148,7 +148,7 @@ def taught_words(run: Path) -> dict[str, Any]:
     case. Anything else (a published language model, somebody's own texts) leaves the settings as they are.
     """
     from insightedit.datasets.mixture import leaves
-    from insightedit.modeling.model_ids import PREFIX
+    from insightedit.modeling.pretrained import PREFIX
     from insightedit.scenes import known_words
 
     configs = [read_run(folder) for folder in stages_behind(run)]

@@ -83,24 +83,19 @@ def without_token(text: str) -> str:
 
 
 def fetch_model(repo: str) -> Path:
-    """Fetch a model `owner/name` into the hub's cache; where the hub cannot be reached, the cached copy is taken.
+    """Folder in the hub's cache of a model `owner/name`, fetched; of an older copy where the hub cannot be reached.
 
-    Returns:
-        Its folder in the cache.
-
-    Raises:
-        ValueError: in one sentence, if there is no such model, it is not for this user, or the hub gives no answer.
+    A ValueError tells in one sentence that there is no such model, it is not for this user, or the hub did not answer.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if constants.HF_HUB_OFFLINE:
-        kept = _cached(repo)
-        if kept is None:
-            raise ValueError(
-                f"{repo} is not in this machine's cache, and HF_HUB_OFFLINE keeps the hub's client from fetching it: "
-                "unset that, or name a model folder."
-            )
-        return kept
+        if (kept := _cached(repo)) is not None:
+            return kept
+        raise ValueError(
+            f"{repo} is not in this machine's cache, and HF_HUB_OFFLINE keeps the hub's client from fetching it: "
+            "unset that, or name a model folder."
+        )
     try:
         with patience(PATIENCE):
             commit = HfApi(library_name="insightedit").model_info(repo, timeout=PATIENCE).sha
@@ -127,9 +122,7 @@ def check_on_hub(repo: str, revision: str | None = None) -> None:
     """Ask the hub for a model before a library does, which tries for minutes and then names another reason.
 
     What the cache holds is not asked for, nor what no name on the hub can be, nor anything with HF_HUB_OFFLINE set.
-
-    Raises:
-        ValueError: in one sentence, if there is no such model, it is not for this user, or the hub gives no answer.
+    Raises as `fetch_model`.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -158,25 +151,20 @@ def _cached(repo: str) -> Path | None:
 
 
 def _explain(error: BaseException, repo: str) -> str:
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import errors
 
     chain, status, hub = list(reasons(error)), status_of(error), hub_address()
-    if any(isinstance(cause, GatedRepoError) for cause in chain) or status == 403:
+    if any(isinstance(cause, errors.GatedRepoError) for cause in chain) or status == 403:
         return (
             f"{repo} is gated: ask for access at {hub}/{repo}, then log in with `hf auth login` (or set HF_TOKEN) as "
             "the user who was let in."
         )
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in chain) or status == 401:
+    if any(isinstance(cause, errors.RepositoryNotFoundError) for cause in chain) or status == 401:
         return (
             f"The hub at {hub} shows no model {repo}: check the name; for a private one log in with `hf auth login`, "
             "or set HF_TOKEN."
         )
-    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+    if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
         return f"{repo} holds no {MODEL_INDEX}, so it is no model that edits pictures."
     if status == 429:
         return f"The hub at {hub} gets too many requests from here: wait some minutes, or log in with `hf auth login`."

@@ -35,15 +35,7 @@ def map_texts(held: Any, change: Callable[[str], str]) -> Any:
 
 
 def read_plain_yaml(path: str | Path) -> Any:
-    """The settings of a file that may come from elsewhere, in which `${...}` would be filled from the environment here.
-
-    Args:
-        path: YAML that a program wrote, such as a run's `config.yaml`.
-
-    Raises:
-        ValueError: if a value asks to be filled in, or the file is not UTF-8.
-        OSError, yaml.YAMLError: as in reading.
-    """
+    """A YAML file's settings that may come from elsewhere; a ValueError if `${...}` would be filled from here."""
     from omegaconf import OmegaConf
 
     found = re.search(r"\\*\$\{[^}\n]{0,80}\}?", Path(path).read_text(encoding="utf-8"))

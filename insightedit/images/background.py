@@ -46,15 +46,10 @@ def compute_edit_map(edited: np.ndarray, round_trip: np.ndarray, threshold: floa
 def find_mask(difference: np.ndarray, edit_map: np.ndarray, threshold: float | None = None) -> np.ndarray:
     """Hysteresis threshold of the edit map, without specks and pinholes, grown a little.
 
-    Args:
-        difference: (S, S, 3) float, edited minus round trip, of a picture in [0, 1].
-        edit_map: (S, S) float32 in [0, 1].
-        threshold: difference in 0..1 that a changed region has to reach somewhere; it extends down to half of that.
-            None adapts to the model's noise: three times the map's median, held within 0.08 to 0.16, and 0.08 for a
-            change of tone.
-
-    Returns:
-        (S, S) bool.
+    `difference` (S, S, 3) is edited minus round trip, of a picture in [0, 1], `edit_map` (S, S) float32 in [0, 1]; the
+    mask is (S, S) bool. `threshold` is the difference in 0..1 that a changed region has to reach somewhere; it extends
+    down to half of that. None adapts to the model's noise: three times the map's median, held within 0.08 to 0.16, and
+    0.08 for a change of tone.
     """
     side = edit_map.shape[0]
     if threshold is None:
@@ -96,7 +91,7 @@ def hidden_share(picture: Picture, evidence: EditComparison) -> float:
 
 
 def native_edit(
-    picture: Picture, evidence: EditComparison, *, keep_detail: bool, rows: slice | None = None
+    picture: Picture, evidence: EditComparison, keep_detail: bool, rows: slice | None = None
 ) -> np.ndarray:
     """The edit on the picture's own pixels, (H, W, 3) float32 in [0, 255]; with `rows` only these.
 
@@ -139,11 +134,9 @@ def _depth(mask: np.ndarray, rows: slice, reach: int) -> np.ndarray:
         return depth
     top, left = max(0, rows.start - reach - 1), max(0, int(columns[0]) - 1)
     around = mask[top : rows.stop + reach + 1, left : int(columns[-1]) + 2]
-    here = slice(rows.start - top, rows.stop - top), slice(left, left + around.shape[1])
-    if around.all():
-        depth[:, here[1]] = reach + 1
-    else:
-        depth[:, here[1]] = np.asarray(ndimage.distance_transform_edt(around))[here[0]]
+    far = around.all()  # no pixel outside within reach
+    distance = np.full_like(around, reach + 1, np.float32) if far else ndimage.distance_transform_edt(around)
+    depth[:, left : left + around.shape[1]] = np.asarray(distance)[rows.start - top : rows.stop - top]
     return depth
 
 
@@ -185,8 +178,7 @@ def paste_edit(
         background_lock: outside the mask every value stays exactly the source's. False writes the whole picture.
 
     Returns:
-        The edited picture, in the source's size, mode and depth, and the mask, without pixels of alpha 0: what
-        nobody sees is no edit.
+        The edited picture, in the source's size, mode and depth, and the mask without pixels that nobody sees.
     """
     mask = native_mask(evidence, picture.size) if own_mask is None else own_mask
     mask = mask if (visible := picture.visible) is None else mask & visible

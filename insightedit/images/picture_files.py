@@ -1,17 +1,21 @@
-"""Files of pictures: which there are, and the one way to open them, with one list of formats and one error."""
+"""Files of pictures: which there are, the one way to open them, and data addresses that hold pictures."""
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_SIDE = 16_384  # pixels
 MAX_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
@@ -41,10 +45,9 @@ def is_picture_file(path: str | os.PathLike) -> bool:
     path = Path(path)
     if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
         return False
-    try:
+    with suppress(OSError):
         return path.is_file()
-    except OSError:
-        return False
+    return False
 
 
 @contextmanager
@@ -151,3 +154,25 @@ def _too_large(name: str, size: str) -> str:
         f"{name} is too large ({size}): the limit is {MAX_SIDE:,} px a side, {MAX_PIXELS:,} pixels in all; "
         "scale it down or cut out the part to edit."
     )
+
+
+def data_address(data: bytes, media_type: str) -> str:
+    """`data:MEDIA_TYPE;base64,...`."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def picture_address(picture: Image.Image, file_format: str = "PNG", **options: Any) -> str:
+    """A picture, of a mode that Pillow's format can hold, inside a data address; nothing but its pixels."""
+    buffer = io.BytesIO()
+    Image.frombytes(picture.mode, picture.size, picture.tobytes()).save(buffer, format=file_format, **options)
+    return data_address(buffer.getvalue(), f"image/{file_format.lower()}")
+
+
+def figure_address(figure: Figure) -> str:
+    """A plot as SVG inside a data address, without date and random names: equal plots give equal bytes."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "insightedit", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return data_address(buffer.getvalue(), "image/svg+xml")

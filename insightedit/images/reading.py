@@ -121,11 +121,7 @@ def read_rgb(source: PictureInput, name: str | None = None) -> np.ndarray:
 
 
 def read_pictures(source: PictureInput | Sequence[PictureInput]) -> list[Picture]:
-    """Read what `read_picture` takes, a list of it, a (B, C, H, W) tensor or a (B, H, W, C) array.
-
-    Raises:
-        ValueError: if there is none; and as `read_picture`.
-    """
+    """Read what `read_picture` takes, a list of it, a (B, C, H, W) tensor or a (B, H, W, C) array."""
     is_batch = (_is_tensor(source) or isinstance(source, np.ndarray)) and source.ndim == 4
     several: Any = source if is_batch or isinstance(source, list | tuple) else [source]
     if len(several) == 0:
@@ -136,9 +132,7 @@ def read_pictures(source: PictureInput | Sequence[PictureInput]) -> list[Picture
 def read_mask(source: PictureInput, size: tuple[int, int]) -> np.ndarray:
     """A mask, (H, W) bool: white (128 and brighter; transparent counts as white) may be edited.
 
-    Args:
-        source: what `read_picture` takes, or a bool array (H, W).
-        size: (width, height) that it has to have, the upright source's; or a `ValueError` says so.
+    `source` may also be a bool array (H, W); `size` is the upright picture's (width, height), else a ValueError.
     """
     if _is_tensor(source) and str(source.dtype) == "torch.bool":
         source = source.cpu().numpy()
@@ -329,9 +323,7 @@ def squash(rgb: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def stretch(
-    values: np.ndarray, size: tuple[int, int], *, smooth: bool = True, rows: slice | None = None
-) -> np.ndarray:
+def stretch(values: np.ndarray, size: tuple[int, int], smooth: bool = True, rows: slice | None = None) -> np.ndarray:
     """(h, w, C) float32 -> (H, W, C) float32 for `size` = (W, H): bicubic, or bilinear without overshoot.
 
     With `rows` only these of the result.

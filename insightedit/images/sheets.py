@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from insightedit.files import check_others, write_atomically, write_text
-from insightedit.images.data_addresses import picture_address
+from insightedit.images.picture_files import picture_address
 
 MARGIN, INK, PAPER = 20, (25, 25, 30), (255, 255, 255)
 GAP, LINE, HEADER = 4, 17, 44  # of a grid
@@ -134,9 +134,8 @@ class Tile:
     def address(self) -> str:
         """The picture as a data address."""
         image = Image.fromarray(self.pixels)
-        return picture_address(
-            image if max(image.size) <= SIDE else image.resize(self.shown, Image.Resampling.LANCZOS)
-        )
+        small = max(image.size) <= SIDE
+        return picture_address(image if small else image.resize(self.shown, Image.Resampling.LANCZOS))
 
 
 @dataclass(frozen=True)
@@ -198,12 +197,7 @@ class Sheet:
 
 
 def check_sheet_path(path: Path, endings: Sequence[str] = ENDINGS) -> None:
-    """Find what is wrong with a sheet's name before anything is read.
-
-    Raises:
-        ValueError: if it ends in something else, is a folder, or somebody's file.
-        FileNotFoundError: if its folder is missing.
-    """
+    """Find what is wrong with a sheet's name before anything is read: its ending, its folder, or somebody's file."""
     if path.suffix.lower() not in endings or path.is_dir():
         raise ValueError(f"the sheet {path} has to be a file that ends in {' or '.join(endings)}.")
     if not path.parent.is_dir():

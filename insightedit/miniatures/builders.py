@@ -11,31 +11,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import diffusers
 import torch
 import transformers
 
+from insightedit.miniatures import tokenizer as tokenizers
 from insightedit.miniatures.folders import replace_folder
 from insightedit.miniatures.sizes import Size, Tower, get_size
-from insightedit.miniatures.tokenizer import (
-    IMAGE_TOKEN,
-    interleaved_corpus,
-    scenes_corpus,
-    small_corpus,
-    train_clip_tokenizer,
-    train_llava_tokenizer,
-    train_t5_tokenizer,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PARTS = ("clip", "llava", "sd", "ip2p", "blip2", "t5", "pixart")
-# `scaling_factor` of an autoencoder with random weights; training measures the true one
-UNTRAINED_SCALE = 1.0
+UNTRAINED_SCALE = 1.0  # `scaling_factor` of an autoencoder with random weights; training measures the true one
 
 
 def build(
@@ -59,8 +48,8 @@ def build(
     size = get_size(size) if isinstance(size, str) else size
     extra: list[str] = []
     if corpus is None:
-        corpus = small_corpus() if size.name == "tiny" else scenes_corpus()
-        extra = [] if size.name == "tiny" or "t5" not in parts else interleaved_corpus()
+        corpus = tokenizers.small_corpus() if size.name == "tiny" else tokenizers.scenes_corpus()
+        extra = [] if size.name == "tiny" or "t5" not in parts else tokenizers.interleaved_corpus()
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
@@ -71,7 +60,7 @@ def build(
         if {"blip2", "t5"} & set(parts):
             torch.manual_seed(seed)
             with replace_folder(root / "t5") as folder:
-                t5_tokenizer = train_t5_tokenizer([*corpus, *extra], folder, size.reader.vocab_size)
+                t5_tokenizer = tokenizers.train_t5_tokenizer([*corpus, *extra], folder, size.reader.vocab_size)
                 config = _t5_config(size, t5_tokenizer, size.reader.text.layers)
                 transformers.T5EncoderModel(config).save_pretrained(folder)
             with replace_folder(root / "blip2") as folder:
@@ -88,19 +77,19 @@ def build(
 
 def _build_main(size: Size, root: Path, corpus: Sequence[str]) -> None:
     with replace_folder(root / "clip") as folder:
-        tokenizer = train_clip_tokenizer(corpus, folder, size.clip.vocab_size, size.clip.text_positions)
+        tokenizer = tokenizers.train_clip_tokenizer(corpus, folder, size.clip.vocab_size, size.clip.text_positions)
         clip = build_clip(size, tokenizer)
         clip.save_pretrained(folder)
         image_processor(size).save_pretrained(folder)
     with replace_folder(root / "llava") as folder:
-        llava_tokenizer = train_llava_tokenizer(corpus, folder, size.llava.vocab_size)
+        llava_tokenizer = tokenizers.train_llava_tokenizer(corpus, folder, size.llava.vocab_size)
         build_llava(size, clip, llava_tokenizer).save_pretrained(folder)
         transformers.LlavaProcessor(
             image_processor=image_processor(size),
             tokenizer=llava_tokenizer,
             patch_size=size.patch_size,
             vision_feature_select_strategy="default",
-            image_token=IMAGE_TOKEN,  # which it expands to one placeholder per patch
+            image_token=tokenizers.IMAGE_TOKEN,  # which it expands to one placeholder per patch
             num_additional_image_tokens=1,
         ).save_pretrained(folder)
     with replace_folder(root / "sd") as folder:
@@ -113,13 +102,8 @@ def build_clip(size: Size, tokenizer: transformers.CLIPTokenizer) -> transformer
     """CLIP whose pooled text state is read at the tokenizer's own end token."""
     part = size.clip
     shared = {"hidden_act": "gelu", "projection_dim": part.projection_dim}  # quick_gelu passes memory three times
-    text = {
-        **_tower(part.text),
-        **shared,
-        **_special_tokens(tokenizer),
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": part.text_positions,
-    }
+    text = {**_tower(part.text), **shared, **_special_tokens(tokenizer), "vocab_size": len(tokenizer)}
+    text["max_position_embeddings"] = part.text_positions
     vision = {**_tower(part.vision), **shared, "image_size": size.image_size, "patch_size": size.patch_size}
     return transformers.CLIPModel(
         transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=part.projection_dim)
@@ -158,7 +142,7 @@ def build_llava(
     config = transformers.LlavaConfig(
         vision_config=clip.config.vision_config,
         text_config=text_config,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_token_index=tokenizer.convert_tokens_to_ids(tokenizers.IMAGE_TOKEN),
         image_seq_length=size.num_patches,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
@@ -179,9 +163,8 @@ def copy_vision_tower(clip: transformers.CLIPModel, llava: transformers.LlavaFor
 def image_processor(size: Size) -> transformers.CLIPImageProcessor:
     """OpenAI CLIP's preprocessing (bicubic, centre crop, CLIP mean and deviation) at the miniature's size."""
     pixels = size.image_size
-    return transformers.CLIPImageProcessor(
-        size={"shortest_edge": pixels}, crop_size={"height": pixels, "width": pixels}
-    )
+    crop = {"height": pixels, "width": pixels}
+    return transformers.CLIPImageProcessor(size={"shortest_edge": pixels}, crop_size=crop)
 
 
 def save_generator(
@@ -201,10 +184,8 @@ def save_generator(
         "scheduler": noise_scheduler(),
     }
     if size.vae.kind == "kl":
-        pipeline = diffusers.StableDiffusionPipeline(
-            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        )
-        pipeline.save_pretrained(folder)
+        without = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        diffusers.StableDiffusionPipeline(**parts, **without).save_pretrained(folder)
         return
     for name, part in parts.items():
         part.save_pretrained(folder / name)
@@ -257,8 +238,7 @@ def build_vae(size: Size) -> diffusers.AutoencoderKL | diffusers.AutoencoderDC:
 
 def build_unet(size: Size, *, reads_source: bool = False) -> diffusers.UNet2DConditionModel:
     """Text-to-image UNet on the autoencoder's latents; InstructPix2Pix' kind if it reads the source's beside them."""
-    part = size.unet
-    latent_channels = size.vae.latent_channels
+    part, latent_channels = size.unet, size.vae.latent_channels
     down = tuple("CrossAttnDownBlock2D" if cross else "DownBlock2D" for cross in part.cross_attention)
     up = tuple("CrossAttnUpBlock2D" if cross else "UpBlock2D" for cross in reversed(part.cross_attention))
     global_text: dict[str, Any] = {}
@@ -335,16 +315,14 @@ def build_blip2(size: Size, tokenizer: transformers.T5Tokenizer) -> transformers
 
 def build_pixart(size: Size) -> diffusers.PixArtTransformer2DModel:
     """Text-to-image transformer with a learned variance, as PixArt-alpha's."""
-    part = size.pixart
-    width = part.num_heads * part.head_dim
-    latent_channels = size.vae.latent_channels
+    part, latent_channels = size.pixart, size.vae.latent_channels
     return diffusers.PixArtTransformer2DModel(
         num_attention_heads=part.num_heads,
         attention_head_dim=part.head_dim,
         in_channels=latent_channels,
         out_channels=2 * latent_channels,
         num_layers=part.num_layers,
-        cross_attention_dim=width,
+        cross_attention_dim=part.num_heads * part.head_dim,
         sample_size=size.image_size // size.latent_factor,
         patch_size=part.patch_size,
         caption_channels=size.reader.text.width,

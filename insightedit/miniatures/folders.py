@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from insightedit import files
 from insightedit.miniatures.sizes import MINI, SIZES, TINY
-from insightedit.modeling.model_ids import PREFIX, current_id
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from insightedit.modeling.pretrained import PREFIX, current_id
 
 RECIPE_FILES = ("builders.py", "sizes.py", "tokenizer.py")  # what the cached tiny models depend on
 MARKERS = {
@@ -33,18 +30,10 @@ OLD_ROOT = Path("runs/foundation")  # where version 0.1 put them
 
 
 def find_miniature(model_id: str) -> str:
-    """The folder of a miniature.
-
-    Args:
-        model_id: `miniature:SIZE/PART` (SIZE tiny or mini; PART clip, llava, sd, ip2p, blip2, t5 or pixart;
-            `foundation:` in its place is the spelling of 0.1).
+    """The folder of `miniature:SIZE/PART`: SIZE tiny or mini, PART one of `MARKERS`; `foundation:` as 0.1 spelled it.
 
     Tiny ones are built with random weights into the user's cache on first use; mini ones lie below
-    `$INSIGHTEDIT_MINIATURES`, or below `runs/miniatures/mini`.
-
-    Raises:
-        ValueError: if size or part do not exist.
-        FileNotFoundError: if mini was not trained here yet; the message names the command.
+    `$INSIGHTEDIT_MINIATURES`, or below `runs/miniatures/mini`. A FileNotFoundError says how to train what is not there.
     """
     model_id = current_id(model_id)
     size, _, part = model_id.removeprefix(PREFIX).partition("/")
@@ -78,30 +67,21 @@ def default_root(size: str) -> Path:
 
 def tiny_root() -> Path:
     """The cached tiny models; built on first use, safely with several processes at once."""
+    import torch
     import transformers
 
     recipe = transformers.__version__.encode()
     recipe += b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE_FILES)
     root = cache_dir() / f"miniatures-tiny-{hashlib.sha256(recipe).hexdigest()[:12]}"
-    if not _is_complete(root):
-        _build_tiny(root)
-    return root
-
-
-def _is_complete(root: Path) -> bool:
-    return all((root / marker).is_file() for marker in MARKERS.values())
-
-
-def _build_tiny(root: Path) -> None:
-    """Build into the cache. In a distributed run rank 0 does: transformers saves nothing on the other ranks."""
-    import torch
-
+    if _is_complete(root):
+        return root
+    # in a distributed run rank 0 builds: transformers saves nothing on the other ranks
     if not (torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank()):
         from insightedit.miniatures.builders import build
 
         with replace_folder(root, keep_existing=not root.is_dir()) as folder:
             build(TINY, folder)
-        return
+        return root
     deadline = time.monotonic() + WAIT_SECONDS
     while not _is_complete(root):
         if time.monotonic() > deadline:
@@ -110,6 +90,11 @@ def _build_tiny(root: Path) -> None:
                 "launch with `python -c 'from insightedit.miniatures.folders import tiny_root; tiny_root()'`"
             )
         time.sleep(0.2)
+    return root
+
+
+def _is_complete(root: Path) -> bool:
+    return all((root / marker).is_file() for marker in MARKERS.values())
 
 
 def cache_dir() -> Path:

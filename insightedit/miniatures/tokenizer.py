@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sentencepiece
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer, LlamaTokenizer, T5Tokenizer
 
 from insightedit.modeling.pretrained import load_pretrained
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 IMAGE_TOKEN = "<image>"
 PAD_TOKEN = "<pad>"
@@ -74,9 +72,6 @@ def train_llava_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_si
 
     Unknown 0, begin 1, end 2, then pieces, then `<image>` and `<pad>`, at most `vocab_size` in all. Characters that the
     sentences lack are covered by byte fallback.
-
-    Raises:
-        ValueError: if `vocab_size` cannot hold the 256 bytes and the special tokens.
     """
     if vocab_size < 320:
         raise ValueError(f"vocab_size must be at least 320 (256 bytes, special tokens, letters), got {vocab_size}")
@@ -84,15 +79,8 @@ def train_llava_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_si
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False}
     _train_sentencepiece(sentences, folder / "tokenizer.model", "bpe", vocab_size - 2, settings)
-    tokenizer = load_pretrained(
-        LlamaTokenizer,
-        folder,
-        model_max_length=1024,
-        padding_side="left",
-        add_bos_token=True,
-        add_eos_token=False,
-        legacy=False,
-    )
+    reading = {"model_max_length": 1024, "padding_side": "left", "add_bos_token": True, "add_eos_token": False}
+    tokenizer = load_pretrained(LlamaTokenizer, folder, legacy=False, **reading)
     tokenizer.add_special_tokens({"pad_token": PAD_TOKEN, "additional_special_tokens": [IMAGE_TOKEN]})
     tokenizer.save_pretrained(folder)
     return tokenizer
@@ -105,9 +93,6 @@ def train_clip_tokenizer(
 
     256 bytes, 256 bytes at a word's end, merges, begin, end, at most `vocab_size` in all; the end token also pads, as
     in CLIP. `model_max_length` counts begin and end, too.
-
-    Raises:
-        ValueError: if `vocab_size` is below the 514 obligatory tokens.
     """
     if vocab_size < 514:
         raise ValueError(f"vocab_size must be at least 514 (256 bytes twice, begin, end), got {vocab_size}")
@@ -128,9 +113,6 @@ def train_t5_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_size:
 
     Padding 0, end 1, unknown 2, then pieces, then the sentinels, at most `vocab_size` in all. Characters that the
     sentences lack become the unknown token, as in T5.
-
-    Raises:
-        ValueError: if `vocab_size` cannot hold letters and special tokens.
     """
     if vocab_size < 128:
         raise ValueError(f"vocab_size must be at least 128 (letters and special tokens), got {vocab_size}")
@@ -145,9 +127,7 @@ def train_t5_tokenizer(sentences: Sequence[str], folder: str | Path, vocab_size:
     return tokenizer
 
 
-def _train_sentencepiece(
-    sentences: Sequence[str], path: Path, kind: str, vocab_size: int, settings: dict[str, Any]
-) -> None:
+def _train_sentencepiece(sentences: Sequence[str], path: Path, kind: str, vocab_size: int, settings: Any) -> None:
     """One thread, so that the same text gives the same bytes."""
     with path.open("wb") as model_writer:
         sentencepiece.SentencePieceTrainer.train(

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @contextmanager
@@ -43,14 +40,7 @@ def avoid_cudnn_attention() -> None:
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
-    """A device of this machine.
-
-    Args:
-        device: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU if there is one.
-
-    Raises:
-        ValueError: if there is no such device, or it is none to compute on.
-    """
+    """A device of this machine: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU if there is one, else the CPU."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -37,13 +37,7 @@ _REMEDY = "weights and settings are of different models, or damaged; export or f
 
 
 def read_json(path: str | Path, limit: int = MAX_SETTINGS) -> dict[str, Any]:
-    """Settings from a JSON file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, is larger than `limit` bytes or too deep, or holds something else than
-            `{...}`.
-    """
+    """Settings from a JSON file of at most `limit` bytes that holds `{...}`, else a ValueError."""
     path = Path(path)
     try:
         if not path.is_file():
@@ -67,10 +61,7 @@ def read_json(path: str | Path, limit: int = MAX_SETTINGS) -> dict[str, Any]:
 def check_settings(path: Path, held: Mapping[str, Any], layers: int | None = None) -> None:
     """Refuse settings that name code, and numbers that would take all memory or all time.
 
-    Args:
-        path: their file, for messages.
-        held: settings, nested.
-        layers: most layers there can be, since each has a tensor of its own.
+    `layers` is the most that there can be, since each has a tensor of its own.
     """
     for key, value in _leaves_without_code(path, held):
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -198,12 +189,7 @@ def is_finite(values: Tensor) -> bool:
 
 
 def check_no_code(folder: Path) -> None:
-    """Refuse a local folder of transformers or diffusers that brings code, or points at other files for its weights.
-
-    Raises:
-        ValueError: for a Python file, a setting that names code, an index that leads elsewhere, or settings that cannot
-            be read.
-    """
+    """Refuse a local folder of transformers or diffusers that brings code, or points at other files for its weights."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix == ".py" or (path.name == "custom_generate" and path.is_dir()):
             raise ValueError(

@@ -7,17 +7,14 @@ weights without calling the module says so with `in_forward`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import is_compiled_module
 from peft import PeftModel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import nn
+from torch import nn
 
 GROUP_OFFLOADING = "group_offloading"  # diffusers' name of its hook
 

@@ -7,6 +7,7 @@ and fills weights that are missing with random numbers. Here it is off, in one p
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,27 +18,54 @@ from safetensors import SafetensorError
 
 from insightedit.config.load import ConfigError
 from insightedit.modeling.model_files import check_no_code, is_finite
-from insightedit.modeling.model_ids import processor_path, resolve_model_id
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import CLIPImageProcessor
 
 DIGEST_DIGITS = 16  # hex, of SHA-256
+PREFIX = "miniature:"
+OLD_PREFIX = "foundation:"  # in the configs of saved runs and the cards of saved models
+PARTS = {
+    "processor": "mllm",
+    "feature_extractor": "image_encoder",
+    "image_processor": "picture_encoder",
+    "tokenizer": "text_encoder",
+}
+"""Folder of a tokenizer or processor in a model folder -> folder of the part that it belongs to."""
+
+
+def current_id(model_id: Any) -> Any:
+    """A miniature's id as it is spelled now; whatever else is given stays as it is."""
+    is_old = isinstance(model_id, str) and model_id.startswith(OLD_PREFIX)
+    return PREFIX + model_id.removeprefix(OLD_PREFIX) if is_old else model_id
+
+
+def resolve_model_id(model_id: str) -> str:
+    """Turn a miniature's id into a folder, as `insightedit.miniatures.folders` does; others stay as they are."""
+    model_id = current_id(model_id)
+    if not model_id.startswith(PREFIX):
+        return model_id
+    # by name: what builds the miniatures stands above this module
+    return importlib.import_module("insightedit.miniatures.folders").find_miniature(model_id)
+
+
+def processor_path(model: str, name: str) -> str:
+    """Folder or hub id that the tokenizer or processor `name`, a key of `PARTS`, of a model is loaded from.
+
+    The folder `name` beside the model, if that is a part of a finished model or of a diffusers pipeline; else its own.
+    """
+    folder = Path(model)
+    beside = folder.with_name(name) if folder.name else folder
+    return str(beside) if folder.name == PARTS[name] and beside.is_dir() else model
 
 
 @contextmanager
 def open_base_model(key: str, model: str, what: str) -> Iterator[str]:
     """Load a base model inside this block, from the folder or hub id that it yields.
 
-    Args:
-        key: the setting that names it, for the message.
-        model: its value: folder, hub id, or a miniature's id.
-        what: what it should be, for the message.
-
-    Raises:
-        ConfigError: if loading fails, with the first line of the reason.
-        FileNotFoundError: if a miniature was not trained; says how to.
+    A failure becomes a ConfigError that tells the setting `key`, its value `model` (a folder, hub id, or miniature's
+    id), `what` it should be, and the first line of the reason.
     """
     place = resolve_model_id(model)
     try:
@@ -61,12 +89,7 @@ def load_image_processor(model: str) -> CLIPImageProcessor:
 
 
 def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
-    """`cls.from_pretrained`, without code, and with every weight that the class has.
-
-    Args:
-        cls: a class of transformers or diffusers, or derived from theirs.
-        source: folder or hub id.
-        **options: of its `from_pretrained`.
+    """`cls.from_pretrained` of a folder or hub id, for transformers and diffusers: no code, and every weight.
 
     Raises:
         OSError, ValueError: as the class does; and if a local folder names code or files elsewhere, weights are
@@ -92,11 +115,7 @@ def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
 
 
 def check_loaded(model: Any, report: Any, source: str | os.PathLike) -> None:
-    """Refuse a model with weights that its files did not give (the report is its loader's), or that are not finite.
-
-    Raises:
-        ValueError: naming the first.
-    """
+    """Refuse a model with weights that its files did not give (the report is its loader's), or that are not finite."""
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"{source} lacks {len(missing)} weights of a {type(model).__name__}, e.g. {missing[0]}, which would be "

@@ -24,11 +24,7 @@ class WholeModel(ModelMixin):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
     ) -> Any:
-        """As in diffusers, for whole folders only.
-
-        Raises:
-            ValueError: if a tensor is missing, has no place or another shape; names the first.
-        """
+        """As in diffusers; a ValueError names the first tensor that is missing, has no place or another shape."""
         wants_info = kwargs.pop("output_loading_info", False)
         place = os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
         try:
@@ -57,11 +53,7 @@ class WholeModel(ModelMixin):
 
     @functools.wraps(ModelMixin.save_pretrained)  # a pipeline reads from the signature what it may ask for
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """As in diffusers, if what is held can be loaded again.
-
-        Raises:
-            ValueError: if a tensor was lost, or something was put in (LoRA layers, fused projections).
-        """
+        """As in diffusers; a ValueError if a tensor was lost, or something put in (LoRA layers, fused projections)."""
         wanted = held = {name: tensor.shape for name, tensor in self.state_dict().items()}
         if getattr(self, "hf_quantizer", None) is None:
             with torch.device("meta"):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from insightedit.files import write_text
 from insightedit.images.background import EditComparison, native_edit, psnr
-from insightedit.images.data_addresses import picture_address
+from insightedit.images.picture_files import picture_address
 from insightedit.images.reading import Picture, PictureInput, read_picture, strips, to_rgb
 
 if TYPE_CHECKING:

@@ -32,12 +32,8 @@ def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
     sampler = SceneSampler(split="train", size=32, seed=seed)
     for index in range(count):
         sample = sampler[index]
-        yield sample.instruction
-        yield sample.expressive_instruction
-        yield sample.caption_source
-        yield sample.caption_target
-        for question, answer in sample.qa():
-            yield f"{question} {answer}"
+        yield from (sample.instruction, sample.expressive_instruction, sample.caption_source, sample.caption_target)
+        yield from (f"{question} {answer}" for question, answer in sample.qa())
 
 
 __all__ = [

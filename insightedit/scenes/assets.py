@@ -71,10 +71,9 @@ class Assets:
 
 @lru_cache(maxsize=8)
 def _load(folder: Path) -> Assets:
-    entries = read_metadata(folder)
     sprites: dict[str, Sprite] = {}
     photos: list[Photo] = []
-    for entry in entries:
+    for entry in read_metadata(folder):
         path = folder / entry["file"]
         if entry["kind"] == "sprite":
             name = entry["name"].lower()

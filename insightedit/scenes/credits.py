@@ -43,17 +43,11 @@ class Credit:
 def read_credits(assets: Assets, split: str | None = None) -> tuple[Credit, ...]:
     """Credits of all files, or of the sprites and the photographs that `split` shows."""
     splits = {photo.path: photo.split for photo in assets.photos}
-    credits = [
-        Credit(
-            entry["file"],
-            entry["kind"],
-            splits.get(assets.folder / entry["file"], ""),
-            entry.get("author") or NOT_STATED,
-            entry.get("source") or NOT_STATED,
-            entry.get("licence") or entry.get("license") or NOT_STATED,
-        )
-        for entry in read_metadata(assets.folder)
-    ]
+    credits = []
+    for entry in read_metadata(assets.folder):
+        said = (entry.get("author"), entry.get("source"), entry.get("licence") or entry.get("license"))
+        shown = splits.get(assets.folder / entry["file"], "")
+        credits.append(Credit(entry["file"], entry["kind"], shown, *(text or NOT_STATED for text in said)))
     return tuple(credit for credit in credits if split is None or credit.split in ("", split))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import permutations
+from itertools import accumulate, permutations
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,7 +55,7 @@ class RandomAccessSampler:
     def _pair(self, index: int, rng: Rng) -> tuple[Any, Any]:
         raise NotImplementedError
 
-    def _random(self, index: int, pair: bool = False) -> np.random.Generator:
+    def _random(self, index: int, pair: bool = False) -> Rng:
         """Numbers that belong to one sample alone, or to one minimal pair."""
         stream = STREAMS.index(self.stream) * 16 + SPLITS.index(self.split) * 2 + pair
         key = stream << 56 | (self.seed & 0xFFFFFF) << 32
@@ -100,12 +100,8 @@ def pick(rng: Rng, choices: Sequence[Drawn]) -> Drawn:
 
 def weighted(rng: Rng, weights: Mapping[str, int]) -> str:
     """One of the names, by weight."""
-    draw = int(rng.integers(sum(weights.values())))
-    for name, weight in weights.items():
-        draw -= weight
-        if draw < 0:
-            return name
-    raise AssertionError("weights do not sum up")
+    draw, ends = int(rng.integers(sum(weights.values()))), accumulate(weights.values())
+    return next(name for name, end in zip(weights, ends, strict=True) if draw < end)
 
 
 def draw_background(rng: Rng, split: str, assets: Assets) -> Background:
@@ -163,12 +159,11 @@ def refer(scene: Scene, targets: tuple[int, ...], category: str, assets: Assets 
     """
     if not targets:
         raise ValueError("refer() needs at least one target object.")
-    things = [scene.objects[i] for i in targets]
-    first = things[0]
+    first = scene.objects[targets[0]]
     if category == "multiple_objects":
-        if things[0].name == things[1].name:
-            return f"both {first.name}s" if not first.name.endswith("s") else f"both {first.name}es"
-        return f"the {first.name} and the {things[1].name}"
+        second = scene.objects[targets[1]].name
+        plural = f"{second}{'es' if second.endswith('s') else 's'}"
+        return f"both {plural}" if first.name == second else f"the {first.name} and the {second}"
     if category == "mirror":
         return f"the {first.name} in the mirror" if first.in_mirror else f"the {first.name} in front of the mirror"
     if category == "colour":
@@ -187,7 +182,7 @@ def _twins(rng: Rng, category: str, assets: Assets) -> Arranged | None:
     """Two of one class that differ in column, size or colour, and up to two others."""
     count = int(rng.integers(2, 5))
     names = _names(rng, assets, count - 1)
-    names = [names[0], *names]
+    names.insert(0, names[0])
     slots = [int(s) for s in rng.permutation(9)[:count]]
     if category == "left_right" and slots[0] % 3 == slots[1] % 3:
         return None

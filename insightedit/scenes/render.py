@@ -189,8 +189,15 @@ def tint(rgb: np.ndarray, colour: str) -> np.ndarray:
 def photometric(canvas: np.ndarray, operation: str) -> np.ndarray:
     """One of the global edits (MGIE's), (H, W, 3) uint8 -> the same."""
     x = canvas.astype(np.int32)
-    if operation == "blurry":
-        return _blur(canvas)
+    if operation == "blurry":  # a box blur, a sixteenth of the side wide, by running sums
+        radius = max(1, canvas.shape[0] // 32)
+        blurred, width = canvas.astype(np.int64), 2 * radius + 1
+        for axis in (0, 1):
+            padding = [(0, 0)] * 3
+            padding[axis] = (radius + 1, radius)
+            sums, length = np.cumsum(np.pad(blurred, padding, mode="edge"), axis=axis), canvas.shape[axis]
+            blurred = (np.take(sums, range(width, width + length), axis) - np.take(sums, range(length), axis)) // width
+        return blurred.astype(np.uint8)
     if operation in ("black and white", "sepia"):
         light = (x[..., 0] * 299 + x[..., 1] * 587 + x[..., 2] * 114) // 1000
         scale = (1000, 1000, 1000) if operation == "black and white" else (1080, 860, 620)
@@ -205,16 +212,3 @@ def photometric(canvas: np.ndarray, operation: str) -> np.ndarray:
         "inverted": ((-1000,) * 3, (255,) * 3),
     }[operation]
     return np.clip(x * np.array(scale) // 1000 + np.array(offset), 0, 255).astype(np.uint8)
-
-
-def _blur(canvas: np.ndarray) -> np.ndarray:
-    """Box blur, a sixteenth of the side wide, by running sums."""
-    radius = max(1, canvas.shape[0] // 32)
-    out = canvas.astype(np.int64)
-    for axis in (0, 1):
-        padding = [(0, 0)] * 3
-        padding[axis] = (radius + 1, radius)
-        sums = np.cumsum(np.pad(out, padding, mode="edge"), axis=axis)
-        width, length = 2 * radius + 1, canvas.shape[axis]
-        out = (np.take(sums, range(width, width + length), axis) - np.take(sums, range(length), axis)) // width
-    return out.astype(np.uint8)

@@ -29,6 +29,7 @@ CATEGORY_WEIGHTS = {
     "plain": 34, "left_right": 16, "relative_size": 10, "mirror": 8, "colour": 12, "multiple_objects": 10,
     "reasoning": 10,
 }  # fmt: skip
+UNTOLD = {"replace": ("multiple_objects",), "resize": ("multiple_objects", "relative_size")}  # categories of no use
 MIN_CHANGED = 0.004  # share of the pixels that an edit changes at least
 
 
@@ -176,18 +177,14 @@ class SceneSampler(RandomAccessSampler):
         self, index: int, rng: np.random.Generator, category: str | None = None, task: str | None = None
     ) -> EditSample:
         task = task or weighted(rng, TASK_WEIGHTS)
-        category = category or self._category(rng, task)
-        return self._first(lambda: self._attempt(index, rng, category, task), f"{category} {task} scene")
-
-    def _category(self, rng: np.random.Generator, task: str) -> str:
         if task in ("photometric", "add"):
-            return "plain"
-        weights = self._known(CATEGORY_WEIGHTS, task)
-        if task in ("replace", "resize"):
-            del weights["multiple_objects"]
-        if task == "resize":
-            del weights["relative_size"]
-        return weighted(rng, weights)
+            category = "plain"
+        elif category is None:
+            weights = self._known(CATEGORY_WEIGHTS, task)
+            for name in UNTOLD.get(task, ()):
+                del weights[name]
+            category = weighted(rng, weights)
+        return self._first(lambda: self._attempt(index, rng, category, task), f"{category} {task} scene")
 
     def _attempt(self, index: int, rng: np.random.Generator, category: str, task: str) -> EditSample | None:
         arranged = arrange(rng, category, self.assets)
@@ -227,8 +224,7 @@ class SceneSampler(RandomAccessSampler):
         if task == "resize":
             bigger = first.height <= HEIGHTS["medium"] and (first.height == HEIGHTS["small"] or bool(rng.integers(2)))
             return Edit(task, targets, bigger=bigger), None
-        names = scene.absent(self.assets.classes)
-        name = pick(rng, names)
+        name = pick(rng, scene.absent(self.assets.classes))
         if task == "replace":
             return Edit(task, targets, name=name), None
         return Edit(task, name=name, slot=pick(rng, scene.empty_slots)), None

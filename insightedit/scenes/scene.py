@@ -96,15 +96,13 @@ def apply_edit(scene: Scene, edit: Edit) -> Scene:
         return replace(scene, objects=(*scene.objects, new))
     if edit.task == "remove":
         return replace(scene, objects=tuple(o for i, o in enumerate(scene.objects) if i not in edit.targets))
-    factor = BIGGER if edit.bigger else SMALLER
     objects = list(scene.objects)
-    for number, thing in enumerate(objects):
-        if number not in edit.targets:
-            continue
+    for number in edit.targets:
+        thing = objects[number]
         if edit.task == "replace":
             objects[number] = replace(thing, name=edit.name or thing.name, colour=edit.colour, flip=edit.flip)
         elif edit.task == "recolour":
             objects[number] = replace(thing, colour=edit.colour)
         else:
-            objects[number] = replace(thing, height=thing.height * factor // 1000)
+            objects[number] = replace(thing, height=thing.height * (BIGGER if edit.bigger else SMALLER) // 1000)
     return replace(scene, objects=tuple(objects))

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from string import Formatter
 
 import numpy as np
 
@@ -105,8 +104,7 @@ class SubjectSample:
         return f"{self.backdrop.meaning} with {self._told_things()}"
 
     def _told_things(self) -> str:
-        told = (f"{wordings.article(wordings.describe(o))} {wordings.place(o.slot)}" for o in self.things)
-        return " and ".join(told)
+        return " and ".join(f"{wordings.article(wordings.describe(o))} {wordings.place(o.slot)}" for o in self.things)
 
     def candidates(self) -> dict[str, np.ndarray]:
         """Every picture that might have been drawn, none equal to the target.
@@ -156,10 +154,8 @@ class SubjectSampler(RandomAccessSampler):
         template = self._template(rng, wordings.PICTURE_TEMPLATES["create"])
         slots = tuple(int(s) for s in rng.permutation(9)[: len(subjects)])
         told = " and ".join(f"{wordings.PLACEHOLDER} {wordings.place(slot)}" for slot in slots)
-        fields = [field for _, field, _, _ in Formatter().parse(template.text) if field]
-        text = template.text.format(things=told, backdrop=backdrop.words)
-        words = (template.style, template.key, text)
-        backdrop_first = fields.index("backdrop") < fields.index("things")
+        words = (template.style, template.key, template.text.format(things=told, backdrop=backdrop.words))
+        backdrop_first = template.text.index("{backdrop}") < template.text.index("{things}")
         sample = SubjectSample(index, backdrop, subjects, slots, *words, self.renderer, backdrop_first)
         return sample if sample.is_clear() else None
 

@@ -6,6 +6,7 @@ a thousand word pieces has to read them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from insightedit.scenes.scene import SLOTS, Edit, Scene, SceneObject
@@ -100,8 +101,7 @@ TEMPLATES = {task: _templates(task, *texts) for task, texts in _TEXTS.items()}
 
 def _by_picture(template: Template) -> Template:
     """The same wording with a picture in place of the words for the new thing."""
-    text = template.text.replace("a {new}", PLACEHOLDER)
-    return replace(template, key=f"picture-{template.key}", text=text)
+    return replace(template, key=f"picture-{template.key}", text=template.text.replace("a {new}", PLACEHOLDER))
 
 
 PICTURE_TEMPLATES: dict[str, tuple[Template, ...]] = {
@@ -140,11 +140,7 @@ def article(noun: str) -> str:
 
 def fix_articles(text: str) -> str:
     """Turn `a apple` into `an apple`."""
-    words = text.split(" ")
-    for i in range(len(words) - 1):
-        if words[i] == "a" and words[i + 1][:1] in tuple("aeiou"):
-            words[i] = "an"
-    return " ".join(words)
+    return re.sub(r"(?<!\S)a (?=[aeiou])", "an ", text)
 
 
 def describe(thing: SceneObject) -> str:

@@ -23,7 +23,7 @@ from insightedit.datasets.mixture import fingerprint_changes
 from insightedit.files import installed_versions, write_text
 from insightedit.hub.network import MODEL_INDEX
 from insightedit.hub.secrets import read_plain_yaml
-from insightedit.modeling.model_ids import current_id
+from insightedit.modeling.pretrained import current_id
 from insightedit.training.checkpoint import TRAINER, CheckpointFolder, StageError, stage_weights
 
 if TYPE_CHECKING:

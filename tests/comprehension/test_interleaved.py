@@ -12,7 +12,7 @@ from transformers.models.blip_2.configuration_blip_2 import Blip2Config, Blip2QF
 
 from insightedit.comprehension.blip2_t5 import Blip2PictureEncoder, Blip2T5Comprehension
 from insightedit.comprehension.prompts import TASK_PREFIXES, check_placeholders, place_source
-from insightedit.modeling.model_ids import resolve_model_id
+from insightedit.modeling.pretrained import resolve_model_id
 from insightedit.types import TASKS, EditRecord, TokenBatch, task_of
 
 DOG, CAT, PARK = (np.full((20, 30, 3), value, np.uint8) for value in (30, 120, 220))

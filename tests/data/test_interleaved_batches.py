@@ -9,7 +9,7 @@ import torch
 from insightedit.comprehension.blip2_t5 import Blip2T5Comprehension
 from insightedit.config import load_config
 from insightedit.datasets.loader import Collator
-from insightedit.modeling.model_ids import resolve_model_id
+from insightedit.modeling.pretrained import resolve_model_id
 from insightedit.training.data import build_mixture
 from insightedit.types import EditRecord
 

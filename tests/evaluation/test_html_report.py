@@ -37,7 +37,7 @@ from insightedit.evaluation.reporting.tables import APART, CONTROL_GROUP, OURS
 from insightedit.evaluation.scenes import benchmark
 from insightedit.evaluation.scenes.benchmark import SceneOutputs, SceneSet, evaluate
 from insightedit.images import sheets
-from insightedit.images.data_addresses import figure_address
+from insightedit.images.picture_files import figure_address
 from tests.evaluation.test_scenes_benchmark import always_left, dim
 from tests.evaluation.toy import SIZE, ToySampler
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from insightedit.miniatures.builders import build
 from insightedit.miniatures.tokenizer import small_corpus
-from insightedit.modeling.model_ids import resolve_model_id
+from insightedit.modeling.pretrained import resolve_model_id
 from insightedit.training.miniatures import loop
 from insightedit.training.miniatures.cli import app
 from tests.miniatures.fakes import Squares

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from insightedit.miniatures import folders
 from insightedit.miniatures.folders import replace_folder, tiny_root
-from insightedit.modeling.model_ids import resolve_model_id
+from insightedit.modeling.pretrained import resolve_model_id
 
 
 @pytest.mark.parametrize("model_id", ["llava-hf/llava-1.5-7b-hf", "/some/folder", "runs/miniatures/mini/sd"])

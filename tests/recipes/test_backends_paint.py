@@ -72,7 +72,7 @@ def test_it_is_what_diffusers_paints(inpainter: DiffusersInpainter):
     import torch
 
     from data_recipes.backends.base import class_named
-    from insightedit.modeling.model_ids import resolve_model_id
+    from insightedit.modeling.pretrained import resolve_model_id
 
     pipeline = class_named("AutoPipelineForInpainting", "diffusers").from_pretrained(resolve_model_id(SD))
     pipeline.set_progress_bar_config(disable=True)
@@ -125,7 +125,7 @@ def test_a_pipeline_with_other_names_is_described_in_the_config():
 
 
 def test_parts_may_be_loaded_one_by_one(inpainter: DiffusersInpainter):
-    from insightedit.modeling.model_ids import resolve_model_id
+    from insightedit.modeling.pretrained import resolve_model_id
 
     part = {"class": "UNet2DConditionModel", "model": f"{resolve_model_id(SD)}/unet"}
     made = DiffusersInpainter(SD, size=64, steps=2, device="cpu", components={"unet": part})

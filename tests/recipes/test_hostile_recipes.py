@@ -26,7 +26,7 @@ def test_what_is_not_there(kind):
 
 @pytest.mark.parametrize("named", ["os:system", "subprocess:run", "builtins:open", "shutil:rmtree"])
 def test_what_makes_no_pipeline_is_not_called(named):
-    from insightedit.modeling.model_ids import resolve_model_id
+    from insightedit.modeling.pretrained import resolve_model_id
 
     made = DiffusersInpainter(SD, size=32, steps=1, device="cpu", pipeline_class=named)
     with pytest.raises(ValueError, match=f"pipeline_class is {named}, which makes no pipeline"):

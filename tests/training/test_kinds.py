@@ -74,7 +74,7 @@ def test_a_text_encoder_of_another_width_is_refused(tmp_path):
 def _stock(**changed):
     from diffusers import PixArtTransformer2DModel
 
-    from insightedit.modeling.model_ids import resolve_model_id
+    from insightedit.modeling.pretrained import resolve_model_id
 
     config = PixArtTransformer2DModel.load_config(resolve_model_id("miniature:tiny/pixart"), subfolder="transformer")
     return PixArtTransformer2DModel.from_config({**config, **changed})

@@ -18,7 +18,7 @@ from insightedit.export.card import carried_config, data_facts, training_facts
 from insightedit.export.checks import read_run
 from insightedit.export.folder import export_run, run_facts
 from insightedit.model.build import build_editor
-from insightedit.modeling.model_ids import processor_path
+from insightedit.modeling.pretrained import processor_path
 from insightedit.pipelines.loading import default_model, load_pipeline
 from insightedit.training.checkpoint import StageError, load_stage_weights, load_weights
 from insightedit.training.data import build_loader

@@ -205,7 +205,7 @@ def open_judge(options: JudgeOptions, device: str) -> Iterator[ChatClient | None
         return
     if options.kind == "local":
         from insightedit.chat.local import LocalClient
-        from insightedit.modeling.model_ids import resolve_model_id
+        from insightedit.modeling.pretrained import resolve_model_id
 
         where = resolve_model_id(options.model)
         name = None if where == options.model else options.model  # a miniature keeps the name that it was asked by

@@ -26,7 +26,7 @@ from insightedit.console import titled_table
 from insightedit.evaluation.core.failures import FAILURES
 from insightedit.evaluation.core.statistics import Rate, fleiss_kappa, group_by, mean, rate
 from insightedit.files import write_text
-from insightedit.images.data_addresses import picture_address
+from insightedit.images.picture_files import picture_address
 from insightedit.images.reading import read_rgb
 
 if TYPE_CHECKING:

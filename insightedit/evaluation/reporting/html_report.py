@@ -25,7 +25,7 @@ from insightedit.evaluation.reporting.runs import ReportRun, merge_runs, read_re
 from insightedit.evaluation.reporting.table_formatting import ARROWS, FEW_MARK, mark
 from insightedit.evaluation.reporting.tables import BINARY, MetricColumn
 from insightedit.files import write_text
-from insightedit.images.data_addresses import figure_address
+from insightedit.images.picture_files import figure_address
 from insightedit.images.provenance import save_picture
 
 if TYPE_CHECKING:

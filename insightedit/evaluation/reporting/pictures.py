@@ -18,7 +18,7 @@ from insightedit.evaluation.reporting.tables import BINARY
 from insightedit.evaluation.scenes.metrics import largest_change
 from insightedit.evaluation.scenes.report import Example
 from insightedit.images import sheets
-from insightedit.images.data_addresses import picture_address
+from insightedit.images.picture_files import picture_address
 from insightedit.images.reading import read_picture, to_rgb
 from insightedit.pipelines.report import heat_overlay
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from insightedit.export.card import base_facts, shown
 from insightedit.export.importers.mapping import Checkpoint, ImportReport, Rule, fill, translate
-from insightedit.modeling.model_ids import resolve_model_id
-from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.pretrained import load_pretrained, resolve_model_id
 
 ROLE_KEYS = {
     "llava": "comprehension.model",

@@ -18,8 +18,7 @@ from insightedit.export.card import shown
 from insightedit.export.importers.bases import card_of, empty_unet, open_base
 from insightedit.export.importers.mapping import Imported, ImportReport, Rule, fill, read_checkpoint, translate
 from insightedit.modeling.model_files import read_json
-from insightedit.modeling.model_ids import resolve_model_id
-from insightedit.modeling.pretrained import load_pretrained
+from insightedit.modeling.pretrained import load_pretrained, resolve_model_id
 
 NAME = "ip-adapter"
 BASES: dict[str, str | None] = {"model": None, "image_encoder": None}

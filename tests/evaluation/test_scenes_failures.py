@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.records import FAILURES
 from insightedit.evaluation.scenes.benchmark import case_of, tinted
 from insightedit.evaluation.scenes.details import (
     BY_KIND,

@@ -25,6 +25,23 @@ CONTROLS = (*CONTROL_ROWS, "no_op", "oracle_target", "constant_tint")
 _NAMES = ("run_id", "method", "bench", "bench_version", "sample_id", "metric_name", "protocol_hash")
 _TEXTS = ("category", "sampler", "cluster")
 _HEX = {"ckpt_sha": (7, 64), "out_png_sha256": (64, 64), "protocol_hash": (8, 64)}  # field -> digits, least and most
+FAILURES = {
+    "F1": "no edit",
+    "F2": "wrong object",
+    "F3": "right object, wrong attribute or class",
+    "F4": "partial edit",
+    "F5": "over-edit or leak",
+    "F6": "wrong place or size",
+    "F7": "wrong count, extra or duplicate objects",
+    "F8": "removal residue or poor fill",
+    "F9": "subject identity lost",
+    "F10": "artefact, blur, broken geometry",
+    "F11": "global colour or tone drift",
+    "F12": "reasoning misread",
+    "F13": "crop or alignment shift",
+    "F14": "ambiguous or bad sample",
+}
+"""The ways in which an edit fails, for people, judges and exact scenes alike."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,11 +44,6 @@ class Interval:
         """Whether there are too few samples to say much."""
         return self.n < FEW
 
-    @property
-    def half_width(self) -> float | None:
-        """Half of the interval's length; None without interval."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
-
 
 @dataclass(frozen=True)
 class Comparison:

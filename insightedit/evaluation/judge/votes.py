@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from insightedit.chat.rubrics import limited_size
 from insightedit.console import titled_table
-from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.records import FAILURES
 from insightedit.evaluation.core.statistics import Rate, fleiss_kappa, group_by, mean, rate
 from insightedit.files import write_text
 from insightedit.images.picture_files import picture_address

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insightedit.console import titled_table
-from insightedit.evaluation.core.failures import FAILURES
-from insightedit.evaluation.core.records import read_records, write_records
+from insightedit.evaluation.core.records import FAILURES, read_records, write_records
 from insightedit.evaluation.core.run_folder import RECORDS, RUN
 from insightedit.evaluation.core.statistics import Rate, mcnemar
 from insightedit.evaluation.reporting.pictures import contact_sheet, example_card

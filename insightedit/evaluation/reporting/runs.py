@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from insightedit.evaluation.core import run_folder
 from insightedit.evaluation.core.columns import MetricValues, ValuesKey, gather
-from insightedit.evaluation.core.failures import FAILURES
-from insightedit.evaluation.core.records import MetricRecord, read_records
+from insightedit.evaluation.core.records import FAILURES, MetricRecord, read_records
 from insightedit.evaluation.core.run_folder import RunCard, RunSample
 from insightedit.evaluation.reporting.tables import MetricColumn
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from insightedit.evaluation.core.failures import FAILURES
+from insightedit.evaluation.core.records import FAILURES
 from insightedit.evaluation.core.statistics import rate
 from insightedit.evaluation.judge.votes import (
     RaterFile,

@@ -13,8 +13,7 @@ from diffusers.models.modeling_utils import get_parameter_dtype
 from einops import rearrange
 from torch import Tensor, nn
 
-from insightedit.bridging.one_sided import OneSidedTransformer
-from insightedit.bridging.two_way import FourierPositions, TwoWayTransformer
+from insightedit.bridging.two_way import FourierPositions, OneSidedTransformer, TwoWayTransformer
 
 BimKind = Literal["two_way", "self_attention", "mlp"]
 BIM_KINDS: tuple[BimKind, ...] = ("two_way", "self_attention", "mlp")

@@ -118,13 +118,8 @@ def spread(text_states: Tensor) -> Tensor:
 
     A Q-Former can collapse silently to identical rows; this is the number to watch. It is the share of the
     states' energy that is not in their common mean, and does not depend on their scale:
-    sqrt(sum |row - mean row|^2 / sum |row|^2), averaged over the batch.
-
-    Args:
-        text_states: (B, Q, D_text) any float dtype.
-
-    Returns:
-        Scalar float32 in [0, 1].
+    sqrt(sum |row - mean row|^2 / sum |row|^2), averaged over the batch. (B, Q, D_text) of any float dtype -> scalar
+    float32 in [0, 1].
     """
     states = text_states.float()
     deviation = (states - states.mean(dim=1, keepdim=True)).square().sum(dim=(1, 2))

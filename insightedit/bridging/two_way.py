@@ -1,7 +1,9 @@
 """Two-way transformer: text tokens and image patches read each other in turn.
 
 Source: Segment Anything, section A (mask decoder), in the form SmartEdit uses it; the same maths as
-`transformers.models.sam.SamTwoWayTransformer`.
+`transformers.models.sam.SamTwoWayTransformer`. What stands in its place when the exchange itself is ablated is below
+(SmartEdit, supplement, table 1: Exp 2 self-attention, Exp 3 MLP): how those layers were built is not told, so they are
+ours, of the same sizes, with no path from one side to the other.
 """
 
 from __future__ import annotations
@@ -16,16 +18,9 @@ from insightedit.bridging.attention import Attention
 
 
 class FourierPositions(nn.Module):
-    """Random Fourier code of the positions on a square grid.
+    """Random Fourier code of the positions on a square grid: half sines, half cosines, so `width` is even.
 
-    The random frequencies belong to the model: they are a saved buffer, not drawn anew at every start.
-
-    Args:
-        width: width of the code, even: half sines, half cosines.
-        scale: standard deviation of the frequencies.
-
-    Raises:
-        ValueError: if `width` is odd.
+    The random frequencies, of deviation `scale`, belong to the model: a saved buffer, not drawn anew at every start.
 
     Source: Tancik et al., Fourier features; Segment Anything's `PositionEmbeddingRandom`.
     """
@@ -120,3 +115,43 @@ class TwoWayTransformer(nn.Module):
             tokens, image = block(tokens, image, token_positions, image_positions)
         attended = self.final_attn(tokens + token_positions, image + image_positions, image)
         return self.final_norm(tokens + attended), image
+
+
+class OneSidedBlock(nn.Module):
+    """Rows of one side read each other (unless not `attends`), then a feed-forward part; post-norm, as two-way."""
+
+    def __init__(self, *, width: int, num_heads: int, mlp_dim: int, attends: bool) -> None:
+        super().__init__()
+        self.self_attn = Attention(width, num_heads=num_heads) if attends else None
+        self.self_attn_norm = nn.LayerNorm(width) if attends else None
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_dim), nn.ReLU(), nn.Linear(mlp_dim, width))
+        self.mlp_norm = nn.LayerNorm(width)
+
+    def forward(self, rows: Tensor, positions: Tensor) -> Tensor:
+        """Rows (B, N, width) -> the same; `positions` (N, width) join where rows are queries or keys."""
+        if self.self_attn is not None and self.self_attn_norm is not None:
+            placed = rows + positions
+            rows = self.self_attn_norm(rows + self.self_attn(placed, placed, rows))
+        return self.mlp_norm(rows + self.mlp(rows))
+
+
+class OneSidedTransformer(nn.Module):
+    """Blocks on the text tokens and blocks on the image patches, side by side; the sibling of `TwoWayTransformer`.
+
+    With `attends` self-attention and feed-forward, else feed-forward alone (an MLP on every row).
+    """
+
+    def __init__(self, *, depth: int, width: int, num_heads: int, mlp_dim: int, attends: bool) -> None:
+        super().__init__()
+        sizes = {"width": width, "num_heads": num_heads, "mlp_dim": mlp_dim, "attends": attends}
+        self.token_blocks = nn.ModuleList(OneSidedBlock(**sizes) for _ in range(depth))
+        self.image_blocks = nn.ModuleList(OneSidedBlock(**sizes) for _ in range(depth))
+
+    def forward(self, tokens: Tensor, image: Tensor, image_positions: Tensor) -> tuple[Tensor, Tensor]:
+        """As `TwoWayTransformer.forward`, but what comes out of each side depends on that side alone."""
+        token_positions = tokens
+        for block in self.token_blocks:
+            tokens = block(tokens, token_positions)
+        for block in self.image_blocks:
+            image = block(image, image_positions)
+        return tokens, image

@@ -7,7 +7,7 @@ import torch
 
 from insightedit.bridging.bim import BIM
 from insightedit.bridging.bridge import EditBridge
-from insightedit.bridging.one_sided import OneSidedTransformer
+from insightedit.bridging.two_way import OneSidedTransformer
 from tests.bridging.test_bim import SMALL, open_outputs
 
 KINDS = ["self_attention", "mlp"]

@@ -175,7 +175,7 @@ def test_fields_that_are_unknown_or_missing_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("[1]", "one JSON object, not list"), ("{", "Expecting property name"), ('{"seed": "x"}', "lacks bench")],
+    [("[1]", r"one JSON object, not \[1\]"), ("{", "Expecting property name"), ('{"seed": "x"}', "lacks bench")],
 )
 def test_damage_names_file_and_line(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "records.jsonl"

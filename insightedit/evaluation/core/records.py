@@ -204,7 +204,7 @@ def read_records(path: Path) -> Iterator[MetricRecord]:
             try:
                 entries = json.loads(line)
                 if not isinstance(entries, dict):
-                    raise ValueError("a line holds one JSON object, and this holds another value")
+                    raise ValueError(f"a line holds one JSON object, not {json.dumps(entries)[:40]}")
                 record = MetricRecord.from_dict(entries)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}:{number} is no record ({error})") from error

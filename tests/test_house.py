@@ -38,8 +38,8 @@ KNOWN_CIRCLES: tuple[tuple[str, ...], ...] = ()
 """Rooms of one floor that import each other today."""
 CEILINGS = {
     "root modules of insightedit": 8,
-    "lines of insightedit and data_recipes": 59800,
-    "functions with more than 8 parameters": 16,
+    "lines of insightedit and data_recipes": 48000,
+    "functions with more than 8 parameters": 6,
     "class names defined twice": 0,
     "imports of insightedit from data_recipes": 0,
     "imports of data_recipes from above datasets": 0,

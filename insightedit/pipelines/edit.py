@@ -38,28 +38,31 @@ from insightedit.types import EditCondition
 
 
 class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
-    """Edits images by instruction; `_settings` lists what else its constructor takes, see `FolderPipeline`."""
+    """Edits images by instruction. Beside its parts the constructor takes settings by name.
+
+    Args:
+        resolution: side in pixels of the square that the model draws.
+        num_edit_tokens: R; `edit_token` is their name pattern.
+        scale_source_latents: as trained; InstructPix2Pix and SmartEdit do not scale.
+        default_guidance_scale: s_T where a call names none; `default_image_guidance_scale` s_I,
+            `image_prompt_scale` lambda, and `default_num_inference_steps` likewise.
+        describe_prompt: what `describe=True` asks the language model.
+        expressive: it was trained to write what will change before it edits (MGIE).
+        max_new_tokens: of the longest text that it writes; `no_repeat_ngram_size` as in `generate_text`.
+        states_before_tokens: see `LlavaComprehension`; as trained.
+        known_words: every word that the model was taught, parted by spaces; None where nobody knows.
+        lowercase_instructions: it was trained on lower-case text only.
+    """
 
     model_cpu_offload_seq = "mllm->bridge->image_encoder->unet->vae"
     _optional_components = ["image_encoder", "feature_extractor"]  # noqa: RUF012 - diffusers' contract
     _settings: ClassVar[dict[str, Any]] = {
-        "resolution": 256,  # side in pixels of the square that the model draws
-        "num_edit_tokens": 32,  # R
-        "edit_token": "<img_{index}>",  # name pattern of the edit tokens
-        "scale_source_latents": False,  # as trained; InstructPix2Pix and SmartEdit do not scale
-        "default_guidance_scale": 7.5,  # s_T where a call names none
-        "default_image_guidance_scale": 1.5,  # s_I where a call names none
-        "default_num_inference_steps": 50,
-        "image_prompt_scale": 1.0,  # lambda where a call names none
-        "describe_prompt": "How does the picture look after this edit: {instruction}",  # asked by `describe=True`
-        # the language model was trained to write what will change before it edits (MGIE's expressive instruction)
-        "expressive": False,
-        "max_new_tokens": 64,  # of the longest text that the language model writes
-        "no_repeat_ngram_size": 0,  # see `LlavaComprehension.generate_text`
-        "states_before_tokens": False,  # see `LlavaComprehension`; as trained
-        "known_words": None,  # every word that the model was taught, parted by spaces; None where nobody knows
-        "lowercase_instructions": False,  # the model was trained on lower-case text only
-    }
+        "resolution": 256, "num_edit_tokens": 32, "edit_token": "<img_{index}>", "scale_source_latents": False,
+        "default_guidance_scale": 7.5, "default_image_guidance_scale": 1.5, "default_num_inference_steps": 50,
+        "image_prompt_scale": 1.0, "describe_prompt": "How does the picture look after this edit: {instruction}",
+        "expressive": False, "max_new_tokens": 64, "no_repeat_ngram_size": 0, "states_before_tokens": False,
+        "known_words": None, "lowercase_instructions": False,
+    }  # fmt: skip
 
     def __init__(
         self,

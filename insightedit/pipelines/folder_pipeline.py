@@ -42,7 +42,8 @@ class FolderPipeline(DiffusionPipeline):
             own: Any = cls.__init__
             parts = [one for one in inspect.signature(own).parameters.values() if one.name != "settings"]
             settings = [
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in cls._settings
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+                for name, default in cls._settings.items()
             ]
             own.__signature__ = inspect.Signature([*parts, *settings])
 

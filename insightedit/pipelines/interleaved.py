@@ -28,24 +28,23 @@ from insightedit.pipelines.inputs import EditRequest, pair_references
 class InterleavedEditPipeline(EditPipeline):
     """Edits, and draws given subjects, by instructions that carry pictures.
 
-    `_settings` lists what else its constructor takes, see `FolderPipeline`.
+    Args:
+        resolution: side in pixels of the square that the model draws.
+        max_length: tokens of one instruction, pictures included; of pictures at most `max_references`.
+        scale_source_latents: as trained; MIGE scales.
+        default_guidance_scale: for edits, where a call names none, and so its neighbours; on a blank canvas
+            `default_creation_guidance_scale` and `default_creation_inference_steps` count.
+        source_in_text: as trained: the source is one of the instruction's pictures.
+        known_words: as in `InsightEditPipeline`, and so `lowercase_instructions`.
     """
 
     model_cpu_offload_seq = "picture_encoder->text_encoder->bridge->transformer->vae"
     _settings: ClassVar[dict[str, Any]] = {
-        "resolution": 512,  # side in pixels of the square that the model draws
-        "max_length": 256,  # tokens of one instruction, pictures included
-        "max_references": 4,  # of one instruction
-        "scale_source_latents": True,  # as trained; MIGE scales
-        "default_guidance_scale": 5.0,  # for edits, where a call names none
-        "default_image_guidance_scale": 1.0,
-        "default_num_inference_steps": 60,
-        "default_creation_guidance_scale": 7.0,  # on a blank canvas
-        "default_creation_inference_steps": 50,
-        "source_in_text": True,  # as trained: the source is one of the instruction's pictures
-        "known_words": None,  # as in `InsightEditPipeline`
-        "lowercase_instructions": False,
-    }
+        "resolution": 512, "max_length": 256, "max_references": 4, "scale_source_latents": True,
+        "default_guidance_scale": 5.0, "default_image_guidance_scale": 1.0, "default_num_inference_steps": 60,
+        "default_creation_guidance_scale": 7.0, "default_creation_inference_steps": 50, "source_in_text": True,
+        "known_words": None, "lowercase_instructions": False,
+    }  # fmt: skip
 
     def __init__(
         self,

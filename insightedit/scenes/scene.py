@@ -97,8 +97,9 @@ def apply_edit(scene: Scene, edit: Edit) -> Scene:
     if edit.task == "remove":
         return replace(scene, objects=tuple(o for i, o in enumerate(scene.objects) if i not in edit.targets))
     objects = list(scene.objects)
-    for number in edit.targets:
-        thing = objects[number]
+    for number, thing in enumerate(scene.objects):
+        if number not in edit.targets:
+            continue
         if edit.task == "replace":
             objects[number] = replace(thing, name=edit.name or thing.name, colour=edit.colour, flip=edit.flip)
         elif edit.task == "recolour":

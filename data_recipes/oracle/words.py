@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from data_recipes.steps import wording
+from insightedit.images.tones import TONES
 from insightedit.scenes.assets import Assets
-from insightedit.scenes.scene import COLOURS, HEIGHTS, PHOTOMETRIC, SLOTS, Scene, SceneObject
-from insightedit.scenes.wordings import PLACES, TEMPLATES, article, describe, operation_words, place
+from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOTS, Scene, SceneObject
+from insightedit.scenes.wordings import PLACES, TEMPLATES, article, describe, place
 
 SIZES = ("small", "medium-sized", "large")
 _BOUNDS = ((HEIGHTS["small"] + HEIGHTS["medium"]) // 2, (HEIGHTS["medium"] + HEIGHTS["large"]) // 2)
 _SLOT_OF = {words: SLOTS.index(name) for name, words in PLACES.items()}
-_OPERATIONS = {operation_words(name): name for name in PHOTOMETRIC}
 
 # what the oracle chat writes
 SIMPLE = {
@@ -197,8 +197,7 @@ def _meaning(task: str, said: Mapping[str, str | None]) -> Meaning | None:
                 return None
             new = replace(new, slot=slot)
     bigger = None if said.get("size") is None else said["size"] == "bigger"
-    operation = None if said.get("op") is None else _OPERATIONS[said["op"] or ""]
-    return Meaning(task, things, new, said.get("colour"), bigger, operation)
+    return Meaning(task, things, new, said.get("colour"), bigger, said.get("op"))
 
 
 @lru_cache(maxsize=1)
@@ -210,7 +209,7 @@ def _forms() -> tuple[tuple[str, re.Pattern[str]], ...]:
         "where": f"(?P<where>{_any_of(_SLOT_OF)})",
         "colour": f"(?P<colour>{_any_of(COLOURS)})",
         "size": "(?P<size>bigger|smaller)",
-        "op": f"(?P<op>{_any_of(_OPERATIONS)})",
+        "op": f"(?P<op>{_any_of(TONES)})",
     }
     forms = []
     for task, text in _wordings():

@@ -11,7 +11,7 @@ from insightedit.scenes.render import Subject, is_held_out_subject
 from insightedit.scenes.sampler import EditSample, SceneSampler, SegmentationSample
 from insightedit.scenes.scene import CATEGORIES, COLOURS, PHOTOMETRIC, SLOTS, TASKS, Edit, Scene, apply_edit
 from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
-from insightedit.scenes.wordings import PICTURE_TEMPLATES, PLACES, TEMPLATES, operation_words
+from insightedit.scenes.wordings import PICTURE_TEMPLATES, PLACES, TEMPLATES
 
 CLASSES: tuple[str, ...] = Assets.embedded().classes
 
@@ -20,7 +20,7 @@ def known_words(pictures_too: bool = False) -> list[str]:
     """Every word of the training split's instructions, sorted; `pictures_too`: also of those with pictures in them."""
     tables = (TEMPLATES, PICTURE_TEMPLATES) if pictures_too else (TEMPLATES,)
     told = [t.text for table in tables for group in table.values() for t in group if not t.held_out]
-    told += [*COLOURS, *PLACES.values(), *map(operation_words, PHOTOMETRIC)]
+    told += [*COLOURS, *PLACES.values(), *PHOTOMETRIC]
     told += ["both", "bigger", "smaller", "in front of the mirror"]
     for sprite in Assets.embedded().sprites.values():
         told += [sprite.name, f"{sprite.name}{'es' if sprite.name.endswith('s') else 's'}", sprite.fact, "an"]

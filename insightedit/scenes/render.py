@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from PIL import Image
 
+from insightedit.images.tones import apply_tone
 from insightedit.scenes.assets import Assets, load_photo, load_sprite
 from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOT_CENTRES, Background, Scene, SceneObject
 from insightedit.scenes.wordings import PLACEHOLDER, article
@@ -97,7 +98,7 @@ class Renderer:
         """Things over `canvas`, in place, back to front; then a global change of the whole."""
         for thing in things:
             self.paste(canvas, thing)
-        return canvas if look is None else photometric(canvas, look)
+        return canvas if look is None else apply_tone(canvas, look)
 
     def ground(self, scene: Scene) -> np.ndarray:
         """A fresh (size, size, 3) uint8 picture of what stands behind the objects: background, and perhaps a mirror.
@@ -184,31 +185,3 @@ def tint(rgb: np.ndarray, colour: str) -> np.ndarray:
     light = (rgb[..., 0] * 299 + rgb[..., 1] * 587 + rgb[..., 2] * 114) // 1000
     shade = 90 + light * 165 // 255  # dark parts stay visible
     return np.minimum(255, np.array(COLOURS[colour], dtype=np.uint32) * shade[..., None] // 215)
-
-
-def photometric(canvas: np.ndarray, operation: str) -> np.ndarray:
-    """One of the global edits (MGIE's), (H, W, 3) uint8 -> the same."""
-    x = canvas.astype(np.int32)
-    if operation == "blurry":  # a box blur, a sixteenth of the side wide, by running sums
-        radius = max(1, canvas.shape[0] // 32)
-        blurred, width = canvas.astype(np.int64), 2 * radius + 1
-        for axis in (0, 1):
-            padding = [(0, 0)] * 3
-            padding[axis] = (radius + 1, radius)
-            sums, length = np.cumsum(np.pad(blurred, padding, mode="edge"), axis=axis), canvas.shape[axis]
-            blurred = (np.take(sums, range(width, width + length), axis) - np.take(sums, range(length), axis)) // width
-        return blurred.astype(np.uint8)
-    if operation in ("black and white", "sepia"):
-        light = (x[..., 0] * 299 + x[..., 1] * 587 + x[..., 2] * 114) // 1000
-        scale = (1000, 1000, 1000) if operation == "black and white" else (1080, 860, 620)
-        return np.clip(light[..., None] * np.array(scale) // 1000, 0, 255).astype(np.uint8)
-    scale, offset = {
-        "brighter": ((1250,) * 3, (30,) * 3),
-        "darker": ((550,) * 3, (0,) * 3),
-        "warmer": ((1150, 1000, 720), (15, 0, 0)),
-        "cooler": ((720, 960, 1150), (0, 0, 20)),
-        "more contrast": ((1600,) * 3, (-77,) * 3),
-        "less contrast": ((450,) * 3, (70,) * 3),
-        "inverted": ((-1000,) * 3, (255,) * 3),
-    }[operation]
-    return np.clip(x * np.array(scale) // 1000 + np.array(offset), 0, 255).astype(np.uint8)

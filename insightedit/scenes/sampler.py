@@ -200,7 +200,7 @@ class SceneSampler(RandomAccessSampler):
         reference = refer(scene, targets, category, self.assets) if edit.targets else ""
         text = template.text.format(
             ref=reference, new=edit.name, colour=edit.colour, size="bigger" if edit.bigger else "smaller",
-            op=wordings.operation_words(edit.operation or ""), place=wordings.place(edit.slot or 0),
+            op=edit.operation, place=wordings.place(edit.slot or 0),
         )  # fmt: skip
         words = (template.style, template.key, wordings.fix_articles(text))
         sample = EditSample(index, scene, edit, category, *words, self.renderer, subject)

@@ -15,8 +15,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (45, 45, 50),
 }  # fmt: skip
 PHOTOMETRIC: tuple[str, ...] = (
-    "brighter", "darker", "black and white", "sepia", "warmer", "cooler", "more contrast", "less contrast",
-    "inverted", "blurry",
+    "brighter", "darker", "black and white", "sepia", "warmer", "cooler", "higher in contrast",
+    "lower in contrast", "inverted", "blurry",
 )  # fmt: skip
 TASKS = ("remove", "replace", "recolour", "add", "resize", "photometric")
 CATEGORIES = ("plain", "left_right", "relative_size", "mirror", "colour", "multiple_objects", "reasoning")
@@ -82,7 +82,7 @@ class Edit:
     colour: str | None = None  # new colour (recolour), or the tint of the new object (add, replace)
     slot: int | None = None  # where (add)
     bigger: bool = True  # direction (resize)
-    operation: str | None = None  # one of `PHOTOMETRIC`
+    operation: str | None = None  # a tone, see `insightedit.images.tones`
     flip: bool = False  # whether the new object (add, replace) is mirrored left to right
 
 

@@ -120,7 +120,6 @@ PICTURE_TEMPLATES: dict[str, tuple[Template, ...]] = {
         ["please show {things} on {backdrop}", "start from {backdrop} and put {things} on it"],
     ),
 }  # fmt: skip
-OPERATION_WORDS = {"more contrast": "rich in contrast", "less contrast": "poor in contrast"}
 PLACES = {
     "top left": "at the top left", "top": "at the top", "top right": "at the top right", "left": "at the left side",
     "middle": "in the middle", "right": "at the right side", "bottom left": "at the bottom left",
@@ -149,15 +148,10 @@ def describe(thing: SceneObject) -> str:
     return f"{colour}{thing.name}{' in the mirror' if thing.in_mirror else ''}"
 
 
-def operation_words(operation: str) -> str:
-    """A photometric operation as an adjective."""
-    return OPERATION_WORDS.get(operation, operation)
-
-
 def expressive(scene: Scene, edit: Edit) -> str:
     """The instruction with every reference resolved: which object, where, what changes (MGIE's L_ins)."""
     if edit.task == "photometric":
-        return f"make the whole picture {operation_words(edit.operation or '')}"
+        return f"make the whole picture {edit.operation}"
     if edit.task == "add":
         return f"add {_new_thing(edit)} {place(edit.slot or 0)}"
     things = [scene.objects[i] for i in edit.targets]
@@ -177,7 +171,7 @@ def _new_thing(edit: Edit) -> str:
 
 def caption(scene: Scene) -> str:
     """One sentence that names every object and its place."""
-    look = f"{operation_words(scene.photometric)} " if scene.photometric else ""
+    look = f"{scene.photometric} " if scene.photometric else ""
     start = fix_articles(f"a {look}photo")
     if not scene.objects:
         return f"{start} with nothing in it"

@@ -112,7 +112,7 @@ DOG, FOX = Phrase("dog"), Phrase("fox")
         ("add a fox at the top left", Meaning("add", (), Phrase("fox", slot=TOP_LEFT))),
         ("There is nothing at the top left, so put a fox there.", Meaning("add", (), Phrase("fox", slot=TOP_LEFT))),
         ("remove the dog and the fox", Meaning("remove", (DOG, FOX))),
-        ("make the photo rich in contrast", Meaning("photometric", operation="more contrast")),
+        ("make the photo higher in contrast", Meaning("photometric", operation="higher in contrast")),
         ("let the fox stand in for the dog", Meaning("replace", (DOG,), FOX)),
     ],
 )

@@ -17,8 +17,8 @@ from itertools import chain
 import numpy as np
 
 from insightedit.evaluation.scenes.graph import GIVEN, NO_GROUNDS, GraphCase, PlacedSprite, SceneGraph
+from insightedit.images.tones import LOCAL_TONES, apply_tone
 from insightedit.scenes.candidates import moved
-from insightedit.scenes.render import photometric
 from insightedit.scenes.scene import COLOURS, SLOT_CENTRES, SceneObject
 
 MIN_GAIN = 0.05  # share of the squared distance that a better guess has to take away
@@ -30,7 +30,6 @@ STEPS = (50, 25, 12)  # thousandths of the side, of the search for the exact pla
 MAX_MOVES = 4  # at each step width
 MIN_BACKGROUND = 0.05  # share of the picture that tells the shift in tone
 ROUNDS = 2
-UNSEARCHED = "blurry"  # a look that is no function of single pixels
 
 
 def parse(case: GraphCase, start: str, picture: np.ndarray, output: np.ndarray, shift: np.ndarray) -> SceneGraph:
@@ -46,12 +45,12 @@ def parse(case: GraphCase, start: str, picture: np.ndarray, output: np.ndarray, 
 
     Returns:
         A graph whose things stand in the nine places, each at most `REACH` from the centre of its own. Where the
-        nearest candidate is no scene (a reference picture, a blank canvas) or is blurred as a whole, its own graph.
+        nearest candidate is no scene (a reference picture, a blank canvas) or has one of `LOCAL_TONES`, its own graph.
     """
     graph = case.candidates[start]
     if graph.ground in NO_GROUNDS:
         return graph
-    if graph.look == UNSEARCHED or np.array_equal(picture, output):
+    if graph.look in LOCAL_TONES or np.array_equal(picture, output):
         return graph
     seen = output.astype(np.int32) - (shift if graph.ground == GIVEN else 0)
     for _ in range(ROUNDS):
@@ -175,7 +174,7 @@ class _SlotSearch:
                 ]
                 below[:] = (below * other.through[piece] + other.paint[piece]) // 255
         if self.look is not None:
-            patch = photometric(patch.astype(np.uint8), self.look).astype(np.int32)
+            patch = apply_tone(patch.astype(np.uint8), self.look).astype(np.int32)
         patch -= self.seen[rows, columns]
         gap = patch.reshape(-1)
         return self.empty + int(gap @ gap) - _sum(self.sums, rows, columns)

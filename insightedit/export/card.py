@@ -223,6 +223,12 @@ def measured_facts(report: Path) -> dict[str, list[str]]:
     skill = [f"edit success on {success['n']} held-out scenes: {told(success)} (protocol {hash_})"]
     skill += [f"{task}: {told(rate)}" for task, rate in sorted(tasks.items())]
     lines, settings = [f"success: {MEANING['success']}"], found.get("settings", {})
+    if model.get("sharpness"):  # reports of earlier versions have none
+        rows = {"as drawn": model} | {row["name"].replace("_", " "): row for row in found["rows"][1:]}
+        values = {name: row["sharpness"]["value"] for name, row in rows.items() if row.get("sharpness")}
+        values |= {task: value["value"] for task, value in sorted(model["sharpness_by_task"].items()) if value}
+        skill.append(f"sharpness, 1 as the truth: {', '.join(f'{name} {x:.2f}' for name, x in values.items())}")
+        lines.append(f"sharpness: {MEANING['sharpness']}")
     if "name" in protocol:
         lines.append(
             f"{protocol['name']}: {protocol['count']} scenes of the split {protocol['split']} at "

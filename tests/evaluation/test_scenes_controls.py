@@ -89,6 +89,15 @@ def test_the_ends_of_the_scale_are_exact(rows: dict[str, SceneRow]) -> None:
     assert wrong.verdicts == {"wrong object": wrong.success.n}
 
 
+def test_sharpness_tells_blur_from_noise_and_speaks_of_right_edits_only(rows: dict[str, SceneRow]) -> None:
+    sharpness = {name: None if row.sharpness is None else row.sharpness.value for name, row in rows.items()}
+    assert sharpness["oracle"] == 1.0 and sharpness["copy_source"] is sharpness["wrong_object"] is None
+    assert sharpness["blur"] < 0.7 < 0.9 < sharpness["slight tint"] <= 1.01 < 1.1 < sharpness["noise"]
+    blur = rows["blur"]
+    assert blur.sharpness.low < blur.sharpness.value < blur.sharpness.high and blur.sharpness.n == COUNT
+    assert sum(value.n for value in blur.sharpness_by_task.values()) == COUNT
+
+
 def test_no_single_column_orders_all_rows(rows: dict[str, SceneRow]) -> None:
     """Copying the source is perfect on the background, tinting is nearly perfect on the edit: both fail."""
     assert rows["copy_source"].means["psnr_background"] > rows["blur"].means["psnr_background"]

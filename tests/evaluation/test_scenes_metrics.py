@@ -62,6 +62,18 @@ def test_editing_both_objects_is_no_success(case: EditCase) -> None:
     assert not scoring.score_edit(case, both).success
 
 
+def test_gradient_energy_counts_steps_between_pixels_of_the_area() -> None:
+    picture = np.zeros((4, 4, 3), dtype=np.uint8)
+    picture[1, 1] = 2, 0, 1  # four steps of 5 around it
+    everywhere = np.ones((4, 4), dtype=bool)
+    assert metrics.gradient_energy(picture, everywhere) == 4 * 5 / 16
+    left = np.arange(4) < 2
+    assert (
+        metrics.gradient_energy(picture, np.tile(left, (4, 1))) == 3 * 5 / 8
+    )  # the step to the right leads out of it
+    assert metrics.gradient_energy(picture, ~everywhere) == metrics.gradient_energy(picture * 0, everywhere) == 0.0
+
+
 def test_a_leaking_edit_is_no_success(case: EditCase) -> None:
     leaking = np.where(case.background[:, :, None], case.source + 25, case.target).astype(np.uint8)
     scores = scoring.score_edit(case, leaking)

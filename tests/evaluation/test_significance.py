@@ -19,6 +19,7 @@ from insightedit.evaluation.core.significance import (
     mean_interval,
     paired_difference,
     power_hint,
+    ratio_interval,
 )
 from insightedit.evaluation.core.statistics import mcnemar, wilson_interval
 
@@ -102,6 +103,26 @@ def test_percentile_interval_is_numpys_on_the_same_draws() -> None:
     found = mean_interval(values, clusters, how=Resampling(500, seed=5, method="percentile"))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
     assert (found.value, found.n, found.clusters, found.seed) == (6.2, 5, 3, 5)
+
+
+def test_a_ratio_is_of_means_and_its_interval_of_drawn_pairs() -> None:
+    values, wanted = np.array([1.0, 2.0, 4.0, 3.0]), np.array([2.0, 2.0, 5.0, 1.0])
+    drawn = np.random.default_rng(5).integers(0, 4, (500, 4))
+    ratios = values[drawn].sum(axis=1) / wanted[drawn].sum(axis=1)
+    found = ratio_interval(values, wanted, how=Resampling(500, seed=5, method="percentile"))
+    assert (found.value, found.n) == (1.0, 4)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(ratios, [0.025, 0.975])))
+    pairs = ratio_interval(values, wanted, ["a", "a", "b", "b"])
+    assert pairs.clusters == 2 and ratio_interval([3.0], [6.0]).low is None
+    equal = ratio_interval(values, 2 * values)
+    assert equal.low == equal.value == equal.high == 0.5
+
+
+def test_a_ratio_needs_pairs_and_something_below() -> None:
+    with pytest.raises(ValueError, match="1 values and 2 wanted: give both of every sample"):
+        ratio_interval([1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="the wanted values sum to 0: a ratio needs a positive sum below it"):
+        ratio_interval([1.0, 2.0], [0.0, 0.0])
 
 
 def test_bca_leans_towards_the_long_tail() -> None:

@@ -53,6 +53,21 @@ def test_skill_comes_from_a_report(tmp_path) -> None:
     assert lines[1].startswith("remove: 0.300")
 
 
+def test_sharpness_stands_beside_the_ceiling_and_by_task(tmp_path) -> None:
+    rate = {"successes": 3, "n": 10, "value": 0.3, "low": 0.1, "high": 0.6}
+    rows = [
+        {"name": "model", "success": rate, "groups": {"task": {"remove": rate}}},
+        {"name": "copy_source", "success": rate, "sharpness": None},
+        {"name": "autoencoder_target", "success": rate, "sharpness": {**rate, "value": 0.66}},
+    ]
+    rows[0] |= {"sharpness": {**rate, "value": 0.448}, "sharpness_by_task": {"remove": rate, "resize": None}}
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"protocol": {"hash": "abc"}, "rows": rows}))
+    facts = measured_facts(report)
+    assert facts["skill"][2] == "sharpness, 1 as the truth: as drawn 0.45, autoencoder target 0.66, remove 0.30"
+    assert facts["protocol"][1].startswith("sharpness: gradient energy of the changed area")
+
+
 def test_another_file_is_refused(tmp_path) -> None:
     report = tmp_path / "report.json"
     report.write_text("{}")

@@ -131,6 +131,37 @@ def mean_interval(
     return _interval([arm], units, how)
 
 
+def ratio_interval(
+    values: Sequence[float],
+    wanted: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    how: Resampling | None = None,
+) -> Interval:
+    """Mean of `values` over the mean of `wanted` on the same samples, with its interval; see `mean_interval`.
+
+    Raises:
+        ValueError: see `mean_interval`; if the numbers of samples differ, or `wanted` has no positive sum.
+    """
+    how = how or Resampling()
+    if len(values) != len(wanted):
+        raise ValueError(f"{len(values)} values and {len(wanted)} wanted: give both of every sample.")
+    arms = [_arm(values).means, _arm(wanted).means]
+    if not arms[1].sum() > 0:
+        raise ValueError(f"the wanted values sum to {arms[1].sum():g}: a ratio needs a positive sum below it.")
+    units = _units(clusters, len(values))
+    sums = [np.bincount(units, arm) for arm in arms]
+    value, ends = float(sums[0].sum() / sums[1].sum()), (None, None)
+    if len(sums[0]) >= 2:
+        ends = _ends(_ratio, sums, value, sums[0] - value * sums[1], how, paired=True)
+    return Interval(value, *ends, len(values), len(sums[0]), how.method, how.resamples, how.seed, how.confidence)
+
+
+def _ratio(sums: np.ndarray, counts: np.ndarray, axis: int) -> np.ndarray:
+    """Of drawn clusters' sums; with counts of samples below, their mean."""
+    return sums.sum(axis=axis) / counts.sum(axis=axis)
+
+
 def paired_difference(
     first: Values, second: Values, clusters: Sequence[Hashable] | None = None, *, how: Resampling | None = None
 ) -> Comparison:
@@ -350,12 +381,7 @@ def _interval(arms: Sequence[_Arm], units: np.ndarray, how: Resampling) -> Inter
     ends = None, None
     if len(sums) >= 2:
         draws = _two_level_draws(arms, units, how) if two_level else None
-
-        def ratio(sums: np.ndarray, counts: np.ndarray, axis: int) -> np.ndarray:
-            """Mean over the samples of the drawn clusters."""
-            return sums.sum(axis=axis) / counts.sum(axis=axis)
-
-        ends = _ends(ratio, (sums, counts), value, sums - value * counts, how, paired=True, draws=draws)
+        ends = _ends(_ratio, (sums, counts), value, sums - value * counts, how, paired=True, draws=draws)
     method = f"{'two-level ' if two_level else ''}{how.method}"
     return Interval(value, *ends, len(units), len(sums), method, how.resamples, how.seed, how.confidence)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from rich.table import Table
 
+    from insightedit.evaluation.core.significance import Interval
     from insightedit.evaluation.scenes.report import PairResult, SceneReport, SceneRow
 
 FILES = ("report.json", RECORDS, "sheet.png")
@@ -33,6 +34,8 @@ MEANING = {
     "background": "PSNR of the background, 60 dB at most",
     "right object": "share in which the object meant changed most; chance in brackets",
     "overlap": "IoU of what changed with what should change",
+    "sharpness": "gradient energy of the changed area, drawn over true, where the right edit is nearest: 1 as crisp "
+    "as the truth, below blurred, above noisy; the autoencoder's target is what can be reached",
 }
 DETAIL_MEANING = {
     "exact": "the output shows the target's scene, found by drawing: things, tints, 2 % of the side, 15 % of the size",
@@ -91,6 +94,7 @@ def rows_table(report: SceneReport) -> Table:
             _number(means["psnr_background"], 1) + (f" ({row.capped} capped)" if row.capped else ""),
             "-" if chance is None else f"{_percent(means['discriminates'])} [{_percent(chance)}]",
             _number(means["iou"], 2),
+            _number(None if row.sharpness is None else row.sharpness.value, 2),
         )
         table.add_row(*cells, style="bold" if row is report.model else None)
     return table
@@ -144,13 +148,16 @@ def failures_table(row: SceneRow) -> Table | None:
 
 
 def groups_table(row: SceneRow) -> Table:
-    """Success of one row by category, task and style; groups of fewer than 20 samples carry a star."""
+    """Success of one row by category, task and style, sharpness by task; a star: fewer than 20 samples."""
     title = f"{row.name}: success by kind of edit (macro mean {100 * row.macro:.1f} %)"
-    table = titled_table(title, ["", "kind"], ["n (*: few)", "success %"])
+    title += f", sharpness {text}" if (text := _interval(row.sharpness)) else ""
+    table = titled_table(title, ["", "kind"], ["n (*: few)", "success %", "sharpness"])
     for grouping, groups in row.groups.items():
         for position, (name, value) in enumerate(groups.items()):
             star = "*" if value.is_small else ""
-            table.add_row(grouping if position == 0 else "", name.replace("_", " "), f"{value.n}{star}", _rate(value))
+            sharpness = row.sharpness_by_task.get(name) if grouping == "task" else None
+            cells = name.replace("_", " "), f"{value.n}{star}", _rate(value), _interval(sharpness)
+            table.add_row(grouping if position == 0 else "", *cells)
         table.add_section()
     return table
 
@@ -165,6 +172,12 @@ def pairs_line(pairs: PairResult) -> str:
 
 def _rate(value: Rate) -> str:
     return f"{100 * value.value:.1f} ({100 * value.low:.1f} - {100 * value.high:.1f})"
+
+
+def _interval(value: Interval | None) -> str:
+    if value is None or value.low is None or value.high is None:  # one sample says nothing of others
+        return "" if value is None else f"{value.value:.2f}"
+    return f"{value.value:.2f} ({value.low:.2f} - {value.high:.2f})"
 
 
 def _percent(value: float | None, digits: int = 0) -> str:
@@ -205,7 +218,7 @@ def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Map
         different = ", ".join(f"{name} {value}" for name, value in hashes.items())
         raise ValueError(f"The reports follow different protocols ({different}): evaluate all on the same scenes.")
     in_detail = len({report["details"]["hash"] for report, _ in reports.values()}) == 1
-    numbers = ["success %", "progress", "balanced", "leak", *(("exact %", "F1") if in_detail else ())]
+    numbers = ["success %", "progress", "balanced", "leak", "sharpness", *(("exact %", "F1") if in_detail else ())]
     title = f"protocol {next(iter(hashes.values()))}"
     table = titled_table(title, [""], [*numbers, "McNemar p against the first"])
     outcomes = {
@@ -216,7 +229,7 @@ def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Map
     for place, (name, (report, _)) in enumerate(reports.items()):
         row, means = report["rows"][0], report["rows"][0]["means"]
         cells = [_rate(Rate(**row["success"])), _number(means["progress"], 2), _number(means["balanced"], 2)]
-        cells.append(_number(means["leak"], 4))
+        cells += [_number(means["leak"], 4), _number((row.get("sharpness") or {}).get("value"), 2)]
         if in_detail:
             cells.append("-" if row["exact"] is None else _rate(Rate(**row["exact"])))
             cells.append(_number(means["predicate_f1"], 2))

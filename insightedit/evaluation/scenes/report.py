@@ -12,6 +12,7 @@ import numpy as np
 
 from insightedit.evaluation.core.protocol import SceneProtocol
 from insightedit.evaluation.core.records import CONTROL_ROWS, MetricRecord
+from insightedit.evaluation.core.significance import Interval, Resampling, ratio_interval
 from insightedit.evaluation.core.statistics import Rate, group_by, macro_mean, mean, percentile, rate
 
 MODEL_ROW = "model"
@@ -20,6 +21,7 @@ AVERAGED = (
     *("progress", "balanced", "leak", "leak_plain", "psnr_background", "psnr_paper"),
     *("discriminates", "discrimination_margin", "discrimination_chance", "iou", "precision", "recall"),
 )
+RESAMPLING = Resampling(resamples=2000)  # of sharpness, for each row and task
 ERRORS = ("colour_error", "position_error", "size_error", "count_error")  # of which the 90th percentile is told, too
 DETAILS = (
     *("change_accuracy", "keep_accuracy", "predicate_f1", "found", "right_kind"),
@@ -45,6 +47,12 @@ class SceneRow:
     p90: Mapping[str, float | None] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)  # code -> samples that carry it, successes among them
     primary_failures: Mapping[str, int] = field(default_factory=dict)  # code -> samples that fail by it
+    # Sharpness: mean `gradient_energy` of the outputs over that of the targets, so that a scene counts by how much
+    # there is to see in a pixel of its changed area, whatever the area's size. 1 is as crisp as the truth, below is
+    # blur, above noise. Only outputs whose nearest candidate is the target count: where the wrong thing stands,
+    # energies compare contents (a thing that was not removed is crisp). None without any, or if their targets are flat
+    sharpness: Interval | None = None
+    sharpness_by_task: Mapping[str, Interval | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,7 @@ def _summarise(name: str, lines: Sequence[Mapping[str, Any]]) -> SceneRow:
         }
         for grouping in GROUPINGS
     }
+    tasks = group_by(lines, lambda line: line["task"])
     exact = [line["exact"] for line in lines if line["exact"] is not None]
     drifts = [line["tone_drift"] for line in lines if line["tone_drift"] is not None]
     return SceneRow(
@@ -158,7 +167,15 @@ def _summarise(name: str, lines: Sequence[Mapping[str, Any]]) -> SceneRow:
         p90={metric: percentile(line[metric] for line in lines) for metric in ERRORS},
         failures=_counted(code for line in lines for code in line["failures"]),
         primary_failures=_counted(line["failure"] for line in lines if line["failure"] is not None),
+        sharpness=_sharpness(lines),
+        sharpness_by_task={str(task): _sharpness(members) for task, members in tasks.items()},
     )
+
+
+def _sharpness(lines: Sequence[Mapping[str, Any]]) -> Interval | None:
+    right = [line for line in lines if line["nearest"] == "target"]
+    drawn, wanted = ([line[name] for line in right] for name in ("gradient_energy", "wanted_energy"))
+    return ratio_interval(drawn, wanted, how=RESAMPLING) if sum(wanted) > 0 else None
 
 
 def _counted(codes: Iterable[str]) -> dict[str, int]:

@@ -43,6 +43,11 @@ class EditCase:
     round_trip: np.ndarray | None = None  # (H, W, 3) uint8, S through the editor's autoencoder and back
 
     @cached_property
+    def wanted_energy(self) -> float:
+        """`metrics.gradient_energy` of T around M."""
+        return metrics.gradient_energy(self.target, ~self.background)
+
+    @cached_property
     def candidates(self) -> metrics.Candidates:
         """Target and rivals, prepared for `nearest`."""
         return metrics.Candidates(self.target, self.rivals)
@@ -98,6 +103,8 @@ class EditScores:
     iou: float  # overlap of the region that changed with M, 0..1
     precision: float | None  # share of the region that changed that lies in M; None if nothing changed
     recall: float  # share of M that changed
+    gradient_energy: float  # of O within M and the band around it (all but B), see `metrics.gradient_energy`
+    wanted_energy: float  # of T there; sharpness is the one over the other, see `scenes.report.SceneRow`
 
     @property
     def verdict(self) -> str:
@@ -187,6 +194,8 @@ def score_edit(case: EditCase, output: np.ndarray) -> EditScores:
         iou=iou,
         precision=precision,
         recall=recall,
+        gradient_energy=metrics.gradient_energy(output, ~case.background),
+        wanted_energy=case.wanted_energy,
     )
 
 

@@ -87,7 +87,7 @@ _SECTIONS: dict[str, dict[str, Range]] = {
         "gradient_accumulation_steps": Range(1, cap=1e6),
         "ema_decay": RATE,
         "num_samples": Range(0, cap=1000),
-        "max_minutes": NATURAL,
+        "max_minutes total_minutes": NATURAL,
         "seed": Range(0, cap=2**32 - 1),
     },
 }

@@ -272,6 +272,7 @@ class TrainConfig:
     validate_every: int = 500  # steps between two validation losses, of sources with a val_fraction
     num_validation: int = 64  # held-out records of one validation loss
     max_minutes: float | None = None  # stop early, checkpointed, after this wall time; the same command goes on
+    total_minutes: float | None = None  # wall time of the whole run, all sessions together: then it is done (ours)
     seed: int = 0
 
 

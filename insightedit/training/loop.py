@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from insightedit.config.load import ConfigError
 from insightedit.console import STOPPED, TERMINATED
 from insightedit.modeling.devices import fast_cpu_attention
 from insightedit.training.checkpoint import CheckpointFolder
@@ -31,6 +32,7 @@ from insightedit.training.trainer_state import TrainerState, seed_everything, ta
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
+    from insightedit.config.schema import Config, OptimConfig
     from insightedit.training.objectives import TrainingStep
 
 logger = logging.getLogger(__name__)
@@ -65,9 +67,11 @@ class Budget:
         self._began = self._saved = time.perf_counter()
 
     def used(self, step: int) -> float:
-        """Share of the nearer budget that is used: 1 or more at the end."""
+        """Share of the nearer budget that is used: 1 or more at the end, which no run reaches without a step."""
         share = step / self.max_steps
-        return share if self.max_minutes is None else max(share, self.seconds / 60 / self.max_minutes)
+        if self.max_minutes is None or step == 0:  # without a step there would be nothing to save
+            return share
+        return max(share, self.seconds / 60 / self.max_minutes)
 
     def session_over(self, step: int) -> bool:
         """Whether this session has to stop."""
@@ -90,6 +94,24 @@ class Budget:
             return warmup * 0.5 * (1.0 + math.cos(math.pi * min(1.0, self.used(step))))
 
         return lambda optimizer: LambdaLR(optimizer, factor)
+
+    def schedule_of(self, optim: OptimConfig) -> BuildSchedule | None:
+        """The cosine of a run that ends by the clock; None for every other, whose schedule the config builds."""
+        if self.max_minutes is None or optim.schedule != "cosine":
+            return None
+        warmup = optim.warmup_steps
+        return self.cosine(round(optim.warmup_ratio * self.max_steps) if warmup is None else warmup)
+
+
+def budget_of(config: Config, processes: Processes) -> Budget:
+    """What `train` allows in steps and minutes; a ConfigError if several clocks would have to agree."""
+    train = config.train
+    if train.total_minutes is not None and processes.world_size > 1:
+        raise ConfigError(
+            f"train.total_minutes={train.total_minutes:g} is for one process, here are {processes.world_size}, whose "
+            "clocks differ: set train.max_steps."
+        )
+    return Budget(train.max_steps, train.save_every, train.total_minutes, session_minutes=train.max_minutes)
 
 
 def _or_infinite(limit: float | None) -> float:
@@ -160,7 +182,8 @@ def fit(
     processes.barrier()
     # the order matters: weights before an engine splits them, seeds before anything draws, the rest after the engine
     take_up(folder, module.editor, report.names)
-    engine = build_engine(module, processes, schedule)
+    budget = budget or budget_of(module.config, processes)
+    engine = build_engine(module, processes, schedule or budget.schedule_of(module.config.optim))
     generator = seed_everything(train.seed, processes.rank)
     ema = None
     if train.ema_decay is not None:
@@ -176,7 +199,6 @@ def fit(
         start_step=state.step,
         enabled=processes.is_main,
     )
-    budget = budget or Budget(train.max_steps, train.save_every, session_minutes=train.max_minutes)
     budget.begin(state.step, state.seconds)
     with log, stop_signals() as stop:
         if state.resumed_from is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import shlex
 import shutil
 import sys
@@ -149,7 +150,8 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
     newest = checkpoint.CheckpointFolder(run_dir / "checkpoints").latest()
     if newest is not None and (run_dir / run_folder.CONTRACT).exists():
         trainer = json.loads((newest / "trainer.json").read_text())
-        if trainer["step"] >= config.train.max_steps:
+        minutes = math.inf if config.train.total_minutes is None else config.train.total_minutes
+        if trainer["step"] >= config.train.max_steps or trainer["seconds"] >= 60 * minutes:
             logger.info("%s is finished (%d steps); --restart trains it anew", run_dir, trainer["step"])
             return RunSummary(run_dir, trainer["step"], trainer["losses"], trainer["seconds"], trainer["step"])
     before = _checked_previous_run(config, arguments) if newest is None else None

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from insightedit.config.load import ConfigError
 from insightedit.config.schema import Config
 from insightedit.training.checkpoint import StageError, load_tensors
-from insightedit.training.loop import RunSummary, fit, stop_signals
+from insightedit.training.loop import RunSummary, budget_of, fit, stop_signals
 from insightedit.training.objectives import TrainingStep, total_loss
+from insightedit.training.processes import Processes
 from insightedit.training.samples import SampleLogger
 from insightedit.training.trainer_state import seed_everything
 from tests.training.standin import SmallEditor, SmallLoader, objective, small_config
@@ -295,3 +297,37 @@ def test_seeds_differ_by_rank():
     second = seed_everything(0, 1)
     assert not torch.equal(drawn, torch.rand(1))
     assert not torch.equal(torch.rand(1, generator=first), torch.rand(1, generator=second))
+
+
+class TestTotalMinutes:
+    def test_a_run_whose_time_is_over_is_done_and_goes_on_when_it_gets_more(self, tmp_path) -> None:
+        config = small_config()
+        config.train.max_steps = 4
+        config.train.total_minutes = 1e-9
+        first, _ = run(tmp_path, config)
+        assert (first.steps, first.finished, first.exit_code) == (1, True, 0)
+        config.train.total_minutes = 60.0
+        more, _ = run(tmp_path, config)
+        assert (more.steps, more.resumed_from, more.finished) == (4, 1, True)
+
+    def test_a_cosine_follows_the_clock(self, tmp_path) -> None:
+        config = small_config()
+        config.optim.schedule, config.optim.warmup_steps = "cosine", 0
+        config.train.max_steps, config.train.total_minutes = 1_000_000, 60.0
+        budget = budget_of(config, Processes())
+        budget.begin(7, seconds=1800.0)
+        schedule = budget.schedule_of(config.optim)
+        assert schedule is not None
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+        rate = schedule(optimizer)
+        optimizer.step()
+        rate.step()
+        assert rate.get_last_lr()[0] == pytest.approx(1.0, rel=1e-2)  # half of the time, half the rate
+        config.optim.schedule = "constant"
+        assert budget.schedule_of(config.optim) is None
+
+    def test_several_processes_are_told_to_count_steps(self) -> None:
+        config = small_config()
+        config.train.total_minutes = 5.0
+        with pytest.raises(ConfigError, match=r"train.total_minutes=5 is for one process, here are 2, .*max_steps"):
+            budget_of(config, Processes(world_size=2))

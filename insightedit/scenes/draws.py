@@ -11,12 +11,20 @@ import numpy as np
 
 from insightedit.scenes.assets import SPLITS, Assets
 from insightedit.scenes.render import Renderer
-from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOT_CENTRES, TASKS, Background, Scene, SceneObject
+from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOT_CENTRES, TASKS, Background, Scene, SceneObject, Texture
+from insightedit.scenes.textures import TEXTURES
 from insightedit.scenes.wordings import Template, describe
 
 MAX_TRIES = 200
 STREAMS = ("edits", "subjects", "subject_edits")  # numbers never meet between these kinds of samples
 CHANNEL_ORDERS = tuple(permutations(range(3)))
+# Thousandths of the training photographs that have shuffled channels, a second one shining through, quarter turns,
+# another light, another tone.
+DISGUISES = (400, 300, 300, 500, 200)
+MILD_TONES = (
+    "slightly brighter", "slightly darker", "slightly higher in contrast", "slightly lower in contrast",
+    "slightly more colourful", "slightly less colourful", "much less colourful", "slightly faded", "cinematic",
+)  # fmt: skip
 Drawn = TypeVar("Drawn")
 Rng = np.random.Generator
 JITTER = 30  # thousandths of the side
@@ -105,19 +113,40 @@ def weighted(rng: Rng, weights: Mapping[str, int]) -> str:
 
 
 def draw_background(rng: Rng, split: str, assets: Assets) -> Background:
-    """A crop of a photograph of the split; in training it may be disguised, see `sampler`."""
+    """A crop of a photograph of the split; in training it may be disguised, see `sampler`, or be a texture."""
+    if split == "train" and rng.integers(5) == 0:
+        return Background("", texture=draw_texture(rng))
     photos = assets.photos_of(split)
     photo = pick(rng, photos)
     left, top, side = (int(v) for v in rng.integers(0, 1001, 3))
-    background = Background(photo.name, left, top, 550 + side * 450 // 1000, bool(rng.integers(2)))
+    smallest = 300 if split == "train" else 550
+    side = smallest + side * (1000 - smallest) // 1000
+    background = Background(photo.name, left, top, side, bool(rng.integers(2)))
     if split != "train":
         return background
-    if rng.integers(2):  # channels shuffled in half of them
+    shuffled, veiled, turned, lit, toned = (bool(v) for v in rng.integers(0, 1000, 5) < DISGUISES)
+    if shuffled:
         background = replace(background, channels=pick(rng, CHANNEL_ORDERS))
-    if rng.integers(2):  # a second photograph shines through in half of them
+    if veiled:
         veil, share = pick(rng, photos).name, int(rng.integers(200, 501))
         background = replace(background, veil=veil, veil_share=share)
-    return background
+    if turned:
+        background = replace(background, turns=int(rng.integers(1, 4)))
+    if lit:
+        red, green, blue = (int(v) for v in rng.integers(850, 1151) * rng.integers(920, 1081, 3) // 1000)
+        background = replace(background, gains=(red, green, blue), lift=int(rng.integers(-20, 21)))
+    return replace(background, tone=pick(rng, MILD_TONES)) if toned else background
+
+
+def draw_texture(rng: Rng) -> Texture:
+    """A ground in one to three colours, which are often pale and often near to each other."""
+    kind = pick(rng, tuple(TEXTURES))
+    vivid = rng.integers(0, 256, (int(rng.integers(2, 4)), 3))
+    grey = vivid.sum(axis=1, keepdims=True) // 3
+    colours = grey + (vivid - grey) * int(rng.integers(200, 1001)) // 1000
+    colours = colours[:1] + (colours - colours[:1]) * int(rng.integers(250, 1001)) // 1000
+    period, way, seed = (int(v) for v in rng.integers((60, 0, 0), (400, 8, 1 << 31)))
+    return Texture(kind, tuple((r, g, b) for r, g, b in colours.tolist()), period, way, seed)
 
 
 def arrange(rng: Rng, category: str, assets: Assets) -> Arranged | None:

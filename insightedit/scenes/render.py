@@ -11,6 +11,7 @@ from PIL import Image
 from insightedit.images.tones import apply_tone
 from insightedit.scenes.assets import Assets, load_photo, load_sprite
 from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOT_CENTRES, Background, Scene, SceneObject
+from insightedit.scenes.textures import draw_texture
 from insightedit.scenes.wordings import PLACEHOLDER, article
 
 MIRROR_LEFT = 660  # thousandths: the mirror covers the picture's right third
@@ -89,6 +90,7 @@ class Renderer:
         self.assets, self.size = assets, size
         self.photos = {p.name: p for p in assets.photos}
         self.sprite = lru_cache(maxsize=4096)(self._sprite)
+        self._kept_ground = lru_cache(maxsize=4)(self._ground)  # the same before and after an edit
 
     def render(self, scene: Scene) -> np.ndarray:
         """(size, size, 3) uint8 RGB."""
@@ -105,8 +107,11 @@ class Renderer:
 
         The mirror is a framed glass over the right third: the room's left third, flipped and paler.
         """
-        canvas = self.background(scene.background)
-        if not scene.mirror:
+        return self._kept_ground(scene.background, scene.mirror).copy()
+
+    def _ground(self, background: Background, mirror: bool) -> np.ndarray:
+        canvas = self.background(background)
+        if not mirror:
             return canvas
         left, frame = MIRROR_LEFT * self.size // 1000, max(1, self.size // 48)
         reflected = canvas[:, : self.size - left][:, ::-1].astype(np.uint32)
@@ -116,14 +121,20 @@ class Renderer:
         return canvas
 
     def background(self, background: Background) -> np.ndarray:
-        """A fresh (size, size, 3) uint8 crop of the photograph, perhaps with another one shining through."""
+        """A fresh (size, size, 3) uint8 crop of the photograph in its disguise, or a texture."""
+        if background.texture is not None:
+            return draw_texture(background.texture, self.size)
         pixels = self._crop(background.photo, background)
         if background.veil is not None:
             veil, share = self._crop(background.veil, background), background.veil_share
             mixed = pixels.astype(np.uint32) * (1000 - share) + veil.astype(np.uint32) * share
             pixels = ((mixed + 500) // 1000).astype(np.uint8)
         pixels = pixels[:, ::-1] if background.flip else pixels
-        return np.ascontiguousarray(pixels[..., background.channels])
+        pixels = np.rot90(pixels[..., background.channels], background.turns)
+        if background.lift or background.gains != (1000, 1000, 1000):
+            lit = pixels * np.array(background.gains, dtype=np.int32) // 1000 + background.lift
+            pixels = np.clip(lit, 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(pixels) if background.tone is None else apply_tone(pixels, background.tone)
 
     def _crop(self, name: str, background: Background) -> np.ndarray:
         """(size, size, 3) uint8."""
@@ -131,7 +142,8 @@ class Renderer:
         side = min(photo.size) * background.side // 1000
         left = (photo.width - side) * background.left // 1000
         top = (photo.height - side) * background.top // 1000
-        crop = photo.resize((self.size, self.size), Image.Resampling.BOX, (left, top, left + side, top + side))
+        way = Image.Resampling.BOX if side >= self.size else Image.Resampling.BILINEAR  # no blocks where it grows
+        crop = photo.resize((self.size, self.size), way, (left, top, left + side, top + side))
         return np.array(crop)
 
     def backdrop(self, backdrop: Backdrop) -> np.ndarray:

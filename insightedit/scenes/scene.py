@@ -38,17 +38,36 @@ class SceneObject:
 
 
 @dataclass(frozen=True)
-class Background:
-    """A crop of a photograph: corner and side in thousandths of what the photo allows."""
+class Texture:
+    """A ground that is computed, see `insightedit.scenes.textures`."""
 
-    photo: str  # its name
-    left: int
-    top: int
-    side: int
+    kind: str  # one of `TEXTURES`
+    colours: tuple[tuple[int, int, int], ...]  # RGB in 0..255, at least one; blended in this order
+    period: int = 250  # how large its parts are, thousandths of the side
+    way: int = 0  # its direction, in eighths of half a turn
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Background:
+    """A crop of a photograph, corner and side in thousandths of what the photo allows, in disguise; or a texture.
+
+    A disguise is applied in the order of its fields.
+    """
+
+    photo: str  # its name; "" for a texture
+    left: int = 0
+    top: int = 0
+    side: int = 1000
     flip: bool = False  # mirrored left to right
     channels: tuple[int, int, int] = (0, 1, 2)  # which of the photograph's are shown as red, green and blue
     veil: str | None = None  # name of a second photograph that shines through, cropped alike
     veil_share: int = 0  # how much of it, in thousandths
+    turns: int = 0  # quarter turns, against the clock
+    gains: tuple[int, int, int] = (1000, 1000, 1000)  # what red, green and blue are multiplied with, thousandths
+    lift: int = 0  # what is added to all three
+    tone: str | None = None  # of the photograph alone: things stand on it in their own colours
+    texture: Texture | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ CARD_LICENCES = (("CC-BY", "cc-by-4.0"), ("MIT", "mit"), ("CC0", "cc0-1.0"))  # 
 LICENCE_HEAD = """# Licences of the sprites and photographs
 
 Made from `metadata.json` by `python -m insightedit.scenes.credits`. Changes: the photographs were
-scaled to 256 px on the shorter side, the sprites to fit 128 x 112 px, and all were compressed anew.
+scaled to 256 px on the shorter side, the sprites to fit 128 x 112 px (those that are only seen: 96 px
+on the longer side), and all were compressed anew.
 CC-BY asks you to name the authors wherever you pass pictures on; the dataset cards that
 `python -m data_recipes.scenes` writes do so.
 
@@ -44,11 +45,20 @@ def read_credits(assets: Assets, split: str | None = None) -> tuple[Credit, ...]
     """Credits of all files, or of the sprites and the photographs that `split` shows."""
     splits = {photo.path: photo.split for photo in assets.photos}
     credits = []
-    for entry in read_metadata(assets.folder):
-        said = (entry.get("author"), entry.get("source"), entry.get("licence") or entry.get("license"))
-        shown = splits.get(assets.folder / entry["file"], "")
-        credits.append(Credit(entry["file"], entry["kind"], shown, *(text or NOT_STATED for text in said)))
+    for folder in (assets.folder, *assets.packs):
+        for entry in read_metadata(folder):
+            said = (entry.get("author"), entry.get("source"), entry.get("licence") or entry.get("license"))
+            shown = splits.get(folder / entry["file"], "")
+            if shown or folder not in assets.packs:
+                credits.append(Credit(entry["file"], entry["kind"], shown, *(text or NOT_STATED for text in said)))
     return tuple(credit for credit in credits if split is None or credit.split in ("", split))
+
+
+def photo_licences(assets: Assets, split: str = "train") -> tuple[tuple[str, str, int], ...]:
+    """(source, licence, count) of the photographs that `split` shows: attribution-only ones first, then the others."""
+    found = Counter((c.source, c.licence) for c in read_credits(assets, split) if c.kind == "photo")
+    order = sorted(found, key=lambda who: (ATTRIBUTION_ONLY.fullmatch(who[1]) is None, who))
+    return tuple((*who, found[who]) for who in order)
 
 
 def card_licence(credits: Iterable[Credit]) -> str:

@@ -23,6 +23,7 @@ PAPERS: tuple[Colour, ...] = (
 )  # fmt: skip
 TINTS: tuple[str | None, ...] = (None, *(name for name in COLOURS if name != "white"))  # paper is white
 BACKDROP_COLOURS: dict[str, Colour] = {**COLOURS, "grey": (150, 150, 150), "brown": (120, 75, 40)}
+CROP_DETAIL = 4  # a photograph's shorter side is kept at as many times a picture's: what is more costs time alone
 CLOSE_UP = 2  # a reference shows the subject twice as large as the picture that it will stand in
 
 
@@ -138,7 +139,7 @@ class Renderer:
 
     def _crop(self, name: str, background: Background) -> np.ndarray:
         """(size, size, 3) uint8."""
-        photo = load_photo(self.photos[name].path)
+        photo = load_photo(self.photos[name].path, max(256, CROP_DETAIL * self.size))
         side = min(photo.size) * background.side // 1000
         left = (photo.width - side) * background.left // 1000
         top = (photo.height - side) * background.top // 1000

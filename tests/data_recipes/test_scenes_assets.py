@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from insightedit.scenes import CATEGORIES, Assets, SceneSampler
-from insightedit.scenes.assets import read_metadata
-from insightedit.scenes.credits import ATTRIBUTION_ONLY, Credit, card_licence, credit_table, licence_page, read_credits
+from insightedit.scenes.assets import load_photo, load_sprite, read_metadata
+from insightedit.scenes.credits import (
+    ATTRIBUTION_ONLY,
+    Credit,
+    card_licence,
+    credit_table,
+    licence_page,
+    photo_licences,
+    read_credits,
+)
 from tests.data_recipes.conftest import pack_entries, write_pack
 
 
@@ -30,9 +40,55 @@ def test_credits_of_a_split_leave_the_other_photographs_out():
     assert {c.file for c in credits if c.kind == "photo"} == {
         f"photos/{p.path.name}" for p in assets.photos_of("test")
     }
-    assert "| sprite | Microsoft | Fluent Emoji (3D), package @lobehub/fluent-emoji-3d | MIT | 62 |" in credit_table(
+    assert "| sprite | Microsoft | Fluent Emoji (3D), package @lobehub/fluent-emoji-3d | MIT | 293 |" in credit_table(
         credits
     )
+
+
+def test_more_things_are_seen_than_drawn():
+    assets = Assets.embedded()
+    assert len(assets.classes) == 62 and assets.classes[0] == "dog" and assets.classes[-1] == "tree"
+    assert len(assets.seen_classes) >= 200 and set(assets.classes) < set(assets.seen_classes)
+    total = sum(path.stat().st_size for path in assets.folder.rglob("*.*"))
+    assert total < 2_000_000, f"{total} bytes travel with every installation"
+    for sprite in assets.sprites.values():
+        assert re.fullmatch(r"[a-z-]+( [a-z]+)?", sprite.name), f"{sprite.name!r} is not one or two plain words"
+        assert sprite.group and sprite.draw == (sprite.name in assets.classes)
+        picture = load_sprite(sprite.path)
+        assert 90 <= max(picture.size) <= 128 and picture.getchannel("A").getextrema()[1] == 255
+
+
+def test_what_is_only_seen_is_a_class_apart(tmp_path):
+    entries = [{**entry, "draw": entry["name"] != "a"} for entry in pack_entries()]
+    assets = Assets.from_folder(write_pack(tmp_path / "seen", entries))
+    assert assets.classes == tuple("bcdefghij") and assets.seen_classes == tuple("abcdefghij")
+
+
+def test_photographs_of_ones_own_stand_beside_the_embedded_ones(tmp_path):
+    entries = [{**entry, "source": "holiday", "licence": "GPL-2+"} for entry in pack_entries()[10:]]
+    entries += [{**entries[0], "file": "a.png"}, {**entries[0], "file": "b.png", "name": "Coffee"}]
+    embedded, folder = Assets.embedded(), write_pack(tmp_path / "photos", entries)  # two called v, one that is known
+    assets = embedded.with_photos(folder)
+    assert assets.sprites == embedded.sprites and assets.photos[: len(embedded.photos)] == embedded.photos
+    new = {photo.name: photo.split for photo in assets.photos[len(embedded.photos) :]}
+    assert new == {"v": "train", "w": "train", "x": "train", "y": "val", "z": "test", "v (a.png)": "train"}
+    shown = {SceneSampler("train", 16, assets=assets)[i].scene.background.photo for i in range(200)}
+    assert {"v", "w", "x", "v (a.png)"} <= shown and not {"y", "z"} & shown
+    assert photo_licences(embedded)[0] == ("lomiri-wallpapers (Debian)", "CC-BY-4.0", 6)
+    assert photo_licences(assets) == (*photo_licences(embedded), ("holiday", "GPL-2+", 4))
+    assert photo_licences(assets, "test")[-1] == ("holiday", "GPL-2+", 1)
+    assert card_licence(read_credits(assets, "train")) == "other"
+    with pytest.raises(ValueError, match="has no photographs that are not known: list some with the kind photo"):
+        assets.with_photos(folder)
+    with pytest.raises(ValueError, match=re.escape("Photographs alone go beside the embedded sprites: ")):
+        Assets.from_folder(folder)
+
+
+def test_large_photographs_are_shrunk_once(tmp_path):
+    Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (4, 2000, 3))).save(tmp_path / "large.png")
+    assert load_photo(tmp_path / "large.png").size == (2000, 1024)
+    assert load_photo(tmp_path / "large.png", 256).size == (500, 256)
+    assert load_photo(tmp_path / "large.png", 2048).size == (2000, 1024)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +165,6 @@ def test_a_bad_pack_is_refused(tmp_path):
 
 
 def test_a_pack_whose_edits_change_nothing_is_refused(tmp_path):
-    from PIL import Image
-
     folder = write_pack(tmp_path / "clear", pack_entries())
     for name in "abcdefghij":
         Image.new("RGBA", (24, 24)).save(folder / f"{name}.png")

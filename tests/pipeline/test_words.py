@@ -192,13 +192,13 @@ class TestPipeline:
 
 
 class TestTaughtWords:
-    def test_the_embedded_model_names_the_words_of_its_scenes(self):
-        from insightedit.scenes import SceneSampler, known_words
+    def test_the_embedded_model_names_the_words_of_what_it_draws(self):
+        from insightedit.scenes import CLASSES, COLOURS, SceneSampler, known_words
 
-        assert known_words() == sorted(KNOWN)
-        sampler = SceneSampler("train", size=32)
+        assert set(" ".join((*CLASSES, *COLOURS)).split()) <= KNOWN  # scenes of today may say more than it learnt
+        known, sampler = frozenset(known_words()), SceneSampler("train", size=32)
         told = [(sampler[i].instruction, sampler[i].expressive_instruction) for i in range(300)]
-        assert [pair for pair in told if find_warnings(*pair, known=KNOWN)] == []
+        assert [pair for pair in told if find_warnings(*pair, known=known)] == []
 
     def test_pictures_in_instructions_bring_words_of_their_own(self):
         from insightedit.scenes import known_words

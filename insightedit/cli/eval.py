@@ -1,6 +1,6 @@
 """`insightedit eval`: measure editors; here on scenes, whose right answer is known.
 
-Published benchmarks, by name: `insightedit.cli.eval_benchmarks`.
+On photographs: `insightedit.cli.eval_photos`. Published benchmarks, by name: `insightedit.cli.eval_benchmarks`.
 What reads finished runs: `insightedit.cli.eval_reading`.
 """
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from insightedit.cli import eval_benchmarks, eval_reading
+from insightedit.cli.eval_photos import photos
 from insightedit.cli.options import (
     BatchSize,
     Device,
@@ -176,9 +177,12 @@ def compare(
     folders: Annotated[list[Path], typer.Argument(help="Report folders; the others are tested against the first.")],
 ) -> None:
     """Put reports side by side, if they were measured on the same scenes by the same rules."""
+    from insightedit.evaluation.reporting.photos import photo_comparison_table
     from insightedit.evaluation.reporting.report import comparison_table, read_report
 
-    console().print(comparison_table({str(folder): read_report(folder) for folder in folders}))
+    read = {str(folder): read_report(folder) for folder in folders}
+    rules = {report["protocol"].get("name") for report, _ in read.values()}
+    console().print((photo_comparison_table if rules == {"photos_v1"} else comparison_table)(read))
 
 
 def tradeoff(
@@ -293,5 +297,5 @@ for command in (tradeoff, drift, baselines):
 for name, line in eval_benchmarks.SHORT.items():
     app.command(name, cls=eval_benchmarks.BenchmarkCommand, help=line)(eval_benchmarks.evaluate)
 app.command("list", cls=Command)(eval_benchmarks.list_benchmarks)
-for command in (*eval_reading.COMMANDS, scenes, compare):
+for command in (*eval_reading.COMMANDS, scenes, photos, compare):
     app.command(cls=Command)(command)

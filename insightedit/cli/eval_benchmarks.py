@@ -182,7 +182,8 @@ def evaluate(
         benchmark = _read(name, folder, split, limit)
         out = out or Path("runs/eval") / benchmark.card.name
         if dump is not None:
-            _dump(benchmark, dump)
+            again = f"insightedit eval {benchmark.card.name} {benchmark.folder} --results FOLDER"
+            dump_samples(benchmark, dump, again)
             return
         asked = metric_models.JudgeOptions(
             judge, judge_model, judge_url, judge_key, judge_replies or out / "judge.jsonl", judge_rate
@@ -240,7 +241,8 @@ def _read(name: str, folder: Path, split: str | None, limit: int | None) -> Benc
     return benchmark
 
 
-def _dump(benchmark: Benchmark, folder: Path) -> None:
+def dump_samples(benchmark: Benchmark, folder: Path, again: str) -> None:
+    """Write ids, instructions and copies of the pictures for any editor, and say how to measure what it makes."""
     from insightedit.evaluation.core.run_folder import RunSample, write_samples
     from insightedit.files import check_folder, check_outside, write_bytes
 
@@ -269,10 +271,7 @@ def _dump(benchmark: Benchmark, folder: Path) -> None:
         for sample in benchmark
     ]
     typer.echo(f"{write_samples(lines, folder)}  {len(lines)} samples")
-    typer.echo(
-        f"Save each answer as SAMPLE_ID.png, then: insightedit eval {benchmark.card.name} {benchmark.folder} "
-        "--results FOLDER"
-    )
+    typer.echo(f"Save each answer as SAMPLE_ID.png, then: {again}")
 
 
 def _measure(benchmark: Benchmark, rules: Protocol, editor: EditingMethod, models: Any, out: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from insightedit.evaluation.benchmarks.base import Benchmark
 from insightedit.evaluation.benchmarks.results import pair_results
-from insightedit.evaluation.core.editing_methods import EditCall, EditingMethod, FolderOutputs
+from insightedit.evaluation.core.editing_methods import EditAnswer, EditCall, EditingMethod, FolderOutputs
 from insightedit.evaluation.core.metric_models import MetricModels, load_metric_models
 from insightedit.evaluation.core.protocol import Protocol
 from insightedit.evaluation.core.records import MetricRecord, read_records
@@ -61,12 +61,12 @@ def noisy(picture: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
 
 
-def noise_editor(requests: Sequence[EditCall]) -> list[np.ndarray]:
+def noise_editor(requests: Sequence[EditCall]) -> list[EditAnswer]:
     """An editor whose answer follows from picture, instruction and seed."""
     made = []
     for one in requests:
         picture = one.source if one.source is not None else one.references[0]
-        made.append(noisy(picture, one.seed ^ zlib.crc32(one.instruction.encode())))
+        made.append(EditAnswer(noisy(picture, one.seed ^ zlib.crc32(one.instruction.encode()))))
     return made
 
 

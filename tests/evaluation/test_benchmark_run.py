@@ -20,7 +20,7 @@ from insightedit.chat.replies import Reply
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.registry import load_benchmark
 from insightedit.evaluation.core.columns import ProtocolMixError
-from insightedit.evaluation.core.editing_methods import EditCall, EditingMethod, ModelOutputs
+from insightedit.evaluation.core.editing_methods import EditAnswer, EditCall, EditingMethod, ModelOutputs
 from insightedit.evaluation.core.metric_models import MetricModels, load_metric_models
 from insightedit.evaluation.core.protocols import PROTOCOLS
 from insightedit.evaluation.core.run import failures, run_benchmark
@@ -333,7 +333,7 @@ def test_a_models_pictures_are_made_once_and_sessions_follow_on_themselves(tmp_p
     benchmark = magicbrush(tmp_path, "final-turn")
     asked: list[list[str]] = []
 
-    def editor(requests: Sequence[EditCall]) -> list[np.ndarray]:
+    def editor(requests: Sequence[EditCall]) -> list[EditAnswer]:
         asked.append([request.instruction for request in requests])
         return noise_editor(requests)
 
@@ -356,7 +356,7 @@ def test_a_models_pictures_are_made_once_and_sessions_follow_on_themselves(tmp_p
     ]
     turns = [whole / "turns" / f"139_iter_3-{number}.png" for number in (1, 2)]
     request = EditCall("do 139.2", pixels(turns[0]), (), seed=noise_seed("139_iter_3", 2))
-    np.testing.assert_array_equal(pixels(turns[1]), noise_editor([request])[0])
+    np.testing.assert_array_equal(pixels(turns[1]), noise_editor([request])[0].picture)
     assert Image.open(turns[1]).text["Instruction"] == "do 139.2"  # type: ignore[attr-defined]
     first = next(record for record in records(whole) if record.method == "noise")
     assert (first.seed, first.ckpt_sha, first.sampler) == (0, "abcdef0", "euler-2")

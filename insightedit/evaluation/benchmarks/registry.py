@@ -18,7 +18,7 @@ from insightedit.evaluation.benchmarks.base import Benchmark, Card, Loader, read
 # the module of each has its name, with underlines
 MODULES = (
     "reason-edit", "advancededit", "magicbrush", "emu-edit", "evr", "gier", "ma5k", "migebench", "dreambench", "gedit",
-    "imgedit", "scenes",
+    "imgedit", "scenes", "photos",
 )  # fmt: skip
 OTHER_NAMES = {
     "reasonedit": "reason-edit", "advancededit-eval": "advancededit", "emu": "emu-edit", "emuedit": "emu-edit",

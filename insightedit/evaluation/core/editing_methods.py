@@ -19,7 +19,7 @@ from torch import nn
 from insightedit.evaluation.benchmarks.base import Benchmark, BenchmarkSample
 from insightedit.evaluation.benchmarks.results import pair_results
 from insightedit.evaluation.core.measure import RoundTrip, SampleView, open_rgb
-from insightedit.evaluation.core.run_folder import PICTURES, TURNS
+from insightedit.evaluation.core.run_folder import PICTURES, SILENT, TURNS, Said, write_said
 from insightedit.evaluation.metrics.masks import match_size
 from insightedit.generation.autoencoder import decode, encode_source
 from insightedit.images.provenance import Provenance, save_picture
@@ -44,7 +44,15 @@ class EditCall:
     seed: int  # of the noise, 0..2**32-1
 
 
-EditCallFn = Callable[[Sequence[EditCall]], list[np.ndarray]]  # (H, W, 3) uint8 each
+@dataclass(frozen=True)
+class EditAnswer:
+    """What an editor gives back for a call."""
+
+    picture: np.ndarray  # (H, W, 3) uint8
+    said: Said = SILENT  # what it told of it
+
+
+EditCallFn = Callable[[Sequence[EditCall]], list[EditAnswer]]
 
 
 class Outputs(Protocol):
@@ -121,12 +129,13 @@ class ModelOutputs:
                 source = view.source if number == 1 else open_rgb(self._turn(sample, number - 1, seed))
                 told = (*sample.earlier, sample.instruction)[number - 1]
                 calls.append(EditCall(told, source, view.references, drawn))
-            for sample, call, picture in zip(chosen, calls, self.editor(calls), strict=True):
+            for sample, call, answer in zip(chosen, calls, self.editor(calls), strict=True):
                 path, is_locked = self._turn(sample, number, seed), self.is_locked and sample.source is not None
                 if not path.is_file():
                     path.parent.mkdir(parents=True, exist_ok=True)
                     note = Provenance(self.software, call.instruction, call.seed, is_locked)
-                    save_picture(Image.fromarray(picture), path, note)
+                    write_said(answer.said, path)  # before the picture, which says that the sample is done
+                    save_picture(Image.fromarray(answer.picture), path, note)
 
     def _turn(self, sample: BenchmarkSample, number: int, seed: int | None) -> Path:
         if number == len(sample.earlier) + 1:
@@ -195,14 +204,31 @@ def model_editor(
             f"{benchmark.card.title} gives reference pictures, which this model does not read: take a model of "
             "the mige recipe, or --results."
         )
-    edit, is_locked = pipeline_editor(pipeline, **call), call["background_lock"]
-    outputs = ModelOutputs(edit, out, str(model), seeds, call["batch_size"], is_locked=is_locked)
     creates = all(sample.source is None for sample in benchmark)
-    return method_of(pipeline, outputs, call, creates=creates, method=method)
+    return editor_of(pipeline, out, call, seeds=seeds, source=model, creates=creates, method=method)
+
+
+def editor_of(
+    pipeline: Pipeline,
+    out: Path,
+    call: dict[str, Any],
+    *,
+    seeds: tuple[int, ...],
+    source: str | None = None,
+    **of: Any,
+) -> EditingMethod:
+    """A pipeline that makes the pictures of a run in the folder `out`.
+
+    `call` holds `batch_size`, `background_lock` and settings of the call, `source` names the model; `of` see
+    `method_of`.
+    """
+    edit, name = pipeline_editor(pipeline, **call), source or str(pipeline.name_or_path)
+    outputs = ModelOutputs(edit, out, name, seeds, call["batch_size"], is_locked=call["background_lock"])
+    return method_of(pipeline, outputs, call, **of)
 
 
 def method_of(
-    pipeline: Pipeline, outputs: Outputs, call: Mapping[str, Any], *, creates: bool, method: str | None = None
+    pipeline: Pipeline, outputs: Outputs, call: Mapping[str, Any], *, creates: bool = False, method: str | None = None
 ) -> EditingMethod:
     """A pipeline's pictures, with all that is noted of it.
 
@@ -253,7 +279,7 @@ def pipeline_editor(
     named = given(settings)
     check_settings_of(pipeline, named)
 
-    def edit(calls: Sequence[EditCall]) -> list[np.ndarray]:
+    def edit(calls: Sequence[EditCall]) -> list[EditAnswer]:
         result: Any = pipeline(
             **pictures_of(pipeline, calls),
             instruction=[one.instruction for one in calls],
@@ -263,9 +289,18 @@ def pipeline_editor(
             output_type="np",
             **named,
         )
-        return [to_uint8(np.asarray(picture)) for picture in result.images]
+        pictures = [to_uint8(np.asarray(picture)) for picture in result.images]
+        return [EditAnswer(picture, said_of(result, number)) for number, picture in enumerate(pictures)]
 
     return edit
+
+
+def said_of(result: Any, number: int) -> Said:
+    """What a pipeline told of one picture of a call."""
+    return Said(
+        words=result.expressive_instructions[number],
+        warnings=tuple(warning.message for warning in result.warnings[number]),
+    )
 
 
 def edit_with(pipeline: Pipeline, *, seed: int = 0, **call: Any) -> EditFn:
@@ -278,7 +313,8 @@ def edit_with(pipeline: Pipeline, *, seed: int = 0, **call: Any) -> EditFn:
 
     def edit(samples: Sequence[Sample]) -> list[np.ndarray]:
         calls = [EditCall(s.instruction, s.source, tuple(s.references), noise_seed(s, seed)) for s in samples]
-        return [match_size(picture, sample.target) for picture, sample in zip(editor(calls), samples, strict=True)]
+        answers = zip(editor(calls), samples, strict=True)
+        return [match_size(answer.picture, sample.target) for answer, sample in answers]
 
     return edit
 

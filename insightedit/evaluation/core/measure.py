@@ -17,6 +17,7 @@ from insightedit.evaluation.benchmarks.base import BenchmarkSample
 from insightedit.evaluation.benchmarks.registry import load_named
 from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.protocol import MetricRule, Protocol
+from insightedit.evaluation.core.run_folder import SILENT, Said
 from insightedit.evaluation.core.statistics import mean
 from insightedit.evaluation.judge.viescore import Verdict, judge_edit
 from insightedit.evaluation.metrics import masks, pixels, similarity, subjects
@@ -38,6 +39,9 @@ class Outcome:
 
 PICTURES = ("source", "target", "mask", "references", "subjects")
 PARTS = (*PICTURES, "source_caption", "target_caption", "local_caption")  # of a sample, that a metric may need
+
+
+TOLD = ("understood", "right_degree", "said_so")  # metrics of photographs that need an editor's own words
 
 
 class UnmeasuredError(ValueError):
@@ -104,7 +108,7 @@ class SampleView:
         picture = self.reference("input subject" if what == "reference" else what)
         return self.round_trip([picture])[0] if kind == "autoencoder" and self.round_trip is not None else picture
 
-    def exact(self, edited: np.ndarray) -> Mapping[str, Any]:
+    def exact(self, edited: np.ndarray, said: Said) -> Mapping[str, Any]:
         """All that can be told of an output where the right answer is known exactly, else an UnmeasuredError."""
         raise UnmeasuredError("the sample's answer is not known exactly")
 
@@ -115,10 +119,12 @@ def open_rgb(path: Path | None) -> np.ndarray | None:
 
 
 class Prediction:
-    """One output of a sample, (H, W, 3) uint8, and what several columns of it share."""
+    """One output of a sample, (H, W, 3) uint8, what was told of it, and what several columns of it share."""
 
-    def __init__(self, view: SampleView, edited: np.ndarray, protocol: Protocol, models: MetricModels) -> None:
-        self.view, self.edited = view, edited
+    def __init__(
+        self, view: SampleView, edited: np.ndarray, protocol: Protocol, models: MetricModels, said: Said = SILENT
+    ) -> None:
+        self.view, self.edited, self.said = view, edited, said
         self.protocol, self.models = protocol, models
         self._pairs: dict[str, MaskedPair] = {}
 
@@ -183,7 +189,7 @@ class Prediction:
     @cached_property
     def exact(self) -> Mapping[str, Any]:
         """See `SampleView.exact`."""
-        return self.view.exact(self.edited)
+        return self.view.exact(self.edited, self.said)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
@@ -292,6 +298,16 @@ def _scenes(output: Prediction, rule: MetricRule) -> Outcome:
     return Outcome(float(value), is_capped, facts=output.exact if is_success else {})
 
 
+def _photos(output: Prediction, rule: MetricRule) -> Outcome:
+    value = output.exact.get(rule.name)
+    if value is None:
+        silent = "not measured: the editor does not tell what it understood"
+        raise UnmeasuredError(silent if rule.name in TOLD else "has no meaning for this photograph")
+    is_first = rule.name == output.view.sample.metrics[0]
+    is_capped = rule.name == "psnr" and output.exact["capped"]
+    return Outcome(float(value), is_capped, facts=output.exact if is_first else {})
+
+
 MEASURES: dict[str, Callable[[Prediction, MetricRule], float | Outcome]] = {
     "background_psnr": _background_psnr,
     "background_ssim": _background_ssim,
@@ -312,6 +328,7 @@ MEASURES: dict[str, Callable[[Prediction, MetricRule], float | Outcome]] = {
     "subject_similarity": _subject_similarity,
     "subject_found": lambda output, rule: float(output.cut.detection is not None),
     "scenes": _scenes,
+    "photos": _photos,
     **dict.fromkeys(("judge_O", "judge_SC", "judge_PQ", "judge_mean"), _judged),
 }
 

@@ -5,9 +5,10 @@ faults included) and, where that is not what we hold to be right, as `strict`, w
 covers all rules, and no wording; the hash in a record covers besides which weights the column was measured with
 (`column_hash`), so that numbers of two CLIPs do not meet either.
 
-A `SceneProtocol` is the same for scenes: the set of pictures and the rule of success. Fields that later versions add to
-the records leave its hash alone as long as every earlier number stays the same bit for bit; they have rules and a hash
-of their own (`insightedit.evaluation.scenes.details`). The protocols are in `insightedit.evaluation.core.protocols`.
+A `SceneProtocol` is the same for scenes, a `PhotoProtocol` for photographs: the set of pictures and the rule of
+success. Fields that later versions add to the records leave its hash alone as long as every earlier number stays the
+same bit for bit; they have rules and a hash of their own (`insightedit.evaluation.scenes.details`). The protocols are
+in `insightedit.evaluation.core.protocols`.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class Protocol:
     # columns that somebody measures besides (`--metric`); each has a hash of its own, so that the protocol's stay
     # comparable
     added: tuple[MetricRule, ...] = field(default=(), metadata=NOT_HASHED)
-    scenes: SceneProtocol | None = field(default=None, metadata=NOT_HASHED)  # which scenes; its hash is the protocol's
+    # which scenes or photographs, where those are drawn for a run; its hash is the protocol's
+    drawn: SceneProtocol | PhotoProtocol | None = field(default=None, metadata=NOT_HASHED)
 
     def __post_init__(self) -> None:
         keys = [rule.key for rule in (*self.rules, *self.added)]
@@ -130,7 +132,7 @@ class Protocol:
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 over all rules."""
-        return self.scenes.hash if self.scenes else digest({"revision": REVISION, "rules": _hashed(self)})
+        return self.drawn.hash if self.drawn else digest({"revision": REVISION, "rules": _hashed(self)})
 
     def column_hash(self, rule: MetricRule, revisions: Mapping[str, str]) -> str:
         """The hash that goes into a column's records, by which weights each model has, missing ones left out."""
@@ -195,6 +197,27 @@ class SceneProtocol:
         """The protocol for scenes of `size`, with the pixel widths that follow from it."""
         widths = {"background_radius": metrics.background_radius(size), "box_width": metrics.box_width(size)}
         return cls(size=size, name=SCENE_RULES[task], **widths, **scenes)
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 over all fields."""
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class PhotoProtocol:
+    """A set of requests on photographs and the rule of success, see `insightedit.evaluation.photos`."""
+
+    split: str  # of photographs, wordings and scenes
+    seed: int  # of the requests
+    count: int  # requests
+    data_sha256: str  # over the values of every source and right answer, and every instruction
+    tones: str  # digest of the names of all operations, which are what the right one is told from
+    low_side: int  # pixels of a side of the pictures behind the control rows
+    compared: int  # pixels that operations are told apart on, at most
+    name: str = "photos_v1"
+    min_progress: float = metrics.MIN_PROGRESS  # see `insightedit.evaluation.scenes.metrics`
+    psnr_cap: float = metrics.PSNR_CAP  # dB
 
     @property
     def hash(self) -> str:

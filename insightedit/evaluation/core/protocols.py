@@ -71,6 +71,11 @@ EXACT = {
     **{"predicate_f1": "higher", "pair_success": "higher"},
 }  # metric of scenes -> which of its ends is good
 
+PHOTOS = {
+    **{"success": "higher", "understood": "higher", "right_degree": "higher", "psnr": "higher", "progress": "higher"},
+    **{"detail": "n/a", "left_alone": "higher", "said_so": "higher", "wrongly_refused": "lower"},
+}  # metric of photographs -> which of its ends is good
+
 _ALL = (
     Protocol(
         name="smartedit_v1",
@@ -296,6 +301,15 @@ _ALL = (
         command="insightedit eval scenes",
         caveats=("Its hash covers the set of scenes too, see report.json.",),
     ),
+    Protocol(
+        name="photos_v1",
+        title="photographs: whole-picture operations with exact answers, requests to be declined, without any network",
+        source="insightedit.evaluation.photos.scoring",
+        benchmarks=("photos",),
+        rules=tuple(MetricRule(name, "photos", variant="strict", better=better) for name, better in PHOTOS.items()),
+        command="insightedit eval photos",
+        caveats=("Its hash covers the set of requests too, see report.json.",),
+    ),
 )
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 
@@ -312,6 +326,7 @@ DEFAULTS = {
     "gedit": "gedit_v1",
     "imgedit": "imgedit_v1",
     "scenes": "exact_v1",
+    "photos": "photos_v1",
 }  # benchmark -> protocol that is taken if none is named
 
 

@@ -20,7 +20,8 @@ CONTROL_ROWS = (
     *("copy_source", "empty_backdrop", "oracle", "wrong_object", "wrong_subject", "copy_reference", "blank_canvas"),
     *("oracle_tint", "autoencoder_source", "autoencoder_backdrop", "autoencoder_target"),
 )
-CONTROLS = (*CONTROL_ROWS, "no_op", "oracle_target", "constant_tint")
+PHOTO_ROWS = ("copy_source", "oracle", "added_change", "upsampled")  # of photographs
+CONTROLS = tuple(dict.fromkeys((*CONTROL_ROWS, *PHOTO_ROWS, "no_op", "oracle_target", "constant_tint")))
 
 _NAMES = ("run_id", "method", "bench", "bench_version", "sample_id", "metric_name", "protocol_hash")
 _TEXTS = ("category", "sampler", "cluster")
@@ -74,7 +75,7 @@ class MetricRecord:
     capped: bool = False  # whether `value` was brought down to a stated limit, e.g. the PSNR of a copy
     error: str | None = None  # why there is no value; None exactly if there is one
     lib_versions: Mapping[str, str] = field(default_factory=dict)  # library -> version, of those that took part
-    # what else was found of the output beside the number, ready for JSON; of scenes, `success` carries them
+    # what else was found of the output beside the number, ready for JSON; of scenes and photographs, the first does
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -28,9 +28,12 @@ from insightedit.evaluation.core.run_folder import (
     RECORDS,
     RUN,
     SAMPLES,
+    SILENT,
     RunCard,
     RunSample,
+    Said,
     read_run,
+    read_said,
     shorten,
     write_run,
     write_samples,
@@ -162,7 +165,8 @@ class _BenchmarkRun:
             )
         about = {"ckpt_sha": editor.ckpt_sha, "cfg": editor.cfg, "sampler": editor.sampler, "out_png_sha256": digest}
         if rules := self._open(editor.method, sample, seed, self.rules):
-            yield from self._measure(view, read_rgb(path), rules, method=editor.method, seed=seed, **about)
+            about |= {"method": editor.method, "seed": seed}
+            yield from self._measure(view, read_rgb(path), rules, read_said(path), **about)
 
     def _of_controls(self, view: SampleView) -> Iterator[MetricRecord]:
         """Pictures that nobody edited; judges are not asked about them."""
@@ -171,7 +175,7 @@ class _BenchmarkRun:
             rules = self._open(name, view.sample, None, silent)
             if rules and (picture := view.control(name)) is not None:
                 sha = self.editor.ckpt_sha if name.startswith("autoencoder") else None
-                yield from self._measure(view, picture, rules, method=name, ckpt_sha=sha)
+                yield from self._measure(view, picture, rules, SILENT, method=name, ckpt_sha=sha)
 
     def _view(self, sample: BenchmarkSample) -> SampleView:
         return (self.benchmark.view or SampleView)(sample, self.editor.round_trip)
@@ -184,10 +188,10 @@ class _BenchmarkRun:
         return [rule for rule in wanted if (method, sample.sample_id, seed, rule.name, rule.variant) not in self.done]
 
     def _measure(
-        self, view: SampleView, picture: np.ndarray, rules: list[MetricRule], *, method: str, **about: Any
+        self, view: SampleView, picture: np.ndarray, rules: list[MetricRule], said: Said, *, method: str, **about: Any
     ) -> Iterator[MetricRecord]:
         sample = view.sample
-        output = Prediction(view, picture, self.protocol, self.models)
+        output = Prediction(view, picture, self.protocol, self.models, said)
         for rule in rules:
             outcome = measure(output, rule)
             yield MetricRecord(
@@ -275,7 +279,7 @@ class _BenchmarkRun:
             **{name: getattr(self.protocol, name) for name in ("name", "title", "source", "averaging", "hash")},
             "caveats": list(self.protocol.caveats),
             "columns": columns,
-            **({} if self.protocol.scenes is None else {"scenes": asdict(self.protocol.scenes)}),
+            **({} if self.protocol.drawn is None else {"drawn": asdict(self.protocol.drawn)}),
         }
         made = {"kind": outputs.kind, "source": outputs.source, "ckpt_sha": editor.ckpt_sha}
         made |= {"seeds": list(outputs.seeds), "warnings": list(editor.warnings)}

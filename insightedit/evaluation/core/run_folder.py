@@ -6,13 +6,15 @@ OUT/
   samples.jsonl        `RunSample` a line: what was asked, pictures by path, in the order of the benchmark
   records.jsonl        `insightedit.evaluation.core.records.MetricRecord` a line: every number, controls too
   pictures/ID.png      made by `--model`: of the first seed
+  pictures/ID.json     `Said`: what the editor told of that picture; none where it tells nothing
   pictures/seed-7/ID.png   of each further seed
   turns/ID-1.png       results of a session's earlier turns; turns/seed-7/ for further seeds
   judge.jsonl          every reply of a judge, where one was asked
 ```
 
-Pictures that another editor made (`--results`) stay where they are. Paths are relative to OUT where they lie in it, and
-absolute elsewhere. run.json and samples.jsonl are there before the first record; `finished` is null until all are.
+Pictures that another editor made (`--results`) stay where they are, with what it told of them beside them. Paths are
+relative to OUT where they lie in it, and absolute elsewhere. run.json and samples.jsonl are there before the first
+record; `finished` is null until all are.
 """
 
 from __future__ import annotations
@@ -87,6 +89,39 @@ class RunSample:
     mask: str | None = None  # path; None without
     references: tuple[str, ...] = ()  # paths
     outputs: tuple[Mapping[str, Any], ...] = ()  # [{`seed`: number or None, `path`: of the picture}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What an editor told of one picture, as `ID.json` beside it; an editor may tell any part of it, or nothing."""
+
+    words: str | None = None  # what it understood, e.g. "make the whole picture warmer"
+    understood: bool | None = None  # whether it took the request for one that it can carry out
+    confidence: float | None = None  # 0..1, that the picture is what was asked for
+    warnings: tuple[str, ...] = ()  # reasons to look at the picture twice
+
+    @property
+    def has_doubts(self) -> bool:
+        """Whether it said that the picture is not, or may not be, what was asked for."""
+        return self.understood is False or bool(self.warnings)
+
+
+SILENT = Said()
+
+
+def write_said(said: Said, picture: Path) -> None:
+    """Keep what was told beside a picture that is about to be written; nothing is kept of an editor that is silent."""
+    path = picture.with_suffix(".json")
+    if said == SILENT:
+        path.unlink(missing_ok=True)
+        return
+    write_text(path, json.dumps(asdict(said), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_said(picture: Path) -> Said:
+    """What was told of a picture; a ValueError if the file beside it is damaged."""
+    path = picture.with_suffix(".json")
+    return _read(Said, path.read_bytes(), str(path)) if path.is_file() else SILENT
 
 
 def write_run(card: RunCard, folder: Path) -> Path:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation
 
 from insightedit.evaluation.core.run_folder import RunSample
+from insightedit.evaluation.photos.report import PhotoExample
 from insightedit.evaluation.reporting.choice import Block
 from insightedit.evaluation.reporting.runs import ReportRun
 from insightedit.evaluation.reporting.tables import BINARY
@@ -75,6 +76,22 @@ def example_card(example: Example) -> SampleCard:
         tuple(_shown(label, rgb) for label, rgb in {**pictures, f"|output - {start}|": change}.items()),
         (("", ", ".join(told)),),
         note=", ".join([line["verdict"], *line["failures"]]),
+    )
+
+
+def photo_card(example: PhotoExample) -> SampleCard:
+    """The card of a request on a photograph; the answer stands beside what was made of it."""
+    request, facts = example.request, example.facts
+    told = [] if facts.get("psnr") is None else [f"{facts['psnr']:.1f} dB, progress {facts['progress']:.2f}"]
+    told += [] if facts["words"] is None else [f"understood as: {facts['words']}"]
+    told += ["said so"] if facts["said_so"] else []
+    pictures = {"source": example.source, "output": example.output, "right answer": example.target}
+    change = _heat(example.source, example.output)
+    return SampleCard(
+        RunSample(request.name, request.instruction, category=request.category),
+        tuple(_shown(label, rgb) for label, rgb in {**pictures, "|output - source|": change}.items()),
+        (("", "; ".join(told)),),
+        note=facts["verdict"],
     )
 
 

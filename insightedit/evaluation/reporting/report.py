@@ -70,7 +70,9 @@ def write_report(report: SceneReport, folder: Path) -> list[Path]:
 def scenes_sheet(report: SceneReport) -> Image.Image:
     """Worst and random samples of a report on one RGB picture."""
     success = report.model.success
-    title = f"{success.successes} of {success.n} edits succeed: {_rate(success)} %, protocol {report.protocol.hash}"
+    title = (
+        f"{success.successes} of {success.n} edits succeed: {rate_text(success)} %, protocol {report.protocol.hash}"
+    )
     blocks = {"Worst: lowest relative progress": report.worst, "Random: drawn by the hash of the id": report.random}
     return contact_sheet(title, [(name, [*map(example_card, chosen)]) for name, chosen in blocks.items() if chosen])
 
@@ -87,7 +89,7 @@ def rows_table(report: SceneReport) -> Table:
         cells = (
             row.name.replace("_", " "),
             str(row.success.n),
-            _rate(row.success),
+            rate_text(row.success),
             _number(means["progress"], 2),
             _number(means["balanced"], 2),
             _percent(means["leak"], 1),
@@ -125,7 +127,7 @@ def details_table(report: SceneReport) -> Table | None:
                 errors.append(f"{factor * mean:.{digits}f} ({factor * high:.{digits}f})")
         cells = (
             row.name.replace("_", " "),
-            "-" if row.exact is None else _rate(row.exact),
+            "-" if row.exact is None else rate_text(row.exact),
             *(_number(means[name], 2) for name in ("change_accuracy", "keep_accuracy", "predicate_f1")),
             _percent(means["found"]),
             _percent(means["right_kind"]),
@@ -156,7 +158,7 @@ def groups_table(row: SceneRow) -> Table:
         for position, (name, value) in enumerate(groups.items()):
             star = "*" if value.is_small else ""
             sharpness = row.sharpness_by_task.get(name) if grouping == "task" else None
-            cells = name.replace("_", " "), f"{value.n}{star}", _rate(value), _interval(sharpness)
+            cells = name.replace("_", " "), f"{value.n}{star}", rate_text(value), _interval(sharpness)
             table.add_row(grouping if position == 0 else "", *cells)
         table.add_section()
     return table
@@ -165,12 +167,13 @@ def groups_table(row: SceneRow) -> Table:
 def pairs_line(pairs: PairResult) -> str:
     """Minimal pairs in one sentence."""
     return (
-        f"minimal pairs: both right in {_rate(pairs.both)} % of {pairs.both.n}; "
+        f"minimal pairs: both right in {rate_text(pairs.both)} % of {pairs.both.n}; "
         f"single edits {100 * pairs.single.value:.1f} %, whose square is {100 * pairs.if_independent:.1f} %"
     )
 
 
-def _rate(value: Rate) -> str:
+def rate_text(value: Rate) -> str:
+    """Per cent, with the interval."""
     return f"{100 * value.value:.1f} ({100 * value.low:.1f} - {100 * value.high:.1f})"
 
 
@@ -228,10 +231,10 @@ def comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Map
     first = {sample: success for sample, success in next(iter(outcomes.values())).items() if not is_pair(sample)}
     for place, (name, (report, _)) in enumerate(reports.items()):
         row, means = report["rows"][0], report["rows"][0]["means"]
-        cells = [_rate(Rate(**row["success"])), _number(means["progress"], 2), _number(means["balanced"], 2)]
+        cells = [rate_text(Rate(**row["success"])), _number(means["progress"], 2), _number(means["balanced"], 2)]
         cells += [_number(means["leak"], 4), _number((row.get("sharpness") or {}).get("value"), 2)]
         if in_detail:
-            cells.append("-" if row["exact"] is None else _rate(Rate(**row["exact"])))
+            cells.append("-" if row["exact"] is None else rate_text(Rate(**row["exact"])))
             cells.append(_number(means["predicate_f1"], 2))
         p_value = mcnemar(list(first.values()), [outcomes[name][sample] for sample in first])
         table.add_row(name, *cells, f"{p_value:.3g}" if place else "")

@@ -32,7 +32,7 @@ ASKED_CONTROLS = {  # on scenes, by kind of rules
     "editing": ("copy_source", "oracle", "wrong_object", "oracle_tint", "autoencoder_source", "autoencoder_target"),
     "new": ("empty_backdrop", "oracle", "oracle_tint", "autoencoder_backdrop", "autoencoder_target"),
 }
-LOOKS: dict[str, dict[str, str]] = {  # metric of scenes -> how its column looks
+LOOKS: dict[str, dict[str, str]] = {  # metric of scenes or photographs -> how its column looks
     **{name: {"label": name} for name in ("success", "progress", "balanced", "leak", "exact")},
     "psnr_background": {"label": "background dB", "template": "{:.1f}"},
     "discriminates": {"label": "right object"},
@@ -40,6 +40,13 @@ LOOKS: dict[str, dict[str, str]] = {  # metric of scenes -> how its column looks
     "iou": {"label": "overlap"},
     "predicate_f1": {"label": "predicate F1"},
     "pair_success": {"label": "success in pairs"},
+    "understood": {"label": "understood"},
+    "right_degree": {"label": "degree, too"},
+    "psnr": {"label": "dB to the truth", "template": "{:.1f}"},
+    "detail": {"label": "detail"},
+    "left_alone": {"label": "left alone"},
+    "said_so": {"label": "said so"},
+    "wrongly_refused": {"label": "wrongly refused"},
 }
 
 
@@ -101,7 +108,7 @@ class ReportRun:
             "Protocol's hash": protocol.get("hash"),
             "Protocol's source": protocol.get("source"),
             "Averaging": protocol.get("averaging"),
-            "Scenes": _pairs(protocol.get("scenes") or {}),
+            "Drawn": _pairs(protocol.get("drawn") or {}),
             "Method": card.method,
             "Outputs": f"{outputs.get('kind')}: {outputs.get('source')}",
             "SHA-256 of the weights": outputs.get("ckpt_sha"),
@@ -213,7 +220,7 @@ def read_report_run(folder: Path) -> ReportRun:
         methods.add(one.method)
         if one.method == card.method and not (one.error or "").startswith("not measured"):  # a network was missing
             measured.add((one.metric_name, one.metric_variant))
-            facts += [one.facts] if one.metric_name == "success" and one.facts else []
+            facts += [one.facts] if one.facts and one.metric_name != "pair_success" else []
     is_strict = all(one["metric_variant"] == "strict" for one in card.protocol["columns"])
     columns = []
     for one in card.protocol["columns"]:
@@ -221,15 +228,16 @@ def read_report_run(folder: Path) -> ReportRun:
         # where there is one variant only, no heading need say which
         plain = {"label": MetricColumn(name).heading().label} if is_strict else {}
         columns.append(MetricColumn(name, one["metric_variant"], one.get("better"), **LOOKS.get(name, plain)))
-    primary = Counter(one["failure"] for one in facts)
-    carried = Counter(code for one in facts for code in one["failures"])
+    scenes = [one for one in facts if "failures" in one]
+    primary = Counter(one["failure"] for one in scenes)
+    carried = Counter(code for one in scenes for code in one["failures"])
     return ReportRun(
         folder=folder,
         card=card,
         records=records,
         samples=_samples(folder),
         columns=tuple(column for column in columns if column.key in measured),
-        missing_rows=missing_rows(methods) if facts else (),
+        missing_rows=missing_rows(methods) if scenes else (),
         failures=tuple(
             FailureCount(code, text, primary[code], carried[code])
             for code, text in FAILURES.items()

@@ -18,7 +18,19 @@ BETTER_OF_OURS = {
     "success": "higher", "progress": "higher", "balanced": "higher", "leak": "lower", "iou": "higher",
     "VIEScore_SC": "higher", "VIEScore_PQ": "higher", "VIEScore_O": "higher",
 }  # fmt: skip
-BINARY = frozenset({"success", "discriminates", "exact", "subj_found"})  # metrics whose values are 0 or 1
+BINARY = frozenset(
+    {
+        "success",
+        "discriminates",
+        "exact",
+        "subj_found",
+        "understood",
+        "right_degree",
+        "left_alone",
+        "said_so",
+        "wrongly_refused",
+    }
+)  # fmt: skip - metrics whose values are 0 or 1
 PRESERVATION = frozenset({"PSNR", "SSIM", "LPIPS", "L1", "L2", "DINO", "CLIP_I"})
 OURS, APART, CONTROL_GROUP = "Measured here", "Not comparable", "Controls"
 UNRANKED = "Shown, but not ranked beside the published rows: the rule behind them is not published."

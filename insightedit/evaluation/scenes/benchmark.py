@@ -38,7 +38,7 @@ from insightedit.evaluation.core.protocol import SCENE_RULES, SceneProtocol
 from insightedit.evaluation.core.protocols import EXACT, PROTOCOLS
 from insightedit.evaluation.core.records import CONTROL_ROWS, by_hash, is_control, read_records
 from insightedit.evaluation.core.run import run_benchmark
-from insightedit.evaluation.core.run_folder import PICTURES, RECORDS
+from insightedit.evaluation.core.run_folder import PICTURES, RECORDS, SILENT, Said
 from insightedit.evaluation.metrics.masks import match_size
 from insightedit.evaluation.scenes.details import DetailCase, DetailRules
 from insightedit.evaluation.scenes.metrics import PSNR_CAP, largest_change
@@ -178,7 +178,7 @@ def evaluate(
         if is_control(edit.method):  # as a folder of results may be called
             edit = replace(edit, method=MODEL_ROW)
         benchmark, rules = _as_benchmark(scenes, out, controls)
-        protocol = replace(PROTOCOLS["exact_v1"], name=rules.name, benchmarks=(benchmark.card.name,), scenes=rules)
+        protocol = replace(PROTOCOLS["exact_v1"], name=rules.name, benchmarks=(benchmark.card.name,), drawn=rules)
         run_benchmark(benchmark, protocol, edit, MetricModels(), folder, progress=progress, renew=True)
         records = tuple(record for record in read_records(folder / RECORDS) if record.facts)
         settings = {"excess_leak": edit.round_trip is not None}
@@ -311,7 +311,7 @@ class SceneView(SampleView):
         start = None if self.round_trip is None else self._trip(starting_picture(self.scene))
         return DetailCase(self.scene, case_of(self.scene, start))
 
-    def exact(self, edited: np.ndarray) -> dict[str, Any]:
+    def exact(self, edited: np.ndarray, said: Said = SILENT) -> dict[str, Any]:
         """All that can be told of an output: success, progress and so on, details, and what it shows in words."""
         scene, truth = self.scene, self._truth
         output = match_size(edited, scene.target)

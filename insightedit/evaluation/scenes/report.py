@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from insightedit.evaluation.core.protocol import SceneProtocol
-from insightedit.evaluation.core.records import CONTROL_ROWS, MetricRecord
+from insightedit.evaluation.core.records import MetricRecord, is_control
 from insightedit.evaluation.core.significance import Interval, Resampling, ratio_interval
 from insightedit.evaluation.core.statistics import Rate, group_by, macro_mean, mean, percentile, rate
 
@@ -134,7 +134,7 @@ class SceneReport:
 
 def line_of(record: MetricRecord) -> dict[str, Any]:
     """All that was found of one output, flat: the facts of its record, with protocol, sample and row."""
-    row = record.method if record.method in CONTROL_ROWS else MODEL_ROW
+    row = record.method if is_control(record.method) else MODEL_ROW
     return {"protocol": record.protocol_hash, "sample_id": record.sample_id, "row": row, **record.facts}
 
 

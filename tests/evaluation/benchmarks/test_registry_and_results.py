@@ -50,7 +50,7 @@ def test_unknown_names_get_a_hint() -> None:
         ValueError, match="unknown benchmark 'magicbrsh': did you mean magicbrush. There are reason-edit,"
     ):
         benchmark_name("magicbrsh")
-    with pytest.raises(ValueError, match=r"unknown benchmark 'zzz': there are reason-edit, .*, scenes\.$"):
+    with pytest.raises(ValueError, match=r"unknown benchmark 'zzz': there are reason-edit, .*, scenes, photos\.$"):
         load_benchmark("zzz", "nowhere")
 
 

@@ -1,0 +1,174 @@
+"""What is asked of photographs: what every editor should do, and what none should try.
+
+Requests come in blocks of six, all but the scene about one photograph: three whole-picture operations, whose answer is
+known to the pixel; one wish outside of a small editor's world (winter, a beard, words); one that means a thing which
+the photograph does not show; and an edit of a scene that can be done, so that an editor which refuses everything shows.
+Wordings of the test split are held out from training, every operation comes as often as the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from insightedit.images.reading import is_picture_file, read_rgb
+from insightedit.images.tones import TONES, apply_tone, operation_of
+from insightedit.scenes import Assets, EditSample, SceneSampler, wordings
+from insightedit.scenes.assets import EMBEDDED, Photo
+from insightedit.scenes.draws import pick
+from insightedit.scenes.scene import COLOURS
+
+BLOCK = ("tone", "outside", "tone", "absent", "tone", "scene")  # kinds of requests, see above
+DECLINED = ("outside", "absent")  # kinds whose right answer is the photograph as it was
+ABSENT_TASKS = ("remove", "replace", "recolour", "resize")
+UNDOABLE = ("photometric", "decline")  # tasks of scenes that are asked of photographs here
+SCENE_SIDE = 128  # pixels of a side of the scenes
+LEAST_CHANGE = 0.5  # grey levels: the least mean change of an operation that is asked for
+OPERATIONS = tuple(dict.fromkeys(map(operation_of, TONES)))
+OUTSIDE = (
+    "make it winter", "turn the day into night", "write my name on it", "add a beard to the man", "make her smile",
+    "add a spaceship", "remove the bird", "make the sky purple", "turn it into an oil painting",
+    "put me in front of it", "open the window", "make it rain", "take the people out", "give him a hat",
+    "crop it to a square",
+    "add some snow on the roof", "make the water calm", "translate the sign", "swap the background for a beach",
+    "fix the teeth",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PhotoRequest:
+    """One thing that is asked, and what follows from it."""
+
+    kind: str  # one of `BLOCK`
+    name: str  # of the sample, "tone-000012"
+    instruction: str  # what a user would say
+    photo: Photo | None = None  # what is to be edited; None for a scene
+    phrase: str | None = None  # the operation, one of `TONES`
+    scene: EditSample | None = None  # what is to be edited, for a scene
+
+    @property
+    def category(self) -> str:
+        """The operation without its degree; for all else the kind."""
+        return self.kind if self.phrase is None else operation_of(self.phrase)
+
+    def source(self) -> np.ndarray:
+        """(H, W, 3) uint8: the photograph at its own size, or the scene."""
+        if self.scene is not None:
+            return self.scene.source
+        assert self.photo is not None
+        return read_rgb(self.photo.path)
+
+    def truth(self, source: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8: the right answer."""
+        if self.scene is not None:
+            return self.scene.target
+        return source if self.phrase is None else apply_tone(source, self.phrase)
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Which photographs, and how many requests; the same settings ask for the same things.
+
+    Raises:
+        ValueError: for a count below 1, two sources of photographs, or none in them.
+        FileNotFoundError: if a folder is not there.
+    """
+
+    count: int = 600  # requests
+    split: str = "test"  # of the photographs and wordings: "train", "val" or "test"
+    seed: int = 0
+    pack: Path | None = None  # assets whose photographs of the split are taken; None for those that come along
+    photos: Path | None = None  # a folder of photographs, all of which are taken
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count is {self.count}: it has to be at least 1.")
+        if self.pack is not None and self.photos is not None:
+            raise ValueError("--pack and --photos exclude each other: name one of them.")
+        if not self.photographs:
+            raise ValueError(f"{self.photos or self.pack} holds no photographs of the split {self.split!r}: add some.")
+
+    @property
+    def folder(self) -> Path:
+        """Where the photographs lie."""
+        return self.photos or self.pack or EMBEDDED
+
+    @cached_property
+    def photographs(self) -> tuple[Photo, ...]:
+        """In a fixed order."""
+        if self.photos is None:
+            assets = Assets.embedded() if self.pack is None else Assets.from_folder(self.pack)
+            return assets.photos_of(self.split)
+        if not self.photos.is_dir():
+            raise FileNotFoundError(f"No folder {self.photos}: --photos names a folder of photographs.")
+        found = sorted(path for path in self.photos.iterdir() if is_picture_file(path))
+        return tuple(Photo(path.stem, self.split, path) for path in found)
+
+    def __iter__(self) -> Iterator[PhotoRequest]:
+        """All requests, in order; a photograph is opened once for its block."""
+        order = self._random(0).permutation(len(self.photographs))
+        scenes = self._scenes()
+        for block in range(-(-self.count // len(BLOCK))):
+            photo = self.photographs[order[block % len(order)]]
+            source = read_rgb(photo.path)
+            for place, kind in enumerate(BLOCK[: self.count - block * len(BLOCK)]):
+                number = block * len(BLOCK) + place
+                name, rng = f"{kind}-{number:06d}", self._random(1 + number)
+                if kind == "scene":
+                    scene = next(scenes)
+                    yield PhotoRequest(kind, name, scene.instruction, scene=scene)
+                elif kind == "tone":
+                    phrase = self._phrase(rng, 3 * block + place // 2, photo, source)
+                    yield PhotoRequest(kind, name, self._tone_request(rng, phrase), photo, phrase)
+                else:
+                    words = pick(rng, OUTSIDE) if kind == "outside" else self._absent_request(rng, photo)
+                    yield PhotoRequest(kind, name, words, photo)
+
+    def _random(self, number: int) -> np.random.Generator:
+        """Numbers of one request alone; number 0 is the order of the photographs."""
+        return np.random.Generator(np.random.Philox(key=np.array([self.seed, number], dtype=np.uint64)))
+
+    def _scenes(self) -> Iterator[EditSample]:
+        """Edits of the split that can be done and that photographs are not asked for."""
+        sampler = SceneSampler(self.split, SCENE_SIDE, self.seed)
+        index = 0
+        while True:
+            if (sample := sampler[index]).task not in UNDOABLE:
+                yield sample
+            index += 1
+
+    def _phrase(self, rng: np.random.Generator, number: int, photo: Photo, source: np.ndarray) -> str:
+        """The operation of the request `number` of its kind, in any degree; the next one where it would not be seen."""
+        turn, place = divmod(number, len(OPERATIONS))
+        order = self._random(1 << 32 | turn).permutation(len(OPERATIONS))  # all of them before any comes again
+        for step in range(len(OPERATIONS)):
+            operation = OPERATIONS[order[(place + step) % len(OPERATIONS)]]
+            phrase = pick(rng, [one for one in TONES if operation_of(one) == operation])
+            if np.abs(apply_tone(source, phrase).astype(np.int16) - source).mean() >= LEAST_CHANGE:
+                return phrase
+        raise ValueError(f"no operation changes {photo.name}: leave it out.")
+
+    @property
+    def _is_held_out(self) -> bool:
+        return self.split == "test"
+
+    def _tone_request(self, rng: np.random.Generator, phrase: str) -> str:
+        return self._template(rng, "photometric").format(op=phrase)
+
+    def _absent_request(self, rng: np.random.Generator, photo: Photo) -> str:
+        """An edit of a thing that has to be there, about one that is not."""
+        shown = photo.name.lower()
+        names = [name for name in Assets.embedded().classes if name not in shown and shown not in name]
+        missing, other = (names[int(place)] for place in rng.permutation(len(names))[:2])
+        text = self._template(rng, pick(rng, ABSENT_TASKS)).format(
+            ref=f"the {missing}", new=other, colour=pick(rng, tuple(COLOURS)), size=pick(rng, ("bigger", "smaller"))
+        )
+        return wordings.fix_articles(text)
+
+    def _template(self, rng: np.random.Generator, task: str) -> str:
+        known = [one.text for one in wordings.TEMPLATES[task] if one.held_out == self._is_held_out]
+        return pick(rng, known)

@@ -234,6 +234,7 @@ class SourceConfig:
     weight: float | None = 1.0  # relative to the others of its list; null = as many as it has records
     split: str = "train"
     style: Literal["simple", "advanced"] | None = None  # of the wordings of rendered scenes; null = both
+    pack: str | None = None  # folder of photographs that rendered scenes stand on, beside the embedded ones
     images: str | None = None  # folder of the pictures where they do not lie beside the annotations
     columns: dict[str, str] = field(
         default_factory=dict

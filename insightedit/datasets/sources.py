@@ -92,16 +92,16 @@ STYLED = SCENE_SOURCES[:-2]
 
 
 class SceneSource:
-    """Samples rendered on the fly: record `index` is a pure function of (kind, split, size, seed, style, index)."""
+    """Samples rendered on the fly: record `index` is a pure function of (the entry's settings, size, seed, index)."""
 
-    def __init__(self, kind: str, *, split: str, size: int, seed: int, style: str | None = None) -> None:
-        from insightedit.scenes import SceneSampler, SubjectEditSampler, SubjectSampler
+    def __init__(self, config: SourceConfig, *, size: int, seed: int) -> None:
+        from insightedit.scenes import Assets, SceneSampler, SubjectEditSampler, SubjectSampler
 
-        if kind in STYLED:
-            self.sampler: Any = SceneSampler(split, size, seed, style=style)
+        self.kind, world = config.kind, (config.split, size, seed, Assets.embedded(config.pack))
+        if self.kind in STYLED:
+            self.sampler: Any = SceneSampler(*world, style=config.style)
         else:
-            self.sampler = {"subjects": SubjectSampler, "subject_edits": SubjectEditSampler}[kind](split, size, seed)
-        self.kind = kind
+            self.sampler = {"subjects": SubjectSampler, "subject_edits": SubjectEditSampler}[self.kind](*world)
 
     def __len__(self) -> int:
         return ENDLESS
@@ -204,7 +204,12 @@ def build_source(
         whole = build_source(replace(config, val_fraction=0.0), size=size, seed=seed, expressive=expressive)
         return part_of(whole, config.val_fraction, held_out=held_out, name=str(config.path or config.kind))
     if config.path is None and config.kind in (SCENE_SOURCES if config.style is None else STYLED):
-        return SceneSource(config.kind, split=config.split, size=size, seed=seed, style=config.style)
+        return SceneSource(config, size=size, seed=seed)
+    if config.pack is not None:
+        raise ConfigError(
+            f"data.sources: kind `{config.kind}` stands on no photographs of a `pack`: leave it out; rendered scenes "
+            "do (kind scenes)."
+        )
     if config.style is not None:
         raise ConfigError(
             f"data.sources: kind `{config.kind}` has no style `{config.style}` to choose: leave `style` out; rendered "

@@ -46,9 +46,9 @@ class Assets:
     packs: tuple[Path, ...] = ()  # folders of which the photographs alone were added
 
     @classmethod
-    def embedded(cls) -> Assets:
-        """The assets that travel with the package."""
-        return _load(EMBEDDED)
+    def embedded(cls, pack: str | Path | None = None) -> Assets:
+        """The assets that travel with the package; with the photographs of a `pack` beside them, see `with_photos`."""
+        return _load(EMBEDDED) if pack is None else _load(EMBEDDED).with_photos(pack)
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Assets:
@@ -102,8 +102,8 @@ def _load(folder: Path) -> Assets:
     if len(assets.classes) < 8 or any(not assets.photos_of(s) for s in SPLITS):
         raise ValueError(
             f"{folder} has {len(assets.classes)} sprites and {len(assets.photos)} photos: scenes need at least 8 "
-            "sprites and one photo in each of train, val and test. Photographs alone go beside the embedded sprites: "
-            "Assets.embedded().with_photos(folder), or `pack`."
+            "sprites and one photo in each of train, val and test. Photographs alone go beside the embedded ones: "
+            "Assets.embedded(folder), or `pack`."
         )
     return assets
 

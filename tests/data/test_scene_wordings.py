@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from insightedit.config.schema import SourceConfig
 from insightedit.datasets.sources import build_source
 from insightedit.scenes import SceneSampler
 from insightedit.scenes.wordings import TEMPLATES
+from insightedit.training.miniatures.loop import scene_samplers
+from tests.data_recipes.conftest import pack_entries, write_pack
 
 COUNT = 24
 
@@ -58,5 +62,22 @@ def test_a_style_that_does_not_exist_is_refused() -> None:
         SceneSampler("train", 32, style="curt")
     with pytest.raises(ConfigError, match="kind `subjects` has no style `simple` to choose: leave `style` out"):
         source("subjects", "simple")
+
+
+@pytest.mark.parametrize("kind", ["scenes", "subject_edits"])
+def test_scenes_stand_on_the_photographs_of_a_pack(kind: str, tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "pack", pack_entries())
+    records = build_source(SourceConfig(kind=kind, pack=str(pack)), size=32, seed=0)
+    assert {records.sampler[i].scene.background.photo for i in range(60)} & set("vwx")
+    with pytest.raises(FileNotFoundError, match="nowhere holds no metadata.json or metadata.jsonl"):
+        build_source(SourceConfig(kind=kind, pack=str(tmp_path / "nowhere")), size=32, seed=0)
+    with pytest.raises(ConfigError, match="kind `parquet` stands on no photographs of a `pack`: leave it out"):
+        build_source(SourceConfig(kind="parquet", path="x", pack=str(pack)), size=32, seed=0)
+
+
+def test_miniatures_train_on_the_photographs_of_a_pack(tmp_path: Path) -> None:
+    train, val = scene_samplers(32, write_pack(tmp_path / "pack", pack_entries()))
+    assert {train[i].scene.background.photo for i in range(60)} & set("vwx")
+    assert {val[i].scene.background.photo for i in range(60)} == {"life", "flower", "y"}
     with pytest.raises(ConfigError, match="kind `jsonl` has no style `advanced` to choose"):
         build_source(SourceConfig(kind="jsonl", path="x.jsonl", style="advanced"), size=32, seed=0)

@@ -80,7 +80,7 @@ def test_photographs_of_ones_own_stand_beside_the_embedded_ones(tmp_path):
     assert card_licence(read_credits(assets, "train")) == "other"
     with pytest.raises(ValueError, match="has no photographs that are not known: list some with the kind photo"):
         assets.with_photos(folder)
-    with pytest.raises(ValueError, match=re.escape("Photographs alone go beside the embedded sprites: ")):
+    with pytest.raises(ValueError, match=re.escape("Photographs alone go beside the embedded ones: ")):
         Assets.from_folder(folder)
 
 

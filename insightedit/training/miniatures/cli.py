@@ -44,6 +44,9 @@ Root = Annotated[Path | None, typer.Option(help="Folder of the models. Default: 
 Fresh = Annotated[bool, typer.Option(help="Forget an earlier run's checkpoint.")]
 Steps = Annotated[int | None, typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Optimiser steps of the whole run.")]
 Workers = Annotated[int, typer.Option(min=0, max=1024, help="Processes that render; 0 renders between the steps.")]
+Pack = Annotated[
+    Path | None, typer.Option(help="Folder of photographs that scenes stand on, beside the embedded ones.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads of the training process.")]
 MINUTES = typer.Option(
     min=0,
@@ -73,13 +76,14 @@ def _train_command(name: str, text: str) -> None:
         batch_size: Annotated[int | None, typer.Option(min=2, max=MAX_BATCH, help="Pictures a step.")] = None,
         lr: Annotated[float | None, typer.Option(min=1e-9, max=1, callback=finite, help="Peak learning rate.")] = None,
         workers: Workers = 1,
+        pack: Pack = None,
         stop_after: Annotated[int | None, STOP] = None,
         fresh: Fresh = False,
         compile: Annotated[bool, COMPILE] = False,
         threads: Threads = None,
     ) -> None:
         given = {"steps": steps, "minutes": minutes, "lr": lr, "workers": workers, "stop_after": stop_after}
-        _train(name, size, _root(size, root), batch_size, fresh, threads, {**given, "compile": compile})
+        _train(name, size, _root(size, root), batch_size, fresh, threads, pack, {**given, "compile": compile})
 
     app.command(name, help=text)(command)
 
@@ -100,6 +104,7 @@ def all_parts(
     minutes: Annotated[float | None, ALL_MINUTES] = None,
     steps: Steps = None,
     workers: Workers = 1,
+    pack: Pack = None,
     fresh: Fresh = False,
     threads: Threads = None,
 ) -> None:
@@ -109,11 +114,18 @@ def all_parts(
     scale = 1.0 if minutes is None else minutes / sum(default.values())
     for name in ORDER:
         given = {"steps": steps, "minutes": default[name] * scale, "workers": workers}
-        _train(name, size, folder, None, fresh, threads, given)
+        _train(name, size, folder, None, fresh, threads, pack, given)
 
 
 def _train(
-    name: str, size: str, root: Path, batch_size: int | None, fresh: bool, threads: int | None, given: dict[str, Any]
+    name: str,
+    size: str,
+    root: Path,
+    batch_size: int | None,
+    fresh: bool,
+    threads: int | None,
+    pack: Path | None,
+    given: dict[str, Any],
 ) -> None:
     import torch
     from diffusers import AutoModel
@@ -140,7 +152,7 @@ def _train(
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(0)  # before the part is built: some add layers of their own
-    part = _part_class(name)(root, *scene_samplers(get_size(size).image_size), batch_size)
+    part = _part_class(name)(root, *scene_samplers(get_size(size).image_size, pack), batch_size)
     part.model.to("cuda" if torch.cuda.is_available() else "cpu")
     options = replace(part.options, **{key: value for key, value in given.items() if value is not None})
     options = replace(options, minutes=options.minutes or None)  # 0: steps alone

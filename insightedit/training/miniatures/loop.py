@@ -46,11 +46,12 @@ class Sampler(Protocol):
         ...
 
 
-def scene_samplers(size: int, seed: int = 0) -> tuple[Sampler, Sampler]:
-    """Training and held-out scenes at `size` pixels."""
-    from insightedit.scenes import SceneSampler
+def scene_samplers(size: int, pack: Path | None = None) -> tuple[Sampler, Sampler]:
+    """Training and held-out scenes at `size` pixels, on the photographs of a `pack`, too."""
+    from insightedit.scenes import Assets, SceneSampler
 
-    return SceneSampler(split="train", size=size, seed=seed), SceneSampler(split="val", size=size, seed=seed)
+    assets = Assets.embedded(pack)
+    return SceneSampler("train", size, assets=assets), SceneSampler("val", size, assets=assets)
 
 
 def stack(pictures: Iterable[np.ndarray]) -> Tensor:

@@ -53,7 +53,7 @@ def main(
     size: Annotated[int, typer.Option(min=16, help="Pixels of a side.")] = 128,
 ) -> None:
     """Pairs of the split val: as they are, exchanged, with a moved target, and with a copy for a target."""
-    sampler = SceneSampler("val", size, seed=11)
+    sampler = SceneSampler("val", size, seed=11, plain=True)
     for quality in QUALITIES:
         doctors = {name: Doctor(Diagnosis(name, "scenes")) for name in ("good", "swapped", "moved", "copies")}
         rng, tasks, swapped = np.random.default_rng(0), Counter[str](), Counter[str]()

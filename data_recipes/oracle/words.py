@@ -3,8 +3,8 @@
 A phrase is read whole or not at all: "the red dog at the top left" says class, colour and place; with a word that
 is not in the grammar it says nothing. Detector, chat and judge share this, so they mean the same thing.
 
-Of instructions the wordings of scenes, of the step `wording` and of the oracle chat are known; a wording counts only if
-all of its phrases can be read, so that of several readings of one sentence the right one is found.
+Of instructions the plain wordings of scenes, those of the step `wording` and of the oracle chat are known; a wording
+counts only if all of its phrases can be read, so that of several readings of one sentence the right one is found.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from data_recipes.steps import wording
 from insightedit.images.tones import TONES
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOTS, Scene, SceneObject
-from insightedit.scenes.wordings import PLACES, TEMPLATES, article, describe, place
+from insightedit.scenes.wordings import PLACES, PLAIN_TEMPLATES, article, describe, place, plural
 
 SIZES = ("small", "medium-sized", "large")
 _BOUNDS = ((HEIGHTS["small"] + HEIGHTS["medium"]) // 2, (HEIGHTS["medium"] + HEIGHTS["large"]) // 2)
@@ -125,9 +125,9 @@ def read_phrase(text: str) -> Phrase | None:
     the middle".
     """
     words = " ".join(text.lower().replace("_", " ").strip(" .,!?").split())
-    if (plural := re.fullmatch(r"both (.+?)s", words)) is not None:
-        name = plural[1].removesuffix("e") if plural[1] not in Assets.embedded().sprites else plural[1]
-        return Phrase(name=name, both=True) if name in Assets.embedded().sprites else None
+    if words.startswith("both "):
+        named = next((n for n in Assets.embedded().sprites if plural(n) == words.removeprefix("both ")), None)
+        return None if named is None else Phrase(name=named, both=True)
     found = _grammar().fullmatch(words)
     if found is None:
         return None
@@ -221,7 +221,7 @@ def _forms() -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 def _wordings() -> Iterator[tuple[str, str]]:
     """Task and text of every wording, with `{ref}`, `{new}` and so on; a phrase holds its own article and place."""
-    for task, templates in TEMPLATES.items():
+    for task, templates in PLAIN_TEMPLATES.items():
         for one in templates:
             text = one.text.replace("a {new} {place}", "{new} {place}").replace("a {new}", "{new}")
             yield task, text.replace("{place}", "{where}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,7 @@ def _world(split: str, size: int, seed: int, index: int, after: bool) -> World:
     return World(replace(sample, scene=sample.target_scene) if after else sample)
 
 
-_sampler = lru_cache(maxsize=4)(SceneSampler)
+_sampler = lru_cache(maxsize=4)(partial(SceneSampler, plain=True))
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def open_scenes(config: InputConfig, as_pairs: bool = False) -> Scenes:
     """Photos of the split, size and seed that a config names; ValueError if no count is set, or they cannot be."""
     if config.count is None:
         raise ValueError("source.count is not set: scenes have no end, so say how many, e.g. `count: 200`.")
-    return Scenes(SceneSampler(split=config.split, size=config.size, seed=config.seed), as_pairs)
+    return Scenes(SceneSampler(split=config.split, size=config.size, seed=config.seed, plain=True), as_pairs)
 
 
 def open_scene_pairs(config: InputConfig) -> Scenes:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.draws import is_held_out_combination
 from insightedit.scenes.render import Subject, is_held_out_subject
 from insightedit.scenes.sampler import EditSample, SceneSampler, SegmentationSample
-from insightedit.scenes.scene import CATEGORIES, COLOURS, PHOTOMETRIC, SLOTS, TASKS, Edit, Scene, apply_edit
+from insightedit.scenes.scene import CATEGORIES, COLOURS, SLOTS, TASKS, Edit, Scene, apply_edit
 from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
-from insightedit.scenes.wordings import PICTURE_TEMPLATES, PLACES, TEMPLATES
+from insightedit.scenes.wordings import BOOK, PICTURE_TEMPLATES, TEMPLATES, plural, unknown_things
 
 CLASSES: tuple[str, ...] = Assets.embedded().classes
 
@@ -19,17 +20,30 @@ CLASSES: tuple[str, ...] = Assets.embedded().classes
 def known_words(pictures_too: bool = False) -> list[str]:
     """Every word of the training split's instructions, sorted; `pictures_too`: also of those with pictures in them."""
     tables = (TEMPLATES, PICTURE_TEMPLATES) if pictures_too else (TEMPLATES,)
-    told = [t.text for table in tables for group in table.values() for t in group if not t.held_out]
-    told += [*COLOURS, *PLACES.values(), *PHOTOMETRIC]
-    told += ["both", "bigger", "smaller", "in front of the mirror"]
+    told = [text for table in tables for group in table.values() for t in group if not t.held_out for text in [t.text]]
+    told += [*COLOURS, "in the mirror", "in front of the mirror", *unknown_things()]
+    for part in ("lists", "places", "aliases", "sizes", "size_lists", "references", "sides", "neighbours"):
+        told += _texts(BOOK[part])
+    told += [text for part in ("beginnings", "ends", "intros") for text in BOOK[part]["simple"]]
+    told += _texts(BOOK["tones"]["degrees"]) + _texts([BOOK["outside"]["texts"], BOOK["outside"]["oddcolours"]])
+    for words in BOOK["tones"]["operations"].values():
+        told += [text for kind in ("look", "deed", "complaint") for text in words[kind]]
     for sprite in Assets.embedded().sprites.values():
-        told += [sprite.name, f"{sprite.name}{'es' if sprite.name.endswith('s') else 's'}", sprite.fact, "an"]
-    return sorted(set(re.sub(r"\{\w+\}|<\w+>", "", " ".join(told)).split()))
+        told += [sprite.name, plural(sprite.name), sprite.fact, sprite.group, "an"]
+    return sorted(set(re.sub(r"\{\w+\}|\$\w+|<\w+>|[^\w' ]", " ", " ".join(told)).split()))
+
+
+def _texts(book: Any) -> list[str]:
+    """All texts of a part of the book."""
+    if isinstance(book, str):
+        return [book]
+    parts = book.values() if isinstance(book, dict) else book
+    return [text for part in parts for text in _texts(part)]
 
 
 def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
     """Sentences of every kind that `count` scenes are told in, about ten each, for training tokenizers."""
-    sampler = SceneSampler(split="train", size=32, seed=seed)
+    sampler = SceneSampler(split="train", size=32, seed=seed, declines=0.2)
     for index in range(count):
         sample = sampler[index]
         yield from (sample.instruction, sample.expressive_instruction, sample.caption_source, sample.caption_target)
@@ -37,7 +51,7 @@ def text_corpus(count: int, seed: int = 0) -> Iterator[str]:
 
 
 __all__ = [
-    "CATEGORIES", "CLASSES", "COLOURS", "PHOTOMETRIC", "SLOTS", "TASKS", "Assets", "Edit", "EditSample", "Scene",
+    "CATEGORIES", "CLASSES", "COLOURS", "SLOTS", "TASKS", "Assets", "Edit", "EditSample", "Scene",
     "SceneSampler", "SegmentationSample", "Subject", "SubjectEditSampler", "SubjectSample", "SubjectSampler",
     "apply_edit", "is_held_out_combination", "is_held_out_subject", "known_words",
     "subject_corpus", "text_corpus",

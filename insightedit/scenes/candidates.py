@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from insightedit.images.tones import OPERATIONS, TONES, operation_of
 from insightedit.scenes.render import BACKDROP_COLOURS, TINTS, Backdrop
-from insightedit.scenes.scene import COLOURS, PHOTOMETRIC, SLOT_CENTRES, SLOTS, Edit, Scene, SceneObject, apply_edit
+from insightedit.scenes.scene import COLOURS, SLOT_CENTRES, SLOTS, Edit, Scene, SceneObject, apply_edit
 
 WRONG_CLASSES = 4
 WRONG_SLOTS = 2
@@ -33,7 +34,11 @@ def candidate_scenes(scene: Scene, edit: Edit, classes: tuple[str, ...], by_pict
     if edit.task == "recolour":
         edits |= {f"wrong_colour:{c}": replace(edit, colour=c) for c in COLOURS if c != edit.colour}
     if edit.task == "photometric":
-        edits |= {f"wrong_operation:{o}": replace(edit, operation=o) for o in PHOTOMETRIC if o != edit.operation}
+        operation = operation_of(edit.operation or "")
+        degrees = [tone for tone in TONES if operation_of(tone) == operation and tone != edit.operation]
+        edits |= {f"wrong_degree:{tone}": replace(edit, operation=tone) for tone in degrees}
+        others = [name for name in OPERATIONS if name != operation]
+        edits |= {f"wrong_operation:{name}": replace(edit, operation=name) for name in others}
     if edit.task == "resize":
         edits["wrong_direction"] = replace(edit, bigger=not edit.bigger)
     if edit.task in ("replace", "recolour", "resize"):

@@ -13,7 +13,7 @@ from insightedit.scenes.assets import SPLITS, Assets
 from insightedit.scenes.render import Renderer
 from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOT_CENTRES, TASKS, Background, Scene, SceneObject, Texture
 from insightedit.scenes.textures import TEXTURES
-from insightedit.scenes.wordings import Template, describe
+from insightedit.scenes.wordings import BOOK, Template, called, place, place_words, plural
 
 MAX_TRIES = 200
 STREAMS = ("edits", "subjects", "subject_edits")  # numbers never meet between these kinds of samples
@@ -27,7 +27,8 @@ MILD_TONES = (
 )  # fmt: skip
 Drawn = TypeVar("Drawn")
 Rng = np.random.Generator
-JITTER = 30  # thousandths of the side
+JITTER = 60  # thousandths of the side
+SEEN_ONLY = 25  # of a hundred things: of classes that nothing is asked to draw
 SIZES = tuple(HEIGHTS)
 Arranged = tuple[tuple[SceneObject, ...], tuple[int, ...]]
 
@@ -82,16 +83,17 @@ class RandomAccessSampler:
 
     def _may(self, name: str, task: str) -> bool:
         """Whether the split may show this class in this task."""
-        return self.split == "test" or not is_held_out_combination(name, task, self.assets.classes)
+        known = name not in self.assets.classes or not is_held_out_combination(name, task, self.assets.classes)
+        return self.split == "test" or known
 
     def _known(self, weights: Mapping[str, int], task: str) -> dict[str, int]:
         """The weights without `reasoning` where no fact can be told: a pack of one's own may tell few, or none."""
         told = any(sprite.fact and self._may(sprite.name, task) for sprite in self.assets.sprites.values())
         return {name: weight for name, weight in weights.items() if told or name != "reasoning"}
 
-    def _template(self, rng: Rng, templates: tuple[Template, ...], style: str | None = None) -> Template:
-        """A wording; in `test` a third of them are held out."""
-        held_out = self.split == "test" and int(rng.integers(3)) == 0
+    def _template(self, rng: Rng, templates: Sequence[Template], style: str | None = None) -> Template:
+        """A wording; in `test` a held-out one, where there is any."""
+        held_out = self.split == "test" and any(t.held_out for t in templates)
         choices = [t for t in templates if t.held_out == held_out and style in (None, t.style)]
         return pick(rng, choices)
 
@@ -155,6 +157,8 @@ def arrange(rng: Rng, category: str, assets: Assets) -> Arranged | None:
         arranged = _mirror(rng, assets)
     elif category in ("left_right", "relative_size", "colour"):
         arranged = _twins(rng, category, assets)
+    elif category == "relation":
+        arranged = _beside(rng, assets)
     else:
         arranged = _others(rng, category, assets)
     if arranged is None:
@@ -181,30 +185,113 @@ def _others(rng: Rng, category: str, assets: Assets) -> Arranged | None:
     return things, (0, 1) if category == "multiple_objects" else (0,)
 
 
-def refer(scene: Scene, targets: tuple[int, ...], category: str, assets: Assets | None = None) -> str:
+def refer(
+    scene: Scene,
+    targets: tuple[int, ...],
+    category: str,
+    assets: Assets | None = None,
+    rng: Rng | None = None,
+    held_out: bool = False,
+) -> str:
     """The words for the targets (indices), as the category wants them: `the left dog`, `the animal that can fly`.
 
-    `assets` tell the facts; the embedded ones by default.
+    With `rng` in somebody's words (two calls with generators of one state choose the same words for two targets),
+    without in the plainest. `assets` tell the facts; the embedded ones by default.
     """
     if not targets:
         raise ValueError("refer() needs at least one target object.")
-    first = scene.objects[targets[0]]
+    assets, first = assets or Assets.embedded(), scene.objects[targets[0]]
+    name = called(rng, first.name) if rng is not None and category != "multiple_objects" else first.name
+    slots = {"name": name, "names": plural(name), "colour": first.colour or ""}
+    others = [o for i, o in enumerate(scene.objects) if i not in targets]
+    kind, twin = category, next((o for o in others if o.name == first.name), None)
     if category == "multiple_objects":
-        second = scene.objects[targets[1]].name
-        plural = f"{second}{'es' if second.endswith('s') else 's'}"
-        return f"both {plural}" if first.name == second else f"the {first.name} and the {second}"
-    if category == "mirror":
-        return f"the {first.name} in the mirror" if first.in_mirror else f"the {first.name} in front of the mirror"
-    if category == "colour":
-        return f"the {describe(first)}"
-    if category in ("left_right", "relative_size"):
-        twin = next(o for i, o in enumerate(scene.objects) if o.name == first.name and i not in targets)
-        if category == "left_right":
-            return f"the {'left' if first.x < twin.x else 'right'} {first.name}"
-        return f"the {'smaller' if first.height < twin.height else 'bigger'} {first.name}"
-    if category == "reasoning":
-        return f"the {(assets or Assets.embedded()).sprites[first.name].fact or first.name}"
-    return f"the {first.name}"
+        slots["other"] = scene.objects[targets[1]].name
+        kind = "both" if slots["other"] == first.name else category
+    elif category == "mirror":
+        slots["where"] = "in the mirror" if first.in_mirror else "in front of the mirror"
+    elif category == "left_right" and twin is not None:
+        slots["side"] = "left" if first.x < twin.x else "right"
+    elif category == "relative_size" and twin is not None:
+        slots["size"] = "smaller" if first.height < twin.height else "bigger"
+        slots["sizest"] = "smallest" if first.height < twin.height else "biggest"
+    elif category == "reasoning":
+        slots["fact"] = assets.sprites[first.name].fact or first.name
+    elif category == "colour" and first.colour is None:
+        kind = "plain"
+    elif category == "position":
+        slots["place"] = place(first.slot) if rng is None else place_words(rng, first.slot, held_out)
+    elif category == "relation":
+        near = neighbours(scene, first.slot)
+        side, number = pick(rng, near) if rng is not None else near[0]
+        slots |= {"n": scene.objects[number].name, "side": side_words(rng, side, held_out)}
+    group = assets.sprites[first.name].group
+    slots["group"] = group if all(assets.sprites[o.name].group != group for o in others) else "thing"
+    forms = reference_forms(kind, held_out)
+    return (forms[0] if rng is None else pick(rng, forms)).format(**slots)
+
+
+def told_apart_by(scene: Scene, target: int, assets: Assets) -> list[str]:
+    """The categories of references that tell one thing of a scene from all others; at least its position does."""
+    thing = scene.objects[target]
+    others = [o for i, o in enumerate(scene.objects) if i != target]
+    twins, fact = [o for o in others if o.name == thing.name], assets.sprites[thing.name].fact
+    found = ["position", *(["relation"] if neighbours(scene, thing.slot) else [])]
+    if scene.mirror and len(twins) == 1 and thing.in_mirror != twins[0].in_mirror:
+        return ["mirror"]
+    if fact and all(assets.sprites[o.name].fact != fact for o in others):
+        found.append("reasoning")
+    if not twins:
+        return [*found, "plain", "plain", "colour"]
+    if len(twins) == 1:
+        twin = twins[0]
+        found += ["left_right"] if thing.slot % 3 != twin.slot % 3 else []
+        found += ["relative_size"] if thing.height != twin.height else []
+        found += ["colour"] if thing.colour is not None and thing.colour != twin.colour else []
+    return found
+
+
+def neighbours(scene: Scene, slot: int) -> list[tuple[str, int]]:
+    """The things around a place, alone of their class: (where the place lies, seen from the thing; its index)."""
+    found = []
+    for number, thing in enumerate(scene.objects):
+        row, column = thing.slot // 3 - slot // 3, thing.slot % 3 - slot % 3
+        side = {(0, 1): "left", (0, -1): "right", (1, 0): "above", (-1, 0): "below"}.get((row, column))
+        if side is not None and sum(o.name == thing.name for o in scene.objects) == 1:
+            found.append((side, number))
+    return found
+
+
+def near_words(rng: Rng, scene: Scene, slot: int, held_out: bool) -> str | None:
+    """Words for an empty place by what stands around it; None where nothing tells it apart.
+
+    `beside` a thing is the place to the right of it, or the one to its left where that is taken or there is none.
+    """
+    told = []
+    near = neighbours(scene, slot)
+    for side, number in near:
+        name = scene.objects[number].name
+        told.append(f"{side_words(rng, side, held_out)} the {name}")
+        at = scene.objects[number].slot
+        if side == "right" or (side == "left" and (at % 3 == 2 or at + 1 not in scene.empty_slots)):
+            told.append(pick(rng, BOOK["neighbours"]["beside"]).format(n=name))
+    for one, other in (("left", "right"), ("above", "below")):
+        ends = [number for side, number in near if side in (one, other)]
+        if len(ends) == 2:
+            n, m = (scene.objects[number].name for number in ends)
+            told.append(pick(rng, BOOK["neighbours"]["between"]).format(n=n, m=m))
+    return pick(rng, told) if told else None
+
+
+def side_words(rng: Rng | None, side: str, held_out: bool = False) -> str:
+    """`left of`, `above` and so on."""
+    words = BOOK["held_out_sides" if held_out else "sides"][side]
+    return words[0] if rng is None else pick(rng, words)
+
+
+def reference_forms(kind: str, held_out: bool) -> list[str]:
+    """How a thing can be told; what is never held out is told in the same forms everywhere."""
+    return BOOK["held_out_references"].get(kind, BOOK["references"][kind]) if held_out else BOOK["references"][kind]
 
 
 def _twins(rng: Rng, category: str, assets: Assets) -> Arranged | None:
@@ -225,6 +312,16 @@ def _twins(rng: Rng, category: str, assets: Assets) -> Arranged | None:
     return tuple(things), (int(rng.integers(2)),)
 
 
+def _beside(rng: Rng, assets: Assets) -> Arranged:
+    """A thing, another one in the place beside, above or below it, and perhaps one or two more."""
+    names = _names(rng, assets, int(rng.integers(2, 5)))
+    slot = int(rng.integers(9))
+    beside = [s for s in range(9) if abs(s // 3 - slot // 3) + abs(s % 3 - slot % 3) == 1]
+    slots = [slot, pick(rng, beside)]
+    slots += [int(s) for s in rng.permutation(9) if s not in slots][: len(names) - 2]
+    return tuple(_object(rng, n, s) for n, s in zip(names, slots, strict=True)), (0,)
+
+
 def _mirror(rng: Rng, assets: Assets) -> Arranged:
     """One object, its flipped copy in the mirror on the right, and perhaps another object."""
     names = _names(rng, assets, int(rng.integers(1, 3)))
@@ -241,7 +338,13 @@ def _mirror(rng: Rng, assets: Assets) -> Arranged:
 
 
 def _names(rng: Rng, assets: Assets, count: int) -> list[str]:
-    return [assets.classes[int(i)] for i in rng.permutation(len(assets.classes))[:count]]
+    """Different classes, some of them of those that are seen only."""
+    names = [assets.classes[int(i)] for i in rng.permutation(len(assets.classes))[:count]]
+    more = [name for name in assets.seen_classes if name not in assets.classes]
+    if more:
+        others = rng.permutation(len(more))[:count]
+        names = [more[int(o)] if rng.integers(100) < SEEN_ONLY else n for n, o in zip(names, others, strict=False)]
+    return names
 
 
 def _object(rng: Rng, name: str, slot: int, size: str | None = None, colour: str | None = None) -> SceneObject:

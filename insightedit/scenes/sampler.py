@@ -6,7 +6,7 @@ What is held out, by construction:
 
 * backgrounds: every photograph belongs to one split (`metadata.json`); the few of the training split are disguised
   (colour channels shuffled, a second one shining through), or models learn them by heart and fail on others;
-* wordings: templates marked `held_out` appear in the test split only, in a third of its samples;
+* wordings: families of sentences marked `held_out` are told in the test split, and only there;
 * combinations: the (class, task) pairs of `is_held_out_combination` never appear in training or validation.
 """
 
@@ -17,19 +17,34 @@ from functools import cached_property
 
 import numpy as np
 
+from insightedit.images.tones import TONES
 from insightedit.scenes import wordings
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_scenes
-from insightedit.scenes.draws import MAX_TRIES, RandomAccessSampler, arrange, draw_background, pick, refer, weighted
+from insightedit.scenes.draws import (
+    MAX_TRIES,
+    RandomAccessSampler,
+    Rng,
+    arrange,
+    draw_background,
+    near_words,
+    pick,
+    refer,
+    told_apart_by,
+    weighted,
+)
 from insightedit.scenes.render import Renderer, Subject
-from insightedit.scenes.scene import COLOURS, HEIGHTS, PHOTOMETRIC, Edit, Scene, apply_edit
+from insightedit.scenes.scene import COLOURS, HEIGHTS, Edit, Scene, apply_edit
 
 TASK_WEIGHTS = {"remove": 25, "replace": 20, "recolour": 18, "add": 15, "resize": 10, "photometric": 12}
 CATEGORY_WEIGHTS = {
-    "plain": 34, "left_right": 16, "relative_size": 10, "mirror": 8, "colour": 12, "multiple_objects": 10,
-    "reasoning": 10,
+    "plain": 28, "left_right": 14, "relative_size": 9, "mirror": 6, "colour": 11, "multiple_objects": 9,
+    "reasoning": 9, "position": 8, "relation": 6,
 }  # fmt: skip
 UNTOLD = {"replace": ("multiple_objects",), "resize": ("multiple_objects", "relative_size")}  # categories of no use
+BARE = {"photometric": 50, "add": 20, "decline": 50}  # of a hundred samples: photographs without anything on them
+BY_NEIGHBOURS = 35  # of a hundred additions: their place is told by what stands around it
+ABSENT = 55  # of a hundred requests that are declined: for things that are not there
 MIN_CHANGED = 0.004  # share of the pixels that an edit changes at least
 
 
@@ -46,6 +61,7 @@ class EditSample:
     instruction: str  # what a user would say
     renderer: Renderer  # makes the pictures
     subject: Subject | None = None  # what a reference picture shows in place of words for the new object
+    frame: str = ""  # the instruction with `wordings.REFERENCE` for the words that tell which object is meant
 
     @cached_property
     def source(self) -> np.ndarray:
@@ -136,7 +152,9 @@ class SegmentationSample:
 class SceneSampler(RandomAccessSampler):
     """Endless, random-access edits of scenes of one split; other arguments as `RandomAccessSampler`.
 
-    `style` tells every scene in a `simple` or an `advanced` wording; None in both. The scenes stay the same ones.
+    `style` tells every scene in a `simple` or an `advanced` wording; None in both. `declines` is the share of samples,
+    0..1, that ask for what is not there or what nobody can do (task `decline`): nothing changes in them. `plain` tells
+    all in the few wordings that strict readers know.
     """
 
     templates = wordings.TEMPLATES
@@ -148,13 +166,19 @@ class SceneSampler(RandomAccessSampler):
         seed: int = 0,
         assets: Assets | None = None,
         style: str | None = None,
+        declines: float = 0.0,
+        plain: bool = False,
     ) -> None:
         super().__init__(split, size, seed, assets)
         if style is not None and style not in wordings.STYLES:
             raise ValueError(f"unknown style {style!r}: choose one of {', '.join(wordings.STYLES)}.")
-        self.style = style
+        if not 0 <= declines <= 1:
+            raise ValueError(f"declines is {declines}: it is a share of the samples, from 0 to 1.")
+        self.style, self.declines, self.plain = style, declines, plain
+        if plain:
+            self.templates = wordings.PLAIN_TEMPLATES
 
-    def _pair(self, index: int, rng: np.random.Generator) -> tuple[EditSample, EditSample]:
+    def _pair(self, index: int, rng: Rng) -> tuple[EditSample, EditSample]:
         """The same picture, two instructions that differ in one word: left/right, bigger/smaller or a colour."""
         category = pick(rng, ("left_right", "relative_size", "colour"))
         task = pick(rng, ("remove", "replace", "recolour"))
@@ -169,15 +193,15 @@ class SceneSampler(RandomAccessSampler):
         """The same edit of the other object of the same class."""
         objects, target = sample.scene.objects, sample.edit.targets[0]
         other = next(i for i, o in enumerate(objects) if i != target and o.name == objects[target].name)
-        words = [refer(sample.scene, (i,), sample.category, self.assets) for i in (target, other)]
+        words = self._reference([sample.index], sample.scene, (other,), sample.category)
         edit = replace(sample.edit, targets=(other,))
-        return replace(sample, edit=edit, instruction=sample.instruction.replace(*words))
+        return replace(sample, edit=edit, instruction=sample.frame.replace(wordings.REFERENCE, words))
 
-    def _draw(
-        self, index: int, rng: np.random.Generator, category: str | None = None, task: str | None = None
-    ) -> EditSample:
+    def _draw(self, index: int, rng: Rng, category: str | None = None, task: str | None = None) -> EditSample:
+        if task is None and self.declines and rng.random() < self.declines:
+            task = "decline"
         task = task or weighted(rng, TASK_WEIGHTS)
-        if task in ("photometric", "add"):
+        if task in ("photometric", "add", "decline"):
             category = "plain"
         elif category is None:
             weights = self._known(CATEGORY_WEIGHTS, task)
@@ -186,48 +210,137 @@ class SceneSampler(RandomAccessSampler):
             category = weighted(rng, weights)
         return self._first(lambda: self._attempt(index, rng, category, task), f"{category} {task} scene")
 
-    def _attempt(self, index: int, rng: np.random.Generator, category: str, task: str) -> EditSample | None:
+    def _attempt(self, index: int, rng: Rng, category: str, task: str) -> EditSample | None:
         arranged = arrange(rng, category, self.assets)
         if arranged is None:
             return None
         objects, targets = arranged
+        if not self.plain and int(rng.integers(100)) < BARE.get(task, 0):
+            objects = ()
         scene = Scene(draw_background(rng, self.split, self.assets), objects, mirror=category == "mirror")
+        if task == "decline":
+            return self._declined(index, rng, scene)
         edit, subject = self._edit(rng, task, scene, targets)
         names = [objects[i].name for i in edit.targets] + ([edit.name] if edit.name else [])
         if not all(self._may(name, task) for name in names):
             return None
         template = self._template(rng, self.templates[task], self.style)
-        reference = refer(scene, targets, category, self.assets) if edit.targets else ""
-        text = template.text.format(
-            ref=reference, new=edit.name, colour=edit.colour, size="bigger" if edit.bigger else "smaller",
-            op=edit.operation, place=wordings.place(edit.slot or 0),
-        )  # fmt: skip
-        words = (template.style, template.key, wordings.fix_articles(text))
-        sample = EditSample(index, scene, edit, category, *words, self.renderer, subject)
+        frame = self._told(rng, template, scene, edit)
+        if frame is None:
+            return None
+        reference = self._reference([index], scene, edit.targets, category) if edit.targets else ""
+        words = (template.style, template.key, frame.replace(wordings.REFERENCE, reference))
+        sample = EditSample(index, scene, edit, category, *words, self.renderer, subject, frame)
         return sample if self._is_clear(sample) else None
+
+    def _told(self, rng: Rng, template: wordings.Template, scene: Scene, edit: Edit) -> str | None:
+        """The instruction without the words for what is meant; None if the family does not fit the scene."""
+        held_out = template.held_out
+        if edit.task == "photometric" and not self.plain:
+            return wordings.tone_request(rng, edit.operation or "", template=template)
+        size = "bigger" if edit.bigger else "smaller"
+        where = wordings.place(edit.slot or 0)
+        if not self.plain and edit.task == "add":
+            near = near_words(rng, scene, edit.slot or 0, held_out) if rng.integers(100) < BY_NEIGHBOURS else None
+            where = near or wordings.place_words(rng, edit.slot or 0, held_out)
+        involved = {scene.objects[i].name for i in edit.targets}
+        others = [o.name for o in scene.objects if o.name not in involved]
+        if "{other}" in template.text and not others:
+            return None
+        slots = {
+            "ref": wordings.REFERENCE, "new": edit.name or "", "colour": edit.colour or "", "size": size,
+            "op": edit.operation or "", "place": where, "other": f"the {pick(rng, others)}" if others else "",
+        }  # fmt: skip
+        if self.plain:
+            return wordings.fix_articles(template.text.format(**slots))
+        slots["size"] = pick(rng, wordings.BOOK["sizes"][size])
+        slots["new"] = wordings.called(rng, slots["new"])
+        return wordings.say(rng, template, slots, size)
+
+    def requests(self, sample: EditSample, count: int) -> list[tuple[str, str]]:
+        """`count` further instructions for a sample's scene, with their expressive instructions; nothing is rendered.
+
+        What reads gains from many requests for one picture, of which it has to look at each thing.
+        """
+        scene, rng = sample.scene, np.random.default_rng([sample.index, self.seed, 1])
+        found: list[tuple[str, str]] = []
+        while len(found) < count:
+            task = "decline" if rng.random() < self.declines else weighted(rng, TASK_WEIGHTS)
+            if task == "decline":
+                declined = self._declined(sample.index, rng, scene)
+                found += [(declined.instruction, declined.expressive_instruction)] if declined else []
+                continue
+            targets, category = (), "plain"
+            if task not in ("photometric", "add"):
+                if not scene.objects:
+                    continue
+                targets = (int(rng.integers(len(scene.objects))),)
+                category = pick(rng, told_apart_by(scene, targets[0], self.assets))
+            elif task == "add" and not scene.empty_slots:
+                continue
+            edit, _ = self._edit(rng, task, scene, targets)
+            names = [scene.objects[i].name for i in targets] + ([edit.name] if edit.name else [])
+            frame = self._told(rng, self._template(rng, self.templates[task], self.style), scene, edit)
+            if frame is None or not all(self._may(name, task) for name in names):
+                continue
+            words = self._reference([sample.index, len(found)], scene, targets, category) if targets else ""
+            found.append((frame.replace(wordings.REFERENCE, words), wordings.expressive(scene, edit)))
+        return found
+
+    def _reference(self, key: list[int], scene: Scene, targets: tuple[int, ...], category: str) -> str:
+        """Words for what is meant; for two targets of one scene the same ones, but for what tells them apart."""
+        if self.plain:
+            return refer(scene, targets, category, self.assets)
+        words = np.random.default_rng([*key, self.seed])
+        return refer(scene, targets, category, self.assets, words, self.split == "test")
+
+    def _declined(self, index: int, rng: Rng, scene: Scene) -> EditSample | None:
+        """A request for a thing that is not there, or for what is outside of this world."""
+        held_out = self.split == "test"
+        if int(rng.integers(100)) >= ABSENT:
+            text = wordings.outside_request(rng, held_out, self.assets.classes)
+            return EditSample(index, scene, Edit("decline"), "plain", "simple", "decline", text, self.renderer)
+        task = pick(rng, wordings.BOOK["absent"])
+        template = self._template(rng, self.templates[task], self.style)
+        name = pick(rng, scene.absent(self.assets.seen_classes))
+        # every fourth time what is there has another colour than the one that is named
+        tinted = [thing for thing in scene.objects if thing.colour is not None and not thing.in_mirror]
+        colour = pick(rng, list(COLOURS)) if rng.integers(4) == 0 else None
+        if tinted and colour and all(o.colour != colour for o in scene.objects if o.name == tinted[0].name):
+            name = tinted[0].name
+        named = f"{colour} {name}" if colour else name
+        frame = self._told(
+            rng, template, scene, Edit(task, name=pick(rng, self.assets.classes), colour=pick(rng, list(COLOURS)))
+        )
+        if frame is None:
+            return None
+        article = pick(rng, ("the", "the", "the", "that", "this"))
+        text = frame.replace(wordings.REFERENCE, f"{article} {named}")
+        return EditSample(
+            index, scene, Edit("decline", name=named), "plain", template.style, template.key, text, self.renderer
+        )
 
     def _is_clear(self, sample: EditSample) -> bool:
         return bool(sample.mask.mean() >= MIN_CHANGED)
 
-    def _edit(
-        self, rng: np.random.Generator, task: str, scene: Scene, targets: tuple[int, ...]
-    ) -> tuple[Edit, Subject | None]:
+    def _edit(self, rng: Rng, task: str, scene: Scene, targets: tuple[int, ...]) -> tuple[Edit, Subject | None]:
         """An edit, and the subject of its reference picture."""
-        first = scene.objects[targets[0]]
+        if task == "photometric":
+            return Edit(task, operation=pick(rng, TONES)), None
+        if task == "add":
+            return Edit(
+                task, name=pick(rng, scene.absent(self.assets.classes)), slot=pick(rng, scene.empty_slots)
+            ), None
         if task == "remove":
             return Edit(task, targets), None
-        if task == "photometric":
-            return Edit(task, operation=pick(rng, PHOTOMETRIC)), None
         if task == "recolour":
             colours = [c for c in COLOURS if all(scene.objects[i].colour != c for i in targets)]
             return Edit(task, targets, colour=pick(rng, colours)), None
         if task == "resize":
+            first = scene.objects[targets[0]]
             bigger = first.height <= HEIGHTS["medium"] and (first.height == HEIGHTS["small"] or bool(rng.integers(2)))
             return Edit(task, targets, bigger=bigger), None
-        name = pick(rng, scene.absent(self.assets.classes))
-        if task == "replace":
-            return Edit(task, targets, name=name), None
-        return Edit(task, name=name, slot=pick(rng, scene.empty_slots)), None
+        return Edit(task, targets, name=pick(rng, scene.absent(self.assets.classes))), None
 
 
 def distinct(pictures: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

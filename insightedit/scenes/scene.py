@@ -14,12 +14,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "blue": (40, 90, 225), "purple": (145, 50, 190), "pink": (245, 130, 190), "white": (240, 240, 240),
     "black": (45, 45, 50),
 }  # fmt: skip
-PHOTOMETRIC: tuple[str, ...] = (
-    "brighter", "darker", "black and white", "sepia", "warmer", "cooler", "higher in contrast",
-    "lower in contrast", "inverted", "blurry",
+TASKS = ("remove", "replace", "recolour", "add", "resize", "photometric", "decline")
+CATEGORIES = (
+    "plain", "left_right", "relative_size", "mirror", "colour", "multiple_objects", "reasoning", "position", "relation",
 )  # fmt: skip
-TASKS = ("remove", "replace", "recolour", "add", "resize", "photometric")
-CATEGORIES = ("plain", "left_right", "relative_size", "mirror", "colour", "multiple_objects", "reasoning")
 BIGGER, SMALLER = 1400, 700  # thousandths
 
 
@@ -77,7 +75,7 @@ class Scene:
     background: Background
     objects: tuple[SceneObject, ...]
     mirror: bool = False
-    photometric: str | None = None
+    photometric: str | None = None  # one of `insightedit.images.tones.TONES`
 
     @property
     def empty_slots(self) -> list[int]:
@@ -97,16 +95,18 @@ class Edit:
 
     task: str  # one of `TASKS`
     targets: tuple[int, ...] = ()  # indices of the objects that change
-    name: str | None = None  # new class (add, replace)
+    name: str | None = None  # new class (add, replace); what is not there (decline; None: what nobody can do)
     colour: str | None = None  # new colour (recolour), or the tint of the new object (add, replace)
     slot: int | None = None  # where (add)
     bigger: bool = True  # direction (resize)
-    operation: str | None = None  # a tone, see `insightedit.images.tones`
+    operation: str | None = None  # one of `insightedit.images.tones.TONES`
     flip: bool = False  # whether the new object (add, replace) is mirrored left to right
 
 
 def apply_edit(scene: Scene, edit: Edit) -> Scene:
     """The scene after the edit. Everything about it follows from the scene and the edit."""
+    if edit.task == "decline":
+        return scene
     if edit.task == "photometric":
         return replace(scene, photometric=edit.operation)
     if edit.task == "add":

@@ -1,102 +1,65 @@
 """Everything a scene is told in: references, instructions, captions, questions.
 
-`HELD_OUT` templates are never used outside the test split. Words are plain and few: a miniature language model with
-a thousand word pieces has to read them.
+What people say is data: `wordings.yaml` holds families of sentences, lists of words that stand for each other, and
+beginnings, ends and slips that any order may have. Families (and beginnings, ends, places and references) marked
+`held_out` are told in the test split only.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
+import yaml
+
+from insightedit.images.tones import operation_of
 from insightedit.scenes.scene import SLOTS, Edit, Scene, SceneObject
 
 PLACEHOLDER = "<imagehere>"  # MIGE's mark for a picture in a text
 STYLES = ("simple", "advanced")  # InsightEdit's SimpleEdit and AdvancedEdit
+CANNOT = "i cannot do that"  # what a model says to what is outside of its world
+NOT_THERE = "there is no "  # and of a thing that it does not see
+SHARES = {"beginning": 40, "end": 25, "intro": 6, "slip": 8, "alias": 15}  # of a hundred orders
+REFERENCE = "\0"  # stands for the words for what is meant until all else is said
+Rng = np.random.Generator
+Drawn = TypeVar("Drawn")
+BOOK: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "wordings.yaml").read_text(encoding="utf-8"))
+ALIASES: dict[str, list[str]] = BOOK["aliases"]
 
 
 @dataclass(frozen=True)
 class Template:
-    """One wording of a task; `held_out` ones appear in the test split only."""
+    """One family of wordings of a task; `held_out` ones appear in the test split only."""
 
     key: str
     style: str
-    text: str
+    text: str  # with `(a|b)` for a choice, `$name` for a list, `{slot}` for what the scene fills in
     held_out: bool = False
 
+    def variants(self) -> list[str]:
+        """Every wording of the family, slots left open."""
+        return _variants(self.text)
 
-def _templates(task: str, simple: list[str], advanced: list[str], held_out: list[str]) -> tuple[Template, ...]:
+
+def _templates(task: str, families: Mapping[str, Any]) -> tuple[Template, ...]:
+    kept = families.get("held_out", {})
     return (
-        *(Template(f"{task}-simple-{i}", "simple", t) for i, t in enumerate(simple)),
-        *(Template(f"{task}-advanced-{i}", "advanced", t) for i, t in enumerate(advanced)),
-        *(Template(f"{task}-heldout-{i}", STYLES[min(i, 1)], t, True) for i, t in enumerate(held_out)),
+        *(Template(f"{task}-{style}-{i}", style, t) for style in STYLES for i, t in enumerate(families[style])),
+        *(Template(f"{task}-heldout-{s}-{i}", s, t, True) for s in STYLES for i, t in enumerate(kept.get(s, ()))),
     )
 
 
-_TEXTS: dict[str, tuple[list[str], list[str], list[str]]] = {  # simple, advanced, held out
-    "remove": (
-        ["remove {ref}", "delete {ref}", "take away {ref}", "erase {ref}", "get rid of {ref}", "please remove {ref}"],
-        [
-            "remove {ref} and show what is behind it", "make the picture look as if {ref} had never been there",
-            "i do not want to see {ref} in this photo", "clean the photo by taking {ref} out of it",
-        ],
-        ["please take away {ref}", "erase {ref} and show the background behind it"],
-    ),
-    "replace": (
-        [
-            "replace {ref} with a {new}", "turn {ref} into a {new}", "change {ref} to a {new}",
-            "swap {ref} for a {new}", "put a {new} in place of {ref}",
-        ],
-        [
-            "i want a {new} to stand where {ref} is now", "take {ref} out of the photo and show a {new} there",
-            "make the picture look as if a {new} had been there and not {ref}",
-        ],
-        ["please swap {ref} for a {new}", "remove {ref} and put a {new} there"],
-    ),
-    "recolour": (
-        [
-            "make {ref} {colour}", "paint {ref} {colour}", "change the colour of {ref} to {colour}",
-            "turn {ref} {colour}", "colour {ref} {colour}",
-        ],
-        [
-            "i want {ref} to look {colour} from now on", "give {ref} a {colour} colour and keep all the rest",
-            "change only the colour of {ref} so that it is {colour}",
-        ],
-        ["please paint {ref} {colour}", "i want the colour of {ref} to be {colour}"],
-    ),
-    "add": (
-        [
-            "add a {new} {place}", "put a {new} {place}", "place a {new} {place}", "draw a {new} {place}",
-            "insert a {new} {place}",
-        ],
-        [
-            "i want to see a {new} {place} of this photo",
-            "make the picture look as if a {new} had been there {place}",
-            "there is nothing {place} so put a {new} there",
-        ],
-        ["please place a {new} {place}", "i want a {new} {place} of the picture"],
-    ),
-    "resize": (
-        ["make {ref} {size}", "make {ref} look {size}", "turn {ref} into a {size} one", "let {ref} be {size}"],
-        [
-            "i want {ref} to be {size} than it is now", "change only the size of {ref} so that it is {size}",
-            "keep all the rest but make {ref} {size}",
-        ],
-        ["please make {ref} {size}", "i want the size of {ref} to be {size}"],
-    ),
-    "photometric": (
-        [
-            "make the picture {op}", "make the photo {op}", "make it {op}", "the picture should be {op}",
-            "turn the photo {op}",
-        ],
-        [
-            "i want the whole photo to look {op}", "keep every object but make the whole picture {op}",
-            "change the light and the colour so that the picture is {op}",
-        ],
-        ["please make the whole photo {op}", "the whole picture should look {op}"],
-    ),
-}  # fmt: skip
-TEMPLATES = {task: _templates(task, *texts) for task, texts in _TEXTS.items()}
+TEMPLATES: dict[str, tuple[Template, ...]] = {
+    **{task: _templates(task, families) for task, families in BOOK["tasks"].items()},
+    "photometric": _templates("photometric", BOOK["tones"]),
+    "decline": _templates("decline", BOOK["outside"]),
+}
+PLAIN_TEMPLATES = {task: _templates(f"plain-{task}", families) for task, families in BOOK["plain"].items()}
 
 
 def _by_picture(template: Template) -> Template:
@@ -105,31 +68,109 @@ def _by_picture(template: Template) -> Template:
 
 
 PICTURE_TEMPLATES: dict[str, tuple[Template, ...]] = {
-    "add": tuple(map(_by_picture, TEMPLATES["add"])),
-    "replace": tuple(map(_by_picture, TEMPLATES["replace"])),
-    "create": _templates(
-        "create",
-        [
-            "draw {things} on {backdrop}", "put {things} on {backdrop}", "show {things} on {backdrop}",
-            "a picture with {things} on {backdrop}", "place {things} of {backdrop}",
-        ],
-        [
-            "i want a picture with {things} on {backdrop}", "make a new picture of {backdrop} with {things}",
-            "start from {backdrop} and add {things}", "take {backdrop} and draw {things} on it",
-        ],
-        ["please show {things} on {backdrop}", "start from {backdrop} and put {things} on it"],
-    ),
-}  # fmt: skip
-PLACES = {
-    "top left": "at the top left", "top": "at the top", "top right": "at the top right", "left": "at the left side",
-    "middle": "in the middle", "right": "at the right side", "bottom left": "at the bottom left",
-    "bottom": "at the bottom", "bottom right": "at the bottom right",
-}  # fmt: skip
+    **{
+        task: tuple(_by_picture(t) for t in TEMPLATES[task] if t.text.count("{new}") == t.text.count("a {new}") == 1)
+        for task in ("add", "replace")
+    },
+    "create": _templates("create", BOOK["create"]),
+}
+PLACES: dict[str, str] = {slot: phrases[0] for slot, phrases in BOOK["places"].items()}
+
+
+@cache
+def _parts(pattern: str) -> tuple[str, tuple[str, ...]] | None:
+    """The first open choice: the pattern with a mark in its place, and what it may be; None without one."""
+    found = re.search(r"\$(\w+)|\(([^()]*)\)", pattern)
+    if found is None:
+        return None
+    choices = tuple(BOOK["lists"][found[1]]) if found[1] else tuple(found[2].split("|"))
+    return f"{pattern[: found.start()]}\1{pattern[found.end() :]}", choices
+
+
+def expand(rng: Rng, pattern: str, lists: Mapping[str, Sequence[str]] | None = None) -> str:
+    """A pattern with every choice made; `lists` come before those of the book. Slots stay open."""
+    for name, words in (lists or {}).items():
+        while f"${name}" in pattern:
+            pattern = pattern.replace(f"${name}", _one(rng, words), 1)
+    while (parts := _parts(pattern)) is not None:
+        pattern = parts[0].replace("\1", _one(rng, parts[1]))
+    return " ".join(pattern.split())
+
+
+def _variants(pattern: str) -> list[str]:
+    lists = {name for words in BOOK["size_lists"].values() for name in words}
+    for name in lists:
+        pattern = pattern.replace(f"${name}", "{" + name + "}")
+    parts = _parts(pattern)
+    if parts is None:
+        return [" ".join(pattern.split())]
+    return [text for choice in parts[1] for text in _variants(parts[0].replace("\1", choice))]
+
+
+def _one(rng: Rng, choices: Sequence[Drawn]) -> Drawn:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _chance(rng: Rng, name: str) -> bool:
+    return int(rng.integers(100)) < SHARES[name]
+
+
+def say(rng: Rng, template: Template, slots: Mapping[str, str], size: str | None = None) -> str:
+    """An instruction in a family's words, as somebody might type it; the slot `ref` may be `REFERENCE`.
+
+    Orders take a beginning, an end or a sentence before them; anything may be misspelt. `size` (`bigger` or `smaller`)
+    chooses the words for a change of size.
+    """
+    lists = BOOK["size_lists"][size] if size else None
+    text = expand(rng, template.text, lists).format(**slots)
+    also = "held_out" if template.held_out and rng.integers(2) else "simple"
+    if template.style == "simple" and PLACEHOLDER not in text:
+        if _chance(rng, "beginning"):
+            text = f"{expand(rng, _one(rng, BOOK['beginnings'][also]))} {text}"
+        if _chance(rng, "end"):
+            text = f"{text}{_one(rng, (' ', ' ', ', '))}{expand(rng, _one(rng, BOOK['ends'][also]))}"
+        if _chance(rng, "intro"):
+            text = f"{expand(rng, _one(rng, BOOK['intros'][also]))} {text}"
+    text = fix_articles(" ".join(text.split()))
+    if _chance(rng, "slip") and PLACEHOLDER not in text:
+        text = misspell(rng, text)
+    asks = re.match(r"(can|could|would|will|is|what|how|why|who|couldn't|wouldn't)\b", text)
+    return text + _one(rng, ("", "", "?") if asks else ("", "", "", "", ".", "!"))
+
+
+def misspell(rng: Rng, text: str) -> str:
+    """One word with two letters swapped, one missing or one doubled, as fingers do."""
+    words = text.split(" ")
+    long = [i for i, word in enumerate(words) if len(word) > 3 and word.isalpha()]
+    if not long:
+        return text
+    number = long[int(rng.integers(len(long)))]
+    word, at, kind = words[number], int(rng.integers(1, len(words[number]) - 1)), int(rng.integers(3))
+    middle = (word[at + 1] + word[at], word[at + 1], word[at] * 2 + word[at + 1])[kind]
+    words[number] = word[:at] + middle + word[at + 2 :]
+    return " ".join(words)
 
 
 def place(slot: int) -> str:
-    """`at the top left` and so on."""
+    """`at the top left` and so on, as the model says it."""
     return PLACES[SLOTS[slot]]
+
+
+def place_words(rng: Rng, slot: int, held_out: bool = False) -> str:
+    """The same in somebody's words."""
+    return _one(rng, BOOK["held_out_places" if held_out else "places"][SLOTS[slot]])
+
+
+def called(rng: Rng, name: str) -> str:
+    """A class's name, or now and then another name for it."""
+    return _one(rng, ALIASES[name]) if name in ALIASES and _chance(rng, "alias") else name
+
+
+def plural(noun: str) -> str:
+    """`dogs`, `foxes`, `butterflies`."""
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
 
 
 def article(noun: str) -> str:
@@ -148,8 +189,68 @@ def describe(thing: SceneObject) -> str:
     return f"{colour}{thing.name}{' in the mirror' if thing.in_mirror else ''}"
 
 
+def tone_request(rng: Rng, phrase: str, held_out: bool = False, template: Template | None = None) -> str:
+    """An order for a whole-picture operation, `phrase` being one of `insightedit.images.tones.TONES`, in some words.
+
+    Words for degrees are told as a phrase has one. `held_out` tells families and words of the test split.
+    """
+    operation = operation_of(phrase)
+    degree = phrase.removesuffix(operation).strip()
+    words, degrees = BOOK["tones"]["operations"][operation], BOOK["tones"]["degrees"]
+    if template is None:
+        template = _one(rng, [t for t in TEMPLATES["photometric"] if t.held_out == held_out])
+    look, deed = _one(rng, words["look"]), _one(rng, words["deed"])
+    too, before, after = "too", "", ""
+    if degree == "slightly":
+        too, before, after = "too slight", _one(rng, degrees["slight"]), _one(rng, degrees["slightly"])
+    elif degree:
+        too, before, after = "too much", _one(rng, degrees[degree]), _one(rng, degrees["strongly"])
+    complaint, secret = words["complaint"], _one(rng, words["secret"])
+    if degree:  # only complaints that have a place for it
+        complaint = [one for one in complaint if "{too}" in one] or [f"{deed} {after}"]
+    slots = {
+        "look": f"{before} {look}", "deed": f"{deed} {after}", "secret": f"{secret} {after}",
+        "complaint": _one(rng, complaint).replace("{too}", _one(rng, degrees[too])),
+    }  # fmt: skip
+    return say(rng, replace(template, text=template.text.format(**slots)), {})
+
+
+@cache
+def unknown_things(held_out: bool = False) -> tuple[str, ...]:
+    """Things that no scene shows; every fourth is told in the test split only."""
+    from insightedit.scenes.assets import Assets
+
+    there = {*Assets.embedded().classes, *(alias for names in ALIASES.values() for alias in names)}
+    words = [word.replace("-", " ") for word in BOOK["unknown"].split()]
+    words = [word for word in words if word not in there]
+    return tuple(word for number, word in enumerate(words) if (number % 4 == 3) == held_out)
+
+
+def outside_request(rng: Rng, held_out: bool = False, names: Sequence[str] = ("dog",), place: str = "") -> str:
+    """Something that nobody can do who knows this world only: other things, texts, faces, weather, nonsense.
+
+    `names` are classes that may be named in it; `place` is where, by default anywhere. `held_out` tells families and
+    things of the test split.
+    """
+    templates = [t for t in TEMPLATES["decline"] if t.held_out == held_out]
+    template = templates[int(rng.integers(len(templates)))]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    things = unknown_things(held_out)
+    slots = {
+        "unknown": _one(rng, things), "unknown2": _one(rng, things), "name": _one(rng, names), "new": _one(rng, names),
+        "colour": _one(rng, ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black")),
+        "oddcolour": _one(rng, BOOK["outside"]["oddcolours"]), "text": _one(rng, BOOK["outside"]["texts"]),
+        "place": place or place_words(rng, int(rng.integers(len(SLOTS)))),
+        "gibberish": "".join(_one(rng, letters) for _ in range(int(rng.integers(3, 9)))),
+        "gibberish2": "".join(_one(rng, letters) for _ in range(int(rng.integers(3, 9)))),
+    }  # fmt: skip
+    return say(rng, template, slots)
+
+
 def expressive(scene: Scene, edit: Edit) -> str:
     """The instruction with every reference resolved: which object, where, what changes (MGIE's L_ins)."""
+    if edit.task == "decline":
+        return f"{NOT_THERE}{edit.name}" if edit.name else CANNOT
     if edit.task == "photometric":
         return f"make the whole picture {edit.operation}"
     if edit.task == "add":
@@ -187,7 +288,7 @@ def questions(scene: Scene, instruction: str, edit: Edit) -> list[tuple[str, str
         if names.count(thing.name) == 1:
             pairs.append((f"where is the {thing.name}?", place(thing.slot)))
     for name in sorted(set(names)):
-        pairs.append((f"how many {name}s are there?", str(names.count(name))))
+        pairs.append((f"how many {plural(name)} are there?", str(names.count(name))))
     if empty := scene.empty_slots:
         pairs.append((f"what is {place(empty[len(names) % len(empty)])}?", "nothing"))
     if edit.targets:

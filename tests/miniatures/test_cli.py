@@ -17,7 +17,7 @@ from tests.miniatures.fakes import Squares
 
 @pytest.fixture(autouse=True)
 def _fake_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "scene_samplers", lambda size, pack: (Squares(size), Squares(size)))
+    monkeypatch.setattr(loop, "scene_samplers", lambda size, pack=None, declines=0.0: (Squares(size), Squares(size)))
     monkeypatch.setattr(loop, "VAL_COUNT", 16)
 
 

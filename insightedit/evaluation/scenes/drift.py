@@ -27,7 +27,7 @@ from insightedit.files import check_folder, write_text
 from insightedit.scenes import EditSample, SceneSampler
 from insightedit.scenes.draws import refer
 from insightedit.scenes.scene import COLOURS, Edit, Scene, apply_edit
-from insightedit.scenes.wordings import TEMPLATES, fix_articles, place
+from insightedit.scenes.wordings import PLAIN_TEMPLATES, fix_articles, place
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -179,7 +179,7 @@ def session_of(sample: EditSample, tasks: Sequence[str]) -> Session:
                 break
         else:
             raise RuntimeError(f"no {task} edit changes scene {sample.index}: it shows too few things.")
-        templates = [t for t in TEMPLATES[edit.task] if t.style == "simple" and not t.held_out]  # that training knows
+        templates = [t for t in PLAIN_TEMPLATES[edit.task] if t.style == "simple"]
         reference = refer(scene, edit.targets, "plain") if edit.targets else ""
         words = {"ref": reference, "new": edit.name, "colour": edit.colour, "place": place(edit.slot or 0)}
         instructions.append(fix_articles(templates[int(rng.integers(len(templates)))].text.format(**words)))

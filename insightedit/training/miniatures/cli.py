@@ -152,7 +152,8 @@ def _train(
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(0)  # before the part is built: some add layers of their own
-    part = _part_class(name)(root, *scene_samplers(get_size(size).image_size, pack), batch_size)
+    kind = _part_class(name)
+    part = kind(root, *scene_samplers(get_size(size).image_size, pack, kind.declines), batch_size)
     part.model.to("cuda" if torch.cuda.is_available() else "cpu")
     options = replace(part.options, **{key: value for key, value in given.items() if value is not None})
     options = replace(options, minutes=options.minutes or None)  # 0: steps alone

@@ -25,6 +25,7 @@ from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.miniatures.loop import VAL_COUNT, Part, TrainOptions, stack, to_clip_pixels
 
+REQUESTS_PER_PICTURE = 3  # further instructions for a scene, beside its own: what reads sees few pictures otherwise
 QUESTIONS_PER_PICTURE = 3  # of the scene's question-and-answer pairs
 KINDS = ("caption", "expressive", "grounding", "vqa")
 CAPTION_QUESTIONS = ("describe the picture", "what does the picture show?", "what is in the picture?")
@@ -49,6 +50,7 @@ class LlavaPart(Part):
     name = "llava"
     options = TrainOptions(steps=5000, minutes=8.0, weight_decay=0.02)
     trainable: ClassVar = ["*", "!model.vision_tower.post_layernorm.*"]  # which LLaVA's patches do not pass
+    declines = 0.2
 
     def load(self) -> None:
         """See `Part`."""
@@ -88,6 +90,8 @@ class LlavaPart(Part):
     def rows(self, samples: list[Any], first: int) -> dict[str, Tensor]:
         """Packed rows, see `pack`, and their `pictures`."""
         exchanges = [conversation(s, np.random.default_rng([3, first + i])) for i, s in enumerate(samples)]
+        for row, sample in zip(exchanges, samples, strict=True):
+            row += [Exchange("expressive", *pair) for pair in self.train.requests(sample, REQUESTS_PER_PICTURE)]
         flat, tokenizer = [exchange for row in exchanges for exchange in row], self.processor.tokenizer
         # each text starts behind an `<image>` that is cut off again: only so it is split as in the whole prompt
         prompts = ["<image>" + question_turn(e.question).prompt.split("<image>")[1] for e in flat]

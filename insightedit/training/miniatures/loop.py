@@ -46,12 +46,13 @@ class Sampler(Protocol):
         ...
 
 
-def scene_samplers(size: int, pack: Path | None = None) -> tuple[Sampler, Sampler]:
-    """Training and held-out scenes at `size` pixels, on the photographs of a `pack`, too."""
+def scene_samplers(size: int, pack: Path | None = None, declines: float = 0.0) -> tuple[Sampler, Sampler]:
+    """Training and held-out scenes at `size` pixels, on the photographs of a `pack`, too; `declines` as of scenes."""
     from insightedit.scenes import Assets, SceneSampler
 
     assets = Assets.embedded(pack)
-    return SceneSampler("train", size, assets=assets), SceneSampler("val", size, assets=assets)
+    train, held_out = (SceneSampler(s, size, assets=assets, declines=declines) for s in ("train", "val"))
+    return train, held_out
 
 
 def stack(pictures: Iterable[np.ndarray]) -> Tensor:
@@ -118,6 +119,7 @@ class Part:
     options: ClassVar[TrainOptions]
     trainable: ClassVar[list[str]] = ["*"]  # patterns of the parameters that are trained
     hot: ClassVar[tuple[str, ...]] = ("model",)  # attributes that `torch.compile` is worth for
+    declines: ClassVar[float] = 0.0  # share of its samples that ask for what cannot be done
     images: ClassVar[int] = 1  # of a scene that are rows of a batch: the source, or 2 with the target
     model: Any  # nn.Module with all that is trained; each part's own class
 

@@ -215,7 +215,7 @@ def _forms() -> tuple[tuple[str, re.Pattern[str]], ...]:
     for task, text in _wordings():
         parts = re.split(r"\{(\w+)\}", text.lower().rstrip(" .!"))
         pattern = "".join(groups[part] if number % 2 else re.escape(part) for number, part in enumerate(parts))
-        forms.append((task, re.compile(pattern)))
+        forms.append((task, re.compile(pattern.replace(r"\ a\ (?P<colour>", r"\ an?\ (?P<colour>"))))
     return tuple(dict.fromkeys(forms))
 
 

@@ -89,11 +89,6 @@ class Assets:
         """Names of all classes that pictures may show, those that edits may draw among them."""
         return tuple(self.sprites)
 
-    @property
-    def seen_classes(self) -> tuple[str, ...]:
-        """Class names of all sprites."""
-        return tuple(self.sprites)
-
 
 @lru_cache(maxsize=8)
 def _load(folder: Path) -> Assets:

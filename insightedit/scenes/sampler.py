@@ -19,7 +19,7 @@ import numpy as np
 
 from insightedit.images.tones import TONES
 from insightedit.scenes import wordings
-from insightedit.scenes.assets import Assets
+from insightedit.scenes.assets import SPLITS, Assets
 from insightedit.scenes.candidates import candidate_scenes
 from insightedit.scenes.draws import (
     MAX_TRIES,
@@ -45,6 +45,7 @@ UNTOLD = {"replace": ("multiple_objects",), "resize": ("multiple_objects", "rela
 BARE = {"photometric": 50, "add": 20, "decline": 50}  # of a hundred samples: photographs without anything on them
 BY_NEIGHBOURS = 35  # of a hundred additions: their place is told by what stands around it
 ABSENT = 55  # of a hundred requests that are declined: for things that are not there
+REFERENCES, REQUESTS, DECLINES = 1, 2, 3  # purposes of numbers for words
 MIN_CHANGED = 0.004  # share of the pixels that an edit changes at least
 
 
@@ -193,84 +194,94 @@ class SceneSampler(RandomAccessSampler):
         """The same edit of the other object of the same class."""
         objects, target = sample.scene.objects, sample.edit.targets[0]
         other = next(i for i, o in enumerate(objects) if i != target and o.name == objects[target].name)
-        words = self._reference([sample.index], sample.scene, (other,), sample.category)
+        words = self._reference(self._words(sample.index, REFERENCES), sample.scene, (other,), sample.category)
         edit = replace(sample.edit, targets=(other,))
         return replace(sample, edit=edit, instruction=sample.frame.replace(wordings.REFERENCE, words))
 
     def _draw(self, index: int, rng: Rng, category: str | None = None, task: str | None = None) -> EditSample:
-        if task is None and self.declines and rng.random() < self.declines:
-            task = "decline"
+        is_free = task is None
         task = task or weighted(rng, TASK_WEIGHTS)
-        if task in ("photometric", "add", "decline"):
+        if task in ("photometric", "add"):
             category = "plain"
         elif category is None:
             weights = self._known(CATEGORY_WEIGHTS, task)
-            for name in UNTOLD.get(task, ()):
+            for name in (*UNTOLD.get(task, ()), *(("relation",) if self.plain else ())):  # no strict reader knows it
                 del weights[name]
             category = weighted(rng, weights)
-        return self._first(lambda: self._attempt(index, rng, category, task), f"{category} {task} scene")
+        sample = self._first(lambda: self._attempt(index, rng, category, task), f"{category} {task} scene")
+        words = self._words(index, DECLINES)
+        return self._declined(words, sample) if is_free and words.random() < self.declines else sample
 
     def _attempt(self, index: int, rng: Rng, category: str, task: str) -> EditSample | None:
         arranged = arrange(rng, category, self.assets)
         if arranged is None:
             return None
         objects, targets = arranged
-        if not self.plain and int(rng.integers(100)) < BARE.get(task, 0):
-            objects = ()
+        objects = () if int(rng.integers(100)) < BARE.get(task, 0) else objects
         scene = Scene(draw_background(rng, self.split, self.assets), objects, mirror=category == "mirror")
-        if task == "decline":
-            return self._declined(index, rng, scene)
         edit, subject = self._edit(rng, task, scene, targets)
-        names = [objects[i].name for i in edit.targets] + ([edit.name] if edit.name else [])
-        if not all(self._may(name, task) for name in names):
+        if not self._may_all(scene, edit):
             return None
-        template = self._template(rng, self.templates[task], self.style)
-        frame = self._told(rng, template, scene, edit)
-        if frame is None:
-            return None
-        reference = self._reference([index], scene, edit.targets, category) if edit.targets else ""
-        words = (template.style, template.key, frame.replace(wordings.REFERENCE, reference))
-        sample = EditSample(index, scene, edit, category, *words, self.renderer, subject, frame)
+        told = self._told(self._words(index), scene, edit)
+        reference = self._reference(self._words(index, REFERENCES), scene, edit.targets, category)
+        words = (*told[:2], told[2].replace(wordings.REFERENCE, reference))
+        sample = EditSample(index, scene, edit, category, *words, self.renderer, subject, told[2])
         return sample if self._is_clear(sample) else None
 
-    def _told(self, rng: Rng, template: wordings.Template, scene: Scene, edit: Edit) -> str | None:
-        """The instruction without the words for what is meant; None if the family does not fit the scene."""
-        held_out = template.held_out
-        if edit.task == "photometric" and not self.plain:
-            return wordings.tone_request(rng, edit.operation or "", template=template)
-        size = "bigger" if edit.bigger else "smaller"
-        where = wordings.place(edit.slot or 0)
-        if not self.plain and edit.task == "add":
-            near = near_words(rng, scene, edit.slot or 0, held_out) if rng.integers(100) < BY_NEIGHBOURS else None
-            where = near or wordings.place_words(rng, edit.slot or 0, held_out)
+    def _words(self, index: int, *purpose: int) -> Rng:
+        """Numbers for what is said alone: the same scenes may be told in other words."""
+        return np.random.default_rng([index, self.seed & 0xFFFFFF, SPLITS.index(self.split), *purpose])
+
+    def _may_all(self, scene: Scene, edit: Edit) -> bool:
+        names = [scene.objects[i].name for i in edit.targets] + ([edit.name] if edit.name else [])
+        return all(self._may(name, edit.task) for name in names)
+
+    def _told(self, rng: Rng, scene: Scene, edit: Edit) -> tuple[str, str, str]:
+        """Style, key and text of a wording; `wordings.REFERENCE` stands for the words for what is meant."""
         involved = {scene.objects[i].name for i in edit.targets}
         others = [o.name for o in scene.objects if o.name not in involved]
-        if "{other}" in template.text and not others:
-            return None
+        template = self._template(rng, self.templates[edit.task], self.style)
+        while "{other}" in template.text and not others:
+            template = self._template(rng, self.templates[edit.task], self.style)
+        size = "bigger" if edit.bigger else "smaller"
         slots = {
             "ref": wordings.REFERENCE, "new": edit.name or "", "colour": edit.colour or "", "size": size,
-            "op": edit.operation or "", "place": where, "other": f"the {pick(rng, others)}" if others else "",
+            "op": edit.operation or "", "place": wordings.place(edit.slot or 0),
+            "other": f"the {pick(rng, others)}" if others else "",
         }  # fmt: skip
         if self.plain:
-            return wordings.fix_articles(template.text.format(**slots))
-        slots["size"] = pick(rng, wordings.BOOK["sizes"][size])
-        slots["new"] = wordings.called(rng, slots["new"])
-        return wordings.say(rng, template, slots, size)
+            text = wordings.fix_articles(template.text.format(**slots))
+        elif edit.task == "photometric":
+            text = wordings.tone_request(rng, edit.operation or "", template=template)
+        else:
+            slots |= {"size": pick(rng, wordings.BOOK["sizes"][size]), "new": wordings.called(rng, slots["new"])}
+            if edit.task == "add":
+                by_things = int(rng.integers(100)) < BY_NEIGHBOURS
+                near = near_words(rng, scene, edit.slot or 0, template.held_out) if by_things else None
+                slots["place"] = near or wordings.place_words(rng, edit.slot or 0, template.held_out)
+            text = wordings.say(rng, template, slots, size)
+        return template.style, template.key, text
+
+    def _reference(self, rng: Rng, scene: Scene, targets: tuple[int, ...], category: str) -> str:
+        """Words for what is meant; of numbers in the same state the same ones, but for what tells two things apart."""
+        if not targets:
+            return ""
+        told = (None, False) if self.plain else (rng, self.split == "test")
+        return refer(scene, targets, category, self.assets, *told)
 
     def requests(self, sample: EditSample, count: int) -> list[tuple[str, str]]:
         """`count` further instructions for a sample's scene, with their expressive instructions; nothing is rendered.
 
         What reads gains from many requests for one picture, of which it has to look at each thing.
         """
-        scene, rng = sample.scene, np.random.default_rng([sample.index, self.seed, 1])
+        scene, rng = sample.scene, self._words(sample.index, REQUESTS)
         found: list[tuple[str, str]] = []
         while len(found) < count:
-            task = "decline" if rng.random() < self.declines else weighted(rng, TASK_WEIGHTS)
-            if task == "decline":
-                declined = self._declined(sample.index, rng, scene)
-                found += [(declined.instruction, declined.expressive_instruction)] if declined else []
+            if rng.random() < self.declines:
+                edit, text = self._asked_in_vain(rng, scene)
+                found.append((text, wordings.expressive(scene, edit)))
                 continue
-            targets, category = (), "plain"
+            task, targets, category = weighted(rng, TASK_WEIGHTS), (), "plain"
             if task not in ("photometric", "add"):
                 if not scene.objects:
                     continue
@@ -279,46 +290,34 @@ class SceneSampler(RandomAccessSampler):
             elif task == "add" and not scene.empty_slots:
                 continue
             edit, _ = self._edit(rng, task, scene, targets)
-            names = [scene.objects[i].name for i in targets] + ([edit.name] if edit.name else [])
-            frame = self._told(rng, self._template(rng, self.templates[task], self.style), scene, edit)
-            if frame is None or not all(self._may(name, task) for name in names):
-                continue
-            words = self._reference([sample.index, len(found)], scene, targets, category) if targets else ""
-            found.append((frame.replace(wordings.REFERENCE, words), wordings.expressive(scene, edit)))
+            if self._may_all(scene, edit):
+                text = self._told(rng, scene, edit)[2]
+                reference = self._reference(rng, scene, targets, category)
+                found.append((text.replace(wordings.REFERENCE, reference), wordings.expressive(scene, edit)))
         return found
 
-    def _reference(self, key: list[int], scene: Scene, targets: tuple[int, ...], category: str) -> str:
-        """Words for what is meant; for two targets of one scene the same ones, but for what tells them apart."""
-        if self.plain:
-            return refer(scene, targets, category, self.assets)
-        words = np.random.default_rng([*key, self.seed])
-        return refer(scene, targets, category, self.assets, words, self.split == "test")
+    def _declined(self, rng: Rng, sample: EditSample) -> EditSample:
+        """The sample's picture, half of the time without anything on it, with a request that nobody can carry out."""
+        bare = int(rng.integers(100)) < BARE["decline"]
+        scene = replace(sample.scene, objects=(), mirror=False) if bare else sample.scene
+        edit, text = self._asked_in_vain(rng, scene)
+        words = (sample.style, f"decline-{'absent' if edit.name else 'outside'}", text)
+        return EditSample(sample.index, scene, edit, "plain", *words, self.renderer)
 
-    def _declined(self, index: int, rng: Rng, scene: Scene) -> EditSample | None:
+    def _asked_in_vain(self, rng: Rng, scene: Scene) -> tuple[Edit, str]:
         """A request for a thing that is not there, or for what is outside of this world."""
-        held_out = self.split == "test"
         if int(rng.integers(100)) >= ABSENT:
-            text = wordings.outside_request(rng, held_out, self.assets.classes)
-            return EditSample(index, scene, Edit("decline"), "plain", "simple", "decline", text, self.renderer)
-        task = pick(rng, wordings.BOOK["absent"])
-        template = self._template(rng, self.templates[task], self.style)
-        name = pick(rng, scene.absent(self.assets.seen_classes))
-        # every fourth time what is there has another colour than the one that is named
-        tinted = [thing for thing in scene.objects if thing.colour is not None and not thing.in_mirror]
-        colour = pick(rng, list(COLOURS)) if rng.integers(4) == 0 else None
-        if tinted and colour and all(o.colour != colour for o in scene.objects if o.name == tinted[0].name):
-            name = tinted[0].name
-        named = f"{colour} {name}" if colour else name
-        frame = self._told(
-            rng, template, scene, Edit(task, name=pick(rng, self.assets.classes), colour=pick(rng, list(COLOURS)))
-        )
-        if frame is None:
-            return None
+            return Edit("decline"), wordings.outside_request(rng, self.split == "test", self.assets.classes)
+        name, colour = pick(rng, scene.absent(self.assets.seen_classes)), pick(rng, list(COLOURS))
+        named = name
+        if rng.integers(4) == 0:  # with a colour: of a thing that is not there, or is there in another
+            tinted = [o.name for o in scene.objects if o.colour is not None]
+            there = pick(rng, tinted) if tinted else name
+            named = f"{colour} {name if any(o.colour == colour for o in scene.objects if o.name == there) else there}"
+        wanted = Edit(pick(rng, wordings.BOOK["absent"]), name=pick(rng, self.assets.classes), colour=colour)
+        text = self._told(rng, scene, wanted)[2]
         article = pick(rng, ("the", "the", "the", "that", "this"))
-        text = frame.replace(wordings.REFERENCE, f"{article} {named}")
-        return EditSample(
-            index, scene, Edit("decline", name=named), "plain", template.style, template.key, text, self.renderer
-        )
+        return Edit("decline", name=named), text.replace(wordings.REFERENCE, f"{article} {named}")
 
     def _is_clear(self, sample: EditSample) -> bool:
         return bool(sample.mask.mean() >= MIN_CHANGED)

@@ -220,7 +220,7 @@ def unknown_things(held_out: bool = False) -> tuple[str, ...]:
     """Things that no scene shows; every fourth is told in the test split only."""
     from insightedit.scenes.assets import Assets
 
-    there = {*Assets.embedded().classes, *(alias for names in ALIASES.values() for alias in names)}
+    there = {*Assets.embedded().seen_classes, *(alias for names in ALIASES.values() for alias in names)}
     words = [word.replace("-", " ") for word in BOOK["unknown"].split()]
     words = [word for word in words if word not in there]
     return tuple(word for number, word in enumerate(words) if (number % 4 == 3) == held_out)

@@ -37,9 +37,9 @@ def test_a_style_changes_the_words_and_not_the_pictures(style: str) -> None:
 
 
 def test_every_task_has_wordings_of_both_styles_held_out_ones_too() -> None:
-    for templates in TEMPLATES.values():
+    for task, templates in TEMPLATES.items():
         for held_out in (False, True):
-            assert {t.style for t in templates if t.held_out == held_out} == {"simple", "advanced"}
+            assert {t.style for t in templates if t.held_out == held_out} == {"simple", "advanced"}, task
 
 
 def test_resolved_words_are_the_expressive_instruction_alone() -> None:
@@ -50,8 +50,8 @@ def test_resolved_words_are_the_expressive_instruction_alone() -> None:
 
 
 def test_a_full_description_holds_the_summarised_one() -> None:
-    sample, full = SceneSampler("train", 32)[7], source("full_descriptions")[7]
-    summarised = source("descriptions")[7]
+    sample, full = SceneSampler("train", 32)[8], source("full_descriptions")[8]
+    summarised = source("descriptions")[8]
     assert summarised.reply is not None and full.reply is not None
     assert full.reply == f"{sample.caption_source}, {summarised.reply}, {sample.caption_target}"
     assert (full.instruction, full.caption) == (summarised.instruction, summarised.caption)

@@ -21,6 +21,12 @@ def samples() -> dict[str, list[EditSample]]:
     return {split: [SceneSampler(split, 32)[i] for i in range(COUNT)] for split in SPLITS}
 
 
+@pytest.fixture(scope="session")
+def plain_samples() -> dict[str, list[EditSample]]:
+    """The same in the few wordings of strict readers."""
+    return {split: [SceneSampler(split, 32, plain=True)[i] for i in range(COUNT)] for split in SPLITS}
+
+
 def pack_entries() -> list[dict]:
     sprites = [{"file": f"{n}.png", "kind": "sprite", "name": n} for n in "abcdefghij"]
     return sprites + [{"file": f"{n}.png", "kind": "photo", "name": n} for n in "vwxyz"]

@@ -122,7 +122,7 @@ def test_a_packs_own_facts_are_told(tmp_path):
     entries = pack_entries()
     entries[0] = {**entries[0], "name": "Dog", "fact": "pet of the house", "split": "val"}
     assets = Assets.from_folder(write_pack(tmp_path / "facts", entries))
-    sampler = SceneSampler("train", 32, assets=assets)
+    sampler = SceneSampler("train", 32, assets=assets, plain=True)
     told = [s.instruction for s in (sampler[i] for i in range(150)) if s.category == "reasoning"]
     assert told and all("the pet of the house" in text for text in told), "not what the embedded dog is known for"
 

@@ -40,6 +40,10 @@ class Squares:
             ],
         )
 
+    def requests(self, sample: SimpleNamespace, count: int) -> list[tuple[str, str]]:
+        """The sample's own instruction, again and again."""
+        return [(sample.instruction, sample.expressive_instruction)] * count
+
     def _scene(self, column: int, colour: str) -> Scene:
         thing = SceneObject(
             CLASSES[0], slot=3 + 2 * int(column), x=250 + 500 * column, y=375, height=250, colour=colour

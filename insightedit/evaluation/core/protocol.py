@@ -30,9 +30,9 @@ REFERENCES = ("", "source", "target", "subject", "input subject", "all subjects"
 CAPTIONS = ("", "local_caption", "target_caption")
 EQUAL = ("keep", "leave out", "zero")
 SCENE_RULES = {
-    "editing": "scenes_v1",
-    "subject": "scenes_subject_v1",
-    "subject_editing": "scenes_subject_editing_v1",
+    "editing": "scenes_v2",
+    "subject": "scenes_subject_v2",
+    "subject_editing": "scenes_subject_editing_v2",
 }  # task -> name of its rules
 
 

@@ -80,7 +80,7 @@ def scenes_sheet(report: SceneReport) -> Image.Image:
 def rows_table(report: SceneReport) -> Table:
     """The editor beside its controls."""
     protocol = report.protocol
-    what = protocol.name.removesuffix("_v1").replace("_", " ")
+    what = protocol.name.removesuffix("_v2").replace("_", " ")
     scenes = f"{protocol.split} split, {protocol.count} at {protocol.size} px"
     title = f"{what}, {scenes}, protocol {protocol.hash}"
     table = titled_table(title, [""], ["n", "success %", *list(MEANING)[1:]])

@@ -205,7 +205,7 @@ def _as_benchmark(scenes: SceneSet, folder: Path | None, controls: bool) -> tupl
         samples.append(sample if folder is None else _kept(sample, folder))
     names = {name: getattr(scenes, name) for name in ("split", "size", "seed", "count", "pairs", "task")}
     rules = SceneProtocol.describe(**names, data_sha256=digest.hexdigest())
-    name = rules.name.removesuffix("_v1")
+    name = rules.name.removesuffix("_v2")
     version, view = f"{scenes.split}-{rules.data_sha256[:16]}", partial(SceneView, has_controls=controls)
     card = replace(CARD, name=name, title=name.replace("_", " "))
     return Benchmark(card, folder or Path(), tuple(samples), (), version, scenes.split, view=view), rules

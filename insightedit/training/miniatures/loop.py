@@ -45,6 +45,10 @@ class Sampler(Protocol):
         """Sample with `source` and `target` (H, W, 3) uint8, `caption_source`, `caption_target`, ..."""
         ...
 
+    def requests(self, sample: Any, count: int) -> list[tuple[str, str]]:
+        """Further instructions for a sample's source, with their expressive instructions."""
+        ...
+
 
 def scene_samplers(size: int, pack: Path | None = None, declines: float = 0.0) -> tuple[Sampler, Sampler]:
     """Training and held-out scenes at `size` pixels, on the photographs of a `pack`, too; `declines` as of scenes."""

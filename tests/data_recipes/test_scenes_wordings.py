@@ -1,0 +1,164 @@
+"""What people say: families, held-out ones, slips, many requests for one scene, and what cannot be done."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from insightedit.images.tones import OPERATIONS, TONES
+from insightedit.scenes import COLOURS, Assets, SceneSampler, known_words
+from insightedit.scenes import wordings as told
+from insightedit.scenes.draws import near_words, neighbours, told_apart_by
+from insightedit.scenes.scene import SLOTS, Background, Scene, SceneObject
+
+CLASSES = Assets.embedded().classes
+
+
+def thing(name: str, slot: int, height: int = 280, colour: str | None = None) -> SceneObject:
+    return SceneObject(name, slot, 0, 0, height, colour=colour)
+
+
+def test_every_task_has_sixty_wordings_and_all_have_families_of_their_own_for_the_test() -> None:
+    for task in ("remove", "replace", "recolour", "add", "resize", "decline"):
+        known = [t for t in told.TEMPLATES[task] if not t.held_out]
+        assert len({text for t in known for text in t.variants()}) >= 60, task
+    looks = told.BOOK["tones"]["operations"]
+    assert set(looks) == set(OPERATIONS)
+    assert all(len(words["look"]) + len(words["deed"]) >= 4 and words["secret"] for words in looks.values())
+    held_out = [t for group in told.TEMPLATES.values() for t in group if t.held_out]
+    assert len({t.text for t in held_out}) >= 15
+    assert all(any(t.held_out for t in group) for group in told.TEMPLATES.values())
+
+
+def test_held_out_words_are_told_nowhere_in_training() -> None:
+    rng = np.random.default_rng(0)
+    secrets = {
+        re.sub(r"[^\w ]", "", s) for words in told.BOOK["tones"]["operations"].values() for s in words["secret"]
+    }
+    for _ in range(1500):
+        text = told.tone_request(rng, TONES[int(rng.integers(len(TONES)))])
+        assert not any(secret in text for secret in secrets), text
+    assert not set(told.unknown_things()) & set(told.unknown_things(held_out=True))
+    assert len(told.unknown_things()) > 250 and len(told.unknown_things(held_out=True)) > 80
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_every_tone_can_be_asked_for_with_its_degree(held_out: bool) -> None:
+    degrees = told.BOOK["tones"]["degrees"]
+    weak, strong = (
+        {*degrees["slight"], *degrees["slightly"]},
+        {*degrees["much"], *degrees["very"], *degrees["strongly"]},
+    )
+    rng = np.random.default_rng(int(held_out))
+    for phrase in TONES:
+        for _ in range(20):
+            text = told.tone_request(rng, phrase, held_out)
+            assert "{" not in text and "$" not in text and "|" not in text and text == text.lower(), text
+        words = [told.tone_request(np.random.default_rng(i), phrase, held_out) for i in range(30)]
+        if phrase.startswith("slightly"):
+            assert sum(any(w in text for w in weak) or "slightly" in text for text in words) > 20, words
+        elif phrase.startswith(("much", "very")):
+            assert sum(any(w in text for w in strong) or "too" in text for text in words) > 20, words
+
+
+def test_an_order_takes_beginnings_and_ends_and_a_sentence_does_not() -> None:
+    order = told.Template("x", "simple", "remove {ref}")
+    sentence = told.Template("x", "advanced", "i do not want {ref}")
+    rng = np.random.default_rng(0)
+    texts = [told.say(rng, order, {"ref": "the dog"}) for _ in range(900)]
+    assert 0.25 < sum("remove the dog" in t and not t.startswith("remove") for t in texts) / 900 < 0.6
+    assert {"remove the dog", "pls remove the dog"} <= {t.rstrip(".!") for t in texts} and len(set(texts)) > 100
+    plain = {told.say(rng, sentence, {"ref": "the dog"}).rstrip(".!?") for _ in range(100)}
+    assert all(len(t.split()) == 6 for t in plain)
+
+
+def test_choices_lists_and_sizes_are_filled_in() -> None:
+    rng = np.random.default_rng(0)
+    family = told.Template("x", "advanced", "(a|b) $pic {ref}")
+    assert len(family.variants()) == 2 * len(told.BOOK["lists"]["pic"])
+    assert told.expand(rng, "(one|)").strip() in ("one", "")
+    sized = told.Template("x", "advanced", "$sizeverb {ref}")
+    verbs = {told.say(rng, sized, {"ref": ""}, "smaller").strip(" .!") for _ in range(200)}
+    assert {"shrink", "scale down"} <= verbs and "enlarge" not in verbs
+
+
+def test_a_slip_changes_one_word() -> None:
+    rng = np.random.default_rng(0)
+    found = {told.misspell(rng, "remove the elephant") for _ in range(200)}
+    assert len(found) > 20 and all(len(text.split()) == 3 and "the" in text.split() for text in found)
+    assert told.misspell(rng, "a b c") == "a b c"
+
+
+@pytest.mark.parametrize(
+    ("noun", "many"),
+    [("dog", "dogs"), ("fox", "foxes"), ("bus", "buses"), ("butterfly", "butterflies"), ("toy", "toys")],
+)
+def test_plurals(noun: str, many: str) -> None:
+    assert told.plural(noun) == many
+
+
+def test_declined_requests_leave_the_picture_and_say_why() -> None:
+    sampler = SceneSampler("train", 32, declines=1.0)
+    found = [sampler[i] for i in range(200)]
+    absent = [s for s in found if s.edit.name]
+    assert 0.4 < len(absent) / len(found) < 0.7
+    for sample in found:
+        assert sample.task == "decline" and not sample.mask.any() and sample.target_scene == sample.scene
+        assert "{" not in sample.instruction and told.REFERENCE not in sample.instruction
+    for sample in absent:
+        assert sample.expressive_instruction == f"there is no {sample.edit.name}"
+        assert all(sample.edit.name not in (o.name, f"{o.colour} {o.name}") for o in sample.scene.objects)
+    assert {s.expressive_instruction for s in found if not s.edit.name} == {"i cannot do that"}
+    assert {bool(s.scene.objects) for s in found} == {True, False}
+    share = sum(SceneSampler("val", 32, declines=0.25)[i].task == "decline" for i in range(400)) / 400
+    assert share == pytest.approx(0.25, abs=0.08)
+    with pytest.raises(ValueError, match="declines is 2: it is a share of the samples, from 0 to 1"):
+        SceneSampler(declines=2)
+
+
+def test_many_requests_for_one_scene_are_told_without_drawing() -> None:
+    sampler = SceneSampler("train", 32, declines=0.2)
+    found = [pair for i in range(40) for pair in sampler.requests(sampler[i], 6)]
+    assert len(found) == 240 and sampler.requests(sampler[3], 6) == sampler.requests(sampler[3], 6)
+    starts = {answer.split()[0] for _, answer in found}
+    assert starts == {"remove", "replace", "paint", "add", "make", "there", "i"}
+    assert all("{" not in text and told.REFERENCE not in text for text, _ in found)
+
+
+def test_things_are_told_apart_as_the_scene_allows() -> None:
+    scene = Scene(Background("x", 0, 0, 500), (thing("dog", 0, colour="red"), thing("dog", 2, 360), thing("cat", 1)))
+    assert {"left_right", "relative_size", "colour", "position"} <= set(told_apart_by(scene, 0, Assets.embedded()))
+    assert {"plain", "position", "relation"} <= set(told_apart_by(scene, 2, Assets.embedded())) | {"relation"}
+    assert "plain" not in told_apart_by(scene, 0, Assets.embedded())
+
+
+def test_neighbours_say_where_a_place_lies() -> None:
+    scene = Scene(Background("x", 0, 0, 500), (thing("dog", 0), thing("cat", 2), thing("cow", 4)))
+    assert neighbours(scene, 1) == [("right", 0), ("left", 1), ("above", 2)]
+    texts = {near_words(np.random.default_rng(i), scene, 1, held_out=False) for i in range(200)}
+    assert "between the dog and the cat" in texts and "next to the dog" in texts
+    assert "above the cow" in texts and "to the left of the cat" in texts
+    assert not any(text and text.startswith("next to the cow") for text in texts - {None})
+    assert near_words(np.random.default_rng(0), Scene(scene.background, ()), 1, held_out=False) is None
+
+
+def test_what_is_outside_of_this_world_has_many_faces() -> None:
+    rng = np.random.default_rng(0)
+    texts = {told.outside_request(rng, names=CLASSES) for _ in range(500)}
+    assert len(texts) > 400 and all("{" not in text and text.strip() for text in texts)
+    kept = {told.outside_request(rng, held_out=True, names=CLASSES) for _ in range(300)}
+    assert not texts & kept
+
+
+def test_known_words_are_all_that_training_says() -> None:
+    known = set(known_words())
+    sampler = SceneSampler("train", 32, declines=0.3)
+    rng, unknown = np.random.default_rng(0), 0
+    for i in range(150):
+        words = re.findall(r"[\w']+", sampler[i].instruction)
+        unknown += sum(word.strip("'") not in known and word not in known and not word.isdigit() for word in words)
+    assert unknown < 60, "slips and nonsense alone"
+    assert {*COLOURS, "remove", "brighten", "lighthouse"} <= known and rng is not None
+    assert all(place in told.BOOK["places"] for place in SLOTS)

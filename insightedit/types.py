@@ -58,6 +58,15 @@ class ComprehensionStates(Movable):
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a language model wrote, greedily."""
+
+    text: str  # stripped
+    # natural logarithms of its tokens' probabilities, the token that ends it among them, among those that it may write
+    log_probs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class EditCondition:
     """What bridging gives to generation."""
 

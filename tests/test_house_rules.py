@@ -48,6 +48,7 @@ def test_one_reader_opens_pictures():
     users = {short(path) for path in LIBRARY if calls(path, "open_picture")}
     assert users == {
         "insightedit/images/reading.py",
+        "insightedit/images/picture_files.py",  # the format alone
         "insightedit/datasets/unpacking.py",  # whether there is transparency
         "insightedit/datasets/notes.py",  # size and end mark, without decoding
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import unicodedata
 from collections import Counter
@@ -61,7 +62,7 @@ def plan_edits(
     """Which picture goes where; `image` is one, a folder of them, or None for one to be drawn.
 
     Nothing is written over what is `read`, by its option. Where `overwrite` is None, the outputs of a folder are kept,
-    and a single edit replaces what an earlier one wrote.
+    and a single edit replaces what an earlier one wrote, or a copy of the picture itself.
     """
     if image is not None and os.path.isdir(image):
         plan = _plan_folder(image, output, report or before_after)
@@ -81,6 +82,8 @@ def plan_edits(
     inputs = {"the picture": [job.image for job in plan.jobs if job.image], **(read or {})}
     check_paths(outputs, inputs)
     if overwrite is None and not plan.is_folder:
+        if image and os.path.isfile(image) and first.output.is_file() and filecmp.cmp(image, first.output, False):
+            outputs.pop("the output")  # an earlier call left the picture as it was: a copy may go
         check_others(outputs, "give --overwrite, or write to another one")
         return plan
     there = [job for job in plan.jobs if not overwrite and job.output.exists()]

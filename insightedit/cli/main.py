@@ -10,6 +10,7 @@ import inspect
 import io
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -19,16 +20,20 @@ import typer
 
 from insightedit import __version__
 from insightedit.cli.models import export, import_, info, push
-from insightedit.cli.options import Device, ImageScale, Model, Overwrite, PromptScale, Steps, TextScale, call_settings
-from insightedit.console import (
-    MAX_SEED,
-    Command,
-    command_group,
-    in_one_sentence,
-    one_sentence_errors,
-    quiet_libraries,
-    say,
+from insightedit.cli.options import (
+    Device,
+    Force,
+    ImageScale,
+    Model,
+    NoiseSeed,
+    Overwrite,
+    PromptScale,
+    Steps,
+    Strict,
+    TextScale,
+    call_settings,
 )
+from insightedit.console import Command, command_group, in_one_sentence, one_sentence_errors, quiet_libraries, say
 
 if TYPE_CHECKING:
     from insightedit.cli.edit_jobs import EditJob, EditPlan
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     AnyPipeline: TypeAlias = InsightEditPipeline | InterleavedEditPipeline
 
 WARNED = 3  # exit code of --strict
+EDITED, LEFT, NOT_WRITTEN = "edited", "left as it was", "not written"
 
 app = command_group("Edit pictures by instruction, measure how well it works, and hand models on.")
 
@@ -91,9 +97,7 @@ def edit(
         ),
     ] = None,
     model: Model = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=MAX_SEED, help="Same seed, same bytes. Default: drawn, and printed.")
-    ] = None,
+    seed: NoiseSeed = None,
     steps: Steps = None,
     guidance_scale: TextScale = None,
     image_guidance_scale: ImageScale = None,
@@ -114,27 +118,31 @@ def edit(
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report of the edit.")] = None,
     before_after: Annotated[Path | None, typer.Option(help="Also write source and result side by side.")] = None,
     overwrite: Overwrite = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Write nothing where there is a warning, and exit with 3.")
-    ] = False,
+    strict: Strict = False,
+    force: Force = False,
     device: Device = None,
 ) -> None:
-    """Edit a picture, or every picture of a folder, by instruction; or draw a new one."""
+    """Edit a picture, or every picture of a folder, by instruction; or draw a new one.
+
+    What the model says that it cannot do ("there is no ladybug"), or is not sure that it understood, is not done: the
+    picture comes back as it was (the file's own bytes, if OUTPUT has its format), and a warning says why. --force
+    draws it all the same, --strict makes it an error. What a model can do: insightedit info --model FOLDER
+    """
+    if force and strict:
+        raise ValueError(
+            "--force draws where there are warnings, and --strict writes nothing there: give one of them."
+        )
     from insightedit.cli.edit_jobs import picture_and_words, plan_edits
 
     place, words = picture_and_words(image, instruction)
     read = {"--mask": mask, "--reference": reference}
     plan = plan_edits(place, output, report, before_after, read=read, overwrite=overwrite)
-    if plan.others:
-        some = ", ".join(path.name for path in plan.others[:3]) + ", ..." * (len(plan.others) > 3)
-        typer.echo(f"Passed over, since no pictures by their endings: {len(plan.others)} ({some})", err=True)
-    if plan.kept:
-        shown = f"{len(plan.kept)} were there already and are kept, e.g. {plan.kept[0]} (--overwrite replaces them)"
-        typer.echo(shown if plan.is_folder else f"{plan.kept[0]} was there already and is kept")
+    _tell_plan(plan)
     if not plan.jobs:
         return
     given = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale)
     given |= {"mask": mask, "describe": describe or None, "seed": seed, "background_lock": background_lock}
+    given |= {"force": force or None}
     settings = {name: value for name, value in given.items() if value is not None}
     check_early(words, plan, settings, reference or [])
     started = time.perf_counter()
@@ -147,6 +155,16 @@ def edit(
     check_model(pipeline, plan.jobs, settings)
     plan.jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
     _run_jobs(plan, lambda job: _run_job(pipeline, job, words, settings, strict))
+
+
+def _tell_plan(plan: EditPlan) -> None:
+    """What of a folder is no picture, and which outputs stay."""
+    if plan.others:
+        some = ", ".join(path.name for path in plan.others[:3]) + ", ..." * (len(plan.others) > 3)
+        typer.echo(f"Passed over, since no pictures by their endings: {len(plan.others)} ({some})", err=True)
+    if plan.kept:
+        shown = f"{len(plan.kept)} were there already and are kept, e.g. {plan.kept[0]} (--overwrite replaces them)"
+        typer.echo(shown if plan.is_folder else f"{plan.kept[0]} was there already and is kept")
 
 
 def check_model(pipeline: AnyPipeline, jobs: list[EditJob], settings: dict[str, Any]) -> None:
@@ -180,26 +198,29 @@ def check_early(instruction: str, plan: EditPlan, settings: dict[str, Any], refe
     read_masks(mask, pictures, settings["background_lock"])
 
 
-def _run_jobs(plan: EditPlan, run: Callable[[EditJob], bool]) -> None:
-    failed = warned = 0
+def _run_jobs(plan: EditPlan, run: Callable[[EditJob], str]) -> None:
+    failed, done = 0, Counter[str]()
     for job in plan.jobs:
         try:
-            warned += not run(job)
+            done[run(job)] += 1
         except Exception as error:  # one picture of many does not end the others
             if not plan.is_folder:
                 raise
             say(in_one_sentence(error))
             failed += 1
+    if plan.is_folder and done[LEFT]:
+        told = f"{done[LEFT]} of {len(plan.jobs)} pictures were left as they were, for the warnings above."
+        typer.secho(told, err=True, fg=typer.colors.YELLOW)
     if failed:
         raise ValueError(f"{failed} of {len(plan.jobs)} pictures could not be edited; the reasons stand above.")
-    if warned:
+    if warned := done[NOT_WRITTEN]:
         typer.secho(f"--strict: {warned} of {len(plan.jobs)} not written, for the warnings above.", err=True)
         raise typer.Exit(WARNED)
 
 
-def _run_job(pipeline: AnyPipeline, job: EditJob, instruction: str, settings: dict[str, Any], strict: bool) -> bool:
-    """Edit and write, unless `strict` and there is a warning."""
-    from insightedit.images.provenance import LOSSY, Provenance, save_picture
+def _run_job(pipeline: AnyPipeline, job: EditJob, instruction: str, settings: dict[str, Any], strict: bool) -> str:
+    """Edit and write, unless `strict` and there is a warning; gives `EDITED`, `LEFT` or `NOT_WRITTEN`."""
+    from insightedit.images.provenance import LOSSY, Provenance, save_picture, save_unchanged
     from insightedit.images.reading import read_picture, to_rgb
     from insightedit.pipelines.report import build_report, changed_ratio, side_by_side, write_report
 
@@ -211,18 +232,25 @@ def _run_job(pipeline: AnyPipeline, job: EditJob, instruction: str, settings: di
     warnings = [warning.message for warning in result.warnings[0]]
     if strict and warnings:
         _tell(warnings, job)
-        return False
-    note = Provenance(f"insightedit {__version__}", instruction, result.seeds[0], locked, tuple(warnings))
-    save_picture(result.images[0], job.output, note)
+        return NOT_WRITTEN
+    is_left, is_copy = not (result.understood[0] or settings.get("force")), False
+    understood = result.expressive_instructions[0], result.confidence[0], not is_left
+    note = Provenance(f"insightedit {__version__}", instruction, result.seeds[0], locked, tuple(warnings), *understood)
     changed = ", drawn on a blank canvas"
-    if source is not None:
+    if is_left and job.image is not None:
+        is_copy = save_unchanged(job.image, result.images[0], job.output, note)
+        changed = f", left as it was{', a copy of the file' if is_copy else ''}"
+    else:
+        save_picture(result.images[0], job.output, note)
+    if source is not None and not is_left:
         ratio, seen = changed_ratio(result.masks[0], source), "picture" if source.visible is None else "visible part"
         changed = f", {100 * ratio:.0f} % of the {seen} edited" if ratio else ", the model changed nothing"
     typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{changed}")
-    if result.expressive_instructions[0]:
-        typer.echo(f"Understood as: {result.expressive_instructions[0]}")
+    if told := result.expressive_instructions[0]:
+        sure = "" if result.confidence[0] is None else f" (confidence {100 * result.confidence[0]:.0f} %)"
+        typer.echo(f"Understood as: {told}{sure}")
     _tell(warnings, job)
-    if locked and job.output.suffix.lower() in LOSSY - {".webp"}:
+    if locked and not is_copy and job.output.suffix.lower() in LOSSY - {".webp"}:
         typer.echo("JPEG stores all pixels approximately; write a .png to keep the background exactly.")
     if job.before_after and source is not None:
         after = to_rgb(read_picture(result.images[0]))
@@ -233,7 +261,7 @@ def _run_job(pipeline: AnyPipeline, job: EditJob, instruction: str, settings: di
         facts = build_report(source, result, instruction=instruction, settings=used, seconds=seconds)
         write_report(job.report, facts, source, result)
         typer.echo(f"{job.report}  report")
-    return True
+    return LEFT if is_left else EDITED
 
 
 def _tell(warnings: list[str], job: EditJob) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from insightedit.console import MAX_BATCH, MAX_SCALE, MAX_SCENE_SEED, SCENE_SIDES, finite
+from insightedit.console import MAX_BATCH, MAX_SCALE, MAX_SCENE_SEED, MAX_SEED, SCENE_SIDES, finite
 
 MAX_STEPS = 1000  # noise schedules have no more
 MAX_RESAMPLES = 1_000_000
@@ -71,6 +71,13 @@ Overwrite = Annotated[
         "earlier edit wrote it.",
         show_default=False,
     ),
+]
+NoiseSeed = Annotated[
+    int | None, typer.Option(min=0, max=MAX_SEED, help="Same seed, same bytes. Default: drawn, and printed.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Write nothing where there is a warning, and exit with 3.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Draw also what the model refuses, or is not sure that it understood.")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, max=MAX_STEPS, help="Denoising steps.")]
 TextScale = Annotated[float | None, _scale("How hard to follow the instruction.")]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from insightedit.modeling.offloading import execution_device
-from insightedit.types import ComprehensionStates, EditRecord, TokenBatch
+from insightedit.types import Answer, ComprehensionStates, EditRecord, TokenBatch
 
 if TYPE_CHECKING:
     from insightedit.config.schema import Config
@@ -131,6 +131,38 @@ class Comprehension(nn.Module, ABC):
             for words, source, answer in zip(instructions, sources, answers, strict=True)
         ]
         return self.tokenizer.tokenize_records(records, range(len(records)))
+
+    def answer(
+        self,
+        questions: Sequence[str],
+        images: Sequence[Any] | None,
+        max_new_tokens: int = 64,
+        no_repeat_ngram_size: int = 0,
+    ) -> list[Answer]:
+        """Answer in words, greedily: visual questions, expressive instructions. Only for who can write.
+
+        Args:
+            questions: B of them.
+            images: B pictures as in `tokenize`; None for text only.
+            max_new_tokens: longest answer, in tokens.
+            no_repeat_ngram_size: no sequence of so many tokens occurs twice in question and answer together; 0 for no
+                such limit.
+
+        Returns:
+            B answers; in a batch the same as alone, their probabilities up to rounding.
+        """
+        raise NotImplementedError(f"{type(self).__name__} writes no words: take a model whose language model answers.")
+
+    def generate_text(
+        self,
+        questions: Sequence[str],
+        images: Sequence[Any] | None,
+        max_new_tokens: int = 64,
+        no_repeat_ngram_size: int = 0,
+    ) -> list[str]:
+        """The words alone of `answer`."""
+        answers = self.answer(questions, images, max_new_tokens, no_repeat_ngram_size)
+        return [answer.text for answer in answers]
 
     @classmethod
     def from_parts(cls, parts: dict[str, Any], settings: Mapping[str, Any]) -> Comprehension:

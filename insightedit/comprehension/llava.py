@@ -24,7 +24,7 @@ from insightedit.comprehension.prompts import FEW, TEMPLATE_SETS, TemplateSet
 from insightedit.comprehension.tokenization import IGNORE, EditTokenizer, Picture, load_processor
 from insightedit.modeling.offloading import eval_mode, execution_device, in_forward
 from insightedit.modeling.pretrained import load_pretrained, open_base_model, recompute_activations
-from insightedit.types import ComprehensionStates, TokenBatch
+from insightedit.types import Answer, ComprehensionStates, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -240,29 +240,19 @@ class LlavaComprehension(Comprehension):
         )
 
     @torch.no_grad()
-    def generate_text(
+    def answer(
         self,
-        instructions: Sequence[str],
+        questions: Sequence[str],
         images: Sequence[Picture] | None,
         max_new_tokens: int = 64,
         no_repeat_ngram_size: int = 0,
-    ) -> list[str]:
-        """Answer in words, greedily: visual questions, expressive instructions.
-
-        Args:
-            instructions: B questions.
-            images: B pictures as in `tokenize`; None for text only.
-            max_new_tokens: longest answer, in tokens.
-            no_repeat_ngram_size: no sequence of so many tokens occurs twice in question and answer together; 0 for no
-                such limit.
-
-        Returns:
-            B answers, stripped; edit tokens and placeholders are never among them.
-        """
+    ) -> list[Answer]:
+        """See `Comprehension`; edit tokens and placeholders are never among the words."""
         tokenizer = self.processor.tokenizer
-        tokens = self.tokenizer.tokenize_questions(instructions, images)
+        tokens = self.tokenizer.tokenize_questions(questions, images)
         device = self.device
         picture = {} if tokens.pixel_values is None else {"pixel_values": self._vision_input(tokens.pixel_values)}
+        ends = [tokenizer.eos_token_id, self.edit_token_ids[0]]  # after that one it would go on to draw
         with eval_mode(self), in_forward(self.mllm), self._one_precision():
             generated = self.stock.generate(
                 input_ids=tokens.input_ids.to(device),
@@ -274,12 +264,19 @@ class LlavaComprehension(Comprehension):
                 do_sample=False,
                 num_beams=1,
                 suppress_tokens=[*self.edit_token_ids[1:], self.stock.config.image_token_id],
-                eos_token_id=[tokenizer.eos_token_id, self.edit_token_ids[0]],  # then it would go on to draw
+                eos_token_id=ends,
                 pad_token_id=tokenizer.pad_token_id,
+                return_dict_in_generate=True,
+                output_scores=True,
             )
-        answers = generated[:, tokens.input_ids.shape[1] :]
+        answers = generated.sequences[:, tokens.input_ids.shape[1] :]
+        chances = self.stock.compute_transition_scores(generated.sequences, generated.scores, normalize_logits=True)
+        is_end = torch.isin(answers, torch.tensor(ends, device=answers.device))
+        lengths = ((is_end.cumsum(dim=1) - is_end.int()) == 0).sum(dim=1)  # up to the first end; padding follows
         answers = answers.masked_fill(answers == self.edit_token_ids[0], tokenizer.pad_token_id)
-        return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+        texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+        rows = zip(texts, chances.cpu(), lengths.tolist(), strict=True)
+        return [Answer(text.strip(), tuple(row[:length].tolist())) for text, row, length in rows]
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the language model's layers in the backward pass; memory for time, in train mode only."""

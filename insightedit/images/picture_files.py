@@ -90,6 +90,12 @@ def open_picture(source: Any, name: str | None = None) -> Iterator[Image.Image]:
         raise PictureError(f"{name} is damaged or cut off ({told}): copy or export it again.") from error
 
 
+def file_format(path: str | os.PathLike) -> str | None:
+    """Pillow's name of a picture file's format, by its content: "JPEG", "PNG"."""
+    with open_picture(path) as opened:
+        return "JPEG" if opened.format == "MPO" else opened.format  # several JPEGs in one, as telephones write them
+
+
 def name_of(source: Any) -> str:
     """What messages call a picture: its path in letters that can be printed."""
     if isinstance(source, str | os.PathLike):

@@ -3,13 +3,15 @@
 The note is what the IPTC asks for in pictures made with trained models: a digital source type in XMP
 (`compositeWithTrainedAlgorithmicMedia` where the background was locked, else `trainedAlgorithmicMedia`), the
 software, the instruction and the seed; PNG files also get them as text fields. PNG, JPEG, WebP and TIFF carry
-the note, other formats do not. It is a statement, not a signature: anybody can remove it. Metadata of the
-source is not copied, so a signature of the source never claims the edit.
+the note, other formats do not. A picture that was left as it was says so, and names no source type. It is a
+statement, not a signature: anybody can remove it. Metadata of the source is not copied, so a signature of the
+source never claims the edit.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from insightedit.files import write_atomically
 from insightedit.images.colour_profiles import is_srgb
+from insightedit.images.picture_files import file_format
 from insightedit.images.reading import Picture, read_picture, to_rgb
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -36,8 +39,7 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  xmlns:xmp="http://ns.adobe.com/xap/1.0/"
  xmlns:dc="http://purl.org/dc/elements/1.1/"
  xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
- xmp:CreatorTool={software}
- Iptc4xmpExt:DigitalSourceType={source_type}>
+ xmp:CreatorTool={software}{source_type}>
 <dc:description><rdf:Alt><rdf:li xml:lang="x-default">{description}</rdf:li></rdf:Alt></dc:description>
 </rdf:Description></rdf:RDF></x:xmpmeta>
 <?xpacket end="w"?>"""
@@ -60,19 +62,26 @@ class Provenance:
     seed: int  # of the noise
     background_locked: bool  # whether pixels of the source remain in the picture
     warnings: tuple[str, ...] = ()  # why the picture may not be what was asked for
+    understood_as: str | None = None  # what the model said that it would do
+    confidence: float | None = None  # 0..1, that this was right
+    is_changed: bool = True  # False for a picture that was left as it was
 
     @property
-    def digital_source_type(self) -> str:
-        """IPTC's address for the kind of picture."""
+    def digital_source_type(self) -> str | None:
+        """IPTC's address for the kind of picture; None for one that no model changed."""
+        if not self.is_changed:
+            return None
         return SOURCE_TYPES + ("compositeWithT" if self.background_locked else "t") + "rainedAlgorithmicMedia"
 
     def xmp(self) -> bytes:
         """The note as an XMP packet."""
-        description = f"Edited by instruction: {self.instruction} (seed {self.seed})"
+        done = "Edited by instruction" if self.is_changed else "Left as it was, asked for"
+        description = f"{done}: {self.instruction} (seed {self.seed})"
         description += "".join(f". Warning: {message}" for message in self.warnings)
+        kind = self.digital_source_type
         return _XMP.format(
             software=quoteattr(self.software),
-            source_type=quoteattr(self.digital_source_type),
+            source_type="" if kind is None else f"\n Iptc4xmpExt:DigitalSourceType={quoteattr(kind)}",
             description=escape(_plain(description[:MAX_NOTE])),
         ).encode("utf-8")
 
@@ -102,7 +111,12 @@ def save_picture(image: Image.Image, path: Path, provenance: Provenance | None =
         text.add_text("Seed", str(provenance.seed))
         if provenance.warnings:
             text.add_itxt("Warning", _plain("\n".join(provenance.warnings)))
-        text.add_text("DigitalSourceType", provenance.digital_source_type)
+        if provenance.understood_as:
+            text.add_itxt("Understood", _plain(provenance.understood_as))
+        if provenance.confidence is not None:
+            text.add_text("Confidence", f"{provenance.confidence:.3f}")
+        if provenance.digital_source_type:
+            text.add_text("DigitalSourceType", provenance.digital_source_type)
         text.add_itxt("XML:com.adobe.xmp", provenance.xmp().decode("utf-8"))
     elif provenance is not None and suffix.startswith(".tif"):
         options["tiffinfo"] = {700: provenance.xmp()}
@@ -110,6 +124,22 @@ def save_picture(image: Image.Image, path: Path, provenance: Provenance | None =
         options["xmp"] = provenance.xmp()
     with write_atomically(path) as aside:
         image.save(aside, format=Image.registered_extensions()[suffix], **options)
+
+
+def save_unchanged(source: Path, image: Image.Image, path: Path, provenance: Provenance) -> bool:
+    """Write a picture that nothing was done to; gives whether the file is a copy, byte for byte.
+
+    It is where the ending names the format of the file `source`. Elsewhere `image`, as it was read from that, is
+    written as `save_picture` does: its pixels, upright, without loss where the format has none.
+    """
+    check_output(path)
+    is_copy = file_format(source) == Image.registered_extensions()[path.suffix.lower()]
+    if is_copy:
+        with write_atomically(path) as aside:
+            shutil.copyfile(source, aside)
+    else:
+        save_picture(image, path, provenance)
+    return is_copy
 
 
 def check_output(path: Path, picture: Picture | None = None) -> None:

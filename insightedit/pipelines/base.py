@@ -31,8 +31,16 @@ from insightedit.model.editor import understand
 from insightedit.modeling.offloading import eval_mode
 from insightedit.pipelines import inputs
 from insightedit.pipelines.folder_pipeline import FolderPipeline
-from insightedit.pipelines.warnings import EditWarning, find_warnings, unseen_edit, unusual_settings
-from insightedit.types import REFERENCE_PLACEHOLDER, EditCondition
+from insightedit.pipelines.understanding import Signs, is_refusal, understand_request
+from insightedit.pipelines.warnings import (
+    EditWarning,
+    content_words,
+    find_warnings,
+    unknown_words,
+    unseen_edit,
+    unusual_settings,
+)
+from insightedit.types import REFERENCE_PLACEHOLDER, Answer, EditCondition
 
 PipelineCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 
@@ -50,8 +58,14 @@ class InsightEditOutput(BaseOutput):
     seeds: list[int]  # of the noise; the same seed gives the same bytes, alone or in a batch
     versions: dict[str, str]  # of the software
     settings: dict[str, Any]  # arguments of the call, defaults filled in
-    evidence: list[EditComparison]  # what the model drew at its own resolution
+    # what the model drew at its own resolution; of what it refused, the source twice
+    evidence: list[EditComparison]
     warnings: list[list[EditWarning]]  # reasons to look at the picture twice, most serious first
+    # whether the request was understood; where not, the picture is the source, unless the call was to `force` it
+    understood: list[bool]
+    # 0..1, how likely the right edit was understood; None for a refusal and where the model is not calibrated for it
+    confidence: list[float | None]
+    signs: list[Signs | None]  # what a confidence is computed of; None without words, for a refusal, and for latents
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,6 @@ class Conditions:
     condition: EditCondition  # of the instructions
     null_text_states: Tensor  # (Q, D_text), the bridge's
     negative: EditCondition | None  # of what is to be avoided
-    expressive: Sequence[str | None]  # what the language model wrote
 
 
 class EditPipeline(FolderPipeline):
@@ -156,15 +169,19 @@ class EditPipeline(FolderPipeline):
         is_latent = call["output_type"] == "latent"
         results: list[Tensor] = []
         evidence: list[EditComparison] = []
-        texts: list[str | None] = []
+        answers: list[Answer | None] = []
         drawn: list[reading.Picture] = []
         with eval_mode(self.comprehension, self.bridge, self.denoiser, self.vae):
             for part, callback in self._parts(request, settings, call):
                 rgb = [None if picture is None else reading.to_rgb(picture) for picture in part.pictures]
-                read = self._read(part, rgb, **options)
-                edited, source = self._draw(part, rgb, read, settings, callback)
+                said = self._say(part, rgb, **options)
+                answers += said
+                refused = [one is not None and is_refusal(one.text, self.config.get("refusals")) for one in said]
+                kept = [i for i, no in enumerate(refused) if call["force"] or not no]  # the others are not drawn
+                chosen = [[values[i] for i in kept] for values in (rgb, said)]
+                read = self._read(part.part(kept), *chosen, **options) if kept else None
+                edited, source = self._draw(part, rgb, kept, read, settings, callback)
                 results.append(edited)
-                texts += read.expressive
                 if is_latent:
                     continue
                 pixels = [reading.tensor_to_pixels(one) for one in decode(self.vae, edited)]
@@ -182,9 +199,9 @@ class EditPipeline(FolderPipeline):
         if request.references is None:
             used["reference_image"] = call["reference_image"] is not None
         else:
-            used["reference_images"] = [len(own) for own in request.references[: len(texts)]]
-        used["batch_size"] = call["batch_size"]
-        output = self._finish(request, evidence, texts, settings, used, call["output_type"], drawn)
+            used["reference_images"] = [len(own) for own in request.references[: len(answers)]]
+        used |= {"batch_size": call["batch_size"], "force": call["force"]}
+        output = self._finish(request, evidence, answers, settings, used, call["output_type"], drawn)
         if is_latent:
             output.images = torch.cat(results)
         return output if call["return_dict"] else output.to_tuple()
@@ -193,45 +210,57 @@ class EditPipeline(FolderPipeline):
         self,
         request: inputs.EditRequest,
         evidence: list[EditComparison],
-        texts: list[str | None],
+        answers: list[Answer | None],
         settings: inputs.DrawSettings,
         used: dict[str, Any],
         output_type: str,
         drawn: Sequence[reading.Picture],
     ) -> InsightEditOutput:
         """What was drawn, on the users' own pixels; `drawn` from blank stands in place of evidence."""
-        images, masks, maps, hidden = list(drawn), [], [], []
+        images, masks, maps = list(drawn), [], []
         for picture in drawn:  # all of it
             masks.append(np.ones(picture.size[::-1], dtype=bool))
             maps.append(np.ones(picture.size[::-1], dtype=np.float32))
-        for picture, proof, own in zip(request.pictures, evidence, request.masks, strict=False):
-            edited, mask = paste_edit(picture, proof, own, used["background_lock"])
-            images.append(edited)
-            masks.append(mask)
-            maps.append(native_map(proof, picture.size))
-            hidden.append(hidden_share(picture, proof))
         known, parts = self.config["known_words"], self.components
         options = {
             "known": None if known is None else frozenset(known.split()),
             "tokenizer": parts.get("tokenizer") or getattr(parts["processor"], "tokenizer", None),
         }
         whole = unusual_settings(settings, self._usual(request.pictures[0] is None))
-        warnings = []
-        for index, told in enumerate(texts):  # without masks (latents) only what words and settings tell
+        warnings, found = [], []
+        for index, answer in enumerate(answers):  # without evidence (latents) only what words and settings tell
             words = request.instructions[index].replace(REFERENCE_PLACEHOLDER, "picture")
-            changed = bool(masks[index].any()) if masks else True
-            unseen = unseen_edit(hidden[index]) if hidden else []
-            warnings.append(find_warnings(words, told, changed, **options) + unseen + whole)
+            unknown, proof = unknown_words(words, **options), evidence[index] if evidence else None
+            told = understand_request(words, answer, proof, self.config, unknown)
+            found.append(told)
+            changed, unseen, picture = True, [], request.pictures[index]
+            if proof is not None and (told.is_understood or used["force"]):
+                edited, mask = paste_edit(picture, proof, request.masks[index], used["background_lock"])
+                images.append(edited)
+                masks.append(mask)
+                maps.append(native_map(proof, picture.size))
+                changed, unseen = bool(mask.any()), unseen_edit(hidden_share(picture, proof))
+            elif proof is not None:
+                images.append(picture)
+                masks.append(np.zeros(picture.size[::-1], dtype=bool))
+                maps.append(np.zeros(picture.size[::-1], dtype=np.float32))
+            own = told.warnings(content_words(unknown), used["force"])
+            is_sure = told.confidence is not None
+            own = own or find_warnings(words, told.said, changed, **options, is_sure=is_sure)
+            warnings.append(own + unseen + whole)
         return InsightEditOutput(
             images=[convert(picture, output_type) for picture in images],
             edit_maps=maps,
             masks=masks,
-            expressive_instructions=texts,
-            seeds=request.seeds[: len(texts)],
+            expressive_instructions=[told.said for told in found],
+            seeds=request.seeds[: len(answers)],
             versions=software_versions(),
             settings=used,
             evidence=evidence,
             warnings=warnings,
+            understood=[told.is_understood for told in found],
+            confidence=[told.confidence for told in found],
+            signs=[told.signs for told in found],
         )
 
     def _references(
@@ -240,7 +269,19 @@ class EditPipeline(FolderPipeline):
         """One list of images for each instruction, None where a model reads none; and what `_read` takes besides."""
         raise NotImplementedError
 
-    def _read(self, request: inputs.EditRequest, images: Sequence[np.ndarray | None], **options: Any) -> Conditions:
+    def _say(
+        self, request: inputs.EditRequest, images: Sequence[np.ndarray | None], **options: Any
+    ) -> list[Answer | None]:
+        """What the language model writes before it edits, of B requests; None where it is not asked."""
+        return [None] * len(images)
+
+    def _read(
+        self,
+        request: inputs.EditRequest,
+        images: Sequence[np.ndarray | None],
+        said: Sequence[Answer | None],
+        **options: Any,
+    ) -> Conditions:
         """Comprehension and bridging of B requests; images are (H, W, 3) uint8 RGB, or None on a blank canvas."""
         raise NotImplementedError
 
@@ -258,11 +299,15 @@ class EditPipeline(FolderPipeline):
         self,
         request: inputs.EditRequest,
         images: Sequence[np.ndarray | None],
-        read: Conditions,
+        kept: Sequence[int],
+        read: Conditions | None,
         settings: inputs.DrawSettings,
         callback: StepCallback,
     ) -> tuple[Tensor, Tensor]:
-        """Scaled latents of what was drawn and of the source (zeros for a blank canvas), both (B, C, h, w)."""
+        """Scaled latents of what was drawn and of the source (zeros for a blank canvas), both (B, C, h, w).
+
+        Those that are `kept`, by number, are drawn, as they were `read`; of the others both are the source's.
+        """
         device = self._execution_device
         if images[0] is None:
             source_latents = scaled = torch.zeros(len(images), *self._latent_shape(), device=device)
@@ -271,24 +316,29 @@ class EditPipeline(FolderPipeline):
             mode = encode_source(self.vae, torch.stack(squares).to(device), scaled=False)
             scaled = mode * latent_scale(self.vae)
             source_latents = scaled if settings.scale_source_latents else mode
-        latents, device = request.latents, source_latents.device
+        if read is None:
+            return scaled, scaled
+        chosen, device = request.part(kept), source_latents.device
+        latents = chosen.latents
         if latents is None:
-            latents = initial_noise(request.seeds, self._latent_shape(), device=device)
+            latents = initial_noise(chosen.seeds, self._latent_shape(), device=device)
         self.denoiser.set_image_prompt_scale(settings.image_prompt_scale)
-        edited = denoise(
+        drawn = denoise(
             self.denoiser,
             self.scheduler,
             latents.to(device),
-            source_latents.to(self.denoiser.dtype),
+            source_latents[kept].to(self.denoiser.dtype),
             read.condition,
             read.null_text_states,
             settings.guidance_scale,
             settings.image_guidance_scale,
             settings.num_inference_steps,
             callback,
-            generators=step_generators(request.seeds),
+            generators=step_generators(chosen.seeds),
             negative=read.negative,
         )
+        edited = scaled.to(drawn.dtype, copy=True)
+        edited[kept] = drawn
         return edited, scaled
 
     def _latent_shape(self) -> tuple[int, int, int]:
@@ -317,7 +367,8 @@ class EditPipeline(FolderPipeline):
             for start in range(0, len(request.pictures), batch_size):
                 self._guidance_scale = settings.guidance_scale
                 self._image_guidance_scale = settings.image_guidance_scale
-                yield request.part(slice(start, start + batch_size)), self._step_callback(bar, runs, call)
+                where = range(len(request.pictures))[start : start + batch_size]
+                yield request.part(where), self._step_callback(bar, runs, call)
                 if self._interrupt:
                     break
 

@@ -34,7 +34,7 @@ from insightedit.modeling.offloading import eval_mode, execution_device
 from insightedit.pipelines.base import Conditions, EditPipeline, InsightEditOutput, PipelineCallback
 from insightedit.pipelines.folder_pipeline import UNetPipelineMixin
 from insightedit.pipelines.inputs import EditRequest, check_slots
-from insightedit.types import EditCondition
+from insightedit.types import Answer, EditCondition
 
 
 class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
@@ -51,6 +51,9 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         max_new_tokens: of the longest text that it writes; `no_repeat_ngram_size` as in `generate_text`.
         states_before_tokens: see `LlavaComprehension`; as trained.
         known_words: every word that the model was taught, parted by spaces; None where nobody knows.
+        refusals: how what it writes begins where it cannot do what is asked, parted by "|" ("there is no|i cannot"):
+            then nothing is drawn. None for a model that never learnt to refuse.
+        confidence_calibration: of `result.confidence`, written by `insightedit calibrate`; None for no confidence.
         lowercase_instructions: it was trained on lower-case text only.
     """
 
@@ -61,7 +64,7 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         "default_guidance_scale": 7.5, "default_image_guidance_scale": 1.5, "default_num_inference_steps": 50,
         "image_prompt_scale": 1.0, "describe_prompt": "How does the picture look after this edit: {instruction}",
         "expressive": False, "max_new_tokens": 64, "no_repeat_ngram_size": 0, "states_before_tokens": False,
-        "known_words": None, "lowercase_instructions": False,
+        "known_words": None, "lowercase_instructions": False, "refusals": None, "confidence_calibration": None,
     }  # fmt: skip
 
     def __init__(
@@ -119,6 +122,7 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         reference_image: PictureInput | None = None,
         reference_images: Any = None,
         describe: bool = False,
+        force: bool = False,
         batch_size: int = 1,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -153,6 +157,8 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
             reference_images: refused, this model reads no pictures inside an instruction; see
                 `InterleavedEditPipeline`.
             describe: let the language model write what it will do, greedily. An `expressive` model always does.
+            force: draw also what the model refuses in words, or is not sure enough that it understood. Of a refusal it
+                makes whatever it makes: nothing else was understood.
             batch_size: how many pictures share a forward pass. 1 gives the same bytes whatever else is in the
                 call; more is faster on an accelerator and equal up to rounding.
             output_type: "pil", "np" (float32 in [0, 1]), "pt" or "latent".
@@ -163,7 +169,11 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
             callback_on_step_end_tensor_inputs: names of what the callback gets: "latents", "prompt_embeds".
 
         Returns:
-            Pictures, edit maps, masks, seeds and versions.
+            Pictures, edit maps, masks, seeds and versions. A request that was not understood (`result.understood`: the
+            model refused it in words, or its `confidence` is below the model's threshold) gives the source unchanged,
+            an empty mask and a map of zeros, and `result.warnings` says why; what was drawn of an unsure one is its
+            `evidence`. Without `refusals` and `confidence_calibration` in the model's folder everything counts as
+            understood. Latents are not judged by confidence, which needs the picture.
 
         Raises:
             ValueError: for what does not fit, in one sentence.
@@ -182,15 +192,25 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         embeds = None if given is None else self.encode_reference(given)
         return None, {"image_embeds": embeds, "describe": call["describe"] or self.config.expressive}
 
+    def _say(
+        self, request: EditRequest, images: Sequence[Any], describe: bool = False, **options: Any
+    ) -> list[Answer | None]:
+        return [*self.describe_edit(request.instructions, images)] if describe else [None] * len(images)
+
     def _read(
-        self, request: EditRequest, images: Sequence[Any], image_embeds: Tensor | None = None, describe: bool = False
+        self,
+        request: EditRequest,
+        images: Sequence[Any],
+        said: Sequence[Answer | None],
+        image_embeds: Tensor | None = None,
+        **options: Any,
     ) -> Conditions:
-        words = self.describe_edit(request.instructions, images) if describe else [None] * len(images)
         embeddings = self.comprehension.edit_embeddings
         embeddings = None if embeddings is None else embeddings.to(execution_device(self.bridge))
         negatives = request.negatives and self.encode_instruction(request.negatives, images)
+        words = [answer and answer.text for answer in said]
         condition = self.encode_instruction(request.instructions, images, image_embeds, words)
-        return Conditions(condition, self.bridge.null_states(embeddings), negatives, words)
+        return Conditions(condition, self.bridge.null_states(embeddings), negatives)
 
     def encode_instruction(
         self,
@@ -211,11 +231,11 @@ class InsightEditPipeline(EditPipeline, UNetPipelineMixin):
         embeds = image_embeds.to(condition.encoder_hidden_states).expand(len(instructions), -1)
         return replace(condition, image_embeds=embeds)
 
-    def describe_edit(self, instructions: Sequence[str], images: Sequence[np.ndarray]) -> list[str | None]:
-        """What the language model says the result will look like; greedy, so repeatable."""
+    def describe_edit(self, instructions: Sequence[str], images: Sequence[np.ndarray]) -> list[Answer]:
+        """What the language model says it will do, or that it cannot; greedy, so repeatable."""
         questions = [self.config.describe_prompt.format(instruction=instruction) for instruction in instructions]
         longest, ngram = self.config.max_new_tokens, self.config.no_repeat_ngram_size
-        return list(self.comprehension.generate_text(questions, list(images), longest, ngram))
+        return self.comprehension.answer(questions, list(images), longest, ngram)
 
     def encode_reference(self, reference_image: PictureInput) -> Tensor:
         """(1, D_img) projected CLIP embedding of a real picture; a ValueError for a model that cannot use one."""

@@ -20,6 +20,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from insightedit.generation.autoencoder import latent_factor
+from insightedit.pipelines.understanding import Calibration, check_refusals
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
 
@@ -67,6 +68,8 @@ class FolderPipeline(DiffusionPipeline):
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         self.register_modules(**{name: given[name] for name in names if name not in self._settings})
         chosen = {name: known[name] if settings.get(name) is None else settings[name] for name in self._settings}
+        check_refusals(chosen.get("refusals"))
+        Calibration.of(chosen.get("confidence_calibration"))
         self.register_to_config(**chosen)
         grid = self.denoiser.grid * latent_factor(self.vae)
         if chosen["resolution"] % grid:

@@ -56,10 +56,12 @@ class EditRequest:
     latents: Tensor | None = None  # (B, C, h, w) to start from
     references: list[list[Picture]] | None = None  # that the instruction names; None for a model that reads none
 
-    def part(self, where: slice) -> EditRequest:
-        """The images of a slice."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return EditRequest(**{name: None if v is None else v[where] for name, v in values.items()})
+    def part(self, where: Sequence[int]) -> EditRequest:
+        """Some of the images, by number."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {name: v and [v[i] for i in where] for name, v in given.items() if name != "latents"}
+        latents = None if self.latents is None else self.latents[list(where)]
+        return EditRequest(**values, latents=latents)
 
     def times(self, each: int) -> EditRequest:
         """Every image `each` times, one after the other; of seeds and latents there are that many already."""

@@ -23,6 +23,7 @@ from insightedit.generation.transformer import EditTransformer
 from insightedit.images.reading import Picture, PictureInput, to_rgb
 from insightedit.pipelines.base import Conditions, EditPipeline, InsightEditOutput, PipelineCallback
 from insightedit.pipelines.inputs import EditRequest, pair_references
+from insightedit.types import Answer
 
 
 class InterleavedEditPipeline(EditPipeline):
@@ -93,6 +94,7 @@ class InterleavedEditPipeline(EditPipeline):
         num_images_per_prompt: int = 1,
         latents: Tensor | None = None,
         negative_prompt: str | Sequence[str] | None = None,
+        force: bool = False,
         batch_size: int = 1,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -104,7 +106,8 @@ class InterleavedEditPipeline(EditPipeline):
         `image` may be None, which draws on a blank canvas of `resolution` pixels. `instruction` has one `<imagehere>`
         for each reference image; "the image", "the photo" and "the picture" mean the image to edit. `reference_images`
         are of any size and mode: one or a list of them for every instruction, a list of lists for one each.
-        `negative_prompt` is in words alone. What is None is the model's default for the task.
+        `negative_prompt` is in words alone. This model writes nothing before it edits, so it refuses nothing, has no
+        confidence, and `force` changes nothing. What is None is the model's default for the task.
 
         Returns:
             As `InsightEditPipeline`'s. An image drawn from blank has a map of ones, a mask that is true everywhere and
@@ -123,12 +126,14 @@ class InterleavedEditPipeline(EditPipeline):
             check_placeholders(text, len(own), self.config.max_references)
         return paired, {}
 
-    def _read(self, request: EditRequest, images: Sequence[np.ndarray | None], **options: Any) -> Conditions:
+    def _read(
+        self, request: EditRequest, images: Sequence[np.ndarray | None], said: Sequence[Answer | None], **options: Any
+    ) -> Conditions:
         references = [[to_rgb(reference) for reference in own] for own in request.references or []]
         blank: Any = [None] * len(images)
         negatives = request.negatives and self._understand(request.negatives, blank, [[] for _ in images])
         condition = self._understand(request.instructions, images, references)
-        return Conditions(condition, self.bridge.null_states(), negatives, blank)
+        return Conditions(condition, self.bridge.null_states(), negatives)
 
     def reference_options(self, references: Sequence[PictureInput]) -> dict[str, Any]:
         """Reference pictures as arguments of a call: one for each `<imagehere>` of the instruction."""

@@ -30,6 +30,7 @@ from insightedit.modeling import model_files
 from insightedit.pipelines.edit import ComposedEditPipeline, InsightEditPipeline
 from insightedit.pipelines.inputs import check_slots
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
+from insightedit.pipelines.understanding import Calibration, check_refusals
 
 INDEX = "model_index.json"
 PIPELINES: dict[str, type[InsightEditPipeline | InterleavedEditPipeline]] = {
@@ -150,6 +151,11 @@ def _check_values(path: Path, index: Mapping[str, Any], kind: Any) -> None:
             check_slots(f"{path}: {name}", str(value), SLOTS[name])
         elif isinstance(default, int | float) and isinstance(value, int | float) and not 0 <= value <= 1e6:
             raise ValueError(f"{path}: {name} is {value}: it may be 0 to 1e6.")
+    try:
+        check_refusals(index.get("refusals"))
+        Calibration.of(index.get("confidence_calibration"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     for name in ("num_edit_tokens", "default_num_inference_steps", "max_new_tokens", "max_length"):
         if not 1 <= index.get(name, 1) <= 4096:
             raise ValueError(f"{path}: {name} is {index[name]}: it may be 1 to 4096.")

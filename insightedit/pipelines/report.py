@@ -48,6 +48,9 @@ class EditReport:
     settings: dict[str, Any] = field(default_factory=dict)  # arguments of the call
     versions: dict[str, str] = field(default_factory=dict)  # of the software
     warnings: list[str] = field(default_factory=list)  # why the picture may not be what was asked for
+    understood: bool = True  # whether the model understood the request; where not, the picture is the source's own
+    confidence: float | None = None  # 0..1 that the right edit was understood; None where the model tells none
+    signs: dict[str, float] | None = None  # what the confidence is computed of
 
 
 def build_report(
@@ -84,6 +87,9 @@ def build_report(
         settings=dict(settings or {}),
         versions=dict(output.versions),
         warnings=[warning.message for warning in output.warnings[index]],
+        understood=output.understood[index],
+        confidence=output.confidence[index],
+        signs=None if (signs := output.signs[index]) is None else asdict(signs),
     )
 
 

@@ -20,19 +20,35 @@ MUCH_HIDDEN = 0.25  # of an edit: a little of its border may lie under full tran
 SHOWN_WORDS = 5  # of the unknown ones; the rest is counted
 _JOINERS = "\u200c\u200d"  # invisible, but parts of Persian words and of emoji
 _GROUPS = {
-    "remove": "remove delete erase away rid out clean never without gone not",
-    "add": "add put place draw insert see had show want need",
-    "replace": "replace turn change swap put place into instead show want stand had",
-    "bigger": "bigger big biggest larger large largest size grow enlarge huge",
-    "smaller": "smaller small smallest little tiny size shrink",
+    "remove": "remove delete erase away rid out clean never without gone not lose drop ditch cut wipe rub vanish "
+    "disappear eliminate discard scrap",
+    "add": "add put place draw insert see had show want need pop stick drop set lay give include appear",
+    "replace": "replace turn change swap put place into instead show want stand had switch exchange substitute trade "
+    "become becomes convert transform",
+    "bigger": "bigger big biggest larger large largest size grow enlarge huge scale expand increase giant double",
+    "smaller": "smaller small smallest little tiny size shrink scale reduce decrease half",
     "place": "a an the and with at in of top bottom left right middle side mirror",
     "colour": "red orange yellow green blue purple pink white black brown grey gray",
     "whole": "picture photo image whole colour color size rest light look one contrast",
     "filler": "could would will may kindly just simply thanks thank hey hi ok now me my our your its pic background",
+    "degree": "slightly bit little much very lot more less rich poor in strongly really far way quite a the so",
     "describing": "which who thing things object animal food fruit plant toy vehicle bird flower",
 }
+_TONES = {
+    "bright": "light lighten lighter sunny",
+    "dark": "dim dimmer gloomy",
+    "warm": "cosy golden",
+    "cool": "cold colder chilly",
+    "black": "monochrome greyscale grayscale grey gray colourless",
+    "white": "monochrome greyscale grayscale grey gray colourless",
+    "sepia": "old antique brown brownish",
+    "blurry": "soft softer fuzzy",
+    "inverted": "negative opposite",
+}
+STEM = 4  # letters
 FEW_STEPS = 4  # a model made for so few at most has learnt to do without more
 GROUPS: dict[str, frozenset[str]] = {name: frozenset(words.split()) for name, words in _GROUPS.items()}
+TONES = {tone[:STEM]: frozenset(words.split()) for tone, words in _TONES.items()}
 PLAIN = frozenset().union(*GROUPS.values())  # what was understood tells whether these were
 
 
@@ -40,8 +56,9 @@ PLAIN = frozenset().union(*GROUPS.values())  # what was understood tells whether
 class EditWarning:
     """One reason to look at a picture twice."""
 
-    # "words" (the model does not know them), "understood" (it read something else), "unchanged" (it changed nothing),
-    # "settings" (they are far from the model's own), "unseen" (the edit lies under full transparency)
+    # "refused" (the model says that it cannot), "unsure" (its confidence is under its threshold), "words" (the model
+    # does not know them), "understood" (it read something else), "unchanged" (it changed nothing), "settings" (they are
+    # far from the model's own), "unseen" (the edit lies under full transparency)
     kind: str
     message: str  # one sentence for a person
 
@@ -69,6 +86,31 @@ def clean_instruction(text: str, lowercase: bool = False) -> str:
     return kept.lower() if lowercase else kept
 
 
+def unknown_words(instruction: str, known: Collection[str] | None = None, tokenizer: Any = None) -> list[str]:
+    """The words of an instruction that a model was never taught, each once.
+
+    `known` is every word that it was taught; None where nobody knows, as for models that read a whole language. Then
+    the `tokenizer` tells those that it cannot even spell.
+    """
+    words = list(dict.fromkeys(split_words(instruction)))
+    if known is not None:
+        return [word for word in words if word not in known]
+    unspelt = getattr(tokenizer, "unk_token_id", None)
+    if unspelt is None:
+        return []
+    return [word for word in words if unspelt in tokenizer(word, add_special_tokens=False).input_ids]
+
+
+def content_words(words: Collection[str]) -> list[str]:
+    """Those of some words that ask for something of their own; what was understood tells whether the others were."""
+    return [word for word in words if word not in PLAIN]
+
+
+def told_words(understood: str | None) -> str:
+    """What a model wrote, without control characters."""
+    return "".join(" " if unicodedata.category(c)[0] == "C" else c for c in understood or "").strip()
+
+
 def find_warnings(
     instruction: str,
     understood: str | None = None,
@@ -76,6 +118,7 @@ def find_warnings(
     *,
     known: Collection[str] | None = None,
     tokenizer: Any = None,
+    is_sure: bool = False,
 ) -> list[EditWarning]:
     """What a user should know about one edit, most serious first.
 
@@ -83,32 +126,34 @@ def find_warnings(
         instruction: as the model read it.
         understood: what its language model said that it would do; None where it was not asked.
         changed: whether any pixel may differ from the source's.
-        known: every word that the model was taught; None where nobody knows, as for models that read a whole language.
-        tokenizer: tells the words that the model cannot even spell.
+        known: see `unknown_words`, and so the `tokenizer`.
+        tokenizer: of the model.
+        is_sure: a calibrated confidence says that it was understood, so what it said is not compared with known
+            wordings.
     """
     warnings = []
-    told = "".join(" " if unicodedata.category(c)[0] == "C" else c for c in understood or "").strip()
+    told = told_words(understood)
     reading = f"; it understood: {told}" if told else ""
-    words = split_words(instruction)
-    unknown = [word for word in dict.fromkeys(words) if known is not None and word not in known]
-    unspelt = getattr(tokenizer, "unk_token_id", None)
-    if known is None and unspelt is not None:
-        spelt = {word: tokenizer(word, add_special_tokens=False).input_ids for word in words}
-        unknown = [word for word, ids in spelt.items() if unspelt in ids]
-    if understood and known is not None and PLAIN.issuperset(unknown):
+    unknown = unknown_words(instruction, known, tokenizer)
+    if understood and known is not None and not content_words(unknown):
         unknown = []
-    if not words and (known is not None or not any(unicodedata.category(c) == "So" for c in instruction)):
+    has_words = split_words(instruction)
+    if not has_words and (known is not None or not any(unicodedata.category(c) == "So" for c in instruction)):
         warnings.append(EditWarning("words", f"the instruction holds no word that the model knows{reading}"))
     elif unknown:
-        shown = ", ".join(f'"{word}"' for word in unknown[:SHOWN_WORDS])
-        more = f" and {len(unknown) - SHOWN_WORDS} more" if len(unknown) > SHOWN_WORDS else ""
-        text = f"the model does not know the word{'s' if len(unknown) > 1 else ''} {shown}{more}{reading}"
-        warnings.append(EditWarning("words", text))
-    elif understood and known is not None and not agrees(instruction, understood):
+        warnings.append(EditWarning("words", f"the model does not know {listed(unknown)}{reading}"))
+    elif understood and known is not None and not is_sure and not agrees(instruction, understood):
         warnings.append(EditWarning("understood", f"the model understood something else: {told}"))
     if not changed:
         warnings.append(EditWarning("unchanged", "the model changed nothing"))
     return warnings
+
+
+def listed(words: Sequence[str]) -> str:
+    """`the word "winter"`, `the words "a", "b"`: the first few in full, the others counted."""
+    shown = ", ".join(f'"{word}"' for word in words[:SHOWN_WORDS])
+    more = f" and {len(words) - SHOWN_WORDS} more" if len(words) > SHOWN_WORDS else ""
+    return f"the word{'s' if len(words) > 1 else ''} {shown}{more}"
 
 
 def unseen_edit(hidden: float) -> list[EditWarning]:
@@ -150,7 +195,7 @@ def agrees(instruction: str, understood: str) -> bool:
     """
     said, told = set(split_words(instruction)), split_words(understood)
     if told[:4] == ["make", "the", "whole", "picture"]:
-        return _mentions(said, told[4:])
+        return all(_mentions_tone(said, word) for word in told[4:] if word not in GROUPS["degree"] | {"and"})
     verb, things, claim = (told or [""])[0], told[1:], []
     if verb == "remove":
         agreed = said & GROUPS["remove"]
@@ -187,6 +232,12 @@ def _named(instruction: str, *articles: str) -> list[str]:
 
 def _mentions(said: set[str], words: Sequence[str]) -> bool:
     return all(_forms(word) & {form for other in said for form in _forms(other)} for word in words)
+
+
+def _mentions_tone(said: set[str], tone: str) -> bool:
+    """Whether words hold a tone in any form (`brighten` for `brighter`: four letters tell), or one that means it."""
+    stem = tone[:STEM]
+    return any(word[:STEM] == stem for word in said) or bool(said & TONES.get(stem, frozenset()))
 
 
 def _forms(word: str) -> set[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from insightedit.cli.main import app
+from insightedit.pipelines.warnings import split_words
 
 WORDS = "make the dog red"
 
@@ -133,6 +137,122 @@ class TestEdit:
         assert run("edit", photo, WORDS, "--no-background-lock", "--steps", 1, "-o", "o.png").exit_code == 0
         with Image.open("o.png") as edited:
             assert edited.text["DigitalSourceType"].endswith("/trainedAlgorithmicMedia")
+
+
+UNSURE = {"weights": {}, "bias": -1.0, "threshold": 0.5}
+
+
+class TestNotUnderstood:
+    """What the model refuses, or is not sure of: the picture is left as it was, and that is told."""
+
+    @pytest.fixture
+    def with_settings(self, run, tiny_folder, tmp_path, monkeypatch):
+        """`with_settings(**settings)` makes the default a copy of the tiny model that writes before it edits."""
+        from insightedit.pipelines import loading
+
+        def build(**settings) -> None:
+            folder = tmp_path.parent / f"{tmp_path.name}-model"
+            shutil.copytree(tiny_folder, folder, dirs_exist_ok=True)
+            index = json.loads((folder / "model_index.json").read_text())
+            index |= {"expressive": True, "describe_prompt": "{instruction}", **settings}
+            (folder / "model_index.json").write_text(json.dumps(index))
+            monkeypatch.setattr(loading, "DEFAULT_MODEL", folder)
+
+        return build
+
+    @pytest.fixture
+    def says(self, with_settings, photo):
+        """What the tiny model writes for `WORDS` of the photo; it now refuses whatever begins so."""
+        from insightedit import load_pipeline
+
+        with_settings()
+        (said,) = load_pipeline()(photo, WORDS).expressive_instructions
+        assert split_words(said)
+        with_settings(refusals=" ".join(split_words(said)[:3]))
+        return said
+
+    def test_a_refused_picture_is_copied_and_told(self, run, photo, says, tmp_path):
+        result = run("edit", photo, WORDS, "-o", "out.png", "--report", "report.html", "--before-after", "pair.png")
+        assert result.exit_code == 0, result.output
+        assert Path("out.png").read_bytes() == photo.read_bytes()
+        assert "left as it was, a copy of the file" in result.stdout
+        assert re.search(r"Warning: out.png: the model says \".+\", so nothing was changed", result.stderr, re.DOTALL)
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert "Not understood: the picture was left as it was." in page
+        facts = json.loads(re.search(r'id="edit-report">(.*?)</script>', page)[1])
+        assert (facts["understood"], facts["confidence"], facts["signs"]) == (False, None, None)
+        assert facts["different_ratio"] == facts["changed_ratio"] == 0.0
+        pair = np.asarray(Image.open("pair.png"))
+        np.testing.assert_array_equal(pair[:, :50], pair[:, -50:])
+
+    def test_the_copy_may_be_replaced_by_the_next_try(self, run, photo, says):
+        for options in ([], [], ["--force"]):
+            assert run("edit", photo, WORDS, "-o", "out.png", "--seed", 1, *options).exit_code == 0
+        assert Path("out.png").read_bytes() != photo.read_bytes()
+        shutil.copy(photo, "mine.png")
+        Image.new("RGB", (50, 30)).save("mine.png")
+        one_sentence(run("edit", photo, WORDS, "-o", "mine.png"), "was not written by insightedit")
+
+    def test_strict_writes_nothing_and_force_draws(self, run, photo, says):
+        result = run("edit", photo, WORDS, "-o", "out.png", "--strict")
+        assert result.exit_code == 3
+        assert not Path("out.png").exists()
+        forced = run("edit", photo, WORDS, "-o", "out.png", "--force")
+        assert forced.exit_code == 0
+        assert "but it was forced to draw" in forced.stderr
+        before, after = np.asarray(Image.open(photo)), np.asarray(Image.open("out.png"))
+        assert (before != after).any()
+        one_sentence(run("edit", photo, WORDS, "--force", "--strict"), "give one of them")
+
+    @pytest.mark.parametrize("name", ["out.jpg", "out.jpeg"])
+    def test_a_jpeg_is_not_compressed_again(self, run, photo, with_settings, name):
+        with_settings(confidence_calibration=UNSURE)
+        Image.open(photo).save("photo.jpg", quality=40)
+        result = run("edit", "photo.jpg", WORDS, "-o", name)
+        assert result.exit_code == 0, result.output
+        assert Path(name).read_bytes() == Path("photo.jpg").read_bytes()
+        assert "JPEG stores" not in result.output
+
+    @pytest.mark.parametrize("name", ["out.png", "out.webp", "out.tif"])
+    def test_another_format_has_the_pixels(self, run, photo, with_settings, name):
+        with_settings(confidence_calibration=UNSURE)
+        exif = Image.Exif()
+        exif[0x0112] = 6  # on its side
+        Image.open(photo).save("photo.jpg", quality=40, exif=exif)
+        result = run("edit", "photo.jpg", WORDS, "-o", name)
+        assert result.exit_code == 0, result.output
+        upright = ImageOps.exif_transpose(Image.open("photo.jpg"))
+        with Image.open(name) as written:
+            np.testing.assert_array_equal(np.asarray(written.convert("RGB")), np.asarray(upright))
+        content = Path(name).read_bytes()
+        assert b"Left as it was, asked for: make the dog red" in content
+        assert b"rainedAlgorithmicMedia" not in content
+        assert "confidence 27 %" in result.stdout
+        assert "the model is not sure that it understood (27 %, and 50 % are needed)" in result.stderr
+        assert "force=True (--force) insists" in result.stderr
+
+    def test_in_a_folder(self, run, photo, with_settings, tmp_path):
+        with_settings(confidence_calibration=UNSURE)
+        (tmp_path / "album").mkdir()
+        Image.open(photo).save("album/b.jpg")
+        photo.rename(tmp_path / "album" / "a.png")
+        result = run("edit", "album", WORDS, "-o", "edited")
+        assert result.exit_code == 0, result.output
+        assert Path("edited/a.png").read_bytes() == Path("album/a.png").read_bytes()
+        pixels = [np.asarray(Image.open(path)) for path in ("edited/b.png", "album/b.jpg")]
+        np.testing.assert_array_equal(*pixels)
+        assert "2 of 2 pictures were left as they were, for the warnings above." in result.stderr
+
+    def test_what_was_understood_tells_its_confidence(self, run, photo, with_settings):
+        with_settings(confidence_calibration={**UNSURE, "bias": 2.0})
+        result = run("edit", photo, WORDS, "-o", "out.png", "--report", "report.html")
+        assert result.exit_code == 0, result.output
+        assert "confidence 88 %" in result.stdout
+        assert "88.08 %" in Path("report.html").read_text(encoding="utf-8")
+        with Image.open("out.png") as edited:
+            assert edited.text["Confidence"] == "0.881"
+            assert edited.text["Understood"]
+            assert edited.text["DigitalSourceType"].endswith("AlgorithmicMedia")
 
 
 class TestMistakes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from insightedit.comprehension.base import Comprehension
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.config.schema import LoraConfig
 
@@ -193,6 +194,42 @@ def test_generated_text_ends_where_drawing_begins(load: Callable[..., LlavaCompr
     torch.nn.init.zeros_(rows)
     longer = comprehension.generate_text(["What is it?"], images[:1], max_new_tokens=8)
     assert longer != comprehension.generate_text(["What is it?"], images[:1], max_new_tokens=1)
+
+
+def test_an_answer_tells_how_likely_each_of_its_tokens_was(
+    load: Callable[..., LlavaComprehension], images: list
+) -> None:
+    comprehension = load()
+    tokenizer = comprehension.processor.tokenizer
+    questions, forbidden = ["What is at the top left?", "What is it?"], [*comprehension.edit_token_ids[1:]]
+    forbidden += [comprehension.stock.config.image_token_id]
+    together = comprehension.answer(questions, images[:2], max_new_tokens=5)
+    for question, image, answer in zip(questions, images, together, strict=False):
+        (alone,) = comprehension.answer([question], [image], max_new_tokens=5)
+        assert alone.text == answer.text
+        assert answer.log_probs == pytest.approx(alone.log_probs, abs=1e-4)
+        tokens = comprehension.tokenizer.tokenize_questions([question], [image])
+        ids, expected = tokens.input_ids, []
+        for position in range(len(alone.log_probs)):  # one forward pass a token, by hand
+            logits = comprehension.stock(
+                input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=tokens.pixel_values
+            ).logits[0, -1]
+            logits[forbidden] = -torch.inf
+            if position == 0:  # an answer has a token at least
+                logits[[tokenizer.eos_token_id, comprehension.edit_token_ids[0]]] = -torch.inf
+            log_probs = logits.detach().log_softmax(dim=0)
+            expected.append(float(log_probs.max()))
+            ids = torch.cat([ids, log_probs.argmax()[None, None]], dim=1)
+        assert alone.log_probs == pytest.approx(expected, abs=1e-4)
+        assert all(value < 0 for value in expected)
+
+
+def test_what_writes_nothing_says_so() -> None:
+    class Silent(LlavaComprehension):
+        answer = Comprehension.answer
+
+    with pytest.raises(NotImplementedError, match="Silent writes no words: take a model whose language model answers"):
+        Silent.generate_text(Silent.__new__(Silent), ["What is it?"], None)
 
 
 def test_unknown_quantization(load: Callable[..., LlavaComprehension]) -> None:

@@ -197,9 +197,10 @@ def test_no_sequence_of_tokens_comes_twice(
     comprehension = load(**MGIE)
     answers, generate = [], comprehension.stock.generate
 
-    def watched(**options: object) -> Tensor:
-        answers.append(generate(**options))
-        return answers[-1]
+    def watched(**options: object) -> object:
+        made = generate(**options)
+        answers.append(made.sequences)
+        return made
 
     monkeypatch.setattr(comprehension.stock, "generate", watched)
     for size in (0, 3):

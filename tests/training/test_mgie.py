@@ -25,6 +25,7 @@ from insightedit.training.checkpoint import load_stage_weights, stage_weights
 from insightedit.training.data import build_loader
 from insightedit.training.objectives import OBJECTIVES, total_loss
 from insightedit.training.trainable import select_trainable
+from insightedit.types import Answer
 
 TINY = ["--recipe", "mgie", "--overlay", "tiny"]
 TABLES = ("comprehension.mllm.model.language_model.embed_tokens.weight", "comprehension.mllm.lm_head.weight")
@@ -246,15 +247,15 @@ def test_the_folder_knows_how_it_was_trained(folder: Path) -> None:
 def test_it_says_what_it_does_first_and_that_is_what_it_draws(folder: Path) -> None:
     pipeline = load_pipeline(folder, "cpu")
     asked = {}
-    generate = pipeline.comprehension.generate_text
-    pipeline.comprehension.generate_text = lambda *given: asked.setdefault(
-        "answer", generate(*asked.setdefault("given", given))
+    answer = pipeline.comprehension.answer
+    pipeline.comprehension.answer = lambda *given: asked.setdefault(
+        "answer", answer(*asked.setdefault("given", given))
     )
     result = edit(pipeline)
     questions, _, max_new_tokens, no_repeat = asked["given"]
     assert (questions, max_new_tokens, no_repeat) == (["remove the dog"], 96, 3)
-    assert result.expressive_instructions == asked["answer"]
-    pipeline.comprehension.generate_text = lambda *_: ["a red ball, and nothing else"]
+    assert result.expressive_instructions == [asked["answer"][0].text]
+    pipeline.comprehension.answer = lambda *_: [Answer("a red ball, and nothing else", (-0.1,))]
     other = edit(pipeline)
     assert other.expressive_instructions == ["a red ball, and nothing else"]
     assert not np.array_equal(other.images[0], result.images[0])

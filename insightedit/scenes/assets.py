@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -79,12 +79,12 @@ class Assets:
         """Backgrounds that `split` may show."""
         return tuple(p for p in self.photos if p.split == split)
 
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that edits may draw, in a fixed order."""
         return tuple(sprite.name for sprite in self.sprites.values() if sprite.draw)
 
-    @property
+    @cached_property
     def seen_classes(self) -> tuple[str, ...]:
         """Names of all classes that pictures may show, those that edits may draw among them."""
         return tuple(self.sprites)

@@ -91,6 +91,7 @@ class Renderer:
         self.assets, self.size = assets, size
         self.photos = {p.name: p for p in assets.photos}
         self.sprite = lru_cache(maxsize=4096)(self._sprite)
+        self._paint = lru_cache(maxsize=4096)(self._painted)
         self._kept_ground = lru_cache(maxsize=4)(self._ground)  # the same before and after an edit
 
     def render(self, scene: Scene) -> np.ndarray:
@@ -171,16 +172,24 @@ class Renderer:
 
     def paste(self, canvas: np.ndarray, thing: SceneObject) -> None:
         """Draw one sprite over `canvas`, in place, cut off at the borders."""
-        rgb, alpha = self.sprite(thing.name, max(3, thing.height * self.size // 1000), thing.flip, thing.colour)
-        h, w = alpha.shape[:2]
+        key = thing.name, max(3, thing.height * self.size // 1000), thing.flip, thing.colour
+        through, paint = self._paint(*key)
+        h, w = paint.shape[:2]
         top, left = thing.y * self.size // 1000 - h // 2, thing.x * self.size // 1000 - w // 2
         y0, x0 = max(0, top), max(0, left)
         y1, x1 = min(self.size, top + h), min(self.size, left + w)
         if y1 <= y0 or x1 <= x0:
             return
         piece = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
-        below = canvas[y0:y1, x0:x1].astype(np.uint32)
-        canvas[y0:y1, x0:x1] = (below * (255 - alpha[piece]) + rgb[piece] * alpha[piece] + 127) // 255
+        mixed = canvas[y0:y1, x0:x1] * through[piece]
+        mixed += paint[piece]
+        mixed += 1 + (mixed >> 8)  # // 255, exactly, below 65535
+        canvas[y0:y1, x0:x1] = mixed >> 8
+
+    def _painted(self, name: str, height: int, flip: bool, colour: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """(h, w, 1) and (h, w, 3) uint16: what shows through, and what is added, 255 times; no sum passes 65152."""
+        rgb, alpha = self.sprite(name, height, flip, colour)
+        return (255 - alpha).astype(np.uint16), (rgb * alpha + 127).astype(np.uint16)
 
     def _sprite(self, name: str, height: int, flip: bool, colour: str | None) -> tuple[np.ndarray, np.ndarray]:
         """(h, w, 3) and (h, w, 1) uint32, resized with premultiplied alpha, tinted."""

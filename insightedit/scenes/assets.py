@@ -89,6 +89,11 @@ class Assets:
         """Names of all classes that pictures may show, those that edits may draw among them."""
         return tuple(self.sprites)
 
+    @cached_property
+    def only_seen_classes(self) -> tuple[str, ...]:
+        """Names of the classes that edits never draw."""
+        return tuple(sprite.name for sprite in self.sprites.values() if not sprite.draw)
+
 
 @lru_cache(maxsize=8)
 def _load(folder: Path) -> Assets:

@@ -342,8 +342,7 @@ def _mirror(rng: Rng, assets: Assets) -> Arranged:
 def _names(rng: Rng, assets: Assets, count: int) -> list[str]:
     """Different classes, some of them of those that are seen only."""
     names = [assets.classes[int(i)] for i in rng.permutation(len(assets.classes))[:count]]
-    more = [name for name in assets.seen_classes if name not in assets.classes]
-    if more:
+    if more := assets.only_seen_classes:
         others = rng.permutation(len(more))[:count]
         names = [more[int(o)] if rng.integers(100) < SEEN_ONLY else n for n, o in zip(names, others, strict=False)]
     return names

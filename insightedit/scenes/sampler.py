@@ -33,7 +33,7 @@ from insightedit.scenes.draws import (
     told_apart_by,
     weighted,
 )
-from insightedit.scenes.render import Renderer, Subject
+from insightedit.scenes.render import Renderer, Subject, changed_pixels
 from insightedit.scenes.scene import COLOURS, HEIGHTS, Edit, Scene, apply_edit
 
 TASK_WEIGHTS = {"remove": 25, "replace": 20, "recolour": 18, "add": 15, "resize": 10, "photometric": 12}
@@ -82,7 +82,7 @@ class EditSample:
     @cached_property
     def mask(self) -> np.ndarray:
         """(H, W) bool: pixels that differ between source and target."""
-        return (self.source != self.target).any(axis=-1)
+        return changed_pixels(self.source, self.target)
 
     @cached_property
     def references(self) -> tuple[np.ndarray, ...]:
@@ -125,7 +125,7 @@ class EditSample:
     def object_mask(self, number: int) -> np.ndarray:
         """(H, W) bool: pixels that object `number` of the source scene covers visibly."""
         without = replace(self.scene, objects=tuple(o for i, o in enumerate(self.scene.objects) if i != number))
-        return (self.renderer.render(without) != self.source).any(axis=-1)
+        return changed_pixels(self.renderer.render(without), self.source)
 
     def segmentation_sample(self, colour: str = "red") -> SegmentationSample:
         """Segmentation painted as editing: the edited objects' pixels (ValueError if none) half in a named colour."""

@@ -23,7 +23,16 @@ from insightedit.scenes import wordings
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.candidates import candidate_drawings
 from insightedit.scenes.draws import RandomAccessSampler, Rng, draw_background, pick, weighted
-from insightedit.scenes.render import BACKDROP_COLOURS, PAPERS, TINTS, Backdrop, Renderer, Subject, is_held_out_subject
+from insightedit.scenes.render import (
+    BACKDROP_COLOURS,
+    PAPERS,
+    TINTS,
+    Backdrop,
+    Renderer,
+    Subject,
+    changed_pixels,
+    is_held_out_subject,
+)
 from insightedit.scenes.sampler import MIN_CHANGED, EditSample, SceneSampler, distinct
 from insightedit.scenes.scene import Edit, Scene, SceneObject
 
@@ -68,7 +77,7 @@ class SubjectSample:
     @cached_property
     def mask(self) -> np.ndarray:
         """(H, W) bool: pixels of the subjects."""
-        return (self.empty != self.target).any(axis=-1)
+        return changed_pixels(self.empty, self.target)
 
     @cached_property
     def references(self) -> tuple[np.ndarray, ...]:

@@ -151,7 +151,7 @@ def test_the_default_task_and_its_protocol_are_what_they_were() -> None:
 
 def test_each_task_has_rules_of_its_own(reports: dict[str, SceneReport]) -> None:
     names = {task: report.protocol.name for task, report in reports.items()}
-    assert names == {"subject": "scenes_subject_v1", "subject_editing": "scenes_subject_editing_v1"}
+    assert names == {"subject": "scenes_subject_v2", "subject_editing": "scenes_subject_editing_v2"}
     assert len({report.protocol.hash for report in reports.values()}) == 2
     again = run("subject", first_reference, pairs=6)
     assert again.protocol.hash == reports["subject"].protocol.hash, "the editor does not change the protocol"

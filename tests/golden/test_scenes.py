@@ -57,7 +57,7 @@ def draw() -> dict[str, dict[str, Any]]:
     out = {}
     for number, task in enumerate(TASKS):
         for split in ("train", ("val", "test")[number % 2]):
-            sampler = SceneSampler(split, SIZE, seed=number)
+            sampler = SceneSampler(split, SIZE, seed=number, declines=float(task == "decline"))
             index = next(i for i in range(200) if sampler[i].task == task)
             out[f"{split} {task} {number}/{index}"] = record(sampler[index])
     for number, one in enumerate(SceneSampler("test", SIZE).pair(3)):

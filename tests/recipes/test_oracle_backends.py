@@ -16,7 +16,11 @@ from data_recipes.oracle.world import open_scene_pairs, open_scenes, world_of
 from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.steps.pairs import box_mask, grown
 from insightedit.scenes import SceneSampler
-from tests.recipes.stand_ins import SIZE, photo
+from tests.recipes.stand_ins import SIZE, crowd, photo
+
+RECORD, WORLD, TWINS, ONE, OTHER = crowd()
+NUMBER = WORLD.find(ONE)[0]
+TWIN = next(simple_caption(WORLD.scene, n) for n, thing in enumerate(WORLD.scene.objects) if thing.name == TWINS)
 
 
 def ask(wanted, record, chat=None, **about):
@@ -29,7 +33,7 @@ def ask(wanted, record, chat=None, **about):
 def test_photos_are_the_sources_of_scenes():
     source = open_input(InputConfig(kind="scenes", count=5, size=64, split="val", seed=3))
     record = source[4]
-    sample = SceneSampler("val", 64, 3)[4]
+    sample = SceneSampler("val", 64, 3, plain=True)[4]
     np.testing.assert_array_equal(record.image, sample.source)
     assert record.truth == {"kind": "scenes", "split": "val", "size": 64, "seed": 3, "index": 4}
     assert (record.key, record.target) == ("000004", None)
@@ -41,7 +45,7 @@ def test_pairs_are_finished_records():
     source = open_scene_pairs(InputConfig(kind="scene_pairs", count=40, size=32))
     tasks = set()
     for index in range(40):
-        record, sample = source[index], SceneSampler("train", 32)[index]
+        record, sample = source[index], SceneSampler("train", 32, plain=True)[index]
         record.check()
         tasks.add(record.task)
         np.testing.assert_array_equal(record.target, sample.target)
@@ -90,29 +94,26 @@ def seen(record, phrases, **noise):
 
 
 def test_the_detector_finds_what_phrases_mean():
-    record = photo(2)  # two buses, a hamburger, a donut
-    (one,) = seen(record, ["bus at the top left"])
-    world = world_of(record.truth)
-    (number,) = world.find("bus at the top left")
-    assert one.box == box_of(world.masks[number]).xyxy
-    assert one.phrase == "bus at the top left"
-    assert len(seen(record, ["bus"])) == 2
-    assert seen(record, ["dog", "what is this"]) == []
-    both = seen(record, ["hamburger", "donut"])
+    (one,) = seen(RECORD, [TWIN])
+    (number,) = WORLD.find(TWIN)
+    assert one.box == box_of(WORLD.masks[number]).xyxy
+    assert one.phrase == TWIN
+    assert len(seen(RECORD, [TWINS])) == 2
+    assert seen(RECORD, ["fox", "what is this"]) == []
+    both = seen(RECORD, [OTHER, ONE])
     assert [d.score for d in both] == sorted((d.score for d in both), reverse=True)
 
 
 def test_noise_of_the_detector():
-    record = photo(2)
-    names = ["hamburger", "donut", "bus at the top left"]
-    assert seen(record, names, miss=1.0) == []
-    weak = [one for one in seen(record, names, invent=1.0) if one.score < 0.4]
+    names = [OTHER, ONE, TWIN]
+    assert seen(RECORD, names, miss=1.0) == []
+    weak = [one for one in seen(RECORD, names, invent=1.0) if one.score < 0.4]
     assert len(weak) == 3
-    (exact,), (off,) = seen(record, ["donut"]), seen(record, ["donut"], jitter=0.2)
+    (exact,), (off,) = seen(RECORD, [ONE]), seen(RECORD, [ONE], jitter=0.2)
     width = exact.box[2] - exact.box[0]
     gaps = np.abs(np.array(exact.box) - off.box)
     assert 0 < gaps.max() <= 0.2 * max(width, exact.box[3] - exact.box[1])
-    assert seen(record, ["donut"], jitter=0.2) == [off]
+    assert seen(RECORD, [ONE], jitter=0.2) == [off]
 
 
 def cut(record, box, **noise):
@@ -120,19 +121,16 @@ def cut(record, box, **noise):
 
 
 def test_the_segmenter_cuts_out_what_is_in_the_box():
-    record = photo(2)
-    world = world_of(record.truth)
-    for mask in world.masks:
+    for mask in WORLD.masks:
         left, top, right, bottom = box_of(mask).xyxy
-        np.testing.assert_array_equal(cut(record, (left - 1, top, right, bottom + 1)), mask)
-    assert not cut(record, (0.0, 0.0, 3.0, 3.0)).any()
+        np.testing.assert_array_equal(cut(RECORD, (left - 1, top, right, bottom + 1)), mask)
+    assert not cut(RECORD, (0.0, 0.0, 3.0, 3.0)).any()
 
 
 def test_noise_of_the_segmenter():
-    record = photo(2)
-    mask = world_of(record.truth).masks[0]
+    mask = WORLD.masks[0]
     box = box_of(mask).xyxy
-    wide, narrow, holes = cut(record, box, grow=2), cut(record, box, grow=-1), cut(record, box, speckle=0.3)
+    wide, narrow, holes = cut(RECORD, box, grow=2), cut(RECORD, box, grow=-1), cut(RECORD, box, speckle=0.3)
     assert (wide | ~mask).all()
     assert wide.sum() > mask.sum() > narrow.sum()
     assert (mask | ~narrow).all()
@@ -176,91 +174,77 @@ def paint(record, mask, prompt="", **about):
 
 
 def test_what_is_removed_shows_what_was_behind():
-    record = photo(2)
-    world = world_of(record.truth)
-    for number, mask in enumerate(world.masks):
-        np.testing.assert_array_equal(paint(record, mask), world.draw(world.without(number)))
+    for number, mask in enumerate(WORLD.masks):
+        np.testing.assert_array_equal(paint(RECORD, mask), WORLD.draw(WORLD.without(number)))
     everything = np.ones((SIZE, SIZE), dtype=bool)
-    np.testing.assert_array_equal(paint(record, everything), world.draw(world.without(*range(len(world.masks)))))
+    np.testing.assert_array_equal(paint(RECORD, everything), WORLD.draw(WORLD.without(*range(len(WORLD.masks)))))
 
 
 def test_a_mask_that_is_too_small_leaves_a_rest():
-    record = photo(2)
-    world = world_of(record.truth)
-    mask = world.masks[0].copy()
+    mask = WORLD.masks[0].copy()
     rows = np.flatnonzero(mask.any(axis=1))
     mask[rows[-3:]] = False
-    painted = paint(record, mask)
-    np.testing.assert_array_equal(painted[~mask], record.image[~mask])
-    np.testing.assert_array_equal(painted[mask], world.draw(world.without(0))[mask])
+    painted = paint(RECORD, mask)
+    np.testing.assert_array_equal(painted[~mask], RECORD.image[~mask])
+    np.testing.assert_array_equal(painted[mask], WORLD.draw(WORLD.without(0))[mask])
 
 
 def test_nothing_is_painted_without_a_mask_or_a_thing_in_it():
-    record = photo(2)
     empty = np.zeros((SIZE, SIZE), dtype=bool)
-    np.testing.assert_array_equal(paint(record, empty, "fox"), record.image)
+    np.testing.assert_array_equal(paint(RECORD, empty, "fox"), RECORD.image)
     corner = empty.copy()
     corner[:2, :2] = True
-    np.testing.assert_array_equal(paint(record, corner), record.image)
+    np.testing.assert_array_equal(paint(RECORD, corner), RECORD.image)
 
 
 def test_words_decide_where_two_things_lie_in_the_mask():
-    world = world_of(photo(2).truth)
     everything = np.ones((SIZE, SIZE), dtype=bool)
-    assert len(covered(world, everything)) == len(world.masks)
-    (donut,) = world.find("donut")
-    assert covered(world, everything, "the donut") == (donut,)
-    assert covered(world, world.masks[donut], "something unknown") == (donut,)
+    assert len(covered(WORLD, everything)) == len(WORLD.masks)
+    assert covered(WORLD, everything, f"the {ONE}") == (NUMBER,)
+    assert covered(WORLD, WORLD.masks[NUMBER], "something unknown") == (NUMBER,)
 
 
 def test_a_new_thing_fits_into_the_mask():
-    record = photo(2)
-    world = world_of(record.truth)
-    (donut,) = world.find("donut")
-    area = grown(box_mask(world.masks[donut]), 0.02)
-    painted = paint(record, area, "a tree", class_origin="donut")
-    old = world.scene.objects[donut]
+    area = grown(box_mask(WORLD.masks[NUMBER]), 0.02)
+    painted = paint(RECORD, area, "a tree", class_origin=ONE)
+    old = WORLD.scene.objects[NUMBER]
     drawn = [
-        world.draw(world.swapped(donut, type(old)("tree", old.slot, old.x, old.y, -(-h * 1000 // SIZE))))
+        WORLD.draw(WORLD.swapped(NUMBER, type(old)("tree", old.slot, old.x, old.y, -(-h * 1000 // SIZE))))
         for h in range(6, old.height * SIZE // 1000 + 1)
     ]
     assert sum(np.array_equal(painted, one) for one in drawn) == 1
 
 
 def test_a_thing_may_be_painted_where_nothing_was():
-    record = photo(2)
     mask = np.zeros((SIZE, SIZE), dtype=bool)
     mask[SIZE - 30 : SIZE - 4, 4:30] = True
-    painted = paint(record, mask, "red apple")
-    changed = (painted != record.image).any(axis=-1)
+    painted = paint(RECORD, mask, "red apple")
+    changed = (painted != RECORD.image).any(axis=-1)
     assert changed[mask].mean() > 0.3
     assert not changed[~mask].any()
 
 
 def test_what_cannot_be_painted_is_told():
-    record = photo(2)
     mask = np.ones((SIZE, SIZE), dtype=bool)
     with pytest.raises(ValueError, match="the oracle cannot draw 'a brass lantern': it knows the things of"):
-        paint(record, mask, "a brass lantern")
+        paint(RECORD, mask, "a brass lantern")
     with pytest.raises(ValueError, match="the oracle got a mask of 8 x 8 px for a scene of 96 x 96 px: give it"):
-        paint(record, np.ones((8, 8), dtype=bool))
+        paint(RECORD, np.ones((8, 8), dtype=bool))
     with pytest.raises(ValueError, match="the oracle got a picture of 8 x 8 px"):
-        paint(record.but(image=np.zeros((8, 8, 3), np.uint8)), mask)
+        paint(RECORD.but(image=np.zeros((8, 8, 3), np.uint8)), mask)
 
 
 # words --------------------------------------------------------------------------------------------
 
 
 def test_answers_about_a_scene():
-    record = photo(2)
-    world = world_of(record.truth)
-    assert ask("caption", record) == world.sample.caption_source
-    assert json.loads(ask("entities", record))["entities"] == [
-        simple_caption(world.scene, number) for number in range(4)
+    assert ask("caption", RECORD) == WORLD.sample.caption_source
+    assert json.loads(ask("entities", RECORD))["entities"] == [
+        simple_caption(WORLD.scene, number) for number in range(4)
     ]
-    assert json.loads(ask("editable", record, objects=["donut", "bus", "sky"])) == {"flags": [1, 0, 0]}
-    assert world.sample.expressive_instruction in ask("describe_edit", record, instruction="x")
-    assert ask("summarise", record) == world.sample.expressive_instruction
+    assert json.loads(ask("editable", RECORD, objects=[ONE, TWINS, "sky"])) == {"flags": [1, 0, 0]}
+    assert WORLD.sample.expressive_instruction in ask("describe_edit", RECORD, instruction="x")
+    assert ask("summarise", RECORD) == WORLD.sample.expressive_instruction
 
 
 def test_proposals_are_new_and_known():
@@ -277,21 +261,19 @@ def test_proposals_are_new_and_known():
 
 
 def test_the_main_subject_is_the_largest_that_is_wholly_seen():
-    record = photo(2)
-    world = world_of(record.truth)
-    words = ["donut", "hamburger"]
-    sizes = [world.masks[world.find(one)[0]].sum() for one in words]
-    assert json.loads(ask("main_subject", record, objects=words))["subject"] == words[int(np.argmax(sizes))]
-    assert json.loads(ask("main_subject", record, objects=["sky"])) == {"subject": None}
+    words = [ONE, OTHER]
+    sizes = [WORLD.masks[WORLD.find(one)[0]].sum() for one in words]
+    assert json.loads(ask("main_subject", RECORD, objects=words))["subject"] == words[int(np.argmax(sizes))]
+    assert json.loads(ask("main_subject", RECORD, objects=["sky"])) == {"subject": None}
 
 
 def test_wordings_with_a_picture():
-    told = ask("subject_instruction", photo(2), task="add", detailed_target="a small dog at the top", count=2)
+    told = ask("subject_instruction", RECORD, task="add", detailed_target="a small dog at the top", count=2)
     texts = json.loads(told)["instructions"]
     assert len(set(texts)) == 2
     assert all(one.endswith("<imagehere> at the top") for one in texts)
-    told = ask("subject_instruction", photo(2), task="replace", class_origin="the donut", count=4)
-    assert all("the donut" in one and one.count("<imagehere>") == 1 for one in json.loads(told)["instructions"])
+    told = ask("subject_instruction", RECORD, task="replace", class_origin=f"the {ONE}", count=4)
+    assert all(f"the {ONE}" in one and one.count("<imagehere>") == 1 for one in json.loads(told)["instructions"])
 
 
 def test_broken_answers_come_first_only():
@@ -311,4 +293,5 @@ def test_questions_that_no_oracle_knows():
 
 
 def test_truth_is_json():
-    assert json.loads(json.dumps(photo(7).truth))["index"] == 7
+    truth = open_scenes(InputConfig(kind="scenes", count=8))[7].truth
+    assert json.loads(json.dumps(truth)) == dict(truth) and truth["index"] == 7

@@ -12,20 +12,21 @@ import pytest
 from data_recipes.backends.base import Question
 from data_recipes.oracle import judge as judge_module
 from data_recipes.oracle.judge import OracleJudge, read_picture
+from data_recipes.oracle.words import fact_of
 from data_recipes.oracle.world import world_of
-from insightedit.scenes import SceneSampler
 from insightedit.scenes.scene import SceneObject
-from tests.recipes.stand_ins import SIZE, photo
+from insightedit.scenes.wordings import place
+from tests.recipes.stand_ins import SIZE, crowd, photo
 
-RECORD = photo(2)  # buses at the top and at the top left, a hamburger at the top right, a donut at the right side
-WORLD = world_of(RECORD.truth)
-(DONUT,), (BURGER,) = WORLD.find("donut"), WORLD.find("hamburger")
-WITHOUT = WORLD.draw(WORLD.without(DONUT))
+RECORD, WORLD, TWINS, ONE, OTHER = crowd()
+(NUMBER,), (SECOND,) = WORLD.find(ONE), WORLD.find(OTHER)
+SLOT = WORLD.scene.objects[NUMBER].slot
+WITHOUT = WORLD.draw(WORLD.without(NUMBER))
 
 
 def other(name, height=0.8):
-    old = WORLD.scene.objects[DONUT]
-    return WORLD.swapped(DONUT, SceneObject(name, old.slot, old.x, old.y, int(old.height * height)))
+    old = WORLD.scene.objects[NUMBER]
+    return WORLD.swapped(NUMBER, SceneObject(name, old.slot, old.x, old.y, int(old.height * height)))
 
 
 def sc(source, target, instruction, high=5, truth=RECORD.truth):
@@ -41,13 +42,13 @@ def pq(picture, high=5):
 @pytest.mark.parametrize(
     ("source", "target", "instruction"),
     [
-        (WORLD.photo, WITHOUT, "remove the donut"),
-        (WORLD.photo, WITHOUT, "What is at the right side? Remove it."),
-        (WITHOUT, WORLD.photo, "add a donut at the right side"),
-        (WITHOUT, WORLD.photo, "put in the food with a hole"),
-        (WORLD.photo, WORLD.draw(other("fox")), "replace the donut with a fox"),
-        (WORLD.photo, WORLD.draw(other("fox", 0.5)), "swap the donut for a fox"),
-        (WORLD.draw(other("fox")), WORLD.photo, "turn the fox into a donut"),
+        (WORLD.photo, WITHOUT, f"remove the {ONE}"),
+        (WORLD.photo, WITHOUT, f"What is {place(SLOT)}? Remove it."),
+        (WITHOUT, WORLD.photo, f"add a {ONE} {place(SLOT)}"),
+        (WITHOUT, WORLD.photo, f"put in the {fact_of(ONE)}"),
+        (WORLD.photo, WORLD.draw(other("fox")), f"replace the {ONE} with a fox"),
+        (WORLD.photo, WORLD.draw(other("fox", 0.5)), f"swap the {ONE} for a fox"),
+        (WORLD.draw(other("fox")), WORLD.photo, f"turn the fox into a {ONE}"),
     ],
 )
 def test_right_edits_have_full_marks(source, target, instruction):
@@ -57,20 +58,20 @@ def test_right_edits_have_full_marks(source, target, instruction):
 @pytest.mark.parametrize(
     ("source", "target", "instruction"),
     [
-        (WORLD.photo, WITHOUT, "remove the hamburger"),
-        (WORLD.photo, WITHOUT, "remove the bus"),  # two
+        (WORLD.photo, WITHOUT, f"remove the {OTHER}"),
+        (WORLD.photo, WITHOUT, f"remove the {TWINS}"),  # two
         (WORLD.photo, WITHOUT, "remove the fox"),
-        (WORLD.photo, WITHOUT, "remove the red donut"),
-        (WORLD.photo, WITHOUT, "remove the donut at the left side"),
-        (WORLD.photo, WITHOUT, "add a donut"),
-        (WORLD.photo, WITHOUT, "replace the donut with a fox"),
-        (WITHOUT, WORLD.photo, "remove the donut"),
-        (WITHOUT, WORLD.photo, "add a donut at the bottom"),
-        (WORLD.photo, WORLD.photo, "remove the donut"),
-        (WORLD.photo, WORLD.draw(WORLD.without(DONUT, BURGER)), "remove the donut"),
-        (WORLD.photo, WORLD.draw(other("fox")), "replace the donut with a cat"),
-        (WORLD.photo, WORLD.draw(other("fox")), "remove the donut"),
-        (WORLD.draw(other("fox")), WORLD.photo, "replace the cat with a donut"),
+        (WORLD.photo, WITHOUT, f"remove the red {ONE}"),
+        (WORLD.photo, WITHOUT, f"remove the {ONE} {place(SLOT - 1)}"),
+        (WORLD.photo, WITHOUT, f"add a {ONE}"),
+        (WORLD.photo, WITHOUT, f"replace the {ONE} with a fox"),
+        (WITHOUT, WORLD.photo, f"remove the {ONE}"),
+        (WITHOUT, WORLD.photo, f"add a {ONE} {place(SLOT - 1)}"),
+        (WORLD.photo, WORLD.photo, f"remove the {ONE}"),
+        (WORLD.photo, WORLD.draw(WORLD.without(NUMBER, SECOND)), f"remove the {ONE}"),
+        (WORLD.photo, WORLD.draw(other("fox")), f"replace the {ONE} with a cat"),
+        (WORLD.photo, WORLD.draw(other("fox")), f"remove the {ONE}"),
+        (WORLD.draw(other("fox")), WORLD.photo, f"replace the cat with a {ONE}"),
         (WORLD.photo, WITHOUT, "make it nice"),
     ],
 )
@@ -80,8 +81,8 @@ def test_wrong_edits_have_no_success(source, target, instruction):
 
 def test_reasons_are_told():
     assert sc(WORLD.photo, WITHOUT, "make it nice")["reasoning"] == "the instruction is not understood"
-    assert sc(WORLD.photo, WORLD.photo, "remove the donut")["reasoning"] == "nothing was done"
-    assert sc(WORLD.photo, WITHOUT, "remove the fox")["reasoning"].endswith("something else: donut became nothing")
+    assert sc(WORLD.photo, WORLD.photo, f"remove the {ONE}")["reasoning"] == "nothing was done"
+    assert sc(WORLD.photo, WITHOUT, "remove the fox")["reasoning"].endswith(f"something else: {ONE} became nothing")
     recoloured = replace(WORLD.scene, photometric="sepia")
     assert "nothing became nothing" not in sc(WORLD.photo, WORLD.draw(recoloured), "remove the fox")["reasoning"]
 
@@ -90,11 +91,11 @@ def test_reasons_are_told():
 @pytest.mark.parametrize("from_below", [True, False])
 def test_what_is_left_costs_success_and_cleanness(share, from_below):
     picture = WITHOUT.copy()
-    rows, columns = np.nonzero(WORLD.masks[DONUT])
+    rows, columns = np.nonzero(WORLD.masks[NUMBER])
     along = rows if from_below else -rows
     left = along >= np.quantile(along, 1 - share)
     picture[rows[left], columns[left]] = WORLD.photo[rows[left], columns[left]]
-    success, _ = sc(WORLD.photo, picture, "remove the donut")["score"]
+    success, _ = sc(WORLD.photo, picture, f"remove the {ONE}")["score"]
     assert success <= (4 if share < 0.1 else 3)  # so a pair is refused from a tenth on
     assert min(pq(picture)) <= 4
 
@@ -102,10 +103,10 @@ def test_what_is_left_costs_success_and_cleanness(share, from_below):
 def test_what_changes_elsewhere_costs_restraint():
     picture = WITHOUT.copy()
     picture[80:90, 5:20] = 255 - picture[80:90, 5:20]
-    success, restraint = sc(WORLD.photo, picture, "remove the donut")["score"]
+    success, restraint = sc(WORLD.photo, picture, f"remove the {ONE}")["score"]
     assert success == 5
     assert restraint == 2  # 150 of 9,216 pixels
-    assert sc(picture, WORLD.photo, "add a donut")["score"][1] == 2
+    assert sc(picture, WORLD.photo, f"add a {ONE}")["score"][1] == 2
     assert min(pq(picture)) <= 2
 
 
@@ -123,18 +124,18 @@ def test_noise_does_not():
 
 def test_small_differences_are_not_seen():
     shifted = np.clip(WITHOUT.astype(int) + 9, 0, 255).astype(np.uint8)
-    assert sc(WORLD.photo, shifted, "remove the donut")["score"] == [5, 5]
+    assert sc(WORLD.photo, shifted, f"remove the {ONE}")["score"] == [5, 5]
 
 
 def test_both_scales():
-    assert sc(WORLD.photo, WITHOUT, "remove the donut", high=10)["score"] == [10, 10]
+    assert sc(WORLD.photo, WITHOUT, f"remove the {ONE}", high=10)["score"] == [10, 10]
     assert pq(WORLD.photo, high=10) == [10, 10]
 
 
 def test_every_edit_of_scenes_is_judged_right_and_wrong_ones_are_not():
     for index in range(14):
         record = photo(index, 64)
-        sample = SceneSampler("train", 64)[index]
+        sample = world_of(record.truth).sample
         assert sc(sample.source, sample.target, sample.instruction, truth=record.truth)["score"] == [5, 5]
         wrong = [p for name, p in sample.candidates().items() if name.startswith(("wrong_object", "wrong_task"))]
         for picture in wrong[:1]:
@@ -142,12 +143,12 @@ def test_every_edit_of_scenes_is_judged_right_and_wrong_ones_are_not():
 
 
 def test_pictures_are_read_by_their_pixels():
-    for scene in (WORLD.scene, WORLD.without(DONUT), WORLD.without(0, DONUT), other("fox"), other("tree", 0.6)):
+    for scene in (WORLD.scene, WORLD.without(NUMBER), WORLD.without(0, NUMBER), other("fox"), other("tree", 0.6)):
         found = read_picture(WORLD, WORLD.draw(scene))
         assert not found.unexplained.any()
         np.testing.assert_array_equal(WORLD.draw(found.scene), WORLD.draw(scene))
     names = [thing.name for thing in read_picture(WORLD, WORLD.draw(other("tree", 0.6))).scene.objects]
-    assert names[DONUT] == "tree"
+    assert names[NUMBER] == "tree"
 
 
 def test_readings_are_remembered_but_not_without_end():
@@ -161,7 +162,7 @@ def test_readings_are_remembered_but_not_without_end():
 def test_it_is_told_of_no_fault():
     """Neither notes nor anything else of a record reaches it: questions carry pictures, words and the photo's scene."""
     assert "planted" not in inspect.getsource(judge_module)
-    question = Question("?", (WORLD.photo, WITHOUT), "sc", {"instruction": "remove the donut"}, RECORD.truth)
+    question = Question("?", (WORLD.photo, WITHOUT), "sc", {"instruction": f"remove the {ONE}"}, RECORD.truth)
     told = OracleJudge().answer([question, replace(question, truth={**RECORD.truth, "planted": "residue"})])
     assert told[0] == told[1]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import count as numbers
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,18 @@ def scenes(kind: str, count: int, **changed: Any) -> list[Record]:
     found = [source[number] for number in range(count)]
     assert all(isinstance(one, Record) for one in found)
     return [one for one in found if isinstance(one, Record)]
+
+
+def showing(kind: str, count: int) -> list[Record]:
+    """The first of them whose photos, the second one of a couple too, show something."""
+    source = open_input(InputConfig(kind=kind, count=count, size=SIZE))
+    found = map(source.__getitem__, numbers())
+    shown = (one for one in found if isinstance(one, Record) and all(w.scene.objects for w in _worlds(one.truth)))
+    return list(islice(shown, count))
+
+
+def _worlds(truth: Mapping[str, Any]) -> list[World]:
+    return [world_of(one) for one in (truth, truth.get("partner")) if one]
 
 
 def run_steps(

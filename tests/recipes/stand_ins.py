@@ -74,7 +74,14 @@ def crowd() -> Crowd:
         told = [name for name in alone if fact_of(name) and [*map(fact_of, names)].count(fact_of(name)) == 1]
         known = {*world.sample.renderer.assets.classes} - {"fox", "cat", "tree"}
         seen = min(mask.sum() for mask in world.masks) > 300 and not any(m[-30:, :30].any() for m in world.masks)
-        if len(twins) == 1 and len(alone) == 2 and told and known.issuperset(names) and seen and not world.scene.mirror:
+        if (
+            len(twins) == 1
+            and len(alone) == 2
+            and told
+            and known.issuperset(names)
+            and seen
+            and not world.scene.mirror
+        ):
             return Crowd(record, world, twins[0], told[-1], next(name for name in alone if name != told[-1]))
     raise AssertionError("scenes have no end")
 

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,14 @@ from data_recipes.runner.config import RecipeConfig, load_config
 from data_recipes.runner.flow import RunStopped
 from data_recipes.runner.run import run_recipe, usage_of
 from tests.evaluation.judge.chat_server import completion
-from tests.recipes.recipe_runs import scenes
+from tests.recipes.recipe_runs import scenes, world
 
 COUNT, SIZE = 2, 48
+SEED = next(  # of photos that show something
+    seed
+    for seed in count()
+    if all(world(photo).scene.objects for photo in scenes("scenes", COUNT, size=SIZE, seed=seed))
+)
 TASKS = {"Describe this": "caption", "This is a description": "objects", "These things": "main_subject"}
 WORDS = '{"instructions": ["add <imagehere> at the left", "put <imagehere> there"]}'
 
@@ -41,7 +47,7 @@ class Writer:
     def __init__(self) -> None:
         self.left: int | None = None
         self.paid: Counter[str] = Counter()
-        self.known = {photo.image.tobytes(): photo.truth for photo in scenes("scenes", COUNT, size=SIZE)}
+        self.known = {photo.image.tobytes(): photo.truth for photo in scenes("scenes", COUNT, size=SIZE, seed=SEED)}
         self._lock, self._chat = threading.Lock(), OracleChat()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
@@ -103,7 +109,13 @@ def config(writer: Writer, out: Path) -> RecipeConfig:
         "price_input": 1.0,
         "price_output": 2.0,
     }
-    words = [f"source.count={COUNT}", f"source.size={SIZE}", "output.shard_size=1", f"output.path={out}"]
+    words = [
+        f"source.count={COUNT}",
+        f"source.size={SIZE}",
+        f"source.seed={SEED}",
+        "output.shard_size=1",
+        f"output.path={out}",
+    ]
     made = load_config("mige_addition_oracle", words)
     made.backends["chat"] = entry
     return made

@@ -15,7 +15,7 @@ from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context
 from data_recipes.steps.asking import UnusableError
 from data_recipes.steps.wording import SubjectWording, mark_words, read_marked
-from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
+from tests.recipes.recipe_runs import oracles, run_steps, same_records, showing, world
 
 RECIPE = "mige_addition"
 COUNT = 10
@@ -39,7 +39,7 @@ def context(step: Any, chat: Any = None) -> Context:
 
 @pytest.fixture(scope="module")
 def run() -> tuple[list[Record], list[Rejected]]:
-    return run_steps(RECIPE, scenes("scenes", COUNT))
+    return run_steps(RECIPE, showing("scenes", COUNT))
 
 
 def test_source_target_and_reference_are_exact(run: tuple[list[Record], list[Rejected]]):
@@ -69,7 +69,7 @@ def test_a_picture_stands_once_in_every_wording(run: tuple[list[Record], list[Re
 
 
 def test_one_by_one_gives_the_same_as_together(run: tuple[list[Record], list[Rejected]]):
-    assert same_records(run[0], run_steps(RECIPE, scenes("scenes", COUNT), batch=1)[0])
+    assert same_records(run[0], run_steps(RECIPE, showing("scenes", COUNT), batch=1)[0])
 
 
 def photo(**changed: Any) -> Record:

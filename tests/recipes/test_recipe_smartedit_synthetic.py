@@ -16,14 +16,14 @@ from data_recipes.runner.inputs import InputConfig, open_input
 from data_recipes.runner.records import Record, Rejected
 from data_recipes.runner.steps import Context
 from data_recipes.smartedit_synthetic import Couples, Donor, Relations, Swap, placed
-from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
+from tests.recipes.recipe_runs import oracles, run_steps, same_records, showing, world
 
 RECIPE = "smartedit_synthetic"
 
 
 @pytest.fixture(scope="module")
 def run() -> tuple[list[Record], list[Rejected]]:
-    return run_steps(RECIPE, scenes("scene_couples", 12))
+    return run_steps(RECIPE, showing("scene_couples", 12))
 
 
 def edited(record: Record) -> tuple[World, int]:
@@ -111,21 +111,21 @@ def test_all_kinds_of_wordings_are_there(run: tuple[list[Record], list[Rejected]
 
 
 def test_one_by_one_gives_the_same_as_together(run: tuple[list[Record], list[Rejected]]):
-    again, _ = run_steps(RECIPE, scenes("scene_couples", 12), batch=1)
+    again, _ = run_steps(RECIPE, showing("scene_couples", 12), batch=1)
     assert same_records(run[0], again)
 
 
 def test_the_harmoniser_sees_what_was_pasted():
     backends = {**oracles(), "harmoniser": load_backend("harmoniser", {"kind": "statistics", "strength": 0.8})}
-    plain, _ = run_steps(RECIPE, scenes("scene_couples", 2))
-    moved, _ = run_steps(RECIPE, scenes("scene_couples", 2), backends=backends)
+    plain, _ = run_steps(RECIPE, showing("scene_couples", 2))
+    moved, _ = run_steps(RECIPE, showing("scene_couples", 2), backends=backends)
     assert np.array_equal(plain[0].source, moved[0].source)
     differs = (plain[1].target != moved[1].target).any(axis=-1)
     assert differs.any() and not (differs & ~plain[1].mask).any()
 
 
 def test_only_relations_where_the_config_says_so():
-    records, _ = run_steps(RECIPE, scenes("scene_couples", 2), {"relations": {"only": True}})
+    records, _ = run_steps(RECIPE, showing("scene_couples", 2), {"relations": {"only": True}})
     assert all(set(r.instructions) == {"advanced"} and len(r.wordings) == 1 for r in records)
 
 
@@ -176,7 +176,7 @@ def context(step: object) -> Context:
 
 
 def test_records_that_do_not_fit_are_refused():
-    (record,) = scenes("scene_couples", 1)
+    (record,) = showing("scene_couples", 1)
     alone = record.but(references=())
     ((found,),) = Donor()([alone], context(Donor()))
     assert isinstance(found, Rejected) and found.reason == "has no second photo"

@@ -11,7 +11,7 @@ from data_recipes.backends.windows import cut_out
 from data_recipes.runner.records import ObjectAnnotation, Record, Rejected
 from data_recipes.runner.steps import Context
 from data_recipes.subject_driven import Compose, Entities, marked_caption
-from tests.recipes.recipe_runs import oracles, run_steps, same_records, scenes, world
+from tests.recipes.recipe_runs import oracles, run_steps, same_records, showing, world
 from tests.recipes.test_recipe_mige_addition import Said
 
 RECIPE = "subject_driven"
@@ -20,7 +20,7 @@ COUNT = 8
 
 @pytest.fixture(scope="module")
 def run() -> tuple[list[Record], list[Rejected]]:
-    return run_steps(RECIPE, scenes("scenes", COUNT))
+    return run_steps(RECIPE, showing("scenes", COUNT))
 
 
 def context(step: Any, chat: Any = None) -> Context:
@@ -50,11 +50,11 @@ def test_the_caption_shows_what_the_cut_outs_show(run: tuple[list[Record], list[
 
 
 def test_one_by_one_gives_the_same_as_together(run: tuple[list[Record], list[Rejected]]):
-    assert same_records(run[0], run_steps(RECIPE, scenes("scenes", COUNT), batch=1)[0])
+    assert same_records(run[0], run_steps(RECIPE, showing("scenes", COUNT), batch=1)[0])
 
 
 def test_the_largest_are_shown_and_the_others_keep_their_words():
-    records, _ = run_steps(RECIPE, scenes("scenes", COUNT), {"compose": {"max_references": 1}})
+    records, _ = run_steps(RECIPE, showing("scenes", COUNT), {"compose": {"max_references": 1}})
     for record in records:
         known = world(record)
         (number,) = known.find(record.class_target)
@@ -63,7 +63,7 @@ def test_the_largest_are_shown_and_the_others_keep_their_words():
 
 
 def test_a_caption_of_the_source_is_kept():
-    (record,) = scenes("scenes", 1)
+    (record,) = showing("scenes", 1)
     told = f"look: {world(record).sample.caption_source}"
     records, _ = run_steps(RECIPE, [record.but(caption=told)])
     assert records[0].wordings[0].startswith("look: a photo with <imagehere>")
@@ -128,7 +128,7 @@ def test_finished_records_pass_untouched():
     ready = Record(
         "a", task="subject", target=grey, references=(grey,), instructions={"simple": ("<imagehere> on a lawn",)}
     )
-    records, rejected = run_steps(RECIPE, [ready, *scenes("scenes", 1)])
+    records, rejected = run_steps(RECIPE, [ready, *showing("scenes", 1)])
     assert not rejected and len(records) == 2 and same_records(records[:1], [ready])
 
 

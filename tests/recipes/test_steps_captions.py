@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import pytest
 
@@ -27,6 +28,12 @@ def test_things_are_those_of_the_scene():
     assert found.caption == world.sample.caption_source
     assert [thing.name for thing in found.things] == [thing.name for thing in world.scene.objects]
     assert [world.find(thing.caption) for thing in found.things] == [(n,) for n in range(len(found.things))]
+
+
+def test_a_photo_of_nothing_is_refused():
+    bare = next(record for number in count() if not world_of((record := photo(number, things=0)).truth).scene.objects)
+    refused = only(run(Captions(), [bare], oracles()))
+    assert (refused.key, refused.reason) == (bare.key, "no objects named")
 
 
 def test_a_batch_gives_what_single_records_give():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import numpy as np
 import pytest
 
+from data_recipes.oracle.world import world_of
 from data_recipes.runner.records import Record
 from data_recipes.steps.wording import ADVANCED_TEMPLATES, KINDS, PROMPTS, SIMPLE_TEMPLATES, TEMPLATES, Wording
 from tests.recipes.stand_ins import Script, only, oracles, photo, run
@@ -158,7 +160,9 @@ def test_wrong_settings_are_told(setting, sentence):
 
 
 def test_oracle_writes_all_kinds():
-    record = pair("remove", class_origin="drum", detailed_origin="a small drum at the top left", truth=photo(0).truth)
+    shown = (world_of(photo(number).truth) for number in count())  # one without anything that is beaten
+    truth = next(photo(n).truth for n, world in enumerate(shown) if not world.find("drum"))
+    record = pair("remove", class_origin="drum", detailed_origin="a small drum at the top left", truth=truth)
     found = only(run(Wording(), [record], oracles()))
     assert found.instructions["reasoning"] == (
         "What is at the top left? Remove it.",

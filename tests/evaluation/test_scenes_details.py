@@ -23,7 +23,7 @@ from insightedit.scenes import EditSample
 from tests.evaluation.test_scenes_benchmark import oracle as toy_oracle
 from tests.evaluation.test_scenes_benchmark import run as run_toy
 
-GOLDEN, GOLDEN_RECORDS = "8df36d52e8751edf", 98
+GOLDEN, GOLDEN_RECORDS = "ecabcccc47e5936b", 98
 FIRST_FIELDS = [
     "protocol", "sample_id", "row", "instruction", "task", "category", "style", "template_id",
     "verdict", "success", "nearest", "progress", "balanced", "leak", "leak_plain",
@@ -74,10 +74,10 @@ def shown(table: Any) -> str:
 def test_the_protocols_of_the_600_scenes_are_what_they_were() -> None:
     """The rules are those of the first scenes, so that numbers of models already measured keep their protocol."""
     first = "9811a9dd5d5caa29b853f367aaecee654454de1bb7ff537a34fc83d021882678"
-    now = "1e0b93adeaeebdd70c1f0ad9cd99d442d779cd16283242762336e1e2d3baea82"
+    now = "14b0c9afb09b2d0fa3593ba63bf5cb5fd6f71896eb8247af53eb3bc096f232b5"
     which = {"split": "test", "size": 64, "seed": 0, "count": 600, "pairs": 50}
     protocol = SceneProtocol.describe(**which, data_sha256=now)
-    assert (protocol.name, protocol.hash) == ("scenes_v2", "3338b266c8f2d368")
+    assert (protocol.name, protocol.hash) == ("scenes_v2", "2a8c19061fad40dd")
     assert replace(protocol, name="scenes_v1", data_sha256=first).hash == "8f3158bc7057ce26"
 
 

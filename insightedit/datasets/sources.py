@@ -26,6 +26,7 @@ from insightedit.types import EditRecord
 
 PLACEHOLDER = re.compile(r"\s*<image>\s*")
 URL = re.compile(r"https?://")
+DECLINING = ("descriptions", "full_descriptions")  # kinds of scenes that teach what to say of them
 DECLINES = 0.2  # share of the requests that cannot be done, where a model learns to say what it will do
 ENDLESS = 2**40  # scenes never repeat within a run
 
@@ -100,7 +101,7 @@ class SceneSource:
 
         self.kind, world = config.kind, (config.split, size, seed, Assets.embedded(config.pack))
         if self.kind in STYLED:
-            declines = DECLINES if self.kind in ("descriptions", "full_descriptions") else 0.0
+            declines = DECLINES if self.kind in DECLINING else 0.0
             self.sampler: Any = SceneSampler(*world, style=config.style, declines=declines)
         else:
             self.sampler = {"subjects": SubjectSampler, "subject_edits": SubjectEditSampler}[self.kind](*world)

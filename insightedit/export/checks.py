@@ -142,28 +142,33 @@ def check_run(run: Path, config: Config, *, ema: bool = True, merge_lora: bool =
 
 
 def taught_words(run: Path) -> dict[str, Any]:
-    """Which words a run's model knows, where that can be said, as settings of its pipeline.
+    """Which words a run's model knows and how it refuses, where that can be said, as settings of its pipeline.
 
     It can where a language model of this package has read nothing but this package's scenes, which are told in lower
-    case. Anything else (a published language model, somebody's own texts) leaves the settings as they are.
+    case, and a fifth of whose descriptions say that a request cannot be carried out. Anything else (a published
+    language model, somebody's own texts) leaves the settings as they are.
     """
     from insightedit.datasets.mixture import leaves
+    from insightedit.datasets.sources import DECLINING
     from insightedit.modeling.pretrained import PREFIX
     from insightedit.scenes import known_words
+    from insightedit.scenes.wordings import REFUSALS
 
     configs = [read_run(folder) for folder in stages_behind(run)]
     sources = [source for config in configs for source in leaves(config.data.sources)]
     start = Path(started_from(run) or "", "model_index.json")
     if any(source.path for source in sources) or not configs:
         return {}
+    speaks = getattr(configs[0].comprehension, "expressive", False)
+    refuses = {"refusals": REFUSALS} if speaks and any(source.kind in DECLINING for source in sources) else {}
     if start.is_file():
         told = json.loads(start.read_text(encoding="utf-8"))
-        return {name: told[name] for name in ("known_words", "lowercase_instructions") if name in told}
+        return {name: told[name] for name in ("known_words", "lowercase_instructions") if name in told} | refuses
     reads = configs[0].comprehension
     if not all(getattr(reads, name).startswith(PREFIX) for name in reads.base_models):
         return {}
     words = known_words(pictures_too=reads.kind == "blip2_t5")
-    return {"known_words": " ".join(words), "lowercase_instructions": True}
+    return {"known_words": " ".join(words), "lowercase_instructions": True} | refuses
 
 
 def check_finite(part: str, module: nn.Module | None, dtype: torch.dtype) -> None:

@@ -24,6 +24,7 @@ PLACEHOLDER = "<imagehere>"  # MIGE's mark for a picture in a text
 STYLES = ("simple", "advanced")  # InsightEdit's SimpleEdit and AdvancedEdit
 CANNOT = "i cannot do that"  # what a model says to what is outside of its world
 NOT_THERE = "there is no "  # and of a thing that it does not see
+REFUSALS = f"{NOT_THERE.strip()}|{CANNOT}"  # as pipelines take them
 SHARES = {"beginning": 40, "end": 25, "intro": 6, "slip": 8, "alias": 15}  # of a hundred orders
 REFERENCE = "\0"  # stands for the words for what is meant until all else is said
 Rng = np.random.Generator

@@ -39,7 +39,7 @@ METRICS = {
     "vision": {"class_accuracy", "colour_accuracy"},
     "clip": {"recall_at_1_of_256", "source_or_target"},
     "vae": {"psnr", "scaling_factor"},
-    "llava": {f"accuracy_{kind}" for kind in llava.KINDS} | {"exact_grounding", "exact_vqa"},
+    "llava": {f"accuracy_{kind}" for kind in llava.KINDS} | {"exact_expressive", "exact_grounding", "exact_vqa"},
     "sd": {"val_error", "val_error_null"},
     "ip2p": {"val", "val_null", "val_place", "val_null_place"},
     "pixart": {"val", "val_null", "val_place", "val_null_place"},

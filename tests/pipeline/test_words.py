@@ -226,6 +226,12 @@ class TestTaughtWords:
         assert told["lowercase_instructions"] is True
         assert {"remove", "ladybug"} < set(told["known_words"].split())
 
+    def test_an_export_says_how_a_model_refuses_that_was_taught_to(self, taught):
+        taught_to = ("comprehension.expressive=true", "data.sources=[{kind: descriptions}]")
+        assert taught(*taught_to)["refusals"] == "there is no|i cannot do that"
+        assert "refusals" not in taught(taught_to[1]), "it says nothing before it edits"
+        assert "refusals" not in taught(taught_to[0], "data.sources=[{kind: scenes}]")
+
     @pytest.mark.parametrize(
         "override", ["comprehension.model=llava-hf/llava-1.5-7b-hf", "data.sources=[{kind: editing, path: own/pairs}]"]
     )

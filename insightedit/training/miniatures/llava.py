@@ -70,7 +70,7 @@ class LlavaPart(Part):
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Answer token accuracy per kind, and exact match of greedily decoded grounding answers, on held-out scenes."""
+        """Answer token accuracy per kind, and exact match of greedily decoded ones, on held-out scenes."""
         right: dict[str, list[float]] = {kind: [] for kind in KINDS}
         for first in range(0, VAL_COUNT, self.batch_size):
             logits, labels, kinds = self._answer_logits(self.held_out(self.batch_size, first))
@@ -78,7 +78,7 @@ class LlavaPart(Part):
             for number, kind in enumerate(KINDS):
                 right[kind] += hits[kinds == number].tolist()
         scores = {f"accuracy_{kind}": round(float(np.mean(v)), 4) for kind, v in right.items() if v}
-        return scores | {f"exact_{kind}": self._greedy(kind) for kind in ("grounding", "vqa")}
+        return scores | {f"exact_{kind}": self._greedy(kind) for kind in ("expressive", "grounding", "vqa")}
 
     def export(self) -> None:
         """Save model and processor."""

@@ -37,7 +37,7 @@ def photos(
         Path | None, typer.Option(help="Folder of photographs of your own. Default: those of the scenes.")
     ] = None,
     pack: Annotated[
-        Path | None, typer.Option(help="Folder of a pack of assets, whose photographs of the split are taken.")
+        Path | None, typer.Option(help="Folder of assets, whose photographs of the split are taken, too.")
     ] = None,
     split: Split = "test",
     seed: SceneSeed = 0,

@@ -25,7 +25,8 @@ def export(
     ] = True,
     dtype: Annotated[str, typer.Option(help="Weights on disk: fp32, fp16 or bf16.")] = "fp16",
     report: Annotated[
-        Path | None, typer.Option(help="report.json of `insightedit eval scenes`, for the model card.")
+        list[Path] | None,
+        typer.Option(help="report.json of `insightedit eval scenes` or `eval photos`, for the model card; repeat it."),
     ] = None,
     scenes: Annotated[
         int, typer.Option(min=0, max=64, help="Validation scenes to edit for the model card; 0 for none.")

@@ -45,7 +45,8 @@ def model_card(pipeline: InsightEditPipeline, card: dict[str, Any] | None = None
 
     `card` has what only training knows: `title`, `name` (what `from_pretrained` takes), `recipe`, `license`,
     `base_models`, `bases` (see `base_facts`), `datasets`, `data`, `steps`, `weights`, `language_model`, `dtype`,
-    `skill`, `protocol`, `samples` (file of the grid), `limits`; texts or lists of texts.
+    `skill`, `protocol`, `photographs`, `photo_protocol`, `samples` (file of the grid), `limits`; texts or lists of
+    texts.
     """
     template = files("insightedit").joinpath("templates/model_card.md").read_text(encoding="utf-8")
     parameters = {
@@ -202,26 +203,64 @@ def known_limits(config: Any) -> list[str]:
 
 
 def measured_facts(report: Path) -> dict[str, list[str]]:
-    """`skill` and `protocol` of the card from the `report.json` that `insightedit eval scenes` writes.
+    """What the card says of the `report.json` that `insightedit eval scenes` or `insightedit eval photos` writes.
 
-    The one is edit success, by task, too; the other how it was measured: scenes, rules, settings, and what doing
-    nothing would have got.
+    Of scenes, `skill` is edit success, by task, too, and `protocol` how it was measured: scenes, rules, settings, and
+    what doing nothing would have got; of photographs `photographs` and `photo_protocol` are the same.
     """
-    from insightedit.evaluation.reporting.report import MEANING
-
-    def told(rate: dict[str, Any]) -> str:
-        return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}], n = {rate['n']}"
-
     try:
         found = json.loads(report.read_text(encoding="utf-8"))
-        model, protocol = found["rows"][0], found["protocol"]
-        success, tasks, hash_ = model["success"], model["groups"]["task"], protocol["hash"]
-    except (KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
+        is_photos = found["protocol"].get("name") == "photos_v1"
+        return _photo_facts(found) if is_photos else _scene_facts(found)
+    except (KeyError, IndexError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{report} is no report of `insightedit eval scenes`: give the report.json of its --out folder."
+            f"{report} is no report of `insightedit eval scenes` or `insightedit eval photos`: give the report.json of "
+            "its --out folder."
         ) from error
-    skill = [f"edit success on {success['n']} held-out scenes: {told(success)} (protocol {hash_})"]
-    skill += [f"{task}: {told(rate)}" for task, rate in sorted(tasks.items())]
+
+
+def _told(rate: dict[str, Any] | None) -> str:
+    if rate is None:
+        return "the model does not tell"
+    return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}], n = {rate['n']}"
+
+
+def _photo_facts(found: dict[str, Any]) -> dict[str, list[str]]:
+    model, protocol, settings = found["rows"][0], found["protocol"], found.get("settings", {})
+    psnr, others = model["psnr"], found["rows"][1:]
+    controls = ", ".join(
+        f"{row['name'].replace('_', ' ')} {row['psnr']['median']:.1f} dB" for row in others if row["psnr"]
+    )
+    lines = [
+        f"whole-picture requests understood, in wordings held out from training: {_told(model['understood'])} "
+        f"(protocol {protocol['hash']})",
+        f"whole-picture requests carried out: {_told(model['success'])}",
+        f"pixels of those against the exact operation, at the photograph's own size: median {psnr['median']:.1f} dB, "
+        f"quartiles {psnr['low']:.1f} and {psnr['high']:.1f}",
+        f"requests outside of its world, or about things that are not there, left exactly as they were: "
+        f"{_told(model['left_alone'])}",
+        f"of these, told so: {_told(model['said_so'])}",
+        f"requests that it could carry out, refused: {_told(model['wrongly_refused'])}",
+    ]
+    count, split = protocol["count"], protocol["split"]
+    return {
+        "photographs": lines,
+        "photo_protocol": [
+            f"{protocol['name']}: {count} requests on {settings.get('photographs', 'some')} photographs of the split "
+            f"{split}, and on scenes, seed {protocol['seed']}; protocol {protocol['hash']}",
+            "carried out: nearest of all operations to the right one, and at least half of the way there",
+            f"controls on the same photographs: {controls}",
+        ],
+    }
+
+
+def _scene_facts(found: dict[str, Any]) -> dict[str, list[str]]:
+    from insightedit.evaluation.reporting.report import MEANING
+
+    model, protocol = found["rows"][0], found["protocol"]
+    success, tasks, hash_ = model["success"], model["groups"]["task"], protocol["hash"]
+    skill = [f"edit success on {success['n']} held-out scenes: {_told(success)} (protocol {hash_})"]
+    skill += [f"{task}: {_told(rate)}" for task, rate in sorted(tasks.items())]
     lines, settings = [f"success: {MEANING['success']}"], found.get("settings", {})
     if model.get("sharpness"):  # reports of earlier versions have none
         rows = {"as drawn": model} | {row["name"].replace("_", " "): row for row in found["rows"][1:]}

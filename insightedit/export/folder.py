@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -50,13 +50,15 @@ __all__ = ["{name}"]
 """
 # `pipeline.py` of a model folder, for diffusers' own loader
 
+Reports: TypeAlias = "str | os.PathLike | Sequence[str | os.PathLike] | None"  # files of numbers for the model card
+
 
 def export_run(
     run: str | os.PathLike,
     folder: str | os.PathLike,
     *,
     ema: bool = True,
-    report: str | os.PathLike | None = None,
+    report: Reports = None,
     merge_lora: bool = True,
     dtype: str = "fp16",
     samples: Sequence[checks.Sample] | int = 0,
@@ -68,7 +70,8 @@ def export_run(
         run: with its `config.yaml`, `contract.json` and `checkpoints/`.
         folder: where to; also what is returned.
         ema: take the running average of the weights where the run kept one.
-        report: `report.json` of `insightedit eval scenes`, whose numbers go into the model card.
+        report: `report.json` of `insightedit eval scenes`, of `insightedit eval photos`, or both, whose numbers go into
+            the model card.
         merge_lora: fold the language model's adapter into its weights; False writes the adapter alone, which needs
             the base model wherever it is loaded, see `insightedit.comprehension.adapter_checkpoint`.
         dtype: fp32, fp16 or bf16, of the weights on disk.
@@ -107,9 +110,7 @@ def export_run(
     )
 
 
-def run_facts(
-    run: Path, config: Config, *, ema: bool = True, report: str | os.PathLike | None = None
-) -> dict[str, Any]:
+def run_facts(run: Path, config: Config, *, ema: bool = True, report: Reports = None) -> dict[str, Any]:
     """What `model_card` says about a run and the report of its measurement."""
     newest = CheckpointFolder(run / "checkpoints").latest()
     averaged = ema and newest is not None and (newest / EMA).is_file()
@@ -120,7 +121,10 @@ def run_facts(
         "weights": "running average" if averaged else "last training step",
         "limits": known_limits(config),
     }
-    return facts | (measured_facts(Path(report)) if report is not None else {})
+    reports = [report] if isinstance(report, str | os.PathLike) else report or ()
+    for one in reports:
+        facts |= measured_facts(Path(one))
+    return facts
 
 
 def export_editor(

@@ -112,7 +112,13 @@ def _told(export: dict[str, Any]) -> dict[str, str]:
     bases = export.get("bases")
     if rows := [base for base in bases if isinstance(base, dict)] if isinstance(bases, list) else []:
         facts["bases"] = "; ".join(f"{row.get('model')} ({row.get('license')})" for row in rows)
-    for key, name in {"steps": "training", "data": "data", "skill": "skill", "limits": "limits"}.items():
+    for key, name in {
+        "steps": "training",
+        "data": "data",
+        "skill": "skill",
+        "photographs": "photographs",
+        "limits": "limits",
+    }.items():
         if value := export.get(key):
             facts[name] = "; ".join(map(str, value if isinstance(value, list) else [value]))
     return facts

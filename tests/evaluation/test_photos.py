@@ -395,9 +395,13 @@ def test_the_registry_reads_a_folder_and_a_pack(folder: Path, tmp_path: Path, mo
     assert benchmark.samples[5].source.is_file() and (tmp_path / "cache" / "photos").is_dir()
     with pytest.raises(ValueError, match="the photos benchmark has no split 'best': choose one of test, val, train"):
         load_benchmark("photos", folder, "best")
-    from insightedit.scenes.assets import EMBEDDED
-
-    assert load_benchmark("photos", EMBEDDED, "val").samples[0].source.parent.name == "photos"
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    entries = [{"file": f"{folder}/garden.png", "kind": "photo", "name": "garden", "split": "val"}]
+    (pack / "metadata.json").write_text(json.dumps(entries))
+    assert PhotoSet(pack=pack).photographs == PhotoSet().photographs  # none of this split
+    assert PhotoSet(pack=pack, split="val").photographs[-1].path == folder / "garden.png"
+    assert load_benchmark("photos", pack, "val").samples[0].request.photo.split == "val"
 
 
 def invoke(*arguments: object) -> Result:

@@ -81,7 +81,7 @@ class PhotoSet:
     count: int = 600  # requests
     split: str = "test"  # of the photographs and wordings: "train", "val" or "test"
     seed: int = 0
-    pack: Path | None = None  # assets whose photographs of the split are taken; None for those that come along
+    pack: Path | None = None  # assets whose photographs of the split are taken beside those that come along
     photos: Path | None = None  # a folder of photographs, all of which are taken
 
     def __post_init__(self) -> None:
@@ -101,8 +101,7 @@ class PhotoSet:
     def photographs(self) -> tuple[Photo, ...]:
         """In a fixed order."""
         if self.photos is None:
-            assets = Assets.embedded() if self.pack is None else Assets.from_folder(self.pack)
-            return assets.photos_of(self.split)
+            return self._assets.photos_of(self.split)
         if not self.photos.is_dir():
             raise FileNotFoundError(f"No folder {self.photos}: --photos names a folder of photographs.")
         found = sorted(path for path in self.photos.iterdir() if is_picture_file(path))
@@ -128,13 +127,18 @@ class PhotoSet:
                     words = pick(rng, OUTSIDE) if kind == "outside" else self._absent_request(rng, photo)
                     yield PhotoRequest(kind, name, words, photo)
 
+    @cached_property
+    def _assets(self) -> Assets:
+        embedded = Assets.embedded()
+        return embedded if self.pack is None else embedded.with_photos(self.pack)
+
     def _random(self, number: int) -> np.random.Generator:
         """Numbers of one request alone; number 0 is the order of the photographs."""
         return np.random.Generator(np.random.Philox(key=np.array([self.seed, number], dtype=np.uint64)))
 
     def _scenes(self) -> Iterator[EditSample]:
         """Edits of the split that can be done and that photographs are not asked for."""
-        sampler = SceneSampler(self.split, SCENE_SIDE, self.seed)
+        sampler = SceneSampler(self.split, SCENE_SIDE, self.seed, self._assets)
         index = 0
         while True:
             if (sample := sampler[index]).task not in UNDOABLE:

@@ -11,7 +11,6 @@ from insightedit.console import titled_table
 from insightedit.evaluation.core.statistics import Rate, mcnemar
 from insightedit.evaluation.photos.report import OperationRow, PhotoReport, PhotoRow, Quartiles
 from insightedit.evaluation.reporting.pictures import contact_sheet, photo_card
-from insightedit.evaluation.reporting.report import rate_text
 from insightedit.evaluation.scenes.report import MODEL_ROW
 from insightedit.files import write_text
 from insightedit.images.provenance import save_picture
@@ -97,13 +96,14 @@ def operations_table(row: PhotoRow) -> Table:
 
 
 def _rate(value: Rate | None) -> str:
-    return "-" if value is None else rate_text(value)
+    """Per cent with the interval in whole ones: there are many columns."""
+    return "-" if value is None else f"{100 * value.value:.1f} ({100 * value.low:.0f}-{100 * value.high:.0f})"
 
 
 def _quartiles(value: Quartiles | None, digits: int) -> str:
     if value is None:
         return "-"
-    return f"{value.median:.{digits}f} ({value.low:.{digits}f} - {value.high:.{digits}f})"
+    return f"{value.median:.{digits}f} ({value.low:.{digits}f}-{value.high:.{digits}f})"
 
 
 def photo_comparison_table(reports: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> Table:

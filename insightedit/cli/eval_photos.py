@@ -12,6 +12,7 @@ from insightedit.cli.eval_benchmarks import dump_samples
 from insightedit.cli.options import (
     BatchSize,
     Device,
+    Force,
     ImageScale,
     Model,
     PromptScale,
@@ -57,6 +58,7 @@ def photos(
     background_lock: Annotated[
         bool, typer.Option("--background-lock/--no-background-lock", help="On measures what users get.")
     ] = True,
+    force: Force = False,
     batch_size: BatchSize = 1,
     device: Device = None,
 ) -> None:
@@ -67,7 +69,7 @@ def photos(
     check_exclusive({"--model": model, "--results": results, "--dump": dump})
     for folder in filter(None, (out, dump)):
         check_folder(folder)
-    call = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale)
+    call = call_settings(steps, guidance_scale, image_guidance_scale, image_prompt_scale) | {"force": force or None}
     if dump is not None or results is not None:
         check_no_model({**call, "device": device}, "with --results or --dump")
     which = PhotoSet(count, split, seed, pack, photos)

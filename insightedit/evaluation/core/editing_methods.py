@@ -299,6 +299,8 @@ def said_of(result: Any, number: int) -> Said:
     """What a pipeline told of one picture of a call."""
     return Said(
         words=result.expressive_instructions[number],
+        understood=result.understood[number],
+        confidence=result.confidence[number],
         warnings=tuple(warning.message for warning in result.warnings[number]),
     )
 

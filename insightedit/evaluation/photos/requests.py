@@ -11,32 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from insightedit.images.reading import is_picture_file, read_rgb
 from insightedit.images.tones import TONES, apply_tone, operation_of
-from insightedit.scenes import Assets, EditSample, SceneSampler, wordings
+from insightedit.scenes import Assets, EditSample, SceneSampler
 from insightedit.scenes.assets import EMBEDDED, Photo
 from insightedit.scenes.draws import pick
-from insightedit.scenes.scene import COLOURS
+from insightedit.scenes.wordings import tone_request
 
 BLOCK = ("tone", "outside", "tone", "absent", "tone", "scene")  # kinds of requests, see above
 DECLINED = ("outside", "absent")  # kinds whose right answer is the photograph as it was
-ABSENT_TASKS = ("remove", "replace", "recolour", "resize")
-UNDOABLE = ("photometric", "decline")  # tasks of scenes that are asked of photographs here
-SCENE_SIDE = 128  # pixels of a side of the scenes
+SCENE_SIDE, WORDS_SIDE = 128, 32  # pixels of a side of the scenes; of those of which only the words are taken
 LEAST_CHANGE = 0.5  # grey levels: the least mean change of an operation that is asked for
 OPERATIONS = tuple(dict.fromkeys(map(operation_of, TONES)))
-OUTSIDE = (
-    "make it winter", "turn the day into night", "write my name on it", "add a beard to the man", "make her smile",
-    "add a spaceship", "remove the bird", "make the sky purple", "turn it into an oil painting",
-    "put me in front of it", "open the window", "make it rain", "take the people out", "give him a hat",
-    "crop it to a square",
-    "add some snow on the roof", "make the water calm", "translate the sign", "swap the background for a beach",
-    "fix the teeth",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +101,7 @@ class PhotoSet:
     def __iter__(self) -> Iterator[PhotoRequest]:
         """All requests, in order; a photograph is opened once for its block."""
         order = self._random(0).permutation(len(self.photographs))
-        scenes = self._scenes()
+        scenes, declined = self._scenes(), {kind: self._declined(kind) for kind in DECLINED}
         for block in range(-(-self.count // len(BLOCK))):
             photo = self.photographs[order[block % len(order)]]
             source = read_rgb(photo.path)
@@ -122,9 +113,10 @@ class PhotoSet:
                     yield PhotoRequest(kind, name, scene.instruction, scene=scene)
                 elif kind == "tone":
                     phrase = self._phrase(rng, 3 * block + place // 2, photo, source)
-                    yield PhotoRequest(kind, name, self._tone_request(rng, phrase), photo, phrase)
+                    words = tone_request(rng, phrase, held_out=self.split == "test")
+                    yield PhotoRequest(kind, name, words, photo, phrase)
                 else:
-                    words = pick(rng, OUTSIDE) if kind == "outside" else self._absent_request(rng, photo)
+                    words = next(words for words, thing in declined[kind] if not _may_show(photo, thing))
                     yield PhotoRequest(kind, name, words, photo)
 
     @cached_property
@@ -137,13 +129,15 @@ class PhotoSet:
         return np.random.Generator(np.random.Philox(key=np.array([self.seed, number], dtype=np.uint64)))
 
     def _scenes(self) -> Iterator[EditSample]:
-        """Edits of the split that can be done and that photographs are not asked for."""
+        """Edits of the split's scenes but those that photographs are asked for here."""
         sampler = SceneSampler(self.split, SCENE_SIDE, self.seed, self._assets)
-        index = 0
-        while True:
-            if (sample := sampler[index]).task not in UNDOABLE:
-                yield sample
-            index += 1
+        return (sample for sample in map(sampler.__getitem__, count()) if sample.task != "photometric")
+
+    def _declined(self, kind: str) -> Iterator[tuple[str, str]]:
+        """Requests that the split's scenes decline, and the thing that they mean, "" of those outside of the world."""
+        sampler = SceneSampler(self.split, WORDS_SIDE, self.seed, self._assets, declines=1.0)
+        asked = ((sample.instruction, sample.edit.name or "") for sample in map(sampler.__getitem__, count()))
+        return (one for one in asked if bool(one[1]) == (kind == "absent"))
 
     def _phrase(self, rng: np.random.Generator, number: int, photo: Photo, source: np.ndarray) -> str:
         """The operation of the request `number` of its kind, in any degree; the next one where it would not be seen."""
@@ -156,23 +150,8 @@ class PhotoSet:
                 return phrase
         raise ValueError(f"no operation changes {photo.name}: leave it out.")
 
-    @property
-    def _is_held_out(self) -> bool:
-        return self.split == "test"
 
-    def _tone_request(self, rng: np.random.Generator, phrase: str) -> str:
-        return self._template(rng, "photometric").format(op=phrase)
-
-    def _absent_request(self, rng: np.random.Generator, photo: Photo) -> str:
-        """An edit of a thing that has to be there, about one that is not."""
-        shown = photo.name.lower()
-        names = [name for name in Assets.embedded().classes if name not in shown and shown not in name]
-        missing, other = (names[int(place)] for place in rng.permutation(len(names))[:2])
-        text = self._template(rng, pick(rng, ABSENT_TASKS)).format(
-            ref=f"the {missing}", new=other, colour=pick(rng, tuple(COLOURS)), size=pick(rng, ("bigger", "smaller"))
-        )
-        return wordings.fix_articles(text)
-
-    def _template(self, rng: np.random.Generator, task: str) -> str:
-        known = [one.text for one in wordings.TEMPLATES[task] if one.held_out == self._is_held_out]
-        return pick(rng, known)
+def _may_show(photo: Photo, thing: str) -> bool:
+    """Whether a photograph's name lets one think that a thing is on it."""
+    shown = photo.name.lower()
+    return bool(thing) and (thing in shown or shown in thing)

@@ -29,21 +29,12 @@ from insightedit.evaluation.core.run_folder import Said, read_run, read_said, wr
 from insightedit.evaluation.photos import requests, scoring
 from insightedit.evaluation.photos.benchmark import PhotoView, evaluate_photos, photo_benchmark
 from insightedit.evaluation.photos.report import PhotoReport, PhotoRow
-from insightedit.evaluation.photos.requests import (
-    BLOCK,
-    LEAST_CHANGE,
-    OPERATIONS,
-    SCENE_SIDE,
-    UNDOABLE,
-    PhotoRequest,
-    PhotoSet,
-)
+from insightedit.evaluation.photos.requests import BLOCK, LEAST_CHANGE, OPERATIONS, SCENE_SIDE, PhotoRequest, PhotoSet
 from insightedit.evaluation.reporting.photos import photo_comparison_table
 from insightedit.evaluation.reporting.report import read_report
 from insightedit.export.folder import export_pipeline
 from insightedit.images.reading import read_rgb
 from insightedit.images.tones import TONES, apply_tone
-from insightedit.scenes import CLASSES
 from insightedit.scenes.assets import Photo
 from tests.pipeline.conftest import build_pipeline
 
@@ -93,6 +84,7 @@ def test_requests_come_in_blocks_about_one_photograph_and_are_the_same_again(fol
     assert [(one.name, one.instruction, one.phrase) for one in again] == [
         (one.name, one.instruction, one.phrase) for one in asked
     ]
+    assert next(iter(ask(folder, split="val"))).instruction != asked[0].instruction  # which are other families
     assert [one.instruction for one in ask(folder, seed=1)] != [one.instruction for one in asked[:COUNT]]
 
 
@@ -114,20 +106,26 @@ def test_an_operation_that_would_not_be_seen_gives_way_to_the_next(tmp_path: Pat
     assert {"inverted", "sepia"} <= asked
 
 
-def test_declined_requests_are_about_nothing_that_is_there(folder: Path) -> None:
-    asked = list(ask(folder, count=240))
+def test_declined_requests_leave_the_photograph_as_it_is_and_scenes_can_be_edited(folder: Path) -> None:
+    asked = list(ask(folder, count=60))
     for one in asked:
         source = one.source()
         if one.kind in ("outside", "absent"):
             assert one.truth(source) is source
-        if one.kind == "absent":
-            named = [name for name in CLASSES if re.search(rf"\b{name}\b", one.instruction)]
-            assert named and one.photo is not None
-            assert "bee" not in named or one.photo.name != "a bee"
+    words = [one.instruction for one in asked]
+    assert len(set(words)) == len(words)
     scenes = [one.scene for one in asked if one.scene]
-    assert len(scenes) == 40
-    assert not {scene.task for scene in scenes} & set(UNDOABLE)
-    assert all(scene.source.shape == (SCENE_SIDE, SCENE_SIDE, 3) for scene in scenes[:3])
+    assert len(scenes) == 10
+    assert not {scene.task for scene in scenes} & {"photometric", "decline"}
+    assert all(scene.source.shape == (SCENE_SIDE, SCENE_SIDE, 3) for scene in scenes)
+
+
+@pytest.mark.parametrize(
+    ("name", "thing", "may"),
+    [("A bee", "bee", True), ("tiger", "purple tiger", True), ("garden", "bee", False), ("garden", "", False)],
+)
+def test_a_thing_that_a_photograph_is_called_after_is_not_absent(name: str, thing: str, may: bool) -> None:
+    assert requests._may_show(Photo(name, "test", Path("x.png")), thing) is may
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -47,14 +48,14 @@ def graphs(sample: object) -> GraphCase:
 def test_every_kind_of_candidate_has_the_code_of_its_verdict() -> None:
     kinds: dict[str, set[str | None]] = {}
     for sampler in (SceneSampler("test", 32), SubjectSampler("test", 32), SubjectEditSampler("test", 32)):
-        for index in range(20):
+        for index in range(30):
             for name in sampler[index].candidates():
                 kinds.setdefault(name.split(":")[0], set()).add(primary_failure(name == "target", name, 1.0))
     assert kinds.pop("target") == {None}
     expected = {kind: {BY_KIND.get(kind, "F3")} for kind in kinds}
     assert kinds == expected
     assert {kind for kind in kinds if kind not in BY_KIND} == {
-        "wrong_class", "wrong_colour", "wrong_operation", "wrong_task",
+        "wrong_class", "wrong_colour", "wrong_degree", "wrong_operation", "wrong_task",
     }  # fmt: skip
     assert primary_failure(False, "target", 0.4) == "F4" and primary_failure(False, "target", 0.9) == "F5"
 
@@ -90,7 +91,8 @@ def test_f3_wrong_attribute_and_f9_lost_subject() -> None:
 
 def test_f4_some_objects_only() -> None:
     sampler = SceneSampler("test", SIZE)
-    sample = next(s for i in range(200) if len((s := sampler[i]).edit.targets) == 2 and s.task == "recolour")
+    recoloured = (s for index in count() if len((s := sampler[index]).edit.targets) == 2 and s.task == "recolour")
+    sample = next(s for s in recoloured if "only_object" in str(s.candidates().keys()))
     case = graphs(sample)
     one = case.target.put(case.slots[0], case.source.at(case.slots[0]))
     assert shown_failures(case, one) == {"F4"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from insightedit.evaluation.scenes.benchmark import case_of
 from insightedit.evaluation.scenes.graph import GraphCase, SceneGraph, agreement, graph_case_of, snap
 from insightedit.evaluation.scenes.scene_from_image import parse, tone_shift
 from insightedit.scenes import EditSample, SceneSampler, SubjectSampler
-from insightedit.scenes.scene import SLOT_CENTRES
+from insightedit.scenes.scene import HEIGHTS, SLOT_CENTRES
 
 SIZE = 64
 NO_SHIFT = np.zeros(3, dtype=np.int32)
@@ -25,16 +26,15 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
 def of_task(task: str, number: int = 0, things: int = 2) -> EditSample:
     """The scene of a task with at least so many things."""
     sampler = SceneSampler("test", SIZE)
-    fitting = (s for i in range(300) if (s := sampler[i]).task == task and len(s.scene.objects) >= things)
+    fitting = (s for i in count() if (s := sampler[i]).task == task and len(s.scene.objects) >= things)
     return [next(fitting) for _ in range(number + 1)][-1]
 
 
 @pytest.fixture(scope="module")
 def case() -> GraphCase:
-    """One thing of three or more is recoloured."""
-    graphs = graph_case_of(of_task("recolour", things=3))
-    assert graphs is not None
-    return graphs
+    """One thing of three or more is recoloured, and another one is small enough to grow by half where it stands."""
+    cases = (graph_case_of(of_task("recolour", number, things=3)) for number in count())
+    return next(one for one in cases if one and one.target.at(another(one)).height <= HEIGHTS["medium"])
 
 
 def another(case: GraphCase) -> int:
@@ -85,7 +85,8 @@ def test_a_thing_that_went_and_one_that_came_are_noticed(case: GraphCase) -> Non
     assert parsed(case, gone) == gone
     free = next(s for s in range(9) if case.source.at(s) is None)
     x, y = SLOT_CENTRES[free]
-    thing = case.target.things[0]
+    thing = case.target.at(slot)
+    assert thing is not None
     doubled = case.target.put(free, replace(thing, slot=free, x=x, y=y, height=280))
     assert {(o.slot, o.name) for o in parsed(case, doubled).things} == {(o.slot, o.name) for o in doubled.things}
 

@@ -1,23 +1,30 @@
 """Where the edit went, and the lock that keeps every other pixel as it was.
 
 The evidence is the model's own: its edited picture against the autoencoder's round trip of the source, both
-at the model's resolution, so that what the autoencoder alone changes cancels out.
+at the model's resolution, so that what the autoencoder alone changes cancels out. A change of tone goes over all of the
+picture, and comes from a map of colours (`insightedit.images.tone_transfer`); any other edit is drawn over it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold
 from skimage.morphology import disk, remove_small_holes, remove_small_objects
 
+from insightedit.images.colour_profiles import is_srgb
 from insightedit.images.reading import Picture, from_rgb, stretch, strips, to_rgb
 
-GLOBAL_COVERAGE = 0.6  # an edit over more of the picture than this is a change of tone: keep native detail
+if TYPE_CHECKING:
+    from insightedit.images.tone_transfer import ToneMap
+
+GLOBAL_COVERAGE = 0.6  # a change with one sign over more of the picture than this is no noise
+UNCHANGED = 1.0 / 255.0  # mean difference below which nothing was done to the whole picture
 
 
 @dataclass(frozen=True)
@@ -28,19 +35,37 @@ class EditComparison:
     round_trip: np.ndarray  # (S, S, 3) float32 in [0, 255], the source through the autoencoder and back
     edit_map: np.ndarray  # (S, S) float32 in [0, 1], smoothed mean absolute difference of the two over the channels
     mask: np.ndarray  # (S, S) bool, where the edit went
-
-    @property
-    def is_global(self) -> bool:
-        """Whether the edit covers so much that it is taken for a change of tone."""
-        return float(self.mask.mean()) > GLOBAL_COVERAGE
+    tone: ToneMap | None = None  # what it does to colours, where it is a change of tone
 
 
-def compute_edit_map(edited: np.ndarray, round_trip: np.ndarray, threshold: float | None = None) -> EditComparison:
-    """Edit map and mask of one edit: pictures (S, S, 3) float32 in [0, 255]; `threshold` as of `find_mask`."""
+def compute_edit_map(
+    edited: np.ndarray, round_trip: np.ndarray, threshold: float | None = None, whole_picture: bool | None = None
+) -> EditComparison:
+    """What one edit changed.
+
+    Args:
+        edited: (S, S, 3) float32 in [0, 255], what the model drew.
+        round_trip: the same of the source through the autoencoder and back.
+        threshold: as of `find_mask`; with one, an edit of the whole picture has a mask like any other.
+        whole_picture: whether the model says that it changes the whole picture; None where it does not say.
+    """
     difference = (edited - round_trip) / 255.0
     side = edited.shape[0]
     edit_map = ndimage.gaussian_filter(np.abs(difference).mean(axis=2), sigma=side / 64).clip(0, 1).astype(np.float32)
-    return EditComparison(edited, round_trip, edit_map, find_mask(difference, edit_map, threshold))
+    mask = find_mask(difference, edit_map, threshold)
+    if whole_picture is False or edit_map.mean() < UNCHANGED:
+        return EditComparison(edited, round_trip, edit_map, mask)
+    import torch  # recipes and the doctor do without
+
+    from insightedit.images.tone_transfer import fit_tone, is_tone
+
+    source, drawn = (torch.from_numpy(one / 255.0).permute(2, 0, 1) for one in (round_trip, edited))
+    if whole_picture is None and not is_tone(source, drawn):
+        return EditComparison(edited, round_trip, edit_map, mask)
+    tone = fit_tone(source, drawn)
+    if threshold is None and (whole_picture or tone.keeps_detail):
+        mask = np.ones_like(mask)
+    return EditComparison(edited, round_trip, edit_map, mask, tone if tone.keeps_detail else None)
 
 
 def find_mask(difference: np.ndarray, edit_map: np.ndarray, threshold: float | None = None) -> np.ndarray:
@@ -90,18 +115,43 @@ def hidden_share(picture: Picture, evidence: EditComparison) -> float:
     return float((mask & ~visible).sum() / max(1, mask.sum()))
 
 
-def native_edit(
-    picture: Picture, evidence: EditComparison, keep_detail: bool, rows: slice | None = None
-) -> np.ndarray:
+def native_drawing(evidence: EditComparison, size: tuple[int, int], rows: slice | None = None) -> np.ndarray:
+    """What the model drew, at the picture's own `size` = (W, H): (H, W, 3) float32 in [0, 255], or some `rows`."""
+    drawing = stretch(evidence.edited, size, rows=rows)
+    return np.clip(drawing, 0.0, 255.0, out=drawing)
+
+
+def native_edit(picture: Picture, evidence: EditComparison, rows: slice | None = None) -> np.ndarray:
     """The edit on the picture's own pixels, (H, W, 3) float32 in [0, 255]; with `rows` only these.
 
-    With `keep_detail` the model's *change* is added to the source (fine detail survives a change of tone); without, the
-    model's picture is taken as it is (needed where objects appear or vanish).
+    A change of tone is done to the picture's own colours, transparent ones included, so that its detail and depth
+    stay; any other edit is what the model drew, needed where objects appear or vanish.
     """
-    if keep_detail:
-        change = stretch(evidence.edited - evidence.round_trip, picture.size, rows=rows)
-        return np.clip(to_rgb(picture if rows is None else picture.rows(rows)) + change, 0.0, 255.0)
-    return np.clip(stretch(evidence.edited, picture.size, rows=rows), 0.0, 255.0)
+    tone, height = evidence.tone, picture.size[1]
+    rows = slice(0, height) if rows is None else rows
+    if tone is None:
+        return native_drawing(evidence, picture.size, rows)
+    import torch
+
+    from insightedit.images.tone_transfer import apply_tone, box_mean, sharpen_radius
+
+    reach = sharpen_radius(picture.size, evidence.edited.shape[0]) if tone.sharpening else 0
+    more = slice(max(0, rows.start - reach), min(height, rows.stop + reach))
+    own = torch.from_numpy(_own_colours(picture.rows(more)))
+    mapped = apply_tone(tone, own.permute(2, 0, 1), more, height)
+    if tone.sharpening:
+        mapped += tone.sharpening * (mapped - box_mean(mapped, reach))
+        mapped = mapped[:, rows.start - more.start : rows.stop - more.start]
+    return mapped.clamp_(0, 1).mul_(255.0).permute(1, 2, 0).numpy()
+
+
+def _own_colours(picture: Picture) -> np.ndarray:
+    """(H, W, 3) float32 sRGB in [0, 1] in the picture's own depth, whatever its transparency."""
+    channels = picture.colour.shape[2]
+    if picture.mode == "CMYK" or not is_srgb(picture.info.get("icc_profile"), channels):
+        return to_rgb(replace(picture, alpha=None)).astype(np.float32) / np.float32(255.0)
+    colours = picture.colour.astype(np.float32) / np.float32(picture.white)
+    return colours if channels == 3 else np.repeat(colours, 3, axis=2)
 
 
 def feather_strips(mask: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -167,9 +217,8 @@ def paste_edit(
 ) -> tuple[Picture, np.ndarray]:
     """Bring what the model drew onto the picture's own pixels.
 
-    With the lock, a change of tone (the model's mask covers more than 60 % of the picture) is added to the
-    source, so that its fine detail stays; any other edit replaces what was there, blended in over one pixel of the
-    model inside the mask.
+    A change of tone is done to the picture's own pixels, so that their detail stays; any other edit replaces what was
+    there. With the lock it is blended in over one pixel of the model inside the mask.
 
     Args:
         picture: the source.
@@ -180,19 +229,20 @@ def paste_edit(
     Returns:
         The edited picture, in the source's size, mode and depth, and the mask without pixels that nobody sees.
     """
-    mask = native_mask(evidence, picture.size) if own_mask is None else own_mask
-    mask = mask if (visible := picture.visible) is None else mask & visible
+    whole = native_mask(evidence, picture.size) if own_mask is None else own_mask
+    mask = whole if (visible := picture.visible) is None else whole & visible
     colour = np.empty_like(picture.colour)
     if not background_lock:
         for rows in strips(picture.size):
-            edit = native_edit(picture, evidence, keep_detail=False, rows=rows)
+            edit = native_edit(picture, evidence, rows)
             colour[rows] = _quantise(from_rgb(edit, picture), picture)
         return picture.with_colour(colour), mask
-    for rows, weights in feather_strips(mask, feather_width(picture.size, evidence.edited.shape[0])):
+    feathered = mask if evidence.tone is None else whole  # a tone goes up to where the picture is clear
+    for rows, weights in feather_strips(feathered, feather_width(picture.size, evidence.edited.shape[0])):
         if not mask[rows].any():
             colour[rows] = picture.colour[rows]
             continue
-        edit = native_edit(picture, evidence, keep_detail=evidence.is_global, rows=rows)
+        edit = native_edit(picture, evidence, rows)
         colour[rows] = write_edit(picture.rows(rows), edit, mask[rows], weights)
     return picture.with_colour(colour), mask
 

@@ -189,8 +189,9 @@ class EditPipeline(FolderPipeline):
                     drawn += [reading.read_picture(np.rint(one).astype(np.uint8)) for one in pixels]
                 else:  # compared with the source as the autoencoder brings it back
                     back = [reading.tensor_to_pixels(one) for one in decode(self.vae, source)]
-                    pairs = zip(pixels, back, strict=True)
-                    evidence += [compute_edit_map(*pair, call["mask_threshold"]) for pair in pairs]
+                    told = [tells_whole_picture(text, self.config["known_words"]) for text in read.expressive]
+                    compared = zip(pixels, back, told, strict=True)
+                    evidence += [compute_edit_map(one, of, call["mask_threshold"], all_) for one, of, all_ in compared]
         self.maybe_free_model_hooks()
 
         # 3. Back onto the users' own pixels; an interrupted call gives what it began
@@ -400,6 +401,17 @@ class EditPipeline(FolderPipeline):
             state.stopped = self._interrupt
 
         return callback
+
+
+def tells_whole_picture(told: str | None, known_words: str | None) -> bool | None:
+    """Whether the language model says that it changes the whole picture; None where its words do not tell.
+
+    Models of our own data have a list of their words, and name an object or the whole picture; of others' words, only
+    the latter is sure.
+    """
+    if told is not None and "whole picture" in told.lower():
+        return True
+    return False if told and known_words is not None else None
 
 
 def _tensor_inputs(call: Mapping[str, Any]) -> Sequence[str]:

@@ -18,7 +18,7 @@ from jinja2 import Environment
 from PIL import Image
 
 from insightedit.files import write_text
-from insightedit.images.background import EditComparison, native_edit, psnr
+from insightedit.images.background import EditComparison, native_drawing, psnr
 from insightedit.images.picture_files import picture_address
 from insightedit.images.reading import Picture, PictureInput, read_picture, strips, to_rgb
 
@@ -103,7 +103,7 @@ def _unlocked(picture: Picture, evidence: EditComparison) -> np.ndarray:
     """(H, W, 3) uint8: what the model drew, in the picture's size."""
     drawn = np.empty((*picture.colour.shape[:2], 3), np.uint8)
     for rows in strips(picture.size):
-        drawn[rows] = np.rint(native_edit(picture, evidence, keep_detail=False, rows=rows))
+        drawn[rows] = np.rint(native_drawing(evidence, picture.size, rows))
     return drawn
 
 

@@ -16,7 +16,7 @@ from insightedit.images.background import (
     feather_width,
     find_mask,
     hidden_share,
-    native_edit,
+    native_drawing,
     native_map,
     native_mask,
     paste_edit,
@@ -107,7 +107,7 @@ class TestMask:
         evidence = evidence_of_square()
         assert evidence.mask[8:16, 8:16].all()
         assert evidence.mask.mean() < 0.25
-        assert not evidence.is_global
+        assert evidence.tone is None
 
     def test_nothing_is_found_in_noise(self):
         rng = np.random.default_rng(0)
@@ -128,7 +128,7 @@ class TestMask:
     def test_a_change_of_tone_is_everywhere(self, shift):
         ground = np.random.default_rng(0).uniform(70, 180, (64, 64, 3)).astype(np.float32)
         evidence = compute_edit_map(ground + shift, ground)
-        assert evidence.is_global
+        assert evidence.tone is not None
         assert evidence.mask.all()
 
     def test_specks_are_removed(self):
@@ -155,8 +155,7 @@ def test_change_of_tone_keeps_native_detail():
     edited, mask = paste_edit(picture, evidence, None, background_lock=True)
     assert mask.all()
     np.testing.assert_array_equal(edited.colour, fine + 40)
-    replaced = native_edit(picture, evidence, keep_detail=False)
-    np.testing.assert_allclose(replaced, 160, atol=1e-3)
+    np.testing.assert_allclose(native_drawing(evidence, picture.size), 160, atol=1e-3)
 
 
 class TestFeather:

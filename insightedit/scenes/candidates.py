@@ -19,6 +19,9 @@ def candidate_scenes(scene: Scene, edit: Edit, classes: tuple[str, ...], by_pict
     `by_picture`: a reference picture tells the new object, so that its tint can be missed too.
     """
     edits: dict[str, Edit] = {}
+    if edit.task == "decline":  # its name is of no class that can be drawn: something else is taken instead
+        edits = {f"wrong_object:{number}": Edit("remove", (number,)) for number in range(len(scene.objects))}
+        return {name: apply_edit(scene, wrong) for name, wrong in edits.items()}
     others = [number for number in range(len(scene.objects)) if edit.targets and number not in edit.targets]
     edits |= {f"wrong_object:{number}": replace(edit, targets=(number,)) for number in others}
     if len(edit.targets) > 1:

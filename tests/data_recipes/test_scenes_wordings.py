@@ -106,6 +106,9 @@ def test_declined_requests_leave_the_picture_and_say_why() -> None:
     assert 0.4 < len(absent) / len(found) < 0.7
     for sample in found:
         assert sample.task == "decline" and not sample.mask.any() and sample.target_scene == sample.scene
+        wrong = sample.candidates()
+        assert len(wrong) == 2 + len(sample.scene.objects), "whatever is there is taken away instead"
+        assert not any(np.array_equal(picture, sample.source) for picture in list(wrong.values())[2:])
         assert "{" not in sample.instruction and told.REFERENCE not in sample.instruction
     for sample in absent:
         assert sample.expressive_instruction == f"there is no {sample.edit.name}"

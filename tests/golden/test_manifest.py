@@ -23,7 +23,7 @@ from PIL import Image
 from tests.golden.test_scenes import digest
 
 MANIFEST = Path(__file__).parents[1] / "data" / "golden" / "scenes_oracle.json"
-SMALL = ["source.size=48", "source.count=3", "output.shard_size=2", "engine.workers=1"]
+SMALL = ["source.size=48", "source.count=4", "output.shard_size=2", "engine.workers=1"]
 OF_LIBRARIES = {"versions", "bytes", "sha256"}
 
 

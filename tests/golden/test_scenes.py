@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from insightedit.scenes import TASKS, SceneSampler, SubjectEditSampler, SubjectSampler
+from insightedit.scenes.scene import Edit
 
 SCENES = Path(__file__).parents[1] / "data" / "golden" / "scenes.json"
 SIZE = 64
@@ -52,13 +53,18 @@ def record(sample: Any) -> dict[str, Any]:
     return json.loads(json.dumps(found))
 
 
+def fits(edit: Edit, task: str, split: str) -> bool:
+    """Whether an edit is of a task; what is declined is a thing that is not there in training, and else anything."""
+    return edit.task == task and (task != "decline" or bool(edit.name) == (split == "train"))
+
+
 def draw() -> dict[str, dict[str, Any]]:
     """Two scenes of each task, one of the training split and one of another; pairs; and edits told by pictures."""
     out = {}
     for number, task in enumerate(TASKS):
         for split in ("train", ("val", "test")[number % 2]):
             sampler = SceneSampler(split, SIZE, seed=number, declines=float(task == "decline"))
-            index = next(i for i in range(200) if sampler[i].task == task)
+            index = next(i for i in range(200) if fits(sampler[i].edit, task, split))
             out[f"{split} {task} {number}/{index}"] = record(sampler[index])
     for number, one in enumerate(SceneSampler("test", SIZE).pair(3)):
         out[f"pair {number}"] = record(one)

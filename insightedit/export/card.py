@@ -239,7 +239,7 @@ def _photo_facts(found: dict[str, Any]) -> dict[str, list[str]]:
         f"quartiles {psnr['low']:.1f} and {psnr['high']:.1f}",
         f"requests outside of its world, or about things that are not there, left exactly as they were: "
         f"{_told(model['left_alone'])}",
-        f"of these, told so: {_told(model['said_so'])}",
+        f"of these, told so: {_told(model['said_so'])}; of all other requests: {_told(model['doubted'])}",
         f"requests that it could carry out, refused: {_told(model['wrongly_refused'])}",
     ]
     count, split = protocol["count"], protocol["split"]

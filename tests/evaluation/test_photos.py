@@ -277,6 +277,7 @@ def test_what_was_told_is_kept_beside_the_picture(folder: Path, tmp_path: Path) 
     assert read_said(tmp_path / "results" / "tone-000000.png") == said
     model = report.model
     assert (model.understood.value, model.right_degree.value, model.said_so.value) == (0.0, 0.0, 1.0)
+    assert (model.doubted.value, model.doubted.n, model.said_so.n) == (1.0, 8, 4)
     assert rows(report)["copy_source"].understood is None
     facts = next(record.facts for record in report.records if record.sample_id == "outside-000001")
     assert (facts["confidence"], facts["said_so"], facts["words"]) == (0.25, True, "i cannot do that")

@@ -71,7 +71,15 @@ def test_sharpness_stands_beside_the_ceiling_and_by_task(tmp_path) -> None:
 def test_numbers_on_photographs_come_from_their_report(tmp_path) -> None:
     rate = {"successes": 9, "n": 10, "value": 0.9, "low": 0.6, "high": 0.98}
     psnr = {"low": 31.0, "median": 33.26, "high": 35.0}
-    model = {"name": "model", "understood": rate, "success": rate, "psnr": psnr, "left_alone": rate, "said_so": None}
+    model = {
+        "name": "model",
+        "understood": rate,
+        "success": rate,
+        "psnr": psnr,
+        "left_alone": rate,
+        "said_so": None,
+        "doubted": rate,
+    }
     rows = [{**model, "wrongly_refused": {**rate, "value": 0.1}}, {"name": "copy_source", "psnr": psnr}]
     rows.append({"name": "nothing", "psnr": None})
     protocol = {"name": "photos_v1", "hash": "abc", "count": 20, "split": "test", "seed": 3}
@@ -82,7 +90,9 @@ def test_numbers_on_photographs_come_from_their_report(tmp_path) -> None:
     lines = facts["photographs"]
     assert lines[0].endswith("held out from training: 0.900 [0.600, 0.980], n = 10 (protocol abc)")
     assert "median 33.3 dB, quartiles 31.0 and 35.0" in lines[2]
-    assert lines[4] == "of these, told so: the model does not tell"
+    assert (
+        lines[4] == "of these, told so: the model does not tell; of all other requests: 0.900 [0.600, 0.980], n = 10"
+    )
     assert lines[5].endswith("refused: 0.100 [0.600, 0.980], n = 10")
     assert facts["photo_protocol"][0].startswith("photos_v1: 20 requests on 4 photographs of the split test")
     assert facts["photo_protocol"][2] == "controls on the same photographs: copy source 33.3 dB"

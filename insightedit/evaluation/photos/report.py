@@ -53,6 +53,7 @@ class PhotoRow:
     left_alone_by: Mapping[str, Rate]  # the same by kind, "outside" and "absent"
     same_file: Rate | None  # of these: every byte of the file, too; None where the editor writes no such files
     said_so: Rate | None  # of these: the editor says that it is not, or may not be, what was asked for
+    doubted: Rate | None  # of whole-picture requests and edits of scenes: it says so, too
     wrongly_refused: Rate | None  # whole-picture requests and edits of scenes: nothing was changed
     wrongly_refused_by: Mapping[str, Rate]  # the same by kind, "tone" and "scene"
     operations: Mapping[str, OperationRow]  # by operation
@@ -122,6 +123,7 @@ def _summarise(name: str, lines: Sequence[Mapping[str, Any]]) -> PhotoRow:
         detail=_quartiles(line["detail"] for line in tones),
         **{key: _rate(line[key] for line in declined) for key in ("left_alone", "same_file", "said_so")},
         left_alone_by=_by_kind(declined, "left_alone"),
+        doubted=_rate(line["said_so"] for line in doable),
         wrongly_refused=_rate(line["wrongly_refused"] for line in doable),
         wrongly_refused_by=_by_kind(doable, "wrongly_refused"),
         operations={

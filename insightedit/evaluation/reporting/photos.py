@@ -26,7 +26,7 @@ MEANING = {
     "dB": "of these: PSNR to the exact answer at the photograph's own size, 60 at most; median (quartiles)",
     "detail": "of these: gradient energy over the exact answer's: 1 as crisp, below blurred, above noisy; likewise",
     "left alone": "requests outside of its world, or about things that are not there: every value is the photograph's",
-    "said so": "of these: the editor says that it is not, or may not be, what was asked for",
+    "said so": "of these: the editor says that it is not, or may not be, what was asked for; in brackets: of others",
     "wrongly refused": "whole-picture requests and edits of scenes that came back as they were",
 }
 
@@ -62,12 +62,17 @@ def photo_rows_table(report: PhotoReport) -> Table:
     title = f"photos, {protocol.split} split, {protocol.count} requests, protocol {protocol.hash}"
     table = titled_table(title, [""], [f"{name} %" if name in RATES else name for name in MEANING])
     for row in report.rows:
-        understood = _rate(row.understood)
-        if row.right_degree is not None:
-            understood += f" [{100 * row.right_degree.value:.1f}]"
-        rates = map(_rate, (row.left_alone, row.said_so, row.wrongly_refused))
-        cells = (_rate(row.success), understood, _quartiles(row.psnr, 1), _quartiles(row.detail, 2), *rates)
-        table.add_row(row.name.replace("_", " "), *cells, style="bold" if row is report.model else None)
+        table.add_row(
+            row.name.replace("_", " "),
+            _rate(row.success),
+            _rate(row.understood, row.right_degree),
+            _quartiles(row.psnr, 1),
+            _quartiles(row.detail, 2),
+            _rate(row.left_alone),
+            _rate(row.said_so, row.doubted),
+            _rate(row.wrongly_refused),
+            style="bold" if row is report.model else None,
+        )
     return table
 
 
@@ -95,9 +100,12 @@ def operations_table(row: PhotoRow) -> Table:
     return table
 
 
-def _rate(value: Rate | None) -> str:
-    """Per cent with the interval in whole ones: there are many columns."""
-    return "-" if value is None else f"{100 * value.value:.1f} ({100 * value.low:.0f}-{100 * value.high:.0f})"
+def _rate(value: Rate | None, beside: Rate | None = None) -> str:
+    """Per cent with the interval in whole ones: there are many columns; another rate in brackets."""
+    if value is None:
+        return "-"
+    told = f"{100 * value.value:.1f} ({100 * value.low:.0f}-{100 * value.high:.0f})"
+    return told if beside is None else f"{told} [{100 * beside.value:.1f}]"
 
 
 def _quartiles(value: Quartiles | None, digits: int) -> str:

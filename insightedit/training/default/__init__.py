@@ -1,0 +1,1 @@
+"""The embedded default from nothing by one command, in the time that is given: `stages/default.sh`."""

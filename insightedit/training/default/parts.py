@@ -1,0 +1,168 @@
+"""The parts of the run: what each needs, its share of the time, its command, and where it keeps what it did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+FOREVER = 100_000_000  # steps: the clock ends a part
+COMPILED_FROM = 8.0  # minutes of a part on an accelerator; below, compiling costs more than it gives
+EVALUATED = {60.0: 600, 10.0: 200, 0.0: 60}  # minutes of the run -> scenes that its success is measured on
+RESULTS, MODEL, DRAFT = "results", "model", "draft"
+
+
+@dataclass(frozen=True)
+class World:
+    """One size of the embedded default: its miniatures and the words that make the stages fit them."""
+
+    miniature: str  # of `insightedit.miniatures.sizes`
+    pixels: int
+    stage_words: tuple[str, ...]
+
+
+_TINY_WORDS = (  # the overlay for tests, on bases of the run's own, whose UNet has learned to edit as `mini`'s
+    "comprehension.model=miniature:mini/llava",
+    "generation.model=miniature:mini/sd",
+    "generation.denoiser.model=miniature:mini/ip2p",
+    "generation.image_encoder=miniature:mini/clip",
+    "generation.prediction_type=sample",
+    "generation.source_prior=0.25",
+)
+WORLDS = {
+    "tiny": World("tiny", 32, ("--overlay", "tiny", *_TINY_WORDS)),
+    "64": World("mini", 64, ("--overlay", "mini")),
+    "128": World("mini128", 128, ("--overlay", "mini", "--overlay", "mini128")),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose and what the machine has."""
+
+    minutes: float  # wall clock of everything, all sessions together
+    runs: Path  # folder of all parts
+    size: str  # of WORLDS
+    cores: tuple[int, ...]  # numbers of the processor's cores
+    accelerator: str = ""  # its name; empty for none
+    lanes: int = 1  # parts that run side by side
+    workers: int = 0  # processes of each part that render
+    steps: int | None = None  # of each training part, in place of minutes
+    pack: Path | None = None  # further photographs
+    export: Path | None = None  # where the model folder goes, beside the results
+    shard_mb: float | None = None  # results also packed in files of so many MiB
+
+    @property
+    def bases(self) -> Path:
+        """Folder of the miniature base models."""
+        return self.runs / "bases"
+
+    @property
+    def results(self) -> Path:
+        """Folder of the model, its reports and the record."""
+        return self.runs / RESULTS
+
+    @property
+    def scenes(self) -> int:
+        """On how many scenes success is measured."""
+        if self.steps is not None:
+            return 4
+        return next(count for minutes, count in EVALUATED.items() if self.minutes >= minutes)
+
+
+Command = Callable[[Settings, float], list[str]]
+
+
+@dataclass(frozen=True)
+class PlannedPart:
+    """One part: a command of its own, in a process of its own."""
+
+    name: str
+    needs: tuple[str, ...]  # parts that have to be done before
+    share: float  # of the training time; 0: takes as long as it takes
+    seconds: float  # beside training: start, measuring, writing (two shared cores, docs/lab-notes.md)
+    command: Command  # (settings, minutes) -> module and its words
+    folder: Callable[[Settings], Path] | None = None  # with `log.jsonl` and `checkpoints`
+    extends: bool = False  # trains on when a finished run is given more minutes
+
+
+def _miniature(name: str, batch_on_accelerator: int, **how: object) -> PlannedPart:
+    def command(settings: Settings, minutes: float) -> list[str]:
+        words = ["insightedit.miniatures", name, "--size", WORLDS[settings.size].miniature]
+        words += ["--root", str(settings.bases), "--workers", str(settings.workers)]
+        if settings.steps is not None:
+            words += ["--steps", str(settings.steps), "--minutes", "0"]
+        else:
+            words += ["--steps", str(FOREVER), "--minutes", f"{minutes:.3f}"]
+        if settings.accelerator:
+            words += ["--batch-size", str(batch_on_accelerator)]
+            words += ["--compile"] * (minutes >= COMPILED_FROM)
+        return words
+
+    return PlannedPart(name, command=command, folder=lambda settings: settings.bases / ".train" / name, **how)  # type: ignore[arg-type]
+
+
+def _stage(number: int, **how: object) -> PlannedPart:
+    def folder(settings: Settings) -> Path:
+        return settings.runs / f"stage{number}"
+
+    def command(settings: Settings, minutes: float) -> list[str]:
+        words = [f"insightedit.stage{number}", "--recipe", "insightedit", *WORLDS[settings.size].stage_words]
+        words += [f"output_dir={folder(settings)}", f"data.num_workers={settings.workers}"]
+        if settings.steps is not None:
+            return [*words, f"train.max_steps={settings.steps}", "train.num_samples=0"]
+        # the rate falls to zero when the time is over; of more minutes later it begins anew, at what is then left
+        words += [f"train.max_steps={FOREVER}", f"train.total_minutes={minutes:.3f}"]
+        return [*words, "optim.schedule=cosine", "optim.warmup_steps=50"]
+
+    return PlannedPart(f"stage{number}", command=command, folder=folder, **how)  # type: ignore[arg-type]
+
+
+def _tokenizer(settings: Settings, minutes: float) -> list[str]:
+    size = WORLDS[settings.size].miniature
+    return ["insightedit.miniatures", "tokenizer", "--size", size, "--root", str(settings.bases)]
+
+
+def _draft(settings: Settings, minutes: float) -> list[str]:
+    return ["insightedit", "export", str(settings.runs / "stage3"), "-o", str(settings.runs / DRAFT), "--scenes", "0"]
+
+
+def _scenes(settings: Settings, minutes: float) -> list[str]:
+    words = ["insightedit", "eval", "scenes", "--model", str(settings.runs / DRAFT), "--count", str(settings.scenes)]
+    return [*words, "--out", str(settings.results / "scenes")]
+
+
+def _export(settings: Settings, minutes: float) -> list[str]:
+    words = ["insightedit", "export", str(settings.runs / "stage3"), "-o", str(settings.results / MODEL)]
+    return [*words, "--report", str(settings.results / "scenes" / "report.json")]
+
+
+PARTS = (
+    PlannedPart("tokenizer", (), 0, 15, _tokenizer),
+    _miniature("vision", 256, needs=("tokenizer",), share=9, seconds=15),
+    _miniature("vae", 128, needs=("tokenizer",), share=11, seconds=15),
+    _miniature("clip", 256, needs=("vision",), share=2, seconds=15),
+    _miniature("llava", 128, needs=("clip",), share=20, seconds=40),
+    _miniature("ip2p", 128, needs=("clip", "vae"), share=20, seconds=15),
+    _stage(1, needs=("llava", "ip2p"), share=14, seconds=20),
+    _stage(2, needs=("stage1",), share=2, seconds=20),
+    _stage(3, needs=("stage2",), share=40, seconds=20, extends=True),
+    PlannedPart("draft", ("stage3",), 0, 15, _draft),
+    PlannedPart("scenes", ("draft",), 0, 40, _scenes),
+    PlannedPart("export", ("scenes",), 0, 20, _export),
+)
+"""In the order in which they begin where several could. Shares are minutes of one run that went well: what learns late
+or slowly gets more. Two lanes are about equally long: vision, clip, llava beside vae, ip2p."""
+
+
+def planned_parts(settings: Settings) -> tuple[PlannedPart, ...]:
+    """The parts of this run."""
+    return PARTS
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """What the parts find in their environment."""
+    found = {"INSIGHTEDIT_MINIATURES": str(settings.bases.resolve()), "TOKENIZERS_PARALLELISM": "false"}
+    seen = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+    return found | seen | ({"INSIGHTEDIT_PHOTOS": str(settings.pack.resolve())} if settings.pack else {})

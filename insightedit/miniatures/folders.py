@@ -30,10 +30,10 @@ OLD_ROOT = Path("runs/foundation")  # where version 0.1 put them
 
 
 def find_miniature(model_id: str) -> str:
-    """The folder of `miniature:SIZE/PART`: SIZE tiny or mini, PART one of `MARKERS`; `foundation:` as 0.1 spelled it.
+    """The folder of `miniature:SIZE/PART`: SIZE one of SIZES, PART one of `MARKERS`; `foundation:` as 0.1 spelled it.
 
-    Tiny ones are built with random weights into the user's cache on first use; mini ones lie below
-    `$INSIGHTEDIT_MINIATURES`, or below `runs/miniatures/mini`. A FileNotFoundError says how to train what is not there.
+    Tiny ones are built with random weights into the user's cache on first use; the others lie below
+    `$INSIGHTEDIT_MINIATURES`, or below `runs/miniatures/SIZE`. A FileNotFoundError says how to train what is not there.
     """
     model_id = current_id(model_id)
     size, _, part = model_id.removeprefix(PREFIX).partition("/")
@@ -42,21 +42,21 @@ def find_miniature(model_id: str) -> str:
             f"{model_id!r} is not a miniature model: write {PREFIX}SIZE/PART with SIZE one of "
             f"{', '.join(sorted(SIZES))} and PART one of {', '.join(MARKERS)}"
         )
-    root = tiny_root() if size == TINY.name else mini_root()
+    root = tiny_root() if size == TINY.name else mini_root(size)
     if not (root / MARKERS[part]).is_file():
         command = "pixart" if part in INTERLEAVED else "all"
         raise FileNotFoundError(
             f"{model_id}: no model in {root / part}. Train the miniature base models with "
-            f"`python -m insightedit.miniatures {command} --size mini`, or set INSIGHTEDIT_MINIATURES to the folder "
+            f"`python -m insightedit.miniatures {command} --size {size}`, or set INSIGHTEDIT_MINIATURES to the folder "
             "that holds clip/, llava/, sd/ and the others."
         )
     return str(root / part)
 
 
-def mini_root() -> Path:
-    """`$INSIGHTEDIT_MINIATURES` if set (`$INSIGHTEDIT_FOUNDATION` counts, too), else `runs/miniatures/mini`."""
+def mini_root(size: str = MINI.name) -> Path:
+    """`$INSIGHTEDIT_MINIATURES` if set (`$INSIGHTEDIT_FOUNDATION` counts, too), else `runs/miniatures/SIZE`."""
     chosen = os.environ.get("INSIGHTEDIT_MINIATURES") or os.environ.get("INSIGHTEDIT_FOUNDATION")
-    return Path(chosen) if chosen else default_root(MINI.name)
+    return Path(chosen) if chosen else default_root(size)
 
 
 def default_root(size: str) -> Path:

@@ -1,11 +1,13 @@
-"""The two sizes of miniature base models, as plain numbers.
+"""The sizes of miniature base models, as plain numbers.
 
-`tiny` exists for tests: it builds in seconds with random weights. `mini` is what the embedded default is trained on.
+`tiny` exists for tests: it builds in seconds with random weights. `mini` is what the embedded default is trained on
+where there are processor cores alone, `mini128` the same at twice the side, for an accelerator. Both are exported in
+less than 48 MiB (docs/lab-notes.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -131,16 +133,29 @@ MINI = Size(
     image_size=64,
     patch_size=8,
     clip=ClipSize(Tower(192, 5, 6), Tower(192, 4, 6), text_positions=40, projection_dim=192, vocab_size=2048),
-    llava=LlavaSize(hidden_size=256, num_layers=4, num_heads=4, ffn_dim=512, vocab_size=1024),
+    llava=LlavaSize(hidden_size=256, num_layers=4, num_heads=4, ffn_dim=512, vocab_size=2048),
     vae=VaeSize("dc", latent_channels=16, block_out_channels=(64, 64, 128), layers_per_block=3, norm_num_groups=0),
     unet=UNetSize(
-        block_out_channels=(96, 192), layers_per_block=1, cross_attention=(False, True), heads=(3, 6), global_text=True
+        block_out_channels=(96, 160), layers_per_block=1, cross_attention=(False, True), heads=(3, 5), global_text=True
     ),
     reader=ReaderSize(Tower(192, 4, 6), Tower(192, 4, 6), Tower(192, 4, 6), num_queries=16, vocab_size=1024),
     pixart=PixartSize(num_layers=8, num_heads=4, head_dim=64, patch_size=2),
 )
 
-SIZES = {size.name: size for size in (TINY, MINI)}
+MINI128 = replace(
+    MINI,
+    name="mini128",
+    image_size=128,
+    unet=UNetSize(  # one grid more: the coarsest keeps its 8 x 8 cells
+        block_out_channels=(64, 96, 160),
+        layers_per_block=1,
+        cross_attention=(False, True, True),
+        heads=(2, 3, 5),
+        global_text=True,
+    ),
+)
+
+SIZES = {size.name: size for size in (TINY, MINI, MINI128)}
 
 
 def get_size(name: str) -> Size:

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from insightedit.miniatures.builders import build
-from insightedit.miniatures.sizes import MINI, TINY, get_size
+from insightedit.miniatures.sizes import MINI, MINI128, TINY, Size, get_size
 from insightedit.miniatures.tokenizer import small_corpus
 
 PICTURE = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3).astype(np.uint8)
@@ -112,18 +112,19 @@ def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert torch.equal(state, torch.random.get_rng_state()), "building moved the caller's random state"
 
 
-def test_mini_stays_within_the_embedded_defaults_budget(tmp_path: Path) -> None:
-    root = build("mini", tmp_path, corpus=small_corpus())
+@pytest.mark.parametrize(("size", "patches"), [(MINI, 64), (MINI128, 256)])
+def test_trained_sizes_stay_within_the_embedded_defaults_budget(tmp_path: Path, size: Size, patches: int) -> None:
+    root = build(size, tmp_path, corpus=small_corpus(), parts=("clip", "llava", "sd", "ip2p"))
     models = (
         UNet2DConditionModel.from_pretrained(root / "sd", subfolder="unet"),
         AutoModel.from_pretrained(str(root / "sd"), subfolder="vae"),
         LlavaForConditionalGeneration.from_pretrained(root / "llava"),
     )
     assert sum(p.numel() for model in models for p in model.parameters()) < 20_500_000
-    assert MINI.num_patches == 64
-    assert MINI.latent_factor == 4
+    assert size.num_patches == patches
+    assert size.latent_factor == 4
 
 
 def test_unknown_size_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown miniature size 'huge': choose one of mini, tiny"):
+    with pytest.raises(ValueError, match="unknown miniature size 'huge': choose one of mini, mini128, tiny"):
         get_size("huge")

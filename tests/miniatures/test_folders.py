@@ -51,7 +51,7 @@ def test_other_ranks_wait_for_rank_0(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("model_id", ["miniature:huge/llava", "miniature:tiny/vae", "miniature:tiny"])
 def test_unknown_size_or_part_names_the_known_ones(model_id: str) -> None:
-    with pytest.raises(ValueError, match=r"SIZE one of mini, tiny and PART one of clip, llava, sd, ip2p"):
+    with pytest.raises(ValueError, match=r"SIZE one of mini, mini128, tiny and PART one of clip, llava, sd, ip2p"):
         resolve_model_id(model_id)
 
 

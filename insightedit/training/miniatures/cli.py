@@ -39,7 +39,7 @@ app = typer.Typer(
     "Every command resumes where it was stopped; logs and checkpoints lie in ROOT/.train/PART.",
 )
 
-Size = Annotated[str, typer.Option(help="tiny (for tests) or mini (the embedded default's size).")]
+Size = Annotated[str, typer.Option(help="tiny (for tests), mini (the embedded default's size) or mini128.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of the models. Default: runs/miniatures/SIZE.")]
 Fresh = Annotated[bool, typer.Option(help="Forget an earlier run's checkpoint.")]
 Steps = Annotated[int | None, typer.Option(min=1, max=MAX_TRAINING_STEPS, help="Optimiser steps of the whole run.")]

@@ -18,7 +18,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from insightedit.miniatures.builders import text_tower
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.scenes import CLASSES, COLOURS
+from insightedit.scenes import COLOURS, Assets
 from insightedit.training.miniatures.loop import (
     VAL_COUNT,
     Part,
@@ -28,7 +28,7 @@ from insightedit.training.miniatures.loop import (
     to_clip_pixels,
 )
 
-CLASS_LABELS = {name: number for number, name in enumerate(CLASSES, start=1)}  # 0 is background
+CLASS_LABELS = {name: number for number, name in enumerate(Assets.embedded().seen_classes, start=1)}  # 0: background
 COLOUR_LABELS = {name: number for number, name in enumerate(COLOURS, start=1)}  # 0 is untinted or background
 BOX_SHARE = 0.42  # of an object's height, to each side of its centre: sprites rarely reach their boxes' corners
 MAX_LOGIT_SCALE = 4.6052  # ln 100, CLIP's own bound

@@ -11,7 +11,7 @@ SOURCES := insightedit data_recipes tests $(wildcard benchmarks notebooks) setup
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev edit test test-all golden lint types style check wheel miniatures train clean
+.PHONY: help venv dev edit test test-all golden lint types style check wheel miniatures default clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -67,8 +67,8 @@ wheel: .venv/.dev ## dist/*.whl
 miniatures: .venv/.dev ## train the miniature base models (hours on a CPU, resumable)
 	$(BIN)/python -m insightedit.miniatures all --size mini $(ARGS)
 
-train: miniatures ## train the embedded default's three stages on them (resumable)
-	PYTHON=$(BIN)/python stages/all.sh --overlay mini
+default: .venv/.dev ## train the embedded default from nothing: make default MINUTES=60 (resumable)
+	PYTHON=$(BIN)/python stages/default.sh $(ARGS)
 
 clean: ## remove caches and build products; runs/, out/ and .venv/ stay
 	rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .hypothesis

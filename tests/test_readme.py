@@ -100,6 +100,10 @@ def parse(line: str) -> None:
     elif words[0] == "pip":
         for extra in re.findall(r"\[(\w+)\]", line):
             assert re.search(rf'"{extra}"(: |\] = )\[', (ROOT / "setup.py").read_text("utf-8")), extra
+    elif words[0] == "stages/default.sh":
+        from insightedit.training.default.cli import read_settings
+
+        read_settings(words[1:])
     elif words[0].startswith("stages/"):
         assert os.access(ROOT / words[0], os.X_OK), words[0]
         number = re.search(r"stage(\d)\.sh", words[0])

@@ -93,7 +93,7 @@ def run_from_command_line(main: Callable[[], Any]) -> None:
         stop_processes()
 
 
-class _Parser(argparse.ArgumentParser):
+class OneSentenceParser(argparse.ArgumentParser):
     """Tells wrong usage in one sentence, as every other mistake."""
 
     def error(self, message: str) -> NoReturn:
@@ -103,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parse_arguments(number: int, argv: Sequence[str], description: str | None = None) -> argparse.Namespace:
     """The command line of a stage."""
-    parser = _Parser(
+    parser = OneSentenceParser(
         prog=f"python -m insightedit.stage{number}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

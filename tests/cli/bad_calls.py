@@ -730,6 +730,10 @@ RECIPE=nonsense stages/all.sh --overlay tiny => nonsense
 STAGES=7 stages/all.sh --overlay tiny => 7
 SIZE=nonsense stages/all.sh --overlay tiny => nonsense
 PYTHON=nowhere stages/all.sh --overlay tiny => nowhere
+MINUTES=soon stages/default.sh => minutes
+SIZE=65 stages/default.sh => 65
+PACK=nowhere stages/default.sh => nowhere
+stages/default.sh --nonsense => --nonsense
 PYTHON=nowhere stages/stage1.sh --overlay tiny => nowhere
 """
 

@@ -117,7 +117,7 @@ def script_cases() -> list:
     """Calls of the scripts in `stages`; those that get as far as the stage itself import torch."""
     found = []
     for words, named in bad_calls.calls(bad_calls.SCRIPTS):
-        is_slow = words.startswith(("stages/stage", "RECIPE=", "SIZE="))
+        is_slow = words.startswith(("stages/stage", "stages/default", "MINUTES=", "PACK=", "RECIPE=", "SIZE="))
         marks = [pytest.mark.slow] if is_slow else []
         found.append(pytest.param(words, named, id=words, marks=marks))
     return found

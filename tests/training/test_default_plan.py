@@ -12,7 +12,7 @@ import pytest
 from insightedit.miniatures.sizes import get_size
 from insightedit.training.default.cli import check_budget, main, plan_table, read_settings
 from insightedit.training.default.parts import WORLDS, PlannedPart, Settings, planned_parts, variables
-from insightedit.training.default.plan import Interval, length, make_plan, runs_alone, timetable
+from insightedit.training.default.plan import Span, length, make_plan, runs_alone, timetable
 from insightedit.training.default.results import check_export, run_record, split
 from insightedit.training.default.run import DefaultRun, lane_cores
 from insightedit.training.default.state import PLAN, PartState, RunState
@@ -39,12 +39,12 @@ class TestTimetable:
     def test_the_first_that_is_ready_takes_the_first_free_lane(self) -> None:
         lengths = {"a": 10.0, "b": 4.0, "c": 3.0, "d": 1.0}
         found = timetable(LADDER, lengths, lanes=2)
-        assert found == {"a": Interval(0, 10), "b": Interval(0, 4), "c": Interval(10, 13), "d": Interval(13, 14)}
+        assert found == {"a": Span(0, 10), "b": Span(0, 4), "c": Span(10, 13), "d": Span(13, 14)}
         assert length(LADDER, lengths, lanes=2) == 14
         assert length(LADDER, lengths, lanes=1) == 18
 
     def test_what_is_done_holds_nothing_up(self) -> None:
-        assert timetable(LADDER, {"c": 2.0, "d": 1.0}, lanes=1) == {"c": Interval(0, 2), "d": Interval(2, 3)}
+        assert timetable(LADDER, {"c": 2.0, "d": 1.0}, lanes=1) == {"c": Span(0, 2), "d": Span(2, 3)}
         assert length(LADDER, {}, lanes=2) == 0
 
 
@@ -213,7 +213,7 @@ class TestResults:
         checkpoint = tmp_path / "bases" / ".train" / "vae" / "checkpoints" / "step-000007"
         checkpoint.mkdir(parents=True)
         (checkpoint / "trainer.json").write_text('{"step": 7, "seconds": 120.0, "losses": {"loss": 0.5}}')
-        (checkpoint / "COMPLETE").touch()
+        (checkpoint / "COMPLETE").write_text("{}")
         (tmp_path / "bases" / ".train" / "vae" / "metrics.json").write_text('{"psnr": 28.5}')
         (tmp_path / "results" / "scenes").mkdir(parents=True)
         (tmp_path / "results" / "scenes" / "report.json").write_text('{"rows": [{"success": 1}, {}], "protocol": {}}')

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.live import Live
@@ -24,14 +23,9 @@ from insightedit.training.default.results import check_export, finish
 from insightedit.training.default.run import DefaultRun, Running
 from insightedit.training.default.state import RunState
 from insightedit.training.logging import LOG, read_log
+from insightedit.training.run import OneSentenceParser
 
 TELL_EVERY = 60.0  # seconds between two lines where the output is no terminal
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Refuse the command line in one sentence; argparse's own method, which prints several lines."""
-        raise ValueError(f"{message}; `{self.prog} --help` tells what it takes.")
 
 
 def _number(least: float) -> object:
@@ -55,7 +49,7 @@ def _count(least: int) -> object:
 
 def read_settings(argv: Sequence[str] | None = None) -> tuple[Settings, bool]:
     """What the command line and the machine say; and whether the plan is all that is wanted."""
-    parser = _Parser(prog="python -m insightedit.training.default", description=__doc__)
+    parser = OneSentenceParser(prog="python -m insightedit.training.default", description=__doc__)
     parser.add_argument("--minutes", type=_number(0.1), default=60.0, help="wall clock of everything (default: 60)")  # type: ignore[arg-type]
     parser.add_argument("--runs", type=Path, default=Path("runs/default"), help="folder (default: runs/default)")
     parser.add_argument(

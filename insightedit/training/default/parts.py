@@ -14,7 +14,7 @@ RESULTS, MODEL, DRAFT = "results", "model", "draft"
 
 
 @dataclass(frozen=True)
-class World:
+class DefaultSize:
     """One size of the embedded default: its miniatures and the words that make the stages fit them."""
 
     miniature: str  # of `insightedit.miniatures.sizes`
@@ -31,9 +31,9 @@ _TINY_WORDS = (  # the overlay for tests, on bases of the run's own, whose UNet 
     "generation.source_prior=0.25",
 )
 WORLDS = {
-    "tiny": World("tiny", 32, ("--overlay", "tiny", *_TINY_WORDS)),
-    "64": World("mini", 64, ("--overlay", "mini")),
-    "128": World("mini128", 128, ("--overlay", "mini", "--overlay", "mini128")),
+    "tiny": DefaultSize("tiny", 32, ("--overlay", "tiny", *_TINY_WORDS)),
+    "64": DefaultSize("mini", 64, ("--overlay", "mini")),
+    "128": DefaultSize("mini128", 128, ("--overlay", "mini", "--overlay", "mini128")),
 }
 
 
@@ -91,6 +91,7 @@ def _miniature(name: str, batch_on_accelerator: int, **how: object) -> PlannedPa
     def command(settings: Settings, minutes: float) -> list[str]:
         words = ["insightedit.miniatures", name, "--size", WORLDS[settings.size].miniature]
         words += ["--root", str(settings.bases), "--workers", str(settings.workers)]
+        words += ["--pack", str(settings.pack)] if settings.pack else []
         if settings.steps is not None:
             words += ["--steps", str(settings.steps), "--minutes", "0"]
         else:
@@ -110,8 +111,11 @@ def _stage(number: int, **how: object) -> PlannedPart:
     def command(settings: Settings, minutes: float) -> list[str]:
         words = [f"insightedit.stage{number}", "--recipe", "insightedit", *WORLDS[settings.size].stage_words]
         words += [f"output_dir={folder(settings)}", f"data.num_workers={settings.workers}"]
+        words += ["train.num_samples=0"]  # what it draws is looked at when it is measured
+        if settings.pack:
+            words += [f"data.sources=[{{kind: descriptions, split: train, pack: '{settings.pack}'}}]"]
         if settings.steps is not None:
-            return [*words, f"train.max_steps={settings.steps}", "train.num_samples=0"]
+            return [*words, f"train.max_steps={settings.steps}"]
         # the rate falls to zero when the time is over; of more minutes later it begins anew, at what is then left
         words += [f"train.max_steps={FOREVER}", f"train.total_minutes={minutes:.3f}"]
         return [*words, "optim.schedule=cosine", "optim.warmup_steps=50"]
@@ -133,6 +137,11 @@ def _scenes(settings: Settings, minutes: float) -> list[str]:
     return [*words, "--out", str(settings.results / "scenes")]
 
 
+def _photos(settings: Settings, minutes: float) -> list[str]:
+    words = ["insightedit", "eval", "photos", "--model", str(settings.runs / DRAFT), "--count", str(settings.scenes)]
+    return [*words, "--out", str(settings.results / "photos")]
+
+
 def _export(settings: Settings, minutes: float) -> list[str]:
     words = ["insightedit", "export", str(settings.runs / "stage3"), "-o", str(settings.results / MODEL)]
     return [*words, "--report", str(settings.results / "scenes" / "report.json")]
@@ -150,7 +159,8 @@ PARTS = (
     _stage(3, needs=("stage2",), share=40, seconds=20, extends=True),
     PlannedPart("draft", ("stage3",), 0, 15, _draft),
     PlannedPart("scenes", ("draft",), 0, 40, _scenes),
-    PlannedPart("export", ("scenes",), 0, 20, _export),
+    PlannedPart("photos", ("draft",), 0, 40, _photos),
+    PlannedPart("export", ("scenes", "photos"), 0, 20, _export),
 )
 """In the order in which they begin where several could. Shares are minutes of one run that went well: what learns late
 or slowly gets more. Two lanes are about equally long: vision, clip, llava beside vae, ip2p."""
@@ -163,6 +173,5 @@ def planned_parts(settings: Settings) -> tuple[PlannedPart, ...]:
 
 def variables(settings: Settings) -> dict[str, str]:
     """What the parts find in their environment."""
-    found = {"INSIGHTEDIT_MINIATURES": str(settings.bases.resolve()), "TOKENIZERS_PARALLELISM": "false"}
     seen = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    return found | seen | ({"INSIGHTEDIT_PHOTOS": str(settings.pack.resolve())} if settings.pack else {})
+    return {"INSIGHTEDIT_MINIATURES": str(settings.bases.resolve()), "TOKENIZERS_PARALLELISM": "false"} | seen

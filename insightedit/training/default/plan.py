@@ -12,20 +12,20 @@ HALVINGS = 60  # of the search for the common factor: far below a millisecond
 
 
 @dataclass(frozen=True)
-class Interval:
+class Span:
     """When a part runs, in seconds from now."""
 
     begin: float
     end: float
 
 
-def timetable(parts: Sequence[PlannedPart], lengths: Mapping[str, float], lanes: int) -> dict[str, Interval]:
+def timetable(parts: Sequence[PlannedPart], lengths: Mapping[str, float], lanes: int) -> dict[str, Span]:
     """When each part runs if the first that is ready takes the first free lane.
 
     `lengths` are seconds by name; parts that are needed and not among them are done already.
     """
     left = [part for part in parts if part.name in lengths]
-    found: dict[str, Interval] = {}
+    found: dict[str, Span] = {}
     free = [0.0] * lanes
     while left:
         ends = {name: interval.end for name, interval in found.items()}
@@ -35,7 +35,7 @@ def timetable(parts: Sequence[PlannedPart], lengths: Mapping[str, float], lanes:
         chosen = min(ready, key=lambda part: begins[part.name])  # the first in order of those that begin first
         lane = free.index(min(free))
         begin = begins[chosen.name]
-        found[chosen.name] = Interval(begin, begin + lengths[chosen.name])
+        found[chosen.name] = Span(begin, begin + lengths[chosen.name])
         free[lane] = found[chosen.name].end
         left.remove(chosen)
     return found
@@ -47,7 +47,7 @@ def length(parts: Sequence[PlannedPart], lengths: Mapping[str, float], lanes: in
 
 
 @dataclass(frozen=True)
-class Plan:
+class TimePlan:
     """What is left to do and how long it takes."""
 
     train: dict[str, float]  # seconds that each open part trains in all, earlier sessions included; 0 without training
@@ -57,7 +57,7 @@ class Plan:
 
 def make_plan(
     parts: Sequence[PlannedPart], used: Mapping[str, float], left: float, lanes: int, pace: float = 1.0
-) -> Plan:
+) -> TimePlan:
     """Share `left` seconds of wall clock out among the open `parts`.
 
     Every part trains `factor * share` seconds in all, `used` ones included; the factor is the largest with which the
@@ -78,7 +78,7 @@ def make_plan(
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if length(parts, costs(middle)[1], lanes) <= left else (low, middle)
-    return Plan(*costs(low), least)
+    return TimePlan(*costs(low), least)
 
 
 def runs_alone(part: PlannedPart, parts: Sequence[PlannedPart], unfinished: Collection[str]) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from insightedit.console import STOPPED, TERMINATED
 from insightedit.training.default import processes
 from insightedit.training.default.parts import PlannedPart, Settings, variables
-from insightedit.training.default.plan import Plan, make_plan, runs_alone
+from insightedit.training.default.plan import TimePlan, make_plan, runs_alone
 from insightedit.training.default.state import RunState, trained, used_seconds
 from insightedit.training.loop import UNFINISHED, stop_signals
 
@@ -31,7 +33,7 @@ class Running:
     began: float  # of the monotonic clock
     lane: int
     earlier: float  # seconds that it had trained before this start
-    ended: bool = False  # its time is over, it was asked to end
+    asked: Literal["", "time", "stop"] = ""  # why it was asked to end: its time is over, or all have to stop
 
 
 @dataclass
@@ -83,7 +85,7 @@ class DefaultRun:
             self.state.parts[part.name].status = "waiting"
         return True
 
-    def plan(self) -> Plan:
+    def plan(self) -> TimePlan:
         """What is left, shared out over the time that is left."""
         used = used_seconds(self.parts, self.settings, self.state.parts)
         pace, parts = self.pace(), []
@@ -106,12 +108,12 @@ class DefaultRun:
         context, kept, failed = processes.start_method(), 0.0, False
         with stop_signals() as asked:
             while True:
-                failed = self._collect(bool(asked.code)) or failed
+                failed = self._collect() or failed
                 if asked.code or failed:
                     for work in self.running.values():
-                        if not work.ended:
+                        if not work.asked:
                             processes.stop(work.process)
-                            work.ended = True
+                            work.asked = "stop"
                 else:
                     self._end_what_has_had_its_time()
                     self._start_what_can(context)
@@ -136,13 +138,8 @@ class DefaultRun:
             lane, state = min(free), self.state.parts[part.name]
             state.planned = self.plan().train[part.name]
             state.command = part.command(self.settings, state.planned / 60)
-            cores = lane_cores(self.settings.cores, lane, self.settings.lanes)
-            if not self.running and runs_alone(part, self.parts, unfinished):
-                cores = self.settings.cores
-            log = self.settings.runs / "logs" / f"{part.name}.log"
             earlier = used_seconds((part,), self.settings, self.state.parts)[part.name]
-            threads = min(len(cores), THREADS_BESIDE_ACCELERATOR) if self.settings.accelerator else len(cores)
-            place = processes.Place(log, cores, threads, variables(self.settings))
+            place = self._place(part, lane, alone=not self.running and runs_alone(part, self.parts, unfinished))
             process = processes.start(context, state.command, place)
             state.status = "running"
             self.running[part.name] = Running(process, time.monotonic(), lane, earlier)
@@ -150,17 +147,30 @@ class DefaultRun:
             length = f", {self.settings.steps} steps" if part.share and self.settings.steps else length
             self.tell(f"{self.seconds / 60:6.1f} min  {part.name}: begins{length}")
 
+    def _place(self, part: PlannedPart, lane: int, *, alone: bool) -> processes.Place:
+        """Cores and threads of a part: those of its lane, or all if nothing else will run."""
+        cores = self.settings.cores if alone else lane_cores(self.settings.cores, lane, self.settings.lanes)
+        threads = min(len(cores), THREADS_BESIDE_ACCELERATOR) if self.settings.accelerator else len(cores)
+        if hasattr(os, "getloadavg") and os.getloadavg()[0] > len(self.settings.cores) + 1:
+            # others work here, too: threads would wait for the one that has to share its core
+            cores, threads = self.settings.cores, 1
+        return processes.Place(self.log_of(part), cores, threads, variables(self.settings))
+
+    def log_of(self, part: PlannedPart) -> Path:
+        """What a part said."""
+        return self.settings.runs / "logs" / f"{part.name}.log"
+
     def _end_what_has_had_its_time(self) -> None:
         """Parts that have no clock of their own."""
         for part in self.parts:
             work = self.running.get(part.name)
-            if work is None or part.folder is not None or not part.share or work.ended:
+            if work is None or part.folder is not None or not part.share or work.asked:
                 continue
             if time.monotonic() - work.began > self.state.parts[part.name].planned - work.earlier + part.seconds:
                 processes.stop(work.process)
-                work.ended = True
+                work.asked = "time"
 
-    def _collect(self, asked: bool) -> bool:
+    def _collect(self) -> bool:
         """Take up what has ended; whether something failed."""
         failed = False
         for part in self.parts:
@@ -170,18 +180,18 @@ class DefaultRun:
             del self.running[part.name]
             state, taken, code = self.state.parts[part.name], time.monotonic() - work.began, work.process.exitcode
             state.seconds += taken
-            if code == 0 or (work.ended and not asked and not failed and code in SAVED):
+            if code == 0 or (work.asked == "time" and code in SAVED):
                 state.status = "done"
                 now = used_seconds((part,), self.settings, self.state.parts)[part.name] if part.folder else 0.0
                 self._beside.append((part.seconds, taken - max(0.0, now - work.earlier)))
                 self.tell(f"{self.seconds / 60:6.1f} min  {part.name}: done{self._numbers(part)}")
-            elif work.ended and code in SAVED:
+            elif work.asked and code in SAVED:
                 state.status = "stopped"
                 self.tell(f"{self.seconds / 60:6.1f} min  {part.name}: stopped, saved")
             else:
                 state.status, failed = "failed", True
-                log = self.settings.runs / "logs" / f"{part.name}.log"
-                self.tell(f"{part.name} failed (exit code {code}): {last_line(log)} All that it said: {log}. ")
+                log = self.log_of(part)
+                self.tell(f"{part.name} failed (exit code {code}): {last_line(log)} All that it said: {log}")
         return failed
 
     def _numbers(self, part: PlannedPart) -> str:

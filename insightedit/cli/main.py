@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from insightedit import __version__
-from insightedit.cli.models import export, import_, info, push
+from insightedit.cli.models import calibrate, export, import_, info, push
 from insightedit.cli.options import (
     Device,
     Force,
@@ -284,6 +284,7 @@ _group("eval", "insightedit.cli.eval", "Measure a model: `insightedit eval scene
 _group("doctor", "data_recipes.doctor.cli", "Find faults in a data set: `insightedit doctor data PATH`.")
 _group("data", "insightedit.cli.data", "See what a stage would see: `insightedit data preview RECIPE --stage 3`.")
 app.command(cls=Command)(export)
+app.command(cls=Command)(calibrate)
 app.command(cls=Command)(push)
 app.command("import", cls=Command)(import_)
 app.command(cls=Command)(info)

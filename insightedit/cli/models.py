@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from insightedit.console import MAX_TRAINING_STEPS, quiet_libraries
+from insightedit.cli.options import BatchSize, Device, SceneSeed
+from insightedit.console import MAX_SCENES, MAX_TRAINING_STEPS, progress_bar, quiet_libraries
+from insightedit.files import write_text
+from insightedit.hub.network import MODEL_INDEX
+
+CALIBRATED = {
+    "decided_right": "requests decided right",
+    "decided_right_ungated": "the same if all were drawn",
+    "left_alone": "of those that cannot be done, left alone",
+    "held_back": "of the edits that would have been right, held back",
+    "refused_wrongly": "of the requests that can be done, refused though drawing may have been right",
+}
 
 
 def export(
@@ -134,15 +146,60 @@ def import_(
     typer.echo(f"{output}  {system}, weights {dtype}")
 
 
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Model folder, as `insightedit export` writes it; changed in place.")],
+    count: Annotated[int, typer.Option(min=20, max=MAX_SCENES, help="Requests.")] = 400,
+    pack: Annotated[
+        Path | None, typer.Option(help="Folder of photographs that scenes stand on, beside the embedded ones.")
+    ] = None,
+    seed: SceneSeed = 0,
+    batch_size: BatchSize = 16,
+    device: Device = None,
+) -> None:
+    """Measure how sure a model has to be, and write that into its folder: below it nothing is drawn.
+
+    The model edits scenes of the split val, whose right answer is known; a quarter of the requests cannot be done. A
+    logistic model of a few signs (how sure it was of its words, whether it drew where they say, whether it knows the
+    request's words) becomes `confidence_calibration` of model_index.json. The threshold is the one that decides right
+    most often, as long as it holds back at most 5 % of the edits that would have been right.
+    """
+    if not (model / MODEL_INDEX).is_file():
+        raise ValueError(f"{model} holds no {MODEL_INDEX}: name a model folder on this machine.")
+    quiet_libraries()
+    from insightedit.evaluation.core.editing_methods import open_model
+    from insightedit.evaluation.scenes.calibration import calibrate_model
+    from insightedit.modeling.model_files import read_json
+
+    pipeline = open_model(str(model), device)
+    with progress_bar(count, "Asking") as advance:
+        options: dict[str, Any] = {"count": count, "seed": seed, "pack": pack, "batch_size": batch_size}
+        found = calibrate_model(pipeline, **options, progress=advance)
+    index = read_json(model / MODEL_INDEX) | {"confidence_calibration": found}
+    write_text(model / MODEL_INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+    for name, value in found["weights"].items():
+        typer.echo(f"weight of {name.replace('_', ' ')}: {value:g}")
+    for name in ("expected_calibration_error", "brier", "threshold"):
+        typer.echo(f"{name.replace('_', ' ')}: {found[name]:.3f}")
+    for name in ("decided_right", "decided_right_ungated", "left_alone", "held_back", "refused_wrongly"):
+        typer.echo(f"{CALIBRATED[name]}: {100 * found[name]:.1f} %")
+    typer.echo(f"{model / MODEL_INDEX}  calibrated on {found['data']}")
+
+
 def info(
     model: Annotated[str | None, typer.Option(help="Model folder. Default: the one that comes along.")] = None,
+    words: Annotated[bool, typer.Option("--words", help="Only list the words that the model was taught.")] = False,
 ) -> None:
-    """Print versions, devices and what the model says about itself."""
+    """Print versions, devices and what the model says about itself: what it can do, and what it refuses."""
     import torch
 
+    from insightedit.modeling.model_files import read_json
     from insightedit.pipelines.base import software_versions
-    from insightedit.pipelines.loading import describe_model
+    from insightedit.pipelines.loading import describe_model, find_model
 
+    if words:
+        index = read_json(Path(find_model(model)) / MODEL_INDEX)
+        typer.echo(index.get("known_words") or "nobody knows which: its language model was not taught by this package")
+        return
     devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     _print_facts({**software_versions(), "devices": "; ".join(devices)})
     try:

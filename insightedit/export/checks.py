@@ -163,7 +163,8 @@ def taught_words(run: Path) -> dict[str, Any]:
     refuses = {"refusals": REFUSALS} if speaks and any(source.kind in DECLINING for source in sources) else {}
     if start.is_file():
         told = json.loads(start.read_text(encoding="utf-8"))
-        return {name: told[name] for name in ("known_words", "lowercase_instructions") if name in told} | refuses
+        kept = ("known_words", "lowercase_instructions", "refusals")
+        return {name: told[name] for name in kept if name in told} | refuses
     reads = configs[0].comprehension
     if not all(getattr(reads, name).startswith(PREFIX) for name in reads.base_models):
         return {}

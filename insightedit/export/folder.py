@@ -160,7 +160,7 @@ def export_editor(
             stored["language_model"] = f"peft adapter on {shown(base)}"
         for_training = {"text_encoder": copy_of(editor.text_encoder, dtype), "tokenizer": editor.tokenizer}
     pipeline = pipeline_from_editor(editor, config, dtype, **replaced)
-    pipeline.register_to_config(**(taught or {}))
+    pipeline.register_to_config(**{k: value for k, value in (taught or {}).items() if k in pipeline._settings})
     for name, part in pipeline.components.items():
         checks.check_finite(name, part if isinstance(part, torch.nn.Module) else None, dtype)
     facts = {**stored, **(card or {})}

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from insightedit.hub.network import FACTS, HUB_ID, fetch_model
+from insightedit.images.tones import OPERATIONS
 from insightedit.modeling.devices import find_device
 from insightedit.modeling.model_files import read_json
 from insightedit.pipelines.edit import InsightEditPipeline
 from insightedit.pipelines.interleaved import InterleavedEditPipeline
 from insightedit.pipelines.model_folder import INDEX, check_model_folder, pipeline_class
+from insightedit.pipelines.understanding import Calibration
+from insightedit.pipelines.warnings import split_words
+from insightedit.scenes.assets import Assets
+from insightedit.scenes.scene import TASKS
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "default"
 
@@ -95,6 +101,7 @@ def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
         "steps": str(index["default_num_inference_steps"]),
         "guidance": f"{index['default_guidance_scale']} text, {index['default_image_guidance_scale']} image",
     }
+    facts |= _abilities(index)
     card = folder / "README.md"
     if card.is_file():
         stated = re.search(r"^license: (.+)$", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
@@ -103,6 +110,35 @@ def describe_model(model: str | os.PathLike | None = None) -> dict[str, str]:
         facts |= _told(read_json(folder / FACTS))
     # for a terminal: a folder from elsewhere may hold control characters
     return {name: "".join(c if c.isprintable() else " " for c in value) for name, value in facts.items()}
+
+
+def _abilities(index: Mapping[str, Any]) -> dict[str, str]:
+    """What settings say that a model can do, and what it does with all else."""
+    facts, known = {}, (index["known_words"] or "").split()
+    if known:  # of scenes, then
+
+        def taught(names: Iterable[str]) -> str:
+            return ", ".join(name for name in names if set(split_words(name)) <= set(known))
+
+        facts |= {
+            "tasks": ", ".join(task for task in TASKS if task != "decline"),
+            "things": taught(Assets.embedded().classes),
+            "operations": taught(OPERATIONS) + " (of the whole picture)",
+            "words": f"{len(known)}: `insightedit info --words` lists them",
+        }
+    if refusals := index.get("refusals"):
+        begin = " or ".join(f'"{one} ..."' for one in refusals.split("|"))
+        facts["refusals"] = f"what it answers with {begin} is not drawn"
+    else:
+        facts["refusals"] = "none: it makes something of every request"
+    if (found := Calibration.of(index.get("confidence_calibration"))) is None:
+        facts["confidence"] = "not calibrated (`insightedit calibrate`): nothing is held back for it"
+    else:
+        shares = {"decided_right": "of the requests decided right", "held_back": "of the right edits held back"}
+        rates = [f"{100 * found.facts[name]:.1f} % {told}" for name, told in shares.items() if name in found.facts]
+        told = ", ".join([f"below {found.threshold:.2f} nothing is drawn", *rates])
+        facts["confidence"] = f"{told} (calibrated on {found.facts.get('data', 'what nobody noted')})"
+    return facts
 
 
 def _told(export: dict[str, Any]) -> dict[str, str]:

@@ -340,6 +340,42 @@ def test_info(run, tiny_folder):
     assert str(tiny_folder) in result.output.replace("\n", "")
 
 
+def test_info_tells_what_a_model_can_do(run, tiny_folder, tmp_path):
+    from insightedit.pipelines.loading import describe_model
+
+    told = describe_model()
+    assert told["refusals"] == "none: it makes something of every request"
+    assert told["confidence"].startswith("not calibrated")
+    assert "nobody knows which" in run("info", "--words").stdout
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text())
+    found = {
+        "weights": {},
+        "bias": 0.0,
+        "threshold": 0.25,
+        "data": "9 scenes",
+        "decided_right": 0.5,
+        "held_back": 0.04,
+    }
+    index |= {
+        "known_words": "a dog darker cat the",
+        "refusals": "there is no|i cannot",
+        "confidence_calibration": found,
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    told = describe_model(folder)
+    assert told["tasks"] == "remove, replace, recolour, add, resize, photometric"
+    assert set(told["things"].split(", ")) == {"cat", "dog"}
+    assert told["operations"] == "darker (of the whole picture)"
+    assert told["words"].startswith("5: ")
+    assert told["refusals"] == 'what it answers with "there is no ..." or "i cannot ..." is not drawn'
+    assert told["confidence"] == (
+        "below 0.25 nothing is drawn, 50.0 % of the requests decided right, 4.0 % of the right edits held back "
+        "(calibrated on 9 scenes)"
+    )
+    assert run("info", "--words", "--model", folder).stdout == "a dog darker cat the\n"
+
+
 def test_info_without_default_model(run, monkeypatch, tmp_path):
     from insightedit.pipelines import loading
 

@@ -238,6 +238,11 @@ class TestTaughtWords:
     def test_an_export_of_other_words_names_none(self, taught, override):
         assert taught(override) == {}
 
+    def test_a_model_that_goes_on_refuses_as_before(self, taught, tmp_path):
+        said = {"refusals": "there is no|i cannot do that"}
+        (tmp_path / "model_index.json").write_text(json.dumps(said))
+        assert taught(f"init_from={tmp_path}", "data.sources=[{kind: scenes}]") == said
+
     def test_a_model_that_goes_on_keeps_its_words(self, taught, tmp_path):
         told = taught(f"init_from={DEFAULT_MODEL}", f"comprehension.model={DEFAULT_MODEL}/mllm")
         assert told == {"known_words": " ".join(sorted(KNOWN)), "lowercase_instructions": True}

@@ -189,7 +189,8 @@ class EditPipeline(FolderPipeline):
                     drawn += [reading.read_picture(np.rint(one).astype(np.uint8)) for one in pixels]
                 else:  # compared with the source as the autoencoder brings it back
                     back = [reading.tensor_to_pixels(one) for one in decode(self.vae, source)]
-                    told = [tells_whole_picture(text, self.config["known_words"]) for text in read.expressive]
+                    words = [one and one.text for one in said]
+                    told = [tells_whole_picture(text, self.config["known_words"]) for text in words]
                     compared = zip(pixels, back, told, strict=True)
                     evidence += [compute_edit_map(one, of, call["mask_threshold"], all_) for one, of, all_ in compared]
         self.maybe_free_model_hooks()

@@ -41,6 +41,17 @@ def report(tmp_path) -> Path:
     return path
 
 
+@pytest.fixture
+def photo_report(tmp_path) -> Path:
+    """What `insightedit eval photos` writes, as far as a card reads it."""
+    protocol = {"hash": "def", "name": "photos_v1", "count": 10, "split": "test", "seed": 0}
+    row = {"name": "model", "psnr": {"low": 31.0, "median": 33.0, "high": 35.0}}
+    row |= dict.fromkeys(("understood", "success", "left_alone", "said_so", "doubted", "wrongly_refused"), RATE)
+    path = tmp_path / "photos.json"
+    path.write_text(json.dumps({"protocol": protocol, "rows": [row, {**row, "name": "copy_source"}]}))
+    return path
+
+
 def empty_fields(text: str) -> list[str]:
     """Everything in a card that is there and says nothing."""
     _, header, body = text.split("---\n", 2)
@@ -73,17 +84,26 @@ def test_empty_fields_are_found():
     ],
     ids=["plain", "adapter", "measured"],
 )
-def test_no_field_is_empty(tiny_runs, tmp_path, report, stage, options):
+def test_no_field_is_empty(tiny_runs, tmp_path, report, photo_report, stage, options):
     if options.get("report"):
-        options = {**options, "report": report}
+        options = {**options, "report": [report, photo_report]}
     folder = export_run(tiny_runs / f"stage{stage}", tmp_path / "m", **options)
     text = (folder / "README.md").read_text()
     assert empty_fields(text) == []
     assert text.count(" steps of 2 samples from ") == stage
-    for section in ("Facts", "Training", "Data", "Measured skill", "Base models and licences", "Limits"):
+    for section in (
+        "Facts",
+        "Training",
+        "Data",
+        "Measured skill",
+        "On photographs",
+        "Base models and licences",
+        "Limits",
+    ):
         assert f"\n## {section}\n" in text
     assert "scenes, split train: scenes drawn by this package" in text
-    assert ("How it was measured" in text) == ("report" in options)
+    assert text.count("How it was measured") == (2 if "report" in options else 0)
+    assert ("at the photograph's own size: median 33.0 dB" in text) == ("report" in options)
     picture = re.search(r"!\[.+\]\((.+)\)", text)
     assert bool(picture) == ("samples" in options) == (folder / "samples.png").is_file()
 
@@ -93,6 +113,7 @@ def test_a_card_without_any_facts_says_so(tiny_folder):
     assert empty_fields(text) == []
     assert text.count("Not stated.") == 3
     assert "Not measured. `insightedit eval scenes --model " in text
+    assert "Not measured. `insightedit eval photos --model " in text
 
 
 def test_the_cards_code_runs(tiny_runs, tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ EXACT = {
 
 PHOTOS = {
     **{"success": "higher", "understood": "higher", "right_degree": "higher", "psnr": "higher", "progress": "higher"},
-    **{"detail": "n/a", "left_alone": "higher", "said_so": "higher", "wrongly_refused": "lower"},
+    **{"detail": "higher", "left_alone": "higher", "said_so": "higher", "wrongly_refused": "lower"},
 }  # metric of photographs -> which of its ends is good
 
 _ALL = (

@@ -48,7 +48,7 @@ class PhotoRow:
     psnr: Quartiles | None  # dB to the exact answer, at the photograph's own size; 60 at most
     capped: int  # answers that are exact
     progress: float | None  # mean, -1..1, see `insightedit.evaluation.scenes.metrics`
-    detail: Quartiles | None  # gradient energy over the exact answer's: 1 as crisp, below blurred, above noisy
+    detail: Quartiles | None  # share of the exact answer's gradient energy that is there: 1 as crisp, below blurred
     left_alone: Rate | None  # requests to be declined: every value is the photograph's
     left_alone_by: Mapping[str, Rate]  # the same by kind, "outside" and "absent"
     same_file: Rate | None  # of these: every byte of the file, too; None where the editor writes no such files

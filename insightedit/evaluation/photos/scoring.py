@@ -112,6 +112,6 @@ def _tone_scores(
         "psnr": psnr,
         "capped": psnr >= metrics.PSNR_CAP,
         "progress": progress,
-        "detail": drawn / wanted if wanted else None,
+        "detail": min(1.0, drawn / wanted) if wanted else None,
         "verdict": "success" if success else wrong,
     }

@@ -24,7 +24,7 @@ MEANING = {
     "success": "whole-picture requests: nearest of all operations to the right one, at least half way there; 95 % CI",
     "understood": "of these: the editor's own words name the right operation; in brackets: its degree, too",
     "dB": "of these: PSNR to the exact answer at the photograph's own size, 60 at most; median (quartiles)",
-    "detail": "of these: gradient energy over the exact answer's: 1 as crisp, below blurred, above noisy; likewise",
+    "detail": "of these: how much of the exact answer's gradient energy is there: 1 as crisp, below blurred; likewise",
     "left alone": "requests outside of its world, or about things that are not there: every value is the photograph's",
     "said so": "of these: the editor says that it is not, or may not be, what was asked for; in brackets: of others",
     "wrongly refused": "whole-picture requests and edits of scenes that came back as they were",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Autoencoder = AutoencoderKL | AutoencoderDC | AutoencoderTiny
 
+TOLERANCE = 2e-3  # of the weights of two autoencoders, of which one may have been rounded to float16 or bfloat16
 SD_SCALE = 0.18215  # of Stable Diffusion 1 and 2, in whose scaled latents their tiny stand-in speaks
 
 
@@ -71,6 +72,22 @@ def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
         pixels = vae.decode(latents.to(vae.dtype) / scale).sample  # undoes `encode_target`
     check_finite(pixels, "the autoencoder's picture")
     return pixels.float().clamp(-1, 1)  # decoders overshoot at edges
+
+
+def encode_alike(one: Autoencoder, other: Autoencoder) -> bool:
+    """Whether two autoencoders speak the same latents, up to rounding to half precision; decoders may differ.
+
+    A decoder may be sharpened later (`python -m insightedit.miniatures sharpen`): what latents mean stays the same.
+    """
+    first, second = (
+        {name: weight for name, weight in vae.state_dict().items() if not name.startswith("decoder.")}
+        for vae in (one, other)
+    )
+    return first.keys() == second.keys() and all(
+        weight.shape == second[name].shape
+        and torch.allclose(weight.float(), second[name].float().to(weight.device), rtol=TOLERANCE, atol=TOLERANCE)
+        for name, weight in first.items()
+    )
 
 
 def check_finite(values: Tensor, what: str) -> None:

@@ -12,11 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from insightedit.bridging.bridge import nested_settings
+from insightedit.generation.autoencoder import encode_alike
 from insightedit.hub.network import CONFIG, HUB_ID, MODEL_INDEX
 from insightedit.modeling.model_files import read_json
 from insightedit.modeling.pretrained import load_pretrained
@@ -45,7 +45,6 @@ FREE = (
     "place_head",
     "image_tokens",
 )  # of them: no weight means something else, or its shape tells
-TOLERANCE = 2e-3  # of two autoencoders, of which one may have been rounded to float16 or bfloat16
 
 
 def is_model(folder: str | Path) -> bool:
@@ -138,17 +137,11 @@ def load_model_weights(editor: Editor, folder: str | Path) -> dict[str, Tensor]:
     The stage's editor tells which parts are wanted, and is left as it is.
     """
     folder, weights = Path(folder), {}
-    if editor.vae is not None:
-        theirs, ours = _load_part(editor.vae, folder, "vae").state_dict(), editor.vae.state_dict()
-        if theirs.keys() != ours.keys() or not all(
-            value.shape == ours[name].shape
-            and torch.allclose(value.float(), ours[name].float().to(value.device), rtol=TOLERANCE, atol=TOLERANCE)
-            for name, value in theirs.items()
-        ):
-            raise StageError(
-                f"{folder} draws on another autoencoder than generation.model gives: name the base model that it was "
-                "trained on (its README.md lists it) as generation.model."
-            )
+    if editor.vae is not None and not encode_alike(_load_part(editor.vae, folder, "vae"), editor.vae):
+        raise StageError(
+            f"{folder} draws on another autoencoder than generation.model gives: name the base model that it was "
+            "trained on (its README.md lists it) as generation.model."
+        )
     parts = {"bridge": editor.bridge} | ({editor.denoiser_part: editor.denoiser} if editor.denoiser_part else {})
     for name, part in parts.items():
         held = _load_part(part, folder, name)

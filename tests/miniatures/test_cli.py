@@ -50,6 +50,25 @@ def test_a_stopped_part_says_how_to_go_on_and_then_finishes(tmp_path: Path) -> N
     assert (tmp_path / ".train" / "vae" / "log.jsonl").is_file()
 
 
+def test_the_decoder_is_sharpened_by_one_command(tmp_path: Path) -> None:
+    given = [
+        "sharpen",
+        "--size",
+        "tiny",
+        "--root",
+        str(tmp_path),
+        "--steps",
+        "1",
+        "--batch-size",
+        "2",
+        "--workers",
+        "0",
+    ]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert "sharpen: trained, 1 steps" in done.output and "crispness" in done.output
+
+
 def test_tokenizer_command_writes_folders_that_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["tokenizer", "--size", "tiny", "--root", str(tmp_path)])
     assert result.exit_code == 0, result.output

@@ -20,7 +20,7 @@ from insightedit.miniatures.builders import build_vae
 from insightedit.miniatures.sizes import TINY, VaeSize
 from insightedit.scenes import CLASSES
 from insightedit.scenes.scene import Background, Scene, SceneObject
-from insightedit.training.miniatures import clip, editing, llava, loop, sd
+from insightedit.training.miniatures import clip, editing, llava, loop, sd, sharpen
 from insightedit.training.miniatures.loop import TrainOptions, train_part
 from tests.miniatures.fakes import Squares
 
@@ -34,6 +34,7 @@ PARTS = {
     "sd": sd.SdPart,
     "ip2p": editing.Ip2pPart,
     "pixart": editing.PixartPart,
+    "sharpen": sharpen.SharpenPart,
 }
 METRICS = {
     "vision": {"class_accuracy", "colour_accuracy"},
@@ -43,6 +44,7 @@ METRICS = {
     "sd": {"val_error", "val_error_null"},
     "ip2p": {"val", "val_null", "val_place", "val_null_place"},
     "pixart": {"val", "val_null", "val_place", "val_null_place"},
+    "sharpen": {"psnr", "crispness"},
 }
 
 
@@ -53,6 +55,7 @@ def _few_held_out_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sd, "VAL_PICTURES", 16)
     monkeypatch.setattr(editing, "VAL_PAIRS", 16)
     monkeypatch.setattr(llava, "GREEDY_COUNT", 3)
+    monkeypatch.setattr(sharpen, "VAL_SCENES", 8)
 
 
 @pytest.fixture

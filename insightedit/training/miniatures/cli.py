@@ -2,6 +2,7 @@
 
 python -m insightedit.miniatures all --size mini
 python -m insightedit.miniatures vae --size mini --root runs/miniatures/mini --minutes 8
+python -m insightedit.miniatures sharpen --editor runs/insightedit/stage3/model
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ PARTS = {
     "sd": "sd:SdPart",
     "ip2p": "editing:Ip2pPart",
     "pixart": "editing:PixartPart",
+    "sharpen": "sharpen:SharpenPart",
 }
 ORDER = ("vision", "clip", "vae", "llava", "sd", "ip2p")
-DRAWS_LATENTS = ("sd", "ip2p", "pixart")  # what they learn is worth nothing on another autoencoder
+DRAWS_LATENTS = ("sd", "ip2p", "pixart", "sharpen")  # what they learn is worth nothing on another autoencoder
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -67,14 +69,19 @@ def tokenizer(size: Size = "mini", root: Root = None, fresh: Fresh = False) -> N
     _ensure_built(size, _root(size, root), fresh=fresh)
 
 
+Minutes = Annotated[float | None, MINUTES]
+BatchSize = Annotated[int | None, typer.Option(min=2, max=MAX_BATCH, help="Pictures a step.")]
+PeakRate = Annotated[float | None, typer.Option(min=1e-9, max=1, callback=finite, help="Peak learning rate.")]
+
+
 def _train_command(name: str, text: str) -> None:
     def command(
         size: Size = "mini",
         root: Root = None,
         steps: Steps = None,
-        minutes: Annotated[float | None, MINUTES] = None,
-        batch_size: Annotated[int | None, typer.Option(min=2, max=MAX_BATCH, help="Pictures a step.")] = None,
-        lr: Annotated[float | None, typer.Option(min=1e-9, max=1, callback=finite, help="Peak learning rate.")] = None,
+        minutes: Minutes = None,
+        batch_size: BatchSize = None,
+        lr: PeakRate = None,
         workers: Workers = 1,
         pack: Pack = None,
         stop_after: Annotated[int | None, STOP] = None,
@@ -95,6 +102,36 @@ _train_command("llava", "Train LLaVA on captions, questions, instructions and re
 _train_command("sd", "Train the text-to-image UNet (after clip and vae).")
 _train_command("ip2p", "Train the editing UNet that the stages start from, and sd's text tower along (after sd).")
 _train_command("pixart", "Train the transformer that recipe mige's miniature starts from, and its T5 (after vae).")
+
+
+@app.command(cls=Command)
+def sharpen(
+    size: Size = "mini",
+    root: Root = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch_size: BatchSize = None,
+    workers: Workers = 1,
+    pack: Pack = None,
+    fresh: Fresh = False,
+    threads: Threads = None,
+    editor: Annotated[
+        Path | None,
+        typer.Option(help="Model folder of an editor trained on this autoencoder: sharpen what it draws, too."),
+    ] = None,
+    scenes: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Scenes that it draws, once; kept until --fresh.")
+    ] = 2000,
+) -> None:
+    """Sharpen the autoencoder's decoder (after vae; with --editor, after stage 3; then export again)."""
+
+    def prepare(part: Any, folder: Path) -> None:
+        if editor is not None:
+            with Console().status(f"{editor} draws {scenes} scenes"):
+                part.draw(editor, folder, scenes)
+
+    given = {"steps": steps, "minutes": minutes, "workers": workers, "prepare": prepare}
+    _train("sharpen", size, _root(size, root), batch_size, fresh, threads, pack, given)
 
 
 @app.command(name="all")
@@ -155,6 +192,8 @@ def _train(
     kind = _part_class(name)
     part = kind(root, *scene_samplers(get_size(size).image_size, pack, kind.declines), batch_size)
     part.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if prepare := given.pop("prepare", None):
+        prepare(part, folder)
     options = replace(part.options, **{key: value for key, value in given.items() if value is not None})
     options = replace(options, minutes=options.minutes or None)  # 0: steps alone
     done, metrics = train_part(part, folder, options)

@@ -108,6 +108,7 @@ class TrainOptions:
     lr: float = 1e-3  # peak
     warmup_steps: int = 50
     weight_decay: float = 0.01  # on matrices and kernels only
+    betas: tuple[float, float] = (0.9, 0.99)  # of Adam's averages
     ema_decay: float | None = None  # of the average that is evaluated and exported; None for the weights themselves
     save_minutes: float = 2.0  # between two checkpoints
     save_steps: int = 1_000_000  # likewise; whichever comes first
@@ -175,7 +176,7 @@ def train_part(part: Part, folder: str | Path, options: TrainOptions) -> tuple[R
     """
     folder = Path(folder)
     config = Config(
-        optim=OptimConfig(lr=options.lr, betas=[0.9, 0.99], weight_decay=options.weight_decay),
+        optim=OptimConfig(lr=options.lr, betas=list(options.betas), weight_decay=options.weight_decay),
         train=TrainConfig(
             max_steps=options.steps,
             batch_size=part.batch_size,

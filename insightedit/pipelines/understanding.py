@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 CELL_MARGIN = 0.1  # of the side: objects are wider than the ninth of the picture that they are told to stand in
 MAX_REFUSALS = 1000  # characters of the setting
-_WHOLE = re.compile(r"make the whole picture\b")
 _PLACE = re.compile("|".join(sorted(map(re.escape, PLACES.values()), key=len, reverse=True)))  # longest first
 _ABSENT = re.compile(r"there (?:is|are) no (.+)")
 
@@ -139,9 +138,15 @@ def is_refusal(said: str | None, refusals: str | None) -> bool:
     return any(words[: len(start)] == start for start in map(split_words, (refusals or "").split("|")) if start)
 
 
-def is_whole_picture(said: str) -> bool:
-    """Whether a sentence of the form that this package teaches is about the whole picture."""
-    return _WHOLE.match(said) is not None
+def tells_whole_picture(told: str | None, known_words: str | None) -> bool | None:
+    """Whether the language model says that it changes the whole picture; None where its words do not tell.
+
+    Models of our own data have a list of their words, and name an object or the whole picture; of others' words, only
+    the latter is sure.
+    """
+    if told is not None and "whole picture" in told.lower():
+        return True
+    return False if told and known_words is not None else None
 
 
 def agreement(said: str, evidence: EditComparison) -> float:
@@ -153,7 +158,7 @@ def agreement(said: str, evidence: EditComparison) -> float:
     1 for an even change, 1/9 for one in a single ninth. It is 0 where nothing was drawn, or no place is named.
     """
     edit_map, side = evidence.edit_map.astype(np.float64), evidence.edit_map.shape[0]
-    if is_whole_picture(said):
+    if tells_whole_picture(said, None):
         edges = np.linspace(0, side, 4).round().astype(int)[:3]
         sums = np.add.reduceat(np.add.reduceat(edit_map, edges, axis=0), edges, axis=1)
         total = np.square(sums).sum()

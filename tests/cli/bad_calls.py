@@ -63,6 +63,7 @@ insightedit edit photo.png "make it red" --mask pipe.png => pipe.png
 insightedit edit photo.png "make it red" --mask loop.png => loop.png
 insightedit edit photo.png "make it red" --mask small_mask.png --model <MODEL> => mask | 5 x 5
 insightedit edit photo.png "make it red" --mask mask.png --no-background-lock --model <MODEL> => mask
+insightedit edit photo.png "make it red" --force --strict => --force | --strict
 insightedit edit photo.png "make it red" --reference missing.png => missing.png
 insightedit edit photo.png "make it red" --reference cut.png => cut.png
 insightedit edit photo.png "make it red" --reference photo.png --reference photo.png --model <MODEL> => reference
@@ -116,6 +117,12 @@ insightedit edit "draw a dog" -o no/out.png => no
 """
 
 MODELS = """
+insightedit calibrate => model
+insightedit calibrate missing => missing | model_index.json
+insightedit calibrate full => full
+insightedit calibrate <MODEL> --count 3 => count | 3
+insightedit calibrate <MODEL> --count 20 --pack missing => missing
+insightedit calibrate <MODEL> --count 20 => writes nothing before it edits
 insightedit export => run
 insightedit export missing -o out => missing
 insightedit export photo.png -o out => photo.png

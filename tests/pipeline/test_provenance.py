@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from insightedit.images.provenance import Provenance, check_output, save_picture
+from insightedit.images.picture_files import file_format
+from insightedit.images.provenance import Provenance, check_output, save_picture, save_unchanged
 from insightedit.images.reading import read_picture, to_pil, to_rgb
 from tests.profiles import adobe_rgb, grey, inks
 
@@ -39,6 +40,32 @@ def test_xmp_names_the_digital_source_type(tmp_path, picture_of, suffix):
     key = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
     assert names[key] == NOTE.digital_source_type
     assert NOTE.instruction in "".join(root.itertext())
+
+
+def test_a_picture_that_was_left_as_it_was_names_no_model_as_its_maker():
+    left = Provenance("insightedit", "make it winter", 3, True, ("nothing was changed",), is_changed=False)
+    assert left.digital_source_type is None
+    note = left.xmp().decode()
+    assert "Left as it was, asked for: make it winter (seed 3). Warning: nothing was changed" in note
+    assert "DigitalSourceType" not in note
+    ElementTree.fromstring(note[note.index("<x:xmpmeta") : note.index("<?xpacket end")])
+
+
+@pytest.mark.parametrize(("ending", "is_copy"), [(".jpg", True), (".jpeg", True), (".png", False), (".webp", False)])
+def test_what_was_left_as_it_was_is_a_copy_where_the_format_is_the_same(tmp_path, picture_of, ending, is_copy):
+    source = tmp_path / "several.jpg"  # two pictures in one file, as telephones write them
+    picture_of("RGB", (20, 10)).save(
+        source, format="MPO", save_all=True, append_images=[picture_of("RGB", (20, 10), 1)]
+    )
+    assert file_format(source) == "JPEG"
+    picture, out = to_pil(read_picture(source)), tmp_path / f"out{ending}"
+    note = Provenance("insightedit", "make it winter", 3, True, is_changed=False)
+    assert save_unchanged(source, picture, out, note) is is_copy
+    assert (out.read_bytes() == source.read_bytes()) is is_copy
+    with Image.open(out) as written:
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(picture))
+    with pytest.raises(ValueError, match="Cannot write 'out.docx'"):
+        save_unchanged(source, picture, tmp_path / "out.docx", note)
 
 
 def test_without_the_lock_all_is_the_models():

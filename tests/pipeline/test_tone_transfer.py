@@ -13,7 +13,7 @@ from insightedit.images.background import compute_edit_map, native_edit, paste_e
 from insightedit.images.reading import read_picture, read_rgb, squash, stretch, to_rgb
 from insightedit.images.tone_transfer import apply_tone, box_mean, fit_tone, is_tone, sharpen_radius
 from insightedit.images.tones import apply_tone as exactly
-from insightedit.pipelines.base import tells_whole_picture
+from insightedit.pipelines.understanding import tells_whole_picture
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.sampler import SceneSampler
 

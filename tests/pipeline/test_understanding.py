@@ -20,7 +20,6 @@ from insightedit.pipelines.understanding import (
     agreement,
     check_refusals,
     is_refusal,
-    is_whole_picture,
     understand_request,
 )
 from insightedit.types import Answer
@@ -91,10 +90,6 @@ class TestAgreement:
     @pytest.mark.parametrize("said", ["make the whole picture warmer", "remove the dog at the top"])
     def test_of_nothing_it_is_nothing(self, said):
         assert agreement(said, drawing(ALL, ALL, 0.0)) == 0.0
-
-    def test_whole_pictures(self):
-        assert is_whole_picture("make the whole picture slightly warmer")
-        assert not is_whole_picture("make the dog in the middle bigger")
 
 
 class TestCalibration:

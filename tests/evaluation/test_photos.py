@@ -27,7 +27,7 @@ from insightedit.evaluation.core.editing_methods import (
 from insightedit.evaluation.core.records import read_records
 from insightedit.evaluation.core.run_folder import Said, read_run, read_said, write_run, write_said
 from insightedit.evaluation.photos import requests, scoring
-from insightedit.evaluation.photos.benchmark import PhotoView, evaluate_photos, photo_benchmark
+from insightedit.evaluation.photos.benchmark import PhotoSample, PhotoView, evaluate_photos, photo_benchmark
 from insightedit.evaluation.photos.report import PhotoReport, PhotoRow
 from insightedit.evaluation.photos.requests import BLOCK, LEAST_CHANGE, OPERATIONS, SCENE_SIDE, PhotoRequest, PhotoSet
 from insightedit.evaluation.reporting.photos import photo_comparison_table
@@ -237,7 +237,7 @@ def test_the_right_answers_and_the_copies_stand_where_they_must(folder: Path, tm
     assert model.name == "model" and (model.success.value, model.psnr.median, model.capped) == (1.0, 60.0, 6)
     assert (model.left_alone.value, model.wrongly_refused.value, model.progress) == (1.0, 0.0, 1.0)
     assert model.detail.median == 1.0 and model.understood is model.said_so is None
-    assert set(rows(right)) == {"model", "copy_source", "oracle", "added_change", "upsampled"}
+    assert set(rows(right)) == {"model", "copy_source", "oracle", "transferred", "added_change", "upsampled"}
     oracle, copied = rows(right)["oracle"], rows(right)["copy_source"]
     assert (oracle.success, oracle.psnr, oracle.left_alone) == (model.success, model.psnr, model.left_alone)
     assert (copied.success.value, copied.left_alone.value, copied.wrongly_refused.value) == (0.0, 1.0, 1.0)
@@ -272,6 +272,21 @@ def test_control_rows_of_a_small_drawing(folder: Path, tmp_path: Path) -> None:
         ("added_change", source + enlarged(drawn.astype(np.float32) - small)),
     ):
         assert np.array_equal(view.control(name), np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+
+
+def test_tone_is_carried_to_fine_detail_as_pipelines_do_it(tmp_path: Path) -> None:
+    soft = np.random.default_rng(0).integers(60, 196, (8, 8, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(soft).resize((256, 192), Image.Resampling.BICUBIC)).astype(int)
+    picture += np.random.default_rng(1).integers(-40, 41, (192, 256, 1))  # detail that no small drawing shows
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(tmp_path / "fine.png")
+    photo = Photo("fine", "test", tmp_path / "fine.png")
+    request = PhotoRequest("tone", "tone-000000", "invert it", photo, "inverted")
+    view = PhotoView(PhotoSample(request.name, request.instruction, source=photo.path, request=request))
+    psnr = {
+        name: peak_signal_noise_ratio(view.target, view.control(name), data_range=255)
+        for name in ("transferred", "added_change", "upsampled")
+    }
+    assert psnr["transferred"] > 30 > 25 > max(psnr["added_change"], psnr["upsampled"])
 
 
 def test_what_was_told_is_kept_beside_the_picture(folder: Path, tmp_path: Path) -> None:

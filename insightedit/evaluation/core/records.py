@@ -20,7 +20,7 @@ CONTROL_ROWS = (
     *("copy_source", "empty_backdrop", "oracle", "wrong_object", "wrong_subject", "copy_reference", "blank_canvas"),
     *("oracle_tint", "autoencoder_source", "autoencoder_backdrop", "autoencoder_target"),
 )
-PHOTO_ROWS = ("copy_source", "oracle", "added_change", "upsampled")  # of photographs
+PHOTO_ROWS = ("copy_source", "oracle", "transferred", "added_change", "upsampled")  # of photographs
 CONTROLS = tuple(dict.fromkeys((*CONTROL_ROWS, *PHOTO_ROWS, "no_op", "oracle_target", "constant_tint")))
 
 _NAMES = ("run_id", "method", "bench", "bench_version", "sample_id", "metric_name", "protocol_hash")

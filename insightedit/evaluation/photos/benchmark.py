@@ -3,7 +3,8 @@
 It is measured as every other benchmark (`insightedit.evaluation.core.run`), by the protocol `photos_v1`, for any
 editor: one that draws something for every request has that counted, one that refuses everything, too. Control rows:
 `copy_source`, `oracle` (the exact answer), and for whole-picture operations what an ideal drawing of 64 x 64 pixels
-gives, `added_change` (its difference to the source, enlarged and added) and `upsampled` (itself, enlarged).
+gives, `transferred` (as pipelines carry it over, see `insightedit.images.tone_transfer`), `added_change` (its
+difference to the source, enlarged and added) and `upsampled` (itself, enlarged).
 """
 
 from __future__ import annotations
@@ -26,18 +27,19 @@ from insightedit.evaluation.core.measure import RoundTrip, SampleView
 from insightedit.evaluation.core.metric_models import MetricModels
 from insightedit.evaluation.core.protocol import PhotoProtocol, Protocol, digest
 from insightedit.evaluation.core.protocols import PROTOCOLS
-from insightedit.evaluation.core.records import read_records
+from insightedit.evaluation.core.records import PHOTO_ROWS, read_records
 from insightedit.evaluation.core.run import run_benchmark
 from insightedit.evaluation.core.run_folder import RECORDS, SILENT, Said, read_said
 from insightedit.evaluation.metrics.masks import match_size
 from insightedit.evaluation.photos import scoring
 from insightedit.evaluation.photos.report import PhotoExample, PhotoReport
 from insightedit.evaluation.photos.requests import PhotoRequest, PhotoSet
+from insightedit.images.background import compute_edit_map, paste_edit
 from insightedit.images.provenance import save_picture
-from insightedit.images.reading import read_rgb, squash, stretch
+from insightedit.images.reading import read_picture, read_rgb, squash, stretch, to_rgb
 from insightedit.images.tones import TONES, apply_tone
 
-LOW_SIDE = 64  # pixels of a side of the drawing behind `added_change` and `upsampled`
+LOW_SIDE = 64  # pixels of a side of the drawing behind the three last control rows
 SHOWN = 512  # pixels of the longer side of the answers that are kept to be looked at
 NUM_EXAMPLES = 24  # on the contact sheet, the first ones
 METRICS: dict[str, tuple[str, ...]] = {
@@ -118,8 +120,7 @@ class PhotoView(SampleView):
     @property
     def controls(self) -> list[str]:
         """Names of the rows that there are."""
-        drawn = ["added_change", "upsampled"] if self.sample.request.phrase else []
-        return ["copy_source", "oracle", *drawn]
+        return list(PHOTO_ROWS if self.sample.request.phrase else PHOTO_ROWS[:2])
 
     def control(self, name: str) -> np.ndarray:
         """(H, W, 3) uint8 of a control row."""
@@ -130,6 +131,9 @@ class PhotoView(SampleView):
         source, size = self._source, self._source.shape[1::-1]
         small = squash(source, LOW_SIDE)
         drawn = apply_tone(small, phrase).astype(np.float32)
+        if name == "transferred":
+            evidence = compute_edit_map(drawn, small.astype(np.float32), whole_picture=True)
+            return to_rgb(paste_edit(read_picture(source), evidence, None, background_lock=True)[0])
         values = stretch(drawn, size) if name == "upsampled" else source + stretch(drawn - small, size)
         return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 

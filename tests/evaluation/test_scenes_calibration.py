@@ -14,7 +14,7 @@ from insightedit import load_pipeline
 from insightedit.cli.main import app
 from insightedit.evaluation.core.editing_methods import noise_seed
 from insightedit.evaluation.scenes.calibration import (
-    Outcome,
+    CalibrationCase,
     ask,
     best_threshold,
     calibrate,
@@ -71,15 +71,15 @@ class TestNumbers:
         assert best_threshold(confidence, right) == pytest.approx((confidence[14] + confidence[15]) / 2)
 
 
-def outcomes() -> list[Outcome]:
+def outcomes() -> list[CalibrationCase]:
     """40 right edits with likely words, 40 wrong ones and 20 impossible requests without; 9 refusals, 1 is wrong."""
     rng = np.random.default_rng(1)
     made = []
     for number in range(100):
         good = number % 5 < 2
         signs = Signs(rng.normal(-0.1 if good else -1.0, 0.1), -1.0, rng.uniform(), 0.0, 1.0)
-        made.append(Outcome(signs, good, number % 5 != 4))
-    return made + [Outcome(None, False, False)] * 8 + [Outcome(None, False, True)]
+        made.append(CalibrationCase(signs, good, number % 5 != 4))
+    return made + [CalibrationCase(None, False, False)] * 8 + [CalibrationCase(None, False, True)]
 
 
 class TestCalibrate:

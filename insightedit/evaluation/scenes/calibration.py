@@ -36,7 +36,7 @@ DIGITS = 5  # of what is kept
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CalibrationCase:
     """What a model made of one request."""
 
     signs: Signs | None  # None where it refused in words
@@ -44,7 +44,7 @@ class Outcome:
     is_possible: bool  # whether the request can be done
 
 
-def ask(pipeline: InsightEditPipeline, samples: Sequence[EditSample], *, seed: int = 0) -> list[Outcome]:
+def ask(pipeline: InsightEditPipeline, samples: Sequence[EditSample], *, seed: int = 0) -> list[CalibrationCase]:
     """What a model makes of scenes, by words and drawing, whatever its own confidence: with the background lock.
 
     Drawing is right if the edit succeeds by the scenes' scoring, or if the right words were said and of all candidates
@@ -73,7 +73,7 @@ def ask(pipeline: InsightEditPipeline, samples: Sequence[EditSample], *, seed: i
         elif is_right := understood:
             scores = score_edit(case_of(sample), to_uint8(np.asarray(picture)))
             is_right = scores.success or (said == sample.expressive_instruction and scores.nearest == "target")
-        outcomes.append(Outcome(signs, is_right, possible))
+        outcomes.append(CalibrationCase(signs, is_right, possible))
     return outcomes
 
 
@@ -127,7 +127,7 @@ def best_threshold(confidence: np.ndarray, right: np.ndarray) -> float:
     return float(choices[np.argmax(np.where(held_back <= MAX_HELD_BACK, decided, -1))])
 
 
-def calibrate(outcomes: Sequence[Outcome], about: str) -> dict[str, Any]:
+def calibrate(outcomes: Sequence[CalibrationCase], about: str) -> dict[str, Any]:
     """The setting `confidence_calibration` of a pipeline, with what is known of how good it is.
 
     `about` says on what. Beside `weights`, `bias` and `threshold` it holds rates, 0..1: `decided_right` of all requests
@@ -195,7 +195,7 @@ def calibrate_model(
 
     side = int(pipeline.config["resolution"])
     sampler = SceneSampler("val", side, seed, Assets.embedded(pack), declines=DECLINES)
-    outcomes: list[Outcome] = []
+    outcomes: list[CalibrationCase] = []
     for start in range(0, count, batch_size):
         part = [sampler[index] for index in range(start, min(start + batch_size, count))]
         outcomes += ask(pipeline, part, seed=seed)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from insightedit.images.tone_transfer import ToneMap
 
 GLOBAL_COVERAGE = 0.6  # a change with one sign over more of the picture than this is no noise
+PART_PIXELS = 2**20  # of a picture that are blended at a time
 UNCHANGED = 1.0 / 255.0  # mean difference below which nothing was done to the whole picture
 
 
@@ -179,14 +180,19 @@ def feather_strips(mask: np.ndarray, width: int) -> Iterator[tuple[slice, np.nda
 def _depth(mask: np.ndarray, rows: slice, reach: int) -> np.ndarray:
     """(h, w) float32: distance to the nearest pixel outside the mask; exact up to `reach`, at least that beyond."""
     depth = np.zeros((rows.stop - rows.start, mask.shape[1]), np.float32)
-    columns = np.flatnonzero(mask[rows].any(axis=0))
+    lines, columns = (np.flatnonzero(mask[rows].any(axis=axis)) for axis in (1, 0))
     if columns.size == 0:
         return depth
-    top, left = max(0, rows.start - reach - 1), max(0, int(columns[0]) - 1)
-    around = mask[top : rows.stop + reach + 1, left : int(columns[-1]) + 2]
+    # one row or column without the mask is as good as many, and beyond the strip as many count as are within reach
+    first, last = rows.start + int(lines[0]), rows.start + int(lines[-1]) + 1
+    top = first - 1 if first > rows.start else max(0, first - reach - 1)
+    bottom = last + 1 if last < rows.stop else last + reach + 1
+    left = max(0, int(columns[0]) - 1)
+    around = mask[top:bottom, left : int(columns[-1]) + 2]
     far = around.all()  # no pixel outside within reach
     distance = np.full_like(around, reach + 1, np.float32) if far else ndimage.distance_transform_edt(around)
-    depth[:, left : left + around.shape[1]] = np.asarray(distance)[rows.start - top : rows.stop - top]
+    inside = slice(first - rows.start, last - rows.start), slice(left, left + around.shape[1])
+    depth[inside] = np.asarray(distance)[first - top : last - top]
     return depth
 
 
@@ -202,13 +208,16 @@ def write_edit(picture: Picture, edit: np.ndarray, mask: np.ndarray, weights: np
     [0, 1].
     """
     drawn, weights = from_rgb(edit, picture), weights[:, :, None]
-    blended = _quantise(picture.colour * (1.0 - weights) + drawn * weights, picture)
-    return np.where(mask[:, :, None], blended, picture.colour)
+    if weights.min() < 1.0:
+        drawn = picture.colour * (1.0 - weights) + drawn * weights
+    return np.where(mask[:, :, None], _quantise(drawn, picture), picture.colour)
 
 
 def _quantise(values: np.ndarray, like: Picture) -> np.ndarray:
-    values = np.clip(values, 0.0, like.white)
-    values = values if like.colour.dtype.kind == "f" else np.rint(values)
+    """Values as the picture keeps them; the given array is spent."""
+    np.clip(values, 0.0, like.white, out=values)
+    if like.colour.dtype.kind != "f":
+        np.rint(values, out=values)
     return values.astype(like.colour.dtype)
 
 
@@ -231,20 +240,35 @@ def paste_edit(
     """
     whole = native_mask(evidence, picture.size) if own_mask is None else own_mask
     mask = whole if (visible := picture.visible) is None else whole & visible
-    colour = np.empty_like(picture.colour)
+    colour = picture.colour.copy()
     if not background_lock:
         for rows in strips(picture.size):
-            edit = native_edit(picture, evidence, rows)
-            colour[rows] = _quantise(from_rgb(edit, picture), picture)
+            for part, edit in _parts(picture, evidence, rows):
+                colour[part] = _quantise(from_rgb(edit, picture), picture)
         return picture.with_colour(colour), mask
     feathered = mask if evidence.tone is None else whole  # a tone goes up to where the picture is clear
     for rows, weights in feather_strips(feathered, feather_width(picture.size, evidence.edited.shape[0])):
         if not mask[rows].any():
-            colour[rows] = picture.colour[rows]
             continue
-        edit = native_edit(picture, evidence, rows)
-        colour[rows] = write_edit(picture.rows(rows), edit, mask[rows], weights)
+        for part, edit in _parts(picture, evidence, rows):
+            columns = np.flatnonzero(mask[part].any(axis=0))
+            if columns.size == 0:
+                continue
+            box = part, slice(int(columns[0]), int(columns[-1]) + 1)
+            own, here = replace(picture, colour=picture.colour[box], alpha=None), slice(part.start - rows.start, None)
+            edit, weight = edit[:, box[1]], weights[here][: len(edit), box[1]]
+            colour[box] = write_edit(own, edit, mask[box], weight)
     return picture.with_colour(colour), mask
+
+
+def _parts(picture: Picture, evidence: EditComparison, rows: slice) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some of the `rows` at a time, and the edit there; a drawing is stretched once, since parts round otherwise."""
+    drawing = None if evidence.tone else native_drawing(evidence, picture.size, rows)
+    for part in strips(picture.size, rows, PART_PIXELS):
+        if drawing is None:
+            yield part, native_edit(picture, evidence, part)
+        else:
+            yield part, drawing[part.start - rows.start : part.stop - rows.start]
 
 
 def psnr(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> float | None:

@@ -83,10 +83,10 @@ class Picture:
 PictureInput: TypeAlias = "Picture | str | os.PathLike | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor"
 
 
-def strips(size: tuple[int, int]) -> Iterator[slice]:
-    """Rows of a picture of `size` = (W, H), at most `STRIP_PIXELS` (or one row) at a time."""
-    height = max(1, STRIP_PIXELS // size[0])
-    return (slice(top, min(top + height, size[1])) for top in range(0, size[1], height))
+def strips(size: tuple[int, int], rows: slice | None = None, pixels: int | None = None) -> Iterator[slice]:
+    """Rows of a picture of `size` = (W, H), or some of them, at most `pixels` (`STRIP_PIXELS`) or one row at a time."""
+    height, part = max(1, (pixels or STRIP_PIXELS) // size[0]), rows or slice(0, size[1])
+    return (slice(top, min(top + height, part.stop)) for top in range(part.start, part.stop, height))
 
 
 def read_picture(source: PictureInput, name: str | None = None) -> Picture:
@@ -335,8 +335,11 @@ def stretch(values: np.ndarray, size: tuple[int, int], smooth: bool = True, rows
     share = values.shape[0] / size[1]
     box = (0.0, part.start * share, float(values.shape[1]), min(part.stop * share, float(values.shape[0])))
     out = (size[0], part.stop - part.start)
-    planes = [Image.fromarray(np.ascontiguousarray(values[:, :, c], dtype=np.float32)) for c in range(values.shape[2])]
-    return np.dstack([np.asarray(plane.resize(out, method, box)) for plane in planes])
+    stretched = np.empty((*out[::-1], values.shape[2]), np.float32)
+    for c in range(values.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(values[:, :, c], dtype=np.float32))
+        stretched[:, :, c] = plane.resize(out, method, box)
+    return stretched
 
 
 def pixels_to_tensor(rgb: np.ndarray) -> Tensor:

@@ -40,6 +40,10 @@ class TokenBatch(Movable):
     image_positions: Tensor | None = None
     # (N, 3, H, W) float32 in [-1, 1], the same N pictures for the autoencoder; else None
     reference_pixels: Tensor | None = None
+    # what `Comprehension.encode_images` made of `pixel_values`, and the autoencoder of `reference_pixels` (its mode,
+    # not scaled), where these are kept in their place (`insightedit cache`)
+    image_states: Tensor | None = None
+    reference_latents: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class EditCondition:
+class EditCondition(Movable):
     """What bridging gives to generation."""
 
     encoder_hidden_states: Tensor  # (B, Q, D_text) text states after BIM (or after the Q-Former where BIM is off)
@@ -88,10 +92,24 @@ class NoisePrediction:
 
 
 @dataclass(frozen=True)
+class FrozenOutputs(Movable):
+    """What parts that do not train gave for a batch, bit for bit; None: to be computed."""
+
+    source_latents: Tensor | None = None  # (B, C, h, w) the posterior's mode, not scaled
+    target_moments: Tensor | None = (
+        None  # (B, 2 C, h, w), or (B, C, h, w): see `generation.autoencoder.encode_moments`
+    )
+    target_embeds: Tensor | None = None  # (B, D_img) CLIP image embedding of the target, which IAA learns
+    text_states: Tensor | None = None  # (B, Q, D_text) the text encoder's states, which stage 1 aligns with
+    states: ComprehensionStates | None = None  # beside a condition without what only the bridge reads
+    condition: EditCondition | None = None
+
+
+@dataclass(frozen=True)
 class EditBatch(Movable):
     """One training batch."""
 
-    tokens: TokenBatch  # what comprehension reads
+    tokens: TokenBatch  # what comprehension reads; without rows where its states are kept in `frozen`
     source_pixels: Tensor | None = None  # (B, 3, H, W) float32 in [-1, 1]; None for text-only batches
     target_pixels: Tensor | None = None  # (B, 3, H, W) float32 in [-1, 1]; None for text-only batches
     changed_mask: Tensor | None = None  # (B, 1, H, W) float32, 1 where source and target differ; None if unknown
@@ -103,6 +121,7 @@ class EditBatch(Movable):
     # (B,) float32, 0 for samples drawn on a blank canvas, whose source latents are zeros; None where every sample has
     # a source
     has_source: Tensor | None = None
+    frozen: FrozenOutputs = FrozenOutputs()  # from a cache (`data.cache`); the pictures that gave them are None then
 
 
 Task = Literal["editing", "subject", "subject_editing"]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from insightedit import __version__
+from insightedit.cli.cache import cache
 from insightedit.cli.models import calibrate, export, import_, info, push
 from insightedit.cli.options import (
     Device,
@@ -287,6 +288,7 @@ def _group(name: str, module: str, text: str) -> None:
 _group("eval", "insightedit.cli.eval", "Measure a model: `insightedit eval scenes --model FOLDER`.")
 _group("doctor", "data_recipes.doctor.cli", "Find faults in a data set: `insightedit doctor data PATH`.")
 _group("data", "insightedit.cli.data", "See what a stage would see: `insightedit data preview RECIPE --stage 3`.")
+app.command(cls=Command)(cache)
 app.command(cls=Command)(export)
 app.command(cls=Command)(calibrate)
 app.command(cls=Command)(push)

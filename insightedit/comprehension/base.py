@@ -186,5 +186,9 @@ class Comprehension(nn.Module, ABC):
         """Recompute layers in the backward pass; memory for time, in train mode only. Nothing where it cannot."""
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """(N, 3, S, S) pictures in instructions -> (N, Q, D) tokens; only for who `reads_references`."""
+        """What the image encoder alone makes of pictures, (N, 3, S, S) -> (N, Q, D).
+
+        Who `reads_references` has to tell (the tokens that the bridge fuses). For others it lets a cache keep the image
+        encoder's part (`forward` then takes `tokens.image_states` in place of pixels); without it, the whole runs.
+        """
         raise NotImplementedError(f"{type(self).__name__} reads no pictures inside instructions.")

@@ -295,14 +295,20 @@ class LlavaComprehension(Comprehension):
         """Where the language model reads its tokens."""
         return execution_device(self.mllm)
 
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S) pictures -> (B, P + 1, D_vis) states of the layer that is read, class token first."""
+        outputs = self.stock.model.vision_tower(self._vision_input(pixel_values), output_hidden_states=True)
+        return outputs.hidden_states[self.stock.config.vision_feature_layer]
+
     def _embed(self, tokens: TokenBatch) -> tuple[Tensor, Tensor | None]:
         """(B, T, D_llm) input embeddings with the picture spliced in, and (B, P, D_vis) patches."""
         inputs_embeds = self.stock.get_input_embeddings()(tokens.input_ids)
-        if tokens.pixel_values is None:
-            return inputs_embeds, None
+        states = tokens.image_states
+        if states is None:
+            if tokens.pixel_values is None:
+                return inputs_embeds, None
+            states = self.encode_images(tokens.pixel_values)
         config = self.stock.config
-        outputs = self.stock.model.vision_tower(self._vision_input(tokens.pixel_values), output_hidden_states=True)
-        states = outputs.hidden_states[config.vision_feature_layer]
         # BIM reads the patches alone; the projector also the class token, if the model was made so
         patches = states[:, -((config.vision_config.image_size // config.vision_config.patch_size) ** 2) :]
         states = patches if config.vision_feature_select_strategy == "default" else states

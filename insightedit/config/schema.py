@@ -250,6 +250,8 @@ class DataConfig:
     sources: list[SourceConfig] = field(default_factory=lambda: [SourceConfig()])
     num_workers: int = 0
     prefetch_factor: int = 4
+    cache: str | None = None  # folder of `insightedit cache`: what frozen parts gave, in place of running them
+    cache_repeat: bool = False  # begin again from its first sample where it ends; false: the stage says so and stops
 
 
 @dataclass

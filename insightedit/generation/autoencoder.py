@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from insightedit.modeling.offloading import in_forward
@@ -35,41 +36,63 @@ def latent_scale(vae: Autoencoder) -> float:
 
 
 @torch.no_grad()
-def encode_target(vae: Autoencoder, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Latents of the picture to denoise: a sample of the posterior, scaled.
+def encode_moments(vae: Autoencoder, pixels: Tensor) -> Tensor:
+    """All that the encoder says of pictures (B, 3, H, W) in [-1, 1], not scaled.
 
-    (B, 3, H, W) in [-1, 1], H and W multiples of the latent factor -> (B, C, h, w) of about unit variance, in the
-    autoencoder's dtype. The generator may be the CPU's on any device.
+    (B, 2 C, h, w) mean and logarithm of the variance of each latent; of a deterministic autoencoder (B, C, h, w), the
+    latents. The first C channels are the posterior's mode.
 
     Raises:
         ValueError: if the pixels do not fit the latent grid.
     """
-    return _encode(vae, pixels, generator, sample=True) * latent_scale(vae)
+    factor = latent_factor(vae)
+    height, width = pixels.shape[-2:]
+    if height % factor or width % factor:
+        raise ValueError(
+            f"a picture of {height}x{width} pixels does not fit the latent grid: both sides have to be "
+            f"multiples of {factor}. Resize it first."
+        )
+    with in_forward(vae):
+        encoded: Any = vae.encode(pixels.to(vae.dtype))
+    if _is_tiny(vae):  # speaks scaled latents; here all autoencoders give unscaled ones
+        return encoded.latents / SD_SCALE
+    return encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.parameters
 
 
 @torch.no_grad()
 def encode_source(vae: Autoencoder, pixels: Tensor, *, scaled: bool) -> Tensor:
     """Latents of the picture to edit: the posterior's mode, so that one picture has one encoding.
 
-    Shapes as `encode_target`'s; InstructPix2Pix and SmartEdit do not scale these latents.
+    (B, 3, H, W) in [-1, 1], H and W multiples of the latent factor -> (B, C, h, w) in the autoencoder's dtype, of about
+    unit variance if `scaled`; InstructPix2Pix and SmartEdit do not scale these latents.
 
     Raises:
         ValueError: if the pixels do not fit the latent grid.
     """
-    mode = _encode(vae, pixels, None, sample=False)
+    mode = encode_moments(vae, pixels)[:, : vae.config.latent_channels]
     return mode * latent_scale(vae) if scaled else mode
+
+
+def draw_latents(moments: Tensor, channels: int, generator: torch.Generator | None = None) -> Tensor:
+    """A sample (B, C, h, w) of the posterior that `encode_moments` tells, C = `channels`; not scaled.
+
+    The picture to denoise is one, times `latent_scale`. The generator may be the CPU's on any device.
+    """
+    if moments.shape[1] == channels:
+        return moments
+    return DiagonalGaussianDistribution(moments).sample(generator)
 
 
 @torch.no_grad()
 def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
-    """Scaled latents (B, C, h, w), as `encode_target` makes them -> pictures (B, 3, H, W) float32 in [-1, 1].
+    """Scaled latents (B, C, h, w) -> pictures (B, 3, H, W) float32 in [-1, 1].
 
     Raises:
         ValueError: if a pixel is not finite.
     """
     scale = 1.0 if _is_tiny(vae) else vae.config.scaling_factor
     with in_forward(vae):
-        pixels = vae.decode(latents.to(vae.dtype) / scale).sample  # undoes `encode_target`
+        pixels = vae.decode(latents.to(vae.dtype) / scale).sample  # as they were encoded
     check_finite(pixels, "the autoencoder's picture")
     return pixels.float().clamp(-1, 1)  # decoders overshoot at edges
 
@@ -105,20 +128,3 @@ def check_finite(values: Tensor, what: str) -> None:
 
 def _is_tiny(vae: Autoencoder) -> bool:
     return "latent_magnitude" in vae.config
-
-
-def _encode(vae: Autoencoder, pixels: Tensor, generator: torch.Generator | None, *, sample: bool) -> Tensor:
-    factor = latent_factor(vae)
-    height, width = pixels.shape[-2:]
-    if height % factor or width % factor:
-        raise ValueError(
-            f"a picture of {height}x{width} pixels does not fit the latent grid: both sides have to be "
-            f"multiples of {factor}. Resize it first."
-        )
-    with in_forward(vae):
-        encoded: Any = vae.encode(pixels.to(vae.dtype))
-    if _is_tiny(vae):  # speaks scaled latents; here all autoencoders give unscaled ones
-        return encoded.latents / SD_SCALE
-    if hasattr(encoded, "latent"):  # deterministic: the one latent is sample and mode
-        return encoded.latent
-    return encoded.latent_dist.sample(generator) if sample else encoded.latent_dist.mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,18 @@ def comprehension_class(config: Config) -> type[Comprehension]:
     return part_class("comprehension", config.comprehension.kind)
 
 
-def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
+def build_editor(
+    config: Config,
+    dtype: torch.dtype | None = None,
+    *,
+    read_with: Callable[[], Any] | None = None,
+    with_image_encoder: bool = True,
+) -> Editor:
     """Load the base models, build the bridge, and compose the editor that `config.stage` needs, on the CPU.
 
     Stage 1 (`align`) does not draw: no denoiser, no autoencoder, no image encoder are loaded. `dtype` is the frozen
     language model's, None as it is stored; all else is float32. The caller freezes what is not the stage's to train.
+    Where a cache stands for parts, `read_with` makes what takes comprehension's place, and IAA's teacher stays away.
 
     Raises:
         ConfigError: where base models do not fit each other.
@@ -46,10 +54,10 @@ def build_editor(config: Config, dtype: torch.dtype | None = None) -> Editor:
     inputs = part_class("generation.denoiser", config.generation.denoiser.kind).inputs_of(config)
     check_parts(config, inputs)
     # the order of what follows is the order in which new weights are drawn: another one is another initialisation
-    comprehension = comprehension_class(config).build(config, dtype)
+    comprehension = read_with() if read_with else comprehension_class(config).build(config, dtype)
     fuses = config.bridge.fusion is not None
     text_encoder, tokenizer = (None, None) if fuses else build_text_encoder(config)
-    parts = {} if config.stage.objective == "align" else build_generator(config)
+    parts = {} if config.stage.objective == "align" else build_generator(config, with_image_encoder)
     if config.bridge.fusion is not None:
         reader: Any = comprehension
         bridge: Any = FusionBridge(
@@ -164,7 +172,7 @@ def build_bridge(
     )
 
 
-def build_generator(config: Config) -> dict[str, Any]:
+def build_generator(config: Config, with_image_encoder: bool = True) -> dict[str, Any]:
     """Denoiser, autoencoder, noise scheduler and, with an image branch, the CLIP image encoder; Editor's keywords."""
     from transformers import CLIPVisionModelWithProjection
 
@@ -177,7 +185,7 @@ def build_generator(config: Config) -> dict[str, Any]:
     )
     check_resolution(config.generation.resolution, latent_factor(vae) * denoiser.grid)
     encoder = None
-    if config.bridge.iaa:  # it learns to predict this frozen tower's embedding of the target
+    if config.bridge.iaa and with_image_encoder:  # it learns to predict this frozen tower's embedding of the target
         with open_base_model("generation.image_encoder", config.generation.image_encoder, CLIP) as folder:
             encoder = load_pretrained(CLIPVisionModelWithProjection, folder, dtype=torch.float32)
     return {"denoiser": denoiser, "vae": vae, "noise_scheduler": scheduler, "image_encoder": encoder}

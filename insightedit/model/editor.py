@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from insightedit.generation.autoencoder import encode_source
+from insightedit.generation.autoencoder import encode_source, latent_scale
 from insightedit.modeling.offloading import execution_device
-from insightedit.types import ComprehensionStates, EditCondition, NoisePrediction, TokenBatch
+from insightedit.types import ComprehensionStates, EditCondition, FrozenOutputs, NoisePrediction, TokenBatch
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from insightedit.comprehension.base import Comprehension
     from insightedit.generation.autoencoder import Autoencoder
     from insightedit.generation.denoiser import Denoiser
+
+NOTHING = FrozenOutputs()
 
 
 def understand(
@@ -53,14 +55,26 @@ def understand(
     Denoiser and autoencoder are used where instructions hold pictures: for their patch features. `latent_size` is the
     latent grid's (h, w), which v' has to fit.
     """
-    image_tokens = None
-    if tokens.pixel_values is not None and tokens.reference_pixels is not None:
-        assert denoiser is not None and vae is not None, "where instructions hold pictures, every stage draws"
-        semantic_tokens = comprehension.encode_images(tokens.pixel_values)
-        latents = encode_source(vae, tokens.reference_pixels, scaled=False)
-        image_tokens = bridge.fuse(semantic_tokens, denoiser.patch_features(latents))
-    states = comprehension(tokens, image_tokens)
+    states = _read(comprehension, bridge, denoiser, vae, tokens)
     return states, bridge(states.to(execution_device(bridge)), latent_size)
+
+
+def _read(
+    comprehension: Comprehension, bridge: Any, denoiser: Denoiser | None, vae: Autoencoder | None, tokens: TokenBatch
+) -> ComprehensionStates:
+    image_tokens = None
+    latents = tokens.reference_latents
+    if latents is None and tokens.reference_pixels is not None:
+        assert vae is not None, "where instructions hold pictures, every stage draws"
+        latents = encode_source(vae, tokens.reference_pixels, scaled=False)
+    if latents is not None:
+        assert denoiser is not None, "where instructions hold pictures, every stage draws"
+        semantic_tokens = tokens.image_states
+        if semantic_tokens is None:
+            assert tokens.pixel_values is not None, "the same pictures, for the language model"
+            semantic_tokens = comprehension.encode_images(tokens.pixel_values)
+        image_tokens = bridge.fuse(semantic_tokens, denoiser.patch_features(latents))
+    return comprehension(tokens, image_tokens)
 
 
 class Editor(nn.Module):
@@ -71,6 +85,7 @@ class Editor(nn.Module):
     """
 
     scale_source_latents = False  # whether source latents are multiplied by the autoencoder's scaling factor
+    absent: frozenset[str] = frozenset()  # parameters of a part that is not loaded, because a cache stands for it
 
     def __init__(
         self,
@@ -92,6 +107,7 @@ class Editor(nn.Module):
         if self.denoiser_part:
             self.add_module(self.denoiser_part, denoiser)  # type: ignore[arg-type]
         self.vae: Any = vae
+        self.latent_scale = 1.0 if vae is None else latent_scale(vae)
         self.text_encoder: Any = text_encoder
         self.image_encoder = image_encoder
         self.noise_scheduler: Any = noise_scheduler
@@ -111,10 +127,15 @@ class Editor(nn.Module):
         return self.denoiser_part and getattr(self, self.denoiser_part)
 
     def understand(
-        self, tokens: TokenBatch, latent_size: tuple[int, int]
+        self, tokens: TokenBatch, latent_size: tuple[int, int], frozen: FrozenOutputs = NOTHING
     ) -> tuple[ComprehensionStates, EditCondition]:
-        """See `understand` of this module."""
-        return understand(self.comprehension, self.bridge, self.denoiser, self.vae, tokens, latent_size)
+        """See `understand` of this module; what `frozen` knows is not computed."""
+        states = frozen.states or self.read(tokens)
+        return states, frozen.condition or self.bridge(states.to(self.device), latent_size)
+
+    def read(self, tokens: TokenBatch) -> ComprehensionStates:
+        """What comprehension understands, pictures within the words fused: `understand` without the bridge."""
+        return _read(self.comprehension, self.bridge, self.denoiser, self.vae, tokens)
 
     def predict_noise(
         self, noisy_latents: Tensor, timesteps: Tensor, source_latents: Tensor, condition: EditCondition

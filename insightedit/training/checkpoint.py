@@ -157,8 +157,13 @@ def load_stage_weights(editor: nn.Module, run_dir: str | Path, *, ema: bool = Tr
 
 @torch.no_grad()
 def load_weights(editor: nn.Module, weights: Mapping[str, Tensor], origin: str | Path) -> None:
-    """Copy `weights` into the parameters and drawn buffers of the same names; a StageError if one does not fit."""
+    """Copy `weights` into the parameters and drawn buffers of the same names; a StageError if one does not fit.
+
+    Those of a part that is absent, because a cache stands for it, are passed over.
+    """
     parameters = dict(editor.named_parameters(remove_duplicate=False)) | drawn_buffers(editor)
+    absent = getattr(editor, "absent", ())
+    weights = {name: value for name, value in weights.items() if name not in absent}
     unknown = [name for name in weights if name not in parameters]
     if unknown:
         raise StageError(

@@ -20,7 +20,7 @@ from insightedit.generation.autoencoder import encode_alike
 from insightedit.hub.network import CONFIG, HUB_ID, MODEL_INDEX
 from insightedit.modeling.model_files import read_json
 from insightedit.modeling.pretrained import load_pretrained
-from insightedit.training.checkpoint import StageError, drawn_buffers
+from insightedit.training.checkpoint import StageError, drawn_buffers, load_stage_weights, load_weights
 from insightedit.training.run_folder import flat_settings, previous_run, read_run, started_from
 
 if TYPE_CHECKING:
@@ -129,6 +129,17 @@ def pretrained_config(config: Config, folder: str | Path) -> Config:
         )
     places = {name: str(folder / part) for name, part in parts.items()}
     return replace(config, comprehension=replace(config.comprehension, **places), generation=generation)
+
+
+def load_earlier(editor: Editor, before: Path | None) -> dict[str, Tensor]:
+    """Load what a stage starts from into its editor; parameter -> weight, without the base models'."""
+    if before is None:
+        return {}
+    if not is_model(before):
+        return load_stage_weights(editor, before)
+    weights = load_model_weights(editor, before)
+    load_weights(editor, weights, before)
+    return weights
 
 
 def load_model_weights(editor: Editor, folder: str | Path) -> dict[str, Tensor]:

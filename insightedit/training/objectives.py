@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from insightedit.bridging.qformer import spread
-from insightedit.generation.autoencoder import encode_source, encode_target
+from insightedit.generation.autoencoder import draw_latents, encode_moments, encode_source
 from insightedit.generation.guidance import drop_conditions
 from insightedit.generation.noise import (
     changed_area_weights,
@@ -48,10 +48,12 @@ def align(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gen
 
     Source: SmartEdit, section 3.2 (stage 1).
     """
-    understood = editor.comprehension(batch.tokens)
+    understood = batch.frozen.states or editor.comprehension(batch.tokens)
     text_states = editor.bridge.text_states(understood.edit_hidden_states, understood.edit_embeddings)
-    with torch.no_grad():
-        wanted = editor.text_encoder(batch.text_target_ids).last_hidden_state
+    wanted = batch.frozen.text_states
+    if wanted is None:
+        with torch.no_grad():
+            wanted = editor.text_encoder(batch.text_target_ids).last_hidden_state
     assert understood.lm_loss is not None, "training batches carry labels"
     losses = {
         "lm": understood.lm_loss,
@@ -75,11 +77,13 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
     """
     target_latents, source_latents = _encode_pictures(editor, batch, generator)
     latent_size = (target_latents.shape[-2], target_latents.shape[-1])
-    understood, condition = editor.understand(batch.tokens, latent_size)
+    understood, condition = editor.understand(batch.tokens, latent_size, batch.frozen)
     losses = {} if understood.lm_loss is None else {"lm": understood.lm_loss}
-    if condition.image_embeds is not None and batch.clip_target_pixels is not None:
-        with torch.no_grad():
-            wanted = editor.image_encoder(batch.clip_target_pixels).image_embeds
+    wanted = batch.frozen.target_embeds
+    if condition.image_embeds is not None and (wanted is not None or batch.clip_target_pixels is not None):
+        if wanted is None:
+            with torch.no_grad():
+                wanted = editor.image_encoder(batch.clip_target_pixels).image_embeds
         # squared distance, averaged over the embedding's width (InsightEdit eq. 5)
         distance = F.mse_loss(condition.image_embeds.float(), wanted.float(), reduction="none").mean(dim=1)
         losses["iaa"] = _sample_mean(distance, batch.is_edit)
@@ -88,7 +92,7 @@ def edit(editor: Editor, batch: EditBatch, config: Config, generator: torch.Gene
     # changed cells count more and, with `loss.change_floor`, small edits as much as large ones
     weights = changed_area_weights(batch.changed_mask, latent_size=latent_size, weight=config.loss.changed_area_weight)
     if config.loss.change_floor is not None:
-        scale = 1.0 if editor.scale_source_latents else editor.vae.config.scaling_factor
+        scale = 1.0 if editor.scale_source_latents else editor.latent_scale
         weights = relative_weights(source_latents * scale, target_latents, weights, floor=config.loss.change_floor)
     # after the weights: a dropped source is zeros, to which every edit would be a large one
     condition, source_latents = drop_conditions(
@@ -135,12 +139,16 @@ class TrainingStep(nn.Module):
 
     def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted total (float32 scalar) and the named losses (detached float32 scalars)."""
-        device = next(self.editor.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+        with self.precision():
             losses = self.objective(self.editor, batch, self.config, generator)
         # summed in float32: a bfloat16 sum would lose a small loss beside a large one
         losses = {name: value.float() for name, value in losses.items() if value is not None}
         return total_loss(losses, self.config.loss), {name: value.detach() for name, value in losses.items()}
+
+    def precision(self) -> torch.autocast:
+        """The context that a step computes in, a new one each time."""
+        device = next(self.editor.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.config.train.precision == "bf16")
 
     def train(self, mode: bool = True) -> TrainingStep:
         """Train mode for what is being trained only; frozen parts stay in eval mode."""
@@ -167,8 +175,11 @@ def total_loss(losses: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
 @torch.no_grad()
 def _encode_pictures(editor: Editor, batch: EditBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Target latents (sampled, scaled) and source latents (mode; zeros for a blank canvas), each (B, C, h, w)."""
-    target = encode_target(editor.vae, batch.target_pixels, generator)
-    source = encode_source(editor.vae, batch.source_pixels, scaled=editor.scale_source_latents)
+    moments, source = batch.frozen.target_moments, batch.frozen.source_latents
+    moments = encode_moments(editor.vae, batch.target_pixels) if moments is None else moments
+    source = encode_source(editor.vae, batch.source_pixels, scaled=False) if source is None else source
+    target = draw_latents(moments, source.shape[1], generator) * editor.latent_scale
+    source = source * editor.latent_scale if editor.scale_source_latents else source
     if batch.has_source is not None:
         source = source * batch.has_source.to(source)[:, None, None, None]
     return target.float(), source.float()

@@ -22,11 +22,13 @@ from insightedit.console import one_sentence_errors
 from insightedit.files import lock_folder
 from insightedit.training import checkpoint, run_folder
 from insightedit.training.loop import RunSummary, fit
-from insightedit.training.model_start import init_from_pretrained, is_model, load_model_weights
+from insightedit.training.model_start import init_from_pretrained, is_model, load_earlier
 from insightedit.training.processes import Processes, start_processes, stop_processes
 from insightedit.training.trainable import select_trainable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from insightedit.config.schema import Config
     from insightedit.model.editor import Editor
 
@@ -45,7 +47,7 @@ def run_stage(number: int, argv: Sequence[str] | None = None, *, description: st
     with ExitStack() as held:
         if processes.is_main:
             if arguments.restart:
-                _checked_previous_run(config, arguments)  # first: nothing is renamed for a run that cannot start
+                checked_previous_run(config, arguments)  # first: nothing is renamed for a run that cannot start
                 if run_dir.is_dir():
                     with lock_folder(run_dir):  # nor under the hands of one that is at work
                         pass
@@ -142,6 +144,7 @@ def read_config(number: int, arguments: argparse.Namespace) -> Config:
 def _train(config: Config, run_dir: Path, processes: Processes, arguments: argparse.Namespace) -> RunSummary:
     from insightedit.model.build import build_editor
     from insightedit.pipelines.compose import sample_edits
+    from insightedit.training.cache import Cache
     from insightedit.training.data import build_held_out_loader, build_loader
     from insightedit.training.objectives import OBJECTIVES, TrainingStep
     from insightedit.training.samples import SampleLogger, fixed_samples
@@ -154,24 +157,31 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
         if trainer["step"] >= config.train.max_steps or trainer["seconds"] >= 60 * minutes:
             logger.info("%s is finished (%d steps); --restart trains it anew", run_dir, trainer["step"])
             return RunSummary(run_dir, trainer["step"], trainer["losses"], trainer["seconds"], trainer["step"])
-    before = _checked_previous_run(config, arguments) if newest is None else None
+    before = checked_previous_run(config, arguments) if newest is None else None
+    cache = Cache(config) if config.data.cache else None
     try:
         # under autocast the frozen language model computes in bfloat16 in whatever type it is held
-        editor = build_editor(config, torch.float32 if config.train.precision == "fp32" else None)
+        dtype = torch.float32 if config.train.precision == "fp32" else None
+        editor = cache.build_editor(dtype) if cache else build_editor(config, dtype)
     except ConfigError:
         raise
     except ValueError as error:  # parts that do not fit each other are the user's mistake
         raise ConfigError(str(error)) from error
     if config.train.gradient_checkpointing:
         save_memory(editor)
-    inherit(editor, config, run_dir, before, processes)  # after all is built: what stays new is drawn from train.seed
+    # after all is built: what stays new is drawn from train.seed
+    earlier = inherit(editor, config, run_dir, before, processes)
     share = {"rank": processes.rank, "world_size": processes.world_size}
-    loader = build_loader(config, editor, **share)
+    draws = config.stage.objective != "align" and config.train.num_samples and not editor.absent
+    if cache:
+        if processes.is_main:
+            cache.check(editor, earlier, processes.world_size)
+        cache.free(editor, draws=bool(draws))
+    loader = cache.loader(**share) if cache else build_loader(config, editor, **share)
     if processes.is_main:
         accepts = arguments.accept_changed_data
         run_folder.check_data(run_dir, loader.batches.mixture.fingerprint(), fresh=newest is None, accepts=accepts)
     processes.barrier()  # nobody trains on data that the main process refuses
-    draws = config.stage.objective != "align" and config.train.num_samples
     callback = None
     if draws and (samples := fixed_samples(config)):
         folder, every = run_dir / "samples", config.train.sample_every
@@ -181,7 +191,7 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
         loader,
         run_dir,
         processes=processes,
-        held_out=build_held_out_loader(config, editor, **share),
+        held_out=cache.held_out_loader(**share) if cache else build_held_out_loader(config, editor, **share),
         callback=callback,
     )
     if summary.finished and processes.is_main:
@@ -191,7 +201,7 @@ def _train(config: Config, run_dir: Path, processes: Processes, arguments: argpa
     return summary
 
 
-def _checked_previous_run(config: Config, arguments: argparse.Namespace) -> Path | None:
+def checked_previous_run(config: Config, arguments: argparse.Namespace) -> Path | None:
     """Run folder of the stage before, whose contract fits, or a model's folder; None for the first stage."""
     before = run_folder.previous_run(config)
     if before is not None and not is_model(before):
@@ -205,22 +215,20 @@ def _checked_previous_run(config: Config, arguments: argparse.Namespace) -> Path
     return before
 
 
-def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, processes: Processes) -> None:
-    """Load what earlier stages made.
+def inherit(
+    editor: Editor, config: Config, run_dir: Path, before: Path | None, processes: Processes
+) -> dict[str, Tensor]:
+    """Load what earlier stages made; returns it by parameter, of a run that goes on without what it trains itself.
 
     What this stage does not train itself is kept in the run folder, which then holds all that was learnt, and what
     was drawn at random for it.
     """
     path = run_dir / checkpoint.INHERITED
     if before is None and path.exists():  # this run goes on
-        checkpoint.load_weights(editor, checkpoint.load_tensors(path), path)
-        return
-    weights = {}
-    if before and is_model(before):
-        weights = load_model_weights(editor, before)
-        checkpoint.load_weights(editor, weights, before)
-    elif before:
-        weights = checkpoint.load_stage_weights(editor, before)
+        weights = checkpoint.load_tensors(path)
+        checkpoint.load_weights(editor, weights, path)
+        return weights
+    weights = load_earlier(editor, before)
     anew = checkpoint.drawn_buffers(editor, weights.keys()).keys() - weights.keys()
     if anew and processes.is_main:
         logger.warning(
@@ -241,6 +249,7 @@ def inherit(editor: Editor, config: Config, run_dir: Path, before: Path | None, 
         if before:
             logger.info("took %d weights over from %s", len(weights), before)
     processes.barrier()
+    return weights
 
 
 def save_memory(editor: Editor) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _FREE = {
-    "data": "num_workers prefetch_factor",
+    "data": "num_workers prefetch_factor cache cache_repeat",
     "train": "engine deepspeed deepspeed_files log_every save_every sample_every num_samples validate_every "
     "num_validation keep_checkpoints max_minutes total_minutes",
     "guidance": "guidance_scale image_guidance_scale num_inference_steps creation_guidance_scale "

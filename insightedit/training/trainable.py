@@ -37,20 +37,8 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
     Patterns are `fnmatch`'s, such as `bridge.qformer.*`; one that begins with `!` takes parameters out again. A
     ConfigError if one matches nothing, nothing is left to train, or a chosen parameter is quantised.
     """
-    if not patterns:
-        raise ConfigError("stage.trainable is empty: name what this stage trains, e.g. [bridge.qformer.*].")
     everything = dict(editor.named_parameters(remove_duplicate=False))  # tied weights answer to each of their names
-    matched: set[str] = set()
-    for pattern in patterns:
-        found = {name for name in everything if fnmatchcase(name, pattern.removeprefix("!"))}
-        if not found:
-            names = list(everything)
-            prefixes = {".".join(n.split(".")[:depth]) + ".*" for n in names for depth in range(1, n.count(".") + 1)}
-            near = difflib.get_close_matches(pattern.removeprefix("!"), sorted(prefixes) + names, n=4, cutoff=0.5)
-            parts = sorted({name.split(".")[0] for name in names})
-            hint = f"nearest: {', '.join(near)}" if near else f"parts: {', '.join(parts)}"
-            raise ConfigError(f"stage.trainable: `{pattern}` matches none of the {len(names)} parameters ({hint}).")
-        matched = matched - found if pattern.startswith("!") else matched | found
+    matched = matching([*everything, *getattr(editor, "absent", ())], patterns) & everything.keys()
     chosen = {id(everything[name]) for name in matched}
     names = []
     for name, parameter in editor.named_parameters():
@@ -75,6 +63,23 @@ def select_trainable(editor: nn.Module, patterns: Sequence[str]) -> TrainableRep
         if parameter.requires_grad:
             trained[part] += parameter.numel()
     return TrainableReport(tuple(names), dict(trained), dict(total))
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
+    """The names that patterns choose; a ConfigError if there is no pattern, or one matches nothing."""
+    if not patterns:
+        raise ConfigError("stage.trainable is empty: name what this stage trains, e.g. [bridge.qformer.*].")
+    matched: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in names if fnmatchcase(name, pattern.removeprefix("!"))}
+        if not found:
+            prefixes = {".".join(n.split(".")[:depth]) + ".*" for n in names for depth in range(1, n.count(".") + 1)}
+            near = difflib.get_close_matches(pattern.removeprefix("!"), [*sorted(prefixes), *names], n=4, cutoff=0.5)
+            parts = sorted({name.split(".")[0] for name in names})
+            hint = f"nearest: {', '.join(near)}" if near else f"parts: {', '.join(parts)}"
+            raise ConfigError(f"stage.trainable: `{pattern}` matches none of the {len(names)} parameters ({hint}).")
+        matched = matched - found if pattern.startswith("!") else matched | found
+    return matched
 
 
 def trainable_parameters(editor: nn.Module) -> dict[str, nn.Parameter]:

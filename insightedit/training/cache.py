@@ -120,7 +120,8 @@ class Cache:
             logger.warning("%s was made with %s: last bits may differ from a run without it", told, ", ".join(odd))
         samples = self.batches.num_batches() * config.train.batch_size
         steps = config.train.max_steps * config.train.gradient_accumulation_steps
-        if steps * config.train.batch_size * world_size > samples and not config.data.cache_repeat:
+        ends_earlier = config.data.cache_repeat or config.train.total_minutes is not None
+        if steps * config.train.batch_size * world_size > samples and not ends_earlier:
             raise StageError(past_the_end(self.folder, samples))
 
     def free(self, editor: Editor, *, draws: bool) -> None:

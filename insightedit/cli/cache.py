@@ -17,7 +17,7 @@ LAST_STAGE = 3
 def cache(
     out: Annotated[Path, typer.Option(help="Folder to write; several processes may fill it, each its range.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value]...", help="As for the stage, e.g. train.batch_size=8.")
+        list[str] | None, typer.Argument(metavar="key=value", help="As for the stage, e.g. train.batch_size=8.")
     ] = None,
     stage: Annotated[int, typer.Option(min=1, max=LAST_STAGE, help="1, 2 or 3.")] = LAST_STAGE,
     recipe: Annotated[str, typer.Option(help="configs/recipes/NAME.yaml.")] = "insightedit",

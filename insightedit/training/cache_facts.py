@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from insightedit.datasets.mixture import BROKEN
-from insightedit.modeling.pretrained import DIGEST_DIGITS, resolve_model_id, weights_digest
+from insightedit.modeling.pretrained import DIGEST_DIGITS, open_base_model, weights_digest
 from insightedit.training.data import build_held_out, build_mixture, build_weightless_collator
 from insightedit.training.run_folder import base_models, flat_settings
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 ALWAYS = {"train.seed", "train.batch_size", "train.precision", "stage.objective", "generation.resolution"}
 UNREAD = ("describe_prompt", "max_new_tokens", "no_repeat_ngram_size")  # of comprehension, in training
 RECORDS = "the first records"
-OF_RECORDS = ("prompts and tokens of the first batch", "prepared pictures of the first batch")
+OF_RECORDS = ("prompts and tokens of the first records", "prepared pictures of the first records")
+PARAPHRASES = 64  # more than any set of templates has
 DIGESTS = ("weights of", "files of", RECORDS, "what earlier", *OF_RECORDS, "data.sources")
 """How facts begin whose values tell a reader nothing."""
 
@@ -77,10 +79,12 @@ def _weight_facts(config: Config, held: Collection[str]) -> dict[str, Any]:
     whole = {"comprehension.": {"states", "image_states"}, "generation.image_encoder": {"target_embeds"}}
     for key, model in models.items():
         if any(key.startswith(prefix) and fields & holds for prefix, fields in whole.items()):
-            facts[f"weights of {key}"] = files_digest(model)
+            facts[f"weights of {key}"] = files_digest(key, model)
     for part, field in (("vae", "source_latents"), ("text_encoder", "text_states")):
         if field in holds:
-            facts[f"weights of generation.model's {part}"] = files_digest(models["generation.model"], part)
+            facts[f"weights of generation.model's {part}"] = files_digest(
+                "generation.model", models["generation.model"], part
+            )
     return facts
 
 
@@ -93,11 +97,16 @@ def _data_facts(config: Config) -> dict[str, Any]:
     indices = list(range(config.train.batch_size))
     records = [mixture[index] for index in indices]
     facts[RECORDS] = _digest([_contents(record) for record in records])
-    batch = build_weightless_collator(config)(records, indices)
+    collate = build_weightless_collator(config)
+    batch = collate(records, indices)
+    # one record by every number that may choose a paraphrase: a sentence that changed shows, wherever it stands
+    reworded = collate.tokenizer.tokenize_records(
+        records[:1] * PARAPHRASES, range(PARAPHRASES), align=collate.text_tokenizer is not None
+    )
     tokens = vars(batch.tokens)
     pictures = {name: tokens[name] for name in ("pixel_values", "reference_pixels")}
     texts = {name: value for name, value in tokens.items() if name not in pictures}
-    facts[OF_RECORDS[0]] = _digest([texts, batch.text_target_ids])
+    facts[OF_RECORDS[0]] = _digest([texts, reworded.input_ids, reworded.labels, batch.text_target_ids])
     pictures |= {name: value for name, value in vars(batch).items() if name.endswith(("pixels", "mask"))}
     facts[OF_RECORDS[1]] = _digest(pictures)
     return facts
@@ -125,17 +134,17 @@ def fact_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def files_digest(model: str, part: str = "") -> str:
-    """First hex digits of a SHA-256 over the files of a base model (folder, hub id, or miniature's id), or of a part.
+def files_digest(key: str, model: str, part: str = "") -> str:
+    """First hex digits of a SHA-256 over the files of the base model (folder, hub id, ...) of a setting, or of a part.
 
-    Read from the disk, never loaded; notes and hidden files do not count.
+    Read from the disk, never loaded; notes and hidden files do not count. A ConfigError if there are none.
     """
-    place = Path(resolve_model_id(model))
-    if not place.is_dir():
-        from huggingface_hub import snapshot_download
+    with open_base_model(key, model, "a base model whose files are on this disk") as place:
+        if not os.path.isdir(place):
+            from huggingface_hub import snapshot_download
 
-        place = Path(snapshot_download(str(model), local_files_only=True))
-    folder, whole = place / part, hashlib.sha256()
+            place = snapshot_download(place, local_files_only=True)
+    folder, whole = Path(place) / part, hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)
         if path.suffix == ".md" or any(piece.startswith(".") for piece in name.parts):

@@ -21,8 +21,10 @@ from insightedit import stage1, stage2, stage3
 from insightedit.cli.main import app
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.config import load_config
+from insightedit.config.load import ConfigError
 from insightedit.training import cache as caching
 from insightedit.training.cache import Cache, make_cache
+from insightedit.training.cache_facts import files_digest
 from insightedit.training.cache_folder import HEAD, CacheFolder, read_head
 from insightedit.training.checkpoint import StageError, stage_weights
 
@@ -59,7 +61,11 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 
 
 CASES = {
-    "insightedit as it is": (3, words("insightedit"), LATENTS | {"target_embeds", "image_states"}),
+    "insightedit as it is": (
+        3,
+        words("insightedit", "train.num_samples=1"),
+        LATENTS | {"target_embeds", "image_states"},
+    ),
     "insightedit, language model frozen": (
         3,
         words("insightedit", FROZEN, "train.precision=bf16"),
@@ -218,28 +224,30 @@ def test_the_validation_loss_reads_batches_of_its_own(tmp_path):
         stage3.main([*arguments, f"output_dir={tmp_path}/third", f"data.cache={folder}"])
 
 
+def own_words(world: Path, *more: str) -> list[str]:
+    """A stage on base models and pairs of one's own, that trains the UNet alone."""
+    places = {"comprehension.model": "llava", "generation.model": "sd", "generation.image_encoder": "clip"}
+    own = [f"{key}={world / name}" for key, name in places.items()]
+    source = f"data.sources=[{{kind: jsonl, path: {world}/data/pairs.jsonl}}]"
+    return words("insightedit", *own, source, "stage.trainable=[unet.*]", *more)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, tiny_root) -> Path:
+    """These models and pairs, and the cache `kept` of them."""
+    folder = tmp_path_factory.mktemp("world")
+    for name in ("sd", "clip", "llava"):
+        shutil.copytree(tiny_root / name, folder / name)
+    pairs(folder / "data")
+    return kept(folder / "kept", own_words(folder), "--count", "6").parent
+
+
 class TestReading:
     """A cache of everything but the UNet, and all that may have changed since."""
 
-    @pytest.fixture(scope="class")
-    def world(self, tmp_path_factory, tiny_root) -> Path:
-        """Base models and pairs of one's own, and the cache `kept` of them."""
-        folder = tmp_path_factory.mktemp("world")
-        for name in ("sd", "clip", "llava"):
-            shutil.copytree(tiny_root / name, folder / name)
-        pairs(folder / "data")
-        kept(folder / "kept", self.words(folder), "--count", "6")
-        return folder
-
-    def words(self, world: Path, *more: str) -> list[str]:
-        places = {"comprehension.model": "llava", "generation.model": "sd", "generation.image_encoder": "clip"}
-        own = [f"{key}={world / name}" for key, name in places.items()]
-        source = f"data.sources=[{{kind: jsonl, path: {world}/data/pairs.jsonl}}]"
-        return words("insightedit", *own, source, "stage.trainable=[unet.*]", *more)
-
     def read(self, world: Path, *more: str, folder: str = "kept") -> Cache:
         """Open and check as a stage does."""
-        arguments = [*self.words(world), f"data.cache={world / folder}", *more]
+        arguments = [*own_words(world), f"data.cache={world / folder}", *more]
         cache = Cache(load_config("insightedit", 3, ["tiny"], arguments[4:]))
         cache.check(cache.build_editor(torch.float32), {}, 1)
         return cache
@@ -251,7 +259,10 @@ class TestReading:
             ("train.seed=3", "train.seed was 0 and is 3"),
             ("train.precision=bf16", "train.precision was fp32 and is bf16"),
             ("generation.resolution=64", "generation.resolution was 32 and is 64"),
-            ("comprehension.templates=thirty", "comprehension.templates was few and is thirty; prompts and tokens"),
+            (
+                "comprehension.templates=thirty",
+                "comprehension.templates was few and is thirty; prompts and tokens of the first records differ",
+            ),
             ("comprehension.vision_feature_layer=-2", "comprehension.vision_feature_layer was -1 and is -2"),
             ("bim.text_scale=0.25", r"bridge.bim.text_scale was 0.5 and is 0.25"),
             ("stage.use_iaa=false", "stage.use_iaa was True and is False"),
@@ -307,6 +318,10 @@ class TestReading:
         with pytest.raises(StageError, match=r"its cache.json cannot be read \(.*; make the cache anew"):
             self.read(world, folder="odd")
 
+    def test_base_models_are_looked_for_on_this_disk_alone(self):
+        with pytest.raises(ConfigError, match=r"comprehension.model: nobody/nothing cannot be loaded as a base model"):
+            files_digest("comprehension.model", "nobody/nothing")
+
     def test_other_versions_are_told(self, world, tmp_path, caplog):
         shutil.copytree(world / "kept", world / "older", dirs_exist_ok=True)
         head = json.loads((world / "older" / HEAD).read_text())
@@ -322,9 +337,9 @@ class TestReading:
         again = self.read(world, "data.cache_repeat=true", "train.max_steps=9", "data.num_workers=1")
         batches = list(islice(again.loader(0, 1), 5))
         for number in (0, 1):
-            first, later = batches[number].frozen, batches[3 + number].frozen
-            assert torch.equal(first.source_latents, later.source_latents)
-        assert not torch.equal(batches[0].frozen.target_moments, batches[1].frozen.target_moments)
+            first, later = (batches[place].frozen.condition for place in (number, 3 + number))
+            assert torch.equal(first.encoder_hidden_states, later.encoder_hidden_states)
+        assert not torch.equal(first.encoder_hidden_states, batches[0].frozen.condition.encoder_hidden_states)
 
     def test_processes_share_its_batches(self, world):
         cache = self.read(world)

@@ -73,7 +73,7 @@ CASES = {
     ),
     "insightedit, bridge frozen": (
         3,
-        words("insightedit", "stage.trainable=[unet.*,!comprehension.*]"),
+        words("insightedit", 'stage.trainable=[unet.*,"!comprehension.*"]'),
         LATENTS | {"target_embeds", "states", "condition"},
     ),
     "smartedit as it is": (3, words("smartedit", "train.precision=bf16"), LATENTS | {"image_states"}),

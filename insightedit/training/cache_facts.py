@@ -59,6 +59,8 @@ def facts_of(
     facts["data.sources"] = [_source(entry) for entry in asdict(config.data)["sources"]]
     if build_held_out(config) is not None:
         facts["train.num_validation"] = config.train.num_validation
+    if "states" in held:  # with the vision patches or without
+        facts["bridge.bim built"] = config.bridge.bim is not None
     facts |= _weight_facts(config, held)
     if {"states", "image_states"} & {*held}:
         taught = {name: weight for name, weight in earlier.items() if name in rests_on}

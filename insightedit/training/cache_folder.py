@@ -104,7 +104,8 @@ class CacheFolder:
                     names.setdefault(int(name.partition("/")[0]), []).append(name)
                 self._opened = (path.name, (file, names))
             file, names = self._opened[1]
-            tensors = {name.partition("/")[2]: file.get_tensor(name) for name in names[number]}
+            # copies: in the file tensors begin at odd places, and where they lie decides about the last bits of results
+            tensors = {name.partition("/")[2]: file.get_tensor(name).clone() for name in names[number]}
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise StageError(
                 f"{path} cannot be read ({error}): remove it, and make it again with the command that made it and "

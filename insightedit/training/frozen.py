@@ -68,6 +68,8 @@ class FrozenParts:
             tokens = replace(tokens, reference_pixels=None, reference_latents=latents)
         if self.keeps_states:
             states = editor.read(tokens)
+            if getattr(editor.bridge, "bim", None) is None:  # which alone reads the vision patches
+                states = replace(states, image_features=None)
             if self.keeps_condition:
                 kept["condition"] = editor.bridge(states, kept["source_latents"].shape[-2:])
                 # the loss of the words and the edit tokens' embeddings are still asked for

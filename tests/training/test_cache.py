@@ -265,6 +265,7 @@ class TestReading:
             ),
             ("comprehension.vision_feature_layer=-2", "comprehension.vision_feature_layer was -1 and is -2"),
             ("bim.text_scale=0.25", r"bridge.bim.text_scale was 0.5 and is 0.25"),
+            ("bridge.bim=null", "bridge.bim built was True and is False"),
             ("stage.use_iaa=false", "stage.use_iaa was True and is False"),
             ("data.sources=[{kind: scenes}]", "data.sources differ; files of 0-jsonl differ"),
             ("stage.trainable=[bridge.iaa.*]", "holds what bridge.iaa.* gave while it did not train"),

@@ -251,7 +251,8 @@ def _run_job(pipeline: AnyPipeline, job: EditJob, instruction: str, settings: di
         ratio, seen = changed_ratio(result.masks[0], source), "picture" if source.visible is None else "visible part"
         changed = f", {100 * ratio:.0f} % of the {seen} edited" if ratio else ", the model changed nothing"
     typer.echo(f"{job.output}  {seconds:.1f} s, seed {result.seeds[0]}{changed}")
-    if told := result.expressive_instructions[0]:
+    told, is_refused = result.expressive_instructions[0], any(one.kind == "refused" for one in result.warnings[0])
+    if told and not is_refused:  # then the warning says it
         sure = "" if result.confidence[0] is None else f" (confidence {100 * result.confidence[0]:.0f} %)"
         typer.echo(f"Understood as: {told}{sure}")
     _tell(warnings, job)

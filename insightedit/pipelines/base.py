@@ -370,7 +370,10 @@ class EditPipeline(FolderPipeline):
                 self._guidance_scale = settings.guidance_scale
                 self._image_guidance_scale = settings.image_guidance_scale
                 where = range(len(request.pictures))[start : start + batch_size]
+                before = bar.n
                 yield request.part(where), self._step_callback(bar, runs, call)
+                if bar.n == before and not self._interrupt:  # all of it was refused
+                    bar.update(settings.num_inference_steps)
                 if self._interrupt:
                     break
 

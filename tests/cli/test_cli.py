@@ -176,9 +176,11 @@ class TestNotUnderstood:
         assert result.exit_code == 0, result.output
         assert Path("out.png").read_bytes() == photo.read_bytes()
         assert "left as it was, a copy of the file" in result.stdout
+        assert "Understood as" not in result.stdout
         assert re.search(r"Warning: out.png: the model says \".+\", so nothing was changed", result.stderr, re.DOTALL)
         page = (tmp_path / "report.html").read_text(encoding="utf-8")
         assert "Not understood: the picture was left as it was." in page
+        assert "Nothing was drawn: the source through the autoencoder" in page
         facts = json.loads(re.search(r'id="edit-report">(.*?)</script>', page)[1])
         assert (facts["understood"], facts["confidence"], facts["signs"]) == (False, None, None)
         assert facts["different_ratio"] == facts["changed_ratio"] == 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import torch
 
 from insightedit.comprehension.llava import LlavaComprehension
 from insightedit.images.background import EditComparison, compute_edit_map
+from insightedit.images.reading import read_picture
 from insightedit.pipelines.edit import InsightEditPipeline
+from insightedit.pipelines.report import build_report, render_report
 from insightedit.pipelines.understanding import (
     SIGNS,
     Calibration,
@@ -294,6 +297,23 @@ class TestPipeline:
         assert told.warnings == [[]]
         assert told.confidence == [pytest.approx(1 / (1 + math.exp(-2.0)))]
         assert told.signs[0].agrees == 0.0
+
+    def test_a_report_shows_what_would_have_been_drawn(self, speaking, photo):
+        unsure = {"weights": {"mean_log_prob": 1.0}, "bias": 0.0, "threshold": 0.5}
+        result = speaking(WORDS, confidence_calibration=unsure)(photo, "remove the dog", seed=0)
+        report = build_report(photo, result, instruction="remove the dog")
+        assert (report.understood, report.confidence) == (False, result.confidence[0])
+        assert report.signs == {**asdict(result.signs[0])}
+        assert report.signs["mean_log_prob"] == pytest.approx(-0.3)
+        assert (report.changed_ratio, report.different_ratio) == (0.0, 0.0)
+        page = render_report(report, read_picture(photo), result)
+        for told in (
+            "Not understood",
+            "What the model would have drawn<",
+            "42.56 %",
+            "The model says: remove the dog at",
+        ):
+            assert told in page
 
     def test_a_model_without_words_is_believed(self, tiny_pipeline, photo):
         result = tiny_pipeline(photo, "remove the dog", seed=0)

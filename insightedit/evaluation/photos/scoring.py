@@ -22,7 +22,7 @@ from insightedit.images.reading import read_rgb
 from insightedit.images.tones import TONES, apply_tone, operation_of
 from insightedit.scenes.assets import Photo
 
-COMPARED = 1 << 16  # pixels that candidates are compared on, at most, evenly spread
+COMPARED = 1 << 14  # pixels that candidates are compared on, at most, evenly spread
 SAID = re.compile(r"make the whole picture (?P<phrase>.+)")  # what the models of this package say
 
 
@@ -44,7 +44,7 @@ def spread(picture: np.ndarray) -> np.ndarray:
     return pixels[np.arange(count) * len(pixels) // count]
 
 
-@lru_cache(maxsize=2)  # requests on one photograph follow one another
+@lru_cache(maxsize=64)  # photographs come in turns, and all operations on one of 12 megapixels take a minute or two
 def tone_candidates(photo: Photo) -> Mapping[str, np.ndarray]:
     """Every phrase of `TONES`, and "source" -> what it makes of a photograph, see `spread`."""
     source = read_rgb(photo.path)

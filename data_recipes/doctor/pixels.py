@@ -20,6 +20,7 @@ WORK_SIDE = 256  # pixels of the longer side at which alignment is looked at
 VISIBLE = 24  # of 255: a pixel that differs by more has changed
 SAME_BLOCK = 2.0  # of 255: mean differences of 4 x 4 pixels that stay as they are
 SAME_LIGHT, SAME_CHANNEL = 3.0, 16.0  # of 255: largest ones of 8 x 8 pixels that JPEG 90 and better makes
+SAME_TONE = 1.0  # of 255: difference of a channel's mean over the picture
 LIGHT = np.array([0.299, 0.587, 0.114], np.float32)
 MATCH = 6.0  # of 255: pixels that are the same
 MOST, FITS, MIN_ERROR = 32.0, 12.0, 3.0  # of 255: differences of shifted pictures
@@ -44,6 +45,8 @@ def is_identical(source: np.ndarray, target: np.ndarray) -> bool:
     if (source == target).all(axis=2).mean() > 0.5:
         return False  # what is changed is in one place
     means = _block_means(source, target, 8)
+    if np.abs(means.mean(axis=(0, 1))).max() > SAME_TONE:
+        return False  # slightly warmer, say
     return bool(np.abs(means @ LIGHT).max() < SAME_LIGHT and np.abs(means).max() < SAME_CHANNEL)
 
 

@@ -32,7 +32,7 @@ WHOLE = re.compile(r"\b(?:whole|photo|picture|image|it)\b")
 REPLACE = re.compile(
     r"\b(?:replac|swap|substitut|exchang|transform|convert|turn|chang)\w*\b|\binstead\b|\bin (?:its|the) place\b"
     r"|\bin place of\b|\bwhere\b.*\b(?:is|was|are|were|see|stands?)\b|\bhad been\b|\bnot the\b|\brather than\b"
-    r"|\bdraw\b.*\bover (?:the|that|this|my)\b"
+    r"|\b(?:is|was|are|were)\W*$|\bdraw\b.*\bover (?:the|that|this|my)\b"
 )
 RECOLOUR = re.compile(
     rf"\b(?:colou?r|hue|shade)|\b(?:paint|make|turn|change|tint|dye|look|be)\b.*\b(?:{NAMED_COLOURS})\b"
@@ -111,7 +111,7 @@ def _words(text: str) -> set[str]:
 
 def named_colour(text: str) -> str | None:
     """The saturated colour that something shall take: the only one named, or the last word; None where it is open."""
-    found = re.findall(r"\w+", text.lower())
+    found = re.findall(r"\w+", re.sub(r"\b(?:whose colou?r|that|which) is \w+", "", text.lower()))  # what is there
     named = [word for word in found if re.fullmatch(NAMED_COLOURS, word)]
     is_told = len(set(named)) == 1 or (named and found[-1] == named[-1])
     return named[-1] if is_told and named[-1] in COLOURS else None

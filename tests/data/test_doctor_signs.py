@@ -96,6 +96,18 @@ def test_the_direction_of_most_removals_additions_colours_and_tones_shows():
         assert (known > pixels.EVIDENCE).sum() >= share * len(ways), task
 
 
+def test_a_slight_tone_is_no_copy():
+    grey = np.random.default_rng(0).integers(90, 160, (64, 64, 3), dtype=np.uint8)
+    assert pixels.is_identical(grey, np.clip(grey + np.array([[[1, 0, -1]]]), 0, 255).astype(np.uint8))
+    assert not pixels.is_identical(grey, np.clip(grey + np.array([[[2, 0, -2]]]), 0, 255).astype(np.uint8))
+
+
+def test_the_colour_that_is_there_is_not_the_one_that_comes():
+    assert wordings.named_colour("the shade of the giraffe whose colour is orange ought to be blue") == "blue"
+    assert wordings.named_colour("the shade of the giraffe whose colour is orange ought to be bleu") is None
+    assert wordings.named_colour("the giraffe that is orange should be blue") == "blue"
+
+
 def test_what_cannot_be_told_is_not_guessed():
     sample = next(SAMPLER[n] for n in range(50) if SAMPLER[n].task == "replace")
     assert pixels.direction(sample.instruction, "replace", sample.source, sample.target) is None

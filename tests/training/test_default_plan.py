@@ -13,7 +13,7 @@ from insightedit.miniatures.sizes import get_size
 from insightedit.training.default.cli import check_budget, main, plan_table, read_settings
 from insightedit.training.default.parts import WORLDS, PlannedPart, Settings, planned_parts, variables
 from insightedit.training.default.plan import Span, length, make_plan, runs_alone, timetable
-from insightedit.training.default.results import check_export, run_record, split
+from insightedit.training.default.results import carry_calibration, check_export, run_record, split
 from insightedit.training.default.run import DefaultRun, lane_cores
 from insightedit.training.default.state import PLAN, PartState, RunState
 from insightedit.training.run import parse_arguments, read_config
@@ -124,6 +124,22 @@ class TestCommands:
         assert "--compile" not in vision.command(chosen, 1.0)
         assert "--compile" in vision.command(chosen, 30.0)
 
+    def test_a_pack_is_told_to_all_that_render(self, tmp_path: Path) -> None:
+        chosen = settings(tmp_path, pack=Path("mine"))
+        commands = {one.name: " ".join(one.command(chosen, 2.5)) for one in planned_parts(chosen)}
+        told = {name for name, words in commands.items() if "--pack mine" in words or "pack: 'mine'" in words}
+        bases = {"vision", "vae", "clip", "llava", "ip2p", "sharpen"}
+        assert told == bases | {"stage1", "stage2", "cache", "stage3", "calibrate"}
+
+    def test_stage_3_reads_the_cache_until_the_decoder_was_sharpened(self, tmp_path: Path) -> None:
+        chosen = settings(tmp_path)
+        stage3 = next(one for one in planned_parts(chosen) if one.name == "stage3")
+        assert not any("data.cache" in word for word in stage3.command(chosen, 1.0))
+        (tmp_path / "cache").mkdir()
+        assert f"data.cache={tmp_path / 'cache'}" in stage3.command(chosen, 1.0)
+        (tmp_path / "bases" / ".train" / "sharpen").mkdir(parents=True)
+        assert not any("data.cache" in word for word in stage3.command(chosen, 1.0))
+
     def test_needs_come_first_and_exist(self, tmp_path: Path) -> None:
         for chosen in (settings(tmp_path), settings(tmp_path, accelerator="GPU")):
             seen: set[str] = set()
@@ -222,6 +238,19 @@ class TestResults:
         assert record["measured"]["scenes"] == {"protocol": {}, "model": {"success": 1}}
         assert record["machine"]["cores"] == 2
         assert "torch" in record["versions"]
+
+    def test_the_export_is_as_sure_as_what_was_measured(self, tmp_path: Path) -> None:
+        for name in ("draft", "model"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "model_index.json").write_text('{"resolution": 64}')
+        carry_calibration(tmp_path / "draft", tmp_path / "model")
+        assert json.loads((tmp_path / "model" / "model_index.json").read_text()) == {"resolution": 64}
+        (tmp_path / "draft" / "model_index.json").write_text(
+            '{"confidence_calibration": {"bias": 1}, "resolution": 8}'
+        )
+        carry_calibration(tmp_path / "draft", tmp_path / "model")
+        told = json.loads((tmp_path / "model" / "model_index.json").read_text())
+        assert told == {"confidence_calibration": {"bias": 1}, "resolution": 64}
 
     def test_a_place_that_holds_something_else_is_refused_before_the_work(self, tmp_path: Path) -> None:
         (tmp_path / "mine.txt").touch()

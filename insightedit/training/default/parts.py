@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 FOREVER = 100_000_000  # steps: the clock ends a part
 COMPILED_FROM = 8.0  # minutes of a part on an accelerator; below, compiling costs more than it gives
 EVALUATED = {60.0: 600, 10.0: 200, 0.0: 60}  # minutes of the run -> scenes that its success is measured on
-RESULTS, MODEL, DRAFT = "results", "model", "draft"
+RESULTS, MODEL, DRAFT, CACHE = "results", "model", "draft", "cache"
+CACHED = 60_000  # samples at most: 7 GB at 64 px
+DRAWN = (64, 2000)  # scenes that sharpening lets the editor draw, at least and at most
+DRAWN_A_MINUTE = 100  # of sharpening
+CALIBRATED_ON = 400  # requests at most
+DRAWS_ONLY = "stage.trainable=[bridge.*,unet.*]"  # stage 3: what the language model says is settled by then
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class PlannedPart:
     seconds: float  # beside training: start, measuring, writing (two shared cores, docs/lab-notes.md)
     command: Command  # (settings, minutes) -> module and its words
     folder: Callable[[Settings], Path] | None = None  # with `log.jsonl` and `checkpoints`
+    each: float = 0.0  # seconds for every scene that success is measured on, likewise
     extends: bool = False  # trains on when a finished run is given more minutes
 
 
@@ -104,23 +110,45 @@ def _miniature(name: str, batch_on_accelerator: int, **how: object) -> PlannedPa
     return PlannedPart(name, command=command, folder=lambda settings: settings.bases / ".train" / name, **how)  # type: ignore[arg-type]
 
 
-def _stage(number: int, **how: object) -> PlannedPart:
-    def folder(settings: Settings) -> Path:
-        return settings.runs / f"stage{number}"
+def _stage_words(settings: Settings, number: int) -> list[str]:
+    """What a stage and its cache are both told."""
+    words = [*WORLDS[settings.size].stage_words, f"output_dir={_stage_folder(settings, number)}"]
+    words += [f"data.num_workers={settings.workers}", *[DRAWS_ONLY] * (number == 3)]
+    if settings.pack:
+        words += [f"data.sources=[{{kind: descriptions, split: train, pack: '{settings.pack}'}}]"]
+    return words
 
+
+def _stage_folder(settings: Settings, number: int) -> Path:
+    return settings.runs / f"stage{number}"
+
+
+def _stage(number: int, **how: object) -> PlannedPart:
     def command(settings: Settings, minutes: float) -> list[str]:
-        words = [f"insightedit.stage{number}", "--recipe", "insightedit", *WORLDS[settings.size].stage_words]
-        words += [f"output_dir={folder(settings)}", f"data.num_workers={settings.workers}"]
+        words = [f"insightedit.stage{number}", "--recipe", "insightedit", *_stage_words(settings, number)]
         words += ["train.num_samples=0"]  # what it draws is looked at when it is measured
-        if settings.pack:
-            words += [f"data.sources=[{{kind: descriptions, split: train, pack: '{settings.pack}'}}]"]
+        sharpened = (settings.bases / ".train" / "sharpen").is_dir()  # a cache holds latents of what was there before
+        if number == 3 and (settings.runs / CACHE).is_dir() and not sharpened:
+            words += [f"data.cache={settings.runs / CACHE}", "data.cache_repeat=true"]
         if settings.steps is not None:
             return [*words, f"train.max_steps={settings.steps}"]
         # the rate falls to zero when the time is over; of more minutes later it begins anew, at what is then left
         words += [f"train.max_steps={FOREVER}", f"train.total_minutes={minutes:.3f}"]
         return [*words, "optim.schedule=cosine", "optim.warmup_steps=50"]
 
-    return PlannedPart(f"stage{number}", command=command, folder=folder, **how)  # type: ignore[arg-type]
+    return PlannedPart(f"stage{number}", command=command, folder=lambda found: _stage_folder(found, number), **how)  # type: ignore[arg-type]
+
+
+def _cache(settings: Settings, minutes: float) -> list[str]:
+    count = CACHED if settings.steps is None else 16
+    words = ["insightedit", "cache", "--stage", "3", "--resume", "--count", str(count)]
+    return [*words, "--out", str(settings.runs / CACHE), *_stage_words(settings, 3)]
+
+
+def _sharpen(settings: Settings, minutes: float) -> list[str]:
+    drawn = max(DRAWN[0], min(DRAWN[1], round(DRAWN_A_MINUTE * minutes))) if settings.steps is None else 16
+    words = ["--editor", str(settings.runs / DRAFT), "--scenes", str(drawn)]
+    return [word for word in _SHARPEN.command(settings, minutes) if word != "--compile"] + words
 
 
 def _tokenizer(settings: Settings, minutes: float) -> list[str]:
@@ -129,24 +157,32 @@ def _tokenizer(settings: Settings, minutes: float) -> list[str]:
 
 
 def _draft(settings: Settings, minutes: float) -> list[str]:
-    return ["insightedit", "export", str(settings.runs / "stage3"), "-o", str(settings.runs / DRAFT), "--scenes", "0"]
+    words = ["insightedit", "export", str(_stage_folder(settings, 3)), "-o", str(settings.runs / DRAFT)]
+    return [*words, "--scenes", "0"]
 
 
-def _scenes(settings: Settings, minutes: float) -> list[str]:
-    words = ["insightedit", "eval", "scenes", "--model", str(settings.runs / DRAFT), "--count", str(settings.scenes)]
-    return [*words, "--out", str(settings.results / "scenes")]
+def _calibrate(settings: Settings, minutes: float) -> list[str]:
+    words = ["insightedit", "calibrate", str(settings.runs / DRAFT)]
+    words += ["--count", str(max(20, min(CALIBRATED_ON, settings.scenes)))]
+    return [*words, *(["--pack", str(settings.pack)] if settings.pack else [])]
 
 
-def _photos(settings: Settings, minutes: float) -> list[str]:
-    words = ["insightedit", "eval", "photos", "--model", str(settings.runs / DRAFT), "--count", str(settings.scenes)]
-    return [*words, "--out", str(settings.results / "photos")]
+def _measured(kind: str) -> Command:
+    def command(settings: Settings, minutes: float) -> list[str]:
+        words = ["insightedit", "eval", kind, "--model", str(settings.runs / DRAFT), "--count", str(settings.scenes)]
+        return [*words, "--out", str(settings.results / kind)]
+
+    return command
 
 
 def _export(settings: Settings, minutes: float) -> list[str]:
-    words = ["insightedit", "export", str(settings.runs / "stage3"), "-o", str(settings.results / MODEL)]
-    return [*words, "--report", str(settings.results / "scenes" / "report.json")]
+    words = ["insightedit", "export", str(_stage_folder(settings, 3)), "-o", str(settings.results / MODEL)]
+    for kind in ("scenes", "photos"):
+        words += ["--report", str(settings.results / kind / "report.json")]
+    return words
 
 
+_SHARPEN = _miniature("sharpen", 64, needs=("draft",), share=12, seconds=15)
 PARTS = (
     PlannedPart("tokenizer", (), 0, 15, _tokenizer),
     _miniature("vision", 256, needs=("tokenizer",), share=9, seconds=15),
@@ -154,21 +190,29 @@ PARTS = (
     _miniature("clip", 256, needs=("vision",), share=2, seconds=15),
     _miniature("llava", 128, needs=("clip",), share=20, seconds=40),
     _miniature("ip2p", 128, needs=("clip", "vae"), share=20, seconds=15),
-    _stage(1, needs=("llava", "ip2p"), share=14, seconds=20),
-    _stage(2, needs=("stage1",), share=2, seconds=20),
-    _stage(3, needs=("stage2",), share=40, seconds=20, extends=True),
-    PlannedPart("draft", ("stage3",), 0, 15, _draft),
-    PlannedPart("scenes", ("draft",), 0, 40, _scenes),
-    PlannedPart("photos", ("draft",), 0, 40, _photos),
-    PlannedPart("export", ("scenes", "photos"), 0, 20, _export),
+    _stage(1, needs=("llava", "ip2p"), share=14, seconds=15),
+    _stage(2, needs=("stage1",), share=2, seconds=15),
+    PlannedPart("cache", ("stage2",), 12, 10, _cache),
+    _stage(3, needs=("cache",), share=36, seconds=15, extends=True),
+    PlannedPart("draft", ("stage3",), 0, 10, _draft),
+    replace(_SHARPEN, command=_sharpen, each=0.05),
+    PlannedPart("sharper", ("sharpen",), 0, 10, _draft),
+    PlannedPart("calibrate", ("sharper",), 0, 10, _calibrate, each=0.1),
+    PlannedPart("scenes", ("calibrate",), 0, 10, _measured("scenes"), each=0.3),
+    PlannedPart("photos", ("calibrate",), 0, 10, _measured("photos"), each=1.5),
+    PlannedPart("export", ("scenes", "photos"), 0, 15, _export),
 )
 """In the order in which they begin where several could. Shares are minutes of one run that went well: what learns late
 or slowly gets more. Two lanes are about equally long: vision, clip, llava beside vae, ip2p."""
 
 
 def planned_parts(settings: Settings) -> tuple[PlannedPart, ...]:
-    """The parts of this run."""
-    return PARTS
+    """The parts of this run: an accelerator renders and reads as fast as it would read a cache, so it gets none."""
+    parts = tuple(replace(part, seconds=part.seconds + part.each * settings.scenes) for part in PARTS)
+    if not settings.accelerator:
+        return parts
+    moved = {part.name: tuple("stage2" if need == "cache" else need for need in part.needs) for part in parts}
+    return tuple(replace(part, needs=moved[part.name]) for part in parts if part.name != "cache")
 
 
 def variables(settings: Settings) -> dict[str, str]:

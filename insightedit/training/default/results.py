@@ -12,9 +12,10 @@ from typing import Any
 
 from insightedit.files import MARKER, installed_versions, write_text
 from insightedit.miniatures.folders import replace_folder
-from insightedit.training.default.parts import MODEL, WORLDS, PlannedPart, Settings
+from insightedit.training.default.parts import DRAFT, MODEL, WORLDS, PlannedPart, Settings
 from insightedit.training.default.state import RunState, trained
 
+CALIBRATION = "confidence_calibration"  # in a model's index, by `insightedit calibrate`
 RECORD, PIECES = "record.json", "pieces"
 MAX_PIECES = 7  # and the record: eight files
 MIB = 1024 * 1024
@@ -24,6 +25,7 @@ PACKAGES = ("insightedit", "torch", "transformers", "diffusers", "peft", "tokeni
 def finish(settings: Settings, parts: tuple[PlannedPart, ...], state: RunState) -> list[Path]:
     """Write the record, copy the model where it is wanted, pack the results; the places that a user looks at."""
     settings.results.mkdir(parents=True, exist_ok=True)
+    carry_calibration(settings.runs / DRAFT, settings.results / MODEL)
     record = settings.results / RECORD
     write_text(record, json.dumps(run_record(settings, parts, state), indent=1) + "\n")
     places = [settings.results / MODEL, record]
@@ -65,6 +67,15 @@ def run_record(settings: Settings, parts: tuple[PlannedPart, ...], state: RunSta
         "model_bytes": sum(file.stat().st_size for file in model.rglob("*") if file.is_file()),
         "measured": {path.parent.name: _headline(path) for path in sorted(settings.results.glob("*/report.json"))},
     }
+
+
+def carry_calibration(measured: Path, model: Path) -> None:
+    """Give the exported model the confidence that was calibrated on the same weights before they were measured."""
+    before, after = measured / MARKER, model / MARKER
+    told = json.loads(before.read_text(encoding="utf-8")) if before.is_file() else {}
+    if CALIBRATION in told and after.is_file():
+        index = json.loads(after.read_text(encoding="utf-8")) | {CALIBRATION: told[CALIBRATION]}
+        write_text(after, json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def machine(settings: Settings) -> dict[str, Any]:

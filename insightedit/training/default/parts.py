@@ -9,7 +9,7 @@ from pathlib import Path
 
 FOREVER = 100_000_000  # steps: the clock ends a part
 COMPILED_FROM = 8.0  # minutes of a part on an accelerator; below, compiling costs more than it gives
-EVALUATED = {60.0: 600, 10.0: 200, 0.0: 60}  # minutes of the run -> scenes that its success is measured on
+EVALUATED = {180.0: 600, 60.0: 300, 10.0: 100, 0.0: 24}  # minutes of the run -> scenes; half as many photographs
 RESULTS, MODEL, DRAFT, CACHE = "results", "model", "draft", "cache"
 CACHED = 60_000  # samples at most: 7 GB at 64 px
 DRAWN = (64, 2000)  # scenes that sharpening lets the editor draw, at least and at most
@@ -89,7 +89,7 @@ class PlannedPart:
     seconds: float  # beside training: start, measuring, writing (two shared cores, docs/lab-notes.md)
     command: Command  # (settings, minutes) -> module and its words
     folder: Callable[[Settings], Path] | None = None  # with `log.jsonl` and `checkpoints`
-    each: float = 0.0  # seconds for every scene that success is measured on, likewise
+    each: float = 0.0  # seconds for every request that it measures, likewise
     extends: bool = False  # trains on when a finished run is given more minutes
 
 
@@ -169,7 +169,8 @@ def _calibrate(settings: Settings, minutes: float) -> list[str]:
 
 def _measured(kind: str) -> Command:
     def command(settings: Settings, minutes: float) -> list[str]:
-        words = ["insightedit", "eval", kind, "--model", str(settings.runs / DRAFT), "--count", str(settings.scenes)]
+        count = settings.scenes if kind == "scenes" else max(4, settings.scenes // 2)  # photographs are larger
+        words = ["insightedit", "eval", kind, "--model", str(settings.runs / DRAFT), "--count", str(count)]
         return [*words, "--out", str(settings.results / kind)]
 
     return command
@@ -199,7 +200,7 @@ PARTS = (
     PlannedPart("sharper", ("sharpen",), 0, 10, _draft),
     PlannedPart("calibrate", ("sharper",), 0, 10, _calibrate, each=0.1),
     PlannedPart("scenes", ("calibrate",), 0, 10, _measured("scenes"), each=0.3),
-    PlannedPart("photos", ("calibrate",), 0, 10, _measured("photos"), each=1.5),
+    PlannedPart("photos", ("calibrate",), 0, 10, _measured("photos"), each=0.7),
     PlannedPart("export", ("scenes", "photos"), 0, 15, _export),
 )
 """In the order in which they begin where several could. Shares are minutes of one run that went well: what learns late

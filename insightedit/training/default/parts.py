@@ -34,6 +34,8 @@ _TINY_WORDS = (  # the overlay for tests, on bases of the run's own, whose UNet 
     "generation.image_encoder=miniature:mini/clip",
     "generation.prediction_type=sample",
     "generation.source_prior=0.25",
+    "comprehension.expressive=true",  # or there would be nothing to calibrate
+    "comprehension.max_new_tokens=8",
 )
 WORLDS = {
     "tiny": DefaultSize("tiny", 32, ("--overlay", "tiny", *_TINY_WORDS)),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from insightedit.training.default import processes
-from insightedit.training.default.cli import main
 from insightedit.training.default.parts import PlannedPart, Settings
 from insightedit.training.default.run import DefaultRun
 from insightedit.training.default.state import PLAN, RunState, trained
@@ -85,14 +87,26 @@ def test_a_failure_stops_the_others_and_names_the_log(tmp_path: Path) -> None:
     }
 
 
-def test_tiny_from_nothing_to_the_export_then_nothing_is_left_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_what_fails_is_tried_in_its_simpler_way_once(tmp_path: Path) -> None:
+    part = replace(small("a", fail=True), instead=small("a").command)
+    run, told = session(tmp_path, (part, small("b", "a")))
+    assert run.go() == 0
+    assert told[2] == "a: tried in a simpler way"
+    assert "b: done, 2 steps" in told[-1]
+    run, told = session(tmp_path / "again", (replace(part, instead=part.command),))
+    assert run.go() == 2
+    assert sum("a failed" in line for line in told) == 2
+
+
+def test_tiny_from_nothing_to_the_export_then_nothing_is_left_to_do(tmp_path: Path) -> None:
     words = ["--size", "tiny", "--steps", "1", "--runs", str(tmp_path / "run"), "--export", str(tmp_path / "model")]
-    assert main([*words, "--shard-mb", "4"]) == 0, capsys.readouterr().out
+    command = [sys.executable, "-m", "insightedit.training.default", *words, "--shard-mb", "4"]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)  # its own fork server, all loaded
+    assert first.returncode == 0, first.stdout + first.stderr
     record = json.loads((tmp_path / "run" / "pieces" / "record.json").read_text())
     assert record["parts"]["stage3"]["steps"] == 1
     assert set(record["measured"]) == {"scenes", "photos"}
-    assert (tmp_path / "model" / "model_index.json").is_file()
-    assert main(words) == 0
-    assert "begins" not in capsys.readouterr().out.partition("export: done")[2]
+    assert "confidence_calibration" in json.loads((tmp_path / "model" / "model_index.json").read_text())
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "begins" not in again.stdout

@@ -92,6 +92,7 @@ class PlannedPart:
     command: Command  # (settings, minutes) -> module and its words
     folder: Callable[[Settings], Path] | None = None  # with `log.jsonl` and `checkpoints`
     each: float = 0.0  # seconds for every request that it measures, likewise
+    instead: Command | None = None  # where the first one fails
     extends: bool = False  # trains on when a finished run is given more minutes
 
 
@@ -185,6 +186,7 @@ def _export(settings: Settings, minutes: float) -> list[str]:
     return words
 
 
+# by itself where the editor understands nothing yet, so that there is nothing drawn to sharpen
 _SHARPEN = _miniature("sharpen", 64, needs=("draft",), share=12, seconds=15)
 PARTS = (
     PlannedPart("tokenizer", (), 0, 15, _tokenizer),
@@ -198,7 +200,7 @@ PARTS = (
     PlannedPart("cache", ("stage2",), 12, 10, _cache),
     _stage(3, needs=("cache",), share=36, seconds=15, extends=True),
     PlannedPart("draft", ("stage3",), 0, 10, _draft),
-    replace(_SHARPEN, command=_sharpen, each=0.05),
+    replace(_SHARPEN, command=_sharpen, each=0.05, instead=_SHARPEN.command),
     PlannedPart("sharper", ("sharpen",), 0, 10, _draft),
     PlannedPart("calibrate", ("sharper",), 0, 10, _calibrate, each=0.1),
     PlannedPart("scenes", ("calibrate",), 0, 10, _measured("scenes"), each=0.3),

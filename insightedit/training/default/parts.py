@@ -170,6 +170,11 @@ def _calibrate(settings: Settings, minutes: float) -> list[str]:
     return [*words, *(["--pack", str(settings.pack)] if settings.pack else [])]
 
 
+def _uncalibrated(settings: Settings, minutes: float) -> list[str]:
+    """Of a model that does nothing right yet there is nothing to calibrate: it stays as it is."""
+    return ["insightedit", "info", "--model", str(settings.runs / DRAFT)]
+
+
 def _measured(kind: str) -> Command:
     def command(settings: Settings, minutes: float) -> list[str]:
         count = settings.scenes if kind == "scenes" else max(4, settings.scenes // 2)  # photographs are larger
@@ -202,7 +207,7 @@ PARTS = (
     PlannedPart("draft", ("stage3",), 0, 10, _draft),
     replace(_SHARPEN, command=_sharpen, each=0.05, instead=_SHARPEN.command),
     PlannedPart("sharper", ("sharpen",), 0, 10, _draft),
-    PlannedPart("calibrate", ("sharper",), 0, 10, _calibrate, each=0.1),
+    PlannedPart("calibrate", ("sharper",), 0, 10, _calibrate, each=0.1, instead=_uncalibrated),
     PlannedPart("scenes", ("calibrate",), 0, 10, _measured("scenes"), each=0.3),
     PlannedPart("photos", ("calibrate",), 0, 10, _measured("photos"), each=0.7),
     PlannedPart("export", ("scenes", "photos"), 0, 15, _export),

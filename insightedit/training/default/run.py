@@ -69,14 +69,19 @@ class DefaultRun:
         return sorted(found, key=lambda part: part.name not in self.running)
 
     def reopen(self) -> bool:
-        """Let a finished run train on if minutes are left: its last parts, and what follows from them."""
-        if any(part.share for part in self.open()) or self.settings.steps is not None:
+        """Let parts that are done train on if minutes are left, with what follows from them.
+
+        That is so when the run was finished, and when it was given more minutes than before.
+        """
+        open_now = {part.name for part in self.open()}
+        grown = self.settings.minutes > (1 + WORTH_IT) * self.state.minutes
+        if self.settings.steps is not None or (open_now and not grown):
             return False
-        extended = {part.name for part in self.parts if part.extends}
+        extended = {part.name for part in self.parts if part.extends} - open_now
         for part in self.parts:  # needs come before what needs them
             if extended & set(part.needs):
                 extended.add(part.name)
-        again = [part for part in self.parts if part.name in extended]
+        again = [part for part in self.parts if part.name in extended | open_now]
         used = used_seconds(self.parts, self.settings, self.state.parts)
         gain = self.left - make_plan(again, used, self.left, self.settings.lanes).least
         if gain < 60 * WORTH_IT * self.settings.minutes:

@@ -31,6 +31,7 @@ class RunState:
     """All parts, and what was spent."""
 
     seconds: float = 0.0  # wall clock of all sessions
+    minutes: float = 0.0  # that the session before was given
     settings: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, PartState] = field(default_factory=dict)
 
@@ -49,6 +50,7 @@ class RunState:
                 told = json.loads(path.read_text(encoding="utf-8"))
                 states = {name: PartState(**held) for name, held in told["parts"].items()}
                 seconds, earlier = float(told["seconds"]), dict(told["settings"])
+                minutes = float(told["minutes"])
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ValueError(f"{path} is no plan of this program: name another folder as RUNS.") from error
             if changed := [
@@ -59,16 +61,16 @@ class RunState:
                     "another folder as RUNS for a second run."
                 )
         else:
-            states, seconds = {}, 0.0
+            states, seconds, minutes = {}, 0.0, settings.minutes
         held = {part.name: states.get(part.name, PartState()) for part in parts}
         for state in held.values():
             if state.status in ("running", "failed"):  # it was killed, or its fault may be mended
                 state.status = "stopped"
-        return cls(seconds, chosen, held)
+        return cls(seconds, minutes, chosen, held)
 
     def write(self, settings: Settings) -> None:
         """Keep it."""
-        told = {"seconds": round(self.seconds, 1), "settings": self.settings}
+        told = {"seconds": round(self.seconds, 1), "minutes": settings.minutes, "settings": self.settings}
         told["parts"] = {name: asdict(state) for name, state in self.parts.items()}
         write_text(settings.runs / PLAN, json.dumps(told, indent=1) + "\n")
 

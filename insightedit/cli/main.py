@@ -54,6 +54,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files may be no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if sys.argv[1:2] == ["edit"] and "--model" not in [word.partition("=")[0] for word in sys.argv]:
+        # The embedded model is not quantised, and what peft and diffusers import for that takes a second
+        sys.modules["bitsandbytes"] = None  # type: ignore[assignment] - Python's mark for "not there"
     app(prog_name="insightedit")
 
 
@@ -145,10 +148,6 @@ def edit(
     given |= {"mask": mask, "describe": describe or None, "seed": seed, "background_lock": background_lock}
     given |= {"force": force or None}
     settings = {name: value for name, value in given.items() if value is not None}
-    if model is None and "torch" not in sys.modules:
-        # The embedded model is not quantised, and what peft and diffusers import for that takes a second; where torch
-        # is there, this is no process of our own
-        sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type] - Python's mark for "not there"
     check_early(words, plan, settings, reference or [])
     started = time.perf_counter()
     quiet_libraries()

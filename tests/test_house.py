@@ -38,7 +38,7 @@ KNOWN_CIRCLES: tuple[tuple[str, ...], ...] = ()
 """Rooms of one floor that import each other today."""
 CEILINGS = {
     "root modules of insightedit": 8,
-    "lines of insightedit and data_recipes": 48000,
+    "lines of insightedit and data_recipes": 54000,
     "functions with more than 8 parameters": 6,
     "class names defined twice": 0,
     "imports of insightedit from data_recipes": 0,

@@ -41,9 +41,9 @@ def cache(
 
     Give it the stage's own arguments, then add data.cache=DIR to the stage's command. For example:
 
-      insightedit cache --overlay mini --init-from default 'stage.trainable=[bridge.*,unet.*]' --count 4096 --out kept
+      insightedit cache --overlay mini --init-from default 'stage.trainable=[unet.*]' --count 4096 --out kept
 
-      python -m insightedit.stage3 (the same words) data.cache=kept
+      python -m insightedit.stage3 --overlay mini --init-from default 'stage.trainable=[unet.*]' data.cache=kept
 
     How deep it reaches follows from stage.trainable: autoencoder and CLIP always, the language model where nothing of
     it trains, the bridge likewise.

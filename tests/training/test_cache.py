@@ -228,7 +228,7 @@ def own_words(world: Path, *more: str) -> list[str]:
     """A stage on base models and pairs of one's own, that trains the UNet alone."""
     places = {"comprehension.model": "llava", "generation.model": "sd", "generation.image_encoder": "clip"}
     own = [f"{key}={world / name}" for key, name in places.items()]
-    source = f"data.sources=[{{kind: jsonl, path: {world}/data/pairs.jsonl}}]"
+    source = f"data.sources=[{{kind: jsonl, path: {world / 'data' / 'pairs.jsonl'}}}]"
     return words("insightedit", *own, source, "stage.trainable=[unet.*]", *more)
 
 

@@ -161,12 +161,6 @@ def edit(
     _run_jobs(plan, lambda job: _run_job(pipeline, job, words, settings, strict))
 
 
-def _pass_over_quantisers() -> None:
-    """The embedded model is not quantised, and what peft and diffusers import for models that are takes a second."""
-    if "torch" not in sys.modules:  # else this is no process of our own
-        sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type] - Python's mark for "not there"
-
-
 def _tell_plan(plan: EditPlan) -> None:
     """What of a folder is no picture, and which outputs stay."""
     if plan.others:

@@ -54,8 +54,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files may be no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if sys.argv[1:2] == ["edit"] and "--model" not in [word.partition("=")[0] for word in sys.argv]:
-        # The embedded model is not quantised, and what peft and diffusers import for that takes a second
+    own = "--model" not in [word.partition("=")[0] for word in sys.argv]
+    if sys.argv[1:2] == ["edit"] and own and "torch" not in sys.modules:
+        # The embedded model is not quantised, and what peft and diffusers import for that takes a second; where torch
+        # is there, this is no process of our own
         sys.modules["bitsandbytes"] = None  # type: ignore[assignment] - Python's mark for "not there"
     app(prog_name="insightedit")
 

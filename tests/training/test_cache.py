@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -167,7 +168,9 @@ class TestMaking:
             [sys.executable, "-m", "insightedit", "cache", *self.arguments, "--out", str(both), *part]
             for part in (["--count", "4"], ["--start", "4", "--count", "2"])
         ]
-        for process in [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]:
+        # as many threads as here: sums over other parts have other last bits
+        own = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+        for process in [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=own) for command in commands]:
             assert process.wait() == 0
         assert CacheFolder(both).ranges == [(0, 2), (2, 3)]
         self.assert_same(kept(tmp_path / "one", self.arguments, "--count", "6"), both)

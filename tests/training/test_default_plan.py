@@ -129,16 +129,7 @@ class TestCommands:
         commands = {one.name: " ".join(one.command(chosen, 2.5)) for one in planned_parts(chosen)}
         told = {name for name, words in commands.items() if "--pack mine" in words or "pack: 'mine'" in words}
         bases = {"vision", "vae", "clip", "llava", "ip2p", "sharpen"}
-        assert told == bases | {"stage1", "stage2", "cache", "stage3", "calibrate"}
-
-    def test_stage_3_reads_the_cache_until_the_decoder_was_sharpened(self, tmp_path: Path) -> None:
-        chosen = settings(tmp_path)
-        stage3 = next(one for one in planned_parts(chosen) if one.name == "stage3")
-        assert not any("data.cache" in word for word in stage3.command(chosen, 1.0))
-        (tmp_path / "cache").mkdir()
-        assert f"data.cache={tmp_path / 'cache'}" in stage3.command(chosen, 1.0)
-        (tmp_path / "bases" / ".train" / "sharpen").mkdir(parents=True)
-        assert not any("data.cache" in word for word in stage3.command(chosen, 1.0))
+        assert told == bases | {"stage1", "stage2", "stage3", "calibrate"}
 
     def test_needs_come_first_and_exist(self, tmp_path: Path) -> None:
         for chosen in (settings(tmp_path), settings(tmp_path, accelerator="GPU")):

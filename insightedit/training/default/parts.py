@@ -10,8 +10,7 @@ from pathlib import Path
 FOREVER = 100_000_000  # steps: the clock ends a part
 COMPILED_FROM = 8.0  # minutes of a part on an accelerator; below, compiling costs more than it gives
 EVALUATED = {180.0: 600, 60.0: 300, 10.0: 100, 0.0: 24}  # minutes of the run -> scenes; half as many photographs
-RESULTS, MODEL, DRAFT, CACHE = "results", "model", "draft", "cache"
-CACHED = 60_000  # samples at most: 7 GB at 64 px
+RESULTS, MODEL, DRAFT = "results", "model", "draft"
 DRAWN = (64, 2000)  # scenes that sharpening lets the editor draw, at least and at most
 DRAWN_A_MINUTE = 100  # of sharpening
 CALIBRATED_ON = 400  # requests at most
@@ -113,26 +112,18 @@ def _miniature(name: str, batch_on_accelerator: int, **how: object) -> PlannedPa
     return PlannedPart(name, command=command, folder=lambda settings: settings.bases / ".train" / name, **how)  # type: ignore[arg-type]
 
 
-def _stage_words(settings: Settings, number: int) -> list[str]:
-    """What a stage and its cache are both told."""
-    words = [*WORLDS[settings.size].stage_words, f"output_dir={_stage_folder(settings, number)}"]
-    words += [f"data.num_workers={settings.workers}", *[DRAWS_ONLY] * (number == 3)]
-    if settings.pack:
-        words += [f"data.sources=[{{kind: descriptions, split: train, pack: '{settings.pack}'}}]"]
-    return words
-
-
 def _stage_folder(settings: Settings, number: int) -> Path:
     return settings.runs / f"stage{number}"
 
 
 def _stage(number: int, **how: object) -> PlannedPart:
     def command(settings: Settings, minutes: float) -> list[str]:
-        words = [f"insightedit.stage{number}", "--recipe", "insightedit", *_stage_words(settings, number)]
+        words = [f"insightedit.stage{number}", "--recipe", "insightedit", *WORLDS[settings.size].stage_words]
+        words += [f"output_dir={_stage_folder(settings, number)}", f"data.num_workers={settings.workers}"]
         words += ["train.num_samples=0"]  # what it draws is looked at when it is measured
-        sharpened = (settings.bases / ".train" / "sharpen").is_dir()  # a cache holds latents of what was there before
-        if number == 3 and (settings.runs / CACHE).is_dir() and not sharpened:
-            words += [f"data.cache={settings.runs / CACHE}", "data.cache_repeat=true"]
+        words += [DRAWS_ONLY] * (number == 3)
+        if settings.pack:
+            words += [f"data.sources=[{{kind: descriptions, split: train, pack: '{settings.pack}'}}]"]
         if settings.steps is not None:
             return [*words, f"train.max_steps={settings.steps}"]
         # the rate falls to zero when the time is over; of more minutes later it begins anew, at what is then left
@@ -140,12 +131,6 @@ def _stage(number: int, **how: object) -> PlannedPart:
         return [*words, "optim.schedule=cosine", "optim.warmup_steps=50"]
 
     return PlannedPart(f"stage{number}", command=command, folder=lambda found: _stage_folder(found, number), **how)  # type: ignore[arg-type]
-
-
-def _cache(settings: Settings, minutes: float) -> list[str]:
-    count = CACHED if settings.steps is None else 16
-    words = ["insightedit", "cache", "--stage", "3", "--resume", "--count", str(count)]
-    return [*words, "--out", str(settings.runs / CACHE), *_stage_words(settings, 3)]
 
 
 def _sharpen(settings: Settings, minutes: float) -> list[str]:
@@ -192,18 +177,17 @@ def _export(settings: Settings, minutes: float) -> list[str]:
 
 
 # by itself where the editor understands nothing yet, so that there is nothing drawn to sharpen
-_SHARPEN = _miniature("sharpen", 64, needs=("draft",), share=12, seconds=15)
+_SHARPEN = _miniature("sharpen", 64, needs=("draft",), share=10, seconds=15)
 PARTS = (
     PlannedPart("tokenizer", (), 0, 15, _tokenizer),
-    _miniature("vision", 256, needs=("tokenizer",), share=9, seconds=15),
-    _miniature("vae", 128, needs=("tokenizer",), share=11, seconds=15),
-    _miniature("clip", 256, needs=("vision",), share=2, seconds=15),
-    _miniature("llava", 128, needs=("clip",), share=20, seconds=40),
-    _miniature("ip2p", 128, needs=("clip", "vae"), share=20, seconds=15),
-    _stage(1, needs=("llava", "ip2p"), share=14, seconds=15),
+    _miniature("vision", 256, needs=("tokenizer",), share=18, seconds=15),
+    _miniature("vae", 128, needs=("tokenizer",), share=14, seconds=15),
+    _miniature("clip", 256, needs=("vision",), share=3, seconds=15),
+    _miniature("llava", 128, needs=("clip",), share=65, seconds=40),
+    _miniature("ip2p", 128, needs=("clip", "vae"), share=66, seconds=15),
+    _stage(1, needs=("llava", "ip2p"), share=26, seconds=15),
     _stage(2, needs=("stage1",), share=2, seconds=15),
-    PlannedPart("cache", ("stage2",), 12, 10, _cache),
-    _stage(3, needs=("cache",), share=36, seconds=15, extends=True),
+    _stage(3, needs=("stage2",), share=70, seconds=15, extends=True),
     PlannedPart("draft", ("stage3",), 0, 10, _draft),
     replace(_SHARPEN, command=_sharpen, each=0.05, instead=_SHARPEN.command),
     PlannedPart("sharper", ("sharpen",), 0, 10, _draft),
@@ -212,17 +196,15 @@ PARTS = (
     PlannedPart("photos", ("calibrate",), 0, 10, _measured("photos"), each=0.7),
     PlannedPart("export", ("scenes", "photos"), 0, 15, _export),
 )
-"""In the order in which they begin where several could. Shares are minutes of one run that went well: what learns late
-or slowly gets more. Two lanes are about equally long: vision, clip, llava beside vae, ip2p."""
+"""In the order in which they begin where several could. Shares are minutes of a run of four hours on two cores: what
+learns late or slowly gets more, and reading many people's words on pictures of 293 things is what learns most slowly.
+Two lanes are about equally long: vision, clip, llava beside vae, ip2p. Stage 3 reads no cache: a sample would have to
+be read three times to gain a fifth of the time, and samples that are not seen twice teach more than that."""
 
 
 def planned_parts(settings: Settings) -> tuple[PlannedPart, ...]:
-    """The parts of this run: an accelerator renders and reads as fast as it would read a cache, so it gets none."""
-    parts = tuple(replace(part, seconds=part.seconds + part.each * settings.scenes) for part in PARTS)
-    if not settings.accelerator:
-        return parts
-    moved = {part.name: tuple("stage2" if need == "cache" else need for need in part.needs) for part in parts}
-    return tuple(replace(part, needs=moved[part.name]) for part in parts if part.name != "cache")
+    """The parts of this run, with what measuring takes for its number of scenes."""
+    return tuple(replace(part, seconds=part.seconds + part.each * settings.scenes) for part in PARTS)
 
 
 def variables(settings: Settings) -> dict[str, str]:

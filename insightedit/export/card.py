@@ -151,13 +151,27 @@ def carried_config(config: Config) -> str:
 
 
 def data_facts(run: Path) -> list[str]:
-    """One line per data source of all stages that led to a run."""
+    """One line per data source of all stages that led to a run, and for photographs of scenes one a licence."""
+    from insightedit.scenes import Assets
+    from insightedit.scenes.credits import ATTRIBUTION_ONLY, photo_licences
+
     lines: dict[str, None] = dict.fromkeys(_model_facts(run, "data"))
     for folder in stages_behind(run):
         for source in leaves(read_plain_yaml(folder / "config.yaml").data.sources):
             kind, split, path = source.kind, source.split, source.get("path")
             origin = Path(path).name if path else "scenes drawn by this package, `data_recipes/scenes`"
             lines[f"{kind}, split {split}: {origin}"] = None
+            pack = source.get("pack")
+            if path or kind == "captions" or (pack and not Path(pack).is_dir()):  # captions show no picture
+                lines |= {f"photographs of a folder {Path(pack).name}, which is gone": None} if pack else {}
+                continue
+            for place, licence, count in photo_licences(Assets.embedded(pack), split):
+                what = (
+                    "photographs"
+                    if ATTRIBUTION_ONLY.fullmatch(licence)
+                    else "photographs under a licence of their own"
+                )
+                lines[f"{what}: {count} of {place}, {licence}"] = None
     return list(lines)
 
 

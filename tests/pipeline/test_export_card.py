@@ -18,7 +18,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from insightedit.cli.main import app
-from insightedit.export.card import base_facts, base_license, measured_facts, training_facts
+from insightedit.config.load import dump_config, load_config
+from insightedit.export.card import base_facts, base_license, data_facts, measured_facts, training_facts
 from insightedit.export.checks import own_samples, scene_samples
 from insightedit.export.folder import export_run, run_facts
 from insightedit.images.sheets import GAP, HEADER, LINE, MARGIN
@@ -102,10 +103,34 @@ def test_no_field_is_empty(tiny_runs, tmp_path, report, photo_report, stage, opt
     ):
         assert f"\n## {section}\n" in text
     assert "scenes, split train: scenes drawn by this package" in text
+    assert ("- photographs: 6 of lomiri-wallpapers (Debian), CC-BY-4.0\n" in text) == (stage > 1)
     assert text.count("How it was measured") == (2 if "report" in options else 0)
     assert ("at the photograph's own size: median 33.0 dB" in text) == ("report" in options)
     picture = re.search(r"!\[.+\]\((.+)\)", text)
     assert bool(picture) == ("samples" in options) == (folder / "samples.png").is_file()
+
+
+def test_photographs_of_a_pack_are_told_by_their_licences(tmp_path):
+    run, pack = tmp_path / "stage3", tmp_path / "attic"
+    for folder in (run, pack):
+        folder.mkdir()
+    Image.new("RGB", (40, 30), "red").save(pack / "red.png")
+    entry = {
+        "file": "red.png",
+        "kind": "photo",
+        "name": "red",
+        "split": "train",
+        "source": "attic",
+        "licence": "GPL-2+",
+    }
+    (pack / "metadata.json").write_text(json.dumps([entry]), encoding="utf-8")
+    source = f"{{kind: descriptions, split: train, pack: {pack}}}"
+    dump_config(load_config("insightedit", 3, ["tiny"], [f"data.sources=[{source}]"]), run / "config.yaml")
+    told = data_facts(run)
+    assert "photographs under a licence of their own: 1 of attic, GPL-2+" in told
+    assert "photographs: 6 of lomiri-wallpapers (Debian), CC-BY-4.0" in told
+    shutil.rmtree(pack)
+    assert "photographs of a folder attic, which is gone" in data_facts(run)
 
 
 def test_a_card_without_any_facts_says_so(tiny_folder):

@@ -29,7 +29,8 @@ SHARES = {"beginning": 40, "end": 25, "intro": 6, "slip": 8, "alias": 15}  # of 
 REFERENCE = "\0"  # stands for the words for what is meant until all else is said
 Rng = np.random.Generator
 Drawn = TypeVar("Drawn")
-BOOK: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "wordings.yaml").read_text(encoding="utf-8"))
+_TEXT = (Path(__file__).parent / "wordings.yaml").read_text(encoding="utf-8")
+BOOK: dict[str, Any] = yaml.load(_TEXT, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # libyaml's: 12 x faster
 ALIASES: dict[str, list[str]] = BOOK["aliases"]
 
 

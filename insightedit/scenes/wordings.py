@@ -169,7 +169,10 @@ def called(rng: Rng, name: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """`dogs`, `foxes`, `butterflies`."""
+    """`dogs`, `foxes`, `butterflies`, `snowmen`."""
+    for one, many in BOOK["plurals"].items():
+        if noun.endswith(one):
+            return noun.removesuffix(one) + many
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"

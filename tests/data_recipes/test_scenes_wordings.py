@@ -93,7 +93,17 @@ def test_a_slip_changes_one_word() -> None:
 
 @pytest.mark.parametrize(
     ("noun", "many"),
-    [("dog", "dogs"), ("fox", "foxes"), ("bus", "buses"), ("butterfly", "butterflies"), ("toy", "toys")],
+    [
+        ("dog", "dogs"),
+        ("fox", "foxes"),
+        ("bus", "buses"),
+        ("butterfly", "butterflies"),
+        ("toy", "toys"),
+        ("maple leaf", "maple leaves"),
+        ("snowman", "snowmen"),
+        ("blowfish", "blowfish"),
+        ("house", "houses"),
+    ],
 )
 def test_plurals(noun: str, many: str) -> None:
     assert told.plural(noun) == many

@@ -14,6 +14,9 @@ from insightedit.scenes.scene import CATEGORIES, COLOURS, SLOTS, TASKS, Edit, Sc
 from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
 from insightedit.scenes.wordings import BOOK, PICTURE_TEMPLATES, TEMPLATES, plural, unknown_things
 
+WORD_LISTS = (  # of the book, told in every split
+    "lists", "places", "aliases", "sizes", "size_lists", "references", "sides", "neighbours", "levels", "adjectives",
+)  # fmt: skip
 CLASSES: tuple[str, ...] = Assets.embedded().classes
 
 
@@ -22,12 +25,12 @@ def known_words(pictures_too: bool = False) -> list[str]:
     tables = (TEMPLATES, PICTURE_TEMPLATES) if pictures_too else (TEMPLATES,)
     told = [text for table in tables for group in table.values() for t in group if not t.held_out for text in [t.text]]
     told += [*COLOURS, "in the mirror", "in front of the mirror", *unknown_things()]
-    for part in ("lists", "places", "aliases", "sizes", "size_lists", "references", "sides", "neighbours"):
-        told += _texts(BOOK[part])
+    told += _texts([BOOK[part] for part in WORD_LISTS])
     told += [text for part in ("beginnings", "ends", "intros") for text in BOOK[part]["simple"]]
-    told += _texts(BOOK["tones"]["degrees"]) + _texts([BOOK["outside"]["texts"], BOOK["outside"]["oddcolours"]])
+    told += _texts([BOOK["outside"]["texts"], BOOK["outside"]["oddcolours"]])
+    told += [*_texts([BOOK["tones"]["degrees"], BOOK["tones"]["nouns"]]), "up", "down"]
     for words in BOOK["tones"]["operations"].values():
-        told += [text for kind in ("look", "deed", "complaint") for text in words[kind]]
+        told += [text for kind in ("look", "deed", "complaint", "noun") for text in words.get(kind, ())]
     for sprite in Assets.embedded().sprites.values():
         told += [sprite.name, plural(sprite.name), sprite.fact, sprite.group, "an"]
     return sorted(set(re.sub(r"\{\w+\}|\$\w+|<\w+>|[^\w' ]", " ", " ".join(told)).split()))

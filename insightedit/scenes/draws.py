@@ -11,7 +11,17 @@ import numpy as np
 
 from insightedit.scenes.assets import SPLITS, Assets
 from insightedit.scenes.render import Renderer
-from insightedit.scenes.scene import COLOURS, HEIGHTS, SLOT_CENTRES, TASKS, Background, Scene, SceneObject, Texture
+from insightedit.scenes.scene import (
+    COLOURS,
+    HEIGHTS,
+    SLOT_CENTRES,
+    SLOTS,
+    TASKS,
+    Background,
+    Scene,
+    SceneObject,
+    Texture,
+)
 from insightedit.scenes.textures import TEXTURES
 from insightedit.scenes.wordings import BOOK, Template, called, place, place_words, plural
 
@@ -212,6 +222,7 @@ def refer(
         kind = "both" if slots["other"] == first.name else category
     elif category == "mirror":
         slots["where"] = "in the mirror" if first.in_mirror else "in front of the mirror"
+        kind = kind if rng is None else "mirrored" if first.in_mirror else "unmirrored"
     elif category == "left_right" and twin is not None:
         slots["side"] = "left" if first.x < twin.x else "right"
     elif category == "relative_size" and twin is not None:
@@ -228,9 +239,27 @@ def refer(
         side, number = pick(rng, near) if rng is not None else near[0]
         slots |= {"n": scene.objects[number].name, "side": side_words(rng, side, held_out)}
     group = assets.sprites[first.name].group
-    slots["group"] = group if all(assets.sprites[o.name].group != group for o in others) else "thing"
-    forms = reference_forms(kind, held_out)
+    alone = all(assets.sprites[o.name].group != group for o in others)
+    slots["group"] = group if alone and group in BOOK["groups"] else "thing"
+    forms = list(reference_forms(kind, held_out))
+    if rng is not None and category == "position":
+        if any(o.name == first.name and _same_side(o.slot, first.slot) for o in others):
+            forms = [form for form in forms if "{at}" not in form]
+        elif twin is not None and first.slot // 3 != twin.slot // 3:
+            forms += reference_forms("upper_lower", held_out)
+            higher = first.slot // 3 < twin.slot // 3
+            slots["level"] = pick(rng, BOOK["levels"]["upper" if higher else "lower"])
+            slots["up"] = "up" if higher else "down"
+        slots["at"] = pick(rng, BOOK["adjectives"][SLOTS[first.slot]])
     return (forms[0] if rng is None else pick(rng, forms)).format(**slots)
+
+
+def _same_side(other: int, slot: int) -> bool:
+    """Whether the word for a place's side, as in `the top dog`, may mean another place, too."""
+    row, column = slot // 3, slot % 3
+    if column == 1 and row != 1:
+        return other // 3 == row
+    return row == 1 and column != 1 and other % 3 == column
 
 
 def told_apart_by(scene: Scene, target: int, assets: Assets) -> list[str]:

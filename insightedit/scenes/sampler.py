@@ -196,7 +196,7 @@ class SceneSampler(RandomAccessSampler):
         other = next(i for i, o in enumerate(objects) if i != target and o.name == objects[target].name)
         words = self._reference(self._words(sample.index, REFERENCES), sample.scene, (other,), sample.category)
         edit = replace(sample.edit, targets=(other,))
-        return replace(sample, edit=edit, instruction=sample.frame.replace(wordings.REFERENCE, words))
+        return replace(sample, edit=edit, instruction=wordings.with_reference(sample.frame, words))
 
     def _draw(self, index: int, rng: Rng, category: str | None = None, task: str | None = None) -> EditSample:
         is_free = task is None
@@ -224,7 +224,7 @@ class SceneSampler(RandomAccessSampler):
             return None
         told = self._told(self._words(index), scene, edit)
         reference = self._reference(self._words(index, REFERENCES), scene, edit.targets, category)
-        words = (*told[:2], told[2].replace(wordings.REFERENCE, reference))
+        words = (*told[:2], wordings.with_reference(told[2], reference))
         sample = EditSample(index, scene, edit, category, *words, self.renderer, subject, told[2])
         return sample if self._is_clear(sample) else None
 
@@ -293,7 +293,7 @@ class SceneSampler(RandomAccessSampler):
             if self._may_all(scene, edit):
                 text = self._told(rng, scene, edit)[2]
                 reference = self._reference(rng, scene, targets, category)
-                found.append((text.replace(wordings.REFERENCE, reference), wordings.expressive(scene, edit)))
+                found.append((wordings.with_reference(text, reference), wordings.expressive(scene, edit)))
         return found
 
     def _declined(self, rng: Rng, sample: EditSample) -> EditSample:
@@ -317,7 +317,8 @@ class SceneSampler(RandomAccessSampler):
         wanted = Edit(pick(rng, wordings.BOOK["absent"]), name=pick(rng, self.assets.classes), colour=colour)
         text = self._told(rng, scene, wanted)[2]
         article = pick(rng, ("the", "the", "the", "that", "this"))
-        return Edit("decline", name=named), text.replace(wordings.REFERENCE, f"{article} {named}")
+        said = f"{article} {wordings.called(rng, name) if named == name else named}"
+        return Edit("decline", name=named), wordings.with_reference(text, said)
 
     def _is_clear(self, sample: EditSample) -> bool:
         return bool(sample.mask.mean() >= MIN_CHANGED)

@@ -188,6 +188,16 @@ def fix_articles(text: str) -> str:
     return re.sub(r"(?<!\S)a (?=[aeiou])", "an ", text)
 
 
+def with_reference(text: str, reference: str) -> str:
+    """A text with `REFERENCE` in it, with the words for what is meant in its place.
+
+    Only a name can own something: "the dog's colour", but "the colour of the dog at the top".
+    """
+    if re.search(r",|\b(at|in|of|on|that|next|beside|you|there|left|right|under|over|over there)\b", reference):
+        text = re.sub(rf"{REFERENCE}'s (\w+)", rf"the \1 of {REFERENCE}", text)
+    return text.replace(REFERENCE, reference)
+
+
 def describe(thing: SceneObject) -> str:
     """`red dog`, `dog in the mirror`: the object without its place."""
     colour = f"{thing.colour} " if thing.colour else ""
@@ -210,6 +220,9 @@ def tone_request(rng: Rng, phrase: str, held_out: bool = False, template: Templa
         too, before, after = "too slight", _one(rng, degrees["slight"]), _one(rng, degrees["slightly"])
     elif degree:
         too, before, after = "too much", _one(rng, degrees[degree]), _one(rng, degrees["strongly"])
+    if degree and "noun" in words and rng.integers(2):
+        deed = expand(rng, _one(rng, BOOK["tones"]["nouns"]["slightly" if degree == "slightly" else "strong"]))
+        deed, after = deed.format(noun=_one(rng, words["noun"])), ""
     complaint, secret = words["complaint"], _one(rng, words["secret"])
     if degree:  # only complaints that have a place for it
         complaint = [one for one in complaint if "{too}" in one] or [f"{deed} {after}"]

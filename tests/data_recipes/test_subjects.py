@@ -35,12 +35,12 @@ PINNED = {
     ("subjects", "test", 64, 0, 0): "e250b5f3433526415edd10e9",
     ("subjects", "test", 64, 0, 599): "baccff2b21032002af6fb363",
     ("subjects", "test", 32, 2, 3): "80f180e5b19adf7aa9d0e25e",
-    ("subject_edits", "train", 64, 0, 0): "575ae8e2c94e9bfef1b8152b",
-    ("subject_edits", "train", 64, 3, 123456): "64f5bfefa9c58211fa3d5873",
-    ("subject_edits", "val", 128, 0, 2): "a98e0760612dcf2c6aa7e383",
+    ("subject_edits", "train", 64, 0, 0): "72a6445c39b1decdfabeb133",
+    ("subject_edits", "train", 64, 3, 123456): "2e1d42fb37a4a8934444f961",
+    ("subject_edits", "val", 128, 0, 2): "240aea1aac5643eb70440ba2",
     ("subject_edits", "test", 64, 0, 0): "ef045d8f0d3469bea049fb42",
-    ("subject_edits", "test", 64, 0, 599): "6b3102864b8bb325d599ad60",
-    ("subject_edits", "test", 32, 2, 3): "fb4630f0db58deb9fe1ac8c8",
+    ("subject_edits", "test", 64, 0, 599): "1b49ac7718119843981c4762",
+    ("subject_edits", "test", 32, 2, 3): "1dc26a84dedb32549863e3ce",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from insightedit.images.tones import OPERATIONS, TONES
 from insightedit.scenes import COLOURS, Assets, SceneSampler, known_words
 from insightedit.scenes import wordings as told
-from insightedit.scenes.draws import near_words, neighbours, told_apart_by
+from insightedit.scenes.draws import near_words, neighbours, refer, told_apart_by
 from insightedit.scenes.scene import SLOTS, Background, Scene, SceneObject
 
 CLASSES = Assets.embedded().classes
@@ -145,6 +146,63 @@ def test_things_are_told_apart_as_the_scene_allows() -> None:
     assert {"left_right", "relative_size", "colour", "position"} <= set(told_apart_by(scene, 0, Assets.embedded()))
     assert {"plain", "position", "relation"} <= set(told_apart_by(scene, 2, Assets.embedded())) | {"relation"}
     assert "plain" not in told_apart_by(scene, 0, Assets.embedded())
+
+
+def ways(scene: Scene, target: int, category: str) -> set[str]:
+    """Many people's words for one thing of a scene."""
+    return {refer(scene, (target,), category, rng=np.random.default_rng(i)) for i in range(400)}
+
+
+def test_a_word_for_a_side_means_one_of_two_only() -> None:
+    backdrop = Background("0")
+    stacked = Scene(backdrop, (thing("dog", 1), thing("dog", 7), thing("cat", 3)))
+    assert {"the top dog", "the upper dog", "of the two dogs the higher one"} <= ways(stacked, 0, "position")
+    assert {"the bottom dog", "the lower dog"} <= ways(stacked, 1, "position")
+    in_a_row = Scene(backdrop, (thing("dog", 1), thing("dog", 2), thing("cat", 3)))
+    assert not {"the top dog", "the upper dog"} & ways(in_a_row, 0, "position")  # the other one is at the top, too
+    assert {"the top right dog", "the upper right dog"} <= ways(in_a_row, 1, "position")
+    assert refer(in_a_row, (0,), "position") == "the dog at the top"
+
+
+def test_a_thing_and_its_reflection_have_names_of_their_own() -> None:
+    dog = thing("dog", 3)
+    scene = Scene(Background("0"), (dog, replace(dog, slot=5, in_mirror=True)), mirror=True)
+    real, reflection = ways(scene, 0, "mirror"), ways(scene, 1, "mirror")
+    assert {"the real dog", "the dog in front of the mirror"} <= real
+    assert {"the dog's reflection", "the dog in the mirror", "the mirrored dog"} <= reflection
+    assert not real & reflection
+    assert refer(scene, (0,), "mirror") == "the dog in front of the mirror"
+
+
+@pytest.mark.parametrize(
+    ("reference", "wanted"),
+    [
+        ("the dog", "make the dog's colour red"),
+        ("the blue dog", "make the blue dog's colour red"),
+        ("the dog at the top", "make the colour of the dog at the top red"),
+        ("the animal that barks", "make the colour of the animal that barks red"),
+        ("the dog next to the cat", "make the colour of the dog next to the cat red"),
+    ],
+)
+def test_only_a_name_owns_something(reference: str, wanted: str) -> None:
+    assert told.with_reference(f"make {told.REFERENCE}'s colour red", reference) == wanted
+    assert told.with_reference(f"remove {told.REFERENCE}", reference) == f"remove {reference}"
+
+
+def test_what_has_a_noun_is_asked_for_by_it() -> None:
+    texts = {told.tone_request(np.random.default_rng(i), "slightly more teal") for i in range(300)}
+    assert any("hint of teal" in text for text in texts) and not any("strong teal" in text for text in texts)
+    texts = {told.tone_request(np.random.default_rng(i), "much more teal") for i in range(300)}
+    assert any("strong teal" in text for text in texts) and not any("hint of" in text for text in texts)
+
+
+def test_an_absent_thing_is_called_by_its_other_names_and_answered_by_its_own() -> None:
+    sampler, found = SceneSampler("train", 64, declines=1.0), set()
+    for index in range(400):
+        text, answer = sampler.requests(sampler[index], 1)[0]
+        name = answer.removeprefix(told.NOT_THERE)
+        found |= {name for alias in told.ALIASES.get(name, ()) if answer != name and alias in text}
+    assert len(found) > 5
 
 
 def test_neighbours_say_where_a_place_lies() -> None:

@@ -6,6 +6,9 @@ a picture but its patches hardly know *where*, and edits need where.
 Several turns share one picture: they are independent branches after the common prefix `USER: <image>`, each of which
 sees the picture and itself only and counts its positions from there. One row is thus worth as many single-turn
 conversations as it has branches, at the price of one picture.
+
+What the projector says of a patch is drawn towards the embeddings of the words for what covers it (ours): a word then
+finds its thing by likeness, for all classes in the same way, and need not be matched with each by itself.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from insightedit.comprehension.prompts import question_turn
 from insightedit.miniatures.builders import copy_vision_tower
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
+from insightedit.training.miniatures.clip import CLASS_LABELS, COLOUR_LABELS, patch_labels
 from insightedit.training.miniatures.loop import VAL_COUNT, Part, TrainOptions, stack, to_clip_pixels
 
 REQUESTS_PER_PICTURE = 3  # further instructions for a scene, beside its own: what reads sees few pictures otherwise
@@ -31,6 +35,9 @@ KINDS = ("caption", "expressive", "grounding", "vqa")
 CAPTION_QUESTIONS = ("describe the picture", "what does the picture show?", "what is in the picture?")
 GROUNDING_PREFIX = "which object should change?"  # of the scenes' questions about an instruction
 IGNORE = -100
+NAMING = 0.2  # weight of the likeness of patches and words
+SHARPNESS = 20.0  # of that likeness, a cosine, as a logit
+TINT = 0.25  # of what a tinted thing is called is its colour
 GREEDY_COUNT = 200
 GREEDY_TOKENS = 32
 
@@ -61,12 +68,19 @@ class LlavaPart(Part):
         tokenizer = self.processor.tokenizer
         patches = "<image>" * self.model.config.image_seq_length
         self.prefix = tokenizer(question_turn("").head.split("<image>")[0] + patches).input_ids
+        config = self.model.config.vision_config
+        self.grid = int(config.image_size) // int(config.patch_size)
+        self.names, self.tints = (self._words(labels) for labels in (CLASS_LABELS, COLOUR_LABELS))
+        self.features: Tensor | None = None  # (B, P, width) of the last pictures
+        self.model.model.multi_modal_projector.register_forward_hook(self._keep_features)
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """Cross-entropy and accuracy of the answers' tokens."""
+        """Cross-entropy and accuracy of the answers' tokens; the likeness of patches and words is minimised besides."""
         logits, labels, _ = self._answer_logits(batch)
         right = (logits.argmax(dim=-1) == labels).float().mean()
-        return {"loss": F.cross_entropy(logits, labels), "accuracy": right}
+        naming, named = self._naming(batch["classes"].flatten(), batch["colours"].flatten())
+        loss = F.cross_entropy(logits, labels)
+        return {"loss": loss + NAMING * naming, "answers": loss.detach(), "accuracy": right, "named": named}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -101,7 +115,41 @@ class LlavaPart(Part):
         kinds = [KINDS.index(e.kind) for e in flat]
         branches = iter([(q[1:], a[1:], kind) for q, a, kind in zip(prompt_ids, answer_ids, kinds, strict=True)])
         packed = pack(self.prefix, [[next(branches) for _ in row] for row in exchanges], tokenizer.pad_token_id)
-        return {"pictures": stack([s.source for s in samples]), **packed}
+        classes, colours = zip(*(patch_labels(s.scene, self.grid) for s in samples), strict=True)
+        covers = {"classes": torch.from_numpy(np.stack(classes)), "colours": torch.from_numpy(np.stack(colours))}
+        return {"pictures": stack([s.source for s in samples]), **covers, **packed}
+
+    def _keep_features(self, module: Any, arguments: Any, features: Tensor) -> None:
+        self.features = features
+
+    def _words(self, labels: dict[str, int]) -> Tensor:
+        """(1 + number of labels, V) float32: of each label the share that every token has in its name; row 0 is 0."""
+        tokenizer, lead = self.processor.tokenizer, "the"  # within a sentence words are split otherwise than alone
+        skipped = len(tokenizer(lead, add_special_tokens=False).input_ids)
+        table = torch.zeros(1 + len(labels), self.model.config.text_config.vocab_size)
+        for name, number in labels.items():
+            ids = tokenizer(f"{lead} {name}", add_special_tokens=False).input_ids[skipped:]
+            for token in ids:
+                table[number, token] += 1 / len(ids)
+        return table
+
+    def _naming(self, classes: Tensor, colours: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the words that patches are like, and how many are most like one of theirs.
+
+        `classes` and `colours` (B * P,) int64 say what covers each patch; patches of the background are left out.
+        """
+        covered = classes > 0
+        classes, colours = classes[covered], colours[covered]
+        features, self.features = self.features.flatten(0, 1)[covered].float(), None  # type: ignore[union-attr]
+        words = self.model.get_input_embeddings().weight.float()
+        with torch.autocast(features.device.type, enabled=False):  # logits of 20 need float32
+            logits = SHARPNESS * F.normalize(features, dim=-1) @ F.normalize(words, dim=-1).T
+        names, tints = (table.to(features.device) for table in (self.names, self.tints))
+        share = TINT * (colours > 0).float()[:, None]
+        wanted = (1 - share) * names[classes] + share * tints[colours]
+        right = wanted.gather(1, logits.argmax(dim=1, keepdim=True)) > 0
+        many = max(1, len(classes))  # a batch of bare photographs has none
+        return -(wanted * logits.log_softmax(dim=1)).sum() / many, right.float().sum() / many
 
     def _answer_logits(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """(N, V) float32 logits that predict the batch's N answer tokens, their (N,) labels and kinds."""

@@ -216,6 +216,47 @@ def test_llava_tokens_are_the_processors_tokens(root: Path) -> None:
         assert part.processor.decode(answer[answer != llava.IGNORE], skip_special_tokens=True) == exchange.answer
 
 
+def test_a_patch_is_named_by_the_words_for_what_covers_it(root: Path) -> None:
+    part = _part("llava", root)
+    dog, red = clip.CLASS_LABELS["dog"], clip.COLOUR_LABELS["red"]
+    (of_dog,), (of_red,) = (table[n].nonzero().T.tolist() for table, n in ((part.names, dog), (part.tints, red)))
+    said = part.processor.tokenizer("see the red dog now", add_special_tokens=False).input_ids
+    assert set(of_dog) | set(of_red) <= set(said)
+    assert part.names.sum(dim=1).tolist() == pytest.approx([0.0] + [1.0] * len(clip.CLASS_LABELS))
+
+    words = part.model.get_input_embeddings().weight.detach()
+    features = torch.stack([words[of_dog].mean(dim=0), -words[of_dog].mean(dim=0), torch.zeros(len(words[0]))])[None]
+    classes, colours = torch.tensor([dog, dog, 0]), torch.tensor([0, red, 0])
+    part.features = features
+    with torch.no_grad():
+        loss, right = part._naming(classes, colours)
+    logits = (
+        20
+        * torch.nn.functional.normalize(features[0, :2], dim=-1)
+        @ words.div(words.norm(dim=-1, keepdim=True).clamp_min(1e-3)).T
+    )
+    wanted = torch.stack([part.names[dog], 0.75 * part.names[dog] + 0.25 * part.tints[red]])
+    assert float(loss) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, wanted)), rel=1e-5)
+    assert float(right) == 0.5  # the first is like its word, the second its opposite
+    part.features = features
+    with torch.no_grad():
+        assert [float(x) for x in part._naming(torch.zeros(3, dtype=torch.int64), colours)] == [0.0, 0.0]
+
+
+def test_likeness_reaches_projector_tower_and_words_but_not_the_row_of_padding(root: Path) -> None:
+    part = _part("llava", root)
+    table = part.model.get_input_embeddings()
+    batch = part.batch(0)
+    part.model.get_image_features(loop.to_clip_pixels(batch["pictures"]))
+    assert batch["classes"].shape == batch["colours"].shape == (8, part.model.config.image_seq_length)
+    loss, _ = part._naming(torch.full((batch["classes"].numel(),), 3), batch["colours"].flatten())
+    loss.backward()
+    assert part.model.model.multi_modal_projector.linear_1.weight.grad.abs().max() > 0
+    assert part.model.model.vision_tower.embeddings.patch_embedding.weight.grad.abs().max() > 0
+    assert 0 < float(table.weight.grad.abs().max()) < 1e3
+    assert part.features is None
+
+
 def test_a_packed_branch_is_a_conversation_of_its_own(root: Path) -> None:
     part = _part("llava", root)
     part.model.eval()

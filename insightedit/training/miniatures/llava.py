@@ -143,7 +143,8 @@ class LlavaPart(Part):
         features, self.features = self.features.flatten(0, 1)[covered].float(), None  # type: ignore[union-attr]
         words = self.model.get_input_embeddings().weight.float()
         with torch.autocast(features.device.type, enabled=False):  # logits of 20 need float32
-            logits = SHARPNESS * F.normalize(features, dim=-1) @ F.normalize(words, dim=-1).T
+            words = F.normalize(words, dim=-1, eps=1e-3)  # the row of `<pad>` is 0, and so its gradient 1 / eps
+            logits = SHARPNESS * F.normalize(features, dim=-1) @ words.T
         names, tints = (table.to(features.device) for table in (self.names, self.tints))
         share = TINT * (colours > 0).float()[:, None]
         wanted = (1 - share) * names[classes] + share * tints[colours]

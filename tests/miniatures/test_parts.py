@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, StableDiffusionPipeline
+from torch.nn import functional as F
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel
 
 from insightedit.comprehension.prompts import TASK_PREFIXES, question_turn
@@ -18,7 +19,7 @@ from insightedit.generation.transformer import EditTransformer
 from insightedit.generation.unet import EditUNet
 from insightedit.miniatures.builders import build_vae
 from insightedit.miniatures.sizes import TINY, VaeSize
-from insightedit.scenes import CLASSES
+from insightedit.scenes import CLASSES, COLOURS, SLOTS
 from insightedit.scenes.scene import Background, Scene, SceneObject
 from insightedit.training.miniatures import clip, editing, llava, loop, sd, sharpen
 from insightedit.training.miniatures.loop import TrainOptions, train_part
@@ -98,12 +99,13 @@ def test_vision_trains_the_tower_that_clip_and_llava_start_from(root: Path, tmp_
 
 
 def test_patch_labels_show_the_front_object_where_it_stands() -> None:
-    behind = SceneObject(CLASSES[3], slot=4, x=500, y=500, height=600)
+    behind = SceneObject(CLASSES[3], slot=7, x=500, y=500, height=600)
     front = SceneObject(CLASSES[5], slot=4, x=375, y=375, height=300, colour="red")
     scene = Scene(Background("grey", 0, 0, 1000), (behind, front))
-    classes, colours = (labels.reshape(4, 4) for labels in clip.patch_labels(scene, 4))
+    classes, colours, places = (labels.reshape(4, 4) for labels in clip.patch_labels(scene, 4))
     assert classes.tolist() == [[0, 0, 0, 0], [0, 6, 4, 0], [0, 4, 4, 0], [0, 0, 0, 0]]
     assert colours.tolist() == [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert places.tolist() == [[0, 0, 0, 0], [0, 5, 8, 0], [0, 8, 8, 0], [0, 0, 0, 0]]
 
 
 def test_clip_exports_its_text_tower_for_the_pipeline(root: Path) -> None:
@@ -216,31 +218,31 @@ def test_llava_tokens_are_the_processors_tokens(root: Path) -> None:
         assert part.processor.decode(answer[answer != llava.IGNORE], skip_special_tokens=True) == exchange.answer
 
 
-def test_a_patch_is_named_by_the_words_for_what_covers_it(root: Path) -> None:
+def test_a_patch_is_like_the_words_for_what_covers_it(root: Path) -> None:
     part = _part("llava", root)
-    dog, red = clip.CLASS_LABELS["dog"], clip.COLOUR_LABELS["red"]
-    (of_dog,), (of_red,) = (table[n].nonzero().T.tolist() for table, n in ((part.names, dog), (part.tints, red)))
-    said = part.processor.tokenizer("see the red dog now", add_special_tokens=False).input_ids
-    assert set(of_dog) | set(of_red) <= set(said)
-    assert part.names.sum(dim=1).tolist() == pytest.approx([0.0] + [1.0] * len(clip.CLASS_LABELS))
+    dog, red, place = clip.CLASS_LABELS["dog"], clip.COLOUR_LABELS["red"], llava.PLACE_LABELS["top left"]
+    tables = (part.names, dog), (part.tints, red), (part.places, place)
+    of_dog, of_red, of_place = (table[number].nonzero().flatten().tolist() for table, number in tables)
+    said = part.processor.tokenizer("see the red dog at the top left", add_special_tokens=False).input_ids
+    assert {*of_dog, *of_red, *of_place} <= set(said)
+    for table, labels in ((part.names, clip.CLASS_LABELS), (part.tints, COLOURS), (part.places, SLOTS)):
+        assert table.sum(dim=1).tolist() == pytest.approx([0.0] + [1.0] * len(labels))
 
-    words = part.model.get_input_embeddings().weight.detach()
-    features = torch.stack([words[of_dog].mean(dim=0), -words[of_dog].mean(dim=0), torch.zeros(len(words[0]))])[None]
-    classes, colours = torch.tensor([dog, dog, 0]), torch.tensor([0, red, 0])
-    part.features = features
+    words = F.normalize(part.model.get_input_embeddings().weight.detach(), dim=-1, eps=1e-3)
+    there = words[of_dog].mean(dim=0) + words[of_place].mean(dim=0)
+    features = torch.stack([there, -there, torch.zeros(len(there))])[None]
+    classes, colours, places = torch.tensor([dog, dog, 0]), torch.tensor([0, red, 0]), torch.tensor([place, place, 0])
     with torch.no_grad():
-        loss, right = part._naming(classes, colours)
-    logits = (
-        20
-        * torch.nn.functional.normalize(features[0, :2], dim=-1)
-        @ words.div(words.norm(dim=-1, keepdim=True).clamp_min(1e-3)).T
-    )
-    wanted = torch.stack([part.names[dog], 0.75 * part.names[dog] + 0.25 * part.tints[red]])
-    assert float(loss) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, wanted)), rel=1e-5)
-    assert float(right) == 0.5  # the first is like its word, the second its opposite
-    part.features = features
-    with torch.no_grad():
-        assert [float(x) for x in part._naming(torch.zeros(3, dtype=torch.int64), colours)] == [0.0, 0.0]
+        part.features = features
+        found = part._naming(classes, colours, places)
+        part.features = features
+        bare = part._naming(torch.zeros(3, dtype=torch.int64), colours, places)
+    logits = 20 * F.normalize(features[0, :2], dim=-1) @ words.T
+    wanted = 0.6 * torch.stack([part.names[dog], 0.75 * part.names[dog] + 0.25 * part.tints[red]])
+    wanted += 0.4 * part.places[place]
+    assert float(found["loss"]) == pytest.approx(float(F.cross_entropy(logits, wanted)), rel=1e-5)
+    assert float(found["named"]) == float(found["placed"]) == 0.5  # the first is like its words, the second opposite
+    assert {name: float(value) for name, value in bare.items()} == {"loss": 0.0, "named": 0.0, "placed": 0.0}
 
 
 def test_likeness_reaches_projector_tower_and_words_but_not_the_row_of_padding(root: Path) -> None:
@@ -248,9 +250,9 @@ def test_likeness_reaches_projector_tower_and_words_but_not_the_row_of_padding(r
     table = part.model.get_input_embeddings()
     batch = part.batch(0)
     part.model.get_image_features(loop.to_clip_pixels(batch["pictures"]))
-    assert batch["classes"].shape == batch["colours"].shape == (8, part.model.config.image_seq_length)
-    loss, _ = part._naming(torch.full((batch["classes"].numel(),), 3), batch["colours"].flatten())
-    loss.backward()
+    assert {batch[key].shape for key in llava.COVERS} == {(8, part.model.config.image_seq_length)}
+    covers = [torch.full((batch[key].numel(),), 3) for key in llava.COVERS]
+    part._naming(*covers)["loss"].backward()
     assert part.model.model.multi_modal_projector.linear_1.weight.grad.abs().max() > 0
     assert part.model.model.vision_tower.embeddings.patch_embedding.weight.grad.abs().max() > 0
     assert 0 < float(table.weight.grad.abs().max()) < 1e3

@@ -93,7 +93,7 @@ class VisionPart(_OfClip):
     def rows(self, samples: list[Any], first: int) -> dict[str, Tensor]:
         """`pictures` (B, 3, H, W) uint8, `classes` and `colours` (B, P) int64."""
         scenes = [s.scene for s in samples] + [s.target_scene for s in samples]
-        classes, colours = zip(*(patch_labels(scene, self.grid) for scene in scenes), strict=True)
+        classes, colours, _ = zip(*(patch_labels(scene, self.grid) for scene in scenes), strict=True)
         return {
             "pictures": both_images(samples),
             "classes": torch.from_numpy(np.stack(classes)),
@@ -159,9 +159,12 @@ class ClipPart(_OfClip):
             return scale * images @ texts.T, (ids[:, None] == ids[None]).all(dim=-1)
 
 
-def patch_labels(scene: Any, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """Class and colour numbers (grid * grid,) int64 of what covers each patch of a scene, row by row; 0 for none."""
-    classes, colours = np.zeros((2, grid, grid), dtype=np.int64)
+def patch_labels(scene: Any, grid: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Class, colour and place numbers (grid * grid,) int64 of what covers each patch, row by row; 0 for none.
+
+    The place is that of the whole thing, one of nine, counted from 1.
+    """
+    classes, colours, places = np.zeros((3, grid, grid), dtype=np.int64)
     centres = (np.arange(grid) + 0.5) * 1000 / grid
     for thing in scene.objects:
         near_x = np.abs(centres - thing.x) < BOX_SHARE * thing.height
@@ -169,7 +172,8 @@ def patch_labels(scene: Any, grid: int) -> tuple[np.ndarray, np.ndarray]:
         covered = np.ix_(near_y, near_x)
         classes[covered] = CLASS_LABELS.get(thing.name, 0)
         colours[covered] = COLOUR_LABELS.get(thing.colour, 0)
-    return classes.ravel(), colours.ravel()
+        places[covered] = thing.slot + 1
+    return classes.ravel(), colours.ravel(), places.ravel()
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ Several turns share one picture: they are independent branches after the common 
 sees the picture and itself only and counts its positions from there. One row is thus worth as many single-turn
 conversations as it has branches, at the price of one picture.
 
-What the projector says of a patch is drawn towards the embeddings of the words for what covers it (ours): a word then
-finds its thing by likeness, for all classes in the same way, and need not be matched with each by itself.
+What the projector says of a patch is drawn towards the embeddings of the words for what covers it: its name, its
+colour, its place (ours). A word then finds its thing by likeness, for all classes in the same way, and where it is
+stands beside it; labels of classes alone let the tower forget places, and answers alone let it forget both.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from insightedit.comprehension.prompts import question_turn
 from insightedit.miniatures.builders import copy_vision_tower
 from insightedit.miniatures.folders import replace_folder
 from insightedit.modeling.pretrained import load_pretrained
+from insightedit.scenes import SLOTS
 from insightedit.training.miniatures.clip import CLASS_LABELS, COLOUR_LABELS, patch_labels
 from insightedit.training.miniatures.loop import VAL_COUNT, Part, TrainOptions, stack, to_clip_pixels
 
@@ -35,9 +37,12 @@ KINDS = ("caption", "expressive", "grounding", "vqa")
 CAPTION_QUESTIONS = ("describe the picture", "what does the picture show?", "what is in the picture?")
 GROUNDING_PREFIX = "which object should change?"  # of the scenes' questions about an instruction
 IGNORE = -100
+PLACE_LABELS = {slot: number for number, slot in enumerate(SLOTS, start=1)}
+COVERS = ("classes", "colours", "places")  # of what covers a patch, as numbers
 NAMING = 0.2  # weight of the likeness of patches and words
 SHARPNESS = 20.0  # of that likeness, a cosine, as a logit
 TINT = 0.25  # of what a tinted thing is called is its colour
+PLACE = 0.4  # of all that is said of it is where it is
 GREEDY_COUNT = 200
 GREEDY_TOKENS = 32
 
@@ -70,7 +75,7 @@ class LlavaPart(Part):
         self.prefix = tokenizer(question_turn("").head.split("<image>")[0] + patches).input_ids
         config = self.model.config.vision_config
         self.grid = int(config.image_size) // int(config.patch_size)
-        self.names, self.tints = (self._words(labels) for labels in (CLASS_LABELS, COLOUR_LABELS))
+        self.names, self.tints, self.places = (self._words(x) for x in (CLASS_LABELS, COLOUR_LABELS, PLACE_LABELS))
         self.features: Tensor | None = None  # (B, P, width) of the last pictures
         self.model.model.multi_modal_projector.register_forward_hook(self._keep_features)
 
@@ -78,9 +83,9 @@ class LlavaPart(Part):
         """Cross-entropy and accuracy of the answers' tokens; the likeness of patches and words is minimised besides."""
         logits, labels, _ = self._answer_logits(batch)
         right = (logits.argmax(dim=-1) == labels).float().mean()
-        naming, named = self._naming(batch["classes"].flatten(), batch["colours"].flatten())
+        naming = self._naming(*(batch[key].flatten() for key in COVERS))
         loss = F.cross_entropy(logits, labels)
-        return {"loss": loss + NAMING * naming, "answers": loss.detach(), "accuracy": right, "named": named}
+        return {"loss": loss + NAMING * naming.pop("loss"), "answers": loss.detach(), "accuracy": right, **naming}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -115,8 +120,8 @@ class LlavaPart(Part):
         kinds = [KINDS.index(e.kind) for e in flat]
         branches = iter([(q[1:], a[1:], kind) for q, a, kind in zip(prompt_ids, answer_ids, kinds, strict=True)])
         packed = pack(self.prefix, [[next(branches) for _ in row] for row in exchanges], tokenizer.pad_token_id)
-        classes, colours = zip(*(patch_labels(s.scene, self.grid) for s in samples), strict=True)
-        covers = {"classes": torch.from_numpy(np.stack(classes)), "colours": torch.from_numpy(np.stack(colours))}
+        labels = zip(*(patch_labels(s.scene, self.grid) for s in samples), strict=True)
+        covers = {key: torch.from_numpy(np.stack(numbers)) for key, numbers in zip(COVERS, labels, strict=True)}
         return {"pictures": stack([s.source for s in samples]), **covers, **packed}
 
     def _keep_features(self, module: Any, arguments: Any, features: Tensor) -> None:
@@ -133,24 +138,28 @@ class LlavaPart(Part):
                 table[number, token] += 1 / len(ids)
         return table
 
-    def _naming(self, classes: Tensor, colours: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of the words that patches are like, and how many are most like one of theirs.
+    def _naming(self, classes: Tensor, colours: Tensor, places: Tensor) -> dict[str, Tensor]:
+        """`loss`, cross-entropy of the words that patches are like; how many are `named` and `placed` right.
 
-        `classes` and `colours` (B * P,) int64 say what covers each patch; patches of the background are left out.
+        Arguments (B * P,) int64 say what covers each patch; patches of the background are left out.
         """
         covered = classes > 0
-        classes, colours = classes[covered], colours[covered]
+        classes, colours, places = classes[covered], colours[covered], places[covered]
         features, self.features = self.features.flatten(0, 1)[covered].float(), None  # type: ignore[union-attr]
         words = self.model.get_input_embeddings().weight.float()
         with torch.autocast(features.device.type, enabled=False):  # logits of 20 need float32
             words = F.normalize(words, dim=-1, eps=1e-3)  # the row of `<pad>` is 0, and so its gradient 1 / eps
             logits = SHARPNESS * F.normalize(features, dim=-1) @ words.T
-        names, tints = (table.to(features.device) for table in (self.names, self.tints))
+        names, tints, sides = (table.to(features.device) for table in (self.names, self.tints, self.places))
         share = TINT * (colours > 0).float()[:, None]
-        wanted = (1 - share) * names[classes] + share * tints[colours]
-        right = wanted.gather(1, logits.argmax(dim=1, keepdim=True)) > 0
+        wanted = (1 - PLACE) * ((1 - share) * names[classes] + share * tints[colours]) + PLACE * sides[places]
         many = max(1, len(classes))  # a batch of bare photographs has none
-        return -(wanted * logits.log_softmax(dim=1)).sum() / many, right.float().sum() / many
+        loss = -(wanted * logits.log_softmax(dim=1)).sum() / many
+        nearest = logits.detach().masked_fill(sides.sum(dim=0) > 0, -torch.inf).argmax(dim=1, keepdim=True)
+        named = (names[classes] + tints[colours]).gather(1, nearest) > 0
+        # a place of one word, as `top`, must not win by the share of that word in `top left`
+        placed = (logits.detach() @ F.normalize(sides[1:], dim=1).T).argmax(dim=1) == places - 1
+        return {"loss": loss, "named": named.float().sum() / many, "placed": placed.float().sum() / many}
 
     def _answer_logits(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """(N, V) float32 logits that predict the batch's N answer tokens, their (N,) labels and kinds."""

@@ -269,10 +269,11 @@ class SceneSampler(RandomAccessSampler):
         told = (None, False) if self.plain else (rng, self.split == "test")
         return refer(scene, targets, category, self.assets, *told)
 
-    def requests(self, sample: EditSample, count: int) -> list[tuple[str, str]]:
+    def requests(self, sample: EditSample, count: int, whole: int = 0) -> list[tuple[str, str]]:
         """`count` further instructions for a sample's scene, with their expressive instructions; nothing is rendered.
 
-        What reads gains from many requests for one picture, of which it has to look at each thing.
+        What reads gains from many requests for one picture, of which it has to look at each thing. `whole` more
+        need no look at it: two in three ask for a tone of the whole picture, the others for what nobody can do.
         """
         scene, rng = sample.scene, self._words(sample.index, REQUESTS)
         found: list[tuple[str, str]] = []
@@ -294,6 +295,14 @@ class SceneSampler(RandomAccessSampler):
                 text = self._told(rng, scene, edit)[2]
                 reference = self._reference(rng, scene, targets, category)
                 found.append((wordings.with_reference(text, reference), wordings.expressive(scene, edit)))
+        for _ in range(whole):
+            if rng.integers(3):
+                edit = Edit("photometric", operation=pick(rng, TONES))
+                text = self._told(rng, scene, edit)[2]
+            else:
+                edit = Edit("decline")
+                text = wordings.outside_request(rng, self.split == "test", self.assets.classes)
+            found.append((text, wordings.expressive(scene, edit)))
         return found
 
     def _declined(self, rng: Rng, sample: EditSample) -> EditSample:

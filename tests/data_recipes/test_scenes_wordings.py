@@ -141,6 +141,16 @@ def test_many_requests_for_one_scene_are_told_without_drawing() -> None:
     assert all("{" not in text and told.REFERENCE not in text for text, _ in found)
 
 
+def test_requests_that_need_no_look_come_behind_the_others() -> None:
+    sampler = SceneSampler("train", 32, declines=0.2)
+    sample = sampler[3]
+    assert sampler.requests(sample, 4, whole=3)[:4] == sampler.requests(sample, 4)
+    answers = [answer for i in range(60) for _, answer in sampler.requests(sampler[i], 0, whole=5)]
+    tones = sum(answer.startswith("make the whole picture ") for answer in answers)
+    assert len(answers) == 300 and 160 < tones < 240
+    assert {a for a in answers if not a.startswith("make the whole picture ")} == {told.CANNOT}
+
+
 def test_things_are_told_apart_as_the_scene_allows() -> None:
     scene = Scene(Background("x", 0, 0, 500), (thing("dog", 0, colour="red"), thing("dog", 2, 360), thing("cat", 1)))
     assert {"left_right", "relative_size", "colour", "position"} <= set(told_apart_by(scene, 0, Assets.embedded()))

@@ -40,9 +40,9 @@ class Squares:
             ],
         )
 
-    def requests(self, sample: SimpleNamespace, count: int) -> list[tuple[str, str]]:
+    def requests(self, sample: SimpleNamespace, count: int, whole: int = 0) -> list[tuple[str, str]]:
         """The sample's own instruction, again and again."""
-        return [(sample.instruction, sample.expressive_instruction)] * count
+        return [(sample.instruction, sample.expressive_instruction)] * (count + whole)
 
     def _scene(self, column: int, colour: str) -> Scene:
         thing = SceneObject(

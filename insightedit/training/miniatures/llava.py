@@ -33,6 +33,7 @@ from insightedit.training.miniatures.clip import CLASS_LABELS, COLOUR_LABELS, pa
 from insightedit.training.miniatures.loop import VAL_COUNT, Part, TrainOptions, stack, to_clip_pixels
 
 REQUESTS_PER_PICTURE = 3  # further instructions for a scene, beside its own: what reads sees few pictures otherwise
+WHOLE_PER_PICTURE = 1  # of requests whose answer no picture tells: many words for few meanings
 QUESTIONS_PER_PICTURE = 3  # of the scene's question-and-answer pairs
 KINDS = ("caption", "expressive", "grounding", "vqa")
 CAPTION_QUESTIONS = ("describe the picture", "what does the picture show?", "what is in the picture?")
@@ -110,7 +111,8 @@ class LlavaPart(Part):
         """Packed rows, see `pack`, and their `pictures`."""
         exchanges = [conversation(s, np.random.default_rng([3, first + i])) for i, s in enumerate(samples)]
         for row, sample in zip(exchanges, samples, strict=True):
-            row += [Exchange("expressive", *pair) for pair in self.train.requests(sample, REQUESTS_PER_PICTURE)]
+            told = self.train.requests(sample, REQUESTS_PER_PICTURE, WHOLE_PER_PICTURE)
+            row += [Exchange("expressive", *pair) for pair in told]
         flat, tokenizer = [exchange for row in exchanges for exchange in row], self.processor.tokenizer
         # each text starts behind an `<image>` that is cut off again: only so it is split as in the whole prompt
         prompts = ["<image>" + question_turn(e.question).prompt.split("<image>")[1] for e in flat]

@@ -45,8 +45,11 @@ class Sampler(Protocol):
         """Sample with `source` and `target` (H, W, 3) uint8, `caption_source`, `caption_target`, ..."""
         ...
 
-    def requests(self, sample: Any, count: int) -> list[tuple[str, str]]:
-        """Further instructions for a sample's source, with their expressive instructions."""
+    def requests(self, sample: Any, count: int, whole: int = 0) -> list[tuple[str, str]]:
+        """Further instructions for a sample's source, and `whole` more for all of it or for what nobody can do.
+
+        Each with its expressive instruction.
+        """
         ...
 
 

@@ -20,7 +20,8 @@ PUT = re.compile(r"\b(?:put|place|draw|show|set|want|want to see) (?:an?|another
 PLACED = re.compile(r"\b(?:put|place|draw|want|want to see) (?:an?|another|<imagehere>)\b")
 THERE = re.compile(r"\bthere\b|\bthat (?:place|spot)\b")
 EFFECT = re.compile(  # what is added to a whole picture, or taken from it
-    r"\b(?:filter|effect|tint|tone|contrast|brightness|sharpness|blur|warmth|vignette|haze|grain)s?\b|\bversion of\b"
+    r"\b(?:filter|effect|tint|tone|cast|contrast|brightness|saturation|sharpness|sharpening|blur|warmth|vignett(?:e|ing)|"
+    r"fade|glow|sepia|haze|grain)s?\b|\bversion of\b"
     rf"|\b(?:some|more|fill|add) (?:light|teal|violet|{NAMED_COLOURS})\b(?! \w{{2,}}s\b)"
 )
 POLITE = re.compile(r"\W*(?:(?:please|now|just|could you|can you|would you|i|i would like (?:you )?to|let us)\W*)*")

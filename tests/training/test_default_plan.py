@@ -234,7 +234,10 @@ class TestResults:
         (tmp_path / "bases" / ".train" / "vae" / "metrics.json").write_text('{"psnr": 28.5}')
         (tmp_path / "results" / "scenes").mkdir(parents=True)
         (tmp_path / "results" / "scenes" / "report.json").write_text('{"rows": [{"success": 1}, {}], "protocol": {}}')
-        record = json.loads(json.dumps(run_record(chosen, parts, RunState.read(chosen, parts))))
+        state = RunState.read(chosen, parts)
+        state.parts["vae"].command[:] = ["a", "--root", str(tmp_path / "bases"), f"x=[{{pack: '{tmp_path / 'own'}'}}]"]
+        record = json.loads(json.dumps(run_record(replace(chosen, pack=tmp_path / "own"), parts, state)))
+        assert record["parts"]["vae"]["command"] == "a --root $RUNS/bases x=[{pack: '$PACK'}]"
         assert record["parts"]["vae"]["held_out"] == {"psnr": 28.5}
         assert record["measured"]["scenes"] == {"protocol": {}, "model": {"success": 1}}
         assert record["machine"]["cores"] == 2

@@ -44,7 +44,7 @@ def run_record(settings: Settings, parts: tuple[PlannedPart, ...], state: RunSta
     for part in parts:
         held = state.parts[part.name]
         found = trained(part, settings)
-        row: dict[str, Any] = {"command": " ".join(held.command), "wall_minutes": round(held.seconds / 60, 2)}
+        row: dict[str, Any] = {"command": _portable(held.command, settings), "wall_minutes": round(held.seconds / 60, 2)}
         if found:
             row |= {
                 "steps": found["step"],
@@ -67,6 +67,14 @@ def run_record(settings: Settings, parts: tuple[PlannedPart, ...], state: RunSta
         "model_bytes": sum(file.stat().st_size for file in model.rglob("*") if file.is_file()),
         "measured": {path.parent.name: _headline(path) for path in sorted(settings.results.glob("*/report.json"))},
     }
+
+
+def _portable(command: list[str], settings: Settings) -> str:
+    """A command as `stages/default.sh` would take it: a record is shown to others, on whose disks nothing lies there."""
+    told = " ".join(command)
+    for name, place in (("$PACK", settings.pack), ("$RUNS", settings.runs)):
+        told = told if place is None else told.replace(str(place), name)
+    return told
 
 
 def carry_calibration(measured: Path, model: Path) -> None:

@@ -44,7 +44,8 @@ def run_record(settings: Settings, parts: tuple[PlannedPart, ...], state: RunSta
     for part in parts:
         held = state.parts[part.name]
         found = trained(part, settings)
-        row: dict[str, Any] = {"command": _portable(held.command, settings), "wall_minutes": round(held.seconds / 60, 2)}
+        row: dict[str, Any] = {"command": _portable(held.command, settings)}
+        row["wall_minutes"] = round(held.seconds / 60, 2)
         if found:
             row |= {
                 "steps": found["step"],
@@ -70,7 +71,7 @@ def run_record(settings: Settings, parts: tuple[PlannedPart, ...], state: RunSta
 
 
 def _portable(command: list[str], settings: Settings) -> str:
-    """A command as `stages/default.sh` would take it: a record is shown to others, on whose disks nothing lies there."""
+    """A command with the names that `stages/default.sh` has for its folders: others, who read it, have other ones."""
     told = " ".join(command)
     for name, place in (("$PACK", settings.pack), ("$RUNS", settings.runs)):
         told = told if place is None else told.replace(str(place), name)

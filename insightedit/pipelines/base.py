@@ -31,7 +31,7 @@ from insightedit.model.editor import understand
 from insightedit.modeling.offloading import eval_mode
 from insightedit.pipelines import inputs
 from insightedit.pipelines.folder_pipeline import FolderPipeline
-from insightedit.pipelines.understanding import Signs, is_refusal, tells_whole_picture, understand_request
+from insightedit.pipelines.understanding import Signs, refuses, tells_whole_picture, understand_request
 from insightedit.pipelines.warnings import (
     EditWarning,
     content_words,
@@ -176,7 +176,7 @@ class EditPipeline(FolderPipeline):
                 rgb = [None if picture is None else reading.to_rgb(picture) for picture in part.pictures]
                 said = self._say(part, rgb, **options)
                 answers += said
-                refused = [one is not None and is_refusal(one.text, self.config.get("refusals")) for one in said]
+                refused = [one is not None and refuses(one.text, self.config) for one in said]
                 kept = [i for i, no in enumerate(refused) if call["force"] or not no]  # the others are not drawn
                 chosen = [[values[i] for i in kept] for values in (rgb, said)]
                 read = self._read(part.part(kept), *chosen, **options) if kept else None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CELL_MARGIN = 0.1  # of the side: objects are wider than the ninth of the picture that they are told to stand in
 MAX_REFUSALS = 1000  # characters of the setting
 _PLACE = re.compile("|".join(sorted(map(re.escape, PLACES.values()), key=len, reverse=True)))  # longest first
+DEEDS = ("add", "make", "paint", "remove", "replace")  # how an edit that our own data teaches to say begins
 _ABSENT = re.compile(r"there (?:is|are) no (.+)")
 
 
@@ -85,7 +86,7 @@ class Understanding:
     """What was made of one request."""
 
     said: str | None = None  # the language model's words; None where it was not asked
-    is_refusal: bool = False  # whether they say that it cannot
+    is_refusal: bool = False  # whether they say that it cannot, or no edit at all
     signs: Signs | None = None  # None without words, for a refusal, and where nothing was decoded (latents)
     confidence: float | None = None  # 0..1 that the right edit was understood; None where nothing is calibrated
     threshold: float = 0.0  # of the confidence
@@ -138,6 +139,19 @@ def is_refusal(said: str | None, refusals: str | None) -> bool:
     return any(words[: len(start)] == start for start in map(split_words, (refusals or "").split("|")) if start)
 
 
+def refuses(said: str | None, settings: Mapping[str, Any]) -> bool:
+    """Whether a model says that it cannot, or, where it learnt from our own data what to say, names no edit at all.
+
+    Of those a question is answered ("2"), and on nonsense they babble. `settings` of the pipeline: `refusals` and
+    `known_words` count.
+    """
+    refusals = settings.get("refusals")
+    if said is None or refusals is None:
+        return False
+    names_none = settings.get("known_words") is not None and not said.strip().lower().startswith(DEEDS)
+    return names_none or is_refusal(said, refusals)
+
+
 def tells_whole_picture(told: str | None, known_words: str | None) -> bool | None:
     """Whether the language model says that it changes the whole picture; None where its words do not tell.
 
@@ -186,12 +200,12 @@ def understand_request(
         instruction: as the model read it.
         answer: what its language model wrote; None where it was not asked.
         evidence: what was drawn; None where nothing was, or nothing was decoded.
-        settings: of the pipeline: `refusals` and `confidence_calibration` count, where it has them.
+        settings: of the pipeline: `refusals`, `known_words` and `confidence_calibration` count, where it has them.
         unknown: words of the instruction that the model does not know.
     """
     if answer is None:
         return Understanding()
-    if is_refusal(answer.text, settings.get("refusals")):
+    if refuses(answer.text, settings):
         return Understanding(answer.text, is_refusal=True)
     if evidence is None:
         return Understanding(answer.text)

@@ -23,6 +23,7 @@ from insightedit.pipelines.understanding import (
     agreement,
     check_refusals,
     is_refusal,
+    refuses,
     understand_request,
 )
 from insightedit.types import Answer
@@ -42,6 +43,22 @@ class TestRefusals:
 
     def test_a_model_that_never_learnt_it_refuses_nothing(self):
         assert not is_refusal("i cannot do that", None)
+
+    @pytest.mark.parametrize(
+        ("said", "known", "expected"),
+        [
+            ("2", "remove dog", True),  # it answered a question
+            ("", "remove dog", True),
+            ("I cannot do that", "remove dog", True),
+            (" Remove the dog", "remove dog", False),
+            ("paint the dog red", "remove dog", False),
+            ("2", None, False),  # of others' words nobody knows how an edit begins
+            (None, "remove dog", False),
+        ],
+    )
+    def test_what_names_no_edit_is_none(self, said, known, expected):
+        assert refuses(said, {"refusals": REFUSALS, "known_words": known}) is expected
+        assert not refuses(said, {"known_words": known}), "it never learnt to refuse"
 
     @pytest.mark.parametrize("given", ["", "there is no||i cannot", "a|?!", 3, "x" * 1001])
     def test_what_is_no_list_of_beginnings_is_refused(self, given):

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from insightedit.images.tones import OPERATIONS
 from insightedit.scenes.assets import Assets
 from insightedit.scenes.draws import is_held_out_combination
 from insightedit.scenes.render import Subject, is_held_out_subject
 from insightedit.scenes.sampler import EditSample, SceneSampler, SegmentationSample
 from insightedit.scenes.scene import CATEGORIES, COLOURS, SLOTS, TASKS, Edit, Scene, apply_edit
 from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
-from insightedit.scenes.wordings import BOOK, PICTURE_TEMPLATES, TEMPLATES, plural, unknown_things
+from insightedit.scenes.wordings import BOOK, PICTURE_TEMPLATES, TEMPLATES, plural, tone_words, unknown_things
 
 WORD_LISTS = (  # of the book, told in every split
     "lists", "places", "aliases", "sizes", "size_lists", "references", "sides", "neighbours", "levels", "adjectives",
@@ -29,7 +30,7 @@ def known_words(pictures_too: bool = False) -> list[str]:
     told += [text for part in ("beginnings", "ends", "intros") for text in BOOK[part]["simple"]]
     told += _texts([BOOK["outside"]["texts"], BOOK["outside"]["oddcolours"]])
     told += [*_texts([BOOK["tones"]["degrees"], BOOK["tones"]["nouns"]]), "up", "down"]
-    for words in BOOK["tones"]["operations"].values():
+    for words in map(tone_words, OPERATIONS):
         told += [text for kind in ("look", "deed", "complaint", "noun") for text in words.get(kind, ())]
     for sprite in Assets.embedded().sprites.values():
         told += [sprite.name, plural(sprite.name), sprite.fact, sprite.group, "an"]

@@ -204,6 +204,24 @@ def describe(thing: SceneObject) -> str:
     return f"{colour}{thing.name}{' in the mirror' if thing.in_mirror else ''}"
 
 
+@cache
+def tone_words(operation: str) -> dict[str, list[str]]:
+    """How an operation of `insightedit.images.tones.OPERATIONS` is told: `look`, `deed`, `complaint`, `secret`, `noun`.
+
+    Tints share their sentences; half of them name the colour, the others one of its hues.
+    """
+    book = BOOK["tones"]
+    if operation in book["operations"]:
+        return book["operations"][operation]
+    own = book["hues"][operation.removeprefix("more ")]
+    hues = own["hue"][:1] * (len(own["hue"]) - 1) + own["hue"][1:]
+    told = {
+        kind: [text.replace("{hue}", hue) for text in texts for hue in hues] for kind, texts in book["tints"].items()
+    }
+    told["look"] += own["look"] * len(hues)
+    return told
+
+
 def tone_request(rng: Rng, phrase: str, held_out: bool = False, template: Template | None = None) -> str:
     """An order for a whole-picture operation, `phrase` being one of `insightedit.images.tones.TONES`, in some words.
 
@@ -211,7 +229,7 @@ def tone_request(rng: Rng, phrase: str, held_out: bool = False, template: Templa
     """
     operation = operation_of(phrase)
     degree = phrase.removesuffix(operation).strip()
-    words, degrees = BOOK["tones"]["operations"][operation], BOOK["tones"]["degrees"]
+    words, degrees = tone_words(operation), BOOK["tones"]["degrees"]
     if template is None:
         template = _one(rng, [t for t in TEMPLATES["photometric"] if t.held_out == held_out])
     look, deed = _one(rng, words["look"]), _one(rng, words["deed"])

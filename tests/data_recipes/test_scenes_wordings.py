@@ -25,9 +25,8 @@ def test_every_task_has_sixty_wordings_and_all_have_families_of_their_own_for_th
     for task in ("remove", "replace", "recolour", "add", "resize", "decline"):
         known = [t for t in told.TEMPLATES[task] if not t.held_out]
         assert len({text for t in known for text in t.variants()}) >= 60, task
-    looks = told.BOOK["tones"]["operations"]
-    assert set(looks) == set(OPERATIONS)
-    assert all(len(words["look"]) + len(words["deed"]) >= 4 and words["secret"] for words in looks.values())
+    for words in map(told.tone_words, OPERATIONS):
+        assert len(words["look"]) + len(words["deed"]) >= 16 and words["complaint"] and words["secret"]
     held_out = [t for group in told.TEMPLATES.values() for t in group if t.held_out]
     assert len({t.text for t in held_out}) >= 15
     assert all(any(t.held_out for t in group) for group in told.TEMPLATES.values())
@@ -35,9 +34,7 @@ def test_every_task_has_sixty_wordings_and_all_have_families_of_their_own_for_th
 
 def test_held_out_words_are_told_nowhere_in_training() -> None:
     rng = np.random.default_rng(0)
-    secrets = {
-        re.sub(r"[^\w ]", "", s) for words in told.BOOK["tones"]["operations"].values() for s in words["secret"]
-    }
+    secrets = {re.sub(r"[^\w ]", "", s) for words in map(told.tone_words, OPERATIONS) for s in words["secret"]}
     for _ in range(1500):
         text = told.tone_request(rng, TONES[int(rng.integers(len(TONES)))])
         assert not any(secret in text for secret in secrets), text

@@ -183,7 +183,7 @@ PARTS = (
     _miniature("vision", 256, needs=("tokenizer",), share=18, seconds=15),
     _miniature("vae", 128, needs=("tokenizer",), share=14, seconds=15),
     _miniature("clip", 256, needs=("vision",), share=3, seconds=15),
-    _miniature("llava", 128, needs=("clip",), share=65, seconds=40),
+    _miniature("llava", 128, needs=("clip",), share=105, seconds=40),
     _miniature("ip2p", 128, needs=("clip", "vae"), share=66, seconds=15),
     _stage(1, needs=("llava", "ip2p"), share=26, seconds=15),
     _stage(2, needs=("stage1",), share=2, seconds=15),

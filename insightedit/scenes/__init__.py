@@ -24,7 +24,9 @@ CLASSES: tuple[str, ...] = Assets.embedded().classes
 def known_words(pictures_too: bool = False) -> list[str]:
     """Every word of the training split's instructions, sorted; `pictures_too`: also of those with pictures in them."""
     tables = (TEMPLATES, PICTURE_TEMPLATES) if pictures_too else (TEMPLATES,)
-    told = [text for table in tables for group in table.values() for t in group if not t.held_out for text in [t.text]]
+    told = [
+        text for table in tables for group in table.values() for t in group if t.split == "train" for text in [t.text]
+    ]
     told += [*COLOURS, "in the mirror", "in front of the mirror", *unknown_things()]
     told += _texts([BOOK[part] for part in WORD_LISTS])
     told += [text for part in ("beginnings", "ends", "intros") for text in BOOK[part]["simple"]]

@@ -23,7 +23,7 @@ from insightedit.scenes.scene import (
     Texture,
 )
 from insightedit.scenes.textures import TEXTURES
-from insightedit.scenes.wordings import BOOK, Template, called, place, place_words, plural
+from insightedit.scenes.wordings import BOOK, Template, called, place, place_words, plural, told_in
 
 MAX_TRIES = 200
 STREAMS = ("edits", "subjects", "subject_edits")  # numbers never meet between these kinds of samples
@@ -101,10 +101,8 @@ class RandomAccessSampler:
         return {name: weight for name, weight in weights.items() if told or name != "reasoning"}
 
     def _template(self, rng: Rng, templates: Sequence[Template], style: str | None = None) -> Template:
-        """A wording; in `test` a held-out one, where there is any."""
-        held_out = self.split == "test" and any(t.held_out for t in templates)
-        choices = [t for t in templates if t.held_out == held_out and style in (None, t.style)]
-        return pick(rng, choices)
+        """A wording; in `val` now and then and in `test` always one of the split's own, where there is any."""
+        return pick(rng, [t for t in told_in(rng, templates, self.split) if style in (None, t.style)])
 
 
 def is_held_out_combination(name: str, task: str, classes: tuple[str, ...]) -> bool:

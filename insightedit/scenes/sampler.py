@@ -6,7 +6,8 @@ What is held out, by construction:
 
 * backgrounds: every photograph belongs to one split (`metadata.json`); the few of the training split are disguised
   (colour channels shuffled, a second one shining through), or models learn them by heart and fail on others;
-* wordings: families of sentences marked `held_out` are told in the test split, and only there;
+* wordings: families of sentences marked `held_out` are told in the test split, and only there; `val` has others, in
+  which half of its requests are told;
 * combinations: the (class, task) pairs of `is_held_out_combination` never appear in training or validation.
 """
 
@@ -301,7 +302,7 @@ class SceneSampler(RandomAccessSampler):
                 text = self._told(rng, scene, edit)[2]
             else:
                 edit = Edit("decline")
-                text = wordings.outside_request(rng, self.split == "test", self.assets.classes)
+                text = wordings.outside_request(rng, self.split, self.assets.classes)
             found.append((text, wordings.expressive(scene, edit)))
         return found
 
@@ -316,7 +317,7 @@ class SceneSampler(RandomAccessSampler):
     def _asked_in_vain(self, rng: Rng, scene: Scene) -> tuple[Edit, str]:
         """A request for a thing that is not there, or for what is outside of this world."""
         if int(rng.integers(100)) >= ABSENT:
-            return Edit("decline"), wordings.outside_request(rng, self.split == "test", self.assets.classes)
+            return Edit("decline"), wordings.outside_request(rng, self.split, self.assets.classes)
         name, colour = pick(rng, scene.absent(self.assets.seen_classes)), pick(rng, list(COLOURS))
         named = name
         if rng.integers(4) == 0:  # with a colour: of a thing that is not there, or is there in another

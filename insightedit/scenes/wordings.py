@@ -22,6 +22,7 @@ from insightedit.scenes.scene import SLOTS, Edit, Scene, SceneObject
 
 PLACEHOLDER = "<imagehere>"  # MIGE's mark for a picture in a text
 STYLES = ("simple", "advanced")  # InsightEdit's SimpleEdit and AdvancedEdit
+OWN_FAMILIES = {"val": "val", "test": "held_out"}  # split -> where the book has its own
 CANNOT = "i cannot do that"  # what a model says to what is outside of its world
 NOT_THERE = "there is no "  # and of a thing that it does not see
 REFUSALS = f"{NOT_THERE.strip()}|{CANNOT}"  # as pipelines take them
@@ -36,12 +37,17 @@ ALIASES: dict[str, list[str]] = BOOK["aliases"]
 
 @dataclass(frozen=True)
 class Template:
-    """One family of wordings of a task; `held_out` ones appear in the test split only."""
+    """One family of wordings of a task."""
 
     key: str
     style: str
     text: str  # with `(a|b)` for a choice, `$name` for a list, `{slot}` for what the scene fills in
-    held_out: bool = False
+    split: str = "train"  # where it is told: `train` everywhere but in `test`, `val` and `test` only there
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is told in the test split alone."""
+        return self.split == "test"
 
     def variants(self) -> list[str]:
         """Every wording of the family, slots left open."""
@@ -49,11 +55,26 @@ class Template:
 
 
 def _templates(task: str, families: Mapping[str, Any]) -> tuple[Template, ...]:
-    kept = families.get("held_out", {})
-    return (
-        *(Template(f"{task}-{style}-{i}", style, t) for style in STYLES for i, t in enumerate(families[style])),
-        *(Template(f"{task}-heldout-{s}-{i}", s, t, True) for s in STYLES for i, t in enumerate(kept.get(s, ()))),
-    )
+    found = [
+        Template(f"{task}-{style}-{i}", style, text) for style in STYLES for i, text in enumerate(families[style])
+    ]
+    for split, part in OWN_FAMILIES.items():
+        for style, texts in families.get(part, {}).items():
+            mark = part.replace("_", "")
+            found += [Template(f"{task}-{mark}-{style}-{i}", style, text, split) for i, text in enumerate(texts)]
+    return tuple(found)
+
+
+def told_in(rng: Rng, templates: Sequence[Template], split: str) -> list[Template]:
+    """The families that a request of a split is told in: its own, where it has any; in `val` half of the time.
+
+    What reads strangers' words wrongly can only be seen, and a confidence only be fitted, on words that it was not
+    taught; and `val` still shows whether it learnt what it was taught.
+    """
+    own = [template for template in templates if template.split == split]
+    if own and split == "val" and rng.integers(2):
+        own = []
+    return own or [template for template in templates if template.split == "train"]
 
 
 TEMPLATES: dict[str, tuple[Template, ...]] = {
@@ -222,16 +243,16 @@ def tone_words(operation: str) -> dict[str, list[str]]:
     return told
 
 
-def tone_request(rng: Rng, phrase: str, held_out: bool = False, template: Template | None = None) -> str:
+def tone_request(rng: Rng, phrase: str, split: str = "train", template: Template | None = None) -> str:
     """An order for a whole-picture operation, `phrase` being one of `insightedit.images.tones.TONES`, in some words.
 
-    Words for degrees are told as a phrase has one. `held_out` tells families and words of the test split.
+    Words for degrees are told as a phrase has one, and families and words as a split has its own.
     """
     operation = operation_of(phrase)
     degree = phrase.removesuffix(operation).strip()
     words, degrees = tone_words(operation), BOOK["tones"]["degrees"]
     if template is None:
-        template = _one(rng, [t for t in TEMPLATES["photometric"] if t.held_out == held_out])
+        template = _one(rng, told_in(rng, TEMPLATES["photometric"], split))
     look, deed = _one(rng, words["look"]), _one(rng, words["deed"])
     too, before, after = "too", "", ""
     if degree == "slightly":
@@ -252,26 +273,26 @@ def tone_request(rng: Rng, phrase: str, held_out: bool = False, template: Templa
 
 
 @cache
-def unknown_things(held_out: bool = False) -> tuple[str, ...]:
-    """Things that no scene shows; every fourth is told in the test split only."""
+def unknown_things(split: str = "train") -> tuple[str, ...]:
+    """Things that no scene shows: `val` has some of its own, every fourth of the others is told in `test` only."""
     from insightedit.scenes.assets import Assets
 
     there = {*Assets.embedded().seen_classes, *(alias for names in ALIASES.values() for alias in names)}
-    words = [word.replace("-", " ") for word in BOOK["unknown"].split()]
+    words = [word.replace("-", " ") for word in BOOK["unknown_val" if split == "val" else "unknown"].split()]
     words = [word for word in words if word not in there]
-    return tuple(word for number, word in enumerate(words) if (number % 4 == 3) == held_out)
+    kept = split == "test"
+    return tuple(word for number, word in enumerate(words) if split == "val" or (number % 4 == 3) == kept)
 
 
-def outside_request(rng: Rng, held_out: bool = False, names: Sequence[str] = ("dog",), place: str = "") -> str:
+def outside_request(rng: Rng, split: str = "train", names: Sequence[str] = ("dog",), place: str = "") -> str:
     """Something that nobody can do who knows this world only: other things, texts, faces, weather, nonsense.
 
-    `names` are classes that may be named in it; `place` is where, by default anywhere. `held_out` tells families and
-    things of the test split.
+    `names` are classes that may be named in it; `place` is where, by default anywhere. A split may have families and
+    things of its own.
     """
-    templates = [t for t in TEMPLATES["decline"] if t.held_out == held_out]
-    template = templates[int(rng.integers(len(templates)))]
+    template = _one(rng, told_in(rng, TEMPLATES["decline"], split))
     letters = "abcdefghijklmnopqrstuvwxyz"
-    things = unknown_things(held_out)
+    things = unknown_things(template.split)
     slots = {
         "unknown": _one(rng, things), "unknown2": _one(rng, things), "name": _one(rng, names), "new": _one(rng, names),
         "colour": _one(rng, ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black")),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from insightedit.images.tones import OPERATIONS, TONES
+from insightedit.pipelines.warnings import split_words
 from insightedit.scenes import COLOURS, Assets, SceneSampler, known_words
 from insightedit.scenes import wordings as told
 from insightedit.scenes.draws import near_words, neighbours, refer, told_apart_by
@@ -23,7 +24,7 @@ def thing(name: str, slot: int, height: int = 280, colour: str | None = None) ->
 
 def test_every_task_has_sixty_wordings_and_all_have_families_of_their_own_for_the_test() -> None:
     for task in ("remove", "replace", "recolour", "add", "resize", "decline"):
-        known = [t for t in told.TEMPLATES[task] if not t.held_out]
+        known = [t for t in told.TEMPLATES[task] if t.split == "train"]
         assert len({text for t in known for text in t.variants()}) >= 60, task
     for words in map(told.tone_words, OPERATIONS):
         assert len(words["look"]) + len(words["deed"]) >= 16 and words["complaint"] and words["secret"]
@@ -38,23 +39,40 @@ def test_held_out_words_are_told_nowhere_in_training() -> None:
     for _ in range(1500):
         text = told.tone_request(rng, TONES[int(rng.integers(len(TONES)))])
         assert not any(secret in text for secret in secrets), text
-    assert not set(told.unknown_things()) & set(told.unknown_things(held_out=True))
-    assert len(told.unknown_things()) > 250 and len(told.unknown_things(held_out=True)) > 80
+    assert not set(told.unknown_things()) & set(told.unknown_things("test"))
+    assert not {*told.unknown_things("val")} & {*told.unknown_things(), *told.unknown_things("test")}
+    assert (
+        len(told.unknown_things()) > 250
+        and len(told.unknown_things("val")) > 60
+        and len(told.unknown_things("test")) > 80
+    )
 
 
-@pytest.mark.parametrize("held_out", [False, True])
-def test_every_tone_can_be_asked_for_with_its_degree(held_out: bool) -> None:
+def test_half_of_the_validation_is_told_in_words_of_its_own() -> None:
+    """A confidence that is fitted on taught words alone cannot know what words nobody taught are worth."""
+    known, sampler = set(known_words()), SceneSampler("val", size=32, declines=0.2)
+    samples = [sampler[i] for i in range(300)]
+    own = ["-val-" in sample.template_id for sample in samples if sample.task != "decline"]
+    assert 0.35 < np.mean(own) < 0.65
+    strange = [any(word not in known for word in split_words(sample.instruction)) for sample in samples]
+    assert 0.3 < np.mean(strange) < 0.75
+    for split in ("train", "test"):
+        assert not any("-val-" in SceneSampler(split, size=32)[i].template_id for i in range(60))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_every_tone_can_be_asked_for_with_its_degree(split: str) -> None:
     degrees = told.BOOK["tones"]["degrees"]
     weak, strong = (
         {*degrees["slight"], *degrees["slightly"]},
         {*degrees["much"], *degrees["very"], *degrees["strongly"]},
     )
-    rng = np.random.default_rng(int(held_out))
+    rng = np.random.default_rng(1)
     for phrase in TONES:
         for _ in range(20):
-            text = told.tone_request(rng, phrase, held_out)
+            text = told.tone_request(rng, phrase, split)
             assert "{" not in text and "$" not in text and "|" not in text and text == text.lower(), text
-        words = [told.tone_request(np.random.default_rng(i), phrase, held_out) for i in range(30)]
+        words = [told.tone_request(np.random.default_rng(i), phrase, split) for i in range(30)]
         if phrase.startswith("slightly"):
             assert sum(any(w in text for w in weak) or "slightly" in text for text in words) > 20, words
         elif phrase.startswith(("much", "very")):
@@ -226,7 +244,7 @@ def test_what_is_outside_of_this_world_has_many_faces() -> None:
     rng = np.random.default_rng(0)
     texts = {told.outside_request(rng, names=CLASSES) for _ in range(500)}
     assert len(texts) > 400 and all("{" not in text and text.strip() for text in texts)
-    kept = {told.outside_request(rng, held_out=True, names=CLASSES) for _ in range(300)}
+    kept = {told.outside_request(rng, "test", names=CLASSES) for _ in range(300)}
     assert not texts & kept
 
 

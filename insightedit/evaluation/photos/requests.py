@@ -113,7 +113,7 @@ class PhotoSet:
                     yield PhotoRequest(kind, name, scene.instruction, scene=scene)
                 elif kind == "tone":
                     phrase = self._phrase(rng, 3 * block + place // 2, photo, source)
-                    words = tone_request(rng, phrase, held_out=self.split == "test")
+                    words = tone_request(rng, phrase, self.split)
                     yield PhotoRequest(kind, name, words, photo, phrase)
                 else:
                     words = next(words for words, thing in declined[kind] if not _may_show(photo, thing))

@@ -16,12 +16,15 @@ GONE = re.compile(
     r"\bdo(?: not|n't) want to see\b|\bmake\b.* disappear\b|\b(?:lose|losing|(?:wip|cut|rub|edit|crop)\w* out)\b"
 )
 ADD = re.compile(r"\b(?:add|insert|attach)(?:ing)?\b|\b(?:include|including)\b")
-PUT = re.compile(r"\b(?:put|place|draw|show|set|want|want to see) (?:an?|another|some|the|<imagehere>)\b")
+_IN = r"(?:paint|pop|stick|throw|drop|bring) in|plonk|paste|render"
+PUT = re.compile(rf"\b(?:put|place|draw|show|set|want|want to see|{_IN}) (?:an?|another|some|the|<imagehere>)\b")
 PLACED = re.compile(r"\b(?:put|place|draw|want|want to see) (?:an?|another|<imagehere>)\b")
 THERE = re.compile(r"\bthere\b|\bthat (?:place|spot)\b")
 EFFECT = re.compile(  # what is added to a whole picture, or taken from it
     r"\b(?:filter|effect|tint|tone|cast|contrast|brightness|saturation|sharpness|sharpening|blur|warmth|vignett(?:e|ing)|"
-    r"fade|glow|sepia|haze|grain)s?\b|\bversion of\b"
+    r"fade|glow|sepia|haze|grain|tinge|hue|wash|overlay|veil|film|layer|exposure|punch|clarity|definition|bloom|vibrance|"
+    r"colou?r|light|shadow|highlight|glare|darkness|gloom|softness|crispness|coolness|mosaic|pixell?ation|shading|toning|"
+    r"illumination|border|edge|matte)s?\b|\bversion of\b"
     rf"|\b(?:some|more|fill|add) (?:light|teal|violet|{NAMED_COLOURS})\b(?! \w{{2,}}s\b)"
 )
 POLITE = re.compile(r"\W*(?:(?:please|now|just|could you|can you|would you|i|i would like (?:you )?to|let us)\W*)*")

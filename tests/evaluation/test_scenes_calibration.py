@@ -136,16 +136,16 @@ class TestModel:
 
     def test_the_command_writes_it_into_the_folder(self, tmp_path):
         folder = shutil.copytree(DEFAULT_MODEL, tmp_path / "model")
-        result = CliRunner().invoke(app, ["calibrate", str(folder), "--count", "60"])
+        result = CliRunner().invoke(app, ["calibrate", str(folder), "--count", "100"])
         assert result.exit_code == 0, result.output
         index = json.loads((folder / "model_index.json").read_text())
         before = json.loads((DEFAULT_MODEL / "model_index.json").read_text())
         found = index.pop("confidence_calibration")
         assert index == {name: value for name, value in before.items() if name != "confidence_calibration"}
-        assert found["data"] == "60 scenes of the split val at 64 px, seed 0"
+        assert found["data"] == "100 scenes of the split val at 64 px, seed 0"
         assert f"threshold: {found['threshold']:.3f}" in result.stdout
         assert "of the edits that would have been right, held back: " in result.stdout
-        assert load_pipeline(folder).config["confidence_calibration"]["count"] == 60
+        assert load_pipeline(folder).config["confidence_calibration"]["count"] == 100
 
     def test_what_is_no_folder_is_refused(self, tmp_path):
         result = CliRunner().invoke(app, ["calibrate", str(tmp_path)])

@@ -218,7 +218,9 @@ def picture() -> np.ndarray:
 
 def edit(pipeline, **options):
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline(picture(), "remove the dog", seed=1, background_lock=False, output_type="np", **options)
+    return pipeline(
+        picture(), "remove the dog", seed=1, background_lock=False, output_type="np", **{"force": True, **options}
+    )
 
 
 def test_saved_and_loaded_it_draws_the_same_pixels(run: Path, folder: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_the_last_stages_export_edits_a_picture_as_the_run_itself(runs, tmp_path
     for pipeline in (exported, exported, live):
         pipeline.set_progress_bar_config(disable=True)
         results.append(
-            pipeline(image=picture, instruction="remove the dog", seed=3, background_lock=False, output_type="np")
+            pipeline(picture, "remove the dog", seed=3, background_lock=False, output_type="np", force=True)
         )
     again, here = results[1].images[0], results[2].images[0]
     edited = results[0].images[0]

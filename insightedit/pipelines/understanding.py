@@ -148,7 +148,7 @@ def refuses(said: str | None, settings: Mapping[str, Any]) -> bool:
     refusals = settings.get("refusals")
     if said is None or refusals is None:
         return False
-    names_none = settings.get("known_words") is not None and not said.strip().lower().startswith(DEEDS)
+    names_none = settings.get("known_words") is not None and not {*split_words(said)[:1]} & {*DEEDS}
     return names_none or is_refusal(said, refusals)
 
 

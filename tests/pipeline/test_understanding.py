@@ -49,6 +49,7 @@ class TestRefusals:
         [
             ("2", "remove dog", True),  # it answered a question
             ("", "remove dog", True),
+            ("additions are not the removed dog", "remove dog", True),
             ("I cannot do that", "remove dog", True),
             (" Remove the dog", "remove dog", False),
             ("paint the dog red", "remove dog", False),

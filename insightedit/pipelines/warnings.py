@@ -83,7 +83,7 @@ def clean_instruction(text: str, lowercase: bool = False) -> str:
     kept = unicodedata.normalize("NFC", kept)
     if not kept.strip().strip(_JOINERS):
         raise ValueError('`instruction` is empty: say what to change, e.g. "make the car red".')
-    return kept.lower() if lowercase else kept
+    return re.sub(r"([^\W\d_])\1{2,}", r"\1", kept.lower()) if lowercase else kept  # "sooo" is "so"
 
 
 def unknown_words(instruction: str, known: Collection[str] | None = None, tokenizer: Any = None) -> list[str]:

@@ -13,7 +13,7 @@ from insightedit.scenes.render import Subject, is_held_out_subject
 from insightedit.scenes.sampler import EditSample, SceneSampler, SegmentationSample
 from insightedit.scenes.scene import CATEGORIES, COLOURS, SLOTS, TASKS, Edit, Scene, apply_edit
 from insightedit.scenes.subjects import SubjectEditSampler, SubjectSample, SubjectSampler, subject_corpus
-from insightedit.scenes.wordings import BOOK, PICTURE_TEMPLATES, TEMPLATES, plural, tone_words, unknown_things
+from insightedit.scenes.wordings import BOOK, PICTURE_TEMPLATES, TEMPLATES, plural, sayings, tone_words, unknown_things
 
 WORD_LISTS = (  # of the book, told in every split
     "lists", "places", "aliases", "sizes", "size_lists", "references", "sides", "neighbours", "levels", "adjectives",
@@ -34,6 +34,7 @@ def known_words(pictures_too: bool = False) -> list[str]:
     told += [*_texts([BOOK["tones"]["degrees"], BOOK["tones"]["nouns"]]), "up", "down"]
     for words in map(tone_words, OPERATIONS):
         told += [text for kind in ("look", "deed", "complaint", "noun") for text in words.get(kind, ())]
+    told += [text for texts in sayings().values() for text in texts]
     for sprite in Assets.embedded().sprites.values():
         told += [sprite.name, plural(sprite.name), sprite.fact, sprite.group, "an"]
     return sorted(set(re.sub(r"\{\w+\}|\$\w+|<\w+>|[^\w' ]", " ", " ".join(told)).split()))

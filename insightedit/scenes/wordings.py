@@ -1,7 +1,7 @@
 """Everything a scene is told in: references, instructions, captions, questions.
 
 What people say is data: `wordings.yaml` holds families of sentences, lists of words that stand for each other, and
-beginnings, ends and slips that any order may have. Families (and beginnings, ends, places and references) marked
+beginnings, ends and slips that any order may have; `sayings.txt` holds whole sentences. Families (and beginnings, ends, places and references) marked
 `held_out` are told in the test split only.
 """
 
@@ -26,7 +26,7 @@ OWN_FAMILIES = {"val": "val", "test": "held_out"}  # split -> where the book has
 CANNOT = "i cannot do that"  # what a model says to what is outside of its world
 NOT_THERE = "there is no "  # and of a thing that it does not see
 REFUSALS = f"{NOT_THERE.strip()}|{CANNOT}"  # as pipelines take them
-SHARES = {"beginning": 40, "end": 25, "intro": 6, "slip": 12, "alias": 20, "bare": 20}  # of a hundred orders
+SHARES = {"beginning": 40, "end": 25, "intro": 6, "slip": 12, "alias": 20, "bare": 20, "saying": 45}  # of a hundred orders
 REFERENCE = "\0"  # stands for the words for what is meant until all else is said
 Rng = np.random.Generator
 Drawn = TypeVar("Drawn")
@@ -253,6 +253,8 @@ def tone_request(rng: Rng, phrase: str, split: str = "train", template: Template
     words, degrees = tone_words(operation), BOOK["tones"]["degrees"]
     if template is None:
         template = _one(rng, told_in(rng, TEMPLATES["photometric"], split))
+    if _chance(rng, "saying") and (said := sayings(template.split).get(phrase)):
+        return say(rng, replace(template, style="advanced", text=_one(rng, said)), {})
     look, deed = _one(rng, words["look"]), _one(rng, words["deed"])
     if _chance(rng, "bare"):
         deed = re.sub(r" (it|\$whole)$", "", deed)  # "pixelate", as people type it
@@ -275,6 +277,25 @@ def tone_request(rng: Rng, phrase: str, split: str = "train", template: Template
 
 
 @cache
+def sayings(split: str = "train") -> dict[str, tuple[str, ...]]:
+    """Sentences of many people, by the tone they ask for (`decline`: what nobody can do), of `sayings.txt`.
+
+    Grammars repeat their author; of these no two are built alike. Each tenth of a tone is told in `val` only, and
+    each tenth in `test` only.
+    """
+    found: dict[str, list[str]] = {}
+    for line in (Path(__file__).parent / "sayings.txt").read_text(encoding="utf-8").splitlines():
+        tone, said = line.split("\t")
+        found.setdefault(tone, []).append(said)
+    own = {"val": 8, "test": 9}
+    kept = {
+        tone: tuple(text for number, text in enumerate(texts) if own.get(split, number % 10 % 8) == number % 10)
+        for tone, texts in found.items()
+    }
+    return {tone: texts for tone, texts in kept.items() if texts}
+
+
+@cache
 def unknown_things(split: str = "train") -> tuple[str, ...]:
     """Things that no scene shows: `val` has some of its own, every fourth of the others is told in `test` only."""
     from insightedit.scenes.assets import Assets
@@ -293,6 +314,8 @@ def outside_request(rng: Rng, split: str = "train", names: Sequence[str] = ("dog
     things of its own.
     """
     template = _one(rng, told_in(rng, TEMPLATES["decline"], split))
+    if _chance(rng, "saying") and (said := sayings(template.split).get("decline")):
+        template = replace(template, style="advanced", text=_one(rng, said))
     letters = "abcdefghijklmnopqrstuvwxyz"
     things = unknown_things(template.split)
     slots = {

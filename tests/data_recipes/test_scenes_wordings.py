@@ -258,3 +258,18 @@ def test_known_words_are_all_that_training_says() -> None:
     assert unknown < 60, "slips and nonsense alone"
     assert {*COLOURS, "remove", "brighten", "lighthouse"} <= known and rng is not None
     assert all(place in told.BOOK["places"] for place in SLOTS)
+
+
+def test_sayings_are_many_peoples_sentences_each_with_its_tone_and_told_in_one_split() -> None:
+    found = {split: told.sayings(split) for split in ("train", "val", "test")}
+    for split, share in (("train", 0.75), ("val", 0.05), ("test", 0.05)):
+        assert set(found["train"]) == {*TONES, "decline"} and set(found[split]) <= {*TONES, "decline"}
+        texts = [text for group in found[split].values() for text in group]
+        assert len(texts) == len(set(texts)) > share * 4500
+        bare = [text.replace("{name}", "") for text in texts]
+        assert all(text == text.lower().strip() and not set("{}()|$\\") & set(text) for text in bare)
+    assert not any({*found["train"].get(tone, ())} & {*found["test"][tone]} for tone in found["test"])
+    assert not any("{name}" in text for tone in TONES for text in found["train"][tone])
+    rng = np.random.default_rng(0)
+    heard = {told.tone_request(rng, "sepia", "test") for _ in range(200)}
+    assert sum(any(text in one for one in heard) for text in found["test"]["sepia"]) > 8

@@ -168,7 +168,7 @@ def taught_words(run: Path) -> dict[str, Any]:
     reads = configs[0].comprehension
     if not all(getattr(reads, name).startswith(PREFIX) for name in reads.base_models):
         return {}
-    words = known_words(pictures_too=reads.kind == "blip2_t5")
+    words = known_words()
     return {"known_words": " ".join(words), "lowercase_instructions": True} | refuses
 
 

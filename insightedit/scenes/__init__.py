@@ -21,12 +21,10 @@ WORD_LISTS = (  # of the book, told in every split
 CLASSES: tuple[str, ...] = Assets.embedded().classes
 
 
-def known_words(pictures_too: bool = False) -> list[str]:
-    """Every word of the training split's instructions, sorted; `pictures_too`: also of those with pictures in them."""
-    tables = (TEMPLATES, PICTURE_TEMPLATES) if pictures_too else (TEMPLATES,)
-    told = [
-        text for table in tables for group in table.values() for t in group if t.split == "train" for text in [t.text]
-    ]
+def known_words() -> list[str]:
+    """Every word of the training split's instructions, sorted."""
+    groups = (*TEMPLATES.values(), *PICTURE_TEMPLATES.values())
+    told = [template.text for group in groups for template in group if template.split == "train"]
     told += [*COLOURS, "in the mirror", "in front of the mirror", *unknown_things()]
     told += _texts([BOOK[part] for part in WORD_LISTS])
     told += [text for part in ("beginnings", "ends", "intros") for text in BOOK[part]["simple"]]
@@ -37,7 +35,8 @@ def known_words(pictures_too: bool = False) -> list[str]:
     told += [text for texts in sayings().values() for text in texts]
     for sprite in Assets.embedded().sprites.values():
         told += [sprite.name, plural(sprite.name), sprite.fact, sprite.group, "an"]
-    return sorted(set(re.sub(r"\{\w+\}|\$\w+|<\w+>|[^\w' ]", " ", " ".join(told)).split()))
+    words = re.sub(r"\{\w+\}|\$\w+|<\w+>|[^\w' ]", " ", " ".join(told)).split()
+    return sorted({word.strip("'") for word in words} - {""})
 
 
 def _texts(book: Any) -> list[str]:

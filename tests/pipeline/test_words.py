@@ -201,11 +201,6 @@ class TestTaughtWords:
         told = [(sampler[i].instruction, sampler[i].expressive_instruction) for i in range(300)]
         assert [pair for pair in told if find_warnings(*pair, known=known)] == []
 
-    def test_pictures_in_instructions_bring_words_of_their_own(self):
-        from insightedit.scenes import known_words
-
-        assert set(known_words()) < set(known_words(pictures_too=True))
-
     @pytest.fixture
     def taught(self, tmp_path):
         """`taught(*overrides)`: what an export of such a run would say about its words."""

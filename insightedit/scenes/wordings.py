@@ -1,8 +1,8 @@
 """Everything a scene is told in: references, instructions, captions, questions.
 
 What people say is data: `wordings.yaml` holds families of sentences, lists of words that stand for each other, and
-beginnings, ends and slips that any order may have; `sayings.txt` holds whole sentences. Families (and beginnings, ends, places and references) marked
-`held_out` are told in the test split only.
+beginnings, ends and slips that any order may have; `sayings.txt` holds whole sentences. Families (and beginnings,
+ends, places and references) marked `held_out` are told in the test split only.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from insightedit.training.miniatures.sharpen import (
     SharpenPart,
     adversarial_loss,
     discriminator_loss,
+    texture_loss,
 )
 from tests.miniatures.fakes import Squares
 
@@ -71,6 +72,21 @@ def test_who_learns_of_which_loss() -> None:
     discriminator_loss(discriminator, torch.rand(1, 3, 16, 16), drawn, 1.0).backward()
     assert drawn.grad is None
     assert all(weight.grad is not None for weight in discriminator.parameters())
+
+
+def test_edges_have_to_be_as_strong_as_the_truths_wherever_they_lie_in_a_window() -> None:
+    real = torch.zeros(1, 3, 17, 17)
+    real[..., 6:] = 1.0  # one edge: a squared difference of 3 channels in each row
+    weights, flat = torch.ones(1, 1, 2, 2), torch.zeros_like(real)
+    assert texture_loss(real, real, weights).item() == 0
+    # windows of 8 from 0, 4, 8 in each direction: the edge, between columns 5 and 6, lies in the first two
+    step = math.sqrt(3 / 8 + 1e-4) - math.sqrt(1e-4)
+    assert texture_loss(real, flat, weights).item() == pytest.approx(2 / 3 * step, rel=1e-5)
+    weak, moved = real / 2, real.roll(-1, dims=3)
+    moved[..., -1] = 1.0
+    assert 0 < texture_loss(real, weak, weights).item() < texture_loss(real, flat, weights).item()
+    assert texture_loss(real, moved, weights).item() == pytest.approx(0, abs=1e-6)
+    assert texture_loss(real, flat, 0 * weights).item() == 0
 
 
 def test_a_discriminator_learns_to_tell_blur_from_the_truth() -> None:

@@ -37,6 +37,8 @@ from insightedit.training.miniatures.sd import MSE_WEIGHT, round_trip_psnr
 ADVERSARIAL_WEIGHT = 0.15  # 0.3 shows a pattern of dots in what is still a guess, 0.5 draws it (docs/lab-notes.md)
 KEPT_WEIGHT = 0.15  # share of it where nothing was edited: more costs the background's PSNR
 HEAD_START = 30  # steps that the discriminator learns before the decoder listens to it
+TEXTURE_WEIGHT = 1.0  # what an editor draws is .69 as crisp as the truth with it, .56 without (docs/lab-notes.md)
+TEXTURE_WINDOW = 8  # pixels; the windows overlap by half
 PENALTY = 0.02  # gamma of R1 and R2; pieces overlap, so that a pixel answers for some forty logits at once
 DRAWN_SHARE = 0.6  # of a batch, where there is an editor
 DRAWN_SCENES = 2000  # that it draws, once
@@ -86,6 +88,17 @@ def adversarial_loss(discriminator: nn.Module, real: Tensor, drawn: Tensor, weig
     frozen = {name: weight.detach() for name, weight in discriminator.named_parameters()}
     logits = [functional_call(discriminator, frozen, (pictures,)).float() for pictures in (real, drawn)]
     return (F.interpolate(weights, size=logits[0].shape[-2:]) * F.softplus(logits[0] - logits[1])).mean()
+
+
+def texture_loss(real: Tensor, drawn: Tensor, weights: Tensor) -> Tensor:
+    """How far the local gradient energies of (B, 3, H, W) pictures are apart; `weights` (B, 1, h, w) as above.
+
+    A squared error draws a mean, whose edges are weak; where exactly they lie this leaves to the other losses, how
+    strong they are it says directly, and it pulls from the first step.
+    """
+    means = [F.avg_pool2d(_gradients(one), TEXTURE_WINDOW, TEXTURE_WINDOW // 2) for one in (real, drawn)]
+    wanted, found = ((mean + 1e-4).sqrt() for mean in means)
+    return (F.interpolate(weights, size=wanted.shape[-2:]) * (wanted - found).abs()).mean()
 
 
 class SharpenPart(Part):
@@ -156,7 +169,7 @@ class SharpenPart(Part):
         return {**batch, "pixels": pixels, "changed": around, "corners": corners, "step": step}
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """L1 + 0.5 MSE + the adversarial loss; and the discriminator's own."""
+        """L1 + 0.5 MSE + the adversarial loss + that of textures; and the discriminator's own."""
         pixels, scale = to_vae_pixels(batch["pixels"]), latent_scale(self.autoencoder)
         drawn = batch.get("latents", pixels.new_zeros(0))
         latents = encode_source(self.autoencoder, pixels[len(drawn) :], scaled=True)
@@ -170,9 +183,11 @@ class SharpenPart(Part):
         judged = KEPT_WEIGHT + (1 - KEPT_WEIGHT) * changed
         adversarial = adversarial_loss(discriminator, wanted, decoded, judged)
         weight = ADVERSARIAL_WEIGHT if batch["step"] >= HEAD_START else 0.0
+        texture = texture_loss(wanted, decoded, judged)
         own = discriminator_loss(discriminator, wanted, decoded, PENALTY)
-        total = l1 + MSE_WEIGHT * mse + weight * adversarial + own
-        return {"loss": total, "l1": l1, "mse": mse, "adversarial": adversarial, "discriminator": own}
+        total = l1 + MSE_WEIGHT * mse + weight * adversarial + TEXTURE_WEIGHT * texture + own
+        losses = {"l1": l1, "mse": mse, "adversarial": adversarial, "texture": texture, "discriminator": own}
+        return {"loss": total, **losses}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -234,6 +249,12 @@ def _pieces(values: Tensor, corners: Tensor, side: int) -> Tensor:
     """(B, C, side, side) windows of (B, C, H, W) values."""
     pairs = zip(values, corners.tolist(), strict=True)
     return torch.stack([one[:, row : row + side, column : column + side] for one, (row, column) in pairs])
+
+
+def _gradients(pictures: Tensor) -> Tensor:
+    """(B, 1, H - 1, W - 1) squared differences of neighbouring pixels, summed over channels."""
+    rows, columns = pictures.diff(dim=2)[..., :-1], pictures.diff(dim=3)[:, :, :-1]
+    return (rows.square() + columns.square()).sum(dim=1, keepdim=True)
 
 
 def _energy(pictures: Tensor, where: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ def test_the_discriminator_has_a_head_start(root: Path) -> None:
     pulls = []
     for step in (sharpen.HEAD_START - 1, sharpen.HEAD_START):
         losses = {name: loss.item() for name, loss in part.loss({**batch, "step": step}, torch.Generator()).items()}
-        error = losses["l1"] + sharpen.MSE_WEIGHT * losses["mse"]
+        error = losses["l1"] + sharpen.MSE_WEIGHT * losses["mse"] + sharpen.TEXTURE_WEIGHT * losses["texture"]
         pulls.append(losses["loss"] - error - losses["discriminator"])
     assert (
         not batch["changed"].any()

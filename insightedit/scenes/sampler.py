@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-from insightedit.images.tones import TONES
+from insightedit.images.tones import OPERATIONS, TONES
 from insightedit.scenes import wordings
 from insightedit.scenes.assets import SPLITS, Assets
 from insightedit.scenes.candidates import candidate_scenes
@@ -298,7 +298,10 @@ class SceneSampler(RandomAccessSampler):
                 found.append((wordings.with_reference(text, reference), wordings.expressive(scene, edit)))
         for _ in range(whole):
             if rng.integers(3):
-                edit = Edit("photometric", operation=pick(rng, TONES))
+                operation = pick(rng, tuple(OPERATIONS))  # half of them without a degree, as people ask
+                if rng.integers(2):
+                    operation = f"{pick(rng, OPERATIONS[operation])} {operation}".strip()
+                edit = Edit("photometric", operation=operation)
                 text = self._told(rng, scene, edit)[2]
             else:
                 edit = Edit("decline")

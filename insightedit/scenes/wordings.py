@@ -26,15 +26,8 @@ OWN_FAMILIES = {"val": "val", "test": "held_out"}  # split -> where the book has
 CANNOT = "i cannot do that"  # what a model says to what is outside of its world
 NOT_THERE = "there is no "  # and of a thing that it does not see
 REFUSALS = f"{NOT_THERE.strip()}|{CANNOT}"  # as pipelines take them
-SHARES = {
-    "beginning": 40,
-    "end": 25,
-    "intro": 6,
-    "slip": 12,
-    "alias": 20,
-    "bare": 20,
-    "saying": 45,
-}  # of a hundred orders
+# of a hundred orders
+SHARES = {"beginning": 40, "end": 25, "intro": 6, "slip": 12, "alias": 20, "bare": 20, "saying": 60}
 REFERENCE = "\0"  # stands for the words for what is meant until all else is said
 Rng = np.random.Generator
 Drawn = TypeVar("Drawn")

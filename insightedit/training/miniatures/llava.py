@@ -33,9 +33,7 @@ from insightedit.training.miniatures.clip import CLASS_LABELS, COLOUR_LABELS, pa
 from insightedit.training.miniatures.loop import VAL_COUNT, Part, TrainOptions, stack, to_clip_pixels
 
 REQUESTS_PER_PICTURE = 3  # further instructions for a scene, beside its own: what reads sees few pictures otherwise
-WHOLE_PER_PICTURE = (
-    6  # of requests whose answer no picture tells: many words for few meanings, at a tenth of a picture each
-)
+WHOLE_PER_PICTURE = 12  # of requests whose answer no picture tells: many words for few meanings, and cheap
 QUESTIONS_PER_PICTURE = 3  # of the scene's question-and-answer pairs
 KINDS = ("caption", "expressive", "grounding", "vqa")
 CAPTION_QUESTIONS = ("describe the picture", "what does the picture show?", "what is in the picture?")

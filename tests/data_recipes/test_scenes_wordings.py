@@ -170,6 +170,8 @@ def test_requests_that_need_no_look_come_behind_the_others() -> None:
     answers = [answer for i in range(60) for _, answer in sampler.requests(sampler[i], 0, whole=5)]
     tones = sum(answer.startswith("make the whole picture ") for answer in answers)
     assert len(answers) == 300 and 160 < tones < 240
+    plain = sum(answer.removeprefix("make the whole picture ") in OPERATIONS for answer in answers)
+    assert 0.55 < plain / tones < 0.85, "half without a degree, and of the others some have none"
     assert {a for a in answers if not a.startswith("make the whole picture ")} == {told.CANNOT}
 
 

@@ -53,6 +53,9 @@ class TestClean:
     def test_capitals_go_only_where_the_model_has_none(self):
         assert clean_instruction("REMOVE the Fish", lowercase=True) == "remove the fish"
         assert clean_instruction("REMOVE the Fish") == "REMOVE the Fish"
+        assert clean_instruction("Waaaay too darkkk, 1000 times", lowercase=True) == "way too dark, 1000 times"
+        assert clean_instruction("soon: a cool, wooow", lowercase=True) == "soon: a cool, wow"
+        assert clean_instruction("Waaaay too dark") == "Waaaay too dark"
 
 
 class TestUnknownWords:

@@ -119,6 +119,7 @@ def test_what_cannot_be_told_is_not_guessed():
 @pytest.mark.parametrize("task", [task for task in told.TEMPLATES if task != "decline"])
 def test_no_wording_that_people_would_use_contradicts_its_own_task(task, monkeypatch):
     monkeypatch.setitem(told.SHARES, "slip", 0)  # nobody knows what "add bllur" is
+    monkeypatch.setitem(told.SHARES, "saying", 0)
     rng = np.random.default_rng(0)
     fill = {"ref": "that cat", "other": "the dog", "new": "fox", "colour": "red", "place": "at the top"}
     for template in told.TEMPLATES[task]:
@@ -129,6 +130,14 @@ def test_no_wording_that_people_would_use_contradicts_its_own_task(task, monkeyp
                 size = ("bigger", "smaller")[number % 2]
                 text = told.say(rng, template, {**fill, "size": told.BOOK["sizes"][size][number % 5]}, size)
             assert wordings.contradiction(text, task) == "", (template.key, text)
+
+
+def test_hardly_a_saying_contradicts_its_task():
+    texts = [
+        text for split in ("train", "val", "test") for tone in TONES for text in told.sayings(split).get(tone, ())
+    ]
+    wrong = [text for text in texts if wordings.contradiction(text, "photometric")]
+    assert len(texts) > 8000 and len(wrong) < 0.01 * len(texts), wrong
 
 
 @pytest.mark.parametrize("task", list(PLAIN_TEMPLATES))

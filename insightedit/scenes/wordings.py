@@ -279,10 +279,10 @@ def tone_request(rng: Rng, phrase: str, split: str = "train", template: Template
 
 @cache
 def sayings(split: str = "train") -> dict[str, tuple[str, ...]]:
-    """Sentences of many people, by the tone they ask for (`decline`: what nobody can do), of `sayings.txt`.
+    """Single sentences, by the tone they ask for (`decline`: what nobody can do), of `sayings.txt`.
 
-    Grammars repeat their author; of these no two are built alike. Each tenth of a tone is told in `val` only, and
-    each tenth in `test` only.
+    A language model wrote them in the voices of many people. Each tenth of a tone is told in `val` only, and each
+    tenth in `test` only; no sentence is there twice, but some are near variants of others, across splits too.
     """
     found: dict[str, list[str]] = {}
     for line in (Path(__file__).parent / "sayings.txt").read_text(encoding="utf-8").splitlines():
